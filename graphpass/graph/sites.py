@@ -1,0 +1,263 @@
+"""Where a neuron goes, and what was left alone and why.
+
+A site is an activation in front of a weight layer, directly or through linear, shape-only or pooling operators.
+Identity sites, on request, put neurons in front of weight layers that no activation feeds.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphpass.errors import OptionError
+from graphpass.graph.activations import Activation, find_activations
+from graphpass.graph.layers import (
+    WeightLayer,
+    channel_axis,
+    data_inputs,
+    passes,
+    reached_layers,
+    weight_layer,
+    weight_layers,
+)
+
+SUBGRAPH_OPS = frozenset("If Loop Scan SequenceMap".split())
+RECURRENT_OPS = frozenset("LSTM GRU RNN".split())
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place for neurons, by the names of the normalised graph.
+
+    input: x, the pre-activation; output: f(x), which the neurons replace for every consumer.
+    An identity site's output is a new tensor that only the weight layers in `layers` read: see place_identities.
+    axis: the channel axis, None for one set of parameters for the whole tensor.
+    """
+
+    name: str
+    kind: str
+    input: str
+    output: str
+    axis: int | None
+    layers: tuple[str, ...]
+    parameters: Mapping[str, float | np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Left:
+    """A node that was left analogue. expected: it is right to leave it; otherwise coverage is incomplete."""
+
+    node: str
+    op: str
+    reason: str
+    expected: bool
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Sites in topological order, what was left, and how many weight layers spikes reach."""
+
+    sites: tuple[Site, ...]
+    left: tuple[Left, ...]
+    weight_layers: int
+    spiking_layers: int
+
+    @property
+    def complete(self) -> bool:
+        return all(entry.expected for entry in self.left)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which sites to convert: regular expressions searched in node names; identity sites on request."""
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    identity_sites: bool = False
+
+    def refusal(self, name: str) -> str | None:
+        """Why a site of this name is not wanted, None if it is."""
+        if any(_search(pattern, name) for pattern in self.exclude):
+            return "excluded by --exclude"
+        if self.include and not any(_search(pattern, name) for pattern in self.include):
+            return "not matched by --include"
+        return None
+
+
+def _search(pattern: str, name: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except re.error as error:
+        raise OptionError(
+            f"{pattern!r} is not a regular expression ({error})", "see Python's re module"
+        ) from error
+
+
+def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
+    """Sites and coverage of a normalised graph. Names are unique; order is topological."""
+    selection = selection or Selection()
+    sites: list[Site] = []
+    left: list[Left] = []
+    for activation in find_activations(graph):
+        layers = tuple(dict.fromkeys(layer.node.name for layer in reached_layers(activation.output)))
+        reason = _left_because(activation, layers) or selection.refusal(activation.name)
+        if reason:
+            left.append(Left(activation.name, activation.kind, reason, True))
+        else:
+            sites.append(
+                Site(
+                    activation.name,
+                    activation.kind,
+                    activation.input.name,
+                    activation.output.name,
+                    channel_axis(activation.input),
+                    layers,
+                    activation.parameters,
+                )
+            )
+    if selection.identity_sites:
+        sites, unwanted = _with_identity_sites(graph, sites, selection)
+        left.extend(unwanted)
+    left.extend(_left_layers(graph, sites))
+    left.extend(_left_bodies(graph))
+    reached = spike_driven(graph, sites)
+    return Coverage(tuple(sites), tuple(left), len(weight_layers(graph)), len(reached))
+
+
+def _left_because(activation: Activation, layers: Sequence[str]) -> str | None:
+    if not layers:
+        return "its output reaches no weight layer as spikes (a gate, or the network's output)"
+    if activation.output.dtype is not None and np.dtype(activation.output.dtype) == np.float64:
+        return "float64 activations are not converted"
+    return None
+
+
+def spike_driven(graph: gs.Graph, sites: Sequence[Site]) -> frozenset[str]:
+    """Names of the weight layers whose input is made of spikes and nothing else."""
+    outputs = {site.output for site in sites if site.kind != "identity"}
+    identity = {name for site in sites if site.kind == "identity" for name in site.layers}
+    return frozenset(
+        layer.node.name
+        for layer in weight_layers(graph)
+        if layer.node.name in identity or sources(layer.data, outputs) == {"site"}
+    )
+
+
+def sources(tensor: gs.Tensor, outputs: set[str]) -> set[str]:
+    """What a tensor is made of through passing operators: 'site', 'input' (the network's) and/or 'analogue'."""
+    found: set[str] = set()
+    seen: set[int] = set()
+    stack = [tensor]
+    while stack:
+        current = stack.pop()
+        if id(current) in seen or isinstance(current, gs.Constant):
+            continue
+        seen.add(id(current))
+        if current.name in outputs:
+            found.add("site")
+        elif not current.inputs:
+            found.add("input")
+        elif passes(current.inputs[0]):
+            stack.extend(data_inputs(current.inputs[0]))
+        else:
+            found.add("analogue")
+    return found
+
+
+def _with_identity_sites(
+    graph: gs.Graph, sites: Sequence[Site], selection: Selection
+) -> tuple[list[Site], list[Left]]:
+    """Sites in topological order with identity neurons on analogue inputs of weight layers, one a tensor."""
+    outputs = {site.output for site in sites}
+    wanted: dict[str, list[WeightLayer]] = {}
+    for layer in weight_layers(graph):
+        if not sources(layer.data, outputs) <= {"site", "input"}:
+            wanted.setdefault(layer.data.name, []).append(layer)
+    added: list[Site] = []
+    unwanted: list[Left] = []
+    for tensor, layers in wanted.items():
+        name = f"{tensor}/identity"
+        reason = selection.refusal(name)
+        if reason:
+            unwanted.append(Left(name, "identity", reason, True))
+            continue
+        names = tuple(layer.node.name for layer in layers)
+        added.append(Site(name, "identity", tensor, name, channel_axis(layers[0].data), names))
+    position = {tensor.name: number for number, node in enumerate(graph.nodes) for tensor in node.outputs}
+    both = [*sites, *added]
+    return sorted(both, key=lambda s: position[s.input if s.kind == "identity" else s.output]), unwanted
+
+
+class _Placed(Protocol):
+    """What Site and SitePlan have in common."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def input(self) -> str: ...
+    @property
+    def output(self) -> str: ...
+    @property
+    def layers(self) -> tuple[str, ...]: ...
+
+
+def place_identities(graph: gs.Graph, sites: Iterable[_Placed]) -> None:
+    """Give each identity site its Identity node, between its input and the layers that it feeds; sorts the graph."""
+    tensors, nodes = graph.tensors(), {node.name: node for node in graph.nodes}
+    for site in sites:
+        if site.kind != "identity" or site.input not in tensors:
+            continue
+        x = tensors[site.input]
+        y = gs.Variable(site.output, x.dtype, x.shape)
+        for name in site.layers:
+            layer = weight_layer(nodes[name]) if name in nodes else None
+            if layer:
+                layer.node.inputs[layer.data_index] = y
+        graph.nodes.append(gs.Node("Identity", site.name, {}, [x], [y]))
+    graph.toposort()
+
+
+def _left_layers(graph: gs.Graph, sites: Sequence[Site]) -> list[Left]:
+    """Weight layers that spikes do not reach, and products that are no weight layers."""
+    reached = spike_driven(graph, sites)
+    outputs = {site.output for site in sites}
+    left = []
+    for node in graph.nodes:
+        layer = weight_layer(node)
+        if layer and node.name not in reached:
+            origin = sources(layer.data, outputs)
+            if origin == {"input"}:
+                reason = "its input is the network's own analogue input"
+            elif "site" in origin:
+                reason = "its input is partly spikes, partly analogue"
+            else:
+                reason = "no activation feeds it; --identity-sites puts neurons in front of it"
+            left.append(Left(node.name, node.op, reason, True))
+        elif node.op in ("MatMul", "Gemm", "Conv", "Einsum") and not layer:
+            left.append(
+                Left(node.name, node.op, "a product of two activations works on the mean over time", True)
+            )
+    return left
+
+
+def _left_bodies(graph: gs.Graph) -> list[Left]:
+    left = []
+    for node in graph.nodes:
+        if node.op in SUBGRAPH_OPS:
+            inside = [inner.op for body in node.subgraphs() for inner in body.nodes]
+            active = sorted({op for op in inside if op in _CONVERTIBLE or op in RECURRENT_OPS})
+            reason = "bodies of If, Loop and Scan are left alone"
+            if active:
+                reason += f"; this one holds {', '.join(active)}"
+            left.append(Left(node.name, node.op, reason, not active))
+        elif node.op in RECURRENT_OPS:
+            left.append(Left(node.name, node.op, "recurrent layers are not converted", False))
+    return left
+
+
+_CONVERTIBLE = frozenset("Relu LeakyRelu PRelu Clip Gelu HardSwish Elu Selu Conv Gemm".split())

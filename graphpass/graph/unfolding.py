@@ -1,0 +1,114 @@
+"""Weight layers as matrices: the inputs that one output position sees, and weights to and from matrix form.
+
+Every supported layer is z[p, o] = Σ_k U[p, k]·M[k, o] + b[o] per group: U the unfolded input at output position p, M
+the weights as a matrix [G, K, outputs/G]. Linear regression on a layer needs nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpass.graph.layers import WeightLayer
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a layer unfolds. kind: Conv, Gemm or MatMul; the rest as in the ONNX attributes, spatial axes only."""
+
+    kind: str
+    groups: int = 1
+    kernel: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    dilations: tuple[int, ...] = ()
+    pads: tuple[int, ...] = ()
+    auto_pad: str = "NOTSET"
+    transposed: bool = False
+    scale: float = 1.0
+
+
+def geometry(layer: WeightLayer) -> Geometry | str:
+    """The layer's geometry, or the reason why it has no matrix form here."""
+    node, weight = layer.node, layer.weight
+    if node.op == "Conv":
+        rank = len(weight.shape) - 2
+        return Geometry(
+            "Conv",
+            node.attrs.get("group", 1),
+            tuple(weight.shape[2:]),
+            tuple(node.attrs.get("strides", [1] * rank)),
+            tuple(node.attrs.get("dilations", [1] * rank)),
+            tuple(node.attrs.get("pads", [0] * 2 * rank)),
+            node.attrs.get("auto_pad", "NOTSET"),
+        )
+    if node.op == "Gemm":
+        if layer.weight_index == 0 or node.attrs.get("transA", 0):
+            return "its data is transposed"
+        return Geometry(
+            "Gemm", transposed=bool(node.attrs.get("transB", 0)), scale=float(node.attrs.get("alpha", 1.0))
+        )
+    if node.op == "MatMul":
+        if layer.weight_index == 0 or len(weight.shape) != 2:
+            return "its weights are not one matrix on the right"
+        return Geometry("MatMul")
+    return f"{node.op} is not compensated"
+
+
+def to_matrix(weight: Array, shape: Geometry) -> NDArray[np.float32]:
+    """Weights as the layer stores them → M, float32 [G, K, outputs/G]."""
+    values = np.asarray(weight, np.float32)
+    if shape.kind == "Conv":
+        outputs = len(values)
+        return values.reshape(shape.groups, outputs // shape.groups, -1).transpose(0, 2, 1)
+    return (values.T if shape.transposed else values)[None] * np.float32(shape.scale)
+
+
+def from_matrix(matrix: Array, weight: Array, shape: Geometry) -> Array:
+    """M → weights in the layout and dtype of `weight`."""
+    if shape.kind == "Conv":
+        return matrix.transpose(0, 2, 1).reshape(weight.shape).astype(weight.dtype)
+    values = matrix[0] / np.float32(shape.scale)
+    return np.ascontiguousarray(values.T if shape.transposed else values).astype(weight.dtype)
+
+
+def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry) -> NDArray[np.float32]:
+    """U at output positions: float32 [G, P, K].
+
+    data: the layer's input. positions: one index array [P] per axis of the output but the channel axis (Conv:
+    batch, then the spatial axes; Gemm and MatMul: all axes but the last).
+    """
+    if shape.kind != "Conv":
+        return np.asarray(data[tuple(positions)], np.float32)[None]
+    batch, spatial = positions[0], positions[1:]
+    rank = len(shape.kernel)
+    padded = np.pad(data, ((0, 0), (0, 0), *_pads(data.shape[2:], shape)))
+    index: list[Array] = []
+    for axis in range(rank):
+        taps = np.arange(shape.kernel[axis]) * shape.dilations[axis]
+        places = spatial[axis][:, None] * shape.strides[axis] + taps
+        index.append(places.reshape(len(batch), *(-1 if k == axis else 1 for k in range(rank))))
+    rows = batch.reshape(-1, *(1,) * rank)
+    patches = padded[(rows, slice(None), *index)]  # [P, kernel…, C]: advanced axes come first
+    patches = np.moveaxis(patches, -1, 1).reshape(len(batch), shape.groups, -1)
+    return np.ascontiguousarray(patches.transpose(1, 0, 2), np.float32)
+
+
+def _pads(sizes: Sequence[int], shape: Geometry) -> list[tuple[int, int]]:
+    rank = len(shape.kernel)
+    if shape.auto_pad in ("NOTSET", ""):
+        return [(shape.pads[axis], shape.pads[axis + rank]) for axis in range(rank)]
+    if shape.auto_pad == "VALID":
+        return [(0, 0)] * rank
+    pads = []
+    for size, kernel, stride, dilation in zip(
+        sizes, shape.kernel, shape.strides, shape.dilations, strict=True
+    ):
+        outputs = -(-size // stride)
+        total = max(0, (outputs - 1) * stride + (kernel - 1) * dilation + 1 - size)
+        small, large = total // 2, total - total // 2
+        pads.append((small, large) if shape.auto_pad == "SAME_UPPER" else (large, small))
+    return pads

@@ -1,0 +1,169 @@
+"""Corrections of what quantised activations do to a network, in closed form.
+
+    da_qcfs      shift and gain that restore the channel means                (Hao et al., ICML 2025, section 4.3)
+    compensate   ΔW, Δb = argmin Σ ‖r − u·ΔW − Δb‖² + λ‖ΔW‖²                  (ridge regression on the layer's input)
+    refine       the same where the neuron can tell the difference: values that both lie beyond an end of its
+                 range are the same to it, so their distance is no error
+
+A layer is a matrix: pre-activation = u·M + b per group, u the unfolded input (graph/unfolding.py). Rows are sampled
+positions; the cost does not depend on the image size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpass.maths.thresholds import Levels
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+RIDGE = 1e-2  # λ as a part of the mean of diag(UᵀU)
+ROUNDS = 10  # refinement steps
+REFIT = 5  # refinement steps between two fits of the levels
+ROWS = 4096  # rows multiplied in float32 before the product joins the float64 sum
+
+
+def da_qcfs(
+    levels: Levels, shift_by: Array, mean_a: Array | None = None, mean_y: Array | None = None
+) -> Levels:
+    """ψ + ψ_DA with ψ_DA = mean(x) − mean(x_q), then A·g with g·(mean(y) − o) = mean(a) − o.
+
+    shift_by: ψ_DA, [C]. mean_a, mean_y: means of the activation and of the *shifted* neuron's output, [C]: measure
+    after a first call without them, then call with shift_by = 0. Means over all samples and positions, exact where
+    the authors take a moving average. A channel that never fires keeps its gain.
+    """
+    shift = (levels.shift + shift_by).astype(np.float32)
+    if mean_a is None or mean_y is None:
+        return replace(levels, shift=shift)
+    fired = np.asarray(mean_y, np.float64) - levels.offset
+    wanted = np.asarray(mean_a, np.float64) - levels.offset
+    gain = np.where(fired > 0, np.maximum(wanted, 0) / np.where(fired > 0, fired, 1), 1.0)
+    return replace(levels, shift=shift, amplitude=(levels.amplitude * gain).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Centred normal equations of a layer's input, inverted once for many right-hand sides.
+
+    inputs: U − mean, float32 [G, P, K]. mean: float64 [G, K]. inverse: (UᵀU + λI)⁻¹, float64 [G, K, K].
+    penalty: λ of each group, float64 [G].
+    """
+
+    inputs: Floats
+    mean: Doubles
+    inverse: Doubles
+    penalty: Doubles
+
+    def solve(self, residual: Array, weight: Array | None = None) -> tuple[Doubles, Doubles]:
+        """ΔW, Δb = argmin Σ ‖r − u·ΔW − Δb‖² + λ‖W + ΔW‖², float64 [G, K, C/G] and [C].
+
+        residual: r, float32 [P, C]. weight: the correction W that is there already (0 if left out).
+        """
+        groups, rows, _ = self.inputs.shape
+        mean = residual.mean(0, dtype=np.float64)
+        centred = (residual - mean.astype(np.float32)).reshape(rows, groups, -1).transpose(1, 0, 2)
+        right = _products(self.inputs, centred)
+        if weight is not None:
+            right -= self.penalty[:, None, None] * weight
+        change = self.inverse @ right
+        return change, mean - np.einsum("gk,gkc->gc", self.mean, change).ravel()
+
+
+def regression(inputs: Array, ridge: float = RIDGE) -> Regression:
+    """The normal equations of U, float32 [G, P, K], with λ = ridge · mean diag(UᵀU) in each group.
+
+    A column that does not vary gets no weight. The inputs are copied (centred).
+    """
+    mean = inputs.mean(1, dtype=np.float64)
+    centred = inputs - mean[:, None].astype(np.float32)
+    gram = _products(centred, centred)
+    size = gram.shape[-1]
+    power = np.trace(gram, axis1=1, axis2=2) / size
+    penalty = np.where(power > 0, ridge * power, 1.0)
+    gram += penalty[:, None, None] * np.eye(size)
+    return Regression(centred, mean, np.linalg.inv(gram), penalty)
+
+
+def compensate(inputs: Array, residual: Array, ridge: float = RIDGE) -> tuple[Floats, Floats]:
+    """ΔW, Δb = argmin Σ ‖r − u·ΔW − Δb‖² + λ‖ΔW‖²: float32 [G, K, C/G] and [C].
+
+    inputs: u, float32 [G, P, K]. residual: r = x − x_q, float32 [P, C]; group g has the g-th C/G channels.
+    """
+    weight, bias = regression(inputs, ridge).solve(residual)
+    return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def apply(inputs: Array, weight: Array, bias: Array) -> Floats:
+    """u·ΔW + Δb, float32 [P, C]: what a correction adds to the layer's output."""
+    added = inputs @ weight.astype(np.float32)
+    groups, rows, width = added.shape
+    return added.transpose(1, 0, 2).reshape(rows, groups * width) + bias.astype(np.float32)
+
+
+def ends(levels: Levels, count: int) -> tuple[Floats, Floats]:
+    """θ/2 − ψ and (L + 1/2)·θ − ψ, float32 [C]: the middle of the first and of the last level. count: L + 1."""
+    return (
+        0.5 * levels.threshold - levels.shift,
+        (count - 0.5) * levels.threshold - levels.shift,
+    )
+
+
+def saturated_target(x: Array, z: Array, low: Array, high: Array) -> Floats:
+    """t = the value nearest to z that the neuron takes for x.
+
+        x ≤ low:   min(z, low)      x ≥ high:  max(z, high)      else  x
+
+    x: wanted, z: actual pre-activation, [P, C]; low, high: `ends`, [C]. (z − t)² is at most (z − x)²: minimising it
+    again and again with t from the last z (majorise–minimise) lowers the error that the neuron can see.
+    """
+    return np.where(
+        x <= low,
+        np.minimum(z, np.maximum(x, low)),
+        np.where(x >= high, np.maximum(z, np.minimum(x, high)), x),
+    )
+
+
+def refine(
+    inputs: Array,
+    x: Array,
+    x_q: Array,
+    fit: Callable[[Floats], Levels],
+    levels: int,
+    ridge: float = RIDGE,
+    rounds: int = ROUNDS,
+) -> tuple[Floats, Floats]:
+    """ΔW, Δb as `compensate` has them for r = x − x_q, then `rounds` accelerated majorise–minimise steps.
+
+        t = saturated_target(x, z)        (W, b) += argmin Σ ‖t − z − u·ΔW − Δb‖² + λ‖W + ΔW‖²
+
+    All steps share one inverse. inputs: u, float32 [G, P, K]. x: the ANN's pre-activation, x_q: the converted
+    network's, float32 [P, C], same rows. fit: levels for a corrected pre-activation z (`least_error` on z and a).
+    """
+    equations = regression(inputs, ridge)
+    weight, bias = equations.solve(x - x_q)
+    before = weight, bias
+    low = high = np.zeros(x.shape[1], np.float32)
+    for number in range(rounds):
+        if number % REFIT == 0:
+            low, high = ends(fit(x_q + apply(inputs, weight, bias)), levels)
+        momentum = number / (number + 3)  # Nesterov
+        ahead = weight + momentum * (weight - before[0]), bias + momentum * (bias - before[1])
+        before = weight, bias
+        z = x_q + apply(inputs, *ahead)
+        change = equations.solve(saturated_target(x, z, low, high) - z, ahead[0])
+        weight, bias = ahead[0] + change[0], ahead[1] + change[1]
+    return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def _products(left: Floats, right: Floats) -> Doubles:
+    """leftᵀ·right over rows, [G, P, K] and [G, P, C] → float64 [G, K, C], summed in blocks of rows."""
+    total = np.zeros((left.shape[0], left.shape[2], right.shape[2]))
+    for start in range(0, left.shape[1], ROWS):
+        block = slice(start, start + ROWS)
+        total += left[:, block].transpose(0, 2, 1) @ right[:, block]
+    return total

@@ -1,0 +1,119 @@
+"""The parallel spiking neuron. THE definition: every form, operator and kernel is tested against it.
+
+    n = clip(floor((x + ψ) / θ), 0, L)          the count, L = levels − 1
+    y = A·n + o                                 the output
+
+x is the input current averaged over the time-steps, θ the threshold, ψ the shift, A the amplitude and o the
+offset, all in float32. NaN gives no spike, and NaN where y is a float: a broken number is not hidden. The count reaches the next layer as a train of T binary spikes:
+
+    rate   L = T        n equal spikes, the last n steps fire           step t weighs 1
+    phase  L = 2^T − 1  the binary digits of n, most significant first  step t weighs 2^(T − t)
+
+so that n = Σ_t w_t·s_t in both. Source: Hao et al., ICML 2025 (arXiv 2412.13610), equations 7–9 for the rate
+code, written with x = S/T, θ = θ_paper/T, ψ = ψ_paper/T; docs/neuron.md derives it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpass.errors import OptionError
+
+Coding = Literal["rate", "phase"]
+CODINGS: tuple[str, ...] = get_args(Coding)
+LARGEST_COUNT = 255  # counts travel as uint8 in the integer form and in traces
+
+Floats = NDArray[np.float32]
+
+
+def levels_of(time_steps: int, coding: str) -> int:
+    """Number of output levels: T + 1 (rate) or 2^T (phase).
+
+    Raises OptionError for an unknown coding, T < 1, or a largest count above 255.
+    >>> levels_of(4, "rate"), levels_of(4, "phase")
+    (5, 16)
+    """
+    if coding not in CODINGS:
+        raise OptionError(f"unknown coding {coding!r}", f"choose one of {', '.join(CODINGS)}")
+    largest = LARGEST_COUNT if coding == "rate" else 8
+    if not 1 <= time_steps <= largest:
+        raise OptionError(
+            f"{time_steps} time-steps do not fit the {coding} code", f"choose 1 to {largest} time-steps"
+        )
+    return time_steps + 1 if coding == "rate" else 2**time_steps
+
+
+def step_weights(time_steps: int, coding: str) -> Floats:
+    """w_t, t = 1 … T: what a spike of step t adds to the count. float32 [T].
+
+    >>> step_weights(4, "phase").tolist()
+    [8.0, 4.0, 2.0, 1.0]
+    """
+    levels_of(time_steps, coding)
+    if coding == "rate":
+        return np.ones(time_steps, np.float32)
+    return np.exp2(np.arange(time_steps - 1, -1, -1, dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """Parameters of the neurons of one site.
+
+    threshold θ > 0, shift ψ, amplitude A, offset o: float32 arrays that broadcast to the site's tensor with at
+    most one axis that is not 1 (the channel axis), in the unit of the pre-activation (θ, ψ) and of the
+    activation (A, o). levels: number of output levels, L + 1.
+    """
+
+    threshold: Floats
+    shift: Floats
+    amplitude: Floats
+    offset: Floats
+    levels: int
+
+    def count(self, x: NDArray) -> NDArray[np.uint8]:
+        """n = clip(floor((x + ψ) / θ), 0, L). x: any float dtype; uint8 of the same shape.
+
+        >>> Neuron(*(np.float32([v]) for v in (1, 0.5, 1, 0)), levels=5).count(np.float32([-3, 0.4, 0.5, 9])).tolist()
+        [0, 0, 1, 4]
+        """
+        with np.errstate(invalid="ignore", over="ignore"):
+            level = np.floor((x.astype(np.float32) + self.shift) / self.threshold)
+        return np.clip(np.nan_to_num(level, nan=0.0), 0, self.levels - 1).astype(np.uint8)
+
+    def decode(self, count: NDArray) -> Floats:
+        """y = A·n + o. float32 of the counts' shape."""
+        return self.amplitude * count.astype(np.float32) + self.offset
+
+    def fire(self, x: NDArray) -> NDArray:
+        """y = A·n(x) + o, in the dtype of x; NaN stays NaN."""
+        y = self.decode(self.count(x))
+        return np.where(np.isnan(x), np.float32(np.nan), y).astype(x.dtype)
+
+
+def spike_train(count: NDArray, time_steps: int, coding: str) -> NDArray[np.uint8]:
+    """The T binary spikes of each count. integer [...] → uint8 [T, ...], time first.
+
+    rate: s_t = 1 iff n ≥ T − t + 1, t = 1 … T (sorted: once fired, every later step fires).
+    phase: s_t = digit 2^(T − t) of n.
+
+    >>> spike_train(np.array([2]), 3, "rate")[:, 0].tolist(), spike_train(np.array([5]), 3, "phase")[:, 0].tolist()
+    ([0, 1, 1], [1, 0, 1])
+    """
+    steps = np.arange(time_steps, 0, -1).reshape(-1, *(1,) * np.ndim(count))
+    if coding == "rate":
+        return (count[None] >= steps).astype(np.uint8)
+    return ((count[None].astype(np.int64) >> (steps - 1)) & 1).astype(np.uint8)
+
+
+def count_of(train: NDArray, coding: str) -> NDArray[np.int64]:
+    """n = Σ_t w_t·s_t: the count a train [T, ...] carries, int64 [...]."""
+    weights = step_weights(len(train), coding).astype(np.int64)
+    return np.tensordot(weights, train.astype(np.int64), axes=1)
+
+
+def time_mean(currents: NDArray, coding: str) -> Floats:
+    """x = Σ_t (w_t / L)·I_t: the mean over time of the currents [T, ...], float32 [...]; L = Σ_t w_t."""
+    weights = step_weights(len(currents), coding)
+    return np.tensordot(weights / weights.sum(), currents.astype(np.float32), axes=1)

@@ -1,0 +1,249 @@
+"""Thresholds: which pre-activations the levels of a neuron stand for, per channel.
+
+    n = clip(floor((x + ψ) / θ), 0, L)    y = A·n + o        L = levels − 1
+
+    largest      the levels span the range of x, y = x in between           (Hao et al., ICML 2025, with ψ = θ/2)
+    percentile   the same on a range without its tails
+    least_error  θ, ψ, A and o with the least Σ (y(x) − a)² on a sample
+
+In the search, θ and ψ are the first and the last border between counts: border k = k·θ − ψ, k = 1 … L.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpass.errors import CalibrationError
+from graphpass.maths.neuron import Neuron
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+BINS = 4096  # histogram bins of a channel: borders are searched to a 4096th of its range
+ROUNDS = 6  # halvings of the search step after the coarse grid
+CELLS = 1 << 21  # border look-ups held at once
+_QUANTILES = (0.97, 0.99, 0.995, 0.999)  # of x: where the last border of a long-tailed channel lies
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Threshold θ > 0, shift ψ, amplitude A ≥ 0, offset o of every channel: float32 [C]."""
+
+    threshold: Floats
+    shift: Floats
+    amplitude: Floats
+    offset: Floats
+
+    def count(self, x: Array, levels: int) -> NDArray[np.uint8]:
+        """n, uint8 of x's shape [P, C], as the converted network computes it."""
+        return Neuron(self.threshold, self.shift, self.amplitude, self.offset, levels).count(x)
+
+    def output(self, x: Array, levels: int) -> Floats:
+        """y = A·n + o, float32 [P, C]."""
+        return self.amplitude * self.count(x, levels).astype(np.float32) + self.offset
+
+
+def largest(highest: Array, levels: int, lowest: Array | None = None) -> Levels:
+    """θ = (highest − lowest)/L, ψ = θ/2 − lowest, A = θ, o = lowest: y = x to half a step between the two.
+
+    highest, lowest: [C], the range of the pre-activation; lowest is 0 if left out (ReLU). A channel without a
+    range gets θ = 1, A = 0, o = lowest.
+    >>> one = largest(np.array([4.0, 0.0]), levels=5)
+    >>> one.threshold.tolist(), one.shift.tolist(), one.amplitude.tolist()
+    ([1.0, 1.0], [0.5, 0.5], [1.0, 0.0])
+    """
+    top = np.asarray(highest, np.float64)
+    bottom = np.zeros_like(top) if lowest is None else np.asarray(lowest, np.float64)
+    step = _step(bottom, top, levels)
+    theta = np.where(step > 0, step, 1.0)
+    return _levels(theta, theta / 2 - bottom, step, bottom)
+
+
+def percentile(x: Array, levels: int, percent: float = 99.9, lowest: Array | None = None) -> Levels:
+    """`largest` up to the given percentile of x (down to its mirror where lowest is left out and x has negatives
+    to tell apart, so for ReLU pass lowest = 0).
+
+    x: [P, C]. percent: in (50, 100].
+    """
+    _require_finite(x)
+    bottom = np.percentile(x, 100.0 - percent, axis=0) if lowest is None else np.asarray(lowest, np.float64)
+    return largest(np.maximum(np.percentile(x, percent, axis=0), bottom), levels, bottom)
+
+
+def regress(x: Array, a: Array, levels: int, threshold: Array, shift: Array) -> Levels:
+    """A = cov(n, a)/var(n), o = mean(a) − A·mean(n): the gain and offset with the least Σ (A·n(x) + o − a)².
+
+    x, a: [P, C]. threshold, shift: [C]. Where n does not vary with a (or falls with it) A = 0, o = mean(a).
+    """
+    start = _levels(threshold, shift, np.zeros_like(threshold), np.zeros_like(threshold))
+    n = start.count(x, levels).astype(np.float32)
+    n_mean, a_mean = n.mean(0, dtype=np.float64), a.mean(0, dtype=np.float64)
+    n -= n_mean.astype(np.float32)
+    variance = np.einsum("pc,pc->c", n, n, dtype=np.float64)
+    covariance = np.einsum("pc,pc->c", n, a - a_mean.astype(np.float32), dtype=np.float64)
+    gain = np.where(variance > 0, np.maximum(covariance, 0) / np.where(variance > 0, variance, 1), 0.0)
+    return _levels(threshold, shift, gain, a_mean - gain * n_mean)
+
+
+def least_error(x: Array, a: Array, levels: int) -> Levels:
+    """argmin over θ, ψ, A ≥ 0, o of Σ (A·n(x) + o − a)², per channel.
+
+    x: the pre-activation as the converted network has it; a: the activation as the network before conversion has
+    it, at the same rows; float32 [P, C]. Any activation function, negative outputs too. For a pair of borders the
+    best A and o are known, and the error they leave follows from the counts and sums of a above each border:
+
+        left(θ, ψ) = Σ(a − ā)² − cov(n, a)²/var(n)        Σn = Σ_k N_k,  Σn² = Σ_k (2k−1)·N_k,  Σna = Σ_k S_k
+
+    with N_k the rows with x ≥ border k and S_k their sum of a, read from one histogram. The pair is searched on a
+    grid, then by halving; the result is never worse than `largest` on the sample. A channel where a or x is
+    constant gets θ = 1, A = 0, o = mean(a).
+
+    Raises CalibrationError for values that are not finite, or no rows.
+    """
+    x, a = np.asarray(x, np.float32), np.asarray(a, np.float32)
+    _require_finite(x)
+    _require_finite(a)
+    bottom, top = x.min(0).astype(np.float64), x.max(0).astype(np.float64)
+    parts = []
+    block = max(1, CELLS // (len(_grid_pairs(levels)[0]) * (levels - 1)))
+    for start in range(0, x.shape[1], block):
+        some = slice(start, start + block)
+        parts.append(_search(_Histogram(x[:, some], a[:, some]), _quantiles(x[:, some], levels), levels))
+    first, last = np.concatenate(parts, axis=1)
+    # A border is the float32 value that the comparison meets, so θ is kept above one unit in its last place.
+    smallest = np.maximum(np.spacing(np.maximum(np.abs(bottom), np.abs(top)).astype(np.float32)), 1e-30)
+    theta = (last - first) / (levels - 2) if levels > 2 else (top - bottom) / 2
+    theta = np.maximum(theta, smallest)
+    found = regress(x, a, levels, theta, theta - first)
+    # Two spans to fall back on: all of x, and from 0 up, as `largest` has it for ReLU.
+    choices = [found]
+    for low in (bottom, np.clip(0.0, bottom, top)):
+        whole = largest(top, levels, low)
+        choices.append(regress(x, a, levels, whole.threshold, whole.shift))
+    errors = np.stack([squared_error(c.output(x, levels), a) for c in choices])
+    return _still(_choose(choices, errors.argmin(0)), x, a)
+
+
+def squared_error(y: Array, a: Array) -> Doubles:
+    """Σ (y − a)² over rows, float64 [C]."""
+    difference = y - a
+    return np.einsum("pc,pc->c", difference, difference, dtype=np.float64)
+
+
+class _Histogram:
+    """Rows and sums of a at or above every bin's lower edge, [C, BINS + 1]."""
+
+    def __init__(self, x: Floats, a: Floats):
+        channels = x.shape[1]
+        self.bottom = x.min(0).astype(np.float64)
+        self.range = np.maximum(x.max(0) - self.bottom, 1e-30)
+        bin_ = np.minimum((x - self.bottom) * (BINS / self.range), BINS - 1).astype(np.int64)
+        bin_ += np.arange(channels) * BINS
+        self._above = _from_above(np.bincount(bin_.ravel(), minlength=channels * BINS), channels)
+        self._sum = _from_above(np.bincount(bin_.ravel(), a.ravel(), channels * BINS), channels)
+
+    def explained(self, first: Doubles, last: Doubles, levels: int) -> Doubles:
+        """cov²/var of the borders from first to last, [C, M] each: the part of Σ(a − ā)² that n explains."""
+        steps = np.linspace(0.0, 1.0, levels - 1)
+        borders = first[..., None] + (last - first)[..., None] * steps
+        edge = np.rint((borders - self.bottom[:, None, None]) * (BINS / self.range)[:, None, None])
+        edge = np.clip(edge, 0, BINS).astype(np.int64).reshape(len(first), -1)
+        above = np.take_along_axis(self._above, edge, 1).reshape(borders.shape)
+        sums = np.take_along_axis(self._sum, edge, 1).reshape(borders.shape)
+        rows, total = self._above[:, :1], self._sum[:, :1]
+        n = above.sum(2)
+        variance = above @ (2.0 * np.arange(1, levels) - 1.0) - n * n / rows
+        covariance = sums.sum(2) - n * total / rows
+        useful = (covariance > 0) & (variance > 1e-9 * rows)
+        return np.where(useful, covariance**2 / np.where(useful, variance, 1.0), 0.0)
+
+
+def _from_above(values: Array, channels: int) -> Doubles:
+    table = np.zeros((channels, BINS + 1))
+    table[:, :BINS] = values.reshape(channels, BINS)
+    return np.cumsum(table[:, ::-1], axis=1)[:, ::-1]
+
+
+def _points(levels: int) -> int:
+    """Grid points of each kind (quantiles, equal steps): fewer where a candidate costs many look-ups."""
+    return 16 if levels <= 32 else 6
+
+
+def _grid_pairs(levels: int) -> tuple[Array, Array]:
+    points = 2 * _points(levels) + len(_QUANTILES)
+    return np.triu_indices(points, 1) if levels > 2 else (np.arange(points), np.arange(points))
+
+
+def _quantiles(x: Floats, levels: int) -> Doubles:
+    """Grid of borders, float64 [C, points], ascending: quantiles of x and equal steps over its range."""
+    points = _points(levels)
+    rows = np.sort(x[:: max(1, len(x) // 4096)], axis=0)
+    share = np.concatenate([np.linspace(0, 1, points + 2)[1:-1], _QUANTILES])
+    quantiles = rows[np.rint(share * (len(rows) - 1)).astype(np.int64)].T
+    bottom, top = x.min(0).astype(np.float64), x.max(0).astype(np.float64)
+    even = bottom[:, None] + (top - bottom)[:, None] * np.linspace(0.02, 0.98, points)
+    return np.sort(np.concatenate([quantiles, even], axis=1), axis=1)
+
+
+def _search(histogram: _Histogram, grid: Doubles, levels: int) -> Doubles:
+    """First and last border with the most explained, float64 [2, C]."""
+    lower, upper = _grid_pairs(levels)
+    channel = np.arange(len(grid))
+
+    def better(first: Doubles, last: Doubles, held: tuple[Doubles, Doubles, Doubles] | None) -> Any:
+        explained = histogram.explained(first, last, levels)
+        best = explained.argmax(1)
+        new = (first[channel, best], last[channel, best], explained[channel, best])
+        if held is None:
+            return new
+        return tuple(np.where(new[2] > held[2], n, h) for n, h in zip(new, held, strict=True))
+
+    held = better(grid[:, lower], grid[:, upper], None)
+    step = histogram.range / _points(levels)
+    move = np.linspace(-1.0, 1.0, 5)
+    one, two = (m.ravel() for m in np.meshgrid(move, move)) if levels > 2 else (move, move)
+    for _ in range(ROUNDS):
+        first = held[0][:, None] + step[:, None] * one
+        last = held[1][:, None] + step[:, None] * two
+        held = better(first, np.maximum(last, first), held)
+        step = step / 2
+    return np.stack(held[:2])
+
+
+def _choose(choices: list[Levels], best: Array) -> Levels:
+    channel = np.arange(len(best))
+    fields = (np.stack([getattr(c, name) for c in choices])[best, channel] for name in Levels.__annotations__)
+    return Levels(*fields)
+
+
+def _still(levels: Levels, x: Floats, a: Floats) -> Levels:
+    """Channels that do not move: θ = 1, ψ = 0, A = 0, o = mean(a)."""
+    still = (np.ptp(x, 0) == 0) | (np.ptp(a, 0) == 0) | (levels.amplitude == 0)
+    if not still.any():
+        return levels
+    return _levels(
+        np.where(still, 1, levels.threshold),
+        np.where(still, 0, levels.shift),
+        np.where(still, 0, levels.amplitude),
+        np.where(still, a.mean(0, dtype=np.float64), levels.offset),
+    )
+
+
+def _levels(*fields: Array) -> Levels:
+    return Levels(*(np.ascontiguousarray(field, np.float32) for field in fields))
+
+
+def _step(bottom: Doubles, top: Doubles, levels: int) -> Doubles:
+    step = np.maximum(top - bottom, 0.0) / (levels - 1)
+    return np.where(step >= np.finfo(np.float32).tiny, step, 0.0)
+
+
+def _require_finite(values: Array) -> None:
+    if len(values) == 0 or not np.isfinite(values).all():
+        raise CalibrationError(
+            "a site's sample is empty or has NaN or infinite values",
+            "check the calibration data and the model",
+        )

@@ -1,0 +1,147 @@
+"""Corrections: regressions against dense solutions, and errors that must fall."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphpass.maths.corrections import apply, compensate, da_qcfs, ends, refine, regression, saturated_target
+from graphpass.maths.thresholds import largest, least_error, squared_error
+
+# float32 products of a few hundred rows, summed in float64: about 1e-6 of the size of the result.
+CLOSE = {"rtol": 1e-3, "atol": 1e-4}
+
+
+def dense(u, r, ridge):
+    """The same ridge regression by one least-squares solve: rows √λ·I under the centred inputs."""
+    u, r = u.astype(np.float64), r.astype(np.float64)
+    centred, aim = u - u.mean(0), r - r.mean(0)
+    penalty = ridge * (centred**2).sum() / u.shape[1]
+    rows = np.vstack([centred, np.sqrt(penalty) * np.eye(u.shape[1])])
+    weight = np.linalg.lstsq(rows, np.vstack([aim, np.zeros((u.shape[1], r.shape[1]))]), rcond=None)[0]
+    return weight, r.mean(0) - u.mean(0) @ weight
+
+
+@given(st.integers(0, 2**31), st.sampled_from([1, 2, 4]), st.sampled_from([1e-3, 1e-2, 1.0]))
+@settings(max_examples=30, deadline=None)
+def test_compensate_is_the_dense_solution_of_each_group(seed, groups, ridge):
+    generator = np.random.default_rng(seed)
+    inputs = (generator.standard_normal((groups, 120, 6)) + 3).astype(np.float32)
+    residual = generator.standard_normal((120, 2 * groups)).astype(np.float32)
+    weight, bias = compensate(inputs, residual, ridge)
+    assert weight.shape == (groups, 6, 2)
+    assert bias.shape == (2 * groups,)
+    for group in range(groups):
+        columns = slice(2 * group, 2 * group + 2)
+        expected_weight, expected_bias = dense(inputs[group], residual[:, columns], ridge)
+        np.testing.assert_allclose(weight[group], expected_weight, **CLOSE)
+        np.testing.assert_allclose(bias[columns], expected_bias, **CLOSE)
+
+
+def test_compensate_finds_a_known_change():
+    generator = np.random.default_rng(0)
+    inputs = generator.standard_normal((1, 5000, 4)).astype(np.float32)
+    change = generator.standard_normal((4, 3)).astype(np.float32)
+    weight, bias = compensate(inputs, inputs[0] @ change + 2, ridge=1e-6)
+    np.testing.assert_allclose(weight[0], change, **CLOSE)
+    np.testing.assert_allclose(bias, 2, **CLOSE)
+
+
+def test_rows_beyond_one_block_are_all_used():
+    generator = np.random.default_rng(1)
+    inputs = generator.standard_normal((1, 9000, 3)).astype(np.float32)
+    residual = (inputs[0, :, :2] * np.linspace(0, 1, 9000)[:, None]).astype(np.float32)
+    expected = dense(inputs[0], residual, 1e-2)
+    for found, wanted in zip(compensate(inputs, residual), (expected[0][None], expected[1]), strict=True):
+        np.testing.assert_allclose(found, wanted, **CLOSE)
+
+
+def test_inputs_that_do_not_vary_get_no_weight():
+    inputs = np.full((2, 20, 3), 1.5, np.float32)
+    residual = np.random.default_rng(2).standard_normal((20, 4)).astype(np.float32)
+    weight, bias = compensate(inputs, residual)
+    assert not weight.any()
+    np.testing.assert_allclose(bias, residual.mean(0), **CLOSE)
+
+
+def test_solving_again_from_the_solution_changes_nothing():
+    generator = np.random.default_rng(3)
+    inputs = generator.standard_normal((2, 300, 5)).astype(np.float32)
+    residual = generator.standard_normal((300, 4)).astype(np.float32)
+    equations = regression(inputs, 0.1)
+    weight, bias = equations.solve(residual)
+    again, more = equations.solve(residual - apply(inputs, weight, bias), weight)
+    np.testing.assert_allclose(again, 0, atol=CLOSE["atol"])
+    np.testing.assert_allclose(more, 0, atol=CLOSE["atol"])
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=50)
+def test_saturated_target_is_the_nearest_equivalent_value(seed):
+    x, z = np.random.default_rng(seed).uniform(-3, 3, (2, 50, 2)).astype(np.float32)
+    low, high = np.float32([-1, 0]), np.float32([1, 2])
+    target = saturated_target(x, z, low, high)
+    np.testing.assert_array_equal(np.clip(target, low, high), np.clip(x, low, high))
+    assert (np.abs(target - z) <= np.abs(x - z)).all()
+
+
+def test_ends_are_the_middles_of_the_outer_levels():
+    low, high = ends(largest(np.array([4.0]), 5, np.array([-4.0])), 5)
+    assert (low.tolist(), high.tolist()) == ([-4], [4])
+
+
+def quantised_layer(seed, levels=3):
+    """x = u·M before conversion, u from a layer quantised to few levels: inputs, x, x_q, a."""
+    generator = np.random.default_rng(seed)
+    mixing = generator.standard_normal((6, 12)).astype(np.float32)
+    u = np.maximum(generator.standard_normal((4000, 6)).astype(np.float32) @ mixing, 0)
+    matrix = (generator.standard_normal((12, 5)) - 0.3).astype(np.float32)
+    u_q = least_error(u, u, levels).output(u, levels)
+    x, x_q = u @ matrix, u_q @ matrix
+    return u_q[None], x, x_q, np.maximum(x, 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_compensation_lowers_the_error_and_refinement_lowers_it_more(seed):
+    inputs, x, x_q, a = quantised_layer(seed)
+
+    def left(z):
+        return float(squared_error(least_error(z, a, 3).output(z, 3), a).sum())
+
+    compensated = x_q + apply(inputs, *compensate(inputs, x - x_q))
+    refined = x_q + apply(inputs, *refine(inputs, x, x_q, lambda z: least_error(z, a, 3), 3))
+    assert left(compensated) < left(x_q)
+    assert left(refined) < left(compensated)
+
+
+def test_refine_without_steps_is_compensate():
+    inputs, x, x_q, a = quantised_layer(0)
+    plain = compensate(inputs, x - x_q)
+    for one, other in zip(
+        refine(inputs, x, x_q, lambda z: least_error(z, a, 3), 3, rounds=0), plain, strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_same_data_gives_the_same_bits():
+    inputs, x, x_q, a = quantised_layer(1)
+    runs = [refine(inputs, x, x_q, lambda z: least_error(z, a, 3), 3) for _ in range(2)]
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_da_qcfs_restores_the_means():
+    generator = np.random.default_rng(4)
+    x = generator.standard_normal((4000, 3)).astype(np.float32)
+    x_q = 0.8 * x - 0.3
+    a = np.maximum(x, 0)
+    start = largest(a.max(0), 5)
+    shifted = da_qcfs(start, x.mean(0) - x_q.mean(0))
+    np.testing.assert_allclose(shifted.shift, start.shift + (x - x_q).mean(0), **CLOSE)
+    final = da_qcfs(shifted, np.zeros(3), a.mean(0), shifted.output(x_q, 5).mean(0))
+    np.testing.assert_allclose(final.output(x_q, 5).mean(0), a.mean(0), **CLOSE)
+
+
+def test_da_qcfs_keeps_the_gain_of_a_silent_channel():
+    start = largest(np.array([4.0]), 5)
+    assert da_qcfs(start, np.zeros(1), np.ones(1), np.zeros(1)).amplitude.tolist() == [1]

@@ -1,0 +1,70 @@
+"""Tiny ONNX graphs for tests, and onnxruntime to run them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime as ort
+from numpy.typing import ArrayLike, NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+Shape = Sequence[int | str]
+
+
+def node(
+    op: str, inputs: str, outputs: str, name: str = "", domain: str = "", **attributes
+) -> onnx.NodeProto:
+    """A node; inputs and outputs are names separated by blanks, "-" is an optional input left out."""
+    names = [["" if each == "-" else each for each in text.split()] for text in (inputs, outputs)]
+    return helper.make_node(op, *names, name=name, domain=domain, **attributes)
+
+
+def build(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Mapping[str, Shape],
+    outputs: Mapping[str, Shape],
+    constants: Mapping[str, ArrayLike],
+    *,
+    opset: int = 17,
+    dtype: int = FLOAT,
+) -> onnx.ModelProto:
+    """A checked model with inferred shapes. dtype: of inputs and outputs. Constants: arrays, or float32."""
+    tensors = [
+        numpy_helper.from_array(value if isinstance(value, np.ndarray) else np.float32(value)[...], name)
+        for name, value in constants.items()
+    ]
+    graph = helper.make_graph(
+        list(nodes),
+        "tiny",
+        [helper.make_tensor_value_info(name, dtype, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info(name, dtype, shape) for name, shape in outputs.items()],
+        tensors,
+    )
+    domains = sorted({each.domain for each in nodes} - {""})
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    onnx.checker.check_model(model)
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def run(model: onnx.ModelProto, *feeds: NDArray) -> list[NDArray]:
+    """The outputs for inputs in the order of the graph's inputs, computed without graph optimisations."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    return session.run(None, dict(zip(names, feeds, strict=True)))
+
+
+def export(graph: gs.Graph) -> onnx.ModelProto:
+    """The graph as a checked model."""
+    model = gs.export_onnx(graph)
+    onnx.checker.check_model(model)
+    return model
+
+
+def ops(graph: gs.Graph) -> list[str]:
+    return [each.op for each in graph.nodes]
