@@ -28,6 +28,7 @@ from graphpass.graph.layers import WeightLayer, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.graph.sites import Coverage, Site, place_identities
 from graphpass.graph.unfolding import Geometry, from_matrix, geometry, to_matrix, unfold
+from graphpass.maths.corrections import apply
 from graphpass.maths.methods import METHODS, Method, SiteSample
 from graphpass.maths.neuron import levels_of
 from graphpass.segments import TensorStore, Walk
@@ -124,7 +125,7 @@ def _steps(graph: gs.Graph, sites: Sequence[Site], method: Method) -> list[Step]
     site_inputs = {site.input for site in sites}
     feeding: dict[str, list[WeightLayer]] = {}
     alone: list[Step] = []
-    if method.compensates:
+    if method.correct:
         shared = _shared_weights(graph)
         for layer in weight_layers(graph):
             if layer.weight.name in shared or not has_constant_bias(layer) or isinstance(geometry(layer), str):
@@ -241,11 +242,12 @@ class _Calibrator:
 
     def _correct(self, step: Step, sample: "_Sample") -> list[tuple[WeightLayer, LayerPlan]]:
         """New weights of the step's layers; the sample's x_q follows them."""
-        if not step.layers or np.array_equal(sample.x, sample.x_snn):
+        correct = self._method.correct
+        if correct is None or not step.layers or np.array_equal(sample.x, sample.x_snn):
             return []
         changes = []
         for layers, inputs in _jointly(step.layers, sample.inputs, sample.geometries):
-            weight, bias = self._method.correct(inputs, sample.site, self._levels)
+            weight, bias = correct(inputs, sample.site, self._levels)
             sample.move(inputs, weight, bias)
             start = 0
             for layer, shape in layers:
@@ -279,9 +281,7 @@ class _Calibrator:
         self.sites.append(plan)
         return plan
 
-    def _go_on(
-        self, behind: Sequence[gs.Node], site: SitePlan | None, kept: Sequence[str]
-    ) -> None:
+    def _go_on(self, behind: Sequence[gs.Node], site: SitePlan | None, kept: Sequence[str]) -> None:
         """The SNN's side behind the corrected layers, through the neurons."""
         nodes, fetch = list(behind), list(kept)
         if site:
@@ -398,8 +398,7 @@ class _Sample:
 
     def move(self, inputs: Array, weight: Array, bias: Array) -> None:
         """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""
-        change = np.concatenate([u @ w for u, w in zip(inputs, weight, strict=True)], axis=1)
-        self.x_snn = self.x_snn + change + bias
+        self.x_snn = self.x_snn + apply(inputs, weight, bias)
 
     def parameter_shape(self, channels: int) -> tuple[int, ...]:
         """What channel parameters are reshaped to so as to broadcast to the site's tensor."""

@@ -126,9 +126,7 @@ class Walk:
         """Mark nodes as run and the `live` tensors as stored; drop what nothing will read any more."""
         self._done.update(id(node) for node in nodes)
         self._live.update(*live)
-        for name in [
-            name for name in self._live if all(id(r) in self._done for r in self._readers.get(name, []))
-        ]:
+        for name in [name for name in self._live if all(id(r) in self._done for r in self._readers.get(name, []))]:
             self._live.discard(name)
             self.store.drop(name)
 

@@ -62,7 +62,9 @@ def open_session(
         raise SessionError(f"{name}: onnxruntime cannot load it ({_line(error)})", "see `graphpass doctor`") from error
     if session.get_providers()[0] != wanted[0]:
         warnings.warn(
-            f"{wanted[0]} could not be started, {session.get_providers()[0]} runs instead", ProviderWarning, stacklevel=2
+            f"{wanted[0]} could not be started, {session.get_providers()[0]} runs instead",
+            ProviderWarning,
+            stacklevel=2,
         )
     return session
 
@@ -124,9 +126,7 @@ def run_padded(
     if batch is None or size == batch:
         return run(session, inputs, names)
     outputs = run(session, {name: pad_batch(value, batch) for name, value in inputs.items()}, names)
-    return {
-        name: value[:size] if value.ndim and len(value) == batch else value for name, value in outputs.items()
-    }
+    return {name: value[:size] if value.ndim and len(value) == batch else value for name, value in outputs.items()}
 
 
 def pad_batch(values: NDArray[Any], batch: int) -> NDArray[Any]:

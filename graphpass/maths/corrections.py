@@ -25,6 +25,7 @@ Doubles = NDArray[np.float64]
 RIDGE = 1e-2  # λ as a part of the mean of diag(UᵀU)
 ROUNDS = 10  # refinement steps
 REFIT = 5  # refinement steps between two fits of the levels
+WORK = 4e10  # float operations that the steps of one layer may take, about a second on two cores
 ROWS = 4096  # rows multiplied in float32 before the product joins the float64 sum
 
 
@@ -86,7 +87,8 @@ def regression(inputs: Array, ridge: float = RIDGE) -> Regression:
     power = np.trace(gram, axis1=1, axis2=2) / size
     penalty = np.where(power > 0, ridge * power, 1.0)
     gram += penalty[:, None, None] * np.eye(size)
-    return Regression(centred, mean, np.linalg.inv(gram), penalty)
+    inverse = np.asarray(np.linalg.inv(gram), np.float64)
+    return Regression(centred, mean, inverse, penalty)
 
 
 def compensate(inputs: Array, residual: Array, ridge: float = RIDGE) -> tuple[Floats, Floats]:
@@ -141,14 +143,16 @@ def refine(
 
         t = saturated_target(x, z)        (W, b) += argmin Σ ‖t − z − u·ΔW − Δb‖² + λ‖W + ΔW‖²
 
-    All steps share one inverse. inputs: u, float32 [G, P, K]. x: the ANN's pre-activation, x_q: the converted
-    network's, float32 [P, C], same rows. fit: levels for a corrected pre-activation z (`least_error` on z and a).
+    All steps share one inverse; a layer whose steps would take more than WORK makes fewer of them.
+    inputs: u, float32 [G, P, K]. x: the ANN's pre-activation, x_q: the converted network's, float32 [P, C], at the
+    same rows. fit: levels for a corrected pre-activation z (`least_error` on z and a). levels: L + 1.
     """
     equations = regression(inputs, ridge)
     weight, bias = equations.solve(x - x_q)
     before = weight, bias
     low = high = np.zeros(x.shape[1], np.float32)
-    for number in range(rounds):
+    step_work = 4.0 * inputs.size * x.shape[1] / inputs.shape[0]
+    for number in range(min(rounds, int(WORK / max(step_work, 1.0)))):
         if number % REFIT == 0:
             low, high = ends(fit(x_q + apply(inputs, weight, bias)), levels)
         momentum = number / (number + 3)  # Nesterov

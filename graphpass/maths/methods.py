@@ -1,87 +1,104 @@
-"""The calibration methods: what each does with the sampled rows of a site and of the layers in front of it."""
+"""The calibration methods: what each does with the sampled rows of a site and of the layers in front of it.
+
+    optimal     weights by ridge regression, threshold by least error, gain and offset by regression
+    da-qcfs     the range of the ANN, then shift and gain that restore the means     (Hao et al., ICML 2025, section 4.3)
+    percentile  the range of the ANN without its tails (99.9 %)
+    max         the range of the ANN
+
+What the last three leave open for activations other than ReLU (their source knows only ReLU) is settled by regression:
+gain and offset of the same range of x.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpass.maths.corrections import compensate, da_qcfs, refine
+from graphpass.maths.thresholds import Levels, largest, least_error, percentile, regress
+
 Array = NDArray[Any]
+Floats = NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class Levels:
-    threshold: Array
-    shift: Array
-    amplitude: Array
-    offset: Array
+RECTIFIERS = frozenset("relu clip thresholded_relu gelu gelu_tanh quick_gelu silu hard_swish mish".split())
+EXACT_RECTIFIERS = frozenset("relu clip thresholded_relu".split())  # f(x) = x inside their range
 
 
 @dataclass(frozen=True)
 class SiteSample:
-    """Rows at the same positions: x (ANN), x_snn, a = f(x), float32 [P, C]; bottom, top of x over all data, [C]."""
+    """Rows at the same positions, float32 [P, C], and ranges over all data.
+
+    kind: the activation's; "" for the output of a layer that no site follows. x: the ANN's pre-activation; x_snn: that of
+    the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of each channel, [C].
+    """
 
     kind: str
-    x: Array
-    x_snn: Array
-    a: Array
+    x: Floats
+    x_snn: Floats
+    a: Floats
     bottom: Array
     top: Array
 
 
 @dataclass(frozen=True)
 class Method:
-    compensates: bool
+    """fit: neurons of a site with so many levels. correct: ΔM [G, K, C/G] and Δb [C] of a layer from its inputs u, [G, P, K].
+
+    correct is None for a method that leaves the weights as they are.
+    """
+
     fit: Callable[[SiteSample, int], Levels]
-    correct: Callable[[Array, SiteSample, int], tuple[Array, Array]]
+    correct: Callable[[Array, SiteSample, int], tuple[Floats, Floats]] | None = None
 
 
-def _tmp_fit(s: SiteSample, levels: int) -> Levels:
-    L = levels - 1
-    top = np.maximum(s.a.max(0), 1e-6)
-    best = None
-    for f in np.linspace(0.1, 1, 24):
-        th = (top * f / L).astype(np.float32)
-        n = np.clip(np.floor(s.x_snn / th + 0.5), 0, L)
-        nm, am = n.mean(0), s.a.mean(0)
-        v = ((n - nm) ** 2).mean(0)
-        c = ((n - nm) * (s.a - am)).mean(0)
-        A = np.where(v > 1e-12, c / np.maximum(v, 1e-12), 0)
-        o = am - A * nm
-        e = ((A * n + o - s.a) ** 2).mean(0)
-        if best is None:
-            best = [e, th, A, o]
-        else:
-            k = e < best[0]
-            best = [np.where(k, new, old) for new, old in zip((e, th, A, o), best)]
-    _, th, A, o = best
-    return Levels(th, th / 2, A, o)
+def _range(sample: SiteSample) -> tuple[Array, Array]:
+    """The range of x that the levels span: from 0 for rectifiers."""
+    bottom = np.zeros_like(sample.bottom) if sample.kind in RECTIFIERS else sample.bottom
+    return bottom, np.minimum(sample.top, sample.a.max(0)) if sample.kind == "clip" else sample.top
 
 
-def _tmp_max(s: SiteSample, levels: int) -> Levels:
-    L = levels - 1
-    th = np.maximum(s.top, 1e-6) / L
-    return Levels(th, th / 2, th, th * 0)
+def _regressed(levels: Levels, x: Floats, sample: SiteSample, count: int) -> Levels:
+    """The same thresholds with gain and offset for the activation, unless it is x itself between the ends."""
+    if sample.kind in EXACT_RECTIFIERS or sample.kind == "identity":
+        return levels
+    return regress(x, sample.a, count, levels.threshold, levels.shift)
 
 
-def _tmp_correct(U: Array, s: SiteSample, levels: int) -> tuple[Array, Array]:
-    R = s.x - s.x_snn
-    G, P, K = U.shape
-    Rg = R.reshape(P, G, -1).transpose(1, 0, 2)
-    out, bias = [], []
-    for u, r in zip(U, Rg):
-        um, rm = u.mean(0), r.mean(0)
-        uc = u - um
-        g = (uc.T @ uc).astype(np.float64)
-        g += np.eye(K) * (1e-2 * np.trace(g) / K + 1e-9)
-        w = np.linalg.solve(g, (uc.T @ (r - rm)).astype(np.float64)).astype(np.float32)
-        out.append(w)
-        bias.append(rm - um @ w)
-    return np.stack(out), np.concatenate(bias)
+def _max(sample: SiteSample, levels: int) -> Levels:
+    bottom, top = _range(sample)
+    return _regressed(largest(np.maximum(top, bottom), levels, bottom), sample.x, sample, levels)
+
+
+def _percentile(sample: SiteSample, levels: int) -> Levels:
+    bottom = np.zeros_like(sample.bottom) if sample.kind in RECTIFIERS else None
+    x = np.minimum(sample.x, sample.a.max(0)) if sample.kind == "clip" else sample.x
+    return _regressed(percentile(x, levels, lowest=bottom), sample.x, sample, levels)
+
+
+def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
+    spanned = _max(sample, levels)
+    shifted = da_qcfs(spanned, (sample.x - sample.x_snn).mean(0, dtype=np.float64))
+    if sample.kind not in EXACT_RECTIFIERS:
+        return regress(sample.x_snn, sample.a, levels, shifted.threshold, shifted.shift)
+    y = shifted.output(sample.x_snn, levels)
+    return da_qcfs(shifted, 0.0, sample.a.mean(0, dtype=np.float64), y.mean(0, dtype=np.float64))
+
+
+def _optimal(sample: SiteSample, levels: int) -> Levels:
+    return least_error(sample.x_snn, sample.a, levels)
+
+
+def _correct(inputs: Array, sample: SiteSample, levels: int) -> tuple[Floats, Floats]:
+    if not sample.kind:
+        return compensate(inputs, sample.x - sample.x_snn)
+    return refine(inputs, sample.x, sample.x_snn, lambda z: _optimal(replace(sample, x_snn=z), levels), levels)
 
 
 METHODS: dict[str, Method] = {
-    "optimal": Method(True, _tmp_fit, _tmp_correct),
-    "max": Method(False, _tmp_max, _tmp_correct),
+    "optimal": Method(_optimal, _correct),
+    "da-qcfs": Method(_da_qcfs),
+    "percentile": Method(_percentile),
+    "max": Method(_max),
 }

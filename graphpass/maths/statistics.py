@@ -89,7 +89,8 @@ def _bin(x: NDArray[np.float32]) -> NDArray[np.int64]:
     """Bin of every value, ascending with the value."""
     bits = np.abs(x).view(np.int32).astype(np.int64) >> (23 - _KEPT)
     magnitude = np.clip(bits - ((_SMALL + 127) << _KEPT) + 1, 0, _SIDE)
-    return np.where(x < 0, _SIDE - magnitude, _SIDE + magnitude)
+    place: NDArray[np.int64] = np.where(x < 0, _SIDE - magnitude, _SIDE + magnitude)
+    return place
 
 
 def _middle(bin_: Array) -> NDArray[np.float32]:

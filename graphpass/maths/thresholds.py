@@ -130,7 +130,8 @@ def least_error(x: Array, a: Array, levels: int) -> Levels:
 def squared_error(y: Array, a: Array) -> Doubles:
     """Σ (y − a)² over rows, float64 [C]."""
     difference = y - a
-    return np.einsum("pc,pc->c", difference, difference, dtype=np.float64)
+    squares: Doubles = np.einsum("pc,pc->c", difference, difference, dtype=np.float64)
+    return squares
 
 
 class _Histogram:
@@ -164,7 +165,8 @@ class _Histogram:
 def _from_above(values: Array, channels: int) -> Doubles:
     table = np.zeros((channels, BINS + 1))
     table[:, :BINS] = values.reshape(channels, BINS)
-    return np.cumsum(table[:, ::-1], axis=1)[:, ::-1]
+    above: Doubles = np.cumsum(table[:, ::-1], axis=1)[:, ::-1]
+    return above
 
 
 def _points(levels: int) -> int:

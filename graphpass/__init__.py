@@ -1,0 +1,67 @@
+"""graphpass: ONNX networks to spiking networks of parallel spiking neurons, without training.
+
+    import graphpass
+
+    conversion = graphpass.convert("ann.onnx", calibration="images.npz", output="snn.onnx", time_steps=4)
+    session = graphpass.open_session("snn.onnx")
+
+The command line does the same: `graphpass --help`. Names are loaded when they are first used, so that importing the
+package costs nothing and needs no runtime.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphpass.calibrate import Options
+    from graphpass.convert import Conversion, convert
+    from graphpass.data import ImageOptions, from_arrays, open_dataset
+    from graphpass.errors import GraphpassError
+    from graphpass.evaluate import Evaluation, evaluate
+    from graphpass.graph.plan import Plan, load_plan, save_plan
+    from graphpass.graph.sites import Selection
+    from graphpass.session import open_session
+    from graphpass.verify import Verification, verify
+
+_MODULES = {
+    "Conversion": "convert",
+    "Evaluation": "evaluate",
+    "GraphpassError": "errors",
+    "ImageOptions": "data",
+    "Options": "calibrate",
+    "Plan": "graph.plan",
+    "Selection": "graph.sites",
+    "Verification": "verify",
+    "convert": "convert",
+    "evaluate": "evaluate",
+    "from_arrays": "data",
+    "load_plan": "graph.plan",
+    "open_dataset": "data",
+    "open_session": "session",
+    "save_plan": "graph.plan",
+    "verify": "verify",
+}
+__all__ = [
+    "Conversion",
+    "Evaluation",
+    "GraphpassError",
+    "ImageOptions",
+    "Options",
+    "Plan",
+    "Selection",
+    "Verification",
+    "convert",
+    "evaluate",
+    "from_arrays",
+    "load_plan",
+    "open_dataset",
+    "open_session",
+    "save_plan",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'graphpass' has no attribute {name!r}")
+    return getattr(import_module(f"graphpass.{_MODULES[name]}"), name)

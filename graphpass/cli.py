@@ -1,0 +1,494 @@
+"""The command line: arguments to convert.py and its neighbours. Errors are one line on stderr and an exit status.
+
+0 done; 2 an error (`graphpass: error: what; remedy`); 3 a site that should have been converted was not.
+"""
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from graphpass.errors import GraphpassError, OptionError, VerificationError
+
+app = typer.Typer(
+    name="graphpass",
+    help=__doc__.splitlines()[0] if __doc__ else None,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+DATA_HELP = "x.npz, x.npy, a folder of .npz shards, a folder of images by class, or file.py:function"
+CALIBRATION = "Calibration"
+DATA = "Data"
+
+Ann = Annotated[str, typer.Argument(metavar="ANN.onnx", help="The network to convert.", show_default=False)]
+Snn = Annotated[str, typer.Argument(metavar="SNN.onnx", help="The converted network.", show_default=False)]
+Coding = Annotated[str, typer.Option(help="How a count is sent: rate (T + 1 levels) or phase (2^T levels).")]
+MethodName = Annotated[str, typer.Option(help="optimal, da-qcfs, percentile or max: see docs/calibration.md.")]
+Include = Annotated[list[str] | None, typer.Option(help="Only sites whose node name matches this regular expression.")]
+Exclude = Annotated[list[str] | None, typer.Option(help="Leave sites whose node name matches this analogue.")]
+IdentitySites = Annotated[
+    bool, typer.Option("--identity-sites", help="Neurons in front of layers that no activation feeds.")
+]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA", help=f"Calibration data: {DATA_HELP}.", show_default=False, rich_help_panel=CALIBRATION
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(help="Of the sampled positions; the same seed gives the same plan.", rich_help_panel=CALIBRATION)
+]
+Memory = Annotated[str, typer.Option(help="Memory for calibration, as 512MiB or 2GiB.", rich_help_panel=CALIBRATION)]
+CalibrationLimit = Annotated[
+    int | None, typer.Option(min=1, help="Use at most so many calibration samples.", rich_help_panel=CALIBRATION)
+]
+Threads = Annotated[int, typer.Option(min=0, help="Threads of the runtime; 0 for all cores.")]
+ImageSize = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Side of the images of an image folder, if the model leaves it open.", rich_help_panel=DATA
+    ),
+]
+Mean = Annotated[
+    str, typer.Option(help="Subtracted from pixels/255: one number, or one a channel (a,b,c).", rich_help_panel=DATA)
+]
+Std = Annotated[str, typer.Option(help="Then divided by: one number, or one a channel.", rich_help_panel=DATA)]
+JsonOut = Annotated[
+    Path | None, typer.Option("--json", metavar="E.json", help="Write the figures as JSON.", show_default=False)
+]
+Report = Annotated[
+    Path | None, typer.Option(metavar="R.html", help="Write a self-contained report.", show_default=False)
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use at most so many samples.")]
+EvaluationData = Annotated[
+    str, typer.Option("--data", metavar="DATA", help=f"Labelled data: {DATA_HELP}.", show_default=False)
+]
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A progress callback that draws a bar with the time left, on a terminal only."""
+
+    progress: Progress
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        task = next((task.id for task in self.progress.tasks if task.description == what), None)
+        if task is None:
+            task = self.progress.add_task(what, total=total)
+        self.progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _progress() -> Iterator[_Bar]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        yield _Bar(progress)
+
+
+@app.command()
+def inspect(
+    ann: Ann,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    include: Include = None,
+    exclude: Exclude = None,
+    identity_sites: IdentitySites = False,
+) -> None:
+    """Show what a network holds, where neurons would go, and what would stay analogue and why."""
+    from graphpass.convert import prepare
+    from graphpass.graph.model import load
+    from graphpass.graph.sites import Selection
+    from graphpass.inspection import inspect as inspect_network
+
+    found = inspect_network(prepare(load(ann), Selection(tuple(include or ()), tuple(exclude or ()), identity_sites)))
+    if as_json:
+        sys.stdout.write(json.dumps(found.to_json(), indent=1, default=str) + "\n")
+        return
+    out.print(f"{found.path}: opset {found.opset}, {found.nodes} nodes, {found.parameters:,} weights", markup=False)
+    for name, kind, shape in found.inputs:
+        out.print(f"input {name}: {kind} {list(shape)}", markup=False)
+    out.print(f"outputs {', '.join(found.outputs)}", markup=False)
+    out.print(f"spikes reach {found.spiking_layers} of {found.weight_layers} weight layers")
+    sites = Table("site", "activation", "channels", "feeds", title=f"{len(found.sites)} sites")
+    for site in found.sites:
+        sites.add_row(_plain(site.name), site.kind, _axis(site.axis), _plain(", ".join(site.layers)))
+    out.print(sites)
+    _print_left(found.left)
+
+
+@app.command()
+def convert(
+    ann: Ann,
+    snn: Annotated[
+        Path, typer.Argument(metavar="SNN.onnx", help="Where the converted network goes.", show_default=False)
+    ],
+    calibration: Calibration = None,
+    time_steps: Annotated[
+        int | None, typer.Option(min=1, help="T; default 8, or the network's own if it was trained with QCFS.")
+    ] = None,
+    coding: Coding = "rate",
+    method: MethodName = "optimal",
+    form: Annotated[
+        str, typer.Option(help="folded (one pass, for serving) or unrolled (time-major binary spikes).")
+    ] = "folded",
+    plan: Annotated[
+        Path | None, typer.Option(metavar="P.json", help="Apply a saved plan; needs no data.", show_default=False)
+    ] = None,
+    plan_out: Annotated[Path | None, typer.Option(metavar="P.json", help="Save the plan.", show_default=False)] = None,
+    evaluation: Annotated[
+        str | None, typer.Option(metavar="DATA", help=f"Evaluate on it afterwards: {DATA_HELP}.", show_default=False)
+    ] = None,
+    report: Report = None,
+    as_json: JsonOut = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    identity_sites: IdentitySites = False,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Convert although sites that should convert cannot.")
+    ] = False,
+    limit: CalibrationLimit = None,
+    seed: Seed = 0,
+    memory_budget: Memory = "2GiB",
+    threads: Threads = 0,
+    image_size: ImageSize = 224,
+    mean: Mean = "0",
+    std: Std = "1",
+) -> None:
+    """Convert a network: calibrate it, put in the neurons, and write a file that a stock onnxruntime runs."""
+    from graphpass.calibrate import Options
+    from graphpass.convert import convert as convert_network
+    from graphpass.convert import dataset_for
+    from graphpass.graph.model import load
+    from graphpass.graph.plan import save_plan
+    from graphpass.graph.sites import Selection
+
+    if plan and calibration:
+        raise OptionError("--plan and --calibration exclude each other", "a plan needs no data")
+    if report and not evaluation:
+        raise OptionError("--report needs --evaluation DATA", "or use `graphpass evaluate --report`")
+    options = Options(seed=seed, limit=limit, memory=_bytes(memory_budget), threads=threads)
+    images = _images(image_size, mean, std)
+    source = load(ann)
+    data = dataset_for(source.proto, calibration, images, allow_code=True) if calibration else None
+    with _progress() as progress:
+        done = convert_network(
+            source,
+            data,
+            snn,
+            time_steps=time_steps,
+            coding=coding,
+            method=method,
+            form=form,
+            plan=plan,
+            selection=Selection(tuple(include or ()), tuple(exclude or ()), identity_sites),
+            allow_partial=allow_partial,
+            options=options,
+            progress=progress,
+        )
+    coverage, decided = done.network.coverage, done.plan
+    out.print(
+        f"{snn}: {len(decided.sites)} sites, T = {decided.time_steps} ({decided.coding}, {decided.levels} levels), "
+        f"method {decided.method}, form {form}; spikes reach {coverage.spiking_layers} of {coverage.weight_layers} "
+        "weight layers",
+        markup=False,
+        soft_wrap=True,
+    )
+    _print_left(coverage.left)
+    if plan_out:
+        save_plan(decided, plan_out)
+        out.print(f"plan: {plan_out}", markup=False)
+    if evaluation:
+        _evaluate(ann, snn, evaluation, images, None, threads, as_json, report)
+
+
+@app.command()
+def evaluate(
+    ann: Ann,
+    snn: Snn,
+    data: EvaluationData,
+    as_json: JsonOut = None,
+    report: Report = None,
+    limit: Limit = None,
+    threads: Threads = 0,
+    image_size: ImageSize = 224,
+    mean: Mean = "0",
+    std: Std = "1",
+) -> None:
+    """Compare a converted network with its origin: accuracy, spikes, operations, energy, latency."""
+    _evaluate(ann, Path(snn), data, _images(image_size, mean, std), limit, threads, as_json, report)
+
+
+@app.command()
+def sweep(
+    ann: Ann,
+    calibration: Annotated[
+        str, typer.Option(metavar="DATA", help=f"Calibration data: {DATA_HELP}.", show_default=False)
+    ],
+    data: EvaluationData,
+    time_steps: Annotated[str, typer.Option(help="Comma-separated.")] = "1,2,4,8,16,32",
+    coding: Annotated[str, typer.Option(help="Comma-separated: rate, phase.")] = "rate",
+    method: Annotated[str, typer.Option(help="Comma-separated: optimal, da-qcfs, percentile, max.")] = "optimal",
+    as_json: JsonOut = None,
+    report: Report = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    identity_sites: IdentitySites = False,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Go on although sites that should convert cannot.")
+    ] = False,
+    calibration_limit: CalibrationLimit = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    memory_budget: Memory = "2GiB",
+    threads: Threads = 0,
+    image_size: ImageSize = 224,
+    mean: Mean = "0",
+    std: Std = "1",
+) -> None:
+    """Convert and evaluate for many T, codings and methods, and print accuracy over T."""
+    from graphpass.calibrate import Options
+    from graphpass.convert import dataset_for
+    from graphpass.graph.model import load
+    from graphpass.graph.sites import Selection
+    from graphpass.report import sweep_report, sweep_table, write_json, write_report
+    from graphpass.sweep import sweep as run_sweep
+
+    source, images = load(ann), _images(image_size, mean, std)
+    with _progress() as progress:
+        rows = run_sweep(
+            source,
+            dataset_for(source.proto, calibration, images, allow_code=True),
+            dataset_for(source.proto, data, images, allow_code=True),
+            time_steps=_numbers(time_steps),
+            codings=_words(coding),
+            methods=_words(method),
+            selection=Selection(tuple(include or ()), tuple(exclude or ()), identity_sites),
+            allow_partial=allow_partial,
+            options=Options(seed=seed, limit=calibration_limit, memory=_bytes(memory_budget), threads=threads),
+            limit=limit,
+            progress=progress,
+        )
+    out.print(sweep_table(rows))
+    if as_json:
+        write_json([row.to_json() for row in rows], as_json)
+    if report:
+        write_report(sweep_report(rows), report)
+        out.print(f"report: {report}", markup=False)
+
+
+@app.command()
+def verify(
+    snn: Snn,
+    data: Annotated[
+        str, typer.Option("--data", metavar="DATA", help=f"{DATA_HELP}; labels are not needed.", show_default=False)
+    ],
+    limit: Annotated[int, typer.Option(min=1, help="Use at most so many samples.")] = 64,
+    image_size: ImageSize = 224,
+    mean: Mean = "0",
+    std: Std = "1",
+) -> None:
+    """Prove on data that the folded form, the unrolled form and the neuron's definition agree, count by count."""
+    from graphpass.convert import dataset_for
+    from graphpass.graph.model import read
+    from graphpass.verify import verify as verify_network
+
+    proto = read(Path(snn))
+    dataset = dataset_for(proto, data, _images(image_size, mean, std), allow_code=True)
+    found = verify_network(proto, dataset, limit=limit)
+    table = Table(
+        "site", "counts", "flips", "unexplained", "largest difference", "bound", title="folded against unrolled"
+    )
+    for site in found.sites:
+        table.add_row(
+            _plain(site.name),
+            f"{site.neurons:,}",
+            str(site.flips),
+            str(site.unexplained),
+            f"{site.largest_difference:.2e}",
+            f"{site.bound:.2e}",
+        )
+    out.print(table)
+    out.print(
+        f"{found.samples} samples, T = {found.time_steps} ({found.coding}): {found.definition_mismatches} counts and "
+        f"{found.train_mismatches} trains differ from the definition; outputs differ by {found.output_difference:.2e}, "
+        f"{found.output_bound:.2e} is what rounding explains",
+        soft_wrap=True,
+    )
+    if not found.agrees:
+        raise VerificationError(f"{snn}: the forms of this network do not agree", "see the table above; report this")
+    out.print("the forms agree")
+
+
+@app.command()
+def inline(
+    snn: Snn,
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT.onnx", help="Where the inlined network goes.", show_default=False)
+    ],
+) -> None:
+    """Write a copy with the function bodies inlined, for runtimes without local functions."""
+    from onnx import inliner
+
+    from graphpass.graph.model import read, save
+
+    save(inliner.inline_local_functions(read(Path(snn))), target)
+    out.print(f"{target}", markup=False)
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, execution providers and what is missing, with how to get it."""
+    from graphpass.doctor import findings
+
+    table = Table("what", "found", "remedy")
+    problems = 0
+    for finding in findings():
+        table.add_row(finding.what, finding.found, finding.remedy)
+        problems += finding.broken
+    out.print(table)
+    if problems:
+        raise OptionError(f"{problems} thing(s) are missing", "follow the remedies above")
+
+
+def _evaluate(
+    ann: str,
+    snn: Path,
+    data: str,
+    images: Any,
+    limit: int | None,
+    threads: int,
+    as_json: Path | None,
+    report: Path | None,
+) -> None:
+    from graphpass.convert import dataset_for
+    from graphpass.evaluate import evaluate as evaluate_network
+    from graphpass.graph.model import load, read
+    from graphpass.report import evaluation_report, summary_table, write_json, write_report
+
+    source = load(ann)
+    dataset = dataset_for(source.proto, data, images, allow_code=True)
+    with _progress() as progress:
+        found = evaluate_network(source, read(snn), dataset, limit=limit, threads=threads, progress=progress)
+    out.print(summary_table(found))
+    if as_json:
+        write_json(found.to_json(), as_json)
+    if report:
+        write_report(evaluation_report(found), report)
+        out.print(f"report: {report}", markup=False)
+
+
+def _print_left(left: Sequence[Any]) -> None:
+    if not left:
+        return
+    table = Table("left analogue", "op", "because", title=f"{len(left)} left analogue")
+    for entry in left:
+        table.add_row(_plain(entry.node), entry.op, _plain(entry.reason))
+    out.print(table)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _axis(axis: int | None) -> str:
+    return "whole tensor" if axis is None else f"axis {axis}"
+
+
+def _images(size: int, mean: str, std: str) -> Any:
+    from graphpass.data import ImageOptions
+
+    return ImageOptions(size, _floats("--mean", mean), _floats("--std", std))
+
+
+def _floats(option: str, text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise OptionError(f"{option} {text!r} is not a list of numbers", "write it as 0.5 or 0.5,0.4,0.3") from error
+    return values
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    if not all(part.strip().isdecimal() for part in text.split(",")):
+        raise OptionError(f"--time-steps {text!r} is not a list of whole numbers", "write it as 1,2,4,8")
+    return tuple(int(part) for part in text.split(","))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def _bytes(text: str) -> int:
+    number = text.strip().rstrip("bBkKmMgGiI ")
+    unit = text.strip()[len(number) :].strip().upper()
+    try:
+        return int(float(number) * _UNITS[unit])
+    except (ValueError, KeyError) as error:
+        raise OptionError(f"--memory-budget {text!r} is not a size", "write it as 512MiB or 2GiB") from error
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Turn an ONNX network into a spiking network of parallel spiking neurons, without training."""
+    if show:
+        out.print(f"graphpass {version('graphpass')}")
+        raise typer.Exit
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    err.print(f"graphpass: warning: {message}", markup=False, soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status. Other packages add commands by the entry points graphpass.commands."""
+    from onnx_graphsurgeon.logger import G_LOGGER
+
+    G_LOGGER.severity = G_LOGGER.ERROR
+    for command in entry_points(group="graphpass.commands"):
+        command.load()(app)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = _warn
+        try:
+            status = app(args=arguments, standalone_mode=False)
+        except GraphpassError as error:
+            _fail(str(error), error.status)
+        except _click().ClickException as error:
+            _fail(f"{error.format_message()}; see `graphpass --help`", 2)
+        except (KeyboardInterrupt, _click().Abort):
+            _fail("interrupted", 130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    err.print(f"graphpass: error: {' '.join(message.split())}", markup=False, soft_wrap=True)
+    sys.exit(status)
+
+
+def _click() -> Any:
+    import click
+
+    return click
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""The story of a conversion: load, normalise, find sites, calibrate, emit, check."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.calibrate import Options, Progress, calibrate, qcfs_plan
+from graphpass.data import Dataset, ImageOptions, from_arrays, open_dataset
+from graphpass.errors import CoverageError, ModelError, OptionError, PlanError, UnsupportedModelError
+from graphpass.graph.emit import FORMS, emit
+from graphpass.graph.model import Source, export, load, save
+from graphpass.graph.normalise import RuleReport, normalise
+from graphpass.graph.plan import Plan, load_plan
+from graphpass.graph.sites import Coverage, Selection, find_sites
+from graphpass.maths.neuron import levels_of
+from graphpass.session import fixed_batch, input_specs, open_session, run_padded
+
+DEFAULT_TIME_STEPS = 8
+CHECKED_SAMPLES = 4
+
+Data = str | Path | Mapping[str, NDArray[Any]] | Dataset
+
+
+class ConversionWarning(UserWarning):
+    """Something about a conversion that its user should know."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A normalised network: what was rewritten, where neurons go and what is left analogue."""
+
+    source: Source
+    graph: gs.Graph
+    rules: tuple[RuleReport, ...]
+    coverage: Coverage
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The spiking network as an ONNX model, and the plan that it was emitted from."""
+
+    proto: onnx.ModelProto
+    plan: Plan
+    network: Network
+    form: str
+
+    def save(self, path: str | Path) -> None:
+        """Write the model; over 2 GiB its weights go to ``<name>.data`` beside it."""
+        save(self.proto, path)
+
+
+def convert(
+    model: str | Path | Source,
+    calibration: Data | None = None,
+    output: str | Path | None = None,
+    *,
+    time_steps: int | None = None,
+    coding: str = "rate",
+    method: str = "optimal",
+    form: str = "folded",
+    plan: str | Path | Plan | None = None,
+    selection: Selection | None = None,
+    allow_partial: bool = False,
+    images: ImageOptions | None = None,
+    options: Options | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Conversion:
+    """Convert an ONNX network into a spiking one, and write it to `output` if given.
+
+    model: a path, or what `graphpass.graph.model.load` returned. calibration: a path as in docs/data.md, or a dict of
+    arrays keyed by input names; not needed with a plan, nor for a network that was trained with QCFS.
+    time_steps: T; default the network's own for QCFS, else 8. options: seed, memory and other settings of calibration;
+    its time_steps, coding and method give way to the arguments.
+
+    Raises the errors of graphpass.errors: ModelError, DataError, PlanError, CalibrationError, OptionError, and CoverageError
+    when a site that should be converted cannot be and allow_partial is not set.
+    """
+    if form not in FORMS:
+        raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
+    network = prepare(model if isinstance(model, Source) else load(model), selection)
+    require_coverage(network, allow_partial)
+    if plan is not None:
+        decided = own_plan(network, plan if isinstance(plan, Plan) else load_plan(plan))
+        dataset = None
+    else:
+        steps = time_steps or own_time_steps(network, coding) or DEFAULT_TIME_STEPS
+        settings = replace(options or Options(), time_steps=steps, coding=coding, method=method)
+        dataset = None if calibration is None else dataset_for(network.source.proto, calibration, images)
+        decided = make_plan(network, dataset, settings, progress)
+    proto = emit(network.graph.copy(), decided, form, metadata(decided, form))
+    check(network, proto, dataset)
+    conversion = Conversion(proto, decided, network, form)
+    if output is not None:
+        conversion.save(output)
+    return conversion
+
+
+def prepare(source: Source, selection: Selection | None = None) -> Network:
+    """Normalise a model and find its sites. Raises UnsupportedModelError where there is none."""
+    graph = source.graph()
+    rules = normalise(graph)
+    coverage = find_sites(graph, selection)
+    return Network(source, graph, rules, coverage)
+
+
+def require_coverage(network: Network, allow_partial: bool) -> None:
+    """Raise unless there are sites, and every site that should be converted can be."""
+    missing = [entry for entry in network.coverage.left if not entry.expected]
+    named = "; ".join(f"{entry.node!r} ({entry.op}): {entry.reason}" for entry in missing[:3])
+    if not network.coverage.sites:
+        left = named or "; ".join(f"{entry.node!r} ({entry.op}): {entry.reason}" for entry in network.coverage.left[:3])
+        raise UnsupportedModelError(
+            f"{network.source.path}: nothing to convert, no activation feeds a weight layer"
+            + (f" ({left})" if left else ""),
+            "see `graphpass inspect`, or try --identity-sites",
+        )
+    if missing and not allow_partial:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise CoverageError(
+            f"{network.source.path}: {len(missing)} node(s) that should be converted would stay analogue: {named}{more}",
+            "accept that with --allow-partial",
+        )
+
+
+def own_time_steps(network: Network, coding: str) -> int | None:
+    """T̃ of a network whose sites are all QCFS chains of equally many steps, under the rate code; None for others."""
+    steps = {int(site.parameters["steps"]) if "steps" in site.parameters else None for site in network.coverage.sites}
+    return steps.pop() if len(steps) == 1 and coding == "rate" else None
+
+
+def own_plan(network: Network, plan: Plan) -> Plan:
+    """The plan, if it was made for this model. Raises PlanError."""
+    if plan.model_digest and plan.model_digest != network.source.digest:
+        raise PlanError(
+            f"the plan was made for another model (sha256 {plan.model_digest[:12]}…, not {network.source.digest[:12]}…)",
+            f"make one for {network.source.path} with --calibration and --plan-out",
+        )
+    return plan
+
+
+def make_plan(network: Network, dataset: Dataset | None, options: Options, progress: Progress) -> Plan:
+    """The plan for a network: read off its QCFS chains where all sites are such and T is theirs, else calibrated."""
+    source, coverage = network.source, network.coverage
+    stamps = {"model_digest": source.digest, "tool": f"graphpass {version('graphpass')}"}
+    if dataset is None:
+        levels = levels_of(options.time_steps, options.coding)
+        read = [qcfs_plan(site, levels) for site in coverage.sites]
+        if any(site is None for site in read):
+            raise OptionError(
+                f"{source.path}: converting it needs calibration data",
+                "give --calibration DATA, or --plan with a saved plan",
+            )
+        sites = tuple(site for site in read if site is not None)
+        return Plan(options.time_steps, options.coding, "qcfs", sites, (), coverage.left, **stamps)
+    specs = input_specs(open_session(source.proto, threads=options.threads))
+    plan = calibrate(network.graph, coverage, dataset, options, fixed_batch(specs), progress)
+    return replace(plan, data_digest=dataset.digest, **stamps)
+
+
+def dataset_for(
+    proto: onnx.ModelProto, data: Data, images: ImageOptions | None = None, allow_code: bool = False
+) -> Dataset:
+    """Data for a model's inputs, from a path or from arrays; `file.py:function` only with allow_code."""
+    if isinstance(data, Dataset):
+        return data
+    specs = input_specs(open_session(proto))
+    if isinstance(data, Mapping):
+        return from_arrays(data, specs)
+    return open_dataset(str(data), specs, images, allow_code)
+
+
+def metadata(plan: Plan, form: str) -> dict[str, str]:
+    """What the file says about itself, as ONNX metadata properties; docs/formats.md lists them."""
+    sites = [
+        {
+            key: getattr(site, key)
+            for key in ("name", "kind", "input", "output", "layers", "levels", "lowest", "highest")
+        }
+        for site in plan.sites
+    ]
+    values = {
+        "version": version("graphpass"),
+        "time_steps": plan.time_steps,
+        "coding": plan.coding,
+        "levels": plan.levels,
+        "method": plan.method,
+        "form": form,
+        "model_sha256": plan.model_digest,
+        "data_sha256": plan.data_digest,
+        "sites": json.dumps(sites),
+        "left": json.dumps([asdict(entry) for entry in plan.left]),
+    }
+    return {f"graphpass.{key}": str(value) for key, value in values.items()}
+
+
+def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None) -> None:
+    """That onnxruntime loads the result; and, with data, that it is finite and that normalising kept the network's outputs.
+
+    Raises ModelError. The network's outputs after normalising may differ by what folding weights rounds: 1e-3 of
+    their largest value for float32, 5e-2 for float16.
+    """
+    spiking = open_session(proto)
+    if dataset is None:
+        return
+    batch = fixed_batch(input_specs(spiking))
+    inputs = next(iter(dataset.batches(CHECKED_SAMPLES))).inputs
+    before = run_padded(open_session(network.source.proto), inputs, batch)
+    after = run_padded(open_session(export(network.graph.copy())), inputs, batch)
+    for name, values in run_padded(spiking, inputs, batch).items():
+        if not np.issubdtype(values.dtype, np.floating):
+            continue
+        allowed = 5e-2 if values.dtype == np.float16 else 1e-3
+        scale = float(np.max(np.abs(before[name]), initial=1e-6, where=np.isfinite(before[name])))
+        if values.shape == before[name].shape and not np.isfinite(values[np.isfinite(before[name])]).all():
+            raise ModelError(
+                f"{network.source.path}: output {name!r} of the converted network is not finite", "report this"
+            )
+        difference = np.abs(np.nan_to_num(after[name] - before[name])).max(initial=0.0)
+        if difference > allowed * scale:
+            warnings.warn(
+                f"normalising moved output {name!r} by {difference / scale:.1e} of its largest value",
+                ConversionWarning,
+                stacklevel=2,
+            )

@@ -1,0 +1,67 @@
+"""What `graphpass inspect` tells of a network before anything is converted."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from graphpass.convert import Network
+from graphpass.graph.layers import weight_layers
+from graphpass.graph.model import opset_of
+from graphpass.graph.rule import Miss
+from graphpass.graph.sites import Left
+
+
+@dataclass(frozen=True)
+class InspectedSite:
+    """name, kind of activation, channels' axis (None: one threshold for the tensor), weight layers that it feeds."""
+
+    name: str
+    kind: str
+    axis: int | None
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """rewrites: how often each rule of graph/normalise.py applied. parameters: numbers in weight layers."""
+
+    path: str
+    sha256: str
+    opset: int
+    emitted_opset: int
+    inputs: tuple[tuple[str, str, tuple[Any, ...]], ...]
+    outputs: tuple[str, ...]
+    nodes: int
+    parameters: int
+    weight_layers: int
+    spiking_layers: int
+    sites: tuple[InspectedSite, ...]
+    left: tuple[Left, ...]
+    rewrites: dict[str, int]
+    misses: tuple[Miss, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def inspect(network: Network) -> Inspection:
+    """Facts about a prepared network."""
+    source, graph, coverage = network.source, network.graph, network.coverage
+    return Inspection(
+        str(source.path),
+        source.digest,
+        source.opset,
+        opset_of(source.proto),
+        tuple(
+            (t.name, str(t.dtype and t.dtype.__name__ if isinstance(t.dtype, type) else t.dtype), tuple(t.shape or ()))
+            for t in graph.inputs
+        ),
+        tuple(t.name for t in graph.outputs),
+        len(graph.nodes),
+        sum(int(layer.weight.values.size) for layer in weight_layers(graph)),
+        coverage.weight_layers,
+        coverage.spiking_layers,
+        tuple(InspectedSite(s.name, s.kind, s.axis, s.layers) for s in coverage.sites),
+        coverage.left,
+        {report.rule: report.rewrites for report in network.rules},
+        tuple(miss for report in network.rules for miss in report.misses),
+    )

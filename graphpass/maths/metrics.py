@@ -1,0 +1,218 @@
+"""What an evaluation counts and measures. Accumulators are frozen: update and merge return a new one.
+
+    top-k accuracy    hits / samples; a hit: fewer than k classes rank before the label
+    agreement         same top-1 class / samples
+    relative error    ‖y − a‖₂ / ‖a‖₂ over all samples
+    site error        Σ (y − a)² / Σ (a − ā)²
+    firing rate       spikes / (neurons · T · samples); sparsity = 1 − rate
+    operations        pairs (input, weight) that are not zero, summed over time-steps; biases and padding count nothing
+    energy            4.6 pJ · MAC + 0.9 pJ · AC
+
+Counts are Python or int64 integers and therefore exact. Definitions of NeuroBench (Yik et al., 2025, arXiv 2304.04640);
+energies of a 32-bit float multiply-and-add and add in 45 nm: Horowitz, ISSCC 2014. Memory traffic is not included.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ENERGY_MAC = 4.6  # pJ: 3.7 for the multiplication, 0.9 for the addition
+ENERGY_AC = 0.9  # pJ
+TOP = 5
+NO_RANK = 1 << 31
+
+Array = NDArray[Any]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Synaptic operations per sample: additions and multiply-and-adds that happen, and all there would be if dense."""
+
+    effective_acs: float
+    effective_macs: float
+    dense: float
+
+
+def energy_pj(operations: Operations) -> float:
+    """E = 4.6·MAC + 0.9·AC, in pJ per sample.
+
+    >>> energy_pj(Operations(effective_acs=10, effective_macs=1, dense=100))
+    13.6
+    """
+    return ENERGY_MAC * operations.effective_macs + ENERGY_AC * operations.effective_acs
+
+
+def predictions(scores: Array) -> Integers:
+    """The top-1 class of scores [N, C], int64 [N]: the first largest; NaN is below everything.
+
+    C = 1 is the probability of class 1: it is predicted from 0.5 on.
+    """
+    if scores.shape[1] == 1:
+        return (scores[:, 0] >= 0.5).astype(np.int64)
+    return np.where(np.isnan(scores), -np.inf, scores).argmax(1)
+
+
+def label_ranks(scores: Array, labels: Integers) -> Integers:
+    """How many classes rank before each label, int64 [N]. Equal scores rank by class; NaN is never a hit.
+
+    scores: float [N, C], labels: int [N], each in 0 … C − 1 (0 or 1 where C = 1, see predictions).
+    >>> label_ranks(np.array([[0.1, 0.7, 0.7]]), np.array([2])).tolist()
+    [1]
+    """
+    if scores.shape[1] == 1:
+        return (predictions(scores) != labels).astype(np.int64)
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    before = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None]))
+    return np.where(np.isnan(own[:, 0]), NO_RANK, before.sum(1))
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Labels found among the first 1 and the first 5 classes."""
+
+    samples: int = 0
+    top1: int = 0
+    top5: int = 0
+
+    def update(self, scores: Array, labels: Integers) -> "Hits":
+        """With a batch: scores [N, C], labels [N]."""
+        ranks = label_ranks(scores, labels)
+        return self.merge(Hits(len(ranks), int((ranks < 1).sum()), int((ranks < TOP).sum())))
+
+    def merge(self, other: "Hits") -> "Hits":
+        return Hits(self.samples + other.samples, self.top1 + other.top1, self.top5 + other.top5)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Samples for which two networks predict the same class."""
+
+    samples: int = 0
+    same: int = 0
+
+    def update(self, one: Array, other: Array) -> "Agreement":
+        """With a batch of scores [N, C] of both."""
+        same = int((predictions(one) == predictions(other)).sum())
+        return self.merge(Agreement(len(one), same))
+
+    def merge(self, other: "Agreement") -> "Agreement":
+        return Agreement(self.samples + other.samples, self.same + other.same)
+
+    @property
+    def fraction(self) -> float | None:
+        """same / samples; None before the first sample."""
+        return self.same / self.samples if self.samples else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far y is from the reference a: squared_error = Σ(y − a)², total = Σa, squares = Σa², float64.
+
+    cosines: Σ over samples of cos(y, a); two zero vectors have the cosine 1, one zero vector has 0.
+    """
+
+    samples: int = 0
+    values: int = 0
+    squared_error: float = 0.0
+    total: float = 0.0
+    squares: float = 0.0
+    cosines: float = 0.0
+
+    def update(self, y: Array, a: Array) -> "Difference":
+        """With a batch: y and a of the same shape [N, …]."""
+        wide_y, wide_a = (each.reshape(len(a), -1).astype(np.float64) for each in (y, a))
+        with np.errstate(invalid="ignore", over="ignore"):
+            lengths = np.linalg.norm(wide_y, axis=1), np.linalg.norm(wide_a, axis=1)
+            scale = lengths[0] * lengths[1]
+            inner = (wide_y * wide_a).sum(1)
+            both_zero = (lengths[0] == 0) & (lengths[1] == 0)
+            cosines = np.where(both_zero, 1.0, inner / np.where(scale == 0, 1.0, scale))
+            error = float(np.square(wide_y - wide_a).sum())
+            squares = float(np.square(wide_a).sum())
+            total = float(wide_a.sum())
+        return self.merge(Difference(len(a), a.size, error, total, squares, float(cosines.sum())))
+
+    def merge(self, other: "Difference") -> "Difference":
+        return Difference(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+    @property
+    def relative_error(self) -> float | None:
+        """‖y − a‖₂ / ‖a‖₂; None where a is zero."""
+        return float(np.sqrt(self.squared_error / self.squares)) if self.squares else None
+
+    @property
+    def centred_error(self) -> float | None:
+        """Σ(y − a)² / Σ(a − ā)²; None where a does not vary."""
+        spread = self.squares - self.total**2 / max(self.values, 1)
+        # Σ a² − n·ā² of equal values leaves a rounding residue of a few ulps of Σ a²
+        return self.squared_error / spread if spread > 1e-12 * self.squares else None
+
+    @property
+    def cosine_similarity(self) -> float | None:
+        """Mean over samples of cos(y, a); None before the first."""
+        return self.cosines / self.samples if self.samples else None
+
+
+@dataclass(frozen=True)
+class SpikeCount:
+    """spikes fired in slots = neurons · T · samples places."""
+
+    spikes: int = 0
+    slots: int = 0
+
+    def merge(self, other: "SpikeCount") -> "SpikeCount":
+        return SpikeCount(self.spikes + other.spikes, self.slots + other.slots)
+
+    @property
+    def rate(self) -> float | None:
+        """spikes / slots; None where there are no neurons."""
+        return self.spikes / self.slots if self.slots else None
+
+    @property
+    def sparsity(self) -> float | None:
+        """1 − rate."""
+        return None if self.rate is None else 1.0 - self.rate
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis of a convolution: sizes of input and output, kernel taps, and how they are laid."""
+
+    size: int
+    outputs: int
+    taps: int
+    stride: int = 1
+    dilation: int = 1
+    pad: int = 0
+
+    def uses(self, transposed: bool) -> Integers:
+        """Whether position y meets tap k in some output o: 0 or 1, int64 [size, taps].
+
+        Convolution: y = o·stride + k·dilation − pad. Transposed: o = y·stride + k·dilation − pad.
+        """
+        y, taps = np.arange(self.size)[:, None], np.arange(self.taps) * self.dilation - self.pad
+        if transposed:
+            place = y * self.stride + taps
+            return ((place >= 0) & (place < self.outputs)).astype(np.int64)
+        place = y - taps
+        quotient, rest = np.divmod(place, self.stride)
+        return ((rest == 0) & (quotient >= 0) & (quotient < self.outputs)).astype(np.int64)
+
+
+def fan_out(taps: Integers, axes: Sequence[Axis], transposed: bool = False) -> Integers:
+    """How many weights each input of a convolution meets: Σ_k taps[c, k]·Π_axis uses[y, k], int64 [C, size, …].
+
+    taps: int64 [C, k, …], for every input channel and tap the number of output channels with a weight there. The
+    operations of a batch are then Σ (inputs that are not zero) · fan_out; positions in the padding are not inputs.
+
+    >>> fan_out(np.ones((1, 3), np.int64), [Axis(4, 4, 3, pad=1)]).tolist()
+    [[2, 3, 3, 2]]
+    """
+    result = taps
+    for axis in axes:  # contracts tap axis 1 and appends its position axis at the end
+        result = np.tensordot(result, axis.uses(transposed), axes=([1], [1]))
+    return result

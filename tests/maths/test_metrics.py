@@ -1,0 +1,121 @@
+"""graphpass.maths.metrics against definitions written out as loops."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from graphpass.maths.metrics import (
+    Agreement,
+    Axis,
+    Difference,
+    Hits,
+    Operations,
+    SpikeCount,
+    energy_pj,
+    fan_out,
+    label_ranks,
+    predictions,
+)
+
+SCORES = hnp.arrays(
+    np.float32, st.tuples(st.integers(1, 6), st.integers(2, 8)), elements=st.integers(-3, 3).map(float)
+)
+
+
+def test_energy_is_the_sum_of_both_kinds_in_pj():
+    assert energy_pj(Operations(1000, 0, 5000)) == pytest.approx(900.0, rel=1e-15)  # one rounding
+    assert energy_pj(Operations(0, 1000, 5000)) == pytest.approx(4600.0, rel=1e-15)
+    assert energy_pj(Operations(2, 3, 0)) == pytest.approx(2 * 0.9 + 3 * 4.6, rel=1e-15)
+
+
+@given(SCORES, st.data())
+def test_rank_is_the_place_in_a_stable_sort(scores, data):
+    labels = data.draw(hnp.arrays(np.int64, len(scores), elements=st.integers(0, scores.shape[1] - 1)))
+    expected = [
+        sorted(range(scores.shape[1]), key=lambda c: (-row[c], c)).index(label)
+        for row, label in zip(scores, labels, strict=True)
+    ]
+    assert label_ranks(scores, labels).tolist() == expected
+    assert ((label_ranks(scores, labels) == 0) == (predictions(scores) == labels)).all()
+
+
+def test_a_score_that_is_nan_is_never_a_hit():
+    scores = np.array([[np.nan, 0.1], [0.2, np.nan]])
+    assert predictions(scores).tolist() == [1, 0]
+    assert Hits().update(scores, np.array([0, 0])) == Hits(2, 1, 1)
+
+
+def test_one_column_is_the_probability_of_class_one():
+    scores = np.float32([[0.5], [0.49], [0.9]])
+    assert predictions(scores).tolist() == [1, 0, 1]
+    assert Hits().update(scores, np.array([1, 1, 1])).top1 == 2
+
+
+@given(SCORES, st.data())
+def test_hits_and_agreement_do_not_depend_on_the_batches(scores, data):
+    labels = data.draw(hnp.arrays(np.int64, len(scores), elements=st.integers(0, scores.shape[1] - 1)))
+    cut = data.draw(st.integers(0, len(scores)))
+    whole = Hits().update(scores, labels)
+    assert Hits().update(scores[:cut], labels[:cut]).merge(Hits().update(scores[cut:], labels[cut:])) == whole
+    other = scores[:, ::-1]
+    parts = Agreement().update(scores[:cut], other[:cut]).update(scores[cut:], other[cut:])
+    assert parts == Agreement().update(scores, other)
+
+
+def test_difference_of_hand_made_vectors():
+    a, y = np.float32([[3, 4], [0, 1]]), np.float32([[3, 4], [1, 0]])
+    difference = Difference().update(y, a)
+    assert difference.relative_error == pytest.approx(np.sqrt(2 / 26), rel=1e-12)  # float64 rounding
+    assert difference.cosine_similarity == pytest.approx(0.5, rel=1e-12)
+    assert difference.centred_error == pytest.approx(2 / (26 - 64 / 4), rel=1e-12)
+
+
+def test_differences_without_a_reference_have_no_value():
+    zero = Difference().update(np.ones((1, 2)), np.zeros((1, 2)))
+    assert (zero.relative_error, zero.centred_error, zero.cosine_similarity) == (None, None, 0.0)
+    assert Difference().update(np.zeros((1, 2)), np.zeros((1, 2))).cosine_similarity == 1.0
+    assert Difference().update(np.ones((1, 3)), np.full((1, 3), 0.1)).centred_error is None
+    assert (Difference().cosine_similarity, Agreement().fraction, SpikeCount().rate) == (None, None, None)
+
+
+def test_rate_and_sparsity_are_counts_over_places():
+    count = SpikeCount(3, 8).merge(SpikeCount(1, 8))
+    assert (count.rate, count.sparsity) == (0.25, 0.75)
+
+
+@given(
+    size=st.integers(1, 9),
+    taps=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 3),
+    pad=st.integers(0, 3),
+    transposed=st.booleans(),
+)
+def test_uses_is_the_loop_over_outputs(size, taps, stride, dilation, pad, transposed):
+    reach = (taps - 1) * dilation + 1
+    outputs = (size - 1) * stride + reach - 2 * pad if transposed else (size + 2 * pad - reach) // stride + 1
+    if outputs < 1:
+        return
+    expected = np.zeros((size, taps), np.int64)
+    for o, k in itertools.product(range(outputs), range(taps)):
+        for y in range(size):
+            meets = (
+                y * stride + k * dilation - pad == o
+                if transposed
+                else o * stride + k * dilation - pad == y
+            )
+            expected[y, k] += meets
+    assert (Axis(size, outputs, taps, stride, dilation, pad).uses(transposed) == expected).all()
+
+
+def test_fan_out_of_two_axes_keeps_their_order():
+    taps = np.arange(6).reshape(1, 2, 3)
+    axes = (Axis(3, 2, 2), Axis(4, 2, 3))
+    expected = np.zeros((1, 3, 4), np.int64)
+    for oy, ox, ky, kx in itertools.product(range(2), range(2), range(2), range(3)):
+        expected[0, oy + ky, ox + kx] += taps[0, ky, kx]
+    assert (fan_out(taps, axes) == expected).all()
