@@ -22,12 +22,11 @@ from graphpass.errors import GraphpassError, OptionError, VerificationError
 
 app = typer.Typer(
     name="graphpass",
-    help=__doc__.splitlines()[0] if __doc__ else None,
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+UsageError: Any = typer.BadParameter.__base__  # what typer raises for wrong arguments; it has no public name of its own
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -262,6 +261,7 @@ def sweep(
     """Convert and evaluate for many T, codings and methods, and print accuracy over T."""
     from graphpass.calibrate import Options
     from graphpass.convert import dataset_for
+    from graphpass.evaluate import Options as EvaluationOptions
     from graphpass.graph.model import load
     from graphpass.graph.sites import Selection
     from graphpass.report import sweep_report, sweep_table, write_json, write_report
@@ -279,7 +279,7 @@ def sweep(
             selection=Selection(tuple(include or ()), tuple(exclude or ()), identity_sites),
             allow_partial=allow_partial,
             options=Options(seed=seed, limit=calibration_limit, memory=_bytes(memory_budget), threads=threads),
-            limit=limit,
+            evaluation=EvaluationOptions(limit=limit, threads=threads),
             progress=progress,
         )
     out.print(sweep_table(rows))
@@ -375,14 +375,18 @@ def _evaluate(
     report: Path | None,
 ) -> None:
     from graphpass.convert import dataset_for
+    from graphpass.evaluate import Options
     from graphpass.evaluate import evaluate as evaluate_network
+    from graphpass.graph.model import digest as file_digest
     from graphpass.graph.model import load, read
     from graphpass.report import evaluation_report, summary_table, write_json, write_report
 
     source = load(ann)
     dataset = dataset_for(source.proto, data, images, allow_code=True)
     with _progress() as progress:
-        found = evaluate_network(source, read(snn), dataset, limit=limit, threads=threads, progress=progress)
+        found = evaluate_network(
+            source, read(snn), dataset, Options(limit=limit, threads=threads), file_digest(snn), progress=progress
+        )
     out.print(summary_table(found))
     if as_json:
         write_json(found.to_json(), as_json)
@@ -445,13 +449,15 @@ def _bytes(text: str) -> int:
 
 
 @app.callback(invoke_without_command=True)
-def _version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+def _root(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Turn an ONNX network into a spiking network of parallel spiking neurons, without training."""
-    if show:
+    if show_version:
         out.print(f"graphpass {version('graphpass')}")
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        out.print(context.get_help(), markup=False)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
@@ -472,9 +478,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             status = app(args=arguments, standalone_mode=False)
         except GraphpassError as error:
             _fail(str(error), error.status)
-        except _click().ClickException as error:
-            _fail(f"{error.format_message()}; see `graphpass --help`", 2)
-        except (KeyboardInterrupt, _click().Abort):
+        except UsageError as error:
+            _fail(f"{error.format_message().rstrip('.')}; see `graphpass --help`", 2)
+        except (KeyboardInterrupt, typer.Abort):
             _fail("interrupted", 130)
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -482,12 +488,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _fail(message: str, status: int) -> None:
     err.print(f"graphpass: error: {' '.join(message.split())}", markup=False, soft_wrap=True)
     sys.exit(status)
-
-
-def _click() -> Any:
-    import click
-
-    return click
 
 
 if __name__ == "__main__":

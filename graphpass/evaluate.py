@@ -9,7 +9,7 @@ has, between the least and the largest value that calibration saw (graph/baselin
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -18,35 +18,20 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from numpy.typing import NDArray
 
 from graphpass.comparison import Comparison
 from graphpass.data import Dataset
 from graphpass.errors import DataError, ModelError, OptionError
-from graphpass.evaluation import (
-    Baseline,
-    Conversion,
-    Evaluation,
-    Latency,
-    LayerResult,
-    OperationCount,
-    Provenance,
-    SiteResult,
-    Timing,
-    conversion_of,
-)
+from graphpass.evaluation import Baseline, Conversion, Evaluation, Latency, Provenance, Timing, conversion_of
 from graphpass.graph import operators
 from graphpass.graph.baseline import quantise_sites
-from graphpass.graph.counting import Counts, Probes, probe
-from graphpass.graph.emit import assemble
+from graphpass.graph.emit import FORMS, assemble, spiking_graph
 from graphpass.graph.model import Source
 from graphpass.graph.normalise import normalise
 from graphpass.graph.sites import place_identities
-from graphpass.graph.unrolled import fold_back, spike_inputs, unroll
-from graphpass.maths.metrics import Difference, Operations, SpikeCount
+from graphpass.probing import Tally, belongs, probed_ann, probed_folded, probed_unrolled
 from graphpass.session import fixed_batch, input_specs, open_session, pad_batch, run, run_padded
 
-Arrays = dict[str, NDArray[Any]]
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 SHORTEST_TIMING = 0.5  # seconds a network is timed for where the least number of rounds takes less
@@ -93,20 +78,28 @@ def evaluate(
     """
     options = options or Options()
     conversion = conversion_of(snn)
+    if conversion.form not in FORMS:
+        raise ModelError(f"form {conversion.form!r} is not known", f"convert it in one of {', '.join(FORMS)}")
     if conversion.model_digest != source.digest:
         raise ModelError(
             f"the spiking model was not converted from {source.path} (its sha256 is {source.digest[:12]}…, the "
             f"spiking model names {conversion.model_digest[:12]}…)",
             "give the two models that belong together",
         )
-    folded = _folded(snn, conversion)
-    levels = _levels(folded, conversion)
+    levels = _levels(spiking_graph(snn), conversion)
     protos = {"ann": source.proto, "snn": snn, "baseline": _baseline(source, conversion, levels)}
     sessions = {name: open_session(proto, options.providers, options.threads) for name, proto in protos.items()}
     fixed = fixed_batch(input_specs(sessions["ann"]))
     comparison = _compare(sessions, dataset, options, fixed, progress)
-    ann_probed, snn_probed, sites_probed = _Probed.ann(source, conversion), _Probed.snn(folded, conversion), 0
-    counted = _count(source, folded, conversion, dataset, options, fixed, progress)
+    tally = Tally(
+        probed_ann(_normalised(source, conversion), conversion, options.threads),
+        probed_folded(snn, conversion, options.threads),
+        probed_unrolled(snn, conversion, options.threads),
+        conversion,
+        levels,
+        fixed,
+    )
+    _count(tally, dataset, options, progress)
     latency = _time(sessions["ann"], sessions["snn"], dataset, options, fixed, progress)
     return Evaluation(
         comparison.samples,
@@ -115,27 +108,122 @@ def evaluate(
         comparison.accuracy("ann"),
         comparison.accuracy("snn"),
         comparison.agreement["snn"].fraction,
-        comparison.outputs(),
-        counted.firing_rate,
-        counted.operations(),
+        comparison.outputs("snn"),
+        tally.spikes.rate,
+        tally.operations(),
         latency,
-        counted.sites(),
+        tally.sites(),
         Baseline(
-            max(graphs.levels.values(), default=conversion.levels),
+            max(levels.values(), default=conversion.levels),
             comparison.accuracy("baseline"),
             comparison.agreement["baseline"].fraction,
             comparison.main_error("baseline"),
         ),
         Provenance(
-            str(source.path.name),
+            source.path.name,
             source.digest,
             snn_digest,
             conversion.data_digest,
             dataset.description,
             dataset.digest if options.limit is None else "",
             conversion.version,
-            ort.__version__,
+            _runtime_version(),
             datetime.now(UTC).isoformat(timespec="seconds"),
         ),
         tuple(comparison.notes),
     )
+
+
+def _runtime_version() -> str:
+    for name in RUNTIMES:
+        try:
+            return f"{name} {metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def _normalised(source: Source, conversion: Conversion) -> gs.Graph:
+    """The ANN as the sites name its tensors."""
+    graph = source.graph()
+    normalise(graph)
+    place_identities(graph, conversion.sites)
+    return graph
+
+
+def _levels(graph: gs.Graph, conversion: Conversion) -> dict[str, int]:
+    """Levels of each site's neurons, in any form."""
+    neurons = {node.name: int(node.attrs["levels"]) for node in graph.nodes if node.op in operators.NEURONS}
+    levels = {}
+    for site in conversion.sites:
+        found = [count for name, count in neurons.items() if belongs(name, site.name)]
+        if not found:
+            raise ModelError(
+                f"the spiking model has no neurons at site {site.name!r} of its metadata",
+                "convert it with graphpass again",
+            )
+        levels[site.name] = found[0]
+    return levels
+
+
+def _baseline(source: Source, conversion: Conversion, levels: Mapping[str, int]) -> onnx.ModelProto:
+    graph = _normalised(source, conversion)
+    quantise_sites(graph, conversion.sites, levels, conversion.time_steps, conversion.coding)
+    return assemble(graph, conversion.coding)
+
+
+def _compare(
+    sessions: Mapping[str, Any], dataset: Dataset, options: Options, fixed: int | None, progress: Progress
+) -> Comparison:
+    comparison = Comparison(("snn", "baseline"), options.output)
+    known = [number for number in (dataset.samples, options.limit) if number is not None]
+    total = min(known, default=0)
+    progress("comparing", 0, total)
+    for batch in dataset.batches(fixed or options.batch, options.limit):
+        outputs = {name: run_padded(session, batch.inputs, fixed) for name, session in sessions.items()}
+        comparison.update(batch, outputs)
+        progress("comparing", comparison.samples, max(total, comparison.samples))
+    if not comparison.samples:
+        raise DataError(f"{dataset.description}: no samples", "give at least one")
+    return comparison
+
+
+def _count(tally: Tally, dataset: Dataset, options: Options, progress: Progress) -> None:
+    """Operations, spikes and site errors.
+
+    A short last batch of a model of fixed batch is left out, unless it is the only one.
+    """
+    steps = tally.conversion.time_steps
+    wanted = options.operation_samples or max(8, min(64, 512 // steps))
+    known = [number for number in (dataset.samples, options.limit) if number is not None]
+    total = min([*known, wanted])
+    # an unrolled batch is T times as large
+    size = tally.fixed or min(options.batch, max(1, 64 // steps))
+    progress("counting", 0, total)
+    for batch in dataset.batches(size, max(total, tally.fixed or 0)):
+        if tally.fixed and batch.size < tally.fixed and tally.samples:
+            break
+        tally.update(batch)
+        progress("counting", min(tally.samples, total), total)
+
+
+def _time(
+    ann: Any, snn: Any, dataset: Dataset, options: Options, fixed: int | None, progress: Progress
+) -> Latency:
+    """Both networks in turn on one batch, so that what else the machine does hits both alike."""
+    batch = next(iter(dataset.batches(fixed or options.latency_batch, fixed or options.latency_batch)))
+    size = fixed or batch.size
+    inputs = {name: pad_batch(values, size) for name, values in batch.inputs.items()}
+    taken: dict[str, list[float]] = {"ann": [], "snn": []}
+    for session in (ann, snn):  # the first run allocates
+        run(session, inputs)
+    while len(taken["snn"]) < options.rounds or (
+        min(sum(each) for each in taken.values()) < 1000 * SHORTEST_TIMING and len(taken["snn"]) < MOST_ROUNDS
+    ):
+        for name, session in (("ann", ann), ("snn", snn)):
+            start = time.perf_counter()
+            run(session, inputs)
+            taken[name].append(1000 * (time.perf_counter() - start))
+        progress("timing", len(taken["snn"]), max(options.rounds, len(taken["snn"])))
+    timings = {name: Timing(float(np.median(each)), min(each), max(each)) for name, each in taken.items()}
+    return Latency(timings["ann"], timings["snn"], size, len(taken["snn"]), options.threads)

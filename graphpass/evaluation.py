@@ -14,7 +14,7 @@ from graphpass.maths.metrics import Operations, energy_pj
 from graphpass.maths.neuron import levels_of
 
 PREFIX = "graphpass."
-KEYS = "version time_steps coding levels method form model_sha256 data_sha256 sites left".split()
+KEYS = ("version", "time_steps", "coding", "levels", "method", "form", "model_sha256", "data_sha256", "sites", "left")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The ANN with activations quantised to `levels` levels by least and largest value; relative_error: of its output."""
+    """The ANN with activations quantised to `levels` levels between least and largest value, and its output's error."""
 
     levels: int
     accuracy: Accuracy

@@ -7,7 +7,9 @@ from typing import Any
 from graphpass.calibrate import Options, Progress
 from graphpass.convert import make_plan, metadata, prepare, require_coverage
 from graphpass.data import Dataset
-from graphpass.evaluate import Evaluation, evaluate
+from graphpass.evaluate import Options as EvaluationOptions
+from graphpass.evaluate import evaluate
+from graphpass.evaluation import Evaluation
 from graphpass.graph.emit import emit
 from graphpass.graph.model import Source
 from graphpass.graph.sites import Selection
@@ -39,7 +41,7 @@ def sweep(
     selection: Selection | None = None,
     allow_partial: bool = False,
     options: Options | None = None,
-    limit: int | None = None,
+    evaluation: EvaluationOptions | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> list[Row]:
     """A row for every method, coding and T, in this order. Nothing is written.
@@ -60,7 +62,7 @@ def sweep(
         progress("conversions", number, len(wanted))
         plan = make_plan(network, calibration, settings, progress)
         proto = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
-        found = evaluate(source, proto, data, limit=limit, threads=settings.threads, progress=progress)
+        found = evaluate(source, proto, data, evaluation, progress=progress)
         rows.append(Row(plan.time_steps, plan.coding, plan.levels, plan.method, found))
     progress("conversions", len(wanted), len(wanted))
     return rows

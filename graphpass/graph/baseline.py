@@ -1,6 +1,7 @@
 """The baseline: the ANN with every site's output rounded to a number of levels between its least and largest value.
 
-    q = clip(round(x / s) + z, 0, L)    y = s·(q − z)    s = (max(high, 0) − min(low, 0)) / L    z = round(−min(low, 0) / s)
+    q = clip(round(x / s) + z, 0, L)            y = s·(q − z)
+    s = (max(high, 0) − min(low, 0)) / L        z = round(−min(low, 0) / s)
 
 Asymmetric unsigned quantisation, one scale a tensor and zero exact, as onnxruntime.quantization's min-max calibration
 does it. It is the folded neuron with θ = A = s, ψ = s·(z + 1/2), o = −s·z (ties round up, there to even).

@@ -157,6 +157,8 @@ def probe(graph: gs.Graph) -> Probes:
         layer = weight_layer(node)
         if node.op == operators.TRAIN_NEURON and node.domain == operators.DOMAIN:
             trains[node.name] = builder.counts(node.outputs[0], 0)
+        elif layer and _is_constant(layer.data):
+            continue  # the response to an offset: part of the bias
         elif layer and (node.op != "MatMul" or (layer.data_index == 0 and len(layer.weight.shape) == 2)):
             axis, columns = _summed(layer)
             data = builder.counts(layer.data, axis, columns)
@@ -166,6 +168,15 @@ def probe(graph: gs.Graph) -> Probes:
         elif node.op in UNCOUNTED:
             uncounted.append(node.name)
     return Probes(layers, trains, tuple(uncounted), builder.names)
+
+
+def _is_constant(tensor: gs.Tensor) -> bool:
+    """Whether a tensor has constant values, whatever its shape depends on."""
+    makers = tensor.inputs[:1]
+    return any(
+        node.op == "ConstantOfShape" or (node.op == "Expand" and isinstance(node.inputs[0], gs.Constant))
+        for node in makers
+    )
 
 
 def _summed(layer: WeightLayer) -> tuple[int, int | None]:

@@ -125,14 +125,14 @@ def reached_layers(tensor: gs.Variable) -> Iterator[WeightLayer]:
                 stack.extend(node.outputs)
 
 
-def channel_axis(tensor: gs.Variable) -> int | None:
-    """The axis of a tensor along which channels lie: 1 (negative: from the end), None where unknown.
+def channel_axis(x: gs.Variable, output: gs.Variable | None = None) -> int | None:
+    """The axis of x along which channels lie: 1 (negative: from the end), None where unknown.
 
-    Follows the producers back to the weight or normalisation layer that made the channels; where a reshape hides it, the
-    weight layers that use the tensor decide.
+    Follows the producers back to the weight or normalisation layer that made the channels; where that does not tell, the
+    weight layers that read `output`, an elementwise function of x, decide.
     """
-    axis = _produced_axis(tensor, 0)
-    return _consumed_axis(tensor) if axis is None else axis
+    axis = _produced_axis(x, 0)
+    return _consumed_axis(x if output is None else output) if axis is None else axis
 
 
 def _produced_axis(tensor: gs.Variable, depth: int) -> int | None:
@@ -164,11 +164,24 @@ def _produced_axis(tensor: gs.Variable, depth: int) -> int | None:
         permutation = node.attrs.get("perm")
         inner = _produced_axis(data_inputs(node)[0], depth + 1) if permutation else None
         return None if inner is None else permutation.index(inner % len(permutation))
+    if node.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+        return _kept_axis(data_inputs(node)[0], node.outputs[0], depth)
     if not elementwise:
         return None
     axes = [_produced_axis(t, depth + 1) for t in data_inputs(node)]
     known = {axis for axis in axes if axis is not None}
     return known.pop() if len(known) == 1 else None
+
+
+def _kept_axis(inner: gs.Variable, outer: gs.Variable, depth: int) -> int | None:
+    """The channel axis behind a reshape that leaves it where it is: the first two sizes, or the last, are the same."""
+    axis = _produced_axis(inner, depth + 1)
+    if axis is None or not inner.shape or not outer.shape:
+        return None
+    before, after = list(inner.shape), list(outer.shape)
+    if axis in (-1, len(before) - 1) and before[-1] == after[-1] and isinstance(after[-1], int):
+        return -1
+    return 1 if axis == 1 and before[:2] == after[:2] and isinstance(after[1], int) else None
 
 
 def _consumed_axis(tensor: gs.Variable) -> int | None:

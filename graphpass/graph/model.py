@@ -69,7 +69,7 @@ def load(path: str | Path) -> Source:
     if proto.functions:
         proto = inliner.inline_local_functions(proto)
     proto = _upgrade(path, proto, opset)
-    return Source(path, _with_shapes(proto), digest(path, proto), opset)
+    return Source(path, _with_shapes(proto), digest(path), opset)
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -103,7 +103,7 @@ def opset_of(proto: onnx.ModelProto) -> int:
     return next((entry.version for entry in proto.opset_import if entry.domain in STANDARD_DOMAINS), 1)
 
 
-def digest(path: Path, proto: onnx.ModelProto | None = None) -> str:
+def digest(path: Path) -> str:
     """sha256 (hex) over a model file and its external-data files in order of their names."""
     total = hashlib.sha256()
     header = onnx.load(path, load_external_data=False)

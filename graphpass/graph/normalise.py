@@ -5,6 +5,7 @@ why. Subgraphs (If, Loop, Scan) are left alone; a tensor that one captures, and 
 keeps its name. The docstring of a rule is its algebra; weights.py does the arithmetic.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from graphpass.graph.folding import affine, batch_norm_after, batch_norm_into_we
 from graphpass.graph.rule import HELD, Miss, Rule, RuleReport
 from graphpass.graph.weights import bypass, fresh_name, held_names, is_op, producer, remove, take_over
 
+LARGEST_FILL = 1 << 28
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization")
 __all__ = ["RULES", "Miss", "Rule", "RuleReport", "normalise"]
 
 
@@ -72,6 +75,26 @@ def _constant_values(node: gs.Node) -> NDArray[Any] | None:
     value = node.attrs.get("value")
     # graphsurgeon wraps the tensor in a Constant that loads its values on first use; the loader is handed on
     return value._values if isinstance(value, gs.Constant) else None
+
+
+def filled_weights(graph: gs.Graph) -> RuleReport:
+    """ConstantOfShape(c) → initializer, where a layer reads it as weights; at most LARGEST_FILL numbers."""
+    rule, held, rewrites, misses = "filled_weights", held_names(graph), 0, []
+    for node in [node for node in graph.nodes if is_op(node, "ConstantOfShape")]:
+        shape = node.inputs[0]
+        if not isinstance(shape, gs.Constant) or not any(is_op(reader, *LAYERS) for reader in node.outputs[0].outputs):
+            continue
+        value = node.attrs.get("value")
+        fill = np.zeros(1, np.float32) if value is None else np.asarray(value.values)
+        size = math.prod(int(n) for n in shape.values)
+        if node.outputs[0].name in held or size > LARGEST_FILL:
+            misses.append(Miss(rule, node.name, HELD if size <= LARGEST_FILL else f"it has {size} numbers"))
+            continue
+        output = node.outputs[0]
+        remove(graph, node)
+        output.to_constant(np.full([int(n) for n in shape.values], fill.ravel()[0], fill.dtype))
+        rewrites += 1
+    return RuleReport(rule, rewrites, tuple(misses))
 
 
 def identities(graph: gs.Graph) -> RuleReport:
@@ -186,6 +209,7 @@ FOLDABLE: dict[str, Callable[..., NDArray[Any] | None]] = {
 RULES: tuple[Rule, ...] = (
     name_nodes,
     constants,
+    filled_weights,
     identities,
     constant_arithmetic,
     batch_norm_into_weights,

@@ -113,7 +113,7 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
                     activation.kind,
                     activation.input.name,
                     activation.output.name,
-                    channel_axis(activation.input),
+                    channel_axis(activation.input, activation.output),
                     layers,
                     activation.parameters,
                 )

@@ -526,3 +526,16 @@ def test_a_qcfs_chain_keeps_its_threshold_behind_a_folded_batch_norm():
     assert ops(graph)[:2] == ["Conv", "Div"] and activation.input is graph.nodes[0].outputs[0]
     assert activation.parameters["steps"] == 4
     assert activation.parameters["threshold"] == pytest.approx(0.5)
+
+
+def test_filled_weights_become_initializers():
+    model = build(
+        [
+            node("ConstantOfShape", "shape", "w", value=numpy_helper.from_array(np.float32([0.25]))),
+            node("Conv", "x w", "y"),
+        ],
+        {"x": [2, 3, 5, 5]},
+        {"y": [2, 4, 5, 5]},
+        {"shape": np.array([4, 3, 1, 1])},
+    )
+    check(model, ["Conv"], normal(2, 3, 5, 5), filled_weights=1)

@@ -1,0 +1,65 @@
+"""From a plan to a model file's contents, in one of the forms.
+
+    folded     one pass carries the counts                       graph.folded
+    unrolled   the time-steps one by one, binary spikes          graph.unrolled
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from graphpass.errors import OptionError
+from graphpass.graph import model, operators
+from graphpass.graph.folded import fold
+from graphpass.graph.plan import Plan
+from graphpass.graph.unrolled import unroll
+
+
+def _stay(graph: gs.Graph) -> gs.Graph:
+    return graph
+
+
+FORMS: dict[str, Callable[[gs.Graph], gs.Graph]] = {"folded": _stay, "unrolled": unroll}  # from the folded form
+
+
+def emit(graph: gs.Graph, plan: Plan, form: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    """The converted model of a normalised graph (changed in place). metadata: goes into the model's metadata_props.
+
+    Raises OptionError for an unknown form, PlanError for a plan of another model.
+    """
+    if form not in FORMS:
+        raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
+    proto = assemble(FORMS[form](fold(graph, plan)), plan.coding)
+    for key, value in metadata.items():
+        proto.metadata_props.add(key=key, value=value)
+    return proto
+
+
+def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:
+    """A graph with spiking operators as a model: with their function bodies and their opset."""
+    graph.functions = []
+    proto = model.export(graph)
+    del proto.functions[:]
+    proto.functions.extend(operators.functions(coding, model.opset_of(proto)))
+    others = [entry for entry in proto.opset_import if entry.domain != operators.DOMAIN]
+    del proto.opset_import[:]
+    proto.opset_import.extend([*others, operators.opset_import()])
+    return proto
+
+
+def spiking_graph(proto: onnx.ModelProto) -> gs.Graph:
+    """A converted model as a graph to read or edit; its function bodies are left out (assemble adds them)."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    del bare.functions[:]
+    graph = gs.import_onnx(bare)
+    graph.toposort()
+    return graph
+
+
+def coding_of(graph: gs.Graph) -> str | None:
+    """The coding of a graph's neurons, None where it has none."""
+    attributes: list[dict[str, Any]] = [node.attrs for node in graph.nodes if node.op in operators.NEURONS]
+    return str(attributes[0]["coding"]) if attributes else None
