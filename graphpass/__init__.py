@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from graphpass.convert import Conversion, convert
     from graphpass.data import ImageOptions, from_arrays, open_dataset
     from graphpass.errors import GraphpassError
-    from graphpass.evaluate import Evaluation, evaluate
+    from graphpass.evaluate import Options as EvaluationOptions
+    from graphpass.evaluate import evaluate
+    from graphpass.evaluation import Evaluation
     from graphpass.graph.plan import Plan, load_plan, save_plan
     from graphpass.graph.sites import Selection
     from graphpass.session import open_session
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Conversion": "convert",
-    "Evaluation": "evaluate",
+    "Evaluation": "evaluation",
+    "EvaluationOptions": "evaluate",
     "GraphpassError": "errors",
     "ImageOptions": "data",
     "Options": "calibrate",
@@ -44,6 +47,7 @@ _MODULES = {
 __all__ = [
     "Conversion",
     "Evaluation",
+    "EvaluationOptions",
     "GraphpassError",
     "ImageOptions",
     "Options",
@@ -64,4 +68,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'graphpass' has no attribute {name!r}")
-    return getattr(import_module(f"graphpass.{_MODULES[name]}"), name)
+    return getattr(import_module(f"graphpass.{_MODULES[name]}"), "Options" if name == "EvaluationOptions" else name)

@@ -27,22 +27,24 @@ from graphpass.graph.folded import has_constant_bias, neuron_node, replace_weigh
 from graphpass.graph.layers import WeightLayer, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.graph.sites import Coverage, Site, place_identities
-from graphpass.graph.unfolding import Geometry, from_matrix, geometry, to_matrix, unfold
-from graphpass.maths.corrections import apply
-from graphpass.maths.methods import METHODS, Method, SiteSample
+from graphpass.graph.unfolding import Geometry, from_matrix, geometry, inputs_of, to_matrix
+from graphpass.maths.methods import METHODS, Method
 from graphpass.maths.neuron import levels_of
+from graphpass.sampling import Sample
 from graphpass.segments import TensorStore, Walk
 from graphpass.session import pad_batch
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
+REGRESSION_WORK = 4 * 10**10  # multiply-adds that the normal equations of one step may cost
+MOST_POSITIONS = 4  # times the sampled positions where that is cheap
 STORE_SHARE = 0.5  # of the memory budget: live tensors; the rest is for sessions, samples and regressions
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to calibrate. positions: sampled rows per step; memory: bytes; threads: 0 for all cores."""
+    """How to calibrate. positions: least sampled rows per step; memory: bytes; threads: 0 for all cores."""
 
     time_steps: int = 8
     coding: str = "rate"
@@ -107,7 +109,7 @@ def calibrate(
 
 
 def _store_inputs(store: TensorStore, dataset: Dataset, options: Options, fixed: int | None) -> list[int]:
-    """Put every batch into the store, for both sides; returns the sizes. A fixed batch is filled up with its last sample."""
+    """Put every batch into the store, for both sides; returns the sizes. The last sample fills up a fixed batch."""
     sizes = []
     for number, batch in enumerate(dataset.batches(fixed or options.batch, options.limit)):
         sizes.append(batch.size)
@@ -144,12 +146,12 @@ def _target(layer: WeightLayer, site_inputs: set[str]) -> str:
     tensor = layer.output
     while tensor.name not in site_inputs:
         if len(tensor.outputs) != 1 or tensor.outputs[0].op not in ("Add", "Sum"):
-            return layer.output.name
+            return str(layer.output.name)
         total = tensor.outputs[0].outputs[0]
         if total.shape is None or tensor.shape is None or list(total.shape) != list(tensor.shape):
-            return layer.output.name
+            return str(layer.output.name)
         tensor = total
-    return tensor.name
+    return str(tensor.name)
 
 
 def _shared_weights(graph: gs.Graph) -> set[str]:
@@ -171,7 +173,7 @@ class _Calibrator:
         self._method = METHODS[options.method]
         self._levels = levels_of(options.time_steps, options.coding)
         self._functions = operators.functions(options.coding, walk.graph.opset)
-        self._rows = -(-options.positions // samples)  # sampled rows for each sample of the data
+        self._samples = samples
         self.sites: list[SitePlan] = []
         self.layers: list[LayerPlan] = []
 
@@ -196,6 +198,13 @@ class _Calibrator:
         self._go_on(behind, neuron, [n for n in kept if n in moved])
         walk.finish({id(n): n for n in (*nodes, *before)}.values(), frontier, boundary)
         self.layers.extend(change for _, change in changes)
+
+    def _rows(self, step: Step) -> int:
+        """Sampled rows for each sample of the data: more where the layers' regression is small."""
+        width = sum(inputs_of(layer) for layer in step.layers)
+        affordable = REGRESSION_WORK // max(1, width) ** 2 if step.layers else 0
+        total = int(np.clip(affordable, self._options.positions, MOST_POSITIONS * self._options.positions))
+        return -(-total // self._samples)
 
     def _run(
         self, side: str, nodes: Sequence[gs.Node], fetch: Sequence[str], functions: bool = False
@@ -222,11 +231,11 @@ class _Calibrator:
         before: Sequence[gs.Node],
         stay: Sequence[str],
         boundary: Sequence[str],
-    ) -> "_Sample":
+    ) -> Sample:
         """Both sides up to the target: rows of x, a, x_q and u; what later segments need goes to the store."""
         walk, site = self._walk, step.site
         activation = site.output if site else step.target
-        sample = _Sample(step, self._rows, (self._options.seed, number))
+        sample = Sample(step.layers, site, self._rows(step), (self._options.seed, number))
         for batch, values in self._run("ann", nodes, list(dict.fromkeys([step.target, activation, *frontier]))):
             for name in frontier:
                 walk.store.put("ann", name, batch, values[name])
@@ -240,7 +249,7 @@ class _Calibrator:
         sample.close()
         return sample
 
-    def _correct(self, step: Step, sample: "_Sample") -> list[tuple[WeightLayer, LayerPlan]]:
+    def _correct(self, step: Step, sample: Sample) -> list[tuple[WeightLayer, LayerPlan]]:
         """New weights of the step's layers; the sample's x_q follows them."""
         correct = self._method.correct
         if correct is None or not step.layers or np.array_equal(sample.x, sample.x_snn):
@@ -259,7 +268,7 @@ class _Calibrator:
                 bias = np.zeros_like(bias)  # the change of the sum's bias is made once
         return changes
 
-    def _fit(self, site: Site, sample: "_Sample") -> SitePlan:
+    def _fit(self, site: Site, sample: Sample) -> SitePlan:
         """The site's neurons, by the method, or as its QCFS chain says."""
         if not all(np.isfinite(v).all() for v in (sample.x, sample.x_snn, sample.a)):
             raise CalibrationError(
@@ -298,7 +307,8 @@ class _Calibrator:
 def qcfs_plan(site: Site, levels: int) -> SitePlan | None:
     """A QCFS site's own neurons: lossless where the levels are its own, else its range in other levels.
 
-    With L̃ = the chain's steps and L = levels − 1:  θ = θ̃·L̃/L,  ψ = ψ̃ − θ̃/2 + θ/2,  A = Ã·L̃/L,  o = õ. None for other sites.
+    With L̃ = the chain's steps and L = levels − 1:  θ = θ̃·L̃/L,  ψ = ψ̃ − θ̃/2 + θ/2,  A = Ã·L̃/L,  o = õ.
+    None for other sites.
     """
     if "steps" not in site.parameters:
         return None
@@ -316,15 +326,19 @@ def qcfs_plan(site: Site, levels: int) -> SitePlan | None:
 
 
 def _site_plan(site: Site, shape: Sequence[int], levels: int, parts: Sequence[Array]) -> SitePlan:
+    threshold, shift, amplitude, offset = (np.ascontiguousarray(part, np.float32) for part in parts)
     return SitePlan(
-        site.name,
-        site.kind,
-        site.input,
-        site.output,
-        site.layers,
-        tuple(int(size) for size in shape),
-        levels,
-        *(np.ascontiguousarray(part, np.float32) for part in parts),
+        name=site.name,
+        kind=site.kind,
+        input=site.input,
+        output=site.output,
+        layers=site.layers,
+        shape=tuple(int(size) for size in shape),
+        levels=levels,
+        threshold=threshold,
+        shift=shift,
+        amplitude=amplitude,
+        offset=offset,
     )
 
 
@@ -340,93 +354,3 @@ def _jointly(
     if all(shape.groups == 1 for shape in shapes):
         return [(pairs, np.concatenate(inputs, axis=2))]
     return [([pair], rows) for pair, rows in zip(pairs, inputs, strict=True)]
-
-
-class _Sample:
-    """Rows of x, a, x_q and the layers' inputs, at the same positions; ranges over all data."""
-
-    def __init__(self, step: Step, rows: int, seed: tuple[int, ...]):
-        self._step = step
-        self._rows = rows
-        self._seed = seed
-        self._axis = self._layer_axis()
-        self._shape: tuple[int, ...] = ()
-        self._positions: list[tuple[NDArray[np.int64], ...]] = []
-        self._parts: dict[str, list[Array]] = {"x": [], "a": [], "x_snn": []}
-        self._inputs: list[list[Array]] = [[] for _ in step.layers]
-        self._top: Array | None = None
-        self._bottom: Array | None = None
-        self.geometries = [shape for layer in step.layers if not isinstance(shape := geometry(layer), str)]
-        self.lowest, self.highest = np.inf, -np.inf
-
-    def _layer_axis(self) -> int | None:
-        if self._step.layers:
-            return 1 if self._step.layers[0].node.op == "Conv" else -1
-        return self._step.site.axis if self._step.site else -1
-
-    def add_ann(self, batch: int, x: Array, a: Array) -> None:
-        axis = _axis(self._axis, x)
-        self._shape = x.shape
-        self._positions.append(_draw(x.shape, axis, self._rows, (*self._seed, batch)))
-        self._parts["x"].append(_take(x, axis, self._positions[batch]))
-        self._parts["a"].append(_take(a, axis, self._positions[batch]))
-        others = tuple(k for k in range(x.ndim) if k != axis)
-        top, bottom = x.max(others), x.min(others)
-        self._top = top if self._top is None else np.maximum(self._top, top)
-        self._bottom = bottom if self._bottom is None else np.minimum(self._bottom, bottom)
-        self.lowest, self.highest = min(self.lowest, float(a.min())), max(self.highest, float(a.max()))
-
-    def add_snn(self, batch: int, x: Array, inputs: Sequence[Array]) -> None:
-        self._parts["x_snn"].append(_take(x, _axis(self._axis, x), self._positions[batch]))
-        for parts, data, shape in zip(self._inputs, inputs, self.geometries, strict=True):
-            parts.append(unfold(data, self._positions[batch], shape))
-
-    def close(self) -> None:
-        """Join the batches. Without a channel axis the whole tensor is one channel."""
-        self.x, self.a, self.x_snn = (np.concatenate(self._parts[name]) for name in ("x", "a", "x_snn"))
-        self.inputs = [np.concatenate(parts, axis=1) for parts in self._inputs]
-        if self._step.site and self._step.site.axis is None and not self._step.layers:
-            self.x, self.a, self.x_snn = (v.reshape(-1, 1) for v in (self.x, self.a, self.x_snn))
-            self._bottom, self._top = np.array([self._bottom.min()]), np.array([self._top.max()])
-        self._parts.clear()
-        self._inputs.clear()
-
-    @property
-    def site(self) -> SiteSample:
-        kind = self._step.site.kind if self._step.site else ""
-        return SiteSample(kind, self.x, self.x_snn, self.a, self._bottom, self._top)
-
-    def move(self, inputs: Array, weight: Array, bias: Array) -> None:
-        """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""
-        self.x_snn = self.x_snn + apply(inputs, weight, bias)
-
-    def parameter_shape(self, channels: int) -> tuple[int, ...]:
-        """What channel parameters are reshaped to so as to broadcast to the site's tensor."""
-        if channels == 1:
-            return (1,)
-        axis = _axis(self._axis, np.empty(self._shape, np.bool_))
-        return (channels, *(1,) * (len(self._shape) - axis - 1))
-
-
-def _axis(axis: int | None, x: Array) -> int:
-    return (-1 if axis is None else axis) % x.ndim
-
-
-def _draw(shape: Sequence[int], axis: int, rows: int, seed: Sequence[int]) -> tuple[NDArray[np.int64], ...]:
-    """Random positions of a tensor without its channel axis: `rows` a sample, or all where there are fewer."""
-    rest = [size for k, size in enumerate(shape) if k != axis]
-    inner = int(np.prod(rest[1:]))
-    if inner <= rows:
-        flat = np.arange(int(np.prod(rest)))
-    else:
-        generator = np.random.default_rng(seed)
-        flat = (generator.integers(0, inner, (rest[0], rows)) + np.arange(rest[0])[:, None] * inner).ravel()
-    return np.unravel_index(flat, rest)
-
-
-def _take(x: Array, axis: int, positions: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-    """Rows [P, C] of a tensor at positions of its other axes, float32."""
-    index: list[Any] = list(positions)
-    index.insert(axis, slice(None))
-    rows = x[tuple(index)]
-    return np.ascontiguousarray(rows.T if axis == 0 else rows, np.float32)

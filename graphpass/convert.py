@@ -150,7 +150,7 @@ def own_plan(network: Network, plan: Plan) -> Plan:
 def make_plan(network: Network, dataset: Dataset | None, options: Options, progress: Progress) -> Plan:
     """The plan for a network: read off its QCFS chains where all sites are such and T is theirs, else calibrated."""
     source, coverage = network.source, network.coverage
-    stamps = {"model_digest": source.digest, "tool": f"graphpass {version('graphpass')}"}
+    tool = f"graphpass {version('graphpass')}"
     if dataset is None:
         levels = levels_of(options.time_steps, options.coding)
         read = [qcfs_plan(site, levels) for site in coverage.sites]
@@ -160,10 +160,11 @@ def make_plan(network: Network, dataset: Dataset | None, options: Options, progr
                 "give --calibration DATA, or --plan with a saved plan",
             )
         sites = tuple(site for site in read if site is not None)
-        return Plan(options.time_steps, options.coding, "qcfs", sites, (), coverage.left, **stamps)
+        left = coverage.left
+        return Plan(options.time_steps, options.coding, "qcfs", sites, (), left, source.digest, tool=tool)
     specs = input_specs(open_session(source.proto, threads=options.threads))
     plan = calibrate(network.graph, coverage, dataset, options, fixed_batch(specs), progress)
-    return replace(plan, data_digest=dataset.digest, **stamps)
+    return replace(plan, model_digest=source.digest, data_digest=dataset.digest, tool=tool)
 
 
 def dataset_for(

@@ -24,13 +24,16 @@ def node(
 def build(
     nodes: Sequence[onnx.NodeProto],
     inputs: Mapping[str, Shape],
-    outputs: Mapping[str, Shape],
+    outputs: Mapping[str, Shape | None],
     constants: Mapping[str, ArrayLike],
     *,
     opset: int = 17,
     dtype: int = FLOAT,
 ) -> onnx.ModelProto:
-    """A checked model with inferred shapes. dtype: of inputs and outputs. Constants: arrays, or float32."""
+    """A checked model with inferred shapes. dtype: of inputs and outputs. Constants: arrays, or float32.
+
+    outputs: a shape of None is inferred.
+    """
     tensors = [
         numpy_helper.from_array(value if isinstance(value, np.ndarray) else np.float32(value)[...], name)
         for name, value in constants.items()
@@ -45,8 +48,9 @@ def build(
     domains = sorted({each.domain for each in nodes} - {""})
     opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    model = onnx.shape_inference.infer_shapes(model)
     onnx.checker.check_model(model)
-    return onnx.shape_inference.infer_shapes(model)
+    return model
 
 
 def run(model: onnx.ModelProto, *feeds: NDArray) -> list[NDArray]:

@@ -50,7 +50,7 @@ class WeightLayer:
 
 def absent(tensor: gs.Tensor) -> bool:
     """Whether an optional input was left out."""
-    return tensor.is_empty()
+    return bool(tensor.is_empty())
 
 
 def weight_layer(node: gs.Node) -> WeightLayer | None:
@@ -60,11 +60,16 @@ def weight_layer(node: gs.Node) -> WeightLayer | None:
     for data_index, weight_index in ((0, 1), (1, 0)):
         data, weight = node.inputs[data_index], node.inputs[weight_index]
         constant = isinstance(weight, gs.Constant) and not isinstance(data, gs.Constant)
-        if constant and np.issubdtype(weight.dtype, np.floating) and len(weight.shape) >= 2:
+        if constant and _is_float(weight) and len(weight.shape) >= 2:
             if node.op.startswith("Conv") and weight_index == 0:
                 return None
             return WeightLayer(node, data_index, weight_index)
     return None
+
+
+def _is_float(tensor: gs.Tensor) -> bool:
+    """Whether numpy has the type and it is a float; graphsurgeon gives the others (bfloat16) as numbers of ONNX."""
+    return not isinstance(tensor.dtype, int) and bool(np.issubdtype(tensor.dtype, np.floating))
 
 
 def weight_layers(graph: gs.Graph) -> tuple[WeightLayer, ...]:
@@ -131,14 +136,20 @@ def channel_axis(x: gs.Variable, output: gs.Variable | None = None) -> int | Non
     Follows the producers back to the weight or normalisation layer that made the channels; where that does not tell, the
     weight layers that read `output`, an elementwise function of x, decide.
     """
-    axis = _produced_axis(x, 0)
+    axis = _produced_axis(x, 0, {})
     return _consumed_axis(x if output is None else output) if axis is None else axis
 
 
-def _produced_axis(tensor: gs.Variable, depth: int) -> int | None:
+def _produced_axis(tensor: gs.Variable, depth: int, known: dict[int, int | None]) -> int | None:
+    """known: answers by id of the tensor, so that paths that meet again are walked once."""
     if not tensor.inputs or depth > 64:
         return None
-    node = tensor.inputs[0]
+    if id(tensor) not in known:
+        known[id(tensor)] = _axis_behind(tensor.inputs[0], depth, known)
+    return known[id(tensor)]
+
+
+def _axis_behind(node: gs.Node, depth: int, known: dict[int, int | None]) -> int | None:
     if node.op in (
         "Conv",
         "ConvTranspose",
@@ -162,20 +173,21 @@ def _produced_axis(tensor: gs.Variable, depth: int) -> int | None:
     )
     if node.op == "Transpose":
         permutation = node.attrs.get("perm")
-        inner = _produced_axis(data_inputs(node)[0], depth + 1) if permutation else None
+        inner = _produced_axis(data_inputs(node)[0], depth + 1, known) if permutation else None
         return None if inner is None else permutation.index(inner % len(permutation))
     if node.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
-        return _kept_axis(data_inputs(node)[0], node.outputs[0], depth)
+        return _kept_axis(data_inputs(node)[0], node.outputs[0], depth, known)
     if not elementwise:
         return None
-    axes = [_produced_axis(t, depth + 1) for t in data_inputs(node)]
-    known = {axis for axis in axes if axis is not None}
-    return known.pop() if len(known) == 1 else None
+    axes = {_produced_axis(t, depth + 1, known) for t in data_inputs(node)} - {None}
+    return axes.pop() if len(axes) == 1 else None
 
 
-def _kept_axis(inner: gs.Variable, outer: gs.Variable, depth: int) -> int | None:
+def _kept_axis(
+    inner: gs.Variable, outer: gs.Variable, depth: int, known: dict[int, int | None]
+) -> int | None:
     """The channel axis behind a reshape that leaves it where it is: the first two sizes, or the last, are the same."""
-    axis = _produced_axis(inner, depth + 1)
+    axis = _produced_axis(inner, depth + 1, known)
     if axis is None or not inner.shape or not outer.shape:
         return None
     before, after = list(inner.shape), list(outer.shape)

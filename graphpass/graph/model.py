@@ -68,6 +68,7 @@ def load(path: str | Path) -> Source:
     opset = opset_of(proto)
     if proto.functions:
         proto = inliner.inline_local_functions(proto)
+        _refuse(path, proto)
     proto = _upgrade(path, proto, opset)
     return Source(path, _with_shapes(proto), digest(path), opset)
 
@@ -77,10 +78,12 @@ def read(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise ModelError(f"{path}: no such file", "give the path of an ONNX model")
     try:
-        proto = onnx.load(path)
-    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
+        proto = onnx.load(path, format="protobuf", load_external_data=False)
+    except (DecodeError, ValueError, OSError) as error:
         raise ModelError(f"{path}: not a readable ONNX model ({_line(error)})", "export it again") from error
-    except OSError as error:
+    try:
+        onnx.load_external_data_for_model(proto, str(path.parent))
+    except (onnx.checker.ValidationError, ValueError, OSError) as error:
         raise ModelError(
             f"{path}: its external data cannot be read ({_line(error)})",
             "keep the data file beside the model",
@@ -106,10 +109,11 @@ def opset_of(proto: onnx.ModelProto) -> int:
 def digest(path: Path) -> str:
     """sha256 (hex) over a model file and its external-data files in order of their names."""
     total = hashlib.sha256()
-    header = onnx.load(path, load_external_data=False)
+    header = onnx.load(path, format="protobuf", load_external_data=False)
     locations = {
         entry.value
-        for tensor in header.graph.initializer
+        for graph in _graphs(header.graph)
+        for tensor in graph.initializer
         if tensor.data_location == TensorProto.EXTERNAL
         for entry in tensor.external_data
         if entry.key == "location"
@@ -128,11 +132,14 @@ def save(proto: onnx.ModelProto, path: str | Path) -> None:
         raise ModelError(f"{path.parent}: no such folder", "create it first")
     try:
         if proto.ByteSize() < LARGEST_PROTOBUF:
-            onnx.save(proto, path)
+            onnx.save(proto, path, format="protobuf")
             return
         beside = path.with_name(path.name + ".data")
         beside.unlink(missing_ok=True)
-        onnx.save(proto, path, save_as_external_data=True, location=beside.name, size_threshold=1024)
+        onnx.save(
+            proto, path, format="protobuf", save_as_external_data=True, location=beside.name, size_threshold=1024
+        )
+        onnx.load_external_data_for_model(proto, str(path.parent))  # saving took the weights out of the proto
     except OSError as error:
         raise ModelError(f"{path}: cannot be written ({_line(error)})", "choose another place") from error
 
@@ -157,7 +164,7 @@ def _refuse(path: Path, proto: onnx.ModelProto) -> None:
     if any(node.domain == operators.DOMAIN for node in proto.graph.node):
         raise UnsupportedModelError(f"{path}: already a spiking network", "convert the network it came from")
     for node in walk(proto.graph):
-        where = f"{path}: node {node.name or node.output[0]!r} ({node.op_type})"
+        where = f"{path}: node {node.name or ', '.join(node.output)!r} ({node.op_type})"
         if node.domain not in RUNTIME_DOMAINS and (node.domain, node.op_type) not in local:
             raise UnsupportedModelError(
                 f"{where} is a custom operator of domain {node.domain!r}",
@@ -178,14 +185,17 @@ def _refuse(path: Path, proto: onnx.ModelProto) -> None:
 
 def walk(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """All nodes, those of subgraphs included."""
-    nodes: list[onnx.NodeProto] = []
-    stack = [graph]
-    while stack:
-        for node in stack.pop().node:
-            nodes.append(node)
+    return [node for each in _graphs(graph) for node in each.node]
+
+
+def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+    """The graph and its subgraphs, theirs included."""
+    found = [graph]
+    for each in found:  # grows while it is read
+        for node in each.node:
             for attribute in node.attribute:
-                stack.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
-    return nodes
+                found.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+    return found
 
 
 def _upgrade(path: Path, proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:

@@ -139,6 +139,9 @@ def _transpose(node: gs.Node, affine: Affine, out: int) -> Affine | None:
 def _reshape(node: gs.Node, affine: Affine, out: int) -> Affine | None:
     if not affine.varying:
         return affine.of_rank(out)
+    kept = _kept_at_the_end(node, affine, out)
+    if kept is not None:
+        return kept
     before, after = list(node.inputs[0].shape[1:]), list(node.outputs[0].shape[1:])
     if not all(isinstance(size, int) and size > 0 for size in before + after):
         return None
@@ -147,6 +150,21 @@ def _reshape(node: gs.Node, affine: Affine, out: int) -> Affine | None:
     parts = (
         _squashed(np.broadcast_to(part, (1, *before)).reshape(1, *after)) for part in (affine.scale, affine.offset)
     )
+    return Affine(*parts)
+
+
+def _kept_at_the_end(node: gs.Node, affine: Affine, out: int) -> Affine | None:
+    """The affine of a reshape that leaves the varying axes alone because they lie in a tail of equal sizes."""
+    before, after = node.inputs[0].shape, node.outputs[0].shape
+    tail = 0
+    for old, new in zip(before[:0:-1], after[:0:-1], strict=False):
+        if not isinstance(old, int) or old != new:
+            break
+        tail += 1
+    rank = affine.scale.ndim
+    if min(affine.varying) < rank - tail:
+        return None
+    parts = (part.reshape((1,) * (out - tail) + part.shape[rank - tail :]) for part in (affine.scale, affine.offset))
     return Affine(*parts)
 
 

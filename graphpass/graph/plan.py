@@ -54,9 +54,8 @@ class SitePlan:
     def neuron(self) -> Neuron:
         """The parameters, shaped to broadcast to the site's tensor."""
         parts = (self.threshold, self.shift, self.amplitude, self.offset)
-        return Neuron(
-            *(np.asarray(part, np.float32).reshape(self.shape) for part in parts), levels=self.levels
-        )
+        threshold, shift, amplitude, offset = (np.asarray(part, np.float32).reshape(self.shape) for part in parts)
+        return Neuron(threshold, shift, amplitude, offset, self.levels)
 
 
 @dataclass(frozen=True)
@@ -119,11 +118,9 @@ def save_plan(plan: Plan, path: str | Path) -> None:
     document["left"] = [asdict(entry) for entry in plan.left]
     try:
         if plan.layers:
-            np.savez(
-                arrays,
-                **{f"weight/{layer.name}": layer.weight for layer in plan.layers},
-                **{f"bias_change/{layer.name}": layer.bias_change for layer in plan.layers},
-            )  # type: ignore[arg-type]
+            stored: dict[str, Any] = {f"weight/{layer.name}": layer.weight for layer in plan.layers}
+            stored.update({f"bias_change/{layer.name}": layer.bias_change for layer in plan.layers})
+            np.savez(arrays, **stored)
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise PlanError(f"{path}: cannot be written ({error.strerror})", "choose another place") from error

@@ -160,9 +160,9 @@ def sources(tensor: gs.Tensor, outputs: set[str]) -> set[str]:
             found.add("site")
         elif not current.inputs:
             found.add("input")
-        elif passes(current.inputs[0]):
-            stack.extend(data_inputs(current.inputs[0]))
-        else:
+        elif passes(current.inputs[0]) and (inner := data_inputs(current.inputs[0])):
+            stack.extend(inner)
+        else:  # a lookup in a constant table, too
             found.add("analogue")
     return found
 
@@ -239,9 +239,13 @@ def _left_layers(graph: gs.Graph, sites: Sequence[Site]) -> list[Left]:
                 reason = "no activation feeds it; --identity-sites puts neurons in front of it"
             left.append(Left(node.name, node.op, reason, True))
         elif node.op in ("MatMul", "Gemm", "Conv", "Einsum") and not layer:
-            left.append(
-                Left(node.name, node.op, "a product of two activations works on the mean over time", True)
+            constant = any(isinstance(tensor, gs.Constant) for tensor in node.inputs[:2])
+            reason = (
+                "its weights are no matrix of float16, float32 or float64"
+                if constant
+                else "a product of two activations works on the mean over time"
             )
+            left.append(Left(node.name, node.op, reason, True))
     return left
 
 
@@ -249,7 +253,7 @@ def _left_bodies(graph: gs.Graph) -> list[Left]:
     left = []
     for node in graph.nodes:
         if node.op in SUBGRAPH_OPS:
-            inside = [inner.op for body in node.subgraphs() for inner in body.nodes]
+            inside = [inner.op for body in node.subgraphs(recursive=True) for inner in body.nodes]
             active = sorted({op for op in inside if op in _CONVERTIBLE or op in RECURRENT_OPS})
             reason = "bodies of If, Loop and Scan are left alone"
             if active:

@@ -58,6 +58,14 @@ def geometry(layer: WeightLayer) -> Geometry | str:
     return f"{node.op} is not compensated"
 
 
+def inputs_of(layer: WeightLayer) -> int:
+    """K: how many inputs one output of the layer sees."""
+    shape = layer.weight.shape
+    if layer.node.op == "Conv":
+        return int(np.prod(shape[1:]))
+    return int(shape[1] if layer.node.attrs.get("transB", 0) else shape[0])
+
+
 def to_matrix(weight: Array, shape: Geometry) -> NDArray[np.float32]:
     """Weights as the layer stores them → M, float32 [G, K, outputs/G]."""
     values = np.asarray(weight, np.float32)

@@ -6,7 +6,7 @@ A tensor is *static*, [N, …] and the same at every step, or a *train*, [T·N, 
 train of spikes s. Linear nodes run step by step; what the spikes still owe (L_T·A and o, graph.pending) travels on
 with them and ends in a private copy of the next layer's weights and bias. Everything else sees the mean over time:
 
-    train, tensor X                    kept by name where its producer is
+    train, tensor X                    X, or X/train where that name stays with the mean
     mean of the train X                X/mean, and X itself where the network or a body of If, Loop, Scan reads it
     static X beside a train            X/repeated
     what a train owes, made explicit   X/scaled
@@ -43,12 +43,11 @@ SAMPLES = "/samples"  # suffix of the nodes that take T out of the shape of a tr
 
 @dataclass(frozen=True)
 class Train:
-    """A tensor at every step. pending: what it owes. spikes: binary and nested. neuron: its neuron, if nothing is between."""
+    """A tensor at every step. pending: what it owes. spikes: made of spikes alone, so that rate trains are nested."""
 
     tensor: gs.Variable
     pending: Affine | None = None
     spikes: bool = False
-    neuron: gs.Node | None = None
 
 
 def unroll(graph: gs.Graph) -> gs.Graph:
@@ -59,6 +58,7 @@ def unroll(graph: gs.Graph) -> gs.Graph:
     neurons = [node for node in graph.nodes if node.op == operators.FOLDED_NEURON]
     if neurons:
         graph.toposort()
+        move_behind_pooling(graph)
         infer_shapes(graph)
         _Unroller(graph, neurons[0].attrs["time_steps"], neurons[0].attrs["coding"]).run()
         graph.cleanup(remove_unused_graph_inputs=False).toposort()
@@ -80,6 +80,29 @@ def infer_shapes(graph: gs.Graph) -> None:
             found = inferred[name]
             tensor.shape = tensor.shape if found.shape is None else list(found.shape)
             tensor.dtype = tensor.dtype or found.dtype
+
+
+def move_behind_pooling(graph: gs.Graph) -> gs.Graph:
+    """Neurons of the phase code in front of a max pooling move behind it, in place: max A·n(x) + o = A·n(max x) + o.
+
+    Exact, bit for bit, for amplitudes above 0 that do not vary within the pooled window: both sides are monotone. Phase
+    trains are not nested, so that the maximum of each step would not be the train of the maximum.
+    """
+    infer_shapes(graph)
+    for node in list(graph.nodes):
+        neuron = node.inputs[0].inputs[0] if node.op in POOLS and node.inputs[0].inputs else None
+        if neuron is None or neuron.op != operators.FOLDED_NEURON or neuron.attrs["coding"] != "phase":
+            continue
+        rank, parts = rank_of(neuron.inputs[0]), [np.asarray(tensor.values) for tensor in neuron.inputs[1:]]
+        if rank is None or len(node.outputs) != 1 or not (parts[2] > 0).all():
+            continue
+        if any(neuron_affine(one, two, 1, rank).varying - {1} for one, two in (parts[:2], parts[2:])):
+            continue
+        x, y = neuron.inputs[0], node.outputs[0]
+        node.inputs[0], node.outputs[0] = x, gs.Variable(f"{y.name}/current", y.dtype, y.shape)
+        inputs, name = [node.outputs[0], *neuron.inputs[1:]], f"{neuron.name}/{node.name}"
+        graph.nodes.append(gs.Node(neuron.op, name, dict(neuron.attrs), inputs, [y], domain=operators.DOMAIN))
+    return graph.cleanup(remove_unused_graph_inputs=False).toposort()
 
 
 class _Unroller:
@@ -137,46 +160,20 @@ class _Unroller:
             self._scaled(mean, np.float32(self._total) * amplitude, offset, y)
             return
         pending = neuron_affine(amplitude, offset, self._total, rank)
-        self._emit(node, [Train(y, pending, True, node)])
+        self._emit(node, [Train(y, pending, True)])
 
     def _pool(self, node: gs.Node) -> None:
-        """Max pooling: per step where trains are nested, else in front of the neuron, else of the mean."""
+        """Max pooling: per step where trains are nested, else of the mean."""
         train = self._trains[node.inputs[0].name]
         pending = train.pending
         rising = train.spikes and pending is not None and bool((pending.scale > 0).all())
         rising = rising and not (pending.varying - {1}) and len(node.outputs) == 1
-        if not rising:
+        if not rising or self._coding != "rate":
             self._rest(node, [0])
-        elif self._coding == "rate":
-            node.inputs[0] = train.tensor
-            self._nodes.append(node)
-            self._emit(node, [Train(node.outputs[0], pending, True)])
-        elif train.neuron is not None and train.neuron.name not in self._moved_already(node):
-            self._behind(node, train.neuron, pending)
-        else:
-            self._rest(node, [0])
-
-    def _moved_already(self, node: gs.Node) -> set[str]:
-        """Names that a moved neuron of this pooling would collide with."""
-        return set()
-
-    def _behind(self, node: gs.Node, neuron: gs.Node, pending: Affine) -> None:
-        """neuron → pool becomes (mean →) pool → a copy of the neuron."""
-        x, y = neuron.inputs[0], node.outputs[0]
-        if neuron.attrs["input_steps"] != 1:
-            x = self._time_mean(x)
-        pooled = gs.Variable(f"{y.name}/current", y.dtype, y.shape)
-        node.inputs[0], node.outputs[0] = x, pooled
-        copy = gs.Node(
-            neuron.op,
-            f"{neuron.name}/{node.name}",
-            {**neuron.attrs, "input_steps": 1},
-            [pooled, *neuron.inputs[1:]],
-            [y],
-            domain=operators.DOMAIN,
-        )
-        self._nodes += [node, copy]
-        self._emit(copy, [Train(y, pending, True, copy)])
+            return
+        node.inputs[0] = train.tensor
+        self._nodes.append(node)
+        self._emit(node, [Train(node.outputs[0], pending, True)])
 
     def _shape(self, node: gs.Node) -> None:
         """Shape of one step: that of the train with axis 0 divided by T."""
@@ -219,8 +216,6 @@ class _Unroller:
             node.inputs[0] = train.tensor
             spikes = train.spikes and node.op in SHAPE_ONLY
             entries = [Train(t, p, spikes) for t, p in zip(node.outputs, pending, strict=True)]
-            if node.op in ("Identity", "Dropout"):
-                entries = [replace(entry, neuron=train.neuron) for entry in entries]
         self._nodes.append(node)
         self._emit(node, entries)
 
@@ -366,13 +361,6 @@ class _Unroller:
                 rate = self._operator(operators.TIME_MEAN, train.tensor, f"{name}/rate")
                 self._scaled(rate, train.pending.scale, train.pending.offset, mean)
             self._means[name] = mean
-        return self._means[name]
-
-    def _time_mean(self, train: gs.Variable) -> gs.Variable:
-        """The mean of a train tensor of this form itself."""
-        name = train.name + MEAN
-        if name not in self._means:
-            self._means[name] = self._operator(operators.TIME_MEAN, train, name)
         return self._means[name]
 
     def _repeat(self, tensor: gs.Tensor) -> gs.Variable:

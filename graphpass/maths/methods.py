@@ -23,6 +23,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 RECTIFIERS = frozenset("relu clip thresholded_relu gelu gelu_tanh quick_gelu silu hard_swish mish".split())
+FIT_ROWS = 16384  # rows that thresholds are searched on; regressions see all
 EXACT_RECTIFIERS = frozenset("relu clip thresholded_relu".split())  # f(x) = x inside their range
 
 
@@ -83,11 +84,12 @@ def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
     if sample.kind not in EXACT_RECTIFIERS:
         return regress(sample.x_snn, sample.a, levels, shifted.threshold, shifted.shift)
     y = shifted.output(sample.x_snn, levels)
-    return da_qcfs(shifted, 0.0, sample.a.mean(0, dtype=np.float64), y.mean(0, dtype=np.float64))
+    return da_qcfs(shifted, np.zeros(1), sample.a.mean(0, dtype=np.float64), y.mean(0, dtype=np.float64))
 
 
 def _optimal(sample: SiteSample, levels: int) -> Levels:
-    return least_error(sample.x_snn, sample.a, levels)
+    every = -(-len(sample.a) // FIT_ROWS)
+    return least_error(sample.x_snn[::every], sample.a[::every], levels)
 
 
 def _correct(inputs: Array, sample: SiteSample, levels: int) -> tuple[Floats, Floats]:

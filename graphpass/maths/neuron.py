@@ -4,7 +4,8 @@
     y = A·n + o                                 the output
 
 x is the input current averaged over the time-steps, θ the threshold, ψ the shift, A the amplitude and o the
-offset, all in float32. NaN gives no spike, and NaN where y is a float: a broken number is not hidden. The count reaches the next layer as a train of T binary spikes:
+offset, all in float32. NaN gives no spike, and NaN where y is a float: a broken number is not hidden. The count
+reaches the next layer as a train of T binary spikes:
 
     rate   L = T        n equal spikes, the last n steps fire           step t weighs 1
     phase  L = 2^T − 1  the binary digits of n, most significant first  step t weighs 2^(T − t)
@@ -14,7 +15,7 @@ code, written with x = S/T, θ = θ_paper/T, ψ = ψ_paper/T; docs/neuron.md der
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ CODINGS: tuple[str, ...] = get_args(Coding)
 LARGEST_COUNT = 255  # counts travel as uint8 in the integer form and in traces
 
 Floats = NDArray[np.float32]
+Array = NDArray[Any]
 
 
 def levels_of(time_steps: int, coding: str) -> int:
@@ -72,7 +74,7 @@ class Neuron:
     offset: Floats
     levels: int
 
-    def count(self, x: NDArray) -> NDArray[np.uint8]:
+    def count(self, x: Array) -> NDArray[np.uint8]:
         """n = clip(floor((x + ψ) / θ), 0, L). x: any float dtype; uint8 of the same shape.
 
         >>> Neuron(*(np.float32([v]) for v in (1, 0.5, 1, 0)), levels=5).count(np.float32([-3, 0.4, 0.5, 9])).tolist()
@@ -80,19 +82,20 @@ class Neuron:
         """
         with np.errstate(invalid="ignore", over="ignore"):
             level = np.floor((x.astype(np.float32) + self.shift) / self.threshold)
-        return np.clip(np.nan_to_num(level, nan=0.0), 0, self.levels - 1).astype(np.uint8)
+        counts: NDArray[np.uint8] = np.clip(np.nan_to_num(level, nan=0.0), 0, self.levels - 1).astype(np.uint8)
+        return counts
 
-    def decode(self, count: NDArray) -> Floats:
+    def decode(self, count: Array) -> Floats:
         """y = A·n + o. float32 of the counts' shape."""
         return self.amplitude * count.astype(np.float32) + self.offset
 
-    def fire(self, x: NDArray) -> NDArray:
+    def fire(self, x: Array) -> Array:
         """y = A·n(x) + o, in the dtype of x; NaN stays NaN."""
         y = self.decode(self.count(x))
         return np.where(np.isnan(x), np.float32(np.nan), y).astype(x.dtype)
 
 
-def spike_train(count: NDArray, time_steps: int, coding: str) -> NDArray[np.uint8]:
+def spike_train(count: Array, time_steps: int, coding: str) -> NDArray[np.uint8]:
     """The T binary spikes of each count. integer [...] → uint8 [T, ...], time first.
 
     rate: s_t = 1 iff n ≥ T − t + 1, t = 1 … T (sorted: once fired, every later step fires).
@@ -107,13 +110,13 @@ def spike_train(count: NDArray, time_steps: int, coding: str) -> NDArray[np.uint
     return ((count[None].astype(np.int64) >> (steps - 1)) & 1).astype(np.uint8)
 
 
-def count_of(train: NDArray, coding: str) -> NDArray[np.int64]:
+def count_of(train: Array, coding: str) -> NDArray[np.int64]:
     """n = Σ_t w_t·s_t: the count a train [T, ...] carries, int64 [...]."""
     weights = step_weights(len(train), coding).astype(np.int64)
     return np.tensordot(weights, train.astype(np.int64), axes=1)
 
 
-def time_mean(currents: NDArray, coding: str) -> Floats:
+def time_mean(currents: Array, coding: str) -> Floats:
     """x = Σ_t (w_t / L)·I_t: the mean over time of the currents [T, ...], float32 [...]; L = Σ_t w_t."""
     weights = step_weights(len(currents), coding)
     return np.tensordot(weights / weights.sum(), currents.astype(np.float32), axes=1)

@@ -1,0 +1,263 @@
+"""The rows of docs/results.md, one command each:
+
+    python -m benchmarks.results resnet20      accuracy over T, beside the paper's calibration, max and the quantised ANN
+    python -m benchmarks.results qcfs          networks trained with QCFS, converted without calibration
+    python -m benchmarks.results magika        file types from bytes (GELU)
+    python -m benchmarks.results photos        open_nsfw and EfficientNet-Lite0: fidelity over T
+    python -m benchmarks.results cost          what calibrating open_nsfw on 256 images costs
+    python -m benchmarks.results coverage      every native network: converted and verified, or refused with a reason
+
+Networks and data come from the package registries by benchmarks/assets.py; the three ResNet-20 are in
+benchmarks/trained/, made by benchmarks/training/resnet20.py.
+"""
+
+import argparse
+import resource
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import datasets, file_types, networks
+from graphpass.calibrate import Options
+from graphpass.convert import convert, dataset_for, make_plan, metadata, prepare, require_coverage
+from graphpass.data import InputSpec, from_arrays
+from graphpass.errors import GraphpassError
+from graphpass.evaluate import Options as EvaluationOptions
+from graphpass.evaluation import Evaluation
+from graphpass.graph.emit import emit
+from graphpass.graph.model import Source, load
+from graphpass.graph.sites import Selection
+from graphpass.session import input_specs, open_session, run
+from graphpass.sweep import Row, sweep
+from graphpass.verify import verify
+
+TRAINED = Path(__file__).parent / "trained"
+SETTINGS = (("rate", (1, 2, 4, 8, 16, 32)), ("phase", (3, 4)))
+METHODS = ("optimal", "da-qcfs", "max")
+
+
+def table(header: Sequence[str], rows: Iterator[Sequence[object]]) -> None:
+    """Print a Markdown table, a row as soon as it is known."""
+    print("| " + " | ".join(header) + " |")
+    print("|" + "---|" * len(header), flush=True)
+    for row in rows:
+        print("| " + " | ".join(str(value) for value in row) + " |", flush=True)
+
+
+def swept(
+    model: Path,
+    calibration: Path,
+    data: Path,
+    settings: Sequence[tuple[str, Sequence[int]]],
+    methods: Sequence[str] = ("optimal",),
+    selection: Selection | None = None,
+) -> Iterator[list[Row]]:
+    """For each coding and T, a row for every method."""
+    source = load(model)
+    known = dataset_for(source.proto, calibration), dataset_for(source.proto, data)
+    for coding, steps in settings:
+        for count in steps:
+            yield sweep(
+                source,
+                *known,
+                time_steps=(count,),
+                codings=(coding,),
+                methods=methods,
+                selection=selection,
+                evaluation=EvaluationOptions(batch=100, operation_samples=16),
+            )
+
+
+def points(evaluation: Evaluation, top1: float | None) -> str:
+    """ANN − other, in points of top-1."""
+    ann = evaluation.ann.top1
+    return "" if ann is None or top1 is None else f"{100 * (ann - top1):.2f}"
+
+
+def resnet20() -> None:
+    rows = swept(
+        TRAINED / "resnet20.onnx", datasets.cifar10_calibration(), datasets.cifar10_evaluation(), SETTINGS, METHODS
+    )
+
+    def lines() -> Iterator[Sequence[object]]:
+        for group in rows:
+            first = group[0].evaluation
+            yield (
+                group[0].coding,
+                group[0].time_steps,
+                group[0].levels,
+                *(points(row.evaluation, row.evaluation.snn.top1) for row in group),
+                points(first, first.baseline.accuracy.top1),
+                f"{first.ann.top1:.4f}",
+                f"{first.firing_rate:.3f}",
+                f"{first.energy_pj.ratio:.3f}",
+            )
+
+    header = ("coding", "T", "levels", *METHODS, "quantised ANN", "ANN top-1", "firing rate", "energy SNN/ANN")
+    table(header, lines())
+
+
+def qcfs() -> None:
+    def lines() -> Iterator[Sequence[object]]:
+        for steps in (4, 8):
+            source = load(TRAINED / f"resnet20_qcfs{steps}.onnx")
+            done = convert(source)
+            ann, snn = open_session(source.proto), open_session(done.proto)
+            same = hits = converted = total = 0
+            for batch in dataset_for(source.proto, datasets.cifar10_evaluation()).batches(200):
+                before, after = (next(iter(run(s, batch.inputs).values())).argmax(1) for s in (ann, snn))
+                same += int((before == after).sum())
+                hits += int((before == batch.labels).sum())
+                converted += int((after == batch.labels).sum())
+                total += batch.size
+            yield steps, done.plan.time_steps, f"{same} of {total}", f"{hits / total:.4f}", f"{converted / total:.4f}"
+
+    table(("T̃", "T", "equal predictions", "ANN top-1", "SNN top-1"), lines())
+
+
+def magika() -> None:
+    calibration, data = file_types.magika_files()
+
+    def lines() -> Iterator[Sequence[object]]:
+        for name, selection in (("GELU sites", Selection()), ("identity sites too", Selection(identity_sites=True))):
+            settings = (("rate", (4, 8, 16, 32)), ("phase", (4,)))
+            for (row,) in swept(networks.magika_model(), calibration, data, settings, selection=selection):
+                found = row.evaluation
+                yield (
+                    name,
+                    row.coding,
+                    row.time_steps,
+                    f"{found.ann.top1:.4f}",
+                    f"{found.snn.top1:.4f}",
+                    points(found, found.snn.top1),
+                    f"{found.agreement:.4f}",
+                    found.samples,
+                )
+
+    table(("sites", "coding", "T", "ANN top-1", "SNN top-1", "points lost", "agreement", "files"), lines())
+
+
+def photos() -> None:
+    def lines() -> Iterator[Sequence[object]]:
+        for name, model in (("open_nsfw", networks.open_nsfw()), ("efficientnet_lite0", networks.efficientnet_lite0())):
+            calibration, data = datasets.photo_calibration(name), datasets.photo_evaluation(name)
+            for (row,) in swept(model, calibration, data, (("rate", (4, 8, 16, 32, 64)), ("phase", (4, 6)))):
+                found = row.evaluation
+                error = next(iter(found.outputs)).relative_error
+                yield name, row.coding, row.time_steps, f"{found.agreement:.2f}", f"{error:.3f}", found.samples
+
+    table(("network", "coding", "T", "same top-1", "relative error of the scores", "photos"), lines())
+
+
+def cost() -> None:
+    model, calibration = networks.open_nsfw(), datasets.photo_calibration("open_nsfw")
+    started = time.perf_counter()
+    source = load(model)
+    network = prepare(source)
+    surgery = time.perf_counter() - started
+    data = dataset_for(source.proto, calibration)
+    before = _peak()
+    session = open_session(source.proto)
+    forward = []
+    for _ in range(3):
+        started = time.perf_counter()
+        for batch in data.batches(32):
+            run(session, batch.inputs)
+        forward.append(time.perf_counter() - started)
+    options = Options(time_steps=8)
+    started = time.perf_counter()
+    plan = make_plan(network, data, options, lambda what, done, total: None)
+    calibrating = time.perf_counter() - started
+    peak = _peak()
+    started = time.perf_counter()
+    emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
+    surgery += time.perf_counter() - started
+    ann = float(np.median(forward))
+    rows = (
+        ("samples", plan.samples),
+        ("ANN forward passes over them, s", f"{ann:.1f} ({min(forward):.1f}–{max(forward):.1f})"),
+        ("calibration, s", f"{calibrating:.1f}"),
+        ("calibration / forward", f"{calibrating / ann:.2f}"),
+        ("graph surgery (load, normalise, sites, emit), s", f"{surgery:.2f}"),
+        ("peak memory before, MiB", f"{before:.0f}"),
+        ("peak memory after, MiB", f"{peak:.0f}"),
+        ("memory budget, MiB", f"{options.memory / 2**20:.0f}"),
+    )
+    table(("what", "figure"), iter(rows))
+
+
+def _peak() -> float:
+    """Largest resident size of this process so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+FREE_SIZES = {"rec": (48, 96), "rec_infer": (48, 96), "det": (64, 64), "cls": (48, 192)}  # height, width where left open
+
+
+def synthetic(name: str, specs: Sequence[InputSpec], count: int) -> dict[str, np.ndarray]:
+    """Random inputs for a network whose own data the registries do not hold: coverage needs only plausible shapes."""
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for spec in specs:
+        sizes = iter(next((size for key, size in FREE_SIZES.items() if key in name), (32, 32)))
+        shape = [count if axis == 0 else size or next(sizes, 8) for axis, size in enumerate(spec.shape)]
+        if np.issubdtype(spec.dtype, np.floating):
+            arrays[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
+        else:
+            arrays[spec.name] = generator.integers(0, 2, shape).astype(spec.dtype)
+    return arrays
+
+
+def covered(path: Path) -> tuple[str, str, str]:
+    """Sites, weight layers that spikes reach, and what came of converting and verifying (or the refusal)."""
+    source: Source = load(path)
+    network = prepare(source)
+    coverage = network.coverage
+    sites = str(len(coverage.sites))
+    layers = f"{coverage.spiking_layers}/{coverage.weight_layers}"
+    try:
+        require_coverage(network, False)
+    except GraphpassError as error:
+        return sites, layers, f"refused: {error}"
+    specs = input_specs(open_session(source.proto))
+    data = from_arrays(synthetic(path.stem, specs, 4), specs)
+    done = convert(source, data, time_steps=4)
+    found = verify(done.proto, data, limit=4)
+    flips = sum(site.flips for site in found.sites)
+    return sites, layers, f"converted, forms {'agree' if found.agrees else 'DISAGREE'} ({flips} flips)"
+
+
+def coverage() -> None:
+    def lines() -> Iterator[Sequence[object]]:
+        for name, path in sorted(networks.native_networks().items()):
+            try:
+                yield name, *covered(path)
+            except GraphpassError as error:
+                yield name, "", "", f"refused: {str(error).replace(str(path.parent), '').lstrip('/')}"
+
+    table(("network", "sites", "spiking layers", "outcome"), lines())
+
+
+COMMANDS = {
+    "resnet20": resnet20,
+    "qcfs": qcfs,
+    "magika": magika,
+    "photos": photos,
+    "cost": cost,
+    "coverage": coverage,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=COMMANDS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        COMMANDS[parser.parse_args().what]()
+
+
+if __name__ == "__main__":
+    main()
