@@ -28,6 +28,7 @@ from graphpass.graph.layers import WeightLayer, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.graph.sites import Coverage, Site, place_identities
 from graphpass.graph.unfolding import Geometry, from_matrix, geometry, inputs_of, to_matrix
+from graphpass.graph.weights import held_names
 from graphpass.maths.methods import METHODS, Method
 from graphpass.maths.neuron import levels_of
 from graphpass.sampling import Sample
@@ -91,16 +92,17 @@ def calibrate(
         sizes = _store_inputs(store, dataset, options, fixed_batch)
         walk = Walk(graph, store, len(sizes), options.threads)
         steps = _steps(graph, coverage.sites, METHODS[options.method])
-        calibrator = _Calibrator(walk, options, sum(sizes))
+        calibrator = _Calibrator(walk, options, sizes, fixed_batch)
         for number, step in enumerate(steps):
             progress("calibrating", number, len(steps))
             calibrator.take(number, step)
         progress("calibrating", len(steps), len(steps))
+    names = [site.name for site in coverage.sites]
     return Plan(
         options.time_steps,
         options.coding,
         options.method,
-        tuple(calibrator.sites),
+        tuple(sorted(calibrator.sites, key=lambda site: names.index(site.name))),
         tuple(calibrator.layers),
         coverage.left,
         samples=sum(sizes),
@@ -121,31 +123,37 @@ def _store_inputs(store: TensorStore, dataset: Dataset, options: Options, fixed:
 
 
 def _steps(graph: gs.Graph, sites: Sequence[Site], method: Method) -> list[Step]:
-    """Sites and weight layers in the order of the graph, a layer together with the site that it feeds."""
+    """Sites and weight layers in the order of their targets, a layer together with the site that it feeds.
+
+    So a site comes before everything else that reads its pre-activation, and the layers in front of it run there first.
+    """
     position = {t.name: number for number, node in enumerate(graph.nodes) for t in node.outputs}
     lossless = {site.input for site in sites if "steps" in site.parameters}
     site_inputs = {site.input for site in sites}
     feeding: dict[str, list[WeightLayer]] = {}
     alone: list[Step] = []
     if method.correct:
-        shared = _shared_weights(graph)
+        shared, held = _shared_weights(graph), held_names(graph)
         for layer in weight_layers(graph):
             if layer.weight.name in shared or not has_constant_bias(layer) or isinstance(geometry(layer), str):
                 continue
-            target = _target(layer, site_inputs)
+            target = _target(layer, site_inputs, held)
             if target not in site_inputs:
                 alone.append(Step(target, (layer,), None))
             elif target not in lossless:
                 feeding.setdefault(target, []).append(layer)
     together = [Step(site.input, tuple(feeding.pop(site.input, ())), site) for site in sites]
-    return sorted([*alone, *together], key=lambda s: position[s.site.output if s.site else s.target])
+    return sorted([*alone, *together], key=lambda s: position.get(s.target, -1))  # -1: an input of the network
 
 
-def _target(layer: WeightLayer, site_inputs: set[str]) -> str:
-    """The site input that the layer's output becomes by additions alone; else the output itself."""
+def _target(layer: WeightLayer, site_inputs: set[str], held: frozenset[str]) -> str:
+    """The site input that the layer's output becomes by additions alone; else the output itself.
+
+    held: names of tensors that are read elsewhere, too: what is added to them later is not theirs to make up for.
+    """
     tensor = layer.output
     while tensor.name not in site_inputs:
-        if len(tensor.outputs) != 1 or tensor.outputs[0].op not in ("Add", "Sum"):
+        if tensor.name in held or len(tensor.outputs) != 1 or tensor.outputs[0].op not in ("Add", "Sum"):
             return str(layer.output.name)
         total = tensor.outputs[0].outputs[0]
         if total.shape is None or tensor.shape is None or list(total.shape) != list(tensor.shape):
@@ -167,13 +175,14 @@ def _shared_weights(graph: gs.Graph) -> set[str]:
 class _Calibrator:
     """The walk so far and what was decided on it."""
 
-    def __init__(self, walk: Walk, options: Options, samples: int):
+    def __init__(self, walk: Walk, options: Options, sizes: Sequence[int], fixed: int | None):
         self._walk = walk
         self._options = options
         self._method = METHODS[options.method]
         self._levels = levels_of(options.time_steps, options.coding)
         self._functions = operators.functions(options.coding, walk.graph.opset)
-        self._samples = samples
+        self._sizes = sizes
+        self._fixed = fixed
         self.sites: list[SitePlan] = []
         self.layers: list[LayerPlan] = []
 
@@ -191,6 +200,7 @@ class _Calibrator:
         boundary = walk.outside(behind) if behind else ([step.target] if site else [])
 
         sample = self._sample(number, step, nodes, frontier, before, [n for n in kept if n not in moved], boundary)
+        _require_finite(step, sample)
         changes = self._correct(step, sample)
         for layer, change in changes:
             behind = _with_added(behind, layer.node, replace_weight(walk.graph, layer, change))
@@ -204,7 +214,7 @@ class _Calibrator:
         width = sum(inputs_of(layer) for layer in step.layers)
         affordable = REGRESSION_WORK // max(1, width) ** 2 if step.layers else 0
         total = int(np.clip(affordable, self._options.positions, MOST_POSITIONS * self._options.positions))
-        return -(-total // self._samples)
+        return -(-total // sum(self._sizes))
 
     def _run(
         self, side: str, nodes: Sequence[gs.Node], fetch: Sequence[str], functions: bool = False
@@ -239,7 +249,8 @@ class _Calibrator:
         for batch, values in self._run("ann", nodes, list(dict.fromkeys([step.target, activation, *frontier]))):
             for name in frontier:
                 walk.store.put("ann", name, batch, values[name])
-            sample.add_ann(batch, values[step.target], values[activation])
+            size = self._sizes[batch]
+            sample.add_ann(batch, size, self._fixed or size, values[step.target], values[activation])
         inputs = [layer.data.name for layer in step.layers]
         wanted = list(dict.fromkeys([step.target, *inputs, *stay, *boundary]))
         for batch, values in self._run("snn", before, wanted):
@@ -270,11 +281,6 @@ class _Calibrator:
 
     def _fit(self, site: Site, sample: Sample) -> SitePlan:
         """The site's neurons, by the method, or as its QCFS chain says."""
-        if not all(np.isfinite(v).all() for v in (sample.x, sample.x_snn, sample.a)):
-            raise CalibrationError(
-                f"site {site.name!r} has NaN or infinite values on the calibration data",
-                "check the data and the model, or leave the site out with --exclude",
-            )
         fitted = qcfs_plan(site, self._levels) if "steps" in site.parameters else None
         if fitted is None:
             chosen = self._method.fit(sample.site, self._levels)
@@ -302,6 +308,15 @@ class _Calibrator:
         for batch, values in self._run("snn", nodes, fetch, functions=site is not None):
             for name in fetch:
                 self._walk.store.put("snn", name, batch, values[name])
+
+
+def _require_finite(step: Step, sample: Sample) -> None:
+    if not all(np.isfinite(v).all() for v in (sample.x, sample.x_snn, sample.a)):
+        where = f"site {step.site.name!r}" if step.site else f"layer {step.layers[0].node.name!r}"
+        raise CalibrationError(
+            f"{where} has NaN or infinite values on the calibration data",
+            "check the data and the model, or leave the site out with --exclude",
+        )
 
 
 def qcfs_plan(site: Site, levels: int) -> SitePlan | None:

@@ -40,12 +40,21 @@ class Sample:
     def _layer_axis(self) -> int | None:
         if self._layers:
             return 1 if self._layers[0].node.op == "Conv" else -1
-        return self._site.axis if self._site else -1
+        if self._site is None:
+            return -1
+        if "steps" in self._site.parameters:  # the channels that a QCFS chain has thresholds for
+            shape = np.broadcast_shapes(*(np.shape(value) for value in self._site.parameters.values()))
+            own = [axis - len(shape) for axis, size in enumerate(shape) if size != 1]
+            return own[0] if own else self._site.axis
+        return self._site.axis
 
-    def add_ann(self, batch: int, x: Array, a: Array) -> None:
+    def add_ann(self, batch: int, size: int, full: int, x: Array, a: Array) -> None:
+        """size: samples in the batch; full: with those that only fill up a fixed batch, from which no row is drawn."""
+        x, a = self._rows_of(x), self._rows_of(a)
         axis = _axis(self._axis, x)
+        drawn = (size, *x.shape[1:]) if axis != 0 and len(x) == full else x.shape
         self._shape = x.shape
-        self._positions.append(_draw(x.shape, axis, self._rows, (*self._seed, batch)))
+        self._positions.append(_draw(drawn, axis, self._rows, (*self._seed, batch)))
         self._parts["x"].append(_take(x, axis, self._positions[batch]))
         self._parts["a"].append(_take(a, axis, self._positions[batch]))
         others = tuple(k for k in range(x.ndim) if k != axis)
@@ -54,7 +63,12 @@ class Sample:
         self._bottom = np.minimum(self._bottom, bottom)
         self.lowest, self.highest = min(self.lowest, float(a.min())), max(self.highest, float(a.max()))
 
+    def _rows_of(self, x: Array) -> Array:
+        """A site's tensor of one axis (samples) or none as one column: it has no channel axis."""
+        return x.reshape(-1, 1) if x.ndim < 2 and not self._layers else x
+
     def add_snn(self, batch: int, x: Array, inputs: Sequence[Array]) -> None:
+        x = self._rows_of(x)
         self._parts["x_snn"].append(_take(x, _axis(self._axis, x), self._positions[batch]))
         for parts, data, shape in zip(self._inputs, inputs, self.geometries, strict=True):
             parts.append(unfold(data, self._positions[batch], shape))
@@ -63,7 +77,7 @@ class Sample:
         """Join the batches. Without a channel axis the whole tensor is one channel."""
         self.x, self.a, self.x_snn = (np.concatenate(self._parts[name]) for name in ("x", "a", "x_snn"))
         self.inputs = [np.concatenate(parts, axis=1) for parts in self._inputs]
-        if self._site and self._site.axis is None and not self._layers:
+        if self._axis is None:
             self.x, self.a, self.x_snn = (v.reshape(-1, 1) for v in (self.x, self.a, self.x_snn))
             self._bottom, self._top = np.array([self._bottom.min()]), np.array([self._top.max()])
         self._parts.clear()

@@ -125,6 +125,8 @@ def run_padded(
     size = len(next(iter(inputs.values())))
     if batch is None or size == batch:
         return run(session, inputs, names)
+    if size > batch:
+        raise SessionError(f"{size} samples do not fit a model of fixed batch {batch}", "run them in smaller batches")
     outputs = run(session, {name: pad_batch(value, batch) for name, value in inputs.items()}, names)
     return {name: value[:size] if value.ndim and len(value) == batch else value for name, value in outputs.items()}
 

@@ -1,6 +1,7 @@
 """Tiny ONNX graphs for tests, and onnxruntime to run them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 
 import numpy as np
 import onnx
@@ -13,9 +14,7 @@ FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 Shape = Sequence[int | str]
 
 
-def node(
-    op: str, inputs: str, outputs: str, name: str = "", domain: str = "", **attributes
-) -> onnx.NodeProto:
+def node(op: str, inputs: str, outputs: str, name: str = "", domain: str = "", **attributes) -> onnx.NodeProto:
     """A node; inputs and outputs are names separated by blanks, "-" is an optional input left out."""
     names = [["" if each == "-" else each for each in text.split()] for text in (inputs, outputs)]
     return helper.make_node(op, *names, name=name, domain=domain, **attributes)
@@ -68,6 +67,19 @@ def export(graph: gs.Graph) -> onnx.ModelProto:
     model = gs.export_onnx(graph)
     onnx.checker.check_model(model)
     return model
+
+
+def same(one: object, other: object) -> bool:
+    """Equal dataclasses, field by field; arrays bit for bit and of one type."""
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    if is_dataclass(one):
+        return type(one) is type(other) and all(
+            same(getattr(one, each.name), getattr(other, each.name)) for each in fields(one)
+        )
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and one == other
 
 
 def ops(graph: gs.Graph) -> list[str]:

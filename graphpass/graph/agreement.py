@@ -5,9 +5,9 @@
                  fed with F's counts and F's means: each stretch is compared on equal terms, whatever happened before
     magnitudes   F's linear stretches with |W|, |b|, |u|: m = Σ|w|·|u| + |b|, which bounds what rounding can do
 
-A sum of any order: |fl(Σ w·u + b) − (Σ w·u + b)| ≤ γ_k·(Σ|w|·|u| + |b|), γ_k = k·u/(1 − k·u), k roundings on the longest
-path (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, sections 3.1 and 3.5). Stretches of several
-linear nodes: their counts k add up, and m goes through all of them.
+A sum of any order: |fl(Σ w·u + b) − (Σ w·u + b)| ≤ γ_k·(Σ|w|·|u| + |b|), γ_k = k·u/(1 − k·u), k roundings on the
+longest path (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, sections 3.1 and 3.5).
+Stretches of several linear nodes: their counts k add up, and m goes through all of them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,8 @@ import onnx_graphsurgeon as gs
 from graphpass.graph import operators
 from graphpass.graph.emit import assemble
 from graphpass.graph.layers import MAXIMA, data_inputs, is_linear, weight_layer
-from graphpass.graph.unrolled import MEAN, infer_shapes
+from graphpass.graph.preparation import infer_shapes
+from graphpass.graph.unrolled import MEAN
 
 SAME_NODE = 1024  # roundings granted to a node that both forms run on equal values but a runtime may fuse otherwise
 UNKNOWN_SIZE = 1 << 16  # values under a mean whose sizes the graph does not tell
@@ -28,7 +29,7 @@ UNKNOWN_SIZE = 1 << 16  # values under a mean whose sizes the graph does not tel
 
 @dataclass(frozen=True)
 class Cut:
-    """A neuron of both forms, by name, and what is exposed of it. y: its output in F. The others are names in U's run."""
+    """A neuron of both forms, by name, and what is exposed of it. y: its output in F. The others are in U's run."""
 
     name: str
     x_folded: str
@@ -149,7 +150,7 @@ def _model(graph: gs.Graph, coding: str) -> onnx.ModelProto:
 class Magnitudes:
     """m of F's linear stretches. proto: None where nothing is linear. sources: inputs, tensors of F, fed with |u|.
 
-    roundings: k of each target that proto computes, in the precision of sums; stored: roundings to the tensors' own type.
+    roundings: k of each target that proto computes, in the precision of sums; stored: roundings to their own type.
     """
 
     proto: onnx.ModelProto | None
@@ -210,12 +211,13 @@ def _roundings(node: gs.Node) -> int:
     if layer:
         shape = layer.weight.shape
         summed = {"Conv": int(np.prod(shape[1:])), "ConvTranspose": int(np.prod(shape) // shape[1])}
-        return 2 * summed.get(node.op, max(shape[-2:])) + 6
+        return 2 * summed.get(node.op, int(max(shape[-2:]))) + 6
     if node.op == "AveragePool":
         return int(np.prod(node.attrs["kernel_shape"])) + 1
     if node.op in ("GlobalAveragePool", "ReduceMean", "ReduceSum"):
         inner = node.inputs[0].shape[1:] if node.inputs[0].shape else [None]
-        return int(np.prod(inner)) + 1 if all(isinstance(size, int) for size in inner) else UNKNOWN_SIZE
+        sizes = [size for size in inner if isinstance(size, int)]
+        return int(np.prod(sizes)) + 1 if len(sizes) == len(inner) else UNKNOWN_SIZE
     return {"BatchNormalization": 6, "Resize": 64, "Upsample": 64}.get(node.op, len(node.inputs))
 
 

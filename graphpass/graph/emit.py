@@ -1,7 +1,7 @@
 """From a plan to a model file's contents, in one of the forms.
 
-    folded     one pass carries the counts                       graph.folded
-    unrolled   the time-steps one by one, binary spikes          graph.unrolled
+folded     one pass carries the counts                       graph.folded
+unrolled   the time-steps one by one, binary spikes          graph.unrolled
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,7 @@
 """The folded form: one pass carries the count. Cost does not grow with T.
 
-Every site's output f(x) is replaced by y = A·clip(floor((x + ψ)/θ), 0, L) + o; compensated layers get their new weights.
+Every site's output f(x) is replaced by y = A·clip(floor((x + ψ)/θ), 0, L) + o; compensated layers get their new
+weights.
 """
 
 import numpy as np
@@ -11,6 +12,7 @@ from graphpass.graph import operators
 from graphpass.graph.layers import WeightLayer, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.graph.sites import place_identities
+from graphpass.graph.weights import fresh_name
 
 
 def fold(graph: gs.Graph, plan: Plan) -> gs.Graph:
@@ -20,7 +22,10 @@ def fold(graph: gs.Graph, plan: Plan) -> gs.Graph:
     """
     layers = {layer.node.name: layer for layer in weight_layers(graph)}
     for change in plan.layers:
-        replace_weight(graph, _named(layers, change.name, "layer"), change)
+        replace_weight(graph, _named(layers, change.name), change)
+    for site in plan.sites:
+        for name in site.layers if site.kind == "identity" else ():
+            _named(layers, name)
     place_identities(graph, plan.sites)
     tensors = graph.tensors()
     graph.nodes.extend([_put_neuron(tensors, site, plan) for site in plan.sites])
@@ -28,9 +33,9 @@ def fold(graph: gs.Graph, plan: Plan) -> gs.Graph:
     return graph
 
 
-def _named(found: dict[str, WeightLayer], name: str, what: str) -> WeightLayer:
+def _named(found: dict[str, WeightLayer], name: str) -> WeightLayer:
     if name not in found:
-        raise PlanError(f"the plan's {what} {name!r} is not in the model", "use the plan with its own model")
+        raise PlanError(f"the plan's layer {name!r} is not in the model", "use the plan with its own model")
     return found[name]
 
 
@@ -64,7 +69,7 @@ def replace_weight(graph: gs.Graph, layer: WeightLayer, change: LayerPlan) -> li
             "use the plan with its own model",
         )
     layer.node.inputs[layer.weight_index] = gs.Constant(
-        f"{layer.node.name}/weight", change.weight.astype(old.dtype)
+        fresh_name(graph, f"{layer.node.name}/weight"), change.weight.astype(old.dtype)
     )
     return add_to_bias(graph, layer, change.bias_change) if np.any(change.bias_change) else []
 
@@ -74,9 +79,9 @@ def add_to_bias(graph: gs.Graph, layer: WeightLayer, change: np.ndarray) -> list
     node, dtype = layer.node, layer.weight.dtype
     if node.op == "MatMul":
         output = node.outputs[0]
-        inner = gs.Variable(f"{output.name}/product", output.dtype, output.shape)
+        inner = gs.Variable(fresh_name(graph, f"{output.name}/product"), output.dtype, output.shape)
         node.outputs[0] = inner
-        bias = gs.Constant(f"{node.name}/bias", change.astype(dtype))
+        bias = gs.Constant(fresh_name(graph, f"{node.name}/bias"), change.astype(dtype))
         addition = gs.Node("Add", f"{node.name}/add_bias", {}, [inner, bias], [output])
         graph.nodes.append(addition)
         return [addition]
@@ -89,7 +94,7 @@ def add_to_bias(graph: gs.Graph, layer: WeightLayer, change: np.ndarray) -> list
         new = (values + (change / scale if scale else 0.0)).astype(dtype)
     else:
         raise PlanError(f"the bias of {node.name!r} is computed at run time", "leave the layer uncompensated")
-    constant = gs.Constant(f"{node.name}/bias", new)
+    constant = gs.Constant(fresh_name(graph, f"{node.name}/bias"), new)
     if len(node.inputs) > 2:
         node.inputs[2] = constant
     else:
@@ -99,6 +104,5 @@ def add_to_bias(graph: gs.Graph, layer: WeightLayer, change: np.ndarray) -> list
 
 def has_constant_bias(layer: WeightLayer) -> bool:
     """Whether add_to_bias can change this layer."""
-    return (
-        layer.bias is None or isinstance(layer.bias, gs.Constant) and layer.node.attrs.get("beta", 1.0) != 0
-    )
+    constant = isinstance(layer.bias, gs.Constant) and layer.node.attrs.get("beta", 1.0) != 0
+    return layer.bias is None or constant

@@ -133,8 +133,8 @@ def reached_layers(tensor: gs.Variable) -> Iterator[WeightLayer]:
 def channel_axis(x: gs.Variable, output: gs.Variable | None = None) -> int | None:
     """The axis of x along which channels lie: 1 (negative: from the end), None where unknown.
 
-    Follows the producers back to the weight or normalisation layer that made the channels; where that does not tell, the
-    weight layers that read `output`, an elementwise function of x, decide.
+    Follows the producers back to the weight or normalisation layer that made the channels; where that does not tell,
+    the weight layers that read `output`, an elementwise function of x, decide.
     """
     axis = _produced_axis(x, 0, {})
     return _consumed_axis(x if output is None else output) if axis is None else axis

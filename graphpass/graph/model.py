@@ -146,7 +146,7 @@ def save(proto: onnx.ModelProto, path: str | Path) -> None:
 
 def export(graph: gs.Graph) -> onnx.ModelProto:
     """A graph back as a model, with the IR version that its opset needs and every runtime from 1.19 on reads."""
-    proto = gs.export_onnx(graph, do_type_check=False)
+    proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     if opset_of(proto) <= TARGET_OPSET:
         proto.ir_version = TARGET_IR
     return proto

@@ -9,6 +9,7 @@ Both are float32 arrays of the tensor's rank, size 1 on axis 0 and on every axis
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -47,10 +48,10 @@ class Affine:
         return scale, offset
 
 
-def neuron_affine(amplitude: NDArray, offset: NDArray, total: float, rank: int) -> Affine:
+def neuron_affine(amplitude: NDArray[Any], offset: NDArray[Any], total: float, rank: int) -> Affine:
     """What the spikes of neurons owe on a tensor of this rank. total: L_T."""
 
-    def full(values: NDArray) -> NDArray[np.float32]:
+    def full(values: NDArray[Any]) -> NDArray[np.float32]:
         array = np.asarray(values, np.float32)
         return array.reshape((1,) * (rank - array.ndim) + array.shape)
 
@@ -73,14 +74,15 @@ def joined(node: gs.Node, affines: Sequence[Affine]) -> Affine | None:
     if rank is None or any(a.scale.ndim != rank for a in affines):
         return None
     axis = node.attrs["axis"] % rank
-    sizes = [tensor.shape[axis] if tensor.shape else None for tensor in node.inputs]
-    if not all(isinstance(size, int) for size in sizes):
+    known = [tensor.shape[axis] for tensor in node.inputs if tensor.shape]
+    sizes = [size for size in known if isinstance(size, int)]
+    if len(sizes) != len(node.inputs):
         return None
 
-    def join(parts: list[NDArray]) -> NDArray[np.float32]:
-        rest = np.broadcast_shapes(*(part.shape[:axis] + (1,) + part.shape[axis + 1 :] for part in parts))
+    def join(parts: list[NDArray[Any]]) -> NDArray[np.float32]:
+        rest = np.broadcast_shapes(*((*part.shape[:axis], 1, *part.shape[axis + 1 :]) for part in parts))
         full = [
-            np.broadcast_to(part, rest[:axis] + (size,) + rest[axis + 1 :])
+            np.broadcast_to(part, (*rest[:axis], size, *rest[axis + 1 :]))
             for part, size in zip(parts, sizes, strict=True)
         ]
         return _squashed(np.concatenate(full, axis))
@@ -100,8 +102,9 @@ def arithmetic(node: gs.Node, affine: Affine) -> Affine | None:
     if values.ndim > rank or values.size > LARGEST_EXPANSION:
         return None
     values = values.reshape((1,) * (rank - values.ndim) + values.shape)
-    if values.shape[0] != 1:
-        return None
+    sizes = node.inputs[1 - number].shape
+    if values.shape[0] != 1 or any(size not in (1, sizes[axis]) for axis, size in enumerate(values.shape)):
+        return None  # a constant that widens its train
     scale, offset = affine.scale, affine.offset
     if node.op == "Add":
         return Affine(scale, _squashed(offset + values))
@@ -114,7 +117,7 @@ def arithmetic(node: gs.Node, affine: Affine) -> Affine | None:
     return Affine(_squashed(scale / values), _squashed(offset / values))
 
 
-def _squashed(values: NDArray) -> NDArray[np.float32]:
+def _squashed(values: NDArray[Any]) -> NDArray[np.float32]:
     """The array with axes along which it is constant reduced to size 1."""
     for axis in range(values.ndim):
         first = values.take([0], axis)
@@ -192,7 +195,7 @@ def _split(node: gs.Node, affine: Affine, out: int) -> list[Affine] | None:
         return None
     edges = np.cumsum([0, *sizes])
 
-    def cut(part: NDArray, k: int) -> NDArray[np.float32]:
+    def cut(part: NDArray[Any], k: int) -> NDArray[np.float32]:
         return part if part.shape[axis] == 1 else part.take(range(edges[k], edges[k + 1]), axis)
 
     return [Affine(cut(affine.scale, k), cut(affine.offset, k)) for k in range(len(sizes))]
@@ -269,7 +272,7 @@ class Folded:
     [C], on one sample.
     """
 
-    weight: NDArray
+    weight: NDArray[Any]
     bias: NDArray[np.float32] | None
     bordered: NDArray[np.float32] | None
 
@@ -305,7 +308,7 @@ def fold_into(layer: WeightLayer, affine: Affine) -> Folded | None:
     return Folded(new, product, None)
 
 
-def _matmul(layer: WeightLayer, weight: NDArray, affine: Affine, dtype: np.dtype) -> Folded | None:
+def _matmul(layer: WeightLayer, weight: NDArray[Any], affine: Affine, dtype: np.dtype) -> Folded | None:
     if layer.weight_index == 0 or weight.ndim != 2:
         plain = not affine.varying and not affine.shifted
         return Folded((weight * affine.scale.reshape(())).astype(dtype), None, None) if plain else None

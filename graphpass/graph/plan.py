@@ -7,6 +7,7 @@ of the calibration data, so that applying it needs no data.
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.errors import PlanError
+from graphpass.errors import OptionError, PlanError
 from graphpass.graph.sites import Left
 from graphpass.maths.neuron import Neuron, levels_of
 
@@ -29,8 +30,9 @@ Floats = NDArray[np.float32]
 class SitePlan:
     """The neurons of one site.
 
-    threshold, shift, amplitude, offset: float32 [C], or [1] for the whole tensor. shape: what they are reshaped to so as to
-    broadcast to the site's tensor. levels: output levels. lowest, highest: of the ANN's activation over the calibration data.
+    threshold, shift, amplitude, offset: float32 [C], or [1] for the whole tensor. shape: what they are reshaped to so
+    as to broadcast to the site's tensor. levels: output levels. lowest, highest: of the ANN's activation over the
+    calibration data.
     error: relative mean square error Σ(y − a)² / Σ(a − ā)² of the neurons against the ANN's activation, on the sample.
     input, output, layers: as in graph.sites.Site.
     """
@@ -101,6 +103,8 @@ def save_plan(plan: Plan, path: str | Path) -> None:
     """Write a plan; compensated weights go to the .npz of the same name."""
     path = Path(path)
     arrays = path.with_suffix(".npz")
+    if arrays == path:
+        raise PlanError(f"{path}: the plan's arrays go to a file of this name", "choose a name that ends in .json")
     document: dict[str, Any] = {"format": FORMAT, "version": VERSION}
     document.update(
         {name: getattr(plan, name) for name in ("tool", "time_steps", "coding", "method", "samples", "seed")}
@@ -155,18 +159,19 @@ def load_plan(path: str | Path) -> Plan:
             data_digest=document["data_sha256"],
             notes=document.get("notes", {}),
         )
+        _check(path, plan)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlanError(
             f"{path}: damaged plan ({type(error).__name__}: {error})", "write it again"
         ) from error
-    _check(path, plan)
     return plan
 
 
 def _site(entry: Mapping[str, Any]) -> SitePlan:
     values = dict(entry)
     for name in _ARRAYS:
-        values[name] = np.asarray(values[name], np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
+            values[name] = np.asarray(values[name], np.float32)
     values["layers"] = tuple(values["layers"])
     values["shape"] = tuple(values["shape"])
     return SitePlan(**values)
@@ -177,17 +182,27 @@ def _layers(path: Path, document: Mapping[str, Any]) -> tuple[LayerPlan, ...]:
         return ()
     arrays = path.with_name(Path(document["arrays"]).name)
     try:
-        with np.load(arrays, allow_pickle=False) as stored:
+        with open(arrays, "rb") as file, np.load(file, allow_pickle=False) as stored:
             return tuple(
                 LayerPlan(name, stored[f"weight/{name}"], stored[f"bias_change/{name}"])
                 for name in document["layers"]
             )
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise PlanError(f"{arrays}: cannot be read ({error})", f"keep it beside {path.name}") from error
 
 
 def _check(path: Path, plan: Plan) -> None:
+    if type(plan.time_steps) is not int:
+        raise PlanError(f"{path}: {plan.time_steps!r} time-steps", "mend it")
+    try:
+        levels_of(plan.time_steps, plan.coding)
+    except OptionError as error:
+        raise PlanError(f"{path}: {error.what}", error.remedy) from error
     for site in plan.sites:
+        texts = (site.name, site.kind, site.input, site.output, *site.layers)
+        numbers = (site.levels, *site.shape)
+        if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
+            raise PlanError(f"{path}: site {site.name!r}: a name is no text, or a size no number", "mend it")
         where = f"{path}: site {site.name!r}"
         count = int(np.prod(site.shape))
         for name in _ARRAYS:

@@ -13,9 +13,11 @@ import onnx_graphsurgeon as gs
 
 from graphpass.graph.layers import is_linear, weight_layer
 
-ELEMENTWISE = frozenset("Add Sub Sum Mean Mul Div".split())
-ALWAYS = frozenset("Identity Cast Dropout Neg DepthToSpace SpaceToDepth AveragePool GlobalAveragePool".split())
-POOLS = frozenset("MaxPool GlobalMaxPool".split())
+ELEMENTWISE = frozenset(["Add", "Sub", "Sum", "Mean", "Mul", "Div"])
+ALWAYS = frozenset(
+    ["Identity", "Cast", "Dropout", "Neg", "DepthToSpace", "SpaceToDepth", "AveragePool", "GlobalAveragePool"]
+)
+POOLS = frozenset(["MaxPool", "GlobalMaxPool"])
 
 
 def rank_of(tensor: gs.Tensor) -> int | None:
@@ -96,7 +98,7 @@ def _gemm(node: gs.Node, weight_index: int) -> bool:
     if weight_index != 1 or node.attrs.get("transA", 0):
         return False
     bias = node.inputs[2] if given(node, 2) else None
-    return bias is None or isinstance(bias, gs.Constant) and (len(bias.shape) < 2 or bias.shape[0] == 1)
+    return bias is None or (isinstance(bias, gs.Constant) and (len(bias.shape) < 2 or bias.shape[0] == 1))
 
 
 def _matmul(node: gs.Node, weight_index: int) -> bool:
@@ -132,7 +134,7 @@ def free_target(node: gs.Node) -> np.ndarray | None:
 
 
 def _flatten(node: gs.Node, rank: int) -> bool:
-    return node.attrs.get("axis", 1) % rank != 0
+    return bool(node.attrs.get("axis", 1) % rank != 0)
 
 
 def _transpose(node: gs.Node, rank: int) -> bool:
@@ -151,7 +153,7 @@ def _unsqueeze(node: gs.Node, rank: int) -> bool:
 
 def _slice(node: gs.Node, rank: int) -> bool:
     axes = constant_values(node, 3) if len(node.inputs) > 1 else node.attrs.get("axes")
-    return axes is not None and all(int(axis) % rank for axis in axes)
+    return axes is not None and all(bool(int(axis) % rank) for axis in axes)
 
 
 def _one_axis(node: gs.Node, rank: int) -> bool:
@@ -182,7 +184,7 @@ def given_pads(node: gs.Node, rank: int) -> np.ndarray | None:
 
 def _broadcast(node: gs.Node, rank: int) -> bool:
     target = constant_values(node, 1)
-    return target is not None and (target.size < rank or target.size == rank and target[0] == 1)
+    return target is not None and (target.size < rank or (target.size == rank and target[0] == 1))
 
 
 def _tile(node: gs.Node, rank: int) -> bool:

@@ -100,7 +100,8 @@ def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry)
         places = spatial[axis][:, None] * shape.strides[axis] + taps
         index.append(places.reshape(len(batch), *(-1 if k == axis else 1 for k in range(rank))))
     rows = batch.reshape(-1, *(1,) * rank)
-    patches = padded[(rows, slice(None), *index)]  # [P, kernel…, C]: advanced axes come first
+    every: tuple[Any, ...] = (rows, slice(None), *index)
+    patches = padded[every]  # [P, kernel…, C]: advanced axes come first
     patches = np.moveaxis(patches, -1, 1).reshape(len(batch), shape.groups, -1)
     return np.ascontiguousarray(patches.transpose(1, 0, 2), np.float32)
 

@@ -2,30 +2,29 @@
 
     y = A·n + o = Σ_t (w_t/L_T)·(L_T·A·s_t + o)        L_T = Σ_t w_t: T (rate), 2^T − 1 (phase)
 
-A tensor is *static*, [N, …] and the same at every step, or a *train*, [T·N, …], time-major. A neuron turns either into a
-train of spikes s. Linear nodes run step by step; what the spikes still owe (L_T·A and o, graph.pending) travels on
-with them and ends in a private copy of the next layer's weights and bias. Everything else sees the mean over time:
+A tensor is *static*, [N, …] and the same at every step, or a *train*, [T·N, …], time-major. A neuron turns either
+into a train of spikes s. Linear nodes run step by step; what the spikes still owe (L_T·A and o, graph.pending) travels
+on with them and ends in a private copy of the next layer's weights and bias. Everything else sees the mean over time:
 
     train, tensor X                    X, or X/train where that name stays with the mean
     mean of the train X                X/mean, and X itself where the network or a body of If, Loop, Scan reads it
     static X beside a train            X/repeated
     what a train owes, made explicit   X/scaled
 
-Max pooling of rate trains is exact per step (trains are sorted, hence nested) for amplitudes above 0. In front of it
+Max pooling of rate trains is exact per step (trains are sorted, hence nested) for amplitudes from 0 up. In front of it
 phase-coded neurons move behind it: both are monotone.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from graphpass.graph import operators
 from graphpass.graph.layers import SHAPE_ONLY, WeightLayer, weight_layer, weight_layers
-from graphpass.graph.model import LARGEST_PROTOBUF, export
 from graphpass.graph.pending import Affine, Folded, arithmetic, fold_into, joined, neuron_affine, through
+from graphpass.graph.preparation import compute_constants, infer_shapes, move_behind_pooling
 from graphpass.graph.time_axis import (
     ELEMENTWISE,
     POOLS,
@@ -58,51 +57,12 @@ def unroll(graph: gs.Graph) -> gs.Graph:
     neurons = [node for node in graph.nodes if node.op == operators.FOLDED_NEURON]
     if neurons:
         graph.toposort()
+        compute_constants(graph)
         move_behind_pooling(graph)
         infer_shapes(graph)
         _Unroller(graph, neurons[0].attrs["time_steps"], neurons[0].attrs["coding"]).run()
         graph.cleanup(remove_unused_graph_inputs=False).toposort()
     return graph
-
-
-def infer_shapes(graph: gs.Graph) -> None:
-    """Write inferred shapes and types to the variables of a graph; neurons keep the shape of their input."""
-    proto = export(graph)
-    for node in proto.graph.node:
-        if node.domain == operators.DOMAIN:
-            node.op_type, node.domain = "Identity", ""
-            del node.input[1:], node.attribute[:]
-    if proto.ByteSize() >= LARGEST_PROTOBUF:
-        return
-    inferred = gs.import_onnx(onnx.shape_inference.infer_shapes(proto, data_prop=True)).tensors()
-    for name, tensor in graph.tensors().items():
-        if isinstance(tensor, gs.Variable) and name in inferred:
-            found = inferred[name]
-            tensor.shape = tensor.shape if found.shape is None else list(found.shape)
-            tensor.dtype = tensor.dtype or found.dtype
-
-
-def move_behind_pooling(graph: gs.Graph) -> gs.Graph:
-    """Neurons of the phase code in front of a max pooling move behind it, in place: max A·n(x) + o = A·n(max x) + o.
-
-    Exact, bit for bit, for amplitudes above 0 that do not vary within the pooled window: both sides are monotone. Phase
-    trains are not nested, so that the maximum of each step would not be the train of the maximum.
-    """
-    infer_shapes(graph)
-    for node in list(graph.nodes):
-        neuron = node.inputs[0].inputs[0] if node.op in POOLS and node.inputs[0].inputs else None
-        if neuron is None or neuron.op != operators.FOLDED_NEURON or neuron.attrs["coding"] != "phase":
-            continue
-        rank, parts = rank_of(neuron.inputs[0]), [np.asarray(tensor.values) for tensor in neuron.inputs[1:]]
-        if rank is None or len(node.outputs) != 1 or not (parts[2] > 0).all():
-            continue
-        if any(neuron_affine(one, two, 1, rank).varying - {1} for one, two in (parts[:2], parts[2:])):
-            continue
-        x, y = neuron.inputs[0], node.outputs[0]
-        node.inputs[0], node.outputs[0] = x, gs.Variable(f"{y.name}/current", y.dtype, y.shape)
-        inputs, name = [node.outputs[0], *neuron.inputs[1:]], f"{neuron.name}/{node.name}"
-        graph.nodes.append(gs.Node(neuron.op, name, dict(neuron.attrs), inputs, [y], domain=operators.DOMAIN))
-    return graph.cleanup(remove_unused_graph_inputs=False).toposort()
 
 
 class _Unroller:
@@ -118,6 +78,7 @@ class _Unroller:
         self._means: dict[str, gs.Variable] = {}
         self._repeats: dict[str, gs.Variable] = {}
         self._paid: dict[str, gs.Variable] = {}
+        self._stretched: list[gs.Variable] = []
         bodies = [body for node in graph.nodes for body in node.subgraphs()]
         self._kept = {tensor.name for tensor in graph.outputs} | {n for body in bodies for n in _captured(body)}
 
@@ -137,6 +98,8 @@ class _Unroller:
         for tensor in self._graph.outputs:
             if tensor.name in self._trains:
                 self._mean(tensor)
+        for tensor in self._stretched:  # not before: proofs need the samples' sizes
+            tensor.shape = [None, *tensor.shape[1:]] if tensor.shape else None
         self._graph.nodes = self._nodes
 
     # ---- one node
@@ -166,9 +129,8 @@ class _Unroller:
         """Max pooling: per step where trains are nested, else of the mean."""
         train = self._trains[node.inputs[0].name]
         pending = train.pending
-        rising = train.spikes and pending is not None and bool((pending.scale > 0).all())
-        rising = rising and not (pending.varying - {1}) and len(node.outputs) == 1
-        if not rising or self._coding != "rate":
+        nested = train.spikes and self._coding == "rate" and len(node.outputs) == 1
+        if not nested or pending is None or (pending.scale < 0).any() or pending.varying - {1}:
             self._rest(node, [0])
             return
         node.inputs[0] = train.tensor
@@ -227,20 +189,22 @@ class _Unroller:
             pending = arithmetic(node, train.pending)
             if pending is not None:
                 self._trains[output.name] = Train(train.tensor, pending, train.spikes)
+                node.inputs.clear()
+                node.outputs.clear()
                 return
         rank = rank_of(node.inputs[numbers[0]])
         for number, tensor in enumerate(node.inputs):
             if number in numbers:
                 node.inputs[number] = self._pay(tensor)
-            elif needs_repeat(tensor, rank):
+            elif rank is not None and needs_repeat(tensor, rank):
                 node.inputs[number] = self._repeat(tensor)
         self._nodes.append(node)
         self._emit(node, [Train(output)])
 
     def _concat(self, node: gs.Node, numbers: Sequence[int]) -> None:
-        entries = [self._trains.get(tensor.name) for tensor in node.inputs]
-        owed = [entry.pending if entry else None for entry in entries]
-        pending = joined(node, owed) if all(owed) else None
+        entries = [self._trains[tensor.name] for tensor in node.inputs if tensor.name in self._trains]
+        owed = [entry.pending for entry in entries if entry.pending is not None]
+        pending = joined(node, owed) if len(owed) == len(node.inputs) else None
         if pending is not None:
             node.inputs = [entry.tensor for entry in entries]
         else:
@@ -328,8 +292,7 @@ class _Unroller:
             tensor = node.outputs[number]
             name = tensor.name
             own = self._renamed(node, number, tensor, "/train") if name in self._kept else tensor
-            if own.shape:
-                own.shape = [None, *own.shape[1:]]
+            self._stretched.append(own)
             self._trains[name] = replace(entry, tensor=own)
 
     def _renamed(self, node: gs.Node, number: int, tensor: gs.Variable, suffix: str) -> gs.Variable:
@@ -344,6 +307,7 @@ class _Unroller:
             return train.tensor
         if tensor.name not in self._paid:
             paid = gs.Variable(f"{tensor.name}/scaled", train.tensor.dtype, train.tensor.shape)
+            self._stretched.append(paid)
             self._scaled(train.tensor, train.pending.scale, train.pending.offset, paid)
             self._paid[tensor.name] = paid
         return self._paid[tensor.name]
@@ -421,8 +385,9 @@ def fold_back(graph: gs.Graph) -> gs.Graph:
             node.op, node.domain, node.attrs = "Identity", None, {}
         elif node.op == "Div" and node.name.endswith(SAMPLES) and constant_values(node, 1) is not None:
             node.inputs[1] = gs.Constant(f"{node.name}/none", np.ones_like(constant_values(node, 1)))
+    outputs = {tensor.name for tensor in graph.outputs}
     for tensor in graph.tensors().values():
-        if isinstance(tensor, gs.Variable) and tensor.inputs:
+        if isinstance(tensor, gs.Variable) and tensor.inputs and tensor.name not in outputs:
             tensor.shape = None
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     return graph
@@ -447,9 +412,5 @@ def _made_of_spikes(tensor: gs.Tensor) -> bool:
             continue
         if node.op not in SHAPE_ONLY | POOLS:
             return False
-        stack.extend(_parts(node))
+        stack.extend(node.inputs if node.op == "Concat" else node.inputs[:1])
     return True
-
-
-def _parts(node: gs.Node) -> Iterable[gs.Tensor] | Iterator[gs.Tensor]:
-    return node.inputs if node.op == "Concat" else node.inputs[:1]

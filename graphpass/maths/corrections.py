@@ -22,16 +22,14 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-RIDGE = 1e-2  # λ as a part of the mean of diag(UᵀU)
+RIDGE = 1.0  # λ as a part of the mean of diag(UᵀU): 1e-2 overfits 512 images (docs/calibration.md)
 ROUNDS = 10  # refinement steps
 REFIT = 5  # refinement steps between two fits of the levels
 WORK = 4e10  # float operations that the steps of one layer may take, about a second on two cores
 ROWS = 4096  # rows multiplied in float32 before the product joins the float64 sum
 
 
-def da_qcfs(
-    levels: Levels, shift_by: Array, mean_a: Array | None = None, mean_y: Array | None = None
-) -> Levels:
+def da_qcfs(levels: Levels, shift_by: Array, mean_a: Array | None = None, mean_y: Array | None = None) -> Levels:
     """ψ + ψ_DA with ψ_DA = mean(x) − mean(x_q), then A·g with g·(mean(y) − o) = mean(a) − o.
 
     shift_by: ψ_DA, [C]. mean_a, mean_y: means of the activation and of the *shifted* neuron's output, [C]: measure

@@ -101,6 +101,4 @@ def _middle(bin_: Array) -> NDArray[np.float32]:
         ((m + ((_SMALL + 127) << _KEPT)) << (23 - _KEPT)).astype(np.int32).view(np.float32)
         for m in (magnitude, magnitude + 1)
     ]
-    return np.where(signed == 0, np.float32(0), np.sign(signed) * (edges[0] + edges[1]) / 2).astype(
-        np.float32
-    )
+    return np.where(signed == 0, np.float32(0), np.sign(signed) * (edges[0] + edges[1]) / 2).astype(np.float32)

@@ -4,7 +4,15 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 
-from graphpass.graph.layers import channel_axis, data_inputs, is_linear, passes, reached_layers, weight_layer, weight_layers
+from graphpass.graph.layers import (
+    channel_axis,
+    data_inputs,
+    is_linear,
+    passes,
+    reached_layers,
+    weight_layer,
+    weight_layers,
+)
 from tests.models import build, node
 
 CONV = np.ones((4, 4, 3, 3), np.float32)
@@ -13,7 +21,7 @@ IMAGE = {"x": ["N", 4, 8, 8]}
 
 
 def graph_of(nodes, inputs=None, outputs=("y",), **constants):
-    model = build(nodes, inputs or IMAGE, {name: None for name in outputs}, constants)
+    model = build(nodes, inputs or IMAGE, dict.fromkeys(outputs), constants)
     return gs.import_onnx(model)
 
 
@@ -189,5 +197,7 @@ def test_channel_axis_takes_no_exponential_time():
 
 
 def test_weight_layers_are_in_the_order_of_the_nodes():
-    graph = graph_of([node("Conv", "x c", "h", "one"), node("Relu", "h", "a", "r"), node("Conv", "a c", "y", "two")], c=CONV)
+    graph = graph_of(
+        [node("Conv", "x c", "h", "one"), node("Relu", "h", "a", "r"), node("Conv", "a c", "y", "two")], c=CONV
+    )
     assert [layer.node.name for layer in weight_layers(graph)] == ["one", "two"]

@@ -40,7 +40,9 @@ def session(op, shape, dtype, opset, **attributes):
 
 def call(op, x, *parameters, opset=21, **attributes):
     names = ["x", *PARTS[: len(parameters)]]
-    return session(op, x.shape[1:], str(x.dtype), opset, **attributes).run(None, dict(zip(names, (x, *parameters), strict=True)))[0]
+    return session(op, x.shape[1:], str(x.dtype), opset, **attributes).run(
+        None, dict(zip(names, (x, *parameters), strict=True))
+    )[0]
 
 
 BODIES = [("float32", 15), ("float32", 17), ("float32", 21), ("float16", 21)]
@@ -157,7 +159,12 @@ def test_special_numbers_in_a_train(coding):
 def test_the_folded_neuron_of_an_empty_batch():
     neuron = cell(np.random.default_rng(0), 5)
     fields = [getattr(neuron, part) for part in PARTS]
-    assert call(FOLDED_NEURON, np.zeros((0, 3, 4, 5), np.float32), *fields, **attributes_of(4, "rate")).shape == (0, 3, 4, 5)
+    assert call(FOLDED_NEURON, np.zeros((0, 3, 4, 5), np.float32), *fields, **attributes_of(4, "rate")).shape == (
+        0,
+        3,
+        4,
+        5,
+    )
 
 
 @pytest.mark.parametrize("coding", CODINGS)

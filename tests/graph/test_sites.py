@@ -17,7 +17,7 @@ IMAGE = {"x": ["N", 4, 8, 8]}
 
 
 def graph_of(nodes, inputs=None, outputs=("y",), **constants):
-    graph = gs.import_onnx(build(nodes, inputs or IMAGE, {name: None for name in outputs}, constants))
+    graph = gs.import_onnx(build(nodes, inputs or IMAGE, dict.fromkeys(outputs), constants))
     normalise(graph)
     return graph
 
@@ -64,8 +64,10 @@ def test_a_gate_stays_analogue():
     """Squeeze and excite: the gate multiplies two activations, so no spikes get past it."""
     graph = graph_of(
         [
-            node("Conv", "x p", "h", "conv"), node("Relu", "h", "a", "act"), node("GlobalAveragePool", "a", "g", "mean"),
-            node("Conv", "g p", "r", "reduce"), node("Relu", "r", "ra", "inner"), node("Conv", "ra p", "e", "expand"),
+            node("Conv", "x p", "h", "conv"), node("Relu", "h", "a", "act"),
+            node("GlobalAveragePool", "a", "g", "mean"), node("Conv", "g p", "r", "reduce"),
+            node("Relu", "r", "ra", "inner"),
+            node("Conv", "ra p", "e", "expand"),
             node("Sigmoid", "e", "s", "gate"), node("Mul", "a s", "m", "scale"), node("Conv", "m p", "y", "after"),
         ],
         p=POINT,

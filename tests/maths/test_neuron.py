@@ -165,7 +165,9 @@ def test_time_mean_is_linear_and_keeps_constants(data, coding, time_steps):
     matrix = data.draw(arrays(np.float32, (3, 2), elements=small))
     # sums of 8 · 3 products of up to 8 · 8, each rounded to 2^-24
     close = {"rtol": 1e-5, "atol": 1e-3}
-    np.testing.assert_allclose(time_mean(2 * one - other, coding), 2 * time_mean(one, coding) - time_mean(other, coding), **close)
+    np.testing.assert_allclose(
+        time_mean(2 * one - other, coding), 2 * time_mean(one, coding) - time_mean(other, coding), **close
+    )
     np.testing.assert_allclose(time_mean(one @ matrix, coding), time_mean(one, coding) @ matrix, **close)
     np.testing.assert_allclose(time_mean(np.repeat(one[:1], time_steps, 0), coding), one[0], **close)
 
