@@ -90,9 +90,7 @@ def cifar10_calibration(count: int = 512, seed: int = 0) -> Path:
         return path
     with np.load(cifar10()) as data:
         chosen, _ = disjoint_split(len(data["train"]), count, seed)
-        return save(
-            path.name, image=cifar10_images(data["train"][chosen]), labels=data["train_labels"][chosen]
-        )
+        return save(path.name, image=cifar10_images(data["train"][chosen]), labels=data["train_labels"][chosen])
 
 
 # Photos

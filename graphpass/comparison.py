@@ -63,9 +63,7 @@ class Comparison:
         candidates = {name: _classes_of(values, batch.size) for name, values in outputs.items()}
         if self._wanted is not None:
             if self._wanted not in outputs:
-                raise OptionError(
-                    f"the model has no output {self._wanted!r}", f"choose one of {', '.join(outputs)}"
-                )
+                raise OptionError(f"the model has no output {self._wanted!r}", f"choose one of {', '.join(outputs)}")
             if not candidates[self._wanted]:
                 shape = list(outputs[self._wanted].shape)
                 raise OptionError(

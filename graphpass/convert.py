@@ -81,8 +81,8 @@ def convert(
     time_steps: T; default the network's own for QCFS, else 8. options: seed, memory and other settings of calibration;
     its time_steps, coding and method give way to the arguments.
 
-    Raises the errors of graphpass.errors: ModelError, DataError, PlanError, CalibrationError, OptionError, and CoverageError
-    when a site that should be converted cannot be and allow_partial is not set.
+    Raises the errors of graphpass.errors: ModelError, DataError, PlanError, CalibrationError, OptionError, and
+    CoverageError when a site that should be converted cannot be and allow_partial is not set.
     """
     if form not in FORMS:
         raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
@@ -126,7 +126,7 @@ def require_coverage(network: Network, allow_partial: bool) -> None:
     if missing and not allow_partial:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise CoverageError(
-            f"{network.source.path}: {len(missing)} node(s) that should be converted would stay analogue: {named}{more}",
+            f"{network.source.path}: {len(missing)} node(s) that should convert would stay analogue: {named}{more}",
             "accept that with --allow-partial",
         )
 
@@ -141,7 +141,7 @@ def own_plan(network: Network, plan: Plan) -> Plan:
     """The plan, if it was made for this model. Raises PlanError."""
     if plan.model_digest and plan.model_digest != network.source.digest:
         raise PlanError(
-            f"the plan was made for another model (sha256 {plan.model_digest[:12]}…, not {network.source.digest[:12]}…)",
+            f"the plan was made for another model (sha256 {plan.model_digest[:9]}…, not {network.source.digest[:9]}…)",
             f"make one for {network.source.path} with --calibration and --plan-out",
         )
     return plan
@@ -204,7 +204,7 @@ def metadata(plan: Plan, form: str) -> dict[str, str]:
 
 
 def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None) -> None:
-    """That onnxruntime loads the result; and, with data, that it is finite and that normalising kept the network's outputs.
+    """That onnxruntime loads the result; with data, that it is finite and that normalising kept the outputs.
 
     Raises ModelError. The network's outputs after normalising may differ by what folding weights rounds: 1e-3 of
     their largest value for float32, 5e-2 for float16.

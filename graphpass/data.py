@@ -214,9 +214,7 @@ def _dataset(
     return Dataset(description, samples, labelled, tuple(inputs), parts, file_digest)
 
 
-def _checked(
-    description: str, parts: Iterable[Part], inputs: Sequence[InputSpec]
-) -> Iterator[tuple[Part, int]]:
+def _checked(description: str, parts: Iterable[Part], inputs: Sequence[InputSpec]) -> Iterator[tuple[Part, int]]:
     """Each part and its number of samples, once it fits the model and the parts before it."""
     if not inputs:
         raise DataError("the model has no inputs", "give a model that takes at least one input")
@@ -272,9 +270,7 @@ def _length(part: Part, inputs: Sequence[InputSpec]) -> int:
 
 
 def _check_column(where: str, header: Header, spec: InputSpec) -> None:
-    wanted = ", ".join(
-        "N" if axis == 0 or size is None else str(size) for axis, size in enumerate(spec.shape)
-    )
+    wanted = ", ".join("N" if axis == 0 or size is None else str(size) for axis, size in enumerate(spec.shape))
     if not spec.shape:
         raise DataError(f"model input {spec.name!r} has no batch axis", "make it a constant of the model")
     if header.dtype.hasobject:
@@ -363,9 +359,7 @@ def _array_part(where: str, arrays: Arrays) -> Part:
 def _npy_part(path: Path, inputs: Sequence[InputSpec]) -> Part:
     if len(inputs) > 1:
         names = ", ".join(spec.name for spec in inputs)
-        raise DataError(
-            f"{path}: one array for a model with several inputs", f"save an .npz with the arrays {names}"
-        )
+        raise DataError(f"{path}: one array for a model with several inputs", f"save an .npz with the arrays {names}")
     with _named(f"{path}: cannot be read as .npy", "write it again with np.save"):
         with path.open("rb") as file:
             header, _ = _array_header(file)
@@ -451,9 +445,7 @@ def _open_function(path: Path, name: str, inputs: Sequence[InputSpec], allow_cod
         return _yielded(where, _begun(where, function))
 
     if _begun(where, function) is _begun(where, function):
-        raise DataError(
-            f"{where}: returns one iterator twice", "return a fresh one from every call, or use yield"
-        )
+        raise DataError(f"{where}: returns one iterator twice", "return a fresh one from every call, or use yield")
     first, _ = next(_checked(where, parts(), inputs))
     description = f"{path.name}:{name}"
     return Dataset(description, None, LABELS in _label_columns(first, inputs), tuple(inputs), parts)
@@ -466,15 +458,11 @@ def _loaded(path: Path, name: str) -> Callable[[], Any]:
         raise DataError(f"{path}: cannot be imported", "give a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # dataclasses and pickle look a class's module up there
-    with _named(
-        f"{path}: failed on import", "mend it; if it imports its neighbours, set PYTHONPATH to its folder"
-    ):
+    with _named(f"{path}: failed on import", "mend it; if it imports its neighbours, set PYTHONPATH to its folder"):
         spec.loader.exec_module(module)
     function = getattr(module, name, None)
     if not callable(function):
-        raise DataError(
-            f"{path}: has no function {name!r}", f"define {name}() in it, yielding dicts of arrays"
-        )
+        raise DataError(f"{path}: has no function {name!r}", f"define {name}() in it, yielding dicts of arrays")
     return cast(Callable[[], Any], function)
 
 
@@ -491,9 +479,7 @@ def _yielded(where: str, items: Iterator[Any]) -> Iterator[Part]:
         if item is END:
             return
         if not isinstance(item, Mapping):
-            raise DataError(
-                f"{here}: is a {type(item).__name__}", "yield dicts of arrays keyed by input name"
-            )
+            raise DataError(f"{here}: is a {type(item).__name__}", "yield dicts of arrays keyed by input name")
         with _named(f"{here}: is not made of arrays", "yield dicts of numpy arrays"):
             # copies, since a function may fill the same buffer again while batches of it are in use
             arrays = {str(key): np.array(value) for key, value in item.items()}
@@ -607,9 +593,7 @@ def _per_channel(option: str, values: tuple[float, ...], channels: int) -> tuple
     return values
 
 
-def _image_part(
-    folder: Path, name: str, files: Sequence[Path], labels: NDArray[np.int64] | None, frame: Frame
-) -> Part:
+def _image_part(folder: Path, name: str, files: Sequence[Path], labels: NDArray[np.int64] | None, frame: Frame) -> Part:
     columns = {name: Header((len(files), *frame.shape), np.dtype(np.float32))}
     if labels is not None:
         columns[LABELS] = Header(labels.shape, labels.dtype)
@@ -648,9 +632,7 @@ def _centre(size: tuple[int, int], frame: Frame) -> tuple[float, float, float, f
     """
     (width, height), wanted = size, (frame.width, frame.height)
     scale = min(width / wanted[0], height / wanted[1])
-    left, upper = (
-        max(0, int((full / scale - part) / 2)) * scale for full, part in zip(size, wanted, strict=True)
-    )
+    left, upper = (max(0, int((full / scale - part) / 2)) * scale for full, part in zip(size, wanted, strict=True))
     return left, upper, min(width, left + wanted[0] * scale), min(height, upper + wanted[1] * scale)
 
 

@@ -1,15 +1,15 @@
 """Every error that graphpass raises on purpose: what happened and what to do about it.
 
-    GraphpassError              exit status 2
-    ├── OptionError             an option or argument that makes no sense
-    ├── ModelError              a model file that is broken or that nothing can be done with
-    │   └── UnsupportedModelError   a valid model that this tool refuses
-    ├── DataError               calibration or evaluation data that does not fit
-    ├── CalibrationError        values that no neuron can be fitted to
-    ├── PlanError               a plan that is broken or belongs to another model
-    ├── SessionError            onnxruntime did not load or run a model
-    ├── VerificationError       two forms of one network do not agree
-    └── CoverageError           exit status 3: a site that should have been converted was not
+GraphpassError              exit status 2
+├── OptionError             an option or argument that makes no sense
+├── ModelError              a model file that is broken or that nothing can be done with
+│   └── UnsupportedModelError   a valid model that this tool refuses
+├── DataError               calibration or evaluation data that does not fit
+├── CalibrationError        values that no neuron can be fitted to
+├── PlanError               a plan that is broken or belongs to another model
+├── SessionError            onnxruntime did not load or run a model
+├── VerificationError       two forms of one network do not agree
+└── CoverageError           exit status 3: a site that should have been converted was not
 """
 
 

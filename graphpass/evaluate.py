@@ -207,9 +207,7 @@ def _count(tally: Tally, dataset: Dataset, options: Options, progress: Progress)
         progress("counting", min(tally.samples, total), total)
 
 
-def _time(
-    ann: Any, snn: Any, dataset: Dataset, options: Options, fixed: int | None, progress: Progress
-) -> Latency:
+def _time(ann: Any, snn: Any, dataset: Dataset, options: Options, fixed: int | None, progress: Progress) -> Latency:
     """Both networks in turn on one batch, so that what else the machine does hits both alike."""
     batch = next(iter(dataset.batches(fixed or options.latency_batch, fixed or options.latency_batch)))
     size = fixed or batch.size

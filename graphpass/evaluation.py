@@ -55,9 +55,7 @@ def conversion_of(snn: onnx.ModelProto) -> Conversion:
         raise ModelError(f"the spiking model lacks the metadata {PREFIX}{missing[0]}", remedy)
     text = {key: stored[PREFIX + key] for key in KEYS}
     try:
-        sites = [
-            {name: entry[name] for name in SiteInfo.__dataclass_fields__} for entry in json.loads(text["sites"])
-        ]
+        sites = [{name: entry[name] for name in SiteInfo.__dataclass_fields__} for entry in json.loads(text["sites"])]
         found = Conversion(
             text["version"],
             int(text["time_steps"]),

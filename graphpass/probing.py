@@ -1,6 +1,7 @@
 """Run probed graphs over some samples: operations of ANN and SNN, spikes and errors of the sites.
 
-Site errors compare tensors of the folded form with the ANN's; an unrolled model has none, as its trains are bare spikes."""
+Site errors compare tensors of the folded form with the ANN's; an unrolled model has none, its trains are bare spikes.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

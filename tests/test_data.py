@@ -31,9 +31,7 @@ TARGETS = np.arange(7) % 4
 
 def together(batches: list[Batch]) -> tuple[NDArray[Any], NDArray[Any] | None]:
     labels = [batch.labels for batch in batches if batch.labels is not None]
-    return np.concatenate([batch.inputs["x"] for batch in batches]), np.concatenate(
-        labels
-    ) if labels else None
+    return np.concatenate([batch.inputs["x"] for batch in batches]), np.concatenate(labels) if labels else None
 
 
 def check_whole(dataset: Dataset, labelled: bool = True) -> None:
@@ -169,9 +167,7 @@ def test_batches_are_the_first_samples(lengths: list[int], size: int, limit: int
     whole = list(from_arrays({"x": rows, "labels": labels}, [spec]).batches(size, limit))
     kept = total if limit is None else min(limit, total)
     for batches in (cut, whole):
-        assert [batch.size for batch in batches] == [size] * (kept // size) + [kept % size] * (
-            kept % size > 0
-        )
+        assert [batch.size for batch in batches] == [size] * (kept // size) + [kept % size] * (kept % size > 0)
         samples, targets = together(batches)
         np.testing.assert_array_equal(samples, rows[:kept])
         assert targets is not None

@@ -100,18 +100,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--out", type=Path, default=here)
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument(
-        "--rate", type=float, default=0.1, help="largest learning rate of the one-cycle schedule"
-    )
+    parser.add_argument("--rate", type=float, default=0.1, help="largest learning rate of the one-cycle schedule")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
     torch.manual_seed(options.seed)
     generator = np.random.default_rng(options.seed)
     train, labels = (idx(options.data / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
-    test, test_labels = (
-        idx(options.data / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1")
-    )
+    test, test_labels = (idx(options.data / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
     labels, test_labels = labels.astype(np.int64), test_labels.astype(np.int64)
     chosen = np.random.default_rng(0).permutation(len(train))[:512]
     np.savez_compressed(options.out / "calibration.npz", image=pixels(train[chosen]))
@@ -122,9 +118,7 @@ def main() -> None:
     padded = np.pad(train, ((0, 0), (1, 1), (1, 1)))
     batch_size, steps = 128, len(train) // 128
     optimiser = torch.optim.SGD(model.parameters(), options.rate, 0.9, weight_decay=5e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.rate, options.epochs * steps, pct_start=0.2
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.rate, options.epochs * steps, pct_start=0.2)
     for epoch in range(options.epochs):
         started, total = time.perf_counter(), 0.0
         model.train()

@@ -53,6 +53,7 @@ def rounding(site: Ranged, levels: int) -> SitePlan:
     scale = (high - low) / (levels - 1) or 1.0
     zero = round(-low / scale)
     values = (scale, scale * (zero + 0.5), scale, -scale * zero)
-    arrays = (np.array([value], np.float32) for value in values)
+    threshold, shift, amplitude, offset = (np.array([value], np.float32) for value in values)
     name, output = f"{site.name}/baseline", site.output
+    arrays = (threshold, shift, amplitude, offset)
     return SitePlan(name, "identity", output, f"{output}/quantised", (), (1,), levels, *arrays)

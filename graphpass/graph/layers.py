@@ -183,9 +183,7 @@ def _axis_behind(node: gs.Node, depth: int, known: dict[int, int | None]) -> int
     return axes.pop() if len(axes) == 1 else None
 
 
-def _kept_axis(
-    inner: gs.Variable, outer: gs.Variable, depth: int, known: dict[int, int | None]
-) -> int | None:
+def _kept_axis(inner: gs.Variable, outer: gs.Variable, depth: int, known: dict[int, int | None]) -> int | None:
     """The channel axis behind a reshape that leaves it where it is: the first two sizes, or the last, are the same."""
     axis = _produced_axis(inner, depth + 1, known)
     if axis is None or not inner.shape or not outer.shape:

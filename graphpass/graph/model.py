@@ -136,9 +136,7 @@ def save(proto: onnx.ModelProto, path: str | Path) -> None:
             return
         beside = path.with_name(path.name + ".data")
         beside.unlink(missing_ok=True)
-        onnx.save(
-            proto, path, format="protobuf", save_as_external_data=True, location=beside.name, size_threshold=1024
-        )
+        onnx.save(proto, path, format="protobuf", save_as_external_data=True, location=beside.name, size_threshold=1024)
         onnx.load_external_data_for_model(proto, str(path.parent))  # saving took the weights out of the proto
     except OSError as error:
         raise ModelError(f"{path}: cannot be written ({_line(error)})", "choose another place") from error

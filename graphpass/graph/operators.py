@@ -102,10 +102,7 @@ _SPIKES = {
 
 
 def _function(name: str, signature: str, attributes: str, body: str, opset: int) -> onnx.FunctionProto:
-    text = (
-        f'<domain: "{DOMAIN}", opset_import: ["" : {opset}]>\n'
-        f"{name} <{attributes}> {signature}\n{{\n{body}\n}}"
-    )
+    text = f'<domain: "{DOMAIN}", opset_import: ["" : {opset}]>\n{name} <{attributes}> {signature}\n{{\n{body}\n}}'
     return parser.parse_function(text)
 
 

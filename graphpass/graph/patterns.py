@@ -92,9 +92,7 @@ def matches(pattern: Pattern, tensor: gs.Tensor, found: Binding = NOTHING) -> It
             inputs.pop()
         if len(inputs) == len(pattern) - 1:
             for operands in [inputs, inputs[::-1]] if node.op in COMMUTATIVE else [inputs]:
-                yield from (
-                    each.add(node) for each in _all(list(zip(pattern[1:], operands, strict=True)), found)
-                )
+                yield from (each.add(node) for each in _all(list(zip(pattern[1:], operands, strict=True)), found))
 
 
 UNIT = {"*": 1.0, "+": 0.0}
@@ -161,9 +159,7 @@ def _operand(kind: str, tensor: gs.Tensor, most: int, depth: int) -> Iterator[Te
         yield from _terms(kind, tensor, most, depth)
 
 
-def clips(
-    tensor: gs.Tensor, depth: int = DEPTH
-) -> Iterator[tuple[gs.Tensor, float, float, tuple[gs.Node, ...]]]:
+def clips(tensor: gs.Tensor, depth: int = DEPTH) -> Iterator[tuple[gs.Tensor, float, float, tuple[gs.Node, ...]]]:
     """(z, low, high, nodes) with tensor = clip(z, low, high); of nested clips the widest first.
 
     A nest is read as one only while nothing else reads the tensors inside it.
@@ -202,7 +198,5 @@ def clip_bounds(node: gs.Node) -> tuple[gs.Tensor, float, float] | None:
 
 def _float_of(tensor: gs.Tensor) -> float | None:
     """scalar_of for floats only: a Clip of integers is arithmetic on shapes, not an activation."""
-    integer = (
-        isinstance(tensor, gs.Constant) and isinstance(tensor.dtype, np.dtype) and tensor.dtype.kind in "iub"
-    )
+    integer = isinstance(tensor, gs.Constant) and isinstance(tensor.dtype, np.dtype) and tensor.dtype.kind in "iub"
     return None if integer else scalar_of(tensor)

@@ -136,22 +136,16 @@ def load_plan(path: str | Path) -> Plan:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise PlanError(
-            f"{path}: cannot be read ({error.strerror})", "give the plan of --plan-out"
-        ) from error
+        raise PlanError(f"{path}: cannot be read ({error.strerror})", "give the plan of --plan-out") from error
     except ValueError as error:
         raise PlanError(f"{path}: not JSON ({error})", "write the plan again with --plan-out") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise PlanError(f"{path}: not a graphpass plan", "write one with --plan-out")
     if document.get("version") != VERSION:
-        raise PlanError(
-            f"{path}: plan version {document.get('version')}, this tool reads {VERSION}", "write it again"
-        )
+        raise PlanError(f"{path}: plan version {document.get('version')}, this tool reads {VERSION}", "write it again")
     try:
         plan = Plan(
-            **{
-                name: document[name] for name in ("tool", "time_steps", "coding", "method", "samples", "seed")
-            },
+            **{name: document[name] for name in ("tool", "time_steps", "coding", "method", "samples", "seed")},
             sites=tuple(_site(entry) for entry in document["sites"]),
             layers=_layers(path, document),
             left=tuple(Left(**entry) for entry in document["left"]),
@@ -161,9 +155,7 @@ def load_plan(path: str | Path) -> Plan:
         )
         _check(path, plan)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PlanError(
-            f"{path}: damaged plan ({type(error).__name__}: {error})", "write it again"
-        ) from error
+        raise PlanError(f"{path}: damaged plan ({type(error).__name__}: {error})", "write it again") from error
     return plan
 
 
@@ -184,8 +176,7 @@ def _layers(path: Path, document: Mapping[str, Any]) -> tuple[LayerPlan, ...]:
     try:
         with open(arrays, "rb") as file, np.load(file, allow_pickle=False) as stored:
             return tuple(
-                LayerPlan(name, stored[f"weight/{name}"], stored[f"bias_change/{name}"])
-                for name in document["layers"]
+                LayerPlan(name, stored[f"weight/{name}"], stored[f"bias_change/{name}"]) for name in document["layers"]
             )
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise PlanError(f"{arrays}: cannot be read ({error})", f"keep it beside {path.name}") from error

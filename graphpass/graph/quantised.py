@@ -161,9 +161,7 @@ def _parameters(before: list[gs.Node], floor: gs.Node, after: list[gs.Node]) -> 
             if not whole or np.any(steps != count) or not 1 <= count <= LARGEST_COUNT:
                 return None
             half = 0.0 if floor.op == "Floor" else 0.5
-            values = np.broadcast_arrays(
-                1 / head.p, (head.q + half - first) / head.p, tail.p, tail.q + tail.p * first
-            )
+            values = np.broadcast_arrays(1 / head.p, (head.q + half - first) / head.p, tail.p, tail.q + tail.p * first)
     except ValueError:  # constants of shapes that do not broadcast: two channel axes
         return None
     if sum(n != 1 for n in values[0].shape) > 1:

@@ -91,9 +91,7 @@ def _search(pattern: str, name: str) -> bool:
     try:
         return re.search(pattern, name) is not None
     except re.error as error:
-        raise OptionError(
-            f"{pattern!r} is not a regular expression ({error})", "see Python's re module"
-        ) from error
+        raise OptionError(f"{pattern!r} is not a regular expression ({error})", "see Python's re module") from error
 
 
 def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
@@ -167,9 +165,7 @@ def sources(tensor: gs.Tensor, outputs: set[str]) -> set[str]:
     return found
 
 
-def _with_identity_sites(
-    graph: gs.Graph, sites: Sequence[Site], selection: Selection
-) -> tuple[list[Site], list[Left]]:
+def _with_identity_sites(graph: gs.Graph, sites: Sequence[Site], selection: Selection) -> tuple[list[Site], list[Left]]:
     """Sites in topological order with identity neurons on analogue inputs of weight layers, one a tensor."""
     outputs = {site.output for site in sites}
     wanted: dict[str, list[WeightLayer]] = {}

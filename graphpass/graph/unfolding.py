@@ -48,9 +48,7 @@ def geometry(layer: WeightLayer) -> Geometry | str:
     if node.op == "Gemm":
         if layer.weight_index == 0 or node.attrs.get("transA", 0):
             return "its data is transposed"
-        return Geometry(
-            "Gemm", transposed=bool(node.attrs.get("transB", 0)), scale=float(node.attrs.get("alpha", 1.0))
-        )
+        return Geometry("Gemm", transposed=bool(node.attrs.get("transB", 0)), scale=float(node.attrs.get("alpha", 1.0)))
     if node.op == "MatMul":
         if layer.weight_index == 0 or len(weight.shape) != 2:
             return "its weights are not one matrix on the right"
@@ -113,9 +111,7 @@ def _pads(sizes: Sequence[int], shape: Geometry) -> list[tuple[int, int]]:
     if shape.auto_pad == "VALID":
         return [(0, 0)] * rank
     pads = []
-    for size, kernel, stride, dilation in zip(
-        sizes, shape.kernel, shape.strides, shape.dilations, strict=True
-    ):
+    for size, kernel, stride, dilation in zip(sizes, shape.kernel, shape.strides, shape.dilations, strict=True):
         outputs = -(-size // stride)
         total = max(0, (outputs - 1) * stride + (kernel - 1) * dilation + 1 - size)
         small, large = total // 2, total - total // 2

@@ -1,6 +1,6 @@
 """Corrections of what quantised activations do to a network, in closed form.
 
-    da_qcfs      shift and gain that restore the channel means                (Hao et al., ICML 2025, section 4.3)
+    mean_shift, mean_gain   DA-QCFS: what the channel means ask for           (Hao et al., ICML 2025, section 4.3)
     compensate   ΔW, Δb = argmin Σ ‖r − u·ΔW − Δb‖² + λ‖ΔW‖²                  (ridge regression on the layer's input)
     refine       the same where the neuron can tell the difference: values that both lie beyond an end of its
                  range are the same to it, so their distance is no error
@@ -29,20 +29,18 @@ WORK = 4e10  # float operations that the steps of one layer may take, about a se
 ROWS = 4096  # rows multiplied in float32 before the product joins the float64 sum
 
 
-def da_qcfs(levels: Levels, shift_by: Array, mean_a: Array | None = None, mean_y: Array | None = None) -> Levels:
-    """ψ + ψ_DA with ψ_DA = mean(x) − mean(x_q), then A·g with g·(mean(y) − o) = mean(a) − o.
+def mean_shift(levels: Levels, difference: Array) -> Levels:
+    """ψ + ψ_DA, ψ_DA = mean(x − x_q), [C]: the shift of DA-QCFS, with an exact mean in place of the moving average."""
+    return replace(levels, shift=(levels.shift + difference).astype(np.float32))
 
-    shift_by: ψ_DA, [C]. mean_a, mean_y: means of the activation and of the *shifted* neuron's output, [C]: measure
-    after a first call without them, then call with shift_by = 0. Means over all samples and positions, exact where
-    the authors take a moving average. A channel that never fires keeps its gain.
+
+def mean_gain(levels: Levels, difference: Array, largest_count: int) -> Levels:
+    """A + φ/L, φ = mean(a − y), [C]: the gain of DA-QCFS, θ + φ spread over L = largest_count levels.
+
+    y is the output of the neuron after `mean_shift`. The gain does not fall below 0.
     """
-    shift = (levels.shift + shift_by).astype(np.float32)
-    if mean_a is None or mean_y is None:
-        return replace(levels, shift=shift)
-    fired = np.asarray(mean_y, np.float64) - levels.offset
-    wanted = np.asarray(mean_a, np.float64) - levels.offset
-    gain = np.where(fired > 0, np.maximum(wanted, 0) / np.where(fired > 0, fired, 1), 1.0)
-    return replace(levels, shift=shift, amplitude=(levels.amplitude * gain).astype(np.float32))
+    gain = np.maximum(levels.amplitude + np.asarray(difference) / largest_count, 0)
+    return replace(levels, amplitude=gain.astype(np.float32))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The calibration methods: what each does with the sampled rows of a site and of the layers in front of it.
 
     optimal     weights by ridge regression, threshold by least error, gain and offset by regression
-    da-qcfs     the range of the ANN, then shift and gain that restore the means     (Hao et al., ICML 2025, section 4.3)
+    da-qcfs     the range of the ANN, then shift and gain by the means     (Hao et al., ICML 2025, section 4.3)
     percentile  the range of the ANN without its tails (99.9 %)
     max         the range of the ANN
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.maths.corrections import compensate, da_qcfs, refine
+from graphpass.maths.corrections import compensate, mean_gain, mean_shift, refine
 from graphpass.maths.thresholds import Levels, largest, least_error, percentile, regress
 
 Array = NDArray[Any]
@@ -31,8 +31,8 @@ EXACT_RECTIFIERS = frozenset("relu clip thresholded_relu".split())  # f(x) = x i
 class SiteSample:
     """Rows at the same positions, float32 [P, C], and ranges over all data.
 
-    kind: the activation's; "" for the output of a layer that no site follows. x: the ANN's pre-activation; x_snn: that of
-    the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of each channel, [C].
+    kind: the activation's; "" for the output of a layer that no site follows. x: the ANN's pre-activation; x_snn: that
+    of the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of each channel, [C].
     """
 
     kind: str
@@ -45,7 +45,7 @@ class SiteSample:
 
 @dataclass(frozen=True)
 class Method:
-    """fit: neurons of a site with so many levels. correct: ΔM [G, K, C/G] and Δb [C] of a layer from its inputs u, [G, P, K].
+    """fit: neurons of a site with so many levels. correct: ΔM [G, K, C/G] and Δb [C] of a layer from its inputs u.
 
     correct is None for a method that leaves the weights as they are.
     """
@@ -80,11 +80,11 @@ def _percentile(sample: SiteSample, levels: int) -> Levels:
 
 def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
     spanned = _max(sample, levels)
-    shifted = da_qcfs(spanned, (sample.x - sample.x_snn).mean(0, dtype=np.float64))
+    shifted = mean_shift(spanned, (sample.x - sample.x_snn).mean(0, dtype=np.float64))
     if sample.kind not in EXACT_RECTIFIERS:
         return regress(sample.x_snn, sample.a, levels, shifted.threshold, shifted.shift)
-    y = shifted.output(sample.x_snn, levels)
-    return da_qcfs(shifted, np.zeros(1), sample.a.mean(0, dtype=np.float64), y.mean(0, dtype=np.float64))
+    missing = sample.a - shifted.output(sample.x_snn, levels)
+    return mean_gain(shifted, missing.mean(0, dtype=np.float64), levels - 1)
 
 
 def _optimal(sample: SiteSample, levels: int) -> Levels:

@@ -53,7 +53,8 @@ def predictions(scores: Array) -> Integers:
     """
     if scores.shape[1] == 1:
         return (scores[:, 0] >= 0.5).astype(np.int64)
-    return np.where(np.isnan(scores), -np.inf, scores).argmax(1)
+    ranked = np.where(np.isnan(scores), -np.inf, scores)
+    return np.asarray(ranked.argmax(1), np.int64)
 
 
 def label_ranks(scores: Array, labels: Integers) -> Integers:
@@ -64,10 +65,11 @@ def label_ranks(scores: Array, labels: Integers) -> Integers:
     [1]
     """
     if scores.shape[1] == 1:
-        return (predictions(scores) != labels).astype(np.int64)
+        return np.asarray(predictions(scores) != labels, np.int64)
     own = np.take_along_axis(scores, labels[:, None], axis=1)
     before = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None]))
-    return np.where(np.isnan(own[:, 0]), NO_RANK, before.sum(1))
+    ranks = np.where(np.isnan(own[:, 0]), NO_RANK, before.sum(1))
+    return np.asarray(ranks, np.int64)
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,8 @@ class Axis:
             return ((place >= 0) & (place < self.outputs)).astype(np.int64)
         place = y - taps
         quotient, rest = np.divmod(place, self.stride)
-        return ((rest == 0) & (quotient >= 0) & (quotient < self.outputs)).astype(np.int64)
+        met = (rest == 0) & (quotient >= 0) & (quotient < self.outputs)
+        return np.asarray(met, np.int64)
 
 
 def fan_out(taps: Integers, axes: Sequence[Axis], transposed: bool = False) -> Integers:

@@ -41,9 +41,7 @@ def levels_of(time_steps: int, coding: str) -> int:
         raise OptionError(f"unknown coding {coding!r}", f"choose one of {', '.join(CODINGS)}")
     largest = LARGEST_COUNT if coding == "rate" else 8
     if not 1 <= time_steps <= largest:
-        raise OptionError(
-            f"{time_steps} time-steps do not fit the {coding} code", f"choose 1 to {largest} time-steps"
-        )
+        raise OptionError(f"{time_steps} time-steps do not fit the {coding} code", f"choose 1 to {largest} time-steps")
     return time_steps + 1 if coding == "rate" else 2**time_steps
 
 

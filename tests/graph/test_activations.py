@@ -40,9 +40,7 @@ def gelu_tanh(x):
 FUNCTIONS = {
     "relu": lambda x: np.maximum(x, 0),
     "clip": lambda x, low, high: np.clip(x, low, high),
-    "leaky_relu": lambda x, alpha, low=-np.inf, high=np.inf: np.clip(
-        np.where(x < 0, alpha * x, x), low, high
-    ),
+    "leaky_relu": lambda x, alpha, low=-np.inf, high=np.inf: np.clip(np.where(x < 0, alpha * x, x), low, high),
     "prelu": lambda x, slope: np.where(x < 0, slope * x, x),
     "hard_sigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1),
     "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
@@ -195,9 +193,7 @@ def x_of(dtype=np.float32):
     return (3 * np.random.default_rng(5).standard_normal(SHAPE)).astype(dtype)
 
 
-@pytest.mark.parametrize(
-    ("kind", "text"), [(kind, text) for kind, texts in SPELLINGS.items() for text in texts]
-)
+@pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in SPELLINGS.items() for text in texts])
 def test_spellings(kind, text):
     model = model_of(spell(text), opset=22 if "HardSwish" in text else 18)
     (activation,) = find_activations(gs.import_onnx(model))
@@ -219,9 +215,7 @@ def test_operators(kind, op, attributes, opset, parameters):
     if name not in ("Swish", "Gelu", "FastGelu", "QuickGelu"):  # not on every onnxruntime
         model = model_of([node(name, "x", "y", **attributes)], opset=opset)
         expected = FUNCTIONS[kind](x_of().astype(np.float64), **activation.parameters)
-        np.testing.assert_allclose(
-            run(model, x_of())[0], expected, rtol=1e-4, atol=1e-5
-        )  # one float32 function
+        np.testing.assert_allclose(run(model, x_of())[0], expected, rtol=1e-4, atol=1e-5)  # one float32 function
 
 
 def test_every_kind_of_the_table_is_tested():
@@ -413,8 +407,6 @@ def test_two_chains_in_a_row_are_two_activations():
 
 def test_a_chain_ends_where_others_read_it():
     text = CHAINS[0].replace("> y", "> h") + "; Mul h two > y; Neg h > n"
-    model = model_of(
-        spell(text.replace("θ", "theta")), {"theta": np.float32(2), "T": np.float32(4)}, ("y", "n")
-    )
+    model = model_of(spell(text.replace("θ", "theta")), {"theta": np.float32(2), "T": np.float32(4)}, ("y", "n"))
     (activation,) = find_activations(gs.import_onnx(model))
     assert activation.output.name == "h"

@@ -65,9 +65,7 @@ def test_nodes_get_unique_names_and_keep_theirs():
         node("Neg", "b", "c", name="twin"),
         node("Neg", "c", "y", name="twin"),
     ]
-    graph = gs.import_onnx(
-        build(nodes, {"x": [3]}, {"y": [3]}, {})
-    )  # onnxruntime refuses to load it as it is
+    graph = gs.import_onnx(build(nodes, {"x": [3]}, {"y": [3]}, {}))  # onnxruntime refuses to load it as it is
     reports = {report.rule: report for report in normalise(graph)}
     export(graph)
     assert [each.name for each in graph.nodes] == ["Relu_0_", "Relu_0", "twin", "Neg_3"]
@@ -117,9 +115,7 @@ def test_constants_of_other_floats_keep_their_bytes():
 
 def test_constants_that_are_outputs_stay():
     nodes = [node("Constant", "", "c", value_float=2.0), node("Mul", "x c", "y")]
-    _, reports = check(
-        build(nodes, {"x": [3]}, {"y": [3], "c": []}, {}), ["Constant", "Mul"], normal(3), constants=0
-    )
+    _, reports = check(build(nodes, {"x": [3]}, {"y": [3], "c": []}, {}), ["Constant", "Mul"], normal(3), constants=0)
     assert reasons(reports, "constants") == ["it is a graph output, or a subgraph captures it"]
 
 
@@ -254,9 +250,7 @@ def test_float16_folds_in_higher_precision_and_stays_float16():
     nodes = [node("Conv", "x w", "c"), norm("c", "y")]
     constants = {"w": normal(6, 3, 3, 3, dtype=np.float16), **norm_constants(6, np.float16)}
     model = build(nodes, {"x": [2, 3, 9, 9]}, {"y": [2, 6, 7, 7]}, constants, dtype=HALF)
-    graph, _ = check(
-        model, ["Conv"], normal(2, 3, 9, 9, dtype=np.float16), FLOAT16, batch_norm_into_weights=1
-    )
+    graph, _ = check(model, ["Conv"], normal(2, 3, 9, 9, dtype=np.float16), FLOAT16, batch_norm_into_weights=1)
     assert {each.dtype for each in graph.nodes[0].inputs[1:]} == {np.dtype(np.float16)}
     w, gamma, var = (constants[name].astype(np.float64) for name in ("w", "gamma", "var"))
     exact = w * (gamma / np.sqrt(var + np.float32(1e-5))).reshape(-1, 1, 1, 1)
@@ -499,9 +493,7 @@ def test_what_a_subgraph_captures_keeps_its_name_and_value():
 
 def test_normalising_twice_changes_nothing_more():
     nodes = [node("Conv", "x w", "c"), norm("c", "n"), node("Relu", "n", "r"), node("Identity", "r", "y")]
-    model = build(
-        nodes, {"x": [2, 3, 4, 4]}, {"y": [2, 6, 4, 4]}, {"w": normal(6, 3, 1, 1), **norm_constants(6)}
-    )
+    model = build(nodes, {"x": [2, 3, 4, 4]}, {"y": [2, 6, 4, 4]}, {"w": normal(6, 3, 1, 1), **norm_constants(6)})
     graph, _ = check(model, ["Conv", "Relu"], normal(2, 3, 4, 4))
     assert [report.rewrites for report in normalise(graph)] == [0] * len(RULES)
 

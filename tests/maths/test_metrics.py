@@ -21,9 +21,7 @@ from graphpass.maths.metrics import (
     predictions,
 )
 
-SCORES = hnp.arrays(
-    np.float32, st.tuples(st.integers(1, 6), st.integers(2, 8)), elements=st.integers(-3, 3).map(float)
-)
+SCORES = hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(2, 8)), elements=st.integers(-3, 3).map(float))
 
 
 def test_energy_is_the_sum_of_both_kinds_in_pj():
@@ -103,11 +101,7 @@ def test_uses_is_the_loop_over_outputs(size, taps, stride, dilation, pad, transp
     expected = np.zeros((size, taps), np.int64)
     for o, k in itertools.product(range(outputs), range(taps)):
         for y in range(size):
-            meets = (
-                y * stride + k * dilation - pad == o
-                if transposed
-                else o * stride + k * dilation - pad == y
-            )
+            meets = y * stride + k * dilation - pad == o if transposed else o * stride + k * dilation - pad == y
             expected[y, k] += meets
     assert (Axis(size, outputs, taps, stride, dilation, pad).uses(transposed) == expected).all()
 

@@ -1,0 +1,100 @@
+"""Imports between the modules of graphpass, read from their source: they point one way."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "graphpass"
+# From the bottom up. A module may import from its own floor and from those below; docs/architecture.md explains.
+FLOORS = (
+    ("errors",),
+    ("maths",),
+    ("graph",),
+    ("data", "session"),
+    ("segments", "sampling", "probing", "comparison", "evaluation"),
+    ("calibrate", "evaluate", "verify"),
+    ("convert",),
+    ("sweep", "inspection"),
+    ("report", "doctor"),
+    ("cli",),
+)
+RUNTIME = frozenset({"session", "doctor"})  # modules that may import onnxruntime
+
+
+def name_of(path: Path) -> str:
+    """graphpass/graph/model.py → graph.model; the package root → the empty string."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {name_of(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+INNER = sorted(set(MODULES) - {""})
+
+
+def imports(tree: ast.Module, modules: frozenset[str] = frozenset(MODULES)) -> set[str]:
+    """Full names of what is imported anywhere in a module, inside functions too. `from a import b` is a.b if a module."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            inner = source.removeprefix("graphpass").removeprefix(".")
+            for alias in node.names:
+                is_module = source.startswith("graphpass") and f"{inner}.{alias.name}".lstrip(".") in modules
+                found.add(f"{source}.{alias.name}" if is_module else source)
+    return found
+
+
+def inner_imports(name: str) -> set[str]:
+    """Modules of graphpass that a module imports, without the prefix; the empty string is the package root."""
+    found = (each for each in imports(MODULES[name]) if each.split(".")[0] == "graphpass")
+    return {each.removeprefix("graphpass").removeprefix(".") for each in found}
+
+
+def floor_of(name: str) -> int:
+    """The floor of a module, by the first part of its name."""
+    first = name.split(".")[0]
+    return next(number for number, floor in enumerate(FLOORS) if first in floor)
+
+
+def test_every_module_has_one_floor_and_every_floor_its_modules() -> None:
+    named = [name for floor in FLOORS for name in floor]
+    assert sorted(named) == sorted({name.split(".")[0] for name in INNER})
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_imports_point_downward(name: str) -> None:
+    upward = {other for other in inner_imports(name) - {""} if floor_of(other) > floor_of(name)}
+    assert not upward
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_no_module_imports_the_package_root_or_relatively(name: str) -> None:
+    assert "" not in inner_imports(name)
+    assert not {each for each in imports(MODULES[name]) if each.startswith(".")}
+
+
+def test_imports_have_no_cycle() -> None:
+    TopologicalSorter({name: inner_imports(name) - {"", name} for name in INNER}).prepare()
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - RUNTIME))
+def test_onnxruntime_is_imported_in_two_places_only(name: str) -> None:
+    assert "onnxruntime" not in {each.split(".")[0] for each in imports(MODULES[name])}
+
+
+def test_the_reader_of_imports_sees_every_kind() -> None:
+    source = "import graphpass\nfrom graphpass.graph import model, nothing\ndef f():\n    import onnxruntime as ort\n"
+    found = imports(ast.parse(source + "from . import errors\n"))
+    assert found == {"graphpass", "graphpass.graph.model", "graphpass.graph", "onnxruntime", "."}
+    with pytest.raises(CycleError):
+        TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
+
+
+def test_every_module_is_in_the_list_of_files() -> None:
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+    listed = {line.split()[0] for line in text.splitlines() if line.startswith("  ") and ".py " in line}
+    assert listed == {path.name for path in PACKAGE.rglob("*.py") if path.parent == PACKAGE or path.stat().st_size}
