@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from graphpass.errors import GraphpassError, OptionError, VerificationError
 
@@ -122,7 +122,7 @@ def inspect(
         out.print(f"input {name}: {kind} {list(shape)}", markup=False)
     out.print(f"outputs {', '.join(found.outputs)}", markup=False)
     out.print(f"spikes reach {found.spiking_layers} of {found.weight_layers} weight layers")
-    sites = Table("site", "activation", "channels", "feeds", title=f"{len(found.sites)} sites")
+    sites = Table(_name("site"), "activation", "channels", _name("feeds"), title=f"{len(found.sites)} sites")
     for site in found.sites:
         sites.add_row(_plain(site.name), site.kind, _axis(site.axis), _plain(", ".join(site.layers)))
     out.print(sites)
@@ -309,9 +309,8 @@ def verify(
     proto = read(Path(snn))
     dataset = dataset_for(proto, data, _images(image_size, mean, std), allow_code=True)
     found = verify_network(proto, dataset, limit=limit)
-    table = Table(
-        "site", "counts", "flips", "unexplained", "largest difference", "bound", title="folded against unrolled"
-    )
+    figures = ("counts", "flips", "unexplained", "largest difference", "bound")
+    table = Table(_name("site"), *figures, title="folded against unrolled")
     for site in found.sites:
         table.add_row(
             _plain(site.name),
@@ -398,10 +397,15 @@ def _evaluate(
 def _print_left(left: Sequence[Any]) -> None:
     if not left:
         return
-    table = Table("left analogue", "op", "because", title=f"{len(left)} left analogue")
+    table = Table(_name("left analogue"), "op", "because", title=f"{len(left)} left analogue")
     for entry in left:
         table.add_row(_plain(entry.node), entry.op, _plain(entry.reason))
     out.print(table)
+
+
+def _name(header: str) -> Column:
+    """A column of names: they wrap, and are never cut."""
+    return Column(header, overflow="fold")
 
 
 def _plain(text: str) -> str:

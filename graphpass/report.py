@@ -324,7 +324,7 @@ def _over_steps(rows: Sequence[Row]) -> str:
     layout = {
         "height": 440,
         "margin": {"l": 60, "r": 10, "t": 10, "b": 50},
-        "legend": {"orientation": "h", "y": -0.18},
+        "legend": {"orientation": "h", "y": -0.26},
         "xaxis": {"title": {"text": "time-steps T"}, "type": "log", "tickvals": steps, "ticktext": [*map(str, steps)]},
         "yaxis": {"title": {"text": title}},
     }

@@ -34,7 +34,7 @@ INNER = sorted(set(MODULES) - {""})
 
 
 def imports(tree: ast.Module, modules: frozenset[str] = frozenset(MODULES)) -> set[str]:
-    """Full names of what is imported anywhere in a module, inside functions too. `from a import b` is a.b if a module."""
+    """Full names of all that is imported, in functions too. `from a import b` is a.b where that is a module."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

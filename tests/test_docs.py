@@ -50,7 +50,9 @@ def test_relative_links_point_to_files(path: Path) -> None:
 def command_lines(text: str) -> list[list[str]]:
     """Arguments of every line `graphpass …` in code blocks, fenced or indented; a backslash continues a line."""
     joined = re.sub(r"\\\n\s*", " ", text)
-    lines = re.findall(r"^(?:    )?(?:\$ )?graphpass (.+)$", joined, re.MULTILINE)
+    fenced = "".join(re.findall(r"^```\w*\n(.*?)^```", joined, re.MULTILINE | re.DOTALL))
+    indented = "\n".join(re.findall(r"^    (.*)$", re.sub(r"^```.*?^```", "", joined, flags=re.M | re.S), re.MULTILINE))
+    lines = re.findall(r"^(?:\$ )?graphpass (.+)$", f"{fenced}\n{indented}", re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
 
@@ -75,7 +77,7 @@ def test_the_command_lines_of_the_readme_parse() -> None:
 
 def test_the_command_line_of_the_demo_parses() -> None:
     text = (ROOT / "scripts" / "demo").read_text("utf-8").replace('"$graphpass"', "graphpass")
-    found = command_lines(text)
+    found = command_lines(f"```\n{text}```\n")
     assert [arguments[0] for arguments in found] == ["sweep", "convert", "verify"]
     for arguments in found:
         parse(arguments)
@@ -91,4 +93,4 @@ def test_wrong_command_lines_do_not_parse(line: str) -> None:
 
 def test_unknown_commands_do_not_parse() -> None:
     with pytest.raises(AssertionError, match="no command"):
-        parse(command_lines("graphpass \\\n    convret a.onnx\n")[0])
+        parse(command_lines("    graphpass \\\n        convret a.onnx\n")[0])

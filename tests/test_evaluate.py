@@ -1,385 +1,327 @@
-"""graphpass.evaluate on small networks: counts against loops over spikes, and what it refuses."""
+"""Evaluation of networks small enough to count by hand, and operation counts against plain loops."""
 
-import dataclasses
 import itertools
-import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from graphpass.data import from_arrays
+import graphpass.evaluate as module
+from graphpass.convert import convert, prepare
+from graphpass.data import Dataset, InputSpec, from_arrays
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.evaluate import Options, evaluate
-from graphpass.graph import model
-from graphpass.graph.baseline import quantise_sites, rounding
-from graphpass.graph.counting import layer_fan_out, probe
-from graphpass.graph.emit import assemble, emit, spiking_graph
-from graphpass.graph.layers import weight_layers
-from graphpass.graph.normalise import normalise
+from graphpass.evaluation import Evaluation
+from graphpass.graph.counting import probe
+from graphpass.graph.emit import assemble
+from graphpass.graph.model import Source, load, save
 from graphpass.graph.plan import Plan, SitePlan
-from graphpass.graph.sites import find_sites
-from graphpass.graph.unrolled import unroll
-from graphpass.maths.neuron import levels_of, spike_train
-from graphpass.session import input_specs, open_session, run
-from tests import models
+from graphpass.maths.metrics import Operations
+from graphpass.maths.neuron import levels_of
+from graphpass.session import open_session, run
+from tests.models import build, node
 
-FAST = {"rounds": 1, "threads": 1}
-
-
-def small_network(generator, batch="N", classes=12):
-    """Conv (pad, stride) → Relu → grouped Conv → Relu → Flatten → Gemm, with some weights zero."""
-
-    def weights(*shape):
-        values = generator.normal(size=shape).astype(np.float32)
-        return np.where(generator.random(shape) < 0.3, np.float32(0), values)
-
-    constants = {
-        "w1": weights(4, 2, 3, 3), "b1": weights(4), "w2": weights(6, 2, 2, 2), "b2": weights(6),
-        "w3": weights(classes, 24), "b3": weights(classes),
-    }  # fmt: skip
-    nodes = [
-        models.node("Conv", "x w1 b1", "c1", "conv1", pads=[1, 0, 1, 2], strides=[2, 1]),
-        models.node("Relu", "c1", "r1", "relu1"),
-        models.node("Conv", "r1 w2 b2", "c2", "conv2", group=2, pads=[0, 0, 1, 0], strides=[2, 2]),
-        models.node("Relu", "c2", "r2", "relu2"),
-        models.node("Flatten", "r2", "f", "flatten"),
-        models.node("Gemm", "f w3 b3", "y", "gemm", transB=1),
-    ]
-    return models.build(nodes, {"x": [batch, 2, 6, 4]}, {"y": [batch, classes]}, constants)
+SAMPLES = np.array([[1, 3], [-1, 4.4]], np.float32)
+LABELS = np.array([2, 1])
+KEYS = """format version samples time_steps coding levels method form class_output ann snn agreement outputs firing_rate
+synaptic_operations energy_pj latency_ms sites baseline left provenance notes""".split()
 
 
-def converted(tmp_path, proto, *, time_steps=3, coding="rate", form="folded"):
-    """Source and SNN with hand-made neurons and the metadata that convert writes."""
-    path = tmp_path / "ann.onnx"
-    onnx.save(proto, path)
-    source = model.load(path)
-    graph = source.graph()
-    normalise(graph)
+@pytest.fixture(autouse=True)
+def _short_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHORTEST_TIMING", 0.0)
+
+
+def network(folder: Path, batch: int | str = "N") -> Source:
+    """x → ·1 → Relu → ·[[1, 0, 2], [1, 1, 1]] → scores: inputs of the last layer meet 2 and 3 weights."""
+    model = build(
+        [
+            node("Gemm", "x one", "h", "first"),
+            node("Relu", "h", "a", "relu"),
+            node("Gemm", "a w", "scores", "last"),
+        ],
+        {"x": (batch, 2)},
+        {"scores": (batch, 3)},
+        {"one": np.eye(2, dtype=np.float32), "w": [[1, 0, 2], [1, 1, 1]]},
+    )
+    save(model, folder / "ann.onnx")
+    return load(folder / "ann.onnx")
+
+
+def plan_for(source: Source, time_steps: int, coding: str) -> Plan:
+    """Neurons that round to whole numbers; the baseline's range is 0 … 2·(levels − 1): it rounds to even ones."""
+    (site,) = prepare(source).coverage.sites
+    one, half, zero = (np.array([value], np.float32) for value in (1, 0.5, 0))
     levels = levels_of(time_steps, coding)
-    sites = tuple(
-        SitePlan(
-            site.name, site.kind, site.input, site.output, site.layers, (1,), levels,
-            *(np.float32([value]) for value in (0.7, 0.35, 0.7, 0.0)), lowest=0.0, highest=2.0,
-        )
-        for site in find_sites(graph).sites
-    )  # fmt: skip
-    plan = Plan(time_steps, coding, "optimal", sites)
-    keys = ("name", "kind", "input", "output", "layers", "lowest", "highest")
-    told = {
-        "version": "0", "time_steps": str(time_steps), "coding": coding, "levels": str(levels), "method": "optimal",
-        "form": form, "model_sha256": source.digest, "data_sha256": "d" * 64, "left": "[]",
-        "sites": json.dumps([{key: getattr(site, key) for key in keys} for site in sites]),
-    }  # fmt: skip
-    return source, emit(graph, plan, form, {f"graphpass.{key}": value for key, value in told.items()})
+    names = (site.name, site.kind, site.input, site.output, site.layers)
+    neurons = SitePlan(*names, (1,), levels, one, half, one, zero, 0.0, 2.0 * (levels - 1))
+    return Plan(time_steps, coding, "by-hand", (neurons,), model_digest=source.digest)
 
 
-def dataset_of(source, x, labels=None):
-    specs = input_specs(open_session(source.proto, threads=1))
-    return from_arrays({"x": x} if labels is None else {"x": x, "labels": labels}, specs)
+def data(labels: NDArray[np.integer] | None = LABELS, samples: NDArray[np.float32] = SAMPLES) -> Dataset:
+    arrays = {"x": samples} if labels is None else {"x": samples, "labels": labels}
+    return from_arrays(arrays, (InputSpec("x", np.dtype(np.float32), (None, 2)),))
 
 
-def conv_operations(x, weight, *, groups, strides, pads):
-    """Loop over every output and tap: both counts, by definition. x: [N, C, H, W]."""
+def evaluated(
+    folder: Path,
+    samples: Dataset | None = None,
+    time_steps: int = 4,
+    coding: str = "rate",
+    form: str = "folded",
+    batch: int | str = "N",
+    **options: int | str,
+) -> Evaluation:
+    source = network(folder, batch)
+    proto = convert(source, plan=plan_for(source, time_steps, coding), form=form).proto
+    settings = Options(threads=1, rounds=2, **options)  # type: ignore[arg-type]
+    return evaluate(source, proto, samples or data(), settings, "digest")
+
+
+@pytest.mark.parametrize("form", ["folded", "unrolled"])
+def test_rate_code_by_hand(tmp_path: Path, form: str) -> None:
+    """Counts [[1, 3], [0, 4]]: 8 spikes in 2 neurons · 4 steps · 2 samples; 1·2 + 3·3 + 4·3 = 23 additions."""
+    found = evaluated(tmp_path, form=form)
+    (site,) = found.sites
+    assert (site.neurons, site.levels, site.time_steps) == (2, 5, 4)
+    assert found.firing_rate == site.firing_rate == site.sparsity == 0.5
+    assert found.operations.samples == 2
+    assert found.operations.ann == Operations(0.0, (4 + 5 + 3) / 2, 4 + 6)
+    assert found.operations.snn == Operations(23 / 2, 4 / 2, 4 + 4 * 6)
+    inputs = {layer.name: layer.input for layer in found.operations.layers}
+    assert inputs == {"first": "analogue", "last": "spikes"}
+    assert found.operations.uncounted == ()
+    # sums of a few products of short decimals: exact up to a few ulps
+    assert found.energy_ann == pytest.approx(6 * 4.6, rel=1e-12)
+    assert found.energy_snn == pytest.approx(2 * 4.6 + 11.5 * 0.9, rel=1e-12)
+    # 4.4 becomes 4; Σ(a − ā)² of 1, 3, 0, 4.4 is 11.72. Float32 holds 4.4 to 1e-7, its square of the error 0.4 to 1e-6
+    assert site.error == (None if form == "unrolled" else pytest.approx(0.16 / 11.72, rel=1e-5))
+
+
+def test_phase_code_by_hand(tmp_path: Path) -> None:
+    """Counts 1, 3, 0, 4 have 1, 2, 0, 1 ones in binary."""
+    found = evaluated(tmp_path, time_steps=3, coding="phase")
+    assert found.conversion.levels == found.sites[0].levels == 8
+    assert found.firing_rate == pytest.approx(4 / 12)  # one division of whole numbers
+    assert found.operations.snn == Operations((1 * 2 + 2 * 3 + 1 * 3) / 2, 4 / 2, 4 + 3 * 6)
+
+
+def test_accuracy_and_baseline_by_hand(tmp_path: Path) -> None:
+    """Scores [4, 3, 5] and [4.4]·3, where the first of equals wins."""
+    found = evaluated(tmp_path)
+    assert found.class_output == "scores"
+    assert (found.samples, found.ann.top1, found.snn.top1, found.agreement) == (2, 0.5, 0.5, 1.0)
+    assert found.ann.top5 is None  # three classes
+    (output,) = found.outputs
+    # float32 holds 4.4 to 1e-7 and the difference 0.4 to 1e-6
+    assert output.relative_error == pytest.approx(np.sqrt(3 * 0.16 / (50 + 3 * 4.4**2)), rel=1e-5)
+    assert output.cosine_similarity == pytest.approx(1.0)
+    assert output.equal is None
+    # the baseline rounds 1, 3, 4.4 to 2, 4, 4: scores [6, 4, 8] and [4]·3
+    assert (found.baseline.levels, found.baseline.accuracy.top1, found.baseline.agreement) == (5, 0.5, 1.0)
+    expected = np.sqrt((4 + 1 + 9 + 3 * 0.16) / (50 + 3 * 4.4**2))
+    assert found.baseline.relative_error == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_labels(tmp_path: Path) -> None:
+    found = evaluated(tmp_path, data(None))
+    assert found.ann.top1 is found.snn.top1 is found.baseline.accuracy.top1 is None
+    assert found.agreement == 1.0
+    assert found.notes == ()
+
+
+def test_fixed_batch(tmp_path: Path) -> None:
+    """Three samples in batches of two: all compared, the operations on the full batch only."""
+    samples = np.concatenate([SAMPLES, SAMPLES[:1]])
+    found = evaluated(tmp_path, data(np.array([2, 1, 2]), samples), batch=2)
+    assert (found.samples, found.ann.top1) == (3, 2 / 3)
+    assert (found.operations.samples, found.operations.snn.effective_acs) == (2, 11.5)
+    assert found.latency.batch == 2
+
+
+def test_limits(tmp_path: Path) -> None:
+    found = evaluated(tmp_path, limit=1)
+    assert (found.samples, found.operations.samples, found.operations.snn.effective_acs) == (1, 1, 11.0)
+    assert found.provenance.evaluation_sha256 == ""  # not all of the data was used
+    found = evaluated(tmp_path, operation_samples=1)
+    assert (found.samples, found.operations.samples) == (2, 1)
+
+
+def test_latency_and_provenance(tmp_path: Path) -> None:
+    samples = data()
+    found = evaluated(tmp_path, samples, latency_batch=2)
+    for timing in (found.latency.ann, found.latency.snn):
+        assert 0 < timing.lowest <= timing.median <= timing.highest
+    assert (found.latency.batch, found.latency.rounds, found.latency.threads) == (2, 2, 1)
+    provenance = found.provenance
+    assert (provenance.ann, provenance.snn_sha256) == ("ann.onnx", "digest")
+    assert provenance.ann_sha256 == network(tmp_path).digest
+    assert provenance.evaluation_sha256 == samples.digest
+    assert provenance.onnxruntime.startswith("onnxruntime")
+
+
+def test_document(tmp_path: Path) -> None:
+    document = evaluated(tmp_path).to_json()
+    assert list(document) == KEYS
+    assert document["synaptic_operations"]["effective_acs"] == 11.5
+    assert document["synaptic_operations"]["ann"]["effective_macs"] == 6.0
+    assert document["energy_pj"]["ratio"] == pytest.approx(19.55 / 27.6, rel=1e-12)  # a few roundings of float64
+    assert document["baseline"]["top1"] == 0.5
+
+
+def test_infinities_are_null_in_the_document(tmp_path: Path) -> None:
+    found = replace(evaluated(tmp_path), firing_rate=float("nan"), agreement=float("inf"))
+    assert found.to_json()["firing_rate"] is found.to_json()["agreement"] is None
+
+
+def test_another_model(tmp_path: Path) -> None:
+    source = network(tmp_path)
+    proto = convert(source, plan=plan_for(source, 4, "rate")).proto
+    with pytest.raises(ModelError, match=r"was not converted from .*; give the two models that belong together"):
+        evaluate(replace(source, digest="0" * 64), proto, data())
+    with pytest.raises(ModelError, match=r"lacks the metadata graphpass\.version; convert it with graphpass"):
+        evaluate(source, source.proto, data())
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_that_do_not_fit(tmp_path: Path, label: int) -> None:
+    with pytest.raises(DataError, match=f"label {label} is not one of the 3 classes"):
+        evaluated(tmp_path, data(np.array([0, label])))
+
+
+def test_output_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="no output 'boxes'; choose one of scores"):
+        evaluated(tmp_path, output="boxes")
+
+
+@pytest.mark.parametrize("option", ["batch", "rounds", "latency_batch", "operation_samples"])
+def test_options_that_make_no_sense(option: str) -> None:
+    with pytest.raises(OptionError, match="must be at least 1"):
+        Options(**{option: 0})
+
+
+def counted(op: str, x: NDArray, w: NDArray, inputs: str = "x w", **attributes: object) -> tuple[int, int]:
+    """Operations of one layer as the probes count them: effective, dense."""
+    model = build([node(op, inputs, "y", "layer", **attributes)], {"x": x.shape}, {"y": None}, {"w": w})
+    return probed(model, {"x": x})
+
+
+def probed(model: onnx.ModelProto, feeds: dict[str, NDArray]) -> tuple[int, int]:
+    graph = gs.import_onnx(model)
+    probes = probe(graph)
+    for tensor in graph.outputs:
+        tensor.dtype = tensor.dtype or np.float32  # the exporter wants one
+    proto = assemble(graph.toposort(), "rate")
+    for value in proto.graph.output:  # the type of an output is what its producer makes
+        value.ClearField("type")
+    counts = probes.operations(run(open_session(proto, threads=1), feeds, list(probes.names)))["layer"]
+    return counts.effective, counts.dense
+
+
+def sparse(*shape: int) -> NDArray[np.float32]:
+    """Small whole numbers, about half of them zero."""
+    random = np.random.default_rng(sum(shape))
+    return (random.integers(-3, 4, shape) * random.integers(0, 2, shape)).astype(np.float32)
+
+
+CONVOLUTIONS = [
+    ("Conv", (2, 3, 5), (4, 3, 3), {}),
+    ("Conv", (2, 3, 5), (4, 3, 3), {"pads": [1, 1]}),
+    ("Conv", (1, 4, 6, 5), (6, 2, 3, 2), {"pads": [1, 0, 2, 1], "strides": [2, 1], "group": 2}),
+    ("Conv", (1, 4, 7, 7), (4, 1, 3, 3), {"pads": [2] * 4, "dilations": [2, 2], "group": 4, "strides": [2, 3]}),
+    ("Conv", (1, 2, 6, 5), (3, 2, 3, 2), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    ("Conv", (1, 2, 6, 5), (3, 2, 2, 3), {"auto_pad": "SAME_LOWER", "strides": [1, 2]}),
+    ("ConvTranspose", (2, 3, 4), (3, 2, 3), {"strides": [2]}),
+    ("ConvTranspose", (1, 4, 3, 4), (4, 2, 3, 2), {"strides": [2, 1], "pads": [1, 0, 1, 1], "group": 2}),
+    ("ConvTranspose", (1, 2, 4), (2, 3, 3), {"strides": [2], "pads": [1, 1], "output_padding": [1]}),
+]
+
+
+def met(op: str, x: NDArray, w: NDArray, attributes: dict) -> tuple[int, int]:
+    """(input, weight) pairs of a convolution, by loops over outputs, weights and inputs: not zero, all."""
+    rank, groups = x.ndim - 2, attributes.get("group", 1)
+    strides, dilations = attributes.get("strides", [1] * rank), attributes.get("dilations", [1] * rank)
+    kernel, sizes = w.shape[2:], x.shape[2:]
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    pads = attributes.get("pads", [0] * 2 * rank)
+    if "auto_pad" in attributes:
+        outputs = [-(-size // stride) for size, stride in zip(sizes, strides, strict=True)]
+        needed = [
+            max((out - 1) * stride + r - size, 0)
+            for out, stride, r, size in zip(outputs, strides, reach, sizes, strict=True)
+        ]
+        upper = attributes["auto_pad"] == "SAME_UPPER"
+        begin = [n // 2 if upper else n - n // 2 for n in needed]
+    else:
+        begin, ends = pads[:rank], pads[rank:]
+        around = [b + e for b, e in zip(begin, ends, strict=True)]
+        extra = attributes.get("output_padding", [0] * rank)
+        outputs = [
+            stride * (size - 1) + r - pad + more if op == "ConvTranspose" else (size + pad - r) // stride + 1
+            for size, stride, r, pad, more in zip(sizes, strides, reach, around, extra, strict=True)
+        ]
+    inputs, outs = x.shape[1], (w.shape[1] * groups if op == "ConvTranspose" else w.shape[0])
     effective = dense = 0
-    outputs, inputs = weight.shape[0] // groups, weight.shape[1]
-    height = (x.shape[2] + pads[0] + pads[2] - weight.shape[2]) // strides[0] + 1
-    width = (x.shape[3] + pads[1] + pads[3] - weight.shape[3]) // strides[1] + 1
-    for n, o, i, oy, ox, ky, kx in itertools.product(
-        *map(range, (len(x), weight.shape[0], inputs, height, width, *weight.shape[2:]))
-    ):
-        y, column = oy * strides[0] + ky - pads[0], ox * strides[1] + kx - pads[1]
-        if 0 <= y < x.shape[2] and 0 <= column < x.shape[3]:
-            dense += 1
-            channel = (o // outputs) * inputs + i
-            effective += bool(x[n, channel, y, column]) and bool(weight[o, i, ky, kx])
+    for n, c, o in itertools.product(range(x.shape[0]), range(inputs), range(outs)):
+        if c // (inputs // groups) != o // (outs // groups):
+            continue
+        plane = w[c, o % w.shape[1]] if op == "ConvTranspose" else w[o, c % w.shape[1]]
+        for place, tap in itertools.product(itertools.product(*map(range, outputs)), np.ndindex(*kernel)):
+            if op == "ConvTranspose":
+                parts = [
+                    divmod(p + b - k * d, s)
+                    for p, b, k, d, s in zip(place, begin, tap, dilations, strides, strict=True)
+                ]
+                if any(rest for _, rest in parts):
+                    continue
+                source = tuple(quotient for quotient, _ in parts)
+            else:
+                source = tuple(
+                    p * s + k * d - b for p, b, k, d, s in zip(place, begin, tap, dilations, strides, strict=True)
+                )
+            if all(0 <= at < size for at, size in zip(source, sizes, strict=True)):
+                dense += 1
+                effective += bool(x[(n, c, *source)] != 0 and plane[tap] != 0)
     return effective, dense
 
 
-@pytest.mark.parametrize("coding", ["rate", "phase"])
-@pytest.mark.parametrize("form", ["folded", "unrolled"])
-def test_operations_and_rates_are_those_of_loops_over_spikes(tmp_path, coding, form):
-    generator = np.random.default_rng(1)
-    proto = small_network(generator)
-    source, snn = converted(tmp_path, proto, coding=coding, form=form)
-    x = generator.normal(size=(5, 2, 6, 4)).astype(np.float32)
-    x[:, 0, 0] = 0
-    found = evaluate(source, snn, dataset_of(source, x), Options(batch=2, **FAST))
-
-    w1, w2, w3 = (onnx.numpy_helper.to_array(t) for t in proto.graph.initializer if t.name[0] == "w")
-    _, folded = converted(tmp_path, proto, coding=coding)
-    graph = spiking_graph(folded)
-    tensors = graph.tensors()
-    graph.outputs += [tensors["r1"], tensors["r2"]]
-    spiking = run(open_session(assemble(graph, coding), threads=1), {"x": x})
-    trains = [spike_train(np.rint(spiking[name] / 0.7).astype(int), 3, coding) for name in ("r1", "r2")]
-    first = conv_operations(x, w1, groups=1, strides=(2, 1), pads=(1, 0, 1, 2))
-    second = conv_operations(trains[0].reshape(15, 4, 3, 4), w2, groups=2, strides=(2, 2), pads=(0, 0, 1, 0))
-    flat = trains[1].reshape(15, -1)
-    third = int((flat @ (w3 != 0).sum(0)).sum()), 15 * w3.size
-
-    operations = found.operations
-    assert operations.samples == 5
-    assert [(layer.name, layer.input) for layer in operations.layers] == [
-        ("conv1", "analogue"), ("conv2", "spikes"), ("gemm", "spikes"),
-    ]  # fmt: skip
-    counts = [(round(layer.effective * 5), round(layer.dense * 5)) for layer in operations.layers]
-    assert counts == [first, second, third]
-    assert operations.snn.effective_macs * 5 == pytest.approx(first[0], rel=1e-12)  # one division
-    assert operations.snn.effective_acs * 5 == pytest.approx(second[0] + third[0], rel=1e-12)
-    energy = 4.6 * first[0] + 0.9 * (second[0] + third[0])
-    assert found.energy_snn * 5 == pytest.approx(energy, rel=1e-12)
-
-    rates = [train.mean() for train in trains]
-    assert [site.firing_rate for site in found.sites] == pytest.approx(rates, rel=1e-12)
-    assert [site.neurons for site in found.sites] == [48, 24]
-    assert found.firing_rate == pytest.approx((rates[0] * 48 + rates[1] * 24) / 72, rel=1e-12)
-
-    ann = models.run(proto, x)
-    graph = source.graph()
-    graph.outputs += [graph.tensors()[name] for name in ("r1", "r2")]
-    _, r1, r2 = models.run(model.export(graph), x)
-    second = conv_operations(r1, w2, groups=2, strides=(2, 2), pads=(0, 0, 1, 0))
-    third = int(((r2.reshape(5, -1) != 0) @ (w3 != 0).sum(0)).sum()), 5 * w3.size
-    both = [sum(each) for each in zip(first, second, third, strict=True)]
-    assert operations.ann.effective_macs * 5 == pytest.approx(both[0], rel=1e-12)
-    assert operations.ann.dense * 5 == pytest.approx(both[1], rel=1e-12)
-    assert operations.ann.effective_acs == 0
-    assert found.agreement == np.mean(ann[0].argmax(1) == spiking["y"].argmax(1))
-    if form == "folded":
-        spread = np.square(r1.astype(np.float64) - r1.mean(dtype=np.float64)).sum()
-        expected = np.square(spiking["r1"].astype(np.float64) - r1).sum() / spread
-        # Σ a² − n·ā² against Σ (a − ā)² in float64, float32 inputs
-        assert found.sites[0].error == pytest.approx(expected, rel=1e-6)
-    else:
-        assert [site.error for site in found.sites] == [None, None]
-
-
-CONVOLUTIONS = st.fixed_dictionaries(
-    {
-        "transposed": st.booleans(),
-        "groups": st.sampled_from([1, 2]),
-        "sizes": st.tuples(st.integers(3, 6), st.integers(3, 6)),
-        "kernel": st.tuples(st.integers(1, 3), st.integers(1, 3)),
-        "strides": st.tuples(st.integers(1, 3), st.integers(1, 3)),
-        "dilations": st.tuples(st.integers(1, 2), st.integers(1, 2)),
-        "padding": st.sampled_from(["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER", "pads"]),
-        "seed": st.integers(0, 99),
-    }
-)
-
-
-@settings(max_examples=40, deadline=None)
-@given(CONVOLUTIONS)
-def test_fan_out_is_what_the_runtime_convolves(case):
-    """Σ over outputs of a convolution of masks by onnxruntime is Σ mask · fan-out."""
-    generator = np.random.default_rng(case["seed"])
-    transposed, groups = case["transposed"], case["groups"]
-    shape = (4, 6 // groups) if transposed else (6, 4 // groups)
-    weight = (generator.random((*shape, *case["kernel"])) < 0.5).astype(np.float32)
-    attributes = {name: list(case[name]) for name in ("strides", "dilations")} | {"group": groups}
-    if case["padding"] == "pads":
-        attributes["pads"] = [0, 1, 1, 0] if min(case["kernel"]) > 1 else [0, 0, 0, 0]
-    else:
-        attributes["auto_pad"] = case["padding"]
-    if case["padding"].startswith("SAME"):
-        attributes["dilations"] = [1, 1]  # onnxruntime refuses them together
-    reach = [(k - 1) * d + 1 for k, d in zip(case["kernel"], attributes["dilations"], strict=True)]
-    if not transposed and any(r > s for r, s in zip(reach, case["sizes"], strict=True)):
-        return
-    op = "ConvTranspose" if transposed else "Conv"
-    proto = models.build(
-        [models.node(op, "x w", "y", "layer", **attributes)],
-        {"x": ["N", 4, *case["sizes"]]}, {"y": ["N", "C", "H", "W"]}, {"w": weight},
-    )  # fmt: skip
-    mask = (generator.random((2, 4, *case["sizes"])) < 0.5).astype(np.float32)
-    (y,) = models.run(proto, mask)
-    (layer,) = weight_layers(gs.import_onnx(proto))
-    met, dense = layer_fan_out(layer, mask.shape, y.shape)
-    assert (mask.sum(0) * met).sum() == y.sum()
-    (full,) = models.run(_with_ones(proto), np.ones_like(mask))
-    assert dense.sum() * 2 == full.sum()
-
-
-def _with_ones(proto):
-    ones = onnx.ModelProto()
-    ones.CopyFrom(proto)
-    weight = onnx.numpy_helper.to_array(ones.graph.initializer[0])
-    ones.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.ones_like(weight), "w"))
-    return ones
+@pytest.mark.parametrize(("op", "x", "w", "attributes"), CONVOLUTIONS)
+def test_convolutions_against_loops(op: str, x: tuple[int, ...], w: tuple[int, ...], attributes: dict) -> None:
+    values, weights = sparse(*x), sparse(*w)
+    assert counted(op, values, weights, **attributes) == met(op, values, weights, attributes)
 
 
 @pytest.mark.parametrize(
-    ("nodes", "inputs", "constants", "effective", "dense"),
+    ("inputs", "x", "w", "attributes"),
     [
-        # masks: a = [[1, 0], [1, 1]], b = [[0, 1], [1, 1]]; Σ_k (column sums of a)·(row sums of b)
-        (["MatMul a b"], {"a": [2, 2], "b": [2, 2]}, {}, 2 * 1 + 1 * 2, 8),
-        (["MatMul a w"], {"a": [2, 2]}, {"w": [[3, 0, 0], [1, 1, 0]]}, 2 * 1 + 1 * 2, 12),
-        (["MatMul w a"], {"a": [2, 2]}, {"w": [[3, 0], [1, 1], [0, 1]]}, 2 * 1 + 2 * 2, 12),
-        (["Gemm a w transA"], {"a": [2, 2]}, {"w": [[3, 0, 0], [1, 1, 0]]}, 1 * 1 + 2 * 2, 12),
-        (["Gemm w a"], {"a": [2, 2]}, {"w": [[3, 0], [1, 1], [0, 1]]}, 2 * 1 + 2 * 2, 12),
+        ("x w", (3, 4), (4, 5), {}),
+        ("x w", (3, 4), (5, 4), {"transB": 1}),
+        ("x w", (4, 3), (4, 5), {"transA": 1}),
+        ("w x", (4, 3), (5, 4), {}),
     ],
-)  # fmt: skip
-def test_products_of_every_kind(nodes, inputs, constants, effective, dense):
-    op, one, other, *flags = nodes[0].split()
-    node = models.node(op, f"{one} {other}", "y", "product", **dict.fromkeys(flags, 1))
-    proto = models.build([node], inputs, {"y": ["M", "N"]}, constants)
-    values = {"a": np.float32([[5, 0], [-1, 2]]), "b": np.float32([[0, 7], [1, 1]])}
-    graph = gs.import_onnx(proto)
-    probes = probe(graph)
-    found = run(open_session(model.export(graph), threads=1), {name: values[name] for name in inputs}, probes.names)
-    counts = probes.operations(found)["product"]
-    assert (counts.effective, counts.dense) == (effective, dense)
-    assert probes.uncounted == ()
+)
+def test_gemm_against_counting(inputs: str, x: tuple[int, ...], w: tuple[int, ...], attributes: dict) -> None:
+    values, weights = sparse(*x), sparse(*w)
+    left, right = (values, weights) if inputs == "x w" else (weights, values)
+    left = (left.T if attributes.get("transA") else left) != 0
+    right = (right.T if attributes.get("transB") else right) != 0
+    expected = int((left.astype(int) @ right.astype(int)).sum())
+    dense = left.shape[0] * left.shape[1] * right.shape[1]
+    assert counted("Gemm", values, weights, inputs, **attributes) == (expected, dense)
 
 
-def test_a_product_that_is_not_counted_is_named():
-    proto = models.build(
-        [models.node("Einsum", "a b", "y", "sum_of_products", equation="ij,jk->ik")],
-        {"a": [2, 2], "b": [2, 2]}, {"y": [2, 2]}, {},
-    )  # fmt: skip
-    assert probe(gs.import_onnx(proto)).uncounted == ("sum_of_products",)
+def test_matmul_of_a_sequence_against_counting() -> None:
+    values, weights = sparse(2, 3, 4), sparse(4, 5)
+    expected = int(((values != 0).astype(int) @ (weights != 0).astype(int)).sum())
+    assert counted("MatMul", values, weights) == (expected, 2 * 3 * 4 * 5)
 
 
-def test_the_response_to_an_offset_is_bias_and_not_counted(tmp_path):
-    generator = np.random.default_rng(0)
-    source, snn = converted(tmp_path, small_network(generator))
-    graph = spiking_graph(snn)
-    for node in graph.nodes:
-        if node.op == "ParallelNeuron":
-            node.inputs[4] = gs.Constant(f"{node.name}/o", np.float32([0.25]))
-    unrolled = unroll(graph)
-    extra = {layer.node.name for layer in weight_layers(unrolled)} - {"conv1", "conv2", "gemm"}
-    assert extra == {"conv2/offset"}
-    assert set(probe(unrolled).layers) == {"conv1", "conv2", "gemm"}
-
-
-@pytest.mark.parametrize(("low", "high", "levels"), [(0.0, 6.0, 16), (-1.0, 3.0, 9), (0.0, 0.0, 4), (-2.0, -1.0, 5)])
-def test_baseline_rounds_to_the_grid_of_min_max(low, high, levels):
-    @dataclasses.dataclass(frozen=True)
-    class Site:
-        name: str = "site"
-        output: str = "r"
-        lowest: float = low
-        highest: float = high
-
-    lowest, highest = min(low, 0.0), max(high, 0.0)
-    scale = (highest - lowest) / (levels - 1) or 1.0
-    zero = round(-lowest / scale)
-    # half-way points aside, where the neuron rounds up and numpy to even
-    x = (np.arange(-20, 60) + 0.25).astype(np.float32) * np.float32(scale / 3)
-    expected = (np.clip(np.rint(x / scale) + zero, 0, levels - 1) - zero) * scale
-    neuron = rounding(Site(), levels).neuron
-    assert neuron.fire(x) == pytest.approx(expected, rel=1e-5, abs=1e-6)  # float32 products
-    assert neuron.fire(np.zeros(1, np.float32)) == 0.0
-
-    proto = models.build(
-        [models.node("Relu", "x", "r", "relu"), models.node("Neg", "r", "y", "neg")], {"x": ["N"]}, {"y": ["N"]}, {}
-    )
-    graph = quantise_sites(gs.import_onnx(proto), [Site()], {"site": levels}, 4, "rate")
-    y = run(open_session(assemble(graph, "rate"), threads=1), {"x": x})["y"]
-    assert (y == -neuron.fire(np.maximum(x, 0))).all()
-
-
-def test_accuracy_with_labels_and_the_baseline(tmp_path):
-    generator = np.random.default_rng(3)
-    source, snn = converted(tmp_path, small_network(generator))
-    x = generator.normal(size=(20, 2, 6, 4)).astype(np.float32)
-    (scores,) = models.run(source.proto, x)
-    labels = scores.argmax(1)
-    labels[:5] = np.argsort(scores[:5], axis=1)[:, -3]  # third: a miss for top-1, a hit for top-5
-    found = evaluate(source, snn, dataset_of(source, x, labels), Options(**FAST))
-    assert (found.ann.top1, found.ann.top5) == (0.75, 1.0)
-    assert found.class_output == "y"
-    (snn_scores,) = run(open_session(snn, threads=1), {"x": x}).values()
-    assert found.snn.top1 == np.mean(snn_scores.argmax(1) == labels)
-    expected = np.linalg.norm(snn_scores - scores) / np.linalg.norm(scores)
-    assert found.outputs[0].relative_error == pytest.approx(expected, rel=1e-4)  # float32 norms here
-    assert found.baseline.levels == 4
-    assert found.baseline.accuracy.top1 is not None
-    assert found.baseline.agreement >= 0.5  # four levels between 0 and 2 keep most of a one-layer-deep decision
-
-
-def test_few_classes_have_no_top5_and_no_labels_no_accuracy(tmp_path):
-    generator = np.random.default_rng(4)
-    source, snn = converted(tmp_path, small_network(generator, classes=9))
-    x = generator.normal(size=(4, 2, 6, 4)).astype(np.float32)
-    labelled = evaluate(source, snn, dataset_of(source, x, np.zeros(4, np.int64)), Options(**FAST))
-    assert labelled.ann.top1 is not None
-    assert labelled.ann.top5 is None
-    bare = evaluate(source, snn, dataset_of(source, x), Options(**FAST))
-    assert (bare.ann.top1, bare.snn.top1, bare.baseline.accuracy.top1) == (None, None, None)
-    assert bare.agreement is not None
-
-
-@pytest.mark.parametrize("samples", [2, 3, 7])
-def test_a_fixed_batch_is_filled_up(tmp_path, samples):
-    generator = np.random.default_rng(5)
-    source, snn = converted(tmp_path, small_network(generator, batch=3))
-    x = generator.normal(size=(samples, 2, 6, 4)).astype(np.float32)
-    found = evaluate(source, snn, dataset_of(source, x), Options(**FAST))
-    assert found.samples == samples
-    assert found.operations.samples == (3 if samples < 6 else 6)
-    free = small_network(np.random.default_rng(5))
-    free_source, free_snn = converted(tmp_path, free)
-    counted = np.concatenate([x, x[-1:]])[:3] if samples == 2 else x[: found.operations.samples]
-    same = evaluate(free_source, free_snn, dataset_of(free_source, counted), Options(**FAST))
-    assert found.operations.snn == same.operations.snn
-    assert found.latency.batch == 3
-
-
-def test_one_probability_is_cut_at_a_half(tmp_path):
-    nodes = [
-        models.node("Gemm", "x w", "h", "first"), models.node("Relu", "h", "r", "relu"),
-        models.node("Gemm", "r v", "z", "second"), models.node("Sigmoid", "z", "y", "sigmoid"),
-    ]  # fmt: skip
-    proto = models.build(nodes, {"x": ["N", 2]}, {"y": ["N", 1]}, {"w": [[1, -1], [1, 1]], "v": [[1], [-1]]})
-    source, snn = converted(tmp_path, proto)
-    x = np.float32([[2, 0], [-2, 0], [1, 2]])
-    (probabilities,) = models.run(proto, x)
-    labels = (probabilities[:, 0] >= 0.5).astype(np.int64)
-    found = evaluate(source, snn, dataset_of(source, x, labels), Options(**FAST))
-    assert set(labels) == {0, 1}
-    assert found.ann.top1 == 1.0
-    with pytest.raises(DataError, match="label 2 is not one of the 2 classes"):
-        evaluate(source, snn, dataset_of(source, x, labels + 1), Options(**FAST))
-
-
-def test_what_it_refuses(tmp_path):
-    generator = np.random.default_rng(6)
-    source, snn = converted(tmp_path, small_network(generator))
-    x = generator.normal(size=(2, 2, 6, 4)).astype(np.float32)
-    data = dataset_of(source, x)
-    with pytest.raises(DataError, match="label 12 is not one of the 12 classes"):
-        evaluate(source, snn, dataset_of(source, x, np.array([0, 12])), Options(**FAST))
-    with pytest.raises(DataError, match="name no classes"):
-        evaluate(source, snn, dataset_of(source, x, np.zeros((2, 3), np.int64)), Options(**FAST))
-    with pytest.raises(OptionError, match="no output 'z'"):
-        evaluate(source, snn, data, Options(output="z", **FAST))
-    with pytest.raises(OptionError, match="at least 1"):
-        Options(rounds=0)
-    with pytest.raises(ModelError, match="was not converted from"):
-        evaluate(dataclasses.replace(source, digest="0" * 64), snn, data)
-    for key, value, what in (
-        ("levels", "7", "damaged"), ("sites", "[{}]", "damaged"), ("form", "round", "not known"),
-        ("time_steps", "many", "damaged"),
-    ):  # fmt: skip
-        with pytest.raises(ModelError, match=what):
-            evaluate(source, _with_metadata(snn, key, value), data)
-    bare = _with_metadata(snn, "left", None)
-    with pytest.raises(ModelError, match=r"lacks the metadata graphpass\.left; convert it with graphpass"):
-        evaluate(source, bare, data)
-
-
-def _with_metadata(snn, key, value):
-    changed = onnx.ModelProto()
-    changed.CopyFrom(snn)
-    del changed.metadata_props[:]
-    for entry in snn.metadata_props:
-        new = value if entry.key == f"graphpass.{key}" else entry.value
-        if new is not None:
-            changed.metadata_props.add(key=entry.key, value=new)
-    return changed
+def test_product_of_activations_against_counting() -> None:
+    model = build([node("MatMul", "x z", "y", "layer")], {"x": (2, 3, 4), "z": (2, 4, 5)}, {"y": (2, 3, 5)}, {})
+    x, z = sparse(2, 3, 4), sparse(2, 4, 5)
+    expected = int(((x != 0).astype(int) @ (z != 0).astype(int)).sum())
+    assert probed(model, {"x": x, "z": z}) == (expected, 2 * 3 * 4 * 5)

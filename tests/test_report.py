@@ -86,7 +86,7 @@ class Page(HTMLParser):
         self.text = ""
         self.scripts: list[str] = []
         self._inside = ""
-        self.feed(text)
+        self.feed(text.replace(get_plotlyjs(), ""))  # megabytes that take seconds to parse
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

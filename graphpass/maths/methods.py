@@ -32,7 +32,7 @@ class SiteSample:
     """Rows at the same positions, float32 [P, C], and ranges over all data.
 
     kind: the activation's; "" for the output of a layer that no site follows. x: the ANN's pre-activation; x_snn: that
-    of the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of each channel, [C].
+    of the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of a channel, [C].
     """
 
     kind: str

@@ -112,7 +112,9 @@ def least_error(x: Array, a: Array, levels: int) -> Levels:
     for start in range(0, x.shape[1], block):
         some = slice(start, start + block)
         parts.append(_search(_Histogram(x[:, some], a[:, some]), _quantiles(x[:, some], levels), levels))
-    first, last = np.concatenate(parts, axis=1)
+    # Onto edges of bins: a border that lies on a value of the sample would leave that count to float rounding.
+    cell = np.maximum(top - bottom, 1e-30) / BINS
+    first, last = bottom + np.rint((np.concatenate(parts, axis=1) - bottom) / cell) * cell
     # A border is the float32 value that the comparison meets, so θ is kept above one unit in its last place.
     smallest = np.maximum(np.spacing(np.maximum(np.abs(bottom), np.abs(top)).astype(np.float32)), 1e-30)
     theta = (last - first) / (levels - 2) if levels > 2 else (top - bottom) / 2
