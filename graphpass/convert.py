@@ -213,7 +213,7 @@ def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None) -> 
     if dataset is None:
         return
     batch = fixed_batch(input_specs(spiking))
-    inputs = next(iter(dataset.batches(CHECKED_SAMPLES))).inputs
+    inputs = next(iter(dataset.batches(batch or CHECKED_SAMPLES))).inputs
     before = run_padded(open_session(network.source.proto), inputs, batch)
     after = run_padded(open_session(export(network.graph.copy())), inputs, batch)
     for name, values in run_padded(spiking, inputs, batch).items():

@@ -1,0 +1,116 @@
+"""The command line as a user types it: exit status, one-line errors, files written, every command once."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from graphpass.cli import main
+from graphpass.graph.model import read
+from tests.test_convert import data, network
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(network(), "ann.onnx")
+    np.savez("data.npz", **data(12))
+    return tmp_path
+
+
+def status(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
+
+
+def convert(*more: str) -> int:
+    return status("convert", "ann.onnx", "snn.onnx", "--calibration", "data.npz", "--time-steps", "4", *more)
+
+
+def test_convert_evaluate_verify_inline(folder, capsys):
+    assert convert("--plan-out", "plan.json") == 0
+    assert (
+        status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--json", "e.json", "--report", "r.html") == 0
+    )
+    found = json.loads(Path("e.json").read_text())
+    assert (found["samples"], found["time_steps"], found["levels"]) == (12, 4, 5)
+    assert Path("r.html").stat().st_size > 1_000_000
+    assert status("verify", "snn.onnx", "--data", "data.npz") == 0
+    assert "the forms agree" in capsys.readouterr().out
+    assert status("inline", "snn.onnx", "plain.onnx") == 0
+    assert not read(Path("plain.onnx")).functions
+    assert status("convert", "ann.onnx", "again.onnx", "--plan", "plan.json") == 0
+    assert Path("again.onnx").read_bytes() == Path("snn.onnx").read_bytes()
+
+
+def test_sweep_writes_rows(folder):
+    assert status(
+        "sweep", "ann.onnx", "--calibration", "data.npz", "--data", "data.npz", "--time-steps", "1,4",
+        "--coding", "rate,phase", "--method", "optimal,max", "--json", "s.json", "--report", "s.html",
+    ) == 0  # fmt: skip
+    assert Path("s.html").exists()
+    rows = json.loads(Path("s.json").read_text())
+    rows = rows["rows"] if isinstance(rows, dict) else rows
+    assert len(rows) == 8
+
+
+def test_inspect_prints_json(folder, capsys):
+    assert status("inspect", "ann.onnx", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [site["name"] for site in found["sites"]] == ["relu1"]
+    assert [entry["node"] for entry in found["left"]] == ["conv1"]
+
+
+def test_doctor_and_version(capsys):
+    assert status("doctor") == 0
+    assert status("--version") == 0
+    assert status() == 0
+    printed = capsys.readouterr().out
+    assert "onnxruntime" in printed
+    assert "sweep" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("inspect", "nothing.onnx"), "nothing.onnx: no such file"),
+        (("convert", "ann.onnx", "out.onnx"), "--calibration"),
+        (("convert", "ann.onnx", "out.onnx", "--calibration", "nothing.npz"), "nothing.npz"),
+        (("convert", "ann.onnx", "no/out.onnx", "--calibration", "data.npz"), "no: no such folder"),
+        (("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--exclude", "("), "regular expression"),
+        (("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--memory-budget", "much"), "not a size"),
+        (("convert", "ann.onnx", "out.onnx", "--plan", "p.json", "--calibration", "data.npz"), "exclude each other"),
+        (
+            ("sweep", "ann.onnx", "--calibration", "data.npz", "--data", "data.npz", "--time-steps", "x"),
+            "whole numbers",
+        ),
+        (("evaluate", "ann.onnx", "ann.onnx", "--data", "data.npz"), "graphpass"),
+        (("verify", "ann.onnx", "--data", "data.npz"), "graphpass"),
+        (("convert", "ann.onnx", "out.onnx", "--nonsense"), "--nonsense"),
+        (("convert",), "ANN.onnx"),
+        (("nonsense",), "nonsense"),
+    ],
+)
+def test_errors_are_one_line_with_status_2(folder, capsys, arguments, what):
+    assert status(*arguments) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("graphpass: error: ")
+    assert printed.count("\n") == 1
+    assert what in printed
+
+
+def test_data_from_a_function(folder):
+    Path("feed.py").write_text(
+        "import numpy as np\ndef batches():\n    yield {'x': np.random.default_rng(0).standard_normal((8, 2, 6, 6)).astype('float32')}\n"
+    )
+    assert status("convert", "ann.onnx", "snn.onnx", "--calibration", "feed.py:batches") == 0
+
+
+def test_help_needs_no_runtime(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert status("convert", "--help") == 0
+    assert "--identity-sites" in capsys.readouterr().out
