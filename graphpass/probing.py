@@ -179,7 +179,6 @@ def _probed(
             graph.outputs.append(tensors[name])
     for tensor in graph.outputs:
         tensor.dtype = tensor.dtype or np.float32  # the exporter wants one; it is cleared below
-    graph.toposort()
     proto = assemble(graph, conversion.coding)
     for value in proto.graph.output:  # the type of an output is what its producer makes
         value.ClearField("type")

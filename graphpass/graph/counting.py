@@ -107,11 +107,21 @@ class _Builder:
     def __init__(self, graph: gs.Graph):
         self._graph = graph
         self._made: dict[tuple[str, str], str] = {}
+        self._nodes: list[list[gs.Node]] = []
         self._taken = set(graph.tensors()) | {node.name for node in graph.nodes}
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._made.values())
+
+    def finish(self) -> None:
+        """Put the probes' nodes behind all others, the last probe first.
+
+        onnxruntime follows its last leaf first: in this order every tensor is counted as soon as it is there and then
+        freed, instead of all being kept to the end.
+        """
+        for nodes in reversed(self._nodes):
+            self._graph.nodes.extend(nodes)
 
     def shape(self, tensor: gs.Tensor) -> str:
         return self._once(tensor, "shape", np.int64, lambda y: [gs.Node("Shape", y.name, {}, [tensor], [y])])
@@ -141,14 +151,14 @@ class _Builder:
                 name += "_"
             self._taken.add(name)
             output = gs.Variable(name, dtype)
-            self._graph.nodes.extend(nodes(output))
+            self._nodes.append(nodes(output))
             self._graph.outputs.append(output)
             self._made[key] = name
         return self._made[key]
 
 
 def probe(graph: gs.Graph) -> Probes:
-    """Adds the probes of every weight layer, product of two activations and spike train, in place."""
+    """Adds the probes of every weight layer, product of two activations and spike train to a sorted graph, in place."""
     builder = _Builder(graph)
     layers: dict[str, _Layer | _Product] = {}
     trains: dict[str, _Tensor] = {}
@@ -167,6 +177,7 @@ def probe(graph: gs.Graph) -> Probes:
             layers[node.name] = _Product(builder.counts(node.inputs[0], -2), builder.counts(node.inputs[1], -1))
         elif node.op in UNCOUNTED:
             uncounted.append(node.name)
+    builder.finish()
     return Probes(layers, trains, tuple(uncounted), builder.names)
 
 
