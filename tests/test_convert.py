@@ -51,7 +51,7 @@ def test_a_network_becomes_a_file_that_a_stock_runtime_runs(ann, tmp_path):
     assert stored["graphpass.model_sha256"] == done.network.source.digest
     before = run(open_session(ann), data())["y"]
     after = run(open_session(tmp_path / "snn.onnx"), data())["y"]
-    # 17 levels leave a few percent of the output's variance on this network; 0.2 tells a working conversion from a broken one.
+    # 17 levels leave a few percent of the output's variance here; 0.2 tells a working conversion from a broken one.
     assert np.square(after - before).sum() < 0.2 * np.square(before - before.mean()).sum()
 
 

@@ -309,7 +309,7 @@ REFUSALS: dict[str, tuple[list[InputSpec], dict[str, Any], str, str]] = {
 def test_refused_arrays(tmp_path: Path, case: str, home: str) -> None:
     inputs, arrays, what, remedy = REFUSALS[case]
     where = "arrays" if home == "arrays" else save_npz(tmp_path / "d.npz", **arrays)
-    with pytest.raises(DataError) as refusal:
+    with pytest.raises(DataError) as refusal:  # noqa: PT012 - opening or reading may refuse
         dataset = from_arrays(arrays, inputs) if home == "arrays" else open_dataset(where, inputs)
         list(dataset.batches(3))
     check_refusal(refusal.value, where, what, remedy)

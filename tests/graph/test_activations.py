@@ -219,7 +219,7 @@ def test_operators(kind, op, attributes, opset, parameters):
 
 
 def test_every_kind_of_the_table_is_tested():
-    tested = {kind for kind in SPELLINGS} | {kind for kind, *_ in OPERATORS} | {"qcfs"}
+    tested = set(SPELLINGS) | {kind for kind, *_ in OPERATORS} | {"qcfs"}
     assert tested == {spelling.kind for spelling in ACTIVATIONS} == {*FUNCTIONS, "qcfs"}
 
 
