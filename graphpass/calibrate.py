@@ -27,7 +27,7 @@ from graphpass.graph.folded import has_constant_bias, neuron_node, replace_weigh
 from graphpass.graph.layers import WeightLayer, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.graph.sites import Coverage, Site, place_identities
-from graphpass.graph.unfolding import Geometry, from_matrix, geometry, inputs_of, to_matrix
+from graphpass.graph.unfolding import Geometry, from_matrix, geometry, inputs_of, outputs_of, to_matrix
 from graphpass.graph.weights import held_names
 from graphpass.maths.methods import METHODS, Method
 from graphpass.maths.neuron import levels_of
@@ -39,13 +39,17 @@ Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 REGRESSION_WORK = 4 * 10**10  # multiply-adds that the normal equations of one step may cost
-MOST_POSITIONS = 4  # times the sampled positions where that is cheap
+REGRESSION_VALUES = 4 * 2**20  # numbers of the sampled pre-activation that the refinement goes over
+SPREAD = 4  # a step with layers samples from a quarter to four times `positions`
 STORE_SHARE = 0.5  # of the memory budget: live tensors; the rest is for sessions, samples and regressions
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to calibrate. positions: least sampled rows per step; memory: bytes; threads: 0 for all cores."""
+    """How to calibrate. positions: sampled rows of a step, more where its layers are narrow.
+
+    memory: bytes. threads: 0 for all cores.
+    """
 
     time_steps: int = 8
     coding: str = "rate"
@@ -210,10 +214,13 @@ class _Calibrator:
         self.layers.extend(change for _, change in changes)
 
     def _rows(self, step: Step) -> int:
-        """Sampled rows for each sample of the data: more where the layers' regression is small."""
-        width = sum(inputs_of(layer) for layer in step.layers)
-        affordable = REGRESSION_WORK // max(1, width) ** 2 if step.layers else 0
-        total = int(np.clip(affordable, self._options.positions, MOST_POSITIONS * self._options.positions))
+        """Sampled rows for each sample of the data: more where the layers are narrow, fewer where they are wide."""
+        total = self._options.positions
+        if step.layers:
+            width = sum(inputs_of(layer) for layer in step.layers)
+            channels = max(outputs_of(layer) for layer in step.layers)
+            affordable = min(REGRESSION_WORK // max(1, width) ** 2, REGRESSION_VALUES // max(1, channels))
+            total = int(np.clip(affordable, max(1, total // SPREAD), SPREAD * total))
         return -(-total // sum(self._sizes))
 
     def _run(

@@ -23,7 +23,7 @@ TIME_MEAN = "TimeMean"
 TIME_REPEAT = "TimeRepeat"
 NEURONS = (FOLDED_NEURON, TRAIN_NEURON)
 
-# count: x (float32), θ, ψ, levels → n. The two comparisons make NaN count as no spike and clip in one go.
+# count: x32 (float32), θ, ψ, levels → n
 _COUNT = """
     one = Constant <value_float = 1.0> ()
     zero = Constant <value_float = 0.0> ()

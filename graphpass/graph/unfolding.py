@@ -64,6 +64,13 @@ def inputs_of(layer: WeightLayer) -> int:
     return int(shape[1] if layer.node.attrs.get("transB", 0) else shape[0])
 
 
+def outputs_of(layer: WeightLayer) -> int:
+    """Output channels of the layer."""
+    shape = layer.weight.shape
+    first = layer.node.op == "Conv" or layer.node.attrs.get("transB", 0)
+    return int(shape[0] if first else shape[1])
+
+
 def to_matrix(weight: Array, shape: Geometry) -> NDArray[np.float32]:
     """Weights as the layer stores them → M, float32 [G, K, outputs/G]."""
     values = np.asarray(weight, np.float32)
