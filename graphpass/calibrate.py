@@ -1,18 +1,19 @@
-"""Calibration: layer by layer over segments, from a normalised network and data to a plan.
+"""Calibration: layer by layer, from a normalised network and data to a plan.
 
-Each part of the network runs once for the ANN and once for the converted network (the *SNN side*), whatever the depth.
-A step is a site, a weight layer that no site follows, or both: the layer(s) whose output is the site's pre-activation.
+The ANN runs once, and rows of x and a = f(x) of every step are kept. The network converted so far (the *SNN side*) runs
+once, segment by segment, whatever the depth. A step is a site, a weight layer that no site follows, or both: the layers
+whose outputs sum to the site's pre-activation.
 
-    run      the ANN's segment to x and a = f(x), the SNN's to x_q and the layer's input u
-    sample   rows of x, x_q, a and u at the same random positions
+    run      the SNN's segment to the layers' inputs u and to what else the pre-activation is a sum of
+    sample   rows of u and of x_q = u·M + b + …, at the positions where rows of x and a were taken
     correct  the layer's weights by regression of x − x_q on u                      (method "optimal")
     fit      threshold, shift, amplitude and offset to a given the corrected x_q
-    go on    the SNN's segment again behind the corrected layer, through the neuron
+    go on    the SNN's segment through the corrected layer and the neuron
 
 Positions are drawn by a generator seeded with (seed, step, batch), so the same data gives the same plan, bit for bit.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,25 +24,30 @@ from numpy.typing import NDArray
 from graphpass.data import Dataset
 from graphpass.errors import CalibrationError, OptionError
 from graphpass.graph import operators
-from graphpass.graph.folded import has_constant_bias, neuron_node, replace_weight
-from graphpass.graph.layers import WeightLayer, weight_layers
+from graphpass.graph.folded import neuron_node, replace_weight
+from graphpass.graph.layers import WeightLayer
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.graph.sites import Coverage, Site, place_identities
-from graphpass.graph.unfolding import Geometry, from_matrix, geometry, inputs_of, outputs_of, to_matrix
-from graphpass.graph.weights import held_names
-from graphpass.maths.methods import METHODS, Method
+from graphpass.graph.steps import Step, steps_of
+from graphpass.graph.unfolding import Geometry, from_matrix, inputs_of, outputs_of, to_matrix
+from graphpass.maths.corrections import ROUNDS
+from graphpass.maths.methods import COARSE_LEVELS, METHODS
 from graphpass.maths.neuron import levels_of
 from graphpass.sampling import Sample
-from graphpass.segments import TensorStore, Walk
+from graphpass.segments import TensorStore, Walk, needs
 from graphpass.session import pad_batch
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
-REGRESSION_WORK = 4 * 10**10  # multiply-adds that the normal equations of one step may cost
-REGRESSION_VALUES = 4 * 2**20  # numbers of the sampled pre-activation that the refinement goes over
-SPREAD = 4  # a step with layers samples from a quarter to four times `positions`
-STORE_SHARE = 0.5  # of the memory budget: live tensors; the rest is for sessions, samples and regressions
+REGRESSION_WORK = 4 * 10**11  # multiply-adds that the normal equations of all steps may cost
+REGRESSION_VALUES = 2**25  # numbers of the sampled pre-activations of all steps
+REFINEMENT_WORK = 25 * 10**10  # multiply-adds of refining all steps, up to which a network is refined at any T
+SPREAD = 8, 4  # a step with layers samples from an eighth to four times `positions`
+STORE_SHARE = 3 / 8  # of the memory budget: live tensors
+SAMPLES_SHARE = 1 / 4  # of the memory budget: the ANN's rows; the rest is for sessions and regressions
+FETCH_SHARE = 1 / 16  # of the memory budget: the tensors fetched from one run of the ANN
+ROWS_SHARE = 1 / 16  # of the memory budget: the sampled inputs of a step's layers
 
 
 @dataclass(frozen=True)
@@ -69,15 +75,6 @@ class Options:
             raise OptionError("positions and batch must be at least 1, the memory budget 1 MiB")
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step of the walk. target: the tensor that is sampled: the site's pre-activation or the layer's output."""
-
-    target: str
-    layers: tuple[WeightLayer, ...]
-    site: Site | None
-
-
 def calibrate(
     graph: gs.Graph,
     coverage: Coverage,
@@ -92,14 +89,17 @@ def calibrate(
     """
     graph = graph.copy()
     place_identities(graph, coverage.sites)
-    with TensorStore(int(options.memory * STORE_SHARE)) as store:
-        sizes = _store_inputs(store, dataset, options, fixed_batch)
-        walk = Walk(graph, store, len(sizes), options.threads)
-        steps = _steps(graph, coverage.sites, METHODS[options.method])
-        calibrator = _Calibrator(walk, options, sizes, fixed_batch)
+    steps = steps_of(graph, coverage.sites, METHODS[options.method].correct is not None)
+    with (
+        TensorStore(int(options.memory * STORE_SHARE)) as store,
+        TensorStore(int(options.memory * SAMPLES_SHARE)) as rows,
+    ):
+        walk = Walk(graph, store, options.threads)
+        sizes, samples = _observe(walk, rows, steps, dataset, options, fixed_batch, progress)
+        calibrator = _Calibrator(walk, rows, options, len(sizes), _is_small(steps, options))
         for number, step in enumerate(steps):
             progress("calibrating", number, len(steps))
-            calibrator.take(number, step)
+            calibrator.take(number, step, samples.pop(0))
         progress("calibrating", len(steps), len(steps))
     names = [site.name for site in coverage.sites]
     return Plan(
@@ -114,83 +114,94 @@ def calibrate(
     )
 
 
-def _store_inputs(store: TensorStore, dataset: Dataset, options: Options, fixed: int | None) -> list[int]:
-    """Put every batch into the store, for both sides; returns the sizes. The last sample fills up a fixed batch."""
+def _observe(
+    walk: Walk,
+    rows: TensorStore,
+    steps: Sequence[Step],
+    dataset: Dataset,
+    options: Options,
+    fixed: int | None,
+    progress: Progress,
+) -> tuple[list[int], list[Sample]]:
+    """Run the ANN on all data; returns the sizes of the batches and each step's sample with the ANN's side taken.
+
+    The walk's store gets the inputs of the network, `rows` the rows of x and a. The last sample fills up a fixed batch.
+    A free one is as large as keeps what is fetched within FETCH_SHARE of the memory budget: small batches are not
+    slower, their tensors stay in the processor's cache.
+    """
+    pairs = [(step.target, step.site.output if step.site else step.target) for step in steps]
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    first = _padded(next(iter(dataset.batches(fixed or 1, options.limit))).inputs, fixed)
+    segment = walk.segment(walk.pending(names), names, first)
+    per_batch = max(1, sum(values.nbytes for values in segment.run(first).values()))
+    free = int(np.clip(options.memory * FETCH_SHARE // per_batch, 1, options.batch))
     sizes = []
-    for number, batch in enumerate(dataset.batches(fixed or options.batch, options.limit)):
+    for number, batch in enumerate(dataset.batches(fixed or free, options.limit)):
         sizes.append(batch.size)
-        for name, values in batch.inputs.items():
-            full = pad_batch(values, fixed) if fixed else values
-            store.put("ann", name, number, full)
-            store.put("snn", name, number, full)
-    return sizes
+        for name, values in _padded(batch.inputs, fixed).items():
+            walk.store.put(name, number, values)
+    ranges = METHODS[options.method].ranges
+    rows_of = [-(-_rows(step, options, len(steps)) // sum(sizes)) for step in steps]
+    samples = [Sample(step, rows_of[k], (options.seed, k), ranges) for k, step in enumerate(steps)]
+    for number, size in enumerate(sizes):
+        progress("running the network", number, len(sizes))
+        found = {name: walk.store.get(name, number) for name in first}
+        found.update(segment.run(found))
+        for index, (sample, (x, a)) in enumerate(zip(samples, pairs, strict=True)):
+            x_rows, a_rows = sample.add_ann(size, fixed or size, found[x], found[a])
+            rows.put(f"{index}/x", number, x_rows)
+            rows.put(f"{index}/a", number, a_rows)
+    progress("running the network", len(sizes), len(sizes))
+    return sizes, samples
 
 
-def _steps(graph: gs.Graph, sites: Sequence[Site], method: Method) -> list[Step]:
-    """Sites and weight layers in the order of their targets, a layer together with the site that it feeds.
-
-    So a site comes before everything else that reads its pre-activation, and the layers in front of it run there first.
-    """
-    position = {t.name: number for number, node in enumerate(graph.nodes) for t in node.outputs}
-    lossless = {site.input for site in sites if "steps" in site.parameters}
-    site_inputs = {site.input for site in sites}
-    feeding: dict[str, list[WeightLayer]] = {}
-    alone: list[Step] = []
-    if method.correct:
-        shared, held = _shared_weights(graph), held_names(graph)
-        for layer in weight_layers(graph):
-            if layer.weight.name in shared or not has_constant_bias(layer) or isinstance(geometry(layer), str):
-                continue
-            target = _target(layer, site_inputs, held)
-            if target not in site_inputs:
-                alone.append(Step(target, (layer,), None))
-            elif target not in lossless:
-                feeding.setdefault(target, []).append(layer)
-    together = [Step(site.input, tuple(feeding.pop(site.input, ())), site) for site in sites]
-    return sorted([*alone, *together], key=lambda s: position.get(s.target, -1))  # -1: an input of the network
+def _padded(inputs: Mapping[str, Array], fixed: int | None) -> dict[str, Array]:
+    return {name: pad_batch(values, fixed) if fixed else values for name, values in inputs.items()}
 
 
-def _target(layer: WeightLayer, site_inputs: set[str], held: frozenset[str]) -> str:
-    """The site input that the layer's output becomes by additions alone; else the output itself.
-
-    held: names of tensors that are read elsewhere, too: what is added to them later is not theirs to make up for.
-    """
-    tensor = layer.output
-    while tensor.name not in site_inputs:
-        if tensor.name in held or len(tensor.outputs) != 1 or tensor.outputs[0].op not in ("Add", "Sum"):
-            return str(layer.output.name)
-        total = tensor.outputs[0].outputs[0]
-        if total.shape is None or tensor.shape is None or list(total.shape) != list(tensor.shape):
-            return str(layer.output.name)
-        tensor = total
-    return str(tensor.name)
+def _rows(step: Step, options: Options, steps: int) -> int:
+    """Sampled rows of a step: more where its layers are narrow or the network has few steps."""
+    total = options.positions
+    if step.layers:
+        width, channels = _sizes(step)
+        affordable = min(REGRESSION_WORK // steps // width**2, REGRESSION_VALUES // steps // channels)
+        total = int(np.clip(affordable, max(1, total // SPREAD[0]), SPREAD[1] * total))
+        total = min(total, max(1, int(options.memory * ROWS_SHARE) // (4 * width)))
+    return total
 
 
-def _shared_weights(graph: gs.Graph) -> set[str]:
-    """Names of weights that more than one node reads: they stay as they are."""
-    readers: dict[str, int] = {}
-    for node in graph.nodes:
-        for tensor in node.inputs:
-            if isinstance(tensor, gs.Constant):
-                readers[tensor.name] = readers.get(tensor.name, 0) + 1
-    return {name for name, count in readers.items() if count > 1}
+def _sizes(step: Step) -> tuple[int, int]:
+    """Inputs that one output of the step's layers sees, and output channels."""
+    return max(1, sum(inputs_of(layer) for layer in step.layers)), max(1, *(outputs_of(layer) for layer in step.layers))
+
+
+def _is_small(steps: Sequence[Step], options: Options) -> bool:
+    """Whether refining every step costs seconds."""
+    work = 0
+    for step in steps:
+        if step.layers:
+            width, channels = _sizes(step)
+            work += 2 * ROUNDS * _rows(step, options, len(steps)) * width * channels
+    return work <= REFINEMENT_WORK
 
 
 class _Calibrator:
-    """The walk so far and what was decided on it."""
+    """The SNN's side of the walk so far, and what was decided on it."""
 
-    def __init__(self, walk: Walk, options: Options, sizes: Sequence[int], fixed: int | None):
+    def __init__(self, walk: Walk, rows: TensorStore, options: Options, batches: int, small: bool):
         self._walk = walk
+        self._rows = rows
         self._options = options
         self._method = METHODS[options.method]
         self._levels = levels_of(options.time_steps, options.coding)
         self._functions = operators.functions(options.coding, walk.graph.opset)
-        self._sizes = sizes
-        self._fixed = fixed
+        self._batches = batches
+        self._refined = small or self._levels <= COARSE_LEVELS
+        self._spiking: set[str] = set()  # tensors that a neuron has a part in: only there the two sides differ
         self.sites: list[SitePlan] = []
         self.layers: list[LayerPlan] = []
 
-    def take(self, number: int, step: Step) -> None:
+    def take(self, number: int, step: Step, sample: Sample) -> None:
         """One step: run, sample, correct, fit, go on."""
         walk, site = self._walk, step.site
         output = site.output if site else None
@@ -198,83 +209,67 @@ class _Calibrator:
         frontier = walk.frontier(nodes)
         kept = [name for name in frontier if name != output]
         before = walk.pending([step.target, *kept], stop=[output] if output else [])
-        roots = [layer.node for layer in step.layers]
-        behind = walk.descendants(before, roots)
+        self._mark(before)
+        behind = walk.descendants(before, [layer.node for layer in step.layers])
         moved = {tensor.name for node in behind for tensor in node.outputs}
         boundary = walk.outside(behind) if behind else ([step.target] if site else [])
+        ahead = [node for node in before if not any(node is other for other in behind)]
 
-        sample = self._sample(number, step, nodes, frontier, before, [n for n in kept if n not in moved], boundary)
+        self._sample(number, step, sample, ahead, [*(name for name in kept if name not in moved), *boundary])
         _require_finite(step, sample)
         changes = self._correct(step, sample)
         for layer, change in changes:
             behind = _with_added(behind, layer.node, replace_weight(walk.graph, layer, change))
         neuron = self._fit(site, sample) if site else None
-        self._go_on(behind, neuron, [n for n in kept if n in moved])
+        self._go_on(behind, neuron, [name for name in kept if name in moved])
         walk.finish({id(n): n for n in (*nodes, *before)}.values(), frontier, boundary)
         self.layers.extend(change for _, change in changes)
 
-    def _rows(self, step: Step) -> int:
-        """Sampled rows for each sample of the data: more where the layers are narrow, fewer where they are wide."""
-        total = self._options.positions
-        if step.layers:
-            width = sum(inputs_of(layer) for layer in step.layers)
-            channels = max(outputs_of(layer) for layer in step.layers)
-            affordable = min(REGRESSION_WORK // max(1, width) ** 2, REGRESSION_VALUES // max(1, channels))
-            total = int(np.clip(affordable, max(1, total // SPREAD), SPREAD * total))
-        return -(-total // sum(self._sizes))
+    def _mark(self, nodes: Sequence[gs.Node]) -> None:
+        """Note which outputs of the nodes a neuron has a part in."""
+        for node in nodes:
+            if any(tensor.name in self._spiking for tensor in needs(node)):
+                self._spiking.update(tensor.name for tensor in node.outputs)
 
     def _run(
-        self, side: str, nodes: Sequence[gs.Node], fetch: Sequence[str], functions: bool = False
+        self, nodes: Sequence[gs.Node], fetch: Sequence[str], functions: bool = False
     ) -> Iterator[tuple[int, dict[str, Array]]]:
-        """The fetched tensors of every batch, those the nodes do not make from the store."""
+        """The fetched tensors of every batch: those that the nodes make go to the store, the others come from it."""
         walk = self._walk
         made = {tensor.name for node in nodes for tensor in node.outputs}
-        outside = walk.outside(nodes)
+        needed = {*walk.outside(nodes), *(name for name in fetch if name not in made)}
         segment = None
-        for batch in range(walk.batches):
-            feeds = {name: walk.store.get(side, name, batch) for name in outside}
+        for batch in range(self._batches):
+            values = {name: walk.store.get(name, batch) for name in needed}
             if nodes and segment is None:
-                segment = walk.segment(nodes, fetch, feeds, self._functions if functions else ())
-            values = segment.run(feeds) if segment else {}
-            values.update({n: walk.store.get(side, n, batch) for n in fetch if n not in made})
+                segment = walk.segment(nodes, fetch, values, self._functions if functions else ())
+            for name, value in segment.run(values).items() if segment else ():
+                walk.store.put(name, batch, value)
+                values[name] = value
             yield batch, values
 
-    def _sample(
-        self,
-        number: int,
-        step: Step,
-        nodes: Sequence[gs.Node],
-        frontier: Sequence[str],
-        before: Sequence[gs.Node],
-        stay: Sequence[str],
-        boundary: Sequence[str],
-    ) -> Sample:
-        """Both sides up to the target: rows of x, a, x_q and u; what later segments need goes to the store."""
-        walk, site = self._walk, step.site
-        activation = site.output if site else step.target
-        sample = Sample(step.layers, site, self._rows(step), (self._options.seed, number))
-        for batch, values in self._run("ann", nodes, list(dict.fromkeys([step.target, activation, *frontier]))):
-            for name in frontier:
-                walk.store.put("ann", name, batch, values[name])
-            size = self._sizes[batch]
-            sample.add_ann(batch, size, self._fixed or size, values[step.target], values[activation])
-        inputs = [layer.data.name for layer in step.layers]
-        wanted = list(dict.fromkeys([step.target, *inputs, *stay, *boundary]))
-        for batch, values in self._run("snn", before, wanted):
-            for name in dict.fromkeys([*stay, *boundary]):
-                walk.store.put("snn", name, batch, values[name])
-            sample.add_snn(batch, values[step.target], [values[name] for name in inputs])
-        sample.close()
-        return sample
+    def _sample(self, number: int, step: Step, sample: Sample, nodes: Sequence[gs.Node], fetch: Sequence[str]) -> None:
+        """The SNN's side up to what the target is a sum of; `fetch`, what later segments need, goes to the store."""
+        parts = [layer.data.name for layer in step.layers] or [step.target]
+        parts += [tensor.name for tensor in step.addends if not isinstance(tensor, gs.Constant)]
+        for batch, values in self._run(nodes, list(dict.fromkeys([*fetch, *parts]))):
+            sample.add_snn(batch, values)
+        x, a = (
+            np.concatenate([self._rows.get(f"{number}/{part}", batch) for batch in range(self._batches)])
+            for part in "xa"
+        )
+        self._rows.drop(f"{number}/x")
+        self._rows.drop(f"{number}/a")
+        sample.close(x, a)
 
     def _correct(self, step: Step, sample: Sample) -> list[tuple[WeightLayer, LayerPlan]]:
         """New weights of the step's layers; the sample's x_q follows them."""
         correct = self._method.correct
-        if correct is None or not step.layers or np.array_equal(sample.x, sample.x_snn):
+        if correct is None or not step.layers or step.target not in self._spiking or sample.is_exact:
             return []
         changes = []
         for layers, inputs in _jointly(step.layers, sample.inputs, sample.geometries):
-            weight, bias = correct(inputs, sample.site, self._levels)
+            weight, bias = correct(inputs, sample.site, self._levels, self._refined)
             sample.move(inputs, weight, bias)
             start = 0
             for layer, shape in layers:
@@ -310,11 +305,9 @@ class _Calibrator:
             x, y = self._walk.tensors[site.input], self._walk.tensors[site.output]
             nodes.append(neuron_node(site, self._options.time_steps, self._options.coding, x, y))
             fetch.append(site.output)
-        if not fetch:
-            return
-        for batch, values in self._run("snn", nodes, fetch, functions=site is not None):
-            for name in fetch:
-                self._walk.store.put("snn", name, batch, values[name])
+            self._spiking.add(site.output)
+        for _ in self._run(nodes, fetch, functions=site is not None) if fetch else ():
+            pass  # the store has them
 
 
 def _require_finite(step: Step, sample: Sample) -> None:
@@ -374,5 +367,5 @@ def _jointly(
     """Layers of one sum are corrected by one regression on all their inputs; grouped ones each by its own."""
     pairs = list(zip(layers, shapes, strict=True))
     if all(shape.groups == 1 for shape in shapes):
-        return [(pairs, np.concatenate(inputs, axis=2))]
+        return [(pairs, inputs[0] if len(inputs) == 1 else np.concatenate(inputs, axis=2))]
     return [([pair], rows) for pair, rows in zip(pairs, inputs, strict=True)]

@@ -4,84 +4,101 @@ A position is an index into every axis but the channel axis. It is drawn by a ge
 so the same data gives the same rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.graph.layers import WeightLayer
 from graphpass.graph.sites import Site
-from graphpass.graph.unfolding import geometry, unfold
+from graphpass.graph.steps import Step
+from graphpass.graph.unfolding import bias_of, geometry, to_matrix, unfold
 from graphpass.maths.corrections import apply
 from graphpass.maths.methods import SiteSample
 
 Array = NDArray[Any]
+EXACT = 1e-5  # of the largest value
+
+Positions = tuple[NDArray[np.int64], ...]
 
 
 class Sample:
-    """Rows of x, a, x_q and the layers' inputs, at the same positions; ranges over all data."""
+    """Rows of x, a, x_q and the layers' inputs u, at the same positions; ranges over all data.
 
-    def __init__(self, layers: Sequence[WeightLayer], site: Site | None, rows: int, seed: tuple[int, ...]):
-        self._layers = layers
-        self._site = site
+    First every batch of the ANN's side (`add_ann`), then, when the walk has come to the step, every batch of the SNN's
+    (`add_snn`), then `close`.
+    """
+
+    def __init__(self, step: Step, rows: int, seed: tuple[int, ...], ranges: bool):
+        self._step = step
+        self._site = step.site
         self._rows = rows
         self._seed = seed
-        self._axis = self._layer_axis()
-        self._shape: tuple[int, ...] = ()
-        self._positions: list[tuple[NDArray[np.int64], ...]] = []
-        self._parts: dict[str, list[Array]] = {"x": [], "a": [], "x_snn": []}
-        self._inputs: list[list[Array]] = [[] for _ in layers]
+        self._ranges = ranges
+        self._axis = _channel_axis(step)
+        self._shapes: list[tuple[int, ...]] = []  # of the target, by batch
+        self._flat: list[NDArray[np.uint32]] = []  # positions, by batch
+        self._added: list[Array] = []
+        self._inputs: list[list[Array]] = [[] for _ in step.layers]
         self._top: Array = np.full(1, -np.inf, np.float32)
         self._bottom: Array = np.full(1, np.inf, np.float32)
-        self.geometries = [shape for layer in layers if not isinstance(shape := geometry(layer), str)]
+        self.geometries = [shape for layer in step.layers if not isinstance(shape := geometry(layer), str)]
         self.lowest, self.highest = np.inf, -np.inf
 
-    def _layer_axis(self) -> int | None:
-        if self._layers:
-            return 1 if self._layers[0].node.op == "Conv" else -1
-        if self._site is None:
-            return -1
-        if "steps" in self._site.parameters:  # the channels that a QCFS chain has thresholds for
-            shape = np.broadcast_shapes(*(np.shape(value) for value in self._site.parameters.values()))
-            own = [axis - len(shape) for axis, size in enumerate(shape) if size != 1]
-            return own[0] if own else self._site.axis
-        return self._site.axis
+    def add_ann(self, size: int, full: int, x: Array, a: Array) -> tuple[Array, Array]:
+        """The rows of x and a = f(x) of the next batch, float32 [P, C].
 
-    def add_ann(self, batch: int, size: int, full: int, x: Array, a: Array) -> None:
-        """size: samples in the batch; full: with those that only fill up a fixed batch, from which no row is drawn."""
+        size: samples in the batch; full: with those that only fill up a fixed batch, from which no row is drawn.
+        """
         x, a = self._rows_of(x), self._rows_of(a)
-        axis = _axis(self._axis, x)
+        axis = _axis(self._axis, x.ndim)
         drawn = (size, *x.shape[1:]) if axis != 0 and len(x) == full else x.shape
-        self._shape = x.shape
-        self._positions.append(_draw(drawn, axis, self._rows, (*self._seed, batch)))
-        self._parts["x"].append(_take(x, axis, self._positions[batch]))
-        self._parts["a"].append(_take(a, axis, self._positions[batch]))
-        others = tuple(k for k in range(x.ndim) if k != axis)
-        top, bottom = x.max(others), x.min(others)
-        self._top = np.maximum(self._top, top)
-        self._bottom = np.minimum(self._bottom, bottom)
-        self.lowest, self.highest = min(self.lowest, float(a.min())), max(self.highest, float(a.max()))
+        self._shapes.append(x.shape)
+        self._flat.append(self._draw([length for k, length in enumerate(drawn) if k != axis]))
+        positions = self._positions(len(self._shapes) - 1)
+        if self._ranges:
+            others = tuple(k for k in range(x.ndim) if k != axis)
+            self._top, self._bottom = np.maximum(self._top, x.max(others)), np.minimum(self._bottom, x.min(others))
+        if self._site:
+            self.lowest, self.highest = min(self.lowest, float(a.min())), max(self.highest, float(a.max()))
+        rows = _take(x, axis, positions)
+        return rows, rows if a is x else _take(a, axis, positions)
 
-    def _rows_of(self, x: Array) -> Array:
-        """A site's tensor of one axis (samples) or none as one column: it has no channel axis."""
-        return x.reshape(-1, 1) if x.ndim < 2 and not self._layers else x
+    def add_snn(self, batch: int, values: Mapping[str, Array]) -> None:
+        """The rows of x_q and u of a batch. values: the target, or the layers' inputs and the addends."""
+        positions = self._positions(batch)
+        if not self._step.layers:
+            target = self._rows_of(values[self._step.target])
+            self._added.append(_take(target, _axis(self._axis, target.ndim), positions))
+            return
+        for parts, layer, shape in zip(self._inputs, self._step.layers, self.geometries, strict=True):
+            parts.append(unfold(values[layer.data.name], positions, shape))
+        whole = self._shapes[batch]
+        axis = _axis(self._axis, len(whole))
+        total = np.zeros((len(positions[0]), whole[axis]), np.float32)
+        for tensor in self._step.addends:
+            value = tensor.values if isinstance(tensor, gs.Constant) else values[tensor.name]
+            total += _take(np.broadcast_to(value, whole), axis, positions)
+        self._added.append(total)
 
-    def add_snn(self, batch: int, x: Array, inputs: Sequence[Array]) -> None:
-        x = self._rows_of(x)
-        self._parts["x_snn"].append(_take(x, _axis(self._axis, x), self._positions[batch]))
-        for parts, data, shape in zip(self._inputs, inputs, self.geometries, strict=True):
-            parts.append(unfold(data, self._positions[batch], shape))
-
-    def close(self) -> None:
-        """Join the batches. Without a channel axis the whole tensor is one channel."""
-        self.x, self.a, self.x_snn = (np.concatenate(self._parts[name]) for name in ("x", "a", "x_snn"))
-        self.inputs = [np.concatenate(parts, axis=1) for parts in self._inputs]
+    def close(self, x: Array, a: Array) -> None:
+        """Join the batches; x, a: the ANN's rows. Without a channel axis the whole tensor is one channel."""
+        self.x, self.a, self.x_snn = x, a, np.concatenate(self._added)
+        self._added.clear()
+        self.inputs = []
+        for layer, shape in zip(self._step.layers, self.geometries, strict=True):
+            inputs = np.concatenate(self._inputs.pop(0), axis=1)
+            self.x_snn += apply(inputs, to_matrix(layer.weight.values, shape), bias_of(layer))
+            self.inputs.append(inputs)
         if self._axis is None:
             self.x, self.a, self.x_snn = (v.reshape(-1, 1) for v in (self.x, self.a, self.x_snn))
             self._bottom, self._top = np.array([self._bottom.min()]), np.array([self._top.max()])
-        self._parts.clear()
-        self._inputs.clear()
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether x_q is x but for what float32 sums round."""
+        return bool(np.abs(self.x_snn - self.x).max(initial=0) <= EXACT * np.abs(self.x).max(initial=0))
 
     @property
     def site(self) -> SiteSample:
@@ -90,30 +107,53 @@ class Sample:
 
     def move(self, inputs: Array, weight: Array, bias: Array) -> None:
         """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""
-        self.x_snn = self.x_snn + apply(inputs, weight, bias)
+        self.x_snn += apply(inputs, weight, bias)
 
     def parameter_shape(self, channels: int) -> tuple[int, ...]:
         """What channel parameters are reshaped to so as to broadcast to the site's tensor."""
         if channels == 1:
             return (1,)
-        axis = _axis(self._axis, np.empty(self._shape, np.bool_))
-        return (channels, *(1,) * (len(self._shape) - axis - 1))
+        rank = len(self._shapes[0])
+        return (channels, *(1,) * (rank - _axis(self._axis, rank) - 1))
+
+    def _rows_of(self, x: Array) -> Array:
+        """A site's tensor of one axis (samples) or none as one column: it has no channel axis."""
+        return x.reshape(-1, 1) if x.ndim < 2 and not self._step.layers else x
+
+    def _draw(self, sizes: Sequence[int]) -> NDArray[np.uint32]:
+        """Random flat positions of a tensor without its channel axis: `rows` a sample, or all where there are fewer."""
+        inner = int(np.prod(sizes[1:]))
+        if inner <= self._rows:
+            return np.arange(int(np.prod(sizes)), dtype=np.uint32)
+        generator = np.random.default_rng((*self._seed, len(self._flat)))
+        drawn = generator.integers(0, inner, (sizes[0], self._rows)) + np.arange(sizes[0])[:, None] * inner
+        return drawn.ravel().astype(np.uint32)
+
+    def _positions(self, batch: int) -> Positions:
+        shape = self._shapes[batch]
+        axis = _axis(self._axis, len(shape))
+        return np.unravel_index(self._flat[batch], [size for k, size in enumerate(shape) if k != axis])
 
 
-def _axis(axis: int | None, x: Array) -> int:
-    return (-1 if axis is None else axis) % x.ndim
+def _channel_axis(step: Step) -> int | None:
+    """The axis that parameters differ along, None where they do not."""
+    if step.layers:
+        return 1 if step.layers[0].node.op == "Conv" else -1
+    if step.site is None:
+        return -1
+    if "steps" in step.site.parameters:  # the channels that a QCFS chain has thresholds for
+        return _qcfs_axis(step.site)
+    return step.site.axis
 
 
-def _draw(shape: Sequence[int], axis: int, rows: int, seed: Sequence[int]) -> tuple[NDArray[np.int64], ...]:
-    """Random positions of a tensor without its channel axis: `rows` a sample, or all where there are fewer."""
-    rest = [size for k, size in enumerate(shape) if k != axis]
-    inner = int(np.prod(rest[1:]))
-    if inner <= rows:
-        flat = np.arange(int(np.prod(rest)))
-    else:
-        generator = np.random.default_rng(seed)
-        flat = (generator.integers(0, inner, (rest[0], rows)) + np.arange(rest[0])[:, None] * inner).ravel()
-    return np.unravel_index(flat, rest)
+def _qcfs_axis(site: Site) -> int | None:
+    shape = np.broadcast_shapes(*(np.shape(value) for value in site.parameters.values()))
+    own = [axis - len(shape) for axis, size in enumerate(shape) if size != 1]
+    return own[0] if own else site.axis
+
+
+def _axis(axis: int | None, rank: int) -> int:
+    return (-1 if axis is None else axis) % rank
 
 
 def _take(x: Array, axis: int, positions: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:

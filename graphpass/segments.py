@@ -1,7 +1,7 @@
 """Run a network piece by piece over stored batches, each piece once, keeping only the tensors still needed.
 
-A segment is a set of nodes with everything they need from outside in the store. Tensors live under a side ("ann" or
-"snn"), a name and a batch number, in memory up to a budget and in a temporary folder beyond it.
+A segment is a set of nodes with everything they need from outside in the store. Tensors live under a name and a batch
+number, in memory up to a budget and in a temporary folder beyond it.
 """
 
 import tempfile
@@ -22,12 +22,12 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class TensorStore:
-    """Arrays by (side, name, batch); those that do not fit `budget` bytes wait in files."""
+    """Arrays by (name, batch); those that do not fit `budget` bytes wait in files."""
 
     def __init__(self, budget: int):
         self._budget = budget
-        self._held: dict[tuple[str, str, int], NDArray[Any]] = {}
-        self._spilled: dict[tuple[str, str, int], tuple[Path, np.dtype[Any], tuple[int, ...]]] = {}
+        self._held: dict[tuple[str, int], NDArray[Any]] = {}
+        self._spilled: dict[tuple[str, int], tuple[Path, np.dtype[Any], tuple[int, ...]]] = {}
         self._bytes = 0
         self._files = 0
         self._folder = tempfile.TemporaryDirectory(prefix="graphpass-")
@@ -39,11 +39,11 @@ class TensorStore:
         self._held.clear()
         self._folder.cleanup()
 
-    def put(self, side: str, name: str, batch: int, values: NDArray[Any]) -> None:
-        key = (side, name, batch)
+    def put(self, name: str, batch: int, values: NDArray[Any]) -> None:
+        key = (name, batch)
         self._discard(key)
         if self._bytes + values.nbytes <= self._budget:
-            self._held[key] = values
+            self._held[key] = values.copy()  # an output of a session holds on to the memory of the whole session
             self._bytes += values.nbytes
             return
         path = Path(self._folder.name) / str(self._files)
@@ -51,19 +51,19 @@ class TensorStore:
         np.ascontiguousarray(values).tofile(path)
         self._spilled[key] = (path, values.dtype, values.shape)
 
-    def get(self, side: str, name: str, batch: int) -> NDArray[Any]:
-        key = (side, name, batch)
+    def get(self, name: str, batch: int) -> NDArray[Any]:
+        key = (name, batch)
         if key in self._held:
             return self._held[key]
         path, dtype, shape = self._spilled[key]
         return np.fromfile(path, dtype).reshape(shape)
 
     def drop(self, name: str) -> None:
-        """Forget a tensor: both sides, all batches."""
-        for key in [key for key in (*self._held, *self._spilled) if key[1] == name]:
+        """Forget a tensor: all batches."""
+        for key in [key for key in (*self._held, *self._spilled) if key[0] == name]:
             self._discard(key)
 
-    def _discard(self, key: tuple[str, str, int]) -> None:
+    def _discard(self, key: tuple[str, int]) -> None:
         if key in self._held:
             self._bytes -= self._held.pop(key).nbytes
         elif key in self._spilled:
@@ -84,11 +84,10 @@ def needs(node: gs.Node) -> list[gs.Variable]:
 class Walk:
     """A walk through a sorted graph: which nodes have run, and what is still needed of their outputs."""
 
-    def __init__(self, graph: gs.Graph, store: TensorStore, batches: int, threads: int):
+    def __init__(self, graph: gs.Graph, store: TensorStore, threads: int):
         self.graph = graph
         self.tensors = graph.tensors()
         self.store = store
-        self.batches = batches
         self._threads = threads
         self._done: set[int] = set()
         self._outputs = {tensor.name for tensor in graph.outputs}

@@ -279,30 +279,25 @@ def test_the_errors_of_the_plan_are_those_of_the_emitted_network(name, method):
         assert (site.lowest, site.highest) == pytest.approx((a.min(), a.max()), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize("method", ["max", "optimal"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_node_runs_once_a_side(name, monkeypatch):
-    """Corrected layers and what lies between them and their site run a second time, on the SNN's side only."""
-    seen = {"ann": Counter(), "snn": Counter()}
-    original = calibrate_module._Calibrator._run
+def test_every_node_runs_once_a_side(name, method, monkeypatch):
+    segments = []
+    original = calibrate_module.Walk.segment
 
-    def recorded(self, side, nodes, fetch, functions=False):
-        seen[side].update(each.name for each in nodes)
-        return original(self, side, nodes, fetch, functions)
+    def recorded(self, nodes, fetch, example, functions=()):
+        segments.append([each.name for each in nodes])
+        return original(self, nodes, fetch, example, functions)
 
-    monkeypatch.setattr(calibrate_module._Calibrator, "_run", recorded)
+    monkeypatch.setattr(calibrate_module.Walk, "segment", recorded)
     one = case(name)
-    plan = one.plan(method="max")
-    assert set(seen["ann"].values()) == {1}
-    assert set(seen["snn"].values()) == {1}
-    assert {f"{site.name}/neuron" for site in plan.sites} <= set(seen["snn"])
-    for counter in seen.values():
-        counter.clear()
-    plan = one.plan(method="optimal")
-    assert set(seen["ann"].values()) == {1}
-    again = {each for each, count in seen["snn"].items() if count > 1}
-    assert max(seen["snn"].values()) <= 2
-    assert again
-    assert all(count == 1 for each, count in seen["snn"].items() if each.endswith("/neuron"))
+    plan = one.plan(method=method)
+    ann, *snn = segments
+    ran = Counter(each for segment in snn for each in segment)
+    assert set(ran.values()) == {1}
+    assert {f"{site.name}/neuron" for site in plan.sites} <= set(ran)
+    assert set(Counter(ann).values()) == {1}
+    assert {layer.name for layer in plan.layers} <= set(ann)
 
 
 def test_what_is_stored_goes_when_nothing_needs_it(monkeypatch):
@@ -311,7 +306,7 @@ def test_what_is_stored_goes_when_nothing_needs_it(monkeypatch):
 
     def watched(self, nodes, *live):
         original(self, nodes, *live)
-        held.append({name for _, name, _ in (*self.store._held, *self.store._spilled)})
+        held.append({name for name, _ in (*self.store._held, *self.store._spilled)})
 
     monkeypatch.setattr(calibrate_module.Walk, "finish", watched)
     case("residual").plan()
@@ -630,5 +625,5 @@ def test_progress_is_told():
     dataset = from_arrays({"x": one.x}, one.specs)
     options = Options(time_steps=4, threads=1)
     calibrate(one.graph(), one.coverage(), dataset, options, progress=lambda *step: told.append(step))
-    assert told[0] == ("calibrating", 0, 3)
+    assert told[:3] == [("running the network", 0, 1), ("running the network", 1, 1), ("calibrating", 0, 3)]
     assert told[-1] == ("calibrating", 3, 3)

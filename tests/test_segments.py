@@ -25,54 +25,61 @@ def test_values_come_back_whether_spilled_or_not(budget, dtype):
     values = [np.asarray(rng.integers(0, 2, shape)).astype(dtype) for shape in shapes]
     with TensorStore(budget) as store:
         for number, value in enumerate(values):
-            store.put("ann", "t", number, value)
-            store.put("snn", "t", number, value.T)
+            store.put("t", number, value)
+            store.put("transposed", number, value.T)
         assert bool(spilled(store)) == (budget < 1 << 20)
         for number, value in enumerate(values):
-            for side, expected in (("ann", value), ("snn", value.T)):
-                got = store.get(side, "t", number)
+            for name, expected in (("t", value), ("transposed", value.T)):
+                got = store.get(name, number)
                 assert got.dtype == dtype
                 np.testing.assert_array_equal(got, expected)
+
+
+def test_a_stored_value_is_a_copy():
+    with TensorStore(1 << 20) as store:
+        value = X.copy()
+        store.put("t", 0, value)
+        value[:] = 0
+        np.testing.assert_array_equal(store.get("t", 0), X)
 
 
 def test_memory_stays_within_the_budget_and_is_given_back():
     with TensorStore(2 * X.nbytes) as store:
         for number in range(3):
-            store.put("ann", "t", number, X + number)
+            store.put("t", number, X + number)
         assert len(spilled(store)) == 1
         store.drop("t")
         assert spilled(store) == []
         for number in range(2):
-            store.put("ann", "u", number, X)
+            store.put("u", number, X)
         assert spilled(store) == []
-        store.put("ann", "u", 0, X + 1)  # takes the place of the old value
+        store.put("u", 0, X + 1)  # takes the place of the old value
         assert spilled(store) == []
-        np.testing.assert_array_equal(store.get("ann", "u", 0), X + 1)
+        np.testing.assert_array_equal(store.get("u", 0), X + 1)
 
 
 def test_a_spilled_value_is_replaced():
     with TensorStore(0) as store:
-        store.put("ann", "t", 0, X)
-        store.put("ann", "t", 0, X + 1)
+        store.put("t", 0, X)
+        store.put("t", 0, X + 1)
         assert len(spilled(store)) == 1
-        np.testing.assert_array_equal(store.get("ann", "t", 0), X + 1)
+        np.testing.assert_array_equal(store.get("t", 0), X + 1)
 
 
-def test_dropping_takes_both_sides_and_all_batches_and_nothing_else():
+def test_dropping_takes_all_batches_and_nothing_else():
     with TensorStore(X.nbytes) as store:
-        for side in ("ann", "snn"):
-            for number in range(2):
-                store.put(side, "t", number, X)
-        store.put("ann", "u", 0, X)
+        for number in range(2):
+            store.put("t", number, X)
+        store.put("u", 0, X)
         store.drop("t")
         with pytest.raises(KeyError):
-            store.get("snn", "t", 1)
-        np.testing.assert_array_equal(store.get("ann", "u", 0), X)
+            store.get("t", 1)
+        np.testing.assert_array_equal(store.get("u", 0), X)
 
 
 def test_the_folder_goes_with_the_store():
     with TensorStore(0) as store:
-        store.put("ann", "t", 0, X)
+        store.put("t", 0, X)
         folder = Path(store._folder.name)
     assert not folder.exists()
 
@@ -94,31 +101,31 @@ def names(nodes):
 def test_pending_and_frontier():
     graph = diamond()
     with TensorStore(1 << 20) as store:
-        walk = Walk(graph, store, 1, 1)
+        walk = Walk(graph, store, 1)
         first = walk.pending(["tb"])
         assert names(first) == ["a", "b"]
         assert sorted(walk.frontier(first)) == ["ta", "tb"]
         assert names(walk.pending(["td"], stop=["ta"])) == ["b", "c", "d"]
         assert names(walk.descendants(walk.pending(["td"]), first[1:])) == ["b", "d"]
         for name in ("x", "ta", "tb"):
-            store.put("ann", name, 0, X)
+            store.put(name, 0, X)
         walk.finish(first, ["ta", "tb"])
         with pytest.raises(KeyError):
-            store.get("ann", "x", 0)  # only a read it
+            store.get("x", 0)  # only a read it
         assert names(walk.pending(["y"])) == ["c", "d", "e"]
         rest = walk.pending(["td"])
         assert walk.outside(rest) == ["ta", "tb"]
         walk.finish(rest, ["td"])
         for name in ("ta", "tb"):
             with pytest.raises(KeyError):
-                store.get("ann", name, 0)
+                store.get(name, 0)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_a_segment_computes_its_part(dtype):
     graph = diamond()
     with TensorStore(1 << 20) as store:
-        walk = Walk(graph, store, 1, 1)
+        walk = Walk(graph, store, 1)
         x = X.astype(dtype) / 16
         walk.finish(walk.pending(["ta"]))
         nodes = walk.pending(["td"])
@@ -163,7 +170,7 @@ def test_what_subgraphs_capture_is_needed():
     outer = next(each for each in graph.nodes if each.name == "outer")
     assert {tensor.name for tensor in needs(outer)} == {"flag", "one", "two", "deep"}
     with TensorStore(1 << 20) as store:
-        walk = Walk(graph, store, 1, 1)
+        walk = Walk(graph, store, 1)
         assert sorted(names(walk.pending(["y"]))) == ["a", "b", "c", "outer"]
         first = walk.pending(["one", "two", "deep"])
         assert sorted(walk.frontier(first)) == ["deep", "one", "two"]

@@ -48,6 +48,8 @@ def geometry(layer: WeightLayer) -> Geometry | str:
     if node.op == "Gemm":
         if layer.weight_index == 0 or node.attrs.get("transA", 0):
             return "its data is transposed"
+        if layer.bias is not None and np.prod(layer.bias.shape) not in (1, outputs_of(layer)):
+            return "its bias is not one value an output"
         return Geometry("Gemm", transposed=bool(node.attrs.get("transB", 0)), scale=float(node.attrs.get("alpha", 1.0)))
     if node.op == "MatMul":
         if layer.weight_index == 0 or len(weight.shape) != 2:
@@ -88,6 +90,13 @@ def from_matrix(matrix: Array, weight: Array, shape: Geometry) -> Array:
     return np.ascontiguousarray(values.T if shape.transposed else values).astype(weight.dtype)
 
 
+def bias_of(layer: WeightLayer) -> NDArray[np.float32]:
+    """b of a layer that has a geometry: float32, broadcasts to [outputs]."""
+    if layer.bias is None:
+        return np.zeros(1, np.float32)
+    return np.ravel(np.asarray(layer.bias.values, np.float32)) * np.float32(layer.node.attrs.get("beta", 1.0))
+
+
 def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry) -> NDArray[np.float32]:
     """U at output positions: float32 [G, P, K].
 
@@ -97,17 +106,15 @@ def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry)
     if shape.kind != "Conv":
         return np.asarray(data[tuple(positions)], np.float32)[None]
     batch, spatial = positions[0], positions[1:]
-    rank = len(shape.kernel)
-    padded = np.pad(data, ((0, 0), (0, 0), *_pads(data.shape[2:], shape)))
-    index: list[Array] = []
-    for axis in range(rank):
-        taps = np.arange(shape.kernel[axis]) * shape.dilations[axis]
-        places = spatial[axis][:, None] * shape.strides[axis] + taps
-        index.append(places.reshape(len(batch), *(-1 if k == axis else 1 for k in range(rank))))
-    rows = batch.reshape(-1, *(1,) * rank)
-    every: tuple[Any, ...] = (rows, slice(None), *index)
-    patches = padded[every]  # [P, kernel…, C]: advanced axes come first
-    patches = np.moveaxis(patches, -1, 1).reshape(len(batch), shape.groups, -1)
+    pads = _pads(data.shape[2:], shape)
+    padded = np.pad(data, ((0, 0), (0, 0), *pads)) if np.any(pads) else np.ascontiguousarray(data)
+    strides = [stride // padded.itemsize for stride in padded.strides]
+    first, taps = batch * strides[0], np.arange(padded.shape[1]) * strides[1]  # where a patch starts, and its taps
+    for axis, step in enumerate(strides[2:]):
+        first = first + spatial[axis] * (shape.strides[axis] * step)
+        taps = np.add.outer(taps, np.arange(shape.kernel[axis]) * (shape.dilations[axis] * step))
+    patches = padded.ravel().take(np.add.outer(first, taps.ravel()))
+    patches = patches.reshape(len(batch), shape.groups, -1)
     return np.ascontiguousarray(patches.transpose(1, 0, 2), np.float32)
 
 

@@ -10,7 +10,7 @@ positions; the cost does not depend on the image size.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ RIDGE = 1.0  # λ as a part of the mean of diag(UᵀU): 1e-2 overfits 512 images
 ROUNDS = 10  # refinement steps
 REFIT = 5  # refinement steps between two fits of the levels
 WORK = 4e10  # float operations that the steps of one layer may take, about a second on two cores
+ROUNDING = 1e-5  # of a mean's square: less variance than that is what float32 sums lose
 ROWS = 4096  # rows multiplied in float32 before the product joins the float64 sum
 
 
@@ -43,48 +44,56 @@ def mean_gain(levels: Levels, difference: Array, largest_count: int) -> Levels:
     return replace(levels, amplitude=gain.astype(np.float32))
 
 
-@dataclass(frozen=True)
 class Regression:
-    """Centred normal equations of a layer's input, inverted once for many right-hand sides.
+    """Centred normal equations of a layer's input, for many right-hand sides.
 
-    inputs: U − mean, float32 [G, P, K]. mean: float64 [G, K]. inverse: (UᵀU + λI)⁻¹, float64 [G, K, K].
-    penalty: λ of each group, float64 [G].
+        (UᵀU + λI)·ΔW = Uᵀr          K ≤ P: a system of K unknowns
+        ΔW = Uᵀ(UUᵀ + λI)⁻¹·r        K > P: the same ΔW from a system of P unknowns
+
+    inputs: U, float32 [G, P, K], not changed. λ = ridge · mean diag(UᵀU) in each group. repeated: whether many
+    solutions are wanted, which an inverse serves. A column that does not vary gets no weight.
     """
 
-    inputs: Floats
-    mean: Doubles
-    inverse: Doubles
-    penalty: Doubles
+    def __init__(self, inputs: Array, ridge: float = RIDGE, repeated: bool = False):
+        _, rows, size = inputs.shape
+        self._mean = inputs.mean(1, dtype=np.float64)
+        self._wide = size > rows
+        if self._wide:
+            self._inputs = inputs - self._mean[:, None].astype(np.float32)
+            system = _products(self._inputs.transpose(0, 2, 1), self._inputs.transpose(0, 2, 1))
+        else:
+            self._inputs = inputs
+            system = _products(inputs, inputs) - rows * self._mean[:, :, None] * self._mean[:, None]
+        power = np.trace(system, axis1=1, axis2=2) / size
+        rounding = ROUNDING * rows * np.square(self._mean).mean(1)
+        self._penalty = np.where(power > rounding, ridge * power, np.maximum(rounding, 1.0))
+        system[:, np.arange(system.shape[1]), np.arange(system.shape[1])] += self._penalty[:, None]
+        self._system = np.linalg.inv(system) if repeated else system
+        self._repeated = repeated
 
     def solve(self, residual: Array, weight: Array | None = None) -> tuple[Doubles, Doubles]:
         """ΔW, Δb = argmin Σ ‖r − u·ΔW − Δb‖² + λ‖W + ΔW‖², float64 [G, K, C/G] and [C].
 
         residual: r, float32 [P, C]. weight: the correction W that is there already (0 if left out).
         """
-        groups, rows, _ = self.inputs.shape
+        groups, rows, _ = self._inputs.shape
         mean = residual.mean(0, dtype=np.float64)
         centred = (residual - mean.astype(np.float32)).reshape(rows, groups, -1).transpose(1, 0, 2)
-        right = _products(self.inputs, centred)
-        if weight is not None:
-            right -= self.penalty[:, None, None] * weight
-        change = self.inverse @ right
-        return change, mean - np.einsum("gk,gkc->gc", self.mean, change).ravel()
+        if self._wide:
+            if weight is not None:
+                centred = centred + self._inputs @ weight.astype(np.float32)
+            change = self._inputs.transpose(0, 2, 1) @ self._solved(centred).astype(np.float32)
+            change = change.astype(np.float64) if weight is None else change - weight
+        else:
+            right = _products(self._inputs, centred)
+            if weight is not None:
+                right -= self._penalty[:, None, None] * weight
+            change = self._solved(right)
+        return change, mean - np.einsum("gk,gkc->gc", self._mean, change).ravel()
 
-
-def regression(inputs: Array, ridge: float = RIDGE) -> Regression:
-    """The normal equations of U, float32 [G, P, K], with λ = ridge · mean diag(UᵀU) in each group.
-
-    A column that does not vary gets no weight. The inputs are copied (centred).
-    """
-    mean = inputs.mean(1, dtype=np.float64)
-    centred = inputs - mean[:, None].astype(np.float32)
-    gram = _products(centred, centred)
-    size = gram.shape[-1]
-    power = np.trace(gram, axis1=1, axis2=2) / size
-    penalty = np.where(power > 0, ridge * power, 1.0)
-    gram += penalty[:, None, None] * np.eye(size)
-    inverse = np.asarray(np.linalg.inv(gram), np.float64)
-    return Regression(centred, mean, inverse, penalty)
+    def _solved(self, right: Array) -> Doubles:
+        solved = self._system @ right if self._repeated else np.linalg.solve(self._system, right)
+        return np.asarray(solved, np.float64)
 
 
 def compensate(inputs: Array, residual: Array, ridge: float = RIDGE) -> tuple[Floats, Floats]:
@@ -92,7 +101,7 @@ def compensate(inputs: Array, residual: Array, ridge: float = RIDGE) -> tuple[Fl
 
     inputs: u, float32 [G, P, K]. residual: r = x − x_q, float32 [P, C]; group g has the g-th C/G channels.
     """
-    weight, bias = regression(inputs, ridge).solve(residual)
+    weight, bias = Regression(inputs, ridge).solve(residual)
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
@@ -143,7 +152,7 @@ def refine(
     inputs: u, float32 [G, P, K]. x: the ANN's pre-activation, x_q: the converted network's, float32 [P, C], at the
     same rows. fit: levels for a corrected pre-activation z (`least_error` on z and a). levels: L + 1.
     """
-    equations = regression(inputs, ridge)
+    equations = Regression(inputs, ridge, repeated=True)
     weight, bias = equations.solve(x - x_q)
     before = weight, bias
     low = high = np.zeros(x.shape[1], np.float32)

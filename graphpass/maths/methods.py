@@ -23,7 +23,9 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 RECTIFIERS = frozenset("relu clip thresholded_relu gelu gelu_tanh quick_gelu silu hard_swish mish".split())
-FIT_ROWS = 16384  # rows that thresholds are searched on; regressions see all
+FIT_VALUES = 2**19  # numbers that thresholds are searched on; regressions see all
+FIT_ROWS = 2048, 16384  # rows at least and at most
+COARSE_LEVELS = 8  # up to so many levels refinement pays most (docs/calibration.md)
 EXACT_RECTIFIERS = frozenset("relu clip thresholded_relu".split())  # f(x) = x inside their range
 
 
@@ -32,7 +34,8 @@ class SiteSample:
     """Rows at the same positions, float32 [P, C], and ranges over all data.
 
     kind: the activation's; "" for the output of a layer that no site follows. x: the ANN's pre-activation; x_snn: that
-    of the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of a channel, [C].
+    of the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of a channel, [C],
+    for a method that wants them.
     """
 
     kind: str
@@ -45,13 +48,15 @@ class SiteSample:
 
 @dataclass(frozen=True)
 class Method:
-    """fit: neurons of a site with so many levels. correct: ΔM [G, K, C/G] and Δb [C] of a layer from its inputs u.
+    """fit: neurons of a site with so many levels. correct: ΔM [G, K, C/G] and Δb [C] of a layer from its inputs u, for
+    so many levels, refined or not.
 
-    correct is None for a method that leaves the weights as they are.
+    correct is None for a method that leaves the weights as they are. ranges: whether it needs bottom and top.
     """
 
     fit: Callable[[SiteSample, int], Levels]
-    correct: Callable[[Array, SiteSample, int], tuple[Floats, Floats]] | None = None
+    correct: Callable[[Array, SiteSample, int, bool], tuple[Floats, Floats]] | None = None
+    ranges: bool = False
 
 
 def _range(sample: SiteSample) -> tuple[Array, Array]:
@@ -88,19 +93,20 @@ def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
 
 
 def _optimal(sample: SiteSample, levels: int) -> Levels:
-    every = -(-len(sample.a) // FIT_ROWS)
-    return least_error(sample.x_snn[::every], sample.a[::every], levels)
+    count = int(np.clip(FIT_VALUES // sample.a.shape[1], *FIT_ROWS))
+    rows = np.sort(np.random.default_rng(0).permutation(len(sample.a))[:count])  # not every k-th: images have structure
+    return least_error(sample.x_snn[rows], sample.a[rows], levels)
 
 
-def _correct(inputs: Array, sample: SiteSample, levels: int) -> tuple[Floats, Floats]:
-    if not sample.kind:
+def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:
+    if not sample.kind or not refined:
         return compensate(inputs, sample.x - sample.x_snn)
     return refine(inputs, sample.x, sample.x_snn, lambda z: _optimal(replace(sample, x_snn=z), levels), levels)
 
 
 METHODS: dict[str, Method] = {
     "optimal": Method(_optimal, _correct),
-    "da-qcfs": Method(_da_qcfs),
-    "percentile": Method(_percentile),
-    "max": Method(_max),
+    "da-qcfs": Method(_da_qcfs, ranges=True),
+    "percentile": Method(_percentile, ranges=True),
+    "max": Method(_max, ranges=True),
 }

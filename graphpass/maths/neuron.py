@@ -80,7 +80,7 @@ class Neuron:
         """
         with np.errstate(invalid="ignore", over="ignore"):
             level = np.floor((x.astype(np.float32) + self.shift) / self.threshold)
-        counts: NDArray[np.uint8] = np.clip(np.nan_to_num(level, nan=0.0), 0, self.levels - 1).astype(np.uint8)
+        counts: NDArray[np.uint8] = np.fmin(np.fmax(level, 0), self.levels - 1).astype(np.uint8)  # fmax: NaN gives 0
         return counts
 
     def decode(self, count: Array) -> Floats:

@@ -9,6 +9,8 @@
 In the search, θ and ψ are the first and the last border between counts: border k = k·θ − ψ, k = 1 … L.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +24,10 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-BINS = 4096  # histogram bins of a channel: borders are searched to a 4096th of its range
+BINS = 2048  # histogram bins of a channel: borders are searched to a 2048th of its range
 ROUNDS = 6  # halvings of the search step after the coarse grid
 CELLS = 1 << 21  # border look-ups held at once
+BLOCK = 1 << 17  # values of a sample worked on at once
 _QUANTILES = (0.97, 0.99, 0.995, 0.999)  # of x: where the last border of a long-tailed channel lies
 
 
@@ -78,14 +81,11 @@ def regress(x: Array, a: Array, levels: int, threshold: Array, shift: Array) -> 
 
     x, a: [P, C]. threshold, shift: [C]. Where n does not vary with a (or falls with it) A = 0, o = mean(a).
     """
-    start = _levels(threshold, shift, np.zeros_like(threshold), np.zeros_like(threshold))
-    n = start.count(x, levels).astype(np.float32)
-    n_mean, a_mean = n.mean(0, dtype=np.float64), a.mean(0, dtype=np.float64)
-    n -= n_mean.astype(np.float32)
-    variance = np.einsum("pc,pc->c", n, n, dtype=np.float64)
-    covariance = np.einsum("pc,pc->c", n, a - a_mean.astype(np.float32), dtype=np.float64)
-    gain = np.where(variance > 0, np.maximum(covariance, 0) / np.where(variance > 0, variance, 1), 0.0)
-    return _levels(threshold, shift, gain, a_mean - gain * n_mean)
+    mean = a.mean(0, dtype=np.float64)
+    centred = np.ascontiguousarray((a - mean.astype(np.float32)).T, np.float32)
+    threshold, shift = np.asarray(threshold, np.float32), np.asarray(shift, np.float32)
+    gain, n_mean, _ = _regress(np.ascontiguousarray(x.T, np.float32), centred, levels, threshold, shift)
+    return _levels(threshold, shift, gain, mean - gain * n_mean)
 
 
 def least_error(x: Array, a: Array, levels: int) -> Levels:
@@ -106,27 +106,62 @@ def least_error(x: Array, a: Array, levels: int) -> Levels:
     x, a = np.asarray(x, np.float32), np.asarray(a, np.float32)
     _require_finite(x)
     _require_finite(a)
-    bottom, top = x.min(0).astype(np.float64), x.max(0).astype(np.float64)
-    parts = []
-    block = max(1, CELLS // (len(_grid_pairs(levels)[0]) * (levels - 1)))
-    for start in range(0, x.shape[1], block):
-        some = slice(start, start + block)
-        parts.append(_search(_Histogram(x[:, some], a[:, some]), _quantiles(x[:, some], levels), levels))
+    width = max(1, min(CELLS // (len(_grid_pairs(levels)[0]) * (levels - 1)), BLOCK // len(x)))
+    blocks = [slice(start, start + width) for start in range(0, x.shape[1], width)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy works outside of Python's lock
+        found = list(pool.map(lambda b: _least_error(np.ascontiguousarray(x[:, b].T), a[:, b].T, levels), blocks))
+    return Levels(*(np.concatenate([getattr(part, name) for part in found]) for name in Levels.__annotations__))
+
+
+def _least_error(x: Floats, a: Floats, levels: int) -> Levels:
+    """`least_error` of some channels; x, a: [C, P]."""
+    bottom, top = x.min(1).astype(np.float64), x.max(1).astype(np.float64)
+    mean = a.mean(1, dtype=np.float64)
+    centred = np.ascontiguousarray(a - mean.astype(np.float32)[:, None])
+    borders = _search(_Histogram(x, centred), _quantiles(x, levels), levels)
     # Onto edges of bins: a border that lies on a value of the sample would leave that count to float rounding.
     cell = np.maximum(top - bottom, 1e-30) / BINS
-    first, last = bottom + np.rint((np.concatenate(parts, axis=1) - bottom) / cell) * cell
+    first, last = bottom + np.rint((borders - bottom) / cell) * cell
     # A border is the float32 value that the comparison meets, so θ is kept above one unit in its last place.
     smallest = np.maximum(np.spacing(np.maximum(np.abs(bottom), np.abs(top)).astype(np.float32)), 1e-30)
-    theta = (last - first) / (levels - 2) if levels > 2 else (top - bottom) / 2
-    theta = np.maximum(theta, smallest)
-    found = regress(x, a, levels, theta, theta - first)
+    theta = np.maximum((last - first) / (levels - 2) if levels > 2 else (top - bottom) / 2, smallest)
+    spans = [(theta, theta - first)]
     # Two spans to fall back on: all of x, and from 0 up, as `largest` has it for ReLU.
-    choices = [found]
     for low in (bottom, np.clip(0.0, bottom, top)):
         whole = largest(top, levels, low)
-        choices.append(regress(x, a, levels, whole.threshold, whole.shift))
-    errors = np.stack([squared_error(c.output(x, levels), a) for c in choices])
-    return _still(_choose(choices, errors.argmin(0)), x, a)
+        spans.append((whole.threshold, whole.shift))
+    thresholds, shifts = (np.stack([span[k] for span in spans]).astype(np.float32) for k in range(2))
+    fits = [_regress(x, centred, levels, *span) for span in zip(thresholds, shifts, strict=True)]
+    gains, means, explained = (np.stack([fit[k] for fit in fits]) for k in range(3))
+    best, channel = explained.argmax(0), np.arange(len(x))
+    gain = gains[best, channel]
+    still = (bottom == top) | (np.ptp(centred, 1) == 0) | (gain == 0)
+    gain = np.where(still, 0.0, gain)
+    return _levels(
+        np.where(still, 1, thresholds[best, channel]),
+        np.where(still, 0, shifts[best, channel]),
+        gain,
+        mean - gain * means[best, channel],
+    )
+
+
+def _regress(x: Floats, a: Floats, levels: int, threshold: Floats, shift: Floats) -> tuple[Doubles, Doubles, Doubles]:
+    """A = cov(n, a)/var(n) or 0, mean(n) and cov²/var, the part of Σa² that A·n explains: [C]. x, centred a: [C, P]."""
+    n = _level(x, threshold[:, None], shift[:, None], levels)
+    mean = n.mean(1, dtype=np.float64)
+    n -= mean.astype(np.float32)[:, None]
+    variance, covariance = ((n[:, None] @ other[:, :, None]).ravel().astype(np.float64) for other in (n, a))
+    gain = np.where(variance > 0, np.maximum(covariance, 0) / np.where(variance > 0, variance, 1), 0.0)
+    return gain, mean, gain * np.maximum(covariance, 0)
+
+
+def _level(x: Floats, threshold: Floats, shift: Floats, levels: int) -> Floats:
+    """n as graphpass.maths.neuron defines it, as float32, for finite x."""
+    n = x + shift
+    n /= threshold
+    np.floor(n, out=n)
+    np.clip(n, 0, levels - 1, out=n)
+    return n
 
 
 def squared_error(y: Array, a: Array) -> Doubles:
@@ -140,11 +175,15 @@ class _Histogram:
     """Rows and sums of a at or above every bin's lower edge, [C, BINS + 1]."""
 
     def __init__(self, x: Floats, a: Floats):
-        channels = x.shape[1]
-        self.bottom = x.min(0).astype(np.float64)
-        self.range = np.maximum(x.max(0) - self.bottom, 1e-30)
-        bin_ = np.minimum((x - self.bottom) * (BINS / self.range), BINS - 1).astype(np.int64)
-        bin_ += np.arange(channels) * BINS
+        channels = len(x)
+        low = x.min(1, keepdims=True)
+        self.bottom = low[:, 0].astype(np.float64)
+        self.range = np.maximum(x.max(1) - self.bottom, 1e-30)
+        position = x - low
+        position *= (BINS / self.range).astype(np.float32)[:, None]
+        np.minimum(position, BINS - 1, out=position)
+        bin_ = position.astype(np.int64)
+        bin_ += (np.arange(channels) * BINS)[:, None]
         self._above = _from_above(np.bincount(bin_.ravel(), minlength=channels * BINS), channels)
         self._sum = _from_above(np.bincount(bin_.ravel(), a.ravel(), channels * BINS), channels)
 
@@ -184,10 +223,10 @@ def _grid_pairs(levels: int) -> tuple[Array, Array]:
 def _quantiles(x: Floats, levels: int) -> Doubles:
     """Grid of borders, float64 [C, points], ascending: quantiles of x and equal steps over its range."""
     points = _points(levels)
-    rows = np.sort(x[:: max(1, len(x) // 4096)], axis=0)
+    rows = np.sort(x[:, :: max(1, x.shape[1] // 4096)], axis=1)
     share = np.concatenate([np.linspace(0, 1, points + 2)[1:-1], _QUANTILES])
-    quantiles = rows[np.rint(share * (len(rows) - 1)).astype(np.int64)].T
-    bottom, top = x.min(0).astype(np.float64), x.max(0).astype(np.float64)
+    quantiles = rows[:, np.rint(share * (rows.shape[1] - 1)).astype(np.int64)]
+    bottom, top = x.min(1).astype(np.float64), x.max(1).astype(np.float64)
     even = bottom[:, None] + (top - bottom)[:, None] * np.linspace(0.02, 0.98, points)
     return np.sort(np.concatenate([quantiles, even], axis=1), axis=1)
 
@@ -215,25 +254,6 @@ def _search(histogram: _Histogram, grid: Doubles, levels: int) -> Doubles:
         held = better(first, np.maximum(last, first), held)
         step = step / 2
     return np.stack(held[:2])
-
-
-def _choose(choices: list[Levels], best: Array) -> Levels:
-    channel = np.arange(len(best))
-    fields = (np.stack([getattr(c, name) for c in choices])[best, channel] for name in Levels.__annotations__)
-    return Levels(*fields)
-
-
-def _still(levels: Levels, x: Floats, a: Floats) -> Levels:
-    """Channels that do not move: θ = 1, ψ = 0, A = 0, o = mean(a)."""
-    still = (np.ptp(x, 0) == 0) | (np.ptp(a, 0) == 0) | (levels.amplitude == 0)
-    if not still.any():
-        return levels
-    return _levels(
-        np.where(still, 1, levels.threshold),
-        np.where(still, 0, levels.shift),
-        np.where(still, 0, levels.amplitude),
-        np.where(still, a.mean(0, dtype=np.float64), levels.offset),
-    )
 
 
 def _levels(*fields: Array) -> Levels:

@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphpass.maths.corrections import (
+    Regression,
     apply,
     compensate,
     ends,
     mean_gain,
     mean_shift,
     refine,
-    regression,
     saturated_target,
 )
 from graphpass.maths.thresholds import largest, least_error, squared_error
@@ -47,6 +47,16 @@ def test_compensate_is_the_dense_solution_of_each_group(seed, groups, ridge):
         np.testing.assert_allclose(bias[columns], expected_bias, **CLOSE)
 
 
+@pytest.mark.parametrize("ridge", [1e-2, 1.0])
+def test_more_inputs_than_rows(ridge):
+    generator = np.random.default_rng(4)
+    inputs = (generator.standard_normal((1, 30, 90)) + 3).astype(np.float32)
+    residual = generator.standard_normal((30, 3)).astype(np.float32)
+    expected = dense(inputs[0], residual, ridge)
+    for found, wanted in zip(compensate(inputs, residual, ridge), (expected[0][None], expected[1]), strict=True):
+        np.testing.assert_allclose(found, wanted, **CLOSE)
+
+
 def test_compensate_finds_a_known_change():
     generator = np.random.default_rng(0)
     inputs = generator.standard_normal((1, 5000, 4)).astype(np.float32)
@@ -69,15 +79,17 @@ def test_inputs_that_do_not_vary_get_no_weight():
     inputs = np.full((2, 20, 3), 1.5, np.float32)
     residual = np.random.default_rng(2).standard_normal((20, 4)).astype(np.float32)
     weight, bias = compensate(inputs, residual)
-    assert not weight.any()
+    np.testing.assert_allclose(weight, 0, atol=1e-6)
     np.testing.assert_allclose(bias, residual.mean(0), **CLOSE)
 
 
-def test_solving_again_from_the_solution_changes_nothing():
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize(("rows", "size"), [(300, 5), (40, 70)])
+def test_solving_again_from_the_solution_changes_nothing(rows, size, repeated):
     generator = np.random.default_rng(3)
-    inputs = generator.standard_normal((2, 300, 5)).astype(np.float32)
-    residual = generator.standard_normal((300, 4)).astype(np.float32)
-    equations = regression(inputs, 0.1)
+    inputs = generator.standard_normal((2, rows, size)).astype(np.float32)
+    residual = generator.standard_normal((rows, 4)).astype(np.float32)
+    equations = Regression(inputs, 0.1, repeated)
     weight, bias = equations.solve(residual)
     again, more = equations.solve(residual - apply(inputs, weight, bias), weight)
     np.testing.assert_allclose(again, 0, atol=CLOSE["atol"])
