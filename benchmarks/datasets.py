@@ -163,11 +163,16 @@ def photo_calibration(network: str, count: int = 256, seed: int = 0) -> Path:
 
 
 def photo_evaluation(network: str, source: str = "photos") -> Path:
-    """The 20 photos of `photos`, in no photo_calibration, or the 50 of `more_photos`, with `labels`."""
+    """The 20 photos of `photos`, in no photo_calibration, or the 50 of `more_photos`.
+
+    With `labels` for a network that tells the ImageNet classes; open_nsfw tells two others.
+    """
     path = cache_folder() / "data" / f"{network}_{source}.npz"
     if path.exists():
         return path
     name, values = PHOTO_INPUTS[network]
     photos, labels = labelled_photos(source)
     arrays: dict[str, Floats | Integers] = {name: np.stack([values(photo) for photo in photos])}
-    return save(path.name, **arrays, labels=labels)
+    if network != "open_nsfw":
+        arrays["labels"] = labels
+    return save(path.name, **arrays)

@@ -4,6 +4,8 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from graphpass import native
+
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 PACKAGES = ("onnx", "onnx-graphsurgeon", "numpy", "protobuf", "pillow", "plotly")
 
@@ -18,16 +20,11 @@ class Finding:
     broken: bool = False
 
 
-NATIVE = Finding(
-    "native operators", "none", "none exist in this version: neurons run as function bodies of standard operators"
-)
-
-
 def findings() -> list[Finding]:
     """All findings, in the order that they matter."""
     found = [Finding("graphpass", version("graphpass")), Finding("Python", platform.python_version())]
     found += [_package(name) for name in PACKAGES]
-    return [*found, *_runtimes(), *_providers(), NATIVE]
+    return [*found, *_runtimes(), *_providers(), _native()]
 
 
 def _package(name: str) -> Finding:
@@ -68,3 +65,11 @@ def _providers() -> list[Finding]:
         "" if "CUDAExecutionProvider" in names else "for NVIDIA GPUs: pip install 'graphpass[gpu]' instead of [cpu]"
     )
     return [Finding("execution providers", ", ".join(names), remedy)]
+
+
+def _native() -> Finding:
+    path = native.library()
+    if path is None:
+        remedy = "neurons run as function bodies; with a C++ compiler: pip install --force-reinstall graphpass"
+        return Finding("native operators", "none", remedy)
+    return Finding("native operators", f"{', '.join(native.providers())} ({path})")

@@ -1,4 +1,4 @@
-"""The only module that opens onnxruntime sessions."""
+"""The only module that opens onnxruntime sessions, with the native operators where they cover the providers."""
 
 import tempfile
 import warnings
@@ -11,6 +11,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from graphpass import native
 from graphpass.data import InputSpec
 from graphpass.errors import SessionError
 from graphpass.graph.model import LARGEST_PROTOBUF, save
@@ -33,17 +34,31 @@ _NUMPY = {
 
 
 class ProviderWarning(UserWarning):
-    """An execution provider that was asked for is not the one that runs."""
+    """An execution provider that was asked for is not the one that runs, or has no native neurons."""
+
+
+class Session(ort.InferenceSession):  # type: ignore[misc]
+    """An onnxruntime session that knows what its neurons run as.
+
+    neurons: "native", the kernels of graphpass's library, or "function bodies" of standard operators; the same for
+    every neuron of the session.
+    """
+
+    neurons: str
 
 
 def open_session(
-    model: str | Path | onnx.ModelProto, providers: Sequence[str] | None = None, threads: int = 0
-) -> ort.InferenceSession:
+    model: str | Path | onnx.ModelProto,
+    providers: Sequence[str] | None = None,
+    threads: int = 0,
+    use_native: bool = True,
+) -> Session:
     """A session over a model file or proto.
 
-    providers: in order of preference; default the CPU. threads: intra-op threads, 0 for all cores.
+    providers: in order of preference; default the CPU. threads: intra-op threads, 0 for all cores. use_native: register
+    the library of native operators where there is one and it has kernels for the first provider.
     Raises SessionError when onnxruntime cannot load the model; warns (ProviderWarning) when a provider that was asked
-    for is not used, which onnxruntime itself only logs.
+    for is not used, which onnxruntime itself only logs, and when the library is there but not for that provider.
     """
     wanted = list(providers or [CPU])
     unknown = [name for name in wanted if name not in ort.get_available_providers()]
@@ -55,30 +70,39 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    registered = use_native and native.covers(wanted[0])
+    if registered:
+        options.register_custom_ops_library(str(native.library()))
     try:
         session = _create(model, options, wanted)
     except Exception as error:  # onnxruntime raises a dozen pybind exception types without a common base
         name = model if isinstance(model, str | Path) else "the model"
         raise SessionError(f"{name}: onnxruntime cannot load it ({_line(error)})", "see `graphpass doctor`") from error
+    session.neurons = "native" if registered else "function bodies"
     if session.get_providers()[0] != wanted[0]:
         warnings.warn(
             f"{wanted[0]} could not be started, {session.get_providers()[0]} runs instead",
             ProviderWarning,
             stacklevel=2,
         )
+    elif use_native and native.library() and not registered:
+        warnings.warn(
+            f"the native operators have no kernels for {wanted[0]}, neurons run as function bodies; to build some for "
+            "CUDA: GRAPHPASS_CUDA=ON pip install --force-reinstall graphpass",
+            ProviderWarning,
+            stacklevel=2,
+        )
     return session
 
 
-def _create(
-    model: str | Path | onnx.ModelProto, options: ort.SessionOptions, providers: list[str]
-) -> ort.InferenceSession:
+def _create(model: str | Path | onnx.ModelProto, options: ort.SessionOptions, providers: list[str]) -> Session:
     if isinstance(model, str | Path):
-        return ort.InferenceSession(str(model), options, providers)
+        return Session(str(model), options, providers)
     if model.ByteSize() < LARGEST_PROTOBUF:
-        return ort.InferenceSession(model.SerializeToString(), options, providers)
+        return Session(model.SerializeToString(), options, providers)
     with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
         save(model, path := Path(folder) / "model.onnx")
-        return ort.InferenceSession(str(path), options, providers)
+        return Session(str(path), options, providers)
 
 
 def input_specs(session: ort.InferenceSession) -> tuple[InputSpec, ...]:

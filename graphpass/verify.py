@@ -12,7 +12,8 @@ equal inputs upstream, every flip is a first one. graph.agreement says what is r
     |x_folded − x_unrolled| ≤ 2·γ_k·m        m = Σ|w|·|u| + |b| through the linear nodes since the last neuron or mean
 
 which holds for sums in any order and fused multiply-adds; not for Winograd or Fourier convolutions. float16 networks:
-sums are taken to be in float32 and rounded once a node, as runtimes do.
+sums are taken to be in float32 and rounded once a node, as runtimes do. What runs are the function bodies that the
+file carries; the native operators that may replace them are tested against the definition bit for bit.
 """
 
 from collections.abc import Mapping
@@ -143,11 +144,11 @@ class _Check:
         ours = {tensor.name for tensor in folded.inputs}
         needed = [*targets, *self._outputs, *self._magnitudes.sources, *(cut.y_folded for cut in self._forced.cuts)]
         names = [name for name in dict.fromkeys(needed) if name not in ours]
-        self._folded = open_session(reference(folded, names, coding), threads=threads)
-        self._unrolled = open_session(self._forced.proto, threads=threads)
+        self._folded = open_session(reference(folded, names, coding), threads=threads, use_native=False)
+        self._unrolled = open_session(self._forced.proto, threads=threads, use_native=False)
         absolute = self._magnitudes.proto
-        self._absolute = open_session(absolute, threads=threads) if absolute else None
-        self.fixed = fixed_batch(input_specs(open_session(proto, threads=threads)))
+        self._absolute = open_session(absolute, threads=threads, use_native=False) if absolute else None
+        self.fixed = fixed_batch(input_specs(open_session(proto, threads=threads, use_native=False)))
         self._shapes = {name: tensor.shape for name, tensor in folded.tensors().items()}
         self._sites = {cut.name: SiteAgreement(cut.name) for cut in self._forced.cuts}
         self._means = {mean.tensor: SiteAgreement(mean.tensor) for mean in self._forced.means}

@@ -4,6 +4,7 @@ Every converted model carries the bodies as ONNX local functions, so that a stoc
 library that registers kernels under the same names replaces them. One page each in docs/operators/.
 
     ParallelNeuron(x, θ, ψ, A, o) → y                       folded form: A·clip(floor((x + ψ)/θ), 0, L) + o
+    ParallelNeuronCount(x, θ, ψ) → n                        integer form: the count alone, uint8
     ParallelNeuronTrain(currents, θ, ψ) → spikes            unrolled form: [S·N, …] → [T·N, …], S = 1 or T
     TimeMean(currents) → x                                  [T·N, …] → [N, …]
     TimeRepeat(x) → currents                                [N, …] → [T·N, …]
@@ -18,6 +19,7 @@ from onnx import helper, parser
 DOMAIN = "ai.graphpass"
 VERSION = 1
 FOLDED_NEURON = "ParallelNeuron"
+COUNT_NEURON = "ParallelNeuronCount"
 TRAIN_NEURON = "ParallelNeuronTrain"
 TIME_MEAN = "TimeMean"
 TIME_REPEAT = "TimeRepeat"
@@ -121,6 +123,18 @@ def functions(coding: str, opset: int) -> tuple[onnx.FunctionProto, ...]:
     scaled_count = Mul (count, amplitude)
     y32 = Add (scaled_count, offset)
     y = CastLike (y32, x)""",
+            opset,
+        ),
+        _function(
+            COUNT_NEURON,
+            "(x, threshold, shift) => (n)",
+            "time_steps, levels, coding",
+            "x32 = Cast <to = 1> (x)"
+            + _COUNT
+            + """
+    broken = IsNaN (count)
+    spikes = Where (broken, zero, count)
+    n = Cast <to = 2> (spikes)""",
             opset,
         ),
         _function(

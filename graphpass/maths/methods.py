@@ -23,8 +23,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 RECTIFIERS = frozenset("relu clip thresholded_relu gelu gelu_tanh quick_gelu silu hard_swish mish".split())
-FIT_VALUES = 2**19  # numbers that thresholds are searched on; regressions see all
-FIT_ROWS = 2048, 16384  # rows at least and at most
+FIT_ROWS = 16384  # rows that thresholds are searched on; regressions see all
 COARSE_LEVELS = 8  # up to so many levels refinement pays most (docs/calibration.md)
 EXACT_RECTIFIERS = frozenset("relu clip thresholded_relu".split())  # f(x) = x inside their range
 
@@ -93,8 +92,10 @@ def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
 
 
 def _optimal(sample: SiteSample, levels: int) -> Levels:
-    count = int(np.clip(FIT_VALUES // sample.a.shape[1], *FIT_ROWS))
-    rows = np.sort(np.random.default_rng(0).permutation(len(sample.a))[:count])  # not every k-th: images have structure
+    if len(sample.a) <= FIT_ROWS:
+        return least_error(sample.x_snn, sample.a, levels)
+    # At random, not every k-th: positions in an image have structure.
+    rows = np.sort(np.random.default_rng(0).permutation(len(sample.a))[:FIT_ROWS])
     return least_error(sample.x_snn[rows], sample.a[rows], levels)
 
 

@@ -158,7 +158,8 @@ def _regress(x: Floats, a: Floats, levels: int, threshold: Floats, shift: Floats
 def _level(x: Floats, threshold: Floats, shift: Floats, levels: int) -> Floats:
     """n as graphpass.maths.neuron defines it, as float32, for finite x."""
     n = x + shift
-    n /= threshold
+    with np.errstate(over="ignore"):
+        n /= threshold
     np.floor(n, out=n)
     np.clip(n, 0, levels - 1, out=n)
     return n

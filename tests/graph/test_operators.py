@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from graphpass.graph import operators
-from graphpass.graph.operators import DOMAIN, FOLDED_NEURON, TIME_MEAN, TIME_REPEAT, TRAIN_NEURON
+from graphpass.graph.operators import COUNT_NEURON, DOMAIN, FOLDED_NEURON, TIME_MEAN, TIME_REPEAT, TRAIN_NEURON
 from graphpass.maths.neuron import CODINGS, Neuron, count_of, levels_of, spike_train, time_mean
 
 TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
@@ -21,11 +21,12 @@ CASES = [(time_steps, coding) for coding in CODINGS for time_steps in range(1, 9
 def session(op, shape, dtype, opset, **attributes):
     """One operator over the body of its function; the parameters are inputs."""
     coding = attributes["coding"]
-    wanted = {FOLDED_NEURON: 4, TRAIN_NEURON: 2}.get(op, 0)
+    wanted = {FOLDED_NEURON: 4, TRAIN_NEURON: 2, COUNT_NEURON: 2}.get(op, 0)
     inputs = [helper.make_tensor_value_info("x", TYPES[dtype], [None, *shape])]
     inputs += [helper.make_tensor_value_info(part, TensorProto.FLOAT, None) for part in PARTS[:wanted]]
     nodes = [helper.make_node(op, [each.name for each in inputs], ["y"], domain=DOMAIN, **attributes)]
-    graph = helper.make_graph(nodes, "one", inputs, [helper.make_tensor_value_info("y", TYPES[dtype], None)])
+    kind = TensorProto.UINT8 if op == COUNT_NEURON else TYPES[dtype]
+    graph = helper.make_graph(nodes, "one", inputs, [helper.make_tensor_value_info("y", kind, None)])
     model = helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", opset), operators.opset_import()],
@@ -84,6 +85,9 @@ def test_folded_neuron(time_steps, coding, kind, opset):
     plain = [*fields[:2], np.ones_like(fields[2]), np.zeros_like(fields[3])]
     counts = call(FOLDED_NEURON, x, *plain, opset=opset, **attributes)
     np.testing.assert_array_equal(np.nan_to_num(counts, nan=0), neuron.count(x))
+    counts = call(COUNT_NEURON, x, *fields[:2], opset=opset, **attributes)
+    assert counts.dtype == np.uint8
+    np.testing.assert_array_equal(counts, neuron.count(x))
 
 
 @pytest.mark.parametrize(("kind", "opset"), BODIES)
@@ -214,7 +218,13 @@ def test_bfloat16(coding):
 @pytest.mark.parametrize("opset", [15, 18, 21, 23])
 def test_every_operator_has_a_body_of_standard_operators(coding, opset):
     functions = operators.functions(coding, opset)
-    assert {each.name for each in functions} == {FOLDED_NEURON, TRAIN_NEURON, TIME_MEAN, TIME_REPEAT}
+    assert {each.name for each in functions} == {
+        FOLDED_NEURON,
+        COUNT_NEURON,
+        TRAIN_NEURON,
+        TIME_MEAN,
+        TIME_REPEAT,
+    }
     for function in functions:
         assert function.domain == DOMAIN
         assert [(entry.domain, entry.version) for entry in function.opset_import] == [("", opset)]

@@ -1,0 +1,143 @@
+// CPU kernels: loops over neuron.h that the compiler vectorises, cloned for AVX-512, AVX2 and the base instruction set.
+#include "kernels.h"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "neuron.h"
+
+#if defined(__x86_64__) && !defined(GRAPHPASS_PLAIN)
+#define GRAPHPASS_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define GRAPHPASS_CLONES
+#endif
+
+namespace graphpass::cpu {
+namespace {
+
+constexpr std::int64_t kBlock = 512;  // counts held while the planes of a train are written
+
+// One channel's neurons over a run of elements.
+template <typename Kind, typename In, typename Out>
+GRAPHPASS_BOTH void run(const In* __restrict x, Out* __restrict y, std::int64_t size, float threshold, float shift,
+                        float amplitude, float offset, float largest) {
+  for (std::int64_t k = 0; k < size; ++k)
+    y[k] = Kind::template of<Out>(widen(x[k]), threshold, shift, amplitude, offset, largest);
+}
+
+// Neurons whose channel changes with every element; parameters: from this element's channel on, one a channel.
+template <typename Kind, typename In, typename Out>
+GRAPHPASS_BOTH void across(const In* __restrict x, Out* __restrict y, std::int64_t size,
+                           const float* __restrict threshold, const float* __restrict shift,
+                           const float* __restrict amplitude, const float* __restrict offset, float largest) {
+  for (std::int64_t k = 0; k < size; ++k)
+    y[k] = Kind::template of<Out>(widen(x[k]), threshold[k], shift[k], amplitude[k], offset[k], largest);
+}
+
+// x and y: from element `begin` on.
+template <typename Kind, typename In, typename Out>
+GRAPHPASS_BOTH void elements(const In* x, Out* y, const Layout& layout, const Neurons& n, std::int64_t begin,
+                             std::int64_t end) {
+  const Parameter& amplitude = n.amplitude.values ? n.amplitude : n.threshold;  // counts have none and read none
+  const Parameter& offset = n.offset.values ? n.offset : n.threshold;
+  while (begin < end) {
+    const std::int64_t channel = begin / layout.inner % layout.channels;
+    if (layout.inner == 1 && layout.channels > 1) {
+      const std::int64_t size = std::min(end - begin, layout.channels - channel);
+      across<Kind>(x, y, size, n.threshold.values + channel, n.shift.values + channel,
+                   amplitude.values + channel, offset.values + channel, n.largest);
+      x += size, y += size, begin += size;
+    } else {
+      const std::int64_t left = layout.channels == 1 ? end - begin : layout.inner - begin % layout.inner;
+      const std::int64_t size = std::min(end - begin, left);
+      run<Kind>(x, y, size, n.threshold.values[channel * n.threshold.stride],
+                n.shift.values[channel * n.shift.stride], amplitude.values[channel * amplitude.stride],
+                offset.values[channel * offset.stride], n.largest);
+      x += size, y += size, begin += size;
+    }
+  }
+}
+
+template <typename T>
+GRAPHPASS_BOTH void spikes(const T* currents, T* out, const Layout& layout, const Neurons& n, const Steps& steps,
+                           std::int64_t begin, std::int64_t end) {
+  const std::int64_t size = layout.size();
+  const T one = narrow<T>(1.0f), zero = narrow<T>(0.0f);
+  float x[kBlock];
+  std::int32_t counts[kBlock];
+  for (; begin < end; begin += kBlock) {
+    const std::int64_t width = std::min(kBlock, end - begin);
+    for (std::int64_t k = 0; k < width; ++k) x[k] = time_mean(currents + begin + k, size, steps.input, steps.phase);
+    elements<Counts>(x, counts, layout, n, begin, begin + width);
+    for (int plane = 0; plane < steps.output; ++plane) {
+      T* __restrict to = out + plane * size + begin;
+      for (std::int64_t k = 0; k < width; ++k) to[k] = fires(counts[k], plane, steps.output, steps.phase) ? one : zero;
+    }
+  }
+}
+
+template <typename T>
+GRAPHPASS_BOTH void means(const T* currents, T* x, std::int64_t size, const Steps& steps, std::int64_t begin,
+                          std::int64_t end) {
+  for (std::int64_t k = begin; k < end; ++k) x[k] = narrow<T>(time_mean(currents + k, size, steps.input, steps.phase));
+}
+
+// A clone is a function, not a template: one of each kernel for each type.
+#define GRAPHPASS_KERNELS(T)                                                                                           \
+  GRAPHPASS_CLONES void levels_of(const T* x, T* y, const Layout& l, const Neurons& n, std::int64_t b,                 \
+                                  std::int64_t e) {                                                                    \
+    elements<Levels>(x + b, y + b, l, n, b, e);                                                                                \
+  }                                                                                                                    \
+  GRAPHPASS_CLONES void counts_of(const T* x, std::uint8_t* y, const Layout& l, const Neurons& n, std::int64_t b,      \
+                                  std::int64_t e) {                                                                    \
+    elements<Counts>(x + b, y + b, l, n, b, e);                                                                                \
+  }                                                                                                                    \
+  GRAPHPASS_CLONES void spikes_of(const T* x, T* y, const Layout& l, const Neurons& n, const Steps& s,                 \
+                                  std::int64_t b, std::int64_t e) {                                                    \
+    spikes(x, y, l, n, s, b, e);                                                                                       \
+  }                                                                                                                    \
+  GRAPHPASS_CLONES void means_of(const T* x, T* y, std::int64_t size, const Steps& s, std::int64_t b,                  \
+                                 std::int64_t e) {                                                                     \
+    means(x, y, size, s, b, e);                                                                                        \
+  }
+GRAPHPASS_KERNELS(float)
+GRAPHPASS_KERNELS(Half)
+GRAPHPASS_KERNELS(BFloat)
+#undef GRAPHPASS_KERNELS
+
+template <typename Call>
+void with_type(Type type, Call call) {
+  if (type == Type::f32) return call(static_cast<float*>(nullptr));
+  if (type == Type::f16) return call(static_cast<Half*>(nullptr));
+  return call(static_cast<BFloat*>(nullptr));
+}
+
+}  // namespace
+
+void neuron(Type type, Output output, const void* x, void* y, const Layout& layout, const Neurons& neurons,
+            std::int64_t begin, std::int64_t end) {
+  with_type(type, [&](auto* tag) {
+    using T = std::remove_pointer_t<decltype(tag)>;
+    const auto* from = static_cast<const T*>(x);
+    if (output == Output::counts) return counts_of(from, static_cast<std::uint8_t*>(y), layout, neurons, begin, end);
+    levels_of(from, static_cast<T*>(y), layout, neurons, begin, end);
+  });
+}
+
+void train(Type type, const void* currents, void* out, const Layout& layout, const Neurons& neurons,
+           const Steps& steps, std::int64_t begin, std::int64_t end) {
+  with_type(type, [&](auto* tag) {
+    using T = std::remove_pointer_t<decltype(tag)>;
+    spikes_of(static_cast<const T*>(currents), static_cast<T*>(out), layout, neurons, steps, begin, end);
+  });
+}
+
+void mean(Type type, const void* currents, void* x, std::int64_t size, const Steps& steps, std::int64_t begin,
+          std::int64_t end) {
+  with_type(type, [&](auto* tag) {
+    using T = std::remove_pointer_t<decltype(tag)>;
+    means_of(static_cast<const T*>(currents), static_cast<T*>(x), size, steps, begin, end);
+  });
+}
+
+}  // namespace graphpass::cpu

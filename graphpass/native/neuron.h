@@ -1,0 +1,133 @@
+// The arithmetic of the spiking operators, for host and device: the only place where a kernel computes.
+// graphpass/maths/neuron.py is the definition; every kernel is tested against it bit for bit.
+//
+//   n = clip(floor((x + shift) / threshold), 0, levels - 1)        y = amplitude * n + offset
+//
+// All in float32, each operation rounded once: compile without contraction (-ffp-contract=off, nvcc -fmad=false).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#define GRAPHPASS_BOTH __host__ __device__ __forceinline__
+#else
+#define GRAPHPASS_BOTH inline __attribute__((always_inline))
+#endif
+
+namespace graphpass {
+
+// Storage of the two short float types; on the host the compiler's own float16.
+struct Half {
+  std::uint16_t bits;
+};
+struct BFloat {
+  std::uint16_t bits;
+};
+
+template <typename To, typename From>
+GRAPHPASS_BOTH To same_bits(From value) {
+  static_assert(sizeof(To) == sizeof(From));
+  To result;
+  memcpy(&result, &value, sizeof(To));
+  return result;
+}
+
+GRAPHPASS_BOTH float widen(float value) { return value; }
+
+GRAPHPASS_BOTH float widen(Half value) {
+#ifdef __CUDA_ARCH__
+  return __half2float(__ushort_as_half(value.bits));
+#elif defined(__CUDACC__)
+  return 0.0f * value.bits;  // host code of the device compiler: never called
+#else
+  return static_cast<float>(same_bits<_Float16>(value.bits));
+#endif
+}
+
+GRAPHPASS_BOTH float widen(BFloat value) { return same_bits<float>(static_cast<std::uint32_t>(value.bits) << 16); }
+
+// float32 -> the output's type, to the nearest, ties to even.
+template <typename T>
+GRAPHPASS_BOTH T narrow(float value);
+
+template <>
+GRAPHPASS_BOTH float narrow<float>(float value) {
+  return value;
+}
+
+template <>
+GRAPHPASS_BOTH Half narrow<Half>(float value) {
+#ifdef __CUDA_ARCH__
+  return Half{__half_as_ushort(__float2half_rn(value))};
+#elif defined(__CUDACC__)
+  return Half{static_cast<std::uint16_t>(value)};  // as above
+#else
+  return Half{same_bits<std::uint16_t>(static_cast<_Float16>(value))};
+#endif
+}
+
+template <>
+GRAPHPASS_BOTH BFloat narrow<BFloat>(float value) {
+  const std::uint32_t bits = same_bits<std::uint32_t>(value);
+  const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return BFloat{static_cast<std::uint16_t>(value == value ? rounded : 0x7fc0u)};
+}
+
+// The level of x, float32; a NaN stays one.
+GRAPHPASS_BOTH float level(float x, float threshold, float shift, float largest) {
+  float value = floorf((x + shift) / threshold);
+  value = value < 0.0f ? 0.0f : value;
+  return value > largest ? largest : value;
+}
+
+// The count of x: its level, 0 for a NaN.
+GRAPHPASS_BOTH std::int32_t count(float x, float threshold, float shift, float largest) {
+  float value = floorf((x + shift) / threshold);
+  value = value > 0.0f ? value : 0.0f;
+  return static_cast<std::int32_t>(value > largest ? largest : value);
+}
+
+// What a neuron without amplitude and offset gives out.
+struct Counts {
+  template <typename Out>
+  static GRAPHPASS_BOTH Out of(float x, float threshold, float shift, float, float, float largest) {
+    return static_cast<Out>(count(x, threshold, shift, largest));
+  }
+};
+
+// What a folded neuron gives out.
+struct Levels {
+  template <typename Out>
+  static GRAPHPASS_BOTH Out of(float x, float threshold, float shift, float amplitude, float offset, float largest) {
+    return narrow<Out>(amplitude * level(x, threshold, shift, largest) + offset);
+  }
+};
+
+// Whether the neuron fires at `plane` = t - 1 of `steps` time-steps, given its count.
+GRAPHPASS_BOTH bool fires(std::int32_t count, int plane, int steps, bool phase) {
+  return phase ? (count >> (steps - 1 - plane)) & 1 : count >= steps - plane;
+}
+
+// w_t at plane = t - 1: what a current of that step weighs in the mean.
+GRAPHPASS_BOTH float weight(int plane, int steps, bool phase) {
+  return phase ? static_cast<float>(1u << (steps - 1 - plane)) : 1.0f;
+}
+
+GRAPHPASS_BOTH float total_weight(int steps, bool phase) {
+  return phase ? static_cast<float>((1u << steps) - 1u) : static_cast<float>(steps);
+}
+
+// x = sum_t w_t I_t / sum_t w_t at one element; the planes of the currents are `stride` apart.
+template <typename T>
+GRAPHPASS_BOTH float time_mean(const T* currents, std::int64_t stride, int steps, bool phase) {
+  if (steps == 1) return widen(currents[0]);
+  float sum = 0.0f;
+  for (int plane = 0; plane < steps; ++plane) sum += weight(plane, steps, phase) * widen(currents[plane * stride]);
+  return sum / total_weight(steps, phase);
+}
+
+}  // namespace graphpass
