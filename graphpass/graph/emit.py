@@ -2,9 +2,12 @@
 
 folded     one pass carries the counts                       graph.folded
 unrolled   the time-steps one by one, binary spikes          graph.unrolled
+integer    counts as uint8, int8 weights                     graph.integer
 """
 
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import onnx
@@ -13,15 +16,30 @@ import onnx_graphsurgeon as gs
 from graphpass.errors import OptionError
 from graphpass.graph import model, operators
 from graphpass.graph.folded import fold
+from graphpass.graph.integer import to_integers
+from graphpass.graph.integer_layers import MICROSOFT
 from graphpass.graph.plan import Plan
+from graphpass.graph.sites import Left
 from graphpass.graph.unrolled import unroll
 
+FLOATS = "graphpass.floats"  # metadata of the integer form: what stays float, JSON like graphpass.left
 
-def _stay(graph: gs.Graph) -> gs.Graph:
-    return graph
+Formed = tuple[gs.Graph, tuple[Left, ...]]  # a graph, and what of it is not as the form would have it
 
 
-FORMS: dict[str, Callable[[gs.Graph], gs.Graph]] = {"folded": _stay, "unrolled": unroll}  # from the folded form
+def _folded(graph: gs.Graph) -> Formed:
+    return graph, ()
+
+
+def _unrolled(graph: gs.Graph) -> Formed:
+    return unroll(graph), ()
+
+
+FORMS: dict[str, Callable[[gs.Graph], Formed]] = {  # from the folded form
+    "folded": _folded,
+    "unrolled": _unrolled,
+    "integer": to_integers,
+}
 
 
 def emit(graph: gs.Graph, plan: Plan, form: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
@@ -31,8 +49,10 @@ def emit(graph: gs.Graph, plan: Plan, form: str, metadata: Mapping[str, str]) ->
     """
     if form not in FORMS:
         raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
-    proto = assemble(FORMS[form](fold(graph, plan)), plan.coding)
-    for key, value in metadata.items():
+    formed, floats = FORMS[form](fold(graph, plan))
+    proto = assemble(formed, plan.coding)
+    told = {FLOATS: json.dumps([asdict(entry) for entry in floats])} if form == "integer" else {}
+    for key, value in {**metadata, **told}.items():
         proto.metadata_props.add(key=key, value=value)
     return proto
 
@@ -46,6 +66,8 @@ def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:
     others = [entry for entry in proto.opset_import if entry.domain != operators.DOMAIN]
     del proto.opset_import[:]
     proto.opset_import.extend([*others, operators.opset_import()])
+    if any(node.domain == MICROSOFT for node in proto.graph.node) and all(e.domain != MICROSOFT for e in others):
+        proto.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
     return proto
 
 

@@ -1,0 +1,121 @@
+"""Alternating timings of several calls in one process, and the machine that they ran on.
+
+Every round times each call once, A, B, A, B …, and a ratio is the median of the ratios of each round: what else the
+machine does then weighs on both sides alike.
+"""
+
+import argparse
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+SHORTEST = 0.004  # seconds that one turn lasts at least, of as many calls as that takes
+PAUSE = 0.002  # seconds before a turn, until the threads of the session before have stopped spinning
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure one set of calls: about `seconds`, with `least` to `most` rounds."""
+
+    seconds: float
+    least: int
+    most: int
+
+
+FULL = Effort(1.0, 5, 31)
+QUICK = Effort(0.5, 5, 11)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call, by round."""
+
+    seconds: NDArray[np.float64]
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.seconds))
+
+    @property
+    def milliseconds(self) -> str:
+        """Median (quartiles), ms."""
+        return spread(1e3 * self.seconds)
+
+    def over(self, other: "Timing") -> float:
+        """Median over the rounds of this call's seconds by the other's."""
+        return float(np.median(self.seconds / other.seconds))
+
+    def ratio(self, other: "Timing") -> str:
+        """Median (quartiles) over the rounds of this call's seconds by the other's."""
+        return spread(self.seconds / other.seconds)
+
+
+def spread(values: NDArray[np.float64]) -> str:
+    """Median (lower quartile–upper quartile), to two decimals or three digits."""
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
+    digits = 2 if median < 10 else 1 if median < 100 else 0
+    return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def alternate(calls: Mapping[str, Callable[[], object]], effort: Effort) -> dict[str, Timing]:
+    """Times of the calls, in turns. Each is called twice before, and once untimed in each turn of several calls."""
+    counts = {}
+    total = 0.0
+    for name, call in calls.items():
+        call()
+        started = time.perf_counter()
+        call()
+        once = time.perf_counter() - started
+        counts[name] = max(1, math.ceil(SHORTEST / once))
+        total += once * (counts[name] + (counts[name] > 1)) + PAUSE
+    rounds = max(effort.least, min(effort.most, int(effort.seconds / total)))
+    seconds = {name: np.empty(rounds) for name in calls}
+    for index in range(rounds):
+        for name, call in calls.items():
+            time.sleep(PAUSE)
+            if counts[name] > 1:
+                call()
+            started = time.perf_counter()
+            for _ in range(counts[name]):
+                call()
+            seconds[name][index] = (time.perf_counter() - started) / counts[name]
+    return {name: Timing(values) for name, values in seconds.items()}
+
+
+def machine() -> str:
+    """One line: processor, cores, onnxruntime, date, and the load of other work as the measurement starts."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    vector = next((flag for flag in ("avx512_vnni", "avx512f", "avx2") if flag in flags), "")
+    return (
+        f"Machine: {model or platform.machine()}{f' ({vector})' if vector else ''}, {os.cpu_count()} cores, "
+        f"onnxruntime {ort.__version__}, {date.today()}; load average {os.getloadavg()[0]:.1f} at the start. "
+        "Medians (quartiles) of alternating runs.\n"
+    )
+
+
+def arguments(description: str | None, names: Iterable[str] = (), threads: int = 0) -> argparse.Namespace:
+    """The command line: --quick, --threads where it has a default here, and a choice of names where there are some."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer cases and rounds, under a minute")
+    if threads:
+        parser.add_argument("--threads", type=int, default=threads, help=f"intra-op threads, default {threads}")
+    known = list(names)
+    if known:
+        parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default all")
+    found = parser.parse_args()
+    unknown = sorted(set(getattr(found, "names", ())) - set(known))
+    if unknown:
+        parser.error(f"unknown name {unknown[0]!r}, choose from {', '.join(known)}")
+    return found
