@@ -44,8 +44,8 @@ def model(op, dtype, parameters, **attributes):
     return helper.make_model(helper.make_graph(nodes, "one", inputs, outputs), opset_imports=opsets, ir_version=10)
 
 
-def call(op, x, *parameters, threads=1, **attributes):
-    session = open_session(model(op, x.dtype, parameters, **attributes), threads=threads)
+def call(op, x, *parameters, threads=1, providers=None, **attributes):
+    session = open_session(model(op, x.dtype, parameters, **attributes), providers, threads)
     assert session.neurons == "native"
     feeds = dict(zip(("x32", *PARTS), (x.astype(np.float32), *parameters), strict=False))
     return session.run(None, feeds)[0]
@@ -84,27 +84,23 @@ def attributes_of(steps, coding):
     return {"time_steps": steps, "levels": levels_of(steps, coding), "coding": coding}
 
 
-@given(cases())
-@settings(max_examples=60, deadline=None)
-def test_neurons_and_counts_bit_for_bit(case):
+def check_neurons_and_counts(case, **options):
     neuron, x, steps, coding, _ = case
     parts = [getattr(neuron, part) for part in PARTS]
     expected = np.where(np.isnan(x), np.float32(np.nan), neuron.decode(neuron.count(x)))
-    equal(call(FOLDED_NEURON, x, *parts, **attributes_of(steps, coding)), expected.astype(x.dtype))
-    counts = call(COUNT_NEURON, x, *parts[:2], **attributes_of(steps, coding))
+    equal(call(FOLDED_NEURON, x, *parts, **attributes_of(steps, coding), **options), expected.astype(x.dtype))
+    counts = call(COUNT_NEURON, x, *parts[:2], **attributes_of(steps, coding), **options)
     assert counts.dtype == np.uint8
     equal(counts, neuron.count(x))
 
 
-@given(cases())
-@settings(max_examples=60, deadline=None)
-def test_trains_bit_for_bit(case):
+def check_trains(case, **options):
     neuron, x, steps, coding, axis = case
     if not x.ndim or axis == 0:
         return
     over_time, parts = attributes_of(steps, coding), (neuron.threshold, neuron.shift)
     trains = spike_train(neuron.count(x), steps, coding).reshape(steps * len(x), *x.shape[1:])
-    equal(call(TRAIN_NEURON, x, *parts, input_steps=1, **over_time), trains)
+    equal(call(TRAIN_NEURON, x, *parts, input_steps=1, **over_time, **options), trains)
     # a current a step: the mean sums in order in float32
     currents = np.stack([x.astype(np.float32) * (1 + k) / steps for k in range(steps)]).astype(x.dtype)
     weights, total = step_weights(steps, coding), np.float32(0)
@@ -113,9 +109,21 @@ def test_trains_bit_for_bit(case):
             total = total + weight * current
         mean = (total / weights.sum()).astype(np.float32) if steps > 1 else currents[0].astype(np.float32)
     flat = currents.reshape(steps * len(x), *x.shape[1:])
-    equal(call(TIME_MEAN, flat, time_steps=steps, coding=coding), mean.astype(x.dtype))
+    equal(call(TIME_MEAN, flat, time_steps=steps, coding=coding, **options), mean.astype(x.dtype))
     trains = spike_train(neuron.count(mean), steps, coding).reshape(steps * len(x), *x.shape[1:])
-    equal(call(TRAIN_NEURON, flat, *parts, input_steps=steps, **over_time), trains)
+    equal(call(TRAIN_NEURON, flat, *parts, input_steps=steps, **over_time, **options), trains)
+
+
+@given(cases())
+@settings(max_examples=60, deadline=None)
+def test_neurons_and_counts_bit_for_bit(case):
+    check_neurons_and_counts(case)
+
+
+@given(cases())
+@settings(max_examples=60, deadline=None)
+def test_trains_bit_for_bit(case):
+    check_trains(case)
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)

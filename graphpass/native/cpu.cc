@@ -40,21 +40,23 @@ GRAPHPASS_BOTH void elements(const In* x, Out* y, const Layout& layout, const Ne
                              std::int64_t end) {
   const Parameter& amplitude = n.amplitude.values ? n.amplitude : n.threshold;  // counts have none and read none
   const Parameter& offset = n.offset.values ? n.offset : n.threshold;
+  if (begin >= end) return;  // an axis may be of size 0
+  const bool last = layout.inner == 1 && layout.channels > 1;  // channels lie side by side
+  const std::int64_t row = last ? layout.channels : layout.channels == 1 ? end : layout.inner;
+  std::int64_t channel = last ? 0 : begin / layout.inner % layout.channels;
+  std::int64_t within = layout.channels == 1 ? begin : begin % row;  // the row
   while (begin < end) {
-    const std::int64_t channel = begin / layout.inner % layout.channels;
-    if (layout.inner == 1 && layout.channels > 1) {
-      const std::int64_t size = std::min(end - begin, layout.channels - channel);
-      across<Kind>(x, y, size, n.threshold.values + channel, n.shift.values + channel,
-                   amplitude.values + channel, offset.values + channel, n.largest);
-      x += size, y += size, begin += size;
+    const std::int64_t size = std::min(end - begin, row - within);
+    if (last) {
+      across<Kind>(x, y, size, n.threshold.values + within, n.shift.values + within, amplitude.values + within,
+                   offset.values + within, n.largest);
     } else {
-      const std::int64_t left = layout.channels == 1 ? end - begin : layout.inner - begin % layout.inner;
-      const std::int64_t size = std::min(end - begin, left);
       run<Kind>(x, y, size, n.threshold.values[channel * n.threshold.stride],
                 n.shift.values[channel * n.shift.stride], amplitude.values[channel * amplitude.stride],
                 offset.values[channel * offset.stride], n.largest);
-      x += size, y += size, begin += size;
+      if (++channel == layout.channels) channel = 0;
     }
+    x += size, y += size, begin += size, within = 0;
   }
 }
 

@@ -20,7 +20,7 @@
 
 namespace graphpass {
 
-// Storage of the two short float types; on the host the compiler's own float16.
+// Storage of the two short float types. Conversions are integer arithmetic that the compiler can vectorise.
 struct Half {
   std::uint16_t bits;
 };
@@ -41,10 +41,12 @@ GRAPHPASS_BOTH float widen(float value) { return value; }
 GRAPHPASS_BOTH float widen(Half value) {
 #ifdef __CUDA_ARCH__
   return __half2float(__ushort_as_half(value.bits));
-#elif defined(__CUDACC__)
-  return 0.0f * value.bits;  // host code of the device compiler: never called
 #else
-  return static_cast<float>(same_bits<_Float16>(value.bits));
+  const std::uint32_t magnitude = value.bits & 0x7fffu;
+  // The bits as those of a float32 are 2^-112 of the number, for subnormal ones too.
+  const float scaled = same_bits<float>(magnitude << 13) * 0x1p112f;
+  const std::uint32_t special = magnitude >= 0x7c00u ? 0x7f800000u : 0u;  // infinity and NaN keep their exponent
+  return same_bits<float>(same_bits<std::uint32_t>(scaled) | special | (value.bits & 0x8000u) << 16);
 #endif
 }
 
@@ -63,10 +65,16 @@ template <>
 GRAPHPASS_BOTH Half narrow<Half>(float value) {
 #ifdef __CUDA_ARCH__
   return Half{__half_as_ushort(__float2half_rn(value))};
-#elif defined(__CUDACC__)
-  return Half{static_cast<std::uint16_t>(value)};  // as above
 #else
-  return Half{same_bits<std::uint16_t>(static_cast<_Float16>(value))};
+  const std::uint32_t bits = same_bits<std::uint32_t>(value), magnitude = bits & 0x7fffffffu;
+  // Normal: half a unit of the last place kept, less one where that place is even, then the exponent's new bias.
+  const std::uint32_t normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  // Subnormal: the sum with 1/2 rounds to the unit of float16's subnormal numbers.
+  const std::uint32_t small = same_bits<std::uint32_t>(same_bits<float>(magnitude) + 0.5f) - 0x3f000000u;
+  const std::uint32_t special = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
+  const std::uint32_t finite = magnitude < (113u << 23) ? small : normal;
+  const std::uint32_t result = magnitude >= (143u << 23) ? special : finite;
+  return Half{static_cast<std::uint16_t>(result | (bits & 0x80000000u) >> 16)};
 #endif
 }
 
