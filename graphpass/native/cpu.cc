@@ -60,20 +60,41 @@ GRAPHPASS_BOTH void elements(const In* x, Out* y, const Layout& layout, const Ne
   }
 }
 
+// x[k] = the mean over the steps at element k of [0, width); the same sums as time_mean's, plane by plane.
+template <typename T>
+GRAPHPASS_BOTH void block_mean(const T* currents, float* __restrict x, std::int64_t size, const Steps& steps,
+                               std::int64_t width) {
+  if (steps.input == 1) {
+    for (std::int64_t k = 0; k < width; ++k) x[k] = widen(currents[k]);
+    return;
+  }
+  for (std::int64_t k = 0; k < width; ++k) x[k] = 0.0f;
+  for (int plane = 0; plane < steps.input; ++plane) {
+    const T* __restrict from = currents + plane * size;
+    const float share = weight(plane, steps.input, steps.phase);
+    for (std::int64_t k = 0; k < width; ++k) x[k] += share * widen(from[k]);
+  }
+  const float total = total_weight(steps.input, steps.phase);
+  for (std::int64_t k = 0; k < width; ++k) x[k] /= total;
+}
+
 template <typename T>
 GRAPHPASS_BOTH void spikes(const T* currents, T* out, const Layout& layout, const Neurons& n, const Steps& steps,
                            std::int64_t begin, std::int64_t end) {
   const std::int64_t size = layout.size();
-  const T one = narrow<T>(1.0f), zero = narrow<T>(0.0f);
   float x[kBlock];
   std::int32_t counts[kBlock];
   for (; begin < end; begin += kBlock) {
     const std::int64_t width = std::min(kBlock, end - begin);
-    for (std::int64_t k = 0; k < width; ++k) x[k] = time_mean(currents + begin + k, size, steps.input, steps.phase);
+    block_mean(currents + begin, x, size, steps, width);
     elements<Counts>(x, counts, layout, n, begin, begin + width);
     for (int plane = 0; plane < steps.output; ++plane) {
       T* __restrict to = out + plane * size + begin;
-      for (std::int64_t k = 0; k < width; ++k) to[k] = fires(counts[k], plane, steps.output, steps.phase) ? one : zero;
+      if (steps.phase) {
+        for (std::int64_t k = 0; k < width; ++k) to[k] = spike<T>(fires(counts[k], plane, steps.output, true));
+      } else {
+        for (std::int64_t k = 0; k < width; ++k) to[k] = spike<T>(fires(counts[k], plane, steps.output, false));
+      }
     }
   }
 }
@@ -81,7 +102,12 @@ GRAPHPASS_BOTH void spikes(const T* currents, T* out, const Layout& layout, cons
 template <typename T>
 GRAPHPASS_BOTH void means(const T* currents, T* x, std::int64_t size, const Steps& steps, std::int64_t begin,
                           std::int64_t end) {
-  for (std::int64_t k = begin; k < end; ++k) x[k] = narrow<T>(time_mean(currents + k, size, steps.input, steps.phase));
+  float block[kBlock];
+  for (; begin < end; begin += kBlock) {
+    const std::int64_t width = std::min(kBlock, end - begin);
+    block_mean(currents + begin, block, size, steps, width);
+    for (std::int64_t k = 0; k < width; ++k) x[begin + k] = narrow<T>(block[k]);
+  }
 }
 
 // A clone is a function, not a template: one of each kernel for each type.

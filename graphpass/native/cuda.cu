@@ -76,14 +76,13 @@ template <typename T>
 __global__ void train_kernel(const T* currents, T* spikes, Layout layout, Neurons n, Steps steps) {
   const std::int64_t size = layout.outer * layout.channels * layout.inner;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  const T one = narrow<T>(1.0f), zero = narrow<T>(0.0f);
   for (std::int64_t k = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; k < size; k += step) {
     const std::int64_t c = channel_of(k, layout);
     const float x = time_mean(currents + k, size, steps.input, steps.phase);
     const std::int32_t fired =
         count(x, n.threshold.values[c * n.threshold.stride], n.shift.values[c * n.shift.stride], n.largest);
     for (int plane = 0; plane < steps.output; ++plane)
-      spikes[plane * size + k] = fires(fired, plane, steps.output, steps.phase) ? one : zero;
+      spikes[plane * size + k] = spike<T>(fires(fired, plane, steps.output, steps.phase));
   }
 }
 

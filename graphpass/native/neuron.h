@@ -120,6 +120,25 @@ GRAPHPASS_BOTH bool fires(std::int32_t count, int plane, int steps, bool phase) 
   return phase ? (count >> (steps - 1 - plane)) & 1 : count >= steps - plane;
 }
 
+// 1 or 0 in the type of the train.
+template <typename T>
+GRAPHPASS_BOTH T spike(bool fired);
+
+template <>
+GRAPHPASS_BOTH float spike<float>(bool fired) {
+  return fired ? 1.0f : 0.0f;
+}
+
+template <>
+GRAPHPASS_BOTH Half spike<Half>(bool fired) {
+  return Half{static_cast<std::uint16_t>(fired ? 0x3c00u : 0u)};
+}
+
+template <>
+GRAPHPASS_BOTH BFloat spike<BFloat>(bool fired) {
+  return BFloat{static_cast<std::uint16_t>(fired ? 0x3f80u : 0u)};
+}
+
 // w_t at plane = t - 1: what a current of that step weighs in the mean.
 GRAPHPASS_BOTH float weight(int plane, int steps, bool phase) {
   return phase ? static_cast<float>(1u << (steps - 1 - plane)) : 1.0f;
