@@ -71,8 +71,10 @@ class Options:
         levels_of(self.time_steps, self.coding)
         if self.method not in METHODS:
             raise OptionError(f"unknown method {self.method!r}", f"choose one of {', '.join(METHODS)}")
-        if self.positions < 1 or self.batch < 1 or self.memory < 1 << 20:
-            raise OptionError("positions and batch must be at least 1, the memory budget 1 MiB")
+        if self.positions < 1 or self.batch < 1:
+            raise OptionError(f"{self.positions} positions in batches of {self.batch}", "both must be at least 1")
+        if self.memory < 1 << 20:
+            raise OptionError(f"a memory budget of {self.memory} bytes", "give at least 1 MiB, for example 2GiB")
 
 
 def calibrate(
