@@ -25,7 +25,7 @@ from benchmarks.results import TRAINED, table
 from benchmarks.timing import arguments, machine
 from graphpass.calibrate import Options
 from graphpass.convert import dataset_for, make_plan, prepare
-from graphpass.data import from_arrays
+from graphpass.datasets.sources import from_arrays
 from graphpass.graph.model import load
 from graphpass.session import input_specs, open_session, run
 

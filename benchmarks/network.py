@@ -23,7 +23,7 @@ from benchmarks.results import TRAINED, synthetic, table
 from benchmarks.timing import FULL, QUICK, Effort, Timing, alternate, arguments, machine
 from graphpass import native
 from graphpass.convert import Conversion, convert
-from graphpass.data import from_arrays
+from graphpass.datasets.sources import from_arrays
 from graphpass.errors import GraphpassError, SessionError
 from graphpass.graph.emit import FORMS
 from graphpass.graph.model import Source, load, save

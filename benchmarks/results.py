@@ -24,7 +24,9 @@ import onnx
 from benchmarks import datasets, file_types, networks
 from graphpass.calibrate import Options
 from graphpass.convert import convert, dataset_for, make_plan, metadata, prepare, require_coverage
-from graphpass.data import Dataset, InputSpec, from_arrays
+from graphpass.datasets.dataset import Dataset
+from graphpass.datasets.parts import InputSpec
+from graphpass.datasets.sources import from_arrays
 from graphpass.errors import GraphpassError
 from graphpass.evaluate import Options as EvaluationOptions
 from graphpass.evaluation import Evaluation

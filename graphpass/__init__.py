@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphpass.calibrate import Options
     from graphpass.convert import Conversion, convert
-    from graphpass.data import ImageOptions, from_arrays, open_dataset
+    from graphpass.datasets.images import ImageOptions
+    from graphpass.datasets.sources import from_arrays, open_dataset
     from graphpass.errors import GraphpassError
     from graphpass.evaluate import Options as EvaluationOptions
     from graphpass.evaluate import evaluate
@@ -30,16 +31,16 @@ _MODULES = {
     "Evaluation": "evaluation",
     "EvaluationOptions": "evaluate",
     "GraphpassError": "errors",
-    "ImageOptions": "data",
+    "ImageOptions": "datasets.images",
     "Options": "calibrate",
     "Plan": "graph.plan",
     "Selection": "graph.sites",
     "Verification": "verify",
     "convert": "convert",
     "evaluate": "evaluate",
-    "from_arrays": "data",
+    "from_arrays": "datasets.sources",
     "load_plan": "graph.plan",
-    "open_dataset": "data",
+    "open_dataset": "datasets.sources",
     "open_session": "session",
     "save_plan": "graph.plan",
     "verify": "verify",

@@ -21,7 +21,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.data import Dataset
+from graphpass.datasets.dataset import Dataset
 from graphpass.errors import CalibrationError, OptionError
 from graphpass.graph import operators
 from graphpass.graph.folded import neuron_node, replace_weight

@@ -142,7 +142,11 @@ def convert(
     coding: Coding = "rate",
     method: MethodName = "optimal",
     form: Annotated[
-        str, typer.Option(help="folded (one pass, for serving) or unrolled (time-major binary spikes).")
+        str,
+        typer.Option(
+            help="folded (one pass), unrolled (time-major binary spikes) or integer (uint8 counts and int8 "
+            "weights, fast on CPUs)."
+        ),
     ] = "folded",
     plan: Annotated[
         Path | None, typer.Option(metavar="P.json", help="Apply a saved plan; needs no data.", show_default=False)
@@ -171,6 +175,7 @@ def convert(
     from graphpass.calibrate import Options
     from graphpass.convert import convert as convert_network
     from graphpass.convert import dataset_for
+    from graphpass.graph.emit import floats_of
     from graphpass.graph.model import load
     from graphpass.graph.plan import save_plan
     from graphpass.graph.sites import Selection
@@ -207,6 +212,8 @@ def convert(
         soft_wrap=True,
     )
     _print_left(coverage.left)
+    if form == "integer":
+        _print_left(floats_of(done.proto), "float, not integer")
     if plan_out:
         save_plan(decided, plan_out)
         out.print(f"plan: {plan_out}", markup=False)
@@ -297,17 +304,29 @@ def verify(
         str, typer.Option("--data", metavar="DATA", help=f"{DATA_HELP}; labels are not needed.", show_default=False)
     ],
     limit: Annotated[int, typer.Option(min=1, help="Use at most so many samples.")] = 64,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDED.onnx", help="The folded form of an integer SNN, from the same plan.", show_default=False
+        ),
+    ] = None,
     image_size: ImageSize = 224,
     mean: Mean = "0",
     std: Std = "1",
 ) -> None:
-    """Prove on data that the folded form, the unrolled form and the neuron's definition agree, count by count."""
+    """Prove on data that the folded form, the unrolled form and the neuron's definition agree, count by count.
+
+    An integer SNN is compared with --reference FOLDED.onnx: int8 weights make some counts differ, which is reported.
+    """
     from graphpass.convert import dataset_for
     from graphpass.graph.model import read
     from graphpass.verify import verify as verify_network
 
     proto = read(Path(snn))
     dataset = dataset_for(proto, data, _images(image_size, mean, std), allow_code=True)
+    if reference:
+        _print_flips(proto, read(reference), dataset, limit)
+        return
     found = verify_network(proto, dataset, limit=limit)
     figures = ("counts", "flips", "unexplained", "largest difference", "bound")
     table = Table(_name("site"), *figures, title="folded against unrolled")
@@ -363,6 +382,24 @@ def doctor() -> None:
         raise OptionError(f"{problems} thing(s) are missing", "follow the remedies above")
 
 
+def _print_flips(integer: Any, folded: Any, dataset: Any, limit: int) -> None:
+    from graphpass.flips import flips
+
+    found = flips(integer, folded, dataset, limit)
+    table = Table(_name("site"), "counts", "flips", "%", "largest", title="folded against integer")
+    for site in found.sites:
+        figures = (f"{site.counts:,}", f"{site.flips:,}", f"{100 * site.fraction:.2f}", str(site.largest))
+        table.add_row(_plain(site.name), *figures)
+    out.print(table)
+    errors = ", ".join(f"{name} {error:.2e}" for name, error in found.outputs.items())
+    out.print(
+        f"{found.samples} samples, T = {found.time_steps} ({found.coding}): {100 * found.fraction:.2f} % of all counts "
+        f"differ; relative difference of outputs: {errors}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 def _evaluate(
     ann: str,
     snn: Path,
@@ -394,10 +431,10 @@ def _evaluate(
         out.print(f"report: {report}", markup=False)
 
 
-def _print_left(left: Sequence[Any]) -> None:
+def _print_left(left: Sequence[Any], what: str = "left analogue") -> None:
     if not left:
         return
-    table = Table(_name("left analogue"), "op", "because", title=f"{len(left)} left analogue")
+    table = Table(_name(what), "op", "because", title=f"{len(left)} {what}")
     for entry in left:
         table.add_row(_plain(entry.node), entry.op, _plain(entry.reason))
     out.print(table)
@@ -417,7 +454,7 @@ def _axis(axis: int | None) -> str:
 
 
 def _images(size: int, mean: str, std: str) -> Any:
-    from graphpass.data import ImageOptions
+    from graphpass.datasets.images import ImageOptions
 
     return ImageOptions(size, _floats("--mean", mean), _floats("--std", std))
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.data import Batch
+from graphpass.datasets.dataset import Batch
 from graphpass.errors import DataError, OptionError
 from graphpass.evaluation import Accuracy, OutputResult
 from graphpass.maths.metrics import Agreement, Difference, Hits

@@ -14,7 +14,9 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.calibrate import Options, Progress, calibrate, qcfs_plan
-from graphpass.data import Dataset, ImageOptions, from_arrays, open_dataset
+from graphpass.datasets.dataset import Dataset
+from graphpass.datasets.images import ImageOptions
+from graphpass.datasets.sources import from_arrays, open_dataset
 from graphpass.errors import CoverageError, ModelError, OptionError, PlanError, UnsupportedModelError
 from graphpass.graph.emit import FORMS, emit
 from graphpass.graph.model import Source, export, load, save

@@ -20,9 +20,18 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphpass.comparison import Comparison
-from graphpass.data import Dataset
+from graphpass.datasets.dataset import Dataset
 from graphpass.errors import DataError, ModelError, OptionError
-from graphpass.evaluation import Baseline, Conversion, Evaluation, Latency, Provenance, Timing, conversion_of
+from graphpass.evaluation import (
+    Baseline,
+    Conversion,
+    Evaluation,
+    Latency,
+    Provenance,
+    Timing,
+    conversion_of,
+    told_levels,
+)
 from graphpass.graph import operators
 from graphpass.graph.baseline import quantise_sites
 from graphpass.graph.emit import FORMS, assemble, spiking_graph
@@ -36,6 +45,9 @@ Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 SHORTEST_TIMING = 0.5  # seconds a network is timed for where the least number of rounds takes less
 MOST_ROUNDS = 50
+NOT_COUNTED = (
+    "spikes, operations and site errors of the integer form are not counted: evaluate the folded form for them"
+)
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -86,7 +98,7 @@ def evaluate(
             f"spiking model names {conversion.model_digest[:12]}…)",
             "give the two models that belong together",
         )
-    levels = _levels(spiking_graph(snn), conversion)
+    levels = told_levels(snn) if conversion.form == "integer" else _levels(spiking_graph(snn), conversion)
     protos = {"ann": source.proto, "snn": snn, "baseline": _baseline(source, conversion, levels)}
     sessions = {name: open_session(proto, options.providers, options.threads) for name, proto in protos.items()}
     fixed = fixed_batch(input_specs(sessions["ann"]))
@@ -130,7 +142,7 @@ def evaluate(
             _runtime_version(),
             datetime.now(UTC).isoformat(timespec="seconds"),
         ),
-        tuple(comparison.notes),
+        (*comparison.notes, *((NOT_COUNTED,) if conversion.form == "integer" else ())),
     )
 
 

@@ -77,6 +77,15 @@ def conversion_of(snn: onnx.ModelProto) -> Conversion:
     return found
 
 
+def told_levels(snn: onnx.ModelProto) -> dict[str, int]:
+    """Levels of each site's neurons, by the metadata of a converted model (which conversion_of has accepted)."""
+    stored = {entry.key: entry.value for entry in snn.metadata_props}
+    try:
+        return {site["name"]: int(site["levels"]) for site in json.loads(stored[PREFIX + "sites"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError("the metadata of the spiking model tells no levels", "convert it with graphpass") from error
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """Fractions 0 … 1 of the samples; None without labels, top5 also with fewer than 10 classes."""

@@ -12,7 +12,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.data import Batch
+from graphpass.datasets.dataset import Batch
 from graphpass.errors import ModelError
 from graphpass.evaluation import Conversion, LayerResult, OperationCount, SiteResult
 from graphpass.graph.counting import Counts, Probes, probe
@@ -26,11 +26,14 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass
 class Tally:
-    """Sums so far. fixed: batch size the models insist on, None where free."""
+    """Sums so far. fixed: batch size the models insist on, None where free.
+
+    unrolled: None for the integer form, whose spikes and operations are not counted.
+    """
 
     ann: "ProbedGraph"
     folded: "ProbedGraph | None"
-    unrolled: "ProbedGraph"
+    unrolled: "ProbedGraph | None"
     conversion: Conversion
     levels: Mapping[str, int]
     fixed: int | None
@@ -43,7 +46,8 @@ class Tally:
         size = self.fixed or batch.size
         inputs = {name: pad_batch(values, size) for name, values in batch.inputs.items()}
         ann, folded = self.ann.run(inputs), self.folded.run(inputs) if self.folded else {}
-        self.unrolled.run(inputs)
+        if self.unrolled:
+            self.unrolled.run(inputs)
         self.samples += size
         for site in self.conversion.sites:
             a = ann[site.output]
@@ -55,13 +59,17 @@ class Tally:
     @property
     def spikes(self) -> SpikeCount:
         """Of all trains together."""
-        return _merged(self.unrolled.spikes.values())
+        return _merged(self._trains.values())
+
+    @property
+    def _trains(self) -> Mapping[str, SpikeCount]:
+        return self.unrolled.spikes if self.unrolled else {}
 
     def sites(self) -> tuple[SiteResult, ...]:
         """Every site, in the order of the metadata."""
         results = []
         for site in self.conversion.sites:
-            trains = (count for name, count in self.unrolled.spikes.items() if belongs(name, site.name))
+            trains = (count for name, count in self._trains.items() if belongs(name, site.name))
             spikes = _merged(trains)
             results.append(
                 SiteResult(
@@ -78,7 +86,10 @@ class Tally:
         return tuple(results)
 
     def operations(self) -> OperationCount:
-        """Per sample."""
+        """Per sample; NaN where they are not counted."""
+        if self.unrolled is None:
+            unknown = Operations(float("nan"), float("nan"), float("nan"))
+            return OperationCount(self.ann.operations(self.samples), unknown, self.samples, (), ())
         spiking = self.unrolled.spiking
         layers = tuple(
             LayerResult(
@@ -142,14 +153,16 @@ def probed_ann(graph: gs.Graph, conversion: Conversion, threads: int) -> ProbedG
 
 
 def probed_folded(snn: onnx.ModelProto, conversion: Conversion, threads: int) -> ProbedGraph | None:
-    """The folded SNN: the outputs of its sites; None in the unrolled form, where amplitudes are part of the weights."""
+    """The folded SNN: the outputs of its sites; None in other forms, where amplitudes are part of the weights."""
     if conversion.form != "folded":
         return None
     return _probed(spiking_graph(snn), conversion, {}, threads, operations=False, sites=True)
 
 
-def probed_unrolled(snn: onnx.ModelProto, conversion: Conversion, threads: int) -> ProbedGraph:
-    """The unrolled SNN: its operations and spikes."""
+def probed_unrolled(snn: onnx.ModelProto, conversion: Conversion, threads: int) -> ProbedGraph | None:
+    """The unrolled SNN: its operations and spikes; None for the integer form, which cannot be unrolled."""
+    if conversion.form == "integer":
+        return None
     graph = spiking_graph(snn)
     unrolled = unroll(graph) if conversion.form == "folded" else graph
     return _probed(unrolled, conversion, spike_inputs(unrolled), threads, operations=True, sites=False)

@@ -6,6 +6,7 @@ anything. Names come from files that may be hostile; they are escaped as HTML, a
 
 import html
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -140,18 +141,25 @@ def _percent(value: float | None) -> str:
 
 
 def _times(value: float | None) -> str:
-    return NONE if value is None else f"{value:.3g} ×"
+    return NONE if value is None or math.isnan(value) else f"{value:.3g} ×"
 
 
 def _count(value: float) -> str:
-    return f"{value:,.0f}"
+    return NONE if math.isnan(value) else f"{value:,.0f}"
 
 
 def _energy(picojoules: float) -> str:
+    if math.isnan(picojoules):
+        return NONE
     for size, unit in ((1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ")):
         if picojoules >= size:
             return f"{picojoules / size:.3g} {unit}"
     return f"{picojoules:.3g} pJ"
+
+
+def _nanojoules(picojoules: float) -> float | None:
+    """What a figure draws; nothing where operations were not counted."""
+    return None if math.isnan(picojoules) else picojoules / 1e3
 
 
 def _time(timing: Timing) -> str:
@@ -266,7 +274,7 @@ def _operations(evaluation: Evaluation) -> str:
             "orientation": "h",
             "name": title,
             "y": sides,
-            "x": [getattr(each, name) * cost / 1e3 for each in both],
+            "x": [_nanojoules(getattr(each, name) * cost) for each in both],
             "marker": {"color": COLOURS[number]},
             "hovertemplate": "%{y}, " + title + ": %{x:,.1f} nJ<extra></extra>",
         }

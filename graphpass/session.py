@@ -12,7 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from graphpass import native
-from graphpass.data import InputSpec
+from graphpass.datasets.parts import InputSpec
 from graphpass.errors import SessionError
 from graphpass.graph.model import LARGEST_PROTOBUF, save
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from graphpass.calibrate import Options, Progress
 from graphpass.convert import make_plan, metadata, prepare, require_coverage
-from graphpass.data import Dataset
+from graphpass.datasets.dataset import Dataset
 from graphpass.evaluate import Options as EvaluationOptions
 from graphpass.evaluate import evaluate
 from graphpass.evaluation import Evaluation

@@ -24,11 +24,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from graphpass.data import Dataset
+from graphpass.datasets.dataset import Dataset
 from graphpass.errors import ModelError
 from graphpass.graph import operators
 from graphpass.graph.agreement import SAME_NODE, Cut, Forced, Magnitudes, forced, magnitudes, reference
 from graphpass.graph.emit import coding_of, spiking_graph
+from graphpass.graph.model import QUANTISED
 from graphpass.graph.preparation import move_behind_pooling
 from graphpass.graph.unrolled import fold_back, unroll
 from graphpass.maths.neuron import Neuron, count_of, spike_train
@@ -129,6 +130,8 @@ class _Check:
     def __init__(self, proto: onnx.ModelProto, threads: int):
         graph = spiking_graph(proto)
         coding = coding_of(graph)
+        if coding is None and any(node.op in {*QUANTISED, operators.COUNT_NEURON} for node in graph.nodes):
+            raise ModelError("this is the integer form, which cannot be folded back", "give --reference FOLDED.onnx")
         if coding is None:
             raise ModelError("the model has no spiking neurons", "convert it first with `graphpass convert`")
         given = any(node.op == operators.TRAIN_NEURON for node in graph.nodes)

@@ -12,15 +12,16 @@ FLOORS = (
     ("errors", "native"),
     ("maths",),
     ("graph",),
-    ("data", "session"),
+    ("session", "datasets"),
     ("segments", "sampling", "probing", "comparison", "evaluation"),
-    ("calibrate", "evaluate", "verify"),
+    ("calibrate", "evaluate", "verify", "flips"),
     ("convert",),
     ("sweep", "inspection"),
     ("report", "doctor"),
     ("cli",),
 )
 RUNTIME = frozenset({"session", "doctor"})  # modules that may import onnxruntime
+PILLOW = frozenset({"datasets.images"})  # modules that may import PIL
 
 
 def name_of(path: Path) -> str:
@@ -84,6 +85,10 @@ def test_imports_have_no_cycle() -> None:
 @pytest.mark.parametrize("name", sorted(set(MODULES) - RUNTIME))
 def test_onnxruntime_is_imported_in_two_places_only(name: str) -> None:
     assert "onnxruntime" not in {each.split(".")[0] for each in imports(MODULES[name])}
+
+
+def test_pillow_is_imported_in_one_place_only() -> None:
+    assert {name for name in MODULES if "PIL" in {each.split(".")[0] for each in imports(MODULES[name])}} == PILLOW
 
 
 def test_the_reader_of_imports_sees_every_kind() -> None:

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from graphpass import calibrate as calibrate_module
 from graphpass.calibrate import Options, calibrate, qcfs_plan
-from graphpass.data import from_arrays
+from graphpass.datasets.sources import from_arrays
 from graphpass.errors import CalibrationError, OptionError
 from graphpass.graph import operators
 from graphpass.graph.folded import fold

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 import graphpass.evaluate as module
 from graphpass.convert import convert, prepare
-from graphpass.data import Dataset, InputSpec, from_arrays
+from graphpass.datasets.dataset import Dataset
+from graphpass.datasets.parts import InputSpec
+from graphpass.datasets.sources import from_arrays
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.evaluate import Options, evaluate
 from graphpass.evaluation import Evaluation

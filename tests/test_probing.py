@@ -8,7 +8,7 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 
-from graphpass.data import from_arrays
+from graphpass.datasets.sources import from_arrays
 from graphpass.evaluate import Options, evaluate
 from graphpass.graph import model
 from graphpass.graph.counting import probe

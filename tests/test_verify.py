@@ -4,7 +4,8 @@ import numpy as np
 import onnx
 import pytest
 
-from graphpass.data import InputSpec, from_arrays
+from graphpass.datasets.parts import InputSpec
+from graphpass.datasets.sources import from_arrays
 from graphpass.errors import ModelError
 from graphpass.graph import operators
 from graphpass.graph.emit import assemble, spiking_graph

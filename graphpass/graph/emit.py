@@ -57,6 +57,12 @@ def emit(graph: gs.Graph, plan: Plan, form: str, metadata: Mapping[str, str]) ->
     return proto
 
 
+def floats_of(proto: onnx.ModelProto) -> tuple[Left, ...]:
+    """What stays float in an integer model, by its metadata."""
+    stored = {entry.key: entry.value for entry in proto.metadata_props}
+    return tuple(Left(**entry) for entry in json.loads(stored.get(FLOATS, "[]")))
+
+
 def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:
     """A graph with spiking operators as a model: with their function bodies and their opset."""
     graph.functions = []

@@ -7,7 +7,7 @@ ends in the weights and bias of the next layers. A neuron's current is the sum o
 
     layer                 QLinearConv or QGemm, y_scale 1, then Clip(0, L)                 graph.integer_layers
     layer + layer         one convolution over concatenated counts, where positions correspond
-    layer + A·n + o       QLinearAdd of both, the layer's sum in steps of FINEST counts or less; an A·n whose A/θ
+    layer + A·n + o       QLinearAdd of both, the layer's sum in steps of COARSEST or less; an A·n whose A/θ
                           differs between channels goes through a convolution of one tap first
     float layer           W/θ and (b + ψ)/θ − 1/2 in the float layer, then QuantizeLinear
     anything else         ParallelNeuronCount on the float current
@@ -15,8 +15,8 @@ ends in the weights and bias of the next layers. A neuron's current is the sum o
 Everything else stays float, and is listed with its reason.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -24,7 +24,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.graph import operators
-from graphpass.graph.integer_layers import Linear, linear_of, merged, nodes_of, scalar, scaling, settled, sum_node
+from graphpass.graph.integer_layers import scalar
+from graphpass.graph.integer_sums import Counts, Sum, integer_nodes
 from graphpass.graph.layers import WeightLayer, weight_layer
 from graphpass.graph.pending import Affine, joined, neuron_affine, through
 from graphpass.graph.preparation import compute_constants, infer_shapes
@@ -33,29 +34,10 @@ from graphpass.graph.time_axis import POOLS, rank_of
 from graphpass.graph.weights import held_names
 
 COUNT = "/count"
-FINEST = 1 / 2  # counts: coarser steps of a sum than this would move the borders between counts measurably
 CARRIES = frozenset(
     "Identity Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Gather Pad Expand Tile DepthToSpace "
     "SpaceToDepth".split()
 )  # they have kernels for uint8
-
-
-@dataclass(frozen=True)
-class Counts:
-    """A tensor of counts and what it stands for: affine.scale·n + affine.offset. largest: count."""
-
-    tensor: gs.Variable
-    affine: Affine
-    largest: int
-
-
-@dataclass(frozen=True)
-class _Sum:
-    """A current as terms: layers, counts that are added as they are, and constants [1, …] to be added."""
-
-    layers: tuple[tuple[WeightLayer, Counts], ...] = ()
-    counts: tuple[Counts, ...] = ()
-    constants: tuple[NDArray[np.float32], ...] = ()
 
 
 def to_integers(graph: gs.Graph) -> tuple[gs.Graph, tuple[Left, ...]]:
@@ -94,7 +76,7 @@ class _Walk:
             elif not self._carry(node):
                 layer = weight_layer(node)
                 if layer and layer.data.name in self._counts:
-                    self._stay(node.name, node.op, "its output is read by others than one neuron")
+                    self._stay(node.name, node.op, "its output is not the current of one neuron alone")
                 self._float(node)
         for tensor in self._graph.outputs:
             self._pay(tensor)
@@ -115,16 +97,16 @@ class _Walk:
                 if not isinstance(tensor, gs.Constant):
                     self._claim(tensor, depth + 1)
 
-    def _terms(self, current: gs.Tensor) -> _Sum | str:
+    def _terms(self, current: gs.Tensor) -> Sum | str:
         node = current.inputs[0] if current.inputs else None
         if node is None or id(node) not in self._currents:
             known = self._counts.get(current.name)
-            return _Sum(counts=(known,)) if known else f"it adds {current.name!r}, which is not made of counts"
+            return Sum(counts=(known,)) if known else f"it adds {current.name!r}, which is not made of counts"
         layer = weight_layer(node)
         if layer:
             known = self._counts.get(layer.data.name)
-            return _Sum(layers=((layer, known),)) if known else f"{layer.data.name!r} is not made of counts"
-        total = _Sum()
+            return Sum(layers=((layer, known),)) if known else f"{layer.data.name!r} is not made of counts"
+        total = Sum()
         for tensor in node.inputs:
             if isinstance(tensor, gs.Constant):
                 total = replace(total, constants=(*total.constants, np.asarray(tensor.values, np.float32)))
@@ -132,7 +114,7 @@ class _Walk:
             part = self._terms(tensor)
             if isinstance(part, str):
                 return part
-            total = _Sum(total.layers + part.layers, total.counts + part.counts, total.constants + part.constants)
+            total = Sum(total.layers + part.layers, total.counts + part.counts, total.constants + part.constants)
         return total
 
     def _fire(self, node: gs.Node) -> None:
@@ -141,7 +123,11 @@ class _Walk:
         largest = int(node.attrs["levels"]) - 1
         rank = rank_of(x)
         count = gs.Variable(f"{y.name}{COUNT}", np.uint8, y.shape)
-        made = self._integer(x, parts[0], parts[1], largest, count)
+        total = self._terms(x)
+        if isinstance(total, Sum) and rank is not None:
+            made = integer_nodes(total, rank, parts[0], parts[1], largest, count)
+        else:
+            made = total if isinstance(total, str) else "its number of axes is not known"
         if isinstance(made, str):
             layers = self._release(x)
             for name, op in layers or [(node.name, operators.COUNT_NEURON)]:
@@ -155,85 +141,6 @@ class _Walk:
             self._counts[y.name] = Counts(count, neuron_affine(parts[2], parts[3], 1.0, rank), largest)
         else:
             self._scale(count, parts[2], parts[3], y)
-
-    def _integer(
-        self,
-        x: gs.Variable,
-        threshold: NDArray[np.float32],
-        shift: NDArray[np.float32],
-        largest: int,
-        count: gs.Variable,
-    ) -> list[gs.Node] | str:
-        """Nodes that compute the counts of a current in integers, or why they cannot."""
-        total = self._terms(x)
-        if isinstance(total, str):
-            return total
-        rank = rank_of(x)
-        if rank is None or not total.layers:
-            return "it comes from no weight layer"
-        linears = []
-        for layer, known in total.layers:
-            linear = linear_of(layer, known.tensor, known.affine, known.largest)
-            if isinstance(linear, str):
-                return linear
-            linears.append(linear)
-        axis, size = (1 if linears[0].convolution else rank - 1), linears[0].outputs
-        owed = neuron_affine(threshold, shift, 1.0, rank)
-        constants = [neuron_affine(np.ones(1), part, 1.0, rank) for part in total.constants if part.ndim <= rank]
-        parameters = [owed, *constants, *(known.affine for known in total.counts)]
-        if len(constants) < len(total.constants) or any(each.scale.ndim != rank for each in parameters):
-            return "its terms have different ranks"
-        if any(each.varying - {axis} for each in parameters) or any(each.outputs != size for each in linears):
-            return "its terms or its thresholds vary along other axes than the layer's channels"
-        theta, psi = (part.astype(np.float64) for part in owed.vectors(axis, size))
-        added = sum((each.vectors(axis, size)[1].astype(np.float64) for each in parameters[1:]), psi)
-        linear = linears[0]
-        if len(linears) == 2 and not total.counts and _same_positions(total):
-            joint = merged(*linears)
-            if joint is None:
-                return "its two layers do not look at corresponding positions"
-            linear = joint
-        elif len(linears) + len(total.counts) > (2 if len(linears) == 1 else 1):
-            return "it is a sum of too many terms, or of sizes that are not known to be equal"
-        done = settled(linear.scaled(1 / theta, added / theta - 0.5))
-        if isinstance(done, str):
-            return done
-        if total.counts:
-            return self._shortcut(done, total.counts[0], theta, axis, rank, largest, count)
-        return _clipped(largest, count, lambda output: nodes_of(done, output))
-
-    def _shortcut(
-        self,
-        linear: Linear,
-        other: Counts,
-        theta: NDArray[np.float64],
-        axis: int,
-        rank: int,
-        largest: int,
-        count: gs.Variable,
-    ) -> list[gs.Node] | str:
-        """layer + r·n with r = A/θ. Sums below −max(r·n) and above L + 1 − min(r·n) decide the count whatever n is."""
-        factor = other.affine.vectors(axis, len(theta))[0].astype(np.float64) / theta
-        low, high = min(0.0, factor.min() * other.largest), max(0.0, factor.max() * other.largest)
-        step = (largest + 1 - low + high) / 255
-        if step > FINEST:
-            return f"its sum would be in steps of {step:.2f} counts"
-        name, nodes = count.name, list[gs.Node]()
-        if np.ptp(factor) == 0 and factor[0] > 0:
-            part = (other.tensor, float(factor[0]), 0)
-        elif not linear.convolution:
-            return "its shortcut is scaled channel by channel"
-        else:
-            finest = (high - low) / 255 or 1.0
-            zero = round(-low / finest)
-            scaled = gs.Variable(f"{name}/shortcut", np.uint8)
-            own = scaling(other.tensor, factor, np.zeros(len(theta)), rank, other.largest)
-            nodes += nodes_of(own, scaled, finest, zero)
-            part = (scaled, finest, zero)
-        current, zero = gs.Variable(f"{name}/current", np.uint8), round(high / step)
-        nodes += nodes_of(linear, current, step, zero)
-        summed = _clipped(largest, count, lambda output: [sum_node([(current, step, zero), part], output)])
-        return [*nodes, *summed]
 
     def _release(self, current: gs.Tensor) -> list[tuple[str, str]]:
         """Emit the nodes of a current as floats; returns the layers among them as (name, op)."""
@@ -384,25 +291,8 @@ class _Walk:
             data = result
 
 
-def _clipped(largest: int, count: gs.Variable, make: Callable[[gs.Variable], list[gs.Node]]) -> list[gs.Node]:
-    """count = Clip(what `make` puts into a variable, 0, largest); uint8 ends at 255 by itself."""
-    if largest >= 255:
-        return make(count)
-    whole = gs.Variable(f"{count.name}/whole", np.uint8, count.shape)
-    limits = [scalar(f"{count.name}/least", 0, np.uint8), scalar(f"{count.name}/most", largest, np.uint8)]
-    return [*make(whole), gs.Node("Clip", f"{count.name}/clip", {}, [whole, *limits], [count])]
-
-
 def _rises_by_channel(parts: Sequence[NDArray[np.float32]], rank: int | None) -> bool:
     """Whether all neurons of a channel are the same rising function of their current."""
     if rank is None or (parts[2] < 0).any():
         return False
     return not any(neuron_affine(one, two, 1.0, rank).varying - {1} for one, two in (parts[:2], parts[2:]))
-
-
-def _same_positions(total: _Sum) -> bool:
-    """Whether the outputs of two layers have the same sizes, so that no axis is stretched."""
-    shapes = [layer.output.shape for layer, _ in total.layers]
-    return all(shape is not None and all(isinstance(size, int) for size in shape[2:]) for shape in shapes) and all(
-        list(shape[2:]) == list(shapes[0][2:]) for shape in shapes
-    )

@@ -26,6 +26,7 @@ from graphpass.graph.pending import Affine
 MICROSOFT = "com.microsoft"
 BORDER = 1 / 16  # counts: about what int8 weights round away
 GROUPED_BORDER = 1 / 4  # counts: groups have no room for a channel of ones
+COPIES = 4
 INT16, INT32, BIAS = 2**15 - 1, 2**31 - 1, 2**24  # float32 holds integers up to 2^24
 
 Array = NDArray[np.float64]
@@ -33,10 +34,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Source:
-    """A tensor of counts [N, I, …] or [N, I] that a layer reads, every `strides`-th position of it."""
+    """A tensor of counts [N, I, …] or [N, I] that a layer reads: every `strides`-th position, some channels or all."""
 
     tensor: gs.Variable
     strides: tuple[int, ...] = ()
+    channels: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,22 @@ def scaling(data: gs.Variable, scale: Array, constant: Array, rank: int, largest
     """scale·n + constant, a value a channel, as a convolution of one tap for every channel."""
     weight = scale.reshape(-1, *(1,) * (rank - 1))
     return Linear((Source(data),), {"group": len(scale)}, weight, constant, None, largest)
+
+
+def picked(data: gs.Variable, scale: Array, channels: NDArray[np.int64], beside: Linear, largest: int) -> Linear:
+    """scale·n in some channels and 0 in the others, as a convolution of one tap to be merged with `beside`.
+
+    Channels come up to COPIES times, so that a large scale does not take all of int8 from the weights beside it.
+    """
+    rows = np.abs(beside.weight).reshape(beside.outputs, -1).max(1)
+    wanted = np.abs(scale[channels]) / np.maximum(rows[channels], np.finfo(np.float32).tiny)
+    copies = np.clip(np.ceil(wanted), 1, COPIES).astype(int)
+    index = np.repeat(channels, copies)
+    weight = np.zeros((len(scale), len(index)))
+    weight[index, np.arange(len(index))] = np.repeat(scale[channels] / copies, copies)
+    some = None if np.array_equal(index, np.arange(len(scale))) else tuple(index.tolist())
+    shaped = weight.reshape(*weight.shape, *(1,) * (beside.weight.ndim - 2))
+    return Linear((Source(data, channels=some),), {}, shaped, np.zeros(len(scale)), None, largest)
 
 
 def merged(one: Linear, two: Linear) -> Linear | None:
@@ -231,6 +249,11 @@ def _gathered(linear: Linear, name: str, nodes: list[gs.Node]) -> gs.Variable:
             given = (np.zeros(rank - 2, np.int64), ends, np.arange(2, rank), np.asarray(source.strides, np.int64))
             limits = [gs.Constant(f"{tensor.name}/{key}", each) for key, each in zip("abcd", given, strict=True)]
             nodes.append(gs.Node("Slice", tensor.name, {}, [source.tensor, *limits], [tensor]))
+        if source.channels is not None:
+            chosen = gs.Variable(f"{name}/chosen_{number}", np.uint8)
+            index = gs.Constant(f"{chosen.name}/channels", np.asarray(source.channels, np.int64))
+            nodes.append(gs.Node("Gather", chosen.name, {"axis": 1}, [tensor, index], [chosen]))
+            tensor = chosen
         parts.append(tensor)
     data = parts[0]
     if len(parts) > 1:

@@ -1,0 +1,93 @@
+"""Arrays in memory, in an .npy and in an .npz, as parts of a dataset."""
+
+import functools
+import math
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpass.datasets.parts import Arrays, Header, InputSpec, Part, named
+from graphpass.errors import DataError
+
+ARRAY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def array_part(where: str, arrays: Arrays) -> Part:
+    """Arrays in memory, or mapped into it; what is read are views of them."""
+
+    def read(cuts: Sequence[slice]) -> Iterator[Arrays]:
+        return ({name: array[cut] for name, array in arrays.items()} for cut in cuts)
+
+    return Part(where, {name: Header(array.shape, array.dtype) for name, array in arrays.items()}, read)
+
+
+def npy_part(path: Path, inputs: Sequence[InputSpec]) -> Part:
+    """An .npy, memory-mapped: the samples of the one input of a model."""
+    if len(inputs) > 1:
+        names = ", ".join(spec.name for spec in inputs)
+        raise DataError(f"{path}: one array for a model with several inputs", f"save an .npz with the arrays {names}")
+    with named(f"{path}: cannot be read as .npy", "write it again with np.save"):
+        with path.open("rb") as file:
+            header, _ = _array_header(file)
+        if header.dtype.hasobject or 0 in header.shape:  # neither can be mapped; the checks say what is wrong
+            array = np.broadcast_to(np.empty((), header.dtype), header.shape)
+        else:
+            array = np.lib.format.open_memmap(path, mode="r")
+    return array_part(str(path), {spec.name: array for spec in inputs})
+
+
+def archive_part(path: Path) -> Part:
+    """An .npz whose members are read row by row; only headers are read here."""
+    columns: dict[str, Header] = {}
+    members: dict[str, str] = {}
+    damage = functools.partial(named, f"{path}: cannot be read as .npz", "write it again with np.savez")
+    with damage(), zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            with archive.open(info) as member:
+                header, _ = _array_header(member)
+                size = member.tell() + math.prod(header.shape) * header.dtype.itemsize
+            if info.file_size < size and not header.dtype.hasobject:
+                raise EOFError(f"{name!r} is shorter than its header says")
+            columns[name], members[name] = header, info.filename
+
+    def read(cuts: Sequence[slice]) -> Iterator[Arrays]:
+        with damage(), ExitStack() as stack:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            rows = [_rows(stack.enter_context(archive.open(member)), cuts) for member in members.values()]
+            for arrays in zip(*rows, strict=True):
+                yield dict(zip(members, arrays, strict=True))
+
+    return Part(str(path), columns, read)
+
+
+def _array_header(file: IO[bytes]) -> tuple[Header, bool]:
+    """Header of an .npy stream, and whether it is stored in Fortran order. Unpickles nothing."""
+    version = np.lib.format.read_magic(file)
+    if version not in ARRAY_HEADERS:
+        raise ValueError(f"array format {version} is not for plain numbers")
+    shape, by_column, dtype = ARRAY_HEADERS[version](file)
+    return Header(shape, dtype), by_column
+
+
+def _rows(member: IO[bytes], cuts: Sequence[slice]) -> Iterator[NDArray[Any]]:
+    header, by_column = _array_header(member)
+    if by_column:
+        member.seek(0)
+        whole = np.lib.format.read_array(member, allow_pickle=False)
+        yield from (whole[cut] for cut in cuts)
+        return
+    for cut in cuts:
+        shape = (cut.stop - cut.start, *header.shape[1:])
+        wanted = math.prod(shape) * header.dtype.itemsize
+        data = member.read(wanted)
+        if cut.stop == header.shape[0]:
+            member.read(1)  # zipfile compares the checksum only when it meets the end of a member
+        if len(data) != wanted:
+            raise EOFError("it ends early")
+        yield np.ndarray(shape, header.dtype, data)

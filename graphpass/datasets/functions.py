@@ -1,0 +1,69 @@
+"""file.py:function as a dataset: what the function yields, dict by dict."""
+
+import importlib.util
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from graphpass.datasets.arrays import array_part
+from graphpass.datasets.dataset import Dataset
+from graphpass.datasets.parts import LABELS, InputSpec, Part, checked, label_columns, named
+from graphpass.errors import DataError
+
+END = object()  # of what a function yields
+
+
+def open_function(path: Path, name: str, inputs: Sequence[InputSpec], allow_code: bool) -> Dataset:
+    """Import the file and check the first dict that its function yields; allow_code: whether that may be."""
+    where = f"{path}:{name}"
+    if not allow_code:
+        raise DataError(f"{where}: data from code is not allowed here", "save what it yields as .npz")
+    function = _loaded(path, name)
+
+    def parts() -> Iterator[Part]:
+        return _yielded(where, _begun(where, function))
+
+    if _begun(where, function) is _begun(where, function):
+        raise DataError(f"{where}: returns one iterator twice", "return a fresh one from every call, or use yield")
+    first, _ = next(checked(where, parts(), inputs))
+    description = f"{path.name}:{name}"
+    return Dataset(description, None, LABELS in label_columns(first, inputs), tuple(inputs), parts)
+
+
+def _loaded(path: Path, name: str) -> Callable[[], Any]:
+    module_name = f"graphpass_data_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise DataError(f"{path}: cannot be imported", "give a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses and pickle look a class's module up there
+    with named(f"{path}: failed on import", "mend it; if it imports its neighbours, set PYTHONPATH to its folder"):
+        spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise DataError(f"{path}: has no function {name!r}", f"define {name}() in it, yielding dicts of arrays")
+    return cast(Callable[[], Any], function)
+
+
+def _begun(where: str, function: Callable[[], Any]) -> Iterator[Any]:
+    with named(f"{where}: failed", "mend the function; it takes no arguments and yields dicts of arrays"):
+        return iter(function())
+
+
+def _yielded(where: str, items: Iterator[Any]) -> Iterator[Part]:
+    for index in itertools.count():
+        here = f"{where}, item {index}"
+        with named(f"{here}: failed", "mend the function"):
+            item = next(items, END)
+        if item is END:
+            return
+        if not isinstance(item, Mapping):
+            raise DataError(f"{here}: is a {type(item).__name__}", "yield dicts of arrays keyed by input name")
+        with named(f"{here}: is not made of arrays", "yield dicts of numpy arrays"):
+            # copies, since a function may fill the same buffer again while batches of it are in use
+            arrays = {str(key): np.array(value) for key, value in item.items()}
+        yield array_part(here, arrays)

@@ -1,0 +1,135 @@
+"""Image files as samples: decoded, scaled, cut and normalised when they are asked for."""
+
+import hashlib
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from graphpass.datasets.parts import LABELS, Arrays, Header, InputSpec, Part, named
+from graphpass.errors import DataError, OptionError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """x = (pixels/255 − mean)/std, once the shorter side is scaled to the frame and the longer one cut.
+
+    size: height and width in pixels where the model leaves them free. mean, std: one value, or one a channel.
+    """
+
+    size: int = 224
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What an image is made into: float32 [channels, height, width], or [height, width, channels]."""
+
+    height: int
+    width: int
+    channels: int
+    channels_first: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        area = self.height, self.width
+        return (self.channels, *area) if self.channels_first else (*area, self.channels)
+
+
+def frame_for(folder: Path, inputs: Sequence[InputSpec], options: ImageOptions) -> Frame:
+    """The frame that a model with one input of images asks for; the options where it asks for nothing."""
+    spec = inputs[0] if len(inputs) == 1 else None
+    if spec is None or len(spec.shape) != 4 or spec.dtype.kind != "f" or {1, 3}.isdisjoint(spec.shape[1::2]):
+        raise DataError(
+            f"{folder}: images need a model with one float input [N, C, H, W] or [N, H, W, C], C = 1 or 3",
+            "save the prepared samples as .npz",
+        )
+    channels_first = spec.shape[1] in (1, 3)  # the ONNX order where both would do
+    channels, height, width = (spec.shape[axis] for axis in ((1, 2, 3) if channels_first else (3, 1, 2)))
+    mean, std = options.mean, options.std
+    if options.size < 1 or not all(map(math.isfinite, mean + std)) or not all(value > 0 for value in std):
+        raise OptionError(f"image size {options.size}, mean {mean}, std {std}", "give a size and std above 0")
+    return Frame(
+        height or options.size,
+        width or options.size,
+        channels or 1,
+        channels_first,
+        _per_channel("mean", mean, channels or 1),
+        _per_channel("std", std, channels or 1),
+    )
+
+
+def _per_channel(option: str, values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    if len(set(values)) == 1:
+        return values[:1] * channels
+    if len(values) != channels:
+        raise OptionError(
+            f"image {option} has {len(values)} values, the model takes {channels} channels",
+            f"give one value or {channels}",
+        )
+    return values
+
+
+def image_part(folder: Path, name: str, files: Sequence[Path], labels: NDArray[np.int64] | None, frame: Frame) -> Part:
+    """The files as samples of the input `name`; only the files that are asked for are decoded."""
+    columns = {name: Header((len(files), *frame.shape), np.dtype(np.float32))}
+    if labels is not None:
+        columns[LABELS] = Header(labels.shape, labels.dtype)
+
+    def read(cuts: Sequence[slice]) -> Iterator[Arrays]:
+        for cut in cuts:
+            arrays: Arrays = {name: np.stack([_prepared(file, frame) for file in files[cut]])}
+            yield arrays if labels is None else arrays | {LABELS: labels[cut]}
+
+    return Part(str(folder), columns, read)
+
+
+def _prepared(file: Path, frame: Frame) -> NDArray[np.float32]:
+    """(pixels/255 − mean)/std of the image, cut to the frame: float32 of the frame's shape."""
+    remedy = f"remove it, or save it as a whole 8-bit image of at most {Image.MAX_IMAGE_PIXELS} pixels"
+    with named(f"{file}: cannot be read as an image", remedy), warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file, formats=IMAGE_FORMATS) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError("more than 8 bits a channel")
+            image.info.pop("transparency", None)  # alpha is dropped; Pillow would warn of it
+            plain = image.convert("L" if frame.channels == 1 else "RGB")
+    cut = plain.resize((frame.width, frame.height), Image.Resampling.BILINEAR, _centre(plain.size, frame))
+    scaled = np.array(cut, np.float32).reshape(frame.height, frame.width, frame.channels)
+    scaled /= 255
+    scaled -= np.array(frame.mean, np.float32)
+    scaled /= np.array(frame.std, np.float32)
+    return scaled.transpose(2, 0, 1) if frame.channels_first else scaled
+
+
+def _centre(size: tuple[int, int], frame: Frame) -> tuple[float, float, float, float]:
+    """The box of an image that fills the frame: left, upper, right, lower, in the image's pixels.
+
+    Its corner lies on a whole pixel of the scaled image: what needs no scaling is not blurred.
+    Cutting before scaling keeps a very long image from growing beyond memory.
+    """
+    (width, height), wanted = size, (frame.width, frame.height)
+    scale = min(width / wanted[0], height / wanted[1])
+    left, upper = (max(0, int((full / scale - part) / 2)) * scale for full, part in zip(size, wanted, strict=True))
+    return left, upper, min(width, left + wanted[0] * scale), min(height, upper + wanted[1] * scale)
+
+
+def digest_of_files(files: Sequence[Path], labels: NDArray[np.int64] | None, frame: Frame) -> str:
+    """sha256 (hex) of the frame, the files' bytes and the labels; nothing is decoded."""
+    digest = hashlib.sha256(f"{frame}\n".encode())
+    for index, file in enumerate(files):
+        with named(f"{file}: cannot be read", "check its permissions"):
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{content} {None if labels is None else labels[index]}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,155 @@
+"""What a model takes, what a source holds, and whether the two fit.
+
+Names, shapes, types and lengths are compared on headers alone: no values are read here.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpass.errors import DataError
+
+LABELS = "labels"
+CASTS = {"f": "f", "i": "iu", "u": "iu", "b": "b"}  # kind the model takes → kinds that are cast to it
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model wants of one input. shape: None where any size will do; axis 0 is the batch."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...]
+
+
+class Header(NamedTuple):
+    """An array without its values."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples with one home. read: adjacent slices, the first from 0 → the rows of each, for every column."""
+
+    where: str
+    columns: Mapping[str, Header]
+    read: Callable[[Sequence[slice]], Iterator[Arrays]]
+
+
+def checked(description: str, parts: Iterable[Part], inputs: Sequence[InputSpec]) -> Iterator[tuple[Part, int]]:
+    """Each part and its number of samples, once it fits the model and the parts before it."""
+    if not inputs:
+        raise DataError("the model has no inputs", "give a model that takes at least one input")
+    first: Part | None = None
+    total = 0
+    for part in parts:
+        length = _length(part, inputs)
+        first = first or part
+        columns, expected = _sample_form(part, inputs), _sample_form(first, inputs)
+        different = sorted(name for name in columns | expected if columns.get(name) != expected.get(name))
+        if different:
+            raise DataError(
+                f"{part.where}: {different[0]!r} has samples of another shape or type than in {first.where}",
+                "pad or crop every sample to one shape, and label all of them or none",
+            )
+        total += length
+        yield part, length
+    if not total:
+        raise DataError(
+            f"{first.where if first else description}: no samples",
+            "give at least one; a function must start afresh when called again",
+        )
+
+
+def _length(part: Part, inputs: Sequence[InputSpec]) -> int:
+    names = [spec.name for spec in inputs]
+    missing = [name for name in names if name not in part.columns]
+    extra = [name for name in part.columns if name not in names and name != LABELS]
+    if len(names) == len(missing) == len(extra) == 1:
+        raise DataError(
+            f"{part.where}: holds {extra[0]!r} where the model takes {names[0]!r}",
+            f"rename the array, for example np.savez('data.npz', **{{{names[0]!r}: array}})",
+        )
+    if missing or extra:
+        wrong = [f"{name!r} is missing" for name in missing] + [f"{name!r} is not an input" for name in extra]
+        raise DataError(
+            f"{part.where}: {', '.join(wrong)}",
+            f"name the arrays {', '.join(names)}, and optionally {LABELS}",
+        )
+    for spec in inputs:
+        _check_column(part.where, part.columns[spec.name], spec)
+    length = part.columns[names[0]].shape[0]
+    for name, header in {**part.columns, **label_columns(part, inputs)}.items():
+        if header.shape[:1] != (length,):
+            raise DataError(
+                f"{part.where}: {name!r} has shape {header.shape}, {names[0]!r} has {length} samples",
+                "give every array the same length on axis 0",
+            )
+    for header in label_columns(part, inputs).values():
+        if header.dtype.kind not in "biuf":
+            raise DataError(f"{part.where}: labels of type {header.dtype}", "save labels as integers")
+    return length
+
+
+def _check_column(where: str, header: Header, spec: InputSpec) -> None:
+    wanted = ", ".join("N" if axis == 0 or size is None else str(size) for axis, size in enumerate(spec.shape))
+    if not spec.shape:
+        raise DataError(f"model input {spec.name!r} has no batch axis", "make it a constant of the model")
+    if header.dtype.hasobject:
+        raise DataError(
+            f"{where}: {spec.name!r} holds pickled Python objects",
+            f"save it as a plain array of {spec.dtype}",
+        )
+    fits = len(header.shape) == len(spec.shape) and all(
+        size in (None, got) for size, got in zip(spec.shape[1:], header.shape[1:], strict=True)
+    )
+    if not fits:
+        raise DataError(
+            f"{where}: {spec.name!r} has shape {header.shape}, the model takes ({wanted})",
+            "reshape, transpose or resize the samples to the model's shape",
+        )
+    if header.dtype.kind not in CASTS.get(spec.dtype.kind, ""):
+        scale = header.dtype == np.uint8 and spec.dtype.kind == "f"
+        raise DataError(
+            f"{where}: {spec.name!r} is {header.dtype}, the model takes {spec.dtype}",
+            f"scale it as in training, for example array.astype('{spec.dtype}') / 255"
+            if scale
+            else f"save it as {spec.dtype}, for example with array.astype('{spec.dtype}')",
+        )
+
+
+def label_columns(part: Part, inputs: Sequence[InputSpec]) -> dict[str, Header]:
+    """The labels' header where there are labels; a model may have an input of that name, which is none."""
+    is_input = any(spec.name == LABELS for spec in inputs)
+    return {} if is_input or LABELS not in part.columns else {LABELS: part.columns[LABELS]}
+
+
+def label_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type that labels are given in: integers as int64, floats in the machine's byte order."""
+    return np.dtype(np.int64) if dtype.kind in "biu" else dtype.newbyteorder("=")
+
+
+def _sample_form(part: Part, inputs: Sequence[InputSpec]) -> dict[str, tuple[object, ...]]:
+    """Shape of one sample of each column, and the type of the labels: what makes two parts fit together."""
+    forms: dict[str, tuple[object, ...]] = {spec.name: part.columns[spec.name].shape[1:] for spec in inputs}
+    for name, header in label_columns(part, inputs).items():
+        forms[name] = (*header.shape[1:], label_type(header.dtype))
+    return forms
+
+
+@contextmanager
+def named(what: str, remedy: str) -> Iterator[None]:
+    """Turns whatever is raised inside into a DataError: decoders and users' code raise any type."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"{what} ({reason})", remedy) from error

@@ -1,0 +1,67 @@
+"""Calibration and evaluation data: every source becomes the same ordered batches of a model's inputs.
+
+    source               what it is                                      held in memory
+    x.npz                arrays by input name, optionally "labels"       a batch: members are read row by row
+    x.npy                the samples of a model with one input           a batch: the file is memory-mapped
+    folder of .npz       shards in the order of their names              a batch
+    folder of images     one subfolder a class, or a flat folder         a batch: decoded when asked for
+    file.py:function     a function that yields dicts of arrays          what it yields, and a batch
+    dict of arrays       `from_arrays`                                   the arrays
+
+A member of an .npz that was saved in Fortran order is the exception: it is loaded whole. Names, shapes, types
+and lengths are checked when a source is opened, from headers alone; values (NaN, inf, integers out of range)
+and whatever a function yields after its first dict are checked when read. Batches may be read-only views.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpass.datasets.arrays import archive_part, array_part, npy_part
+from graphpass.datasets.dataset import Dataset, dataset_of
+from graphpass.datasets.folders import SUFFIXES, open_folder
+from graphpass.datasets.functions import open_function
+from graphpass.datasets.images import ImageOptions
+from graphpass.datasets.parts import InputSpec
+from graphpass.errors import DataError
+
+
+def from_arrays(
+    arrays: Mapping[str, NDArray[Any]], inputs: Sequence[InputSpec], description: str = "arrays"
+) -> Dataset:
+    """Arrays [n, ...] by input name, optionally "labels". Raises DataError if they do not fit the model."""
+    part = array_part(description, {name: np.asarray(array) for name, array in arrays.items()})
+    return dataset_of(description, inputs, lambda: [part])
+
+
+def open_dataset(
+    source: str, inputs: Sequence[InputSpec], images: ImageOptions | None = None, allow_code: bool = False
+) -> Dataset:
+    """Open one of the sources of the module's table.
+
+    images: how a folder of images is prepared; other sources do not ask. Their labels are the folders' places
+    in the order of their names, or the names themselves where all are integers. allow_code: whether the file
+    of file.py:function may be imported and its function called, which it is anew for every pass.
+    Raises DataError naming the file and the remedy, OptionError for image options that make no sense.
+    """
+    code = re.fullmatch(r"(.+\.py):(\w+)", str(source))
+    path = Path(code[1] if code else source)
+    if not os.path.exists(path):  # unlike the method, it takes names that cannot exist
+        raise DataError(f"{path}: no such file or folder", SUFFIXES)
+    if code:
+        return open_function(path, code[2], inputs, allow_code)
+    if path.is_dir():
+        return open_folder(path, inputs, images or ImageOptions())
+    match path.suffix.lower():
+        case ".npz":
+            return dataset_of(path.name, inputs, lambda: [archive_part(path)])
+        case ".npy":
+            return dataset_of(path.name, inputs, lambda: [npy_part(path, inputs)])
+        case ".py":
+            raise DataError(f"{path}: which function yields the data?", f"write {path}:function")
+    raise DataError(f"{path}: data of an unknown kind", SUFFIXES)
