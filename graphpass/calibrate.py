@@ -13,7 +13,7 @@ whose outputs sum to the site's pre-activation.
 Positions are drawn by a generator seeded with (seed, step, batch), so the same data gives the same plan, bit for bit.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ from graphpass.maths.methods import COARSE_LEVELS, METHODS
 from graphpass.maths.neuron import levels_of
 from graphpass.sampling import Sample
 from graphpass.segments import TensorStore, Walk, needs
-from graphpass.session import pad_batch
+from graphpass.session import pad_inputs
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]  # what, done, of how many
@@ -133,14 +133,14 @@ def _observe(
     """
     pairs = [(step.target, step.site.output if step.site else step.target) for step in steps]
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
-    first = _padded(next(iter(dataset.batches(fixed or 1, options.limit))).inputs, fixed)
+    first = pad_inputs(next(iter(dataset.batches(fixed or 1, options.limit))).inputs, fixed)
     segment = walk.segment(walk.pending(names), names, first)
     per_batch = max(1, sum(values.nbytes for values in segment.run(first).values()))
     free = int(np.clip(options.memory * FETCH_SHARE // per_batch, 1, options.batch))
     sizes = []
     for number, batch in enumerate(dataset.batches(fixed or free, options.limit)):
         sizes.append(batch.size)
-        for name, values in _padded(batch.inputs, fixed).items():
+        for name, values in pad_inputs(batch.inputs, fixed).items():
             walk.store.put(name, number, values)
     ranges = METHODS[options.method].ranges
     rows_of = [-(-_rows(step, options, len(steps)) // sum(sizes)) for step in steps]
@@ -155,10 +155,6 @@ def _observe(
             rows.put(f"{index}/a", number, a_rows)
     progress("running the network", len(sizes), len(sizes))
     return sizes, samples
-
-
-def _padded(inputs: Mapping[str, Array], fixed: int | None) -> dict[str, Array]:
-    return {name: pad_batch(values, fixed) if fixed else values for name, values in inputs.items()}
 
 
 def _rows(step: Step, options: Options, steps: int) -> int:

@@ -39,7 +39,7 @@ from graphpass.graph.model import Source
 from graphpass.graph.normalise import normalise
 from graphpass.graph.sites import place_identities
 from graphpass.probing import Tally, belongs, probed_ann, probed_folded, probed_unrolled
-from graphpass.session import fixed_batch, input_specs, open_session, pad_batch, run, run_padded
+from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs, run, run_padded
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -223,7 +223,7 @@ def _time(ann: Any, snn: Any, dataset: Dataset, options: Options, fixed: int | N
     """Both networks in turn on one batch, so that what else the machine does hits both alike."""
     batch = next(iter(dataset.batches(fixed or options.latency_batch, fixed or options.latency_batch)))
     size = fixed or batch.size
-    inputs = {name: pad_batch(values, size) for name, values in batch.inputs.items()}
+    inputs = pad_inputs(batch.inputs, fixed)
     taken: dict[str, list[float]] = {"ann": [], "snn": []}
     for session in (ann, snn):  # the first run allocates
         run(session, inputs)

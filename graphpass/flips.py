@@ -22,7 +22,7 @@ from graphpass.graph import operators
 from graphpass.graph.emit import assemble, spiking_graph
 from graphpass.graph.integer import COUNT
 from graphpass.maths.neuron import Neuron
-from graphpass.session import fixed_batch, input_specs, open_session, pad_batch, run
+from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs, run
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -96,7 +96,7 @@ def flips(
     errors = {name: np.zeros(2) for name in outputs}
     samples = 0
     for part in dataset.batches(fixed or batch, limit):
-        inputs = {name: pad_batch(values, fixed) for name, values in part.inputs.items()} if fixed else part.inputs
+        inputs = pad_inputs(part.inputs, fixed)
         ours, theirs = (run(session, inputs) for session in sessions)
         for site in sites:
             values = theirs[site.pooled or site.x]

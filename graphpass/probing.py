@@ -19,7 +19,7 @@ from graphpass.graph.counting import Counts, Probes, probe
 from graphpass.graph.emit import assemble, spiking_graph
 from graphpass.graph.unrolled import spike_inputs, unroll
 from graphpass.maths.metrics import Difference, Operations, SpikeCount
-from graphpass.session import open_session, pad_batch, run
+from graphpass.session import open_session, pad_inputs, run
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -44,7 +44,7 @@ class Tally:
     def update(self, batch: Batch) -> None:
         """With a batch: it runs through all three graphs."""
         size = self.fixed or batch.size
-        inputs = {name: pad_batch(values, size) for name, values in batch.inputs.items()}
+        inputs = pad_inputs(batch.inputs, self.fixed)
         ann, folded = self.ann.run(inputs), self.folded.run(inputs) if self.folded else {}
         if self.unrolled:
             self.unrolled.run(inputs)

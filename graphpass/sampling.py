@@ -32,7 +32,6 @@ class Sample:
 
     def __init__(self, step: Step, rows: int, seed: tuple[int, ...], ranges: bool):
         self._step = step
-        self._site = step.site
         self._rows = rows
         self._seed = seed
         self._ranges = ranges
@@ -60,7 +59,7 @@ class Sample:
         if self._ranges:
             others = tuple(k for k in range(x.ndim) if k != axis)
             self._top, self._bottom = np.maximum(self._top, x.max(others)), np.minimum(self._bottom, x.min(others))
-        if self._site:
+        if self._step.site:
             self.lowest, self.highest = min(self.lowest, float(a.min())), max(self.highest, float(a.max()))
         rows = _take(x, axis, positions)
         return rows, rows if a is x else _take(a, axis, positions)
@@ -102,7 +101,7 @@ class Sample:
 
     @property
     def site(self) -> SiteSample:
-        kind = self._site.kind if self._site else ""
+        kind = self._step.site.kind if self._step.site else ""
         return SiteSample(kind, self.x, self.x_snn, self.a, self._bottom, self._top)
 
     def move(self, inputs: Array, weight: Array, bias: Array) -> None:

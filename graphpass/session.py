@@ -151,8 +151,15 @@ def run_padded(
         return run(session, inputs, names)
     if size > batch:
         raise SessionError(f"{size} samples do not fit a model of fixed batch {batch}", "run them in smaller batches")
-    outputs = run(session, {name: pad_batch(value, batch) for name, value in inputs.items()}, names)
+    outputs = run(session, pad_inputs(inputs, batch), names)
     return {name: value[:size] if value.ndim and len(value) == batch else value for name, value in outputs.items()}
+
+
+def pad_inputs(inputs: Mapping[str, NDArray[Any]], batch: int | None) -> dict[str, NDArray[Any]]:
+    """Every input filled up to a fixed batch with its last sample; as they are where the batch is free."""
+    if batch is None:
+        return dict(inputs)
+    return {name: values if len(values) == batch else pad_batch(values, batch) for name, values in inputs.items()}
 
 
 def pad_batch(values: NDArray[Any], batch: int) -> NDArray[Any]:

@@ -33,7 +33,7 @@ from graphpass.graph.model import QUANTISED
 from graphpass.graph.preparation import move_behind_pooling
 from graphpass.graph.unrolled import fold_back, unroll
 from graphpass.maths.neuron import Neuron, count_of, spike_train
-from graphpass.session import fixed_batch, input_specs, open_session, pad_batch, run
+from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs, run
 
 ROUNDING = {np.dtype(np.float16): 2.0**-11}  # unit roundoff of what tensors are stored in; sums are in float32
 SUM_ROUNDING = 2.0**-24
@@ -116,10 +116,7 @@ def verify(
     size = check.fixed or max(1, min(batch, memory // max(check.bytes_per_sample(), 1)))
     samples = 0
     for part in dataset.batches(size, limit):
-        inputs = part.inputs
-        if check.fixed:
-            inputs = {name: pad_batch(values, check.fixed) for name, values in inputs.items()}
-        check.take(inputs)
+        check.take(pad_inputs(part.inputs, check.fixed))
         samples += part.size
     return check.result(samples)
 

@@ -20,7 +20,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.graph.layers import WeightLayer
+from graphpass.graph.layers import WeightLayer, is_padded
 from graphpass.graph.pending import Affine
 
 MICROSOFT = "com.microsoft"
@@ -106,7 +106,7 @@ def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: in
     new = (grouped * scale.reshape(groups, 1, -1, *taps)).reshape(weight.shape)
     reach = (grouped * offset.reshape(groups, 1, -1, *taps)).sum(2).reshape(outputs, *weight.shape[2:])
     attributes = dict(node.attrs)
-    if affine.shifted and _padded(attributes):
+    if affine.shifted and is_padded(attributes):
         return Linear((Source(data),), attributes, new, constant, reach, largest)
     return Linear((Source(data),), attributes, new, constant + reach.reshape(outputs, -1).sum(1), None, largest)
 
@@ -208,13 +208,12 @@ def nodes_of(linear: Linear, output: gs.Variable, scale: float = 1.0, zero: int 
     w = [
         gs.Constant(f"{name}/weight", weight),
         gs.Constant(f"{name}/weight_scale", scales),
-        gs.Constant(f"{name}/weight_zero", np.zeros(linear.outputs if linear.convolution else (), np.int8)),
+        gs.Constant(f"{name}/weight_zero", np.zeros(linear.outputs, np.int8)),
     ]
     y = [scalar(f"{name}/y_scale", scale, np.float32), scalar(f"{name}/y_zero", zero, np.uint8)]
     b = gs.Constant(f"{name}/bias", bias)
     if linear.convolution:
         return [*nodes, gs.Node("QLinearConv", f"{name}/conv", linear.attributes, [*x, *w, *y, b], [output])]
-    w[2] = gs.Constant(f"{name}/weight_zero", np.zeros(linear.outputs, np.int8))
     product = gs.Node("QGemm", f"{name}/product", {"transA": 0, "transB": 0, "alpha": 1.0}, domain=MICROSOFT)
     product.inputs = [*x, *w, b, *y]
     if data.shape is not None and len(data.shape) == 2:
@@ -294,12 +293,8 @@ def _largest_weight(linear: Linear) -> int:
     return min(127, INT16 // (2 * linear.largest))
 
 
-def _padded(attributes: dict[str, Any]) -> bool:
-    return bool(any(attributes.get("pads", ()))) or attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", "")
-
-
 def _pointwise(linear: Linear) -> bool:
-    return linear.convolution and set(linear.weight.shape[2:]) == {1} and not _padded(linear.attributes)
+    return linear.convolution and set(linear.weight.shape[2:]) == {1} and not is_padded(linear.attributes)
 
 
 def _keeps_positions(linear: Linear) -> bool:

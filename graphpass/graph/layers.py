@@ -4,8 +4,9 @@ An operator is linear per time-step when it commutes with the mean over time: f(
 weights that sum to 1. Trains may pass it step by step; everything else sees the mean.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -46,6 +47,11 @@ class WeightLayer:
         """The bias inside the node (Conv, ConvTranspose, Gemm), None where it has none."""
         has = self.node.op != "MatMul" and len(self.node.inputs) > 2 and not absent(self.node.inputs[2])
         return self.node.inputs[2] if has else None
+
+
+def is_padded(attributes: Mapping[str, Any]) -> bool:
+    """Whether a convolution or pooling with these attributes may see padding."""
+    return bool(any(attributes.get("pads", ()))) or attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", "")
 
 
 def absent(tensor: gs.Tensor) -> bool:

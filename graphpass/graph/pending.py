@@ -15,7 +15,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.graph.layers import WeightLayer
+from graphpass.graph.layers import WeightLayer, is_padded
 from graphpass.graph.time_axis import axes_of, constant_values, given_pads, rank_of
 
 LARGEST_EXPANSION = 1 << 22  # values; a larger map of scales is applied at run time instead
@@ -219,8 +219,7 @@ def _pad(node: gs.Node, affine: Affine, out: int) -> Affine | None:
 
 
 def _pool(node: gs.Node, affine: Affine, out: int) -> Affine | None:
-    padded = any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", "")
-    zeros = (padded or node.attrs.get("ceil_mode", 0)) and node.attrs.get("count_include_pad", 0)
+    zeros = (is_padded(node.attrs) or node.attrs.get("ceil_mode", 0)) and node.attrs.get("count_include_pad", 0)
     return None if affine.varying - {1} or (zeros and affine.shifted) else affine
 
 
@@ -302,7 +301,7 @@ def fold_into(layer: WeightLayer, affine: Affine) -> Folded | None:
     new = (grouped * scale.reshape(groups, 1, -1, *taps)).reshape(weight.shape).astype(old.dtype)
     if not affine.shifted:
         return Folded(new, None, None)
-    if _is_padded(node):
+    if is_padded(node.attrs):
         return Folded(new, None, offset)
     product = (grouped * offset.reshape(groups, 1, -1, *taps)).reshape(len(weight), -1).sum(1)
     return Folded(new, product, None)
@@ -317,7 +316,3 @@ def _matmul(layer: WeightLayer, weight: NDArray[Any], affine: Affine, dtype: np.
         return None
     scale, offset = affine.vectors(last, len(weight))
     return Folded((weight * scale[:, None]).astype(dtype), offset @ weight if affine.shifted else None, None)
-
-
-def _is_padded(node: gs.Node) -> bool:
-    return bool(any(node.attrs.get("pads", ()))) or node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", "")
