@@ -13,7 +13,7 @@ whose outputs sum to the site's pre-activation.
 Positions are drawn by a generator seeded with (seed, step, batch), so the same data gives the same plan, bit for bit.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,14 +25,15 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.errors import CalibrationError, OptionError
 from graphpass.graph import operators
 from graphpass.graph.folded import neuron_node, replace_weight
-from graphpass.graph.layers import WeightLayer
+from graphpass.graph.layers import WeightLayer, is_padded, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.graph.sites import Coverage, Site, place_identities
 from graphpass.graph.steps import Step, steps_of
 from graphpass.graph.unfolding import Geometry, from_matrix, inputs_of, outputs_of, to_matrix
 from graphpass.maths.corrections import ROUNDS
-from graphpass.maths.methods import COARSE_LEVELS, METHODS
+from graphpass.maths.methods import COARSE_LEVELS, EXACT_RECTIFIERS, METHODS
 from graphpass.maths.neuron import levels_of
+from graphpass.ranges import ranges_of
 from graphpass.sampling import Sample
 from graphpass.segments import TensorStore, Walk, needs
 from graphpass.session import pad_inputs
@@ -92,6 +93,7 @@ def calibrate(
     graph = graph.copy()
     place_identities(graph, coverage.sites)
     steps = steps_of(graph, coverage.sites, METHODS[options.method].correct is not None)
+    ranges = ranges_of(graph, coverage.sites, dataset, options.limit, fixed_batch, options.threads)
     with (
         TensorStore(int(options.memory * STORE_SHARE)) as store,
         TensorStore(int(options.memory * SAMPLES_SHARE)) as rows,
@@ -113,6 +115,7 @@ def calibrate(
         coverage.left,
         samples=sum(sizes),
         seed=options.seed,
+        ranges=ranges,
     )
 
 
@@ -144,7 +147,11 @@ def _observe(
             walk.store.put(name, number, values)
     ranges = METHODS[options.method].ranges
     rows_of = [-(-_rows(step, options, len(steps)) // sum(sizes)) for step in steps]
-    samples = [Sample(step, rows_of[k], (options.seed, k), ranges) for k, step in enumerate(steps)]
+    padded = {layer.node.name for layer in weight_layers(walk.graph) if is_padded(layer.node.attrs)}
+    samples = [
+        Sample(step, rows_of[k], (options.seed, k), ranges, _may_have_offset(step.site, padded, options))
+        for k, step in enumerate(steps)
+    ]
     for number, size in enumerate(sizes):
         progress("running the network", number, len(sizes))
         found = {name: walk.store.get(name, number) for name in first}
@@ -155,6 +162,17 @@ def _observe(
             rows.put(f"{index}/a", number, a_rows)
     progress("running the network", len(sizes), len(sizes))
     return sizes, samples
+
+
+def _may_have_offset(site: Site | None, padded: Set[str], options: Options) -> bool:
+    """Whether y = A·n + o may have an o other than 0.
+
+    Padding adds 0, not o, which costs the integer and the unrolled form a correction at every border, and keeps padded
+    depthwise layers out of integers. Behind a rectifier, from some levels on, o is too small to matter
+    (docs/calibration.md).
+    """
+    fine = levels_of(options.time_steps, options.coding) > COARSE_LEVELS
+    return not (fine and site and site.kind in EXACT_RECTIFIERS and padded & set(site.layers))
 
 
 def _rows(step: Step, options: Options, steps: int) -> int:

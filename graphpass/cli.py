@@ -175,7 +175,7 @@ def convert(
     from graphpass.calibrate import Options
     from graphpass.convert import convert as convert_network
     from graphpass.convert import dataset_for
-    from graphpass.graph.emit import floats_of
+    from graphpass.graph.emit import encoded_of, floats_of
     from graphpass.graph.model import load
     from graphpass.graph.plan import save_plan
     from graphpass.graph.sites import Selection
@@ -214,6 +214,7 @@ def convert(
     _print_left(coverage.left)
     if form == "integer":
         _print_left(floats_of(done.proto), "float, not integer")
+        out.print(f"{len(encoded_of(done.proto))} analogue tensors as 8-bit numbers")
     if plan_out:
         save_plan(decided, plan_out)
         out.print(f"plan: {plan_out}", markup=False)

@@ -30,8 +30,9 @@ class Sample:
     (`add_snn`), then `close`.
     """
 
-    def __init__(self, step: Step, rows: int, seed: tuple[int, ...], ranges: bool):
+    def __init__(self, step: Step, rows: int, seed: tuple[int, ...], ranges: bool, offset: bool):
         self._step = step
+        self._offset = offset
         self._rows = rows
         self._seed = seed
         self._ranges = ranges
@@ -102,7 +103,7 @@ class Sample:
     @property
     def site(self) -> SiteSample:
         kind = self._step.site.kind if self._step.site else ""
-        return SiteSample(kind, self.x, self.x_snn, self.a, self._bottom, self._top)
+        return SiteSample(kind, self.x, self.x_snn, self.a, self._bottom, self._top, self._offset)
 
     def move(self, inputs: Array, weight: Array, bias: Array) -> None:
         """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""

@@ -392,6 +392,42 @@ def test_a_graph_output_in_front_of_a_join_answers_for_itself():
     assert errors[0] < errors[1]
 
 
+@pytest.mark.parametrize(
+    ("activation", "attributes", "steps", "free"),
+    [
+        ("Relu", PAD, 8, False),
+        ("Relu", PAD, 4, True),  # few levels want it
+        ("Relu", {}, 8, True),  # no padding
+        ("Elu", PAD, 8, True),  # its zero is no level of its own
+    ],
+)
+def test_neurons_that_meet_padding_have_no_offset(activation, attributes, steps, free):
+    nodes = [
+        node("Conv", "x c1 b", "d1", "conv1", **PAD),
+        node(activation, "d1", "a1", "act1"),
+        node("Conv", "a1 c2 b", "h2", "conv2", **attributes),
+        node("Relu", "h2", "last", "act2"),
+    ]
+    (site,) = (each for each in Case(image_net(*nodes), images()).plan(time_steps=steps).sites if each.name == "act1")
+    assert bool(np.any(site.offset)) is free
+
+
+@pytest.mark.parametrize("name", ["preactivated", "transformer"])
+def test_the_plan_has_the_ranges_of_analogue_tensors(name):
+    model, data = NETWORKS[name]
+    one = Case(model(), data())
+    found = one.plan().ranges
+    assert found
+    probed = export(one.graph())
+    inside = [each for each in found if each != "x"]
+    probed.graph.output.extend(helper.ValueInfoProto(name=each) for each in inside)
+    values = run(probed, one.x)[-len(inside) :] if inside else []
+    known = {"x": one.x, **dict(zip(inside, values, strict=True))}
+    for tensor, limits in found.items():
+        # batches of other sizes may sum in another order
+        assert limits == pytest.approx((known[tensor].min(), known[tensor].max()), rel=1e-5)
+
+
 def test_more_time_steps_come_nearer():
     one = case("residual")
     y = run(one.model, one.x)[0]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from graphpass.convert import convert, dataset_for
 from graphpass.errors import ModelError
 from graphpass.evaluate import evaluate
 from graphpass.flips import flips
-from graphpass.graph.emit import floats_of
+from graphpass.graph.emit import encoded_of, floats_of
 from graphpass.graph.integer import COUNT
 from graphpass.graph.model import load, read
 from graphpass.report import evaluation_report, summary_table
@@ -45,12 +46,12 @@ def data(count: int = 12) -> dict[str, np.ndarray]:
     return {"x": np.random.default_rng(1).normal(size=(count, 2, 8, 8)).astype(np.float32)}
 
 
-@pytest.fixture
-def forms(tmp_path: Path) -> dict[str, onnx.ModelProto]:
-    """Both forms of one plan, written to integer.onnx and folded.onnx beside ann.onnx."""
+@pytest.fixture(params=["ranges"])
+def forms(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, onnx.ModelProto]:
+    """Both forms of one plan, written to integer.onnx and folded.onnx beside ann.onnx; the plan has ranges or none."""
     onnx.save(network(), tmp_path / "ann.onnx")
     folded = convert(tmp_path / "ann.onnx", data(), tmp_path / "folded.onnx", time_steps=16)
-    plan = folded.plan
+    plan = folded.plan if request.param == "ranges" else replace(folded.plan, ranges={})
     integer = convert(tmp_path / "ann.onnx", None, tmp_path / "integer.onnx", plan=plan, form="integer")
     np.savez(tmp_path / "data.npz", **data())
     return {"folded": folded.proto, "integer": integer.proto}
@@ -63,13 +64,18 @@ def counts_of(proto: onnx.ModelProto, name: str) -> np.ndarray:
     return run(open_session(copy, use_native=False), data())[name]
 
 
-def test_flips_are_those_of_the_tensors(forms):
+@pytest.mark.parametrize(
+    ("forms", "first", "size"),
+    [("ranges", "r1", 8), ("none", "p1", 4)],  # behind a float layer the pooling comes before its neurons
+    indirect=["forms"],
+)
+def test_flips_are_those_of_the_tensors(forms, first, size):
     found = flips(forms["integer"], forms["folded"], dataset_for(forms["folded"], data()), batch=5)
     assert (found.samples, found.time_steps, found.coding) == (12, 16, "rate")
     assert [site.name for site in found.sites] == ["relu1/neuron", "relu2/neuron"]
-    assert [site.counts for site in found.sites] == [12 * 6 * 4 * 4, 12 * 8 * 4 * 4]
+    assert [site.counts for site in found.sites] == [12 * 6 * size * size, 12 * 8 * 4 * 4]
     parts = {t.name: onnx.numpy_helper.to_array(t) for t in forms["folded"].graph.initializer}
-    pairs = zip(found.sites, ("p1", "r2"), ("relu1", "relu2"), strict=True)
+    pairs = zip(found.sites, (first, "r2"), ("relu1", "relu2"), strict=True)
     for site, tensor, name in pairs:
         y, n = counts_of(forms["folded"], tensor), counts_of(forms["integer"], f"{tensor}{COUNT}")
         expected = np.rint((y - parts[f"{name}/offset"]) / parts[f"{name}/amplitude"])
@@ -92,9 +98,10 @@ def test_other_pairs_are_refused(forms, tmp_path):
     assert "integer form" in str(refused.value)
 
 
-def test_what_stays_float_is_told(forms):
-    assert [(entry.node, entry.op) for entry in floats_of(forms["integer"])] == [("conv1", "Conv"), ("conv3", "Conv")]
-    assert floats_of(forms["folded"]) == ()
+def test_what_stays_float_and_what_is_encoded_is_told(forms):
+    assert [(entry.node, entry.op) for entry in floats_of(forms["integer"])] == [("conv3", "Conv")]
+    assert encoded_of(forms["integer"]) == ("x",)
+    assert floats_of(forms["folded"]) == encoded_of(forms["folded"]) == ()
 
 
 def test_evaluation_leaves_out_what_it_cannot_count(forms, tmp_path):

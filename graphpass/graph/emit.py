@@ -7,7 +7,7 @@ integer    counts as uint8, int8 weights                     graph.integer
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import onnx
@@ -23,22 +23,35 @@ from graphpass.graph.sites import Left
 from graphpass.graph.unrolled import unroll
 
 FLOATS = "graphpass.floats"  # metadata of the integer form: what stays float, JSON like graphpass.left
-
-Formed = tuple[gs.Graph, tuple[Left, ...]]  # a graph, and what of it is not as the form would have it
-
-
-def _folded(graph: gs.Graph) -> Formed:
-    return graph, ()
+ENCODED = "graphpass.encoded"  # and which analogue tensors are uint8, JSON
 
 
-def _unrolled(graph: gs.Graph) -> Formed:
-    return unroll(graph), ()
+@dataclass(frozen=True)
+class Formed:
+    """A graph in a form, and what its metadata says about that."""
+
+    graph: gs.Graph
+    told: Mapping[str, str]
 
 
-FORMS: dict[str, Callable[[gs.Graph], Formed]] = {  # from the folded form
+def _folded(graph: gs.Graph, plan: Plan) -> Formed:
+    return Formed(graph, {})
+
+
+def _unrolled(graph: gs.Graph, plan: Plan) -> Formed:
+    return Formed(unroll(graph), {})
+
+
+def _integer(graph: gs.Graph, plan: Plan) -> Formed:
+    made = to_integers(graph, plan.ranges)
+    floats = json.dumps([asdict(entry) for entry in made.floats])
+    return Formed(made.graph, {FLOATS: floats, ENCODED: json.dumps(made.encoded)})
+
+
+FORMS: dict[str, Callable[[gs.Graph, Plan], Formed]] = {  # from the folded form
     "folded": _folded,
     "unrolled": _unrolled,
-    "integer": to_integers,
+    "integer": _integer,
 }
 
 
@@ -49,18 +62,26 @@ def emit(graph: gs.Graph, plan: Plan, form: str, metadata: Mapping[str, str]) ->
     """
     if form not in FORMS:
         raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
-    formed, floats = FORMS[form](fold(graph, plan))
-    proto = assemble(formed, plan.coding)
-    told = {FLOATS: json.dumps([asdict(entry) for entry in floats])} if form == "integer" else {}
-    for key, value in {**metadata, **told}.items():
+    formed = FORMS[form](fold(graph, plan), plan)
+    proto = assemble(formed.graph, plan.coding)
+    for key, value in {**metadata, **formed.told}.items():
         proto.metadata_props.add(key=key, value=value)
     return proto
 
 
 def floats_of(proto: onnx.ModelProto) -> tuple[Left, ...]:
     """What stays float in an integer model, by its metadata."""
-    stored = {entry.key: entry.value for entry in proto.metadata_props}
-    return tuple(Left(**entry) for entry in json.loads(stored.get(FLOATS, "[]")))
+    return tuple(Left(**entry) for entry in _told(proto, FLOATS))
+
+
+def encoded_of(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """The analogue tensors of an integer model that are uint8, by its metadata."""
+    return tuple(_told(proto, ENCODED))
+
+
+def _told(proto: onnx.ModelProto, key: str) -> list[Any]:
+    found: list[Any] = json.loads({entry.key: entry.value for entry in proto.metadata_props}.get(key, "[]"))
+    return found
 
 
 def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:

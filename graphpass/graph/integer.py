@@ -12,11 +12,17 @@ ends in the weights and bias of the next layers. A neuron's current is the sum o
     float layer           W/θ and (b + ψ)/θ − 1/2 in the float layer, then QuantizeLinear
     anything else         ParallelNeuronCount on the float current
 
+Analogue tensors of known range are encoded (graph.analogue) and read like counts:
+
+    layer, x + x'         QLinearConv, QGemm or QLinearAdd whose output scale and zero point are the encoding's
+    made by floats        QuantizeLinear
+    product read by floats    QGemm with a float output
+
 Everything else stays float, and is listed with its reason.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -24,7 +30,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.graph import operators
-from graphpass.graph.integer_layers import scalar
+from graphpass.graph.analogue import CARRIES, LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
+from graphpass.graph.integer_layers import linear_of, nodes_of, scalar, settled
 from graphpass.graph.integer_sums import Counts, Sum, integer_nodes
 from graphpass.graph.layers import WeightLayer, weight_layer
 from graphpass.graph.pending import Affine, joined, neuron_affine, through
@@ -34,50 +41,71 @@ from graphpass.graph.time_axis import POOLS, rank_of
 from graphpass.graph.weights import held_names
 
 COUNT = "/count"
-CARRIES = frozenset(
-    "Identity Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Gather Pad Expand Tile DepthToSpace "
-    "SpaceToDepth".split()
-)  # they have kernels for uint8
 
 
-def to_integers(graph: gs.Graph) -> tuple[gs.Graph, tuple[Left, ...]]:
-    """Rewrite a graph in folded form into the integer form, in place; also what stays float, and why."""
+def to_integers(graph: gs.Graph, ranges: Mapping[str, tuple[float, float]] | None = None) -> "Integers":
+    """Rewrite a graph in folded form into the integer form, in place.
+
+    ranges: least and largest value of analogue tensors, by name; those without one stay float.
+    """
     graph.toposort()
     compute_constants(graph)
     infer_shapes(graph)
-    walk = _Walk(graph)
+    walk = _Walk(graph, ranges or {})
     walk.run()
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
-    return graph, tuple(walk.left)
+    return Integers(graph, tuple(walk.left), tuple(walk.encoded))
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A graph in the integer form: what stays float and why, and names of the analogue tensors that are encoded."""
+
+    graph: gs.Graph
+    floats: tuple[Left, ...]
+    encoded: tuple[str, ...]
 
 
 class _Walk:
     """One walk over the sorted nodes; `counts` says what is known of a float tensor as counts."""
 
-    def __init__(self, graph: gs.Graph):
+    def __init__(self, graph: gs.Graph, ranges: Mapping[str, tuple[float, float]]):
         self._graph = graph
         self._held = held_names(graph)
+        spiking = {node.outputs[0].name for node in graph.nodes if node.op == operators.FOLDED_NEURON}
+        tensors = graph.tensors()
+        known = [name for name in analogue_tensors(graph, spiking) if name in ranges and is_float32(tensors[name])]
+        codes = ((name, encoding_of(*ranges[name])) for name in known)
+        self._encodings: dict[str, Encoding] = {name: code for name, code in codes if code}
         self._nodes: list[gs.Node] = []
         self._counts: dict[str, Counts] = {}
         self._paid: set[str] = set()
+        self._made_of_floats: set[str] = set()  # encoded tensors that exist as floats
         self._currents: set[int] = set()  # nodes that wait for the neuron they alone feed
         self.left: list[Left] = []
+        self.encoded: list[str] = []
 
     def run(self) -> None:
         nodes = list(self._graph.nodes)
         for node in nodes:
             if node.op == operators.FOLDED_NEURON:
                 self._claim(node.inputs[0])
+            elif _adds_constant(node) and node.outputs[0].name in self._encodings:
+                for tensor in node.inputs:
+                    self._claim(tensor)
+        for tensor in self._graph.inputs:
+            self._encode(tensor)
         for node in nodes:
             if id(node) in self._currents:
                 continue
             if node.op == operators.FOLDED_NEURON:
                 self._fire(node)
-            elif not self._carry(node):
-                layer = weight_layer(node)
-                if layer and layer.data.name in self._counts:
-                    self._stay(node.name, node.op, "its output is not the current of one neuron alone")
+            elif not (self._carry(node) or self._go_on(node)):
+                for tensor in node.inputs:
+                    self._release(tensor)
                 self._float(node)
+                for tensor in node.outputs:
+                    self._encode(tensor)
         for tensor in self._graph.outputs:
             self._pay(tensor)
         self._graph.nodes = self._nodes
@@ -102,10 +130,14 @@ class _Walk:
         if node is None or id(node) not in self._currents:
             known = self._counts.get(current.name)
             return Sum(counts=(known,)) if known else f"it adds {current.name!r}, which is not made of counts"
+        return self._terms_of(node)
+
+    def _terms_of(self, node: gs.Node) -> Sum | str:
         layer = weight_layer(node)
         if layer:
             known = self._counts.get(layer.data.name)
-            return Sum(layers=((layer, known),)) if known else f"{layer.data.name!r} is not made of counts"
+            unknown = f"{layer.data.name!r} is not made of counts, and its range is not known"
+            return Sum(layers=((layer, known),)) if known else unknown
         total = Sum()
         for tensor in node.inputs:
             if isinstance(tensor, gs.Constant):
@@ -214,6 +246,59 @@ class _Walk:
         node.outputs = [current]
         return current
 
+    # ---- analogue tensors
+
+    def _encode(self, tensor: gs.Tensor) -> None:
+        """A float tensor as uint8, where it has an encoding."""
+        code, rank = self._encodings.get(tensor.name), rank_of(tensor)
+        if code is None or rank is None or tensor.name in self._counts:
+            return
+        count = gs.Variable(f"{tensor.name}{COUNT}", np.uint8, tensor.shape)
+        parts = [
+            scalar(f"{count.name}/scale", code.scale, np.float32),
+            scalar(f"{count.name}/zero", code.zero, np.uint8),
+        ]
+        self._nodes.append(gs.Node("QuantizeLinear", f"{count.name}/encode", {}, [tensor, *parts], [count]))
+        self._counts[tensor.name] = _encoded(count, code, rank)
+        self.encoded.append(tensor.name)
+        self._paid.add(tensor.name)
+        self._made_of_floats.add(tensor.name)
+
+    def _go_on(self, node: gs.Node) -> bool:
+        """A layer or sum of counts that no neuron follows: its encoding, or a product as floats."""
+        layer = weight_layer(node)
+        if not layer and (node.op != "Add" or node.domain):
+            return False
+        output, total = node.outputs[0], self._terms_of(node)
+        code, rank = self._encodings.get(output.name), rank_of(output)
+        made: list[gs.Node] | str = "what it makes is read as floats"
+        if isinstance(total, str):
+            made = total
+        elif code and rank is not None and output.name not in self._held and not self._is_made_of_floats(node):
+            count = gs.Variable(f"{output.name}{COUNT}", np.uint8, output.shape)
+            theta, psi = np.full(1, code.scale), np.full(1, code.scale * (code.zero + 0.5))
+            made = integer_nodes(total, rank, theta, psi, LARGEST, count)
+            if not isinstance(made, str):
+                self._counts[output.name] = _encoded(count, code, rank)
+                self.encoded.append(output.name)
+        elif layer and node.op != "Conv" and is_float32(output):
+            known = self._counts[layer.data.name]
+            linear = linear_of(layer, known.tensor, known.affine, known.largest, known.zero)
+            done = linear if isinstance(linear, str) else settled(linear)
+            made = done if isinstance(done, str) else nodes_of(done, output, name=f"{output.name}/product")
+        if isinstance(made, str):
+            if layer and layer.data.name in self._counts:
+                self._stay(node.name, node.op, made)
+            return False
+        node.inputs.clear()
+        node.outputs.clear()
+        self._nodes.extend(made)
+        return True
+
+    def _is_made_of_floats(self, node: gs.Node) -> bool:
+        """Whether a sum adds a tensor that exists as floats: then it costs less as floats."""
+        return node.op == "Add" and any(tensor.name in self._made_of_floats for tensor in node.inputs)
+
     # ---- other nodes
 
     def _carry(self, node: gs.Node) -> bool:
@@ -228,8 +313,11 @@ class _Walk:
             node.inputs[0] = first.tensor
             self._nodes.append(node)
             return True
+        zero = first.zero
         if node.op == "Concat":
             known = [entry for entry in entries if entry is not None]
+            if any(entry.zero != zero for entry in known):
+                known, zero = [replace(entry, affine=entry.shifted) for entry in known], 0
             affine = joined(node, [entry.affine for entry in known]) if len(known) == len(entries) else None
             owed = None if affine is None else [affine]
         elif node.op in POOLS:
@@ -240,11 +328,11 @@ class _Walk:
         if owed is None or any(each.scale.ndim != rank_of(t) for each, t in zip(owed, node.outputs, strict=True)):
             return False
         inputs = [entry.tensor if entry else tensor for entry, tensor in zip(entries, node.inputs, strict=True)]
-        if node.op == "Pad" and len(inputs) > 2:
-            inputs[2] = gs.Variable.empty()  # it is zero, as a float
+        if node.op == "Pad":  # with zero, as a float
+            inputs[2:3] = [scalar(f"{node.name}/zero", zero, np.uint8)]
         outputs = [gs.Variable(f"{tensor.name}{COUNT}", np.uint8, tensor.shape) for tensor in node.outputs]
         for tensor, affine, output in zip(list(node.outputs), owed, outputs, strict=True):
-            self._counts[tensor.name] = Counts(output, affine, largest)
+            self._counts[tensor.name] = Counts(output, affine, largest, zero)
         node.inputs, node.outputs = inputs, outputs
         self._nodes.append(node)
         return True
@@ -269,7 +357,7 @@ class _Walk:
         known = self._counts.get(tensor.name)
         if known is not None and tensor.name not in self._paid:
             self._paid.add(tensor.name)
-            self._scale(known.tensor, known.affine.scale, known.affine.offset, tensor)
+            self._scale(known.tensor, known.affine.scale, known.shifted.offset, tensor)
 
     def _scale(
         self, count: gs.Variable, scale: NDArray[np.float32], offset: NDArray[np.float32], output: gs.Variable
@@ -296,3 +384,11 @@ def _rises_by_channel(parts: Sequence[NDArray[np.float32]], rank: int | None) ->
     if rank is None or (parts[2] < 0).any():
         return False
     return not any(neuron_affine(one, two, 1.0, rank).varying - {1} for one, two in (parts[:2], parts[2:]))
+
+
+def _adds_constant(node: gs.Node) -> bool:
+    return node.op == "Add" and not node.domain and any(isinstance(tensor, gs.Constant) for tensor in node.inputs)
+
+
+def _encoded(count: gs.Variable, code: Encoding, rank: int) -> Counts:
+    return Counts(count, neuron_affine(np.full(1, code.scale), np.zeros(1), 1.0, rank), LARGEST, code.zero)

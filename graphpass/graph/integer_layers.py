@@ -46,7 +46,7 @@ class Linear:
     """v = W·n + c. weight: [O, I/groups, …] of a convolution, else [I, O]; constant: c [O].
 
     border: [O, …], what the offset adds to v at each tap that is not in c, since padding may cut it off; None for
-    nothing. largest: the largest count of n.
+    nothing. largest: the largest count of n. zero: the sources hold n + zero, padding included.
     """
 
     sources: tuple[Source, ...]
@@ -55,6 +55,7 @@ class Linear:
     constant: Array
     border: Array | None
     largest: int
+    zero: int = 0
 
     @property
     def convolution(self) -> bool:
@@ -75,9 +76,20 @@ class Linear:
         border = None if self.border is None else self.border * taps
         return replace(self, weight=self.weight * outer, constant=self.constant * factor + shift, border=border)
 
+    def without_zero(self) -> "Linear":
+        """The same of n + zero: W·(n + z) − W·z."""
+        if not self.zero:
+            return self
+        if not self.convolution:
+            return replace(self, constant=self.constant - self.zero * self.weight.sum(0), zero=0)
+        taps = -self.zero * self.weight.sum(1)
+        if not is_padded(self.attributes):
+            return replace(self, constant=self.constant + taps.reshape(self.outputs, -1).sum(1), zero=0)
+        return replace(self, border=taps if self.border is None else self.border + taps, zero=0)
 
-def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: int) -> Linear | str:
-    """A weight layer that reads scale·n + offset, or why it cannot be computed in integers."""
+
+def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: int, zero: int = 0) -> Linear | str:
+    """A weight layer that reads scale·(data − zero) + offset, or why it cannot be computed in integers."""
     node = layer.node
     weight = np.asarray(layer.weight.values, np.float64)
     if node.op == "ConvTranspose":
@@ -99,7 +111,7 @@ def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: in
     constant: Array = np.broadcast_to(bias.reshape(-1), (outputs,)).copy()
     if node.op != "Conv":
         scale, offset = (part.astype(np.float64) for part in affine.vectors(axis, len(weight)))
-        return Linear((Source(data),), {}, weight * scale[:, None], constant + offset @ weight, None, largest)
+        return Linear((Source(data),), {}, weight * scale[:, None], constant + offset @ weight, None, largest, zero)
     groups, taps = int(node.attrs.get("group", 1)), (1,) * (weight.ndim - 2)
     scale, offset = (part.astype(np.float64) for part in affine.vectors(1, weight.shape[1] * groups))
     grouped = weight.reshape(groups, -1, *weight.shape[1:])
@@ -107,8 +119,8 @@ def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: in
     reach = (grouped * offset.reshape(groups, 1, -1, *taps)).sum(2).reshape(outputs, *weight.shape[2:])
     attributes = dict(node.attrs)
     if affine.shifted and is_padded(attributes):
-        return Linear((Source(data),), attributes, new, constant, reach, largest)
-    return Linear((Source(data),), attributes, new, constant + reach.reshape(outputs, -1).sum(1), None, largest)
+        return Linear((Source(data),), attributes, new, constant, reach, largest, zero)
+    return Linear((Source(data),), attributes, new, constant + reach.reshape(outputs, -1).sum(1), None, largest, zero)
 
 
 def scaling(data: gs.Variable, scale: Array, constant: Array, rank: int, largest: int) -> Linear:
@@ -140,6 +152,8 @@ def merged(one: Linear, two: Linear) -> Linear | None:
     """
     if not (one.convolution and two.convolution) or one.groups != 1 or two.groups != 1:
         return None
+    if one.zero != two.zero:
+        one, two = one.without_zero(), two.without_zero()
     if _pointwise(two):
         main, other = one, two
     elif _pointwise(one):
@@ -165,11 +179,14 @@ def merged(one: Linear, two: Linear) -> Linear | None:
         main.constant + other.constant,
         main.border,
         max(main.largest, other.largest),
+        main.zero,
     )
 
 
 def settled(linear: Linear) -> Linear | str:
     """The layer with its border decided: None, or to be carried by a channel of ones. The layer is in counts."""
+    if linear.border is not None and linear.zero:
+        linear = linear.without_zero()  # a channel of ones is padded with zeros
     if linear.border is not None:
         reach = np.abs(linear.border).reshape(linear.outputs, -1).sum(1).max(initial=0.0)
         if reach <= (BORDER if linear.groups == 1 else GROUPED_BORDER):
@@ -198,13 +215,12 @@ def quantise(linear: Linear) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArr
     return shaped, np.rint(constant / exact).astype(np.int32), scale
 
 
-def nodes_of(linear: Linear, output: gs.Variable, scale: float = 1.0, zero: int = 0) -> list[gs.Node]:
-    """The settled layer as nodes: output = saturate(round(v/scale) + zero), uint8."""
+def nodes_of(linear: Linear, output: gs.Variable, scale: float = 1.0, zero: int = 0, name: str = "") -> list[gs.Node]:
+    """The settled layer as nodes: output = saturate(round(v/scale) + zero), uint8. A float product's output is v."""
     weight, bias, scales = quantise(linear)
-    name, nodes = output.name, list[gs.Node]()
+    name, nodes = name or output.name, list[gs.Node]()
     data = _gathered(linear, name, nodes)
-    one, nothing = scalar(f"{name}/x_scale", 1, np.float32), scalar(f"{name}/x_zero", 0, np.uint8)
-    x = [data, one, nothing]
+    x = [data, scalar(f"{name}/x_scale", 1, np.float32), scalar(f"{name}/x_zero", linear.zero, np.uint8)]
     w = [
         gs.Constant(f"{name}/weight", weight),
         gs.Constant(f"{name}/weight_scale", scales),
@@ -215,20 +231,20 @@ def nodes_of(linear: Linear, output: gs.Variable, scale: float = 1.0, zero: int 
     if linear.convolution:
         return [*nodes, gs.Node("QLinearConv", f"{name}/conv", linear.attributes, [*x, *w, *y, b], [output])]
     product = gs.Node("QGemm", f"{name}/product", {"transA": 0, "transB": 0, "alpha": 1.0}, domain=MICROSOFT)
-    product.inputs = [*x, *w, b, *y]
+    product.inputs = [*x, *w, b, *(y if output.dtype == np.uint8 else ())]
     if data.shape is not None and len(data.shape) == 2:
         product.outputs = [output]
         return [*nodes, product]
-    return [*nodes, *_by_rows(product, data, output, linear)]
+    return [*nodes, *_by_rows(product, data, output, linear, name)]
 
 
-def sum_node(parts: list[tuple[gs.Variable, float, int]], output: gs.Variable) -> gs.Node:
-    """output = saturate(round(Σ scale·(part − zero))) of two uint8 tensors."""
+def sum_node(parts: list[tuple[gs.Variable, float, int]], output: gs.Variable, zero: int = 0) -> gs.Node:
+    """output = saturate(round(Σ scale·(part − its zero)) + zero) of two uint8 tensors."""
     name, inputs = output.name, list[gs.Tensor]()
-    for number, (tensor, scale, zero) in enumerate([*parts, (None, 1.0, 0)]):
+    for number, (tensor, scale, own) in enumerate([*parts, (None, 1.0, zero)]):
         inputs += [] if tensor is None else [tensor]
         inputs.append(scalar(f"{name}/scale_{number}", scale, np.float32))
-        inputs.append(scalar(f"{name}/zero_{number}", zero, np.uint8))
+        inputs.append(scalar(f"{name}/zero_{number}", own, np.uint8))
     return gs.Node("QLinearAdd", f"{name}/sum", {}, inputs, [output], domain=MICROSOFT)
 
 
@@ -267,12 +283,11 @@ def _gathered(linear: Linear, name: str, nodes: list[gs.Node]) -> gs.Variable:
     return data
 
 
-def _by_rows(product: gs.Node, data: gs.Variable, output: gs.Variable, linear: Linear) -> list[gs.Node]:
+def _by_rows(product: gs.Node, data: gs.Variable, output: gs.Variable, linear: Linear, name: str) -> list[gs.Node]:
     """A product of [..., I] as one of [rows, I], and back."""
-    name = output.name
     names = ("rows", "sums", "whole", "outer", "target")
     rows, sums, whole, outer, target = (
-        gs.Variable(f"{name}/{each}", np.uint8 if each in ("rows", "sums") else np.int64) for each in names
+        gs.Variable(f"{name}/{each}", {"rows": np.uint8, "sums": output.dtype}.get(each, np.int64)) for each in names
     )
     flat = gs.Constant(f"{name}/flat", np.array([-1, len(linear.weight)]))
     zero, last = (gs.Constant(f"{name}/{key}", np.array([value])) for key, value in (("first", 0), ("last", -1)))

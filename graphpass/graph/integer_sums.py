@@ -2,11 +2,12 @@
 
 layer                 y_scale 1, then Clip(0, L)
 layer + layer         one convolution over concatenated counts
+r·n + r'·n'           QLinearAdd, Clip(0, L)
 layer + r·n           the layer in steps of (L + 1 + max r·n)/255, QLinearAdd, Clip(0, L)            r = A/θ
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -27,16 +28,23 @@ from graphpass.graph.layers import WeightLayer
 from graphpass.graph.pending import Affine, neuron_affine
 
 COARSEST = 1.0  # counts: steps of a sum up to this round no more away than the counts themselves do
+WHOLE = 1e-3  # counts: what float32 rounds of a zero point up to 255, and no border notices
 REACH = 3  # times the largest count: what a shortcut may add before it goes through the layer instead
 
 
 @dataclass(frozen=True)
 class Counts:
-    """A tensor of counts and what it stands for: affine.scale·n + affine.offset. largest: count."""
+    """A tensor of counts and what it stands for: affine.scale·(n − zero) + affine.offset. largest: count."""
 
     tensor: gs.Variable
     affine: Affine
     largest: int
+    zero: int = 0
+
+    @property
+    def shifted(self) -> Affine:
+        """What n stands for, with the zero point in the offset."""
+        return Affine(self.affine.scale, self.affine.offset - self.affine.scale * np.float32(self.zero))
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,11 @@ def integer_nodes(
 ) -> list[gs.Node] | str:
     """Nodes that compute the counts of a current of this many axes in integers, or why they cannot."""
     if not total.layers:
-        return "it comes from no weight layer"
+        return _added(total, threshold, shift, largest, count)
+    total = replace(total, counts=tuple(replace(each, affine=each.shifted, zero=0) for each in total.counts))
     linears = []
     for layer, known in total.layers:
-        linear = linear_of(layer, known.tensor, known.affine, known.largest)
+        linear = linear_of(layer, known.tensor, known.affine, known.largest, known.zero)
         if isinstance(linear, str):
             return linear
         linears.append(linear)
@@ -91,6 +100,23 @@ def integer_nodes(
         same = _same_sizes(total.layers[0][0].output.shape, total.counts[0].tensor.shape)
         return _shortcut(done, total.counts[0], theta, axis, largest, count, same)
     return clipped(largest, count, lambda output: nodes_of(done, output))
+
+
+def _added(
+    total: Sum, threshold: NDArray[np.float32], shift: NDArray[np.float32], largest: int, count: gs.Variable
+) -> list[gs.Node] | str:
+    """r·n + r'·n' of one scale each, where what is added to them is a whole number of counts."""
+    if len(total.counts) != 2 or total.constants or any(each.affine.varying for each in total.counts):
+        return "it comes from no weight layer"
+    if threshold.size != 1 or shift.size != 1:
+        return "its thresholds vary and no weight layer takes them in"
+    theta = float(threshold.item())
+    added = (float(shift.item()) + sum(float(each.affine.offset.item()) for each in total.counts)) / theta - 0.5
+    zero = round(added)
+    if abs(added - zero) > WHOLE or not 0 <= zero <= 255:
+        return "its offset is no whole number of counts"
+    parts = [(each.tensor, float(each.affine.scale.item()) / theta, each.zero) for each in total.counts]
+    return clipped(largest, count, lambda output: [sum_node(parts, output, zero)])
 
 
 def _shortcut(

@@ -15,8 +15,10 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.graph.folding import affine, batch_norm_after, batch_norm_into_weights, scale_and_shift
+from graphpass.graph.preparation import compute_constants
 from graphpass.graph.rule import HELD, Miss, Rule, RuleReport
-from graphpass.graph.weights import bypass, fresh_name, held_names, is_op, producer, remove, take_over
+from graphpass.graph.time_axis import constant_values, given, given_pads
+from graphpass.graph.weights import bypass, fresh_name, held_names, is_op, producer, remove, take_over, used_once
 
 LARGEST_FILL = 1 << 28
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization")
@@ -206,12 +208,57 @@ FOLDABLE: dict[str, Callable[..., NDArray[Any] | None]] = {
 }
 
 
+def computed_integers(graph: gs.Graph) -> RuleReport:
+    """f(c) → the constant f(c) of constant integers c: pads, axes and shapes that exporters compute at run time."""
+    return RuleReport("computed_integers", compute_constants(graph), ())
+
+
+def padding(graph: gs.Graph) -> RuleReport:
+    """Conv(Pad(x, p)) → Conv(x) with pads + p, where zeros are added, and along the kernel's axes alone."""
+    rule, held, rewrites, misses = "padding", held_names(graph), 0, []
+    for node in [node for node in graph.nodes if is_op(node, "Pad")]:
+        readers = node.outputs[0].outputs
+        if not any(is_op(reader, "Conv") for reader in readers):
+            continue
+        reason = _no_padding_of(node, held)
+        if reason:
+            misses.append(Miss(rule, node.name, reason))
+            continue
+        (layer,) = readers
+        rank = len(layer.inputs[1].shape)
+        own = np.reshape(layer.attrs.get("pads", [0] * 2 * (rank - 2)), (2, rank - 2))
+        layer.attrs["pads"] = (own + given_pads(node, rank)[:, 2:]).ravel().tolist()  # type: ignore[index]
+        layer.attrs.pop("auto_pad", None)
+        bypass(graph, node)
+        rewrites += 1
+    return RuleReport(rule, rewrites, tuple(misses))
+
+
+def _no_padding_of(node: gs.Node, held: frozenset[str]) -> str | None:
+    """Why a Pad in front of a Conv is not the convolution's own padding; None where it is."""
+    output = node.outputs[0]
+    layer = output.outputs[0]
+    if not used_once(output, held) or layer.inputs[0] is not output or layer.inputs[1].shape is None:
+        return "not one convolution alone reads it as data"
+    pads = given_pads(node, len(layer.inputs[1].shape))
+    if pads is None or pads[:, :2].any() or (pads < 0).any():
+        return "its pads are computed, negative or along samples or channels"
+    value = constant_values(node, 2) if given(node, 2) else np.asarray(node.attrs.get("value", 0.0))
+    if node.attrs.get("mode", "constant") not in ("constant", b"constant") or value is None or value.any():
+        return "it adds other values than zeros"
+    if layer.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", ""):
+        return "the convolution's own padding depends on the size"
+    return None
+
+
 RULES: tuple[Rule, ...] = (
     name_nodes,
     constants,
     filled_weights,
     identities,
     constant_arithmetic,
+    computed_integers,
+    padding,
     batch_norm_into_weights,
     batch_norm_after,
     scale_and_shift,

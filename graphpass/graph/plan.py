@@ -85,6 +85,7 @@ class Plan:
     seed: int = 0
     tool: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of graph.analogue's tensors: low, high
 
     @property
     def levels(self) -> int:
@@ -119,6 +120,7 @@ def save_plan(plan: Plan, path: str | Path) -> None:
     ]
     document["layers"] = [layer.name for layer in plan.layers]
     document["arrays"] = arrays.name if plan.layers else None
+    document["ranges"] = [{"tensor": name, "low": low, "high": high} for name, (low, high) in plan.ranges.items()]
     document["left"] = [asdict(entry) for entry in plan.left]
     try:
         if plan.layers:
@@ -149,6 +151,7 @@ def load_plan(path: str | Path) -> Plan:
             sites=tuple(_site(entry) for entry in document["sites"]),
             layers=_layers(path, document),
             left=tuple(Left(**entry) for entry in document["left"]),
+            ranges={each["tensor"]: (float(each["low"]), float(each["high"])) for each in document.get("ranges", ())},
             model_digest=document["model_sha256"],
             data_digest=document["data_sha256"],
             notes=document.get("notes", {}),
@@ -189,6 +192,8 @@ def _check(path: Path, plan: Plan) -> None:
         levels_of(plan.time_steps, plan.coding)
     except OptionError as error:
         raise PlanError(f"{path}: {error.what}", error.remedy) from error
+    if not np.isfinite([limit for limits in plan.ranges.values() for limit in limits]).all():
+        raise PlanError(f"{path}: a range is not finite", "mend or write it again")
     for site in plan.sites:
         texts = (site.name, site.kind, site.input, site.output, *site.layers)
         numbers = (site.levels, *site.shape)

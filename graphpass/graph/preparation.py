@@ -9,25 +9,46 @@ from graphpass.graph import operators
 from graphpass.graph.model import LARGEST_PROTOBUF, export
 from graphpass.graph.pending import neuron_affine
 from graphpass.graph.time_axis import POOLS, rank_of
+from graphpass.graph.weights import held_names
+
+DIFFERS = frozenset("Div Mod Pow".split())  # of integers, negative ones above all
 
 
-def compute_constants(graph: gs.Graph) -> None:
-    """Replace integer tensors that depend on constants alone (pads, axes, targets) by their values, in place."""
-    outputs = {tensor.name for tensor in graph.outputs}
+def compute_constants(graph: gs.Graph) -> int:
+    """Replace integer tensors that depend on constant integers alone (pads, axes, targets) by their values, in place.
+
+    Returns how many. Operators that runtimes disagree about stay: DIFFERS, and floats cast to integers.
+    """
+    held, computed = held_names(graph), 0
     for node in list(graph.nodes):
-        integers = all(t.dtype is not None and np.dtype(t.dtype).kind in "iub" for t in node.outputs)
-        if node.domain or not integers or not node.inputs or any(node.subgraphs()) or len(node.outputs) != 1:
+        known = [tensor for tensor in (*node.inputs, *node.outputs) if not tensor.is_empty()]
+        integers = all(_is_integer(tensor) for tensor in known)
+        if (
+            node.domain
+            or node.op in DIFFERS
+            or not integers
+            or not node.inputs
+            or any(node.subgraphs())
+            or len(node.outputs) != 1
+        ):
             continue
-        if not all(isinstance(t, gs.Constant) or t.is_empty() for t in node.inputs) or node.outputs[0].name in outputs:
+        if not all(isinstance(t, gs.Constant) or t.is_empty() for t in node.inputs) or node.outputs[0].name in held:
             continue
         output, readers = node.outputs[0], list(node.outputs[0].outputs)
         alone = gs.Graph([node], [], [output], opset=graph.opset)
         (values,) = ReferenceEvaluator(export(alone)).run(None, {})
         constant = gs.Constant(output.name, np.asarray(values))
         node.outputs.clear()
+        computed += 1
         for reader in readers:
             reader.inputs = [constant if tensor is output else tensor for tensor in reader.inputs]
     graph.cleanup(remove_unused_graph_inputs=False)
+    return computed
+
+
+def _is_integer(tensor: gs.Tensor) -> bool:
+    """graphsurgeon gives types that numpy has not (bfloat16) as numbers of ONNX."""
+    return tensor.dtype is not None and not isinstance(tensor.dtype, int) and np.dtype(tensor.dtype).kind in "iub"
 
 
 def infer_shapes(graph: gs.Graph) -> None:

@@ -34,7 +34,7 @@ class SiteSample:
 
     kind: the activation's; "" for the output of a layer that no site follows. x: the ANN's pre-activation; x_snn: that
     of the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of a channel, [C],
-    for a method that wants them.
+    for a method that wants them. offset: whether its neurons may have one.
     """
 
     kind: str
@@ -43,6 +43,7 @@ class SiteSample:
     a: Floats
     bottom: Array
     top: Array
+    offset: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,10 @@ def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
 
 def _optimal(sample: SiteSample, levels: int) -> Levels:
     if len(sample.a) <= FIT_ROWS:
-        return least_error(sample.x_snn, sample.a, levels)
+        return least_error(sample.x_snn, sample.a, levels, sample.offset)
     # At random, not every k-th: positions in an image have structure.
     rows = np.sort(np.random.default_rng(0).permutation(len(sample.a))[:FIT_ROWS])
-    return least_error(sample.x_snn[rows], sample.a[rows], levels)
+    return least_error(sample.x_snn[rows], sample.a[rows], levels, sample.offset)
 
 
 def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:

@@ -88,14 +88,15 @@ def regress(x: Array, a: Array, levels: int, threshold: Array, shift: Array) -> 
     return _levels(threshold, shift, gain, mean - gain * n_mean)
 
 
-def least_error(x: Array, a: Array, levels: int) -> Levels:
-    """argmin over θ, ψ, A ≥ 0, o of Σ (A·n(x) + o − a)², per channel.
+def least_error(x: Array, a: Array, levels: int, offset: bool = True) -> Levels:
+    """argmin over θ, ψ, A ≥ 0, o of Σ (A·n(x) + o − a)², per channel; without offset o = 0.
 
     x: the pre-activation as the converted network has it; a: the activation as the network before conversion has
     it, at the same rows; float32 [P, C]. Any activation function, negative outputs too. For a pair of borders the
     best A and o are known, and the error they leave follows from the counts and sums of a above each border:
 
         left(θ, ψ) = Σ(a − ā)² − cov(n, a)²/var(n)        Σn = Σ_k N_k,  Σn² = Σ_k (2k−1)·N_k,  Σna = Σ_k S_k
+        left(θ, ψ) = Σa² − (Σna)²/Σn²                     without offset
 
     with N_k the rows with x ≥ border k and S_k their sum of a, read from one histogram. The pair is searched on a
     grid, then by halving; the result is never worse than `largest` on the sample. A channel where a or x is
@@ -109,16 +110,19 @@ def least_error(x: Array, a: Array, levels: int) -> Levels:
     width = max(1, min(CELLS // (len(_grid_pairs(levels)[0]) * (levels - 1)), BLOCK // len(x)))
     blocks = [slice(start, start + width) for start in range(0, x.shape[1], width)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy works outside of Python's lock
-        found = list(pool.map(lambda b: _least_error(np.ascontiguousarray(x[:, b].T), a[:, b].T, levels), blocks))
+        found = list(
+            pool.map(lambda b: _least_error(np.ascontiguousarray(x[:, b].T), a[:, b].T, levels, offset), blocks)
+        )
     return Levels(*(np.concatenate([getattr(part, name) for part in found]) for name in Levels.__annotations__))
 
 
-def _least_error(x: Floats, a: Floats, levels: int) -> Levels:
+def _least_error(x: Floats, a: Floats, levels: int, offset: bool) -> Levels:
     """`least_error` of some channels; x, a: [C, P]."""
     bottom, top = x.min(1).astype(np.float64), x.max(1).astype(np.float64)
     mean = a.mean(1, dtype=np.float64)
-    centred = np.ascontiguousarray(a - mean.astype(np.float32)[:, None])
-    borders = _search(_Histogram(x, centred), _quantiles(x, levels), levels)
+    origin = mean if offset else np.zeros_like(mean)  # what a is explained from, and n with it
+    centred = np.ascontiguousarray(a - origin.astype(np.float32)[:, None])
+    borders = _search(_Histogram(x, centred, offset), _quantiles(x, levels), levels)
     # Onto edges of bins: a border that lies on a value of the sample would leave that count to float rounding.
     cell = np.maximum(top - bottom, 1e-30) / BINS
     first, last = bottom + np.rint((borders - bottom) / cell) * cell
@@ -131,24 +135,30 @@ def _least_error(x: Floats, a: Floats, levels: int) -> Levels:
         whole = largest(top, levels, low)
         spans.append((whole.threshold, whole.shift))
     thresholds, shifts = (np.stack([span[k] for span in spans]).astype(np.float32) for k in range(2))
-    fits = [_regress(x, centred, levels, *span) for span in zip(thresholds, shifts, strict=True)]
+    fits = [_regress(x, centred, levels, *span, offset) for span in zip(thresholds, shifts, strict=True)]
     gains, means, explained = (np.stack([fit[k] for fit in fits]) for k in range(3))
     best, channel = explained.argmax(0), np.arange(len(x))
     gain = gains[best, channel]
     still = (bottom == top) | (np.ptp(centred, 1) == 0) | (gain == 0)
     gain = np.where(still, 0.0, gain)
+    origin = np.where(still, mean, origin)
     return _levels(
         np.where(still, 1, thresholds[best, channel]),
         np.where(still, 0, shifts[best, channel]),
         gain,
-        mean - gain * means[best, channel],
+        origin - gain * means[best, channel],
     )
 
 
-def _regress(x: Floats, a: Floats, levels: int, threshold: Floats, shift: Floats) -> tuple[Doubles, Doubles, Doubles]:
-    """A = cov(n, a)/var(n) or 0, mean(n) and cov²/var, the part of Σa² that A·n explains: [C]. x, centred a: [C, P]."""
+def _regress(
+    x: Floats, a: Floats, levels: int, threshold: Floats, shift: Floats, offset: bool = True
+) -> tuple[Doubles, Doubles, Doubles]:
+    """A = cov(n, a)/var(n) or 0, mean(n) and cov²/var, the part of Σa² that A·n explains: [C]. x, centred a: [C, P].
+
+    Without offset n and a are as they are, and the mean is 0.
+    """
     n = _level(x, threshold[:, None], shift[:, None], levels)
-    mean = n.mean(1, dtype=np.float64)
+    mean = n.mean(1, dtype=np.float64) if offset else np.zeros(len(n))
     n -= mean.astype(np.float32)[:, None]
     variance, covariance = ((n[:, None] @ other[:, :, None]).ravel().astype(np.float64) for other in (n, a))
     gain = np.where(variance > 0, np.maximum(covariance, 0) / np.where(variance > 0, variance, 1), 0.0)
@@ -175,7 +185,8 @@ def squared_error(y: Array, a: Array) -> Doubles:
 class _Histogram:
     """Rows and sums of a at or above every bin's lower edge, [C, BINS + 1]."""
 
-    def __init__(self, x: Floats, a: Floats):
+    def __init__(self, x: Floats, a: Floats, offset: bool):
+        self._offset = offset
         channels = len(x)
         low = x.min(1, keepdims=True)
         self.bottom = low[:, 0].astype(np.float64)
@@ -189,7 +200,10 @@ class _Histogram:
         self._sum = _from_above(np.bincount(bin_.ravel(), a.ravel(), channels * BINS), channels)
 
     def explained(self, first: Doubles, last: Doubles, levels: int) -> Doubles:
-        """cov²/var of the borders from first to last, [C, M] each: the part of Σ(a − ā)² that n explains."""
+        """cov²/var of the borders from first to last, [C, M] each: the part of Σ(a − ā)² that n explains.
+
+        Without offset (Σna)²/Σn², the part of Σa².
+        """
         steps = np.linspace(0.0, 1.0, levels - 1)
         borders = first[..., None] + (last - first)[..., None] * steps
         edge = np.rint((borders - self.bottom[:, None, None]) * (BINS / self.range)[:, None, None])
@@ -197,7 +211,7 @@ class _Histogram:
         above = np.take_along_axis(self._above, edge, 1).reshape(borders.shape)
         sums = np.take_along_axis(self._sum, edge, 1).reshape(borders.shape)
         rows, total = self._above[:, :1], self._sum[:, :1]
-        n = above.sum(2)
+        n = above.sum(2) if self._offset else np.zeros(above.shape[:2])
         variance = above @ (2.0 * np.arange(1, levels) - 1.0) - n * n / rows
         covariance = sums.sum(2) - n * total / rows
         useful = (covariance > 0) & (variance > 1e-9 * rows)

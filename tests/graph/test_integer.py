@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphpass.graph.analogue import encoding_of
 from graphpass.graph.emit import assemble
 from graphpass.graph.integer import COUNT, to_integers
 from graphpass.graph.integer_layers import COPIES, Linear, Source, nodes_of, quantise, settled
@@ -22,6 +23,7 @@ from graphpass.maths.neuron import Neuron, levels_of
 from tests.graph.test_unrolled import Net
 from tests.models import FLOAT, HALF, build, node, ops, run
 
+MADE = "/made"  # behind the name of a tensor that is given: what the network makes for it
 ROUNDING = 1e-4  # counts: float32 sums of some hundred terms below 2^8
 
 
@@ -40,12 +42,13 @@ class RealNet(Net):
         self.constants[f"{y}/shift"] = self.random.uniform(0, 0.2, shape).astype(np.float32)
         return y
 
-    def compare(self, inputs: dict, outputs: dict, batch: int = 3) -> "Found":
+    def compare(self, inputs: dict, outputs: dict, batch: int = 3, ranges: dict | None = None) -> "Found":
         """The integer form beside the folded one. Every count is held to its bound, given the counts upstream."""
         graph = self.graph({name: ["N", *shape] for name, shape in inputs.items()}, outputs)
         feeds = {n: self.random.normal(size=(batch, *shape)).astype(np.float32) for n, shape in inputs.items()}
         plain = values_of(assemble(graph.copy(), self.coding), feeds)
-        integer, left = to_integers(graph.copy())
+        made = to_integers(graph.copy(), ranges)
+        integer, left = made.graph, made.floats
         proto = assemble(integer, self.coding)
         onnx.checker.check_model(proto)
         ours = values_of(proto, feeds)
@@ -53,33 +56,49 @@ class RealNet(Net):
         counted = {y: x for y, x in neurons.items() if f"{y}{COUNT}" in ours}
         neuron = {y: self.parameters(y) for y in neurons}
         fed = {y: ours[f"{y}{COUNT}"] if y in counted else count_of_output(neuron[y], plain[y]) for y in neurons}
+        codes = {name: encoding_of(*(ranges or {})[name]) for name in made.encoded}
+        held = {name: ours[f"{name}{COUNT}"].astype(np.float32) - code.zero for name, code in codes.items()}
         decoded = {y: neuron[y].decode(n) for y, n in fed.items()}
+        decoded |= {name: values * np.float32(codes[name].scale) for name, values in held.items()}
         x = self.currents(neurons, {**feeds, **decoded}, self.constants)
         ones = {
             k: np.ones_like(v) if v.ndim > 1 and "/" not in k else np.zeros_like(v) for k, v in self.constants.items()
         }
-        sums = self.currents(neurons, {**feeds, **{y: n.astype(np.float32) for y, n in fed.items()}}, ones)
+        reached = {y: n.astype(np.float32) for y, n in fed.items()} | {name: abs(v) for name, v in held.items()}
+        sums = self.currents(neurons, {**feeds, **reached}, ones)
+        expected = {y: (current, neuron[y]) for y, current in counted.items()}
+        expected |= {
+            name: (f"{name}{MADE}", Neuron(*np.float32([code.scale, code.scale * (code.zero + 0.5), 1, 0]), 256))
+            for name, code in codes.items()
+            if f"{name}{MADE}" in x
+        }
         flips = {}
-        for y, current in counted.items():
+        for y, (current, one) in expected.items():
             count = ours[f"{y}{COUNT}"].astype(int)
-            reach = explained(integer, y, sums[current], neuron[y].levels - 1) * neuron[y].threshold
-            low, high = (neuron[y].count(x[current] + sign * reach) for sign in (-1, 1))
+            reach = explained(integer, y, sums[current], one.levels - 1) * one.threshold
+            low, high = (one.count(x[current] + sign * reach) for sign in (-1, 1))
             assert (low <= count).all()
             assert (count <= high).all()
-            flips[y] = float((count != neuron[y].count(x[current])).mean())
+            flips[y] = float((count != one.count(x[current])).mean())
         for name in outputs:
             assert plain[name].shape == ours[name].shape
-        return Found(ops(integer), left, flips, plain, ours)
+        return Found(ops(integer), left, flips, {**feeds, **plain}, ours, made.encoded)
 
     def parameters(self, y: str) -> Neuron:
         parts = [self.constants[f"{y}/{part}"] for part in ("threshold", "shift", "amplitude", "offset")]
         return Neuron(*parts, levels_of(self.steps, self.coding))
 
     def currents(self, neurons: dict, feeds: dict, constants: dict) -> dict:
-        """The neurons' currents for given outputs of all neurons."""
-        nodes = [each for each in self.nodes if each.op_type != "ParallelNeuron"]
+        """The neurons' currents for given outputs of all neurons; of other tensors given, what is made for them."""
+        nodes, made = [], dict.fromkeys(x for x in neurons.values() if x not in feeds)
+        for each in self.nodes:
+            if each.op_type != "ParallelNeuron":
+                nodes.append(onnx.NodeProto())
+                nodes[-1].CopyFrom(each)
+                if each.output[0] in feeds:
+                    nodes[-1].output[0] = f"{each.output[0]}{MADE}"
+                    made[nodes[-1].output[0]] = None
         shapes = {name: values.shape for name, values in feeds.items()}
-        made = dict.fromkeys(x for x in neurons.values() if x not in feeds)
         read = {name for each in nodes for name in each.input}
         used = {name: values for name, values in constants.items() if name in read}
         proto = build(nodes, shapes, made, used, opset=17)
@@ -96,6 +115,7 @@ class Found:
     flips: dict[str, float]
     folded: dict[str, np.ndarray]
     integer: dict[str, np.ndarray]
+    encoded: tuple[str, ...] = ()
 
     @property
     def floats(self) -> list[str]:
@@ -131,6 +151,12 @@ def explained(graph: gs.Graph, y: str, sums: np.ndarray, largest: int) -> np.nda
             bound = bound + COPIES * largest * shaped / 2  # copies of a shortcut's counts; they are in the sums once
         bound = bound + (0 if step == 1 else step / 2)
     return bound
+
+
+def near(one: np.ndarray, two: np.ndarray, share: float) -> None:
+    """‖one − two‖ ≤ share·‖two‖: int8 weights and the flips of a few counts."""
+    assert one.dtype == two.dtype
+    assert np.linalg.norm(one - two) <= share * np.linalg.norm(two)
 
 
 def reference(linear: Linear, counts: np.ndarray, scale: float, zero: int) -> np.ndarray:
@@ -304,8 +330,9 @@ def test_products_and_their_biases(rank: int) -> None:
     net.site("a1", "y1", 7, axes=0)
     net.op("MatMul", f"y1 {net.weight('w2', 7, 3)}", "z")
     found = net.compare({"x": {2: (6,), 3: (5, 6)}[rank]}, {"z": rank})
-    assert found.ops.count("QGemm") == 1
-    assert [entry.op for entry in found.left] == ["MatMul", "MatMul"]
+    assert found.ops.count("QGemm") == 2  # the last one's output is float
+    assert [entry.op for entry in found.left] == ["MatMul"]
+    near(found.integer["z"], found.folded["z"], 0.1)
 
 
 def test_gemm_behind_flatten() -> None:
@@ -316,7 +343,7 @@ def test_gemm_behind_flatten() -> None:
     net.site("g", "y1", 5, axes=0)
     net.op("Gemm", f"y1 {net.weight('w2', 5, 3)}", "z")
     found = net.compare({"x": (4, 2, 2)}, {"z": 2}, batch=20)
-    assert found.ops.count("QGemm") == 1
+    assert found.ops.count("QGemm") == 2
     assert found.ops.count("ParallelNeuronCount") == 1
 
 
@@ -349,9 +376,9 @@ def test_what_has_no_integer_operator_stays_float_and_agrees() -> None:
 def test_a_graph_without_neurons_stays_as_it_is() -> None:
     net = Net()
     net.op("MatMul", f"x {net.weight('w', 3, 2)}", "m")
-    graph, left = to_integers(net.graph({"x": ["N", 3]}, {"m": 2}))
-    assert ops(graph) == ["MatMul"]
-    assert left == ()
+    made = to_integers(net.graph({"x": ["N", 3]}, {"m": 2}))
+    assert ops(made.graph) == ["MatMul"]
+    assert made.floats == made.encoded == ()
 
 
 def test_float16_networks_have_the_same_counts() -> None:
@@ -363,7 +390,7 @@ def test_float16_networks_have_the_same_counts() -> None:
         net.op("Conv", f"y1 {net.weight('w2', 3, 4, 3, 3)}", "c2", pads=[1] * 4)
         net.neuron("c2", "y2", (3, 1, 1))
         net.op("Conv", f"y2 {net.weight('w3', 2, 3, 1, 1)}", "z")
-        graph, _ = to_integers(net.graph({"x": ["N", 2, 5, 5]}, {"z": 4}))
+        graph = to_integers(net.graph({"x": ["N", 2, 5, 5]}, {"z": 4})).graph
         assert ops(graph).count("QLinearConv") == 1
         feed = np.random.default_rng(5).integers(-3, 4, (2, 2, 5, 5))
         (z,) = run(assemble(graph, "rate"), feed.astype(np.float16 if dtype == HALF else np.float32))
@@ -402,3 +429,93 @@ def test_convolutions_of_other_dimensions(axes: int) -> None:
     found = net.compare({"x": (3, *(5,) * axes)}, {"z": 2 + axes})
     assert found.ops.count("QLinearConv") == 1
     assert found.flips["y1"] < 0.1
+
+
+# ---- analogue tensors of known range
+
+
+def test_the_first_and_the_last_layer_are_integer_where_the_range_is_known() -> None:
+    """Padding is exact: it is the zero point, whatever the range."""
+    net = RealNet("rate", 16)
+    net.op("Conv", f"x {net.weight('w', 8, 3, 3, 3)} {net.weight('b', 8)}", "c", pads=[1] * 4)
+    net.site("c", "y", 8)
+    net.op("GlobalAveragePool", "y", "g")
+    net.op("Flatten", "g", "f", axis=1)
+    net.op("Gemm", f"f {net.weight('w1', 8, 5)}", "z")
+    found = net.compare({"x": (3, 9, 9)}, {"z": 2}, ranges={"x": (-4.0, 5.0), "g": (0.0, 4.0)})
+    assert found.ops.count("QLinearConv") == 1
+    assert found.ops.count("QGemm") == 1
+    assert "Conv" not in found.ops
+    assert found.left == ()
+    assert found.encoded == ("x", "g")
+    near(found.integer["z"], found.folded["z"], 0.1)
+    x, q = found.folded["x"], found.integer[f"x{COUNT}"].astype(np.float64)
+    code = encoding_of(-4.0, 5.0)
+    np.testing.assert_allclose((q - code.zero) * code.scale, np.clip(x, -4, 5), atol=0.51 * code.scale)
+
+
+def bottleneck(ranges: dict | None) -> "Found":
+    """Inverted residuals: linear bottlenecks b0 and b1, their sum s, and expansions that neurons follow."""
+    net = RealNet("rate", 16)
+    net.op("Conv", f"x {net.weight('w', 4, 3, 3, 3)}", "b0", pads=[1] * 4)
+    for k, data in enumerate(("b0", "s")):
+        net.op("Conv", f"{data} {net.weight(f'e{k}', 8, 4, 1, 1)}", f"c{k}")
+        net.site(f"c{k}", f"y{k}", 8)
+        net.op("Conv", f"y{k} {net.weight(f'd{k}', 8, 1, 3, 3)}", f"h{k}", pads=[1] * 4, group=8)
+        net.site(f"h{k}", f"u{k}", 8)
+        net.op("Conv", f"u{k} {net.weight(f'p{k}', 4, 8, 1, 1)}", f"b{k + 1}")
+        if not k:
+            net.op("Add", "b1 b0", "s")
+    return net.compare({"x": (3, 8, 8)}, {"b2": 4}, ranges=ranges)
+
+
+def test_linear_bottlenecks_and_their_sums_are_integer() -> None:
+    ranges = {"x": (-3.2, 3.0), "b0": (-3.4, 2.4), "b1": (-2.7, 1.5), "s": (-4.1, 3.2)}
+    found = bottleneck(ranges)
+    assert found.ops.count("QLinearConv") == 6
+    assert found.ops.count("QLinearAdd") == 1
+    assert [entry.node for entry in found.left] == ["b2"]  # a convolution has no integer operator with a float output
+    assert "read as floats" in found.left[0].reason
+    assert found.encoded == ("x", "b0", "b1", "s")
+    near(found.integer["b2"], found.folded["b2"], 0.25)
+    float_form = bottleneck(None)
+    assert float_form.encoded == ()
+    assert float_form.ops.count("QLinearAdd") == 0
+    assert {"c0", "c1"} <= {entry.node for entry in float_form.left}
+    assert "range is not known" in float_form.left[0].reason
+
+
+def test_a_product_behind_a_normalisation_is_integer_and_its_output_float() -> None:
+    """The bias that follows the product stays a float Add; floats read the product."""
+    net = RealNet("rate", 16)
+    net.constant("gamma", np.ones(6))
+    net.op("LayerNormalization", "x gamma", "n", axis=-1)
+    net.op("MatMul", f"n {net.weight('w', 6, 8)}", "m")
+    net.op("Add", f"m {net.weight('b', 8)}", "a")
+    net.site("a", "y", 8, axes=0)
+    net.op("MatMul", f"y {net.weight('w1', 8, 6)}", "m1")
+    net.op("Add", f"m1 {net.weight('b1', 6)}", "a1")
+    net.op("Softmax", "a1", "z")
+    found = net.compare({"x": (5, 6)}, {"z": 3}, ranges={"n": (-3.0, 3.0)})
+    assert found.ops.count("QGemm") == 2
+    assert found.encoded == ("n",)
+    assert found.left == ()
+    near(found.integer["z"], found.folded["z"], 0.1)
+
+
+@given(st.floats(-(2.0**100), 2.0**100, width=32), st.floats(-(2.0**100), 2.0**100, width=32))
+def test_an_encoding_holds_its_range_and_zero(one: float, two: float) -> None:
+    low, high = sorted((one, two))
+    code = encoding_of(low, high)
+    if code is None:  # a range that float32 has no scale for
+        assert 0 < max(high, 0) - min(low, 0) < 1e-35
+        return
+    assert 0 <= code.zero <= 255
+    ends = (np.array([0, 255]) - code.zero) * code.scale
+    assert ends[0] <= min(low, 0.0) + 0.51 * code.scale
+    assert ends[1] >= max(high, 0.0) - 0.51 * code.scale
+
+
+def test_ranges_that_are_no_numbers_have_no_encoding() -> None:
+    assert encoding_of(-np.inf, 1.0) is None
+    assert encoding_of(0.0, np.nan) is None

@@ -67,6 +67,22 @@ def test_least_error_meets_brute_force_over_every_pair_of_borders(name, levels):
     assert best * (1 - ROUNDING) <= found <= best * 1.02
 
 
+@pytest.mark.parametrize("levels", [2, 3])
+def test_without_offset_the_search_meets_brute_force_through_zero(levels):
+    x = np.sort(np.random.default_rng(4).standard_normal((60, 1)).astype(np.float32), axis=0)
+    a = np.maximum(x, 0)
+    best = np.inf
+    for borders in itertools.combinations(x[:, 0], levels - 1):
+        n = sum((x[:, 0] >= b).astype(float) for b in borders)
+        gain = (n @ a[:, 0]) / (n @ n)
+        best = min(best, float(((a[:, 0] - gain * n) ** 2).sum()))
+    found = least_error(x, a, levels, offset=False)
+    assert found.offset.tolist() == [0]
+    left = float(squared_error(found.output(x, levels), a)[0])
+    # 2 %, as above
+    assert best * (1 - ROUNDING) <= left <= best * 1.02
+
+
 def test_many_levels_leave_little_error():
     x = np.random.default_rng(1).standard_normal((5000, 2)).astype(np.float32)
     for activation in (ACTIVATIONS["relu"], ACTIVATIONS["identity"]):

@@ -1,0 +1,62 @@
+"""Least and largest values of a network's analogue tensors over the calibration data, for graph.analogue.
+
+They are computed in the network: each tensor is reduced to two numbers a batch before it leaves the runtime.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from graphpass.datasets.dataset import Dataset
+from graphpass.graph.analogue import analogue_tensors
+from graphpass.graph.model import export
+from graphpass.graph.sites import Site
+from graphpass.graph.weights import fresh_name
+from graphpass.session import open_session, pad_inputs, run
+
+BATCH = 8  # samples a run where the model leaves it free: activations stay in the processor's cache
+
+Ranges = dict[str, tuple[float, float]]
+
+
+def ranges_of(
+    graph: gs.Graph, sites: Sequence[Site], dataset: Dataset, limit: int | None, fixed: int | None, threads: int
+) -> Ranges:
+    """(low, high) of each analogue tensor of a normalised graph, which is not changed.
+
+    A tensor that is not finite on the data has no range.
+    """
+    inputs = {tensor.name for tensor in graph.inputs}
+    names = analogue_tensors(graph, {site.output for site in sites})
+    inner = [name for name in names if name not in inputs]
+    session = open_session(_extremes(graph.copy(), inner), threads=threads) if inner else None
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    for batch in dataset.batches(fixed or BATCH, limit) if names else ():
+        given = pad_inputs(batch.inputs, fixed)
+        found = {name: (values.min(), values.max()) for name, values in given.items() if name in names and values.size}
+        if session:
+            least_and_most = list(run(session, given).values())
+            found.update(zip(inner, zip(least_and_most[::2], least_and_most[1::2], strict=True), strict=True))
+        for number, name in enumerate(names):
+            if name in found:
+                low[number] = np.minimum(low[number], found[name][0])
+                high[number] = np.maximum(high[number], found[name][1])
+    return {
+        name: (float(least), float(most))
+        for name, least, most in zip(names, low, high, strict=True)
+        if np.isfinite([least, most]).all()
+    }
+
+
+def _extremes(graph: gs.Graph, names: Sequence[str]) -> onnx.ModelProto:
+    """The graph with the least and the largest value of each of these tensors as its outputs, in turn."""
+    tensors = graph.tensors()
+    graph.outputs = []
+    for number, name in enumerate(names):
+        for operator in ("ReduceMin", "ReduceMax"):
+            reduced = gs.Variable(fresh_name(graph, f"{operator}_{number}"), np.float32, [])
+            graph.nodes.append(gs.Node(operator, reduced.name, {"keepdims": 0}, [tensors[name]], [reduced]))
+            graph.outputs.append(reduced)
+    return export(graph.cleanup(remove_unused_graph_inputs=False).toposort())
