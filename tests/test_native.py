@@ -133,7 +133,7 @@ def test_repeating(dtype):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
-@pytest.mark.parametrize("shape", [(3, 5, 101, 103), (2, 77_000, 3), (400, 257)])
+@pytest.mark.parametrize("shape", [(3, 5, 101, 103), (2, 77_000, 3), (401, 257), (1100, 1009)])
 def test_threads_give_the_same(shape, threads):
     """More elements than one task takes, cut in the middle of channels."""
     generator = np.random.default_rng(0)

@@ -83,7 +83,7 @@ void check(Type type, Layout layout, bool per_channel, Steps steps, std::mt19937
 
 int main() {
   std::mt19937 random(0);
-  const Layout layouts[] = {{1, 1, 0}, {0, 3, 5}, {2, 3, 0}, {2, 0, 4}, {1, 1, 1}, {1, 1, 2000}, {2, 3, 700}, {3, 130, 1}, {5, 7, 13}, {1, 1, 513}};
+  const Layout layouts[] = {{1, 1, 0}, {0, 3, 5}, {2, 3, 0}, {2, 0, 4}, {1, 1, 1}, {1, 1, 2000}, {2, 3, 700}, {3, 130, 1}, {9, 33, 1}, {5, 7, 13}, {1, 1, 513}};
   const Steps all_steps[] = {{1, 1, false}, {1, 4, false}, {4, 4, false}, {1, 5, true}, {3, 3, true}, {1, 255, false}};
   for (const Layout& layout : layouts)
     for (const Steps& steps : all_steps)
