@@ -72,6 +72,52 @@ GRAPHPASS_BOTH void elements(const In* x, Out* y, const Layout& layout, const Ne
   }
 }
 
+// The same block of channels over rows of one value a channel. Input(k) is x at element k.
+template <int block, typename Input>
+GRAPHPASS_BOTH void block_rows(Input input, float* y, std::int64_t rows, const Neurons& n, std::int64_t channel) {
+  float threshold[block], shift[block], amplitude[block], offset[block];
+  for (int k = 0; k < block; ++k) {
+    threshold[k] = n.threshold.values[(channel + k) * n.threshold.stride];
+    shift[k] = n.shift.values[(channel + k) * n.shift.stride];
+    amplitude[k] = n.amplitude.values[(channel + k) * n.amplitude.stride];
+    offset[k] = n.offset.values[(channel + k) * n.offset.stride];
+  }
+  const float largest = n.largest;
+  for (std::int64_t row = 0; row < rows * block; row += block) {
+#pragma GCC ivdep
+    for (int k = 0; k < block; ++k)
+      y[row + k] = Levels::of<float>(input(row + k), threshold[k], shift[k], amplitude[k], offset[k], largest);
+  }
+}
+
+template <int block>
+GRAPHPASS_BOTH void blocks(const float* x, const float* added, float* y, const Layout& layout, const Neurons& n,
+                           std::int64_t begin, std::int64_t end) {
+  if (begin >= end) return;
+  const std::int64_t size = layout.inner * block;
+  std::int64_t channel = begin / size * block % layout.channels, within = begin % size;
+  while (begin < end) {
+    const std::int64_t now = std::min(end - begin, size - within);
+    if (added) {
+      const auto sum = [=](std::int64_t k) { return x[begin + k] + added[begin + k]; };
+      block_rows<block>(sum, y + begin, now / block, n, channel);
+    } else {
+      block_rows<block>([=](std::int64_t k) { return x[begin + k]; }, y + begin, now / block, n, channel);
+    }
+    channel = (channel + block) % layout.channels;
+    begin += now, within = 0;
+  }
+}
+
+GRAPHPASS_CLONES void blocks_of_8(const float* x, const float* a, float* y, const Layout& l, const Neurons& n,
+                                  std::int64_t b, std::int64_t e) {
+  blocks<8>(x, a, y, l, n, b, e);
+}
+GRAPHPASS_CLONES void blocks_of_16(const float* x, const float* a, float* y, const Layout& l, const Neurons& n,
+                                   std::int64_t b, std::int64_t e) {
+  blocks<16>(x, a, y, l, n, b, e);
+}
+
 // x[k] = the mean over the steps at element k of [0, width); the same sums as time_mean's, plane by plane.
 template <typename T>
 GRAPHPASS_BOTH void block_mean(const T* currents, float* __restrict x, std::int64_t size, const Steps& steps,
@@ -162,6 +208,12 @@ void neuron(Type type, Output output, const void* x, void* y, const Layout& layo
     if (output == Output::counts) return counts_of(from, static_cast<std::uint8_t*>(y), layout, neurons, begin, end);
     levels_of(from, static_cast<T*>(y), layout, neurons, begin, end);
   });
+}
+
+void blocked(const float* x, const float* added, float* y, const Layout& layout, std::int64_t block,
+             const Neurons& neurons, std::int64_t begin, std::int64_t end) {
+  const auto kernel = block == 8 ? blocks_of_8 : blocks_of_16;
+  kernel(x, added, y, layout, neurons, begin, end);
 }
 
 void train(Type type, const void* currents, void* out, const Layout& layout, const Neurons& neurons,
