@@ -124,6 +124,47 @@ def check_trains(case, **options):
     equal(call(TRAIN_NEURON, flat, *parts, input_steps=steps, **over_time, **options), trains)
 
 
+def about_borders(theta, shift, levels):
+    """k·θ − ψ, k = −1 … levels + 1, and the three floats on either side of each. [channels, numbers]"""
+    with np.errstate(over="ignore", under="ignore"):
+        border = np.arange(-1, levels + 2, dtype=np.float32) * theta[:, None] - shift[:, None]
+    found = [border]
+    for direction in (np.float32(-np.inf), np.float32(np.inf)):
+        step = border
+        for _ in range(3):
+            with np.errstate(over="ignore", under="ignore"):
+                step = np.nextafter(step, direction)
+            found.append(step)
+    return np.concatenate(found, axis=1)
+
+
+@pytest.mark.parametrize("levels", [2, 5, 17, 256])
+@pytest.mark.parametrize("scale", [1e-44, 1e-38, 1e-20, 1.0, 1e20, 3e36])
+def test_counts_are_exact_about_every_border(levels, scale):
+    """Thresholds from subnormal ones to those whose borders overflow; channels along axis 1, last and in blocks."""
+    generator = np.random.default_rng(levels)
+    theta = np.maximum((generator.uniform(0.5, 3, 48) * scale).astype(np.float32), np.float32(1e-45))
+    theta[:4] = np.float32(scale) * np.float32([1, 1 - 2**-24, 1 + 2**-23, 0.1])
+    theta[theta == 0] = np.float32(1e-45)
+    shift = np.where(np.arange(48) % 3, generator.normal(size=48) * scale, 0).astype(np.float32)
+    x = about_borders(theta, shift, levels)
+    parts = [theta, shift, np.ones(48, np.float32), np.zeros(48, np.float32)]
+    over_time = {**attributes_of(4, "rate"), "levels": levels}
+    along = [part.reshape(-1, 1) for part in parts]
+    expected = Neuron(*along, levels).count(x)
+    assert expected.min() == 0 and expected.max() == levels - 1
+    equal(call(COUNT_NEURON, x, *along[:2], **over_time), expected)
+    equal(call(FOLDED_NEURON, x, *along, **over_time), expected)
+    last = np.ascontiguousarray(x.T)
+    equal(call(COUNT_NEURON, last, *parts[:2], **over_time), expected.T)
+    equal(call(FOLDED_NEURON, last, *parts, **over_time), expected.T)
+    whole, filled = x[None, :, :, None], expected[None, :, :, None]
+    along = [part.reshape(-1, 1, 1) for part in parts]
+    for block in (8, 16):
+        got = call(BLOCKED_NEURON, blocks(whole, block), *along, block=block, **over_time)
+        equal(got, blocks(filled, block))
+
+
 @given(cases())
 @settings(max_examples=60, deadline=None)
 def test_neurons_and_counts_bit_for_bit(case):

@@ -25,15 +25,14 @@ from graphpass.graph.operators import BLOCKED_NEURON, BLOCKED_NEURON_OF_SUM, DOM
 NCHWC = "com.microsoft.nchwc"
 STAND_IN = "Tanh"
 PREFIX = "graphpass_neuron_"
-NEUTRAL = (1.0, 0.0, 0.0, 0.0)  # of the channels that fill up the last block: they give 0
 SUM_PREFIX = f"{PREFIX}sum_"
+NEUTRAL = (1.0, 0.0, 0.0, 0.0)  # θ, ψ, A, o of the channels that fill up the last block: they give 0
 # What moves numbers and does not change them: onnxruntime puts it in and takes it out as the layout asks for it.
 MOVES = frozenset("ReorderInput ReorderOutput Reshape Transpose Concat Identity".split())
 # Operators on the way from a convolution to a neuron that neither move nor mix channels, ...
 WAY_IN = frozenset({"Add", "BatchNormalization", "Clip", "Concat", "Identity", "MaxPool", "Relu"})
 # ... and those on the way from a neuron to the next that give the same numbers in either layout.
 WAY_OUT = frozenset({"Add", "Concat", "Identity", "MaxPool", "Pad"})
-
 
 Floats = NDArray[np.float32]
 
@@ -60,9 +59,8 @@ def channel_block(nchw: Floats, blocked: Floats) -> int:
     """b, given a tensor of distinct numbers in both layouts, [N, C, H, W] by their shapes; 0 for another layout."""
     n, c, h, w = nchw.shape
     for block in (8, 16):
-        if c % block == 0 and np.array_equal(
-            nchw.reshape(n, c // block, block, h, w).transpose(0, 1, 3, 4, 2).ravel(), blocked.ravel()
-        ):
+        expected = nchw.reshape(n, c // block, block, h, w).transpose(0, 1, 3, 4, 2)
+        if np.array_equal(expected.ravel(), blocked.ravel()):
             return block
     return 0
 
@@ -84,11 +82,7 @@ def candidates(proto: onnx.ModelProto) -> frozenset[str]:
     """Outputs of the neurons that may work in blocks. Raises NotBlocked where there is none."""
     if any(attribute.HasField("g") or attribute.graphs for node in proto.graph.node for attribute in node.attribute):
         raise NotBlocked("the model has subgraphs")
-    if any(
-        name.startswith(PREFIX)
-        for each in (proto.graph.node, proto.graph.initializer)
-        for name in (v.name for v in each)
-    ):
+    if any(each.name.startswith(PREFIX) for each in (*proto.graph.node, *proto.graph.initializer)):
         raise NotBlocked(f"the model has names that begin with {PREFIX}")
     nodes = _Nodes(proto.graph)
     found = frozenset(node.output[0] for node in proto.graph.node if nodes.fits(node))
@@ -165,20 +159,14 @@ def finished(stand: StandIn, optimised: onnx.ModelProto, block: int) -> onnx.Mod
         if node.name not in stand.neurons:
             continue
         neuron, currents, op = stand.neurons[node.name], list(node.input), BLOCKED_NEURON
-        before = producer.get(node.input[0])
-        if (
-            before is not None
-            and before.op_type == "Add"
-            and users[node.input[0]] == 1
-            and {*before.input} <= {*channels}
-        ):
+        before = producer[node.input[0]]
+        if before.op_type == "Add" and users[node.input[0]] == 1 and {*before.input} <= {*channels}:
             currents, op = list(before.input), BLOCKED_NEURON_OF_SUM
             merged.add(node.input[0])
         inside = [f"{node.name}_{k}" for k in range(len(NEUTRAL))]
         graph.initializer.extend(map(numpy_helper.from_array, _padded(stand.parameters[node.name], block), inside))
-        new = helper.make_node(
-            op, [currents[0], *inside, *currents[1:]], node.output, neuron.name, domain=DOMAIN, block=block
-        )
+        inputs = [currents[0], *inside, *currents[1:]]
+        new = helper.make_node(op, inputs, node.output, neuron.name, domain=DOMAIN, block=block)
         new.attribute.extend(neuron.attribute)
         node.CopyFrom(new)
     del graph.node[:]
@@ -195,13 +183,15 @@ def same_arithmetic(reference: onnx.ModelProto, optimised: onnx.ModelProto) -> b
 
 
 def _arithmetic(proto: onnx.ModelProto) -> Counter[tuple[object, ...]]:
-    """How many there are of each operator; a convolution by its name and whether it adds a tensor."""
+    """How many there are of each operator; a convolution by its name, its attributes and whether it adds a tensor."""
     found: Counter[tuple[object, ...]] = Counter()
     for node in proto.graph.node:
         neuron = node.op_type == FOLDED_NEURON or (node.name.startswith(PREFIX) and node.op_type == STAND_IN)
         if neuron or node.op_type in MOVES:
             continue
-        about = (node.name, len(node.input)) if node.op_type == "Conv" else ()
+        about: tuple[object, ...] = ()
+        if node.op_type == "Conv":
+            about = (node.name, len(node.input), *sorted(each.SerializeToString() for each in node.attribute))
         found[("" if node.op_type == "MaxPool" else node.domain, node.op_type, *about)] += 1
     return found
 
@@ -238,9 +228,8 @@ class _Nodes:
         self.convolved: set[str] = set()  # from convolutions, the channels still along axis 1
         for node in graph.node:
             self._forward(node)
-        self.kept: set[str] = {
-            name for node in graph.node for name in node.output
-        }  # read by what the layout does not change
+        # What is read by operators alone that give the same numbers in either layout.
+        self.kept = {name for node in graph.node for name in node.output}
         for node in reversed(graph.node):
             if not self._allows(node):
                 self.kept -= {*node.input}
