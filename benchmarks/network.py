@@ -40,7 +40,14 @@ NETWORKS: dict[str, Callable[[], Path]] = {
 QUICK_NETWORKS = ("resnet20", "open_nsfw")
 TIME_STEPS, BATCHES, UNROLLED = (4, 8, 16, 32), (1, 8), 4
 THREADS, SAMPLES = 2, 4
-COLUMNS = ("quantised ANN", "folded", "folded, no library", "unrolled", *(("integer",) if "integer" in FORMS else ()))
+COLUMNS = (
+    "quantised ANN",
+    "folded",
+    "folded, not in blocks",
+    "folded, no library",
+    "unrolled",
+    *(("integer",) if "integer" in FORMS else ()),
+)
 
 Arrays = Mapping[str, NDArray[Any]]
 Call = Callable[[], object]
@@ -81,9 +88,9 @@ def planned(source: Source, name: str, time_steps: int) -> Conversion:
     return convert(source, data, time_steps=time_steps, method="max", allow_partial=True)
 
 
-def runner(proto: onnx.ModelProto, inputs: Arrays, threads: int, use_native: bool = True) -> Call:
-    """A run of the model on inputs."""
-    session = open_session(proto, threads=threads, use_native=use_native)
+def runner(proto: onnx.ModelProto, inputs: Arrays, threads: int, **options: bool) -> Call:
+    """A run of the model on inputs; options: of open_session."""
+    session = open_session(proto, threads=threads, **options)
     return partial(run, session, inputs)
 
 
@@ -120,6 +127,7 @@ def measure(name: str, quick: bool, threads: int, refused: list[str]) -> Iterato
                 "ANN": runner(source.proto, inputs, threads),
                 "quantised ANN": runner(small, inputs, threads),
                 "folded": runner(conversion.proto, inputs, threads),
+                "folded, not in blocks": runner(conversion.proto, inputs, threads, use_blocked=False),
                 "folded, no library": runner(conversion.proto, inputs, threads, use_native=False),
                 **{form: runner(proto, inputs, threads) for form, proto in others.items()},
             }

@@ -13,13 +13,23 @@ from onnx import TensorProto, helper
 
 from graphpass import native
 from graphpass.graph import operators
-from graphpass.graph.operators import COUNT_NEURON, DOMAIN, FOLDED_NEURON, TIME_MEAN, TIME_REPEAT, TRAIN_NEURON
+from graphpass.graph.operators import (
+    BLOCKED_NEURON,
+    BLOCKED_NEURON_OF_SUM,
+    COUNT_NEURON,
+    DOMAIN,
+    FOLDED_NEURON,
+    TIME_MEAN,
+    TIME_REPEAT,
+    TRAIN_NEURON,
+)
 from graphpass.maths.neuron import CODINGS, Neuron, levels_of, spike_train, step_weights
 from graphpass.session import open_session
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the native operators are not built")
 
 PARTS = ("threshold", "shift", "amplitude", "offset")
+NAMES = (*PARTS, "added")
 TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
     np.dtype(np.float16): TensorProto.FLOAT16,
@@ -31,7 +41,7 @@ WANTED = {FOLDED_NEURON: 4, COUNT_NEURON: 2, TRAIN_NEURON: 2, TIME_MEAN: 0, TIME
 def model(op, dtype, parameters, **attributes):
     """x as float32 → cast → the operator → cast → y as float32 (counts: uint8), since numpy has no bfloat16."""
     kind = TYPES[np.dtype(dtype)]
-    names = list(PARTS[: len(parameters)])
+    names = list(NAMES[: len(parameters)])
     counted = op == COUNT_NEURON
     nodes = [
         helper.make_node("Cast", ["x32"], ["x"], to=kind),
@@ -47,7 +57,7 @@ def model(op, dtype, parameters, **attributes):
 def call(op, x, *parameters, threads=1, providers=None, **attributes):
     session = open_session(model(op, x.dtype, parameters, **attributes), providers, threads)
     assert session.neurons == "native"
-    feeds = dict(zip(("x32", *PARTS), (x.astype(np.float32), *parameters), strict=False))
+    feeds = dict(zip(("x32", *NAMES), (x.astype(np.float32), *parameters), strict=False))
     return session.run(None, feeds)[0]
 
 
@@ -114,6 +124,47 @@ def check_trains(case, **options):
     equal(call(TRAIN_NEURON, flat, *parts, input_steps=steps, **over_time, **options), trains)
 
 
+def about_borders(theta, shift, levels):
+    """k·θ − ψ, k = −1 … levels + 1, and the three floats on either side of each. [channels, numbers]"""
+    with np.errstate(over="ignore", under="ignore"):
+        border = np.arange(-1, levels + 2, dtype=np.float32) * theta[:, None] - shift[:, None]
+    found = [border]
+    for direction in (np.float32(-np.inf), np.float32(np.inf)):
+        step = border
+        for _ in range(3):
+            with np.errstate(over="ignore", under="ignore"):
+                step = np.nextafter(step, direction)
+            found.append(step)
+    return np.concatenate(found, axis=1)
+
+
+@pytest.mark.parametrize("levels", [2, 5, 17, 256])
+@pytest.mark.parametrize("scale", [1e-44, 1e-38, 1e-20, 1.0, 1e20, 3e36])
+def test_counts_are_exact_about_every_border(levels, scale):
+    """Thresholds from subnormal ones to those whose borders overflow; channels along axis 1, last and in blocks."""
+    generator = np.random.default_rng(levels)
+    theta = np.maximum((generator.uniform(0.5, 3, 48) * scale).astype(np.float32), np.float32(1e-45))
+    theta[:4] = np.float32(scale) * np.float32([1, 1 - 2**-24, 1 + 2**-23, 0.1])
+    theta[theta == 0] = np.float32(1e-45)
+    shift = np.where(np.arange(48) % 3, generator.normal(size=48) * scale, 0).astype(np.float32)
+    x = about_borders(theta, shift, levels)
+    parts = [theta, shift, np.ones(48, np.float32), np.zeros(48, np.float32)]
+    over_time = {**attributes_of(4, "rate"), "levels": levels}
+    along = [part.reshape(-1, 1) for part in parts]
+    expected = Neuron(*along, levels).count(x)
+    assert expected.min() == 0 and expected.max() == levels - 1
+    equal(call(COUNT_NEURON, x, *along[:2], **over_time), expected)
+    equal(call(FOLDED_NEURON, x, *along, **over_time), expected)
+    last = np.ascontiguousarray(x.T)
+    equal(call(COUNT_NEURON, last, *parts[:2], **over_time), expected.T)
+    equal(call(FOLDED_NEURON, last, *parts, **over_time), expected.T)
+    whole, filled = x[None, :, :, None], expected[None, :, :, None]
+    along = [part.reshape(-1, 1, 1) for part in parts]
+    for block in (8, 16):
+        got = call(BLOCKED_NEURON, blocks(whole, block), *along, block=block, **over_time)
+        equal(got, blocks(filled, block))
+
+
 @given(cases())
 @settings(max_examples=60, deadline=None)
 def test_neurons_and_counts_bit_for_bit(case):
@@ -126,6 +177,47 @@ def test_trains_bit_for_bit(case):
     check_trains(case)
 
 
+def blocks(x, block):
+    """[N, C, H, W] in memory as [N, C/block, H, W, block]; the shape stays."""
+    n, c, h, w = x.shape
+    return np.ascontiguousarray(x.reshape(n, c // block, block, h, w).transpose(0, 1, 3, 4, 2)).reshape(x.shape)
+
+
+@given(
+    st.sampled_from([8, 16]),
+    st.tuples(*(st.integers(0, 3) for _ in range(4))),
+    st.booleans(),
+    st.integers(0, 2**31),
+    st.sampled_from([2, 5, 256]),
+)
+@settings(max_examples=60, deadline=None)
+def test_blocks_of_channels_bit_for_bit(block, shape, single, seed, levels):
+    generator = np.random.default_rng(seed)
+    shape = (shape[0], shape[1] * block, 3 * shape[2], 37 * shape[3])
+    size = (1 if single else shape[1], 1, 1)
+    theta = (generator.uniform(0.5, 3, size) / levels).astype(np.float32)
+    parts = [theta, *(generator.normal(size=size).astype(np.float32) for _ in range(3))]
+    neuron = Neuron(*parts, levels)
+    x, added = (generator.normal(0.3, 1.5, shape).astype(np.float32) for _ in range(2))
+    special = np.float32([np.nan, np.inf, -np.inf, -0.0, 1e30, -1e30, 3e38])[: x.size]
+    x.reshape(-1)[: len(special)] = special
+    over_time = {**attributes_of(4, "rate"), "levels": levels, "block": block}
+    equal(call(BLOCKED_NEURON, blocks(x, block), *parts, **over_time), blocks(neuron.fire(x), block))
+    added.reshape(-1)[-1:] = 3e38
+    with np.errstate(over="ignore"):
+        fired = neuron.fire(x + added)
+    both = (*parts, blocks(added, block))
+    equal(call(BLOCKED_NEURON_OF_SUM, blocks(x, block), *both, **over_time), blocks(fired, block))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_blocks_of_channels_on_threads(threads):
+    x = np.random.default_rng(0).normal(0.3, 1.5, (3, 48, 41, 43)).astype(np.float32)
+    parts = np.random.default_rng(1).uniform(0.1, 1, (4, 48, 1, 1)).astype(np.float32)
+    got = call(BLOCKED_NEURON, blocks(x, 16), *parts, threads=threads, block=16, **attributes_of(4, "rate"))
+    equal(got, blocks(Neuron(*parts, 5).fire(x), 16))
+
+
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_repeating(dtype):
     x = np.arange(24).reshape(2, 3, 4).astype(dtype)
@@ -133,7 +225,7 @@ def test_repeating(dtype):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
-@pytest.mark.parametrize("shape", [(3, 5, 101, 103), (2, 77_000, 3), (400, 257)])
+@pytest.mark.parametrize("shape", [(3, 5, 101, 103), (2, 77_000, 3), (401, 257), (1100, 1009)])
 def test_threads_give_the_same(shape, threads):
     """More elements than one task takes, cut in the middle of channels."""
     generator = np.random.default_rng(0)
@@ -159,6 +251,7 @@ def test_more_elements_than_31_bits_count():
 
 
 ONE, X = np.ones(1, np.float32), np.zeros((4, 3, 2), np.float32)
+BLOCKS, BLOCK_PARTS = np.zeros((1, 8, 3, 2), np.float32), [np.ones((1, 1, 1), np.float32)] * 4
 WRONG = {
     "two axes": ((FOLDED_NEURON, X, np.ones((3, 2), np.float32), ONE, ONE, ONE), {}, "threshold of shape"),
     "other channels": ((FOLDED_NEURON, X, ONE, np.ones((5, 1), np.float32), ONE, ONE), {}, "shift of shape"),
@@ -166,6 +259,13 @@ WRONG = {
     "axes differ": (
         (COUNT_NEURON, X, np.ones((3, 1), np.float32), np.ones(2, np.float32)), {}, "another parameter along axis 1"),
     "too few inputs": ((FOLDED_NEURON, X, ONE, ONE), {}, ""),
+    "blocks of 7": ((BLOCKED_NEURON, BLOCKS, ONE, ONE, ONE, ONE), {"block": 7}, "block is 7"),
+    "no blocks": ((BLOCKED_NEURON, X[None], ONE, ONE, ONE, ONE), {"block": 8}, "no blocks of 8 channels"),
+    "three axes": ((BLOCKED_NEURON, X, ONE, ONE, ONE, ONE), {"block": 8}, "no blocks of 8 channels"),
+    "block parameters": (
+        (BLOCKED_NEURON, BLOCKS, ONE, ONE, ONE, ONE), {"block": 8}, "parameter 0 has shape [1], not one value or one"),
+    "blocks of a sum": (
+        (BLOCKED_NEURON_OF_SUM, BLOCKS, *BLOCK_PARTS, X[None]), {"block": 8}, "and [1, 4, 3, 2] are added"),
     "levels": ((COUNT_NEURON, X, ONE, ONE), {"levels": 1}, "levels is 1"),
     "time_steps": ((COUNT_NEURON, X, ONE, ONE), {"time_steps": 0}, "time_steps is 0"),
     "coding": ((COUNT_NEURON, X, ONE, ONE), {"coding": "burst"}, "burst"),

@@ -16,6 +16,8 @@ namespace graphpass::cpu {
 namespace {
 
 constexpr std::int64_t kBlock = 512;  // counts held while the planes of a train are written
+constexpr int kRows = 4;              // of channels that lie side by side, done together ...
+constexpr std::int64_t kCached = 1 << 20;  // ... in tensors of so many elements; from memory, one stream is faster
 
 // One channel's neurons over a run of elements.
 template <typename Kind, typename In, typename Out>
@@ -25,13 +27,20 @@ GRAPHPASS_BOTH void run(const In* __restrict x, Out* __restrict y, std::int64_t 
     y[k] = Kind::template of<Out>(widen(x[k]), threshold, shift, amplitude, offset, largest);
 }
 
-// Neurons whose channel changes with every element; parameters: from this element's channel on, one a channel.
-template <typename Kind, typename In, typename Out>
-GRAPHPASS_BOTH void across(const In* __restrict x, Out* __restrict y, std::int64_t size,
-                           const float* __restrict threshold, const float* __restrict shift,
-                           const float* __restrict amplitude, const float* __restrict offset, float largest) {
+// Neurons whose channel changes with every element, over rows of all channels: each parameter, one a channel, is loaded
+// once for all rows.
+template <typename Kind, int rows, typename In, typename Out>
+GRAPHPASS_BOTH void across(const In* __restrict x, Out* __restrict y, std::int64_t size, const Neurons& n,
+                           const Parameter& amplitudes, const Parameter& offsets, std::int64_t first) {
+  const float* __restrict threshold = n.threshold.values + first;
+  const float* __restrict shift = n.shift.values + first;
+  const float* __restrict amplitude = amplitudes.values + first;
+  const float* __restrict offset = offsets.values + first;
+  const float largest = n.largest;
   for (std::int64_t k = 0; k < size; ++k)
-    y[k] = Kind::template of<Out>(widen(x[k]), threshold[k], shift[k], amplitude[k], offset[k], largest);
+    for (int row = 0; row < rows; ++row)
+      y[row * size + k] =
+          Kind::template of<Out>(widen(x[row * size + k]), threshold[k], shift[k], amplitude[k], offset[k], largest);
 }
 
 // x and y: from element `begin` on.
@@ -42,14 +51,17 @@ GRAPHPASS_BOTH void elements(const In* x, Out* y, const Layout& layout, const Ne
   const Parameter& offset = n.offset.values ? n.offset : n.threshold;
   if (begin >= end) return;  // an axis may be of size 0
   const bool last = layout.inner == 1 && layout.channels > 1;  // channels lie side by side
+  const bool cached = layout.size() <= kCached;
   const std::int64_t row = last ? layout.channels : layout.channels == 1 ? end : layout.inner;
   std::int64_t channel = last ? 0 : begin / layout.inner % layout.channels;
   std::int64_t within = layout.channels == 1 ? begin : begin % row;  // the row
   while (begin < end) {
-    const std::int64_t size = std::min(end - begin, row - within);
-    if (last) {
-      across<Kind>(x, y, size, n.threshold.values + within, n.shift.values + within, amplitude.values + within,
-                   offset.values + within, n.largest);
+    std::int64_t size = std::min(end - begin, row - within);
+    if (last && cached && within == 0 && end - begin >= kRows * row) {
+      across<Kind, kRows>(x, y, row, n, amplitude, offset, 0);
+      size = kRows * row;
+    } else if (last) {
+      across<Kind, 1>(x, y, size, n, amplitude, offset, within);
     } else {
       run<Kind>(x, y, size, n.threshold.values[channel * n.threshold.stride],
                 n.shift.values[channel * n.shift.stride], amplitude.values[channel * amplitude.stride],
@@ -58,6 +70,52 @@ GRAPHPASS_BOTH void elements(const In* x, Out* y, const Layout& layout, const Ne
     }
     x += size, y += size, begin += size, within = 0;
   }
+}
+
+// The same block of channels over rows of one value a channel. Input(k) is x at element k.
+template <int block, typename Input>
+GRAPHPASS_BOTH void block_rows(Input input, float* y, std::int64_t rows, const Neurons& n, std::int64_t channel) {
+  float threshold[block], shift[block], amplitude[block], offset[block];
+  for (int k = 0; k < block; ++k) {
+    threshold[k] = n.threshold.values[(channel + k) * n.threshold.stride];
+    shift[k] = n.shift.values[(channel + k) * n.shift.stride];
+    amplitude[k] = n.amplitude.values[(channel + k) * n.amplitude.stride];
+    offset[k] = n.offset.values[(channel + k) * n.offset.stride];
+  }
+  const float largest = n.largest;
+  for (std::int64_t row = 0; row < rows * block; row += block) {
+#pragma GCC ivdep
+    for (int k = 0; k < block; ++k)
+      y[row + k] = Levels::of<float>(input(row + k), threshold[k], shift[k], amplitude[k], offset[k], largest);
+  }
+}
+
+template <int block>
+GRAPHPASS_BOTH void blocks(const float* x, const float* added, float* y, const Layout& layout, const Neurons& n,
+                           std::int64_t begin, std::int64_t end) {
+  if (begin >= end) return;
+  const std::int64_t size = layout.inner * block;
+  std::int64_t channel = begin / size * block % layout.channels, within = begin % size;
+  while (begin < end) {
+    const std::int64_t now = std::min(end - begin, size - within);
+    if (added) {
+      const auto sum = [=](std::int64_t k) { return x[begin + k] + added[begin + k]; };
+      block_rows<block>(sum, y + begin, now / block, n, channel);
+    } else {
+      block_rows<block>([=](std::int64_t k) { return x[begin + k]; }, y + begin, now / block, n, channel);
+    }
+    channel = (channel + block) % layout.channels;
+    begin += now, within = 0;
+  }
+}
+
+GRAPHPASS_CLONES void blocks_of_8(const float* x, const float* a, float* y, const Layout& l, const Neurons& n,
+                                  std::int64_t b, std::int64_t e) {
+  blocks<8>(x, a, y, l, n, b, e);
+}
+GRAPHPASS_CLONES void blocks_of_16(const float* x, const float* a, float* y, const Layout& l, const Neurons& n,
+                                   std::int64_t b, std::int64_t e) {
+  blocks<16>(x, a, y, l, n, b, e);
 }
 
 // x[k] = the mean over the steps at element k of [0, width); the same sums as time_mean's, plane by plane.
@@ -150,6 +208,12 @@ void neuron(Type type, Output output, const void* x, void* y, const Layout& layo
     if (output == Output::counts) return counts_of(from, static_cast<std::uint8_t*>(y), layout, neurons, begin, end);
     levels_of(from, static_cast<T*>(y), layout, neurons, begin, end);
   });
+}
+
+void blocked(const float* x, const float* added, float* y, const Layout& layout, std::int64_t block,
+             const Neurons& neurons, std::int64_t begin, std::int64_t end) {
+  const auto kernel = block == 8 ? blocks_of_8 : blocks_of_16;
+  kernel(x, added, y, layout, neurons, begin, end);
 }
 
 void train(Type type, const void* currents, void* out, const Layout& layout, const Neurons& neurons,

@@ -31,11 +31,18 @@ struct Steps {
 
 enum class Output { levels, counts };  // the type of x, or uint8
 
+// How wide the channel blocks of onnxruntime's NCHWc layout may be: [outer, channels / block, inner, block].
+constexpr bool is_block(std::int64_t block) { return block == 8 || block == 16; }
+
 namespace cpu {
 // Elements [begin, end) of the flattened tensor. Channels of a parameter must all be there (stride 1) where inner is 1.
 void neuron(Type type, Output output, const void* x, void* y, const Layout& layout, const Neurons& neurons,
             std::int64_t begin, std::int64_t end);
-// As above, of one time-step's tensor; layout: of one time-step. spikes: steps.output planes.
+// Levels of x, or of x + added where that is given, float32 in blocks of channels; begin and end are multiples of the
+// block. y may be x or added.
+void blocked(const float* x, const float* added, float* y, const Layout& layout, std::int64_t block,
+             const Neurons& neurons, std::int64_t begin, std::int64_t end);
+// As neuron, of one time-step's tensor; layout: of one time-step. spikes: steps.output planes.
 void train(Type type, const void* currents, void* spikes, const Layout& layout, const Neurons& neurons,
            const Steps& steps, std::int64_t begin, std::int64_t end);
 // Elements [begin, end) of `size` ones. steps.input planes into one.

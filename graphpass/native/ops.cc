@@ -173,11 +173,12 @@ void parallel(const OrtKernelContext* context, std::int64_t size, Body body) {
                                  tasks, std::size_t{0}, static_cast<void*>(&work));
 }
 
-enum class Kind { neuron, count, train, mean, repeat };
+enum class Kind { neuron, count, train, mean, repeat, blocked, blocked_sum };
 
 constexpr const char* kOperatorNames[] = {"ParallelNeuron", "ParallelNeuronCount", "ParallelNeuronTrain", "TimeMean",
-                                          "TimeRepeat"};
-constexpr std::size_t kInputs[] = {5, 3, 3, 1, 1};
+                                          "TimeRepeat",     "BlockedNeuron",       "BlockedNeuronOfSum"};
+constexpr std::size_t kInputs[] = {5, 3, 3, 1, 1, 5, 6};
+constexpr bool is_blocked(Kind kind) { return kind == Kind::blocked || kind == Kind::blocked_sum; }
 
 struct Kernel {
   Kind kind;
@@ -185,9 +186,11 @@ struct Kernel {
   bool host;
   float largest = 0;
   Steps steps;
+  std::int64_t block = 1;
 
   const char* name() const { return kOperatorNames[static_cast<int>(kind)]; }
   void compute(OrtKernelContext* context) const;
+  void compute_blocked(OrtKernelContext* context, const Input& x) const;
 };
 
 std::int64_t integer(const OrtKernelInfo* info, const char* name) {
@@ -206,17 +209,21 @@ bool is_phase(const OrtKernelInfo* info) {
 }
 
 Kernel made(Kind kind, Type type, bool host, const OrtKernelInfo* info) {
-  Kernel kernel{kind, type, host, 0.0f, {}};
+  Kernel kernel{kind, type, host, 0.0f, {}, 1};
   const std::int64_t steps = integer(info, "time_steps");
   kernel.steps.phase = is_phase(info);
   if (steps < 1 || steps > (kernel.steps.phase ? 8 : 255))
     throw std::invalid_argument("time_steps is " + std::to_string(steps) + ", not 1 to 255 (rate) or 8 (phase)");
   kernel.steps.input = kernel.steps.output = static_cast<int>(steps);
-  if (kind == Kind::neuron || kind == Kind::count || kind == Kind::train) {
+  if (kind != Kind::mean && kind != Kind::repeat) {
     const std::int64_t levels = integer(info, "levels");
     if (levels < 2 || levels > 256)
       throw std::invalid_argument("levels is " + std::to_string(levels) + ", not 2 to 256");
     kernel.largest = static_cast<float>(levels - 1);
+  }
+  if (is_blocked(kind)) {
+    kernel.block = integer(info, "block");
+    if (!is_block(kernel.block)) throw std::invalid_argument("block is " + std::to_string(kernel.block) + ", not 8 or 16");
   }
   if (kind == Kind::train) {
     const std::int64_t input = integer(info, "input_steps");
@@ -249,6 +256,35 @@ Shape step_of(const Shape& shape, int steps) {
   return step;
 }
 
+// x: [N, C, H, W] by its shape, [N, C / block, H, W, block] in memory. Parameters [C, 1, 1] or [1, 1, 1].
+void Kernel::compute_blocked(OrtKernelContext* context, const Input& x) const {
+  if (x.shape.size() != 4 || x.shape[1] % block != 0)
+    throw std::invalid_argument("an input of shape " + written(x.shape) + " has no blocks of " + std::to_string(block) +
+                                " channels along axis 1");
+  const Layout layout{x.shape[0], x.shape[1], x.shape[2] * x.shape[3]};
+  std::array<Parameter, 4> parameters;
+  for (std::size_t k = 0; k < parameters.size(); ++k) {
+    const Input values = input(context, k + 1);
+    if (values.shape != Shape{1, 1, 1} && values.shape != Shape{x.shape[1], 1, 1})
+      throw std::invalid_argument("parameter " + std::to_string(k) + " has shape " + written(values.shape) +
+                                  ", not one value or one a channel of " + written(x.shape));
+    parameters[k] = {static_cast<const float*>(values.data), values.shape[0] > 1 ? 1 : 0};
+  }
+  const float* added = nullptr;
+  if (kind == Kind::blocked_sum) {
+    const Input other = input(context, 5);
+    if (other.shape != x.shape)
+      throw std::invalid_argument("shapes " + written(x.shape) + " and " + written(other.shape) + " are added");
+    added = static_cast<const float*>(other.data);
+  }
+  const Neurons neurons{parameters[0], parameters[1], parameters[2], parameters[3], largest};
+  auto* y = static_cast<float*>(output(context, x.shape));
+  static_assert(kChunk % 16 == 0, "a task begins with a block");
+  parallel(context, layout.size(), [&](std::int64_t begin, std::int64_t end) {
+    cpu::blocked(static_cast<const float*>(x.data), added, y, layout, block, neurons, begin, end);
+  });
+}
+
 void Kernel::compute(OrtKernelContext* context) const {
   std::size_t given = 0;
   call<KernelContextGetInputCount>(kKernelContextGetInputCount, static_cast<const OrtKernelContext*>(context), &given);
@@ -256,6 +292,7 @@ void Kernel::compute(OrtKernelContext* context) const {
   if (given != wanted)
     throw std::invalid_argument(std::to_string(given) + " inputs, not " + std::to_string(wanted));
   const Input x = input(context, 0);
+  if (is_blocked(kind)) return compute_blocked(context, x);
   if (kind == Kind::neuron || kind == Kind::count) {
     const Arguments with = arguments(context, x.shape, wanted - 1, largest, host);
     void* y = output(context, x.shape);
@@ -343,7 +380,7 @@ void infer(Kind kind, OrtShapeInferContext* context) {
   if (shape.empty()) return;  // a scalar, or a tensor of unknown rank: the runtime does not tell them apart
   std::vector<const char*> symbols(shape.size());
   call<GetSymbolicDimensions>(kGetSymbolicDimensions, in, symbols.data(), symbols.size());
-  if (kind != Kind::neuron && kind != Kind::count) {
+  if (kind == Kind::train || kind == Kind::mean || kind == Kind::repeat) {
     const std::int64_t steps = inferred(context, "time_steps");
     const std::int64_t before = kind == Kind::train ? inferred(context, "input_steps") : kind == Kind::mean ? steps : 1;
     const std::int64_t after = kind == Kind::mean ? 1 : steps;
@@ -376,7 +413,7 @@ Operator::Operator(Kind kind, Type type, bool host) : OrtCustomOp{}, kind(kind),
   GetExecutionProviderType = [](const OrtCustomOp* op) { return kProviders[of(op).host ? 0 : 1]; };
   GetInputTypeCount = [](const OrtCustomOp* op) { return kInputs[static_cast<int>(of(op).kind)]; };
   GetInputType = [](const OrtCustomOp* op, std::size_t index) {
-    return index == 0 ? of(op).element() : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    return index == 0 ? of(op).element() : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;  // what is added: blocks are float
   };
   GetOutputTypeCount = [](const OrtCustomOp*) { return std::size_t{1}; };
   GetOutputType = [](const OrtCustomOp* op, std::size_t) {
@@ -387,6 +424,14 @@ Operator::Operator(Kind kind, Type type, bool host) : OrtCustomOp{}, kind(kind),
   GetInputMemoryType = [](const OrtCustomOp*, std::size_t) { return OrtMemTypeDefault; };
   GetStartVersion = [](const OrtCustomOp*) { return 1; };
   GetEndVersion = [](const OrtCustomOp*) { return 1; };
+  if (is_blocked(kind)) {  // y in place of x
+    GetMayInplace = [](int** inputs, int** outputs) {
+      static int first = 0;
+      *inputs = *outputs = &first;
+      return std::size_t{1};
+    };
+    ReleaseMayInplace = [](int*, int*) {};
+  }
   CreateKernelV2 = [](const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
     const Operator& self = of(op);
     return guarded(kOperatorNames[static_cast<int>(self.kind)],
@@ -412,6 +457,8 @@ std::vector<std::unique_ptr<Operator>> all_operators() {
       operators.push_back(std::make_unique<Operator>(kind, type, false));
 #endif
     }
+  for (const Kind kind : {Kind::blocked, Kind::blocked_sum})
+    operators.push_back(std::make_unique<Operator>(kind, Type::f32, true));
   return operators;
 }
 

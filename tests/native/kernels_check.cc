@@ -79,11 +79,40 @@ void check(Type type, Layout layout, bool per_channel, Steps steps, std::mt19937
   }
 }
 
+// Blocks of channels, in place and not, with and without a sum; against a loop over the same order in memory.
+void check_blocked(std::int64_t block, Layout layout, bool per_channel, std::mt19937& random) {
+  std::normal_distribution<float> normal(0.3f, 1.5f);
+  const std::int64_t size = layout.size(), channels = per_channel ? layout.channels : 1;
+  std::vector<float> parts[4], x(size), added(size), levels(size), sums(size);
+  for (auto& part : parts)
+    for (std::int64_t c = 0; c < channels; ++c) part.push_back(0.05f + std::abs(normal(random)));
+  for (auto& value : x) value = normal(random);
+  for (auto& value : added) value = normal(random);
+  const std::int64_t stride = per_channel ? 1 : 0;
+  const Neurons neurons{{parts[0].data(), stride}, {parts[1].data(), stride}, {parts[2].data(), stride},
+                        {parts[3].data(), stride}, 4.0f};
+  std::vector<float> placed = x;
+  for (std::int64_t begin = 0; begin < size; begin += 3 * block) {
+    const std::int64_t end = std::min(begin + 3 * block, size);
+    cpu::blocked(x.data(), nullptr, levels.data(), layout, block, neurons, begin, end);
+    cpu::blocked(placed.data(), added.data(), placed.data(), layout, block, neurons, begin, end);
+  }
+  cpu::blocked(x.data(), added.data(), sums.data(), layout, block, neurons, 0, size);
+  for (std::int64_t k = 0; k < size; ++k) {
+    const std::int64_t c = per_channel ? k / (layout.inner * block) * block % layout.channels + k % block : 0;
+    const auto of = [&](float value) {
+      return Levels::of<float>(value, parts[0][c], parts[1][c], parts[2][c], parts[3][c], 4.0f);
+    };
+    expect(same(levels[k], of(x[k])), "level in a block", k);
+    expect(same(sums[k], of(x[k] + added[k])) && same(placed[k], sums[k]), "level of a sum in a block", k);
+  }
+}
+
 }  // namespace
 
 int main() {
   std::mt19937 random(0);
-  const Layout layouts[] = {{1, 1, 0}, {0, 3, 5}, {2, 3, 0}, {2, 0, 4}, {1, 1, 1}, {1, 1, 2000}, {2, 3, 700}, {3, 130, 1}, {5, 7, 13}, {1, 1, 513}};
+  const Layout layouts[] = {{1, 1, 0}, {0, 3, 5}, {2, 3, 0}, {2, 0, 4}, {1, 1, 1}, {1, 1, 2000}, {2, 3, 700}, {3, 130, 1}, {9, 33, 1}, {5, 7, 13}, {1, 1, 513}};
   const Steps all_steps[] = {{1, 1, false}, {1, 4, false}, {4, 4, false}, {1, 5, true}, {3, 3, true}, {1, 255, false}};
   for (const Layout& layout : layouts)
     for (const Steps& steps : all_steps)
@@ -93,6 +122,10 @@ int main() {
         check<Half>(Type::f16, layout, per_channel, steps, random);
         check<BFloat>(Type::bf16, layout, per_channel, steps, random);
       }
+  for (const std::int64_t block : {8, 16})
+    for (const bool per_channel : {false, true})
+      for (const Layout& layout : {Layout{2, 48, 35}, Layout{1, 16, 1}, Layout{0, 16, 3}, Layout{2, 32, 0}})
+        check_blocked(block, layout, per_channel, random);
   if (failures) std::fprintf(stderr, "%d values differ\n", failures);
   return failures ? EXIT_FAILURE : EXIT_SUCCESS;
 }
