@@ -1,0 +1,72 @@
+"""Sends jobs to their queues, cancels them, and reads what they report. Works in a process that runs none."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from dbos import DBOSClient, error
+
+from service.jobs.engine import CONVERT, VERSION
+from service.storage.records import Job
+
+EVENTS = "events"  # the stream of a workflow
+WORK_CLASS, WORK_NAME = "Work", "work"
+DONE = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+
+
+class Dispatcher:
+    """A client of the engine. Methods block, but for `events`."""
+
+    def __init__(self, client: DBOSClient, poll_seconds: float = 0.3):
+        self._client, self._poll = client, poll_seconds
+
+    def send(self, job: Job) -> None:
+        """Put a job on its queue; its id is the workflow's, so that sending it again changes nothing."""
+        self._client.enqueue(
+            {
+                "workflow_name": job.kind,
+                "class_name": WORK_CLASS,
+                "instance_name": WORK_NAME,
+                "workflow_id": job.id,
+                "queue_name": CONVERT,
+                "queue_partition_key": job.tenant,
+                "app_version": VERSION,
+            },
+            job.id,
+        )
+
+    def cancel(self, id: str) -> None:
+        """Cancel a job and its shards; what runs notices within a second, and kills its child."""
+        self._client.cancel_workflow(id, cancel_children=True)
+
+    def state(self, id: str) -> str | None:
+        """What the engine says of a job: ENQUEUED, PENDING, or one of DONE; None where it does not know it."""
+        found = self._client.list_workflows(workflow_ids=[id], load_input=False, load_output=False)
+        return found[0].status if found else None
+
+    def forget(self, ids: list[str]) -> None:
+        """Remove workflows with their shards and streams."""
+        if ids:
+            self._client.delete_workflows(ids, delete_children=True)
+
+    def queue_lengths(self) -> Mapping[str, int]:
+        """How many jobs wait, by queue."""
+        found: dict[str, int] = {}
+        for workflow in self._client.list_queued_workflows(load_input=False, status="ENQUEUED"):
+            name = workflow.queue_name or ""
+            found[name] = found.get(name, 0) + 1
+        return found
+
+    async def events(self, id: str, offset: int) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+        """Numbered events from `offset` on, as they come, until the job is over."""
+        try:
+            async for value in self._client.read_stream_async(
+                id, EVENTS, offset=offset, polling_interval_sec=self._poll
+            ):
+                yield offset, value
+                offset += 1
+        except error.DBOSNonExistentWorkflowError:
+            return
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.destroy()
