@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.requests import CALIBRATION, CONVERSION, EVALUATION, MODEL, UPLOAD
+from service.problems import PROBLEMS
 from service.storage.records import Job, StoredObject, Upload
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -18,11 +19,12 @@ COLLECTIONS: Mapping[str, str] = {
     "evaluation": "evaluations",
     "sweep": "sweeps",
 }
-FILES: Mapping[str, tuple[str, str]] = {  # artifact: its route's last part, and its media type
-    "snn.onnx": ("artifact", "application/octet-stream"),
-    "plan.zip": ("plan", "application/zip"),
-    "report.html": ("report", "text/html; charset=utf-8"),
-    "report.json": ("report?format=json", "application/json"),
+FILES: Mapping[str, tuple[str, str]] = {  # file of a job: its link, and the last part of its route
+    "snn.onnx": ("artifact", "artifact"),
+    "plan.json": ("plan", "plan"),
+    "plan.npz": ("plan_arrays", "plan/arrays"),
+    "report.html": ("report", "report"),
+    "report.json": ("report_json", "report?format=json"),
 }
 _DIGEST = "239d9627a1c0c66f3c0d1d4d6a4a0e5b8f0f0c5cf5bb0a3ffb7a1d8a0d1c2b3a"
 _CREATED, _EXPIRES = "2026-11-25T10:20:30Z", "2026-12-02T10:20:30Z"
@@ -108,8 +110,8 @@ class JobAnswer(BaseModel):
             "expires": _EXPIRES,
             "request": {"model": MODEL, "calibration": CALIBRATION, "options": {"time_steps": 4}},
             "error": None,
-            "result": {"sites": 3, "time_steps": 4, "levels": 5, "evaluation": {"ann": {"top1": 0.92}}},
-            "artifacts": {"snn.onnx": _DIGEST, "plan.zip": _DIGEST},
+            "result": {"sites": ["relu1"], "time_steps": 4, "levels": 5, "evaluation": {"ann": {"top1": 0.92}}},
+            "artifacts": {"snn.onnx": _DIGEST, "plan.json": _DIGEST},
             "links": {
                 "self": f"/v1/conversions/{CONVERSION}",
                 "events": f"/v1/conversions/{CONVERSION}/events",
@@ -129,7 +131,7 @@ class JobAnswer(BaseModel):
     error: ErrorAnswer | None
     result: Annotated[
         dict[str, Any] | None,
-        Field(description="Figures; `evaluation` and `sweep` are as in docs/formats.md."),
+        Field(description="Figures; `evaluation` and `rows` are as in docs/formats.md."),
     ]
     artifacts: Annotated[dict[str, str], Field(description="SHA-256 of every file the job made.")]
     links: Annotated[dict[str, str], Field(description="Where its events, files and reports are.")]
@@ -243,11 +245,7 @@ def job_answer(found: Job) -> JobAnswer:
     """The answer for a job."""
     here = f"/v1/{COLLECTIONS[found.kind]}/{found.id}"
     links = {"self": here, "events": f"{here}/events"}
-    for name in found.artifacts:
-        if name in FILES:
-            links[name.removesuffix(".onnx") if name == "" else FILES[name][0].partition("?")[0]] = (
-                f"{here}/{FILES[name][0].partition('?')[0]}"
-            )
+    links |= {link: f"{here}/{route}" for name, (link, route) in FILES.items() if name in found.artifacts}
     return JobAnswer(
         id=found.id,
         kind=found.kind,
@@ -267,8 +265,6 @@ def job_answer(found: Job) -> JobAnswer:
 def _error_answer(error: Mapping[str, Any] | None) -> ErrorAnswer | None:
     if error is None:
         return None
-    from service.problems import PROBLEMS
-
     return ErrorAnswer(
         type=f"/problems/{error['type']}",
         title=PROBLEMS[error["type"]].title,

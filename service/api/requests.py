@@ -42,7 +42,7 @@ class Images(Strict):
 
 
 class Sites(Images):
-    """Which sites get neurons, and what calibration reads."""
+    """Which sites get neurons, and how many samples are read."""
 
     include: Annotated[
         list[Pattern], Field(max_length=100, description="Only sites whose node name matches one of these patterns.")
@@ -79,7 +79,7 @@ class SweepOptions(Sites):
     time_steps: Annotated[list[TimeSteps], Field(min_length=1, max_length=16)] = [1, 2, 4, 8, 16, 32]
     coding: Annotated[list[Coding], Field(min_length=1, max_length=2)] = ["rate"]
     method: Annotated[list[Method], Field(min_length=1, max_length=4)] = ["optimal"]
-    evaluation_limit: Annotated[int | None, Field(ge=1, description="Evaluate on at most so many samples.")] = None
+    calibration_limit: Annotated[int | None, Field(ge=1, description="Calibrate on at most so many samples.")] = None
 
 
 class ConversionRequest(Strict):

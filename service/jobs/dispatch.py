@@ -1,6 +1,7 @@
 """Sends jobs to their queues, cancels them, and reads what they report. Works in a process that runs none."""
 
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from dbos import DBOSClient, error
@@ -10,7 +11,7 @@ from service.storage.records import Job
 
 EVENTS = "events"  # the stream of a workflow
 WORK_CLASS, WORK_NAME = "Work", "work"
-DONE = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+DONE = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
 
 class Dispatcher:
@@ -39,7 +40,7 @@ class Dispatcher:
         self._client.cancel_workflow(id, cancel_children=True)
 
     def state(self, id: str) -> str | None:
-        """What the engine says of a job: ENQUEUED, PENDING, or one of DONE; None where it does not know it."""
+        """What the engine says of a job: ENQUEUED, PENDING, DELAYED, or one of DONE; None where it does not know it."""
         found = self._client.list_workflows(workflow_ids=[id], load_input=False, load_output=False)
         return found[0].status if found else None
 
@@ -47,6 +48,22 @@ class Dispatcher:
         """Remove workflows with their shards and streams."""
         if ids:
             self._client.delete_workflows(ids, delete_children=True)
+
+    def forget_before(self, time: datetime) -> None:
+        """Remove workflows that ended before a time: their jobs have expired."""
+        ended = self._client.list_workflows(
+            status=DONE, completed_before=time.isoformat(), load_input=False, load_output=False, limit=1000
+        )
+        self.forget([workflow.workflow_id for workflow in ended])
+
+    def owners(self) -> set[str]:
+        """Executors that have running jobs or shards."""
+        running = self._client.list_workflows(status="PENDING", load_input=False, load_output=False)
+        return {workflow.executor_id for workflow in running if workflow.executor_id}
+
+    def ping(self) -> None:
+        """Raises where the engine's database does not answer."""
+        self._client.check_connection()
 
     def queue_lengths(self) -> Mapping[str, int]:
         """How many jobs wait, by queue."""

@@ -101,6 +101,11 @@ def start(settings: Settings, engine: sa.Engine | None) -> None:
     DBOS.register_queue(SHARDS, worker_concurrency=settings.workers, polling_interval_sec=POLL_SECONDS)
 
 
+def recover(executor: str) -> None:
+    """Put the running jobs of a worker that is gone back on their queues."""
+    DBOS._recover_pending_workflows([executor])
+
+
 def stop() -> None:
     """Stop at once: what runs is taken up again after the next start."""
     DBOS.destroy()

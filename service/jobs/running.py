@@ -1,6 +1,6 @@
 """One task in the sandbox: its folder filled from the blobs, its progress told, its files kept as blobs.
 
-    folder/in/<name>     inputs, by the names of the job's row (`ann.onnx`, `calibration.npz`, …)
+    folder/in/<name>     inputs, by the names of the job's row (`model/net.onnx`, `calibration/train.npz`, …)
     folder/out/<name>    what the task wrote; everything there becomes a blob
     folder/tmp           scratch
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from service.problems import PROBLEMS, JobError
-from service.sandbox import Failed, Limits, run
+from service.sandbox.runner import Failed, Limits, run
 from service.settings import Settings
 from service.storage.blobs import CHUNK, Blobs
 
@@ -127,7 +127,9 @@ def _prepare(scratch: Path, inputs: Mapping[str, str], blobs: Blobs) -> Path:
         for part in ("in", "out", "tmp"):
             (folder / part).mkdir()
         for name, digest in inputs.items():
-            blobs.fetch(digest, folder / "in" / name)
+            target = folder / "in" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            blobs.fetch(digest, target)
     except BaseException:
         shutil.rmtree(folder, True)
         raise
