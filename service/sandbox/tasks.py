@@ -31,3 +31,5 @@ reduce_shards     {"parts": [str]}    in the order of their samples
                   writes out/report.html, out/report.json → as evaluate; its figures are equal, bit for bit
 check             {} → what confines this process: {"landlock": ABI or 0, "seccomp": bool, …}
 """
+
+TASKS = {}

@@ -1,0 +1,76 @@
+"""The confined process: reads one request from stdin, confines itself, runs one task, answers on stdout.
+
+Only the standard library and this package's own small modules are imported before the process is confined.
+"""
+
+import faulthandler
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from service.sandbox.confinement import confine
+from service.sandbox.limits import Limits
+
+Tasks = Mapping[str, Callable[..., dict[str, Any]]]
+PROGRESS_INTERVAL = 0.1  # seconds between two messages of one stage, its first and last aside
+MOST_LOG = 1000  # characters of one log message
+
+
+def main(load_tasks: Callable[[], Tasks]) -> None:
+    """Run the task that stdin asks for, out of a table that is imported once the process is confined."""
+    channel = _Channel(os.dup(1))
+    os.dup2(2, 1)  # what libraries print is no message
+    faulthandler.enable()
+    request = json.loads(sys.stdin.buffer.readline())
+    folder, limits = Path(request["folder"]), Limits(**request["limits"])
+    channel.send({"confined": confine(folder, limits, int(sys.argv[1]))})
+    warnings.simplefilter("default")
+    warnings.showwarning = lambda message, *_, **__: channel.send({"log": f"warning: {message}"[:MOST_LOG]})
+    from service.sandbox.failures import failure_of
+    from service.sandbox.workplace import Workplace
+
+    arguments = request["arguments"]
+    place = Workplace(folder, limits, channel.progress)
+    try:
+        tasks = load_tasks()
+        answer = {"result": tasks[request["task"]](arguments, place)}
+        channel.send(answer)
+    except BaseException as error:  # whatever a library raises: the caller gets an answer
+        channel.send({"failed": asdict(failure_of(error, arguments, place))})
+    os._exit(0)  # nothing is left to do, and threads of onnxruntime need no goodbye
+
+
+class _Channel:
+    """Where messages go: one line of JSON each."""
+
+    def __init__(self, descriptor: int):
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+        self._stage = ""
+        self._sent = 0.0
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        line = memoryview(json.dumps(message, allow_nan=False).encode() + b"\n")
+        while line:
+            line = line[self._file.write(line) :]
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if what != self._stage or done >= total or now - self._sent >= PROGRESS_INTERVAL:
+            self.send({"stage": what, "done": int(done), "total": int(total)})
+            self._stage, self._sent = what, now
+
+
+def _tasks() -> Tasks:
+    from service.sandbox.tasks import TASKS
+
+    return TASKS
+
+
+if __name__ == "__main__":
+    main(_tasks)

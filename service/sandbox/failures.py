@@ -1,0 +1,62 @@
+"""What was raised inside the sandbox, as the failure that its user is told."""
+
+import errno
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from graphpass import errors
+from service.sandbox.outcome import Failed, out_of_memory, out_of_room
+from service.sandbox.workplace import Workplace
+
+# The first class that fits; subclasses come first.
+TYPES: tuple[tuple[type[errors.GraphpassError], str], ...] = (
+    (errors.OptionError, "invalid-options"),
+    (errors.UnsupportedModelError, "unsupported-model"),
+    (errors.ModelError, "invalid-model"),
+    (errors.SessionError, "invalid-model"),
+    (errors.DataError, "invalid-data"),
+    (errors.CalibrationError, "calibration"),
+    (errors.PlanError, "plan"),
+    (errors.VerificationError, "verification"),
+    (errors.CoverageError, "coverage"),
+)
+# How onnxruntime, protobuf and numpy say that an allocation was refused.
+NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "Unable to allocate", "Cannot allocate memory")
+
+
+class LimitError(Exception):
+    """More than a task may use, seen before it is used."""
+
+    def __init__(self, failure: Failed):
+        super().__init__(failure.what)
+        self.failure = failure
+
+
+def failure_of(error: BaseException, arguments: Mapping[str, Any], place: Workplace) -> Failed:
+    """The failure that an exception is; a traceback of what is unexpected goes to stderr."""
+    chain = list(_chain(error))
+    if any(isinstance(each, MemoryError) or any(sign in str(each) for sign in NO_MEMORY) for each in chain):
+        return out_of_memory(place.limits)
+    if any(isinstance(each, OSError) and each.errno == errno.EFBIG for each in chain):
+        return out_of_room(place.limits)
+    if isinstance(error, LimitError):
+        return error.failure
+    for kind, name in TYPES:
+        if isinstance(error, kind):
+            what = place.told(error.what)
+            where = next((role for role, file in arguments.items() if isinstance(file, str) and file in what), "")
+            return Failed(name, what, place.told(error.remedy), where)
+    traceback.print_exception(error, file=sys.stderr)
+    text = place.told(" ".join(str(error).split()))[:300]
+    return Failed("internal", f"unexpected {type(error).__name__}: {text}", "report this")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised for."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

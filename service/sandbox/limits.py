@@ -1,0 +1,17 @@
+"""What one task may use."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """memory_bytes: private memory (RLIMIT_DATA). cpu_seconds: of all threads together. wall_seconds: start to end.
+
+    file_bytes: largest file, and all that the task writes together. files: most files that an archive unpacks to.
+    """
+
+    memory_bytes: int = 4 << 30
+    cpu_seconds: int = 3600
+    wall_seconds: float = 3600.0
+    file_bytes: int = 8 << 30
+    files: int = 10_000
