@@ -83,7 +83,9 @@ def open_process(settings: Settings) -> Process:
         housekeeper.start()
         stack.callback(housekeeper.stop)
         describing = asyncio.Semaphore(settings.workers)
-        service = Service(settings, metadata, blobs, dispatcher, RateLimit(settings.rate_per_minute), metrics, describing)
+        service = Service(
+            settings, metadata, blobs, dispatcher, RateLimit(settings.rate_per_minute), metrics, describing
+        )
         metrics.watch(lambda: _gauges(service))
         return Process(service, stack.pop_all())
 
@@ -130,7 +132,7 @@ def create_app(process: Process) -> FastAPI:
 
 DESCRIPTION = """Upload an ONNX network and data, convert it to a spiking network, watch it, compare and download.
 
-Send `Authorization: Bearer KEY`. Errors are RFC 9457 problem documents whose `type` is stable; see `/problems/{slug}`."""
+Send `Authorization: Bearer KEY`. Errors are RFC 9457 problem documents whose `type` is stable (`/problems/{slug}`)."""
 ROUTERS = (
     *(objects.routes(kind) for kind in ("model", "dataset")),
     uploads.router,
@@ -158,7 +160,8 @@ def _lock(folder: Path) -> int:
     except OSError:
         os.close(file)
         raise SettingsError(
-            f"another process works in {folder}", "stop it, name another folder with --data, or use PostgreSQL for several"
+            f"another process works in {folder}",
+            "stop it, name another folder with --data, or use PostgreSQL for several",
         ) from None
     return file
 

@@ -53,7 +53,7 @@ PROBLEMS: Mapping[str, Kind] = {
     "crashed": Kind(422, "The sandbox crashed", "a model that makes a library crash"),
     # the service
     "internal": Kind(500, "The service failed", "an error of ours, which is logged under the request's id"),
-    "unavailable": Kind(503, "The service is not available now", "the database or the store is away, or the disk is full"),
+    "unavailable": Kind(503, "The service is not available now", "the database or store is away, or the disk full"),
 }  # fmt: skip
 
 

@@ -90,7 +90,9 @@ class Around:
         finally:
             level = logging.DEBUG if scope["path"] in QUIET else logging.INFO
             took = round(time.monotonic() - began, 4)
-            log.log(level, "%s %s %s", scope["method"], scope["path"], status, extra={"status": status, "seconds": took})
+            log.log(
+                level, "%s %s %s", scope["method"], scope["path"], status, extra={"status": status, "seconds": took}
+            )
             request_id.reset(token)
 
     def _headers(self, scope: Scope, message: Message, id: str) -> list[tuple[bytes, bytes]]:
@@ -132,7 +134,9 @@ def _of(error: Exception) -> ProblemError:
     if isinstance(error, HTTPException):
         slug = OTHER.get(error.status_code, "internal" if error.status_code >= 500 else "malformed-request")
         return ProblemError(slug, str(error.detail), headers=dict(error.headers or {}))
-    return ProblemError("internal", "the service failed to answer this", "try again; if it stays, tell the operator the request_id")
+    return ProblemError(
+        "internal", "the service failed to answer this", "try again; if it stays, tell the operator the request_id"
+    )
 
 
 def _of_service(error: ServiceError) -> ProblemError:

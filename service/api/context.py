@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -65,18 +65,19 @@ With = Annotated[Service, Depends(service_of)]
 Tenant = Annotated[str, Depends(tenant_of)]
 
 
-def problems(*slugs: str) -> dict[int | str, Mapping[str, object]]:
-    """What a route may answer besides success, for OpenAPI; every route may answer 401, 422, 429, 500 and 503."""
+def problems(*slugs: str, also: Mapping[int | str, dict[str, Any]] | None = None) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer, for OpenAPI; every route may answer 401, 422, 429, 500 and 503. `also`: successes."""
     found: dict[int | str, list[str]] = {}
     for slug in (*slugs, *EVERYWHERE):
         found.setdefault(PROBLEMS[slug].status, []).append(slug)
-    return {
+    failures: dict[int | str, dict[str, Any]] = {
         status: {
             "description": "; ".join(f"`{slug}`: {PROBLEMS[slug].when}" for slug in dict.fromkeys(named)),
             "content": {PROBLEM_JSON: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}},
         }
         for status, named in sorted(found.items(), key=lambda entry: int(entry[0]))
     }
+    return {**(also or {}), **failures}
 
 
 EVERYWHERE = ("malformed-request", "unauthorized", "invalid-request", "rate-limited", "internal", "unavailable")

@@ -1,9 +1,10 @@
 """/v1/conversions, /v1/evaluations, /v1/sweeps and /v1/jobs: accepted at once, then watched."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import StringConstraints
 
 from service.api.answers import COLLECTIONS, JobAnswer, JobKind, JobPage, State, job_answer
@@ -48,8 +49,7 @@ def routes(kind: JobKind) -> APIRouter:
         "/{id}",
         response_model=JobAnswer | None,
         summary=f"Cancel or delete a {kind}",
-        responses={202: {"model": JobAnswer, "description": "Cancelled."}, 204: {"description": "Deleted."}}
-        | problems("not-found"),
+        responses=problems("not-found", also={202: {"model": JobAnswer, "description": "Cancelled."}, 204: {"description": "Deleted."}}),
     )
     def delete(id: str, response: Response, service: With, tenant: Tenant) -> Any:
         """A job that is not finished is cancelled (its child is killed within a second); a finished one is deleted."""
@@ -75,8 +75,7 @@ def _accepts(kind: JobKind) -> dict[str, Any]:
         "status_code": 202,
         "response_model": JobAnswer,
         "summary": f"Start a {kind}",
-        "responses": problems(*ACCEPTING)
-        | {202: {"headers": {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}}},
+        "responses": problems(*ACCEPTING, also={202: {"headers": {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}}}),
     }
 
 
@@ -99,9 +98,7 @@ async def evaluate(
 
 
 @sweeps.post("", **_accepts("sweep"))
-async def sweep(
-    asked: SweepRequest, response: Response, service: With, tenant: Tenant, key: Key = None
-) -> JobAnswer:
+async def sweep(asked: SweepRequest, response: Response, service: With, tenant: Tenant, key: Key = None) -> JobAnswer:
     """Convert and evaluate for many T, codings and methods."""
     names = {"model": asked.model, "calibration": asked.calibration, "dataset": asked.dataset}
     return await asyncio.to_thread(_accept, service, tenant, "sweep", asked, names, key, response)
@@ -134,7 +131,7 @@ def _accept(
     tenant: str,
     kind: Literal["conversion", "evaluation", "sweep"],
     asked: JobRequest,
-    names: dict[str, str | None],
+    names: Mapping[str, str | None],
     key: str | None,
     response: Response,
 ) -> JobAnswer:

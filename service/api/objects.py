@@ -40,13 +40,10 @@ def routes(kind: ObjectKind) -> APIRouter:
         summary=f"Upload a {kind}",
         description=f"{TAKES[kind]}, as the raw body; or the JSON of a finished resumable upload. A {kind} that is "
         "there already is answered as it is (200).",
-        responses={
-            200: {"model": ObjectAnswer, "description": "It was there already."},
-            **problems(
-                "not-found", "upload-incomplete", "too-large", "media-type", "storage-quota",
-                f"invalid-{'data' if kind == 'dataset' else 'model'}", "unsupported-model", "memory-limit", "time-limit", "crashed",
-            ),
-        },
+        responses=problems(
+                "not-found", "upload-incomplete", "too-large", "media-type", "storage-quota", "unsupported-model",
+                f"invalid-{'data' if kind == 'dataset' else 'model'}", "memory-limit", "time-limit", "crashed",
+             also={200: {"model": ObjectAnswer, "description": "It was there already."}}),
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -57,7 +54,9 @@ def routes(kind: ObjectKind) -> APIRouter:
             }
         },
     )  # fmt: skip
-    async def create(request: Request, response: Response, service: With, tenant: Tenant, name: Name = None) -> ObjectAnswer:
+    async def create(
+        request: Request, response: Response, service: With, tenant: Tenant, name: Name = None
+    ) -> ObjectAnswer:
         media = request.headers.get("content-type", MEDIA).partition(";")[0].strip().lower()
         if media == "application/json":
             found, fresh = await _from_upload(request, service, tenant, kind, name)
@@ -66,7 +65,9 @@ def routes(kind: ObjectKind) -> APIRouter:
             digest, size = await receive(request, service, tenant)
             found, fresh = await describe_and_store(service, tenant, kind, called, digest, size)
         else:
-            raise ProblemError("media-type", f"a {kind} does not come as {media}", f"send it as {MEDIA}", where="Content-Type")
+            raise ProblemError(
+                "media-type", f"a {kind} does not come as {media}", f"send it as {MEDIA}", where="Content-Type"
+            )
         if not fresh:
             response.status_code = 200
         response.headers["Location"] = f"/v1/{collection}/{found.id}"
@@ -109,7 +110,10 @@ async def _from_upload(
         raise ProblemError("invalid-request", f"upload {upload.id} is a {upload.kind}, not a {kind}", where="upload")
     if upload.digest is None:
         raise ProblemError(
-            "upload-incomplete", f"{upload.offset} of {upload.length} bytes have arrived", "send the rest", where="upload"
+            "upload-incomplete",
+            f"{upload.offset} of {upload.length} bytes have arrived",
+            "send the rest",
+            where="upload",
         )
     called = file_name(asked.name or name or upload.name, DEFAULT_NAME[kind])
     return await describe_and_store(service, tenant, kind, called, upload.digest, upload.length, origin=upload.id)

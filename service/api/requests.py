@@ -34,7 +34,8 @@ class Images(Strict):
         224
     )
     mean: Annotated[
-        list[Number], Field(min_length=1, max_length=16, description="Subtracted from pixels/255; one, or one a channel.")
+        list[Number],
+        Field(min_length=1, max_length=16, description="Subtracted from pixels/255; one, or one a channel."),
     ] = [0.0]
     std: Annotated[
         list[Number], Field(min_length=1, max_length=16, description="Then divided by; one, or one a channel.")
@@ -98,9 +99,9 @@ class ConversionRequest(Strict):
         }
     )
     model: ModelId
-    calibration: Annotated[
-        DatasetId | None, Field(description="Needed unless the network was trained with QCFS.")
-    ] = None
+    calibration: Annotated[DatasetId | None, Field(description="Needed unless the network was trained with QCFS.")] = (
+        None
+    )
     evaluation: DatasetId | None = None
     options: ConversionOptions = ConversionOptions()
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
@@ -68,17 +68,16 @@ def routes(kind: JobKind) -> APIRouter:
     return router
 
 
-def _answers(*media: str) -> dict[str, object]:
+def _answers(*media: str) -> dict[str, Any]:
     binary = {"schema": {"type": "string", "format": "binary"}}
     content = {each.partition(";")[0]: ({} if each == JSON else binary) for each in media}
     return {
         "response_class": Response,
-        "responses": {
+        "responses": problems("not-found", "not-ready", "range", also={
             200: {"description": "All of it.", "content": content},
             206: {"description": "The range.", "content": content},
             304: {"description": "It has not changed."},
-        }
-        | problems("not-found", "not-ready", "range"),
+        }),
     }
 
 

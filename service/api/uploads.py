@@ -1,4 +1,4 @@
-"""/v1/uploads: the core of tus 1.0 with creation, expiration and termination. What has arrived stays, whatever breaks."""
+"""/v1/uploads: the core of tus 1.0 with creation, expiration and termination. What has arrived stays."""
 
 import asyncio
 import base64
@@ -61,8 +61,7 @@ def can(service: With) -> Response:
     summary="Begin a resumable upload",
     response_class=Response,
     dependencies=[Depends(speaks_tus)],
-    responses={201: {"description": "Its address is in Location."}}
-    | problems("tus-version", "too-large", "storage-quota"),
+    responses=problems("tus-version", "too-large", "storage-quota", also={201: {"description": "Its address is in Location."}}),
 )
 def create(
     service: With,
@@ -76,7 +75,9 @@ def create(
     if length > service.settings.max_upload_bytes:
         raise too_large(int(service.settings.max_upload_bytes))
     if length == 0:
-        raise ProblemError("invalid-request", "the upload is empty", "send the length of the file", where="Upload-Length")
+        raise ProblemError(
+            "invalid-request", "the upload is empty", "send the length of the file", where="Upload-Length"
+        )
     given = _metadata(metadata)
     name = file_name(given.get("filename") or given.get("name"), "upload")
     kind = given.get("kind") or KINDS.get(name[name.rfind(".") :].lower() if "." in name else "")
@@ -126,8 +127,7 @@ def get(id: str, service: With, tenant: Tenant) -> UploadAnswer:
     summary="Send bytes",
     response_class=Response,
     dependencies=[Depends(speaks_tus)],
-    responses={204: {"description": "Upload-Offset tells where to go on."}}
-    | problems("not-found", "tus-version", "upload-offset", "media-type", "too-large"),
+    responses=problems("not-found", "tus-version", "upload-offset", "media-type", "too-large", also={204: {"description": "Upload-Offset tells where to go on."}}),
     openapi_extra={"requestBody": {"content": {PATCH_MEDIA: {"schema": {"type": "string", "format": "binary"}}}}},
 )
 async def send(
@@ -140,7 +140,9 @@ async def send(
     """The bytes from Upload-Offset on; what arrives before the connection breaks is kept."""
     upload = await asyncio.to_thread(service.metadata.uploads.get, tenant, id)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != PATCH_MEDIA:
-        raise ProblemError("media-type", "this is not a piece of an upload", f"send {PATCH_MEDIA}", where="Content-Type")
+        raise ProblemError(
+            "media-type", "this is not a piece of an upload", f"send {PATCH_MEDIA}", where="Content-Type"
+        )
     if offset != upload.offset:
         raise _elsewhere(upload)
     upload = await _receive(request, service, tenant, upload)
@@ -185,7 +187,9 @@ async def _receive(request: Request, service: Service, tenant: str, upload: Uplo
                 await store()
     except ClientDisconnect:
         await asyncio.shield(store())
-        raise ProblemError("malformed-request", "the body ended early", "ask where the upload stands, and go on") from None
+        raise ProblemError(
+            "malformed-request", "the body ended early", "ask where the upload stands, and go on"
+        ) from None
     await store()
     return upload
 

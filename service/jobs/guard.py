@@ -90,7 +90,7 @@ class Guard(threading.Thread):
             self._connection.close()
 
     def _connect(self) -> psycopg.Connection:
-        connection = psycopg.connect(self._url, autocommit=True, application_name=self._executor, **KEEPALIVES)
+        connection = psycopg.connect(self._url, autocommit=True, application_name=self._executor, **KEEPALIVES)  # type: ignore[arg-type]
         for name, value in (("idle", 5), ("interval", 5), ("count", 2)):  # the server notices a dead host, too
             connection.execute(f"SET tcp_keepalives_{name} = {value}".encode())
         return connection

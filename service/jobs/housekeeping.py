@@ -1,6 +1,6 @@
-"""What keeps promises after a crash: jobs without a workflow are sent, ended workflows end their jobs, what has expired goes.
+"""What keeps promises after a crash: jobs without a workflow are sent, and ended workflows end their jobs.
 
-Every process may do it, at any time, beside others: all of it may be repeated.
+What has expired goes. Every process may do it, at any time, beside others: all of it may be repeated.
 """
 
 import logging

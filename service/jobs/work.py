@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from dbos import DBOS, DBOSConfiguredInstance, SetWorkflowID
 
@@ -139,9 +138,7 @@ class Work(DBOSConfiguredInstance):
             what = f"the service could not run this ({type(error).__name__})"
             return Outcome(error=JobError("internal", what, "try again; if it stays, tell the operator the job's id"))
 
-    @DBOS.step(
-        preemptible=True, retries_allowed=True, max_attempts=6, interval_seconds=1.0, should_retry=_may_pass
-    )
+    @DBOS.step(preemptible=True, retries_allowed=True, max_attempts=6, interval_seconds=1.0, should_retry=_may_pass)
     async def _run(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
         with job_context(id), self._metrics.task(task) as tally:
             outcome = await run_task(
