@@ -57,7 +57,7 @@ def open_process(settings: Settings) -> Process:
         _clear_scratch(settings.data_dir / "scratch", 0 if not shared else OLD_SCRATCH)
         metadata = open_metadata(settings)
         stack.callback(metadata.close)
-        blobs = open_blobs(settings, metadata)
+        blobs = open_blobs(settings, metadata.ledger)
         metrics = Metrics()
         sqlite = None if shared else engine.sqlite_engine(settings)
         engine.migrate(settings)

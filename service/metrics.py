@@ -40,7 +40,11 @@ class Metrics:
             "graphpass_job_seconds", "from start to finish of a job", ("kind",), buckets=SECONDS, registry=self.registry
         )
         self._task_seconds = Histogram(
-            "graphpass_task_seconds", "time in the sandbox", ("task", "outcome"), buckets=SECONDS, registry=self.registry
+            "graphpass_task_seconds",
+            "time in the sandbox",
+            ("task", "outcome"),
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self._kills = Counter(
             "graphpass_sandbox_kills", "children that hit a limit or crashed", ("reason",), registry=self.registry

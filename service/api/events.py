@@ -42,7 +42,10 @@ def routes(kind: JobKind) -> APIRouter:
     router = APIRouter(prefix=f"/v1/{COLLECTIONS[kind]}", tags=[COLLECTIONS[kind]])
 
     @router.get(
-        "/{id}/events", summary="Watch it", response_class=StreamingResponse, responses=problems("not-found", also=STREAM)
+        "/{id}/events",
+        summary="Watch it",
+        response_class=StreamingResponse,
+        responses=problems("not-found", also=STREAM),
     )
     async def events(id: str, service: With, tenant: Tenant, last: LastId = None) -> StreamingResponse:
         """Progress as server-sent events. The browser's EventSource cannot send a key: read it with fetch."""

@@ -35,8 +35,8 @@ async def take(example: Example, service: With, tenant: Tenant) -> ExampleAnswer
     folder = _folder()
     found = {}
     for role, (kind, name) in FILES.items():
-        digest, size = await asyncio.to_thread(_store, service, folder / name)
-        stored, _ = await describe_and_store(service, tenant, kind, name, digest, size, origin=f"example:{example}")
+        digest = await asyncio.to_thread(_store, service, folder / name)
+        stored, _ = await describe_and_store(service, tenant, kind, name, digest, origin=f"example:{example}")
         found[role] = stored.id
     return ExampleAnswer(**found)
 
@@ -51,9 +51,9 @@ def _folder() -> Path:
     raise ProblemError("not-found", "the example is not part of this installation", "upload a model of your own")
 
 
-def _store(service: Service, path: Path) -> tuple[str, int]:
+def _store(service: Service, path: Path) -> str:
     with path.open("rb") as file, service.blobs.writer() as writer:
         while chunk := file.read(CHUNK):
             writer.write(chunk)
         writer.commit()
-        return writer.digest, writer.size
+        return writer.digest

@@ -49,7 +49,9 @@ def routes(kind: JobKind) -> APIRouter:
         "/{id}",
         response_model=JobAnswer | None,
         summary=f"Cancel or delete a {kind}",
-        responses=problems("not-found", also={202: {"model": JobAnswer, "description": "Cancelled."}, 204: {"description": "Deleted."}}),
+        responses=problems(
+            "not-found", also={202: {"model": JobAnswer, "description": "Cancelled."}, 204: {"description": "Deleted."}}
+        ),
     )
     def delete(id: str, response: Response, service: With, tenant: Tenant) -> Any:
         """A job that is not finished is cancelled (its child is killed within a second); a finished one is deleted."""
@@ -75,7 +77,10 @@ def _accepts(kind: JobKind) -> dict[str, Any]:
         "status_code": 202,
         "response_model": JobAnswer,
         "summary": f"Start a {kind}",
-        "responses": problems(*ACCEPTING, also={202: {"headers": {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}}}),
+        "responses": problems(
+            *ACCEPTING,
+            also={202: {"headers": {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}}},
+        ),
     }
 
 

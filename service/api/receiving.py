@@ -54,8 +54,8 @@ async def read_small(request: Request) -> bytes:
     return b"".join([chunk async for chunk in chunks(request, SMALL)])
 
 
-async def receive(request: Request, service: Service, tenant: str) -> tuple[str, int]:
-    """Stream the body into a blob: its digest and size. Problems: too-large, storage-quota, malformed-request."""
+async def receive(request: Request, service: Service, tenant: str) -> str:
+    """Stream the body into a blob: its digest. Problems: too-large, storage-quota, malformed-request."""
     most = int(service.settings.max_upload_bytes)
     if quota := service.settings.quota.bytes:
         room = quota - (await asyncio.to_thread(service.metadata.keys.usage, tenant)).bytes
@@ -69,11 +69,11 @@ async def receive(request: Request, service: Service, tenant: str) -> tuple[str,
         if writer.size == 0:
             raise ProblemError("invalid-request", "the body is empty", "send the file as the body")
         await asyncio.to_thread(writer.commit)
-        return writer.digest, writer.size
+        return writer.digest
 
 
 async def describe_and_store(
-    service: Service, tenant: str, kind: ObjectKind, name: str, digest: str, size: int, origin: str = ""
+    service: Service, tenant: str, kind: ObjectKind, name: str, digest: str, origin: str = ""
 ) -> tuple[StoredObject, bool]:
     """Have the sandbox describe a committed blob, and make it the tenant's. False: it was there already.
 
@@ -94,7 +94,6 @@ async def describe_and_store(
             kind,
             name=name,
             digest=digest,
-            size=size,
             media="application/octet-stream",
             description=found.result,
             origin=origin,

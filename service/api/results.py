@@ -73,11 +73,16 @@ def _answers(*media: str) -> dict[str, Any]:
     content = {each.partition(";")[0]: ({} if each == JSON else binary) for each in media}
     return {
         "response_class": Response,
-        "responses": problems("not-found", "not-ready", "range", also={
-            200: {"description": "All of it.", "content": content},
-            206: {"description": "The range.", "content": content},
-            304: {"description": "It has not changed."},
-        }),
+        "responses": problems(
+            "not-found",
+            "not-ready",
+            "range",
+            also={
+                200: {"description": "All of it.", "content": content},
+                206: {"description": "The range.", "content": content},
+                304: {"description": "It has not changed."},
+            },
+        ),
     }
 
 

@@ -61,7 +61,9 @@ def can(service: With) -> Response:
     summary="Begin a resumable upload",
     response_class=Response,
     dependencies=[Depends(speaks_tus)],
-    responses=problems("tus-version", "too-large", "storage-quota", also={201: {"description": "Its address is in Location."}}),
+    responses=problems(
+        "tus-version", "too-large", "storage-quota", also={201: {"description": "Its address is in Location."}}
+    ),
 )
 def create(
     service: With,
@@ -127,7 +129,14 @@ def get(id: str, service: With, tenant: Tenant) -> UploadAnswer:
     summary="Send bytes",
     response_class=Response,
     dependencies=[Depends(speaks_tus)],
-    responses=problems("not-found", "tus-version", "upload-offset", "media-type", "too-large", also={204: {"description": "Upload-Offset tells where to go on."}}),
+    responses=problems(
+        "not-found",
+        "tus-version",
+        "upload-offset",
+        "media-type",
+        "too-large",
+        also={204: {"description": "Upload-Offset tells where to go on."}},
+    ),
     openapi_extra={"requestBody": {"content": {PATCH_MEDIA: {"schema": {"type": "string", "format": "binary"}}}}},
 )
 async def send(

@@ -3,20 +3,19 @@
 The version is fixed: DBOS would otherwise hash the source, and a deploy would strand the jobs that are running.
 """
 
-import sqlite3
-from types import ModuleType
 from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig
 from dbos import DBOSPortableJSONSerializer as Portable
+from sqlalchemy.engine import URL
 
 from service.settings import Settings
+from service.storage.database import sqlite_module
 
 NAME, VERSION = "graphpass", "1"
 CONVERT, SHARDS, GPU = "convert", "shards", "gpu"
 POLL_SECONDS = 0.2  # how soon a free worker sees a new job
-LEAST_SQLITE = (3, 42)
 KEEPALIVES = {  # a host that goes away silently is noticed in 15 s, not in two hours
     "keepalives": 1,
     "keepalives_idle": 5,
@@ -26,23 +25,11 @@ KEEPALIVES = {  # a host that goes away silently is noticed in 15 s, not in two 
 }
 
 
-def sqlite_module() -> ModuleType:
-    """The sqlite3 of Python, or pysqlite3 where that one is too old for DBOS."""
-    if sqlite3.sqlite_version_info >= LEAST_SQLITE:
-        return sqlite3
-    import pysqlite3.dbapi2 as newer
-
-    return newer  # type: ignore[no-any-return]
-
-
 def sqlite_engine(settings: Settings) -> sa.Engine:
-    """The engine of jobs.sqlite: writers take turns, readers do not wait for them."""
+    """The engine of jobs.db: writers take turns, readers do not wait for them."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
-        f"sqlite:///{settings.data_dir / 'jobs.sqlite'}",
-        module=sqlite_module(),
-        pool_size=20,
-        connect_args={"check_same_thread": False},
+        URL.create("sqlite+pysqlite", database=str(settings.data_dir / "jobs.db")), module=sqlite_module(), pool_size=20
     )
 
     @sa.event.listens_for(engine, "connect")

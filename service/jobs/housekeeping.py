@@ -46,7 +46,7 @@ def reconcile(metadata: Metadata, dispatcher: Dispatcher, settings: Settings) ->
 def tidy(metadata: Metadata, blobs: Blobs, dispatcher: Dispatcher, settings: Settings) -> None:
     """Remove what has expired, and the workflows of jobs that are gone."""
     now = datetime.now(UTC)
-    swept = sweep(metadata, blobs, now)
+    swept = sweep(metadata, blobs, now, timedelta(minutes=settings.garbage_grace_minutes))
     if swept.objects or swept.uploads or swept.jobs or swept.blobs:
         log.info("swept", extra=vars(swept))
     if settings.result_ttl_hours:

@@ -150,6 +150,9 @@ class Work(DBOSConfiguredInstance):
                 tell=lambda event: DBOS.write_stream_async(EVENTS, event),
             )
             tally.ended(outcome.error.type if outcome.error else "succeeded")
+            if outcome.files:
+                kept = {f"{task}/{arguments.get('start', 0)}/{name}": each for name, each in outcome.files.items()}
+                await asyncio.to_thread(self._metadata.jobs.pin, id, kept)
         return outcome.to_json()
 
     @DBOS.step(retries_allowed=True, max_attempts=10, interval_seconds=0.5, should_retry=_may_pass)
