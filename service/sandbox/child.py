@@ -17,8 +17,8 @@ from typing import Any
 from service.sandbox.confinement import confine
 from service.sandbox.limits import Limits
 
-Tasks = Mapping[str, Callable[..., dict[str, Any]]]
-PROGRESS_INTERVAL = 0.1  # seconds between two messages of one stage, its first and last aside
+Tasks = Mapping[str, Callable[[Any], dict[str, Any]]]
+PROGRESS_INTERVAL = 0.1  # seconds between two messages of one stage
 MOST_LOG = 1000  # characters of one log message
 
 
@@ -29,20 +29,17 @@ def main(load_tasks: Callable[[], Tasks]) -> None:
     faulthandler.enable()
     request = json.loads(sys.stdin.buffer.readline())
     folder, limits = Path(request["folder"]), Limits(**request["limits"])
-    channel.send({"confined": confine(folder, limits, int(sys.argv[1]))})
+    confined = confine(folder, limits, int(sys.argv[1]))
     warnings.simplefilter("default")
     warnings.showwarning = lambda message, *_, **__: channel.send({"log": f"warning: {message}"[:MOST_LOG]})
     from service.sandbox.failures import failure_of
     from service.sandbox.workplace import Workplace
 
-    arguments = request["arguments"]
-    place = Workplace(folder, limits, channel.progress)
+    place = Workplace(folder, request["arguments"], limits, channel.progress, confined)
     try:
-        tasks = load_tasks()
-        answer = {"result": tasks[request["task"]](arguments, place)}
-        channel.send(answer)
+        channel.send({"result": load_tasks()[request["task"]](place)})
     except BaseException as error:  # whatever a library raises: the caller gets an answer
-        channel.send({"failed": asdict(failure_of(error, arguments, place))})
+        channel.send({"failed": asdict(failure_of(error, place))})
     os._exit(0)  # nothing is left to do, and threads of onnxruntime need no goodbye
 
 
@@ -53,6 +50,7 @@ class _Channel:
         self._file = os.fdopen(descriptor, "wb", buffering=0)
         self._stage = ""
         self._sent = 0.0
+        self._waiting: dict[str, Any] = {}
 
     def send(self, message: Mapping[str, Any]) -> None:
         line = memoryview(json.dumps(message, allow_nan=False).encode() + b"\n")
@@ -60,10 +58,15 @@ class _Channel:
             line = line[self._file.write(line) :]
 
     def progress(self, what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if what != self._stage or done >= total or now - self._sent >= PROGRESS_INTERVAL:
-            self.send({"stage": what, "done": int(done), "total": int(total)})
-            self._stage, self._sent = what, now
+        """One message at a time: what comes sooner after another waits for the next, or for the stage's end."""
+        message, now = {"stage": what, "done": int(done), "total": int(total)}, time.monotonic()
+        if self._waiting and self._waiting["stage"] != what:
+            self.send(self._waiting)
+        if what == self._stage and now - self._sent < PROGRESS_INTERVAL:
+            self._waiting = message
+            return
+        self.send(message)
+        self._stage, self._sent, self._waiting = what, now, {}
 
 
 def _tasks() -> Tasks:

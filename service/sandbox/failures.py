@@ -3,8 +3,7 @@
 import errno
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from graphpass import errors
 from service.sandbox.outcome import Failed, out_of_memory, out_of_room
@@ -34,7 +33,7 @@ class LimitError(Exception):
         self.failure = failure
 
 
-def failure_of(error: BaseException, arguments: Mapping[str, Any], place: Workplace) -> Failed:
+def failure_of(error: BaseException, place: Workplace) -> Failed:
     """The failure that an exception is; a traceback of what is unexpected goes to stderr."""
     chain = list(_chain(error))
     if any(isinstance(each, MemoryError) or any(sign in str(each) for sign in NO_MEMORY) for each in chain):
@@ -45,9 +44,8 @@ def failure_of(error: BaseException, arguments: Mapping[str, Any], place: Workpl
         return error.failure
     for kind, name in TYPES:
         if isinstance(error, kind):
-            what = place.told(error.what)
-            where = next((role for role, file in arguments.items() if isinstance(file, str) and file in what), "")
-            return Failed(name, what, place.told(error.remedy), where)
+            what = " ".join(place.told(error.what).split())
+            return Failed(name, what, place.told(error.remedy), place.role_in(what))
     traceback.print_exception(error, file=sys.stderr)
     text = place.told(" ".join(str(error).split()))[:300]
     return Failed("internal", f"unexpected {type(error).__name__}: {text}", "report this")

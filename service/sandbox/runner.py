@@ -49,8 +49,9 @@ async def run(
     When cancelled, or over its time, the whole process group is killed before this returns, well below a second.
     """
     folder = folder.absolute()
-    for name in ("in", "out", "tmp"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name in ("out", "tmp"):  # of an attempt before this one
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).mkdir(parents=True)
     request = {"task": task, "arguments": dict(arguments), "folder": str(folder), "limits": asdict(limits)}
     outcome: Outcome = Failed("internal", "the task did not end", "try again")
     started = time.monotonic()
@@ -127,8 +128,6 @@ async def _converse(child: asyncio.subprocess.Process, request: bytes, progress:
                 return Succeeded(result)
             case {"failed": {"type": str(), "what": str(), "remedy": str(), "where": str()} as failed}:
                 return Failed(**failed)
-            case {"confined": dict(confined)}:
-                log.debug("confined: %s", confined)
             case {"stage": str(stage), "done": int(done), "total": int(whole)}:
                 progress({"stage": stage, "done": done, "total": whole})
             case {"log": str(text)}:
