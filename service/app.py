@@ -16,7 +16,6 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, Response
 
-from service import logs
 from service.api import answering, events, examples, jobs, objects, operations, results, uploads
 from service.api.context import Service
 from service.api.openapi import complete
@@ -71,7 +70,6 @@ def open_process(settings: Settings) -> Process:
                 stack.callback(guard.stop)
             engine.start(settings, sqlite)
             stack.callback(engine.stop)
-            logs.quiet()
         dispatcher = Dispatcher(engine.client(settings, sqlite))
         stack.callback(dispatcher.close)
         if settings.queues and guard:

@@ -53,6 +53,7 @@ def set_up(level: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     quiet()
 
 
@@ -61,5 +62,4 @@ def quiet() -> None:
     logger = logging.getLogger("dbos")
     logger.handlers.clear()
     logger.propagate = True
-    logger.setLevel(logging.WARNING)
     logging.getLogger("uvicorn.access").disabled = True  # the middleware logs requests, with their ids

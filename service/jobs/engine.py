@@ -10,6 +10,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig
 from dbos import DBOSPortableJSONSerializer as Portable
 from sqlalchemy.engine import URL
 
+from service import logs
 from service.settings import Settings
 from service.storage.database import sqlite_module
 
@@ -59,7 +60,7 @@ def config(settings: Settings, engine: sa.Engine | None) -> DBOSConfig:
         application_version=VERSION,
         executor_id=settings.executor_id,
         serializer=Portable(),
-        log_level=settings.log_level.upper(),
+        log_level="DEBUG" if settings.log_level == "debug" else "WARNING",
         enable_otlp=False,
         notification_listener_polling_interval_sec=POLL_SECONDS,
     )
@@ -75,6 +76,7 @@ def config(settings: Settings, engine: sa.Engine | None) -> DBOSConfig:
 def start(settings: Settings, engine: sa.Engine | None) -> None:
     """Start working on the queues of the settings. The workflows must have been imported, their instance made."""
     DBOS(config=config(settings, engine))
+    logs.quiet()
     DBOS.listen_queues(list(settings.queues))
     DBOS.launch()
     a_tenant = settings.quota_running or settings.workers

@@ -29,7 +29,7 @@ from service.storage.metadata import Metadata
 from service.storage.records import Job
 
 ATTEMPTS = 50  # a job that takes its process down so often is given up
-EVALUATION_OPTIONS = ("image_size", "mean", "std", "limit")
+IMAGE_OPTIONS = ("image_size", "mean", "std")
 log = logging.getLogger(__name__)
 
 
@@ -56,7 +56,7 @@ class Work(DBOSConfiguredInstance):
         job = await self._begin(id)
         if job is None:
             return
-        options = job["request"]["options"]
+        options = _options(job)
         files = _files(job["inputs"])
         arguments = {"model": files["model"], "options": options}
         if "calibration" in files:
@@ -70,7 +70,7 @@ class Work(DBOSConfiguredInstance):
                 files["evaluation"]: job["inputs"][files["evaluation"]],
                 "snn/snn.onnx": converted.files["snn.onnx"],
             }
-            asked = {name: options[name] for name in EVALUATION_OPTIONS if name != "limit"}
+            asked = {name: options[name] for name in IMAGE_OPTIONS if name in options}
             named = {"ann": files["model"], "snn": "snn/snn.onnx", "dataset": files["evaluation"], "options": asked}
             found = await self._evaluate(id, named, given, job["shards"])
             result = {**converted.result, "evaluation": found.result}
@@ -88,7 +88,7 @@ class Work(DBOSConfiguredInstance):
             "ann": files["ann"],
             "snn": files["snn"],
             "dataset": files["dataset"],
-            "options": job["request"]["options"],
+            "options": _options(job),
         }
         found = await self._evaluate(id, arguments, job["inputs"], job["shards"])
         await self._finish(id, Outcome({"evaluation": found.result}, found.files, found.error).to_json())
@@ -99,7 +99,7 @@ class Work(DBOSConfiguredInstance):
         job = await self._begin(id)
         if job is None:
             return
-        arguments = {**_files(job["inputs"]), "options": job["request"]["options"]}
+        arguments = {**_files(job["inputs"]), "options": _options(job)}
         outcome = await self._task(id, "sweep", arguments, job["inputs"])
         await self._finish(id, outcome.to_json())
 
@@ -203,6 +203,11 @@ class Work(DBOSConfiguredInstance):
 def _files(inputs: Mapping[str, str]) -> dict[str, str]:
     """`model/net.onnx` under the name `model`: what the sandbox's tasks call their files."""
     return {name.partition("/")[0]: name for name in inputs}
+
+
+def _options(job: JSON) -> JSON:
+    """The options of the request without what is left to its default."""
+    return {name: value for name, value in job["request"]["options"].items() if value not in (None, [])}
 
 
 def _progress(stage: str, done: int, total: int) -> JSON:
