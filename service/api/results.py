@@ -11,6 +11,7 @@ from starlette.responses import Response
 from service.api.answers import COLLECTIONS, JobKind
 from service.api.context import Service, Tenant, With, problems
 from service.api.jobs import job_of
+from service.errors import NotFoundError
 from service.problems import ProblemError
 from service.storage.records import FINISHED, Job
 
@@ -41,7 +42,9 @@ def routes(kind: JobKind) -> APIRouter:
         ) -> Response:
             """An ONNX file for any onnxruntime. Ranges and entity tags resume a download."""
             job = job_of(service, tenant, id, kind)
-            return _file(service, job, "snn.onnx", BINARY, wanted, if_range, if_none_match, name=_snn_name(job))
+            return _file(
+                service, job, "snn.onnx", BINARY, wanted, if_range, if_none_match, name=_snn_name(service, job)
+            )
 
         @router.get("/{id}/plan", summary="Download the plan", **_answers(JSON))
         def plan(id: str, service: With, tenant: Tenant, if_none_match: IfNoneMatch = None) -> Response:
@@ -136,10 +139,13 @@ def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
     return start, end
 
 
-def _snn_name(job: Job) -> str:
+def _snn_name(service: Service, job: Job) -> str:
     """`net.onnx` converted at T = 4 becomes `net-snn-T4.onnx`."""
-    source = next((name for name in job.inputs if name.startswith("model/")), "model/model.onnx")
-    stem = source.rpartition("/")[2].rpartition(".")[0] or "model"
+    try:
+        source = service.metadata.objects.get(job.tenant, job.request["model"]).name
+    except NotFoundError:  # deleted meanwhile
+        source = "model.onnx"
+    stem = source.rpartition(".")[0] or "model"
     plain = re.sub(r"[^A-Za-z0-9._+-]", "_", stem)
     result: Mapping[str, object] = job.result or {}
     return f"{plain}-snn-T{result['time_steps']}.onnx" if "time_steps" in result else f"{plain}-snn.onnx"
