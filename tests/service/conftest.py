@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from service.settings import Settings, load_settings
 from service.storage import tables
+from service.storage.blobs import Blobs, open_blobs
 from service.storage.metadata import Metadata, opened
 from tests.service.servers import Postgres, S3Server
 
@@ -72,6 +73,41 @@ def _with_tenants(metadata: Metadata) -> Metadata:
     for tenant in ("acme", "other"):
         metadata.keys.create(tenant, tenant.encode().hex().ljust(64, "0"))
     return metadata
+
+
+class Held:
+    """A ledger that remembers what was held."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+
+    def hold(self, digest: str, size: int) -> None:
+        """See Ledger."""
+        self.sizes[digest] = size
+
+
+@pytest.fixture
+def held() -> Held:
+    """The ledger of `blobs`."""
+    return Held()
+
+
+@pytest.fixture(params=["local", "s3"])
+def blob_settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of an empty store of each kind."""
+    if request.param == "local":
+        return load_settings(data_dir=tmp_path / "data")
+    server = request.getfixturevalue("s3")
+    for name, value in server.KEYS.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{server.bucket()}/some/prefix"
+    return load_settings(data_dir=tmp_path / "data", store_url=url, store_endpoint=server.endpoint)
+
+
+@pytest.fixture
+def blobs(blob_settings: Settings, held: Held) -> Blobs:
+    """An empty store of each kind."""
+    return open_blobs(blob_settings, held)
 
 
 @pytest.fixture
