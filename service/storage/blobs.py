@@ -135,6 +135,12 @@ class Hasher:
         return self._hash.hexdigest()
 
 
+def begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """A generator that has run up to its first chunk, which is empty: it has raised what it raises at its beginning."""
+    next(chunks)
+    return chunks
+
+
 def missing(digest: str) -> NotFoundError:
     """What every store raises for a blob that is not there."""
     return NotFoundError(f"there is no blob {digest[:64]!r}", "upload it again")

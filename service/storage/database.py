@@ -112,7 +112,8 @@ class Database:
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
             raise self._typed(error) from error
         except sa.exc.DBAPIError as error:
-            if error.connection_invalidated:
+            damaged = type(error) is sa.exc.DatabaseError and self.is_sqlite  # "file is not a database", "malformed"
+            if error.connection_invalidated or damaged:
                 raise self._typed(error) from error
             raise
 
@@ -123,7 +124,7 @@ class Database:
             return StorageFullError(f"no space left for the database {self.name}", "make room and try again")
         return StorageUnavailableError(
             f"the database {self.name} does not answer: {reason}",
-            "make the data folder writable (GRAPHPASS_DATA_DIR)"
+            "look at the file and the rights of its folder (GRAPHPASS_DATA_DIR)"
             if self.is_sqlite
             else "start it, or correct GRAPHPASS_DATABASE_URL",
         )

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from service.errors import StorageDamagedError, StorageFullError, StorageUnavailableError
-from service.storage.blobs import CHUNK, Hasher, Ledger, checked, checked_name, missing
+from service.storage.blobs import CHUNK, Hasher, Ledger, begun, checked, checked_name, missing
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP}
@@ -138,7 +138,7 @@ class LocalBlobs:
 
     def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Bytes [start, end)."""
-        return self._chunks(self._path(digest), digest, start, end)
+        return begun(self._chunks(self._path(digest), digest, start, end))
 
     def _chunks(self, path: Path, name: str, start: int, end: int | None) -> Iterator[bytes]:
         with typed(self.root):
@@ -146,21 +146,17 @@ class LocalBlobs:
                 file = path.open("rb")
             except FileNotFoundError as error:
                 raise missing(name) from error
-            length = os.fstat(file.fileno()).st_size
-        end = length if end is None else min(end, length)
-
-        def chunks() -> Iterator[bytes]:
-            with file, typed(self.root):
+            with file:
+                length = os.fstat(file.fileno()).st_size
+                yield b""
                 file.seek(start)
-                left = max(0, end - start)
+                left = max(0, min(length, length if end is None else end) - start)
                 while left:
                     chunk = file.read(min(CHUNK, left))
                     if not chunk:
                         raise StorageDamagedError(f"{name} is shorter than it was", "restore it from a backup")
                     left -= len(chunk)
                     yield chunk
-
-        return chunks()
 
     def size(self, digest: str) -> int:
         """Bytes."""
@@ -210,7 +206,8 @@ class LocalBlobs:
 
     def read_part(self, upload: str, name: str) -> Iterator[bytes]:
         """Its bytes."""
-        return self._chunks(self._parts / checked_name(upload) / checked_name(name), f"{upload}/{name}", 0, None)
+        path = self._parts / checked_name(upload) / checked_name(name)
+        return begun(self._chunks(path, f"{upload}/{name}", 0, None))
 
     def drop_parts(self, upload: str) -> None:
         """Remove the folder."""

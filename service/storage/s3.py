@@ -24,7 +24,7 @@ from obstore.store import S3Store
 
 from service.errors import NotFoundError, StorageDamagedError, StorageError, StorageFullError, StorageUnavailableError
 from service.settings import Settings
-from service.storage.blobs import Hasher, Ledger, checked, checked_name, missing
+from service.storage.blobs import Hasher, Ledger, begun, checked, checked_name, missing
 from service.storage.local import typed
 
 if TYPE_CHECKING:
@@ -170,19 +170,17 @@ class S3Blobs:
 
     def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Bytes [start, end)."""
-        return self._chunks(_key(digest), start, end)
+        return begun(self._chunks(_key(digest), start, end))
 
     def _chunks(self, key: str, start: int, end: int | None) -> Iterator[bytes]:
         with self._errors(key):
             length = obstore.head(self._store, key)["size"]
+        yield b""
         end = length if end is None else min(end, length)
-
-        def chunks() -> Iterator[bytes]:
-            for position in range(start, end, PIECE):
-                with self._errors(key):
-                    yield bytes(obstore.get_range(self._store, key, start=position, end=min(position + PIECE, end)))
-
-        return chunks()
+        for position in range(start, end, PIECE):
+            with self._errors(key):
+                chunk = bytes(obstore.get_range(self._store, key, start=position, end=min(position + PIECE, end)))
+            yield chunk
 
     def size(self, digest: str) -> int:
         """Bytes."""
@@ -216,7 +214,7 @@ class S3Blobs:
 
     def read_part(self, upload: str, name: str) -> Iterator[bytes]:
         """Its bytes."""
-        return self._chunks(_part(upload, name), 0, None)
+        return begun(self._chunks(_part(upload, name), 0, None))
 
     def drop_parts(self, upload: str) -> None:
         """Remove the objects."""
