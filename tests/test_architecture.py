@@ -13,7 +13,7 @@ FLOORS = (
     ("maths",),
     ("graph",),
     ("session", "datasets"),
-    ("segments", "sampling", "probing", "comparison", "evaluation"),
+    ("segments", "sampling", "probing", "comparison", "evaluation", "partial"),
     ("calibrate", "evaluate", "verify", "flips"),
     ("convert",),
     ("sweep", "inspection"),

@@ -37,7 +37,9 @@ def main(load_tasks: Callable[[], Tasks]) -> None:
 
     place = Workplace(folder, request["arguments"], limits, channel.progress, confined)
     try:
-        channel.send({"result": load_tasks()[request["task"]](place)})
+        result = load_tasks()[request["task"]](place)
+        channel.flush()
+        channel.send({"result": result})
     except BaseException as error:  # whatever a library raises: the caller gets an answer
         channel.send({"failed": asdict(failure_of(error, place))})
     os._exit(0)  # nothing is left to do, and threads of onnxruntime need no goodbye
@@ -57,12 +59,18 @@ class _Channel:
         while line:
             line = line[self._file.write(line) :]
 
+    def flush(self) -> None:
+        """Send what waits."""
+        if self._waiting:
+            self.send(self._waiting)
+            self._waiting = {}
+
     def progress(self, what: str, done: int, total: int) -> None:
         """One message at a time: what comes sooner after another waits for the next, or for the stage's end."""
         message, now = {"stage": what, "done": int(done), "total": int(total)}, time.monotonic()
-        if self._waiting and self._waiting["stage"] != what:
-            self.send(self._waiting)
-        if what == self._stage and now - self._sent < PROGRESS_INTERVAL:
+        if what != self._stage:
+            self.flush()
+        elif now - self._sent < PROGRESS_INTERVAL:
             self._waiting = message
             return
         self.send(message)

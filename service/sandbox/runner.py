@@ -28,7 +28,7 @@ from service.sandbox.outcome import Succeeded as Succeeded
 
 Progress = Callable[[dict[str, Any]], None]
 
-SHARD_GRAIN = 32  # samples: shards that start at multiples of it share no batch, unless a model insists on its own
+SHARD_GRAIN = 32  # samples of a batch where the model leaves it free: such shards are as long as asked for
 COMMAND = (sys.executable, "-I", "-B", "-X", "utf8", "-m", "service.sandbox.child")
 # Of the caller's environment the child gets what finds shared libraries, and what chooses the kernels and threads of
 # numpy's: with others the last bits of sums differ, and the files that come of them. No more.

@@ -25,8 +25,9 @@ sweep             {"model", "calibration", "dataset", "options"?: time_steps, co
                   mean, std}
                   writes out/report.html, out/report.json → {"rows": the list of docs/formats.md}
 evaluate_shard    {"ann", "snn", "dataset", "start", "stop", "measure": bool, "options"? of evaluate}
-                  samples [start, stop); start is a multiple of SHARD_GRAIN. One shard, any, measures: it counts
-                  operations and times the networks for all. → {"part": str, "samples": int}
+                  samples [start, stop); both move up to the next whole batch, so that shards which meet still do. One
+                  shard, whichever, measures: it counts operations and times the networks for all
+                  → {"part": str, "samples": int}
 reduce_shards     {"parts": [str]}    in the order of their samples
                   writes out/report.html, out/report.json → as evaluate; its figures are equal, bit for bit
 check             {} → what confines this process: {"landlock": its ABI or 0, "seccomp": true, "uid": …}
@@ -34,7 +35,7 @@ check             {} → what confines this process: {"landlock": its ABI or 0, 
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,13 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import OptionError
-from graphpass.evaluate import evaluate
+from graphpass.evaluate import compare, evaluate, measure, open_pair
 from graphpass.evaluation import PREFIX, Evaluation, conversion_of
 from graphpass.graph.model import Source, digest, load, opset_of, read
 from graphpass.graph.plan import load_plan, save_plan
 from graphpass.graph.sites import Selection
 from graphpass.inspection import inspect
+from graphpass.partial import from_text, merge
 from graphpass.report import evaluation_report, sweep_report, write_json, write_report
 from graphpass.session import input_specs, open_session
 from graphpass.sweep import sweep
@@ -138,6 +140,31 @@ def evaluate_model(place: Workplace) -> JSON:
     source, (snn, snn_digest) = _source(place, "ann"), _spiking(place)
     dataset = _dataset(place, "dataset", source, chosen.images())
     return _reported(place, evaluate(source, snn, dataset, chosen.evaluation(), snn_digest, place.progress))
+
+
+def evaluate_shard(place: Workplace) -> JSON:
+    """A part of `evaluate`."""
+    chosen = Chosen(place.arguments, EVALUATE)
+    start, stop, measures = (place.arguments.get(name) for name in ("start", "stop", "measure"))
+    if type(start) is not int or type(stop) is not int or not 0 <= start < stop or not isinstance(measures, bool):
+        raise OptionError(f"samples {start!r} to {stop!r}, measure {measures!r}", "give 0 <= start < stop and a flag")
+    source, (snn, snn_digest) = _source(place, "ann"), _spiking(place)
+    dataset = _dataset(place, "dataset", source, chosen.images())
+    pair = open_pair(source, snn, chosen.evaluation())
+    part = compare(pair, dataset, start, stop, place.progress)
+    if measures:
+        part = replace(part, measured=measure(pair, dataset, snn_digest, place.progress))
+    return {"part": part.to_text(), "samples": part.stop - part.start}
+
+
+def reduce_shards(place: Workplace) -> JSON:
+    """The parts of `evaluate` as its whole."""
+    parts = place.arguments.get("parts")
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise OptionError(
+            "parts: not a list of texts", "give the parts of evaluate_shard, in the order of their samples"
+        )
+    return _reported(place, merge([from_text(part) for part in parts]))
 
 
 def sweep_model(place: Workplace) -> JSON:
@@ -231,5 +258,7 @@ TASKS: dict[str, Callable[[Workplace], JSON]] = {
     "convert": convert_model,
     "evaluate": evaluate_model,
     "sweep": sweep_model,
+    "evaluate_shard": evaluate_shard,
+    "reduce_shards": reduce_shards,
     "check": check,
 }
