@@ -113,3 +113,10 @@ class ProblemError(Exception):
 def not_found(what: str) -> ProblemError:
     """The answer for unknown ids and for those of others, which look the same."""
     return ProblemError("not-found", f"there is no {what}", "list what there is, or check the id")
+
+
+def too_large(most: int) -> ProblemError:
+    """The body is larger than `most` bytes; the connection is closed, since the rest is not read."""
+    return ProblemError(
+        "too-large", f"at most {most:,} bytes are taken here", "send less", headers={"Connection": "close"}
+    )

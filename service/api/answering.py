@@ -27,7 +27,7 @@ from service.errors import (
 )
 from service.logs import request_id
 from service.metrics import Metrics
-from service.problems import PROBLEM_JSON, ProblemError
+from service.problems import PROBLEM_JSON, ProblemError, too_large
 
 # The page loads scripts and styles from here alone; plots set styles; reports are shown in frames without rights.
 PAGE_POLICY = (
@@ -51,6 +51,8 @@ OTHER = {
     415: "media-type",
     422: "invalid-request",
 }
+STREAMED = ("/v1/models", "/v1/datasets", "/v1/uploads")  # whose routes count the bytes themselves
+SMALL = 2**16  # bytes of any other body
 QUIET = ("/livez", "/readyz", "/metrics")
 log = logging.getLogger("service.requests")
 
@@ -81,9 +83,12 @@ class Around:
             await send(message)
 
         try:
+            if not scope["path"].startswith(STREAMED):
+                receive = _limited(scope, receive)
             await self._app(scope, receive, sending)
         except Exception as error:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            if not isinstance(error, ProblemError):
+                log.exception("%s %s failed", scope["method"], scope["path"])
             if status:
                 raise
             await problem_response(_of(error), id)(scope, receive, sending)
@@ -105,6 +110,24 @@ class Around:
             ours["tus-resumable"] = "1.0.0"
         headers += [(name.encode(), value.encode()) for name, value in ours.items() if name.encode() not in have]
         return headers
+
+
+def _limited(scope: Scope, receive: Receive) -> Receive:
+    """The body of a request, up to SMALL bytes. Problem: too-large."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > SMALL:
+            raise too_large(SMALL)
+    taken = 0
+
+    async def receiving() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > SMALL:
+            raise HTTPException(413, f"at most {SMALL:,} bytes are taken here", {"Connection": "close"})
+        return message
+
+    return receiving
 
 
 def install(app: FastAPI) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.api.answers import Problem
+from service.problems import PROBLEM_JSON
 
 REF = "#/components/schemas/{model}"
 
@@ -20,6 +21,11 @@ def complete(app: FastAPI) -> None:
             schemas[Problem.__name__] = Problem.model_json_schema(ref_template=REF)
             for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own form of 422, which is never sent
                 schemas.pop(name, None)
+            for operations in found["paths"].values():
+                for operation in operations.values():
+                    refused = operation["responses"].get("422", {})
+                    if "HTTPValidationError" in str(refused):
+                        refused["content"] = {PROBLEM_JSON: {"schema": {"$ref": REF.format(model=Problem.__name__)}}}
             app.openapi_schema = found
         return app.openapi_schema
 

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from service.api.context import Service
 from service.jobs.running import run_task
-from service.problems import ProblemError
+from service.problems import ProblemError, too_large
 from service.storage.blobs import CHUNK
 from service.storage.records import ObjectKind, StoredObject
 
@@ -40,13 +40,6 @@ async def chunks(request: Request, most: int, size: int = CHUNK) -> AsyncIterato
         raise ProblemError("malformed-request", "the body ended early", "send it again") from error
     if held:
         yield bytes(held)
-
-
-def too_large(most: int) -> ProblemError:
-    """The body is larger than `most` bytes; the connection is closed, since the rest is not read."""
-    return ProblemError(
-        "too-large", f"at most {most:,} bytes are taken here", "send less", headers={"Connection": "close"}
-    )
 
 
 async def read_small(request: Request) -> bytes:

@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from service.api.answers import UploadAnswer, upload_answer
 from service.api.context import Service, Tenant, With, problems
-from service.api.receiving import file_name, too_large
-from service.problems import ProblemError
+from service.api.receiving import file_name
+from service.problems import ProblemError, too_large
 from service.storage.records import ObjectKind, Upload
 from service.storage.uploads import PIECE, append, complete, discard
 

@@ -23,7 +23,8 @@ from service.storage.blobs import CHUNK, Blobs
 
 JSON = dict[str, Any]
 Tell = Callable[[JSON], Awaitable[None]]
-FILES_AT_MOST = 4096
+FILES_AT_MOST = 10_000  # that an archive unpacks to
+LEAST_FILE = 2**30  # bytes that a child may write, whatever may be uploaded: archives unpack to more
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def limits(settings: Settings) -> Limits:
         memory_bytes=int(settings.job_memory_bytes),
         cpu_seconds=settings.job_cpu_seconds,
         wall_seconds=settings.job_seconds,
-        file_bytes=int(settings.max_upload_bytes),
+        file_bytes=max(2 * int(settings.max_upload_bytes), LEAST_FILE),
         files=FILES_AT_MOST,
     )
 

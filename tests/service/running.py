@@ -106,14 +106,18 @@ class Server(Command):
 
     def new_key(self, tenant: str) -> str:
         """A key of `graphpass keys create`."""
+        return self.command("keys", "create", tenant).strip()
+
+    def command(self, *arguments: str) -> str:
+        """Output of a command of graphpass on the same data and settings."""
         done = subprocess.run(
-            [*COMMAND, "keys", "create", tenant, "--data", str(self.data)],
+            [*COMMAND, *arguments, "--data", str(self.data)],
             env={**os.environ, **{f"GRAPHPASS_{name}": value for name, value in self._settings.items()}},
             capture_output=True,
             check=True,
             text=True,
         )
-        return done.stdout.strip()
+        return done.stdout
 
     def as_tenant(self, tenant: str) -> httpx.Client:
         """A client of another tenant."""
