@@ -46,6 +46,8 @@ def serve(settings: Settings) -> None:
     else:
         _, key = renew_key(process.service.metadata, TENANT, LABEL)
         print(f"graphpass serves {where}#key={key}", flush=True)
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them once more when it has ended
+        signal.signal(number, lambda *_: None)
     uvicorn.Server(config).run(sockets=[listening])
     _leave(0)
 
