@@ -176,12 +176,12 @@ def _complaint(error: Any) -> tuple[str, str]:
 
 def unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
     """One warning for each variable that looks like a setting and is none; the service logs them at its start."""
-    known = {_variable(name) for name in Settings.model_fields} | ELSEWHERE
     found = []
-    for name in sorted(set(environment) - known):
-        if name.startswith(PREFIX):
-            close = get_close_matches(name, known, 1)
-            found.append(f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else ""))
+    for variable in sorted(set(environment) - ELSEWHERE):
+        name = variable.removeprefix(PREFIX).lower()
+        if variable.startswith(PREFIX) and name not in Settings.model_fields:
+            close = get_close_matches(name, Settings.model_fields, 1)
+            found.append(f"{variable} is not a setting" + (f"; did you mean {_variable(close[0])}?" if close else ""))
     return tuple(found)
 
 

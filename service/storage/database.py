@@ -49,7 +49,7 @@ def address(settings: Settings, file: str = "graphpass.db") -> URL:
         return URL.create("sqlite+pysqlite", database=str(settings.data_dir / file))
     try:
         url = sa.make_url(settings.database_url)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:
         raise SettingsError(
             "GRAPHPASS_DATABASE_URL is not a URL", "write it as postgresql://user:password@host:5432/database"
         ) from error

@@ -92,16 +92,21 @@ def held() -> Held:
     return Held()
 
 
-@pytest.fixture(params=["local", "s3"])
-def blob_settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings of an empty store of each kind."""
-    if request.param == "local":
-        return load_settings(data_dir=tmp_path / "data")
-    server = request.getfixturevalue("s3")
-    for name, value in server.KEYS.items():
+@pytest.fixture
+def s3_settings(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of an empty bucket."""
+    for name, value in s3.KEYS.items():
         monkeypatch.setenv(name, value)
-    url = f"s3://{server.bucket()}/some/prefix"
-    return load_settings(data_dir=tmp_path / "data", store_url=url, store_endpoint=server.endpoint)
+    url = f"s3://{s3.bucket()}/some/prefix"
+    return load_settings(data_dir=tmp_path / "data", store_url=url, store_endpoint=s3.endpoint)
+
+
+@pytest.fixture(params=["local", "s3"])
+def blob_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings of an empty store of each kind."""
+    if request.param == "s3":
+        return request.getfixturevalue("s3_settings")
+    return load_settings(data_dir=tmp_path / "data")
 
 
 @pytest.fixture

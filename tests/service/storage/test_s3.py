@@ -4,9 +4,10 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import obstore
 import pytest
 
-from service.errors import NotFoundError, StorageUnavailableError
+from service.errors import NotFoundError, StorageDamagedError, StorageUnavailableError
 from service.settings import Settings, load_settings
 from service.storage import s3 as module
 from service.storage.blobs import Blobs, open_blobs
@@ -94,13 +95,21 @@ def test_wrong_credentials_are_named(tmp_path: Path, held, monkeypatch: pytest.M
     server.stop()
 
 
-def test_the_settings_name_bucket_prefix_and_endpoint(blob_settings: Settings, held) -> None:
-    if not blob_settings.store_url:
-        pytest.skip("the local store has none")
-    blobs, outside = open_blobs(blob_settings, held), blob_settings.model_copy(update={"store_url": ""})
-    bucket = blob_settings.store_url.removeprefix("s3://").partition("/")[0]
+def test_the_settings_name_bucket_prefix_and_endpoint(s3_settings: Settings, held) -> None:
+    def listing(url: str) -> list[tuple[str, int]]:
+        return list(open_blobs(s3_settings.model_copy(update={"store_url": url}), held).listing())
+
+    crashes.put(open_blobs(s3_settings, held))
+    bucket = s3_settings.store_url.removesuffix("/some/prefix")
+    assert listing(bucket) == listing(f"{bucket}/some") == []
+    assert len(listing(f"{bucket}/some/prefix/")) == 1
+
+
+def test_a_download_that_is_not_what_was_stored_is_refused(s3_settings: Settings, held, tmp_path, monkeypatch) -> None:
+    blobs = open_blobs(s3_settings, held)
     crashes.put(blobs)
-    outside = blob_settings.model_copy(update={"store_url": f"s3://{bucket}"})
-    assert list(open_blobs(outside, held).listing()) == []
-    inside = blob_settings.model_copy(update={"store_url": f"s3://{bucket}/some/prefix/"})
-    assert len(list(open_blobs(inside, held).listing())) == 1
+    digest = next(digest for digest, _ in blobs.listing())
+    monkeypatch.setattr(obstore, "get_range", lambda *_, **__: b"other")
+    with pytest.raises(StorageDamagedError, match="has other bytes than were stored"):
+        blobs.fetch(digest, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
