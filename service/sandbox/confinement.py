@@ -24,7 +24,7 @@ from service.sandbox.limits import Limits
 
 OPEN_FILES = 1024  # descriptors; calibration maps spilled tensors, which hold one each
 THREADS = 4096  # of this user together, threads of the service included; root is exempt by the kernel
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITIES_V3 = 0x20080522
 
 # Beside the installation: what the dynamic loader, the C library and onnxruntime's look at the processor read.
@@ -43,6 +43,7 @@ def confine(folder: Path, limits: Limits, parent: int) -> dict[str, Any]:
     libc = ctypes.CDLL(None, use_errno=True)
     _die_with(libc, parent)
     _limit(limits)
+    hide_memory()
     _drop_capabilities(libc)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "no_new_privs")
@@ -50,6 +51,12 @@ def confine(folder: Path, limits: Limits, parent: int) -> dict[str, Any]:
     version = landlock.restrict(readable, [folder / "out", folder / "tmp", Path(WRITABLE_DEVICE)])
     seccomp.install()
     return {"landlock": version, "seccomp": True, "no_new_privs": True, "capabilities": False, "uid": os.getuid()}
+
+
+def hide_memory() -> None:
+    """Close /proc/<pid>/mem, environ and the like of this process to others of its user."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "PR_SET_DUMPABLE")
 
 
 def installation() -> list[Path]:

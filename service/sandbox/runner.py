@@ -9,6 +9,7 @@ Nothing else of the caller's is within reach of the child. This module imports n
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -21,6 +22,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from service.sandbox import landlock
+from service.sandbox.confinement import hide_memory
 from service.sandbox.limits import Limits as Limits  # what `run` takes, and what it gives
 from service.sandbox.outcome import Failed as Failed
 from service.sandbox.outcome import Outcome, out_of_memory, out_of_processor_time, out_of_room, out_of_time
@@ -49,6 +52,7 @@ async def run(
     progress gets {"stage": str, "done": int, "total": int} and {"log": str}, in the caller's event loop.
     When cancelled, or over its time, the whole process group is killed before this returns, well below a second.
     """
+    _prepare()
     folder = folder.absolute()
     for name in ("out", "tmp"):  # of an attempt before this one
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -65,6 +69,14 @@ async def run(
             shutil.rmtree(folder / "out", ignore_errors=True)
         kind = outcome.type if isinstance(outcome, Failed) else "succeeded"
         log.info("%s: %s", task, kind, extra={"task": task, "outcome": kind, "seconds": time.monotonic() - started})
+
+
+@functools.cache
+def _prepare() -> None:
+    """Where no Landlock keeps children out of /proc, this process closes its own memory and environment to them."""
+    if not landlock.abi():
+        hide_memory()
+        log.warning("this kernel has no Landlock: tasks can read what other files this user can, and write those")
 
 
 async def _supervised(request: bytes, folder: Path, limits: Limits, progress: Progress) -> Outcome:
