@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-TENANT, LABEL = "local", "serve"
 Data = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder of the database, the blobs and scratch files.", show_default=False),

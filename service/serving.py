@@ -13,11 +13,11 @@ from prometheus_client import start_http_server
 from service import logs
 from service.app import create_app, open_process
 from service.auth import renew_key
-from service.commands import LABEL, TENANT
 from service.errors import SettingsError
 from service.jobs.engine import is_postgres
 from service.settings import Settings, unknown_variables
 
+TENANT, LABEL = "local", "serve"  # whose key the link has
 BACKLOG = 512
 DRAIN_SECONDS = 3  # for answers that are under way at the end; event streams are cut, and resumed by their readers
 

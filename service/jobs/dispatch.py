@@ -1,6 +1,6 @@
 """Sends jobs to their queues, cancels them, and reads what they report. Works in a process that runs none."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from service.storage.records import Job
 
 EVENTS = "events"  # the stream of a workflow
 WORK_CLASS, WORK_NAME = "Work", "work"
+BATCH = 500  # ids in one query
 DONE = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
 
@@ -39,10 +40,14 @@ class Dispatcher:
         """Cancel a job and its shards; what runs notices within a second, and kills its child."""
         self._client.cancel_workflow(id, cancel_children=True)
 
-    def state(self, id: str) -> str | None:
-        """What the engine says of a job: ENQUEUED, PENDING, DELAYED, or one of DONE; None where it does not know it."""
-        found = self._client.list_workflows(workflow_ids=[id], load_input=False, load_output=False)
-        return found[0].status if found else None
+    def states(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """What the engine says of jobs: ENQUEUED, PENDING, DELAYED, or one of DONE. What it does not know is absent."""
+        found: dict[str, str] = {}
+        for start in range(0, len(ids), BATCH):
+            some = list(ids[start : start + BATCH])
+            known = self._client.list_workflows(workflow_ids=some, load_input=False, load_output=False)
+            found |= {workflow.workflow_id: workflow.status for workflow in known}
+        return found
 
     def forget(self, ids: list[str]) -> None:
         """Remove workflows with their shards and streams."""

@@ -17,7 +17,7 @@ from service.jobs.engine import KEEPALIVES
 
 SPACE = 0x67706173  # advisory locks of graphpass: first of the two numbers
 EVERY, PATIENCE = 5.0, 15.0
-WAIT_FOR_OWN = 45.0  # a worker that starts again may find the lock of its dead self for so long
+WAIT_FOR_OWN = 25.0  # a worker that starts again may find the lock of its dead self for so long
 log = logging.getLogger(__name__)
 
 

@@ -15,7 +15,7 @@ from service.storage.blobs import Blobs
 from service.storage.garbage import sweep
 from service.storage.metadata import Metadata
 
-JOBS_EVERY, SWEEP_EVERY = 15.0, 600.0
+JOBS_EVERY, SWEEP_EVERY = 5.0, 600.0
 NEW = timedelta(seconds=2)  # whoever accepted a job is about to send it
 ENDED = {  # workflows always finish their job; these did not
     "SUCCESS": "the job ended without an answer",
@@ -28,8 +28,10 @@ log = logging.getLogger(__name__)
 def reconcile(metadata: Metadata, dispatcher: Dispatcher, settings: Settings) -> int:
     """Send jobs that have no workflow; finish those whose workflow ended without them. How many were touched."""
     touched, now = 0, datetime.now(UTC)
-    for job in metadata.jobs.unfinished():
-        state = dispatcher.state(job.id)
+    jobs = metadata.jobs.unfinished()
+    states = dispatcher.states([job.id for job in jobs])
+    for job in jobs:
+        state = states.get(job.id)
         if state is None and now - job.created > NEW:
             dispatcher.send(job)
         elif state == "CANCELLED":

@@ -22,7 +22,6 @@ from service.jobs.running import JSON, Outcome, run_task
 from service.logs import job_context
 from service.metrics import Metrics
 from service.problems import JobError
-from service.sandbox.runner import SHARD_GRAIN
 from service.settings import Settings
 from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata
@@ -119,16 +118,16 @@ class Work(DBOSConfiguredInstance):
             part = {**arguments, "start": start, "stop": stop, "measure": number == 0}
             with SetWorkflowID(f"{id}-{number}"):
                 handles.append(await DBOS.enqueue_workflow_async(SHARDS, self.shard, id, part, dict(inputs)))
-        parts: dict[str, str] = {}
+        parts: list[str] = []
         for number, handle in enumerate(handles):
             found = Outcome.from_json(await handle.get_result())
             if found.error:
                 for other in handles[number + 1 :]:
                     await DBOS.cancel_workflow_async(other.get_workflow_id())
                 return found
-            parts[f"parts/{number:06d}"] = found.files[found.result["part"]]
+            parts.append(found.result["part"])
             await DBOS.write_stream_async(EVENTS, _progress("shards", number + 1, len(shards)))
-        return await self._task(id, "reduce_shards", {"parts": list(parts)}, parts)
+        return await self._task(id, "reduce_shards", {"parts": parts}, {})
 
     async def _task(self, id: str, task: str, arguments: JSON, inputs: Mapping[str, str]) -> Outcome:
         try:
@@ -196,7 +195,7 @@ class Work(DBOSConfiguredInstance):
             return []
         if job.kind == "evaluation":
             samples = min(samples, job.request["options"]["limit"] or samples)
-        size = -(-self._settings.shard_samples // SHARD_GRAIN) * SHARD_GRAIN
+        size = self._settings.shard_samples
         return [(start, min(start + size, samples)) for start in range(0, samples, size)]
 
 

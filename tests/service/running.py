@@ -181,3 +181,23 @@ def events(http: httpx.Client, url: str, after: int | None = None) -> Iterator[t
             elif found:
                 yield int(found["id"]), found["event"], json.loads(found["data"])
                 found = {}
+
+
+class Worker(Command):
+    """`graphpass worker` as one executor. Settings are those of the server, which it shares the database with."""
+
+    def __init__(self, folder: Path, name: str, queues: str = "convert,shards", **settings: str):
+        self.name = name
+        arguments = ("worker", "--queues", queues, "--data", str(folder / name))
+        super().__init__(arguments, folder / f"{name}.log", {"EXECUTOR_ID": name, **settings})
+
+    def up(self) -> "Worker":
+        """Start it."""
+        self.start(rf"graphpass works on .* as {self.name}\n")
+        return self
+
+    def __enter__(self) -> "Worker":
+        return self.up()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()

@@ -11,10 +11,11 @@ FLOORS = (
     ("errors",),
     ("settings", "problems"),
     ("storage",),
-    ("auth", "sandbox"),
+    ("auth", "sandbox", "logs", "metrics"),
     ("jobs",),
     ("api",),
     ("app",),
+    ("serving",),
     ("commands", "keys_command"),
 )
 

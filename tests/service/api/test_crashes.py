@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.service.api.test_story import sandboxes
 from tests.service.running import Server, example, finished, until
 
@@ -62,10 +64,5 @@ def test_one_process_a_folder(tmp_path: Path) -> None:
     with Server(tmp_path) as server:
         second = Server(tmp_path)
         second.log = tmp_path / "second.log"
-        try:
+        with pytest.raises(AssertionError, match=f"another process works in {server.data}"):
             second.up()
-        except AssertionError as error:  # noqa: PT017
-            assert f"another process works in {server.data}" in str(error)
-        else:
-            second.stop()
-            raise AssertionError("two processes in one folder")
