@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -130,10 +131,20 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
     return receiving
 
 
+def _methods(app: FastAPI, path: str) -> str:
+    """All methods of a path: a router knows those of the first route alone."""
+    for pattern, operations in app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(pattern)), path):
+            return ", ".join(sorted(method.upper() for method in operations))
+    return "GET"
+
+
 def install(app: FastAPI) -> None:
     """Every error becomes a problem document."""
 
     async def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            error.headers = {"Allow": _methods(app, request.url.path)}
         return problem_response(_of(error), request.scope.get("state", {}).get("request_id", ""))
 
     for kind in (ProblemError, ServiceError, RequestValidationError, ValidationError, HTTPException):

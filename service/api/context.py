@@ -18,6 +18,7 @@ from service.settings import Settings
 from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata
 
+PROBLEM_SCHEMA = {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
 _bearer = HTTPBearer(auto_error=False, bearerFormat="gp_…", description="A key of `graphpass keys create`.")
 
 
@@ -73,7 +74,7 @@ def problems(*slugs: str, also: Mapping[int | str, dict[str, Any]] | None = None
     failures: dict[int | str, dict[str, Any]] = {
         status: {
             "description": "; ".join(f"`{slug}`: {PROBLEMS[slug].when}" for slug in dict.fromkeys(named)),
-            "content": {PROBLEM_JSON: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}},
+            "content": {PROBLEM_JSON: PROBLEM_SCHEMA},
         }
         for status, named in sorted(found.items(), key=lambda entry: int(entry[0]))
     }

@@ -29,7 +29,15 @@ STREAM: dict[int | str, dict[str, Any]] = {
         "description": "Events until the job is finished.",
         "content": {
             "text/event-stream": {
-                "schema": {"type": "string"},
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "id": {"type": "string", "description": "Its number: what Last-Event-ID takes."},
+                        "event": {"type": "string", "enum": ["state", "progress", "log"]},
+                        "data": {"type": "string", "description": "JSON."},
+                    },
+                    "required": ["id", "event", "data"],
+                },
                 "example": 'id: 7\nevent: progress\ndata: {"stage": "calibrate", "done": 2, "total": 5}\n\n',
             }
         },

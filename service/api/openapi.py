@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.api.answers import Problem
+from service.api.context import PROBLEM_SCHEMA
 from service.problems import PROBLEM_JSON
 
 REF = "#/components/schemas/{model}"
@@ -25,7 +26,7 @@ def complete(app: FastAPI) -> None:
                 for operation in operations.values():
                     refused = operation["responses"].get("422", {})
                     if "HTTPValidationError" in str(refused):
-                        refused["content"] = {PROBLEM_JSON: {"schema": {"$ref": REF.format(model=Problem.__name__)}}}
+                        refused["content"] = {PROBLEM_JSON: PROBLEM_SCHEMA}
             app.openapi_schema = found
         return app.openapi_schema
 

@@ -11,8 +11,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from service.api.context import With
-from service.problems import PROBLEMS, not_found
+from service.api.context import PROBLEM_SCHEMA, With
+from service.problems import PROBLEM_JSON, PROBLEMS, not_found
 
 router = APIRouter(tags=["operations"])
 PATIENCE = 5.0
@@ -65,7 +65,12 @@ def metrics(service: With) -> Response:
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/problems/{slug}", response_model=ProblemType, summary="What a problem's type means")
+@router.get(
+    "/problems/{slug}",
+    response_model=ProblemType,
+    summary="What a problem's type means",
+    responses={404: {"description": "There is no such type.", "content": {PROBLEM_JSON: PROBLEM_SCHEMA}}},
+)
 def problem(slug: Annotated[str, Path(max_length=64)]) -> ProblemType:
     """The `type` of every problem document leads here."""
     kind = PROBLEMS.get(slug)

@@ -26,13 +26,13 @@ KINDS: Mapping[str, ObjectKind] = {".onnx": "model", ".npz": "dataset", ".npy": 
 
 
 def speaks_tus(
-    version: Annotated[str | None, Header(alias="Tus-Resumable", description="1.0.0", examples=[VERSION])] = None,
+    version: Annotated[str, Header(alias="Tus-Resumable", json_schema_extra={"enum": [VERSION]})],
 ) -> None:
     """Problem: tus-version."""
     if version != VERSION:
         raise ProblemError(
             "tus-version",
-            f"Tus-Resumable is {version or 'missing'}",
+            f"Tus-Resumable is {version[:20]}",
             f"send Tus-Resumable: {VERSION}",
             where="Tus-Resumable",
             headers={"Tus-Version": VERSION},
@@ -68,7 +68,7 @@ def can(service: With) -> Response:
 def create(
     service: With,
     tenant: Tenant,
-    length: Annotated[Count, Header(alias="Upload-Length")],
+    length: Annotated[int, Header(alias="Upload-Length", ge=1, le=2**53)],
     metadata: Annotated[
         str, Header(alias="Upload-Metadata", max_length=4096, description="`filename` and `kind` (model or dataset).")
     ] = "",
@@ -76,10 +76,6 @@ def create(
     """tus 1.0. The kind may be left out where the file name tells it (.onnx, .npz, .npy)."""
     if length > service.settings.max_upload_bytes:
         raise too_large(int(service.settings.max_upload_bytes))
-    if length == 0:
-        raise ProblemError(
-            "invalid-request", "the upload is empty", "send the length of the file", where="Upload-Length"
-        )
     given = _metadata(metadata)
     name = file_name(given.get("filename") or given.get("name"), "upload")
     kind = given.get("kind") or KINDS.get(name[name.rfind(".") :].lower() if "." in name else "")

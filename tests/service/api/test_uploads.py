@@ -56,7 +56,8 @@ def test_in_three_pieces(http: httpx.Client) -> None:
 
 
 def test_what_is_refused(server: Server, http: httpx.Client) -> None:
-    problem(http.post("/v1/uploads", headers={"Upload-Length": "1"}), 412, "tus-version")
+    old = {"Tus-Resumable": "0.2.2", "Upload-Length": "1"}
+    problem(http.post("/v1/uploads", headers=old), 412, "tus-version")
     problem(http.post("/v1/uploads", headers=TUS), 422, "invalid-request")
     problem(begin(http, 10, filename="what"), 422, "invalid-request")
     problem(begin(http, 0, kind="model"), 422, "invalid-request")
