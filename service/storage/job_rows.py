@@ -51,6 +51,7 @@ class Jobs:
         """
         if idempotency_key is not None:
             rows.text("the idempotency key", idempotency_key)
+        rows.json("the request", request)
         id = self._ids.new(PREFIXES[kind])
         request_digest = digest_of(kind, request)
         try:
@@ -147,6 +148,7 @@ class Jobs:
         The inputs are no longer pinned, nor listed. Raises NotFoundError, and StorageUnavailableError where an
         artifact was collected meanwhile: store it again.
         """
+        rows.json("the result", {"result": result, "error": error})
         try:
             with self._database.write() as connection:
                 values = {"state": state, "result": result, "error": error, "expires": expires}

@@ -1,11 +1,14 @@
 """Rows of tenants: who sees what, pages, keys that repeat, quotas that hold under races. On both databases."""
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from service.errors import (
     ConflictError,
@@ -126,6 +129,22 @@ def test_json_keeps_every_text(metadata: Metadata) -> None:
     assert metadata.jobs.get("acme", job(metadata, request=request).id).request == request
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), object(), b"x"], ids=["nan", "inf", "object", "bytes"])
+def test_what_is_no_json_is_refused(metadata: Metadata, blob: Blob, bad: object) -> None:
+    digest, made = blob("a"), job(metadata)
+    calls = (
+        lambda: model(metadata, digest, description={"x": bad}),
+        lambda: metadata.uploads.create("acme", "model", name="", length=1, metadata={"x": bad}),
+        lambda: job(metadata, request={"x": bad}),
+        lambda: metadata.jobs.finish(made.id, "failed", error={"x": bad}),
+        lambda: metadata.jobs.finish(made.id, "succeeded", result={"x": bad}),
+    )
+    for call in calls:
+        with pytest.raises(TextError, match="cannot be written as JSON"):
+            call()
+    assert metadata.jobs.get("acme", made.id) == made
+
+
 def test_an_unknown_tenant_can_have_nothing(metadata: Metadata, blob: Blob) -> None:
     for call in (lambda: model(metadata, blob("a"), "nobody"), lambda: job(metadata, tenant="nobody")):
         with pytest.raises(NotFoundError, match="graphpass keys create"):
@@ -148,6 +167,22 @@ def test_pages_are_newest_first_and_stable_under_inserts_and_deletes(metadata: M
         if after is None:
             break
     assert seen == jobs[::-1]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(limit=st.integers(1, 5), inserts=st.lists(st.integers(0, 3), min_size=3, max_size=3))
+def test_every_row_that_was_there_is_seen_once(metadata: Metadata, limit: int, inserts: list[int]) -> None:
+    here = {job(metadata).id for _ in range(4)}
+    known = {row.id for row in metadata.jobs.list("acme", limit=200).rows}
+    seen, after = [], None
+    for number in itertools.chain(inserts, itertools.repeat(0)):
+        page = metadata.jobs.list("acme", after=after, limit=limit)
+        seen += [row.id for row in page.rows]
+        for _ in range(number):
+            job(metadata)
+        if (after := page.after) is None:
+            break
+    assert here <= known == set(seen) and len(seen) == len(known)
 
 
 def test_the_last_full_page_has_no_cursor_and_filters_apply(metadata: Metadata, blob: Blob) -> None:
