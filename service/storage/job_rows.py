@@ -226,7 +226,8 @@ def _check_owned(connection: Connection, tenant: str, inputs: Mapping[str, str])
 
 
 def _link(connection: Connection, id: str, role: Role, digests: Mapping[str, str]) -> None:
-    links = [{"job": id, "role": role, "name": name, "digest": digest} for name, digest in digests.items()]
+    named = {rows.text(f"the name of an {role}", name): digest for name, digest in digests.items()}
+    links = [{"job": id, "role": role, "name": name, "digest": digest} for name, digest in named.items()]
     if links:
         connection.execute(sa.insert(LINKS), links)
 

@@ -111,11 +111,13 @@ def test_what_cannot_be_an_identifier_is_not_found(metadata: Metadata, id: str) 
 @pytest.mark.parametrize("bad", ["a\0b", "\ud800", "x" * 256])
 def test_texts_that_cannot_be_stored_are_refused_in_every_database(metadata: Metadata, blob: Blob, bad: str) -> None:
     digest = blob("a")
+    model(metadata, digest)
     calls = (
         lambda: model(metadata, digest, name=bad),
         lambda: model(metadata, digest, media=bad),
         lambda: metadata.uploads.create("acme", "model", name=bad, length=1, metadata={}),
         lambda: job(metadata, idempotency_key=bad),
+        lambda: job(metadata, inputs={bad: digest}),
         lambda: metadata.keys.create("acme", "b" * 64, bad),
         lambda: metadata.keys.create(bad, "b" * 64),
     )
