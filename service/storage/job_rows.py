@@ -49,8 +49,6 @@ class Jobs:
         Raises IdempotencyError where the key came with another kind or request, QuotaError (`queued`). The quota is
         checked in the transaction that inserts: of two racing requests for the last place one fails.
         """
-        if idempotency_key is not None:
-            rows.text("the idempotency key", idempotency_key)
         rows.json("the request", request)
         id = self._ids.new(PREFIXES[kind])
         request_digest = digest_of(kind, request)
@@ -77,6 +75,13 @@ class Jobs:
                 return _one(connection, TABLE.c.id == id, id), True
         except sa.exc.IntegrityError as error:  # collected between the check and the insert
             raise NotFoundError("an input is no longer there", "upload it again") from error
+
+    def repeated(self, tenant: str, kind: JobKind, *, request: JSON, idempotency_key: str | None) -> Job | None:
+        """The job that the same key and request made before: to be asked before inputs are looked for, as they may
+        be gone. Raises IdempotencyError where the key came with another kind or request.
+        """
+        with self._database.read() as connection:
+            return _earlier(connection, tenant, idempotency_key, digest_of(kind, request))
 
     def get(self, tenant: str, id: str) -> Job:
         """One. Raises NotFoundError."""
@@ -196,6 +201,7 @@ def digest_of(kind: JobKind, request: JSON) -> str:
 def _earlier(connection: Connection, tenant: str, idempotency_key: str | None, request_digest: str) -> Job | None:
     if idempotency_key is None:
         return None
+    rows.text("the idempotency key", idempotency_key)
     query = sa.select(TABLE.c.id, TABLE.c.request_digest)
     found = connection.execute(
         query.where(TABLE.c.tenant == tenant, TABLE.c.idempotency_key == idempotency_key)

@@ -286,6 +286,8 @@ def test_the_same_key_and_request_give_the_same_job(metadata: Metadata) -> None:
     for kind, other in (("conversion", {**request, "x": 1}), ("sweep", request)):
         with pytest.raises(IdempotencyError, match=f"was used for {first.id}") as caught:
             metadata.jobs.create("acme", kind, request=other, inputs={}, idempotency_key="k")
+        with pytest.raises(IdempotencyError):
+            metadata.jobs.repeated("acme", kind, request=other, idempotency_key="k")
         assert isinstance(caught.value, ConflictError)
     assert job(metadata, tenant="other", idempotency_key="k").id != first.id
     assert job(metadata).id != job(metadata).id
@@ -298,6 +300,10 @@ def test_a_repeated_request_gets_its_job_though_inputs_and_quota_are_used_up(met
     first = job(metadata, **arguments)
     metadata.objects.delete("acme", made.id)
     assert job(metadata, **arguments) == first
+    asked = {"request": first.request, "idempotency_key": "k"}
+    assert metadata.jobs.repeated("acme", "conversion", **asked) == first
+    for tenant, key in (("other", "k"), ("acme", "l"), ("acme", None)):
+        assert metadata.jobs.repeated(tenant, "conversion", **{**asked, "idempotency_key": key}) is None
 
 
 def race(count: int, call: Callable[[int], object]) -> list[object]:
