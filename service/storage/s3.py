@@ -59,7 +59,7 @@ def connect(settings: Settings) -> S3Store:
 
 def _typed(error: Exception, place: str) -> StorageError:
     """What the store said → StorageError that names it."""
-    reason = str(error).strip().splitlines()[0][:300]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights of that user on the bucket"
         return StorageUnavailableError(f"the store {place} refuses: {reason}", remedy)
