@@ -1,14 +1,30 @@
 """`graphpass keys create TENANT | list | revoke ID`: found by graphpass/cli.py as an entry point."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from service.extra import needed
+
+if TYPE_CHECKING:
+    from service.storage.metadata import Metadata
 
 Data = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Data folder, as of `graphpass serve`.", show_default=False),
 ]
+
+
+@contextmanager
+def _opened(data: Path | None) -> "Iterator[Metadata]":
+    with needed():  # imported when a command runs: every other command starts without a database
+        from service.settings import load_settings
+        from service.storage.metadata import opened
+    with opened(load_settings(data_dir=data)) as metadata:
+        yield metadata
 
 
 def add(app: typer.Typer) -> None:
@@ -33,21 +49,16 @@ def create(
     data: Data = None,
 ) -> None:
     """Make a key and print it, alone, on standard output. It cannot be shown again."""
-    from service.auth import create_key
-    from service.settings import load_settings
-    from service.storage.metadata import opened
+    with _opened(data) as metadata:
+        from service.auth import create_key
 
-    with opened(load_settings(data_dir=data)) as metadata:
         typer.echo(create_key(metadata, tenant, label)[1])
 
 
 @keys.command("list")
 def show(data: Data = None) -> None:
     """List all keys: id, tenant, when it was made, whether it was revoked, label."""
-    from service.settings import load_settings
-    from service.storage.metadata import opened
-
-    with opened(load_settings(data_dir=data)) as metadata:
+    with _opened(data) as metadata:
         for key in metadata.keys.list():
             state = f"revoked {key.revoked:%Y-%m-%d}" if key.revoked else "valid"
             typer.echo(f"{key.id}  {key.tenant}  {key.created:%Y-%m-%d %H:%M}Z  {state}  {key.label}".rstrip())
@@ -59,9 +70,6 @@ def revoke(
     data: Data = None,
 ) -> None:
     """Revoke a key: requests with it are refused at once."""
-    from service.settings import load_settings
-    from service.storage.metadata import opened
-
-    with opened(load_settings(data_dir=data)) as metadata:
+    with _opened(data) as metadata:
         key = metadata.keys.revoke(id)
         typer.echo(f"revoked {key.id} of {key.tenant}")

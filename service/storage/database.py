@@ -1,7 +1,8 @@
 """One engine for SQLite and PostgreSQL: transactions that read, transactions that write, and typed errors.
 
 SQLite: WAL, foreign keys on, every commit synced, writers wait for each other. A transaction that writes takes the
-write lock when it begins, so that it never has to be given up for one that was faster. PostgreSQL: read committed.
+write lock when it begins, so that it never has to be given up for one that was faster. PostgreSQL: read committed for
+writing (who waited for a row sees what it has become), repeatable read for reading.
 """
 
 import json
@@ -23,7 +24,7 @@ SQLITE_NEEDED = (3, 42, 0)  # by the job engine
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 5
 DISK_FULL = "53100"  # PostgreSQL's code
-_dumps = partial(json.dumps, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+dumps = partial(json.dumps, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
 def sqlite_module() -> ModuleType:
@@ -68,6 +69,7 @@ def engine_arguments(url: URL) -> dict[str, Any]:
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
         },
     }
 
@@ -79,16 +81,19 @@ class Database:
         self.name = url.render_as_string(hide_password=True)
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.engine: Engine = sa.create_engine(
-            url, json_serializer=_dumps, pool_size=16, max_overflow=32, pool_timeout=30, **engine_arguments(url)
+            url, json_serializer=dumps, pool_size=5, max_overflow=10, pool_timeout=30, **engine_arguments(url)
         )
+        self._reading = self.engine
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _prepare)
             sa.event.listen(self.engine, "begin", _begin)
+        else:
+            self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that reads: it sees one state of the database on SQLite, one a statement on PostgreSQL."""
-        with self._errors(), self.engine.connect() as connection, connection.begin():
+        """A transaction that reads: it sees one state of the database."""
+        with self._errors(), self._reading.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -109,7 +114,7 @@ class Database:
             yield
         except sa.exc.IntegrityError:
             raise
-        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
             raise self._typed(error) from error
         except sa.exc.DBAPIError as error:
             damaged = type(error) is sa.exc.DatabaseError and self.is_sqlite  # "file is not a database", "malformed"

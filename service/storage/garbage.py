@@ -31,8 +31,9 @@ def sweep(metadata: Metadata, blobs: Blobs, now: datetime, grace: timedelta) -> 
     objects = metadata.objects.expire(now)
     uploads = metadata.uploads.expire(now)
     jobs = metadata.jobs.expire(now)
-    for id in tuple(blobs.uploads()):
-        if not metadata.uploads.with_parts(frozenset({id})):
+    stored = blobs.uploads()
+    while some := frozenset(islice(stored, BATCH)):
+        for id in some - metadata.uploads.with_parts(some):
             blobs.drop_parts(id)
     blobs.tidy(now - SCRATCH)
     sizes = []

@@ -49,8 +49,7 @@ class Jobs:
         Raises IdempotencyError where the key came with another kind or request, QuotaError (`queued`). The quota is
         checked in the transaction that inserts: of two racing requests for the last place one fails.
         """
-        if idempotency_key is not None:
-            rows.text("the idempotency key", idempotency_key)
+        rows.json("the request", request)
         id = self._ids.new(PREFIXES[kind])
         request_digest = digest_of(kind, request)
         try:
@@ -76,6 +75,13 @@ class Jobs:
                 return _one(connection, TABLE.c.id == id, id), True
         except sa.exc.IntegrityError as error:  # collected between the check and the insert
             raise NotFoundError("an input is no longer there", "upload it again") from error
+
+    def repeated(self, tenant: str, kind: JobKind, *, request: JSON, idempotency_key: str | None) -> Job | None:
+        """The job that the same key and request made before: to be asked before inputs are looked for, as they may
+        be gone. Raises IdempotencyError where the key came with another kind or request.
+        """
+        with self._database.read() as connection:
+            return _earlier(connection, tenant, idempotency_key, digest_of(kind, request))
 
     def get(self, tenant: str, id: str) -> Job:
         """One. Raises NotFoundError."""
@@ -147,6 +153,7 @@ class Jobs:
         The inputs are no longer pinned, nor listed. Raises NotFoundError, and StorageUnavailableError where an
         artifact was collected meanwhile: store it again.
         """
+        rows.json("the result", {"result": result, "error": error})
         try:
             with self._database.write() as connection:
                 values = {"state": state, "result": result, "error": error, "expires": expires}
@@ -194,6 +201,7 @@ def digest_of(kind: JobKind, request: JSON) -> str:
 def _earlier(connection: Connection, tenant: str, idempotency_key: str | None, request_digest: str) -> Job | None:
     if idempotency_key is None:
         return None
+    rows.text("the idempotency key", idempotency_key)
     query = sa.select(TABLE.c.id, TABLE.c.request_digest)
     found = connection.execute(
         query.where(TABLE.c.tenant == tenant, TABLE.c.idempotency_key == idempotency_key)
@@ -224,7 +232,8 @@ def _check_owned(connection: Connection, tenant: str, inputs: Mapping[str, str])
 
 
 def _link(connection: Connection, id: str, role: Role, digests: Mapping[str, str]) -> None:
-    links = [{"job": id, "role": role, "name": name, "digest": digest} for name, digest in digests.items()]
+    named = {rows.text(f"the name of an {role}", name): digest for name, digest in digests.items()}
+    links = [{"job": id, "role": role, "name": name, "digest": digest} for name, digest in named.items()]
     if links:
         connection.execute(sa.insert(LINKS), links)
 

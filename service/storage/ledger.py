@@ -1,13 +1,13 @@
 """The list of all blobs, which orders uploads and garbage collection.
 
 An upload *holds* its digest before its bytes are put in place: that writes the time into the blob's row. Garbage
-collection takes a blob's row, sees whether it was held lately and whether anything refers to it, and deletes the
-row and the bytes within one transaction. The row orders the two: whichever comes first, the other waits for it. Held
-first: the collector sees a fresh time and leaves the blob. Collected first: the upload finds the bytes gone when it
-puts its own in place, and stores them. A foreign key of every reference is the last net.
+collection locks a blob's row unless it was held lately, deletes it, which foreign keys forbid where anything refers to
+it, and removes the bytes within the same transaction. The row orders the two: whichever comes first, the other waits
+for it. Held first: the collector sees a fresh time and leaves the blob. Collected first: the upload finds the bytes
+gone when it puts its own in place, and stores them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -43,7 +43,8 @@ class Ledger:
 
     def unreferenced(self, before: datetime, limit: int) -> tuple[str, ...]:
         """Digests held last before this time that nothing refers to now."""
-        query = sa.select(TABLE.c.digest).where(TABLE.c.held < before, *_unused(TABLE.c.digest))
+        unused = (~sa.exists().where(table.c.digest == TABLE.c.digest) for table in tables.REFERRING)
+        query = sa.select(TABLE.c.digest).where(TABLE.c.held < before, *unused)
         with self._database.read() as connection:
             return tuple(connection.scalars(query.order_by(TABLE.c.held).limit(limit)))
 
@@ -56,14 +57,12 @@ class Ledger:
         try:
             with self._database.write() as connection:
                 size = connection.scalar(row.with_for_update(skip_locked=True))
-                # A statement of its own, begun with the row locked: it sees every reference that was committed.
-                unused = sa.select(sa.literal(1)).where(*_unused(sa.literal(digest)))
-                if size is None or connection.scalar(unused) is None:
+                if size is None:
                     return None
                 connection.execute(sa.delete(TABLE).where(TABLE.c.digest == digest))
                 remove(digest)
                 return int(size)
-        except sa.exc.IntegrityError:  # a reference came while we looked
+        except sa.exc.IntegrityError:  # of the DELETE, before anything is removed: something refers to it
             return None
 
     def total(self) -> tuple[int, int]:
@@ -71,7 +70,3 @@ class Ledger:
         with self._database.read() as connection:
             row = connection.execute(sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(TABLE.c.size), 0))).one()
         return int(row[0]), int(row[1])
-
-
-def _unused(digest: sa.ColumnElement[str]) -> Iterable[sa.ColumnElement[bool]]:
-    return [~sa.exists().where(table.c.digest == digest) for table in tables.REFERRING]

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from service.errors import StorageDamagedError, StorageFullError, StorageUnavailableError
-from service.storage.blobs import CHUNK, Hasher, Ledger, begun, checked, checked_name, missing
+from service.storage.blobs import CHUNK, DIGEST, Hasher, Ledger, begun, checked, checked_name, missing
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP}
@@ -54,6 +54,7 @@ class LocalWriter:
         self._path = path
         self._descriptor = descriptor
         self._hasher = Hasher()
+        self._committed = False
 
     @property
     def digest(self) -> str:
@@ -67,12 +68,15 @@ class LocalWriter:
 
     def write(self, data: bytes) -> None:
         """Append."""
+        if self._committed:
+            raise ValueError("the blob is committed")
         with typed(self._blobs.root):
             _write_all(self._descriptor, data)
         self._hasher.update(data)
 
     def commit(self) -> None:
         """Hold, sync, rename, sync the folder."""
+        self._committed = True
         with typed(self._blobs.root):
             os.fchmod(self._descriptor, 0o444)
             os.fsync(self._descriptor)
@@ -183,7 +187,8 @@ class LocalBlobs:
                 with os.scandir(folder) as entries:
                     for entry in entries:
                         with suppress(FileNotFoundError):  # collected meanwhile
-                            yield entry.name, entry.stat().st_size
+                            if DIGEST.fullmatch(entry.name):
+                                yield entry.name, entry.stat().st_size
 
     def put_part(self, upload: str, name: str, data: bytes) -> None:
         """One file a piece."""

@@ -42,7 +42,9 @@ class Objects:
         The one that is there keeps its name and lives until the later of both times. Raises QuotaError (`bytes`), and
         StorageUnavailableError where the blob was collected meanwhile: send it again.
         """
-        rows.text("the name", name), rows.text("the media type", media), rows.text("the origin", origin)
+        for what, value in (("the name", name), ("the media type", media), ("the origin", origin)):
+            rows.text(what, value)
+        rows.json("the description", description)
         try:
             with self._database.write() as connection:
                 rows.lock(connection, tenant)

@@ -10,8 +10,9 @@ from sqlalchemy.engine import Connection, RowMapping
 from service.errors import NotFoundError, QuotaError, TextError
 from service.settings import Quota
 from service.storage import tables
+from service.storage.database import dumps
 from service.storage.ids import PATTERN
-from service.storage.records import Page, Usage
+from service.storage.records import JSON, Page, Usage
 
 LENGTH = 255  # characters of a name
 PAGE = 200  # most rows of a page
@@ -30,6 +31,15 @@ def text(what: str, value: str, length: int = LENGTH) -> str:
         raise TextError(f"{what} has {len(value)} characters", f"use at most {length}")
     if "\0" in value or _SURROGATE.search(value):
         raise TextError(f"{what} holds a character that cannot be stored", "leave out NUL and lone surrogates")
+    return value
+
+
+def json(what: str, value: JSON) -> JSON:
+    """The value. Raises TextError where it is no JSON that a database takes: NaN, infinity, circles."""
+    try:
+        dumps(value)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise TextError(f"{what} cannot be written as JSON: {error}", "use finite numbers and plain values") from error
     return value
 
 

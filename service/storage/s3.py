@@ -24,7 +24,7 @@ from obstore.store import S3Store
 
 from service.errors import NotFoundError, StorageDamagedError, StorageError, StorageFullError, StorageUnavailableError
 from service.settings import Settings
-from service.storage.blobs import Hasher, Ledger, begun, checked, checked_name, missing
+from service.storage.blobs import DIGEST, Hasher, Ledger, begun, checked, checked_name, missing
 from service.storage.local import typed
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def connect(settings: Settings) -> S3Store:
 
 def _typed(error: Exception, place: str) -> StorageError:
     """What the store said → StorageError that names it."""
-    reason = str(error).strip().splitlines()[0][:300]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights of that user on the bucket"
         return StorageUnavailableError(f"the store {place} refuses: {reason}", remedy)
@@ -77,6 +77,7 @@ class S3Writer:
         self._path = path
         self._descriptor = descriptor
         self._hasher = Hasher()
+        self._committed = False
 
     @property
     def digest(self) -> str:
@@ -90,6 +91,8 @@ class S3Writer:
 
     def write(self, data: bytes) -> None:
         """Append to the spool."""
+        if self._committed:
+            raise ValueError("the blob is committed")
         with typed(self._blobs.spool):
             view = memoryview(data)
             while view:
@@ -98,6 +101,7 @@ class S3Writer:
 
     def commit(self) -> None:
         """Hold, then put."""
+        self._committed = True
         self._blobs.ledger.hold(self.digest, self.size)
         self._blobs.place(self._path, self.digest, self.size)
 
@@ -205,7 +209,8 @@ class S3Blobs:
         with self._errors():
             for some in obstore.list(self._store, prefix="sha256"):
                 for entry in some:
-                    yield entry["path"].rpartition("/")[2], entry["size"]
+                    if DIGEST.fullmatch(name := entry["path"].rpartition("/")[2]):
+                        yield name, entry["size"]
 
     def put_part(self, upload: str, name: str, data: bytes) -> None:
         """One object a piece."""

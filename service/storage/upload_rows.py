@@ -40,7 +40,7 @@ class Uploads:
             "tenant": tenant,
             "kind": kind,
             "name": rows.text("the name", name),
-            "metadata": metadata,
+            "metadata": rows.json("the metadata", metadata),
             "length": length,
             "offset": 0,
             "digest": None,

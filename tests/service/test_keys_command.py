@@ -55,6 +55,14 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, capsys) -> None:
     assert status == 2 and "GRAPHPASS_DATA_DIR" in err
 
 
+def test_without_the_extra_it_is_named(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "service.settings", raising=False)
+    monkeypatch.setitem(sys.modules, "pydantic_settings", None)
+    out, err, status = graphpass(capsys, "keys", "list", "--data", str(tmp_path))
+    assert (out, status) == ("", 2)
+    assert err == "graphpass: error: pydantic_settings is not installed; pip install 'graphpass[service]'\n"
+
+
 def test_without_a_command_there_is_help(capsys) -> None:
     out, _, status = graphpass(capsys, "keys")
     assert status == 0 and all(name in out for name in ("create", "list", "revoke"))

@@ -76,6 +76,16 @@ def test_an_exception_leaves_nothing(blobs: Blobs, held, blob_settings: Settings
     assert list(blobs.listing()) == scratch(blob_settings) == [] and held.sizes == {}
 
 
+def test_a_committed_blob_does_not_change(blobs: Blobs) -> None:
+    with blobs.writer() as writer:
+        writer.write(b"abc")
+        writer.commit()
+        with pytest.raises(ValueError, match="committed"):
+            writer.write(b"d")
+        writer.commit()
+    assert b"".join(blobs.read(digest_of(b"abc"))) == b"abc"
+
+
 def test_bytes_are_held_before_they_are_in_place(blobs: Blobs, held, monkeypatch: pytest.MonkeyPatch) -> None:
     def hold(digest: str, size: int) -> None:
         assert not blobs.exists(digest)

@@ -24,6 +24,27 @@ def test_a_crash_at_any_point_leaves_the_whole_blob_or_none(tmp_path: Path) -> N
     assert int(done.stdout) > 15
 
 
+def test_bytes_are_synced_before_the_name_and_the_name_before_the_answer(tmp_path: Path, monkeypatch, held) -> None:
+    blobs = LocalBlobs(tmp_path, held)
+    calls: list[str] = []
+
+    def recorded(name: str, call):
+        def wrapped(*arguments):
+            target = os.readlink(f"/proc/self/fd/{arguments[0]}") if name == "fsync" else str(arguments[1])
+            calls.append(f"{name} {Path(target).relative_to(tmp_path).parts[0]}")
+            return call(*arguments)
+
+        return wrapped
+
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(os, name, recorded(name, getattr(os, name)))
+    crashes.put(blobs)
+    assert calls == [
+        *("fsync scratch", "replace sha256", "fsync sha256"),
+        *("fsync scratch", "replace parts", "fsync parts", "fsync parts"),
+    ]
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace", "fchmod"])
 def test_every_failure_is_typed_and_leaves_nothing(tmp_path: Path, monkeypatch, held, call: str, code: int) -> None:

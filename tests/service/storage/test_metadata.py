@@ -1,11 +1,14 @@
 """Rows of tenants: who sees what, pages, keys that repeat, quotas that hold under races. On both databases."""
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from service.errors import (
     ConflictError,
@@ -108,11 +111,13 @@ def test_what_cannot_be_an_identifier_is_not_found(metadata: Metadata, id: str) 
 @pytest.mark.parametrize("bad", ["a\0b", "\ud800", "x" * 256])
 def test_texts_that_cannot_be_stored_are_refused_in_every_database(metadata: Metadata, blob: Blob, bad: str) -> None:
     digest = blob("a")
+    model(metadata, digest)
     calls = (
         lambda: model(metadata, digest, name=bad),
         lambda: model(metadata, digest, media=bad),
         lambda: metadata.uploads.create("acme", "model", name=bad, length=1, metadata={}),
         lambda: job(metadata, idempotency_key=bad),
+        lambda: job(metadata, inputs={bad: digest}),
         lambda: metadata.keys.create("acme", "b" * 64, bad),
         lambda: metadata.keys.create(bad, "b" * 64),
     )
@@ -124,6 +129,22 @@ def test_texts_that_cannot_be_stored_are_refused_in_every_database(metadata: Met
 def test_json_keeps_every_text(metadata: Metadata) -> None:
     request = {"name": "\0 \ud800 ✓", "numbers": [1, 2.5, -1e300, 2**60], "empty": {}, "none": None}
     assert metadata.jobs.get("acme", job(metadata, request=request).id).request == request
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), object(), b"x"], ids=["nan", "inf", "object", "bytes"])
+def test_what_is_no_json_is_refused(metadata: Metadata, blob: Blob, bad: object) -> None:
+    digest, made = blob("a"), job(metadata)
+    calls = (
+        lambda: model(metadata, digest, description={"x": bad}),
+        lambda: metadata.uploads.create("acme", "model", name="", length=1, metadata={"x": bad}),
+        lambda: job(metadata, request={"x": bad}),
+        lambda: metadata.jobs.finish(made.id, "failed", error={"x": bad}),
+        lambda: metadata.jobs.finish(made.id, "succeeded", result={"x": bad}),
+    )
+    for call in calls:
+        with pytest.raises(TextError, match="cannot be written as JSON"):
+            call()
+    assert metadata.jobs.get("acme", made.id) == made
 
 
 def test_an_unknown_tenant_can_have_nothing(metadata: Metadata, blob: Blob) -> None:
@@ -148,6 +169,22 @@ def test_pages_are_newest_first_and_stable_under_inserts_and_deletes(metadata: M
         if after is None:
             break
     assert seen == jobs[::-1]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(limit=st.integers(1, 5), inserts=st.lists(st.integers(0, 3), min_size=3, max_size=3))
+def test_every_row_that_was_there_is_seen_once(metadata: Metadata, limit: int, inserts: list[int]) -> None:
+    here = {job(metadata).id for _ in range(4)}
+    known = {row.id for row in metadata.jobs.list("acme", limit=200).rows}
+    seen, after = [], None
+    for number in itertools.chain(inserts, itertools.repeat(0)):
+        page = metadata.jobs.list("acme", after=after, limit=limit)
+        seen += [row.id for row in page.rows]
+        for _ in range(number):
+            job(metadata)
+        if (after := page.after) is None:
+            break
+    assert here <= known == set(seen) and len(seen) == len(known)
 
 
 def test_the_last_full_page_has_no_cursor_and_filters_apply(metadata: Metadata, blob: Blob) -> None:
@@ -249,6 +286,8 @@ def test_the_same_key_and_request_give_the_same_job(metadata: Metadata) -> None:
     for kind, other in (("conversion", {**request, "x": 1}), ("sweep", request)):
         with pytest.raises(IdempotencyError, match=f"was used for {first.id}") as caught:
             metadata.jobs.create("acme", kind, request=other, inputs={}, idempotency_key="k")
+        with pytest.raises(IdempotencyError):
+            metadata.jobs.repeated("acme", kind, request=other, idempotency_key="k")
         assert isinstance(caught.value, ConflictError)
     assert job(metadata, tenant="other", idempotency_key="k").id != first.id
     assert job(metadata).id != job(metadata).id
@@ -261,6 +300,10 @@ def test_a_repeated_request_gets_its_job_though_inputs_and_quota_are_used_up(met
     first = job(metadata, **arguments)
     metadata.objects.delete("acme", made.id)
     assert job(metadata, **arguments) == first
+    asked = {"request": first.request, "idempotency_key": "k"}
+    assert metadata.jobs.repeated("acme", "conversion", **asked) == first
+    for tenant, key in (("other", "k"), ("acme", "l"), ("acme", None)):
+        assert metadata.jobs.repeated(tenant, "conversion", **{**asked, "idempotency_key": key}) is None
 
 
 def race(count: int, call: Callable[[int], object]) -> list[object]:

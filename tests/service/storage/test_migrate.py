@@ -1,7 +1,9 @@
 """Migrations: they lead to the tables of the code, and many processes may migrate at once."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -10,6 +12,7 @@ from alembic.runtime.migration import MigrationContext
 
 from service.errors import SettingsError, StorageUnavailableError
 from service.settings import Settings, load_settings
+from service.storage import migrate as migrate_module
 from service.storage import tables
 from service.storage.database import Database, address
 from service.storage.metadata import open_metadata, opened
@@ -84,3 +87,14 @@ def test_a_file_that_is_no_database_is_named(tmp_path) -> None:
     (tmp_path / "graphpass.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(StorageUnavailableError, match=r"graphpass\.db does not answer: file is not a database"):
         open_metadata(load_settings(data_dir=tmp_path))
+
+
+def test_the_next_migration_is_written_from_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("env.py", "script.py.mako"):
+        shutil.copy(migrate_module.FOLDER / name, tmp_path)
+    (tmp_path / "versions").mkdir()
+    monkeypatch.setattr(migrate_module, "FOLDER", tmp_path)
+    migrate_module.write_next("All of it")
+    assert [path.name for path in (tmp_path / "versions").glob("*.py")] == ["0001_all_of_it.py"]
+    with opened(load_settings(data_dir=tmp_path / "data")) as metadata, metadata.database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []

@@ -101,6 +101,21 @@ def test_completing_twice_at_once_gives_one_blob(metadata: Metadata, blobs: Blob
     assert len(found) == 4 and len(set(found)) == 1
 
 
+def test_completing_while_another_one_does_gives_its_blob(metadata: Metadata, blobs: Blobs, monkeypatch) -> None:
+    id = begin(metadata, 4)
+    append(metadata, blobs, "acme", id, 0, b"abcd")
+    read_part = type(blobs).read_part
+
+    def overtaken(self, upload: str, name: str):
+        monkeypatch.setattr(type(blobs), "read_part", read_part)
+        complete(metadata, blobs, "acme", id)
+        return read_part(self, upload, name)  # its pieces are gone now
+
+    monkeypatch.setattr(type(blobs), "read_part", overtaken)
+    done = complete(metadata, blobs, "acme", id)
+    assert b"".join(blobs.read(done.digest)) == b"abcd"
+
+
 def test_a_piece_that_is_lost_is_noticed(metadata: Metadata, blobs: Blobs, monkeypatch) -> None:
     id = begin(metadata, 4)
     append(metadata, blobs, "acme", id, 0, b"abcd")
