@@ -26,7 +26,14 @@ from service.sandbox import landlock
 from service.sandbox.confinement import hide_memory
 from service.sandbox.limits import Limits as Limits  # what `run` takes, and what it gives
 from service.sandbox.outcome import Failed as Failed
-from service.sandbox.outcome import Outcome, out_of_memory, out_of_processor_time, out_of_room, out_of_time
+from service.sandbox.outcome import (
+    Outcome,
+    out_of_memory,
+    out_of_processor_time,
+    out_of_room,
+    out_of_time,
+    says_no_memory,
+)
 from service.sandbox.outcome import Succeeded as Succeeded
 
 Progress = Callable[[dict[str, Any]], None]
@@ -151,7 +158,7 @@ async def _converse(child: asyncio.subprocess.Process, request: bytes, progress:
 def _autopsy(status: int, stderr: str, limits: Limits) -> Failed:
     """What a child that gave no answer died of."""
     log.warning("the child ended with %s: %s", status, stderr[-LOG_TAIL:])
-    if any(sign in stderr for sign in ("bad_alloc", "MemoryError", "Cannot allocate memory")):
+    if says_no_memory(stderr):
         return out_of_memory(limits)
     if status == -signal.SIGXCPU:
         return out_of_processor_time(limits)
