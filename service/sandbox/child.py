@@ -30,12 +30,14 @@ def main(load_tasks: Callable[[], Tasks]) -> None:
     request = json.loads(sys.stdin.buffer.readline())
     folder, limits = Path(request["folder"]), Limits(**request["limits"])
     confined = confine(folder, limits, int(sys.argv[1]))
-    warnings.simplefilter("default")
-    warnings.showwarning = lambda message, *_, **__: channel.send({"log": f"warning: {message}"[:MOST_LOG]})
     from service.sandbox.failures import failure_of
     from service.sandbox.workplace import Workplace
 
     place = Workplace(folder, request["arguments"], limits, channel.progress, confined)
+    warnings.simplefilter("default")
+    warnings.showwarning = lambda message, *_, **__: channel.send(
+        {"log": f"warning: {place.told(str(message))}"[:MOST_LOG]}
+    )
     try:
         result = load_tasks()[request["task"]](place)
         channel.flush()

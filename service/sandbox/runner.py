@@ -40,8 +40,9 @@ Progress = Callable[[dict[str, Any]], None]
 
 SHARD_GRAIN = 32  # samples of a batch where the model leaves it free: such shards are as long as asked for
 COMMAND = (sys.executable, "-I", "-B", "-X", "utf8", "-m", "service.sandbox.child")
-# Of the caller's environment the child gets what finds shared libraries and sets the threads of numpy's; no more.
-INHERITED = ("LD_LIBRARY_PATH", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+# Of the caller's environment the child gets what finds shared libraries, and what chooses threads and kernels of linear
+# algebra, on which the last bits of a conversion depend; no more.
+INHERITED = ("LD_LIBRARY_PATH", "OPENBLAS_", "OMP_", "MKL_", "BLIS_", "NVPL_")  # names, or how they start
 LONGEST_LINE = 32 << 20  # bytes of one message; the evaluation of a network of 10,000 layers has a tenth of it
 MOST_OUTPUT = 256 << 20  # bytes of all messages together
 LOG_TAIL = 16 << 10  # bytes of stderr that are kept
@@ -213,5 +214,5 @@ async def _gone(child: asyncio.subprocess.Process, pumps: list[asyncio.Future[An
 
 def _environment(folder: Path) -> dict[str, str]:
     scratch = str(folder / "tmp")
-    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    kept = {name: value for name, value in os.environ.items() if name.startswith(INHERITED)}
     return {"LANG": "C.UTF-8", "HOME": scratch, "TMPDIR": scratch, **kept}
