@@ -61,9 +61,7 @@ async def run(
     """
     _prepare()
     folder = folder.absolute()
-    for name in ("out", "tmp"):  # of an attempt before this one
-        shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / name).mkdir(parents=True)
+    await asyncio.to_thread(_lay_out, folder)
     request = {"task": task, "arguments": dict(arguments), "folder": str(folder), "limits": asdict(limits)}
     outcome: Outcome = Failed("internal", "the task did not end", "try again")
     started = time.monotonic()
@@ -71,11 +69,20 @@ async def run(
         outcome = await _supervised(json.dumps(request).encode() + b"\n", folder, limits, progress)
         return outcome
     finally:
-        shutil.rmtree(folder / "tmp", ignore_errors=True)
-        if isinstance(outcome, Failed):
-            shutil.rmtree(folder / "out", ignore_errors=True)
+        await asyncio.shield(asyncio.to_thread(_clean, folder, isinstance(outcome, Succeeded)))
         kind = outcome.type if isinstance(outcome, Failed) else "succeeded"
         log.info("%s: %s", task, kind, extra={"task": task, "outcome": kind, "seconds": time.monotonic() - started})
+
+
+def _lay_out(folder: Path) -> None:
+    _clean(folder, keep_results=False)  # of an attempt before this one
+    for name in ("out", "tmp"):
+        (folder / name).mkdir(parents=True)
+
+
+def _clean(folder: Path, keep_results: bool) -> None:
+    for name in ("tmp",) if keep_results else ("tmp", "out"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 @functools.cache
