@@ -30,7 +30,7 @@ def is_archive(path: Path) -> bool:
 def members(path: Path, limits: Limits, refusal: type[GraphpassError]) -> list[zipfile.ZipInfo]:
     """The files of an archive that may be unpacked, all rules checked that its directory lets one check.
 
-    Raises `refusal` naming the archive, the member and the rule; LimitError for more bytes than may be written.
+    Raises `refusal` naming the archive, the member and the rule.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -51,14 +51,17 @@ def members(path: Path, limits: Limits, refusal: type[GraphpassError]) -> list[z
         folders.update(str(parent) for parent in PurePosixPath(name).parents)
     if both := sorted(folders & seen):
         raise refusal(f"{path}: member {both[0]!r} is a file and a folder", "pack it again")
-    if sum(info.file_size for info in infos) > limits.file_bytes:
-        raise LimitError(out_of_room(limits, f"{path.name} unpacks to"))
     return [info for info in infos if not info.is_dir() and not _is_litter(info.filename)]
 
 
 def unpack(path: Path, target: Path, limits: Limits, refusal: type[GraphpassError]) -> None:
-    """Write an archive's files beneath `target`. Errors as of `members`, and for what its directory lies about."""
+    """Write an archive's files beneath `target`.
+
+    Errors as of `members`, and for what its directory lies about; LimitError for more bytes than may be written.
+    """
     wanted = members(path, limits, refusal)
+    if sum(info.file_size for info in wanted) > limits.file_bytes:
+        raise LimitError(out_of_room(limits, f"{path.name} unpacks to"))
     left = limits.file_bytes
     with zipfile.ZipFile(path) as archive:
         for info in wanted:
@@ -66,9 +69,12 @@ def unpack(path: Path, target: Path, limits: Limits, refusal: type[GraphpassErro
             place.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with archive.open(info) as member, place.open("xb") as file:
-                    left -= _copy(member, file, left)
+                    written = _copy(member, file, left)
+                if written < min(info.file_size, left):
+                    raise EOFError(f"it has {written} bytes, not {info.file_size}")
             except DAMAGE as error:
                 raise refusal(f"{path}: member {info.filename!r} is damaged ({error})", "pack it again") from error
+            left -= written
             if left < 0:
                 raise LimitError(out_of_room(limits, f"{path.name} unpacks to"))
 

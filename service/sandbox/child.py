@@ -16,6 +16,7 @@ from typing import Any
 
 from service.sandbox.confinement import confine
 from service.sandbox.limits import Limits
+from service.sandbox.outcome import Failed
 
 Tasks = Mapping[str, Callable[[Any], dict[str, Any]]]
 PROGRESS_INTERVAL = 0.1  # seconds between two messages of one stage
@@ -29,13 +30,20 @@ def main(load_tasks: Callable[[], Tasks]) -> None:
     faulthandler.enable()
     request = json.loads(sys.stdin.buffer.readline())
     folder, limits = Path(request["folder"]), Limits(**request["limits"])
-    confined = confine(folder, limits, int(sys.argv[1]))
-    warnings.simplefilter("default")
-    warnings.showwarning = lambda message, *_, **__: channel.send({"log": f"warning: {message}"[:MOST_LOG]})
+    try:
+        confined = confine(folder, limits, int(sys.argv[1]))
+    except OSError as error:
+        remedy = "run the service on Linux with seccomp, on x86-64 or arm64"
+        channel.send({"failed": asdict(Failed("internal", f"the task cannot be confined here ({error})", remedy))})
+        os._exit(1)
     from service.sandbox.failures import failure_of
     from service.sandbox.workplace import Workplace
 
     place = Workplace(folder, request["arguments"], limits, channel.progress, confined)
+    warnings.simplefilter("default")
+    warnings.showwarning = lambda message, *_, **__: channel.send(
+        {"log": f"warning: {place.told(str(message))}"[:MOST_LOG]}
+    )
     try:
         result = load_tasks()[request["task"]](place)
         channel.flush()

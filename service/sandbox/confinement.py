@@ -23,7 +23,6 @@ from service.sandbox import landlock, seccomp
 from service.sandbox.limits import Limits
 
 OPEN_FILES = 1024  # descriptors; calibration maps spilled tensors, which hold one each
-THREADS = 4096  # of this user together, threads of the service included; root is exempt by the kernel
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITIES_V3 = 0x20080522
 
@@ -80,11 +79,11 @@ def _die_with(libc: ctypes.CDLL, parent: int) -> None:
 
 
 def _limit(limits: Limits) -> None:
+    """Not NPROC: it counts whatever else the user runs on the host. Forks are refused, threads end with the memory."""
     for which, wanted in (
         (resource.RLIMIT_DATA, limits.memory_bytes),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_NPROC, THREADS),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),

@@ -47,6 +47,8 @@ class DataFile:
             case "shards":
                 return _described(sorted(self.path.glob("*.npz")))
         files = [path for path in self.path.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
+        if not files:
+            raise DataError(f"{self.path}: no images and no .npz shards", KINDS)
         classes = sorted({path.parent.name for path in files} if any(self.path.glob("*/")) else set())
         return {"samples": len(files), "labels": bool(classes), "arrays": {}, "classes": classes}
 

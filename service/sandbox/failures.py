@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator
 
 from graphpass import errors
-from service.sandbox.outcome import Failed, out_of_memory, out_of_room
+from service.sandbox.outcome import Failed, out_of_memory, out_of_room, says_no_memory
 from service.sandbox.workplace import Workplace
 
 # The first class that fits; subclasses come first.
@@ -21,8 +21,6 @@ TYPES: tuple[tuple[type[errors.GraphpassError], str], ...] = (
     (errors.VerificationError, "verification"),
     (errors.CoverageError, "coverage"),
 )
-# How onnxruntime, protobuf and numpy say that an allocation was refused.
-NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "Unable to allocate", "Cannot allocate memory")
 
 
 class LimitError(Exception):
@@ -36,7 +34,7 @@ class LimitError(Exception):
 def failure_of(error: BaseException, place: Workplace) -> Failed:
     """The failure that an exception is; a traceback of what is unexpected goes to stderr."""
     chain = list(_chain(error))
-    if any(isinstance(each, MemoryError) or any(sign in str(each) for sign in NO_MEMORY) for each in chain):
+    if any(isinstance(each, MemoryError) or says_no_memory(str(each)) for each in chain):
         return out_of_memory(place.limits)
     if any(isinstance(each, OSError) and each.errno == errno.EFBIG for each in chain):
         return out_of_room(place.limits)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+LEAST_MEMORY = 256 << 20  # bytes that the libraries need before a model is there; some 10 MiB more for every core
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -15,3 +17,7 @@ class Limits:
     wall_seconds: float = 3600.0
     file_bytes: int = 8 << 30
     files: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.memory_bytes < LEAST_MEMORY:
+            raise ValueError(f"{self.memory_bytes} bytes of memory are less than the {LEAST_MEMORY >> 20} MiB it takes")

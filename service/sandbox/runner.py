@@ -26,16 +26,23 @@ from service.sandbox import landlock
 from service.sandbox.confinement import hide_memory
 from service.sandbox.limits import Limits as Limits  # what `run` takes, and what it gives
 from service.sandbox.outcome import Failed as Failed
-from service.sandbox.outcome import Outcome, out_of_memory, out_of_processor_time, out_of_room, out_of_time
+from service.sandbox.outcome import (
+    Outcome,
+    out_of_memory,
+    out_of_processor_time,
+    out_of_room,
+    out_of_time,
+    says_no_memory,
+)
 from service.sandbox.outcome import Succeeded as Succeeded
 
 Progress = Callable[[dict[str, Any]], None]
 
 SHARD_GRAIN = 32  # samples of a batch where the model leaves it free: such shards are as long as asked for
 COMMAND = (sys.executable, "-I", "-B", "-X", "utf8", "-m", "service.sandbox.child")
-# Of the caller's environment the child gets what finds shared libraries, and what chooses the kernels and threads of
-# numpy's: with others the last bits of sums differ, and the files that come of them. No more.
-INHERITED = ("LD_LIBRARY_PATH", "OPENBLAS_", "OMP_", "MKL_")
+# Of the caller's environment the child gets what finds shared libraries, and what chooses threads and kernels of linear
+# algebra, on which the last bits of a conversion depend; no more.
+INHERITED = ("LD_LIBRARY_PATH", "OPENBLAS_", "OMP_", "MKL_", "BLIS_", "NVPL_")  # names, or how they start
 LONGEST_LINE = 32 << 20  # bytes of one message; the evaluation of a network of 10,000 layers has a tenth of it
 MOST_OUTPUT = 256 << 20  # bytes of all messages together
 LOG_TAIL = 16 << 10  # bytes of stderr that are kept
@@ -54,9 +61,7 @@ async def run(
     """
     _prepare()
     folder = folder.absolute()
-    for name in ("out", "tmp"):  # of an attempt before this one
-        shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / name).mkdir(parents=True)
+    await asyncio.to_thread(_lay_out, folder)
     request = {"task": task, "arguments": dict(arguments), "folder": str(folder), "limits": asdict(limits)}
     outcome: Outcome = Failed("internal", "the task did not end", "try again")
     started = time.monotonic()
@@ -64,11 +69,20 @@ async def run(
         outcome = await _supervised(json.dumps(request).encode() + b"\n", folder, limits, progress)
         return outcome
     finally:
-        shutil.rmtree(folder / "tmp", ignore_errors=True)
-        if isinstance(outcome, Failed):
-            shutil.rmtree(folder / "out", ignore_errors=True)
+        await asyncio.shield(asyncio.to_thread(_clean, folder, isinstance(outcome, Succeeded)))
         kind = outcome.type if isinstance(outcome, Failed) else "succeeded"
         log.info("%s: %s", task, kind, extra={"task": task, "outcome": kind, "seconds": time.monotonic() - started})
+
+
+def _lay_out(folder: Path) -> None:
+    _clean(folder, keep_results=False)  # of an attempt before this one
+    for name in ("out", "tmp"):
+        (folder / name).mkdir(parents=True)
+
+
+def _clean(folder: Path, keep_results: bool) -> None:
+    for name in ("tmp",) if keep_results else ("tmp", "out"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 @functools.cache
@@ -152,7 +166,7 @@ async def _converse(child: asyncio.subprocess.Process, request: bytes, progress:
 def _autopsy(status: int, stderr: str, limits: Limits) -> Failed:
     """What a child that gave no answer died of."""
     log.warning("the child ended with %s: %s", status, stderr[-LOG_TAIL:])
-    if any(sign in stderr for sign in ("bad_alloc", "MemoryError", "Cannot allocate memory")):
+    if says_no_memory(stderr):
         return out_of_memory(limits)
     if status == -signal.SIGXCPU:
         return out_of_processor_time(limits)
