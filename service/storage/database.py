@@ -44,10 +44,10 @@ def sqlite_module() -> ModuleType:
     return newer  # type: ignore[no-any-return]
 
 
-def address(settings: Settings, file: str = "graphpass.db") -> URL:
-    """Where the database is, for SQLAlchemy; `file` is its name in the data folder where no URL is given."""
+def address(settings: Settings) -> URL:
+    """Where the database is, for SQLAlchemy. Raises SettingsError."""
     if not settings.database_url:
-        return URL.create("sqlite+pysqlite", database=str(settings.data_dir / file))
+        return URL.create("sqlite+pysqlite", database=str(settings.data_dir / "graphpass.db"))
     try:
         url = sa.make_url(settings.database_url)
     except (sa.exc.ArgumentError, ValueError) as error:
@@ -57,8 +57,8 @@ def address(settings: Settings, file: str = "graphpass.db") -> URL:
     return url.set(drivername="sqlite+pysqlite" if url.get_backend_name() == "sqlite" else "postgresql+psycopg")
 
 
-def engine_arguments(url: URL) -> dict[str, Any]:
-    """What `create_engine` needs besides: also for the job engine, which opens an engine of its own."""
+def _arguments(url: URL) -> dict[str, Any]:
+    """What `create_engine` needs besides."""
     if url.get_backend_name() == "sqlite":
         return {"module": sqlite_module(), "connect_args": {"timeout": BUSY_SECONDS}}
     return {
@@ -81,7 +81,7 @@ class Database:
         self.name = url.render_as_string(hide_password=True)
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.engine: Engine = sa.create_engine(
-            url, json_serializer=dumps, pool_size=5, max_overflow=10, pool_timeout=30, **engine_arguments(url)
+            url, json_serializer=dumps, pool_size=5, max_overflow=10, pool_timeout=30, **_arguments(url)
         )
         self._reading = self.engine
         if self.is_sqlite:
