@@ -23,7 +23,7 @@ from service.settings import Settings
 SQLITE_NEEDED = (3, 42, 0)  # by the job engine
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 5
-DISK_FULL = "53100"  # PostgreSQL's code
+DISK_FULL, NOT_ALLOWED = "53100", "42501"  # codes of PostgreSQL
 dumps = partial(json.dumps, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
@@ -118,15 +118,21 @@ class Database:
             raise self._typed(error) from error
         except sa.exc.DBAPIError as error:
             damaged = type(error) is sa.exc.DatabaseError and self.is_sqlite  # "file is not a database", "malformed"
-            if error.connection_invalidated or damaged:
+            refused = getattr(error.orig, "sqlstate", None) == NOT_ALLOWED
+            if error.connection_invalidated or damaged or refused:
                 raise self._typed(error) from error
             raise
 
     def _typed(self, error: sa.exc.SQLAlchemyError) -> StorageError:
         original = getattr(error, "orig", None) or error
         reason = " ".join(str(original).split())
-        if getattr(original, "sqlstate", None) == DISK_FULL or "disk is full" in reason:
+        code = getattr(original, "sqlstate", None)
+        if code == DISK_FULL or "disk is full" in reason:
             return StorageFullError(f"no space left for the database {self.name}", "make room and try again")
+        if code == NOT_ALLOWED:
+            return StorageUnavailableError(
+                f"the database {self.name} refuses: {reason}", "let the user of GRAPHPASS_DATABASE_URL own the database"
+            )
         return StorageUnavailableError(
             f"the database {self.name} does not answer: {reason}",
             "look at the file and the rights of its folder (GRAPHPASS_DATA_DIR)"
