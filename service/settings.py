@@ -11,12 +11,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.errors import SettingsError
 
 PREFIX = "GRAPHPASS_"
 ELSEWHERE = frozenset({"GRAPHPASS_CUDA", "GRAPHPASS_KEY", "GRAPHPASS_SERVER"})  # read by the build and by clients
-QUEUES = ("convert", "shards", "gpu")
 DAY = 24
 
 
@@ -32,24 +33,26 @@ def _database(url: str) -> str:
     if url.startswith("postgres://"):
         url = url.replace("postgres", "postgresql", 1)
     if url and not url.startswith(("postgresql://", "sqlite:///")):
-        raise ValueError("write it as postgresql://user:password@host/database or sqlite:///path")
+        raise ValueError("is neither postgresql://… nor sqlite:///…")
     return url
 
 
 def _store(url: str) -> str:
     if url and not url.startswith(("s3://", "file:///")):
-        raise ValueError("write it as s3://bucket/prefix or file:///path")
+        raise ValueError("is neither s3://… nor file:///…")
     return url.rstrip("/")
 
 
 def _endpoint(url: str) -> str:
     if url and not url.startswith(("http://", "https://")):
-        raise ValueError("write it as https://host:port")
+        raise ValueError("is neither http://… nor https://…")
     return url.rstrip("/")
 
 
-def _words(value: Any) -> Any:
-    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+def _queues(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return () if value == "none" else tuple(word.strip() for word in value.split(",") if word.strip())
 
 
 Count = Annotated[int, Field(ge=0)]
@@ -70,7 +73,7 @@ class Quota:
 class Settings(BaseSettings):
     """The settings. Make them with `load_settings`, whose errors name the variable."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     data_dir: Annotated[Path, AfterValidator(_folder)] = Field(
         default_factory=_data_home, description="folder of the database, the blobs and scratch files"
@@ -85,9 +88,9 @@ class Settings(BaseSettings):
         "", description="address of an S3-compatible store that is not Amazon's, as `http://minio:9000`"
     )
     host: str = Field("127.0.0.1", min_length=1, description="address that `graphpass serve` listens on")
-    port: int = Field(8000, ge=0, le=65535, description="its port; 0 takes a free one")
-    queues: Annotated[tuple[Literal["convert", "shards", "gpu"], ...], NoDecode, BeforeValidator(_words)] = Field(
-        ("convert", "shards"), description="queues that this process works on, with commas; empty: the API alone"
+    port: int = Field(8000, ge=0, le=65535, description="port that it listens on; 0: a free one")
+    queues: Annotated[tuple[Literal["convert", "shards", "gpu"], ...], NoDecode, BeforeValidator(_queues)] = Field(
+        ("convert", "shards"), description="queues that this process works on, with commas; `none`: the API alone"
     )
     executor_id: str = Field(
         "local",
@@ -139,22 +142,68 @@ def _later(now: datetime, hours: float) -> datetime | None:
 def load_settings(**given: Any) -> Settings:
     """Settings from the environment; what is given here (from the command line) goes before it, None does not count.
 
-    Raises SettingsError: one line that names the variable, its value and what to write.
+    Raises SettingsError: one line that names the variables, what is wrong with them and what they mean.
     """
-    raise NotImplementedError
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first, *others = error.errors()
+    what, remedy = _complaint(first)
+    if others:
+        names = sorted({_variable(str(each["loc"][0])) for each in others})
+        remedy += f"; also wrong: {', '.join(names)}"
+    raise SettingsError(what, remedy)
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"
+
+
+def _complaint(error: Any) -> tuple[str, str]:
+    """What is wrong with which variable, and what it means."""
+    name = str(error["loc"][0])
+    variable = _variable(name)
+    field = Settings.model_fields.get(name)
+    if field is None:
+        return f"{variable} is not a setting", "docs/service.md lists them"
+    value = f"={error['input']}" if field.repr else ""
+    reason = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    remedy = f"it means: {field.description}" + (f" (default: {default})" if (default := _default(name)) else "")
+    if str(error["input"]).startswith("tcp://"):
+        remedy += "; Kubernetes sets it for a service of that name unless the pod has enableServiceLinks: false"
+    return f"{variable}{value}: {reason[0].lower()}{reason[1:]}", remedy
 
 
 def unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
     """One warning for each variable that looks like a setting and is none; the service logs them at its start."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | ELSEWHERE
     found = []
-    for name in sorted(set(environment) - known):
-        if name.startswith(PREFIX):
-            close = get_close_matches(name, known, 1)
-            found.append(f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else ""))
+    for variable in sorted(set(environment) - ELSEWHERE):
+        name = variable.removeprefix(PREFIX).lower()
+        if variable.startswith(PREFIX) and name not in Settings.model_fields:
+            close = get_close_matches(name, Settings.model_fields, 1)
+            found.append(f"{variable} is not a setting" + (f"; did you mean {_variable(close[0])}?" if close else ""))
     return tuple(found)
 
 
 def table() -> str:
     """The settings as the table of docs/service.md."""
-    raise NotImplementedError
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = f"`{text}`" if (text := _default(name)) else ""
+        rows.append(f"| `{_variable(name)}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _default(name: str) -> str:
+    default = Settings.model_fields[name].default
+    if name == "data_dir":
+        return "~/.local/share/graphpass"
+    if isinstance(default, ByteSize):
+        return default.human_readable().replace(".0", "")
+    if isinstance(default, tuple):
+        return ",".join(default)
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+if __name__ == "__main__":
+    print(table(), end="")

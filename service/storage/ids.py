@@ -7,7 +7,7 @@ import time
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
 PREFIXES = ("mod", "dat", "upl", "con", "eva", "swe", "key")
-PATTERN = re.compile(f"^({'|'.join(PREFIXES)})_[{ALPHABET}]{{26}}$")
+PATTERN = re.compile(rf"\A({'|'.join(PREFIXES)})_[{ALPHABET}]{{26}}\Z")
 
 
 class Ids:

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # From the bottom up. A module may import from its own floor and from those below.
 FLOORS = (
-    ("errors",),
+    ("errors", "extra"),
     ("settings", "problems"),
     ("storage",),
     ("auth", "sandbox"),
@@ -55,6 +55,18 @@ def test_graphpass_does_not_know_the_service() -> None:
     assert {
         name for name, found in modules("graphpass").items() if any(e.split(".")[0] == "service" for e in found)
     } == set()
+
+
+def test_every_module_is_in_the_list_of_files() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8").partition("\nservice/\n")[2]
+    folder, listed = "", set()
+    for line in text.partition("```")[0].splitlines():
+        name = line.split()[0]
+        folder = name if name.endswith("/") else folder if line.startswith("    ") else ""
+        listed.add(f"{folder}{name}")
+    paths = [path for path in (ROOT / "service").rglob("*.py") if path.name != "__init__.py"]
+    files = {path.relative_to(ROOT / "service").as_posix() for path in paths if "migrations" not in path.parts}
+    assert files - listed == set()
 
 
 @pytest.mark.parametrize("name", sorted(name for name in SERVICE if not name.startswith("service.sandbox.")))
