@@ -30,6 +30,7 @@ UsageError: Any = typer.BadParameter.__base__  # what typer raises for wrong arg
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+GRAPHS = frozenset("inspect convert evaluate sweep verify inline".split())  # commands that load onnx; `serve` must not
 DATA_HELP = "x.npz, x.npy, a folder of .npz shards, a folder of images by class, or file.py:function"
 CALIBRATION = "Calibration"
 DATA = "Data"
@@ -500,6 +501,10 @@ def _root(
         out.print(f"graphpass {version('graphpass')}")
     elif context.invoked_subcommand is None:
         out.print(context.get_help(), markup=False)
+    elif context.invoked_subcommand in GRAPHS:
+        from onnx_graphsurgeon.logger import G_LOGGER
+
+        G_LOGGER.severity = G_LOGGER.ERROR
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
@@ -508,9 +513,6 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status. The entry points graphpass.commands add commands."""
-    from onnx_graphsurgeon.logger import G_LOGGER
-
-    G_LOGGER.severity = G_LOGGER.ERROR
     for command in entry_points(group="graphpass.commands"):
         command.load()(app)
     with warnings.catch_warnings():

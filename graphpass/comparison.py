@@ -1,6 +1,7 @@
 """Outputs of several networks against the ANN's, batch by batch."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,106 +19,149 @@ LEAST_CLASSES_FOR_TOP5 = 10
 REFERENCE = "ann"
 
 
+@dataclass(frozen=True)
+class OutputSums:
+    """One output of a network beside the ANN's. same of total values are equal; misfit: its shape is another one."""
+
+    difference: Difference = field(default_factory=Difference)
+    same: int = 0
+    total: int = 0
+    misfit: bool = False
+
+    def merge(self, other: "OutputSums") -> "OutputSums":
+        return OutputSums(
+            self.difference.merge(other.difference),
+            self.same + other.same,
+            self.total + other.total,
+            self.misfit or other.misfit,
+        )
+
+
+@dataclass
 class Comparison:
     """What is known after the batches so far. others: names of the networks beside the ANN.
 
-    class_output is settled by the first batch: the output that was asked for, else the first of shape [N, C] (axes of
-    length 1 aside) with C ≥ 2 floats, else the first with C = 1 and values in 0 … 1, a probability.
+    names: of the outputs. class_output, of `classes` classes, is settled by the first batch: the output that was asked
+    for, else the first of shape [N, C] (axes of length 1 aside) with C ≥ 2 floats, else the first with C = 1 and values
+    in 0 … 1, a probability. sums: by network and output.
     """
 
-    def __init__(self, others: tuple[str, ...], wanted: str | None = None):
-        self.samples = 0
-        self.class_output: str | None = None
-        self.notes: list[str] = []
-        self.agreement = {name: Agreement() for name in others}
-        self._others = others
-        self._wanted = wanted
-        self._classes = 0
-        self._hits: dict[str, Hits] = {}
-        self._difference: dict[tuple[str, str], Difference] = {}
-        self._equal: dict[tuple[str, str], tuple[int, int]] = {}
-        self._names: list[str] = []
-        self._misfits: set[str] = set()
+    others: tuple[str, ...]
+    samples: int = 0
+    names: tuple[str, ...] = ()
+    class_output: str | None = None
+    classes: int = 0
+    notes: tuple[str, ...] = ()
+    agreement: dict[str, Agreement] = field(default_factory=dict)
+    hits: dict[str, Hits] = field(default_factory=dict)
+    sums: dict[str, dict[str, OutputSums]] = field(default_factory=dict)
 
     def update(self, batch: Batch, outputs: Mapping[str, Arrays]) -> None:
-        """With a batch and its outputs by network and name."""
+        """With a batch and its outputs by network and name, once `settle` has seen the first batch."""
         reference = outputs[REFERENCE]
-        if not self.samples:
-            self._names = list(reference)
-            self._choose(reference, batch)
         self.samples += batch.size
-        for other in self._others:
+        for other in self.others:
+            sums = self.sums.setdefault(other, {})
             for name, a in reference.items():
-                self._differ(other, name, outputs[other][name], a)
+                found = self._difference(other, name, outputs[other][name], a)
+                sums[name] = sums.get(name, OutputSums()).merge(found)
         if self.class_output is None:
             return
         scores = {network: flat(values[self.class_output]) for network, values in outputs.items()}
-        for other in self._others:
-            self.agreement[other] = self.agreement[other].update(scores[other], scores[REFERENCE])
+        for other in self.others:
+            self.agreement[other] = self._agreed(other).update(scores[other], scores[REFERENCE])
         if batch.labels is not None:
-            labels = _labels(batch.labels, self._classes, self.class_output)
+            labels = _labels(batch.labels, self.classes, self.class_output)
             for network, values in scores.items():
-                self._hits[network] = self._hits.get(network, Hits()).update(values, labels)
+                self.hits[network] = self.hits.get(network, Hits()).update(values, labels)
 
-    def _choose(self, outputs: Arrays, batch: Batch) -> None:
+    def settle(self, outputs: Arrays, batch: Batch, wanted: str | None) -> None:
+        """Choose the class output by the first batch of all and the ANN's outputs for it. wanted: None to find it."""
+        self.names = tuple(outputs)
         candidates = {name: _classes_of(values, batch.size) for name, values in outputs.items()}
-        if self._wanted is not None:
-            if self._wanted not in outputs:
-                raise OptionError(f"the model has no output {self._wanted!r}", f"choose one of {', '.join(outputs)}")
-            if not candidates[self._wanted]:
-                shape = list(outputs[self._wanted].shape)
+        if wanted is not None:
+            if wanted not in outputs:
+                raise OptionError(f"the model has no output {wanted!r}", f"choose one of {', '.join(outputs)}")
+            if not candidates[wanted]:
+                shape = list(outputs[wanted].shape)
                 raise OptionError(
-                    f"output {self._wanted!r} of shape {shape} holds no class scores",
+                    f"output {wanted!r} of shape {shape} holds no class scores",
                     "choose one of shape [samples, classes]",
                 )
-            self.class_output = self._wanted
+            self.class_output = wanted
         else:
             many = [name for name, count in candidates.items() if count > 1]
             one = [name for name, count in candidates.items() if count == 1 and _is_probability(outputs[name])]
             self.class_output = next(iter([*many, *one]), None)
         if self.class_output is not None:
-            self._classes = candidates[self.class_output]
+            self.classes = candidates[self.class_output]
         elif batch.labels is not None:
-            self.notes.append("labels were not used: no output of shape [samples, classes]")
+            self._note("labels were not used: no output of shape [samples, classes]")
 
-    def _differ(self, other: str, name: str, y: Array, a: Array) -> None:
-        key = (other, name)
+    def merge(self, other: "Comparison") -> "Comparison":
+        """With that of later samples of the same data."""
+        networks, agreement, hits = self.others, dict(self.agreement), dict(self.hits)
+        for network in networks:
+            agreement[network] = self._agreed(network).merge(other._agreed(network))
+        for network, found in other.hits.items():
+            hits[network] = hits.get(network, Hits()).merge(found)
+        nothing = OutputSums()
+        sums = {
+            network: {
+                name: self._sums(network).get(name, nothing).merge(other._sums(network).get(name, nothing))
+                for name in self.names
+            }
+            for network in networks
+        }
+        notes = tuple(dict.fromkeys([*self.notes, *other.notes]))
+        samples = self.samples + other.samples
+        return replace(self, samples=samples, notes=notes, agreement=agreement, hits=hits, sums=sums)
+
+    def agreed(self, network: str) -> float | None:
+        """Fraction of the samples for which a network predicts the ANN's class; None without class scores."""
+        return self._agreed(network).fraction
+
+    def _agreed(self, network: str) -> Agreement:
+        return self.agreement.get(network, Agreement())
+
+    def _sums(self, network: str) -> Mapping[str, OutputSums]:
+        return self.sums.get(network, {})
+
+    def _note(self, text: str) -> None:
+        self.notes = tuple(dict.fromkeys([*self.notes, text]))
+
+    def _difference(self, other: str, name: str, y: Array, a: Array) -> OutputSums:
         if y.shape != a.shape:
-            if name not in self._misfits:
-                self.notes.append(f"output {name!r} of the {other} has another shape than the ANN's")
-            self._misfits.add(name)
-        elif not a.size:
-            return
-        elif np.issubdtype(a.dtype, np.floating):
-            y, a = np.atleast_1d(y), np.atleast_1d(a)
-            self._difference[key] = self._difference.get(key, Difference()).update(y, a)
-        else:
-            same, total = self._equal.get(key, (0, 0))
-            self._equal[key] = (same + int((y == a).sum()), total + a.size)
+            self._note(f"output {name!r} of the {other} has another shape than the ANN's")
+            return OutputSums(misfit=True)
+        if not a.size:
+            return OutputSums()
+        if np.issubdtype(a.dtype, np.floating):
+            return OutputSums(Difference().update(np.atleast_1d(y), np.atleast_1d(a)))
+        return OutputSums(same=int((y == a).sum()), total=a.size)
 
     def accuracy(self, network: str) -> Accuracy:
         """Top-1 and top-5; None without labels."""
-        hits = self._hits.get(network)
+        hits = self.hits.get(network)
         if hits is None:
             return Accuracy(None, None)
-        many = self._classes >= LEAST_CLASSES_FOR_TOP5
+        many = self.classes >= LEAST_CLASSES_FOR_TOP5
         return Accuracy(hits.top1 / hits.samples, hits.top5 / hits.samples if many else None)
 
     def outputs(self, network: str) -> tuple[OutputResult, ...]:
         """Every output of a network against the ANN's."""
-        return tuple(self._output(network, name) for name in self._names)
+        return tuple(self._output(network, name) for name in self.names)
 
     def _output(self, network: str, name: str) -> OutputResult:
-        difference = self._difference.get((network, name))
-        same, total = self._equal.get((network, name), (0, 0))
-        if name in self._misfits or difference is None:
-            equal = same / total if total and name not in self._misfits else None
+        found = self._sums(network).get(name, OutputSums())
+        if found.misfit or not found.difference.values:
+            equal = found.same / found.total if found.total and not found.misfit else None
             return OutputResult(name, None, None, equal)
-        return OutputResult(name, difference.relative_error, difference.cosine_similarity, None)
+        return OutputResult(name, found.difference.relative_error, found.difference.cosine_similarity, None)
 
     def main_error(self, network: str) -> float | None:
         """Relative error of the class output, or of the first output."""
-        name = self.class_output or next(iter(self._names), None)
+        name = self.class_output or next(iter(self.names), None)
         return self._output(network, name).relative_error if name else None
 
 

@@ -61,7 +61,7 @@ class Conversion:
 
 
 def convert(
-    model: str | Path | Source,
+    model: str | Path | Source | Network,
     calibration: Data | None = None,
     output: str | Path | None = None,
     *,
@@ -78,8 +78,9 @@ def convert(
 ) -> Conversion:
     """Convert an ONNX network into a spiking one, and write it to `output` if given.
 
-    model: a path, or what `graphpass.graph.model.load` returned. calibration: a path as in docs/data.md, or a dict of
-    arrays keyed by input names; not needed with a plan, nor for a network that was trained with QCFS.
+    model: a path, or what `graphpass.graph.model.load` or `prepare` returned, which holds its selection.
+    calibration: a path as in docs/data.md, or a dict of arrays keyed by input names; not needed with a plan, nor for a
+    network that was trained with QCFS.
     time_steps: T; default the network's own for QCFS, else 8. options: seed, memory and other settings of calibration;
     its time_steps, coding and method give way to the arguments.
 
@@ -88,7 +89,10 @@ def convert(
     """
     if form not in FORMS:
         raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
-    network = prepare(model if isinstance(model, Source) else load(model), selection)
+    if isinstance(model, Network):
+        network = model
+    else:
+        network = prepare(model if isinstance(model, Source) else load(model), selection)
     require_coverage(network, allow_partial)
     if plan is not None:
         decided = own_plan(network, plan if isinstance(plan, Plan) else load_plan(plan))

@@ -10,7 +10,7 @@ has, between the least and the largest value that calibration saw (graph/baselin
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -22,22 +22,14 @@ import onnx_graphsurgeon as gs
 from graphpass.comparison import Comparison
 from graphpass.datasets.dataset import Dataset
 from graphpass.errors import DataError, ModelError, OptionError
-from graphpass.evaluation import (
-    Baseline,
-    Conversion,
-    Evaluation,
-    Latency,
-    Provenance,
-    Timing,
-    conversion_of,
-    told_levels,
-)
+from graphpass.evaluation import Conversion, Evaluation, Latency, Provenance, Timing, conversion_of, told_levels
 from graphpass.graph import operators
 from graphpass.graph.baseline import quantise_sites
 from graphpass.graph.emit import FORMS, assemble, spiking_graph
 from graphpass.graph.model import Source
 from graphpass.graph.normalise import normalise
 from graphpass.graph.sites import place_identities
+from graphpass.partial import Measured, Partial, merge
 from graphpass.probing import Tally, belongs, probed_ann, probed_folded, probed_unrolled
 from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs, run, run_padded
 
@@ -75,6 +67,19 @@ class Options:
             raise OptionError("batches, rounds and operation samples must be at least 1", "choose 1 or more")
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A model and the SNN that it became, in sessions with the baseline. fixed: their batch, None if free."""
+
+    source: Source
+    snn: onnx.ModelProto
+    conversion: Conversion
+    levels: Mapping[str, int]
+    sessions: Mapping[str, Any]
+    fixed: int | None
+    options: Options
+
+
 def evaluate(
     source: Source,
     snn: onnx.ModelProto,
@@ -88,6 +93,19 @@ def evaluate(
     dataset: of the ANN's input specs; labels, where it has them, one integer a sample. snn_digest: of the SNN's file.
     Raises ModelError when the SNN was not converted from this model, DataError for labels that do not fit.
     """
+    return evaluate_pair(open_pair(source, snn, options), dataset, snn_digest, progress)
+
+
+def evaluate_pair(
+    pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
+) -> Evaluation:
+    """The two of `evaluate`, once they are open: one part that measures, and is the whole."""
+    compared = compare(pair, dataset, progress=progress)
+    return merge([replace(compared, measured=measure(pair, dataset, snn_digest, progress))])
+
+
+def open_pair(source: Source, snn: onnx.ModelProto, options: Options | None = None) -> Pair:
+    """Raises ModelError when the SNN was not converted from this model."""
     options = options or Options()
     conversion = conversion_of(snn)
     if conversion.form not in FORMS:
@@ -101,48 +119,91 @@ def evaluate(
     levels = told_levels(snn) if conversion.form == "integer" else _levels(spiking_graph(snn), conversion)
     protos = {"ann": source.proto, "snn": snn, "baseline": _baseline(source, conversion, levels)}
     sessions = {name: open_session(proto, options.providers, options.threads) for name, proto in protos.items()}
+    names = {name: [value.name for value in session.get_outputs()] for name, session in sessions.items()}
+    for missing in set(names["ann"]) - set(names["snn"]):
+        raise ModelError(
+            f"the spiking model lacks the output {missing!r} of {source.path}",
+            "give the two models that belong together",
+        )
     fixed = fixed_batch(input_specs(sessions["ann"]))
-    comparison = _compare(sessions, dataset, options, fixed, progress)
+    return Pair(source, snn, conversion, levels, sessions, fixed, options)
+
+
+def compare(
+    pair: Pair,
+    dataset: Dataset,
+    start: int = 0,
+    stop: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Partial:
+    """Samples start … stop − 1, by default all, through the three networks.
+
+    Both ends move up to the next whole batch, so that parts which meet still do; one may thereby be empty. The class
+    output is settled by the first batch of all. Raises DataError for a part of data that does not tell its length.
+    """
+    size, options = pair.fixed or pair.options.batch, pair.options
+    if dataset.samples is None and (start, stop) != (0, None):
+        raise DataError(f"{dataset.description}: does not tell how many samples it has", "save them as .npz")
+    ends = (dataset.samples, options.limit, None if stop is None else _whole_batches(stop, size))
+    start, end = _whole_batches(start, size), min((each for each in ends if each is not None), default=None)
+    comparison = Comparison(("snn", "baseline"))
+    if start:
+        first = next(iter(dataset.batches(size, options.limit)))
+        comparison.settle(run_padded(pair.sessions["ann"], first.inputs, pair.fixed), first, options.output)
+    expected = max((end or 0) - start, 0)
+    progress("comparing", 0, expected)
+    for batch in dataset.batches(size, end, start):
+        outputs = {name: run_padded(session, batch.inputs, pair.fixed) for name, session in pair.sessions.items()}
+        if not comparison.names:
+            comparison.settle(outputs["ann"], batch, options.output)
+        comparison.update(batch, outputs)
+        progress("comparing", comparison.samples, max(expected, comparison.samples))
+    if not comparison.names:
+        raise DataError(f"{dataset.description}: no samples", "give at least one")
+    total = comparison.samples if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
+    start = min(start, total)
+    return Partial(start, start + comparison.samples, total, comparison)
+
+
+def _whole_batches(samples: int, size: int) -> int:
+    return -(-samples // size) * size
+
+
+def measure(
+    pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
+) -> Measured:
+    """Operations, spikes and site errors on some samples, and the time of both networks. Whatever part compares."""
+    source, conversion, options = pair.source, pair.conversion, pair.options
     tally = Tally(
         probed_ann(_normalised(source, conversion), conversion, options.threads),
-        probed_folded(snn, conversion, options.threads),
-        probed_unrolled(snn, conversion, options.threads),
+        probed_folded(pair.snn, conversion, options.threads),
+        probed_unrolled(pair.snn, conversion, options.threads),
         conversion,
-        levels,
-        fixed,
+        pair.levels,
+        pair.fixed,
     )
     _count(tally, dataset, options, progress)
-    latency = _time(sessions["ann"], sessions["snn"], dataset, options, fixed, progress)
-    return Evaluation(
-        comparison.samples,
+    latency = _time(pair.sessions["ann"], pair.sessions["snn"], dataset, options, pair.fixed, progress)
+    provenance = Provenance(
+        source.path.name,
+        source.digest,
+        snn_digest,
+        conversion.data_digest,
+        dataset.description,
+        dataset.digest if options.limit is None else "",
+        conversion.version,
+        _runtime_version(),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return Measured(
         conversion,
-        comparison.class_output,
-        comparison.accuracy("ann"),
-        comparison.accuracy("snn"),
-        comparison.agreement["snn"].fraction,
-        comparison.outputs("snn"),
         tally.spikes.rate,
         tally.operations(),
         latency,
         tally.sites(),
-        Baseline(
-            max(levels.values(), default=conversion.levels),
-            comparison.accuracy("baseline"),
-            comparison.agreement["baseline"].fraction,
-            comparison.main_error("baseline"),
-        ),
-        Provenance(
-            source.path.name,
-            source.digest,
-            snn_digest,
-            conversion.data_digest,
-            dataset.description,
-            dataset.digest if options.limit is None else "",
-            conversion.version,
-            _runtime_version(),
-            datetime.now(UTC).isoformat(timespec="seconds"),
-        ),
-        (*comparison.notes, *((NOT_COUNTED,) if conversion.form == "integer" else ())),
+        max(pair.levels.values(), default=conversion.levels),
+        provenance,
+        (NOT_COUNTED,) if conversion.form == "integer" else (),
     )
 
 
@@ -182,22 +243,6 @@ def _baseline(source: Source, conversion: Conversion, levels: Mapping[str, int])
     graph = _normalised(source, conversion)
     quantise_sites(graph, conversion.sites, levels, conversion.time_steps, conversion.coding)
     return assemble(graph, conversion.coding)
-
-
-def _compare(
-    sessions: Mapping[str, Any], dataset: Dataset, options: Options, fixed: int | None, progress: Progress
-) -> Comparison:
-    comparison = Comparison(("snn", "baseline"), options.output)
-    known = [number for number in (dataset.samples, options.limit) if number is not None]
-    total = min(known, default=0)
-    progress("comparing", 0, total)
-    for batch in dataset.batches(fixed or options.batch, options.limit):
-        outputs = {name: run_padded(session, batch.inputs, fixed) for name, session in sessions.items()}
-        comparison.update(batch, outputs)
-        progress("comparing", comparison.samples, max(total, comparison.samples))
-    if not comparison.samples:
-        raise DataError(f"{dataset.description}: no samples", "give at least one")
-    return comparison
 
 
 def _count(tally: Tally, dataset: Dataset, options: Options, progress: Progress) -> None:

@@ -13,7 +13,7 @@ FLOORS = (
     ("maths",),
     ("graph",),
     ("session", "datasets"),
-    ("segments", "ranges", "sampling", "probing", "comparison", "evaluation"),
+    ("segments", "ranges", "sampling", "probing", "comparison", "evaluation", "partial"),
     ("calibrate", "evaluate", "verify", "flips"),
     ("convert",),
     ("sweep", "inspection"),
@@ -100,6 +100,6 @@ def test_the_reader_of_imports_sees_every_kind() -> None:
 
 
 def test_every_module_is_in_the_list_of_files() -> None:
-    text = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8").partition("\nservice/\n")[0]
     listed = {line.split()[0] for line in text.splitlines() if line.startswith("  ") and ".py " in line}
     assert listed == {path.name for path in PACKAGE.rglob("*.py") if path.parent == PACKAGE or path.stat().st_size}

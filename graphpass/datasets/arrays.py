@@ -82,6 +82,8 @@ def _rows(member: IO[bytes], cuts: Sequence[slice]) -> Iterator[NDArray[Any]]:
         whole = np.lib.format.read_array(member, allow_pickle=False)
         yield from (whole[cut] for cut in cuts)
         return
+    if cuts and cuts[0].start:
+        member.seek(member.tell() + cuts[0].start * math.prod(header.shape[1:]) * header.dtype.itemsize)
     for cut in cuts:
         shape = (cut.stop - cut.start, *header.shape[1:])
         wanted = math.prod(shape) * header.dtype.itemsize

@@ -42,32 +42,33 @@ class Dataset:
     parts: Callable[[], Iterable[Part]] = field(repr=False)
     file_digest: Callable[[], str] | None = field(default=None, repr=False)
 
-    def batches(self, size: int, limit: int | None = None) -> Iterator[Batch]:
-        """The first `limit` samples (default: all) in batches of `size`; only the last may be shorter.
+    def batches(self, size: int, limit: int | None = None, start: int = 0) -> Iterator[Batch]:
+        """Samples from `start` on of the first `limit` (default: all), in batches of `size`; the last may be shorter.
 
         Raises OptionError for a size or limit below 1, DataError where the data does not fit the model.
         """
-        if size < 1 or (limit is not None and limit < 1):
+        if size < 1 or (limit is not None and limit < 1) or start < 0:
             raise OptionError(
-                f"{self.description}: batches of {size} up to {limit} samples",
-                "choose a size and a limit of 1 or more",
+                f"{self.description}: batches of {size} from {start} up to {limit} samples",
+                "choose a size and a limit of 1 or more, and a start of 0 or more",
             )
-        return self._batches(size, sys.maxsize if limit is None else limit)
+        return self._batches(size, sys.maxsize if limit is None else limit, start)
 
-    def _batches(self, size: int, left: int) -> Iterator[Batch]:
+    def _batches(self, size: int, limit: int, start: int) -> Iterator[Batch]:
         pending: list[Batch] = []
+        before = 0  # samples of the parts so far
         for part, length in checked(self.description, self.parts(), self.inputs):
-            take = min(length, left)
+            first, last = max(start - before, 0), min(length, limit - before)
             missing = size - sum(batch.size for batch in pending)
-            edges = [0, *range(min(missing, take), take, size), take] if take else []
+            edges = [first, *range(first + missing, last, size), last] if first < last else []
             cuts = list(itertools.starmap(slice, itertools.pairwise(edges)))
             for cut, arrays in zip(cuts, part.read(cuts), strict=True):
                 pending.append(_given(part.where, arrays, self.inputs, cut.start))
                 if cut.stop - cut.start == missing:
                     yield _joined(pending)
                     pending, missing = [], size
-            left -= take
-            if not left:
+            before += length
+            if before >= limit:
                 break
         if pending:
             yield _joined(pending)

@@ -37,7 +37,7 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """Samples with one home. read: adjacent slices, the first from 0 → the rows of each, for every column."""
+    """Samples with one home. read: adjacent slices → the rows of each, for every column."""
 
     where: str
     columns: Mapping[str, Header]

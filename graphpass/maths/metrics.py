@@ -12,8 +12,10 @@ Counts are Python or int64 integers and therefore exact. Definitions of NeuroBen
 energies of a 32-bit float multiply-and-add and add in 45 nm: Horowitz, ISSCC 2014. Memory traffic is not included.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -111,18 +113,47 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Sum:
+    """Σ of float64, added exactly and rounded once: the same whatever the order of the terms, and how they are grouped.
+
+    exact: of the finite terms. wild: of infinities and NaN, 0 where there are none; it is the whole sum otherwise.
+
+    >>> float(Sum().add(1e16).add(1.0).add(-1e16))
+    1.0
+    """
+
+    exact: Fraction = Fraction(0)
+    wild: float = 0.0
+
+    def add(self, term: float) -> "Sum":
+        """With one more term."""
+        return self.merge(Sum(Fraction(term)) if math.isfinite(term) else Sum(wild=term))
+
+    def merge(self, other: "Sum") -> "Sum":
+        return Sum(self.exact + other.exact, self.wild + other.wild)
+
+    def __float__(self) -> float:
+        try:
+            return float(self.exact) if self.wild == 0 else self.wild
+        except OverflowError:
+            return math.copysign(math.inf, self.exact)
+
+
+@dataclass(frozen=True)
 class Difference:
     """How far y is from the reference a: squared_error = Σ(y − a)², total = Σa, squares = Σa², float64.
 
-    cosines: Σ over samples of cos(y, a); two zero vectors have the cosine 1, one zero vector has 0.
+    cosines: Σ over samples of cos(y, a); two zero vectors have the cosine 1, one zero vector has 0. The sums of a batch
+    are float64 and those over batches exact, so that batches may be merged in any order and come to the same, bit for
+    bit.
     """
 
     samples: int = 0
     values: int = 0
-    squared_error: float = 0.0
-    total: float = 0.0
-    squares: float = 0.0
-    cosines: float = 0.0
+    squared_error: Sum = Sum()
+    total: Sum = Sum()
+    squares: Sum = Sum()
+    cosines: Sum = Sum()
 
     def update(self, y: Array, a: Array) -> "Difference":
         """With a batch: y and a of the same shape [N, …]."""
@@ -133,30 +164,40 @@ class Difference:
             inner = (wide_y * wide_a).sum(1)
             both_zero = (lengths[0] == 0) & (lengths[1] == 0)
             cosines = np.where(both_zero, 1.0, inner / np.where(scale == 0, 1.0, scale))
-            error = float(np.square(wide_y - wide_a).sum())
-            squares = float(np.square(wide_a).sum())
-            total = float(wide_a.sum())
-        return self.merge(Difference(len(a), a.size, error, total, squares, float(cosines.sum())))
+            error = np.square(wide_y - wide_a).sum()
+            squares = np.square(wide_a).sum()
+            total = wide_a.sum()
+        sums = (Sum().add(float(each)) for each in (error, total, squares, cosines.sum()))
+        return self.merge(Difference(len(a), a.size, *sums))
 
     def merge(self, other: "Difference") -> "Difference":
-        return Difference(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+        return Difference(
+            self.samples + other.samples,
+            self.values + other.values,
+            self.squared_error.merge(other.squared_error),
+            self.total.merge(other.total),
+            self.squares.merge(other.squares),
+            self.cosines.merge(other.cosines),
+        )
 
     @property
     def relative_error(self) -> float | None:
         """‖y − a‖₂ / ‖a‖₂; None where a is zero."""
-        return float(np.sqrt(self.squared_error / self.squares)) if self.squares else None
+        error, squares = float(self.squared_error), float(self.squares)
+        return float(np.sqrt(error / squares)) if squares else None
 
     @property
     def centred_error(self) -> float | None:
         """Σ(y − a)² / Σ(a − ā)²; None where a does not vary."""
-        spread = self.squares - self.total**2 / max(self.values, 1)
+        squares = float(self.squares)
+        spread = squares - float(self.total) ** 2 / max(self.values, 1)
         # Σ a² − n·ā² of equal values leaves a rounding residue of a few ulps of Σ a²
-        return self.squared_error / spread if spread > 1e-12 * self.squares else None
+        return float(self.squared_error) / spread if spread > 1e-12 * squares else None
 
     @property
     def cosine_similarity(self) -> float | None:
         """Mean over samples of cos(y, a); None before the first."""
-        return self.cosines / self.samples if self.samples else None
+        return float(self.cosines) / self.samples if self.samples else None
 
 
 @dataclass(frozen=True)

@@ -135,3 +135,23 @@ def test_digest_depends_on_the_shape() -> None:
     spec = InputSpec("x", FLOAT32, (None, None))
     rows = np.zeros((6, 4), np.float32)
     assert from_arrays({"x": rows}, [spec]).digest != from_arrays({"x": rows.reshape(4, 6)}, [spec]).digest
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 5, 9, 10, 11])
+@pytest.mark.parametrize("size", [1, 3, 20])
+def test_batches_from_a_start(tmp_path, start, size):
+    """From memory, from a mapped file, and from archives of both kinds, cut into shards."""
+    values = np.arange(30, dtype=np.float32).reshape(10, 3)
+    spec = [InputSpec("x", np.dtype(np.float32), (None, 3))]
+    (shards := tmp_path / "shards").mkdir()
+    np.save(tmp_path / "x.npy", values)
+    np.savez(tmp_path / "x.npz", x=values)
+    np.savez_compressed(shards / "a.npz", x=values[:4])
+    np.savez(shards / "b.npz", x=np.asfortranarray(values[4:]))
+    sources = [open_dataset(str(tmp_path / name), spec) for name in ("x.npy", "x.npz", "shards")]
+    for dataset in (from_arrays({"x": values}, spec), *sources):
+        for limit in (None, 8):
+            expected = values[start:limit]
+            found = [batch.inputs["x"] for batch in dataset.batches(size, limit, start)]
+            assert [len(batch) for batch in found[:-1]] == [size] * max(len(found) - 1, 0)
+            np.testing.assert_array_equal(np.concatenate([values[:0], *found]), expected)

@@ -1,0 +1,59 @@
+"""The built-in example: a small network and its data, copied to whoever asks."""
+
+import asyncio
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from fastapi import Path as InPath
+
+from service.api.answers import ExampleAnswer
+from service.api.context import Service, Tenant, With, problems
+from service.api.receiving import describe_and_store
+from service.problems import ProblemError
+from service.storage.blobs import CHUNK
+from service.storage.records import ObjectKind
+
+router = APIRouter(prefix="/v1/examples", tags=["examples"])
+FILES: dict[str, tuple[ObjectKind, str]] = {
+    "model": ("model", "fashion_mnist.onnx"),
+    "calibration": ("dataset", "calibration.npz"),
+    "evaluation": ("dataset", "evaluation.npz"),
+}
+Example = Annotated[Literal["fashion-mnist"], InPath(description="Which example.")]
+
+
+@router.post(
+    "/{example}",
+    response_model=ExampleAnswer,
+    summary="Take the built-in example",
+    responses=problems("not-found", "storage-quota"),
+)
+async def take(example: Example, service: With, tenant: Tenant) -> ExampleAnswer:
+    """A convolutional network and images of Fashion-MNIST, as a model and two datasets of the caller."""
+    folder = _folder()
+    found = {}
+    for role, (kind, name) in FILES.items():
+        digest = await asyncio.to_thread(_store, service, folder / name)
+        stored, _ = await describe_and_store(service, tenant, kind, name, digest, origin=f"example:{example}")
+        found[role] = stored.id
+    return ExampleAnswer(**found)
+
+
+@cache
+def _folder() -> Path:
+    """In an installed package beside the code, in a checkout in examples/. Problem: not-found."""
+    here = Path(__file__).resolve().parents[1]
+    for folder in (here / "examples" / "fashion_mnist", here.parent / "examples" / "fashion_mnist"):
+        if all((folder / name).is_file() for _, name in FILES.values()):
+            return folder
+    raise ProblemError("not-found", "the example is not part of this installation", "upload a model of your own")
+
+
+def _store(service: Service, path: Path) -> str:
+    with path.open("rb") as file, service.blobs.writer() as writer:
+        while chunk := file.read(CHUNK):
+            writer.write(chunk)
+        writer.commit()
+        return writer.digest

@@ -1,0 +1,168 @@
+"""/v1/conversions, /v1/evaluations, /v1/sweeps and /v1/jobs: accepted at once, then watched."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import StringConstraints
+
+from service.api.answers import COLLECTIONS, JobAnswer, JobKind, JobPage, State, job_answer
+from service.api.context import Service, Tenant, With, problems
+from service.api.objects import object_of
+from service.api.pages import After, Limit, next_link
+from service.api.requests import ConversionRequest, EvaluationRequest, JobRequest, SweepRequest, request_json
+from service.errors import StorageUnavailableError
+from service.problems import ProblemError, not_found
+from service.storage.records import FINISHED, Job
+
+Key = Annotated[
+    Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")] | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Sent again with the same key and body, a request answers the job that it made before.",
+    ),
+]
+States = Annotated[list[State] | None, Query(alias="state", description="Only jobs in these states.")]
+Kinds = Annotated[JobKind | None, Query(alias="kind", description="Only jobs of this kind.")]
+log = logging.getLogger(__name__)
+ACCEPTING = ("not-found", "not-ready", "idempotency-conflict", "queue-quota", "storage-quota")
+PREFIX = {"conversion": "con_", "evaluation": "eva_", "sweep": "swe_"}
+
+
+def routes(kind: JobKind) -> APIRouter:
+    """Listing, getting, cancelling and deleting jobs of one kind."""
+    collection = COLLECTIONS[kind]
+    router = APIRouter(prefix=f"/v1/{collection}", tags=[collection])
+
+    @router.get("", response_model=JobPage, summary=f"List {collection}", responses=problems())
+    def list_them(
+        service: With, tenant: Tenant, state: States = None, after: After = None, limit: Limit = 50
+    ) -> JobPage:
+        page = service.metadata.jobs.list(tenant, kind=kind, states=state or (), after=after, limit=limit)
+        link = next_link(f"/v1/{collection}", page.after, limit, state=state)
+        return JobPage(items=[job_answer(job) for job in page.rows], next=link)
+
+    @router.get("/{id}", response_model=JobAnswer, summary=f"Get a {kind}", responses=problems("not-found"))
+    def get(id: str, service: With, tenant: Tenant) -> JobAnswer:
+        return job_answer(job_of(service, tenant, id, kind))
+
+    @router.delete(
+        "/{id}",
+        response_model=JobAnswer | None,
+        summary=f"Cancel or delete a {kind}",
+        responses=problems(
+            "not-found", also={202: {"model": JobAnswer, "description": "Cancelled."}, 204: {"description": "Deleted."}}
+        ),
+    )
+    def delete(id: str, response: Response, service: With, tenant: Tenant) -> Any:
+        """A job that is not finished is cancelled (its child is killed within a second); a finished one is deleted."""
+        job = job_of(service, tenant, id, kind)
+        if job.state not in FINISHED:
+            service.dispatcher.cancel(id)
+            job = service.metadata.jobs.finish(id, "cancelled", expires=service.expiry())
+            response.status_code = 202
+            return job_answer(job)
+        service.metadata.jobs.delete(tenant, id)
+        service.dispatcher.forget([id])
+        return Response(status_code=204)
+
+    return router
+
+
+conversions, evaluations, sweeps = routes("conversion"), routes("evaluation"), routes("sweep")
+every = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+def _accepts(kind: JobKind) -> dict[str, Any]:
+    return {
+        "status_code": 202,
+        "response_model": JobAnswer,
+        "summary": f"Start a {kind}",
+        "responses": problems(
+            *ACCEPTING,
+            also={202: {"headers": {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}}},
+        ),
+    }
+
+
+@conversions.post("", **_accepts("conversion"))
+async def convert(
+    asked: ConversionRequest, response: Response, service: With, tenant: Tenant, key: Key = None
+) -> JobAnswer:
+    """Convert a network; evaluate it afterwards if `evaluation` names a dataset."""
+    names = {"model": asked.model, "calibration": asked.calibration, "evaluation": asked.evaluation}
+    return await asyncio.to_thread(_accept, service, tenant, "conversion", asked, names, key, response)
+
+
+@evaluations.post("", **_accepts("evaluation"))
+async def evaluate(
+    asked: EvaluationRequest, response: Response, service: With, tenant: Tenant, key: Key = None
+) -> JobAnswer:
+    """Compare a converted network with its origin on labelled data."""
+    names = {"ann": asked.ann, "snn": asked.snn, "dataset": asked.dataset}
+    return await asyncio.to_thread(_accept, service, tenant, "evaluation", asked, names, key, response)
+
+
+@sweeps.post("", **_accepts("sweep"))
+async def sweep(asked: SweepRequest, response: Response, service: With, tenant: Tenant, key: Key = None) -> JobAnswer:
+    """Convert and evaluate for many T, codings and methods."""
+    names = {"model": asked.model, "calibration": asked.calibration, "dataset": asked.dataset}
+    return await asyncio.to_thread(_accept, service, tenant, "sweep", asked, names, key, response)
+
+
+@every.get("", response_model=JobPage, summary="List all jobs", responses=problems())
+def list_all(
+    service: With,
+    tenant: Tenant,
+    kind: Kinds = None,
+    state: States = None,
+    after: After = None,
+    limit: Limit = 50,
+) -> JobPage:
+    """Jobs of every kind, newest first."""
+    page = service.metadata.jobs.list(tenant, kind=kind, states=state or (), after=after, limit=limit)
+    link = next_link("/v1/jobs", page.after, limit, kind=kind, state=state)
+    return JobPage(items=[job_answer(job) for job in page.rows], next=link)
+
+
+def job_of(service: Service, tenant: str, id: str, kind: JobKind) -> Job:
+    """The tenant's job of this kind. Problem: not-found."""
+    if not id.startswith(PREFIX[kind]):
+        raise not_found(f"{kind} {id[:64]}")
+    return service.metadata.jobs.get(tenant, id)
+
+
+def _accept(
+    service: Service,
+    tenant: str,
+    kind: Literal["conversion", "evaluation", "sweep"],
+    asked: JobRequest,
+    names: Mapping[str, str | None],
+    key: str | None,
+    response: Response,
+) -> JobAnswer:
+    """Write the job down, then send it: if this process dies in between, housekeeping sends it."""
+    inputs = dict(_input(service, tenant, role, id) for role, id in names.items() if id is not None)
+    job, fresh = service.metadata.jobs.create(
+        tenant, kind, request=request_json(asked), inputs=inputs, idempotency_key=key, quota=service.settings.quota
+    )
+    if fresh or job.state == "queued":
+        try:
+            service.dispatcher.send(job)
+        except StorageUnavailableError as error:  # it is written down: housekeeping sends it
+            log.warning("job %s is not sent yet: %s", job.id, error)
+    response.headers["Location"] = f"/v1/{COLLECTIONS[kind]}/{job.id}"
+    return job_answer(job)
+
+
+def _input(service: Service, tenant: str, role: str, id: str) -> tuple[str, str]:
+    """Where the sandbox finds it (`role/name`), and its digest. Problems: not-found, not-ready."""
+    if id.startswith(PREFIX["conversion"]):
+        made = job_of(service, tenant, id, "conversion")
+        if "snn.onnx" not in made.artifacts:
+            raise ProblemError("not-ready", f"{id} is {made.state} and has no network", "wait until it has succeeded")
+        return f"{role}/snn.onnx", made.artifacts["snn.onnx"]
+    found = object_of(service, tenant, id, "model" if id.startswith("mod_") else "dataset")
+    return f"{role}/{found.name}", found.digest

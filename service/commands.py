@@ -1,0 +1,47 @@
+"""`graphpass serve` and `graphpass worker`: found by graphpass/cli.py as an entry point, imported when they run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.extra import needed
+
+Data = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of the database, the blobs and scratch files.", show_default=False),
+]
+
+
+def add(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(serve)
+    app.command()(worker)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1.", show_default=False)] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 8000, and 0 takes a free one.", show_default=False)] = None,
+    data: Data = None,
+) -> None:
+    """Serve the API and the page, and run jobs; prints a link with a fresh key. Settings: docs/service.md."""
+    with needed():
+        from service.serving import serve as run
+        from service.settings import load_settings
+
+    run(load_settings(host=host, port=port, data_dir=data))
+
+
+def worker(
+    queues: Annotated[
+        str | None, typer.Option(help="Queues to work on: convert, shards, gpu; with commas.", show_default=False)
+    ] = None,
+    data: Data = None,
+    metrics_port: Annotated[int, typer.Option(help="Serve metrics for Prometheus on this port; 0: do not.")] = 0,
+) -> None:
+    """Run jobs for processes that serve the API: they share GRAPHPASS_DATABASE_URL and the store."""
+    with needed():
+        from service.serving import work
+        from service.settings import load_settings
+
+    work(load_settings(queues=queues, data_dir=data), metrics_port)

@@ -1,0 +1,120 @@
+"""DBOS as this service sets it up: one name, one version, portable JSON, SQLite beside the data or PostgreSQL.
+
+The version is fixed: DBOS would otherwise hash the source, and a deploy would strand the jobs that are running.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient, DBOSConfig
+from dbos import DBOSPortableJSONSerializer as Portable
+from sqlalchemy.engine import URL
+
+from service import logs
+from service.settings import Settings
+from service.storage.database import sqlite_module
+
+NAME, VERSION = "graphpass", "1"
+CONVERT, SHARDS, GPU = "convert", "shards", "gpu"
+POLL_SECONDS = 0.2  # how soon a free worker sees a new job
+KEEPALIVES = {  # a host that goes away silently is noticed in 15 s, not in two hours
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "connect_timeout": 10,
+}
+
+
+def sqlite_engine(settings: Settings) -> sa.Engine:
+    """The engine of jobs.db: writers take turns, readers do not wait for them."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        URL.create("sqlite+pysqlite", database=str(settings.data_dir / "jobs.db")), module=sqlite_module(), pool_size=20
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def set_up(connection: Any, _: Any) -> None:
+        connection.isolation_level = "IMMEDIATE"  # as DBOS does where it makes the engine itself
+        for pragma in ("busy_timeout=30000", "foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def is_postgres(settings: Settings) -> bool:
+    """Whether several processes may share the jobs."""
+    return settings.database_url.startswith("postgresql")
+
+
+def migrate(settings: Settings) -> None:
+    """Create or upgrade the tables of DBOS: processes that only serve the API need them as well."""
+    if is_postgres(settings):
+        DBOS.migrate(settings.database_url)
+
+
+def config(settings: Settings, engine: sa.Engine | None) -> DBOSConfig:
+    """What DBOS is started with; `engine` is the one of SQLite."""
+    found = DBOSConfig(
+        name=NAME,
+        application_version=VERSION,
+        executor_id=settings.executor_id,
+        serializer=Portable(),
+        log_level="DEBUG" if settings.log_level == "debug" else "WARNING",
+        enable_otlp=False,
+        notification_listener_polling_interval_sec=POLL_SECONDS,
+    )
+    if engine is not None:
+        found["system_database_url"] = str(engine.url)
+        found["system_database_engine"] = engine
+    else:
+        found["system_database_url"] = settings.database_url
+        found["db_engine_kwargs"] = {"connect_args": dict(KEEPALIVES)}
+    return found
+
+
+def start(settings: Settings, engine: sa.Engine | None) -> None:
+    """Start working on the queues of the settings. The workflows must have been imported, their instance made."""
+    DBOS(config=config(settings, engine))
+    logs.quiet()
+    DBOS.listen_queues(list(settings.queues))
+    DBOS.launch()
+    a_tenant = settings.quota_running or settings.workers
+    for name in (CONVERT, GPU):
+        DBOS.register_queue(
+            name,
+            worker_concurrency=settings.workers,
+            partition_concurrency=a_tenant,  # a partition is a tenant: nobody takes all workers
+            polling_interval_sec=POLL_SECONDS,
+        )
+    DBOS.register_queue(SHARDS, worker_concurrency=settings.workers, polling_interval_sec=POLL_SECONDS)
+
+
+def recover(executor: str) -> None:
+    """Put the running jobs of a worker that is gone back on their queues."""
+    DBOS._recover_pending_workflows([executor])
+
+
+def stop() -> None:
+    """Stop at once: what runs is taken up again after the next start."""
+    DBOS.destroy()
+
+
+def client(settings: Settings, engine: sa.Engine | None) -> DBOSClient:
+    """What sends and watches jobs, wherever they run."""
+    if engine is not None:
+        return DBOSClient(
+            system_database_engine=engine,
+            serializer=Portable(),
+            application_name=NAME,
+            lazy=True,
+            retry_connection_errors=False,
+        )
+    return DBOSClient(
+        system_database_url=settings.database_url,
+        serializer=Portable(),
+        application_name=NAME,
+        use_listen_notify=True,
+        system_database_pool_size=10,
+        retry_connection_errors=False,  # a request that cannot be answered now says so
+    )

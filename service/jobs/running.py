@@ -1,0 +1,151 @@
+"""One task in the sandbox: its folder filled from the blobs, its progress told, its files kept as blobs.
+
+    folder/in/<name>     inputs, by the names of the job's row (`model/net.onnx`, `calibration/train.npz`, …)
+    folder/out/<name>    what the task wrote; everything there becomes a blob
+    folder/tmp           scratch
+
+A user's error is an Outcome; what is raised is a fault of the machinery, and worth another attempt.
+"""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from service.problems import PROBLEMS, JobError
+from service.sandbox.runner import Failed, Limits, run
+from service.settings import Settings
+from service.storage.blobs import CHUNK, Blobs
+
+JSON = dict[str, Any]
+Tell = Callable[[JSON], Awaitable[None]]
+FILES_AT_MOST = 10_000  # that an archive unpacks to
+LEAST_FILE = 2**30  # bytes that a child may write, whatever may be uploaded: archives unpack to more
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task: a result and files (name → digest), or an error."""
+
+    result: JSON = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    error: JobError | None = None
+
+    def to_json(self) -> JSON:
+        """The JSON form that a step of the engine records."""
+        error = self.error.to_json() if self.error else None
+        return {"result": self.result, "files": dict(self.files), "error": error}
+
+    @staticmethod
+    def from_json(found: JSON) -> "Outcome":
+        """The outcome of a recorded step."""
+        error = JobError(**found["error"]) if found["error"] else None
+        return Outcome(found["result"], found["files"], error)
+
+
+def limits(settings: Settings) -> Limits:
+    """What one child may use."""
+    return Limits(
+        memory_bytes=int(settings.job_memory_bytes),
+        cpu_seconds=settings.job_cpu_seconds,
+        wall_seconds=settings.job_seconds,
+        file_bytes=max(2 * int(settings.max_upload_bytes), LEAST_FILE),
+        files=FILES_AT_MOST,
+    )
+
+
+class Events:
+    """Turns the lines of a child into events: at most some a second for each stage, with the seconds left."""
+
+    def __init__(self, every: float = 0.25, clock: Callable[[], float] = time.monotonic):
+        self._every, self._clock = every, clock
+        self._queue: asyncio.Queue[JSON | None] = asyncio.Queue()
+        self._began: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+
+    def line(self, line: Mapping[str, Any]) -> None:
+        """One line of the child: `stage`, `done`, `total`, or `log`."""
+        now = self._clock()
+        if "stage" not in line:
+            self._queue.put_nowait({"event": "log", "text": str(line.get("log", ""))[:4000]})
+            return
+        stage, done, total = str(line["stage"]), int(line["done"]), int(line["total"])
+        began = self._began.setdefault(stage, now)
+        if done < total and stage in self._told and now - self._told[stage] < self._every:
+            return
+        self._told[stage] = now
+        left = round((now - began) / done * (total - done), 1) if done else None
+        self._queue.put_nowait(
+            {"event": "progress", "stage": stage, "done": done, "total": total, "seconds_left": left}
+        )
+
+    async def pump(self, tell: Tell) -> None:
+        """Hand events on, in order, until `end`."""
+        while (event := await self._queue.get()) is not None:
+            await tell(event)
+
+    def end(self) -> None:
+        """No more events."""
+        self._queue.put_nowait(None)
+
+
+async def run_task(
+    task: str,
+    arguments: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    *,
+    settings: Settings,
+    blobs: Blobs,
+    tell: Tell | None = None,
+) -> Outcome:
+    """Run one task of the sandbox. Cancelling this kills the child."""
+    folder = await asyncio.to_thread(_prepare, settings.data_dir / "scratch", inputs, blobs)
+    events = Events()
+    pump = asyncio.create_task(events.pump(tell)) if tell else None
+    try:
+        ended = await run(task, arguments, folder, limits(settings), events.line)
+        if pump:
+            events.end()
+            await pump
+        if isinstance(ended, Failed):
+            kind = ended.type if ended.type in PROBLEMS else "internal"
+            return Outcome(error=JobError(kind, ended.what, ended.remedy, ended.where or ""))
+        return Outcome(ended.result, await asyncio.to_thread(_keep, folder / "out", blobs))
+    finally:
+        if pump:
+            pump.cancel()
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
+
+
+def _prepare(scratch: Path, inputs: Mapping[str, str], blobs: Blobs) -> Path:
+    scratch.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    try:
+        for part in ("in", "out", "tmp"):
+            (folder / part).mkdir()
+        for name, digest in inputs.items():
+            target = folder / "in" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            blobs.fetch(digest, target)
+    except BaseException:
+        shutil.rmtree(folder, True)
+        raise
+    return folder
+
+
+def _keep(out: Path, blobs: Blobs) -> dict[str, str]:
+    """Every regular file that the child left; links are not followed."""
+    kept: dict[str, str] = {}
+    for path in sorted(out.iterdir()):
+        if path.is_symlink() or not path.is_file():
+            continue
+        with path.open("rb") as file, blobs.writer() as writer:
+            while chunk := file.read(CHUNK):
+                writer.write(chunk)
+            writer.commit()
+            kept[path.name] = writer.digest
+    return kept

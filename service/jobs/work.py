@@ -1,0 +1,213 @@
+"""The workflows. A job is one, with the job's id; a shard of a large evaluation is a child of it on its own queue.
+
+    conversion   begin > convert (> evaluate, or shards > reduce) > finish
+    evaluation   begin > evaluate, or shards > reduce > finish
+    sweep        begin > sweep > finish
+
+Steps write what people see (the job's row), and may do so twice. A user's error ends a job as failed; a fault of the
+machinery is raised, tried again a few times, and after a crash of the process taken up by the engine.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from dbos import DBOS, DBOSConfiguredInstance, SetWorkflowID
+
+from service.errors import NotFoundError, StorageError
+from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME
+from service.jobs.engine import SHARDS
+from service.jobs.running import JSON, Outcome, run_task
+from service.logs import job_context
+from service.metrics import Metrics
+from service.problems import JobError
+from service.settings import Settings
+from service.storage.blobs import Blobs
+from service.storage.metadata import Metadata
+from service.storage.records import Job
+
+ATTEMPTS = 50  # a job that takes its process down so often is given up
+IMAGE_OPTIONS = ("image_size", "mean", "std")
+log = logging.getLogger(__name__)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another attempt is worth it: the storage may be away for a while."""
+    return isinstance(error, StorageError | OSError)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@DBOS.dbos_class(WORK_CLASS)
+class Work(DBOSConfiguredInstance):
+    """The workflows with what they work on. One a process."""
+
+    def __init__(self, settings: Settings, metadata: Metadata, blobs: Blobs, metrics: Metrics):
+        self._settings, self._metadata, self._blobs, self._metrics = settings, metadata, blobs, metrics
+        super().__init__(config_name=WORK_NAME)
+
+    @DBOS.workflow(name="conversion", max_recovery_attempts=ATTEMPTS)
+    async def conversion(self, id: str) -> None:
+        """Convert, and evaluate if the request says so."""
+        job = await self._begin(id)
+        if job is None:
+            return
+        options = _options(job)
+        files = _files(job["inputs"])
+        arguments = {"model": files["model"], "options": options}
+        if "calibration" in files:
+            arguments["calibration"] = files["calibration"]
+        inputs = {files[name]: job["inputs"][files[name]] for name in ("model", "calibration") if name in files}
+        outcome = await self._task(id, "convert", arguments, inputs)
+        if outcome.error is None and "evaluation" in files:
+            converted = outcome
+            given = {
+                files["model"]: job["inputs"][files["model"]],
+                files["evaluation"]: job["inputs"][files["evaluation"]],
+                "snn/snn.onnx": converted.files["snn.onnx"],
+            }
+            asked = {name: options[name] for name in IMAGE_OPTIONS if name in options}
+            named = {"ann": files["model"], "snn": "snn/snn.onnx", "dataset": files["evaluation"], "options": asked}
+            found = await self._evaluate(id, named, given, job["shards"])
+            result = {**converted.result, "evaluation": found.result}
+            outcome = Outcome(result, {**converted.files, **found.files}, found.error)
+        await self._finish(id, outcome.to_json())
+
+    @DBOS.workflow(name="evaluation", max_recovery_attempts=ATTEMPTS)
+    async def evaluation(self, id: str) -> None:
+        """Compare two networks."""
+        job = await self._begin(id)
+        if job is None:
+            return
+        files = _files(job["inputs"])
+        arguments = {
+            "ann": files["ann"],
+            "snn": files["snn"],
+            "dataset": files["dataset"],
+            "options": _options(job),
+        }
+        found = await self._evaluate(id, arguments, job["inputs"], job["shards"])
+        await self._finish(id, Outcome({"evaluation": found.result}, found.files, found.error).to_json())
+
+    @DBOS.workflow(name="sweep", max_recovery_attempts=ATTEMPTS)
+    async def sweep(self, id: str) -> None:
+        """Convert and evaluate many combinations."""
+        job = await self._begin(id)
+        if job is None:
+            return
+        arguments = {**_files(job["inputs"]), "options": _options(job)}
+        outcome = await self._task(id, "sweep", arguments, job["inputs"])
+        await self._finish(id, outcome.to_json())
+
+    @DBOS.workflow(name="shard", max_recovery_attempts=ATTEMPTS)
+    async def shard(self, id: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
+        """One part of an evaluation of job `id`."""
+        return (await self._task(id, "evaluate_shard", arguments, inputs)).to_json()
+
+    async def _evaluate(
+        self, id: str, arguments: JSON, inputs: Mapping[str, str], shards: Sequence[Sequence[int]]
+    ) -> Outcome:
+        """The whole evaluation: at once, or in shards whose parts are put together in the order of the samples."""
+        if len(shards) < 2:
+            return await self._task(id, "evaluate", arguments, inputs)
+        handles = []
+        for number, (start, stop) in enumerate(shards):
+            part = {**arguments, "start": start, "stop": stop, "measure": number == 0}
+            with SetWorkflowID(f"{id}-{number}"):
+                handles.append(await DBOS.enqueue_workflow_async(SHARDS, self.shard, id, part, dict(inputs)))
+        parts: list[str] = []
+        for number, handle in enumerate(handles):
+            found = Outcome.from_json(await handle.get_result())
+            if found.error:
+                for other in handles[number + 1 :]:
+                    await DBOS.cancel_workflow_async(other.get_workflow_id())
+                return found
+            parts.append(found.result["part"])
+            await DBOS.write_stream_async(EVENTS, _progress("shards", number + 1, len(shards)))
+        return await self._task(id, "reduce_shards", {"parts": parts}, {})
+
+    async def _task(self, id: str, task: str, arguments: JSON, inputs: Mapping[str, str]) -> Outcome:
+        try:
+            return Outcome.from_json(await self._run(id, task, arguments, dict(inputs)))
+        except Exception as error:
+            log.exception("task %s of %s failed", task, id)
+            what = f"the service could not run this ({type(error).__name__})"
+            return Outcome(error=JobError("internal", what, "try again; if it stays, tell the operator the job's id"))
+
+    @DBOS.step(preemptible=True, retries_allowed=True, max_attempts=6, interval_seconds=1.0, should_retry=_may_pass)
+    async def _run(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
+        with job_context(id), self._metrics.task(task) as tally:
+            outcome = await run_task(
+                task,
+                arguments,
+                inputs,
+                settings=self._settings,
+                blobs=self._blobs,
+                tell=lambda event: DBOS.write_stream_async(EVENTS, event),
+            )
+            tally.ended(outcome.error.type if outcome.error else "succeeded")
+            if outcome.files:
+                kept = {f"{task}/{arguments.get('start', 0)}/{name}": each for name, each in outcome.files.items()}
+                await asyncio.to_thread(self._metadata.jobs.pin, id, kept)
+        return outcome.to_json()
+
+    @DBOS.step(retries_allowed=True, max_attempts=10, interval_seconds=0.5, should_retry=_may_pass)
+    async def _begin(self, id: str) -> JSON | None:
+        try:
+            job = await asyncio.to_thread(self._metadata.jobs.start, id)
+        except NotFoundError:
+            return None
+        if job.state != "running":
+            return None
+        await DBOS.write_stream_async(EVENTS, {"event": "state", "state": "running"})
+        shards = await asyncio.to_thread(self._shards, job)
+        return {"request": dict(job.request), "inputs": dict(job.inputs), "shards": shards}
+
+    @DBOS.step(retries_allowed=True, max_attempts=10, interval_seconds=0.5, should_retry=_may_pass)
+    async def _finish(self, id: str, outcome: JSON) -> None:
+        found = Outcome.from_json(outcome)
+        with job_context(id):
+            job = await asyncio.to_thread(
+                lambda: self._metadata.jobs.finish(
+                    id,
+                    "failed" if found.error else "succeeded",
+                    result=None if found.error else found.result,
+                    error=found.error.to_json() if found.error else None,
+                    artifacts=found.files,
+                    expires=self._settings.result_expiry(_now()),
+                )
+            )
+            self._metrics.job(job)
+            log.info("job %s: %s", id, job.state, extra={"state": job.state, "error": outcome["error"]})
+        await DBOS.write_stream_async(EVENTS, {"event": "state", "state": job.state, "error": outcome["error"]})
+
+    def _shards(self, job: Job) -> list[tuple[int, int]]:
+        """Ranges of samples; none where the evaluation is small, or its dataset is gone from the metadata."""
+        dataset = job.request.get("evaluation") or job.request.get("dataset")
+        if dataset is None or job.kind == "sweep":
+            return []
+        try:
+            samples = int(self._metadata.objects.get(job.tenant, dataset).description["samples"])
+        except (NotFoundError, KeyError, TypeError):
+            return []
+        if job.kind == "evaluation":
+            samples = min(samples, job.request["options"]["limit"] or samples)
+        size = self._settings.shard_samples
+        return [(start, min(start + size, samples)) for start in range(0, samples, size)]
+
+
+def _files(inputs: Mapping[str, str]) -> dict[str, str]:
+    """`model/net.onnx` under the name `model`: what the sandbox's tasks call their files."""
+    return {name.partition("/")[0]: name for name in inputs}
+
+
+def _options(job: JSON) -> JSON:
+    """The options of the request without what is left to its default."""
+    return {name: value for name, value in job["request"]["options"].items() if value not in (None, [])}
+
+
+def _progress(stage: str, done: int, total: int) -> JSON:
+    return {"event": "progress", "stage": stage, "done": done, "total": total, "seconds_left": None}

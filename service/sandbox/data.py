@@ -1,0 +1,114 @@
+"""A user's data file as a dataset: what it is, is seen from its bytes, never from its name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphpass.datasets.arrays import archive_part, npy_part
+from graphpass.datasets.dataset import Dataset, dataset_of
+from graphpass.datasets.folders import image_files, open_folder, shard_files
+from graphpass.datasets.images import ImageOptions
+from graphpass.datasets.parts import LABELS, Header, InputSpec
+from graphpass.errors import DataError
+from service.sandbox.archives import is_archive, listing, unpack
+from service.sandbox.workplace import Workplace
+
+NPY = b"\x93NUMPY"
+KINDS = "give an .npz, an .npy, a .zip of .npz shards, or a .zip of images with one folder a class"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """kind: npz, npy, shards or images. path: of the file, or of the folder that it was unpacked to."""
+
+    kind: str
+    path: Path
+
+    def dataset(self, inputs: Sequence[InputSpec], images: ImageOptions) -> Dataset:
+        """The samples for a model's inputs. Raises DataError where they do not fit."""
+        match self.kind:
+            case "npz":
+                return dataset_of(self.path.name, inputs, lambda: [archive_part(self.path)])
+            case "npy":
+                return dataset_of(self.path.name, inputs, lambda: [npy_part(self.path, inputs)])
+        return open_folder(self.path, inputs, images)
+
+    def describe(self) -> dict[str, Any]:
+        """What can be said without a model."""
+        match self.kind:
+            case "npz":
+                return _described([self.path])
+            case "npy":
+                (column,) = npy_part(self.path, [InputSpec("array", np.dtype(np.float32), ())]).columns.values()
+                return _summary({"array": column}, self.path)
+            case "shards":
+                return _described(shard_files(self.path))
+        files, labels = image_files(self.path)
+        classes = sorted({file.parent.name for file in files}) if labels is not None else []
+        return {"samples": len(files), "labels": labels is not None, "arrays": {}, "classes": classes}
+
+
+def data_file(place: Workplace, role: str) -> DataFile:
+    """The data of an argument, unpacked where it is an archive of files."""
+    path = place.file(role)
+    if not is_archive(path):
+        with path.open("rb") as file:
+            if file.read(len(NPY)) != NPY:
+                raise DataError(f"{path}: data of an unknown kind", KINDS)
+        return DataFile("npy", path)
+    names = [info.filename for info in listing(path, place.limits, DataError)]
+    if names and all(name.endswith(".npy") for name in names):
+        return DataFile("npz", path)
+    folder = place.scratch(role)
+    unpack(path, folder, place.limits, DataError)
+    folder = _root(folder)
+    return DataFile("shards" if shard_files(folder) else "images", folder)
+
+
+def _root(folder: Path) -> Path:
+    """The folder that holds the data: most archives have one folder with everything in it at their top."""
+    while True:
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        if len(entries) != 1 or not entries[0].is_dir():
+            return folder
+        if not any(inner.is_dir() or inner.suffix.lower() == ".npz" for inner in entries[0].iterdir()):
+            return folder  # one class of images
+        folder = entries[0]
+
+
+def _described(files: Sequence[Path]) -> dict[str, Any]:
+    """Of one .npz, or of shards that fit together."""
+    parts = [(path, archive_part(path).columns) for path in files]
+    summaries = [_summary(columns, path) for path, columns in parts]
+    first = summaries[0]
+    for path, other in zip(files, summaries, strict=True):
+        if _forms(other) != _forms(first):
+            raise DataError(f"{path}: arrays of other names, shapes or types than in {files[0]}", "save all alike")
+    samples = sum(each["samples"] for each in summaries)
+    arrays = {name: {**array, "shape": [samples, *array["shape"][1:]]} for name, array in first["arrays"].items()}
+    return {**first, "samples": samples, "arrays": arrays}
+
+
+def _forms(summary: dict[str, Any]) -> dict[str, Any]:
+    return {name: (array["dtype"], array["shape"][1:]) for name, array in summary["arrays"].items()}
+
+
+def _summary(columns: Any, path: Path) -> dict[str, Any]:
+    headers: dict[str, Header] = dict(columns)
+    if not headers:
+        raise DataError(f"{path}: no arrays", KINDS)
+    for name, header in headers.items():
+        if header.dtype.hasobject:
+            raise DataError(f"{path}: {name!r} holds pickled Python objects", "save it as a plain array of numbers")
+        if not header.shape:
+            raise DataError(f"{path}: {name!r} has no axis of samples", "give every array the samples on axis 0")
+    lengths = {header.shape[0] for header in headers.values()}
+    if len(lengths) > 1:
+        raise DataError(f"{path}: arrays of {', '.join(map(str, sorted(lengths)))} samples", "give all arrays as many")
+    if lengths == {0}:
+        raise DataError(f"{path}: no samples", "give at least one")
+    arrays = {name: {"dtype": str(h.dtype), "shape": list(h.shape)} for name, h in headers.items()}
+    return {"samples": lengths.pop(), "labels": LABELS in headers, "arrays": arrays}

@@ -1,0 +1,226 @@
+"""Run one task of tasks.py in a fresh, confined process.
+
+    folder/in    what the task reads; every file argument of a task is a path relative to it
+    folder/out   what the task leaves for its caller; empty when it failed
+    folder/tmp   scratch; removed when the task ends
+
+Nothing else of the caller's is within reach of the child. This module imports neither onnx nor numpy.
+"""
+
+import asyncio
+import contextlib
+import functools
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from service.sandbox import landlock
+from service.sandbox.confinement import hide_memory
+from service.sandbox.limits import Limits as Limits  # what `run` takes, and what it gives
+from service.sandbox.outcome import Failed as Failed
+from service.sandbox.outcome import (
+    Outcome,
+    out_of_memory,
+    out_of_processor_time,
+    out_of_room,
+    out_of_time,
+    says_no_memory,
+)
+from service.sandbox.outcome import Succeeded as Succeeded
+
+Progress = Callable[[dict[str, Any]], None]
+
+SHARD_GRAIN = 32  # samples of a batch where the model leaves it free: such shards are as long as asked for
+COMMAND = (sys.executable, "-I", "-B", "-X", "utf8", "-m", "service.sandbox.child")
+# Of the caller's environment the child gets what finds shared libraries, and what chooses threads and kernels of linear
+# algebra, on which the last bits of a conversion depend; no more.
+INHERITED = ("LD_LIBRARY_PATH", "OPENBLAS_", "OMP_", "MKL_", "BLIS_", "NVPL_")  # names, or how they start
+LONGEST_LINE = 32 << 20  # bytes of one message; the evaluation of a network of 10,000 layers has a tenth of it
+MOST_OUTPUT = 256 << 20  # bytes of all messages together
+LOG_TAIL = 16 << 10  # bytes of stderr that are kept
+DISK_CHECK = 1.0  # seconds between looks at what the child has written
+
+log = logging.getLogger("service.sandbox")
+
+
+async def run(
+    task: str, arguments: Mapping[str, Any], folder: Path, limits: Limits, progress: Progress = lambda event: None
+) -> Outcome:
+    """Run a task of tasks.TASKS on files beneath `folder`.
+
+    progress gets {"stage": str, "done": int, "total": int} and {"log": str}, in the caller's event loop.
+    When cancelled, or over its time, the whole process group is killed before this returns, well below a second.
+    """
+    _prepare()
+    folder = folder.absolute()
+    await asyncio.to_thread(_lay_out, folder)
+    request = {"task": task, "arguments": dict(arguments), "folder": str(folder), "limits": asdict(limits)}
+    outcome: Outcome = Failed("internal", "the task did not end", "try again")
+    started = time.monotonic()
+    try:
+        outcome = await _supervised(json.dumps(request).encode() + b"\n", folder, limits, progress)
+        return outcome
+    finally:
+        await asyncio.shield(asyncio.to_thread(_clean, folder, isinstance(outcome, Succeeded)))
+        kind = outcome.type if isinstance(outcome, Failed) else "succeeded"
+        log.info("%s: %s", task, kind, extra={"task": task, "outcome": kind, "seconds": time.monotonic() - started})
+
+
+def _lay_out(folder: Path) -> None:
+    _clean(folder, keep_results=False)  # of an attempt before this one
+    for name in ("out", "tmp"):
+        (folder / name).mkdir(parents=True)
+
+
+def _clean(folder: Path, keep_results: bool) -> None:
+    for name in ("tmp",) if keep_results else ("tmp", "out"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+@functools.cache
+def _prepare() -> None:
+    """Where no Landlock keeps children out of /proc, this process closes its own memory and environment to them."""
+    if not landlock.abi():
+        hide_memory()
+        log.warning("this kernel has no Landlock: tasks can read what other files this user can, and write those")
+
+
+async def _supervised(request: bytes, folder: Path, limits: Limits, progress: Progress) -> Outcome:
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            str(os.getpid()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=folder,
+            env=_environment(folder),
+            start_new_session=True,
+            limit=LONGEST_LINE,
+        )
+    except OSError as error:
+        return Failed("internal", f"no process could be started ({error.strerror})", "try again later")
+    tail = bytearray()
+    stderr, disk = asyncio.ensure_future(_keep_tail(child, tail)), asyncio.ensure_future(_fill_disk(folder, limits))
+    conversation = asyncio.ensure_future(_converse(child, request, progress))
+    pumps: list[asyncio.Future[Any]] = [stderr, disk, conversation]
+    try:
+        done, _ = await asyncio.wait(
+            [conversation, disk], timeout=limits.wall_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if conversation in done and (outcome := conversation.result()) is not None:
+            return outcome
+        if conversation in done:
+            await asyncio.wait([stderr], timeout=1)
+            return _autopsy(await child.wait(), tail.decode("utf-8", "replace"), limits)
+        return out_of_room(limits) if done else out_of_time(limits)
+    finally:
+        if child.returncode is None:
+            _kill(child.pid)
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.shield(_gone(child, pumps))
+        if tail:
+            log.debug("stderr: %s", tail.decode("utf-8", "replace"))
+
+
+async def _converse(child: asyncio.subprocess.Process, request: bytes, progress: Progress) -> Outcome | None:
+    """Send the request and pass on what comes back; None when the child ends without an answer."""
+    assert child.stdin and child.stdout
+    with contextlib.suppress(ConnectionError):
+        child.stdin.write(request)
+        await child.stdin.drain()
+        child.stdin.close()
+    total = 0
+    while True:
+        try:
+            line = await child.stdout.readline()
+            total += len(line)
+            message = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:  # longer than LONGEST_LINE, or no JSON
+            return Failed("crashed", "its answer was damaged", "report this")
+        if total > MOST_OUTPUT:
+            return Failed("crashed", "it did not stop talking", "report this")
+        match message:
+            case None:
+                return None
+            case {"result": dict(result)}:
+                return Succeeded(result)
+            case {"failed": {"type": str(), "what": str(), "remedy": str(), "where": str()} as failed}:
+                return Failed(**failed)
+            case {"stage": str(stage), "done": int(done), "total": int(whole)}:
+                progress({"stage": stage, "done": done, "total": whole})
+            case {"log": str(text)}:
+                progress({"log": text})
+            case _:
+                return Failed("crashed", "its answer was damaged", "report this")
+
+
+def _autopsy(status: int, stderr: str, limits: Limits) -> Failed:
+    """What a child that gave no answer died of."""
+    log.warning("the child ended with %s: %s", status, stderr[-LOG_TAIL:])
+    if says_no_memory(stderr):
+        return out_of_memory(limits)
+    if status == -signal.SIGXCPU:
+        return out_of_processor_time(limits)
+    if status == -signal.SIGKILL:
+        return Failed(
+            "memory-limit",
+            "the system killed it, as it does when the machine runs out of memory",
+            "give a smaller model or smaller samples, or try again later",
+            "memory_bytes",
+        )
+    if status < 0:
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
+        return Failed("crashed", f"it crashed: {name}", "check the file with onnx.checker; if it is valid, report this")
+    return Failed("internal", f"the child ended with status {status} and without an answer", "see the service's log")
+
+
+async def _keep_tail(child: asyncio.subprocess.Process, tail: bytearray) -> None:
+    assert child.stderr
+    while block := await child.stderr.read(1 << 16):
+        tail += block
+        del tail[:-LOG_TAIL]
+
+
+async def _fill_disk(folder: Path, limits: Limits) -> None:
+    """Returns once more is written than allowed; RLIMIT_FSIZE sees one file at a time only."""
+    while True:
+        await asyncio.sleep(DISK_CHECK)
+        if await asyncio.to_thread(_written, folder) > limits.file_bytes:
+            return
+
+
+def _written(folder: Path) -> int:
+    """Bytes on disk beneath out and tmp."""
+    total = 0
+    for name in ("out", "tmp"):
+        for place, _, files in os.walk(folder / name):
+            for file in files:
+                with contextlib.suppress(OSError):  # removed meanwhile
+                    total += os.lstat(os.path.join(place, file)).st_blocks * 512
+    return total
+
+
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+async def _gone(child: asyncio.subprocess.Process, pumps: list[asyncio.Future[Any]]) -> None:
+    await child.wait()
+    await asyncio.gather(*pumps, return_exceptions=True)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    scratch = str(folder / "tmp")
+    kept = {name: value for name, value in os.environ.items() if name.startswith(INHERITED)}
+    return {"LANG": "C.UTF-8", "HOME": scratch, "TMPDIR": scratch, **kept}

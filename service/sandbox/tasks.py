@@ -1,0 +1,264 @@
+"""What runs inside the sandbox: literal table, name → function(workplace) → JSON object.
+
+A file argument is a path relative to folder/in, under the name that the user knows: messages and reports show its last
+part. A model is an .onnx, or a .zip with one .onnx and its external data; data is an .npz, an .npy, a .zip of .npz
+shards, or a .zip of images (by class); what a file is, is seen from its bytes. Options have the names, the meaning and
+the defaults of the command line (`time_steps`, `image_size`, …), lists where it takes several values.
+
+describe_model    {"file", "options"?: include, exclude, identity_sites}
+                  → {"inputs": [{"name", "dtype", "shape"}], "outputs": [str], "opset", "nodes", "parameters", "sites":
+                  [{"name", "kind", "axis", "layers"}], "left": [{"node", "op", "reason", "expected"}],
+                  "spiking_layers", "weight_layers", "digest", "spiking": null, or of a converted network
+                  {"time_steps", "coding", "levels", "method", "form", "model_sha256"}}
+describe_dataset  {"file", "model"?, "options"?: image_size, mean, std}
+                  → {"kind": "npz" | "npy" | "shards" | "images", "samples", "labels": bool,
+                  "arrays": {name: {"dtype", "shape"}}}    shape: with the samples first, of the whole dataset
+convert           {"model", "calibration"?, "plan"?, "options"?: time_steps, coding, method, form, include, exclude,
+                  identity_sites, allow_partial, limit, seed, memory_budget, threads, image_size, mean, std}
+                  writes out/snn.onnx, out/plan.json, and out/plan.npz where the method changes weights
+                  → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "sites": [str], "left",
+                  "spiking_layers", "weight_layers", "samples"}
+evaluate          {"ann", "snn", "dataset", "options"?: limit, threads, image_size, mean, std}
+                  writes out/report.html, out/report.json → the evaluation of docs/formats.md
+sweep             {"model", "calibration", "dataset", "options"?: time_steps, coding, method (lists), include, exclude,
+                  identity_sites, allow_partial, calibration_limit, limit, seed, memory_budget, threads, image_size,
+                  mean, std}
+                  writes out/report.html, out/report.json → {"rows": the list of docs/formats.md}
+evaluate_shard    {"ann", "snn", "dataset", "start", "stop", "measure": bool, "options"? of evaluate}
+                  samples [start, stop); both move up to the next whole batch, so that shards which meet still do. One
+                  shard, whichever, measures: it counts operations and times the networks for all
+                  → {"part": str, "samples": int}
+reduce_shards     {"parts": [str]}    in the order of their samples
+                  writes out/report.html, out/report.json → as evaluate; its figures are equal, bit for bit
+check             {} → what confines this process: {"landlock": its ABI or 0, "seccomp": true, "uid": …}
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from graphpass.convert import Network, convert, prepare
+from graphpass.datasets.dataset import Dataset
+from graphpass.datasets.images import ImageOptions
+from graphpass.datasets.parts import InputSpec
+from graphpass.errors import OptionError
+from graphpass.evaluate import Pair, compare, evaluate_pair, measure, open_pair
+from graphpass.evaluation import PREFIX, Evaluation, conversion_of
+from graphpass.graph.model import Source, digest, load, opset_of, read
+from graphpass.graph.plan import load_plan, save_plan
+from graphpass.graph.sites import Selection
+from graphpass.inspection import inspect
+from graphpass.partial import from_text, merge
+from graphpass.report import evaluation_report, sweep_report, write_json, write_report
+from graphpass.session import input_specs, open_session
+from graphpass.sweep import sweep
+from service.sandbox.data import data_file
+from service.sandbox.models import model_path, understood
+from service.sandbox.options import CONVERT, EVALUATE, IMAGES, SELECTION, SEVERAL, SWEEP, Chosen
+from service.sandbox.workplace import Workplace
+
+JSON = dict[str, Any]
+G_LOGGER.severity = G_LOGGER.ERROR
+
+
+def describe_model(place: Workplace) -> JSON:
+    """A network, or one that was converted before; onnxruntime loads it, nothing is run."""
+    chosen = Chosen(place.arguments, SELECTION)
+    path = model_path(place, "file")
+    with understood(path):
+        proto = read(path)
+        if any(entry.key.startswith(PREFIX) for entry in proto.metadata_props):
+            return _converted(path, proto)
+        found = inspect(prepare(source := load(path), chosen.selection()))
+    return {
+        **_interface(source.proto),
+        "opset": found.opset,
+        "nodes": found.nodes,
+        "parameters": found.parameters,
+        "sites": [{**asdict(site), "layers": list(site.layers)} for site in found.sites],
+        "left": [asdict(entry) for entry in found.left],
+        "spiking_layers": found.spiking_layers,
+        "weight_layers": found.weight_layers,
+        "digest": found.sha256,
+        "spiking": None,
+    }
+
+
+def describe_dataset(place: Workplace) -> JSON:
+    """Headers are read, and with a model the first sample."""
+    chosen = Chosen(place.arguments, IMAGES)
+    data = data_file(place, "file")
+    if place.arguments.get("model") is None:
+        return {"kind": data.kind, **data.describe()}
+    dataset = data.dataset(_specs(_source(place, "model").proto), chosen.images())
+    first = next(iter(dataset.batches(1))).inputs
+    arrays = {name: {"dtype": str(a.dtype), "shape": [dataset.samples, *a.shape[1:]]} for name, a in first.items()}
+    return {"kind": data.kind, "samples": dataset.samples, "labels": dataset.labelled, "arrays": arrays}
+
+
+def convert_model(place: Workplace) -> JSON:
+    """As `graphpass convert`, byte for byte."""
+    chosen = Chosen(place.arguments, CONVERT)
+    network = _network(place, "model", chosen.selection())
+    calibration, plan = (place.arguments.get(role) for role in ("calibration", "plan"))
+    if calibration is not None and plan is not None:
+        raise OptionError("plan and calibration exclude each other", "a plan needs no data")
+    done = convert(
+        network,
+        None if calibration is None else _dataset(place, "calibration", network.source, chosen.images()),
+        place.out("snn.onnx"),
+        time_steps=chosen("time_steps"),
+        coding=chosen("coding", "rate"),
+        method=chosen("method", "optimal"),
+        form=chosen("form", "folded"),
+        plan=None if plan is None else load_plan(place.file("plan")),
+        allow_partial=chosen("allow_partial", False),
+        options=chosen.calibration("limit"),
+        progress=place.progress,
+    )
+    save_plan(done.plan, place.out("plan.json"))
+    coverage, decided = done.network.coverage, done.plan
+    return {
+        "files": {path.name: path.stat().st_size for path in sorted(place.out("").iterdir())},
+        **{key: getattr(decided, key) for key in ("time_steps", "coding", "levels", "method", "samples")},
+        "form": done.form,
+        "sites": [site.name for site in decided.sites],
+        "left": [asdict(entry) for entry in decided.left],
+        "spiking_layers": coverage.spiking_layers,
+        "weight_layers": coverage.weight_layers,
+    }
+
+
+def evaluate_model(place: Workplace) -> JSON:
+    """As `graphpass evaluate --json --report`."""
+    chosen = Chosen(place.arguments, EVALUATE)
+    pair, snn_digest = _pair(place, chosen)
+    dataset = _dataset(place, "dataset", pair.source, chosen.images())
+    return _reported(place, evaluate_pair(pair, dataset, snn_digest, place.progress))
+
+
+def evaluate_shard(place: Workplace) -> JSON:
+    """A part of `evaluate`."""
+    chosen = Chosen(place.arguments, EVALUATE)
+    start, stop, measures = (place.arguments.get(name) for name in ("start", "stop", "measure"))
+    if type(start) is not int or type(stop) is not int or not 0 <= start < stop or not isinstance(measures, bool):
+        raise OptionError(f"samples {start!r} to {stop!r}, measure {measures!r}", "give 0 <= start < stop and a flag")
+    pair, snn_digest = _pair(place, chosen)
+    dataset = _dataset(place, "dataset", pair.source, chosen.images())
+    part = compare(pair, dataset, start, stop, place.progress)
+    if measures:
+        part = replace(part, measured=measure(pair, dataset, snn_digest, place.progress))
+    return {"part": part.to_text(), "samples": part.stop - part.start}
+
+
+def reduce_shards(place: Workplace) -> JSON:
+    """The parts of `evaluate` as its whole."""
+    parts = place.arguments.get("parts")
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise OptionError(
+            "parts: not a list of texts", "give the parts of evaluate_shard, in the order of their samples"
+        )
+    return _reported(place, merge([from_text(part) for part in parts]))
+
+
+def sweep_model(place: Workplace) -> JSON:
+    """As `graphpass sweep --json --report`."""
+    chosen = Chosen(place.arguments, SWEEP, SEVERAL)
+    source, images = _source(place, "model"), chosen.images()
+    rows = sweep(
+        source,
+        _dataset(place, "calibration", source, images),
+        _dataset(place, "dataset", source, images),
+        time_steps=chosen("time_steps", [1, 2, 4, 8, 16, 32]),
+        codings=chosen("coding", ["rate"]),
+        methods=chosen("method", ["optimal"]),
+        selection=chosen.selection(),
+        allow_partial=chosen("allow_partial", False),
+        options=chosen.calibration("calibration_limit"),
+        evaluation=chosen.evaluation(),
+        progress=place.progress,
+    )
+    documents = [row.to_json() for row in rows]
+    write_json(documents, place.out("report.json"))
+    write_report(sweep_report(rows), place.out("report.html"))
+    return {"rows": documents}
+
+
+def check(place: Workplace) -> JSON:
+    """That a task could run here: all of the above can be imported under what confines this process, which is told."""
+    return dict(place.confined)
+
+
+def _source(place: Workplace, role: str) -> Source:
+    path = model_path(place, role)
+    with understood(path):
+        return load(path)
+
+
+def _network(place: Workplace, role: str, selection: Selection) -> Network:
+    source = _source(place, role)
+    with understood(source.path):
+        return prepare(source, selection)
+
+
+def _pair(place: Workplace, chosen: Chosen) -> tuple[Pair, str]:
+    """A network and what it was converted to, and the digest of the latter's file."""
+    source = _source(place, "ann")
+    path = model_path(place, "snn")
+    with understood(path):
+        return open_pair(source, read(path), chosen.evaluation()), digest(path)
+
+
+def _specs(proto: onnx.ModelProto) -> tuple[InputSpec, ...]:
+    return input_specs(open_session(proto))
+
+
+def _dataset(place: Workplace, role: str, source: Source, images: ImageOptions) -> Dataset:
+    return data_file(place, role).dataset(_specs(source.proto), images)
+
+
+def _interface(proto: onnx.ModelProto) -> JSON:
+    session = open_session(proto)
+    inputs = [{"name": s.name, "dtype": str(s.dtype), "shape": list(s.shape)} for s in input_specs(session)]
+    return {"inputs": inputs, "outputs": [value.name for value in session.get_outputs()]}
+
+
+def _converted(path: Path, proto: onnx.ModelProto) -> JSON:
+    told = conversion_of(proto)
+    keys = ("time_steps", "coding", "levels", "method", "form")
+    return {
+        **_interface(proto),
+        "opset": opset_of(proto),
+        "nodes": len(proto.graph.node),
+        "parameters": sum(math.prod(tensor.dims) for tensor in proto.graph.initializer),
+        "sites": [{"name": s.name, "kind": s.kind, "axis": None, "layers": list(s.layers)} for s in told.sites],
+        "left": [asdict(entry) for entry in told.left],
+        "spiking_layers": len({layer for site in told.sites for layer in site.layers}),
+        "weight_layers": len({layer for site in told.sites for layer in site.layers}),
+        "digest": digest(path),
+        "spiking": {**{key: getattr(told, key) for key in keys}, "model_sha256": told.model_digest},
+    }
+
+
+def _reported(place: Workplace, found: Evaluation) -> JSON:
+    document = found.to_json()
+    write_json(document, place.out("report.json"))
+    write_report(evaluation_report(found), place.out("report.html"))
+    return document
+
+
+TASKS: dict[str, Callable[[Workplace], JSON]] = {
+    "describe_model": describe_model,
+    "describe_dataset": describe_dataset,
+    "convert": convert_model,
+    "evaluate": evaluate_model,
+    "sweep": sweep_model,
+    "evaluate_shard": evaluate_shard,
+    "reduce_shards": reduce_shards,
+    "check": check,
+}

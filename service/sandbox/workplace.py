@@ -1,0 +1,61 @@
+"""The folder of one task, as the task sees it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from graphpass.errors import OptionError
+from service.sandbox.limits import Limits
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """folder: holds in, out and tmp. progress: what, done, of how many. confined: how."""
+
+    folder: Path
+    arguments: Mapping[str, Any]
+    limits: Limits
+    progress: Callable[[str, int, int], None]
+    confined: Mapping[str, Any]
+
+    def file(self, role: str) -> Path:
+        """The file that an argument names, beneath in. Raises OptionError where there is none."""
+        name = self.arguments.get(role)
+        if not isinstance(name, str) or not is_plain(name):
+            raise OptionError(f"{role}: {name!r} names no file", "give the path of a file relative to the input folder")
+        path = self.folder / "in" / name
+        if not path.is_file():
+            raise OptionError(f"{role}: there is no {name}", "put it into the input folder")
+        return path
+
+    def scratch(self, role: str) -> Path:
+        """A new folder for what the file of this role unpacks to, of the file's name."""
+        folder = self.folder / "tmp" / role / self.file(role).name
+        folder.mkdir(parents=True)
+        return folder
+
+    def out(self, name: str) -> Path:
+        """Where a result goes."""
+        return self.folder / "out" / name
+
+    def told(self, text: str) -> str:
+        """A message without this machine's folders: files are named as the user named them."""
+        for role, name in self.arguments.items():
+            if isinstance(name, str) and name:
+                text = text.replace(f"{self.folder}/in/{name}", PurePosixPath(name).name)
+            text = text.replace(f"{self.folder}/tmp/{role}/", "")
+        for place in ("/in/", "/tmp/", "/out/", "/", ""):
+            text = text.replace(f"{self.folder}{place}", "")
+        return text
+
+    def role_in(self, text: str) -> str:
+        """The argument whose file a message names; "" for none."""
+        names = {role: PurePosixPath(name).name for role, name in self.arguments.items() if isinstance(name, str)}
+        return next((role for role, name in names.items() if name and name in text), "")
+
+
+def is_plain(name: str) -> bool:
+    """Whether a path is relative, stays where it starts, and can be shown."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not name.startswith("/") and ".." not in parts and "\\" not in name and name.isprintable()

@@ -1,0 +1,209 @@
+"""Every setting of the service, from the environment: GRAPHPASS_ and the field's name in capitals.
+
+The descriptions are the table in docs/service.md, which a test compares with `table()`.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.errors import SettingsError
+
+PREFIX = "GRAPHPASS_"
+ELSEWHERE = frozenset({"GRAPHPASS_CUDA", "GRAPHPASS_KEY", "GRAPHPASS_SERVER"})  # read by the build and by clients
+DAY = 24
+
+
+def _data_home() -> Path:
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "graphpass"
+
+
+def _folder(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _database(url: str) -> str:
+    if url.startswith("postgres://"):
+        url = url.replace("postgres", "postgresql", 1)
+    if url and not url.startswith(("postgresql://", "sqlite:///")):
+        raise ValueError("is neither postgresql://… nor sqlite:///…")
+    return url
+
+
+def _store(url: str) -> str:
+    if url and not url.startswith(("s3://", "file:///")):
+        raise ValueError("is neither s3://… nor file:///…")
+    return url.rstrip("/")
+
+
+def _endpoint(url: str) -> str:
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError("is neither http://… nor https://…")
+    return url.rstrip("/")
+
+
+def _queues(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return () if value == "none" else tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Hours = Annotated[float, Field(ge=0, le=100 * 365 * DAY, allow_inf_nan=False)]
+Size = Annotated[ByteSize, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What one tenant may have at a time; 0 is no limit."""
+
+    bytes: int = 0
+    queued: int = 0
+    running: int = 0
+
+
+class Settings(BaseSettings):
+    """The settings. Make them with `load_settings`, whose errors name the variable."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    data_dir: Annotated[Path, AfterValidator(_folder)] = Field(
+        default_factory=_data_home, description="folder of the database, the blobs and scratch files"
+    )
+    database_url: Annotated[str, AfterValidator(_database)] = Field(
+        "", repr=False, description="`postgresql://user:password@host/database`; empty: SQLite in the data folder"
+    )
+    store_url: Annotated[str, AfterValidator(_store)] = Field(
+        "", description="`s3://bucket/prefix`, with the usual `AWS_…` variables; empty: a folder in the data folder"
+    )
+    store_endpoint: Annotated[str, AfterValidator(_endpoint)] = Field(
+        "", description="address of an S3-compatible store that is not Amazon's, as `http://minio:9000`"
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="address that `graphpass serve` listens on")
+    port: int = Field(8000, ge=0, le=65535, description="port that it listens on; 0: a free one")
+    queues: Annotated[tuple[Literal["convert", "shards", "gpu"], ...], NoDecode, BeforeValidator(_queues)] = Field(
+        ("convert", "shards"), description="queues that this process works on, with commas; `none`: the API alone"
+    )
+    executor_id: str = Field(
+        "local",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="name of this process, the same after a restart and different from all others",
+    )
+    workers: Positive = Field(2, description="jobs and shards that run at a time in this process")
+    max_upload_bytes: Size = Field(ByteSize(4 * 2**30), gt=0, description="largest model or dataset")
+    upload_ttl_hours: Hours = Field(30 * DAY, description="life of a model or dataset; 0: for ever")
+    unfinished_ttl_hours: Hours = Field(DAY, gt=0, description="life of an upload that is not finished")
+    result_ttl_hours: Hours = Field(30 * DAY, description="life of a job and its files once finished; 0: for ever")
+    garbage_grace_minutes: float = Field(
+        60, ge=1, le=365 * DAY * 60, allow_inf_nan=False, description="how long bytes stay that nothing refers to"
+    )
+    quota_bytes: Size = Field(ByteSize(20 * 2**30), description="bytes that a tenant may keep; 0: any number")
+    quota_queued: Count = Field(100, description="jobs of a tenant that may wait; 0: any number")
+    quota_running: Count = Field(4, description="jobs of a tenant that may run at a time; 0: any number")
+    rate_per_minute: Count = Field(600, description="requests a minute with one key; 0: any number")
+    job_memory_bytes: Size = Field(ByteSize(4 * 2**30), ge=2**28, description="memory of the child that runs a job")
+    job_seconds: Positive = Field(3600, description="time that one step of a job may take")
+    job_cpu_seconds: Positive = Field(4 * 3600, description="processor time that one step of a job may take")
+    shard_samples: Positive = Field(2048, description="samples in one shard of a large evaluation")
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(lambda value: str(value).lower())
+    ] = Field("info", description="`debug`, `info`, `warning` or `error`")
+
+    @property
+    def quota(self) -> Quota:
+        """What one tenant may have."""
+        return Quota(int(self.quota_bytes), self.quota_queued, self.quota_running)
+
+    def upload_expiry(self, now: datetime) -> datetime | None:
+        """When a model or dataset that is made now goes; None for never."""
+        return _later(now, self.upload_ttl_hours)
+
+    def unfinished_expiry(self, now: datetime) -> datetime | None:
+        """When a resumable upload that begins now goes."""
+        return _later(now, self.unfinished_ttl_hours)
+
+    def result_expiry(self, now: datetime) -> datetime | None:
+        """When a job that finishes now goes; None for never."""
+        return _later(now, self.result_ttl_hours)
+
+
+def _later(now: datetime, hours: float) -> datetime | None:
+    return now + timedelta(hours=hours) if hours else None
+
+
+def load_settings(**given: Any) -> Settings:
+    """Settings from the environment; what is given here (from the command line) goes before it, None does not count.
+
+    Raises SettingsError: one line that names the variables, what is wrong with them and what they mean.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first, *others = error.errors()
+    what, remedy = _complaint(first)
+    if others:
+        names = sorted({_variable(str(each["loc"][0])) for each in others})
+        remedy += f"; also wrong: {', '.join(names)}"
+    raise SettingsError(what, remedy)
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"
+
+
+def _complaint(error: Any) -> tuple[str, str]:
+    """What is wrong with which variable, and what it means."""
+    name = str(error["loc"][0])
+    variable = _variable(name)
+    field = Settings.model_fields.get(name)
+    if field is None:
+        return f"{variable} is not a setting", "docs/service.md lists them"
+    value = f"={error['input']}" if field.repr else ""
+    reason = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    remedy = f"it means: {field.description}" + (f" (default: {default})" if (default := _default(name)) else "")
+    if str(error["input"]).startswith("tcp://"):
+        remedy += "; Kubernetes sets it for a service of that name unless the pod has enableServiceLinks: false"
+    return f"{variable}{value}: {reason[0].lower()}{reason[1:]}", remedy
+
+
+def unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """One warning for each variable that looks like a setting and is none; the service logs them at its start."""
+    found = []
+    for variable in sorted(set(environment) - ELSEWHERE):
+        name = variable.removeprefix(PREFIX).lower()
+        if variable.startswith(PREFIX) and name not in Settings.model_fields:
+            close = get_close_matches(name, Settings.model_fields, 1)
+            found.append(f"{variable} is not a setting" + (f"; did you mean {_variable(close[0])}?" if close else ""))
+    return tuple(found)
+
+
+def table() -> str:
+    """The settings as the table of docs/service.md."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = f"`{text}`" if (text := _default(name)) else ""
+        rows.append(f"| `{_variable(name)}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _default(name: str) -> str:
+    default = Settings.model_fields[name].default
+    if name == "data_dir":
+        return "~/.local/share/graphpass"
+    if isinstance(default, ByteSize):
+        return default.human_readable().replace(".0", "")
+    if isinstance(default, tuple):
+        return ",".join(default)
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+if __name__ == "__main__":
+    print(table(), end="")

@@ -1,0 +1,172 @@
+"""Bytes addressed by their SHA-256: what every store of blobs does, and which one the settings mean.
+
+    with blobs.writer() as writer:
+        writer.write(chunk)
+        …
+        writer.commit()                 # all of it is there and durable, or nothing is
+    writer.digest, writer.size
+
+All methods block: call them from a thread. A chunk of about 1 MiB is a good size to write. Knowing a digest gives no
+right to its bytes: who owns what is a matter of the metadata.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from service.errors import NotFoundError
+from service.settings import Settings
+
+CHUNK = 2**20  # bytes read at a time
+DIGEST = re.compile(r"[0-9a-f]{64}")
+NAME = re.compile(r"[0-9a-z_]{1,64}")  # of uploads and their parts
+
+
+class Ledger(Protocol):
+    """The blobs, listed in the metadata: one is on it before its bytes are in place, and until they are gone."""
+
+    def hold(self, digest: str, size: int) -> None:
+        """Put a blob on the list, or keep it there: garbage collection leaves it alone for the grace period."""
+        ...
+
+
+class Writer(Protocol):
+    """A blob being written. Leaving the context without `commit` leaves nothing behind."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was written so far."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Append. Errors: StorageFullError, StorageUnavailableError; the writer can then only be left."""
+        ...
+
+    def commit(self) -> None:
+        """Hold the digest on the ledger, then put the bytes in place, durably. Equal bytes are stored once."""
+        ...
+
+
+class Blobs(Protocol):
+    """A store of blobs."""
+
+    def writer(self) -> AbstractContextManager[Writer]:
+        """A new blob; see Writer."""
+        ...
+
+    def fetch(self, digest: str, path: Path) -> None:
+        """Make `path` a file with these bytes, which nobody may write to: a hard link where the store is local.
+
+        A download is checked against its digest. Errors: NotFoundError, StorageDamagedError, StorageError; `path`
+        does not exist then.
+        """
+        ...
+
+    def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes [start, end), in chunks; raises NotFoundError before it returns, not when it is read from."""
+        ...
+
+    def size(self, digest: str) -> int:
+        """Bytes. Raises NotFoundError."""
+        ...
+
+    def exists(self, digest: str) -> bool:
+        """Whether it is there."""
+        ...
+
+    def delete(self, digest: str) -> None:
+        """Remove it if it is there. Only garbage collection calls this."""
+        ...
+
+    def listing(self) -> Iterator[tuple[str, int]]:
+        """Digest and size of every blob in the store."""
+        ...
+
+    def put_part(self, upload: str, name: str, data: bytes) -> None:
+        """Store a piece of an unfinished upload, durably, under a name that was not used before."""
+        ...
+
+    def read_part(self, upload: str, name: str) -> Iterator[bytes]:
+        """Its bytes, in chunks. Raises NotFoundError."""
+        ...
+
+    def drop_parts(self, upload: str) -> None:
+        """Remove all pieces of an upload."""
+        ...
+
+    def uploads(self) -> Iterator[str]:
+        """Uploads of which there are pieces."""
+        ...
+
+    def tidy(self, before: datetime) -> None:
+        """Remove what writers left behind that died before this time."""
+        ...
+
+    def probe(self) -> None:
+        """Write and remove something small. Raises StorageError where that does not work: /readyz asks."""
+        ...
+
+
+class Hasher:
+    """Digest and size of what passes."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def update(self, data: bytes) -> None:
+        """Count and hash."""
+        self._hash.update(data)
+        self.size += len(data)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hex."""
+        return self._hash.hexdigest()
+
+
+def begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """A generator that has run up to its first chunk, which is empty: it has raised what it raises at its beginning."""
+    next(chunks)
+    return chunks
+
+
+def missing(digest: str) -> NotFoundError:
+    """What every store raises for a blob that is not there."""
+    return NotFoundError(f"there is no blob {digest[:64]!r}", "upload it again")
+
+
+def checked(digest: str) -> str:
+    """The digest. Raises NotFoundError for what cannot be one, so that it never becomes part of a path."""
+    if not DIGEST.fullmatch(digest):
+        raise missing(digest)
+    return digest
+
+
+def checked_name(name: str) -> str:
+    """The name of an upload or a part, likewise."""
+    if not NAME.fullmatch(name):
+        raise NotFoundError(f"there is no upload {name[:64]!r}", "begin a new one")
+    return name
+
+
+def open_blobs(settings: Settings, ledger: Ledger) -> Blobs:
+    """The store that GRAPHPASS_STORE_URL names; a folder in the data directory if it is empty. Raises StorageError."""
+    from service.storage.local import LocalBlobs
+
+    url = urlsplit(settings.store_url)
+    if url.scheme == "s3":
+        from service.storage.s3 import S3Blobs, connect
+
+        return S3Blobs(connect(settings), settings.data_dir / "spool", ledger)
+    return LocalBlobs(Path(unquote(url.path)) if url.path else settings.data_dir / "blobs", ledger)

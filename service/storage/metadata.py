@@ -1,0 +1,77 @@
+"""The metadata of the service: tenants and keys, objects, uploads, jobs and the ledger of blobs, in one database.
+
+    metadata = open_metadata(settings)          # migrated; raises StorageUnavailableError where there is no database
+    model, new = metadata.objects.create("tenant", "model", …)
+    page = metadata.jobs.list("tenant", after=page.after)
+
+Every read takes the tenant, and NotFoundError is raised alike for what is absent and for what belongs to another one.
+Methods block (call them from a thread), are atomic, and may be repeated. They raise StorageError when the database does
+not answer; then nothing was changed, or the change is complete.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from service.errors import StorageUnavailableError
+from service.settings import Settings
+from service.storage.database import Database, address
+from service.storage.ids import Ids
+from service.storage.job_rows import Jobs
+from service.storage.key_rows import Keys
+from service.storage.ledger import Ledger
+from service.storage.migrate import migrate
+from service.storage.object_rows import Objects
+from service.storage.upload_rows import Uploads
+
+
+class Metadata:
+    """The tables, by what they hold."""
+
+    def __init__(self, database: Database):
+        ids = Ids()
+        self.database = database
+        self.ledger = Ledger(database)
+        self.keys = Keys(database, ids)
+        self.objects = Objects(database, ids)
+        self.uploads = Uploads(database, ids)
+        self.jobs = Jobs(database, ids)
+
+    def ping(self) -> None:
+        """Raises StorageError where the database does not answer: /readyz asks."""
+        with self.database.read() as connection:
+            connection.execute(sa.text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close its connections."""
+        self.database.engine.dispose()
+
+
+def open_metadata(settings: Settings) -> Metadata:
+    """Connect and migrate. Errors: StorageError, SettingsError; they name the variable to look at."""
+    if not settings.database_url:
+        try:
+            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageUnavailableError(
+                f"the data folder {settings.data_dir} cannot be made: {error.strerror}",
+                "name one that can be written to: GRAPHPASS_DATA_DIR",
+            ) from error
+    database = Database(address(settings))
+    try:
+        migrate(database)
+    except BaseException:
+        database.engine.dispose()
+        raise
+    return Metadata(database)
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Metadata]:
+    """The same, closed at the end."""
+    metadata = open_metadata(settings)
+    try:
+        yield metadata
+    finally:
+        metadata.close()

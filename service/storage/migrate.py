@@ -1,0 +1,60 @@
+"""The schema, brought to the newest version: in one transaction, by one process at a time.
+
+`python -m service.storage.migrate MESSAGE` writes the next migration from what service/storage/tables.py has become.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import URL, Connection
+
+from service.errors import SettingsError
+from service.storage.database import Database
+
+FOLDER = Path(__file__).parent / "migrations"
+LOCK = 0x6772_6170_6870_6173  # the advisory lock of PostgreSQL: "graphpas"
+
+
+def migrate(database: Database) -> None:
+    """Create or upgrade all tables. Whoever comes second waits, and finds nothing to do.
+
+    Raises SettingsError where the database was written by a newer version.
+    """
+    with database.write() as connection:  # on SQLite this is the lock
+        if not database.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+        here = set(MigrationContext.configure(connection).get_current_heads())
+        known = {script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions()}
+        if here - known:
+            raise SettingsError(
+                f"the database {database.name} has schema {', '.join(sorted(here))}, which this version does not know",
+                "run the newer version of graphpass that wrote it, or restore a backup",
+            )
+        command.upgrade(_config(connection), "head")
+
+
+def _config(connection: Connection | None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def write_next(message: str) -> None:
+    """A new file in migrations/versions: the difference between the migrations so far and the tables."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(URL.create("sqlite+pysqlite", database=f"{folder}/scratch.db"))
+        migrate(database)
+        number = sum(1 for _ in (FOLDER / "versions").glob("[0-9]*.py")) + 1
+        with database.write() as connection:
+            command.revision(_config(connection), message, autogenerate=True, rev_id=f"{number:04d}")
+
+
+if __name__ == "__main__":
+    write_next(" ".join(sys.argv[1:]))

@@ -1,0 +1,117 @@
+"""Models and datasets."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from service.errors import StorageUnavailableError
+from service.settings import Quota
+from service.storage import rows, tables
+from service.storage.database import Database
+from service.storage.ids import Ids
+from service.storage.records import JSON, ObjectKind, Page, StoredObject
+
+PREFIXES: dict[ObjectKind, str] = {"model": "mod", "dataset": "dat"}
+TABLE = tables.objects
+
+
+class Objects:
+    """Models and datasets, each a reference to a blob."""
+
+    def __init__(self, database: Database, ids: Ids):
+        self._database = database
+        self._ids = ids
+
+    def create(
+        self,
+        tenant: str,
+        kind: ObjectKind,
+        *,
+        name: str,
+        digest: str,
+        media: str,
+        description: JSON,
+        origin: str = "",
+        expires: datetime | None = None,
+        quota: Quota | None = None,
+    ) -> tuple[StoredObject, bool]:
+        """An object for a committed blob, and True; or the tenant's own of the same kind and digest, and False.
+
+        The one that is there keeps its name and lives until the later of both times. Raises QuotaError (`bytes`), and
+        StorageUnavailableError where the blob was collected meanwhile: send it again.
+        """
+        for what, value in (("the name", name), ("the media type", media), ("the origin", origin)):
+            rows.text(what, value)
+        rows.json("the description", description)
+        try:
+            with self._database.write() as connection:
+                rows.lock(connection, tenant)
+                same = (TABLE.c.tenant == tenant, TABLE.c.kind == kind, TABLE.c.digest == digest)
+                found = connection.execute(sa.select(TABLE).where(*same)).mappings().one_or_none()
+                if found:
+                    return _prolong(connection, StoredObject(**found), expires), False
+                size = connection.scalar(sa.select(tables.blobs.c.size).where(tables.blobs.c.digest == digest))
+                if size is None:
+                    raise _collected(digest)
+                values: dict[str, Any] = {
+                    "id": self._ids.new(PREFIXES[kind]),
+                    "tenant": tenant,
+                    "kind": kind,
+                    "name": name,
+                    "digest": digest,
+                    "size": size,
+                    "media": media,
+                    "description": description,
+                    "origin": origin,
+                    "created": datetime.now(UTC),
+                    "expires": expires,
+                }
+                connection.execute(sa.insert(TABLE).values(values))
+                rows.check(connection, tenant, quota, "bytes", size)
+                return StoredObject(**values), True
+        except sa.exc.IntegrityError as error:
+            raise _collected(digest) from error
+
+    def get(self, tenant: str, id: str) -> StoredObject:
+        """One. Raises NotFoundError."""
+        query = sa.select(TABLE).where(TABLE.c.id == rows.known(id, *PREFIXES.values()), TABLE.c.tenant == tenant)
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None:
+            raise rows.absent(id)
+        return StoredObject(**row)
+
+    def list(
+        self, tenant: str, *, kind: ObjectKind | None = None, after: str | None = None, limit: int = 50
+    ) -> Page[StoredObject]:
+        """A page, newest first; `after` is the cursor that the page before gave. Raises TextError for another one."""
+        query = sa.select(TABLE).where(TABLE.c.tenant == tenant)
+        if kind is not None:
+            query = query.where(TABLE.c.kind == kind)
+        with self._database.read() as connection:
+            return rows.page(connection, query, TABLE.c.id, after, limit, lambda row: StoredObject(**row))
+
+    def delete(self, tenant: str, id: str) -> None:
+        """Remove one; unfinished jobs that read it go on. Raises NotFoundError."""
+        gone = sa.delete(TABLE).where(TABLE.c.id == rows.known(id, *PREFIXES.values()), TABLE.c.tenant == tenant)
+        with self._database.write() as connection:
+            if connection.execute(gone).rowcount == 0:
+                raise rows.absent(id)
+
+    def expire(self, now: datetime) -> int:
+        """Remove those whose time has come; how many."""
+        with self._database.write() as connection:
+            return connection.execute(sa.delete(TABLE).where(TABLE.c.expires <= now)).rowcount
+
+
+def _collected(digest: str) -> StorageUnavailableError:
+    return StorageUnavailableError(f"the bytes of {digest} are no longer there", "send them again")
+
+
+def _prolong(connection: Connection, found: StoredObject, expires: datetime | None) -> StoredObject:
+    later = max(found.expires, expires) if found.expires and expires else None
+    connection.execute(sa.update(TABLE).where(TABLE.c.id == found.id).values(expires=later))
+    return replace(found, expires=later)

@@ -1,0 +1,139 @@
+"""Resumable uploads: which pieces of which are durable. The bytes: service/storage/uploads.py."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from service.errors import OffsetError, StorageUnavailableError
+from service.settings import Quota
+from service.storage import rows, tables
+from service.storage.database import Database
+from service.storage.ids import Ids
+from service.storage.records import JSON, ObjectKind, Upload
+
+TABLE = tables.uploads
+
+
+class Uploads:
+    """Uploads and their pieces."""
+
+    def __init__(self, database: Database, ids: Ids):
+        self._database = database
+        self._ids = ids
+
+    def create(
+        self,
+        tenant: str,
+        kind: ObjectKind,
+        *,
+        name: str,
+        length: int,
+        metadata: JSON,
+        expires: datetime | None = None,
+        quota: Quota | None = None,
+    ) -> Upload:
+        """An empty upload of `length` bytes, which count towards the quota from now on. Raises QuotaError."""
+        values: dict[str, Any] = {
+            "id": self._ids.new("upl"),
+            "tenant": tenant,
+            "kind": kind,
+            "name": rows.text("the name", name),
+            "metadata": rows.json("the metadata", metadata),
+            "length": length,
+            "offset": 0,
+            "digest": None,
+            "created": datetime.now(UTC),
+            "expires": expires,
+        }
+        with self._database.write() as connection:
+            rows.lock(connection, tenant)
+            connection.execute(sa.insert(TABLE).values(values))
+            rows.check(connection, tenant, quota, "bytes", length)
+        return Upload(**values)
+
+    def get(self, tenant: str, id: str) -> Upload:
+        """One. Raises NotFoundError."""
+        with self._database.read() as connection:
+            return _one(connection, tenant, id)
+
+    def require(self, tenant: str, id: str, offset: int, size: int) -> None:
+        """Raises OffsetError unless the upload stands at `offset` and has room for so many bytes."""
+        upload = self.get(tenant, id)
+        if upload.digest or upload.offset != offset or upload.length < offset + size:
+            raise _misplaced(upload, offset, size)
+
+    def append(self, tenant: str, id: str, offset: int, part: str, size: int) -> Upload:
+        """Record a stored piece. Raises OffsetError unless the upload stands at `offset` and has room for it."""
+        with self._database.write() as connection:
+            fits = (TABLE.c.offset == offset, TABLE.c.length >= offset + size, TABLE.c.digest.is_(None))
+            advance = sa.update(TABLE).where(*_ours(tenant, id), *fits).values(offset=offset + size)
+            if connection.execute(advance).rowcount == 0:
+                raise _misplaced(_one(connection, tenant, id), offset, size)
+            connection.execute(sa.insert(tables.parts).values(upload=id, offset=offset, size=size, name=part))
+            return _one(connection, tenant, id)
+
+    def parts(self, tenant: str, id: str) -> tuple[str, ...]:
+        """Names of its pieces, in order. Raises NotFoundError."""
+        with self._database.read() as connection:
+            _one(connection, tenant, id)
+            query = sa.select(tables.parts.c.name).where(tables.parts.c.upload == id).order_by(tables.parts.c.offset)
+            return tuple(connection.scalars(query))
+
+    def complete(self, tenant: str, id: str, digest: str) -> Upload:
+        """All bytes are in this committed blob, which lives at least as long as the upload."""
+        try:
+            with self._database.write() as connection:
+                upload = _one(connection, tenant, id)
+                if upload.offset < upload.length:
+                    raise _misplaced(upload, upload.length, 0)
+                connection.execute(sa.update(TABLE).where(*_ours(tenant, id)).values(digest=digest))
+                connection.execute(sa.delete(tables.parts).where(tables.parts.c.upload == id))
+                return _one(connection, tenant, id)
+        except sa.exc.IntegrityError as error:
+            raise StorageUnavailableError(f"the bytes of {id} are no longer there", "send them again") from error
+
+    def delete(self, tenant: str, id: str) -> None:
+        """Remove one. Raises NotFoundError."""
+        with self._database.write() as connection:
+            if connection.execute(sa.delete(TABLE).where(*_ours(tenant, id))).rowcount == 0:
+                raise rows.absent(id)
+
+    def expire(self, now: datetime) -> int:
+        """Remove those whose time has come; how many."""
+        with self._database.write() as connection:
+            return connection.execute(sa.delete(TABLE).where(TABLE.c.expires <= now)).rowcount
+
+    def with_parts(self, ids: frozenset[str]) -> frozenset[str]:
+        """Those of these that still need their pieces."""
+        query = sa.select(TABLE.c.id).where(TABLE.c.id.in_(ids), TABLE.c.digest.is_(None))
+        with self._database.read() as connection:
+            return frozenset(connection.scalars(query))
+
+
+def _ours(tenant: str, id: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return TABLE.c.id == rows.known(id, "upl"), TABLE.c.tenant == tenant
+
+
+def _one(connection: Connection, tenant: str, id: str) -> Upload:
+    row = connection.execute(sa.select(TABLE).where(*_ours(tenant, id))).mappings().one_or_none()
+    if row is None:
+        raise rows.absent(id)
+    return Upload(**row)
+
+
+def _misplaced(upload: Upload, offset: int, size: int) -> OffsetError:
+    if upload.digest:
+        return OffsetError(f"upload {upload.id} is complete", "use it", upload.offset)
+    if offset != upload.offset:
+        return OffsetError(
+            f"upload {upload.id} stands at byte {upload.offset}, not at {offset}",
+            f"go on at {upload.offset}",
+            upload.offset,
+        )
+    return OffsetError(
+        f"upload {upload.id} has {upload.length} bytes, {size} more at {offset} are too many",
+        "send what was announced",
+        upload.offset,
+    )

@@ -1,0 +1,127 @@
+"""Fixtures for all tests of the service: servers that one run shares, and settings that use them."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from service.settings import Settings, load_settings
+from service.storage import tables
+from service.storage.blobs import Blobs, open_blobs
+from service.storage.metadata import Metadata, opened
+from tests.service.servers import Postgres, S3Server
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests see no setting but those that they give."""
+    for name in [name for name in os.environ if name.startswith("GRAPHPASS_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for the whole run: take a database of it."""
+    server = Postgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """One S3 server for the whole run: take a bucket of it."""
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of an empty database of each kind."""
+    if request.param == "sqlite":
+        yield load_settings(data_dir=tmp_path / "data")
+    else:
+        with request.getfixturevalue("postgres").database() as url:
+            yield load_settings(data_dir=tmp_path / "data", database_url=url)
+
+
+@pytest.fixture(scope="session")
+def _postgres_metadata(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Metadata]:
+    with postgres.database() as url:
+        settings = load_settings(data_dir=tmp_path_factory.mktemp("data"), database_url=url)
+        with opened(settings) as metadata:
+            yield metadata
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def metadata(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Metadata]:
+    """Metadata in each kind of database, with the tenants `acme` and `other` and nothing else."""
+    if request.param == "sqlite":
+        with opened(load_settings(data_dir=tmp_path / "data")) as metadata:
+            yield _with_tenants(metadata)
+    else:
+        metadata = request.getfixturevalue("_postgres_metadata")
+        with metadata.database.write() as connection:
+            names = ", ".join(table.name for table in tables.metadata.sorted_tables)
+            connection.execute(sa.text(f"TRUNCATE {names}"))
+        yield _with_tenants(metadata)
+
+
+def _with_tenants(metadata: Metadata) -> Metadata:
+    for tenant in ("acme", "other"):
+        metadata.keys.create(tenant, tenant.encode().hex().ljust(64, "0"))
+    return metadata
+
+
+class Held:
+    """A ledger that remembers what was held."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+
+    def hold(self, digest: str, size: int) -> None:
+        """See Ledger."""
+        self.sizes[digest] = size
+
+
+@pytest.fixture
+def held() -> Held:
+    """The ledger of `blobs`."""
+    return Held()
+
+
+@pytest.fixture
+def s3_settings(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of an empty bucket."""
+    for name, value in s3.KEYS.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{s3.bucket()}/some/prefix"
+    return load_settings(data_dir=tmp_path / "data", store_url=url, store_endpoint=s3.endpoint)
+
+
+@pytest.fixture(params=["local", "s3"])
+def blob_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings of an empty store of each kind."""
+    if request.param == "s3":
+        return request.getfixturevalue("s3_settings")
+    return load_settings(data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def blobs(blob_settings: Settings, held: Held) -> Blobs:
+    """An empty store of each kind."""
+    return open_blobs(blob_settings, held)
+
+
+@pytest.fixture
+def blob(metadata: Metadata) -> Callable[[str], str]:
+    """Puts a blob of 100 bytes on the ledger; its digest is the text, repeated."""
+
+    def hold(text: str, size: int = 100) -> str:
+        digest = (text.encode().hex() * 64)[:64]
+        metadata.ledger.hold(digest, size)
+        return digest
+
+    return hold

@@ -1,0 +1,45 @@
+"""Running tasks of the sandbox from tests."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from service.sandbox import runner
+from service.sandbox.runner import Failed, Limits, Succeeded
+
+HOSTILE = (sys.executable, "-I", "-B", "-X", "utf8", str(Path(__file__).with_name("hostile_tasks.py")))
+SMALL = Limits(memory_bytes=1 << 30, cpu_seconds=20, wall_seconds=20, file_bytes=64 << 20, files=1000)
+
+
+@dataclass
+class Box:
+    """A folder of one task, and the events of its last run."""
+
+    folder: Path
+    limits: Limits = SMALL
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def put(self, name: str, content: bytes) -> str:
+        path = self.folder / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return name
+
+    def run(self, task: str, arguments: Mapping[str, Any] | None = None) -> Succeeded | Failed:
+        """A task of production."""
+        return asyncio.run(runner.run(task, arguments or {}, self.folder, self.limits, self.events.append))
+
+    def hostile(self, task: str, arguments: Mapping[str, Any] | None = None) -> Succeeded | Failed:
+        """A task of hostile_tasks.py."""
+        with mock.patch.object(runner, "COMMAND", HOSTILE):
+            return self.run(task, arguments)
+
+    def result(self, task: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Of a task of production that has to succeed."""
+        outcome = self.run(task, arguments)
+        assert isinstance(outcome, Succeeded), outcome
+        return outcome.result

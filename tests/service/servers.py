@@ -1,0 +1,126 @@
+"""Real servers for tests, on free ports of the loopback interface: PostgreSQL and one that speaks S3."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar, Literal
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def postgres_program(name: str) -> str:
+    """Path of a program of PostgreSQL; skips the test where there is none."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+    path = str(found[-1]) if found else shutil.which(name)
+    if path is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    return path
+
+
+class Postgres:
+    """A server of its own in a folder of its own, run by an unprivileged user where the tests run as root.
+
+    It keeps its promises, so that it may be stopped with `immediate`: syncing is left on.
+    """
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._pg_ctl = postgres_program("pg_ctl")
+        self._folder = Path(tempfile.mkdtemp(prefix="graphpass-postgres-"))
+        self._user = "postgres" if os.geteuid() == 0 else None
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        initdb = postgres_program("initdb")
+        options = ("--auth=trust", "--username=graphpass", "--encoding=UTF8", "--no-sync")
+        self._run(initdb, "-D", str(self._folder / "data"), *options)
+        self.start()
+
+    def _run(self, *command: str) -> None:
+        log = self._folder / "commands.log"
+        with log.open("a") as output:
+            done = subprocess.run(command, stdout=output, stderr=output, user=self._user, cwd=self._folder)
+        assert done.returncode == 0, log.read_text()
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        options = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 -c max_connections=200"
+        log = str(self._folder / "server.log")
+        self._run(self._pg_ctl, "-D", str(self._folder / "data"), "-w", "-l", log, "-o", options, "start")
+
+    def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
+        """Stop; `immediate` is a crash."""
+        self._run(self._pg_ctl, "-D", str(self._folder / "data"), "-w", "-m", mode, "stop")
+
+    def remove(self) -> None:
+        """Stop it and remove its folder."""
+        self.stop("immediate")
+        shutil.rmtree(self._folder)
+
+    def url(self, database: str) -> str:
+        """As GRAPHPASS_DATABASE_URL takes it."""
+        return f"postgresql://graphpass@127.0.0.1:{self.port}/{database}"
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of a new, empty database."""
+        name = f"test_{uuid4().hex}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        yield self.url(name)
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+class S3Server:
+    """moto's server in a process of its own. It may be stopped and started; what it holds is lost then."""
+
+    KEYS: ClassVar = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen(command, stdout=quiet, stderr=quiet, env={**os.environ, **self.KEYS})
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"{self.endpoint}/moto-api/", timeout=5).close()
+                return
+            except OSError:
+                assert self._process.poll() is None, "the S3 server ended"
+                time.sleep(0.1)
+        raise AssertionError("the S3 server does not answer")
+
+    def stop(self) -> None:
+        """Kill it."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def bucket(self) -> str:
+        """The name of a new, empty bucket."""
+        name = f"test-{uuid4().hex}"
+        request = urllib.request.Request(f"{self.endpoint}/{name}", method="PUT")
+        urllib.request.urlopen(request, timeout=10).close()
+        return name

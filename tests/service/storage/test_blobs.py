@@ -1,0 +1,176 @@
+"""What holds for every store of blobs: in a folder, and in S3 on a real server."""
+
+import hashlib
+import os
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.errors import NotFoundError
+from service.settings import Settings
+from service.storage.blobs import Blobs
+
+LARGE = os.urandom(2**20) * 20  # more than two pieces of S3
+UPLOAD = "upl_00000000000000000000000000"
+
+
+def digest_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def put(blobs: Blobs, *chunks: bytes) -> str:
+    with blobs.writer() as writer:
+        for chunk in chunks:
+            writer.write(chunk)
+        writer.commit()
+        return writer.digest
+
+
+def scratch(settings: Settings) -> list[Path]:
+    """Files that a writer left."""
+    places = (settings.data_dir / "blobs" / "scratch", settings.data_dir / "spool")
+    return [path for place in places if place.exists() for path in place.iterdir()]
+
+
+@pytest.mark.parametrize("data", [b"", b"x", LARGE], ids=["empty", "short", "large"])
+def test_what_is_put_comes_back(blobs: Blobs, held, blob_settings: Settings, tmp_path: Path, data: bytes) -> None:
+    digest = put(blobs, data[:7], data[7:])
+    assert digest == digest_of(data) and blobs.exists(digest) and blobs.size(digest) == len(data)
+    assert b"".join(blobs.read(digest)) == data
+    blobs.fetch(digest, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == data
+    assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o444
+    assert held.sizes == {digest: len(data)} == dict(blobs.listing())
+    assert scratch(blob_settings) == []
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.integers(0, 60), end=st.none() | st.integers(0, 60))
+def test_ranges_are_slices(blobs: Blobs, start: int, end: int | None) -> None:
+    data = bytes(range(50))
+    digest = put(blobs, data)
+    assert b"".join(blobs.read(digest, start, end)) == data[start:end]
+
+
+def test_ranges_over_the_borders_of_pieces(blobs: Blobs) -> None:
+    digest = put(blobs, LARGE)
+    for start, end in ((2**23 - 1, 2**23 + 1), (2**20, 2**24 + 5), (len(LARGE) - 1, None)):
+        assert b"".join(blobs.read(digest, start, end)) == LARGE[start:end]
+
+
+def test_equal_bytes_are_stored_once(blobs: Blobs, blob_settings: Settings) -> None:
+    assert put(blobs, b"abc") == put(blobs, b"a", b"bc")
+    assert list(blobs.listing()) == [(digest_of(b"abc"), 3)]
+    assert scratch(blob_settings) == []
+
+
+def test_an_exception_leaves_nothing(blobs: Blobs, held, blob_settings: Settings) -> None:
+    with pytest.raises(ZeroDivisionError), blobs.writer() as writer:
+        writer.write(bytes(1 // 0))
+    with blobs.writer() as writer:
+        writer.write(b"not committed")
+    assert list(blobs.listing()) == scratch(blob_settings) == [] and held.sizes == {}
+
+
+def test_a_committed_blob_does_not_change(blobs: Blobs) -> None:
+    with blobs.writer() as writer:
+        writer.write(b"abc")
+        writer.commit()
+        with pytest.raises(ValueError, match="committed"):
+            writer.write(b"d")
+        writer.commit()
+    assert b"".join(blobs.read(digest_of(b"abc"))) == b"abc"
+
+
+def test_bytes_are_held_before_they_are_in_place(blobs: Blobs, held, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hold(digest: str, size: int) -> None:
+        assert not blobs.exists(digest)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(held, "hold", hold)
+    with pytest.raises(ZeroDivisionError):
+        put(blobs, b"abc")
+    assert not blobs.exists(digest_of(b"abc"))
+
+
+def test_writers_do_not_disturb_each_other(blobs: Blobs) -> None:
+    threads = [threading.Thread(target=put, args=(blobs, LARGE[: 2**20], bytes([n % 2]))) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = {digest_of(LARGE[: 2**20] + bytes([n])) for n in range(2)}
+    assert {digest for digest, _ in blobs.listing()} == expected
+    assert all(digest_of(b"".join(blobs.read(digest))) == digest for digest in expected)
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, "", "../../etc/passwd", "A" * 64, "0" * 63 + "/"])
+def test_what_is_not_there_is_not_found(blobs: Blobs, tmp_path: Path, digest: str) -> None:
+    for read in (blobs.size, blobs.read, lambda digest: blobs.fetch(digest, tmp_path / "copy")):
+        with pytest.raises(NotFoundError):
+            read(digest)
+    assert not (tmp_path / "copy").exists()
+    assert digest != "0" * 64 or not blobs.exists(digest)
+
+
+def test_deleting_is_final_and_may_be_repeated(blobs: Blobs) -> None:
+    digest = put(blobs, b"abc")
+    blobs.delete(digest)
+    blobs.delete(digest)
+    assert not blobs.exists(digest) and list(blobs.listing()) == []
+    assert put(blobs, b"abc") == digest and blobs.exists(digest)
+
+
+def test_a_blob_that_is_fetched_stays_when_it_is_collected(blobs: Blobs, tmp_path: Path) -> None:
+    digest = put(blobs, b"abc")
+    blobs.fetch(digest, tmp_path / "copy")
+    reading = blobs.read(digest)
+    blobs.delete(digest)
+    assert (tmp_path / "copy").read_bytes() == b"abc"
+    del reading
+
+
+def test_fetching_never_replaces_a_file(blobs: Blobs, tmp_path: Path) -> None:
+    digest = put(blobs, b"abc")
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(Exception, match="cannot be used"):
+        blobs.fetch(digest, tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_pieces_of_uploads(blobs: Blobs) -> None:
+    blobs.put_part(UPLOAD, "one", LARGE)
+    blobs.put_part(UPLOAD, "two", b"2")
+    other = UPLOAD[:-1] + "1"
+    blobs.put_part(other, "one", b"")
+    assert b"".join(blobs.read_part(UPLOAD, "one")) == LARGE
+    assert b"".join(blobs.read_part(other, "one")) == b""
+    assert sorted(blobs.uploads()) == [UPLOAD, other] and list(blobs.listing()) == []
+    blobs.drop_parts(UPLOAD)
+    blobs.drop_parts(UPLOAD)
+    assert list(blobs.uploads()) == [other]
+    with pytest.raises(NotFoundError):
+        blobs.read_part(UPLOAD, "one")
+    for upload, name in (("../x", "one"), (UPLOAD, "../../x"), ("", "one")):
+        with pytest.raises(NotFoundError):
+            blobs.put_part(upload, name, b"")
+
+
+def test_the_probe_leaves_nothing(blobs: Blobs, blob_settings: Settings) -> None:
+    blobs.probe()
+    assert list(blobs.listing()) == scratch(blob_settings) == []
+
+
+def test_what_dead_writers_left_is_tidied(blobs: Blobs, blob_settings: Settings) -> None:
+    context = blobs.writer()
+    context.__enter__().write(b"half")
+    now = datetime.now(UTC)
+    blobs.tidy(now - timedelta(minutes=1))
+    assert len(scratch(blob_settings)) == 1
+    blobs.tidy(now + timedelta(minutes=1))
+    assert scratch(blob_settings) == []
+    context.__exit__(None, None, None)
