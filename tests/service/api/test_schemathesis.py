@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.api.test_uploads import begin
+from tests.service.api.test_tus import begin
 from tests.service.running import Server, finished
 
 CHECKS = (
