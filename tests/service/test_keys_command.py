@@ -61,7 +61,7 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, capsys, monkeypa
     lines = [
         shlex.split(line, comments=True)[1:] for line in page.splitlines() if line.startswith("    graphpass keys")
     ]
-    assert [line[1] for line in lines] == ["create", "create", "list", "revoke"]
+    assert [line[1] for line in lines] == ["create", "create", "create", "list", "revoke"]
     monkeypatch.setenv("GRAPHPASS_DATA_DIR", str(tmp_path))
     key = ""
     for line in lines:
