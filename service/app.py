@@ -28,6 +28,7 @@ from service.jobs.housekeeping import Housekeeper, reconcile, tidy
 from service.metrics import Metrics
 from service.problems import not_found
 from service.settings import Settings
+from service.storage import garbage
 from service.storage.blobs import open_blobs
 from service.storage.metadata import open_metadata
 
@@ -57,6 +58,7 @@ def open_process(settings: Settings) -> Process:
         metadata = open_metadata(settings)
         stack.callback(metadata.close)
         blobs = open_blobs(settings, metadata.ledger)
+        garbage.adopt(metadata, blobs)
         metrics = Metrics()
         sqlite = None if shared else engine.sqlite_engine(settings)
         engine.migrate(settings)

@@ -144,10 +144,13 @@ def _accept(
     response: Response,
 ) -> JobAnswer:
     """Write the job down, then send it: if this process dies in between, housekeeping sends it."""
-    inputs = dict(_input(service, tenant, role, id) for role, id in names.items() if id is not None)
-    job, fresh = service.metadata.jobs.create(
-        tenant, kind, request=request_json(asked), inputs=inputs, idempotency_key=key, quota=service.settings.quota
-    )
+    request, jobs = request_json(asked), service.metadata.jobs
+    job, fresh = jobs.repeated(tenant, kind, request=request, idempotency_key=key), False
+    if job is None:  # inputs of a repeated request may be gone
+        inputs = dict(_input(service, tenant, role, id) for role, id in names.items() if id is not None)
+        job, fresh = jobs.create(
+            tenant, kind, request=request, inputs=inputs, idempotency_key=key, quota=service.settings.quota
+        )
     if fresh or job.state == "queued":
         try:
             service.dispatcher.send(job)

@@ -76,6 +76,19 @@ def test_the_same_key_and_body_make_one_job(http: httpx.Client, ids: dict[str, s
     problem(http.post("/v1/conversions", json=other, headers=once), 409, "idempotency-conflict")
 
 
+def test_a_repeated_request_finds_its_job_after_its_inputs_are_gone(server: Server) -> None:
+    once = {"Idempotency-Key": "once"}
+    with server.as_tenant("forgetful") as client:
+        its = example(client)
+        asked = {"model": its["model"], "calibration": its["calibration"], "options": FEW}
+        first = client.post("/v1/conversions", json=asked, headers=once)
+        finished(client, first.headers["Location"])
+        assert client.delete(f"/v1/datasets/{its['calibration']}").status_code == 204
+        again = client.post("/v1/conversions", json=asked, headers=once)
+        assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+        problem(client.post("/v1/conversions", json=asked), 404, "not-found")
+
+
 @pytest.mark.parametrize(
     ("asked", "where"),
     [
