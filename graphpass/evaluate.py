@@ -93,7 +93,13 @@ def evaluate(
     dataset: of the ANN's input specs; labels, where it has them, one integer a sample. snn_digest: of the SNN's file.
     Raises ModelError when the SNN was not converted from this model, DataError for labels that do not fit.
     """
-    pair = open_pair(source, snn, options)
+    return evaluate_pair(open_pair(source, snn, options), dataset, snn_digest, progress)
+
+
+def evaluate_pair(
+    pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
+) -> Evaluation:
+    """The two of `evaluate`, once they are open: one part that measures, and is the whole."""
     compared = compare(pair, dataset, progress=progress)
     return merge([replace(compared, measured=measure(pair, dataset, snn_digest, progress))])
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from service.extra import needed
+
 Data = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder of the database, the blobs and scratch files.", show_default=False),
@@ -23,8 +25,9 @@ def serve(
     data: Data = None,
 ) -> None:
     """Serve the API and the page, and run jobs; prints a link with a fresh key. Settings: docs/service.md."""
-    from service.serving import serve as run
-    from service.settings import load_settings
+    with needed():
+        from service.serving import serve as run
+        from service.settings import load_settings
 
     run(load_settings(host=host, port=port, data_dir=data))
 
@@ -37,7 +40,8 @@ def worker(
     metrics_port: Annotated[int, typer.Option(help="Serve metrics for Prometheus on this port; 0: do not.")] = 0,
 ) -> None:
     """Run jobs for processes that serve the API: they share GRAPHPASS_DATABASE_URL and the store."""
-    from service.serving import work
-    from service.settings import load_settings
+    with needed():
+        from service.serving import work
+        from service.settings import load_settings
 
     work(load_settings(queues=queues, data_dir=data), metrics_port)

@@ -53,7 +53,8 @@ def set_up(level: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "dbos"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     quiet()
 
 

@@ -57,7 +57,7 @@ def _queues(value: Any) -> Any:
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
-Hours = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Hours = Annotated[float, Field(ge=0, le=100 * 365 * DAY, allow_inf_nan=False)]
 Size = Annotated[ByteSize, Field(ge=0)]
 
 
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     unfinished_ttl_hours: Hours = Field(DAY, gt=0, description="life of an upload that is not finished")
     result_ttl_hours: Hours = Field(30 * DAY, description="life of a job and its files once finished; 0: for ever")
     garbage_grace_minutes: float = Field(
-        60, ge=1, allow_inf_nan=False, description="how long bytes stay that nothing refers to"
+        60, ge=1, le=365 * DAY * 60, allow_inf_nan=False, description="how long bytes stay that nothing refers to"
     )
     quota_bytes: Size = Field(ByteSize(20 * 2**30), description="bytes that a tenant may keep; 0: any number")
     quota_queued: Count = Field(100, description="jobs of a tenant that may wait; 0: any number")

@@ -18,16 +18,9 @@ SUFFIXES = "use .npz, .npy, a folder of .npz shards, a folder of images or file.
 
 def open_folder(folder: Path, inputs: Sequence[InputSpec], options: ImageOptions) -> Dataset:
     """Open a folder that holds data of one kind; anything else in it is refused, hidden entries are not seen."""
-    entries = _visible(folder)
-    shards = [entry for entry in entries if entry.suffix.lower() == ".npz"]
-    if shards:
-        _refuse_others(entries, shards, "an .npz shard")
+    if shards := shard_files(folder):
         return dataset_of(folder.name, inputs, lambda: map(archive_part, shards))
-    classes = [entry for entry in entries if entry.is_dir()]
-    files, labels = _classified(classes) if classes else (_images(entries), None)
-    if not files:
-        raise DataError(f"{folder}: a folder with neither .npz shards nor images", SUFFIXES)
-    _refuse_others(entries, classes or files, "a folder of images" if classes else "an image")
+    files, labels = image_files(folder)
     frame = frame_for(folder, inputs, options)
     return dataset_of(
         folder.name,
@@ -35,6 +28,26 @@ def open_folder(folder: Path, inputs: Sequence[InputSpec], options: ImageOptions
         lambda: [image_part(folder, inputs[0].name, files, labels, frame)],
         lambda: digest_of_files(files, labels, frame),
     )
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """The .npz shards of a folder, in the order of their names; none where it holds images. Refuses a mixture."""
+    entries = _visible(folder)
+    shards = [entry for entry in entries if entry.suffix.lower() == ".npz"]
+    if shards:
+        _refuse_others(entries, shards, "an .npz shard")
+    return shards
+
+
+def image_files(folder: Path) -> tuple[list[Path], NDArray[np.int64] | None]:
+    """The images of a folder, and labels [n] where they lie in one subfolder a class. Refuses what is no image."""
+    entries = _visible(folder)
+    classes = [entry for entry in entries if entry.is_dir()]
+    files, labels = _classified(classes) if classes else (_images(entries), None)
+    if not files:
+        raise DataError(f"{folder}: a folder with neither .npz shards nor images", SUFFIXES)
+    _refuse_others(entries, classes or files, "a folder of images" if classes else "an image")
+    return files, labels
 
 
 def _visible(folder: Path) -> list[Path]:

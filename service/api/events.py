@@ -16,7 +16,7 @@ from fastapi.responses import StreamingResponse
 from service.api.answers import COLLECTIONS, JobKind
 from service.api.context import Service, Tenant, With, problems
 from service.api.jobs import job_of
-from service.errors import NotFoundError
+from service.errors import NotFoundError, StorageError
 from service.storage.records import FINISHED
 
 ALIVE_SECONDS = 15.0  # a comment that often keeps proxies from hanging up
@@ -78,6 +78,9 @@ async def _events(service: Service, tenant: str, id: str, offset: int) -> AsyncI
             job = await asyncio.to_thread(service.metadata.jobs.get, tenant, id)
         except NotFoundError:  # deleted while it was watched
             return
+        except StorageError:  # away for a while
+            await asyncio.sleep(LOOK_SECONDS)
+            continue
         if job.state in FINISHED:
             if told != job.state:
                 yield _text(offset, {"event": "state", "state": job.state, "error": job.error})

@@ -1,6 +1,7 @@
 """/v1/conversions, /v1/evaluations, /v1/sweeps and /v1/jobs: accepted at once, then watched."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from service.api.context import Service, Tenant, With, problems
 from service.api.objects import object_of
 from service.api.pages import After, Limit, next_link
 from service.api.requests import ConversionRequest, EvaluationRequest, JobRequest, SweepRequest, request_json
+from service.errors import StorageUnavailableError
 from service.problems import ProblemError, not_found
 from service.storage.records import FINISHED, Job
 
@@ -24,6 +26,7 @@ Key = Annotated[
 ]
 States = Annotated[list[State] | None, Query(alias="state", description="Only jobs in these states.")]
 Kinds = Annotated[JobKind | None, Query(alias="kind", description="Only jobs of this kind.")]
+log = logging.getLogger(__name__)
 ACCEPTING = ("not-found", "not-ready", "idempotency-conflict", "queue-quota", "storage-quota")
 PREFIX = {"conversion": "con_", "evaluation": "eva_", "sweep": "swe_"}
 
@@ -146,7 +149,10 @@ def _accept(
         tenant, kind, request=request_json(asked), inputs=inputs, idempotency_key=key, quota=service.settings.quota
     )
     if fresh or job.state == "queued":
-        service.dispatcher.send(job)
+        try:
+            service.dispatcher.send(job)
+        except StorageUnavailableError as error:  # it is written down: housekeeping sends it
+            log.warning("job %s is not sent yet: %s", job.id, error)
     response.headers["Location"] = f"/v1/{COLLECTIONS[kind]}/{job.id}"
     return job_answer(job)
 

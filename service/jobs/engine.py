@@ -103,11 +103,18 @@ def stop() -> None:
 def client(settings: Settings, engine: sa.Engine | None) -> DBOSClient:
     """What sends and watches jobs, wherever they run."""
     if engine is not None:
-        return DBOSClient(system_database_engine=engine, serializer=Portable(), application_name=NAME, lazy=True)
+        return DBOSClient(
+            system_database_engine=engine,
+            serializer=Portable(),
+            application_name=NAME,
+            lazy=True,
+            retry_connection_errors=False,
+        )
     return DBOSClient(
         system_database_url=settings.database_url,
         serializer=Portable(),
         application_name=NAME,
         use_listen_notify=True,
         system_database_pool_size=10,
+        retry_connection_errors=False,  # a request that cannot be answered now says so
     )

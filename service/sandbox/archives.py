@@ -27,11 +27,8 @@ def is_archive(path: Path) -> bool:
         return file.read(4) in SIGNATURES
 
 
-def members(path: Path, limits: Limits, refusal: type[GraphpassError]) -> list[zipfile.ZipInfo]:
-    """The files of an archive that may be unpacked, all rules checked that its directory lets one check.
-
-    Raises `refusal` naming the archive, the member and the rule.
-    """
+def listing(path: Path, limits: Limits, refusal: type[GraphpassError]) -> list[zipfile.ZipInfo]:
+    """What the directory of an archive holds. Raises `refusal` for a damaged one, and for too many files."""
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
@@ -39,6 +36,15 @@ def members(path: Path, limits: Limits, refusal: type[GraphpassError]) -> list[z
         raise refusal(f"{path}: not a readable .zip ({error})", "pack it again") from error
     if len(infos) > limits.files:
         raise refusal(f"{path}: {len(infos)} files, at most {limits.files} are allowed", "pack fewer, larger ones")
+    return infos
+
+
+def members(path: Path, limits: Limits, refusal: type[GraphpassError]) -> list[zipfile.ZipInfo]:
+    """The files of an archive that may be unpacked, all rules checked that its directory lets one check.
+
+    Raises `refusal` naming the archive, the member and the rule.
+    """
+    infos = listing(path, limits, refusal)
     seen: set[str] = set()
     folders: set[str] = set()
     for info in infos:

@@ -9,11 +9,11 @@ import numpy as np
 
 from graphpass.datasets.arrays import archive_part, npy_part
 from graphpass.datasets.dataset import Dataset, dataset_of
-from graphpass.datasets.folders import open_folder
-from graphpass.datasets.images import IMAGE_SUFFIXES, ImageOptions
+from graphpass.datasets.folders import image_files, open_folder, shard_files
+from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import LABELS, Header, InputSpec
 from graphpass.errors import DataError
-from service.sandbox.archives import is_archive, members, unpack
+from service.sandbox.archives import is_archive, listing, unpack
 from service.sandbox.workplace import Workplace
 
 NPY = b"\x93NUMPY"
@@ -45,12 +45,10 @@ class DataFile:
                 (column,) = npy_part(self.path, [InputSpec("array", np.dtype(np.float32), ())]).columns.values()
                 return _summary({"array": column}, self.path)
             case "shards":
-                return _described(sorted(self.path.glob("*.npz")))
-        files = [path for path in self.path.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
-        if not files:
-            raise DataError(f"{self.path}: no images and no .npz shards", KINDS)
-        classes = sorted({path.parent.name for path in files} if any(self.path.glob("*/")) else set())
-        return {"samples": len(files), "labels": bool(classes), "arrays": {}, "classes": classes}
+                return _described(shard_files(self.path))
+        files, labels = image_files(self.path)
+        classes = sorted({file.parent.name for file in files}) if labels is not None else []
+        return {"samples": len(files), "labels": labels is not None, "arrays": {}, "classes": classes}
 
 
 def data_file(place: Workplace, role: str) -> DataFile:
@@ -61,13 +59,13 @@ def data_file(place: Workplace, role: str) -> DataFile:
             if file.read(len(NPY)) != NPY:
                 raise DataError(f"{path}: data of an unknown kind", KINDS)
         return DataFile("npy", path)
-    names = [info.filename for info in members(path, place.limits, DataError)]
+    names = [info.filename for info in listing(path, place.limits, DataError)]
     if names and all(name.endswith(".npy") for name in names):
         return DataFile("npz", path)
     folder = place.scratch(role)
     unpack(path, folder, place.limits, DataError)
     folder = _root(folder)
-    return DataFile("shards" if any(folder.glob("*.npz")) else "images", folder)
+    return DataFile("shards" if shard_files(folder) else "images", folder)
 
 
 def _root(folder: Path) -> Path:

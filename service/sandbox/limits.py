@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-LEAST_MEMORY = 256 << 20  # bytes that the libraries need before a model is there; some 10 MiB more for every core
+LEAST_MEMORY = 256 << 20  # bytes; before a model is there the libraries take 110 MiB, and 40 MiB for every core
 
 
 @dataclass(frozen=True)

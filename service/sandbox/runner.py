@@ -123,7 +123,8 @@ async def _supervised(request: bytes, folder: Path, limits: Limits, progress: Pr
             return _autopsy(await child.wait(), tail.decode("utf-8", "replace"), limits)
         return out_of_room(limits) if done else out_of_time(limits)
     finally:
-        _kill(child.pid)
+        if child.returncode is None:
+            _kill(child.pid)
         for pump in pumps:
             pump.cancel()
         await asyncio.shield(_gone(child, pumps))

@@ -47,7 +47,7 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import OptionError
-from graphpass.evaluate import compare, evaluate, measure, open_pair
+from graphpass.evaluate import Pair, compare, evaluate_pair, measure, open_pair
 from graphpass.evaluation import PREFIX, Evaluation, conversion_of
 from graphpass.graph.model import Source, digest, load, opset_of, read
 from graphpass.graph.plan import load_plan, save_plan
@@ -137,9 +137,9 @@ def convert_model(place: Workplace) -> JSON:
 def evaluate_model(place: Workplace) -> JSON:
     """As `graphpass evaluate --json --report`."""
     chosen = Chosen(place.arguments, EVALUATE)
-    source, (snn, snn_digest) = _source(place, "ann"), _spiking(place)
-    dataset = _dataset(place, "dataset", source, chosen.images())
-    return _reported(place, evaluate(source, snn, dataset, chosen.evaluation(), snn_digest, place.progress))
+    pair, snn_digest = _pair(place, chosen)
+    dataset = _dataset(place, "dataset", pair.source, chosen.images())
+    return _reported(place, evaluate_pair(pair, dataset, snn_digest, place.progress))
 
 
 def evaluate_shard(place: Workplace) -> JSON:
@@ -148,9 +148,8 @@ def evaluate_shard(place: Workplace) -> JSON:
     start, stop, measures = (place.arguments.get(name) for name in ("start", "stop", "measure"))
     if type(start) is not int or type(stop) is not int or not 0 <= start < stop or not isinstance(measures, bool):
         raise OptionError(f"samples {start!r} to {stop!r}, measure {measures!r}", "give 0 <= start < stop and a flag")
-    source, (snn, snn_digest) = _source(place, "ann"), _spiking(place)
-    dataset = _dataset(place, "dataset", source, chosen.images())
-    pair = open_pair(source, snn, chosen.evaluation())
+    pair, snn_digest = _pair(place, chosen)
+    dataset = _dataset(place, "dataset", pair.source, chosen.images())
     part = compare(pair, dataset, start, stop, place.progress)
     if measures:
         part = replace(part, measured=measure(pair, dataset, snn_digest, place.progress))
@@ -207,11 +206,12 @@ def _network(place: Workplace, role: str, selection: Selection) -> Network:
         return prepare(source, selection)
 
 
-def _spiking(place: Workplace) -> tuple[onnx.ModelProto, str]:
-    """A converted network, and the digest of its file."""
+def _pair(place: Workplace, chosen: Chosen) -> tuple[Pair, str]:
+    """A network and what it was converted to, and the digest of the latter's file."""
+    source = _source(place, "ann")
     path = model_path(place, "snn")
     with understood(path):
-        return read(path), digest(path)
+        return open_pair(source, read(path), chosen.evaluation()), digest(path)
 
 
 def _specs(proto: onnx.ModelProto) -> tuple[InputSpec, ...]:

@@ -23,7 +23,7 @@ from service.settings import Settings
 SQLITE_NEEDED = (3, 42, 0)  # by the job engine
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 5
-DISK_FULL = "53100"  # PostgreSQL's code
+DISK_FULL, NOT_ALLOWED = "53100", "42501"  # codes of PostgreSQL
 dumps = partial(json.dumps, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
@@ -44,10 +44,10 @@ def sqlite_module() -> ModuleType:
     return newer  # type: ignore[no-any-return]
 
 
-def address(settings: Settings, file: str = "graphpass.db") -> URL:
-    """Where the database is, for SQLAlchemy; `file` is its name in the data folder where no URL is given."""
+def address(settings: Settings) -> URL:
+    """Where the database is, for SQLAlchemy. Raises SettingsError."""
     if not settings.database_url:
-        return URL.create("sqlite+pysqlite", database=str(settings.data_dir / file))
+        return URL.create("sqlite+pysqlite", database=str(settings.data_dir / "graphpass.db"))
     try:
         url = sa.make_url(settings.database_url)
     except (sa.exc.ArgumentError, ValueError) as error:
@@ -57,8 +57,8 @@ def address(settings: Settings, file: str = "graphpass.db") -> URL:
     return url.set(drivername="sqlite+pysqlite" if url.get_backend_name() == "sqlite" else "postgresql+psycopg")
 
 
-def engine_arguments(url: URL) -> dict[str, Any]:
-    """What `create_engine` needs besides: also for the job engine, which opens an engine of its own."""
+def _arguments(url: URL) -> dict[str, Any]:
+    """What `create_engine` needs besides."""
     if url.get_backend_name() == "sqlite":
         return {"module": sqlite_module(), "connect_args": {"timeout": BUSY_SECONDS}}
     return {
@@ -81,7 +81,7 @@ class Database:
         self.name = url.render_as_string(hide_password=True)
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.engine: Engine = sa.create_engine(
-            url, json_serializer=dumps, pool_size=5, max_overflow=10, pool_timeout=30, **engine_arguments(url)
+            url, json_serializer=dumps, pool_size=5, max_overflow=10, pool_timeout=30, **_arguments(url)
         )
         self._reading = self.engine
         if self.is_sqlite:
@@ -118,15 +118,21 @@ class Database:
             raise self._typed(error) from error
         except sa.exc.DBAPIError as error:
             damaged = type(error) is sa.exc.DatabaseError and self.is_sqlite  # "file is not a database", "malformed"
-            if error.connection_invalidated or damaged:
+            refused = getattr(error.orig, "sqlstate", None) == NOT_ALLOWED
+            if error.connection_invalidated or damaged or refused:
                 raise self._typed(error) from error
             raise
 
     def _typed(self, error: sa.exc.SQLAlchemyError) -> StorageError:
         original = getattr(error, "orig", None) or error
         reason = " ".join(str(original).split())
-        if getattr(original, "sqlstate", None) == DISK_FULL or "disk is full" in reason:
+        code = getattr(original, "sqlstate", None)
+        if code == DISK_FULL or "disk is full" in reason:
             return StorageFullError(f"no space left for the database {self.name}", "make room and try again")
+        if code == NOT_ALLOWED:
+            return StorageUnavailableError(
+                f"the database {self.name} refuses: {reason}", "let the user of GRAPHPASS_DATABASE_URL own the database"
+            )
         return StorageUnavailableError(
             f"the database {self.name} does not answer: {reason}",
             "look at the file and the rights of its folder (GRAPHPASS_DATA_DIR)"

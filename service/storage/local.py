@@ -10,31 +10,17 @@ blob under a digest, and after `commit` neither a crash nor a power cut loses it
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from service.errors import StorageDamagedError, StorageFullError, StorageUnavailableError
-from service.storage.blobs import CHUNK, DIGEST, Hasher, Ledger, begun, checked, checked_name, missing
+from service.errors import StorageDamagedError
+from service.storage.blobs import CHUNK, DIGEST, Ledger, Writer, begun, checked, checked_name, missing
+from service.storage.scratch import file_writer, new_file, tidy, typed, write_all
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP}
-
-
-@contextmanager
-def typed(
-    folder: Path, remedy: str = "make it a folder that the service may write to (GRAPHPASS_DATA_DIR)"
-) -> Iterator[None]:
-    """OSError → StorageError that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise StorageFullError(f"no space left in {folder}", "make room and try again") from error
-        raise StorageUnavailableError(f"{folder} cannot be used: {error.strerror or error}", remedy) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -44,45 +30,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class LocalWriter:
-    """See blobs.Writer."""
-
-    def __init__(self, blobs: "LocalBlobs", path: Path, descriptor: int):
-        self._blobs = blobs
-        self._path = path
-        self._descriptor = descriptor
-        self._hasher = Hasher()
-        self._committed = False
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of what was written so far."""
-        return self._hasher.digest
-
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self._hasher.size
-
-    def write(self, data: bytes) -> None:
-        """Append."""
-        if self._committed:
-            raise ValueError("the blob is committed")
-        with typed(self._blobs.root):
-            _write_all(self._descriptor, data)
-        self._hasher.update(data)
-
-    def commit(self) -> None:
-        """Hold, sync, rename, sync the folder."""
-        self._committed = True
-        with typed(self._blobs.root):
-            os.fchmod(self._descriptor, 0o444)
-            os.fsync(self._descriptor)
-        self._blobs.ledger.hold(self.digest, self.size)
-        with typed(self._blobs.root):
-            self._blobs.place(self._path, self.digest, self.size)
 
 
 class LocalBlobs:
@@ -104,25 +51,19 @@ class LocalBlobs:
     def _path(self, digest: str) -> Path:
         return self._whole / checked(digest)[:2] / digest
 
-    @contextmanager
-    def writer(self) -> Iterator[LocalWriter]:
+    def writer(self) -> AbstractContextManager[Writer]:
         """A new blob."""
-        path = self._scratch / secrets.token_hex(16)
-        with typed(self.root):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            yield LocalWriter(self, path, descriptor)
-        finally:
-            os.close(descriptor)
-            with suppress(OSError):  # gone where it was renamed; what is left is tidied later
-                os.unlink(path)
+        return file_writer(self._scratch, self.ledger, self._place)
 
-    def place(self, path: Path, digest: str, size: int) -> None:
-        """Move a synced file under its digest; a whole one that is there already stays."""
+    def _place(self, descriptor: int, path: Path, digest: str, size: int) -> None:
+        """Sync, rename, sync the folder; a whole blob that is there already stays."""
         target = self._path(digest)
-        if not (target.exists() and target.stat().st_size == size):
-            os.replace(path, target)
-        sync_folder(target.parent)
+        with typed(self.root):
+            if not (target.exists() and target.stat().st_size == size):
+                os.fchmod(descriptor, 0o444)
+                os.fsync(descriptor)
+                os.replace(path, target)
+            sync_folder(target.parent)
 
     def fetch(self, digest: str, path: Path) -> None:
         """A hard link, or a copy where the file system has none."""
@@ -194,20 +135,13 @@ class LocalBlobs:
         """One file a piece."""
         folder = self._parts / checked_name(upload)
         target = folder / checked_name(name)
-        scratch = self._scratch / secrets.token_hex(16)
-        with typed(self.root):
+        with new_file(self._scratch) as (path, descriptor), typed(self.root):
             folder.mkdir(exist_ok=True)
-            descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                _write_all(descriptor, data)
-                os.fsync(descriptor)
-                os.replace(scratch, target)
-                sync_folder(folder)
-                sync_folder(self._parts)
-            finally:
-                os.close(descriptor)
-                with suppress(OSError):
-                    os.unlink(scratch)
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+            os.replace(path, target)
+            sync_folder(folder)
+            sync_folder(self._parts)
 
     def read_part(self, upload: str, name: str) -> Iterator[bytes]:
         """Its bytes."""
@@ -226,29 +160,13 @@ class LocalBlobs:
 
     def tidy(self, before: datetime) -> None:
         """Remove old files in scratch/."""
-        with typed(self.root):
-            for path in list(self._scratch.iterdir()):
-                with suppress(FileNotFoundError):
-                    if path.stat().st_mtime < before.timestamp():
-                        path.unlink()
+        tidy(self._scratch, before)
 
     def probe(self) -> None:
         """Create, sync and remove a file."""
-        path = self._scratch / secrets.token_hex(16)
-        with typed(self.root):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                _write_all(descriptor, b"probe")
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-                os.unlink(path)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+        with new_file(self._scratch) as (_, descriptor), typed(self.root):
+            write_all(descriptor, b"probe")
+            os.fsync(descriptor)
 
 
 def _copy(source: Path, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Models and datasets."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,7 +52,7 @@ class Objects:
                 same = (TABLE.c.tenant == tenant, TABLE.c.kind == kind, TABLE.c.digest == digest)
                 found = connection.execute(sa.select(TABLE).where(*same)).mappings().one_or_none()
                 if found:
-                    return self._prolong(connection, StoredObject(**found), expires), False
+                    return _prolong(connection, StoredObject(**found), expires), False
                 size = connection.scalar(sa.select(tables.blobs.c.size).where(tables.blobs.c.digest == digest))
                 if size is None:
                     raise _collected(digest)
@@ -73,11 +74,6 @@ class Objects:
                 return StoredObject(**values), True
         except sa.exc.IntegrityError as error:
             raise _collected(digest) from error
-
-    def _prolong(self, connection: Connection, found: StoredObject, expires: datetime | None) -> StoredObject:
-        later = max(found.expires, expires) if found.expires and expires else None
-        connection.execute(sa.update(TABLE).where(TABLE.c.id == found.id).values(expires=later))
-        return StoredObject(**{**vars(found), "expires": later})
 
     def get(self, tenant: str, id: str) -> StoredObject:
         """One. Raises NotFoundError."""
@@ -113,3 +109,9 @@ class Objects:
 
 def _collected(digest: str) -> StorageUnavailableError:
     return StorageUnavailableError(f"the bytes of {digest} are no longer there", "send them again")
+
+
+def _prolong(connection: Connection, found: StoredObject, expires: datetime | None) -> StoredObject:
+    later = max(found.expires, expires) if found.expires and expires else None
+    connection.execute(sa.update(TABLE).where(TABLE.c.id == found.id).values(expires=later))
+    return replace(found, expires=later)

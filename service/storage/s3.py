@@ -10,9 +10,8 @@ see: let its life cycle rules abort them after a day.
 
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +23,8 @@ from obstore.store import S3Store
 
 from service.errors import NotFoundError, StorageDamagedError, StorageError, StorageFullError, StorageUnavailableError
 from service.settings import Settings
-from service.storage.blobs import DIGEST, Hasher, Ledger, begun, checked, checked_name, missing
-from service.storage.local import typed
+from service.storage.blobs import DIGEST, Hasher, Ledger, Writer, begun, checked, checked_name, missing
+from service.storage.scratch import file_writer, tidy, typed
 
 if TYPE_CHECKING:
     from obstore.store import S3Config  # exists for type checkers only
@@ -69,43 +68,6 @@ def _typed(error: Exception, place: str) -> StorageError:
     return StorageUnavailableError(f"the store {place} does not answer: {reason}", remedy)
 
 
-class S3Writer:
-    """See blobs.Writer."""
-
-    def __init__(self, blobs: "S3Blobs", path: Path, descriptor: int):
-        self._blobs = blobs
-        self._path = path
-        self._descriptor = descriptor
-        self._hasher = Hasher()
-        self._committed = False
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of what was written so far."""
-        return self._hasher.digest
-
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self._hasher.size
-
-    def write(self, data: bytes) -> None:
-        """Append to the spool."""
-        if self._committed:
-            raise ValueError("the blob is committed")
-        with typed(self._blobs.spool):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._descriptor, view) :]
-        self._hasher.update(data)
-
-    def commit(self) -> None:
-        """Hold, then put."""
-        self._committed = True
-        self._blobs.ledger.hold(self.digest, self.size)
-        self._blobs.place(self._path, self.digest, self.size)
-
-
 class S3Blobs:
     """See blobs.Blobs."""
 
@@ -130,19 +92,11 @@ class S3Blobs:
         except BaseError as error:
             raise _typed(error, self._place) from error
 
-    @contextmanager
-    def writer(self) -> Iterator[S3Writer]:
+    def writer(self) -> AbstractContextManager[Writer]:
         """A new blob."""
-        with typed(self.spool):
-            descriptor, name = tempfile.mkstemp(dir=self.spool)
-        try:
-            yield S3Writer(self, Path(name), descriptor)
-        finally:
-            os.close(descriptor)
-            with suppress(OSError):
-                os.unlink(name)
+        return file_writer(self.spool, self.ledger, self._put)
 
-    def place(self, path: Path, digest: str, size: int) -> None:
+    def _put(self, _: int, path: Path, digest: str, size: int) -> None:
         """Put a file, unless it is there."""
         with suppress(NotFoundError):
             if self.size(digest) == size:
@@ -235,11 +189,7 @@ class S3Blobs:
 
     def tidy(self, before: datetime) -> None:
         """Remove old files of the spool."""
-        with typed(self.spool):
-            for path in list(self.spool.iterdir()):
-                with suppress(FileNotFoundError):
-                    if path.stat().st_mtime < before.timestamp():
-                        path.unlink()
+        tidy(self.spool, before)
 
     def probe(self) -> None:
         """Put and delete an object."""

@@ -1,5 +1,6 @@
 """`graphpass keys`, as people type it."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,20 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("")
     _, err, status = graphpass(capsys, "keys", "list", "--data", str(tmp_path / "file" / "data"))
     assert status == 2 and "GRAPHPASS_DATA_DIR" in err
+
+
+def test_the_commands_of_the_documentation_work(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "service.md").read_text("utf-8")
+    lines = [
+        shlex.split(line, comments=True)[1:] for line in page.splitlines() if line.startswith("    graphpass keys")
+    ]
+    assert [line[1] for line in lines] == ["create", "create", "list", "revoke"]
+    monkeypatch.setenv("GRAPHPASS_DATA_DIR", str(tmp_path))
+    key = ""
+    for line in lines:
+        out, err, status = graphpass(capsys, *(key if each == "key_01…" else each for each in line))
+        assert (err, status) == ("", 0)
+        key = out.split()[0] if out.startswith("key_01") else key
 
 
 def test_without_the_extra_it_is_named(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:

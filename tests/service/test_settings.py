@@ -77,6 +77,7 @@ def test_the_data_folder_is_where_such_things_are(monkeypatch: pytest.MonkeyPatc
         ("STORE_URL", "gs://bucket"),
         ("STORE_ENDPOINT", "minio:9000"),
         ("UPLOAD_TTL_HOURS", "nan"),
+        ("UPLOAD_TTL_HOURS", "1e9"),
         ("UNFINISHED_TTL_HOURS", "0"),
         ("GARBAGE_GRACE_MINUTES", "0"),
         ("EXECUTOR_ID", "two words"),

@@ -87,3 +87,31 @@ def _comparable(evaluation: dict[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in evaluation.items() if name not in ("latency_ms", "provenance")}
     kept = {name: value for name, value in evaluation["provenance"].items() if name != "date"}
     return {**found, "provenance": kept}
+
+
+@pytest.mark.slow
+def test_the_database_is_away_for_a_while(tmp_path: Path) -> None:
+    postgres = Postgres()
+    try:
+        with postgres.database() as url, Server(tmp_path, DATABASE_URL=url) as server:
+            http = with_key(server).http
+            ids = example(http)
+            asked = {
+                "model": ids["model"],
+                "calibration": ids["calibration"],
+                "options": {"time_steps": 4, "limit": 64},
+            }
+            job = http.post("/v1/conversions", json=asked).headers["Location"]
+            until(http, job, "running")
+            postgres.stop("immediate")
+            for answer in (http.get(job), http.post("/v1/conversions", json=asked), http.get("/readyz")):
+                assert answer.status_code == 503, answer.text
+            assert http.get("/livez").status_code == 200
+            assert http.get(job).json()["type"] == "/problems/unavailable"
+            postgres.start()
+            assert finished(http, job)["state"] == "succeeded"
+            assert http.get("/readyz").status_code == 200
+            again = finished(http, http.post("/v1/conversions", json=asked).headers["Location"])
+            assert again["state"] == "succeeded"
+    finally:
+        postgres.remove()

@@ -36,6 +36,8 @@ def files(place: Any) -> dict[str, Any]:
     mine = place.folder / "in" / "mine"
     deeds: dict[str, Callable[[], Any]] = {
         "read /etc/passwd": lambda: Path("/etc/passwd").read_text(),
+        "through its root": lambda: Path("/proc/self/root/etc/passwd").read_text(),
+        "through its folder": lambda: Path(f"/proc/self/cwd/../{beside.name}").read_text(),
         "list /": lambda: os.listdir("/"),
         "list home": lambda: os.listdir(os.path.expanduser("~root")),
         "read beside": beside.read_text,

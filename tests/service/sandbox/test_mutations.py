@@ -116,17 +116,20 @@ def fields(content: bytes, seed: int) -> bytes:
     return proto.SerializeToString()
 
 
-def check(box: Box, contents: list[bytes]) -> Counter[str]:
-    """Every model described and converted; counts of the ends."""
+def check(box: Box, contents: list[bytes], ann: bytes | None = None) -> Counter[str]:
+    """Every model described and converted, or evaluated beside an ANN; counts of the ends."""
     names = [box.put(f"{number}.onnx", content) for number, content in enumerate(contents)]
     calibration = box.put("x.npz", npz(x=X))
+    task, arguments = "convert", {"model": None, "calibration": calibration}
+    if ann is not None:
+        task, arguments = "evaluate", {"snn": None, "ann": box.put("ann.onnx", ann), "dataset": calibration}
     box.limits = replace(SMALL, wall_seconds=120, cpu_seconds=120)
     ends: Counter[str] = Counter()
     left = names
     with mock.patch.object(runner, "COMMAND", MANY):
         while left:
             box.events.clear()
-            outcome = box.run("many", {"files": left, "calibration": calibration})
+            outcome = box.run("many", {"files": left, "task": task, "arguments": arguments})
             if isinstance(outcome, Succeeded):
                 for key, end in outcome.result["outcomes"].items():
                     assert end.split(":")[0] in (*CLEAR, *LIMITS), (key, end)
@@ -166,6 +169,33 @@ def test_many_damaged_models(box: Box) -> None:
     for batch in range(40):
         total += check(box, [fields(MODEL, 1000 * batch + number) for number in range(50)])
     assert total["succeeded"] and total["invalid-model"], total
+
+
+@BOUNDED
+@given(st.integers(0, 1 << 30))
+def test_damaged_conversions(box: Box, seed: int) -> None:
+    """Of the model, and of what it says about itself."""
+    snn = converted(box)
+    assert check(box, [snn], MODEL) == {"succeeded": 2}
+    check(box, [fields(snn, seed + number) for number in range(20)], MODEL)
+    check(box, [metadata(snn, seed + number) for number in range(20)], MODEL)
+
+
+def converted(box: Box) -> bytes:
+    box.put("model.onnx", MODEL)
+    box.result("convert", {"model": "model.onnx", "calibration": box.put("x.npz", npz(x=X))})
+    return (box.folder / "out" / "snn.onnx").read_bytes()
+
+
+def metadata(content: bytes, seed: int) -> bytes:
+    """One entry of the metadata with something else in a place of its text."""
+    generator = np.random.default_rng(seed)
+    proto = onnx.load_from_string(content)
+    entry = proto.metadata_props[generator.integers(len(proto.metadata_props))]
+    place = int(generator.integers(len(entry.value) + 1))
+    other = ["", "0", "-1", "[", "]", "null", '"', "{}", "1e999", "9" * 30, "\0", "é"][generator.integers(12)]
+    entry.value = entry.value[:place] + other + entry.value[place + int(generator.integers(3)) :]
+    return proto.SerializeToString()
 
 
 def test_the_model_itself_is_fine(box: Box) -> None:

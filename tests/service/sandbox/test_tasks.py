@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from graphpass.cli import main
-from service.sandbox.runner import Failed, Succeeded
+from service.sandbox.runner import Failed
 from tests.service.sandbox.hostile_files import external, model, npz, tiny, zipped
 from tests.service.sandbox.sandboxed import SMALL, Box
 
@@ -243,21 +243,34 @@ def test_describe_data_for_a_model(box: Box) -> None:
     ("content", "rule"),
     [
         (zipped({**SHARDS, "c.npz": npz(y=np.ones((3, 4)))}), "arrays of other names, shapes or types than in"),
-        (zipped({**SHARDS, "readme.txt": b""}), None),  # seen only with a model
+        (zipped({**SHARDS, "readme.txt": b""}), "readme.txt: not an .npz shard"),
+        (zipped({**IMAGES, "cat/notes.txt": b""}), "notes.txt: not an image"),
         (npz(x=np.ones((3, 4)), labels=np.arange(2)), "arrays of 2, 3 samples"),
         (npz(x=np.ones((0, 4))), "no samples"),
         (npz(x=np.float32(1)), "no axis of samples"),
-        (npz(), "no images"),
+        (npz(), "neither .npz shards nor images"),
         (zipped({"a.npz": b"PK\x03\x04"}), "a.npz: cannot be read as .npz"),
-        (zipped({"notes.txt": b""}), "no images"),
+        (zipped({"notes.txt": b""}), "neither .npz shards nor images"),
     ],
 )
-def test_data_that_does_not_fit(box: Box, content: bytes, rule: str | None) -> None:
+def test_data_that_does_not_fit(box: Box, content: bytes, rule: str) -> None:
     outcome = box.run("describe_dataset", {"file": box.put("data.zip", content)})
-    if rule is None:
-        assert isinstance(outcome, Succeeded)
-    else:
-        assert isinstance(outcome, Failed) and outcome.type == "invalid-data" and rule in outcome.what, outcome
+    assert isinstance(outcome, Failed) and outcome.type == "invalid-data" and rule in outcome.what, outcome
+
+
+def test_arrays_may_have_any_name(box: Box) -> None:
+    """Inputs of networks do; members of an .npz are not unpacked."""
+    content = npz(**{"/model/x:0": np.ones((2, 4)), "../y": np.ones((2, 3))})
+    found = box.result("describe_dataset", {"file": box.put("data.npz", content)})
+    assert set(found["arrays"]) == {"/model/x:0", "../y"}
+
+
+def test_calibration_may_spill(box: Box) -> None:
+    """Beyond its memory budget it writes to its own scratch folder."""
+    box.put("net.onnx", TINY)
+    data = npz(x=GENERATOR.normal(size=(60_000, 4)).astype(np.float32))
+    arguments = {"model": "net.onnx", "calibration": box.put("data.npz", data)}
+    assert box.result("convert", {**arguments, "options": {"memory_budget": 1 << 20}})["samples"] == 60_000
 
 
 def test_images_and_shards_calibrate(box: Box) -> None:

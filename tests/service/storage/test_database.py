@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from service.errors import SettingsError, StorageFullError, StorageUnavailableError
 from service.settings import load_settings
 from service.storage import database as module
-from service.storage.database import address, engine_arguments, sqlite_module
+from service.storage.database import address, sqlite_module
 from service.storage.metadata import Metadata, open_metadata, opened
 from tests.service.servers import Postgres
 
@@ -129,21 +129,11 @@ def test_an_old_sqlite_is_replaced_or_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_address_is_that_of_the_settings(tmp_path: Path) -> None:
     local = load_settings(data_dir=tmp_path)
     assert address(local).database == str(tmp_path / "graphpass.db")
-    assert address(local, "jobs.db").database == str(tmp_path / "jobs.db")
     remote = address(load_settings(database_url="postgres://me:p%40ss@host:1/db?sslmode=require"))
     assert (remote.drivername, remote.password, remote.query["sslmode"]) == ("postgresql+psycopg", "p@ss", "require")
     assert address(load_settings(database_url="sqlite:////x/y.db")).database == "/x/y.db"
     with pytest.raises(SettingsError, match="GRAPHPASS_DATABASE_URL"):
         address(load_settings(database_url="postgresql://host:port/db"))
-
-
-def test_the_job_engine_opens_the_same_databases(database_settings) -> None:
-    url = address(database_settings)
-    database_settings.data_dir.mkdir(exist_ok=True)
-    engine = sa.create_engine(url, **engine_arguments(url))
-    with engine.connect() as connection:
-        assert connection.scalar(sa.text("SELECT 1")) == 1
-    engine.dispose()
 
 
 def test_a_killed_process_keeps_what_it_committed_and_nothing_else(tmp_path: Path) -> None:

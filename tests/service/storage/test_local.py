@@ -97,7 +97,9 @@ def test_a_folder_on_a_read_only_disk_is_named(small: Path, held) -> None:
     blobs = LocalBlobs(small, held)
     subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
     for call in (blobs.probe, lambda: crashes.put(blobs), lambda: blobs.put_part(crashes.UPLOAD, "part", b"")):
-        with pytest.raises(StorageUnavailableError, match=r"small cannot be used: Read-only.*GRAPHPASS_DATA_DIR"):
+        with pytest.raises(
+            StorageUnavailableError, match=r"small/scratch cannot be used: Read-only.*GRAPHPASS_DATA_DIR"
+        ):
             call()
     with pytest.raises(StorageUnavailableError):
         LocalBlobs(small / "new", held)

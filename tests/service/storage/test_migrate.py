@@ -76,6 +76,27 @@ def test_a_server_that_is_away_is_named_without_its_password(tmp_path) -> None:
     assert "secret" not in repr(settings)
 
 
+def test_a_user_who_may_not_make_tables_is_told_so(tmp_path, postgres) -> None:
+    with postgres.database() as url:
+        engine = Database(address(load_settings(database_url=url))).engine
+        with engine.begin() as connection:
+            connection.execute(sa.text("CREATE ROLE guest LOGIN"))
+            connection.execute(sa.text("REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
+        settings = load_settings(data_dir=tmp_path, database_url=url.replace("graphpass@", "guest@"))
+        with pytest.raises(
+            StorageUnavailableError, match=r"refuses: permission denied for schema public.*own the data"
+        ):
+            open_metadata(settings)
+        with engine.begin() as connection:
+            connection.execute(sa.text("DROP ROLE guest"))
+        engine.dispose()
+
+
+def test_a_database_that_does_not_exist_is_named(tmp_path, postgres) -> None:
+    with pytest.raises(StorageUnavailableError, match=r'database "nowhere" does not exist.*GRAPHPASS_DATABASE_URL'):
+        open_metadata(load_settings(data_dir=tmp_path, database_url=postgres.url("nowhere")))
+
+
 @pytest.mark.parametrize("place", ["file/data", "/proc/nowhere"])
 def test_a_data_folder_that_cannot_be_made_is_named(tmp_path, place: str) -> None:
     (tmp_path / "file").write_text("")

@@ -1,0 +1,103 @@
+"""Files that are being written: what becomes a blob is spooled here first, where its digest becomes known."""
+
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from service.errors import StorageFullError, StorageUnavailableError
+from service.storage.blobs import Hasher, Ledger
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+Place = Callable[[int, Path, str, int], None]  # descriptor and path of a file, its digest and size: put it in place
+
+
+@contextmanager
+def typed(folder: Path) -> Iterator[None]:
+    """OSError → StorageError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise StorageFullError(f"no space left in {folder}", "make room and try again") from error
+        raise StorageUnavailableError(
+            f"{folder} cannot be used: {error.strerror or error}",
+            "make it a folder that the service may write to (GRAPHPASS_DATA_DIR)",
+        ) from error
+
+
+@contextmanager
+def new_file(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Path and descriptor of an empty file, which is gone afterwards unless it was moved away."""
+    path = folder / secrets.token_hex(16)
+    with typed(folder):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        yield path, descriptor
+    finally:
+        os.close(descriptor)
+        with suppress(OSError):  # moved away; or left, and tidied later
+            os.unlink(path)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, however little the system takes at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def tidy(folder: Path, before: datetime) -> None:
+    """Remove files that nobody has written to since."""
+    with typed(folder):
+        for path in list(folder.iterdir()):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before.timestamp():
+                    path.unlink()
+
+
+class FileWriter:
+    """See blobs.Writer."""
+
+    def __init__(self, folder: Path, path: Path, descriptor: int, ledger: Ledger, place: Place):
+        self._folder = folder
+        self._path = path
+        self._descriptor = descriptor
+        self._ledger = ledger
+        self._place = place
+        self._hasher = Hasher()
+        self._committed = False
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was written so far."""
+        return self._hasher.digest
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._hasher.size
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        if self._committed:
+            raise ValueError("the blob is committed")
+        with typed(self._folder):
+            write_all(self._descriptor, data)
+        self._hasher.update(data)
+
+    def commit(self) -> None:
+        """Hold, then place."""
+        self._committed = True
+        self._ledger.hold(self.digest, self.size)
+        self._place(self._descriptor, self._path, self.digest, self.size)
+
+
+@contextmanager
+def file_writer(folder: Path, ledger: Ledger, place: Place) -> Iterator[FileWriter]:
+    """A new blob that is spooled in `folder`."""
+    with new_file(folder) as (path, descriptor):
+        yield FileWriter(folder, path, descriptor, ledger, place)
