@@ -157,7 +157,8 @@ function ended(job, names, signal) {
   if (job.state === "cancelled")
     return [h("section", { class: "card" }, h("h2", {}, "Cancelled"), h("p", {}, "Nothing was kept."), h("div", { class: "actions" }, again, away))];
   const show = { conversion: conversionResults, evaluation: evaluationResults, sweep: sweepResults }[job.kind];
-  return [...show(job, signal), downloads(job, again, away)];
+  const [head, ...rest] = show(job, signal);
+  return [head, downloads(job, again, away), ...rest];
 }
 
 function downloads(job, ...actions) {
@@ -176,7 +177,6 @@ function downloads(job, ...actions) {
     } }, word, link === "artifact" && job.result.files?.["snn.onnx"] ? `, ${bytes(job.result.files["snn.onnx"])}` : "");
     return made;
   };
-  return h("section", { class: "card", "aria-labelledby": "files" }, h("h2", { id: "files" }, "Download"),
-    h("div", { class: "actions" }, FILES.filter(([link]) => job.links[link]).map(button)), trouble,
-    h("h3", {}, "And then"), h("div", { class: "actions" }, actions));
+  return h("section", { class: "card", "aria-labelledby": "files" }, h("h2", { id: "files" }, "Download, or go on"),
+    h("div", { class: "actions" }, FILES.filter(([link]) => job.links[link]).map(button)), h("div", { class: "actions" }, actions), trouble);
 }

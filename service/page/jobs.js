@@ -54,7 +54,7 @@ export async function jobsView(place, signal) {
       actions(job),
     ]);
     list.replaceChildren(items.length
-      ? table("Jobs, newest first", ["Job", "Settings", "State", "Created", { text: "Took", kind: "number" }, "Actions"], rows, { hideCaption: true })
+      ? h("div", { class: "card stacked" }, table("Jobs, newest first", ["Job", "Settings", "State", "Created", { text: "Took", kind: "number" }, "Actions"], rows, { hideCaption: true }))
       : h("p", { class: "card" }, filter ? "There are none in this state." : "There are none yet. ", !filter && h("a", { href: "#/" }, "Convert a network")));
     more.hidden = !next;
     if (focused) document.getElementById(focused)?.focus();
@@ -74,7 +74,7 @@ export async function jobsView(place, signal) {
     const away = async () => { await remove(job.links.self); items = items.filter((other) => other !== job); };
     if (!isFinished(job))
       return button("Cancel", async () => { await away(); announce("Cancelled"); await refresh(); });
-    return h("span", { class: "actions" },
+    return h("span", { class: "actions row" },
       button("Run again", async () => { await fillFrom(job); location.hash = "#/"; }),
       button("Delete", async () => {
         if (!confirm("Delete this job and its files?")) return;
@@ -114,6 +114,6 @@ function outcome(job) {
 async function learn(items, names) {
   const ids = new Set(items.map((job) => job.request.model ?? job.request.ann).filter((id) => !names.has(id)));
   await Promise.all([...ids].map(async (id) => {
-    names.set(id, (await get(`/v1/models/${id}`).catch(() => null))?.name ?? "a deleted network");
+    names.set(id, (await get(`/v1/models/${id}`).catch(() => null))?.name ?? "a network that was deleted");
   }));
 }

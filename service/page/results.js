@@ -54,6 +54,11 @@ export function sweepResults(job) {
   ];
 }
 
+const PROVENANCE = {
+  ann: "Network", ann_sha256: "Its SHA-256", snn_sha256: "Spiking network’s SHA-256", calibration_sha256: "Calibration’s SHA-256",
+  evaluation_data: "Evaluation data", evaluation_sha256: "Its SHA-256", converter: "graphpass", onnxruntime: "Run by", date: "Evaluated",
+};
+const lost = (value) => (value === 0 ? "the same as" : `${Math.abs(100 * value).toFixed(2)} points ${value > 0 ? "below" : "above"}`);
 const badness = (found) => (found.snn.top1 === null ? mainError(found) ?? Infinity : -found.snn.top1);
 
 export function mainError(found) {
@@ -80,11 +85,11 @@ function sweepTable(rows) {
 function evaluation(found) {
   const { ann, snn, baseline, synaptic_operations: operations, energy_pj: cost, latency_ms: latency } = found;
   const figures = [
-    snn.top1 !== null && ["Top-1 of the spiking network", percent(snn.top1), `${points(ann.top1 - snn.top1)} against ${percent(ann.top1)}`],
+    snn.top1 !== null && ["Top-1 of the spiking network", percent(snn.top1), `${lost(ann.top1 - snn.top1)} the ANN’s ${percent(ann.top1)}`],
     snn.top1 === null && ["Error of the output", percent(mainError(found)), "against the original’s output"],
     baseline.top1 !== null && ["Quantised alone", percent(baseline.top1), `the original with ${baseline.levels} levels, without correction`],
-    ["Energy", times(cost.ratio), `${energy(cost.snn)} against ${energy(cost.ann)} a sample`],
-    ["Firing rate", percent(found.firing_rate, 1), "of all neurons and steps spike"],
+    cost.ratio !== null && ["Energy, SNN / ANN", times(cost.ratio), `${energy(cost.snn)} against ${energy(cost.ann)} a sample`],
+    found.firing_rate !== null && ["Firing rate", percent(found.firing_rate, 1), "of neurons times steps spike"],
   ].filter(Boolean);
   const line = (name, pick, show) => [name, ...[ann, snn, baseline].map((each) => show(pick(each)))];
   const plain = ["ANN", "SNN", "Quantised ANN"].map(number);
@@ -98,7 +103,7 @@ function evaluation(found) {
     ["Multiply-and-adds a sample", count(operations.ann.effective_macs), count(operations.effective_macs), "–"],
     ["Additions a sample", count(operations.ann.effective_acs), count(operations.effective_acs), "–"],
     ["Energy a sample", energy(cost.ann), energy(cost.snn), "–"],
-    [`Time of a run of ${latency.batch}`, milliseconds(latency.ann, latency.ann_range), milliseconds(latency.snn, latency.snn_range), "–"],
+    [`Latency, batch of ${latency.batch} (least … most)`, milliseconds(latency.ann, latency.ann_range), milliseconds(latency.snn, latency.snn_range), "–"],
     ["Samples a second", count(latency.throughput_ann), count(latency.throughput_snn), "–"],
   ].filter(Boolean);
   return [
@@ -107,12 +112,12 @@ function evaluation(found) {
       h("ul", { class: "figures" }, figures.map(([name, value, about]) =>
         h("li", {}, h("span", { class: "name" }, name), h("strong", {}, value), h("span", { class: "note" }, about)))),
       table("Both networks side by side", ["", ...plain], rows)),
-    found.sites.length > 0 && card("Layer by layer", sitesPlot(found.sites), siteTable(found.sites)),
+    found.sites.some((site) => site.firing_rate !== null) && card("Layer by layer", sitesPlot(found.sites), siteTable(found.sites)),
     operations.effective_macs !== null && card("Operations and energy", energyPlot(found), operationsTable(operations), latencyNote(latency)),
     card("What stays analogue", found.left.length
       ? leftTable("Nodes that stay as they were", found.left) : h("p", {}, "Everything that could spike does.")),
     card("Where the numbers come from", facts(Object.entries(found.provenance).map(([name, value]) =>
-      [name.replaceAll("_", " "), /sha256/.test(name) && value ? h("code", {}, value.slice(0, 16), "…") : name === "date" ? when(value) : value || "–"]))),
+      [PROVENANCE[name] ?? name, /sha256/.test(name) && value ? h("code", {}, value.slice(0, 16), "…") : name === "date" ? when(value) : value || "–"]))),
   ].filter(Boolean);
 }
 
@@ -130,8 +135,8 @@ function operationsTable(operations) {
 }
 
 function latencyNote(latency) {
-  return h("p", { class: "note" }, `On this machine a run of the spiking network takes ${times(latency.ratio)} the time of the original: `,
-    "an ordinary processor gains nothing from spikes.");
+  return h("p", { class: "note" }, `Where this was measured, a run of the spiking network takes ${times(latency.ratio)} the time of the original. `,
+    "Spikes save energy on hardware that skips silent neurons; ordinary processors compute them all.");
 }
 
 /** Beside a conversion: the comparison over T with the same inputs, if there is one, else a button that makes it. */

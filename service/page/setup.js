@@ -5,6 +5,7 @@ import { alarm, announce, focusOn, h } from "./element.js";
 import { datasetSummary, modelSummary } from "./inputs.js";
 import { FRESH, optionsForm } from "./options.js";
 import { picker } from "./picker.js";
+import { mostSteps } from "./words.js";
 
 const chosen = { model: null, calibration: null, evaluation: null, options: structuredClone(FRESH), mode: "conversion" };
 
@@ -131,6 +132,9 @@ function missing(pickers) {
     .find(([name]) => options[name].length === 0);
   if (empty) return { what: `No ${empty[1]} is ticked.`, remedy: "Tick at least one in step 4.",
     field: document.querySelector(`input[name=${empty[0]}]`) };
+  const long = mode === "sweep" && options.sweep_steps.find((each) => options.sweep_coding.some((code) => each > mostSteps(code)));
+  if (long) return { what: `T = ${long} is too many for the phase code, which takes 1 to 8.`, remedy: `Untick ${long} or the phase code.`,
+    field: document.getElementById(`step-${long}`) };
   const wrong = document.querySelector("form :invalid");
   if (wrong) return { what: `${wrong.labels?.[0]?.textContent ?? "A field"}: ${wrong.validationMessage}`, remedy: "Correct it.", field: wrong };
   return null;
