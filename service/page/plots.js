@@ -7,6 +7,7 @@ const LIBRARY = "/assets/plotly.min.js";
 const COLOURS = ["#3987e5", "#d95926", "#199e70", "#c98500", "#9085e9", "#d55181", "#5f9e1f", "#8a8a8a"]; // on white and black
 const GREY = "#8a8a8a";
 const LONGEST = 26;
+const NARROW = matchMedia("(max-width: 44rem)"); // as in parts.css
 let library = null;
 const drawn = new Set();
 
@@ -103,19 +104,22 @@ export function sitesPlot(sites) {
     marker: { color: colour }, hovertext: sites.map((site) => safe(site.name)), hovertemplate: "%{hovertext}<br>%{x:.3g} %<extra></extra>",
   });
   const errors = sites.some((site) => site.error !== null);
-  const traces = [
-    errors && bar("error", "x", sites.map((site) => site.error), COLOURS[0]),
-    bar("firing rate", errors ? "x2" : "x", sites.map((site) => site.firing_rate), COLOURS[1]),
-  ].filter(Boolean);
+  const error = (axis) => bar("error", axis, sites.map((site) => site.error), COLOURS[0]);
+  const spikes = (axis) => bar("firing rate", axis, sites.map((site) => site.firing_rate), COLOURS[1]);
   const summary = sites.slice(0, 30).map((site) => `${site.name}: error ${hundred(site.error)?.toFixed(2) ?? "–"} %, firing rate ${hundred(site.firing_rate)?.toFixed(1) ?? "–"} %`).join("; ");
+  const amount = { title: { text: "error (% of variance)" }, rangemode: "tozero" };
   const rate = { title: { text: "firing rate (%)" }, rangemode: "tozero" };
-  return figure("Error and firing rate of each site", summary, traces, {
+  const layout = {
     height: 90 + 26 * sites.length, showlegend: false, margin: { l: 20, r: 12, t: 8, b: 44 },
-    ...(errors
-      ? { xaxis: { title: { text: "error (% of variance)" }, domain: [0, 0.47], rangemode: "tozero" }, xaxis2: { ...rate, domain: [0.53, 1] } }
-      : { xaxis: rate }),
     yaxis: { autorange: "reversed", ticksuffix: " ", tickvals: sites.map((_, k) => k), ticktext: sites.map((site) => safe(short(site.name))) },
-  });
+  };
+  if (errors && !NARROW.matches)
+    return figure("Error and firing rate of each site", summary, [error("x"), spikes("x2")],
+      { ...layout, xaxis: { ...amount, domain: [0, 0.47] }, xaxis2: { ...rate, domain: [0.53, 1] } });
+  return [
+    errors && figure("Error of each site", summary, [error("x")], { ...layout, xaxis: amount }),
+    figure("Firing rate of each site", summary, [spikes("x")], { ...layout, xaxis: rate }),
+  ];
 }
 
 /** Energy of both networks, by kind of operation. */

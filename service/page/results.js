@@ -5,7 +5,7 @@ import { alarm, facts, freshId, h, table } from "./element.js";
 import { leftTable } from "./inputs.js";
 import { energyPlot, sitesPlot, stepsPlot } from "./plots.js";
 import { fillFrom } from "./setup.js";
-import { bytes, count, energy, listed, milliseconds, percent, points, settings, times, when } from "./words.js";
+import { bytes, count, energy, listed, milliseconds, range, percent, points, settings, times, when } from "./words.js";
 
 const number = (text) => ({ text, kind: "number" });
 const card = (title, ...content) => {
@@ -59,6 +59,7 @@ const PROVENANCE = {
   evaluation_data: "Evaluation data", evaluation_sha256: "Its SHA-256", converter: "graphpass", onnxruntime: "Run by", date: "Evaluated",
 };
 const lost = (value) => (value === 0 ? "the same as" : `${Math.abs(100 * value).toFixed(2)} points ${value > 0 ? "below" : "above"}`);
+const timing = (value, span) => h("span", {}, milliseconds(value), h("span", { class: "note range" }, range(span)));
 const badness = (found) => (found.snn.top1 === null ? mainError(found) ?? Infinity : -found.snn.top1);
 
 export function mainError(found) {
@@ -103,7 +104,7 @@ function evaluation(found) {
     ["Multiply-and-adds a sample", count(operations.ann.effective_macs), count(operations.effective_macs), "–"],
     ["Additions a sample", count(operations.ann.effective_acs), count(operations.effective_acs), "–"],
     ["Energy a sample", energy(cost.ann), energy(cost.snn), "–"],
-    [`Latency, batch of ${latency.batch} (least … most)`, milliseconds(latency.ann, latency.ann_range), milliseconds(latency.snn, latency.snn_range), "–"],
+    [`Latency, batch of ${latency.batch}`, timing(latency.ann, latency.ann_range), timing(latency.snn, latency.snn_range), "–"],
     ["Samples a second", count(latency.throughput_ann), count(latency.throughput_snn), "–"],
   ].filter(Boolean);
   return [
@@ -163,7 +164,8 @@ function overSteps(job, signal) {
   (async () => {
     try {
       const sweeps = await all("/v1/sweeps?state=succeeded&limit=50", 50);
-      const found = sweeps.find(same);
+      const listed = sweeps.find(same);
+      const found = listed && (await get(listed.links.self, signal)); // lists leave results out
       if (signal.aborted) return;
       if (found) place.replaceChildren(h("p", {}, h("a", { href: `#/jobs/${found.id}` }, settings(found))), stepsPlot(found.result.rows, job.result.time_steps), sweepTable(found.result.rows));
       else if (calibration) offer();

@@ -45,11 +45,9 @@ export function energy(picojoules) {
   return `${Number(picojoules.toPrecision(3))} pJ`;
 }
 
-export function milliseconds(value, range) {
-  if (value === null || value === undefined) return NONE;
-  const short = (number) => (number < 0.1 ? number.toPrecision(2) : number.toFixed(2));
-  return `${short(value)} ms (${range.map(short).join(" … ")})`;
-}
+const short = (number) => (number < 0.1 ? number.toPrecision(2) : number.toFixed(2));
+export const milliseconds = (value) => (value === null || value === undefined ? NONE : `${short(value)} ms`);
+export const range = (span) => (span ? span.map(short).join(" … ") : "");
 
 export function bytes(size) {
   for (const [unit, one] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]])
