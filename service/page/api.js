@@ -23,6 +23,11 @@ export const UNREACHABLE = {
   remedy: "Check that the service runs and that you are online, then try again.",
 };
 
+const KEY_GONE = {
+  title: "A valid key is needed", detail: "The key of this tab is not valid any more.",
+  remedy: "Open the newest link that graphpass serve printed, or choose “Forget key” and enter another.",
+};
+
 /** The key: of this tab alone, and gone with it. */
 export const key = {
   get: () => sessionStorage.getItem(KEY) ?? "",
@@ -37,6 +42,7 @@ export async function problemOf(response) {
   try {
     return new Problem(response.status, await response.json());
   } catch {
+    if (response.status === 401) return new Problem(401, KEY_GONE);
     return new Problem(response.status, { detail: `The service answered ${response.status}.`, remedy: "Try again." });
   }
 }
