@@ -1,0 +1,182 @@
+// One job: what was asked, live progress, then its results or what went wrong and what to do.
+
+import { Problem, download, events, get, isFinished, remove } from "./api.js";
+import { alarm, announce, facts, focusOn, h } from "./element.js";
+import { conversionResults, evaluationResults, sweepResults } from "./results.js";
+import { fillFrom } from "./setup.js";
+import { KINDS, STATES, bytes, seconds, settings, stage, when } from "./words.js";
+
+const COLLECTIONS = { con: "conversions", eva: "evaluations", swe: "sweeps" };
+const FILES = [
+  ["artifact", "Spiking network (.onnx)"], ["report", "Report (.html)"], ["report_json", "Figures (.json)"],
+  ["plan", "Plan (.json)"], ["plan_arrays", "Weights of the plan (.npz)"],
+];
+
+export async function jobView(place, signal, id) {
+  const path = `/v1/${COLLECTIONS[id.slice(0, 3)]}/${id}`;
+  let job = await get(path, signal);
+  const names = await inputsOf(job);
+  const head = h("div", {});
+  const body = h("div", {});
+  place.append(head, body);
+  const draw = () => {
+    head.replaceChildren(...header(job, names));
+    if (isFinished(job)) body.replaceChildren(...ended(job, names, signal));
+  };
+  draw();
+  if (!isFinished(job)) follow();
+
+  async function follow() {
+    const shown = progress(job, async () => {
+      try {
+        await remove(path);
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        body.prepend(alarm(error));
+      }
+    });
+    body.replaceChildren(shown.element);
+    try {
+      for await (const event of events(`${path}/events`, signal)) {
+        if (event.event === "state" && event.data.state !== job.state) {
+          job = { ...job, state: event.data.state };
+          head.replaceChildren(...header(job, names));
+          announce(`${KINDS[job.kind]}: ${STATES[job.state]}`);
+        }
+        shown.take(event);
+      }
+      job = await get(path, signal);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      if (!(error instanceof Problem)) throw error;
+      body.prepend(alarm(error));
+      return;
+    }
+    draw();
+    if (signal.aborted) return;
+    announce(`${KINDS[job.kind]}: ${STATES[job.state]}`);
+    focusOn(body.querySelector("[role=alert], h2") ?? head.querySelector("h1"));
+  }
+}
+
+/** Names of models and datasets of a job; what was deleted meanwhile has none. */
+async function inputsOf(job) {
+  const found = {};
+  await Promise.all(["model", "ann", "snn", "calibration", "evaluation", "dataset"].map(async (role) => {
+    const id = job.request[role];
+    if (!id) return;
+    if (id.startsWith("con_")) {
+      found[role] = h("a", { href: `#/jobs/${id}` }, "a conversion");
+      return;
+    }
+    const path = `/v1/${id.startsWith("mod_") ? "models" : "datasets"}/${id}`;
+    found[role] = (await get(path).catch(() => null))?.name ?? "deleted meanwhile";
+  }));
+  return found;
+}
+
+const ROLES = [["model", "Network"], ["ann", "Network"], ["snn", "Spiking network"], ["calibration", "Calibration"],
+  ["evaluation", "Evaluation"], ["dataset", "Evaluation"]];
+
+function header(job, names) {
+  return [
+    h("p", { class: "crumbs" }, h("a", { href: "#/jobs" }, "Jobs"), " › ", KINDS[job.kind]),
+    h("h1", {}, `${KINDS[job.kind]} of ${names.model ?? names.ann}`),
+    h("p", {}, h("span", { class: `state ${job.state}` }, STATES[job.state]), " ", settings(job)),
+    facts([
+      ...ROLES.map(([role, word]) => names[role] && [word, names[role]]),
+      ["Started", when(job.started ?? job.created)],
+      job.finished && job.started && ["Took", seconds((new Date(job.finished) - new Date(job.started)) / 1000)],
+      job.finished && ["Kept until", when(job.expires)],
+    ]),
+  ];
+}
+
+function progress(job, cancel) {
+  const list = h("ol", { class: "stages" });
+  const log = h("pre", { tabindex: "0" });
+  const folded = h("details", { hidden: true }, h("summary", {}, "Log"), log);
+  const note = h("p", { class: "note" }, job.state === "queued" ? "Waiting for its turn …" : "Starting …");
+  const button = h("button", { type: "button", class: "danger", onclick: async () => {
+    button.disabled = true;
+    button.textContent = "Cancelling …";
+    await cancel();
+    button.disabled = false;
+    button.textContent = "Cancel";
+  } }, "Cancel");
+  const bars = new Map();
+  let current = "";
+  const element = h("section", { class: "card", "aria-labelledby": "progress" },
+    h("h2", { id: "progress" }, "Progress"), note, list, folded,
+    h("p", { class: "note" }, "You may close this page: the job goes on, and is in the list of jobs."), button);
+
+  function row(name) {
+    const bar = h("progress", { max: "1", value: 0, "aria-label": stage(name) });
+    const words = h("span", { class: "note" });
+    list.append(h("li", {}, h("span", {}, stage(name)), bar, words));
+    bars.set(name, [bar, words]);
+    return bars.get(name);
+  }
+
+  return {
+    element,
+    take({ event, data }) {
+      if (event === "lost") {
+        note.textContent = "The connection is lost; trying again …";
+        return;
+      }
+      if (event === "log") {
+        folded.hidden = false;
+        log.textContent = `${log.textContent}${data.text}\n`.slice(-20000);
+      }
+      if (event === "state" && data.state === "running") note.textContent = "Running …";
+      if (event !== "progress") return;
+      note.textContent = "Running …";
+      const [bar, words] = bars.get(data.stage) ?? row(data.stage);
+      bar.value = data.total ? data.done / data.total : 0;
+      const left = data.seconds_left && data.done < data.total ? ` · about ${seconds(data.seconds_left)} left` : "";
+      words.textContent = `${data.done.toLocaleString("en")} of ${data.total.toLocaleString("en")}${left}`;
+      if (data.stage !== current) announce(stage(data.stage));
+      current = data.stage;
+    },
+  };
+}
+
+function ended(job, names, signal) {
+  const again = h("button", { type: "button", onclick: async () => {
+    await fillFrom(job);
+    location.hash = "#/";
+  } }, job.state === "succeeded" ? "Run again with other options" : "Change it and run again");
+  const away = h("button", { type: "button", class: "quiet", onclick: async () => {
+    if (!confirm("Delete this job and its files?")) return;
+    await remove(job.links.self);
+    location.hash = "#/jobs";
+  } }, "Delete");
+  if (job.state === "failed")
+    return [alarm(job.error, again, away)];
+  if (job.state === "cancelled")
+    return [h("section", { class: "card" }, h("h2", {}, "Cancelled"), h("p", {}, "Nothing was kept."), h("div", { class: "actions" }, again, away))];
+  const show = { conversion: conversionResults, evaluation: evaluationResults, sweep: sweepResults }[job.kind];
+  const [head, ...rest] = show(job, signal);
+  return [head, downloads(job, again, away), ...rest];
+}
+
+function downloads(job, ...actions) {
+  const trouble = h("div", {});
+  const button = ([link, word]) => {
+    const made = h("button", { type: "button", class: link === "artifact" ? "primary" : null, onclick: async () => {
+      made.disabled = true;
+      trouble.replaceChildren();
+      try {
+        announce(`${await download(job.links[link])} is saved`);
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        trouble.replaceChildren(alarm(error));
+      }
+      made.disabled = false;
+    } }, word, link === "artifact" && job.result.files?.["snn.onnx"] ? `, ${bytes(job.result.files["snn.onnx"])}` : "");
+    return made;
+  };
+  return h("section", { class: "card", "aria-labelledby": "files" }, h("h2", { id: "files" }, "Download, or go on"),
+    h("div", { class: "actions" }, FILES.filter(([link]) => job.links[link]).map(button)), h("div", { class: "actions" }, actions), trouble);
+}

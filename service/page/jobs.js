@@ -1,0 +1,119 @@
+// Jobs of the past and of now, with their errors and what to do about them.
+
+import { Problem, get, isFinished, pause, remove } from "./api.js";
+import { alarm, announce, h, table } from "./element.js";
+import { fillFrom } from "./setup.js";
+import { KINDS, STATES, percent, seconds, settings, when } from "./words.js";
+
+const EVERY = 3000; // milliseconds between looks while something runs
+let filter = "";
+
+export async function jobsView(place, signal) {
+  const names = new Map();
+  const list = h("div", {});
+  const trouble = h("div", {});
+  const select = h("select", { id: "state", onchange: () => { filter = select.value; refresh(true); } },
+    h("option", { value: "" }, "All"), Object.entries(STATES).map(([state, word]) =>
+      h("option", { value: state, selected: filter === state }, word)));
+  let items = [];
+  let next = null;
+  let older = false;
+
+  const more = h("button", { type: "button", onclick: async () => {
+    const page = await get(next, signal);
+    older = true;
+    items.push(...page.items);
+    next = page.next;
+    await draw();
+    announce(`${page.items.length} more jobs`);
+  } }, "Older jobs");
+
+  async function refresh(anew = false) {
+    if (anew) older = false;
+    const page = await get(`/v1/jobs?limit=25${filter ? `&state=${filter}` : ""}`, signal);
+    if (older) {
+      const fresh = new Set(page.items.map((job) => job.id));
+      items = [...page.items, ...items.filter((job) => !fresh.has(job.id))];
+    } else {
+      items = page.items;
+      next = page.next;
+    }
+    await draw();
+  }
+
+  async function draw() {
+    await learn(items, names);
+    if (signal.aborted) return;
+    const focused = list.contains(document.activeElement) && document.activeElement.id;
+    const rows = items.map((job) => [
+      h("a", { href: `#/jobs/${job.id}`, id: `open-${job.id}` }, KINDS[job.kind], " of ", names.get(job.request.model ?? job.request.ann)),
+      h("span", { class: "note" }, settings(job)),
+      h("span", {}, h("span", { class: `state ${job.state}` }, STATES[job.state]), outcome(job)),
+      h("span", {}, when(job.created)),
+      job.started && job.finished ? seconds((new Date(job.finished) - new Date(job.started)) / 1000) : "–",
+      actions(job),
+    ]);
+    list.replaceChildren(items.length
+      ? h("div", { class: "card stacked" }, table("Jobs, newest first", ["Job", "Settings", "State", "Created", { text: "Took", kind: "number" }, "Actions"], rows, { hideCaption: true }))
+      : h("p", { class: "card" }, filter ? "There are none in this state." : "There are none yet. ", !filter && h("a", { href: "#/" }, "Convert a network")));
+    more.hidden = !next;
+    if (focused) document.getElementById(focused)?.focus();
+  }
+
+  function actions(job) {
+    const name = ` ${KINDS[job.kind].toLowerCase()} of ${names.get(job.request.model ?? job.request.ann)}, ${when(job.created)}`;
+    const button = (word, act) => h("button", { type: "button", class: "quiet", id: `${word.replace(" ", "-")}-${job.id}`, onclick: async () => {
+      trouble.replaceChildren();
+      try {
+        await act();
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        trouble.replaceChildren(alarm(error));
+      }
+    } }, word, h("span", { class: "hidden" }, name));
+    const away = async () => { await remove(job.links.self); items = items.filter((other) => other !== job); };
+    if (!isFinished(job))
+      return button("Cancel", async () => { await away(); announce("Cancelled"); await refresh(); });
+    return h("span", { class: "actions row" },
+      button("Run again", async () => { await fillFrom(job); location.hash = "#/"; }),
+      button("Delete", async () => {
+        if (!confirm("Delete this job and its files?")) return;
+        await away();
+        announce("Deleted");
+        await refresh();
+        place.querySelector("h1").focus();
+      }));
+  }
+
+  place.append(h("h1", { tabindex: "-1" }, "Jobs"),
+    h("p", { class: "beside" }, h("label", { for: "state" }, "Show"), select), trouble, list, h("p", {}, more));
+  await refresh();
+  watch();
+
+  async function watch() {
+    while (!signal.aborted) {
+      await pause(EVERY, signal);
+      if (document.hidden || items.every(isFinished)) continue;
+      await refresh().catch((error) => {
+        if (error.name !== "AbortError" && !(error instanceof Problem)) throw error; // away for a while
+      });
+    }
+  }
+}
+
+/** What a list can say of the outcome in one line. */
+function outcome(job) {
+  if (job.state === "failed")
+    return h("span", { class: "why" }, job.error.what, job.error.remedy && h("span", { class: "note" }, ` What to do: ${job.error.remedy}`));
+  const found = job.result?.evaluation;
+  if (found?.snn.top1 != null) return h("span", { class: "why note" }, `top-1 ${percent(found.snn.top1)}, original ${percent(found.ann.top1)}`);
+  return null;
+}
+
+/** Names of the models of these jobs. */
+async function learn(items, names) {
+  const ids = new Set(items.map((job) => job.request.model ?? job.request.ann).filter((id) => !names.has(id)));
+  await Promise.all([...ids].map(async (id) => {
+    names.set(id, (await get(`/v1/models/${id}`).catch(() => null))?.name ?? "a network that was deleted");
+  }));
+}

@@ -1,0 +1,132 @@
+// T, code, method and form, each with what it means; the rest of the options behind a fold.
+
+import { freshId, h } from "./element.js";
+import { CODINGS, FORMS, METHODS, levels, listed, mostSteps } from "./words.js";
+
+export const FRESH = {
+  time_steps: 8, coding: "rate", method: "optimal", form: "folded",
+  sweep_steps: [1, 2, 4, 8, 16, 32], sweep_coding: ["rate"], sweep_method: ["optimal"],
+  include: [], exclude: [], identity_sites: false, allow_partial: false, limit: "", seed: 0,
+  image_size: 224, mean: [0], std: [1],
+};
+const STEPS = [1, 2, 4, 8, 16, 32, 64];
+const MODES = {
+  conversion: ["Convert once", "One network, with the T that you choose."],
+  sweep: ["Compare over T", "Many conversions; shows which T is worth it. Nothing to download but the report."],
+};
+let unfolded = false;
+
+/** Draw the form into a place, keeping the focus where it was. */
+export function optionsForm(place, chosen, changed) {
+  const focused = place.contains(document.activeElement) && document.activeElement.id;
+  const { options, mode } = chosen;
+  const set = (name, value, redraw = true) => { options[name] = value; if (redraw) changed(); };
+  const own = chosen.model?.description.sites?.some((site) => site.kind === "qcfs");
+  place.replaceChildren(...[
+    choice("What", "mode", MODES, mode, (value) => { chosen.mode = value; changed(); }),
+    ...(mode === "sweep"
+      ? [steps(options, set), several("Code", "sweep_coding", CODINGS, options, set), several("Method", "sweep_method", METHODS, options, set)]
+      : [oneT(options, set, own), choice("Code", "coding", CODINGS, options.coding, (value) => set("coding", value)),
+        choice("Method of calibration", "method", METHODS, options.method, (value) => set("method", value)),
+        choice("Form of the file", "form", FORMS, options.form, (value) => set("form", value))]),
+    partial(chosen, set),
+    more(options, set),
+  ].filter(Boolean));
+  if (focused) document.getElementById(focused)?.focus();
+}
+
+function choice(legend, name, words, value, chosen) {
+  return h("fieldset", {}, h("legend", {}, legend), h("div", { class: "choices" },
+    Object.entries(words).map(([each, [title, about]]) => h("div", { class: "choice" },
+      h("input", { type: "radio", name, id: `${name}-${each}`, value: each, checked: value === each,
+        "aria-describedby": `${name}-${each}-about`, onchange: () => chosen(each) }),
+      h("label", { for: `${name}-${each}` }, title),
+      h("p", { class: "note", id: `${name}-${each}-about` }, about)))));
+}
+
+function several(legend, name, words, options, set) {
+  const toggle = (each) => set(name, Object.keys(words).filter((other) => options[name].includes(other) !== (other === each)));
+  return h("fieldset", {}, h("legend", {}, legend), h("div", { class: "choices" },
+    Object.entries(words).map(([each, [title, about]]) => h("div", { class: "choice" },
+      h("input", { type: "checkbox", name, id: `${name}-${each}`, checked: options[name].includes(each),
+        "aria-describedby": `${name}-${each}-about`, onchange: () => toggle(each) }),
+      h("label", { for: `${name}-${each}` }, title),
+      h("p", { class: "note", id: `${name}-${each}-about` }, about)))));
+}
+
+function oneT(options, set, own) {
+  const most = mostSteps(options.coding);
+  const told = () => {
+    const steps = Number(options.time_steps);
+    if (options.time_steps === "") return own ? "the network’s own T, which it was trained for" : "8";
+    if (!(steps >= 1 && steps <= most)) return `1 to ${most} with this code`;
+    return `${levels(steps, options.coding)} levels for each value`;
+  };
+  const output = h("output", { for: "time-steps", class: "levels" }, told());
+  const input = h("input", { type: "number", id: "time-steps", min: "1", max: String(most), step: "1", inputmode: "numeric",
+    value: String(options.time_steps), "aria-describedby": "time-steps-about", oninput: () => {
+      options.time_steps = input.value;
+      output.textContent = told();
+    } });
+  return h("div", { class: "field" }, h("label", { for: "time-steps" }, "Time-steps T"),
+    h("div", { class: "beside" }, input, output),
+    h("p", { class: "note", id: "time-steps-about" }, "More steps: closer to the original network, more spikes and more energy. ",
+      own ? "Leave it empty for the network’s own." : "4 to 16 is usual."));
+}
+
+function steps(options, set) {
+  const most = Math.max(...options.sweep_coding.map(mostSteps), 1);
+  const all = [...new Set([...STEPS, ...options.sweep_steps])].sort((a, b) => a - b);
+  const least = Math.min(...options.sweep_coding.map(mostSteps));
+  const unfit = options.sweep_steps.filter((each) => each > least);
+  return h("fieldset", {}, h("legend", {}, "Time-steps T"), h("div", { class: "ticks" }, all.map((each) =>
+    h("span", {}, h("input", { type: "checkbox", name: "sweep_steps", id: `step-${each}`, disabled: each > most,
+      checked: options.sweep_steps.includes(each), onchange: () =>
+        set("sweep_steps", all.filter((other) => options.sweep_steps.includes(other) !== (other === each))) }),
+    h("label", { for: `step-${each}` }, String(each),
+      h("span", { class: "note" }, ` ${options.sweep_coding.filter((code) => each <= mostSteps(code))
+        .map((code) => levels(each, code)).join(" / ") || "–"} levels`))))),
+  unfit.length > 0 && h("p", { class: "mark warn", role: "status" },
+    `The phase code takes 1 to 8 steps: untick ${listed(unfit.map(String))}, or the phase code.`));
+}
+
+function partial(chosen, set) {
+  const blocked = chosen.model?.description.left?.filter((entry) => entry.expected === false) ?? [];
+  if (blocked.length === 0) return null;
+  return tick("allow_partial", chosen.options, set, "Convert although not everything can be",
+    `${listed(blocked.slice(0, 5).map((entry) => entry.node))} will stay analogue. Without this tick the conversion stops.`);
+}
+
+function tick(name, options, set, label, about) {
+  const id = name.replaceAll("_", "-");
+  return h("div", { class: "choice field" },
+    h("input", { type: "checkbox", id, checked: options[name], "aria-describedby": `${id}-about`,
+      onchange: (event) => set(name, event.target.checked) }),
+    h("label", { for: id }, label), h("p", { class: "note", id: `${id}-about` }, about));
+}
+
+function more(options, set) {
+  const field = (name, label, about, attributes, value, read) => {
+    const id = freshId(name);
+    return h("div", { class: "field" }, h("label", { for: id }, label),
+      h("input", { id, value, "aria-describedby": `${id}-about`, ...attributes,
+        onchange: (event) => set(name, read(event.target.value), false) }),
+      h("p", { class: "note", id: `${id}-about` }, about));
+  };
+  const words = (text) => text.split(/\s+/).filter(Boolean);
+  const numbers = (text) => text.split(/[\s,]+/).filter(Boolean).map(Number);
+  const whole = { type: "number", step: "1", inputmode: "numeric" };
+  const list = { pattern: "\\s*-?[0-9.]+([\\s,]+-?[0-9.]+)*\\s*", title: "numbers with commas between" };
+  return h("details", { open: unfolded, ontoggle: (event) => { unfolded = event.target.open; } },
+    h("summary", {}, "More options"),
+    h("div", { class: "grid" },
+      field("limit", "Calibration samples at most", "Empty: all of them.", { ...whole, min: "1" }, String(options.limit), (text) => text),
+      field("seed", "Seed", "The same seed gives the same network.", { ...whole, min: "0" }, String(options.seed), (text) => text || 0),
+      field("exclude", "Leave analogue", "Regular expressions of node names, with spaces between.", { type: "text" }, options.exclude.join(" "), words),
+      field("include", "Convert only", "The same; empty: everything.", { type: "text" }, options.include.join(" "), words),
+      field("image_size", "Side of images", "For a .zip of images, if the network leaves it open.", { ...whole, min: "1" }, String(options.image_size), (text) => text || 224),
+      field("mean", "Mean of images", "Subtracted from pixels/255: one number, or one a channel.", list, options.mean.join(", "), numbers),
+      field("std", "Deviation of images", "Then divided by.", list, options.std.join(", "), numbers)),
+    tick("identity_sites", options, set, "Neurons in front of layers without activation",
+      "For example in front of the projections of attention."));
+}

@@ -1,0 +1,142 @@
+// Plots by plotly, which comes from the service's own Python environment and is loaded when the first one is shown.
+
+import { freshId, h } from "./element.js";
+import { mainError } from "./results.js";
+
+const LIBRARY = "/assets/plotly.min.js";
+const COLOURS = ["#3987e5", "#d95926", "#199e70", "#c98500", "#9085e9", "#d55181", "#5f9e1f", "#8a8a8a"]; // on white and black
+const GREY = "#8a8a8a";
+const LONGEST = 26;
+const NARROW = matchMedia("(max-width: 44rem)"); // as in parts.css
+let library = null;
+const drawn = new Set();
+
+function load() {
+  library ??= new Promise((resolve, reject) => {
+    const script = h("script", { src: LIBRARY });
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => { library = null; script.remove(); reject(new Error("no plots")); };
+    document.head.append(script);
+  });
+  return library;
+}
+
+/** A figure with a caption that says what it shows to those who cannot see it. */
+function figure(caption, summary, traces, layout) {
+  const id = freshId("plot");
+  const place = h("div", { class: "plot", role: "img", "aria-label": summary });
+  const made = h("figure", { "aria-labelledby": id }, h("figcaption", { id }, caption), place);
+  place.style.minHeight = `${layout.height}px`;
+  const draw = async () => {
+    try {
+      const Plotly = await load();
+      if (place.isConnected) await Plotly.react(place, traces, themed(layout), { displayModeBar: false, responsive: true });
+    } catch {
+      place.replaceChildren(h("p", { class: "note" }, "The library of plots could not be loaded; the table has the same figures."));
+      place.style.minHeight = "";
+    }
+  };
+  new ResizeObserver((_, observer) => { observer.disconnect(); draw(); }).observe(place); // once it is on the page
+  drawn.add(draw);
+  return made;
+}
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach((draw) => draw()));
+
+function themed(layout) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--line"), fixedrange: true, automargin: true };
+  const made = {
+    ...layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false,
+    font: { family: style.fontFamily, size: 13, color: colour("--text") },
+    hoverlabel: { bgcolor: colour("--surface"), bordercolor: colour("--line"), font: { color: colour("--text") } },
+  };
+  for (const name of Object.keys(layout)) if (/^[xy]axis/.test(name)) made[name] = { ...axis, ...layout[name] };
+  return made;
+}
+
+const safe = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+const short = (text) => (text.length > LONGEST ? `…${text.slice(1 - LONGEST)}` : text);
+const hundred = (value) => (value === null ? null : 100 * value);
+
+/** Accuracy of the SNN over T (its error, where there are no labels); the ANN dashed, quantisation alone dotted. */
+export function stepsPlot(rows, chosen = null) {
+  const labelled = rows.some((row) => row.evaluation.ann.top1 !== null);
+  const value = (found) => hundred(labelled ? found.snn.top1 : mainError(found));
+  const steps = [...new Set(rows.map((row) => row.time_steps))].sort((a, b) => a - b);
+  const groups = new Map();
+  for (const row of rows) {
+    const name = `${row.method}, ${row.coding} code`;
+    groups.set(name, [...(groups.get(name) ?? []), row].sort((a, b) => a.time_steps - b.time_steps));
+  }
+  const line = (name, x, y, extra) => ({ type: "scatter", mode: "lines+markers", name, x, y,
+    hovertemplate: `T = %{x}: %{y:.2f} %<extra>${name}</extra>`, ...extra });
+  const traces = [...groups].map(([name, found], k) => line(name, found.map((row) => row.time_steps),
+    found.map((row) => value(row.evaluation)), {
+      line: { color: COLOURS[k % COLOURS.length], width: 2.5 },
+      marker: { color: COLOURS[k % COLOURS.length], size: found.map((row) => (row.time_steps === chosen ? 13 : 8)) },
+      customdata: found.map((row) => row.levels),
+      hovertemplate: `T = %{x}, %{customdata} levels: %{y:.2f} %<extra>${name}</extra>`,
+    }));
+  for (const coding of new Set(rows.map((row) => row.coding))) {
+    const byStep = new Map(rows.filter((row) => row.coding === coding).map((row) => [row.time_steps, row.evaluation.baseline]));
+    const x = [...byStep.keys()].sort((a, b) => a - b);
+    traces.push(line(`quantised ANN, ${coding} levels`, x,
+      x.map((each) => hundred(labelled ? byStep.get(each).top1 : byStep.get(each).relative_error)),
+      { line: { color: GREY, dash: coding === "rate" ? "dot" : "dashdot" }, marker: { color: GREY, size: 5 } }));
+  }
+  if (labelled) traces.push(line("ANN", steps, steps.map(() => 100 * rows[0].evaluation.ann.top1), { mode: "lines", line: { color: GREY, dash: "dash" } }));
+  const what = labelled ? "top-1 accuracy" : "error of the output";
+  const summary = `${what} over T. ${traces.map((trace) => `${trace.name}: ${trace.x.map((x, k) =>
+    `${trace.y[k]?.toFixed(1) ?? "–"} % at T = ${x}`).join(", ")}`).join(". ")}.`;
+  return figure(`${what[0].toUpperCase()}${what.slice(1)} over the number of time-steps`, summary, traces, {
+    height: 400, margin: { l: 56, r: 12, t: 12, b: 48 }, legend: { orientation: "h", y: -0.22 },
+    xaxis: { title: { text: "time-steps T" }, type: "log", tickvals: steps, ticktext: steps.map(String) },
+    yaxis: { title: { text: `${what} (%)` }, rangemode: labelled ? "normal" : "tozero" },
+  });
+}
+
+/** Error and firing rate of every site, side by side. */
+export function sitesPlot(sites) {
+  const bar = (name, axis, values, colour) => ({
+    type: "bar", orientation: "h", name, x: values.map(hundred), y: sites.map((_, k) => k), xaxis: axis,
+    marker: { color: colour }, hovertext: sites.map((site) => safe(site.name)), hovertemplate: "%{hovertext}<br>%{x:.3g} %<extra></extra>",
+  });
+  const errors = sites.some((site) => site.error !== null);
+  const error = (axis) => bar("error", axis, sites.map((site) => site.error), COLOURS[0]);
+  const spikes = (axis) => bar("firing rate", axis, sites.map((site) => site.firing_rate), COLOURS[1]);
+  const summary = sites.slice(0, 30).map((site) => `${site.name}: error ${hundred(site.error)?.toFixed(2) ?? "–"} %, firing rate ${hundred(site.firing_rate)?.toFixed(1) ?? "–"} %`).join("; ");
+  const amount = { title: { text: "error (% of variance)" }, rangemode: "tozero" };
+  const rate = { title: { text: "firing rate (%)" }, rangemode: "tozero" };
+  const layout = {
+    height: 90 + 26 * sites.length, showlegend: false, margin: { l: 20, r: 12, t: 8, b: 44 },
+    yaxis: { autorange: "reversed", ticksuffix: " ", tickvals: sites.map((_, k) => k), ticktext: sites.map((site) => safe(short(site.name))) },
+  };
+  if (errors && !NARROW.matches)
+    return figure("Error and firing rate of each site", summary, [error("x"), spikes("x2")],
+      { ...layout, xaxis: { ...amount, domain: [0, 0.47] }, xaxis2: { ...rate, domain: [0.53, 1] } });
+  return [
+    errors && figure("Error of each site", summary, [error("x")], { ...layout, xaxis: amount }),
+    figure("Firing rate of each site", summary, [spikes("x")], { ...layout, xaxis: rate }),
+  ];
+}
+
+/** Energy of both networks, by kind of operation. */
+export function energyPlot(found) {
+  const operations = found.synaptic_operations;
+  const sides = ["ANN", "SNN"];
+  const most = Math.max(found.energy_pj.ann, found.energy_pj.snn);
+  const [size, unit] = [[1e9, "mJ"], [1e6, "µJ"], [1e3, "nJ"], [1, "pJ"]].find(([each]) => most >= each) ?? [1, "pJ"];
+  const parts = [["multiply-and-adds", "effective_macs", 4.6], ["additions", "effective_acs", 0.9]];
+  const traces = parts.map(([name, field, cost], k) => ({
+    type: "bar", orientation: "h", name, y: sides, x: [operations.ann, operations].map((each) => (each[field] * cost) / size),
+    marker: { color: COLOURS[k] }, hovertemplate: `%{y}, ${name}: %{x:,.3g} ${unit}<extra></extra>`,
+  }));
+  const summary = sides.map((side, k) => `${side}: ${traces.map((trace) => `${trace.x[k].toPrecision(3)} ${unit} of ${trace.name}`).join(", ")}`).join("; ");
+  return figure("Energy a sample, by kind of operation", summary, traces, {
+    height: 200, barmode: "stack", margin: { l: 20, r: 12, t: 8, b: 44 }, legend: { orientation: "h", y: 1.25, traceorder: "normal" },
+    xaxis: { title: { text: `energy a sample (${unit})` }, rangemode: "tozero" },
+    yaxis: { autorange: "reversed", ticksuffix: " ", type: "category" },
+  });
+}

@@ -1,0 +1,206 @@
+// What came of a job: figures first, then plots, each with its table.
+
+import { Problem, all, get, post } from "./api.js";
+import { alarm, facts, freshId, h, table } from "./element.js";
+import { leftTable } from "./inputs.js";
+import { energyPlot, sitesPlot, stepsPlot } from "./plots.js";
+import { fillFrom } from "./setup.js";
+import { bytes, count, energy, listed, milliseconds, range, percent, points, settings, times, when } from "./words.js";
+
+const number = (text) => ({ text, kind: "number" });
+const card = (title, ...content) => {
+  const id = freshId("card");
+  return h("section", { class: "card", "aria-labelledby": id }, h("h2", { id }, title), content);
+};
+
+export function conversionResults(job, signal) {
+  const found = job.result;
+  const about = card("Converted", h("p", { class: "mark good" },
+    `Spikes reach ${found.spiking_layers} of ${found.weight_layers} weight layers, from neurons at ${found.sites.length} `,
+    found.sites.length === 1 ? "site." : "sites."),
+  facts([
+    ["Time-steps", String(found.time_steps)], ["Code", `${found.coding}, ${found.levels} levels`],
+    ["Method", found.method], ["Form", found.form], ["Calibrated on", `${count(found.samples)} samples`],
+    found.files?.["snn.onnx"] && ["Size", bytes(found.files["snn.onnx"])],
+  ]));
+  if (found.evaluation) return [...evaluation(found.evaluation), overSteps(job, signal)];
+  return [about, evaluateNow(job), found.left.length > 0 && card("What stays analogue", leftTable("Stays analogue", found.left))].filter(Boolean);
+}
+
+export function evaluationResults(job) {
+  return evaluation(job.result.evaluation);
+}
+
+export function sweepResults(job) {
+  const rows = job.result.rows;
+  const best = rows.reduce((a, b) => (badness(b.evaluation) < badness(a.evaluation) ? b : a));
+  const details = h("div", {});
+  const show = (row) => details.replaceChildren(...evaluation(row.evaluation));
+  const name = (row) => `T = ${row.time_steps}, ${row.coding}, ${row.levels} levels, ${row.method}`;
+  const id = freshId("row");
+  const pick = h("select", { id, onchange: () => show(rows[Number(pick.value)]) },
+    rows.map((row, k) => h("option", { value: String(k), selected: row === best }, name(row))));
+  const convert = h("button", { type: "button", class: "primary", onclick: async () => {
+    const { time_steps, coding, method } = rows[Number(pick.value)];
+    await fillFrom(job, { time_steps, coding, method, mode: "conversion" });
+    location.hash = "#/";
+  } }, "Convert with these");
+  show(best);
+  return [
+    card("Accuracy over T", stepsPlot(rows), sweepTable(rows)),
+    card("One of them in detail", h("p", { class: "note" }, "The one with the least loss is chosen first."),
+      h("div", { class: "beside" }, h("label", { for: id }, "Settings"), pick, convert)),
+    details,
+  ];
+}
+
+const PROVENANCE = {
+  ann: "Network", ann_sha256: "Its SHA-256", snn_sha256: "Spiking network’s SHA-256", calibration_sha256: "Calibration’s SHA-256",
+  evaluation_data: "Evaluation data", evaluation_sha256: "Its SHA-256", converter: "graphpass", onnxruntime: "Run by", date: "Evaluated",
+};
+const lost = (value) => (value === 0 ? "the same as" : `${Math.abs(100 * value).toFixed(2)} points ${value > 0 ? "below" : "above"}`);
+const timing = (value, span) => h("span", {}, milliseconds(value), h("span", { class: "note range" }, range(span)));
+const badness = (found) => (found.snn.top1 === null ? mainError(found) ?? Infinity : -found.snn.top1);
+
+export function mainError(found) {
+  const output = found.outputs.find((each) => each.name === found.class_output) ?? found.outputs[0];
+  return output?.relative_error ?? null;
+}
+
+function sweepTable(rows) {
+  const labelled = rows.some((row) => row.evaluation.ann.top1 !== null);
+  const columns = labelled
+    ? ["SNN top-1", "Lost", "Quantised top-1", "Same class", "Firing rate", "Energy"]
+    : ["Error of the output", "Error, quantised", "Same class", "Firing rate", "Energy"];
+  return h("details", {}, h("summary", {}, "As a table"), table("Conversions of this comparison",
+    [number("T"), "Code", number("Levels"), "Method", ...columns.map(number)],
+    rows.map(({ time_steps, coding, levels, method, evaluation: found }) => [
+      String(time_steps), coding, String(levels), method,
+      ...(labelled
+        ? [percent(found.snn.top1), points(found.ann.top1 - found.snn.top1), percent(found.baseline.top1)]
+        : [percent(mainError(found)), percent(found.baseline.relative_error)]),
+      percent(found.agreement), percent(found.firing_rate), times(found.energy_pj.ratio),
+    ])));
+}
+
+function evaluation(found) {
+  const { ann, snn, baseline, synaptic_operations: operations, energy_pj: cost, latency_ms: latency } = found;
+  const figures = [
+    snn.top1 !== null && ["Top-1 of the spiking network", percent(snn.top1), `${lost(ann.top1 - snn.top1)} the ANN’s ${percent(ann.top1)}`],
+    snn.top1 === null && ["Error of the output", percent(mainError(found)), "against the original’s output"],
+    baseline.top1 !== null && ["Quantised alone", percent(baseline.top1), `the original with ${baseline.levels} levels, without correction`],
+    cost.ratio !== null && ["Energy, SNN / ANN", times(cost.ratio), `${energy(cost.snn)} against ${energy(cost.ann)} a sample`],
+    found.firing_rate !== null && ["Firing rate", percent(found.firing_rate, 1), "of neurons times steps spike"],
+  ].filter(Boolean);
+  const line = (name, pick, show) => [name, ...[ann, snn, baseline].map((each) => show(pick(each)))];
+  const plain = ["ANN", "SNN", "Quantised ANN"].map(number);
+  const rows = [
+    snn.top1 !== null && line("Top-1 accuracy", (each) => each.top1, percent),
+    snn.top5 !== null && line("Top-5 accuracy", (each) => each.top5, percent),
+    ["Same class as the ANN", "–", percent(found.agreement), percent(baseline.agreement)],
+    ["Error of the output", "–", percent(mainError(found)), percent(baseline.relative_error)],
+    ["Levels of a value", "–", String(found.levels), String(baseline.levels)],
+    ["Firing rate", "–", percent(found.firing_rate), "–"],
+    ["Multiply-and-adds a sample", count(operations.ann.effective_macs), count(operations.effective_macs), "–"],
+    ["Additions a sample", count(operations.ann.effective_acs), count(operations.effective_acs), "–"],
+    ["Energy a sample", energy(cost.ann), energy(cost.snn), "–"],
+    [`Latency, batch of ${latency.batch}`, timing(latency.ann, latency.ann_range), timing(latency.snn, latency.snn_range), "–"],
+    ["Samples a second", count(latency.throughput_ann), count(latency.throughput_snn), "–"],
+  ].filter(Boolean);
+  return [
+    card("Results", h("p", {}, `${count(found.samples)} samples, T = ${found.time_steps}, ${found.coding} code, ${found.levels} levels.`),
+      found.notes.map((note) => h("p", { class: "mark warn" }, note)),
+      h("ul", { class: "figures" }, figures.map(([name, value, about]) =>
+        h("li", {}, h("span", { class: "name" }, name), h("strong", {}, value), h("span", { class: "note" }, about)))),
+      table("Both networks side by side", ["", ...plain], rows)),
+    found.sites.some((site) => site.firing_rate !== null) && card("Layer by layer", sitesPlot(found.sites), siteTable(found.sites)),
+    operations.effective_macs !== null && card("Operations and energy", energyPlot(found), operationsTable(operations), latencyNote(latency)),
+    card("What stays analogue", found.left.length
+      ? leftTable("Nodes that stay as they were", found.left) : h("p", {}, "Everything that could spike does.")),
+    card("Where the numbers come from", facts(Object.entries(found.provenance).map(([name, value]) =>
+      [PROVENANCE[name] ?? name, /sha256/.test(name) && value ? h("code", {}, value.slice(0, 16), "…") : name === "date" ? when(value) : value || "–"]))),
+  ].filter(Boolean);
+}
+
+function siteTable(sites) {
+  return h("details", {}, h("summary", {}, "As a table"), table("Every site",
+    ["Site", "Activation", ...["Neurons", "Levels", "Error", "Firing rate"].map(number)],
+    sites.map((site) => [site.name, site.kind, count(site.neurons), String(site.levels), percent(site.error), percent(site.firing_rate)])));
+}
+
+function operationsTable(operations) {
+  return h("details", {}, h("summary", {}, "Layer by layer"), table(`Operations of the spiking network, counted on ${operations.samples} samples`,
+    ["Layer", "Operator", "Input", number("Operations"), number("If dense")],
+    operations.layers.map((layer) => [layer.name, layer.op, layer.input, count(layer.effective), count(layer.dense)])),
+  operations.uncounted.length > 0 && h("p", { class: "note" }, `Not counted: ${listed(operations.uncounted)}.`));
+}
+
+function latencyNote(latency) {
+  return h("p", { class: "note" }, `Where this was measured, a run of the spiking network takes ${times(latency.ratio)} the time of the original. `,
+    "Spikes save energy on hardware that skips silent neurons; ordinary processors compute them all.");
+}
+
+/** Beside a conversion: the comparison over T with the same inputs, if there is one, else a button that makes it. */
+function overSteps(job, signal) {
+  const place = h("div", {}, h("p", { class: "note" }, "Looking for one …"));
+  const { model, calibration, evaluation: dataset, options } = job.request;
+  const same = (other) => other.request.model === model && other.request.dataset === dataset && other.request.calibration === calibration;
+  const start = h("button", { type: "button", onclick: async () => {
+    start.disabled = true;
+    try {
+      const { form, limit, time_steps, coding, method, ...shared } = options;
+      const most = coding === "phase" ? [1, 2, 3, 4, 6, 8] : [1, 2, 4, 8, 16, 32];
+      const made = await post("/v1/sweeps", { model, calibration, dataset,
+        options: { ...shared, calibration_limit: limit, time_steps: most, coding: [coding], method: [method] } });
+      location.hash = `#/jobs/${made.id}`;
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      place.append(alarm(error));
+      start.disabled = false;
+    }
+  } }, "Compare over T");
+  const offer = () => place.replaceChildren(
+    h("p", {}, "How much accuracy does each T bring? The same network on the same data with many T, without uploading again."), start);
+  (async () => {
+    try {
+      const sweeps = await all("/v1/sweeps?state=succeeded&limit=50", 50);
+      const listed = sweeps.find(same);
+      const found = listed && (await get(listed.links.self, signal)); // lists leave results out
+      if (signal.aborted) return;
+      if (found) place.replaceChildren(h("p", {}, h("a", { href: `#/jobs/${found.id}` }, settings(found))), stepsPlot(found.result.rows, job.result.time_steps), sweepTable(found.result.rows));
+      else if (calibration) offer();
+      else place.replaceChildren(h("p", { class: "note" }, "A comparison needs calibration data."));
+    } catch {
+      if (calibration) offer();
+    }
+  })();
+  return card("Accuracy over T", place);
+}
+
+/** A conversion that nobody evaluated: choose data and do it now. */
+function evaluateNow(job) {
+  const place = h("div", {});
+  const id = freshId("data");
+  (async () => {
+    const datasets = await get("/v1/datasets?limit=100").then((page) => page.items, () => []);
+    const usable = datasets.filter((each) => each.description.samples);
+    if (usable.length === 0) {
+      place.replaceChildren(h("p", {}, "Upload labelled data on the first page, then come back."));
+      return;
+    }
+    const select = h("select", { id }, usable.map((each) => h("option", { value: each.id },
+      `${each.name} · ${each.description.samples} samples${each.description.labels ? ", labelled" : ""}`)));
+    const start = h("button", { type: "button", onclick: async () => {
+      try {
+        const { image_size, mean, std } = job.request.options;
+        const made = await post("/v1/evaluations", { ann: job.request.model, snn: job.id, dataset: select.value, options: { image_size, mean, std } });
+        location.hash = `#/jobs/${made.id}`;
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        place.append(alarm(error));
+      }
+    } }, "Evaluate");
+    place.replaceChildren(h("div", { class: "beside" }, h("label", { for: id }, "Data"), select, start));
+  })();
+  return card("Compare it with the original", place);
+}

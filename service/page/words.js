@@ -1,0 +1,87 @@
+// What things are called and what they mean, in plain words; numbers and times as people read them.
+
+export const CODINGS = {
+  rate: ["Rate code", "A value is how many of the T steps spike: T + 1 levels. Robust, and the usual choice."],
+  phase: ["Phase code", "A spike counts twice as much as one a step later: 2^T levels from T steps. More exact for few steps."],
+};
+export const METHODS = {
+  optimal: ["Optimal", "Thresholds with the least error, and weights corrected layer by layer. The most exact; takes longest."],
+  "da-qcfs": ["DA-QCFS", "Thresholds from the range, shifted so that means agree. Weights stay as they are."],
+  percentile: ["Percentile", "Thresholds from the range without 0.1 % outliers. Weights stay as they are."],
+  max: ["Max", "Thresholds from the whole range. Quick, and the coarsest."],
+};
+export const FORMS = {
+  folded: ["Folded", "All steps in one pass: runs everywhere, and costs the same for any T."],
+  unrolled: ["Unrolled", "Every step and every binary spike is there to see: for study and for spiking hardware."],
+  integer: ["Integer", "Counts of 8 bits and weights of 8 bits: fastest on CPUs, a little less exact."],
+};
+export const KINDS = { conversion: "Conversion", evaluation: "Evaluation", sweep: "Comparison over T" };
+export const STATES = {
+  queued: "Waiting", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled",
+};
+const STAGES = {
+  "running the network": "Running the original network on the calibration data",
+  calibrating: "Calibrating the neurons, layer by layer",
+  comparing: "Comparing both networks on the evaluation data",
+  counting: "Counting spikes and operations",
+  timing: "Measuring how long both networks take",
+  conversions: "Conversions of this comparison",
+  shards: "Parts of the evaluation",
+};
+const NONE = "–";
+
+export const stage = (name) => STAGES[name] ?? name;
+export const levels = (steps, coding) => (coding === "phase" ? 2 ** steps : steps + 1);
+export const mostSteps = (coding) => (coding === "phase" ? 8 : 255);
+export const percent = (value, digits = 2) => (value === null || value === undefined ? NONE : `${(100 * value).toFixed(digits)} %`);
+export const count = (value) => (value === null || value === undefined ? NONE : Math.round(value).toLocaleString("en"));
+export const times = (value) => (value === null || value === undefined ? NONE : `${Number(value.toPrecision(3))} ×`);
+export const points = (value) => `${value < 0 ? "+" : value > 0 ? "−" : "±"}${Math.abs(100 * value).toFixed(2)} points`;
+
+export function energy(picojoules) {
+  if (picojoules === null || picojoules === undefined) return NONE;
+  for (const [size, unit] of [[1e9, "mJ"], [1e6, "µJ"], [1e3, "nJ"]])
+    if (picojoules >= size) return `${Number((picojoules / size).toPrecision(3))} ${unit}`;
+  return `${Number(picojoules.toPrecision(3))} pJ`;
+}
+
+const short = (number) => (number < 0.1 ? number.toPrecision(2) : number.toFixed(2));
+export const milliseconds = (value) => (value === null || value === undefined ? NONE : `${short(value)} ms`);
+export const range = (span) => (span ? span.map(short).join(" … ") : "");
+
+export function bytes(size) {
+  for (const [unit, one] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]])
+    if (size >= one) return `${Number((size / one).toPrecision(3))} ${unit}`;
+  return `${size} bytes`;
+}
+
+export function seconds(value) {
+  if (value < 90) return `${Math.max(1, Math.round(value))} s`;
+  if (value < 5400) return `${Math.round(value / 60)} min`;
+  return `${(value / 3600).toFixed(1)} h`;
+}
+
+export function when(text) {
+  if (!text) return "never";
+  return new Date(text).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+}
+
+/** "a", "a and b", "a, b and c" */
+export function listed(words) {
+  return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
+}
+
+/** T = 4 · rate · 5 levels · optimal, as far as it is known. */
+export function settings(job) {
+  const options = job.request.options ?? {};
+  if (job.kind === "sweep")
+    return `T = ${options.time_steps.join(", ")} · ${options.coding.join(", ")} · ${options.method.join(", ")}`;
+  const found = job.result?.time_steps ? job.result : job.result?.evaluation ?? options;
+  if (!found.coding) return "";
+  const steps = found.time_steps ?? null;
+  return [
+    `T = ${steps ?? "automatic"}`,
+    steps === null ? found.coding : `${found.coding}, ${levels(steps, found.coding)} levels`,
+    found.method, found.form,
+  ].filter(Boolean).join(" · ");
+}

@@ -1,0 +1,137 @@
+"""The whole story in a browser: upload, convert, watch, look, download, compare, run again."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from tests.service.page.conftest import DESKTOP, PHONE, Opened, accessible, start, take_example
+from tests.service.running import EXAMPLE, Server, example, finished
+
+
+def choose(page: Page, step: str, path: Path) -> None:
+    page.get_by_label(f"for “{step}”").first.set_input_files(path)
+    page.get_by_role("region", name=step).get_by_text(path.name).wait_for()
+
+
+def test_upload_convert_watch_look_download(opened: Opened, server: Server, tmp_path: Path) -> None:
+    page = opened()
+    assert "key=" not in page.url  # not in the address, nor in the history
+    choose(page, "1 · The network", EXAMPLE / "fashion_mnist.onnx")
+    expect(page.get_by_text("Spikes will reach 5 of 6 weight layers")).to_be_visible()
+    page.get_by_text("What becomes spiking, and what stays as it is").click()
+    expect(page.get_by_role("row", name="/layers/layers.0/Conv Conv its input is")).to_be_visible()
+    choose(page, "2 · Calibration data", EXAMPLE / "calibration.npz")
+    choose(page, "3 · Evaluation data", EXAMPLE / "evaluation.npz")
+    expect(page.get_by_role("region", name="3 · Evaluation data")).to_contain_text("1,000")
+
+    page.get_by_label("Time-steps T").fill("4")
+    expect(page.get_by_text("5 levels for each value")).to_be_visible()
+    page.get_by_label("Phase code").check()
+    expect(page.get_by_text("16 levels for each value")).to_be_visible()
+    page.get_by_label("Rate code").check()
+    start(page)
+    expect(page.get_by_role("progressbar", name="Calibrating the neurons")).to_be_visible()
+    table = page.get_by_role("region", name="Both networks side by side")
+    expect(table.get_by_role("row", name="Top-1 accuracy")).to_contain_text("93.20 %")
+    assert page.title() == "Conversion of fashion_mnist.onnx – graphpass"
+    expect(page.locator(".plot svg.main-svg").first).to_be_visible()  # drawn, under the content security policy
+    assert page.locator(".plot").count() == 2
+
+    job = server.http.get(f"/v1/conversions/{page.url.rpartition('/')[2]}").json()
+    for button, file, ending in (
+        ("Spiking network (.onnx)", "snn.onnx", "fashion_mnist-snn-T4.onnx"),
+        ("Plan (.json)", "plan.json", "-plan.json"),
+        ("Report (.html)", "report.html", "-report.html"),
+        ("Figures (.json)", "report.json", "-report.json"),
+    ):
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name=button).click()
+        assert waiting.value.suggested_filename.endswith(ending)
+        waiting.value.save_as(tmp_path / file)
+        assert hashlib.sha256((tmp_path / file).read_bytes()).hexdigest() == job["artifacts"][file]
+    assert json.loads((tmp_path / "report.json").read_text())["time_steps"] == 4
+
+    page.get_by_role("button", name="Run again with other options").click()
+    expect(page.get_by_label("Time-steps T")).to_have_value("4")
+    expect(page.get_by_role("region", name="1 · The network")).to_contain_text("fashion_mnist.onnx")
+    page.get_by_label("Max", exact=True).check()
+    start(page)
+    expect(page.get_by_text("max · folded")).to_be_visible()
+
+
+def test_compare_over_t_then_convert_with_the_best(opened: Opened) -> None:
+    page = opened()
+    take_example(page)
+    page.get_by_label("Compare over T").check()
+    for steps in ("4", "8", "16", "32"):
+        page.locator(f"#step-{steps}").uncheck()
+    page.get_by_label("Optimal").uncheck()
+    page.get_by_role("button", name="Start the comparison").click()
+    expect(page.get_by_role("alert")).to_contain_text("No method is ticked.")
+    page.get_by_label("Max", exact=True).check()
+    start(page)
+    plot = page.get_by_role("img", name="top-1 accuracy over T")
+    expect(plot.locator("svg.main-svg").first).to_be_visible()
+    page.get_by_label("Settings").select_option(label="T = 2, rate, 3 levels, max")
+    expect(page.get_by_text("1,000 samples, T = 2, rate code, 3 levels.")).to_be_visible()
+    page.get_by_role("button", name="Convert with these").click()
+    expect(page.get_by_label("Time-steps T")).to_have_value("2")
+    expect(page.get_by_label("Max", exact=True)).to_be_checked()
+
+
+def test_every_view_is_accessible_in_light_and_dark(opened: Opened, server: Server) -> None:
+    asked = {**example(server.http), "options": {"time_steps": 2, "method": "max"}}
+    job = finished(server.http, server.http.post("/v1/conversions", json=asked).headers["Location"])
+    for scheme, size in (("light", DESKTOP), ("dark", PHONE)):
+        page = opened(scheme, size)
+        take_example(page)
+        accessible(page)
+        page.goto(f"{server.url}/#/jobs")
+        page.get_by_role("table").wait_for()
+        accessible(page)
+        page.goto(f"{server.url}/#/jobs/{job['id']}")
+        page.locator(".plot svg.main-svg").first.wait_for()
+        page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        accessible(page)
+        assert page.evaluate("document.documentElement.scrollWidth") == size[0]  # nothing sticks out
+        page.get_by_role("button", name="Forget key").click()
+        page.get_by_role("heading", name="Your key").wait_for()
+        accessible(page)
+
+
+def test_the_keyboard_is_enough(opened: Opened) -> None:
+    page = opened()
+
+    def tab_to(name: str, most: int = 60) -> None:
+        for _ in range(most):
+            page.keyboard.press("Tab")
+            if name in page.evaluate("document.activeElement.innerText || document.activeElement.id"):
+                return
+        raise AssertionError(f"{name} is not reached with the Tab key")
+
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    tab_to("Use the built-in example")
+    page.keyboard.press("Enter")
+    page.get_by_text("Spikes will reach 5 of 6 weight layers").wait_for()
+    expect(page.locator("#announcer")).to_contain_text("The example is chosen")
+    tab_to("time-steps")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("2")
+    tab_to("coding-rate")
+    page.keyboard.press("ArrowRight")  # to the phase code; the focus stays in the form
+    expect(page.get_by_label("Phase code")).to_be_checked()
+    assert page.evaluate("document.activeElement.id") == "coding-phase"
+    tab_to("Start the conversion")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Results").wait_for()
+    assert page.evaluate("document.activeElement.textContent") == "Results"
+    expect(page.get_by_text("T = 2 · phase, 4 levels")).to_be_visible()
+    tab_to("Spiking network (.onnx)")
+    with page.expect_download():
+        page.keyboard.press("Enter")
