@@ -102,13 +102,19 @@ def runner(proto: onnx.ModelProto, inputs: Arrays, threads: int, **options: bool
     return partial(run, session, inputs)
 
 
-def forms(source: Source, conversion: Conversion, names: Sequence[str]) -> tuple[dict[str, onnx.ModelProto], list[str]]:
+def forms(
+    source: Source, conversion: Conversion, names: Sequence[str], calibration: Path | None = None
+) -> tuple[dict[str, onnx.ModelProto], list[str]]:
     """The conversion in other forms, and what was said of those that the network does not have."""
     found, refused = {}, []
     plan: Plan = conversion.plan
     for name in names:
         try:
-            found[name] = convert(source, plan=plan, form=name, allow_partial=True).proto
+            data = calibration if name == "integer" else None  # it has a plan of its own: no offsets under padding
+            made = convert(
+                source, data, time_steps=plan.time_steps, plan=None if data else plan, form=name, allow_partial=True
+            )
+            found[name] = made.proto
         except GraphpassError as error:
             refused.append(
                 f"{source.path.stem}, {name}, T = {plan.time_steps}: {error}".replace(f"{source.path}: ", "")
@@ -127,7 +133,7 @@ def measure(name: str, quick: bool, threads: int, refused: list[str]) -> Iterato
         wanted = [form for form in ("unrolled", "integer") if form in COLUMNS]
         if steps > UNROLLED:
             wanted.remove("unrolled")
-        others, said = forms(source, conversion, wanted)
+        others, said = forms(source, conversion, wanted, CALIBRATION[name]() if name in CALIBRATION else None)
         refused += said
         for batch in BATCHES:
             inputs = synthetic(name, specs, batch)

@@ -55,7 +55,7 @@ ROWS_SHARE = 1 / 16  # of the memory budget: the sampled inputs of a step's laye
 class Options:
     """How to calibrate. positions: sampled rows of a step, more where its layers are narrow.
 
-    memory: bytes. threads: 0 for all cores.
+    exact_padding: no offsets that padding would cut off, for the integer form. memory: bytes. threads: 0 for all cores.
     """
 
     time_steps: int = 8
@@ -67,6 +67,7 @@ class Options:
     limit: int | None = None
     memory: int = 2 << 30
     threads: int = 0
+    exact_padding: bool = False
 
     def __post_init__(self) -> None:
         levels_of(self.time_steps, self.coding)
@@ -167,12 +168,11 @@ def _observe(
 def _may_have_offset(site: Site | None, padded: Set[str], options: Options) -> bool:
     """Whether y = A·n + o may have an o other than 0.
 
-    Padding adds 0, not o, which costs the integer and the unrolled form a correction at every border, and keeps padded
-    depthwise layers out of integers. Behind a rectifier, from some levels on, o is too small to matter
-    (docs/calibration.md).
+    Padding adds 0, not o, which costs the integer form a correction at every border, and keeps padded depthwise layers
+    out of integers. Behind a rectifier, from some levels on, o matters little (docs/decisions/0009).
     """
     fine = levels_of(options.time_steps, options.coding) > COARSE_LEVELS
-    return not (fine and site and site.kind in EXACT_RECTIFIERS and padded & set(site.layers))
+    return not (options.exact_padding and fine and site and site.kind in EXACT_RECTIFIERS and padded & set(site.layers))
 
 
 def _rows(step: Step, options: Options, steps: int) -> int:

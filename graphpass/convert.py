@@ -82,7 +82,7 @@ def convert(
     calibration: a path as in docs/data.md, or a dict of arrays keyed by input names; not needed with a plan, nor for a
     network that was trained with QCFS.
     time_steps: T; default the network's own for QCFS, else 8. options: seed, memory and other settings of calibration;
-    its time_steps, coding and method give way to the arguments.
+    its time_steps, coding and method give way to the arguments, and its exact_padding to the form.
 
     Raises the errors of graphpass.errors: ModelError, DataError, PlanError, CalibrationError, OptionError, and
     CoverageError when a site that should be converted cannot be and allow_partial is not set.
@@ -99,7 +99,9 @@ def convert(
         dataset = None
     else:
         steps = time_steps or own_time_steps(network, coding) or DEFAULT_TIME_STEPS
-        settings = replace(options or Options(), time_steps=steps, coding=coding, method=method)
+        settings = replace(
+            options or Options(), time_steps=steps, coding=coding, method=method, exact_padding=form == "integer"
+        )
         dataset = None if calibration is None else dataset_for(network.source.proto, calibration, images)
         decided = make_plan(network, dataset, settings, progress)
     proto = emit(network.graph.copy(), decided, form, metadata(decided, form))
