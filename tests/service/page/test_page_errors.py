@@ -115,11 +115,14 @@ def test_the_service_is_killed_during_an_upload_and_during_a_job(
     mortal.up()
     calibration = page.get_by_role("region", name="2 · Calibration data")
     expect(calibration).to_contain_text(f"{len(images):,}")
-    stored = mortal.client(key).get("/v1/datasets").json()["items"][0]
+    with mortal.client(key) as http:
+        stored = http.get("/v1/datasets").json()["items"][0]
     assert (stored["name"], stored["size"]) == ("large.npz", large.stat().st_size)
 
     take_example(page)
     page.get_by_label("Compare over T").check()
+    for steps in ("4", "8", "16", "32"):
+        page.locator(f"#step-{steps}").uncheck()
     start(page)
     expect(page.get_by_role("progressbar", name="Conversions of this comparison")).to_be_visible()
     mortal.kill()
