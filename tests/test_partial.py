@@ -150,3 +150,8 @@ def test_a_sum_does_not_depend_on_the_order(terms: list[float], random) -> None:
     shuffled = list(terms)
     random.shuffle(shuffled)
     np.testing.assert_equal(float(summed(shuffled)), expected)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_sum_beyond_float64_is_infinite(sign: int) -> None:
+    assert float(Sum().add(sign * 1.7e308).add(sign * 1.7e308)) == sign * np.inf

@@ -136,7 +136,7 @@ class Sum:
         try:
             return float(self.exact) if self.wild == 0 else self.wild
         except OverflowError:
-            return math.copysign(math.inf, self.exact)
+            return math.inf if self.exact > 0 else -math.inf
 
 
 @dataclass(frozen=True)
