@@ -16,7 +16,6 @@ import pytest
 
 from graphpass.client import Client, Stored
 from graphpass.errors import (
-    CoverageError,
     DataError,
     JobCancelledError,
     ModelError,
@@ -85,11 +84,11 @@ def test_errors_are_those_of_graphpass(client: Client, stored: tuple[Stored, ...
     model, calibration, _ = stored
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
-    with pytest.raises(ModelError, match="broken.onnx"):
+    with pytest.raises(ModelError, match=r"broken\.onnx"):
         client.upload_model(broken)
     with pytest.raises(DataError, match="cannot be read"):
         client.upload_dataset(tmp_path / "absent.npz")
-    with pytest.raises(OptionError, match="options.time_steps"):
+    with pytest.raises(OptionError, match=r"options\.time_steps"):
         client.convert(model, calibration, time_steps=0)
     with pytest.raises(OptionError, match="300 time-steps"):
         client.convert(model, calibration, time_steps=300).wait()
@@ -99,7 +98,6 @@ def test_errors_are_those_of_graphpass(client: Client, stored: tuple[Stored, ...
         Client("localhost:8000")
     with pytest.raises(OptionError, match="id of a job"):
         client.job("mod_1")
-    assert issubclass(CoverageError, Exception)
 
 
 def test_a_wrong_key_and_a_service_that_is_not_there(service: Server) -> None:
@@ -108,7 +106,7 @@ def test_a_wrong_key_and_a_service_that_is_not_there(service: Server) -> None:
     assert refused.value.slug == "unauthorized" and refused.value.remedy
     with (
         Client("http://127.0.0.1:9", "gp_", patience=0.1) as client,
-        pytest.raises(UnreachableError, match="127.0.0.1:9"),
+        pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"),
     ):
         client.example()
     with Client(f"{service.url}/#key={service.key}") as client:  # the link that is printed
@@ -199,9 +197,8 @@ def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp
     assert [(tmp_path / name).read_bytes() for name in ("snn.onnx", "plan.json")] == here
     assert "5 sites, T = 2" in said and "top-1 accuracy" in said
     assert json.loads((tmp_path / "e.json").read_text())["samples"] == 1000 and (tmp_path / "r.html").exists()
-    assert (
-        run("convert", ann, "again.onnx", "--plan", "plan.json") and (tmp_path / "again.onnx").read_bytes() == here[0]
-    )
+    run("convert", ann, "again.onnx", "--plan", "plan.json")
+    assert (tmp_path / "again.onnx").read_bytes() == here[0]
 
     assert "93.20 %" in run("evaluate", ann, "snn.onnx", "--data", data, *there)
     swept = run("sweep", ann, "--calibration", data, "--data", data, "--time-steps", "1", "--method", "max", *there)
@@ -209,7 +206,7 @@ def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp
     assert "--threads and --server exclude" in run(
         "evaluate", ann, ann, "--data", data, *there, "--threads", "1", status=2
     )
-    assert "A valid key" not in run(*line, *there, "--key", "gp_wrong", status=2)
+    assert "unknown or revoked" in run(*line, *there, "--key", "gp_wrong", status=2)
     assert "runs no functions" in run(*line[:3], "--calibration", "data.py:make", *there, status=2)
 
 
