@@ -119,6 +119,12 @@ def open_pair(source: Source, snn: onnx.ModelProto, options: Options | None = No
     levels = told_levels(snn) if conversion.form == "integer" else _levels(spiking_graph(snn), conversion)
     protos = {"ann": source.proto, "snn": snn, "baseline": _baseline(source, conversion, levels)}
     sessions = {name: open_session(proto, options.providers, options.threads) for name, proto in protos.items()}
+    names = {name: [value.name for value in session.get_outputs()] for name, session in sessions.items()}
+    for missing in set(names["ann"]) - set(names["snn"]):
+        raise ModelError(
+            f"the spiking model lacks the output {missing!r} of {source.path}",
+            "give the two models that belong together",
+        )
     fixed = fixed_batch(input_specs(sessions["ann"]))
     return Pair(source, snn, conversion, levels, sessions, fixed, options)
 

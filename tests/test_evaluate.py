@@ -189,6 +189,14 @@ def test_another_model(tmp_path: Path) -> None:
         evaluate(source, source.proto, data())
 
 
+def test_an_output_that_is_missing(tmp_path: Path) -> None:
+    source = network(tmp_path)
+    proto = convert(source, plan=plan_for(source, 4, "rate")).proto
+    proto.graph.output[0].name = "h"
+    with pytest.raises(ModelError, match="lacks the output 'scores' of"):
+        evaluate(source, proto, data(), Options(threads=1))
+
+
 @pytest.mark.parametrize("label", [-1, 3])
 def test_labels_that_do_not_fit(tmp_path: Path, label: int) -> None:
     with pytest.raises(DataError, match=f"label {label} is not one of the 3 classes"):
