@@ -124,6 +124,8 @@ def test_the_service_is_killed_during_an_upload_and_during_a_job(
     page.get_by_label("Compare over T").check()
     for steps in ("4", "8", "16", "32"):
         page.locator(f"#step-{steps}").uncheck()
+    page.get_by_label("Max", exact=True).check()
+    page.get_by_label("Optimal").uncheck()
     start(page)
     expect(page.get_by_role("progressbar", name="Conversions of this comparison")).to_be_visible()
     mortal.kill()
