@@ -6,19 +6,45 @@
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column, Table
+from rich.table import Table
 
 from graphpass.errors import GraphpassError, OptionError, VerificationError
+from graphpass.options import (
+    DATA_HELP,
+    Ann,
+    Calibration,
+    CalibrationLimit,
+    Coding,
+    EvaluationData,
+    Exclude,
+    IdentitySites,
+    ImageSize,
+    Include,
+    JsonOut,
+    Key,
+    Limit,
+    Mean,
+    Memory,
+    MethodName,
+    Report,
+    Seed,
+    ServerUrl,
+    Snn,
+    Std,
+    Threads,
+    bytes_of,
+    images_of,
+    numbers_of,
+    service_of,
+    words_of,
+)
+from graphpass.terminal import axis_text, err, name_column, out, plain, print_left, progress_bars
 
 app = typer.Typer(
     name="graphpass",
@@ -27,77 +53,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 UsageError: Any = typer.BadParameter.__base__  # what typer raises for wrong arguments; it has no public name of its own
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
 GRAPHS = frozenset("inspect convert evaluate sweep verify inline".split())  # commands that load onnx; `serve` must not
-DATA_HELP = "x.npz, x.npy, a folder of .npz shards, a folder of images by class, or file.py:function"
-CALIBRATION = "Calibration"
-DATA = "Data"
-
-Ann = Annotated[str, typer.Argument(metavar="ANN.onnx", help="The network to convert.", show_default=False)]
-Snn = Annotated[str, typer.Argument(metavar="SNN.onnx", help="The converted network.", show_default=False)]
-Coding = Annotated[str, typer.Option(help="How a count is sent: rate (T + 1 levels) or phase (2^T levels).")]
-MethodName = Annotated[str, typer.Option(help="optimal, da-qcfs, percentile or max: see docs/calibration.md.")]
-Include = Annotated[list[str] | None, typer.Option(help="Only sites whose node name matches this regular expression.")]
-Exclude = Annotated[list[str] | None, typer.Option(help="Leave sites whose node name matches this analogue.")]
-IdentitySites = Annotated[
-    bool, typer.Option("--identity-sites", help="Neurons in front of layers that no activation feeds.")
-]
-Calibration = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DATA", help=f"Calibration data: {DATA_HELP}.", show_default=False, rich_help_panel=CALIBRATION
-    ),
-]
-Seed = Annotated[
-    int, typer.Option(help="Of the sampled positions; the same seed gives the same plan.", rich_help_panel=CALIBRATION)
-]
-Memory = Annotated[str, typer.Option(help="Memory for calibration, as 512MiB or 2GiB.", rich_help_panel=CALIBRATION)]
-CalibrationLimit = Annotated[
-    int | None, typer.Option(min=1, help="Use at most so many calibration samples.", rich_help_panel=CALIBRATION)
-]
-Threads = Annotated[int, typer.Option(min=0, help="Threads of the runtime; 0 for all cores.")]
-ImageSize = Annotated[
-    int,
-    typer.Option(
-        min=1, help="Side of the images of an image folder, if the model leaves it open.", rich_help_panel=DATA
-    ),
-]
-Mean = Annotated[
-    str, typer.Option(help="Subtracted from pixels/255: one number, or one a channel (a,b,c).", rich_help_panel=DATA)
-]
-Std = Annotated[str, typer.Option(help="Then divided by: one number, or one a channel.", rich_help_panel=DATA)]
-JsonOut = Annotated[
-    Path | None, typer.Option("--json", metavar="E.json", help="Write the figures as JSON.", show_default=False)
-]
-Report = Annotated[
-    Path | None, typer.Option(metavar="R.html", help="Write a self-contained report.", show_default=False)
-]
-Limit = Annotated[int | None, typer.Option(min=1, help="Use at most so many samples.")]
-EvaluationData = Annotated[
-    str, typer.Option("--data", metavar="DATA", help=f"Labelled data: {DATA_HELP}.", show_default=False)
-]
-
-
-@dataclass(frozen=True)
-class _Bar:
-    """A progress callback that draws a bar with the time left, on a terminal only."""
-
-    progress: Progress
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        task = next((task.id for task in self.progress.tasks if task.description == what), None)
-        if task is None:
-            task = self.progress.add_task(what, total=total)
-        self.progress.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _progress() -> Iterator[_Bar]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        yield _Bar(progress)
 
 
 @app.command()
@@ -123,11 +80,13 @@ def inspect(
         out.print(f"input {name}: {kind} {list(shape)}", markup=False)
     out.print(f"outputs {', '.join(found.outputs)}", markup=False)
     out.print(f"spikes reach {found.spiking_layers} of {found.weight_layers} weight layers")
-    sites = Table(_name("site"), "activation", "channels", _name("feeds"), title=f"{len(found.sites)} sites")
+    sites = Table(
+        name_column("site"), "activation", "channels", name_column("feeds"), title=f"{len(found.sites)} sites"
+    )
     for site in found.sites:
-        sites.add_row(_plain(site.name), site.kind, _axis(site.axis), _plain(", ".join(site.layers)))
+        sites.add_row(plain(site.name), site.kind, axis_text(site.axis), plain(", ".join(site.layers)))
     out.print(sites)
-    _print_left(found.left)
+    print_left(found.left)
 
 
 @app.command()
@@ -171,6 +130,8 @@ def convert(
     image_size: ImageSize = 224,
     mean: Mean = "0",
     std: Std = "1",
+    server: ServerUrl = None,
+    key: Key = "",
 ) -> None:
     """Convert a network: calibrate it, put in the neurons, and write a file that a stock onnxruntime runs."""
     from graphpass.calibrate import Options
@@ -185,11 +146,26 @@ def convert(
         raise OptionError("--plan and --calibration exclude each other", "a plan needs no data")
     if report and not evaluation:
         raise OptionError("--report needs --evaluation DATA", "or use `graphpass evaluate --report`")
-    options = Options(seed=seed, limit=limit, memory=_bytes(memory_budget), threads=threads)
-    images = _images(image_size, mean, std)
+    if server:
+        from graphpass import remote
+
+        here = {"--plan": plan is not None, "--memory-budget": memory_budget != "2GiB", "--threads": threads != 0}
+        chosen = {
+            "time_steps": time_steps,
+            "coding": coding,
+            "method": method,
+            "form": form,
+            **_shared(include, exclude, identity_sites, allow_partial, seed, image_size, mean, std),
+            "limit": limit,
+        }
+        service = service_of(server, key, here)
+        remote.convert(service, ann, snn, calibration, evaluation, chosen, plan_out, as_json, report)
+        return
+    options = Options(seed=seed, limit=limit, memory=bytes_of(memory_budget), threads=threads)
+    images = images_of(image_size, mean, std)
     source = load(ann)
     data = dataset_for(source.proto, calibration, images, allow_code=True) if calibration else None
-    with _progress() as progress:
+    with progress_bars() as progress:
         done = convert_network(
             source,
             data,
@@ -212,9 +188,9 @@ def convert(
         markup=False,
         soft_wrap=True,
     )
-    _print_left(coverage.left)
+    print_left(coverage.left)
     if form == "integer":
-        _print_left(floats_of(done.proto), "float, not integer")
+        print_left(floats_of(done.proto), "float, not integer")
         out.print(f"{len(encoded_of(done.proto))} analogue tensors as 8-bit numbers")
     if plan_out:
         save_plan(decided, plan_out)
@@ -235,9 +211,17 @@ def evaluate(
     image_size: ImageSize = 224,
     mean: Mean = "0",
     std: Std = "1",
+    server: ServerUrl = None,
+    key: Key = "",
 ) -> None:
     """Compare a converted network with its origin: accuracy, spikes, operations, energy, latency."""
-    _evaluate(ann, Path(snn), data, _images(image_size, mean, std), limit, threads, as_json, report)
+    if server:
+        from graphpass import remote
+
+        chosen = {"limit": limit, **_pixels(image_size, mean, std)}
+        remote.evaluate(service_of(server, key, {"--threads": threads != 0}), ann, snn, data, chosen, as_json, report)
+        return
+    _evaluate(ann, Path(snn), data, images_of(image_size, mean, std), limit, threads, as_json, report)
 
 
 @app.command()
@@ -266,8 +250,24 @@ def sweep(
     image_size: ImageSize = 224,
     mean: Mean = "0",
     std: Std = "1",
+    server: ServerUrl = None,
+    key: Key = "",
 ) -> None:
     """Convert and evaluate for many T, codings and methods, and print accuracy over T."""
+    if server:
+        from graphpass import remote
+
+        here = {"--memory-budget": memory_budget != "2GiB", "--threads": threads != 0}
+        chosen = {
+            "time_steps": list(numbers_of(time_steps)),
+            "coding": list(words_of(coding)),
+            "method": list(words_of(method)),
+            **_shared(include, exclude, identity_sites, allow_partial, seed, image_size, mean, std),
+            "calibration_limit": calibration_limit,
+            "limit": limit,
+        }
+        remote.sweep(service_of(server, key, here), ann, calibration, data, chosen, as_json, report)
+        return
     from graphpass.calibrate import Options
     from graphpass.convert import dataset_for
     from graphpass.evaluate import Options as EvaluationOptions
@@ -276,18 +276,18 @@ def sweep(
     from graphpass.report import sweep_report, sweep_table, write_json, write_report
     from graphpass.sweep import sweep as run_sweep
 
-    source, images = load(ann), _images(image_size, mean, std)
-    with _progress() as progress:
+    source, images = load(ann), images_of(image_size, mean, std)
+    with progress_bars() as progress:
         rows = run_sweep(
             source,
             dataset_for(source.proto, calibration, images, allow_code=True),
             dataset_for(source.proto, data, images, allow_code=True),
-            time_steps=_numbers(time_steps),
-            codings=_words(coding),
-            methods=_words(method),
+            time_steps=numbers_of(time_steps),
+            codings=words_of(coding),
+            methods=words_of(method),
             selection=Selection(tuple(include or ()), tuple(exclude or ()), identity_sites),
             allow_partial=allow_partial,
-            options=Options(seed=seed, limit=calibration_limit, memory=_bytes(memory_budget), threads=threads),
+            options=Options(seed=seed, limit=calibration_limit, memory=bytes_of(memory_budget), threads=threads),
             evaluation=EvaluationOptions(limit=limit, threads=threads),
             progress=progress,
         )
@@ -325,16 +325,16 @@ def verify(
     from graphpass.verify import verify as verify_network
 
     proto = read(Path(snn))
-    dataset = dataset_for(proto, data, _images(image_size, mean, std), allow_code=True)
+    dataset = dataset_for(proto, data, images_of(image_size, mean, std), allow_code=True)
     if reference:
         _print_flips(proto, read(reference), dataset, limit)
         return
     found = verify_network(proto, dataset, limit=limit)
     figures = ("counts", "flips", "unexplained", "largest difference", "bound")
-    table = Table(_name("site"), *figures, title="folded against unrolled")
+    table = Table(name_column("site"), *figures, title="folded against unrolled")
     for site in found.sites:
         table.add_row(
-            _plain(site.name),
+            plain(site.name),
             f"{site.neurons:,}",
             str(site.flips),
             str(site.unexplained),
@@ -388,10 +388,10 @@ def _print_flips(integer: Any, folded: Any, dataset: Any, limit: int) -> None:
     from graphpass.flips import flips
 
     found = flips(integer, folded, dataset, limit)
-    table = Table(_name("site"), "counts", "flips", "%", "largest", title="folded against integer")
+    table = Table(name_column("site"), "counts", "flips", "%", "largest", title="folded against integer")
     for site in found.sites:
         figures = (f"{site.counts:,}", f"{site.flips:,}", f"{100 * site.fraction:.2f}", str(site.largest))
-        table.add_row(_plain(site.name), *figures)
+        table.add_row(plain(site.name), *figures)
     out.print(table)
     errors = ", ".join(f"{name} {error:.2e}" for name, error in found.outputs.items())
     out.print(
@@ -400,6 +400,33 @@ def _print_flips(integer: Any, folded: Any, dataset: Any, limit: int) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _pixels(image_size: int, mean: str, std: str) -> dict[str, Any]:
+    """Options of images, as a service takes them."""
+    images = images_of(image_size, mean, std)
+    return {"image_size": images.size, "mean": list(images.mean), "std": list(images.std)}
+
+
+def _shared(
+    include: Sequence[str] | None,
+    exclude: Sequence[str] | None,
+    identity_sites: bool,
+    allow_partial: bool,
+    seed: int,
+    image_size: int,
+    mean: str,
+    std: str,
+) -> dict[str, Any]:
+    """Options that convert and sweep share, as a service takes them."""
+    return {
+        "include": list(include or ()),
+        "exclude": list(exclude or ()),
+        "identity_sites": identity_sites,
+        "allow_partial": allow_partial,
+        "seed": seed,
+        **_pixels(image_size, mean, std),
+    }
 
 
 def _evaluate(
@@ -421,7 +448,7 @@ def _evaluate(
 
     source = load(ann)
     dataset = dataset_for(source.proto, data, images, allow_code=True)
-    with _progress() as progress:
+    with progress_bars() as progress:
         found = evaluate_network(
             source, read(snn), dataset, Options(limit=limit, threads=threads), file_digest(snn), progress=progress
         )
@@ -431,64 +458,6 @@ def _evaluate(
     if report:
         write_report(evaluation_report(found), report)
         out.print(f"report: {report}", markup=False)
-
-
-def _print_left(left: Sequence[Any], what: str = "left analogue") -> None:
-    if not left:
-        return
-    table = Table(_name(what), "op", "because", title=f"{len(left)} {what}")
-    for entry in left:
-        table.add_row(_plain(entry.node), entry.op, _plain(entry.reason))
-    out.print(table)
-
-
-def _name(header: str) -> Column:
-    """A column of names: they wrap, and are never cut."""
-    return Column(header, overflow="fold")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
-
-
-def _axis(axis: int | None) -> str:
-    return "whole tensor" if axis is None else f"axis {axis}"
-
-
-def _images(size: int, mean: str, std: str) -> Any:
-    from graphpass.datasets.images import ImageOptions
-
-    return ImageOptions(size, _floats("--mean", mean), _floats("--std", std))
-
-
-def _floats(option: str, text: str) -> tuple[float, ...]:
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise OptionError(f"{option} {text!r} is not a list of numbers", "write it as 0.5 or 0.5,0.4,0.3") from error
-    return values
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    if not all(part.strip().isdecimal() for part in text.split(",")):
-        raise OptionError(f"--time-steps {text!r} is not a list of whole numbers", "write it as 1,2,4,8")
-    return tuple(int(part) for part in text.split(","))
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-
-
-def _bytes(text: str) -> int:
-    number = text.strip().rstrip("bBkKmMgGiI ")
-    unit = text.strip()[len(number) :].strip().upper()
-    try:
-        return int(float(number) * _UNITS[unit])
-    except (ValueError, KeyError) as error:
-        raise OptionError(f"--memory-budget {text!r} is not a size", "write it as 512MiB or 2GiB") from error
 
 
 @app.callback(invoke_without_command=True)

@@ -9,6 +9,9 @@ GraphpassError              exit status 2
 ├── PlanError               a plan that is broken or belongs to another model
 ├── SessionError            onnxruntime did not load or run a model
 ├── VerificationError       two forms of one network do not agree
+├── RemoteError             a service said no, or failed
+│   ├── UnreachableError    a service does not answer
+│   └── JobCancelledError   a job was cancelled
 └── CoverageError           exit status 3: a site that should have been converted was not
 """
 
@@ -63,3 +66,20 @@ class CoverageError(GraphpassError):
     """A site that should have been converted was not."""
 
     status = 3
+
+
+class RemoteError(GraphpassError):
+    """A service said no, or failed. `slug`: the last part of its problem's type; `where`: field or node, if known."""
+
+    def __init__(self, what: str, remedy: str = "", slug: str = "", where: str = ""):
+        super().__init__(what, remedy)
+        self.slug = slug
+        self.where = where
+
+
+class UnreachableError(RemoteError):
+    """A service does not answer."""
+
+
+class JobCancelledError(RemoteError):
+    """A job was cancelled before it was done."""

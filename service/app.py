@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -126,8 +127,18 @@ def create_app(process: Process) -> FastAPI:
         return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": "public, max-age=86400"})
 
     if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+        app.mount("/", Page(directory=PAGE, html=True), name="page")
     return app
+
+
+class Page(StaticFiles):
+    """Files of the page: browsers ask whether there are newer ones, or a page could mix those of two versions."""
+
+    def file_response(self, *arguments: Any, **more: Any) -> Response:
+        """See StaticFiles."""
+        answer = super().file_response(*arguments, **more)
+        answer.headers["Cache-Control"] = "no-cache"
+        return answer
 
 
 DESCRIPTION = """Upload an ONNX network and data, convert it to a spiking network, watch it, compare and download.

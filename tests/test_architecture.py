@@ -17,7 +17,10 @@ FLOORS = (
     ("calibrate", "evaluate", "verify", "flips"),
     ("convert",),
     ("sweep", "inspection"),
-    ("report", "doctor"),
+    ("report", "doctor", "connection"),
+    ("transfers",),
+    ("client", "options", "terminal"),
+    ("remote",),
     ("cli",),
 )
 RUNTIME = frozenset({"session", "doctor"})  # modules that may import onnxruntime

@@ -106,9 +106,8 @@ def opset_of(proto: onnx.ModelProto) -> int:
     return next((entry.version for entry in proto.opset_import if entry.domain in STANDARD_DOMAINS), 1)
 
 
-def digest(path: Path) -> str:
-    """sha256 (hex) over a model file and its external-data files in order of their names."""
-    total = hashlib.sha256()
+def external_files(path: Path) -> list[Path]:
+    """External-data files of a model, in order of their names. Raises what onnx raises where it is no model."""
     header = onnx.load(path, format="protobuf", load_external_data=False)
     locations = {
         entry.value
@@ -118,7 +117,13 @@ def digest(path: Path) -> str:
         for entry in tensor.external_data
         if entry.key == "location"
     }
-    for name in [path, *(path.parent / location for location in sorted(locations))]:
+    return [path.parent / location for location in sorted(locations)]
+
+
+def digest(path: Path) -> str:
+    """sha256 (hex) over a model file and its external-data files in order of their names."""
+    total = hashlib.sha256()
+    for name in [path, *external_files(path)]:
         with open(name, "rb") as file:
             while block := file.read(1 << 20):
                 total.update(block)

@@ -101,7 +101,7 @@ export async function* events(url, signal) {
       failures += 1;
       yield { id: last, event: "lost", data: {} };
     }
-    await pause(Math.min(500 * 2 ** failures, 8000), signal);
+    await pause(Math.min(250 * 2 ** failures, 8000), signal);
   }
 }
 

@@ -1,5 +1,7 @@
 // Building the page: elements from names, attributes and children; text is always text, never markup.
 
+import { here } from "./words.js";
+
 /** h("p", {class: "note", onclick: f}, "text", child, null): null and false children are left out. */
 export function h(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -40,10 +42,10 @@ export function alarm(problem, ...actions) {
   const errors = problem.errors?.length > 1 ? problem.errors : [];
   return h("div", { class: "alarm", role: "alert", tabindex: "-1" },
     h("p", { class: "what" }, h("strong", {}, problem.title || "That did not work")),
-    h("p", {}, problem.what),
+    h("p", {}, here(problem.what)),
     problem.where && !problem.what.includes(problem.where) && h("p", {}, "Where: ", h("code", {}, problem.where)),
     errors.length > 0 && h("ul", {}, errors.map((error) => h("li", {}, `${error.where}: ${error.what}`))),
-    problem.remedy && h("p", {}, h("strong", {}, "What to do: "), problem.remedy),
+    problem.remedy && h("p", {}, h("strong", {}, "What to do: "), here(problem.remedy)),
     problem.requestId && h("p", { class: "note" }, `For the operator: request ${problem.requestId}`),
     actions.length > 0 && h("div", { class: "actions" }, actions));
 }

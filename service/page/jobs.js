@@ -3,7 +3,7 @@
 import { Problem, get, isFinished, pause, remove } from "./api.js";
 import { alarm, announce, h, table } from "./element.js";
 import { fillFrom } from "./setup.js";
-import { KINDS, STATES, percent, seconds, settings, when } from "./words.js";
+import { KINDS, STATES, here, percent, seconds, settings, when } from "./words.js";
 
 const EVERY = 3000; // milliseconds between looks while something runs
 let filter = "";
@@ -104,7 +104,8 @@ export async function jobsView(place, signal) {
 /** What a list can say of the outcome in one line. */
 function outcome(job) {
   if (job.state === "failed")
-    return h("span", { class: "why" }, job.error.what, job.error.remedy && h("span", { class: "note" }, ` What to do: ${job.error.remedy}`));
+    return h("span", { class: "why" }, h("span", { class: "clamp" }, here(job.error.what)),
+      job.error.remedy && h("span", { class: "note" }, ` What to do: ${here(job.error.remedy)}`));
   const found = job.result?.evaluation;
   if (found?.snn.top1 != null) return h("span", { class: "why note" }, `top-1 ${percent(found.snn.top1)}, original ${percent(found.ann.top1)}`);
   return null;

@@ -5,7 +5,7 @@ import { Problem, UNREACHABLE, ask, authorization, pause } from "./api.js";
 
 const SMALL = 4 * 2 ** 20;
 const PIECE = 8 * 2 ** 20;
-const PATIENCE = 8; // failures in a row
+const PATIENCE = 10; // failures in a row
 const TUS = { "Tus-Resumable": "1.0.0" };
 
 /** Upload a file as a model or dataset: the service's answer. progress(bytes, what). Throws a Problem or an AbortError. */
@@ -48,7 +48,7 @@ async function inPieces(kind, file, progress, signal) {
       const passing = !error.status || error.status >= 500 || [400, 409, 429].includes(error.status);
       if (!(error instanceof Problem) || !passing || (failures += 1) > PATIENCE) throw error;
       progress(offset, "waiting");
-      await pause(Math.min(500 * 2 ** failures, 15000), signal);
+      await pause(Math.min(250 * 2 ** failures, 15000), signal);
       offset = await standing(url, signal, offset);
     }
   }

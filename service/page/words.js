@@ -28,8 +28,16 @@ const STAGES = {
   conversions: "Conversions of this comparison",
   shards: "Parts of the evaluation",
 };
+const FLAGS = { // of the command line, which messages speak of: what they are called here
+  "--identity-sites": "“Neurons in front of layers without activation”", "--allow-partial": "“Convert although not everything can be”",
+  "--include": "“Convert only”", "--exclude": "“Leave analogue”", "--image-size": "“Side of images”", "--time-steps": "T",
+  "--coding": "the code", "--method": "the method", "--form": "the form", "--calibration": "calibration data", "--limit": "“Calibration samples at most”",
+  "`graphpass inspect`": "what is shown of the network on the first page",
+};
 const NONE = "–";
 
+/** A message that names options of the command line, in the words of this page. */
+export const here = (text) => Object.entries(FLAGS).reduce((found, [flag, word]) => found.replaceAll(flag, word), text);
 export const stage = (name) => STAGES[name] ?? name;
 export const levels = (steps, coding) => (coding === "phase" ? 2 ** steps : steps + 1);
 export const mostSteps = (coding) => (coding === "phase" ? 8 : 255);

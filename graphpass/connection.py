@@ -1,0 +1,140 @@
+"""HTTP with a service: problem documents as errors of graphpass, and patience with lost connections and restarts."""
+
+import time
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+from graphpass.errors import (
+    CalibrationError,
+    CoverageError,
+    DataError,
+    GraphpassError,
+    ModelError,
+    OptionError,
+    PlanError,
+    RemoteError,
+    UnreachableError,
+    UnsupportedModelError,
+    VerificationError,
+)
+
+try:
+    import httpx
+except ImportError as error:
+    raise OptionError("httpx is not installed, which talks to services", "pip install 'graphpass[client]'") from error
+
+TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # seconds without a byte
+LONGEST_PAUSE = 8.0  # seconds between attempts
+ERRORS: Mapping[str, type[GraphpassError]] = {  # the problems that graphpass raises itself where it runs here
+    "invalid-request": OptionError,
+    "invalid-options": OptionError,
+    "invalid-model": ModelError,
+    "unsupported-model": UnsupportedModelError,
+    "invalid-data": DataError,
+    "calibration": CalibrationError,
+    "plan": PlanError,
+    "verification": VerificationError,
+    "coverage": CoverageError,
+}
+PASSING = frozenset({"unavailable", "rate-limited"})  # the same request may succeed a little later
+
+
+class PassingError(RemoteError):
+    """A service that cannot answer now. retry_after: seconds."""
+
+    retry_after = 0.0
+
+
+def error_of(problem: Mapping[str, Any]) -> GraphpassError:
+    """The error that a problem document, or the error of a failed job, is here."""
+    slug = str(problem.get("type", "")).rpartition("/")[2]
+    what = str(problem.get("detail") or problem.get("what") or "the service failed")
+    remedy = str(problem.get("remedy") or "")
+    if slug in ERRORS:
+        return ERRORS[slug](what, remedy)
+    kind = PassingError if slug in PASSING else RemoteError
+    return kind(what, remedy, slug, str(problem.get("where") or ""))
+
+
+def checked(answer: httpx.Response) -> httpx.Response:
+    """The answer, if it is a good one; else what its problem document says is raised."""
+    if answer.is_success:
+        return answer
+    answer.read()
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = {"detail": f"the service answered {answer.status_code}", "type": ""}
+        if answer.status_code in (502, 503, 504):  # a proxy whose service is away
+            problem["type"] = "/problems/unavailable"
+    error = error_of(problem)
+    if isinstance(error, PassingError):
+        told = answer.headers.get("Retry-After", "")
+        error.retry_after = float(told) if told.isdecimal() else 0.0
+    raise error
+
+
+class Patience:
+    """Tries again until something gets through: `for attempt in patience: with attempt: …`.
+
+    What may pass (a lost connection, a service that restarts) is waited for up to `seconds` since the last success,
+    then raised; anything else is raised at once.
+    """
+
+    def __init__(self, url: str, seconds: float):
+        self._url, self._seconds = url, seconds
+        self._done, self._failures, self._since = False, 0, time.monotonic()
+
+    def succeeded(self) -> None:
+        """Something came through: the time begins anew."""
+        self._failures, self._since = 0, time.monotonic()
+
+    def __iter__(self) -> Iterator["Patience"]:
+        while not self._done:
+            yield self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+        if error is None:
+            self._done = True
+        if not isinstance(error, httpx.TransportError | PassingError):
+            return False
+        self._failures += 1
+        pause = min(0.25 * 2**self._failures, LONGEST_PAUSE)
+        if isinstance(error, PassingError):
+            pause = max(pause, error.retry_after)
+        if time.monotonic() - self._since + pause > self._seconds:
+            if isinstance(error, PassingError):
+                return False
+            raise UnreachableError(
+                f"{self._url} does not answer ({error or type(error).__name__})", "check the address and the network"
+            ) from error
+        time.sleep(pause)
+        return True
+
+
+class Connection:
+    """Requests to one service with one key. patience: seconds, see Patience."""
+
+    def __init__(self, url: str, key: str, patience: float):
+        self.url, self._seconds = url, patience
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT)
+
+    def patience(self) -> Patience:
+        """Fresh patience."""
+        return Patience(self.url, self._seconds)
+
+    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """One request; sent again as the same (one idempotency key) while the service is away."""
+        headers = dict(more.pop("headers", {}))
+        if method == "POST" and "json" in more:
+            headers["Idempotency-Key"] = uuid4().hex
+        for attempt in self.patience():
+            with attempt:
+                return checked(self.http.request(method, path, headers=headers, **more))
+        raise AssertionError("patience ends with an answer or an error")

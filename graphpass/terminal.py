@@ -1,0 +1,55 @@
+"""What commands draw on a terminal: progress bars and tables."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A progress callback that draws a bar with the time left, on a terminal only."""
+
+    progress: Progress
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        task = next((task.id for task in self.progress.tasks if task.description == what), None)
+        if task is None:
+            task = self.progress.add_task(what, total=total)
+        self.progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def progress_bars() -> Iterator[_Bar]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        yield _Bar(progress)
+
+
+def print_left(left: Sequence[Any], what: str = "left analogue") -> None:
+    if not left:
+        return
+    table = Table(name_column(what), "op", "because", title=f"{len(left)} {what}")
+    for entry in left:
+        table.add_row(plain(entry.node), entry.op, plain(entry.reason))
+    out.print(table)
+
+
+def name_column(header: str) -> Column:
+    """A column of names: they wrap, and are never cut."""
+    return Column(header, overflow="fold")
+
+
+def plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def axis_text(axis: int | None) -> str:
+    return "whole tensor" if axis is None else f"axis {axis}"

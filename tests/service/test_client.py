@@ -1,0 +1,226 @@
+"""The Python client and --server on the real service: the whole story, its errors, and a service that is killed."""
+
+import hashlib
+import json
+import os
+import subprocess
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from graphpass.client import Client, Stored
+from graphpass.errors import (
+    DataError,
+    JobCancelledError,
+    ModelError,
+    OptionError,
+    RemoteError,
+    UnreachableError,
+)
+from graphpass.remote import packed_data, packed_model
+from tests.service.running import COMMAND, EXAMPLE, Server
+from tests.test_convert import network
+
+FEW = {"time_steps": 2, "limit": 64, "method": "max"}
+LARGE = 48 * 2**20  # bytes of a file that goes in several pieces
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("client")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(service: Server) -> Iterator[Client]:
+    with Client(service.url, service.key, patience=5) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def stored(client: Client) -> tuple[Stored, Stored, Stored]:
+    return (
+        client.upload_model(EXAMPLE / "fashion_mnist.onnx"),
+        client.upload_dataset(EXAMPLE / "calibration.npz"),
+        client.upload_dataset(EXAMPLE / "evaluation.npz"),
+    )
+
+
+def test_upload_convert_watch_download(client: Client, stored: tuple[Stored, ...], tmp_path: Path) -> None:
+    model, calibration, evaluation = stored
+    assert len(model.description["sites"]) == 5 and evaluation.description["labels"]
+    job = client.convert(model, calibration, evaluation, **FEW)
+    told: list[tuple[str, int, int]] = []
+    assert job.wait(lambda *each: told.append(each)) is job and job.state == "succeeded"
+    assert {"calibrating", "comparing"} <= {what for what, _, _ in told}
+    assert job.result["evaluation"]["time_steps"] == 2
+    events = list(job.events())
+    assert [event.id for event in events] == list(range(len(events)))
+    assert list(job.events(after=events[-3].id)) == events[-2:]
+    for what in job.files:
+        assert job.download(tmp_path / what, what).stat().st_size > 100
+    assert json.loads((tmp_path / "report_json").read_text()) == job.result["evaluation"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(job.files)  # nothing half done is left
+
+    again = client.evaluate(model, job, evaluation, limit=100).wait()
+    assert again.result["evaluation"]["samples"] == 100
+    swept = client.sweep(model, calibration, evaluation, time_steps=[1], method=["max"], limit=32).wait()
+    assert [row["time_steps"] for row in swept.result["rows"]] == [1]
+    assert {each.id for each in client.jobs(state="succeeded")} >= {job.id, again.id, swept.id}
+    assert client.job(job.id).result == job.result
+    swept.delete()
+    with pytest.raises(RemoteError, match=swept.id) as refused:
+        client.job(swept.id)
+    assert refused.value.slug == "not-found"
+
+
+def test_errors_are_those_of_graphpass(client: Client, stored: tuple[Stored, ...], tmp_path: Path) -> None:
+    model, calibration, _ = stored
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    with pytest.raises(ModelError, match=r"broken\.onnx"):
+        client.upload_model(broken)
+    with pytest.raises(DataError, match="cannot be read"):
+        client.upload_dataset(tmp_path / "absent.npz")
+    with pytest.raises(OptionError, match=r"options\.time_steps"):
+        client.convert(model, calibration, time_steps=0)
+    with pytest.raises(OptionError, match="300 time-steps"):
+        client.convert(model, calibration, time_steps=300).wait()
+    with pytest.raises(OptionError, match="has no plan"):
+        client.sweep(model, calibration, calibration, time_steps=[1]).download(tmp_path / "p", "plan")
+    with pytest.raises(OptionError, match="address"):
+        Client("localhost:8000")
+    with pytest.raises(OptionError, match="id of a job"):
+        client.job("mod_1")
+
+
+def test_a_wrong_key_and_a_service_that_is_not_there(service: Server) -> None:
+    with Client(service.url, "gp_wrong") as client, pytest.raises(RemoteError) as refused:
+        client.example()
+    assert refused.value.slug == "unauthorized" and refused.value.remedy
+    with (
+        Client("http://127.0.0.1:9", "gp_", patience=0.1) as client,
+        pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"),
+    ):
+        client.example()
+    with Client(f"{service.url}/#key={service.key}") as client:  # the link that is printed
+        assert set(client.example()) == {"model", "calibration", "evaluation"}
+
+
+def test_cancel(client: Client, stored: tuple[Stored, ...]) -> None:
+    job = client.sweep(*stored, time_steps=[1, 2, 4, 8])
+    job.cancel()
+    with pytest.raises(JobCancelledError, match=job.id):
+        job.wait()
+    job.cancel()  # nothing happens
+    assert job.state == "cancelled"
+
+
+def test_killed_during_an_upload_and_during_a_job(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((LARGE // (28 * 28 * 4), 1, 28, 28), np.float32)
+    large = tmp_path / "large.npz"
+    np.savez(large, image=images)
+    with Server(tmp_path) as server:
+        key = server.new_key("acme")
+        with Client(server.url, key) as client:
+            killed = threading.Event()
+            told: list[int] = []
+
+            def progress(what: str, done: int, total: int) -> None:
+                told.append(done)
+                if done > total / 3 and not killed.is_set():
+                    killed.set()
+                    server.kill()
+                    threading.Thread(target=server.up).start()
+
+            found = client.upload_dataset(large, progress)
+            assert killed.is_set()
+            assert found.sha256 == hashlib.sha256(large.read_bytes()).hexdigest()
+            assert found.description["samples"] == len(images)
+            ids = client.example()
+
+            job = client.sweep(ids["model"], ids["calibration"], ids["evaluation"], time_steps=[1, 2], limit=64)
+            events = job.events()
+            next(event for event in events if event.kind == "progress")
+            server.kill()
+            threading.Thread(target=server.up).start()
+            numbers = [event.id for event in events]
+            assert numbers == sorted(set(numbers))
+            assert len(job.wait().result["rows"]) == 2
+
+
+def test_an_upload_goes_on_in_another_process(client: Client, tmp_path: Path) -> None:
+    images = np.random.default_rng(1).random((9 * 2**20 // (28 * 28 * 4) + 1, 1, 28, 28), np.float32)
+    np.savez(tmp_path / "data.npz", image=images)
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done > 2**22:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        client.upload_dataset(tmp_path / "data.npz", stop)
+    address = stopped.value.__notes__[0].partition("'")[2].rstrip("'")
+    told: list[int] = []
+    time.sleep(0.5)  # the service stores what it had received
+    found = client.upload_dataset(tmp_path / "data.npz", lambda what, done, total: told.append(done), resume=address)
+    assert found.description["samples"] == len(images)
+    with pytest.raises(DataError, match="another file"):
+        client.upload_dataset(EXAMPLE / "calibration.npz", resume=address)
+
+
+def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp_path: Path) -> None:
+    def run(*arguments: str, status: int = 0) -> str:
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            env={**os.environ, "GRAPHPASS_KEY": service.key, "COLUMNS": "160"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    ann, data = str(EXAMPLE / "fashion_mnist.onnx"), str(EXAMPLE / "evaluation.npz")
+    line = ["convert", ann, "snn.onnx", "--calibration", str(EXAMPLE / "calibration.npz"), "--limit", "64"]
+    line += ["--time-steps", "2", "--plan-out", "plan.json"]
+    there = ("--server", service.url)
+    run(*line)
+    here = [(tmp_path / name).read_bytes() for name in ("snn.onnx", "plan.json")]
+    (tmp_path / "snn.onnx").unlink()
+    said = run(*line, *there, "--evaluation", data, "--report", "r.html", "--json", "e.json")
+    assert [(tmp_path / name).read_bytes() for name in ("snn.onnx", "plan.json")] == here
+    assert "5 sites, T = 2" in said and "top-1 accuracy" in said
+    assert json.loads((tmp_path / "e.json").read_text())["samples"] == 1000 and (tmp_path / "r.html").exists()
+    run("convert", ann, "again.onnx", "--plan", "plan.json")
+    assert (tmp_path / "again.onnx").read_bytes() == here[0]
+
+    assert "93.20 %" in run("evaluate", ann, "snn.onnx", "--data", data, *there)
+    swept = run("sweep", ann, "--calibration", data, "--data", data, "--time-steps", "1", "--method", "max", *there)
+    assert "rate" in swept and "93.20 %" in swept
+    assert "--threads and --server exclude" in run(
+        "evaluate", ann, ann, "--data", data, *there, "--threads", "1", status=2
+    )
+    assert "unknown or revoked" in run(*line, *there, "--key", "gp_wrong", status=2)
+    assert "runs no functions" in run(*line[:3], "--calibration", "data.py:make", *there, status=2)
+
+
+def test_folders_and_external_data_are_packed(tmp_path: Path) -> None:
+    onnx.save(network(), tmp_path / "net.onnx")
+    with packed_model(tmp_path / "net.onnx") as path:
+        assert path == tmp_path / "net.onnx"
+    onnx.save(network(), tmp_path / "big.onnx", save_as_external_data=True, location="big.data", size_threshold=0)
+    with packed_model(tmp_path / "big.onnx") as path, zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["big.onnx", "big.data"] and path.name == "big.zip"
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    (tmp_path / "images" / "cat" / "1.png").write_bytes(b"1")
+    with packed_data(str(tmp_path / "images")) as path, zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["cat/1.png"] and path.name == "images.zip"
+        first = path.read_bytes()
+    with packed_data(str(tmp_path / "images")) as path:
+        assert path.read_bytes() == first
