@@ -73,9 +73,7 @@ class _Walk:
         self._graph = graph
         self._held = held_names(graph)
         spiking = {node.outputs[0].name for node in graph.nodes if node.op == operators.FOLDED_NEURON}
-        tensors = graph.tensors()
-        known = [name for name in analogue_tensors(graph, spiking) if name in ranges and is_float32(tensors[name])]
-        codes = ((name, encoding_of(*ranges[name])) for name in known)
+        codes = ((name, encoding_of(*ranges[name])) for name in analogue_tensors(graph, spiking) if name in ranges)
         self._encodings: dict[str, Encoding] = {name: code for name, code in codes if code}
         self._nodes: list[gs.Node] = []
         self._counts: dict[str, Counts] = {}
