@@ -34,6 +34,7 @@ from graphpass.session import input_specs, open_session, run
 NETWORKS: dict[str, Callable[[], Path]] = {
     "resnet20": lambda: TRAINED / "resnet20.onnx",
     "open_nsfw": networks.open_nsfw,
+    "resnet50": networks.resnet50,
     "efficientnet_lite0": networks.efficientnet_lite0,
     "magika": networks.magika_model,
     "minilm": networks.minilm,
@@ -41,6 +42,7 @@ NETWORKS: dict[str, Callable[[], Path]] = {
 CALIBRATION: dict[str, Callable[[], Path]] = {
     "resnet20": datasets.cifar10_calibration,
     "open_nsfw": lambda: datasets.photo_calibration("open_nsfw"),
+    "resnet50": lambda: datasets.photo_calibration("efficientnet_lite0", 64),  # prepared as this network's input is
     "efficientnet_lite0": lambda: datasets.photo_calibration("efficientnet_lite0"),
 }
 QUICK_NETWORKS = ("resnet20", "open_nsfw")

@@ -6,6 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
 from benchmarks.assets import cache_folder, fetch, member
 from graphpass.errors import DataError
 
@@ -80,6 +84,45 @@ def native_networks() -> dict[str, Path]:
             path = file.relative_to(shared).with_suffix("").as_posix()
             found[name if len(files) == 1 else f"{name}/{path}"] = file
     return found | onnx_light()
+
+
+def resnet50() -> Path:
+    """ResNet-50 of random weights, for its time: `image` float32 [N, 3, 224, 224] → `probabilities` [N, 1000].
+
+    The architecture is onnx_light's. Weights are N(0, 2 / fan-in) (He et al. 2015) by a fixed seed; the last
+    BatchNormalization of a residual branch scales by 0.3, so that sums do not grow over the sixteen blocks.
+    """
+    path = cache_folder() / "data" / "resnet50.onnx"
+    if path.exists():
+        return path
+    graph = gs.import_onnx(onnx.load(onnx_light()["onnx_light/resnet50"]))
+    random = np.random.default_rng(0)
+    tensors = graph.tensors()
+    for node in [node for node in graph.nodes if node.op == "ConstantOfShape"]:
+        filled, shape = node.outputs[0], [int(size) for size in node.inputs[0].values]
+        node.outputs.clear()
+        kind = filled.name.removesuffix("_0").rpartition("_")[2]  # s, b, rm, riv of BatchNormalization; w, b of layers
+        if kind == "w":
+            values = random.normal(0.0, np.sqrt(2.0 / np.prod(shape[1:])), shape)
+        elif kind == "s":
+            values = np.full(shape, 0.3 if "branch2c" in filled.name else 1.0)
+        else:
+            values = np.full(shape, 1.0 if kind == "riv" else 0.0)
+        filled.to_constant(values.astype(np.float32))
+    image = next(tensor for tensor in graph.inputs if tensor.name == "gpu_0/data_0")
+    image.name, image.shape = "image", ["N", 3, 224, 224]
+    graph.inputs = [image]
+    graph.outputs[0].name, graph.outputs[0].shape = "probabilities", ["N", 1000]
+    flat = next(node for node in graph.nodes if node.op == "Reshape")
+    flat.inputs[1] = gs.Constant("flat", np.array([0, 2048], np.int64))
+    for tensor in tensors.values():
+        if isinstance(tensor, gs.Variable) and tensor not in (image, *graph.outputs):
+            tensor.shape = None
+    partial = path.with_suffix(f".{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    graph.ir_version = 4  # 3 wants weights to be inputs, too
+    onnx.save(gs.export_onnx(graph.cleanup().toposort()), partial)
+    return partial.replace(path)
 
 
 def efficientnet_lite0() -> Path:
