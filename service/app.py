@@ -16,6 +16,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, Response
+from starlette.routing import Match, Mount
+from starlette.types import Scope
 
 from service.api import answering, events, examples, jobs, objects, operations, results, uploads
 from service.api.context import Service
@@ -127,8 +129,16 @@ def create_app(process: Process) -> FastAPI:
         return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": "public, max-age=86400"})
 
     if PAGE.is_dir():
-        app.mount("/", Page(directory=PAGE, html=True), name="page")
+        app.router.routes.append(Elsewhere("/", Page(directory=PAGE, html=True), name="page"))
     return app
+
+
+class Elsewhere(Mount):
+    """What is below no other route. A method that a path of the API does not have stays 405."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See Mount."""
+        return (Match.NONE, {}) if scope["path"].startswith("/v1/") else super().matches(scope)
 
 
 class Page(StaticFiles):

@@ -145,6 +145,25 @@ def _not_an_identity(graph: gs.Graph, node: gs.Node) -> str | None:
     return None
 
 
+def sums(graph: gs.Graph) -> RuleReport:
+    """Sum(a, b, c) → Add(Add(a, b), c);  Sum(a) → Identity(a)."""
+    rewrites = 0
+    for node in [node for node in graph.nodes if is_op(node, "Sum")]:
+        first, *middle = node.inputs
+        node.op = "Add" if middle else "Identity"
+        for k, term in enumerate(middle[:-1]):
+            name = fresh_name(graph, f"{node.name}_{k}")
+            partial = gs.Variable(f"{name}_sum", dtype=node.outputs[0].dtype)
+            graph.nodes.insert(
+                next(i for i, each in enumerate(graph.nodes) if each is node),
+                gs.Node("Add", name, inputs=[first, term], outputs=[partial]),
+            )
+            first = partial
+        node.inputs = [first, *middle[-1:]]
+        rewrites += 1
+    return RuleReport("sums", rewrites, ())
+
+
 def constant_arithmetic(graph: gs.Graph) -> RuleReport:
     """f(c) → the constant f(c), f in FOLDABLE, c constant: weights that the exporter reshapes at run time."""
     rule, held, rewrites, misses = "constant_arithmetic", held_names(graph), 0, []
@@ -255,6 +274,7 @@ RULES: tuple[Rule, ...] = (
     name_nodes,
     constants,
     filled_weights,
+    sums,
     identities,
     constant_arithmetic,
     computed_integers,

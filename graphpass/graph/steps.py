@@ -63,7 +63,7 @@ def _target(layer: WeightLayer, site_inputs: set[str], held: frozenset[str]) -> 
     """
     tensor = layer.output
     while tensor.name not in site_inputs:
-        if tensor.name in held or len(tensor.outputs) != 1 or tensor.outputs[0].op not in ("Add", "Sum"):
+        if tensor.name in held or len(tensor.outputs) != 1 or tensor.outputs[0].op != "Add":
             return str(layer.output.name)
         total = tensor.outputs[0].outputs[0]
         if total.shape is None or tensor.shape is None or list(total.shape) != list(tensor.shape):

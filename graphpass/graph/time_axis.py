@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 
 from graphpass.graph.layers import is_linear, weight_layer
 
-ELEMENTWISE = frozenset(["Add", "Sub", "Sum", "Mean", "Mul", "Div"])
+ELEMENTWISE = frozenset(["Add", "Sub", "Mean", "Mul", "Div"])
 ALWAYS = frozenset(
     ["Identity", "Cast", "Dropout", "Neg", "DepthToSpace", "SpaceToDepth", "AveragePool", "GlobalAveragePool"]
 )

@@ -117,6 +117,7 @@ def test_broken_bodies(http: httpx.Client) -> None:
     problem(http.post("/v1/conversions", json={"options": {"include": ["x" * 900] * 99}}), 413, "too-large")
     problem(http.get("/v1/nothing"), 404, "not-found")
     problem(http.put("/v1/models"), 405, "method-not-allowed")
+    problem(http.get("/v1/uploads"), 405, "method-not-allowed")  # not a file of the page
     problem(http.get(f"/v1/models/{NOBODY}"), 404, "not-found")
     problem(http.get("/v1/models/mod_%00%ff"), 404, "not-found")
 
