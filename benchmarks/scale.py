@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from benchmarks.network import THREADS, Arrays, forms, planned, runner
+from benchmarks.network import CALIBRATION, THREADS, Arrays, forms, planned, runner
 from benchmarks.results import TRAINED, table
 from benchmarks.timing import FULL, QUICK, alternate, arguments, machine
 from graphpass import native
@@ -46,7 +46,8 @@ def images(count: int, side: int) -> Arrays:
 def models(source: Source, steps: int) -> Models:
     """The ANN and the SNN of T = steps in its forms."""
     conversion = planned(source, "resnet20", steps)
-    others, refused = forms(source, conversion, [form for form in COLUMNS[1:] if form != "unrolled" or steps <= SLOW])
+    names = [form for form in COLUMNS[1:] if form != "unrolled" or steps <= SLOW]
+    others, refused = forms(source, conversion, names, CALIBRATION["resnet20"]())
     for line in refused:
         print(f"\nNot there: {line}\n")
     return {"ANN": source.proto, "folded": conversion.proto, **others}
