@@ -88,7 +88,8 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listening.close()
         raise SettingsError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}", "choose another --port"
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
+            "choose another with --port or GRAPHPASS_PORT; 0 takes one that is free",
         ) from error
     listening.listen(BACKLOG)
     return listening
