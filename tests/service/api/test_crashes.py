@@ -61,7 +61,8 @@ def test_accepted_but_never_sent(tmp_path: Path) -> None:
 
 
 def test_one_process_a_folder_and_a_port(tmp_path: Path) -> None:
-    with Server(tmp_path) as server:
+    with Server(tmp_path, HOST="0.0.0.0") as server:
+        assert server.url.startswith("http://127.0.0.1:")  # a link that can be opened
         second = Server(tmp_path)
         second.log = tmp_path / "second.log"
         with pytest.raises(AssertionError, match=f"another process works in {server.data}"):
