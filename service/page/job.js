@@ -8,7 +8,7 @@ import { KINDS, STATES, bytes, seconds, settings, stage, when } from "./words.js
 
 const FILES = [
   ["artifact", "Spiking network (.onnx)"], ["report", "Report (.html)"], ["report_json", "Figures (.json)"],
-  ["plan", "Plan (.json)"], ["plan_arrays", "Weights of the plan (.npz)"],
+  ["plan", "Plan (.json)"], ["plan_arrays", "Its weights (.npz)"],
 ];
 
 export async function jobView(place, signal, id) {
