@@ -158,6 +158,9 @@ def test_the_keyboard_is_enough(opened: Opened) -> None:
     page.keyboard.press("ArrowRight")  # to the phase code; the focus stays in the form
     expect(page.get_by_label("Phase code")).to_be_checked()
     assert page.evaluate("document.activeElement.id") == "coding-phase"
+    tab_to("method-optimal")
+    page.keyboard.press("ArrowLeft")  # round to the last, which is the quickest
+    expect(page.get_by_label("Max", exact=True)).to_be_checked()
     tab_to("Start the conversion")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Results").wait_for()
