@@ -31,6 +31,8 @@ def test_upload_convert_watch_look_download(opened: Opened, server: Server, tmp_
     page.get_by_label("Phase code").check()
     expect(page.get_by_text("16 levels for each value")).to_be_visible()
     page.get_by_label("Rate code").check()
+    page.get_by_text("More options").click()
+    page.get_by_label("Calibration samples at most").fill("128")  # quicker
     start(page)
     expect(page.get_by_role("progressbar", name="Calibrating the neurons")).to_be_visible()
     table = page.get_by_role("region", name="Both networks side by side")
