@@ -1,8 +1,8 @@
 """What the API takes and refuses: keys, tenants, bodies, idempotency, problem documents, headers."""
 
 import hashlib
-import re
 import json
+import re
 from pathlib import Path
 from typing import Any
 
