@@ -377,7 +377,7 @@ def doctor() -> None:
     table = Table("what", "found", "remedy")
     problems = 0
     for finding in findings():
-        table.add_row(finding.what, finding.found, finding.remedy)
+        table.add_row(finding.what, *map(plain, (finding.found, finding.remedy)))
         problems += finding.broken
     out.print(table)
     if problems:

@@ -403,9 +403,9 @@ h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 .wide { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
-td { overflow-wrap: anywhere; }
+td { overflow-wrap: anywhere; min-width: 6.5rem; }
 th { color: var(--soft); font-weight: 600; }
-.number { text-align: right; white-space: nowrap; overflow-wrap: normal; }
+.number { text-align: right; white-space: nowrap; overflow-wrap: normal; min-width: 0; }
 .note { border-left: 3px solid #c98500; padding-left: .6rem; }
 summary { cursor: pointer; color: var(--soft); }
 """

@@ -142,12 +142,17 @@ class Elsewhere(Mount):
 
 
 class Page(StaticFiles):
-    """Files of the page: browsers ask whether there are newer ones, or a page could mix those of two versions."""
+    """Files of the page: browsers ask whether there are newer ones, or a page could mix those of two versions.
 
-    def file_response(self, *arguments: Any, **more: Any) -> Response:
+    The frame that shows a report has the report's policy.
+    """
+
+    def file_response(self, full_path: str | os.PathLike[str], *arguments: Any, **more: Any) -> Response:
         """See StaticFiles."""
-        answer = super().file_response(*arguments, **more)
+        answer = super().file_response(full_path, *arguments, **more)
         answer.headers["Cache-Control"] = "no-cache"
+        if Path(full_path).name == "report.html":  # with 304, too: browsers take the headers of that
+            answer.headers["Content-Security-Policy"] = results.REPORT_POLICY
         return answer
 
 

@@ -19,6 +19,7 @@ from service.settings import Settings, unknown_variables
 
 TENANT, LABEL = "local", "serve"  # whose key the link has
 BACKLOG = 512
+HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where this machine finds what listens on all addresses
 DRAIN_SECONDS = 3  # for answers that are under way at the end; event streams are cut, and resumed by their readers
 
 
@@ -40,6 +41,7 @@ def serve(settings: Settings) -> None:
         forwarded_allow_ips="127.0.0.1",
     )
     host, port = listening.getsockname()[:2]
+    host = HERE.get(host, host)
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     if is_postgres(settings):
         print(f"graphpass serves {where}", flush=True)
@@ -88,7 +90,8 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listening.close()
         raise SettingsError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}", "choose another --port"
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
+            "choose another with --port or GRAPHPASS_PORT; 0 takes one that is free",
         ) from error
     listening.listen(BACKLOG)
     return listening

@@ -72,6 +72,7 @@ def test_doctor_and_version(capsys):
     printed = capsys.readouterr().out
     assert "onnxruntime" in printed
     assert "sweep" in printed
+    assert "CUDAExecutionProvider" in printed or "[gpu]" in printed  # the extra is no markup
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,13 @@ def test_executors_have_fixed_names_of_their_own_and_come_back() -> None:
     assert len({service["volumes"][0] for service in OURS.values()}) == len(OURS)
 
 
+def test_ours_may_do_no_more_than_they_need() -> None:
+    for service in OURS.values():
+        assert service["read_only"] and service["tmpfs"] == "/tmp" and service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["mem_limit"] and service["pids_limit"]
+
+
 def test_settings_of_compose_make_sense(monkeypatch: pytest.MonkeyPatch) -> None:
     for service in OURS.values():
         for name, value in service["environment"].items():

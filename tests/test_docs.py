@@ -2,7 +2,10 @@
 
 import re
 import shlex
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -52,13 +55,21 @@ def command_lines(text: str) -> list[list[str]]:
     joined = re.sub(r"\\\n\s*", " ", text)
     fenced = "".join(re.findall(r"^```\w*\n(.*?)^```", joined, re.MULTILINE | re.DOTALL))
     indented = "\n".join(re.findall(r"^    (.*)$", re.sub(r"^```.*?^```", "", joined, flags=re.M | re.S), re.MULTILINE))
-    lines = re.findall(r"^(?:\$ )?graphpass (.+)$", f"{fenced}\n{indented}", re.MULTILINE)
+    lines = re.findall(r"^(?:\$ |exec )?(?:[A-Z_]+=\S+ )*graphpass (.+)$", f"{fenced}\n{indented}", re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
+
+
+@cache
+def commands() -> Any:
+    """All commands of `graphpass`."""
+    for command in entry_points(group="graphpass.commands"):
+        command.load()(app)
+    return typer.main.get_command(app)
 
 
 def parse(arguments: list[str]) -> None:
     """Parse without running. Raises the usage errors of the command line."""
-    root = typer.main.get_command(app)
+    root = commands()
     name, *rest = arguments
     if name.startswith("-"):
         assert any(name in option.opts for option in root.params) or name == "--help", name
@@ -68,8 +79,9 @@ def parse(arguments: list[str]) -> None:
         root.commands[name].make_context(name, rest)
 
 
-def test_the_command_lines_of_the_readme_parse() -> None:
-    found = command_lines((ROOT / "README.md").read_text("utf-8"))
+@pytest.mark.parametrize("page", ["README.md", "docs/service.md"])
+def test_the_command_lines_of_the_documentation_parse(page: str) -> None:
+    found = command_lines((ROOT / page).read_text("utf-8"))
     assert found
     for arguments in found:
         parse(arguments)
@@ -78,7 +90,7 @@ def test_the_command_lines_of_the_readme_parse() -> None:
 def test_the_command_line_of_the_demo_parses() -> None:
     text = (ROOT / "scripts" / "demo").read_text("utf-8").replace('"$graphpass"', "graphpass")
     found = command_lines(f"```\n{text}```\n")
-    assert [arguments[0] for arguments in found] == ["sweep", "convert", "verify"]
+    assert [arguments[0] for arguments in found] == ["sweep", "convert", "verify", "serve"]
     for arguments in found:
         parse(arguments)
 

@@ -33,7 +33,7 @@ from service.problems import PROBLEM_JSON, ProblemError, too_large
 # The page loads scripts and styles from here alone; plots set styles; reports are shown in frames without rights.
 PAGE_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "connect-src 'self'; frame-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "connect-src 'self'; frame-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'self'"
 )
 HEADERS: Mapping[str, str] = {

@@ -33,12 +33,14 @@ Example = Annotated[Literal["fashion-mnist"], InPath(description="Which example.
 async def take(example: Example, service: With, tenant: Tenant) -> ExampleAnswer:
     """A convolutional network and images of Fashion-MNIST, as a model and two datasets of the caller."""
     folder = _folder()
-    found = {}
-    for role, (kind, name) in FILES.items():
+
+    async def copied(kind: ObjectKind, name: str) -> str:
         digest = await asyncio.to_thread(_store, service, folder / name)
         stored, _ = await describe_and_store(service, tenant, kind, name, digest, origin=f"example:{example}")
-        found[role] = stored.id
-    return ExampleAnswer(**found)
+        return stored.id
+
+    ids = await asyncio.gather(*(copied(*file) for file in FILES.values()))
+    return ExampleAnswer(**dict(zip(FILES, ids, strict=True)))
 
 
 @cache

@@ -68,11 +68,15 @@ async def receive(request: Request, service: Service, tenant: str) -> str:
 async def describe_and_store(
     service: Service, tenant: str, kind: ObjectKind, name: str, digest: str, origin: str = ""
 ) -> tuple[StoredObject, bool]:
-    """Have the sandbox describe a committed blob, and make it the tenant's. False: it was there already.
+    """Have the sandbox describe a committed blob, and make it the tenant's. False: it was there, described, already.
 
     Problems: what the sandbox finds wrong with it; storage-quota.
     """
     settings = service.settings
+    expires = settings.upload_expiry(datetime.now(UTC))
+    objects = service.metadata.objects
+    if known := await asyncio.to_thread(lambda: objects.again(tenant, kind, digest, expires=expires)):
+        return known, False
     short = settings.model_copy(update={"job_seconds": min(settings.job_seconds, DESCRIBING_SECONDS)})
     task, place = TASKS[kind], f"{kind}/{name}"
     async with service.describing:
@@ -82,7 +86,7 @@ async def describe_and_store(
     if found.error:
         raise ProblemError(found.error.type, found.error.what, found.error.remedy, where=found.error.where)
     return await asyncio.to_thread(
-        lambda: service.metadata.objects.create(
+        lambda: objects.create(
             tenant,
             kind,
             name=name,
@@ -90,7 +94,7 @@ async def describe_and_store(
             media="application/octet-stream",
             description=found.result,
             origin=origin,
-            expires=settings.upload_expiry(datetime.now(UTC)),
+            expires=expires,
             quota=settings.quota,
         )
     )

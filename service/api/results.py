@@ -17,7 +17,10 @@ from service.storage.records import FINISHED, Job
 
 BINARY, JSON, HTML = "application/octet-stream", "application/json", "text/html; charset=utf-8"
 # The report runs its own inline plots and nothing else: an origin of its own, no network, no forms, no top window.
-REPORT_POLICY = "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"  # noqa: E501
+REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; frame-ancestors 'self'"
+)
 RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 Range = Annotated[str | None, Header(alias="Range", description="One range of bytes, as `bytes=0-99`.")]
 IfRange = Annotated[str | None, Header(alias="If-Range")]

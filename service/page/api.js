@@ -2,6 +2,7 @@
 
 const KEY = "graphpass.key";
 const FINISHED = new Set(["succeeded", "failed", "cancelled"]);
+const COLLECTIONS = { con: "conversions", eva: "evaluations", swe: "sweeps" };
 
 /** What the service said no with: what happened, what to do, and where. */
 export class Problem extends Error {
@@ -37,6 +38,8 @@ export const key = {
 
 export const authorization = () => ({ Authorization: `Bearer ${key.get()}` });
 export const isFinished = (job) => FINISHED.has(job.state);
+/** Where the API has a job. */
+export const pathOf = (id) => `/v1/${COLLECTIONS[id.slice(0, 3)]}/${id}`;
 
 export async function problemOf(response) {
   try {

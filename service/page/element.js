@@ -37,13 +37,15 @@ export function facts(pairs) {
     h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
+const INPUTS = new Set(["file", "model", "calibration", "evaluation", "dataset"]); // messages have the file's own name
+
 /** A problem as what happened and what to do about it. It is announced, and takes the focus when asked to. */
 export function alarm(problem, ...actions) {
   const errors = problem.errors?.length > 1 ? problem.errors : [];
   return h("div", { class: "alarm", role: "alert", tabindex: "-1" },
     h("p", { class: "what" }, h("strong", {}, problem.title || "That did not work")),
     h("p", {}, here(problem.what)),
-    problem.where && !problem.what.includes(problem.where) && h("p", {}, "Where: ", h("code", {}, problem.where)),
+    problem.where && !INPUTS.has(problem.where) && !problem.what.includes(problem.where) && h("p", {}, "Where: ", h("code", {}, problem.where)),
     errors.length > 0 && h("ul", {}, errors.map((error) => h("li", {}, `${error.where}: ${error.what}`))),
     problem.remedy && h("p", {}, h("strong", {}, "What to do: "), here(problem.remedy)),
     problem.requestId && h("p", { class: "note" }, `For the operator: request ${problem.requestId}`),

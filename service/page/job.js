@@ -1,19 +1,18 @@
 // One job: what was asked, live progress, then its results or what went wrong and what to do.
 
-import { Problem, download, events, get, isFinished, remove } from "./api.js";
+import { Problem, download, events, get, isFinished, pathOf, remove } from "./api.js";
 import { alarm, announce, facts, focusOn, h } from "./element.js";
 import { conversionResults, evaluationResults, sweepResults } from "./results.js";
 import { fillFrom } from "./setup.js";
 import { KINDS, STATES, bytes, seconds, settings, stage, when } from "./words.js";
 
-const COLLECTIONS = { con: "conversions", eva: "evaluations", swe: "sweeps" };
 const FILES = [
   ["artifact", "Spiking network (.onnx)"], ["report", "Report (.html)"], ["report_json", "Figures (.json)"],
-  ["plan", "Plan (.json)"], ["plan_arrays", "Weights of the plan (.npz)"],
+  ["plan", "Plan (.json)"], ["plan_arrays", "Its weights (.npz)"],
 ];
 
 export async function jobView(place, signal, id) {
-  const path = `/v1/${COLLECTIONS[id.slice(0, 3)]}/${id}`;
+  const path = pathOf(id);
   let job = await get(path, signal);
   const names = await inputsOf(job);
   const head = h("div", {});
@@ -178,5 +177,7 @@ function downloads(job, ...actions) {
     return made;
   };
   return h("section", { class: "card", "aria-labelledby": "files" }, h("h2", { id: "files" }, "Download, or go on"),
-    h("div", { class: "actions" }, FILES.filter(([link]) => job.links[link]).map(button)), h("div", { class: "actions" }, actions), trouble);
+    h("div", { class: "actions" }, FILES.filter(([link]) => job.links[link]).map(button)),
+    h("div", { class: "actions" }, job.links.report && h("a", { class: "button", href: `#/jobs/${job.id}/report` }, "Open the report"), actions),
+    trouble);
 }

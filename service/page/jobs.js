@@ -3,7 +3,7 @@
 import { Problem, get, isFinished, pause, remove } from "./api.js";
 import { alarm, announce, h, table } from "./element.js";
 import { fillFrom } from "./setup.js";
-import { KINDS, STATES, here, percent, seconds, settings, when } from "./words.js";
+import { KINDS, STATES, here, seconds, settings, when } from "./words.js";
 
 const EVERY = 3000; // milliseconds between looks while something runs
 let filter = "";
@@ -48,7 +48,7 @@ export async function jobsView(place, signal) {
     const rows = items.map((job) => [
       h("a", { href: `#/jobs/${job.id}`, id: `open-${job.id}` }, KINDS[job.kind], " of ", names.get(job.request.model ?? job.request.ann)),
       h("span", { class: "note" }, settings(job)),
-      h("span", {}, h("span", { class: `state ${job.state}` }, STATES[job.state]), outcome(job)),
+      h("span", {}, h("span", { class: `state ${job.state}` }, STATES[job.state]), job.state === "failed" && why(job)),
       h("span", {}, when(job.created)),
       job.started && job.finished ? seconds((new Date(job.finished) - new Date(job.started)) / 1000) : "–",
       actions(job),
@@ -101,14 +101,10 @@ export async function jobsView(place, signal) {
   }
 }
 
-/** What a list can say of the outcome in one line. */
-function outcome(job) {
-  if (job.state === "failed")
-    return h("span", { class: "why" }, h("span", { class: "clamp" }, here(job.error.what)),
-      job.error.remedy && h("span", { class: "note" }, ` What to do: ${here(job.error.remedy)}`));
-  const found = job.result?.evaluation;
-  if (found?.snn.top1 != null) return h("span", { class: "why note" }, `top-1 ${percent(found.snn.top1)}, original ${percent(found.ann.top1)}`);
-  return null;
+/** Why a job failed, and what to do. */
+function why(job) {
+  return h("span", { class: "why" }, h("span", { class: "clamp" }, here(job.error.what)),
+    job.error.remedy && h("span", { class: "note" }, ` What to do: ${here(job.error.remedy)}`));
 }
 
 /** Names of the models of these jobs. */

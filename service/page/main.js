@@ -4,6 +4,7 @@ import { UNREACHABLE, get, key } from "./api.js";
 import { alarm, focusOn, h } from "./element.js";
 import { jobView } from "./job.js";
 import { jobsView } from "./jobs.js";
+import { reportView } from "./report.js";
 import { setupView } from "./setup.js";
 
 const main = document.getElementById("main");
@@ -13,7 +14,8 @@ let leaving = null; // ends what the view that is left still does
 let first = true;
 
 const VIEWS = [
-  [/^#\/jobs\/((?:con|eva|swe)_[a-z0-9]+)$/, (place, signal, id) => jobView(place, signal, id)],
+  [/^#\/jobs\/((?:con|eva|swe)_[a-z0-9]+)$/, jobView],
+  [/^#\/jobs\/((?:con|eva|swe)_[a-z0-9]+)\/report$/, reportView],
   [/^#\/jobs$/, jobsView],
   [/^/, setupView],
 ];

@@ -49,10 +49,8 @@ class Objects:
         try:
             with self._database.write() as connection:
                 rows.lock(connection, tenant)
-                same = (TABLE.c.tenant == tenant, TABLE.c.kind == kind, TABLE.c.digest == digest)
-                found = connection.execute(sa.select(TABLE).where(*same)).mappings().one_or_none()
-                if found:
-                    return _prolong(connection, StoredObject(**found), expires), False
+                if found := _again(connection, tenant, kind, digest, expires):
+                    return found, False
                 size = connection.scalar(sa.select(tables.blobs.c.size).where(tables.blobs.c.digest == digest))
                 if size is None:
                     raise _collected(digest)
@@ -74,6 +72,14 @@ class Objects:
                 return StoredObject(**values), True
         except sa.exc.IntegrityError as error:
             raise _collected(digest) from error
+
+    def again(
+        self, tenant: str, kind: ObjectKind, digest: str, *, expires: datetime | None = None
+    ) -> StoredObject | None:
+        """The tenant's own of this kind and digest, if there is one: it lives until the later of both times."""
+        with self._database.write() as connection:
+            rows.lock(connection, tenant)
+            return _again(connection, tenant, kind, digest, expires)
 
     def get(self, tenant: str, id: str) -> StoredObject:
         """One. Raises NotFoundError."""
@@ -111,7 +117,14 @@ def _collected(digest: str) -> StorageUnavailableError:
     return StorageUnavailableError(f"the bytes of {digest} are no longer there", "send them again")
 
 
-def _prolong(connection: Connection, found: StoredObject, expires: datetime | None) -> StoredObject:
+def _again(
+    connection: Connection, tenant: str, kind: ObjectKind, digest: str, expires: datetime | None
+) -> StoredObject | None:
+    same = (TABLE.c.tenant == tenant, TABLE.c.kind == kind, TABLE.c.digest == digest)
+    row = connection.execute(sa.select(TABLE).where(*same)).mappings().one_or_none()
+    if row is None:
+        return None
+    found = StoredObject(**row)
     later = max(found.expires, expires) if found.expires and expires else None
     connection.execute(sa.update(TABLE).where(TABLE.c.id == found.id).values(expires=later))
     return replace(found, expires=later)

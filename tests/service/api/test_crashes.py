@@ -60,9 +60,15 @@ def test_accepted_but_never_sent(tmp_path: Path) -> None:
         assert finished(server.http, f"{url}/{job.id}")["state"] == "succeeded"
 
 
-def test_one_process_a_folder(tmp_path: Path) -> None:
-    with Server(tmp_path) as server:
+def test_one_process_a_folder_and_a_port(tmp_path: Path) -> None:
+    with Server(tmp_path, HOST="0.0.0.0") as server:
+        assert server.url.startswith("http://127.0.0.1:")  # a link that can be opened
         second = Server(tmp_path)
         second.log = tmp_path / "second.log"
         with pytest.raises(AssertionError, match=f"another process works in {server.data}"):
+            second.up()
+        second.data, second.port = tmp_path / "other", server.port
+        with pytest.raises(
+            AssertionError, match=rf"error: cannot listen on 127\.0\.0\.1:{server.port}: Address already"
+        ):
             second.up()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +123,17 @@ def test_broken_bodies(http: httpx.Client) -> None:
     problem(http.get("/v1/models/mod_%00%ff"), 404, "not-found")
 
 
-def test_a_model_is_stored_once(http: httpx.Client) -> None:
+def test_equal_bytes_are_stored_and_described_once(http: httpx.Client) -> None:
     path = EXAMPLE / "calibration.npz"
-    first, again = upload(http, "dataset", path), http.post("/v1/datasets", content=path.read_bytes())
+
+    def described() -> list[str]:
+        return re.findall(
+            r"^graphpass_task_seconds_count.*describe_dataset.*$", http.get("/metrics").text, re.MULTILINE
+        )
+
+    first, before = upload(http, "dataset", path), described()
+    again = http.post("/v1/datasets", content=path.read_bytes())
+    assert before and described() == before
     assert again.status_code == 200 and again.json()["id"] == first["id"]
     assert first["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert first["expires"]

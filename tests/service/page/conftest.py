@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.service.running import Server
+from tests.service.running import Server, example, finished
 
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -26,6 +26,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`graphpass serve` on a free port, with a folder of its own."""
     with Server(tmp_path_factory.mktemp("page")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def job(server: Server) -> str:
+    """A conversion of the built-in example that has succeeded, with its evaluation."""
+    asked = {**example(server.http), "options": {"time_steps": 2, "method": "max"}}
+    done = finished(server.http, server.http.post("/v1/conversions", json=asked).headers["Location"])
+    assert done["state"] == "succeeded"
+    return str(done["id"])
 
 
 @pytest.fixture(

@@ -4,10 +4,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.service.page.conftest import DESKTOP, PHONE, Opened, accessible, start, take_example
-from tests.service.running import EXAMPLE, Server, example, finished
+from tests.service.running import EXAMPLE, Server
 
 
 def choose(page: Page, step: str, path: Path) -> None:
@@ -31,6 +31,8 @@ def test_upload_convert_watch_look_download(opened: Opened, server: Server, tmp_
     page.get_by_label("Phase code").check()
     expect(page.get_by_text("16 levels for each value")).to_be_visible()
     page.get_by_label("Rate code").check()
+    page.get_by_text("More options").click()
+    page.get_by_label("Calibration samples at most").fill("128")  # quicker
     start(page)
     expect(page.get_by_role("progressbar", name="Calibrating the neurons")).to_be_visible()
     table = page.get_by_role("region", name="Both networks side by side")
@@ -61,6 +63,39 @@ def test_upload_convert_watch_look_download(opened: Opened, server: Server, tmp_
     expect(page.get_by_text("max · folded")).to_be_visible()
 
 
+def test_the_report_opens(opened: Opened, job: str) -> None:
+    page = opened(at=f"#/jobs/{job}")
+    for again in (False, True):  # from the browser's cache, too
+        page.get_by_role("link", name="Open the report").click()
+        report = page.frame_locator("iframe")
+        expect(report.get_by_role("heading", name="fashion_mnist.onnx as a spiking network")).to_be_visible()
+        expect(report.locator(".figure svg.main-svg").first).to_be_visible()
+        if not again:
+            page.go_back()
+            page.reload()
+    accessible(page)
+
+
+def test_a_report_has_no_rights(browser: Browser, server: Server, job: str) -> None:
+    attempts = ("sessionStorage.length", "parent.sessionStorage.length", "top.location.hash = '#/evil'", "eval('1')")
+    script = "const told = document.querySelector('p'); const tell = (text) => { told.textContent += ' ' + text; }; "
+    script += "tell(origin); " + "".join(
+        f"try {{ {attempt}; tell('broke out'); }} catch (error) {{ tell(error.name); }} " for attempt in attempts
+    )
+    script += "fetch('/evil').then(() => tell('fetched'), () => tell('offline'));"
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.route("**/report", lambda route: route.fulfill(body=f"<p></p><img src=/evil><script>{script}</script>"))
+        page.goto(f"{server.url}/#key={server.key}")
+        page.get_by_role("link", name="Jobs").click()
+        page.goto(f"{server.url}/#/jobs/{job}/report")
+        told = page.frame_locator("iframe").locator("p")
+        expect(told).to_have_text("null SecurityError SecurityError SecurityError EvalError offline")
+        page.wait_for_load_state("networkidle")
+        assert "evil" not in page.url
+    assert "/evil" not in server.output()
+
+
 def test_compare_over_t_then_convert_with_the_best(opened: Opened) -> None:
     page = opened()
     take_example(page)
@@ -81,9 +116,7 @@ def test_compare_over_t_then_convert_with_the_best(opened: Opened) -> None:
     expect(page.get_by_label("Max", exact=True)).to_be_checked()
 
 
-def test_every_view_is_accessible_in_light_and_dark(opened: Opened, server: Server) -> None:
-    asked = {**example(server.http), "options": {"time_steps": 2, "method": "max"}}
-    job = finished(server.http, server.http.post("/v1/conversions", json=asked).headers["Location"])
+def test_every_view_is_accessible_in_light_and_dark(opened: Opened, server: Server, job: str) -> None:
     for scheme, size in (("light", DESKTOP), ("dark", PHONE)):
         page = opened(scheme, size)
         take_example(page)
@@ -91,7 +124,7 @@ def test_every_view_is_accessible_in_light_and_dark(opened: Opened, server: Serv
         page.goto(f"{server.url}/#/jobs")
         page.get_by_role("table").wait_for()
         accessible(page)
-        page.goto(f"{server.url}/#/jobs/{job['id']}")
+        page.goto(f"{server.url}/#/jobs/{job}")
         page.locator(".plot svg.main-svg").first.wait_for()
         page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         accessible(page)
@@ -127,6 +160,9 @@ def test_the_keyboard_is_enough(opened: Opened) -> None:
     page.keyboard.press("ArrowRight")  # to the phase code; the focus stays in the form
     expect(page.get_by_label("Phase code")).to_be_checked()
     assert page.evaluate("document.activeElement.id") == "coding-phase"
+    tab_to("method-optimal")
+    page.keyboard.press("ArrowLeft")  # round to the last, which is the quickest
+    expect(page.get_by_label("Max", exact=True)).to_be_checked()
     tab_to("Start the conversion")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Results").wait_for()

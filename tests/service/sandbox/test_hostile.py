@@ -233,13 +233,25 @@ def test_pickled_arrays(box: Box) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [huge_npz((1 << 39, 4), 16), huge_npz((1 << 39, 4), 16, fortran=True), lying_npz((1 << 39, 4))],
-    ids=["8 TB", "8 TB by columns", "8 TB that the directory confirms"],
+    [huge_npz((1 << 39, 4), 16), huge_npz((1 << 39, 4), 16, fortran=True)],
+    ids=["8 TB", "8 TB by columns"],
 )
 def test_headers_of_eight_terabytes(box: Box, content: bytes) -> None:
     outcome = box.run("describe_dataset", {"file": box.put("data.npz", content)})
     refused(outcome, "invalid-data", "'x' is shorter than its header says")
     refused(convert(box, TINY, content), "invalid-data", "'x' is shorter than its header says", "calibration")
+
+
+def test_a_header_of_eight_terabytes_that_the_directory_confirms(box: Box) -> None:
+    outcome = box.run("describe_dataset", {"file": box.put("data.npz", lying_npz((1 << 39, 4)))})
+    with zipfile.ZipFile(io.BytesIO(lying_npz((1 << 39, 4)))) as archive:
+        try:
+            archive.open("x.npy").close()
+            why = "'x' is shorter than its header says"
+        except zipfile.BadZipFile:  # from Python 3.11.8, 3.12.2 and 3.13 on, zipfile looks whether members overlap
+            why = "Overlapped entries: 'x.npy'"
+    refused(outcome, "invalid-data", why)
+    refused(convert(box, TINY, lying_npz((1 << 39, 4))), "invalid-data", why, "calibration")
 
 
 @pytest.mark.parametrize("fortran", [False, True])

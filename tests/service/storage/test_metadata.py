@@ -65,6 +65,8 @@ def test_equal_bytes_of_one_tenant_and_kind_are_one_object(metadata: Metadata, b
     assert model(metadata, digest, expires=NOW).expires == NOW + 2 * TTL
     assert model(metadata, digest, expires=None).expires is None
     assert model(metadata, digest, expires=NOW).expires is None
+    assert metadata.objects.again("acme", "model", digest, expires=NOW) == metadata.objects.get("acme", first.id)
+    assert metadata.objects.again("acme", "dataset", digest) is metadata.objects.again("other", "model", digest) is None
     dataset, new = metadata.objects.create("acme", "dataset", name="b", digest=digest, media="", description={})
     assert new and dataset.id.startswith("dat_")
     assert model(metadata, digest, "other").id != first.id
