@@ -44,6 +44,7 @@ Progress = Callable[[str, int, int], None]  # what, done, of how many
 REGRESSION_WORK = 4 * 10**11  # multiply-adds that the normal equations of all steps may cost
 REGRESSION_VALUES = 2**25  # numbers of the sampled pre-activations of all steps
 REFINEMENT_WORK = 25 * 10**10  # multiply-adds of refining all steps, up to which a network is refined at any T
+FEW_LEVELS = 4  # up to so many, offsets are worth the integer form's corrections at every border
 SPREAD = 8, 4  # a step with layers samples from an eighth to four times `positions`
 STORE_SHARE = 3 / 8  # of the memory budget: live tensors
 SAMPLES_SHARE = 1 / 4  # of the memory budget: the ANN's rows; the rest is for sessions and regressions
@@ -171,7 +172,7 @@ def _may_have_offset(site: Site | None, padded: Set[str], options: Options) -> b
     Padding adds 0, not o, which costs the integer form a correction at every border, and keeps padded depthwise layers
     out of integers. Behind a rectifier, from some levels on, o matters little (docs/decisions/0009).
     """
-    fine = levels_of(options.time_steps, options.coding) > COARSE_LEVELS
+    fine = levels_of(options.time_steps, options.coding) > FEW_LEVELS
     return not (options.exact_padding and fine and site and site.kind in EXACT_RECTIFIERS and padded & set(site.layers))
 
 
