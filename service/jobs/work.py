@@ -12,10 +12,12 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from dbos import DBOS, DBOSConfiguredInstance, SetWorkflowID
+from dbos import error as engine_errors
 
-from service.errors import NotFoundError, StorageError
+from service.errors import NotFoundError, StorageDamagedError, StorageError
 from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME
 from service.jobs.engine import SHARDS
 from service.jobs.running import JSON, Outcome, run_task
@@ -33,8 +35,23 @@ log = logging.getLogger(__name__)
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt is worth it: the storage may be away for a while."""
-    return isinstance(error, StorageError | OSError)
+    """Whether another attempt is worth it: the storage may be full or away for a while."""
+    return isinstance(error, StorageError | OSError) and not isinstance(error, StorageDamagedError)
+
+
+patient_step = partial(  # for an hour: what was accepted outlasts a store that is away and a disk that is full
+    DBOS.step, retries_allowed=True, max_attempts=720, interval_seconds=5.0, backoff_rate=1.0, should_retry=_may_pass
+)
+
+
+def _fault(error: BaseException) -> JobError:
+    """What a job's owner is told of a fault of the machinery."""
+    if isinstance(error, engine_errors.DBOSMaxStepRetriesExceeded) and error.errors:
+        error = error.errors[-1]
+    if isinstance(error, StorageError):
+        return JobError("unavailable", error.what, error.remedy)
+    what = f"the service could not run this ({type(error).__name__})"
+    return JobError("internal", what, "try again; if it stays, tell the operator the job's id")
 
 
 def _now() -> datetime:
@@ -134,11 +151,18 @@ class Work(DBOSConfiguredInstance):
             return Outcome.from_json(await self._run(id, task, arguments, dict(inputs)))
         except Exception as error:
             log.exception("task %s of %s failed", task, id)
-            what = f"the service could not run this ({type(error).__name__})"
-            return Outcome(error=JobError("internal", what, "try again; if it stays, tell the operator the job's id"))
+            return Outcome(error=_fault(error))
 
-    @DBOS.step(preemptible=True, retries_allowed=True, max_attempts=6, interval_seconds=1.0, should_retry=_may_pass)
+    @patient_step(preemptible=True)
     async def _run(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
+        try:
+            return await self._attempt(id, task, arguments, inputs)
+        except StorageError as error:
+            if _may_pass(error) and DBOS.step_status and not DBOS.step_status.current_attempt:
+                await DBOS.write_stream_async(EVENTS, {"event": "log", "text": f"{error}; waiting"})
+            raise
+
+    async def _attempt(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
         with job_context(id), self._metrics.task(task) as tally:
             outcome = await run_task(
                 task,
@@ -154,7 +178,7 @@ class Work(DBOSConfiguredInstance):
                 await asyncio.to_thread(self._metadata.jobs.pin, id, kept)
         return outcome.to_json()
 
-    @DBOS.step(retries_allowed=True, max_attempts=10, interval_seconds=0.5, should_retry=_may_pass)
+    @patient_step()
     async def _begin(self, id: str) -> JSON | None:
         try:
             job = await asyncio.to_thread(self._metadata.jobs.start, id)
@@ -166,7 +190,7 @@ class Work(DBOSConfiguredInstance):
         shards = await asyncio.to_thread(self._shards, job)
         return {"request": dict(job.request), "inputs": dict(job.inputs), "shards": shards}
 
-    @DBOS.step(retries_allowed=True, max_attempts=10, interval_seconds=0.5, should_retry=_may_pass)
+    @patient_step()
     async def _finish(self, id: str, outcome: JSON) -> None:
         found = Outcome.from_json(outcome)
         with job_context(id):
