@@ -1,8 +1,8 @@
-"""The workflows. A job is one, with the job's id; a shard of a large evaluation is a child of it on its own queue.
+"""The workflows. A job is one, with the job's id; a shard of it is a child on a queue of its own.
 
     conversion   begin > convert (> evaluate, or shards > reduce) > finish
-    evaluation   begin > evaluate, or shards > reduce > finish
-    sweep        begin > sweep > finish
+    evaluation   begin > evaluate, or shards > reduce > finish            a shard: some of the samples
+    sweep        begin > settings > shards > reduce > finish              a shard: one conversion, evaluated
 
 Steps write what people see (the job's row), and may do so twice. A user's error ends a job as failed; a fault of the
 machinery is raised, tried again a few times, and after a crash of the process taken up by the engine.
@@ -115,14 +115,18 @@ class Work(DBOSConfiguredInstance):
         job = await self._begin(id)
         if job is None:
             return
-        arguments = {**_files(job["inputs"]), "options": _options(job)}
-        outcome = await self._task(id, "sweep", arguments, job["inputs"])
+        files, options = _files(job["inputs"]), _options(job)
+        model = {files["model"]: job["inputs"][files["model"]]}
+        outcome = await self._task(id, "sweep_settings", {"model": files["model"], "options": options}, model)
+        if outcome.error is None:
+            each = [{**files, "options": {**options, **settings}} for settings in outcome.result["settings"]]
+            outcome = await self._split(id, "sweep_shard", each, job["inputs"], "conversions", "reduce_sweep")
         await self._finish(id, outcome.to_json())
 
     @DBOS.workflow(name="shard", max_recovery_attempts=ATTEMPTS)
-    async def shard(self, id: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
-        """One part of an evaluation of job `id`."""
-        return (await self._task(id, "evaluate_shard", arguments, inputs)).to_json()
+    async def shard(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
+        """One part of job `id`."""
+        return (await self._task(id, task, arguments, inputs)).to_json()
 
     async def _evaluate(
         self, id: str, arguments: JSON, inputs: Mapping[str, str], shards: Sequence[Sequence[int]]
@@ -130,11 +134,18 @@ class Work(DBOSConfiguredInstance):
         """The whole evaluation: at once, or in shards whose parts are put together in the order of the samples."""
         if len(shards) < 2:
             return await self._task(id, "evaluate", arguments, inputs)
+        each = [{**arguments, "start": start, "stop": stop, "measure": start == 0} for start, stop in shards]
+        return await self._split(id, "evaluate_shard", each, inputs, "shards", "reduce_shards")
+
+    async def _split(
+        self, id: str, task: str, each: Sequence[JSON], inputs: Mapping[str, str], stage: str, reduce: str
+    ) -> Outcome:
+        """Shards on whichever worker is free, and their parts put together in order. The first error ends them all."""
         handles = []
-        for number, (start, stop) in enumerate(shards):
-            part = {**arguments, "start": start, "stop": stop, "measure": number == 0}
+        for number, arguments in enumerate(each):
             with SetWorkflowID(f"{id}-{number}"):
-                handles.append(await DBOS.enqueue_workflow_async(SHARDS, self.shard, id, part, dict(inputs)))
+                handles.append(await DBOS.enqueue_workflow_async(SHARDS, self.shard, id, task, arguments, dict(inputs)))
+        await DBOS.write_stream_async(EVENTS, _progress(stage, 0, len(each)))
         parts: list[str] = []
         for number, handle in enumerate(handles):
             found = Outcome.from_json(await handle.get_result())
@@ -143,8 +154,8 @@ class Work(DBOSConfiguredInstance):
                     await DBOS.cancel_workflow_async(other.get_workflow_id())
                 return found
             parts.append(found.result["part"])
-            await DBOS.write_stream_async(EVENTS, _progress("shards", number + 1, len(shards)))
-        return await self._task(id, "reduce_shards", {"parts": parts}, {})
+            await DBOS.write_stream_async(EVENTS, _progress(stage, number + 1, len(each)))
+        return await self._task(id, reduce, {"parts": parts}, {})
 
     async def _task(self, id: str, task: str, arguments: JSON, inputs: Mapping[str, str]) -> Outcome:
         try:

@@ -95,6 +95,7 @@ def test_a_full_disk(disk: Path, tmp_path: Path) -> None:
         assert http.post("/v1/conversions", json=asked).status_code == 202
 
 
+@pytest.mark.slow
 def test_a_full_disk_and_an_end(disk: Path, tmp_path: Path) -> None:
     """SIGTERM ends a process that waits for room; its jobs go on after the next start."""
     with Server(tmp_path) as server:
@@ -191,8 +192,11 @@ def gate(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(500, "does not answer"), (403, "refuses"), (0, "does not answer")],
-    ids=["500", "403", "away"],
+    [
+        pytest.param(500, "does not answer", id="500"),
+        pytest.param(403, "refuses", id="403", marks=pytest.mark.slow),
+        pytest.param(0, "does not answer", id="away", marks=pytest.mark.slow),
+    ],
 )
 def test_a_store_with_errors(status: int, words: str, gate: Gate, s3: S3Server, tmp_path: Path) -> None:
     store = {"STORE_URL": f"s3://{s3.bucket()}/blobs", "STORE_ENDPOINT": gate.endpoint}
