@@ -194,7 +194,7 @@ def _clear_scratch(scratch: Path, older: float) -> None:
 
 
 def _guard(settings: Settings) -> Guard:
-    return Guard(settings.database_url, settings.executor_id)
+    return Guard(settings.database_url, settings.executor_id, settings.queues)
 
 
 def _gauges(service: Service) -> Mapping[str, Mapping[tuple[str, ...], float]]:

@@ -50,14 +50,16 @@ class Outcome:
         return Outcome(found["result"], found["files"], error)
 
 
-def limits(settings: Settings) -> Limits:
-    """What one child may use."""
+def limits(settings: Settings, arguments: Mapping[str, Any]) -> Limits:
+    """What the child of a task may use."""
+    cuda = (arguments.get("options") or {}).get("provider") == "cuda"
     return Limits(
         memory_bytes=int(settings.job_memory_bytes),
         cpu_seconds=settings.job_cpu_seconds,
         wall_seconds=settings.job_seconds,
         file_bytes=max(2 * int(settings.max_upload_bytes), LEAST_FILE),
         files=FILES_AT_MOST,
+        devices=tuple(str(path) for path in Path("/dev").glob("nvidia*") if path.is_char_device()) if cuda else (),
     )
 
 
@@ -124,7 +126,7 @@ async def _run_in(
     events = Events()
     pump = asyncio.create_task(events.pump(tell)) if tell else None
     try:
-        ended = await run(task, arguments, folder, limits(settings), events.line)
+        ended = await run(task, arguments, folder, limits(settings, arguments), events.line)
         if pump:
             events.end()
             await pump

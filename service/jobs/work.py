@@ -18,8 +18,8 @@ from dbos import DBOS, DBOSConfiguredInstance, SetWorkflowID
 from dbos import error as engine_errors
 
 from service.errors import NotFoundError, StorageDamagedError, StorageError
-from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME
-from service.jobs.engine import SHARDS
+from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME, queue_of
+from service.jobs.engine import GPU, SHARDS
 from service.jobs.running import JSON, Outcome, run_task
 from service.logs import job_context
 from service.metrics import Metrics
@@ -177,7 +177,7 @@ class Work(DBOSConfiguredInstance):
         with job_context(id), self._metrics.task(task) as tally:
             outcome = await run_task(
                 task,
-                arguments,
+                self._threaded(arguments),
                 inputs,
                 settings=self._settings,
                 blobs=self._blobs,
@@ -219,10 +219,16 @@ class Work(DBOSConfiguredInstance):
             log.info("job %s: %s", id, job.state, extra={"state": job.state, "error": outcome["error"]})
         await DBOS.write_stream_async(EVENTS, {"event": "state", "state": job.state, "error": outcome["error"]})
 
+    def _threaded(self, arguments: JSON) -> JSON:
+        """With the threads that this process gives a task."""
+        if "options" not in arguments or not self._settings.job_threads:
+            return arguments
+        return {**arguments, "options": {**arguments["options"], "threads": self._settings.job_threads}}
+
     def _shards(self, job: Job) -> list[tuple[int, int]]:
         """Ranges of samples; none where the evaluation is small, or its dataset is gone from the metadata."""
         dataset = job.request.get("evaluation") or job.request.get("dataset")
-        if dataset is None or job.kind == "sweep":
+        if dataset is None or job.kind == "sweep" or queue_of(job.request) == GPU:  # a GPU does it as a whole
             return []
         try:
             samples = int(self._metadata.objects.get(job.tenant, dataset).description["samples"])

@@ -18,7 +18,7 @@ convert           {"model", "calibration"?, "plan"?, "options"?: time_steps, cod
                   writes out/snn.onnx, out/plan.json, and out/plan.npz where the method changes weights
                   → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "sites": [str], "left",
                   "spiking_layers", "weight_layers", "samples"}
-evaluate          {"ann", "snn", "dataset", "options"?: limit, threads, image_size, mean, std}
+evaluate          {"ann", "snn", "dataset", "options"?: limit, threads, provider, image_size, mean, std}
                   writes out/report.html, out/report.json → the evaluation of docs/formats.md
 sweep_settings    {"model", "options"?: time_steps, coding, method (lists), and all others of sweep_shard}
                   → {"settings": [{"time_steps", "coding", "method"}]}, in the order of the rows; refuses what no
@@ -39,7 +39,9 @@ check             {} → what confines this process: {"landlock": its ABI or 0, 
 """
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -60,11 +62,11 @@ from graphpass.graph.sites import Selection
 from graphpass.inspection import inspect
 from graphpass.partial import Partial, from_text, merge
 from graphpass.report import evaluation_report, sweep_report, write_json, write_report
-from graphpass.session import input_specs, open_session
+from graphpass.session import ProviderWarning, available_providers, input_specs, open_session
 from graphpass.sweep import combinations, part_of, row_of
 from service.sandbox.data import data_file
 from service.sandbox.models import model_path, understood
-from service.sandbox.options import CONVERT, EVALUATE, IMAGES, SELECTION, SEVERAL, SWEEP, Chosen
+from service.sandbox.options import CONVERT, EVALUATE, IMAGES, PROVIDERS, SELECTION, SEVERAL, SWEEP, Chosen
 from service.sandbox.workplace import Workplace
 
 JSON = dict[str, Any]
@@ -228,8 +230,26 @@ def _pair(place: Workplace, chosen: Chosen) -> tuple[Pair, str]:
     """A network and what it was converted to, and the digest of the latter's file."""
     source = _source(place, "ann")
     path = model_path(place, "snn")
-    with understood(path):
+    with understood(path), _as_asked(chosen("provider", "cpu")):
         return open_pair(source, read(path), chosen.evaluation()), digest(path)
+
+
+@contextmanager
+def _as_asked(provider: str) -> Iterator[None]:
+    """What was to run on a GPU does not silently run on the CPU. Raises OptionError."""
+    name = (PROVIDERS[provider] or ("",))[0]
+    if not name:
+        yield
+        return
+    remedy = "see `graphpass doctor` on the workers of the queue gpu, or leave out the option"
+    if name not in available_providers():
+        raise OptionError(f"provider: {name} is not in this worker's onnxruntime", remedy)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".* could not be started", ProviderWarning)
+        try:
+            yield
+        except ProviderWarning as warning:
+            raise OptionError(f"provider: {warning}", remedy) from warning
 
 
 def _specs(proto: onnx.ModelProto) -> tuple[InputSpec, ...]:

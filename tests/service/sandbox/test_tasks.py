@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from graphpass.cli import main
+from graphpass.session import available_providers
 from service.sandbox.runner import Failed
 from tests.service.sandbox.hostile_files import external, model, npz, tiny, zipped
 from tests.service.sandbox.sandboxed import SMALL, Box
@@ -105,6 +106,16 @@ def test_evaluate_gives_the_figures_of_the_command_line(laid: Box, tmp_path: Pat
     command("evaluate", *paths[:2], "--data", paths[2], "--limit", 50, "--json", tmp_path / "e.json")
     assert without_time(found) == without_time(json.loads((tmp_path / "e.json").read_text()))
     assert {event["stage"] for event in laid.events} >= {"calibrating", "comparing", "counting", "timing"}
+
+
+def test_what_was_to_run_on_a_gpu_does_not_run_on_the_cpu(laid: Box, pair: Mapping[str, str]) -> None:
+    if "CUDAExecutionProvider" in available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    outcome = laid.run("evaluate", {**pair, "options": {"provider": "cuda"}})
+    assert isinstance(outcome, Failed) and outcome.type == "invalid-options", outcome
+    assert "CUDAExecutionProvider is not in this worker's onnxruntime" in outcome.what and "gpu" in outcome.remedy
+    outcome = laid.run("evaluate", {**pair, "options": {"provider": "tpu"}})
+    assert isinstance(outcome, Failed) and outcome.type == "invalid-options" and "give cpu or cuda" in outcome.remedy
 
 
 @pytest.mark.parametrize("measures", [0, 1])
