@@ -31,7 +31,7 @@ def migrate(database: Database) -> None:
         if not database.is_sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
         here, known = _here(connection), sorted(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
-        if here == {known[-1]}:
+        if here == set(known[-1:]):
             return
         if here - set(known):
             raise SettingsError(
