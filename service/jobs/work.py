@@ -5,7 +5,7 @@
     sweep        begin > settings > shards > reduce > finish              a shard: one conversion, evaluated
 
 Steps write what people see (the job's row), and may do so twice. A user's error ends a job as failed; a fault of the
-machinery is raised, tried again a few times, and after a crash of the process taken up by the engine.
+machinery is raised, tried again for an hour, and after a crash of the process taken up by the engine.
 """
 
 import asyncio
