@@ -1,6 +1,6 @@
 """An evaluation of 10,000 images: one process as a whole, then two workers in shards. Equal figures, and the times.
 
-    python -m benchmarks.service.sharding [--samples 10000] [--shard 1024]
+    python -m benchmarks.service.sharding [--samples 10000] [--shard 2500]
 
 ResNet-20 on the test images of CIFAR-10 (benchmarks/assets.py fetches them), one thread a worker, one job or shard at a
 time in each. Times are those of the job, from running to succeeded. Fails where any figure differs in any bit. Prints
@@ -27,7 +27,7 @@ def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--shard", type=int, default=1024, help="samples in a shard")
+    parser.add_argument("--shard", type=int, default=2500, help="samples in a shard")
     given = parser.parse_args()
     postgres = Postgres()
     try:
