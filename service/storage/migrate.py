@@ -1,7 +1,7 @@
 """The schema, brought to the newest version: in one transaction, by one process at a time.
 
 `python -m service.storage.migrate MESSAGE` writes the next migration from what service/storage/tables.py has become.
-Alembic is imported when there is something to do: it takes 11 MiB for as long as a process lives.
+Alembic is imported when there is something to do: it takes 8 MiB for as long as a process lives.
 """
 
 import sys
