@@ -3,11 +3,13 @@
     python -m benchmarks.service.sharding [--samples 10000] [--shard 2500]
 
 ResNet-20 on the test images of CIFAR-10 (benchmarks/assets.py fetches them), one thread a worker, one job or shard at a
-time in each. Times are those of the job, from running to succeeded. Fails where any figure differs in any bit. Prints
-one line.
+time in each. Times are those of the job, from running to succeeded, which need two free cores; and processor time of
+the busier worker with its tasks, which tells what two free cores would allow where there are none. Fails where any
+figure differs in any bit. Prints one line.
 """
 
 import argparse
+import os
 import tempfile
 from contextlib import ExitStack
 from datetime import datetime
@@ -46,20 +48,27 @@ def run(folder: Path, shared: dict[str, str], samples: int, shard: int) -> None:
         model = upload(server.http, "model", ROOT / "benchmarks" / "trained" / "resnet20.onnx")["id"]
         calibration = upload(server.http, "dataset", cifar10_calibration(), "calibration.npz")["id"]
         dataset = upload(server.http, "dataset", cifar10_evaluation(), "evaluation.npz")["id"]
-        with Worker(folder, "alone", **shared, SHARD_SAMPLES=str(samples)):
+        with Worker(folder, "alone", **shared, SHARD_SAMPLES=str(samples)) as alone:
             made = job(server, "conversions", {"model": model, "calibration": calibration, "options": OPTIONS})
             compared = {"ann": model, "snn": made["id"], "dataset": dataset, "options": {"limit": samples}}
+            before = processor(alone)
             whole = job(server, "evaluations", compared)
+            busy = processor(alone) - before
         with ExitStack() as stack:
-            for name in ("first", "second"):
+            workers = [
                 stack.enter_context(Worker(folder, name, **shared, SHARD_SAMPLES=str(shard)))
+                for name in ("first", "second")
+            ]
+            befores = [processor(worker) for worker in workers]
             shards = job(server, "evaluations", compared)
+            busiest = max(processor(worker) - before for worker, before in zip(workers, befores, strict=True))
     if figures(whole) != figures(shards):
         raise SystemExit("the figures differ")
     one, two = seconds(whole), seconds(shards)
     print(
         f"evaluation of {samples:,} images: one worker {one:.1f} s, two workers in shards of {shard:,} {two:.1f} s "
-        f"({two / one:.2f} of it); all figures equal, bit for bit (top-1 {figures(whole)['snn']['top1']:.4f})"
+        f"({two / one:.2f} of it); processor time {busy:.1f} s, the busier of two {busiest:.1f} s "
+        f"({busiest / busy:.2f} of it); all figures equal, bit for bit (top-1 {figures(whole)['snn']['top1']:.4f})"
     )
 
 
@@ -75,6 +84,13 @@ def job(server: Server, collection: str, asked: dict[str, Any]) -> dict[str, Any
 def figures(job: dict[str, Any]) -> dict[str, Any]:
     """All that does not come from a clock."""
     return {name: value for name, value in job["result"]["evaluation"].items() if name not in TIMED}
+
+
+def processor(worker: Worker) -> float:
+    """Seconds of processor time of a worker and of the tasks that it has ended."""
+    assert worker.process is not None
+    fields = Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # utime, stime, cutime, cstime
 
 
 def seconds(job: dict[str, Any]) -> float:
