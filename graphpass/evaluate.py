@@ -99,9 +99,16 @@ def evaluate(
 def evaluate_pair(
     pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
 ) -> Evaluation:
-    """The two of `evaluate`, once they are open: one part that measures, and is the whole."""
+    """The two of `evaluate`, once they are open."""
+    return merge([whole_part(pair, dataset, snn_digest, progress)])
+
+
+def whole_part(
+    pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
+) -> Partial:
+    """An evaluation as the one part that compares all samples, and measures."""
     compared = compare(pair, dataset, progress=progress)
-    return merge([replace(compared, measured=measure(pair, dataset, snn_digest, progress))])
+    return replace(compared, measured=measure(pair, dataset, snn_digest, progress))
 
 
 def open_pair(source: Source, snn: onnx.ModelProto, options: Options | None = None) -> Pair:

@@ -48,7 +48,7 @@ class TensorStore:
             return
         path = Path(self._folder.name) / str(self._files)
         self._files += 1
-        np.ascontiguousarray(values).tofile(path)
+        path.write_bytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)  # unlike tofile, says why not
         self._spilled[key] = (path, values.dtype, values.shape)
 
     def get(self, name: str, batch: int) -> NDArray[Any]:

@@ -109,6 +109,11 @@ def open_session(
     return session
 
 
+def available_providers() -> tuple[str, ...]:
+    """Execution providers that the installed onnxruntime has."""
+    return tuple(ort.get_available_providers())
+
+
 def _options(threads: int, registered: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 3

@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from graphpass.calibrate import Options, Progress
-from graphpass.convert import make_plan, metadata, prepare, require_coverage
+from graphpass.convert import Network, make_plan, metadata, prepare, require_coverage
 from graphpass.datasets.dataset import Dataset
 from graphpass.evaluate import Options as EvaluationOptions
-from graphpass.evaluate import evaluate
+from graphpass.evaluate import open_pair, whole_part
 from graphpass.evaluation import Evaluation
 from graphpass.graph.emit import emit
 from graphpass.graph.model import Source
 from graphpass.graph.sites import Selection
+from graphpass.partial import Partial, merge
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,39 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         settings = {key: getattr(self, key) for key in ("time_steps", "coding", "levels", "method")}
         return {**settings, "evaluation": self.evaluation.to_json()}
+
+
+def combinations(
+    options: Options, time_steps: Sequence[int], codings: Sequence[str], methods: Sequence[str]
+) -> list[Options]:
+    """The options with every method, coding and T, in this order. Raises OptionError where one makes no sense."""
+    return [
+        replace(options, time_steps=steps, coding=coding, method=method)
+        for method in methods
+        for coding in codings
+        for steps in time_steps
+    ]
+
+
+def part_of(
+    network: Network,
+    calibration: Dataset,
+    data: Dataset,
+    options: Options,
+    evaluation: EvaluationOptions | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Partial:
+    """One conversion, evaluated: a row as text can carry it. The network is not changed."""
+    plan = make_plan(network, calibration, options, progress)
+    proto = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
+    return whole_part(open_pair(network.source, proto, evaluation), data, progress=progress)
+
+
+def row_of(part: Partial) -> Row:
+    """The row of `part_of`."""
+    found = merge([part])
+    made = found.conversion
+    return Row(made.time_steps, made.coding, made.levels, made.method, found)
 
 
 def sweep(
@@ -50,19 +84,10 @@ def sweep(
     """
     network = prepare(source, selection)
     require_coverage(network, allow_partial)
-    start = options or Options()
-    wanted = [
-        replace(start, time_steps=steps, coding=coding, method=method)
-        for method in methods
-        for coding in codings
-        for steps in time_steps
-    ]
+    wanted = combinations(options or Options(), time_steps, codings, methods)
     rows = []
     for number, settings in enumerate(wanted):
         progress("conversions", number, len(wanted))
-        plan = make_plan(network, calibration, settings, progress)
-        proto = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
-        found = evaluate(source, proto, data, evaluation, progress=progress)
-        rows.append(Row(plan.time_steps, plan.coding, plan.levels, plan.method, found))
+        rows.append(row_of(part_of(network, calibration, data, settings, evaluation, progress)))
     progress("conversions", len(wanted), len(wanted))
     return rows

@@ -61,9 +61,9 @@ def open_process(settings: Settings) -> Process:
         metadata = open_metadata(settings)
         stack.callback(metadata.close)
         blobs = open_blobs(settings, metadata.ledger)
+        blobs.probe()
         garbage.adopt(metadata, blobs)
         metrics = Metrics()
-        sqlite = None if shared else engine.sqlite_engine(settings)
         engine.migrate(settings)
         if settings.queues:
             from service.jobs.work import Work
@@ -73,9 +73,9 @@ def open_process(settings: Settings) -> Process:
             if guard:
                 guard.lock_own()
                 stack.callback(guard.stop)
-            engine.start(settings, sqlite)
+            engine.start(settings, None if shared else engine.sqlite_engine(settings))
             stack.callback(engine.stop)
-        dispatcher = Dispatcher(engine.client(settings, sqlite))
+        dispatcher = Dispatcher(engine.client(settings, None if shared else engine.sqlite_engine(settings)))
         stack.callback(dispatcher.close)
         if settings.queues and guard:
             guard.watch(dispatcher.owners, engine.recover)
@@ -199,7 +199,7 @@ def _clear_scratch(scratch: Path, older: float) -> None:
 
 
 def _guard(settings: Settings) -> Guard:
-    return Guard(settings.database_url, settings.executor_id)
+    return Guard(settings.database_url, settings.executor_id, settings.queues)
 
 
 def _gauges(service: Service) -> Mapping[str, Mapping[tuple[str, ...], float]]:

@@ -21,19 +21,13 @@ LONGEST = 128  # characters of a text that is worth hashing
 BUCKETS = 10_000  # after so many, full buckets are forgotten
 
 
-def create_key(metadata: Metadata, tenant: str, label: str = "") -> tuple[Key, str]:
-    """A new key and its text, which cannot be had again. Raises TextError for a name that no tenant can have."""
+def create_key(metadata: Metadata, tenant: str, label: str = "", *, alone: bool = False) -> tuple[Key, str]:
+    """A new key and its text, which cannot be had again. alone: it replaces the tenant's keys with this label.
+
+    Raises TextError for a name that no tenant can have.
+    """
     text = PREFIX + secrets.token_urlsafe(BYTES)
-    return metadata.keys.create(tenant, _sha256(text), label), text
-
-
-def renew_key(metadata: Metadata, tenant: str, label: str) -> tuple[Key, str]:
-    """As create_key; earlier keys of the tenant with this label are revoked. `graphpass serve` prints such a one."""
-    key, text = create_key(metadata, tenant, label)
-    for earlier in metadata.keys.list(tenant):
-        if earlier.label == label and earlier.id != key.id:
-            metadata.keys.revoke(earlier.id)
-    return key, text
+    return metadata.keys.create(tenant, _sha256(text), label, alone=alone), text
 
 
 def authenticate(metadata: Metadata, text: str) -> Key | None:

@@ -30,6 +30,7 @@ PROBLEMS: Mapping[str, Kind] = {
     "not-ready": Kind(409, "The job has no such result", "an artifact, plan or report of a job that has not succeeded"),
     "idempotency-conflict": Kind(409, "The idempotency key was used for another request", "same key, other body"),
     "upload-offset": Kind(409, "The upload continues elsewhere", "a PATCH whose Upload-Offset is not the upload's"),
+    "no-worker": Kind(409, "No worker does this", "a job for a GPU while no worker listens to the queue gpu"),
     "upload-incomplete": Kind(409, "The upload is not complete", "using an upload before its last byte has arrived"),
     "tus-version": Kind(412, "This version of tus is not spoken here", "a Tus-Resumable other than 1.0.0"),
     "too-large": Kind(413, "The body is too large", "a body or upload larger than the service or the resource takes"),

@@ -12,7 +12,7 @@ from prometheus_client import start_http_server
 
 from service import logs
 from service.app import create_app, open_process
-from service.auth import renew_key
+from service.auth import create_key
 from service.errors import SettingsError
 from service.jobs.engine import is_postgres
 from service.settings import Settings, unknown_variables
@@ -46,7 +46,7 @@ def serve(settings: Settings) -> None:
     if is_postgres(settings):
         print(f"graphpass serves {where}", flush=True)
     else:
-        _, key = renew_key(process.service.metadata, TENANT, LABEL)
+        _, key = create_key(process.service.metadata, TENANT, LABEL, alone=True)
         print(f"graphpass serves {where}#key={key}", flush=True)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them once more when it has ended
         signal.signal(number, lambda *_: None)

@@ -14,6 +14,9 @@ from service.api.objects import object_of
 from service.api.pages import After, Limit, next_link
 from service.api.requests import ConversionRequest, EvaluationRequest, JobRequest, SweepRequest, request_json
 from service.errors import StorageUnavailableError
+from service.jobs.dispatch import queue_of
+from service.jobs.engine import GPU
+from service.jobs.guard import is_worked_on
 from service.problems import ProblemError, not_found
 from service.storage.records import FINISHED, Job
 
@@ -27,7 +30,7 @@ Key = Annotated[
 States = Annotated[list[State] | None, Query(alias="state", description="Only jobs in these states.")]
 Kinds = Annotated[JobKind | None, Query(alias="kind", description="Only jobs of this kind.")]
 log = logging.getLogger(__name__)
-ACCEPTING = ("not-found", "not-ready", "idempotency-conflict", "queue-quota", "storage-quota")
+ACCEPTING = ("not-found", "not-ready", "idempotency-conflict", "no-worker", "queue-quota", "storage-quota")
 PREFIX = {"conversion": "con_", "evaluation": "eva_", "sweep": "swe_"}
 
 
@@ -147,6 +150,7 @@ def _accept(
     request, jobs = request_json(asked), service.metadata.jobs
     job, fresh = jobs.repeated(tenant, kind, request=request, idempotency_key=key), False
     if job is None:  # inputs of a repeated request may be gone
+        _require_worker(service, queue_of(request))
         inputs = dict(_input(service, tenant, role, id) for role, id in names.items() if id is not None)
         job, fresh = jobs.create(
             tenant, kind, request=request, inputs=inputs, idempotency_key=key, quota=service.settings.quota
@@ -158,6 +162,16 @@ def _accept(
             log.warning("job %s is not sent yet: %s", job.id, error)
     response.headers["Location"] = f"/v1/{COLLECTIONS[kind]}/{job.id}"
     return job_answer(job)
+
+
+def _require_worker(service: Service, queue: str) -> None:
+    """That a job for a GPU does not wait for ever. Problem: no-worker."""
+    if queue != GPU or GPU in service.settings.queues:
+        return
+    if not service.metadata.database.is_sqlite and is_worked_on(GPU, service.metadata.database):
+        return
+    remedy = "start one, `graphpass worker --queues gpu`, on a machine with a GPU, or leave out `provider`"
+    raise ProblemError("no-worker", "no worker listens to the queue gpu", remedy, where="options.provider")
 
 
 def _input(service: Service, tenant: str, role: str, id: str) -> tuple[str, str]:

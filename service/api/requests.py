@@ -11,6 +11,7 @@ SnnId = Annotated[str, StringConstraints(pattern=rf"^(mod|con)_{_BODY}{{26}}$")]
 
 Coding = Literal["rate", "phase"]
 Method = Literal["optimal", "da-qcfs", "percentile", "max"]
+Provider = Literal["cpu", "cuda"]
 Form = Literal["folded", "unrolled", "integer"]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 TimeSteps = Annotated[int, Field(ge=1, le=4096)]
@@ -69,9 +70,10 @@ class ConversionOptions(Sites):
 
 
 class EvaluationOptions(Images):
-    """The options of `graphpass evaluate`."""
+    """The options of `graphpass evaluate`, and where the networks run."""
 
     limit: Annotated[int | None, Field(ge=1, description="Use at most so many samples.")] = None
+    provider: Annotated[Provider, Field(description="cuda: on a worker of the queue gpu.")] = "cpu"
 
 
 class SweepOptions(Sites):

@@ -9,7 +9,7 @@ from dbos import DBOSClient, error
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.errors import StorageUnavailableError
-from service.jobs.engine import CONVERT, VERSION
+from service.jobs.engine import CONVERT, GPU, VERSION
 from service.storage.records import Job
 
 P = ParamSpec("P")
@@ -18,6 +18,11 @@ EVENTS = "events"  # the stream of a workflow
 WORK_CLASS, WORK_NAME = "Work", "work"
 BATCH = 500  # ids in one query
 DONE = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+
+
+def queue_of(request: Mapping[str, Any]) -> str:
+    """The queue of a job."""
+    return GPU if request["options"].get("provider") == "cuda" else CONVERT
 
 
 def _reached(method: Callable[P, R]) -> Callable[P, R]:
@@ -51,7 +56,7 @@ class Dispatcher:
                 "class_name": WORK_CLASS,
                 "instance_name": WORK_NAME,
                 "workflow_id": job.id,
-                "queue_name": CONVERT,
+                "queue_name": queue_of(job.request),
                 "queue_partition_key": job.tenant,
                 "app_version": VERSION,
             },

@@ -3,6 +3,8 @@
 The version is fixed: DBOS would otherwise hash the source, and a deploy would strand the jobs that are running.
 """
 
+import logging
+import sqlite3
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +19,7 @@ from service.storage.database import sqlite_module
 NAME, VERSION = "graphpass", "1"
 CONVERT, SHARDS, GPU = "convert", "shards", "gpu"
 POLL_SECONDS = 0.2  # how soon a free worker sees a new job
+PASSING = ("database or disk is full", "disk I/O error", "readonly database", "unable to open database file")
 KEEPALIVES = {  # a host that goes away silently is noticed in 15 s, not in two hours
     "keepalives": 1,
     "keepalives_idle": 5,
@@ -24,6 +27,7 @@ KEEPALIVES = {  # a host that goes away silently is noticed in 15 s, not in two 
     "keepalives_count": 2,
     "connect_timeout": 10,
 }
+log = logging.getLogger(__name__)
 
 
 def sqlite_engine(settings: Settings) -> sa.Engine:
@@ -40,6 +44,21 @@ def sqlite_engine(settings: Settings) -> sa.Engine:
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def _wait_for_room(engine: sa.Engine) -> None:
+    """Have DBOS wait for a disk that is full or away, as it waits for locks and for PostgreSQL: it reads what SQLite
+    says. Otherwise such an error would end jobs that were accepted.
+    """
+
+    @sa.event.listens_for(engine, "handle_error", retval=True)
+    def locked(context: sa.engine.ExceptionContext) -> BaseException | None:
+        said = str(context.original_exception)
+        if not any(words in said for words in PASSING):
+            return None
+        log.warning("jobs.db: %s; waiting", said)
+        waiting = sqlite3.OperationalError(f"database is locked ({said})")
+        return sa.exc.OperationalError(context.statement, context.parameters, waiting)
 
 
 def is_postgres(settings: Settings) -> bool:
@@ -75,6 +94,8 @@ def config(settings: Settings, engine: sa.Engine | None) -> DBOSConfig:
 
 def start(settings: Settings, engine: sa.Engine | None) -> None:
     """Start working on the queues of the settings. The workflows must have been imported, their instance made."""
+    if engine is not None:
+        _wait_for_room(engine)
     DBOS(config=config(settings, engine))
     logs.quiet()
     DBOS.listen_queues(list(settings.queues))

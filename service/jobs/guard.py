@@ -8,17 +8,31 @@ that lives but lost its connection locks again before that; DBOS refuses what a 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import psycopg
+import sqlalchemy as sa
 
 from service.errors import SettingsError
 from service.jobs.engine import KEEPALIVES
+from service.storage.database import Database
 
 SPACE = 0x67706173  # advisory locks of graphpass: first of the two numbers
+QUEUES = 0x67707175  # the same of those that tell which queues somebody works on
 EVERY, PATIENCE = 5.0, 15.0
 WAIT_FOR_OWN = 25.0  # a worker that starts again may find the lock of its dead self for so long
 log = logging.getLogger(__name__)
+LISTENING = f"""SELECT EXISTS (
+    SELECT FROM pg_locks JOIN pg_database ON pg_locks.database = pg_database.oid
+    WHERE datname = current_database() AND locktype = 'advisory' AND granted
+    AND classid::bigint = {QUEUES} AND objid::bigint = hashtext(:queue)::bigint & 4294967295
+)"""
+
+
+def is_worked_on(queue: str, database: Database) -> bool:
+    """Whether a live worker listens to a queue of this PostgreSQL."""
+    with database.read() as connection:
+        return bool(connection.scalar(sa.text(LISTENING), {"queue": queue}))
 
 
 class Guard(threading.Thread):
@@ -31,12 +45,13 @@ class Guard(threading.Thread):
         self,
         url: str,
         executor: str,
+        queues: Sequence[str],
         *,
         every: float = EVERY,
         patience: float = PATIENCE,
     ):
         super().__init__(name="guard", daemon=True)
-        self._url, self._executor = url, executor
+        self._url, self._executor, self._queues = url, executor, queues
         self._owners: Callable[[], Iterable[str]] = tuple
         self._recover: Callable[[str], None] = lambda owner: None
         self._every, self._patience = every, patience
@@ -93,6 +108,8 @@ class Guard(threading.Thread):
         connection = psycopg.connect(self._url, autocommit=True, application_name=self._executor, **KEEPALIVES)  # type: ignore[arg-type]
         for name, value in (("idle", 5), ("interval", 5), ("count", 2)):  # the server notices a dead host, too
             connection.execute(f"SET tcp_keepalives_{name} = {value}".encode())
+        for queue in self._queues:  # shared with all others that listen to it
+            connection.execute(b"SELECT pg_advisory_lock_shared(%s, hashtext(%s))", (QUEUES, queue))
         return connection
 
     def _lock_again(self) -> None:

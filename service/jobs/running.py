@@ -16,14 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from service.errors import StorageFullError
 from service.problems import PROBLEMS, JobError
 from service.sandbox.runner import Failed, Limits, run
 from service.settings import Settings
 from service.storage.blobs import CHUNK, Blobs
+from service.storage.scratch import typed
 
 JSON = dict[str, Any]
 Tell = Callable[[JSON], Awaitable[None]]
 FILES_AT_MOST = 10_000  # that an archive unpacks to
+ROOM = 2**16  # bytes
 LEAST_FILE = 2**30  # bytes that a child may write, whatever may be uploaded: archives unpack to more
 
 
@@ -47,14 +50,16 @@ class Outcome:
         return Outcome(found["result"], found["files"], error)
 
 
-def limits(settings: Settings) -> Limits:
-    """What one child may use."""
+def limits(settings: Settings, arguments: Mapping[str, Any]) -> Limits:
+    """What the child of a task may use."""
+    cuda = (arguments.get("options") or {}).get("provider") == "cuda"
     return Limits(
         memory_bytes=int(settings.job_memory_bytes),
         cpu_seconds=settings.job_cpu_seconds,
         wall_seconds=settings.job_seconds,
         file_bytes=max(2 * int(settings.max_upload_bytes), LEAST_FILE),
         files=FILES_AT_MOST,
+        devices=tuple(str(path) for path in Path("/dev").glob("nvidia*") if path.is_char_device()) if cuda else (),
     )
 
 
@@ -102,23 +107,39 @@ async def run_task(
     blobs: Blobs,
     tell: Tell | None = None,
 ) -> Outcome:
-    """Run one task of the sandbox. Cancelling this kills the child."""
-    folder = await asyncio.to_thread(_prepare, settings.data_dir / "scratch", inputs, blobs)
+    """Run one task of the sandbox. Cancelling this kills the child.
+
+    Raises StorageError where the blobs or the folder cannot be used now.
+    """
+    scratch = settings.data_dir / "scratch"
+    with typed(scratch):
+        folder = await asyncio.to_thread(_prepare, scratch, inputs, blobs)
+        try:
+            return await _run_in(folder, task, arguments, settings, blobs, tell)
+        finally:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
+
+
+async def _run_in(
+    folder: Path, task: str, arguments: Mapping[str, Any], settings: Settings, blobs: Blobs, tell: Tell | None
+) -> Outcome:
     events = Events()
     pump = asyncio.create_task(events.pump(tell)) if tell else None
     try:
-        ended = await run(task, arguments, folder, limits(settings), events.line)
+        ended = await run(task, arguments, folder, limits(settings, arguments), events.line)
         if pump:
             events.end()
             await pump
         if isinstance(ended, Failed):
+            if ended.type == "unavailable":
+                raise StorageFullError(ended.what, ended.remedy)
+            await asyncio.to_thread(_prove_room, folder)
             kind = ended.type if ended.type in PROBLEMS else "internal"
             return Outcome(error=JobError(kind, ended.what, ended.remedy, ended.where or ""))
         return Outcome(ended.result, await asyncio.to_thread(_keep, folder / "out", blobs))
     finally:
         if pump:
             pump.cancel()
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
 
 
 def _prepare(scratch: Path, inputs: Mapping[str, str], blobs: Blobs) -> Path:
@@ -135,6 +156,12 @@ def _prepare(scratch: Path, inputs: Mapping[str, str], blobs: Blobs) -> Path:
         shutil.rmtree(folder, True)
         raise
     return folder
+
+
+def _prove_room(folder: Path) -> None:
+    """Raises where no file can be written: what a task failed of then may be that, in the words of some library."""
+    with (folder / "room").open("wb") as file:
+        file.write(bytes(ROOM))
 
 
 def _keep(out: Path, blobs: Blobs) -> dict[str, str]:

@@ -1,23 +1,25 @@
-"""The workflows. A job is one, with the job's id; a shard of a large evaluation is a child of it on its own queue.
+"""The workflows. A job is one, with the job's id; a shard of it is a child on a queue of its own.
 
     conversion   begin > convert (> evaluate, or shards > reduce) > finish
-    evaluation   begin > evaluate, or shards > reduce > finish
-    sweep        begin > sweep > finish
+    evaluation   begin > evaluate, or shards > reduce > finish            a shard: some of the samples
+    sweep        begin > settings > shards > reduce > finish              a shard: one conversion, evaluated
 
 Steps write what people see (the job's row), and may do so twice. A user's error ends a job as failed; a fault of the
-machinery is raised, tried again a few times, and after a crash of the process taken up by the engine.
+machinery is raised, tried again for an hour, and after a crash of the process taken up by the engine.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from dbos import DBOS, DBOSConfiguredInstance, SetWorkflowID
+from dbos import error as engine_errors
 
-from service.errors import NotFoundError, StorageError
-from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME
-from service.jobs.engine import SHARDS
+from service.errors import NotFoundError, StorageDamagedError, StorageError
+from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME, queue_of
+from service.jobs.engine import GPU, SHARDS
 from service.jobs.running import JSON, Outcome, run_task
 from service.logs import job_context
 from service.metrics import Metrics
@@ -33,8 +35,23 @@ log = logging.getLogger(__name__)
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt is worth it: the storage may be away for a while."""
-    return isinstance(error, StorageError | OSError)
+    """Whether another attempt is worth it: the storage may be full or away for a while."""
+    return isinstance(error, StorageError | OSError) and not isinstance(error, StorageDamagedError)
+
+
+patient_step = partial(  # for an hour: what was accepted outlasts a store that is away and a disk that is full
+    DBOS.step, retries_allowed=True, max_attempts=720, interval_seconds=5.0, backoff_rate=1.0, should_retry=_may_pass
+)
+
+
+def _fault(error: BaseException) -> JobError:
+    """What a job's owner is told of a fault of the machinery."""
+    if isinstance(error, engine_errors.DBOSMaxStepRetriesExceeded) and error.errors:
+        error = error.errors[-1]
+    if isinstance(error, StorageError):
+        return JobError("unavailable", error.what, error.remedy)
+    what = f"the service could not run this ({type(error).__name__})"
+    return JobError("internal", what, "try again; if it stays, tell the operator the job's id")
 
 
 def _now() -> datetime:
@@ -98,14 +115,18 @@ class Work(DBOSConfiguredInstance):
         job = await self._begin(id)
         if job is None:
             return
-        arguments = {**_files(job["inputs"]), "options": _options(job)}
-        outcome = await self._task(id, "sweep", arguments, job["inputs"])
+        files, options = _files(job["inputs"]), _options(job)
+        model = {files["model"]: job["inputs"][files["model"]]}
+        outcome = await self._task(id, "sweep_settings", {"model": files["model"], "options": options}, model)
+        if outcome.error is None:
+            each = [{**files, "options": {**options, **settings}} for settings in outcome.result["settings"]]
+            outcome = await self._split(id, "sweep_shard", each, job["inputs"], "conversions", "reduce_sweep")
         await self._finish(id, outcome.to_json())
 
     @DBOS.workflow(name="shard", max_recovery_attempts=ATTEMPTS)
-    async def shard(self, id: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
-        """One part of an evaluation of job `id`."""
-        return (await self._task(id, "evaluate_shard", arguments, inputs)).to_json()
+    async def shard(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
+        """One part of job `id`."""
+        return (await self._task(id, task, arguments, inputs)).to_json()
 
     async def _evaluate(
         self, id: str, arguments: JSON, inputs: Mapping[str, str], shards: Sequence[Sequence[int]]
@@ -113,11 +134,18 @@ class Work(DBOSConfiguredInstance):
         """The whole evaluation: at once, or in shards whose parts are put together in the order of the samples."""
         if len(shards) < 2:
             return await self._task(id, "evaluate", arguments, inputs)
+        each = [{**arguments, "start": start, "stop": stop, "measure": start == 0} for start, stop in shards]
+        return await self._split(id, "evaluate_shard", each, inputs, "shards", "reduce_shards")
+
+    async def _split(
+        self, id: str, task: str, each: Sequence[JSON], inputs: Mapping[str, str], stage: str, reduce: str
+    ) -> Outcome:
+        """Shards on whichever worker is free, and their parts put together in order. The first error ends them all."""
         handles = []
-        for number, (start, stop) in enumerate(shards):
-            part = {**arguments, "start": start, "stop": stop, "measure": number == 0}
+        for number, arguments in enumerate(each):
             with SetWorkflowID(f"{id}-{number}"):
-                handles.append(await DBOS.enqueue_workflow_async(SHARDS, self.shard, id, part, dict(inputs)))
+                handles.append(await DBOS.enqueue_workflow_async(SHARDS, self.shard, id, task, arguments, dict(inputs)))
+        await DBOS.write_stream_async(EVENTS, _progress(stage, 0, len(each)))
         parts: list[str] = []
         for number, handle in enumerate(handles):
             found = Outcome.from_json(await handle.get_result())
@@ -126,23 +154,30 @@ class Work(DBOSConfiguredInstance):
                     await DBOS.cancel_workflow_async(other.get_workflow_id())
                 return found
             parts.append(found.result["part"])
-            await DBOS.write_stream_async(EVENTS, _progress("shards", number + 1, len(shards)))
-        return await self._task(id, "reduce_shards", {"parts": parts}, {})
+            await DBOS.write_stream_async(EVENTS, _progress(stage, number + 1, len(each)))
+        return await self._task(id, reduce, {"parts": parts}, {})
 
     async def _task(self, id: str, task: str, arguments: JSON, inputs: Mapping[str, str]) -> Outcome:
         try:
             return Outcome.from_json(await self._run(id, task, arguments, dict(inputs)))
         except Exception as error:
             log.exception("task %s of %s failed", task, id)
-            what = f"the service could not run this ({type(error).__name__})"
-            return Outcome(error=JobError("internal", what, "try again; if it stays, tell the operator the job's id"))
+            return Outcome(error=_fault(error))
 
-    @DBOS.step(preemptible=True, retries_allowed=True, max_attempts=6, interval_seconds=1.0, should_retry=_may_pass)
+    @patient_step(preemptible=True)
     async def _run(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
+        try:
+            return await self._attempt(id, task, arguments, inputs)
+        except StorageError as error:
+            if _may_pass(error) and DBOS.step_status and not DBOS.step_status.current_attempt:
+                await DBOS.write_stream_async(EVENTS, {"event": "log", "text": f"{error}; waiting"})
+            raise
+
+    async def _attempt(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
         with job_context(id), self._metrics.task(task) as tally:
             outcome = await run_task(
                 task,
-                arguments,
+                self._threaded(arguments),
                 inputs,
                 settings=self._settings,
                 blobs=self._blobs,
@@ -154,7 +189,7 @@ class Work(DBOSConfiguredInstance):
                 await asyncio.to_thread(self._metadata.jobs.pin, id, kept)
         return outcome.to_json()
 
-    @DBOS.step(retries_allowed=True, max_attempts=10, interval_seconds=0.5, should_retry=_may_pass)
+    @patient_step()
     async def _begin(self, id: str) -> JSON | None:
         try:
             job = await asyncio.to_thread(self._metadata.jobs.start, id)
@@ -166,7 +201,7 @@ class Work(DBOSConfiguredInstance):
         shards = await asyncio.to_thread(self._shards, job)
         return {"request": dict(job.request), "inputs": dict(job.inputs), "shards": shards}
 
-    @DBOS.step(retries_allowed=True, max_attempts=10, interval_seconds=0.5, should_retry=_may_pass)
+    @patient_step()
     async def _finish(self, id: str, outcome: JSON) -> None:
         found = Outcome.from_json(outcome)
         with job_context(id):
@@ -184,10 +219,16 @@ class Work(DBOSConfiguredInstance):
             log.info("job %s: %s", id, job.state, extra={"state": job.state, "error": outcome["error"]})
         await DBOS.write_stream_async(EVENTS, {"event": "state", "state": job.state, "error": outcome["error"]})
 
+    def _threaded(self, arguments: JSON) -> JSON:
+        """With the threads that this process gives a task."""
+        if "options" not in arguments or not self._settings.job_threads:
+            return arguments
+        return {**arguments, "options": {**arguments["options"], "threads": self._settings.job_threads}}
+
     def _shards(self, job: Job) -> list[tuple[int, int]]:
         """Ranges of samples; none where the evaluation is small, or its dataset is gone from the metadata."""
         dataset = job.request.get("evaluation") or job.request.get("dataset")
-        if dataset is None or job.kind == "sweep":
+        if dataset is None or job.kind == "sweep" or queue_of(job.request) == GPU:  # a GPU does it as a whole
             return []
         try:
             samples = int(self._metadata.objects.get(job.tenant, dataset).description["samples"])

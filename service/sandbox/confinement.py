@@ -32,6 +32,7 @@ SYSTEM = (
     "/proc/cpuinfo /proc/meminfo /proc/stat /proc/self /sys/devices/system /dev/urandom /usr/share/zoneinfo"
 )
 WRITABLE_DEVICE = "/dev/null"
+GPU = "/proc/driver/nvidia /proc/devices /proc/modules /sys/module/nvidia /sys/bus/pci/devices"  # CUDA's look around
 
 
 def confine(folder: Path, limits: Limits, parent: int) -> dict[str, Any]:
@@ -47,7 +48,9 @@ def confine(folder: Path, limits: Limits, parent: int) -> dict[str, Any]:
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "no_new_privs")
     readable = [folder / "in", *installation(), *map(Path, SYSTEM.split())]
-    version = landlock.restrict(readable, [folder / "out", folder / "tmp", Path(WRITABLE_DEVICE)])
+    readable += map(Path, GPU.split() if limits.devices else ())
+    writable = [folder / "out", folder / "tmp", Path(WRITABLE_DEVICE)]
+    version = landlock.restrict(readable, writable, map(Path, limits.devices))
     seccomp.install()
     return {"landlock": version, "seccomp": True, "no_new_privs": True, "capabilities": False, "uid": os.getuid()}
 

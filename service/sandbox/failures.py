@@ -9,6 +9,9 @@ from graphpass import errors
 from service.sandbox.outcome import Failed, out_of_memory, out_of_room, says_no_memory
 from service.sandbox.workplace import Workplace
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+NOWHERE = "No usable temporary directory"  # as tempfile says that the disk is full
+
 # The first class that fits; subclasses come first.
 TYPES: tuple[tuple[type[errors.GraphpassError], str], ...] = (
     (errors.OptionError, "invalid-options"),
@@ -38,6 +41,8 @@ def failure_of(error: BaseException, place: Workplace) -> Failed:
         return out_of_memory(place.limits)
     if any(isinstance(each, OSError) and each.errno == errno.EFBIG for each in chain):
         return out_of_room(place.limits)
+    if any(isinstance(each, OSError) and (each.errno in FULL or NOWHERE in str(each)) for each in chain):
+        return Failed("unavailable", "no space left for the files of the task", "make room and try again")
     if isinstance(error, LimitError):
         return error.failure
     for kind, name in TYPES:

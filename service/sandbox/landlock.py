@@ -19,6 +19,7 @@ TRUNCATE = 1 << 14
 _REMOVE, _MAKE, _REFER = (1 << 4) | (1 << 5), (1 << 7) | (1 << 8), 1 << 13  # make: folders and plain files
 READ = READ_FILE | READ_DIR
 WRITE = READ | WRITE_FILE | TRUNCATE | _REMOVE | _MAKE | _REFER
+DEVICE = READ_FILE | WRITE_FILE | (1 << 15)  # ioctl
 _FOR_FILES = WRITE_FILE | READ_FILE | TRUNCATE | 1 | (1 << 15)
 _HANDLED = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 _TCP, _SCOPES = 3, 3
@@ -30,7 +31,7 @@ def abi() -> int:
     return max(version, 0)
 
 
-def restrict(readable: Iterable[Path], writable: Iterable[Path]) -> int:
+def restrict(readable: Iterable[Path], writable: Iterable[Path], devices: Iterable[Path] = ()) -> int:
     """Leave this thread, and those it starts, only what lies beneath these paths; paths that do not exist are skipped.
 
     Needs no_new_privs. Returns the ABI that was applied, 0 for none. Raises OSError when the kernel refuses.
@@ -45,7 +46,7 @@ def restrict(readable: Iterable[Path], writable: Iterable[Path]) -> int:
     if ruleset < 0:
         raise OSError(ctypes.get_errno(), "landlock_create_ruleset")
     try:
-        for paths, access in ((readable, READ), (writable, WRITE)):
+        for paths, access in ((readable, READ), (writable, WRITE), (devices, DEVICE)):
             for path in paths:
                 _allow(ruleset, path, access & handled)
         if _syscall(_RESTRICT, ruleset, 0):

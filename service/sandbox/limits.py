@@ -10,6 +10,7 @@ class Limits:
     """memory_bytes: private memory (RLIMIT_DATA). cpu_seconds: of all threads together. wall_seconds: start to end.
 
     file_bytes: largest file, and all that the task writes together. files: most files that an archive unpacks to.
+    devices: device files that it may open, none but for work on a GPU.
     """
 
     memory_bytes: int = 4 << 30
@@ -17,6 +18,7 @@ class Limits:
     wall_seconds: float = 3600.0
     file_bytes: int = 8 << 30
     files: int = 10_000
+    devices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.memory_bytes < LEAST_MEMORY:

@@ -37,6 +37,7 @@ def _numbers(value: Any) -> bool:
     return _number(value) or _list(_number)(value)
 
 
+PROVIDERS = {"cpu": None, "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider")}  # execution providers
 # name → what a value has to be, in words and as a test
 NAMES: dict[str, tuple[str, Check]] = {
     "time_steps": ("a whole number of 1 or more", _whole(1)),
@@ -52,6 +53,7 @@ NAMES: dict[str, tuple[str, Check]] = {
     "seed": ("a whole number of 0 or more", _whole(0)),
     "memory_budget": ("a number of bytes", _whole(1)),
     "threads": ("a whole number of 0 or more", _whole(0)),
+    "provider": ("cpu or cuda", lambda value: value in PROVIDERS),
     "image_size": ("a whole number of 1 or more", _whole(1)),
     "mean": ("a number, or a list of them", _numbers),
     "std": ("a number, or a list of them", _numbers),
@@ -59,7 +61,7 @@ NAMES: dict[str, tuple[str, Check]] = {
 SELECTION = ("include", "exclude", "identity_sites")
 IMAGES = ("image_size", "mean", "std")
 CONVERT = (*SELECTION, *IMAGES, *"time_steps coding method form allow_partial limit seed memory_budget threads".split())
-EVALUATE = (*IMAGES, "limit", "threads")
+EVALUATE = (*IMAGES, "limit", "threads", "provider")
 SWEEP = (*CONVERT[: CONVERT.index("limit")], *"calibration_limit limit seed memory_budget threads".split())
 SEVERAL = ("time_steps", "coding", "method")  # of a sweep: lists
 
@@ -101,7 +103,8 @@ class Chosen:
         )
 
     def evaluation(self) -> EvaluationOptions:
-        return EvaluationOptions(limit=self("limit"), threads=self("threads", 0))
+        providers = PROVIDERS[self("provider", "cpu")]
+        return EvaluationOptions(limit=self("limit"), threads=self("threads", 0), providers=providers)
 
 
 def _tuple(value: Any) -> tuple[float, ...]:

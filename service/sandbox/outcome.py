@@ -19,7 +19,7 @@ class Failed:
 
     type: a fault of what the user gave: invalid-model, unsupported-model, invalid-data, invalid-options, coverage,
     calibration, plan, verification; or a limit: memory-limit, time-limit, output-limit; or crashed (the process died of
-    a signal); or internal (a fault of graphpass, of its installation or of this machine).
+    a signal); or unavailable (this machine's disk is full); or internal (a fault of graphpass or of its installation).
     what, remedy: in words of the user, naming files as the user did. where: the file argument or the limit, "" if none.
     """
 

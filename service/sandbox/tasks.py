@@ -18,11 +18,16 @@ convert           {"model", "calibration"?, "plan"?, "options"?: time_steps, cod
                   writes out/snn.onnx, out/plan.json, and out/plan.npz where the method changes weights
                   → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "sites": [str], "left",
                   "spiking_layers", "weight_layers", "samples"}
-evaluate          {"ann", "snn", "dataset", "options"?: limit, threads, image_size, mean, std}
+evaluate          {"ann", "snn", "dataset", "options"?: limit, threads, provider, image_size, mean, std}
                   writes out/report.html, out/report.json → the evaluation of docs/formats.md
-sweep             {"model", "calibration", "dataset", "options"?: time_steps, coding, method (lists), include, exclude,
-                  identity_sites, allow_partial, calibration_limit, limit, seed, memory_budget, threads, image_size,
-                  mean, std}
+sweep_settings    {"model", "options"?: time_steps, coding, method (lists), and all others of sweep_shard}
+                  → {"settings": [{"time_steps", "coding", "method"}]}, in the order of the rows; refuses what no
+                  conversion of the sweep could do
+sweep_shard       {"model", "calibration", "dataset", "options"?: time_steps, coding, method (one each), include,
+                  exclude, identity_sites, allow_partial, calibration_limit, limit, seed, memory_budget, threads,
+                  image_size, mean, std}
+                  one conversion of a sweep, evaluated → {"part": str}
+reduce_sweep      {"parts": [str]}    in the order of the rows
                   writes out/report.html, out/report.json → {"rows": the list of docs/formats.md}
 evaluate_shard    {"ann", "snn", "dataset", "start", "stop", "measure": bool, "options"? of evaluate}
                   samples [start, stop); both move up to the next whole batch, so that shards which meet still do. One
@@ -34,7 +39,9 @@ check             {} → what confines this process: {"landlock": its ABI or 0, 
 """
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +49,7 @@ from typing import Any
 import onnx
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from graphpass.convert import Network, convert, prepare
+from graphpass.convert import Network, convert, prepare, require_coverage
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import InputSpec
@@ -53,13 +60,13 @@ from graphpass.graph.model import Source, digest, load, opset_of, read
 from graphpass.graph.plan import load_plan, save_plan
 from graphpass.graph.sites import Selection
 from graphpass.inspection import inspect
-from graphpass.partial import from_text, merge
+from graphpass.partial import Partial, from_text, merge
 from graphpass.report import evaluation_report, sweep_report, write_json, write_report
-from graphpass.session import input_specs, open_session
-from graphpass.sweep import sweep
+from graphpass.session import ProviderWarning, available_providers, input_specs, open_session
+from graphpass.sweep import combinations, part_of, row_of
 from service.sandbox.data import data_file
 from service.sandbox.models import model_path, understood
-from service.sandbox.options import CONVERT, EVALUATE, IMAGES, SELECTION, SEVERAL, SWEEP, Chosen
+from service.sandbox.options import CONVERT, EVALUATE, IMAGES, PROVIDERS, SELECTION, SEVERAL, SWEEP, Chosen
 from service.sandbox.workplace import Workplace
 
 JSON = dict[str, Any]
@@ -158,31 +165,37 @@ def evaluate_shard(place: Workplace) -> JSON:
 
 def reduce_shards(place: Workplace) -> JSON:
     """The parts of `evaluate` as its whole."""
-    parts = place.arguments.get("parts")
-    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise OptionError(
-            "parts: not a list of texts", "give the parts of evaluate_shard, in the order of their samples"
-        )
-    return _reported(place, merge([from_text(part) for part in parts]))
+    return _reported(place, merge(_parts(place)))
 
 
-def sweep_model(place: Workplace) -> JSON:
-    """As `graphpass sweep --json --report`."""
+def sweep_settings(place: Workplace) -> JSON:
+    """The conversions of `graphpass sweep`, each of which is a shard."""
     chosen = Chosen(place.arguments, SWEEP, SEVERAL)
-    source, images = _source(place, "model"), chosen.images()
-    rows = sweep(
-        source,
-        _dataset(place, "calibration", source, images),
-        _dataset(place, "dataset", source, images),
-        time_steps=chosen("time_steps", [1, 2, 4, 8, 16, 32]),
-        codings=chosen("coding", ["rate"]),
-        methods=chosen("method", ["optimal"]),
-        selection=chosen.selection(),
-        allow_partial=chosen("allow_partial", False),
-        options=chosen.calibration("calibration_limit"),
-        evaluation=chosen.evaluation(),
-        progress=place.progress,
+    require_coverage(_network(place, "model", chosen.selection()), chosen("allow_partial", False))
+    several = (chosen("time_steps", [1, 2, 4, 8, 16, 32]), chosen("coding", ["rate"]), chosen("method", ["optimal"]))
+    wanted = combinations(chosen.calibration("calibration_limit"), *several)
+    return {"settings": [{name: getattr(each, name) for name in SEVERAL} for each in wanted]}
+
+
+def sweep_shard(place: Workplace) -> JSON:
+    """One row of `graphpass sweep`."""
+    chosen = Chosen(place.arguments, SWEEP)
+    network, images = _network(place, "model", chosen.selection()), chosen.images()
+    start = chosen.calibration("calibration_limit")
+    (settings,) = combinations(
+        start,
+        [chosen("time_steps", start.time_steps)],
+        [chosen("coding", start.coding)],
+        [chosen("method", start.method)],
     )
+    calibration, data = (_dataset(place, role, network.source, images) for role in ("calibration", "dataset"))
+    part = part_of(network, calibration, data, settings, chosen.evaluation(), place.progress)
+    return {"part": part.to_text()}
+
+
+def reduce_sweep(place: Workplace) -> JSON:
+    """As `graphpass sweep --json --report`."""
+    rows = [row_of(part) for part in _parts(place)]
     documents = [row.to_json() for row in rows]
     write_json(documents, place.out("report.json"))
     write_report(sweep_report(rows), place.out("report.html"))
@@ -192,6 +205,13 @@ def sweep_model(place: Workplace) -> JSON:
 def check(place: Workplace) -> JSON:
     """That a task could run here: all of the above can be imported under what confines this process, which is told."""
     return dict(place.confined)
+
+
+def _parts(place: Workplace) -> list[Partial]:
+    parts = place.arguments.get("parts")
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise OptionError("parts: not a list of texts", "give the parts of the shards, in order")
+    return [from_text(part) for part in parts]
 
 
 def _source(place: Workplace, role: str) -> Source:
@@ -210,8 +230,26 @@ def _pair(place: Workplace, chosen: Chosen) -> tuple[Pair, str]:
     """A network and what it was converted to, and the digest of the latter's file."""
     source = _source(place, "ann")
     path = model_path(place, "snn")
-    with understood(path):
+    with understood(path), _as_asked(chosen("provider", "cpu")):
         return open_pair(source, read(path), chosen.evaluation()), digest(path)
+
+
+@contextmanager
+def _as_asked(provider: str) -> Iterator[None]:
+    """What was to run on a GPU does not silently run on the CPU. Raises OptionError."""
+    name = (PROVIDERS[provider] or ("",))[0]
+    if not name:
+        yield
+        return
+    remedy = "see `graphpass doctor` on the workers of the queue gpu, or leave out the option"
+    if name not in available_providers():
+        raise OptionError(f"provider: {name} is not in this worker's onnxruntime", remedy)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".* could not be started", ProviderWarning)
+        try:
+            yield
+        except ProviderWarning as warning:
+            raise OptionError(f"provider: {warning}", remedy) from warning
 
 
 def _specs(proto: onnx.ModelProto) -> tuple[InputSpec, ...]:
@@ -257,8 +295,10 @@ TASKS: dict[str, Callable[[Workplace], JSON]] = {
     "describe_dataset": describe_dataset,
     "convert": convert_model,
     "evaluate": evaluate_model,
-    "sweep": sweep_model,
     "evaluate_shard": evaluate_shard,
     "reduce_shards": reduce_shards,
+    "sweep_settings": sweep_settings,
+    "sweep_shard": sweep_shard,
+    "reduce_sweep": reduce_sweep,
     "check": check,
 }

@@ -21,8 +21,11 @@ class Keys:
         self._database = database
         self._ids = ids
 
-    def create(self, tenant: str, sha256: str, label: str = "") -> Key:
-        """A key; its tenant is created with the first one. Raises TextError."""
+    def create(self, tenant: str, sha256: str, label: str = "", *, alone: bool = False) -> Key:
+        """A key; its tenant is created with the first one. alone: in place of the tenant's keys with this label.
+
+        Raises TextError.
+        """
         if not TENANT.fullmatch(tenant):
             raise TextError(
                 f"{tenant!r} is not the name of a tenant", "use at most 100 letters, digits and . _ @ -, a letter first"
@@ -32,6 +35,9 @@ class Keys:
         with self._database.write() as connection:
             new_tenant = self._database.insert(tables.tenants).values(name=tenant, created=now)
             connection.execute(new_tenant.on_conflict_do_nothing())
+            if alone:
+                earlier = (tables.keys.c.tenant == tenant, tables.keys.c.label == key.label)
+                connection.execute(sa.delete(tables.keys).where(*earlier))
             connection.execute(sa.insert(tables.keys).values(**vars(key)))
         return key
 

@@ -35,6 +35,7 @@ def with_key(server: Server) -> Server:
 
 
 def test_two_workers_and_shards_give_the_same_numbers(shared: dict[str, str], tmp_path: Path) -> None:
+    shared["JOB_THREADS"] = "1"
     api = {**shared, "QUEUES": "none"}
     with Server(tmp_path, **api) as server, Worker(tmp_path, "w1", **shared, SHARD_SAMPLES="128"):
         http = with_key(server).http
@@ -48,12 +49,13 @@ def test_two_workers_and_shards_give_the_same_numbers(shared: dict[str, str], tm
             seen = list(events(http, url))
             sharded = finished(http, url)
     assert sharded["state"] == "succeeded", sharded
-    assert [data["done"] for _, _, data in seen if data.get("stage") == "shards"] == list(range(1, 9))
+    assert [data["done"] for _, _, data in seen if data.get("stage") == "shards"] == list(range(9))
     with Server(tmp_path, **shared) as whole:
         http = with_key(whole).http
         single = finished(http, http.post("/v1/evaluations", json=compare).headers["Location"])
     found, expected = (_comparable(job["result"]["evaluation"]) for job in (sharded, single))
     assert found == expected
+    assert sharded["result"]["evaluation"]["latency_ms"]["threads"] == 1
 
 
 @pytest.mark.slow

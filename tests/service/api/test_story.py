@@ -90,7 +90,12 @@ def test_a_sweep(http: httpx.Client, ids: dict[str, str]) -> None:
         "dataset": ids["evaluation"],
         "options": {"time_steps": [1, 2], "method": ["max"], "limit": 64, "calibration_limit": 64},
     }
-    job = finished(http, http.post("/v1/sweeps", json=asked).headers["Location"])
+    url = http.post("/v1/sweeps", json=asked).headers["Location"]
+    told = [
+        data["done"] for _, name, data in events(http, url) if name == "progress" and data["stage"] == "conversions"
+    ]
+    assert told == [0, 1, 2]
+    job = finished(http, url)
     assert job["state"] == "succeeded", job
     assert [row["time_steps"] for row in job["result"]["rows"]] == [1, 2]
 

@@ -65,6 +65,11 @@ def files(place: Any) -> dict[str, Any]:
     return {name: attempt(deed) for name, deed in deeds.items()}
 
 
+def devices(place: Any) -> dict[str, Any]:
+    """Devices, one of which may have been allowed."""
+    return {name: attempt(lambda name=name: os.close(os.open(name, os.O_RDWR))) for name in ("/dev/zero", "/dev/full")}
+
+
 def calls(place: Any) -> dict[str, Any]:
     """System calls that reach the network, other programs, other processes or the kernel."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -212,6 +217,7 @@ TASKS = {
         stubborn,
         write_one,
         write_many,
+        devices,
         crash,
         leave,
         noise,

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -66,6 +67,13 @@ def test_only_its_own_folder_is_within_reach(box: Box) -> None:
     assert (beside.read_text(), beside.stat().st_mode) == ("secret", mode)
     assert (box.folder / "in" / "mine").read_text() == "mine"
     assert (box.folder / "out" / "result").read_text() == "fine"
+
+
+@needs_landlock
+def test_devices_are_within_reach_where_they_were_named(box: Box) -> None:
+    assert reached(box.hostile("devices")) == set()
+    box.limits = replace(box.limits, devices=("/dev/zero", "/dev/no-such-device"))
+    assert reached(box.hostile("devices")) == {"/dev/zero"}
 
 
 def test_no_call_reaches_the_network_programs_or_other_processes(box: Box) -> None:

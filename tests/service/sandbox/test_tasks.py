@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from graphpass.cli import main
+from graphpass.session import available_providers
 from service.sandbox.runner import Failed
 from tests.service.sandbox.hostile_files import external, model, npz, tiny, zipped
 from tests.service.sandbox.sandboxed import SMALL, Box
@@ -107,6 +108,16 @@ def test_evaluate_gives_the_figures_of_the_command_line(laid: Box, tmp_path: Pat
     assert {event["stage"] for event in laid.events} >= {"calibrating", "comparing", "counting", "timing"}
 
 
+def test_what_was_to_run_on_a_gpu_does_not_run_on_the_cpu(laid: Box, pair: Mapping[str, str]) -> None:
+    if "CUDAExecutionProvider" in available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    outcome = laid.run("evaluate", {**pair, "options": {"provider": "cuda"}})
+    assert isinstance(outcome, Failed) and outcome.type == "invalid-options", outcome
+    assert "CUDAExecutionProvider is not in this worker's onnxruntime" in outcome.what and "gpu" in outcome.remedy
+    outcome = laid.run("evaluate", {**pair, "options": {"provider": "tpu"}})
+    assert isinstance(outcome, Failed) and outcome.type == "invalid-options" and "give cpu or cuda" in outcome.remedy
+
+
 @pytest.mark.parametrize("measures", [0, 1])
 def test_shards_come_to_the_whole(laid: Box, pair: Mapping[str, str], measures: int) -> None:
     whole = laid.result("evaluate", pair)
@@ -128,13 +139,26 @@ def test_shards_come_to_the_whole(laid: Box, pair: Mapping[str, str], measures: 
 def test_sweep_gives_the_figures_of_the_command_line(laid: Box, tmp_path: Path) -> None:
     arguments = {"model": "ann/net.onnx", "calibration": "data/some.npz", "dataset": "data/test.npz"}
     options = {"time_steps": [1, 2], "coding": ["rate", "phase"], "calibration_limit": 20}
-    found = laid.result("sweep", {**arguments, "options": options})
+    planned = laid.result("sweep_settings", {"model": arguments["model"], "options": options})
+    shards = [{**arguments, "options": {**options, **settings}} for settings in planned["settings"]]
+    parts = [laid.result("sweep_shard", shard)["part"] for shard in shards]
+    found = laid.result("reduce_sweep", {"parts": parts})
     inputs = laid.folder / "in"
     data = ["--calibration", inputs / "data/some.npz", "--data", inputs / "data/test.npz", "--calibration-limit", 20]
     steps = ["--time-steps", "1,2", "--coding", "rate,phase"]
     command("sweep", inputs / "ann/net.onnx", *data, *steps, "--json", tmp_path / "s.json")
     assert without_time(found["rows"]) == without_time(json.loads((tmp_path / "s.json").read_text()))
     assert set(files(laid)) == {"report.json", "report.html"}
+
+
+def test_a_sweep_is_refused_before_its_first_conversion(laid: Box) -> None:
+    for options, kind, words in (
+        ({"coding": ["rate", "phase"], "time_steps": [2, 4000]}, "invalid-options", "4000"),
+        ({"method": ["none"]}, "invalid-options", "none"),
+        ({"exclude": ["relu"]}, "unsupported-model", "nothing to convert"),
+    ):
+        outcome = laid.run("sweep_settings", {"model": "ann/net.onnx", "options": options})
+        assert isinstance(outcome, Failed) and outcome.type == kind and words in outcome.what, outcome
 
 
 def test_describe_a_model(laid: Box) -> None:

@@ -1,0 +1,52 @@
+"""What jobs wait for, and what they end with."""
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from dbos import _utils, error
+
+from service.errors import NotFoundError, StorageDamagedError, StorageFullError, StorageUnavailableError
+from service.jobs import engine, work
+from service.settings import load_settings
+
+FULL = StorageFullError("no space left in /data", "make room and try again")
+
+
+@pytest.mark.parametrize(
+    ("raised", "waits"),
+    [
+        (FULL, True),
+        (StorageUnavailableError("the store does not answer", ""), True),
+        (OSError(28, "No space left on device"), True),
+        (StorageDamagedError("a blob is damaged", ""), False),
+        (NotFoundError("there is no such blob", ""), False),
+        (ValueError("ours"), False),
+    ],
+)
+def test_what_is_waited_for(raised: Exception, waits: bool) -> None:
+    assert work._may_pass(raised) is waits
+
+
+def test_what_a_job_is_told_that_waited_in_vain() -> None:
+    told = work._fault(error.DBOSMaxStepRetriesExceeded("_run", 720, [ValueError("first"), FULL]))
+    assert (told.type, told.what, told.remedy) == ("unavailable", FULL.what, FULL.remedy)
+    assert work._fault(ValueError("ours")).type == "internal"
+
+
+def test_the_engine_takes_a_full_disk_for_a_lock(tmp_path: Path) -> None:
+    """DBOS waits for what this function of it says yes to."""
+    jobs = engine.sqlite_engine(load_settings(data_dir=tmp_path))
+    engine._wait_for_room(jobs)
+    with jobs.connect() as connection:
+        connection.execute(sa.text("CREATE TABLE t (x BLOB)"))
+        connection.commit()
+        connection.execute(sa.text("PRAGMA max_page_count = 3"))
+        with pytest.raises(sa.exc.OperationalError, match=r"locked \(database or disk is full\)") as caught:
+            connection.execute(sa.text("INSERT INTO t VALUES (zeroblob(100000))"))
+        assert _utils.retriable_sqlite_exception(caught.value)
+        connection.rollback()
+        with pytest.raises(sa.exc.OperationalError, match="no such table") as caught:
+            connection.execute(sa.text("SELECT * FROM absent"))
+        assert not _utils.retriable_sqlite_exception(caught.value)
+    jobs.dispose()
