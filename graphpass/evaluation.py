@@ -105,6 +105,17 @@ class OutputResult:
 
 
 @dataclass(frozen=True)
+class MetricResult:
+    """One figure of a metric (docs/metrics.md); None where it does not apply, as the ANN's distance from itself."""
+
+    metric: str
+    name: str
+    ann: float | None
+    snn: float | None
+    baseline: float | None
+
+
+@dataclass(frozen=True)
 class SiteResult:
     """One site. neurons: per sample; error: Σ(y − a)² / Σ(a − ā)² of its output against the ANN's."""
 
@@ -195,6 +206,7 @@ class Evaluation:
     ann: Accuracy
     snn: Accuracy
     agreement: float | None
+    metrics: tuple[MetricResult, ...]
     outputs: tuple[OutputResult, ...]
     firing_rate: float | None
     operations: OperationCount
@@ -230,6 +242,7 @@ class Evaluation:
             "ann": asdict(self.ann),
             "snn": asdict(self.snn),
             "agreement": self.agreement,
+            "metrics": [asdict(metric) for metric in self.metrics],
             "outputs": [asdict(output) for output in self.outputs],
             "firing_rate": self.firing_rate,
             "synaptic_operations": {

@@ -13,7 +13,7 @@ FLOORS = (
     ("maths",),
     ("graph",),
     ("session", "datasets"),
-    ("segments", "ranges", "sampling", "probing", "comparison", "evaluation", "partial"),
+    ("segments", "ranges", "sampling", "probing", "scoring", "comparison", "evaluation", "partial"),
     ("calibrate", "evaluate", "verify", "flips"),
     ("convert",),
     ("sweep", "inspection"),
