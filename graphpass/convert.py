@@ -129,7 +129,9 @@ def require_coverage(network: Network, allow_partial: bool) -> None:
         raise UnsupportedModelError(
             f"{network.source.path}: nothing to convert, no activation feeds a weight layer"
             + (f" ({left})" if left else ""),
-            "see `graphpass inspect`, or try --identity-sites",
+            "give a network, or the part of one, whose activations feed weight layers"
+            if missing
+            else "see `graphpass inspect`, or try --identity-sites",
         )
     if missing and not allow_partial:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
