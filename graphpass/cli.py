@@ -16,6 +16,7 @@ from rich.table import Table
 
 from graphpass.errors import GraphpassError, OptionError, VerificationError
 from graphpass.options import (
+    CALIBRATION,
     DATA_HELP,
     Ann,
     Calibration,
@@ -98,6 +99,14 @@ def convert(
         Path, typer.Argument(metavar="SNN.onnx", help="Where the converted network goes.", show_default=False)
     ],
     calibration: Calibration = None,
+    synthetic: Annotated[
+        bool,
+        typer.Option(
+            "--synthetic",
+            help="Without data: make inputs up, with --limit samples (256). Costs accuracy.",
+            rich_help_panel=CALIBRATION,
+        ),
+    ] = False,
     time_steps: Annotated[
         int | None, typer.Option(min=1, help="T; default 8, or the network's own if it was trained with QCFS.")
     ] = None,
@@ -143,9 +152,15 @@ def convert(
     from graphpass.graph.model import load
     from graphpass.graph.plan import save_plan
     from graphpass.graph.sites import Selection
+    from graphpass.synthetic import Synthetic
 
     if plan and calibration:
         raise OptionError("--plan and --calibration exclude each other", "a plan needs no data")
+    if synthetic and (plan or calibration or server):
+        raise OptionError(
+            "--synthetic excludes --calibration, --plan and --server",
+            "real data and plans are better; a service wants data",
+        )
     if report and not evaluation:
         raise OptionError("--report needs --evaluation DATA", "or use `graphpass evaluate --report`")
     if server:
@@ -166,7 +181,9 @@ def convert(
     options = Options(seed=seed, limit=limit, memory=bytes_of(memory_budget), threads=threads)
     images = images_of(image_size, mean, std)
     source = load(ann)
-    data = dataset_for(source.proto, calibration, images, allow_code=True) if calibration else None
+    data: Any = dataset_for(source.proto, calibration, images, allow_code=True) if calibration else None
+    if synthetic:
+        data = Synthetic(limit or Synthetic.samples)
     with progress_bars() as progress:
         done = convert_network(
             source,
@@ -179,6 +196,7 @@ def convert(
             plan=plan,
             selection=Selection(tuple(include or ()), tuple(exclude or ()), identity_sites),
             allow_partial=allow_partial,
+            images=images,
             options=options,
             progress=progress,
         )

@@ -42,6 +42,7 @@ MOST_ROUNDS = 50
 NOT_COUNTED = (
     "spikes, operations and site errors of the integer form are not counted: evaluate the folded form for them"
 )
+SYNTHETIC = "the network was calibrated on synthetic data, which costs accuracy"
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -219,7 +220,10 @@ def measure(
         tally.sites(),
         max(pair.levels.values(), default=conversion.levels),
         provenance,
-        (NOT_COUNTED,) if conversion.form == "integer" else (),
+        (
+            *([NOT_COUNTED] if conversion.form == "integer" else []),
+            *([SYNTHETIC] if conversion.data == "synthetic" else []),
+        ),
     )
 
 

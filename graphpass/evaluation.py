@@ -32,7 +32,7 @@ class SiteInfo:
 
 @dataclass(frozen=True)
 class Conversion:
-    """The metadata of a converted model (keys ``graphpass.*``)."""
+    """The metadata of a converted model (keys ``graphpass.*``). data: given, synthetic, none, or empty if unknown."""
 
     version: str
     time_steps: int
@@ -44,6 +44,7 @@ class Conversion:
     data_digest: str
     sites: tuple[SiteInfo, ...]
     left: tuple[Left, ...]
+    data: str = ""
 
 
 def conversion_of(snn: onnx.ModelProto) -> Conversion:
@@ -67,6 +68,7 @@ def conversion_of(snn: onnx.ModelProto) -> Conversion:
             text["data_sha256"],
             tuple(SiteInfo(**{**entry, "layers": tuple(entry["layers"])}) for entry in sites),
             tuple(Left(**entry) for entry in json.loads(text["left"])),
+            stored.get(PREFIX + "data", ""),
         )
         if found.levels != levels_of(found.time_steps, found.coding):
             raise ValueError(f"{found.levels} levels")

@@ -7,7 +7,6 @@ mAP     mean over the classes that occur among the labels; mAP 50–95: mean ove
         (COCO's definition but for its 101 points of recall and its limit of 100 boxes an image)
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,11 +125,3 @@ def detections(found: Boxes, corners: Array, classes: Integers) -> Detections:
         {str(name): tuple(found.scores[own].tolist()) for name, own in names.items()},
         {str(name): tuple(flags[own].tolist()) for name, own in names.items()},
     )
-
-
-def joined(parts: Sequence[Detections]) -> Detections:
-    """All images of a batch, in their order."""
-    whole = Detections()
-    for part in parts:
-        whole = whole.merge(part)
-    return whole

@@ -174,6 +174,7 @@ def sweep_settings(place: Workplace) -> JSON:
     chosen = Chosen(place.arguments, SWEEP, SEVERAL)
     require_coverage(_network(place, "model", chosen.selection()), chosen("allow_partial", False))
     several = (chosen("time_steps", [1, 2, 4, 8, 16, 32]), chosen("coding", ["rate"]), chosen("method", ["optimal"]))
+    chosen.evaluation()  # metrics that make no sense are refused here, too
     wanted = combinations(chosen.calibration("calibration_limit"), *several)
     return {"settings": [{name: getattr(each, name) for name in SEVERAL} for each in wanted]}
 

@@ -154,6 +154,8 @@ def test_metrics_by_name_in_shards_and_no_code(laid: Box, pair: Mapping[str, str
     for bad in ("ctc", [3], [], ["bleu"]):
         outcome = laid.run("evaluate", {**pair, "options": {"metric": bad}})
         assert isinstance(outcome, Failed) and outcome.type == "invalid-options"
+    early = laid.run("sweep_settings", {"model": pair["ann"], "options": {"metric": ["ctc:colour=1"]}})
+    assert isinstance(early, Failed) and early.type == "invalid-options"
 
 
 def test_sweep_gives_the_figures_of_the_command_line(laid: Box, tmp_path: Path) -> None:
