@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from graphpass.evaluation import Evaluation
     from graphpass.graph.plan import Plan, load_plan, save_plan
     from graphpass.graph.sites import Selection
+    from graphpass.scoring.chosen import metrics_of
     from graphpass.session import open_session
+    from graphpass.synthetic import Synthetic
     from graphpass.verify import Verification, verify
 
 _MODULES = {
@@ -35,11 +37,13 @@ _MODULES = {
     "Options": "calibrate",
     "Plan": "graph.plan",
     "Selection": "graph.sites",
+    "Synthetic": "synthetic",
     "Verification": "verify",
     "convert": "convert",
     "evaluate": "evaluate",
     "from_arrays": "datasets.sources",
     "load_plan": "graph.plan",
+    "metrics_of": "scoring.chosen",
     "open_dataset": "datasets.sources",
     "open_session": "session",
     "save_plan": "graph.plan",
@@ -54,11 +58,13 @@ __all__ = [
     "Options",
     "Plan",
     "Selection",
+    "Synthetic",
     "Verification",
     "convert",
     "evaluate",
     "from_arrays",
     "load_plan",
+    "metrics_of",
     "open_dataset",
     "open_session",
     "save_plan",

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from graphpass.errors import GraphpassError, OptionError, VerificationError
 from graphpass.options import (
+    CALIBRATION,
     DATA_HELP,
     Ann,
     Calibration,
@@ -32,6 +33,7 @@ from graphpass.options import (
     Mean,
     Memory,
     MethodName,
+    MetricNames,
     Report,
     Seed,
     ServerUrl,
@@ -41,6 +43,7 @@ from graphpass.options import (
     bytes_of,
     images_of,
     numbers_of,
+    service_metrics,
     service_of,
     words_of,
 )
@@ -96,6 +99,14 @@ def convert(
         Path, typer.Argument(metavar="SNN.onnx", help="Where the converted network goes.", show_default=False)
     ],
     calibration: Calibration = None,
+    synthetic: Annotated[
+        bool,
+        typer.Option(
+            "--synthetic",
+            help="Without data: make inputs up, with --limit samples (256). Costs accuracy.",
+            rich_help_panel=CALIBRATION,
+        ),
+    ] = False,
     time_steps: Annotated[
         int | None, typer.Option(min=1, help="T; default 8, or the network's own if it was trained with QCFS.")
     ] = None,
@@ -141,9 +152,15 @@ def convert(
     from graphpass.graph.model import load
     from graphpass.graph.plan import save_plan
     from graphpass.graph.sites import Selection
+    from graphpass.synthetic import Synthetic
 
     if plan and calibration:
         raise OptionError("--plan and --calibration exclude each other", "a plan needs no data")
+    if synthetic and (plan or calibration or server):
+        raise OptionError(
+            "--synthetic excludes --calibration, --plan and --server",
+            "real data and plans are better; a service wants data",
+        )
     if report and not evaluation:
         raise OptionError("--report needs --evaluation DATA", "or use `graphpass evaluate --report`")
     if server:
@@ -164,7 +181,9 @@ def convert(
     options = Options(seed=seed, limit=limit, memory=bytes_of(memory_budget), threads=threads)
     images = images_of(image_size, mean, std)
     source = load(ann)
-    data = dataset_for(source.proto, calibration, images, allow_code=True) if calibration else None
+    data: Any = dataset_for(source.proto, calibration, images, allow_code=True) if calibration else None
+    if synthetic:
+        data = Synthetic(limit or Synthetic.samples)
     with progress_bars() as progress:
         done = convert_network(
             source,
@@ -177,6 +196,7 @@ def convert(
             plan=plan,
             selection=Selection(tuple(include or ()), tuple(exclude or ()), identity_sites),
             allow_partial=allow_partial,
+            images=images,
             options=options,
             progress=progress,
         )
@@ -204,6 +224,7 @@ def evaluate(
     ann: Ann,
     snn: Snn,
     data: EvaluationData,
+    metric: MetricNames = None,
     as_json: JsonOut = None,
     report: Report = None,
     limit: Limit = None,
@@ -218,10 +239,10 @@ def evaluate(
     if server:
         from graphpass import remote
 
-        chosen = {"limit": limit, **_pixels(image_size, mean, std)}
+        chosen = {"metric": service_metrics(metric), "limit": limit, **_pixels(image_size, mean, std)}
         remote.evaluate(service_of(server, key, {"--threads": threads != 0}), ann, snn, data, chosen, as_json, report)
         return
-    _evaluate(ann, Path(snn), data, images_of(image_size, mean, std), limit, threads, as_json, report)
+    _evaluate(ann, Path(snn), data, images_of(image_size, mean, std), limit, threads, as_json, report, metric)
 
 
 @app.command()
@@ -234,6 +255,7 @@ def sweep(
     time_steps: Annotated[str, typer.Option(help="Comma-separated.")] = "1,2,4,8,16,32",
     coding: Annotated[str, typer.Option(help="Comma-separated: rate, phase.")] = "rate",
     method: Annotated[str, typer.Option(help="Comma-separated: optimal, da-qcfs, percentile, max.")] = "optimal",
+    metric: MetricNames = None,
     as_json: JsonOut = None,
     report: Report = None,
     include: Include = None,
@@ -263,6 +285,7 @@ def sweep(
             "coding": list(words_of(coding)),
             "method": list(words_of(method)),
             **_shared(include, exclude, identity_sites, allow_partial, seed, image_size, mean, std),
+            "metric": service_metrics(metric),
             "calibration_limit": calibration_limit,
             "limit": limit,
         }
@@ -274,6 +297,7 @@ def sweep(
     from graphpass.graph.model import load
     from graphpass.graph.sites import Selection
     from graphpass.report import sweep_report, sweep_table, write_json, write_report
+    from graphpass.scoring.chosen import metrics_of
     from graphpass.sweep import sweep as run_sweep
 
     source, images = load(ann), images_of(image_size, mean, std)
@@ -288,7 +312,9 @@ def sweep(
             selection=Selection(tuple(include or ()), tuple(exclude or ()), identity_sites),
             allow_partial=allow_partial,
             options=Options(seed=seed, limit=calibration_limit, memory=bytes_of(memory_budget), threads=threads),
-            evaluation=EvaluationOptions(limit=limit, threads=threads),
+            evaluation=EvaluationOptions(
+                limit=limit, threads=threads, metrics=metrics_of(metric or (), allow_code=True)
+            ),
             progress=progress,
         )
     out.print(sweep_table(rows))
@@ -438,6 +464,7 @@ def _evaluate(
     threads: int,
     as_json: Path | None,
     report: Path | None,
+    metric: Sequence[str] | None = None,
 ) -> None:
     from graphpass.convert import dataset_for
     from graphpass.evaluate import Options
@@ -445,13 +472,13 @@ def _evaluate(
     from graphpass.graph.model import digest as file_digest
     from graphpass.graph.model import load, read
     from graphpass.report import evaluation_report, summary_table, write_json, write_report
+    from graphpass.scoring.chosen import metrics_of
 
+    options = Options(limit=limit, threads=threads, metrics=metrics_of(metric or (), allow_code=True))
     source = load(ann)
     dataset = dataset_for(source.proto, data, images, allow_code=True)
     with progress_bars() as progress:
-        found = evaluate_network(
-            source, read(snn), dataset, Options(limit=limit, threads=threads), file_digest(snn), progress=progress
-        )
+        found = evaluate_network(source, read(snn), dataset, options, file_digest(snn), progress=progress)
     out.print(summary_table(found))
     if as_json:
         write_json(found.to_json(), as_json)

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from graphpass.datasets.dataset import Batch
 from graphpass.errors import DataError, OptionError
-from graphpass.evaluation import Accuracy, OutputResult
+from graphpass.evaluation import Accuracy, MetricResult, OutputResult
 from graphpass.maths.metrics import Agreement, Difference, Hits
+from graphpass.scoring.chosen import Metrics
+from graphpass.scoring.score import Sampled, Score
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -43,7 +45,7 @@ class Comparison:
 
     names: of the outputs. class_output, of `classes` classes, is settled by the first batch: the output that was asked
     for, else the first of shape [N, C] (axes of length 1 aside) with C ≥ 2 floats, else the first with C = 1 and values
-    in 0 … 1, a probability. sums: by network and output.
+    in 0 … 1, a probability. sums: by network and output. scores: by metric and network.
     """
 
     others: tuple[str, ...]
@@ -55,16 +57,28 @@ class Comparison:
     agreement: dict[str, Agreement] = field(default_factory=dict)
     hits: dict[str, Hits] = field(default_factory=dict)
     sums: dict[str, dict[str, OutputSums]] = field(default_factory=dict)
+    scores: dict[str, dict[str, Score]] = field(default_factory=dict)
 
-    def update(self, batch: Batch, outputs: Mapping[str, Arrays]) -> None:
-        """With a batch and its outputs by network and name, once `settle` has seen the first batch."""
+    def update(
+        self, batch: Batch, outputs: Mapping[str, Arrays], metrics: Metrics, training: NDArray[np.bool_]
+    ) -> None:
+        """With a batch and its outputs by network and name, once `settle` has seen the first batch.
+
+        training: which of the samples are of the training part.
+        """
         reference = outputs[REFERENCE]
+        sampled = Sampled(batch.size, batch.labels, training)
+        for text, metric in metrics.chosen.items():
+            by_network = self.scores.setdefault(text, {})
+            for network, found in outputs.items():
+                score = metric.score(found, sampled, reference)
+                by_network[network] = by_network.get(network, Score()).merge(score)
         self.samples += batch.size
         for other in self.others:
             sums = self.sums.setdefault(other, {})
             for name, a in reference.items():
-                found = self._difference(other, name, outputs[other][name], a)
-                sums[name] = sums.get(name, OutputSums()).merge(found)
+                apart = self._difference(other, name, outputs[other][name], a)
+                sums[name] = sums.get(name, OutputSums()).merge(apart)
         if self.class_output is None:
             return
         scores = {network: flat(values[self.class_output]) for network, values in outputs.items()}
@@ -75,9 +89,14 @@ class Comparison:
             for network, values in scores.items():
                 self.hits[network] = self.hits.get(network, Hits()).update(values, labels)
 
-    def settle(self, outputs: Arrays, batch: Batch, wanted: str | None) -> None:
-        """Choose the class output by the first batch of all and the ANN's outputs for it. wanted: None to find it."""
+    def settle(self, outputs: Arrays, batch: Batch, wanted: str | None, classes: bool) -> None:
+        """Choose the class output by the first batch of all and the ANN's outputs for it. wanted: None to find it.
+
+        classes: whether there may be one.
+        """
         self.names = tuple(outputs)
+        if not classes:
+            return
         candidates = {name: _classes_of(values, batch.size) for name, values in outputs.items()}
         if wanted is not None:
             if wanted not in outputs:
@@ -114,8 +133,22 @@ class Comparison:
             for network in networks
         }
         notes = tuple(dict.fromkeys([*self.notes, *other.notes]))
+        scores = {
+            text: {network: score.merge(other.scores[text][network]) for network, score in by_network.items()}
+            for text, by_network in self.scores.items()
+        }
         samples = self.samples + other.samples
-        return replace(self, samples=samples, notes=notes, agreement=agreement, hits=hits, sums=sums)
+        return replace(self, samples=samples, notes=notes, agreement=agreement, hits=hits, sums=sums, scores=scores)
+
+    def metrics(self) -> tuple[MetricResult, ...]:
+        """Every figure of every metric, in the order in which they were chosen."""
+        found = []
+        for text, by_network in self.scores.items():
+            figures = {network: score.figures for network, score in by_network.items()}
+            for name in dict.fromkeys(name for each in figures.values() for name in each):
+                values = (figures[network].get(name) for network in (REFERENCE, *self.others))
+                found.append(MetricResult(text, name, *values))
+        return tuple(found)
 
     def agreed(self, network: str) -> float | None:
         """Fraction of the samples for which a network predicts the ANN's class; None without class scores."""

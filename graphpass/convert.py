@@ -25,9 +25,14 @@ from graphpass.graph.plan import Plan, load_plan
 from graphpass.graph.sites import Coverage, Selection, find_sites
 from graphpass.maths.neuron import levels_of
 from graphpass.session import fixed_batch, input_specs, open_session, run_padded
+from graphpass.synthetic import Synthetic, made_up, synthetic_plan
 
 DEFAULT_TIME_STEPS = 8
 CHECKED_SAMPLES = 4
+UNREAL = (
+    "CALIBRATED ON SYNTHETIC DATA ({what}): the inputs were made up, the network may be much worse than with real data "
+    "(docs/calibration.md); evaluate it, and calibrate on real inputs where there are any"
+)
 
 Data = str | Path | Mapping[str, NDArray[Any]] | Dataset
 
@@ -62,7 +67,7 @@ class Conversion:
 
 def convert(
     model: str | Path | Source | Network,
-    calibration: Data | None = None,
+    calibration: Data | Synthetic | None = None,
     output: str | Path | None = None,
     *,
     time_steps: int | None = None,
@@ -80,7 +85,7 @@ def convert(
 
     model: a path, or what `graphpass.graph.model.load` or `prepare` returned, which holds its selection.
     calibration: a path as in docs/data.md, or a dict of arrays keyed by input names; not needed with a plan, nor for a
-    network that was trained with QCFS.
+    network that was trained with QCFS. Synthetic(): inputs are made up, which costs accuracy (a ConversionWarning).
     time_steps: T; default the network's own for QCFS, else 8. options: seed, memory and other settings of calibration;
     its time_steps, coding and method give way to the arguments, and its exact_padding to the form.
 
@@ -102,8 +107,13 @@ def convert(
         settings = replace(
             options or Options(), time_steps=steps, coding=coding, method=method, exact_padding=form == "integer"
         )
-        dataset = None if calibration is None else dataset_for(network.source.proto, calibration, images)
-        decided = make_plan(network, dataset, settings, progress)
+        if isinstance(calibration, Synthetic):
+            dataset = made_up(network.source, calibration, images, settings.seed)
+            decided = make_plan(network, dataset, settings, progress, synthetic=True)
+            warnings.warn(UNREAL.format(what=decided.notes["synthetic"]), ConversionWarning, stacklevel=2)
+        else:
+            dataset = None if calibration is None else dataset_for(network.source.proto, calibration, images)
+            decided = make_plan(network, dataset, settings, progress)
     proto = emit(network.graph.copy(), decided, form, metadata(decided, form))
     check(network, proto, dataset)
     conversion = Conversion(proto, decided, network, form)
@@ -129,7 +139,9 @@ def require_coverage(network: Network, allow_partial: bool) -> None:
         raise UnsupportedModelError(
             f"{network.source.path}: nothing to convert, no activation feeds a weight layer"
             + (f" ({left})" if left else ""),
-            "see `graphpass inspect`, or try --identity-sites",
+            "give a network, or the part of one, whose activations feed weight layers"
+            if missing
+            else "see `graphpass inspect`, or try --identity-sites",
         )
     if missing and not allow_partial:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -155,8 +167,13 @@ def own_plan(network: Network, plan: Plan) -> Plan:
     return plan
 
 
-def make_plan(network: Network, dataset: Dataset | None, options: Options, progress: Progress) -> Plan:
-    """The plan for a network: read off its QCFS chains where all sites are such and T is theirs, else calibrated."""
+def make_plan(
+    network: Network, dataset: Dataset | None, options: Options, progress: Progress, synthetic: bool = False
+) -> Plan:
+    """The plan for a network: read off its QCFS chains where all sites are such and T is theirs, else calibrated.
+
+    synthetic: the dataset is made up.
+    """
     source, coverage = network.source, network.coverage
     tool = f"graphpass {version('graphpass')}"
     if dataset is None:
@@ -170,8 +187,11 @@ def make_plan(network: Network, dataset: Dataset | None, options: Options, progr
         sites = tuple(site for site in read if site is not None)
         left = coverage.left
         return Plan(options.time_steps, options.coding, "qcfs", sites, (), left, source.digest, tool=tool)
-    specs = input_specs(open_session(source.proto, threads=options.threads))
-    plan = calibrate(network.graph, coverage, dataset, options, fixed_batch(specs), progress)
+    if synthetic:
+        plan = synthetic_plan(source, network.graph, coverage, dataset, options, progress)
+    else:
+        specs = input_specs(open_session(source.proto, threads=options.threads))
+        plan = calibrate(network.graph, coverage, dataset, options, fixed_batch(specs), progress)
     return replace(plan, model_digest=source.digest, data_digest=dataset.digest, tool=tool)
 
 
@@ -205,6 +225,7 @@ def metadata(plan: Plan, form: str) -> dict[str, str]:
         "form": form,
         "model_sha256": plan.model_digest,
         "data_sha256": plan.data_digest,
+        "data": plan.notes.get("data", "given" if plan.data_digest else "none"),
         "sites": json.dumps(sites),
         "left": json.dumps([asdict(entry) for entry in plan.left]),
     }

@@ -10,7 +10,7 @@ has, between the least and the largest value that calibration saw (graph/baselin
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -31,6 +31,8 @@ from graphpass.graph.normalise import normalise
 from graphpass.graph.sites import place_identities
 from graphpass.partial import Measured, Partial, merge
 from graphpass.probing import Tally, belongs, probed_ann, probed_folded, probed_unrolled
+from graphpass.scoring.chosen import Metrics
+from graphpass.scoring.training import fitted, of_training, training_stride
 from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs, run, run_padded
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
@@ -40,6 +42,7 @@ MOST_ROUNDS = 50
 NOT_COUNTED = (
     "spikes, operations and site errors of the integer form are not counted: evaluate the folded form for them"
 )
+SYNTHETIC = "the network was calibrated on synthetic data, which costs accuracy"
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -49,7 +52,8 @@ class Options:
 
     limit: samples, None for all. batch: samples a run, where the model leaves it free. threads: 0 for all cores.
     operation_samples: how many the operations are counted on, None for max(8, min(64, 512 / T)). output: name of the
-    output with the class scores, None to find it. rounds: least number of timed runs of latency_batch samples.
+    output with the class scores, None to find it. metrics: of graphpass.scoring.chosen.metrics_of. rounds: least number
+    of timed runs of latency_batch samples.
     """
 
     limit: int | None = None
@@ -57,6 +61,7 @@ class Options:
     threads: int = 0
     operation_samples: int | None = None
     output: str | None = None
+    metrics: Metrics = field(default_factory=Metrics)
     rounds: int = 5
     latency_batch: int = 1
     providers: Sequence[str] | None = None
@@ -156,14 +161,19 @@ def compare(
     comparison = Comparison(("snn", "baseline"))
     if start:
         first = next(iter(dataset.batches(size, options.limit)))
-        comparison.settle(run_padded(pair.sessions["ann"], first.inputs, pair.fixed), first, options.output)
+        comparison.settle(
+            run_padded(pair.sessions["ann"], first.inputs, pair.fixed), first, options.output, options.metrics.classes
+        )
+    every = training_stride(dataset, options.limit)
+    metrics = fitted(options.metrics, pair.sessions["ann"], dataset, (size, options.limit), pair.fixed, progress)
     expected = max((end or 0) - start, 0)
     progress("comparing", 0, expected)
     for batch in dataset.batches(size, end, start):
         outputs = {name: run_padded(session, batch.inputs, pair.fixed) for name, session in pair.sessions.items()}
         if not comparison.names:
-            comparison.settle(outputs["ann"], batch, options.output)
-        comparison.update(batch, outputs)
+            comparison.settle(outputs["ann"], batch, options.output, options.metrics.classes)
+        training = of_training(start + comparison.samples, batch.size, every)
+        comparison.update(batch, outputs, metrics, training)
         progress("comparing", comparison.samples, max(expected, comparison.samples))
     if not comparison.names:
         raise DataError(f"{dataset.description}: no samples", "give at least one")
@@ -210,7 +220,10 @@ def measure(
         tally.sites(),
         max(pair.levels.values(), default=conversion.levels),
         provenance,
-        (NOT_COUNTED,) if conversion.form == "integer" else (),
+        (
+            *([NOT_COUNTED] if conversion.form == "integer" else []),
+            *([SYNTHETIC] if conversion.data == "synthetic" else []),
+        ),
     )
 
 

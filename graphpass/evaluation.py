@@ -32,7 +32,7 @@ class SiteInfo:
 
 @dataclass(frozen=True)
 class Conversion:
-    """The metadata of a converted model (keys ``graphpass.*``)."""
+    """The metadata of a converted model (keys ``graphpass.*``). data: given, synthetic, none, or empty if unknown."""
 
     version: str
     time_steps: int
@@ -44,6 +44,7 @@ class Conversion:
     data_digest: str
     sites: tuple[SiteInfo, ...]
     left: tuple[Left, ...]
+    data: str = ""
 
 
 def conversion_of(snn: onnx.ModelProto) -> Conversion:
@@ -67,6 +68,7 @@ def conversion_of(snn: onnx.ModelProto) -> Conversion:
             text["data_sha256"],
             tuple(SiteInfo(**{**entry, "layers": tuple(entry["layers"])}) for entry in sites),
             tuple(Left(**entry) for entry in json.loads(text["left"])),
+            stored.get(PREFIX + "data", ""),
         )
         if found.levels != levels_of(found.time_steps, found.coding):
             raise ValueError(f"{found.levels} levels")
@@ -102,6 +104,17 @@ class OutputResult:
     relative_error: float | None
     cosine_similarity: float | None
     equal: float | None
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One figure of a metric (docs/metrics.md); None where it does not apply, as the ANN's distance from itself."""
+
+    metric: str
+    name: str
+    ann: float | None
+    snn: float | None
+    baseline: float | None
 
 
 @dataclass(frozen=True)
@@ -195,6 +208,7 @@ class Evaluation:
     ann: Accuracy
     snn: Accuracy
     agreement: float | None
+    metrics: tuple[MetricResult, ...]
     outputs: tuple[OutputResult, ...]
     firing_rate: float | None
     operations: OperationCount
@@ -230,6 +244,7 @@ class Evaluation:
             "ann": asdict(self.ann),
             "snn": asdict(self.snn),
             "agreement": self.agreement,
+            "metrics": [asdict(metric) for metric in self.metrics],
             "outputs": [asdict(output) for output in self.outputs],
             "firing_rate": self.firing_rate,
             "synaptic_operations": {

@@ -1,6 +1,6 @@
 """Arguments and options that commands share, and what their texts mean."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +53,16 @@ Report = Annotated[
     Path | None, typer.Option(metavar="R.html", help="Write a self-contained report.", show_default=False)
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use at most so many samples.")]
+MetricNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="What to measure: classes, ctc, embedding, psnr, detection, regression or file.py:function; may be given "
+        "several times. See docs/metrics.md.",
+        show_default=False,
+    ),
+]
 EvaluationData = Annotated[
     str, typer.Option("--data", metavar="DATA", help=f"Labelled data: {DATA_HELP}.", show_default=False)
 ]
@@ -78,6 +88,14 @@ def service_of(url: str, key: str, here: Mapping[str, bool]) -> Service:
     if given := [name for name, used in here.items() if used]:
         raise OptionError(f"{', '.join(given)} and --server exclude each other", "the service decides that by itself")
     return Service(url, key)
+
+
+def service_metrics(names: Sequence[str] | None) -> list[str]:
+    """The metrics of --metric for a service, which runs no code of a user's."""
+    for name in names or ():
+        if ".py:" in name:
+            raise OptionError(f"--metric {name}: a service runs no functions of yours", "evaluate it on this machine")
+    return list(names or ())
 
 
 def images_of(size: int, mean: str, std: str) -> Any:

@@ -70,17 +70,19 @@ def merge(parts: Sequence[Partial]) -> Evaluation:
         theirs = part.comparison
         if part.start != place or part.total != filled[0].total or theirs.samples != part.stop - part.start:
             raise DataError(f"samples {place} to {part.start} of an evaluation are missing, or there twice", REMEDY)
-        if (theirs.names, theirs.class_output, theirs.others) != (
-            comparison.names,
-            comparison.class_output,
-            comparison.others,
-        ):
+        if _kind(theirs) != _kind(comparison):
             raise DataError("parts of different evaluations", REMEDY)
         comparison = comparison.merge(theirs) if number else comparison
         place = part.stop
     if not filled or place != filled[0].total:
         raise DataError(f"samples {place} and later of an evaluation are missing", REMEDY)
     return _whole(comparison, measured[0])
+
+
+def _kind(comparison: Comparison) -> tuple[Any, ...]:
+    """What all parts of one evaluation have in common."""
+    metrics = {text: tuple(by_network) for text, by_network in comparison.scores.items()}
+    return comparison.names, comparison.class_output, comparison.others, metrics
 
 
 def _whole(comparison: Comparison, measured: Measured) -> Evaluation:
@@ -91,6 +93,7 @@ def _whole(comparison: Comparison, measured: Measured) -> Evaluation:
         comparison.accuracy("ann"),
         comparison.accuracy("snn"),
         comparison.agreed("snn"),
+        comparison.metrics(),
         comparison.outputs("snn"),
         measured.firing_rate,
         measured.operations,

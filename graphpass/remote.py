@@ -180,7 +180,10 @@ def _summary(found: Mapping[str, Any]) -> Table:
     for label, name in (("top-1 accuracy", "top1"), ("top-5 accuracy", "top5")):
         if ann[name] is not None:
             table.add_row(label, *(_percent(each[name]) for each in (ann, snn, baseline)))
-    table.add_row("same class as the ANN", NONE, _percent(found["agreement"]), _percent(baseline["agreement"]))
+    if found["agreement"] is not None:
+        table.add_row("same class as the ANN", NONE, _percent(found["agreement"]), _percent(baseline["agreement"]))
+    for each in found.get("metrics", ()):
+        table.add_row(_metric(each), *(_number(each[side], ".4g") for side in ("ann", "snn", "baseline")))
     table.add_row("relative error of the output", NONE, _percent(_error(found)), _percent(baseline["relative_error"]))
     table.add_row("firing rate", NONE, _percent(found["firing_rate"]), NONE)
     for label, name in (("MACs a sample", "effective_macs"), ("ACs a sample", "effective_acs")):
@@ -195,13 +198,19 @@ def _summary(found: Mapping[str, Any]) -> Table:
 def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A line for each conversion of a sweep."""
     names = ("T", "coding", "levels", "method", "ANN top-1", "SNN top-1", "quantised top-1", "error", "energy ratio")
-    table = Table(*names)
+    table = Table(*names, *(f"SNN {_metric(each)}" for each in rows[0]["evaluation"].get("metrics", ())))
     for row in rows:
         found = row["evaluation"]
         accuracies = (_percent(found[each]["top1"]) for each in ("ann", "snn", "baseline"))
         settings = (str(row[name]) for name in ("time_steps", "coding", "levels", "method"))
-        table.add_row(*settings, *accuracies, _percent(_error(found)), _number(found["energy_pj"]["ratio"], ".3g"))
+        figures = (_number(each["snn"], ".4g") for each in found.get("metrics", ()))
+        energy = _number(found["energy_pj"]["ratio"], ".3g")
+        table.add_row(*settings, *accuracies, _percent(_error(found)), energy, *figures)
     return table
+
+
+def _metric(found: Mapping[str, Any]) -> str:
+    return f"{found['name'].replace('_', ' ')} ({found['metric'].partition(':')[0]})"
 
 
 def _error(found: Mapping[str, Any]) -> float | None:

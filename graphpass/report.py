@@ -7,7 +7,7 @@ anything. Names come from files that may be hostile; they are escaped as HTML, a
 import html
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graphpass.errors import OptionError
-from graphpass.evaluation import Evaluation, Timing, ratio
+from graphpass.evaluation import Evaluation, MetricResult, Timing, ratio
 from graphpass.maths.metrics import ENERGY_AC, ENERGY_MAC
 from graphpass.sweep import Row
 
@@ -83,6 +83,8 @@ def _headline(evaluation: Evaluation) -> tuple[Cells, list[Cells]]:
             rows.append((label, *(_percent(value) for value in values)))
     if evaluation.agreement is not None:
         rows.append(("same class as the ANN", NONE, _percent(evaluation.agreement), _percent(baseline.agreement)))
+    for each in evaluation.metrics:
+        rows.append((_metric_name(each), *(_figure_text(v) for v in (each.ann, each.snn, each.baseline))))
     macs, acs = ([getattr(each, name) for each in (operations.ann, operations.snn)] for name in OPERATION_NAMES)
     energy = ratio(evaluation.energy_snn, evaluation.energy_ann)
     rows += [
@@ -105,7 +107,8 @@ def _lines(rows: Sequence[Row]) -> tuple[Cells, list[Cells]]:
         if labelled
         else ("error", "quantised error", "agreement")
     )
-    header = ("T", "coding", "levels", "method", *measured, "firing rate", "energy ratio")
+    figures = [f"{side} {_metric_name(each)}" for each, side, _ in _sides(rows[0].evaluation)] if rows else []
+    header = ("T", "coding", "levels", "method", *measured, *figures, "firing rate", "energy ratio")
     return header, [_line(row, labelled) for row in rows]
 
 
@@ -118,7 +121,30 @@ def _line(row: Row, labelled: bool) -> Cells:
         measured = [_percent(ann), _percent(snn), lost, _percent(baseline.accuracy.top1)]
     energy = ratio(found.energy_snn, found.energy_ann)
     settings = (str(row.time_steps), row.coding, str(row.levels), row.method)
-    return (*settings, *measured, _percent(found.agreement), _percent(found.firing_rate), _times(energy))
+    figures = [_figure_text(value) for _, _, value in _sides(found)]
+    rates = (_percent(found.firing_rate), _times(energy))
+    return (*settings, *measured, _percent(found.agreement), *figures, *rates)
+
+
+def _sides(evaluation: Evaluation) -> list[tuple[MetricResult, str, float | None]]:
+    """The figures that a line of a sweep shows: the SNN's, and the ANN's where it has one."""
+    return [
+        (each, side, value)
+        for each in evaluation.metrics
+        for side, value in (("ANN", each.ann), ("SNN", each.snn))
+        if side == "SNN" or value is not None
+    ]
+
+
+def _metric_name(result: MetricResult) -> str:
+    """Without parameters and folders."""
+    code = ".py:" in result.metric
+    metric = Path(result.metric).name if code else result.metric.partition(":")[0]
+    return f"{result.name.replace('_', ' ')} ({metric})"
+
+
+def _figure_text(value: float | None) -> str:
+    return NONE if value is None or not math.isfinite(value) else f"{value:.4g}"
 
 
 def _labelled(rows: Sequence[Row]) -> bool:
@@ -311,39 +337,54 @@ def _outputs(evaluation: Evaluation) -> str:
 
 
 def _over_steps(rows: Sequence[Row]) -> str:
-    """SNN accuracy over T (error without labels), a line for each method and coding; ANN dashed, baseline dotted."""
-    labelled = _labelled(rows)
+    """Figure over T, a line for each method and coding; ANN dashed, baseline dotted."""
+    title, unit, values_of = _drawn(rows)
     steps = sorted({row.time_steps for row in rows})
     traces = []
     for number, (method, coding) in enumerate(dict.fromkeys((row.method, row.coding) for row in rows)):
         line = sorted((row for row in rows if (row.method, row.coding) == (method, coding)), key=lambda r: r.time_steps)
-        values = [row.evaluation.snn.top1 if labelled else _main_error(row.evaluation) for row in line]
+        values = [values_of(row.evaluation)[1] for row in line]
         colour = COLOURS[number % len(COLOURS)]
-        traces.append(_trace(f"{method}, {coding}", [row.time_steps for row in line], values, {"color": colour}))
+        traces.append(_trace(f"{method}, {coding}", [row.time_steps for row in line], values, {"color": colour}, unit))
     for coding in dict.fromkeys(row.coding for row in rows):
-        by_steps = {row.time_steps: row.evaluation.baseline for row in rows if row.coding == coding}
-        values = [by_steps[t].accuracy.top1 if labelled else by_steps[t].relative_error for t in sorted(by_steps)]
+        by_steps = {row.time_steps: values_of(row.evaluation)[2] for row in rows if row.coding == coding}
+        values = [by_steps[t] for t in sorted(by_steps)]
         dotted = {"color": "#8a8a8a", "dash": "dot" if coding == "rate" else "dashdot"}
-        traces.append(_trace(f"quantised ANN, {coding} levels", sorted(by_steps), values, dotted))
-    if labelled:
-        top1 = rows[0].evaluation.ann.top1
-        traces.append(_trace("ANN", steps, [top1] * len(steps), {"color": "#8a8a8a", "dash": "dash"}))
-    title = "top-1 accuracy (%)" if labelled else "relative error of the output (%)"
+        traces.append(_trace(f"quantised ANN, {coding} levels", sorted(by_steps), values, dotted, unit))
+    ann = values_of(rows[0].evaluation)[0]
+    if ann is not None:
+        traces.append(_trace("ANN", steps, [ann] * len(steps), {"color": "#8a8a8a", "dash": "dash"}, unit))
     layout = {
         "height": 440,
         "margin": {"l": 60, "r": 10, "t": 10, "b": 50},
         "legend": {"orientation": "h", "y": -0.26},
         "xaxis": {"title": {"text": "time-steps T"}, "type": "log", "tickvals": steps, "ticktext": [*map(str, steps)]},
-        "yaxis": {"title": {"text": title}},
+        "yaxis": {"title": {"text": _escape(title)}},
     }
     return _figure(f"{title} over time-steps", traces, layout)
 
 
-def _trace(name: str, steps: Sequence[int], values: Iterable[float | None], line: dict[str, str]) -> dict[str, Any]:
-    percent = [None if value is None else 100 * value for value in values]
+Triple = tuple[float | None, float | None, float | None]  # of ANN, SNN, baseline
+
+
+def _drawn(rows: Sequence[Row]) -> tuple[str, str, Callable[[Evaluation], Triple]]:
+    """What a sweep draws: its title, its unit, and the values: accuracy, else the first metric, else the error."""
+    if _labelled(rows):
+        return "top-1 accuracy (%)", " %", lambda e: (e.ann.top1, e.snn.top1, e.baseline.accuracy.top1)
+    if rows[0].evaluation.metrics:
+        first = rows[0].evaluation.metrics[0]
+        return _metric_name(first), "", lambda e: (e.metrics[0].ann, e.metrics[0].snn, e.metrics[0].baseline)
+    return "relative error of the output (%)", " %", lambda e: (None, _main_error(e), e.baseline.relative_error)
+
+
+def _trace(
+    name: str, steps: Sequence[int], values: Iterable[float | None], line: dict[str, str], unit: str
+) -> dict[str, Any]:
+    scale = 100 if unit else 1
+    drawn = [None if value is None or not math.isfinite(value) else scale * value for value in values]
     mode = "lines" if "dash" in line else "lines+markers"
-    hover = "T = %{x}: %{y:.2f} %"
-    found = {"type": "scatter", "mode": mode, "name": _escape(name), "x": steps, "y": percent}
+    hover = "T = %{x}: %{y:.4g}" + unit
+    found = {"type": "scatter", "mode": mode, "name": _escape(name), "x": steps, "y": drawn}
     return {**found, "line": {"width": 2, **line}, "hovertemplate": hover}
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from graphpass.cli import main
 from graphpass.graph.model import read
+from tests.models import run
 from tests.test_convert import data, network
 
 
@@ -56,6 +57,29 @@ def test_sweep_writes_rows(folder):
     rows = json.loads(Path("s.json").read_text())
     rows = rows["rows"] if isinstance(rows, dict) else rows
     assert len(rows) == 8
+
+
+def test_metrics_of_ones_own_and_by_name(folder, capsys):
+    assert convert() == 0
+    Path("mine.py").write_text(
+        "def top(outputs, labels, reference):\n    return {'top': outputs['y'].reshape(12, -1).max(1)}\n"
+    )
+    chosen = ("--metric", "mine.py:top", "--metric", "regression:output=y")
+    (targets,) = run(network(), data(12)["x"])
+    np.savez("targets.npz", **data(12), labels=targets)
+    assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "targets.npz", *chosen, "--json", "e.json") == 0
+    found = {each["name"]: each for each in json.loads(Path("e.json").read_text())["metrics"]}
+    # the targets were made without graph optimisations: another order of float32 sums
+    assert found["mean_absolute_error"]["ann"] < 1e-5 < found["mean_absolute_error"]["snn"]
+    assert found["top"]["metric"] == "mine.py:top"
+    assert "top (mine.py:top)" in capsys.readouterr().out
+    calibration = ("--calibration", "data.npz", "--data", "targets.npz", "--time-steps", "2")
+    assert status("sweep", "ann.onnx", *calibration, *chosen, "--json", "s.json") == 0
+    assert json.loads(Path("s.json").read_text())[0]["evaluation"]["metrics"][0]["name"] == "top"
+    assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--metric", "bleu") == 2
+    server = ("--server", "http://127.0.0.1:1")
+    assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--metric", "mine.py:top", *server) == 2
+    assert "a service runs no functions of yours" in capsys.readouterr().err
 
 
 def test_inspect_prints_json(folder, capsys):

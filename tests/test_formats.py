@@ -13,6 +13,7 @@ from graphpass.convert import convert, dataset_for
 from graphpass.evaluate import Options
 from graphpass.graph.model import load
 from graphpass.graph.plan import save_plan
+from graphpass.scoring.chosen import metrics_of
 from graphpass.sweep import sweep
 from tests import models
 
@@ -72,7 +73,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     np.savez(folder / "test.npz", image=images, labels=models.run(proto, images)[0].argmax(1))
 
     data = dataset_for(source.proto, folder / "test.npz", None)
-    (row,) = sweep(source, data, data, time_steps=[4], evaluation=Options(rounds=1, threads=1))
+    options = Options(rounds=1, threads=1, metrics=metrics_of(["classes", "embedding"]))
+    (row,) = sweep(source, data, data, time_steps=[4], evaluation=options)
     metadata = {entry.key: entry.value for entry in conversion.proto.metadata_props}
     for key in ("graphpass.sites", "graphpass.left"):
         metadata[key] = json.loads(metadata[key])

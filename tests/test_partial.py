@@ -18,8 +18,12 @@ from graphpass.errors import DataError
 from graphpass.evaluate import Options, Pair, compare, measure, open_pair
 from graphpass.evaluation import Evaluation
 from graphpass.graph.model import load, save
+from graphpass.maths.detection import Detections
 from graphpass.maths.metrics import Sum
 from graphpass.partial import Partial, from_text, merge
+from graphpass.scoring.chosen import metrics_of
+from graphpass.scoring.score import Score
+from graphpass.scoring.training import of_training, training_stride
 from graphpass.session import input_specs
 from tests.models import build, node
 
@@ -91,6 +95,54 @@ def test_any_cut_comes_to_the_same(pair: Pair, dataset: Dataset, whole: Partial,
     found = merge([from_text(part.to_text()) for part in parts])
     assert figures(found) == figures(merge([whole]))
     assert found.samples == SAMPLES and found.ann.top1 is not None
+
+
+PLUGIN = (
+    "def f(outputs, labels, reference):\n    return {'top': outputs['scores'].max(1), 'drawn': (labels, labels + 1)}\n"
+)
+
+
+@pytest.mark.parametrize("cuts", [[8], [16, 17], [*range(8, SAMPLES, 8)]])
+def test_metrics_come_to_the_same_wherever_samples_are_cut(
+    pair: Pair, dataset: Dataset, whole: Partial, cuts: list[int], tmp_path: Path
+) -> None:
+    """A probe, which every part fits by itself, and a function of one's own."""
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    metrics = metrics_of(["classes", "embedding:output=scores", f"{tmp_path / 'mine.py'}:f"], allow_code=True)
+    chosen = replace(pair, options=replace(pair.options, metrics=metrics))
+    parts = [compare(chosen, dataset, start, stop) for start, stop in pairwise([0, *cuts, SAMPLES])]
+    parts[-1] = replace(parts[-1], measured=whole.measured)
+    found = merge([from_text(part.to_text()) for part in parts])
+    alone = merge([replace(compare(chosen, dataset), measured=whole.measured)])
+    assert figures(found) == figures(alone)
+    assert [each.name for each in found.metrics] == ["probe_accuracy", "cosine", "top", "drawn"]
+    assert found.ann.top1 == merge([whole]).ann.top1
+    probe, cosine, top, drawn = found.metrics
+    assert cosine.ann is None and cosine.snn is not None and -1 <= cosine.snn <= 1
+    assert top.ann != top.snn and drawn.ann == drawn.snn == drawn.baseline
+    assert probe.ann is not None and 0 <= probe.ann <= 1
+
+
+def test_parts_that_measure_other_things_are_not_merged(pair: Pair, dataset: Dataset, whole: Partial) -> None:
+    chosen = replace(pair, options=replace(pair.options, metrics=metrics_of(["classes", "embedding:output=scores"])))
+    one, two = compare(chosen, dataset, 0, 40), compare(pair, dataset, 40, SAMPLES)
+    with pytest.raises(DataError, match="different evaluations"):
+        merge([replace(one, measured=whole.measured), two])
+
+
+def test_boxes_are_kept_as_they_are(whole: Partial) -> None:
+    boxes = Detections({"1": 2}, {"1": (0.1, 1 / 3)}, {"1": (1, 1023)})
+    scores = {"detection": {"ann": Score({}, boxes)}}
+    part = replace(whole, comparison=replace(whole.comparison, scores=scores))
+    assert from_text(part.to_text()).comparison.scores == scores
+
+
+def test_the_training_part_is_a_share_of_what_is_compared(dataset: Dataset) -> None:
+    assert training_stride(dataset, None) == 2
+    assert training_stride(replace(dataset, samples=10_000), None) == 5
+    assert training_stride(replace(dataset, samples=10_000), 300) == 2
+    assert training_stride(replace(dataset, samples=None), None) == 2
+    assert of_training(3, 4, 3).tolist() == [True, False, False, True]
 
 
 def test_the_limit_is_of_the_whole(pair: Pair, dataset: Dataset, whole: Partial) -> None:

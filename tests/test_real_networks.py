@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from graphpass.convert import convert, dataset_for
+from graphpass.errors import CoverageError, UnsupportedModelError
 from graphpass.evaluate import Options, evaluate
 from graphpass.session import open_session, run
 from graphpass.verify import verify
@@ -63,3 +64,41 @@ def test_magika_keeps_its_accuracy():
     found = evaluate(source, done.proto, data, Options(limit=400, operation_samples=2))
     # 1 point over all files is the aim (docs/results.md); 400 files have a standard error of half a point.
     assert found.ann.top1 - found.snn.top1 <= 0.02
+
+
+# name → its inputs: of one sample, whose batch is the network's own
+RECURRENT = {
+    "silero/silero_vad_16k_sequence": {"input": (1, 576), "h": (1, 1, 128), "c": (1, 1, 128)},
+    "ddddocr/common": {"input1": (1, 1, 64, 160)},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::graphpass.graph.model.UpgradeWarning")
+@pytest.mark.parametrize("name", RECURRENT)
+def test_networks_with_recurrent_layers_are_refused_and_in_part_right(name):
+    from benchmarks import networks
+
+    path = networks.native_networks()[name]
+    generator = np.random.default_rng(0)
+    inputs = {key: generator.random(shape).astype(np.float32) for key, shape in RECURRENT[name].items()}
+    with pytest.raises(CoverageError, match=r"\(LSTM\): recurrent layers are not converted; .*--allow-partial"):
+        convert(path, inputs)
+    done = convert(path, inputs, time_steps=8, coding="phase", allow_partial=True)
+    assert {entry.op for entry in done.plan.left if not entry.expected} == {"LSTM"}
+    before, after = (run(open_session(p), inputs) for p in (done.network.source.proto, done.proto))
+    for key, values in before.items():
+        # 256 levels on the sample that they were fitted to: a few thousandths; a garbled output is off by its size
+        assert np.linalg.norm(after[key] - values) < 0.02 * np.linalg.norm(values)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::graphpass.graph.model.UpgradeWarning")
+def test_networks_of_bodies_alone_and_quantised_ones_are_refused():
+    from benchmarks import networks
+
+    found = networks.native_networks()
+    with pytest.raises(UnsupportedModelError, match=r"\(If\): bodies of If.* holds Conv, LSTM, Relu"):
+        convert(found["silero/silero_vad"], {})
+    with pytest.raises(UnsupportedModelError, match="already quantised; convert the float model"):
+        convert(found["ddddocr/common_old"], {})

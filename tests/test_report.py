@@ -19,6 +19,7 @@ from graphpass.evaluation import (
     Evaluation,
     Latency,
     LayerResult,
+    MetricResult,
     OperationCount,
     OutputResult,
     Provenance,
@@ -49,6 +50,10 @@ def evaluation(name: str = "site", labels: bool = True, time_steps: int = 4) -> 
         ann=accuracy,
         snn=Accuracy(0.875, 0.98) if labels else accuracy,
         agreement=0.95 if labels else None,
+        metrics=(
+            MetricResult(name, "exact_lines", 0.96, 0.9375, 0.5 + time_steps / 64),
+            MetricResult(name, "cosine", None, 0.9876, float("nan")),
+        ),
         outputs=(OutputResult(name, 0.0625, 0.998, None), OutputResult("index", None, None, 0.75)),
         firing_rate=0.125,
         operations=OperationCount(
@@ -170,7 +175,9 @@ def test_sweep_figure_has_a_line_for_each_method_and_coding() -> None:
 
 
 def test_sweep_without_labels_draws_errors() -> None:
-    figure = Page(pages("max", labels=False)[1]).figures[0]
+    bare = [replace(evaluation("max", False, steps), metrics=()) for steps in (2, 8)]
+    rows = [row(found, method) for method in ("optimal", "max") for found in bare]
+    figure = Page(sweep_report(rows)).figures[0]
     assert [trace["name"] for trace in figure["data"]] == ["optimal, rate", "max, rate", "quantised ANN, rate levels"]
     assert figure["data"][0]["y"] == [6.25, 6.25]
     assert "error" in figure["layout"]["yaxis"]["title"]["text"]
@@ -220,3 +227,33 @@ def test_files_are_written(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written(write, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"missing/x: cannot be written .*; choose another place"):
         write(tmp_path / "missing" / "x")
+
+
+def test_metrics_are_shown_for_all_three_networks() -> None:
+    text = Page(evaluation_report(evaluation())).text
+    assert re.search(r"exact lines \(site\)\s+0.96\s+0.9375\s+0.5625", text)
+    assert re.search(r"cosine \(site\)\s+–\s+0.9876\s+–", text)
+    console = Console(file=io.StringIO(), width=300)
+    console.print(summary_table(evaluation()), sweep_table([row(evaluation())]))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    for words in (
+        "exact lines (site)",
+        "ANN exact lines (site)",
+        "SNN exact lines (site)",
+        "SNN cosine (site)",
+        "0.9375",
+    ):
+        assert words in printed
+    assert "ANN cosine" not in printed
+
+
+def test_a_sweep_without_classes_draws_the_first_metric() -> None:
+    page = Page(sweep_report([row(evaluation(labels=False, time_steps=steps)) for steps in (2, 8)]))
+    figure = page.figures[0]
+    assert figure["layout"]["yaxis"]["title"]["text"] == "exact lines (site)"
+    drawn = {trace["name"]: trace["y"] for trace in figure["data"]}
+    assert drawn == {
+        "optimal, rate": [0.9375, 0.9375],
+        "quantised ANN, rate levels": [0.53125, 0.625],
+        "ANN": [0.96, 0.96],
+    }

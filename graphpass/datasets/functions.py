@@ -22,7 +22,7 @@ def open_function(path: Path, name: str, inputs: Sequence[InputSpec], allow_code
     where = f"{path}:{name}"
     if not allow_code:
         raise DataError(f"{where}: data from code is not allowed here", "save what it yields as .npz")
-    function = _loaded(path, name)
+    function = imported(path, name, "yielding dicts of arrays")
 
     def parts() -> Iterator[Part]:
         return _yielded(where, _begun(where, function))
@@ -34,7 +34,8 @@ def open_function(path: Path, name: str, inputs: Sequence[InputSpec], allow_code
     return Dataset(description, None, LABELS in label_columns(first, inputs), tuple(inputs), parts)
 
 
-def _loaded(path: Path, name: str) -> Callable[[], Any]:
+def imported(path: Path, name: str, what: str) -> Callable[..., Any]:
+    """The function of a Python file, which is run. what: how it behaves, for the error where there is none."""
     module_name = f"graphpass_data_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
@@ -45,8 +46,8 @@ def _loaded(path: Path, name: str) -> Callable[[], Any]:
         spec.loader.exec_module(module)
     function = getattr(module, name, None)
     if not callable(function):
-        raise DataError(f"{path}: has no function {name!r}", f"define {name}() in it, yielding dicts of arrays")
-    return cast(Callable[[], Any], function)
+        raise DataError(f"{path}: has no function {name!r}", f"define {name}() in it, {what}")
+    return cast(Callable[..., Any], function)
 
 
 def _begun(where: str, function: Callable[[], Any]) -> Iterator[Any]:

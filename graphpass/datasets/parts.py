@@ -89,9 +89,13 @@ def _length(part: Part, inputs: Sequence[InputSpec]) -> int:
     length = part.columns[names[0]].shape[0]
     for name, header in {**part.columns, **label_columns(part, inputs)}.items():
         if header.shape[:1] != (length,):
+            fixed = next((spec.shape[0] for spec in inputs if spec.name == name and name != names[0]), None)
             raise DataError(
                 f"{part.where}: {name!r} has shape {header.shape}, {names[0]!r} has {length} samples",
-                "give every array the same length on axis 0",
+                "give every array the same length on axis 0"
+                if fixed is None
+                else f"the model wants {fixed} along axis 0 of {name!r}: if that axis holds no samples, make the input "
+                "a constant of the model",
             )
     for header in label_columns(part, inputs).values():
         if header.dtype.kind not in "biuf":

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, inliner, shape_inference, version_converter
+from onnx import TensorProto, defs, inliner, shape_inference, version_converter
 
 from graphpass.errors import ModelError, UnsupportedModelError
 from graphpass.graph import operators
@@ -25,10 +25,12 @@ LARGEST_PROTOBUF = 2**31 - 2**20  # bytes; a protobuf message ends at 2 GiB, and
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 RUNTIME_DOMAINS = STANDARD_DOMAINS | {"ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", operators.DOMAIN}
 QUANTISED = frozenset(
-    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger "
-    "QLinearAdd QLinearMul QLinearAveragePool QLinearGlobalAveragePool QLinearSigmoid QLinearLeakyRelu QLinearConcat "
-    "QGemm DynamicQuantizeMatMul MatMulIntegerToFloat QAttention MatMulNBits".split()
+    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear ConvInteger MatMulInteger ConvIntegerToFloat "
+    "MatMulIntegerToFloat DynamicQuantizeMatMul DynamicQuantizeLSTM QGemm QAttention QMoE QEmbedLayerNormalization "
+    "MatMulNBits MatMulBnb4 MatMulFpQ4 GatherBlockQuantized QuantizeWithOrder DequantizeWithOrder QuantizeBFP "
+    "DequantizeBFP".split()
 )
+QUANTISED_PREFIXES = ("QLinear", "QOrdered")
 
 
 class UpgradeWarning(UserWarning):
@@ -173,9 +175,15 @@ def _refuse(path: Path, proto: onnx.ModelProto) -> None:
                 f"{where} is a custom operator of domain {node.domain!r}",
                 "export the model with standard operators",
             )
-        if node.op_type in QUANTISED:
+        if node.op_type in QUANTISED or node.op_type.startswith(QUANTISED_PREFIXES):
             raise UnsupportedModelError(
-                f"{where}: the model is already quantised", "convert the float model it was quantised from"
+                f"{where}: the model is already quantised",
+                "convert the float model it was quantised from; graphpass makes integers of it with --form integer",
+            )
+        if node.domain in STANDARD_DOMAINS and (node.domain, node.op_type) not in local and not defs.has(node.op_type):
+            raise UnsupportedModelError(
+                f"{where} is no operator of ONNX up to opset {defs.onnx_opset_version()}",
+                "export the model with standard operators",
             )
     for value in [*proto.graph.input, *proto.graph.output]:
         kind = value.type.WhichOneof("value")

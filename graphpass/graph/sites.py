@@ -26,6 +26,10 @@ from graphpass.graph.layers import (
 
 SUBGRAPH_OPS = frozenset("If Loop Scan SequenceMap".split())
 RECURRENT_OPS = frozenset("LSTM GRU RNN".split())
+SEQUENCE_OPS = frozenset(
+    "SequenceConstruct SequenceInsert SequenceErase SequenceAt SplitToSequence ConcatFromSequence Optional "
+    "OptionalGetElement".split()
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,8 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
     selection = selection or Selection()
     sites: list[Site] = []
     left: list[Left] = []
-    for activation in find_activations(graph):
+    activations = list(find_activations(graph))
+    for activation in activations:
         layers = tuple(dict.fromkeys(layer.node.name for layer in reached_layers(activation.output)))
         reason = _left_because(activation, layers) or selection.refusal(activation.name)
         if reason:
@@ -121,6 +126,7 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
         left.extend(unwanted)
     left.extend(_left_layers(graph, sites))
     left.extend(_left_bodies(graph))
+    left.extend(_left_operators(graph, activations))
     reached = spike_driven(graph, sites)
     return Coverage(tuple(sites), tuple(left), len(weight_layers(graph)), len(reached))
 
@@ -253,10 +259,31 @@ def _left_bodies(graph: gs.Graph) -> list[Left]:
             active = sorted({op for op in inside if op in _CONVERTIBLE or op in RECURRENT_OPS})
             reason = "bodies of If, Loop and Scan are left alone"
             if active:
-                reason += f"; this one holds {', '.join(active)}"
+                advice = "export the branch in use alone" if node.op == "If" else "export it unrolled"
+                reason += f"; this one holds {', '.join(active)} ({advice})"
             left.append(Left(node.name, node.op, reason, not active))
         elif node.op in RECURRENT_OPS:
             left.append(Left(node.name, node.op, "recurrent layers are not converted", False))
+    return left
+
+
+def _left_operators(graph: gs.Graph, activations: Iterable[Activation]) -> list[Left]:
+    """Operators that hide an activation or weights, and such that no spikes can pass because they make sequences."""
+    known = {id(node) for activation in activations for node in activation.nodes}
+    left = []
+    for node in graph.nodes:
+        if node.domain not in (None, "", "ai.onnx"):
+            weighted = any(
+                isinstance(tensor, gs.Constant) and len(tensor.shape or ()) >= 2 for tensor in node.inputs
+            )  # a matrix or a kernel
+            if id(node) not in known and (weighted or "Gelu" in node.op or "activation" in node.attrs):
+                reason = f"an operator of {node.domain} made of several (export the network without optimising it)"
+                left.append(Left(node.name, node.op, reason, False))
+        elif node.op in SEQUENCE_OPS:
+            reason = "no spikes pass a sequence of tensors (use Split and Concat instead)"
+            left.append(Left(node.name, node.op, reason, False))
+        elif node.op == "DeformConv":
+            left.append(Left(node.name, node.op, "a deformable convolution works on the mean over time", True))
     return left
 
 

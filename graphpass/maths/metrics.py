@@ -140,6 +140,46 @@ class Sum:
 
 
 @dataclass(frozen=True)
+class Mean:
+    """Σ numerators / Σ denominators, both summed exactly; a plain mean where every denominator is 1.
+
+    >>> Mean().add(np.array([1.0, 2.0]), np.ones(2)).value
+    1.5
+    """
+
+    numerator: Sum = Sum()
+    denominator: Sum = Sum()
+
+    def add(self, numerators: Array, denominators: Array) -> "Mean":
+        """With a batch: float [N] each."""
+        sums = [Sum(), Sum()]
+        for place, terms in enumerate((numerators, denominators)):
+            for term in terms.tolist():
+                sums[place] = sums[place].add(float(term))
+        return self.merge(Mean(*sums))
+
+    def merge(self, other: "Mean") -> "Mean":
+        return Mean(self.numerator.merge(other.numerator), self.denominator.merge(other.denominator))
+
+    @property
+    def value(self) -> float | None:
+        """The ratio; None where the denominators sum to zero."""
+        below = float(self.denominator)
+        return float(self.numerator) / below if below else None
+
+
+def cosines(y: Array, a: Array) -> Array:
+    """cos(y, a) of every row of y, a [N, …], float64 [N]: 1 of two zero rows, 0 of one."""
+    wide_y, wide_a = (each.reshape(len(a), -1).astype(np.float64) for each in (y, a))
+    with np.errstate(invalid="ignore", over="ignore"):
+        lengths = np.linalg.norm(wide_y, axis=1), np.linalg.norm(wide_a, axis=1)
+        scale = lengths[0] * lengths[1]
+        inner = (wide_y * wide_a).sum(1)
+        both_zero = (lengths[0] == 0) & (lengths[1] == 0)
+        return np.where(both_zero, 1.0, inner / np.where(scale == 0, 1.0, scale))
+
+
+@dataclass(frozen=True)
 class Difference:
     """How far y is from the reference a: squared_error = Σ(y − a)², total = Σa, squares = Σa², float64.
 
@@ -159,15 +199,10 @@ class Difference:
         """With a batch: y and a of the same shape [N, …]."""
         wide_y, wide_a = (each.reshape(len(a), -1).astype(np.float64) for each in (y, a))
         with np.errstate(invalid="ignore", over="ignore"):
-            lengths = np.linalg.norm(wide_y, axis=1), np.linalg.norm(wide_a, axis=1)
-            scale = lengths[0] * lengths[1]
-            inner = (wide_y * wide_a).sum(1)
-            both_zero = (lengths[0] == 0) & (lengths[1] == 0)
-            cosines = np.where(both_zero, 1.0, inner / np.where(scale == 0, 1.0, scale))
             error = np.square(wide_y - wide_a).sum()
             squares = np.square(wide_a).sum()
             total = wide_a.sum()
-        sums = (Sum().add(float(each)) for each in (error, total, squares, cosines.sum()))
+        sums = (Sum().add(float(each)) for each in (error, total, squares, cosines(wide_y, wide_a).sum()))
         return self.merge(Difference(len(a), a.size, *sums))
 
     def merge(self, other: "Difference") -> "Difference":

@@ -14,6 +14,14 @@ Method = Literal["optimal", "da-qcfs", "percentile", "max"]
 Provider = Literal["cpu", "cuda"]
 Form = Literal["folded", "unrolled", "integer"]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+MetricName = Annotated[
+    str,
+    StringConstraints(pattern=r"^(classes|ctc|embedding|psnr|detection|regression)(:[\w=.,/:-]+)?$", max_length=300),
+]
+Metrics = Annotated[
+    list[MetricName],
+    Field(max_length=6, description="What to measure; none: classes, where an output holds scores. No functions."),
+]
 TimeSteps = Annotated[int, Field(ge=1, le=4096)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -72,6 +80,7 @@ class ConversionOptions(Sites):
 class EvaluationOptions(Images):
     """The options of `graphpass evaluate`, and where the networks run."""
 
+    metric: Metrics = []
     limit: Annotated[int | None, Field(ge=1, description="Use at most so many samples.")] = None
     provider: Annotated[Provider, Field(description="cuda: on a worker of the queue gpu.")] = "cpu"
 
@@ -82,6 +91,7 @@ class SweepOptions(Sites):
     time_steps: Annotated[list[TimeSteps], Field(min_length=1, max_length=16)] = [1, 2, 4, 8, 16, 32]
     coding: Annotated[list[Coding], Field(min_length=1, max_length=2)] = ["rate"]
     method: Annotated[list[Method], Field(min_length=1, max_length=4)] = ["optimal"]
+    metric: Metrics = []
     calibration_limit: Annotated[int | None, Field(ge=1, description="Calibrate on at most so many samples.")] = None
 
 

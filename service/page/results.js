@@ -60,6 +60,7 @@ const PROVENANCE = {
 };
 const lost = (value) => (value === 0 ? "the same as" : `${Math.abs(100 * value).toFixed(2)} points ${value > 0 ? "below" : "above"}`);
 const timing = (value, span) => h("span", {}, milliseconds(value), h("span", { class: "note range" }, range(span)));
+const figure = (value) => (value === null ? "–" : value.toPrecision(4));
 const badness = (found) => (found.snn.top1 === null ? mainError(found) ?? Infinity : -found.snn.top1);
 
 export function mainError(found) {
@@ -97,7 +98,8 @@ function evaluation(found) {
   const rows = [
     snn.top1 !== null && line("Top-1 accuracy", (each) => each.top1, percent),
     snn.top5 !== null && line("Top-5 accuracy", (each) => each.top5, percent),
-    ["Same class as the ANN", "–", percent(found.agreement), percent(baseline.agreement)],
+    found.agreement !== null && ["Same class as the ANN", "–", percent(found.agreement), percent(baseline.agreement)],
+    ...(found.metrics ?? []).map((each) => [`${each.name.replaceAll("_", " ")} (${each.metric.split(":")[0]})`, figure(each.ann), figure(each.snn), figure(each.baseline)]),
     ["Error of the output", "–", percent(mainError(found)), percent(baseline.relative_error)],
     ["Levels of a value", "–", String(found.levels), String(baseline.levels)],
     ["Firing rate", "–", percent(found.firing_rate), "–"],

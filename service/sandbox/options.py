@@ -9,6 +9,7 @@ from graphpass.datasets.images import ImageOptions
 from graphpass.errors import OptionError
 from graphpass.evaluate import Options as EvaluationOptions
 from graphpass.graph.sites import Selection
+from graphpass.scoring.chosen import metrics_of
 
 Check = Callable[[Any], bool]
 
@@ -48,6 +49,7 @@ NAMES: dict[str, tuple[str, Check]] = {
     "exclude": ("a list of regular expressions", _list(_text)),
     "identity_sites": ("true or false", _flag),
     "allow_partial": ("true or false", _flag),
+    "metric": ("a list of names", _list(_text)),
     "limit": ("a whole number of 1 or more", _whole(1)),
     "calibration_limit": ("a whole number of 1 or more", _whole(1)),
     "seed": ("a whole number of 0 or more", _whole(0)),
@@ -61,8 +63,8 @@ NAMES: dict[str, tuple[str, Check]] = {
 SELECTION = ("include", "exclude", "identity_sites")
 IMAGES = ("image_size", "mean", "std")
 CONVERT = (*SELECTION, *IMAGES, *"time_steps coding method form allow_partial limit seed memory_budget threads".split())
-EVALUATE = (*IMAGES, "limit", "threads", "provider")
-SWEEP = (*CONVERT[: CONVERT.index("limit")], *"calibration_limit limit seed memory_budget threads".split())
+EVALUATE = (*IMAGES, "metric", "limit", "threads", "provider")
+SWEEP = (*CONVERT[: CONVERT.index("limit")], *"metric calibration_limit limit seed memory_budget threads".split())
 SEVERAL = ("time_steps", "coding", "method")  # of a sweep: lists
 
 
@@ -103,8 +105,13 @@ class Chosen:
         )
 
     def evaluation(self) -> EvaluationOptions:
-        providers = PROVIDERS[self("provider", "cpu")]
-        return EvaluationOptions(limit=self("limit"), threads=self("threads", 0), providers=providers)
+        """Metrics by name alone: no code of a user's is run."""
+        return EvaluationOptions(
+            limit=self("limit"),
+            threads=self("threads", 0),
+            providers=PROVIDERS[self("provider", "cpu")],
+            metrics=metrics_of(self("metric", ()), allow_code=False),
+        )
 
 
 def _tuple(value: Any) -> tuple[float, ...]:

@@ -18,14 +18,15 @@ convert           {"model", "calibration"?, "plan"?, "options"?: time_steps, cod
                   writes out/snn.onnx, out/plan.json, and out/plan.npz where the method changes weights
                   → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "sites": [str], "left",
                   "spiking_layers", "weight_layers", "samples"}
-evaluate          {"ann", "snn", "dataset", "options"?: limit, threads, provider, image_size, mean, std}
+evaluate          {"ann", "snn", "dataset", "options"?: metric (a list), limit, threads, provider, image_size, mean,
+                  std}
                   writes out/report.html, out/report.json → the evaluation of docs/formats.md
 sweep_settings    {"model", "options"?: time_steps, coding, method (lists), and all others of sweep_shard}
                   → {"settings": [{"time_steps", "coding", "method"}]}, in the order of the rows; refuses what no
                   conversion of the sweep could do
 sweep_shard       {"model", "calibration", "dataset", "options"?: time_steps, coding, method (one each), include,
-                  exclude, identity_sites, allow_partial, calibration_limit, limit, seed, memory_budget, threads,
-                  image_size, mean, std}
+                  exclude, identity_sites, allow_partial, metric (a list), calibration_limit, limit, seed,
+                  memory_budget, threads, image_size, mean, std}
                   one conversion of a sweep, evaluated → {"part": str}
 reduce_sweep      {"parts": [str]}    in the order of the rows
                   writes out/report.html, out/report.json → {"rows": the list of docs/formats.md}
@@ -173,6 +174,7 @@ def sweep_settings(place: Workplace) -> JSON:
     chosen = Chosen(place.arguments, SWEEP, SEVERAL)
     require_coverage(_network(place, "model", chosen.selection()), chosen("allow_partial", False))
     several = (chosen("time_steps", [1, 2, 4, 8, 16, 32]), chosen("coding", ["rate"]), chosen("method", ["optimal"]))
+    chosen.evaluation()  # metrics that make no sense are refused here, too
     wanted = combinations(chosen.calibration("calibration_limit"), *several)
     return {"settings": [{name: getattr(each, name) for name in SEVERAL} for each in wanted]}
 

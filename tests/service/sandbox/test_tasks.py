@@ -136,16 +136,38 @@ def test_shards_come_to_the_whole(laid: Box, pair: Mapping[str, str], measures: 
         assert isinstance(outcome := laid.run("reduce_shards", bad), Failed) and outcome.type == "invalid-options"
 
 
+def test_metrics_by_name_in_shards_and_no_code(laid: Box, pair: Mapping[str, str]) -> None:
+    options = {"metric": ["classes", "embedding:output=scores"]}
+    whole = laid.result("evaluate", {**pair, "options": options})
+    assert [each["name"] for each in whole["metrics"]] == ["probe_accuracy", "cosine"]
+    parts = [
+        laid.result("evaluate_shard", {**pair, "start": start, "stop": stop, "measure": not start, "options": options})
+        for start, stop in pairwise([0, 30, 70])
+    ]
+    reduced = laid.result("reduce_shards", {"parts": [part["part"] for part in parts]})
+    assert without_time(reduced) == without_time(whole)
+    laid.put("data/mine.py", b"raise SystemExit")
+    path = str(laid.folder / "in" / "data" / "mine.py")
+    refused = laid.run("evaluate", {**pair, "options": {"metric": [f"{path}:f"]}})
+    assert isinstance(refused, Failed) and refused.type == "invalid-options"
+    assert "code is not run here" in refused.what
+    for bad in ("ctc", [3], [], ["bleu"]):
+        outcome = laid.run("evaluate", {**pair, "options": {"metric": bad}})
+        assert isinstance(outcome, Failed) and outcome.type == "invalid-options"
+    early = laid.run("sweep_settings", {"model": pair["ann"], "options": {"metric": ["ctc:colour=1"]}})
+    assert isinstance(early, Failed) and early.type == "invalid-options"
+
+
 def test_sweep_gives_the_figures_of_the_command_line(laid: Box, tmp_path: Path) -> None:
     arguments = {"model": "ann/net.onnx", "calibration": "data/some.npz", "dataset": "data/test.npz"}
-    options = {"time_steps": [1, 2], "coding": ["rate", "phase"], "calibration_limit": 20}
+    options = {"time_steps": [1, 2], "coding": ["rate", "phase"], "metric": ["embedding"], "calibration_limit": 20}
     planned = laid.result("sweep_settings", {"model": arguments["model"], "options": options})
     shards = [{**arguments, "options": {**options, **settings}} for settings in planned["settings"]]
     parts = [laid.result("sweep_shard", shard)["part"] for shard in shards]
     found = laid.result("reduce_sweep", {"parts": parts})
     inputs = laid.folder / "in"
     data = ["--calibration", inputs / "data/some.npz", "--data", inputs / "data/test.npz", "--calibration-limit", 20]
-    steps = ["--time-steps", "1,2", "--coding", "rate,phase"]
+    steps = ["--time-steps", "1,2", "--coding", "rate,phase", "--metric", "embedding"]
     command("sweep", inputs / "ann/net.onnx", *data, *steps, "--json", tmp_path / "s.json")
     assert without_time(found["rows"]) == without_time(json.loads((tmp_path / "s.json").read_text()))
     assert set(files(laid)) == {"report.json", "report.html"}
