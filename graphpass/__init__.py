@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from graphpass.evaluation import Evaluation
     from graphpass.graph.plan import Plan, load_plan, save_plan
     from graphpass.graph.sites import Selection
+    from graphpass.maths.allocation import Auto
     from graphpass.scoring.chosen import metrics_of
     from graphpass.session import open_session
     from graphpass.synthetic import Synthetic
     from graphpass.verify import Verification, verify
 
 _MODULES = {
+    "Auto": "maths.allocation",
     "Conversion": "convert",
     "Evaluation": "evaluation",
     "EvaluationOptions": "evaluate",
@@ -50,6 +52,7 @@ _MODULES = {
     "verify": "verify",
 }
 __all__ = [
+    "Auto",
     "Conversion",
     "Evaluation",
     "EvaluationOptions",

@@ -13,8 +13,8 @@ whose outputs sum to the site's pre-activation.
 Positions are drawn by a generator seeded with (seed, step, batch), so the same data gives the same plan, bit for bit.
 """
 
-from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,8 @@ from graphpass.graph.sites import Coverage, Site, place_identities
 from graphpass.graph.steps import Step, steps_of
 from graphpass.graph.unfolding import Geometry, from_matrix, inputs_of, outputs_of, to_matrix
 from graphpass.maths.corrections import ROUNDS
-from graphpass.maths.methods import COARSE_LEVELS, EXACT_RECTIFIERS, METHODS
-from graphpass.maths.neuron import levels_of
+from graphpass.maths.methods import COARSE_LEVELS, EXACT_RECTIFIERS, METHODS, Method
+from graphpass.maths.neuron import Neuron, levels_of
 from graphpass.ranges import ranges_of
 from graphpass.sampling import Sample
 from graphpass.segments import TensorStore, Walk, needs
@@ -57,6 +57,7 @@ class Options:
     """How to calibrate. positions: sampled rows of a step, more where its layers are narrow.
 
     exact_padding: no offsets that padding would cut off, for the integer form. memory: bytes. threads: 0 for all cores.
+    levels: of single sites, by name; all others have as many as T allows.
     """
 
     time_steps: int = 8
@@ -69,15 +70,26 @@ class Options:
     memory: int = 2 << 30
     threads: int = 0
     exact_padding: bool = False
+    levels: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        levels_of(self.time_steps, self.coding)
+        most = levels_of(self.time_steps, self.coding)
+        for name, count in self.levels.items():
+            if not 2 <= count <= most:
+                raise OptionError(
+                    f"{count} levels at site {name!r}",
+                    f"choose 2 to {most}, which {self.time_steps} time-steps of the {self.coding} code have",
+                )
         if self.method not in METHODS:
             raise OptionError(f"unknown method {self.method!r}", f"choose one of {', '.join(METHODS)}")
         if self.positions < 1 or self.batch < 1:
             raise OptionError(f"{self.positions} positions in batches of {self.batch}", "both must be at least 1")
         if self.memory < 1 << 20:
             raise OptionError(f"a memory budget of {self.memory} bytes", "give at least 1 MiB, for example 2GiB")
+
+    def levels_at(self, site: str) -> int:
+        """Levels of a site's neurons."""
+        return self.levels.get(site, levels_of(self.time_steps, self.coding))
 
 
 def calibrate(
@@ -92,6 +104,9 @@ def calibrate(
 
     Raises CalibrationError when a site's values are not finite, DataError for bad data.
     """
+    unknown = sorted(options.levels.keys() - {site.name for site in coverage.sites})
+    if unknown:
+        raise OptionError(f"levels for {unknown[0]!r}, which is no site", "name sites as `graphpass inspect` does")
     graph = graph.copy()
     place_identities(graph, coverage.sites)
     steps = steps_of(graph, coverage.sites, METHODS[options.method].correct is not None)
@@ -172,8 +187,9 @@ def _may_have_offset(site: Site | None, padded: Set[str], options: Options) -> b
     Padding adds 0, not o, which costs the integer form a correction at every border, and keeps padded depthwise layers
     out of integers. Behind a rectifier, from some levels on, o matters little (docs/decisions/0009).
     """
-    fine = levels_of(options.time_steps, options.coding) > FEW_LEVELS
-    return not (options.exact_padding and fine and site and site.kind in EXACT_RECTIFIERS and padded & set(site.layers))
+    if not (options.exact_padding and site and site.kind in EXACT_RECTIFIERS and padded & set(site.layers)):
+        return True
+    return options.levels_at(site.name) <= FEW_LEVELS
 
 
 def _rows(step: Step, options: Options, steps: int) -> int:
@@ -210,10 +226,9 @@ class _Calibrator:
         self._rows = rows
         self._options = options
         self._method = METHODS[options.method]
-        self._levels = levels_of(options.time_steps, options.coding)
         self._functions = operators.functions(options.coding, walk.graph.opset)
         self._batches = batches
-        self._refined = small or self._levels <= COARSE_LEVELS
+        self._small = small
         self._spiking: set[str] = set()  # tensors that a neuron has a part in: only there the two sides differ
         self.sites: list[SitePlan] = []
         self.layers: list[LayerPlan] = []
@@ -284,9 +299,10 @@ class _Calibrator:
         correct = self._method.correct
         if correct is None or not step.layers or step.target not in self._spiking or sample.is_exact:
             return []
+        levels = self._options.levels_at(step.site.name if step.site else "")
         changes = []
         for layers, inputs in _jointly(step.layers, sample.inputs, sample.geometries):
-            weight, bias = correct(inputs, sample.site, self._levels, self._refined)
+            weight, bias = correct(inputs, sample.site, levels, self._small or levels <= COARSE_LEVELS)
             sample.move(inputs, weight, bias)
             start = 0
             for layer, shape in layers:
@@ -300,15 +316,9 @@ class _Calibrator:
 
     def _fit(self, site: Site, sample: Sample) -> SitePlan:
         """The site's neurons, by the method, or as its QCFS chain says."""
-        fitted = qcfs_plan(site, self._levels) if "steps" in site.parameters else None
-        if fitted is None:
-            chosen = self._method.fit(sample.site, self._levels)
-            parameters = (chosen.threshold, chosen.shift, chosen.amplitude, chosen.offset)
-            shape = sample.parameter_shape(len(chosen.threshold))
-            fitted = _site_plan(site, shape, self._levels, parameters)
-        flat = replace(fitted, shape=(len(fitted.threshold),))
+        fitted = fit_site(site, sample, self._options.levels_at(site.name), self._method)
         spread = float(np.square(sample.a - sample.a.mean(0), dtype=np.float64).sum())
-        error = float(np.square(flat.neuron.fire(sample.x_snn) - sample.a, dtype=np.float64).sum())
+        error = float(np.square(flat_neuron(fitted).fire(sample.x_snn) - sample.a, dtype=np.float64).sum())
         plan = replace(
             fitted, lowest=sample.lowest, highest=sample.highest, error=error / spread if spread > 0 else None
         )
@@ -334,6 +344,21 @@ def _require_finite(step: Step, sample: Sample) -> None:
             f"{where} has NaN or infinite values on the calibration data",
             "check the data and the model, or leave the site out with --exclude",
         )
+
+
+def fit_site(site: Site, sample: Sample, levels: int, method: Method) -> SitePlan:
+    """A site's neurons, by the method from its closed sample, or as its QCFS chain says."""
+    chain = qcfs_plan(site, levels)
+    if chain is not None:
+        return chain
+    chosen = method.fit(sample.site, levels)
+    parameters = (chosen.threshold, chosen.shift, chosen.amplitude, chosen.offset)
+    return _site_plan(site, sample.parameter_shape(len(chosen.threshold)), levels, parameters)
+
+
+def flat_neuron(site: SitePlan) -> Neuron:
+    """A site's neurons for sampled rows [P, C]."""
+    return replace(site, shape=(len(site.threshold),)).neuron
 
 
 def qcfs_plan(site: Site, levels: int) -> SitePlan | None:

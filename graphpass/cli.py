@@ -22,6 +22,7 @@ from graphpass.options import (
     Calibration,
     CalibrationLimit,
     Coding,
+    Energy,
     EvaluationData,
     Exclude,
     IdentitySites,
@@ -29,8 +30,10 @@ from graphpass.options import (
     Include,
     JsonOut,
     Key,
+    Levels,
     Limit,
     Mean,
+    MeanLevels,
     Memory,
     MethodName,
     MetricNames,
@@ -119,6 +122,9 @@ def convert(
             "weights, fast on CPUs)."
         ),
     ] = "folded",
+    levels: Levels = None,
+    energy: Energy = None,
+    mean_levels: MeanLevels = None,
     plan: Annotated[
         Path | None, typer.Option(metavar="P.json", help="Apply a saved plan; needs no data.", show_default=False)
     ] = None,
@@ -152,6 +158,7 @@ def convert(
     from graphpass.graph.model import load
     from graphpass.graph.plan import save_plan
     from graphpass.graph.sites import Selection
+    from graphpass.maths.allocation import auto_of
     from graphpass.synthetic import Synthetic
 
     if plan and calibration:
@@ -163,6 +170,7 @@ def convert(
         )
     if report and not evaluation:
         raise OptionError("--report needs --evaluation DATA", "or use `graphpass evaluate --report`")
+    auto = auto_of(levels, energy, mean_levels)
     if server:
         from graphpass import remote
 
@@ -172,6 +180,9 @@ def convert(
             "coding": coding,
             "method": method,
             "form": form,
+            "levels": levels,
+            "energy": energy,
+            "mean_levels": mean_levels,
             **_shared(include, exclude, identity_sites, allow_partial, seed, image_size, mean, std),
             "limit": limit,
         }
@@ -198,6 +209,7 @@ def convert(
             allow_partial=allow_partial,
             images=images,
             options=options,
+            levels=auto,
             progress=progress,
         )
     coverage, decided = done.network.coverage, done.plan
@@ -208,6 +220,8 @@ def convert(
         markup=False,
         soft_wrap=True,
     )
+    if "levels" in decided.notes:
+        out.print(f"levels {decided.notes['levels']}", markup=False, soft_wrap=True)
     print_left(coverage.left)
     if form == "integer":
         print_left(floats_of(done.proto), "float, not integer")

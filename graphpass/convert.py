@@ -23,7 +23,8 @@ from graphpass.graph.model import Source, export, load, save
 from graphpass.graph.normalise import RuleReport, normalise
 from graphpass.graph.plan import Plan, load_plan
 from graphpass.graph.sites import Coverage, Selection, find_sites
-from graphpass.maths.neuron import levels_of
+from graphpass.maths.allocation import Auto
+from graphpass.sensitivity import measure
 from graphpass.session import fixed_batch, input_specs, open_session, run_padded
 from graphpass.synthetic import Synthetic, made_up, synthetic_plan
 
@@ -79,6 +80,7 @@ def convert(
     allow_partial: bool = False,
     images: ImageOptions | None = None,
     options: Options | None = None,
+    levels: Auto | Mapping[str, int] | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Conversion:
     """Convert an ONNX network into a spiking one, and write it to `output` if given.
@@ -88,6 +90,8 @@ def convert(
     network that was trained with QCFS. Synthetic(): inputs are made up, which costs accuracy (a ConversionWarning).
     time_steps: T; default the network's own for QCFS, else 8. options: seed, memory and other settings of calibration;
     its time_steps, coding and method give way to the arguments, and its exact_padding to the form.
+    levels: of single sites, by name, or Auto, which chooses them within a budget; T is then the most that a site may
+    take, and the plan's the most that one does. Default: T + 1 (rate) or 2^T (phase) at every site.
 
     Raises the errors of graphpass.errors: ModelError, DataError, PlanError, CalibrationError, OptionError, and
     CoverageError when a site that should be converted cannot be and allow_partial is not set.
@@ -99,6 +103,8 @@ def convert(
     else:
         network = prepare(model if isinstance(model, Source) else load(model), selection)
     require_coverage(network, allow_partial)
+    if plan is not None and levels is not None:
+        raise OptionError("a plan and levels exclude each other", "a plan holds the levels of its sites")
     if plan is not None:
         decided = own_plan(network, plan if isinstance(plan, Plan) else load_plan(plan))
         dataset = None
@@ -107,13 +113,16 @@ def convert(
         settings = replace(
             options or Options(), time_steps=steps, coding=coding, method=method, exact_padding=form == "integer"
         )
+        auto = levels if isinstance(levels, Auto) else None
+        if levels is not None and not isinstance(levels, Auto):
+            settings = replace(settings, levels=levels)
         if isinstance(calibration, Synthetic):
             dataset = made_up(network.source, calibration, images, settings.seed)
-            decided = make_plan(network, dataset, settings, progress, synthetic=True)
+            decided = make_plan(network, dataset, settings, progress, auto, synthetic=True)
             warnings.warn(UNREAL.format(what=decided.notes["synthetic"]), ConversionWarning, stacklevel=2)
         else:
             dataset = None if calibration is None else dataset_for(network.source.proto, calibration, images)
-            decided = make_plan(network, dataset, settings, progress)
+            decided = make_plan(network, dataset, settings, progress, auto)
     proto = emit(network.graph.copy(), decided, form, metadata(decided, form))
     check(network, proto, dataset)
     conversion = Conversion(proto, decided, network, form)
@@ -168,18 +177,22 @@ def own_plan(network: Network, plan: Plan) -> Plan:
 
 
 def make_plan(
-    network: Network, dataset: Dataset | None, options: Options, progress: Progress, synthetic: bool = False
+    network: Network,
+    dataset: Dataset | None,
+    options: Options,
+    progress: Progress,
+    auto: Auto | None = None,
+    synthetic: bool = False,
 ) -> Plan:
-    """The plan for a network: read off its QCFS chains where all sites are such and T is theirs, else calibrated.
+    """The plan for a network: read off its QCFS chains where there is no data, else calibrated.
 
-    synthetic: the dataset is made up.
+    auto: the budget of levels that are measured first, in place of the options'. synthetic: the dataset is made up.
     """
     source, coverage = network.source, network.coverage
     tool = f"graphpass {version('graphpass')}"
     if dataset is None:
-        levels = levels_of(options.time_steps, options.coding)
-        read = [qcfs_plan(site, levels) for site in coverage.sites]
-        if any(site is None for site in read):
+        read = [qcfs_plan(site, options.levels_at(site.name)) for site in coverage.sites]
+        if auto or any(site is None for site in read):
             raise OptionError(
                 f"{source.path}: converting it needs calibration data",
                 "give --calibration DATA, or --plan with a saved plan",
@@ -187,12 +200,18 @@ def make_plan(
         sites = tuple(site for site in read if site is not None)
         left = coverage.left
         return Plan(options.time_steps, options.coding, "qcfs", sites, (), left, source.digest, tool=tool)
+    batch = fixed_batch(input_specs(open_session(source.proto, threads=options.threads)))
+    notes = {}
+    if auto:
+        measured = measure(network.graph, coverage, dataset, options, batch, progress)
+        options = measured.within(auto, options)
+        notes["levels"] = measured.told(options)
     if synthetic:
         plan = synthetic_plan(source, network.graph, coverage, dataset, options, progress)
     else:
-        specs = input_specs(open_session(source.proto, threads=options.threads))
-        plan = calibrate(network.graph, coverage, dataset, options, fixed_batch(specs), progress)
-    return replace(plan, model_digest=source.digest, data_digest=dataset.digest, tool=tool)
+        plan = calibrate(network.graph, coverage, dataset, options, batch, progress)
+    notes = {**plan.notes, **notes}
+    return replace(plan, model_digest=source.digest, data_digest=dataset.digest, tool=tool, notes=notes)
 
 
 def dataset_for(

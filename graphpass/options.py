@@ -17,6 +17,25 @@ Ann = Annotated[str, typer.Argument(metavar="ANN.onnx", help="The network to con
 Snn = Annotated[str, typer.Argument(metavar="SNN.onnx", help="The converted network.", show_default=False)]
 Coding = Annotated[str, typer.Option(help="How a count is sent: rate (T + 1 levels) or phase (2^T levels).")]
 MethodName = Annotated[str, typer.Option(help="optimal, da-qcfs, percentile or max: see docs/calibration.md.")]
+Levels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto",
+        help="auto: each site gets as many levels as the outputs need of it, within --energy or --mean-levels; T "
+        "is then the most that a site may take.",
+        show_default=False,
+    ),
+]
+Energy = Annotated[
+    float | None,
+    typer.Option(
+        help="Budget of --levels auto: additions behind sites, as a share of those at T everywhere. Default 0.5.",
+        show_default=False,
+    ),
+]
+MeanLevels = Annotated[
+    float | None, typer.Option(help="Budget of --levels auto: levels, mean over all neurons.", show_default=False)
+]
 Include = Annotated[list[str] | None, typer.Option(help="Only sites whose node name matches this regular expression.")]
 Exclude = Annotated[list[str] | None, typer.Option(help="Leave sites whose node name matches this analogue.")]
 IdentitySites = Annotated[

@@ -14,7 +14,7 @@ FLOORS = (
     ("graph",),
     ("session", "datasets"),
     ("segments", "ranges", "sampling", "probing", "scoring", "comparison", "evaluation", "partial"),
-    ("calibrate", "evaluate", "verify", "flips", "synthetic"),
+    ("calibrate", "evaluate", "verify", "flips", "synthetic", "sensitivity"),
     ("convert",),
     ("sweep", "inspection"),
     ("report", "doctor", "connection"),

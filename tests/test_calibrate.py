@@ -396,7 +396,7 @@ def test_a_graph_output_in_front_of_a_join_answers_for_itself():
     ("activation", "attributes", "steps", "free"),
     [
         ("Relu", PAD, 8, False),
-        ("Relu", PAD, 4, True),  # few levels want it
+        ("Relu", PAD, 2, True),  # few levels want it
         ("Relu", {}, 8, True),  # no padding
         ("Elu", PAD, 8, True),  # its zero is no level of its own
         ("Relu", PAD, 8, None),  # not asked for

@@ -75,6 +75,18 @@ class ConversionOptions(Sites):
     coding: Annotated[Coding, Field(description="rate (T + 1 levels) or phase (2^T levels).")] = "rate"
     method: Annotated[Method, Field(description="How thresholds are calibrated.")] = "optimal"
     form: Annotated[Form, Field(description="What the converted network is written as.")] = "folded"
+    levels: Annotated[
+        Literal["auto"] | None,
+        Field(description="auto: each site as many levels as the outputs need of it, up to T's; null: all T's."),
+    ] = None
+    energy: Annotated[
+        float | None,
+        Field(gt=0, le=1, description="Budget of auto: additions, as a share of those at T everywhere; null: 0.5."),
+    ] = None
+    mean_levels: Annotated[
+        float | None,
+        Field(ge=2, le=256, description="Budget of auto in place of energy: levels, mean over all neurons."),
+    ] = None
 
 
 class EvaluationOptions(Images):

@@ -9,6 +9,7 @@ from graphpass.datasets.images import ImageOptions
 from graphpass.errors import OptionError
 from graphpass.evaluate import Options as EvaluationOptions
 from graphpass.graph.sites import Selection
+from graphpass.maths.allocation import Auto, auto_of
 from graphpass.scoring.chosen import metrics_of
 
 Check = Callable[[Any], bool]
@@ -45,6 +46,9 @@ NAMES: dict[str, tuple[str, Check]] = {
     "coding": ("a text", _text),
     "method": ("a text", _text),
     "form": ("a text", _text),
+    "levels": ("a text", _text),
+    "energy": ("a number", _number),
+    "mean_levels": ("a number", _number),
     "include": ("a list of regular expressions", _list(_text)),
     "exclude": ("a list of regular expressions", _list(_text)),
     "identity_sites": ("true or false", _flag),
@@ -62,9 +66,11 @@ NAMES: dict[str, tuple[str, Check]] = {
 }
 SELECTION = ("include", "exclude", "identity_sites")
 IMAGES = ("image_size", "mean", "std")
-CONVERT = (*SELECTION, *IMAGES, *"time_steps coding method form allow_partial limit seed memory_budget threads".split())
+LEVELS = ("levels", "energy", "mean_levels")
+SHARED = (*SELECTION, *IMAGES, *"time_steps coding method form allow_partial".split())
+CONVERT = (*SHARED, *LEVELS, *"limit seed memory_budget threads".split())
 EVALUATE = (*IMAGES, "metric", "limit", "threads", "provider")
-SWEEP = (*CONVERT[: CONVERT.index("limit")], *"metric calibration_limit limit seed memory_budget threads".split())
+SWEEP = (*SHARED, *"metric calibration_limit limit seed memory_budget threads".split())
 SEVERAL = ("time_steps", "coding", "method")  # of a sweep: lists
 
 
@@ -94,6 +100,9 @@ class Chosen:
     def images(self) -> ImageOptions:
         mean, std = (_tuple(self(name, default)) for name, default in (("mean", 0.0), ("std", 1.0)))
         return ImageOptions(self("image_size", 224), mean, std)
+
+    def levels(self) -> Auto | None:
+        return auto_of(self("levels"), self("energy"), self("mean_levels"))
 
     def calibration(self, limit: str) -> Options:
         start = Options()

@@ -13,8 +13,9 @@ describe_model    {"file", "options"?: include, exclude, identity_sites}
 describe_dataset  {"file", "model"?, "options"?: image_size, mean, std}
                   → {"kind": "npz" | "npy" | "shards" | "images", "samples", "labels": bool,
                   "arrays": {name: {"dtype", "shape"}}}    shape: with the samples first, of the whole dataset
-convert           {"model", "calibration"?, "plan"?, "options"?: time_steps, coding, method, form, include, exclude,
-                  identity_sites, allow_partial, limit, seed, memory_budget, threads, image_size, mean, std}
+convert           {"model", "calibration"?, "plan"?, "options"?: time_steps, coding, method, form, levels, energy,
+                  mean_levels, include, exclude, identity_sites, allow_partial, limit, seed, memory_budget, threads,
+                  image_size, mean, std}
                   writes out/snn.onnx, out/plan.json, and out/plan.npz where the method changes weights
                   → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "sites": [str], "left",
                   "spiking_layers", "weight_layers", "samples"}
@@ -127,6 +128,7 @@ def convert_model(place: Workplace) -> JSON:
         plan=None if plan is None else load_plan(place.file("plan")),
         allow_partial=chosen("allow_partial", False),
         options=chosen.calibration("limit"),
+        levels=chosen.levels(),
         progress=place.progress,
     )
     save_plan(done.plan, place.out("plan.json"))

@@ -49,6 +49,8 @@ CONVERSIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"time_steps": 4, "coding": "phase", "seed": 3}, ["--time-steps", "4", "--coding", "phase", "--seed", "3"]),
     ({"method": "da-qcfs", "form": "unrolled", "limit": 20}, "--method da-qcfs --form unrolled --limit 20".split()),
     ({"form": "integer", "threads": 1}, ["--form", "integer", "--threads", "1"]),
+    ({"levels": "auto", "energy": 0.4}, ["--levels", "auto", "--energy", "0.4"]),
+    ({"levels": "auto", "mean_levels": 4}, ["--levels", "auto", "--mean-levels", "4"]),
     ({"identity_sites": True, "exclude": ["rel"]}, ["--identity-sites", "--exclude", "rel"]),
     ({"include": ["^relu$"], "allow_partial": True, "limit": None}, ["--include", "^relu$", "--allow-partial"]),
 ]
@@ -346,6 +348,9 @@ def test_images_and_shards_calibrate(box: Box) -> None:
         ({"coding": "morse"}, "morse"),
         ({"method": "best"}, "unknown method 'best'"),
         ({"form": "round"}, "unknown form 'round'"),
+        ({"levels": "few"}, "levels 'few'; give auto"),
+        ({"energy": 0.5}, "without levels auto"),
+        ({"levels": "auto", "energy": "half"}, "energy is 'half'; give a number"),
         ({"seed": -1}, "seed is '-1'"),
         ({"memory_budget": 10}, "a memory budget of 10 bytes"),
         ({"include": "relu"}, "include is 'relu'; give a list of regular expressions"),

@@ -1,0 +1,243 @@
+"""How much a network's outputs need the levels of each site, and what levels cost.
+
+    E[s, k] = G[s]·Q[s, k]        error of the outputs when site s alone is converted, to the levels of rung k
+    Q[s, k] = Σ (y − a)²          what these levels do to the site's own output, on sampled rows
+    G[s]    = E[s, p] / Q[s, p]   measured at one rung p: the network runs with neurons at site s, all else as it was
+    E       = mean over the outputs of Σ (y − a)² / Σ (a − ā)²
+
+    C[s, k] = 0.9 pJ · synapses[s] · spikes[s, k]      spikes: mean of a neuron; synapses: operations if all spiked once
+
+So the network runs once a site over SAMPLES samples, whatever the number of rungs. Which levels follow from E and C
+within a budget: maths/allocation.py.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.calibrate import Options, fit_site, flat_neuron
+from graphpass.datasets.dataset import Dataset
+from graphpass.errors import CalibrationError
+from graphpass.graph.counting import layer_fan_out
+from graphpass.graph.emit import assemble
+from graphpass.graph.folded import fold
+from graphpass.graph.layers import WeightLayer, weight_layers
+from graphpass.graph.model import export
+from graphpass.graph.plan import Plan, SitePlan
+from graphpass.graph.sites import Coverage, Site, place_identities
+from graphpass.graph.steps import Step
+from graphpass.maths.allocation import DEFAULT_ENERGY, Auto, allocate, ladder, spikes_of, steps_needed
+from graphpass.maths.methods import METHODS
+from graphpass.maths.metrics import ENERGY_AC, Difference
+from graphpass.sampling import Sample
+from graphpass.session import open_session, pad_inputs, run
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+Progress = Callable[[str, int, int], None]
+
+SAMPLES = 64  # of the calibration data, evenly spread
+ROWS = 4096  # of every site
+PROBED = 5  # levels at which the network's response is measured: coarse, so that float rounding is nothing beside it
+BATCH = 8  # samples a run where the model leaves it free
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """E and C, float64 [sites, rungs], sites in the order of the coverage. neurons: of each site, a sample."""
+
+    sites: tuple[str, ...]
+    rungs: tuple[int, ...]
+    errors: Array
+    costs: Array
+    neurons: tuple[int, ...]
+
+    def within(self, auto: Auto, options: Options) -> Options:
+        """The options with levels for every site, and T the most that one of them takes.
+
+        Raises OptionError for a budget that even the fewest levels exceed.
+        """
+        if auto.mean_levels is not None:
+            share = np.array(self.neurons, np.float64)[:, None] / max(sum(self.neurons), 1)
+            chosen = allocate(self.errors, share * np.array(self.rungs, np.float64), auto.mean_levels)
+        else:
+            energy = DEFAULT_ENERGY if auto.energy is None else auto.energy
+            chosen = allocate(self.errors, self.costs, energy * float(self.costs[:, -1].sum()))
+        levels = {name: self.rungs[rung] for name, rung in zip(self.sites, chosen, strict=True)}
+        steps = max(steps_needed(count, options.coding) for count in levels.values())
+        return replace(options, levels=levels, time_steps=steps)
+
+    def told(self, options: Options) -> str:
+        """What was chosen, in words: mean levels and energy beside those of T everywhere."""
+        rungs = [self.rungs.index(options.levels[name]) for name in self.sites]
+        share = self.costs[range(len(rungs)), rungs].sum() / max(self.costs[:, -1].sum(), 1e-300)
+        mean = np.average([self.rungs[rung] for rung in rungs], weights=self.neurons)
+        return f"chosen by sensitivity: mean {mean:.2f}, {share:.3f} of the additions that {self.rungs[-1]} levels take"
+
+
+def measure(
+    graph: gs.Graph,
+    coverage: Coverage,
+    dataset: Dataset,
+    options: Options,
+    fixed_batch: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Sensitivity:
+    """How the outputs of a normalised graph (not changed) answer to levels at each site, by the options' method.
+
+    Raises CalibrationError when a site's values are not finite, DataError for bad data.
+    """
+    rungs, method = ladder(options.time_steps, options.coding), METHODS[options.method]
+    probed = min(range(len(rungs)), key=lambda k: abs(rungs[k] - PROBED))
+    batches = list(_spread(dataset, options.limit, fixed_batch))
+    seen = _observe(graph, coverage.sites, batches, options, fixed_batch)
+    quantisation, spikes, errors = (np.zeros((len(coverage.sites), len(rungs))) for _ in range(3))
+    for number, (site, sample) in enumerate(zip(coverage.sites, seen.samples, strict=True)):
+        progress("measuring sensitivity", number, len(coverage.sites))
+        plans = [fit_site(site, sample, count, method) for count in rungs]
+        for rung, plan in enumerate(plans):
+            neuron = flat_neuron(plan)
+            counts = neuron.count(sample.x)
+            quantisation[number, rung] = np.square(neuron.decode(counts) - sample.a, dtype=np.float64).sum()
+            spikes[number, rung] = spikes_of(counts, options.coding).mean()
+        if quantisation[number, probed] > 0:
+            response = _response(graph, plans[probed], batches, seen.outputs, options)
+            errors[number] = response * quantisation[number] / quantisation[number, probed]
+    progress("measuring sensitivity", len(coverage.sites), len(coverage.sites))
+    costs = ENERGY_AC * np.array(seen.synapses)[:, None] * spikes
+    names = tuple(site.name for site in coverage.sites)
+    return Sensitivity(names, rungs, errors, costs, seen.neurons)
+
+
+def _spread(dataset: Dataset, limit: int | None, fixed: int | None) -> Iterator[Arrays]:
+    """About SAMPLES samples, evenly spread over the data: they may be sorted by class."""
+    known = [number for number in (dataset.samples, limit) if number is not None]
+    if fixed:
+        every = max(1, min(known, default=0) // max(fixed, SAMPLES))
+        for number, batch in enumerate(dataset.batches(fixed, limit)):
+            if number % every == 0 and (batch.size == fixed or number == 0):
+                yield pad_inputs(batch.inputs, fixed)
+        return
+    every = max(1, min(known, default=0) // SAMPLES)
+    held: list[Mapping[str, Array]] = []
+    for number, batch in enumerate(dataset.batches(every, limit)):
+        held.append({name: values[:1] for name, values in batch.inputs.items()})
+        if len(held) == BATCH:
+            yield _joined(held)
+            held = []
+        if number + 1 == SAMPLES:
+            break
+    if held:
+        yield _joined(held)
+
+
+def _joined(samples: Sequence[Mapping[str, Array]]) -> Arrays:
+    return {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Of the ANN: closed samples, neurons and synapses of each site, and the network's outputs of each batch."""
+
+    samples: list[Sample]
+    neurons: tuple[int, ...]
+    synapses: tuple[float, ...]
+    outputs: list[Arrays]
+
+
+def _observe(
+    graph: gs.Graph, sites: Sequence[Site], batches: Sequence[Arrays], options: Options, fixed: int | None
+) -> _Seen:
+    """Run the ANN: for its outputs, and for rows of all sites at once, a sample at a time where the batch is free."""
+    graph = graph.copy()
+    plain = open_session(export(graph.copy()), threads=options.threads)
+    place_identities(graph, sites)
+    fed = {name for site in sites for name in site.layers}
+    layers = {layer.node.name: layer for layer in weight_layers(graph) if layer.node.name in fed}
+    ends = [tensor.name for layer in layers.values() for tensor in (layer.data, layer.output)]
+    wanted = list(dict.fromkeys([*(name for site in sites for name in (site.input, site.output)), *ends]))
+    session = open_session(_fetching(graph, wanted), threads=options.threads)
+    count = sum(_size(batch) for batch in batches)
+    ranges = METHODS[options.method].ranges
+    samples = [
+        Sample(Step(site.input, (), site), -(-ROWS // count), (options.seed, k), ranges, offset=True)
+        for k, site in enumerate(sites)
+    ]
+    rows: list[list[tuple[Array, Array]]] = [[] for _ in sites]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for number, part in enumerate(batches if fixed else _singly(batches)):
+        values = {**part, **run(session, part)}
+        shapes = shapes or {name: values[name].shape for name in wanted}
+        for site, sample, taken in zip(sites, samples, rows, strict=True):
+            taken.append(sample.add_ann(fixed or 1, fixed or 1, values[site.input], values[site.output]))
+            sample.add_snn(number, {site.input: values[site.input]})
+    for site, sample, taken in zip(sites, samples, rows, strict=True):
+        x, a = (np.concatenate(parts) for parts in zip(*taken, strict=True))
+        sample.close(x, a)
+        if not np.isfinite(x).all() or not np.isfinite(a).all():
+            raise CalibrationError(
+                f"site {site.name!r} has NaN or infinite values on the calibration data",
+                "check the data and the model, or leave the site out with --exclude",
+            )
+    each = fixed or 1
+    neurons = tuple(int(np.prod(shapes[site.output])) // each for site in sites)
+    synapses = tuple(
+        sum(_synapses(layers[name], shapes, each, count) for name in site.layers)
+        for site, count in zip(sites, neurons, strict=True)
+    )
+    return _Seen(samples, neurons, synapses, [run(plain, batch) for batch in batches])
+
+
+def _fetching(graph: gs.Graph, names: Sequence[str]) -> onnx.ModelProto:
+    """The graph with these tensors among its outputs."""
+    tensors, held = graph.tensors(), {tensor.name for tensor in (*graph.outputs, *graph.inputs)}
+    for name in names:
+        if name not in held:
+            tensors[name].dtype = tensors[name].dtype or np.float32  # the exporter wants one; it is cleared below
+            graph.outputs.append(tensors[name])
+    proto = export(graph)
+    for value in proto.graph.output:  # the type of an output is what its producer makes
+        value.ClearField("type")
+    return proto
+
+
+def _synapses(layer: WeightLayer, shapes: Mapping[str, tuple[int, ...]], batch: int, neurons: int) -> float:
+    """Operations a sample of a layer if a site's neurons, which make its input, all spiked once.
+
+    What else is concatenated into the input has synapses of its own.
+    """
+    shape = shapes[layer.data.name]
+    met, _ = layer_fan_out(layer, shape, shapes[layer.output.name])
+    inputs = int(np.prod(shape)) // batch
+    return float(met.sum()) * (inputs / met.size) * min(1.0, neurons / inputs)
+
+
+def _size(batch: Arrays) -> int:
+    return len(next(iter(batch.values())))
+
+
+def _singly(batches: Sequence[Arrays]) -> Iterator[Arrays]:
+    for batch in batches:
+        for k in range(_size(batch)):
+            yield {name: values[k : k + 1] for name, values in batch.items()}
+
+
+def _response(
+    graph: gs.Graph, site: SitePlan, batches: Sequence[Arrays], outputs: Sequence[Arrays], options: Options
+) -> float:
+    """The error of the outputs with neurons at one site alone: the mean over outputs of Σ (y − a)² / Σ (a − ā)²."""
+    plan = Plan(options.time_steps, options.coding, options.method, (site,))
+    proto = assemble(fold(graph.copy(), plan), options.coding)
+    session = open_session(proto, threads=options.threads, use_blocked=False)
+    names = list(outputs[0])
+    differences = {name: Difference() for name in names}
+    for batch, known in zip(batches, outputs, strict=True):
+        for name, y in run(session, batch, names).items():
+            differences[name] = differences[name].update(y, known[name])
+    errors = [each.centred_error or 0.0 for each in differences.values()]
+    return float(np.mean([error if np.isfinite(error) else 0.0 for error in errors]))
