@@ -7,7 +7,7 @@ the network's input and, where there are labels, `labels` int64 [N].
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -104,12 +104,17 @@ def labelled_photos(name: str) -> tuple[list[Image.Image], Integers]:
 
 
 def photo_crops(count: int, seed: int) -> list[Image.Image]:
-    """`count` crops of the 50 photos of `more_photos`, the photos in turn.
+    """`count` crops of the 50 photos of `more_photos`, as `crops_of` takes them."""
+    photos, _ = labelled_photos("more_photos")
+    return crops_of(photos, count, seed)
+
+
+def crops_of(photos: Sequence[Image.Image], count: int, seed: int) -> list[Image.Image]:
+    """`count` crops, the photos in turn.
 
     The first crop of each photo is its whole; the others are squares of 50 to 90 % of its shorter side at a
     random place, every second one mirrored.
     """
-    photos, _ = labelled_photos("more_photos")
     generator, crops = np.random.default_rng(seed), []
     for index in range(count):
         photo = photos[index % len(photos)]
