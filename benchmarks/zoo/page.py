@@ -1,0 +1,162 @@
+"""docs/zoo.md from the results."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.assets import ASSETS
+from benchmarks.zoo.entry import SETTINGS, Covered, Entry, Reason, Result, Times, Variant
+
+LEAST_SHARE = 0.0005
+
+HEAD = """# The zoo
+
+Public pretrained networks, converted, verified and measured, with default settings and no tuning by network. This page is written by
+
+    python -m benchmarks.zoo --write          # what is not in benchmarks/zoo/results yet
+    python -m benchmarks.zoo --time --write   # the times, on a machine that does nothing else
+
+`python -m benchmarks.zoo NAME` measures one member and prints its rows; delete its file in `benchmarks/zoo/results` to measure it anew.
+"""
+
+
+def lines(header: Sequence[str], rows: Iterator[Sequence[object]]) -> list[str]:
+    """A Markdown table."""
+    found = [" | ".join(str(cell).replace("|", "\\|") for cell in row) for row in rows]
+    return [f"| {' | '.join(header)} |", "|" + "---|" * len(header), *(f"| {row} |" for row in found), ""]
+
+
+def label(name: str, variant: str) -> str:
+    return f"{name}, {variant}" if variant else name
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def millions(macs: float) -> str:
+    return f"{macs / 1e6:.3g}"
+
+
+def why(covered: Covered) -> str:
+    """Reasons with their share of the multiply-accumulates, largest first; those without products by their number."""
+
+    def text(reason: Reason) -> str:
+        share = f"{percent(reason.share)}, " if reason.share >= LEAST_SHARE else ""
+        return f"{reason.text} ({share}{reason.nodes} node{'s' if reason.nodes > 1 else ''})"
+
+    return "; ".join(text(reason) for reason in sorted(covered.left, key=lambda each: -each.share))
+
+
+def coverage(name: str, key: str, variant: Variant) -> Sequence[object]:
+    covered, verified = variant.covered, variant.verified
+    agree = ""
+    if verified:
+        agree = f"{'agree' if verified.agrees else 'DISAGREE'}, {verified.flips} of {verified.neurons} counts flip"
+    layers = f"{covered.spiking_layers}/{covered.layers}"
+    return label(name, key), covered.sites, layers, millions(covered.macs), percent(covered.share), why(covered), agree
+
+
+def accuracy(name: str, key: str, entry: Entry, result: Result, variant: Variant) -> Sequence[object]:
+    digits, cells = entry.task.digits, []
+    for setting in SETTINGS:
+        row = variant.row(*setting)
+        cells.append(f"{row.snn:.{digits}f} ({row.baseline:.{digits}f})" if row else "")
+    ann = "1 by definition" if result.ann is None else f"{result.ann:.{digits}f}"
+    return label(name, key), entry.task.name, result.evaluation, ann, *cells
+
+
+def activity(name: str, key: str, variant: Variant) -> Sequence[object]:
+    cells = []
+    for setting in SETTINGS:
+        row = variant.row(*setting)
+        cells.append(f"{number(row.firing_rate, 3)} / {number(row.energy, 2)}" if row else "")
+    return label(name, key), *cells
+
+
+def speed(name: str, key: str, times: Times) -> Sequence[object]:
+    integer = f"{times.integer:.2f}" if times.integer is not None else times.refusal
+    return label(name, key), times.batch, f"{times.ann:.2f}", f"{times.folded:.2f}", integer
+
+
+def page(members: Mapping[str, Entry], results: Mapping[str, Result]) -> str:
+    """The whole page."""
+    done = [(name, entry, results[name]) for name, entry in members.items() if name in results]
+    converted = [
+        (name, key, entry, result, variant)
+        for name, entry, result in done
+        if not result.refusal
+        for key, variant in result.variants.items()
+    ]
+    columns = [f"{coding} {steps}" for coding, steps in SETTINGS]
+    text = [HEAD, "## Members", ""]
+    text += lines(
+        ("member", "what", "worth a member for", "calibration, evaluation samples", "measured"),
+        (
+            (
+                name,
+                entry.what,
+                entry.shows,
+                f"{result.calibration}, {result.evaluation}" if result.evaluation else "",
+                result.date,
+            )
+            for name, entry, result in done
+        ),
+    )
+    text += ["## Coverage", "", COVERAGE, ""]
+    text += lines(
+        ("member", "sites", "spiking layers", "M MACs a sample", "spike-driven MACs", "analogue, and why", "forms"),
+        (coverage(name, key, variant) for name, key, _, _, variant in converted),
+    )
+    text += ["## Accuracy", "", ACCURACY, ""]
+    text += lines(
+        ("member", "number", "n", "ANN", *columns),
+        (accuracy(*each) for each in converted),
+    )
+    text += ["## Spikes and energy", "", ACTIVITY, ""]
+    text += lines(("member", *columns), (activity(name, key, variant) for name, key, _, _, variant in converted))
+    timed = [(name, key, variant.times) for name, key, _, _, variant in converted if variant.times]
+    if timed:
+        machines = sorted({times.machine for _, _, times in timed})
+        threads = sorted({times.threads for _, _, times in timed})
+        text += ["## Time", "", TIME.format(machine="; ".join(machines), threads=", ".join(map(str, threads))), ""]
+        text += lines(("member", "batch", "ANN, ms a sample", "folded", "integer"), (speed(*each) for each in timed))
+    refused = [(name, entry, result) for name, entry, result in done if result.refusal]
+    if refused:
+        text += ["## Refused", "", "What `graphpass convert` says.", ""]
+        text += lines(
+            ("member", "what", "error"), ((name, entry.what, result.refusal) for name, entry, result in refused)
+        )
+    text += ["## Packages", "", *packages(members)]
+    return "\n".join(text).rstrip() + "\n"
+
+
+COVERAGE = (
+    "MACs are the multiply-accumulates of weight layers and of products of two activations. They are spike-driven where what meets the weights "
+    "is spikes and nothing else (sums of trains included, which energy counts as MACs all the same). *Forms*: `graphpass verify` at phase T = 4; "
+    "a flip is a count that float rounding moved to the next level, and *agree* that rounding explains every one."
+)
+ACCURACY = (
+    "In brackets: the ANN with its activations quantised to as many levels (per tensor, min–max). Levels: phase T = 4 has 16, rate T has T + 1. "
+    "Where the number is fidelity, the ANN itself is the truth."
+)
+ACTIVITY = "Firing rate / energy of the SNN as a part of the ANN's (4.6 pJ a MAC, 0.9 pJ an AC; memory traffic not included; analogue layers included)."
+TIME = "Milliseconds a sample at phase T = 4, {threads} thread(s). {machine}."
+
+
+def packages(members: Mapping[str, Entry]) -> list[str]:
+    names = dict.fromkeys(name for entry in members.values() for name in entry.assets)
+    return lines(
+        ("asset", "package", "version", "licence", "SHA-256"),
+        (
+            (name, f"{asset.registry} {asset.package}", asset.version, asset.licence, f"`{asset.sha256[:16]}…`")
+            for name, asset in ((name, ASSETS[name]) for name in names)
+        ),
+    )
+
+
+def write(path: Path, members: Mapping[str, Entry], results: Mapping[str, Result]) -> None:
+    path.write_text(page(members, results), "utf-8")
