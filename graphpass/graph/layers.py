@@ -99,6 +99,9 @@ def is_linear(node: gs.Node) -> bool:
         other = node.inputs[1] if node.op == "Div" else None
         constants = [t for t in node.inputs if isinstance(t, gs.Constant)]
         return len(constants) == 1 and (other is None or other is constants[0])
+    if node.op == "BatchNormalization":  # statistics of the data itself make it a layer normalisation
+        fixed = all(isinstance(tensor, gs.Constant) for tensor in node.inputs[1:])
+        return fixed and not node.attrs.get("training_mode", 0)
     if node.op == "Cast":
         return onnx_float(node.attrs.get("to"))
     if node.op == "Pad":
