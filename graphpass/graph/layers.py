@@ -159,6 +159,9 @@ def _produced_axis(tensor: gs.Variable, depth: int, known: dict[int, int | None]
 
 
 def _axis_behind(node: gs.Node, depth: int, known: dict[int, int | None]) -> int | None:
+    inner = data_inputs(node)
+    if not inner:  # a constant, reshaped to a size that is computed
+        return None
     if node.op in (
         "Conv",
         "ConvTranspose",
@@ -182,13 +185,13 @@ def _axis_behind(node: gs.Node, depth: int, known: dict[int, int | None]) -> int
     )
     if node.op == "Transpose":
         permutation = node.attrs.get("perm")
-        inner = _produced_axis(data_inputs(node)[0], depth + 1, known) if permutation else None
-        return None if inner is None else permutation.index(inner % len(permutation))
+        axis = _produced_axis(inner[0], depth + 1, known) if permutation else None
+        return None if axis is None else permutation.index(axis % len(permutation))
     if node.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
-        return _kept_axis(data_inputs(node)[0], node.outputs[0], depth, known)
+        return _kept_axis(inner[0], node.outputs[0], depth, known)
     if not elementwise:
         return None
-    axes = {_produced_axis(t, depth + 1, known) for t in data_inputs(node)} - {None}
+    axes = {_produced_axis(t, depth + 1, known) for t in inner} - {None}
     return axes.pop() if len(axes) == 1 else None
 
 

@@ -162,6 +162,7 @@ def test_a_tensor_that_shapes_another_reaches_nothing():
         ([node("MatMul", "x w8", "t", "a"), node("Add", "t b", "h", "b")], -1),
         ([node("LayerNormalization", "x s", "h", "a")], -1),
         ([node("Conv", "x c", "t", "a"), node("Reshape", "t shape", "h", "b")], None),
+        ([node("Shape", "x", "t", "a"), node("Reshape", "all t", "h", "b")], None),
         ([node("Conv", "x c", "t", "a"), node("Transpose", "t", "h", "b")], None),
     ],
 )
@@ -169,6 +170,7 @@ def test_channel_axis_from_the_producer(nodes, axis):
     graph = graph_of(
         [*nodes, node("Neg", "h", "y", "end")], c=CONV, w8=np.ones((8, 8), np.float32), b=np.ones(8, np.float32),
         s=np.ones(8, np.float32), shape=np.array([0, -1]),
+        all=np.ones((1, 4, 8, 8), np.float32),
     )  # fmt: skip
     named(graph, "end").inputs[0].shape = None
     assert channel_axis(graph.tensors()["h"]) == axis
