@@ -1,7 +1,7 @@
 """What a member of the zoo is, and what came of it. Results have JSON forms, one file a member."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,32 @@ from numpy.typing import NDArray
 
 from graphpass.graph.sites import Selection
 
-Arrays = Mapping[str, NDArray[Any]]
-Score = Callable[[Arrays, Arrays, Arrays], float]
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
 
 SETTINGS = (("phase", 4), ("rate", 4), ("rate", 8), ("rate", 16), ("rate", 32))
 ACTIVATIONS = {"": Selection()}
 BOTH = {"": Selection(), "identity sites": Selection(identity_sites=True)}
 
 
+def whole(output: Array) -> Array:
+    """All of an output."""
+    return output
+
+
 @dataclass(frozen=True)
 class Task:
-    """What a network is for, as a number. score(outputs, truth, reference): outputs of the network that is judged, the
-    arrays of Samples.truth, outputs of the ANN; more is better. fidelity: the ANN is the truth, `perfect` its score.
+    """What a network is for, as a number; more is better.
+
+    score(kept, truth, reference): what `keep` left of the judged network's output, batches joined; the arrays of
+    Samples.truth; what it left of the ANN's. output: its name, the first by default. fidelity: the ANN is the truth,
+    and `perfect` its own score.
     """
 
     name: str
-    score: Score
+    score: Callable[[Array, Arrays, Array], float]
+    keep: Callable[[Array], Array] = whole
+    output: str = ""
     digits: int = 2
     fidelity: bool = False
     perfect: float = 100.0
@@ -106,15 +116,15 @@ class Verified:
 
 @dataclass(frozen=True)
 class Row:
-    """One setting. error: ‖y − a‖ / ‖a‖ of the first output. energy: SNN / ANN."""
+    """One setting. cosine: mean similarity of a sample's output with the ANN's. energy: SNN / ANN."""
 
     coding: str
     time_steps: int
     levels: int
     snn: float
     baseline: float
-    error: float
-    baseline_error: float
+    cosine: float | None
+    baseline_cosine: float | None
     firing_rate: float | None
     energy: float | None
 
@@ -183,8 +193,3 @@ def _variant(found: Mapping[str, Any]) -> Variant:
         tuple(Row(**row) for row in found["rows"]),
         Times(**found["times"]) if found["times"] else None,
     )
-
-
-def joined(parts: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
-    """Batches of outputs as one."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

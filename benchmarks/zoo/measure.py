@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
 from benchmarks.assets import cache_folder
 from benchmarks.zoo.entry import (
+    Array,
     Arrays,
     Covered,
     Entry,
@@ -19,19 +21,17 @@ from benchmarks.zoo.entry import (
     Row,
     Variant,
     Verified,
-    joined,
     load_result,
 )
-from benchmarks.zoo.tasks import relative_error
 from graphpass.calibrate import Options
 from graphpass.convert import Conversion, Network, convert, dataset_for, prepare
 from graphpass.errors import CoverageError, UnsupportedModelError
 from graphpass.evaluate import Options as EvaluationOptions
-from graphpass.evaluate import Pair, measure, open_pair
+from graphpass.evaluate import measure, open_pair
 from graphpass.evaluation import conversion_of
 from graphpass.graph.model import Source, load, save
 from graphpass.graph.sites import place_identities, spike_driven
-from graphpass.maths.metrics import energy_pj
+from graphpass.maths.metrics import Difference, energy_pj
 from graphpass.probing import ProbedGraph, probed_ann
 from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs, run_padded
 from graphpass.verify import verify
@@ -94,7 +94,6 @@ class Work:
         self.calibration, self.evaluation = (
             dataset_for(source.proto, path) for path in (samples.calibration, samples.evaluation)
         )
-        self.reference: Arrays = {}
 
     def convert(self, network: Network, coding: str, steps: int, form: str = "folded") -> Conversion:
         return convert(
@@ -141,26 +140,30 @@ class Work:
         counted = max(2, min(self.entry.counted, 64 // plan.time_steps))
         options = EvaluationOptions(batch=self.entry.batch, threads=self.threads, operation_samples=counted, rounds=1)
         pair = open_pair(done.network.source, done.proto, options)
-        if not self.reference:
-            self.reference = self.outputs(pair, "ann")
-        outputs = {key: self.outputs(pair, key) for key in ("snn", "baseline")}
-        number = {key: task.score(values, self.truth, self.reference) for key, values in outputs.items()}
-        error = {key: relative_error(values, self.reference) for key, values in outputs.items()}
+        kept: dict[str, list[Array]] = {network: [] for network in pair.sessions}
+        difference = {network: Difference() for network in pair.sessions}
+        for batch in self.evaluation.batches(pair.fixed or self.entry.batch):
+            outputs = {key: self.output(session, batch.inputs, pair.fixed) for key, session in pair.sessions.items()}
+            for network, values in outputs.items():
+                kept[network].append(task.keep(values))
+                difference[network] = difference[network].update(values, outputs["ann"])
+        whole = {network: np.concatenate(parts) for network, parts in kept.items()}
+        number = {network: task.score(values, self.truth, whole["ann"]) for network, values in whole.items()}
         found = measure(pair, self.evaluation)
         energies = energy_pj(found.operations.snn), energy_pj(found.operations.ann)
-        return None if task.fidelity else task.score(self.reference, self.truth, self.reference), Row(
+        return None if task.fidelity else number["ann"], Row(
             plan.coding,
             plan.time_steps,
             plan.levels,
             number["snn"],
             number["baseline"],
-            error["snn"],
-            error["baseline"],
+            difference["snn"].cosine_similarity,
+            difference["baseline"].cosine_similarity,
             found.firing_rate,
             energies[0] / energies[1] if np.isfinite(energies).all() else None,
         )
 
-    def outputs(self, pair: Pair, network: str) -> Arrays:
-        """Of the whole evaluation."""
-        batches = self.evaluation.batches(pair.fixed or self.entry.batch)
-        return joined([run_padded(pair.sessions[network], batch.inputs, pair.fixed) for batch in batches])
+    def output(self, session: Any, inputs: Arrays, fixed: int | None) -> Array:
+        """The task's output."""
+        name = self.entry.task.output or session.get_outputs()[0].name
+        return run_padded(session, inputs, fixed, [name])[name]

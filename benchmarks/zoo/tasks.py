@@ -1,28 +1,113 @@
-"""Tasks: one number each, of a network's outputs. truth: arrays of the evaluation; reference: outputs of the ANN."""
+"""Tasks: one number each, of a network's outputs. Formulas beside Task in entry.py say what the arguments are."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.zoo.entry import Arrays, Task
+from benchmarks.zoo.entry import Array, Arrays, Task
 
-Floats = NDArray[np.float64]
-
-
-def first(outputs: Arrays) -> NDArray[np.float32]:
-    """The first output."""
-    return next(iter(outputs.values()))
+BLANK = 0  # of connectionist temporal classification
+MAP_THRESHOLD, NOTE_THRESHOLD, BOX_SCORE, BOX_OVERLAP, SAME_BOX = 0.3, 0.3, 0.25, 0.45, 0.5
 
 
-def top1(outputs: Arrays, truth: Arrays, reference: Arrays) -> float:
+def top1(kept: Array, truth: Arrays, reference: Array) -> float:
     """100 · samples whose largest score is the label's / samples."""
-    scores = first(outputs)
-    return 100 * float((scores.reshape(len(scores), -1).argmax(1) == truth["labels"]).mean())
+    return 100 * float((kept == truth["labels"]).mean())
 
 
-def relative_error(outputs: Arrays, reference: Arrays) -> float:
-    """‖y − a‖ / ‖a‖ of the first output."""
-    y, a = (first(each).astype(np.float64) for each in (outputs, reference))
-    return float(np.linalg.norm(y - a) / max(np.linalg.norm(a), 1e-30))
+def agreement(kept: Array, truth: Arrays, reference: Array) -> float:
+    """100 · samples of the ANN's class / samples."""
+    return 100 * float((kept == reference).mean())
 
 
-TOP1 = Task("top-1, %", top1)
+def best(output: Array) -> Array:
+    """Scores [N, …, C] → the largest one's index [N, …]."""
+    return np.asarray(output.argmax(-1), np.int64)
+
+
+def exact_lines(kept: Array, truth: Arrays, reference: Array) -> float:
+    """100 · lines read without an error / lines. kept: classes [N, time]; truth: `classes` [N, most], −1 behind the end.
+
+    Of the classes in time, those that repeat the one before and blanks are dropped.
+    """
+    read = [[c for c, before in zip(row, [BLANK, *row[:-1]], strict=True) if c not in (BLANK, before)] for row in kept]
+    right = [row == line[line >= 0].tolist() for row, line in zip(read, truth["classes"], strict=True)]
+    return 100 * float(np.mean(right))
+
+
+def psnr(kept: Array, truth: Arrays, reference: Array) -> float:
+    """Mean over the images of −10·log₁₀ mean (clip(y, 0, 1) − image)², dB."""
+    squares = np.square(np.clip(kept, 0, 1).astype(np.float64) - truth["images"])
+    return float(np.mean(-10 * np.log10(squares.reshape(len(squares), -1).mean(1))))
+
+
+def cosine(kept: Array, truth: Arrays, reference: Array) -> float:
+    """100 · mean over the samples of cos(y, a)."""
+    y, a = (each.reshape(len(each), -1).astype(np.float64) for each in (kept, reference))
+    lengths = np.linalg.norm(y, axis=1) * np.linalg.norm(a, axis=1)
+    return 100 * float(((y * a).sum(1) / np.maximum(lengths, 1e-30)).mean())
+
+
+def overlap(kept: Array, truth: Arrays, reference: Array) -> float:
+    """100 · |Y ∩ A| / |Y ∪ A| of the places whose value is above 0.3, over all samples."""
+    y, a = kept > MAP_THRESHOLD, reference > MAP_THRESHOLD
+    return 100 * float((y & a).sum() / max((y | a).sum(), 1))
+
+
+def notes(kept: Array, truth: Arrays, reference: Array) -> float:
+    """100 · F1 of the notes that sound, frame by frame: probabilities [N, frames, 88] above 0.3 against `notes`."""
+    found, real = kept > NOTE_THRESHOLD, truth["notes"] > 0
+    return 100 * float(2 * (found & real).sum() / max(found.sum() + real.sum(), 1))
+
+
+def probe(kept: Array, truth: Arrays, reference: Array) -> float:
+    """100 · samples for which sign(v·w + b) is the label's / samples; w, b were fitted to the ANN's vectors."""
+    return 100 * float(((kept @ truth["weights"] + truth["bias"] > 0) == truth["labels"]).mean())
+
+
+def matched_boxes(kept: Array, truth: Arrays, reference: Array) -> float:
+    """100 · F1 of boxes matched with the ANN's: the same class, intersection over union at least 0.5, each once."""
+    same = total = 0
+    for own, other in zip(kept, reference, strict=True):
+        mine, theirs = boxes(own), boxes(other)
+        total += len(mine) + len(theirs)
+        for box in mine:
+            match = next((each for each in theirs if each[5] == box[5] and union(each, box) >= SAME_BOX), None)
+            if match is not None:
+                theirs.remove(match)
+                same += 1
+    return 100 * 2 * same / max(total, 1)
+
+
+def boxes(output: Array) -> list[tuple[float, ...]]:
+    """Boxes (left, top, right, bottom, score, class) of one YOLOv8 output [4 + classes, places], best first.
+
+    Score at least 0.25; of boxes of any class that overlap by 0.45, the best one stays.
+    """
+    scores, classes = output[4:].max(0), output[4:].argmax(0)
+    found: list[tuple[float, ...]] = []
+    for place in np.argsort(-scores, kind="stable"):
+        if scores[place] < BOX_SCORE:
+            break
+        x, y, width, height = (float(each) for each in output[:4, place])
+        box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2, float(scores[place]), int(classes[place]))
+        if all(union(box, other) < BOX_OVERLAP for other in found):
+            found.append(box)
+    return found
+
+
+def union(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Intersection over union of two boxes."""
+    sides = [min(one[k + 2], other[k + 2]) - max(one[k], other[k]) for k in (0, 1)]
+    both = max(sides[0], 0.0) * max(sides[1], 0.0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return both / max(sum(areas) - both, 1e-30)
+
+
+TOP1 = Task("top-1, %", top1, best)
+SAME_CLASS = Task("same class, %", agreement, best, fidelity=True)
+LINES = Task("exact lines, %", exact_lines, best)
+PSNR = Task("PSNR, dB", psnr)
+COSINE = Task("cosine, %", cosine, fidelity=True)
+OVERLAP = Task("overlap of regions, %", overlap, fidelity=True)
+BOXES = Task("matched boxes, F1 %", matched_boxes, fidelity=True)
+PROBE = Task("probe's accuracy, %", probe, output="461")
+NOTES = Task("notes, F1 %", notes, output="StatefulPartitionedCall:1")

@@ -1,0 +1,96 @@
+"""Photos as each network of the zoo wants them, from the packages of benchmarks/datasets.py."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from PIL import Image
+
+from benchmarks import datasets
+from benchmarks.assets import cache_folder, member
+from benchmarks.datasets import Floats, labelled_photos, photo_crops, save
+from benchmarks.zoo.entry import Samples
+from benchmarks.zoo.lines import detector_values
+from graphpass.graph.model import save as save_model
+
+LARGE, SCALE = 128, 2  # side of super-resolution's images and its factor
+
+
+def classified() -> Samples:
+    """Both sets of labelled photos for evaluation, crops of one for calibration: benchmarks/datasets.py."""
+    path = cache_folder() / "data" / "efficientnet_lite0_all_photos.npz"
+    if not path.exists():
+        parts = [np.load(datasets.photo_evaluation("efficientnet_lite0", each)) for each in ("photos", "more_photos")]
+        save(path.name, **{key: np.concatenate([part[key] for part in parts]) for key in ("image", "labels")})
+    return Samples(datasets.photo_calibration("efficientnet_lite0"), path)
+
+
+def graded() -> Samples:
+    """Photos for open_nsfw."""
+    return Samples(datasets.photo_calibration("open_nsfw", 64), datasets.photo_evaluation("open_nsfw"))
+
+
+def photo_samples(name: str, key: str, values: Callable[[Image.Image], Floats], calibration: int = 64) -> Samples:
+    """Crops of the 50 photos for calibration, the 20 others for evaluation."""
+    paths: list[Path] = []
+    for part, photos in (("calibration", photo_crops(calibration, 0)), ("evaluation", labelled_photos("photos")[0])):
+        path = cache_folder() / "data" / f"{name}_{part}_{len(photos)}.npz"
+        if not path.exists():
+            save(path.name, **{key: np.stack([values(photo) for photo in photos])})
+        paths.append(path)
+    return Samples(*paths)
+
+
+def square(photo: Image.Image, side: int) -> Image.Image:
+    return photo.resize((side, side), Image.Resampling.BILINEAR)
+
+
+def detected() -> Samples:
+    """float32 [3, 320, 320] = pixels / 255, red first."""
+    return photo_samples(
+        "nudenet",
+        "images",
+        lambda photo: np.float32(np.asarray(square(photo, 320))).transpose(2, 0, 1) / np.float32(255),
+    )
+
+
+def focused() -> Samples:
+    """float32 [3, 224, 224], ImageNet's mean and deviation."""
+    return photo_samples("focus", "input_image", lambda photo: detector_values(square(photo, 224)))
+
+
+def super_resolution(kind: str) -> Path:
+    """ESPCN with height and width left open; the published file names one size."""
+    path = cache_folder() / "data" / f"espcn_{kind}.onnx"
+    if not path.exists():
+        proto = onnx.load(member("qonnx", f"*-espcn/{kind}/float_model.onnx"))
+        weights = {tensor.name for tensor in proto.graph.initializer}
+        inputs = [value for value in proto.graph.input if value.name not in weights]
+        del proto.graph.input[:]
+        proto.graph.input.extend(inputs)
+        del proto.graph.value_info[:]
+        for value in (*proto.graph.input, *proto.graph.output):
+            for axis, name in ((0, "N"), (2, "H"), (3, "W")):
+                value.type.tensor_type.shape.dim[axis].dim_param = f"{value.name}_{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_model(proto, path)
+    return path
+
+
+def enlarged() -> Samples:
+    """Squares of photos at half their size (bicubic), and as they are: pixels / 255."""
+    folder, paths = cache_folder() / "data", []
+    for part, photos in (("calibration", photo_crops(64, 0)), ("evaluation", labelled_photos("photos")[0])):
+        path, truth = folder / f"espcn_{part}.npz", folder / f"espcn_{part}_truth.npz"
+        if not (path.exists() and truth.exists()):
+            whole = [square(photo, 2 * LARGE).crop((0, 0, LARGE, LARGE)) for photo in photos]
+            small = [image.resize((LARGE // SCALE,) * 2, Image.Resampling.BICUBIC) for image in whole]
+            arrays = [
+                np.stack([np.asarray(image) for image in images]).transpose(0, 3, 1, 2) for images in (small, whole)
+            ]
+            values = [array.astype(np.float32) / np.float32(255) for array in arrays]
+            save(path.name, **{"onnx::Relu_0": values[0], "input": values[0]})
+            save(truth.name, images=values[1])
+        paths += [path, truth]
+    return Samples(paths[0], paths[2], paths[3])
