@@ -154,6 +154,12 @@ ASSETS: dict[str, Asset] = {
         ("nudenet/320n.onnx",), "MIT (package)",
         "NudeNet: YOLOv8n detector of body parts and faces, SiLU",
     ),
+    "people": Asset(
+        "pypi", "insightface", "2.1", "insightface-*.whl",
+        "dcd58ee79d99d689572477315f3149353afd65a36dc575f597cbb217a7bde399",
+        ("insightface/data/images/t1.jpg", "insightface/data/images/Tom_Hanks_54745.png"), "MIT (package)",
+        "two photos of people",
+    ),
     "basic_pitch": Asset(
         "pypi", "basic-pitch", "0.4.0", "basic_pitch-*.whl",
         "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0",

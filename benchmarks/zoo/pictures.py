@@ -8,7 +8,7 @@ import onnx
 from PIL import Image
 
 from benchmarks import datasets
-from benchmarks.assets import cache_folder, member
+from benchmarks.assets import cache_folder, member, members
 from benchmarks.datasets import Floats, labelled_photos, photo_crops, save
 from benchmarks.zoo.entry import Samples
 from benchmarks.zoo.lines import detector_values
@@ -46,13 +46,28 @@ def square(photo: Image.Image, side: int) -> Image.Image:
     return photo.resize((side, side), Image.Resampling.BILINEAR)
 
 
+def random_squares(photo: Image.Image, count: int, least: float, seed: int) -> list[Image.Image]:
+    """Squares of `least` to all of the shorter side at random places, every second one mirrored."""
+    generator, squares = np.random.default_rng(seed), []
+    for index in range(count):
+        side = int(min(photo.size) * generator.uniform(least, 1.0))
+        left, top = (int(generator.integers(0, length - side + 1)) for length in photo.size)
+        cut = photo.crop((left, top, left + side, top + side))
+        squares.append(cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if index % 2 else cut)
+    return squares
+
+
 def detected() -> Samples:
-    """float32 [3, 320, 320] = pixels / 255, red first."""
-    return photo_samples(
-        "nudenet",
-        "images",
-        lambda photo: np.float32(np.asarray(square(photo, 320))).transpose(2, 0, 1) / np.float32(255),
-    )
+    """float32 [3, 320, 320] = pixels / 255, red first. A group of people; calibration: another person and photos."""
+    folder = cache_folder() / "data"
+    paths = folder / "nudenet_calibration.npz", folder / "nudenet_evaluation.npz"
+    if not all(path.exists() for path in paths):
+        person, group = (Image.open(file).convert("RGB") for file in members("people", "*"))
+        parts = [[*photo_crops(48, 0), *random_squares(person, 16, 0.6, 1)], random_squares(group, 24, 0.4, 2)]
+        for path, photos in zip(paths, parts, strict=True):
+            pixels = np.stack([np.asarray(square(photo, 320), np.float32) for photo in photos])
+            save(path.name, images=pixels.transpose(0, 3, 1, 2) / np.float32(255))
+    return Samples(*paths)
 
 
 def focused() -> Samples:
@@ -78,11 +93,11 @@ def super_resolution(kind: str) -> Path:
     return path
 
 
-def enlarged() -> Samples:
-    """Squares of photos at half their size (bicubic), and as they are: pixels / 255."""
+def enlarged(key: str) -> Samples:
+    """Squares of photos at half their size (bicubic), and as they are: pixels / 255. key: the input's name."""
     folder, paths = cache_folder() / "data", []
     for part, photos in (("calibration", photo_crops(64, 0)), ("evaluation", labelled_photos("photos")[0])):
-        path, truth = folder / f"espcn_{part}.npz", folder / f"espcn_{part}_truth.npz"
+        path, truth = folder / f"espcn_{part}_{key[:5]}.npz", folder / f"espcn_{part}_truth.npz"
         if not (path.exists() and truth.exists()):
             whole = [square(photo, 2 * LARGE).crop((0, 0, LARGE, LARGE)) for photo in photos]
             small = [image.resize((LARGE // SCALE,) * 2, Image.Resampling.BICUBIC) for image in whole]
@@ -90,7 +105,7 @@ def enlarged() -> Samples:
                 np.stack([np.asarray(image) for image in images]).transpose(0, 3, 1, 2) for images in (small, whole)
             ]
             values = [array.astype(np.float32) / np.float32(255) for array in arrays]
-            save(path.name, **{"onnx::Relu_0": values[0], "input": values[0]})
+            save(path.name, **{key: values[0]})
             save(truth.name, images=values[1])
         paths += [path, truth]
     return Samples(paths[0], paths[2], paths[3])

@@ -24,9 +24,10 @@ def best(output: Array) -> Array:
 
 
 def exact_lines(kept: Array, truth: Arrays, reference: Array) -> float:
-    """100 · lines read without an error / lines. kept: classes [N, time]; truth: `classes` [N, most], −1 behind the end.
+    """100 · lines read without an error / lines.
 
-    Of the classes in time, those that repeat the one before and blanks are dropped.
+    kept: classes [N, time]; those that repeat the one before, and blanks, are dropped. truth: `classes` [N, most], −1
+    behind the end.
     """
     read = [[c for c, before in zip(row, [BLANK, *row[:-1]], strict=True) if c not in (BLANK, before)] for row in kept]
     right = [row == line[line >= 0].tolist() for row, line in zip(read, truth["classes"], strict=True)]
