@@ -54,6 +54,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEMBERS)}; default all")
     parser.add_argument("--small", action="store_true", help="the small members, two settings, with limits")
     parser.add_argument("--time", action="store_true", help="the times of members that were measured")
+    parser.add_argument("--setting", metavar="CODING:T", help="only this one, as phase:4")
     parser.add_argument("--write", action="store_true", help="keep results in the repository and write docs/zoo.md")
     parser.add_argument("--threads", type=int, default=0, help="of the runtime; default all cores")
     options = parser.parse_args()
@@ -61,6 +62,9 @@ def main() -> int:
         parser.error(f"unknown name {unknown[0]!r}, choose from {', '.join(MEMBERS)}")
     names = options.names or [name for name, entry in MEMBERS.items() if entry.small or not options.small]
     kept = RESULTS if options.write else None
+    settings = [each for each in SETTINGS if options.setting in (None, f"{each[0]}:{each[1]}")]
+    if not settings:
+        parser.error(f"unknown setting {options.setting!r}, choose from {', '.join(f'{c}:{t}' for c, t in SETTINGS)}")
     wrong = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -75,7 +79,7 @@ def main() -> int:
                     if kept:
                         result.save(kept)
                 else:
-                    result = measured(name, entry, SMALL if options.small else SETTINGS, kept, options.threads)
+                    result = measured(name, entry, SMALL if options.small else settings, kept, options.threads)
             except GraphpassError as error:
                 print(f"{name}: {error}", file=sys.stderr)
                 wrong += 1

@@ -69,7 +69,7 @@ def noisy(image: Image.Image, generator: np.random.Generator) -> Image.Image:
 
 
 def recogniser_values(image: Image.Image) -> Floats:
-    """float32 [3, 48, 320] = (pixels / 255 − 0.5) / 0.5, blue first; height 48, zeros behind the end. PP-OCR's way."""
+    """float32 [3, 48, 320] = (pixels / 255 − 0.5) / 0.5, blue first; zeros behind the end. PP-OCR's way."""
     width = min(WIDTH, max(1, round(image.width * HEIGHT / image.height)))
     pixels = np.asarray(image.resize((width, HEIGHT), Image.Resampling.BILINEAR), np.float32)[:, :, ::-1]
     values = np.zeros((3, HEIGHT, WIDTH), np.float32)

@@ -5,17 +5,40 @@ from pathlib import Path
 
 from benchmarks.assets import ASSETS
 from benchmarks.zoo.entry import SETTINGS, Covered, Entry, Reason, Result, Times, Variant
+from benchmarks.zoo.tasks import COSINE
 
 LEAST_SHARE = 0.0005
 
 HEAD = """# The zoo
 
-Public pretrained networks, converted, verified and measured, with default settings and no tuning by network. This page is written by
+Public pretrained networks, converted, verified and measured: default settings, nothing tuned to a network. This page is
+written by
 
-    python -m benchmarks.zoo --write          # what is not in benchmarks/zoo/results yet
+    python -m benchmarks.zoo --write          # what benchmarks/zoo/results does not hold yet
     python -m benchmarks.zoo --time --write   # the times, on a machine that does nothing else
 
-`python -m benchmarks.zoo NAME` measures one member and prints its rows; delete its file in `benchmarks/zoo/results` to measure it anew.
+`python -m benchmarks.zoo NAME` measures one member and prints its rows. To keep them anew, delete its file in
+`benchmarks/zoo/results` first.
+"""
+COVERAGE = """
+MACs are the multiply-accumulates of weight layers and of products of two activations. They are spike-driven where what
+meets the weights is spikes and nothing else (sums of trains included, which the energy counts as MACs all the same).
+*Forms*: `graphpass verify` at phase T = 4; *agree* means that float rounding explains every count that differs.
+"""
+ACCURACY = """
+In brackets: the ANN with its activations quantised to as many levels (per tensor, min–max). Phase T = 4 has 16 levels,
+rate T has T + 1. Where the ANN has no number of its own, it is the truth that the SNN is measured by.
+"""
+SIMILARITY = """
+Mean over the samples of the cosine between the SNN's output and the ANN's; in brackets the quantised ANN's. Left out
+where the table above has it.
+"""
+ACTIVITY = """
+Firing rate / energy of the SNN as a part of the ANN's: 4.6 pJ a MAC, 0.9 pJ an AC; analogue layers included, memory
+traffic not.
+"""
+TIME = """
+Milliseconds a sample at phase T = 4, {threads} thread(s). {machine}.
 """
 
 
@@ -65,8 +88,14 @@ def accuracy(name: str, key: str, entry: Entry, result: Result, variant: Variant
     for setting in SETTINGS:
         row = variant.row(*setting)
         cells.append(f"{row.snn:.{digits}f} ({row.baseline:.{digits}f})" if row else "")
-    ann = "1 by definition" if result.ann is None else f"{result.ann:.{digits}f}"
+    ann = "the ANN" if result.ann is None else f"{result.ann:.{digits}f}"
     return label(name, key), entry.task.name, result.evaluation, ann, *cells
+
+
+def similarity(name: str, key: str, variant: Variant) -> Sequence[object]:
+    rows = [variant.row(*setting) for setting in SETTINGS]
+    cells = [f"{number(row.cosine, 4)} ({number(row.baseline_cosine, 4)})" if row else "" for row in rows]
+    return label(name, key), *cells
 
 
 def activity(name: str, key: str, variant: Variant) -> Sequence[object]:
@@ -106,23 +135,28 @@ def page(members: Mapping[str, Entry], results: Mapping[str, Result]) -> str:
             for name, entry, result in done
         ),
     )
-    text += ["## Coverage", "", COVERAGE, ""]
+    text += ["## Coverage", COVERAGE]
     text += lines(
         ("member", "sites", "spiking layers", "M MACs a sample", "spike-driven MACs", "analogue, and why", "forms"),
         (coverage(name, key, variant) for name, key, _, _, variant in converted),
     )
-    text += ["## Accuracy", "", ACCURACY, ""]
+    text += ["## Accuracy", ACCURACY]
     text += lines(
         ("member", "number", "n", "ANN", *columns),
         (accuracy(*each) for each in converted),
     )
-    text += ["## Spikes and energy", "", ACTIVITY, ""]
+    text += ["## Outputs", SIMILARITY]
+    text += lines(
+        ("member", *columns),
+        (similarity(name, key, variant) for name, key, entry, _, variant in converted if entry.task is not COSINE),
+    )
+    text += ["## Spikes and energy", ACTIVITY]
     text += lines(("member", *columns), (activity(name, key, variant) for name, key, _, _, variant in converted))
     timed = [(name, key, variant.times) for name, key, _, _, variant in converted if variant.times]
     if timed:
         machines = sorted({times.machine for _, _, times in timed})
         threads = sorted({times.threads for _, _, times in timed})
-        text += ["## Time", "", TIME.format(machine="; ".join(machines), threads=", ".join(map(str, threads))), ""]
+        text += ["## Time", TIME.format(machine="; ".join(machines), threads=", ".join(map(str, threads)))]
         text += lines(("member", "batch", "ANN, ms a sample", "folded", "integer"), (speed(*each) for each in timed))
     refused = [(name, entry, result) for name, entry, result in done if result.refusal]
     if refused:
@@ -132,19 +166,6 @@ def page(members: Mapping[str, Entry], results: Mapping[str, Result]) -> str:
         )
     text += ["## Packages", "", *packages(members)]
     return "\n".join(text).rstrip() + "\n"
-
-
-COVERAGE = (
-    "MACs are the multiply-accumulates of weight layers and of products of two activations. They are spike-driven where what meets the weights "
-    "is spikes and nothing else (sums of trains included, which energy counts as MACs all the same). *Forms*: `graphpass verify` at phase T = 4; "
-    "a flip is a count that float rounding moved to the next level, and *agree* that rounding explains every one."
-)
-ACCURACY = (
-    "In brackets: the ANN with its activations quantised to as many levels (per tensor, min–max). Levels: phase T = 4 has 16, rate T has T + 1. "
-    "Where the number is fidelity, the ANN itself is the truth."
-)
-ACTIVITY = "Firing rate / energy of the SNN as a part of the ANN's (4.6 pJ a MAC, 0.9 pJ an AC; memory traffic not included; analogue layers included)."
-TIME = "Milliseconds a sample at phase T = 4, {threads} thread(s). {machine}."
 
 
 def packages(members: Mapping[str, Entry]) -> list[str]:
