@@ -1,4 +1,4 @@
-"""Convert, verify and measure the members of the zoo: `python -m benchmarks.zoo [NAME …] [--small] [--time] [--write]`.
+"""Convert, verify and measure the members of the zoo: `python -m benchmarks.zoo [NAME …] [--small] [--write]`.
 
 Without names all members. A member that was measured is not measured again where its results are kept: --write keeps
 them in benchmarks/zoo/results and writes docs/zoo.md from all that is there. --small: the members of a few seconds, at
@@ -11,7 +11,7 @@ import time
 import warnings
 from pathlib import Path
 
-from benchmarks.zoo import page
+from benchmarks.zoo import files, page
 from benchmarks.zoo.entry import SETTINGS, Entry, Result, load_result
 from benchmarks.zoo.measure import CHECKED, measured
 from benchmarks.zoo.members import MEMBERS
@@ -25,9 +25,7 @@ SMALL = (CHECKED, ("rate", 8))
 
 def failures(entry: Entry, result: Result) -> list[str]:
     """What is wrong with a result: forms that disagree, and more lost than the member may lose."""
-    found = []
-    if bool(result.refusal) != entry.refused:
-        found.append(f"refused: {result.refusal}" if result.refusal else "was to be refused")
+    found = [f"refused: {result.refusal}"] if result.refusal else []
     for key, variant in result.variants.items():
         row = variant.row(*CHECKED)
         if variant.verified and not variant.verified.agrees:
@@ -53,6 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEMBERS)}; default all")
     parser.add_argument("--small", action="store_true", help="the small members, two settings, with limits")
+    parser.add_argument("--files", action="store_true", help="every ONNX file of the packages, on random inputs")
     parser.add_argument("--time", action="store_true", help="the times of members that were measured")
     parser.add_argument("--setting", metavar="CODING:T", help="only this one, as phase:4")
     parser.add_argument("--write", action="store_true", help="keep results in the repository and write docs/zoo.md")
@@ -60,6 +59,8 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - set(MEMBERS)):
         parser.error(f"unknown name {unknown[0]!r}, choose from {', '.join(MEMBERS)}")
+    if options.files:
+        return every_file(options.threads, options.write)
     names = options.names or [name for name, entry in MEMBERS.items() if entry.small or not options.small]
     kept = RESULTS if options.write else None
     settings = [each for each in SETTINGS if options.setting in (None, f"{each[0]}:{each[1]}")]
@@ -89,9 +90,29 @@ def main() -> int:
                 print(f"{name}: {failure}", file=sys.stderr)
                 wrong += 1
     if options.write:
-        found = {name: load_result(RESULTS, name) for name in MEMBERS}
-        page.write(PAGE, MEMBERS, {name: result for name, result in found.items() if result})
+        write_page()
     return 1 if wrong else 0
+
+
+def every_file(threads: int, write: bool) -> int:
+    """--files: exit status 1 where forms disagree."""
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for file in files.tried_all(threads):
+            found.append(file)
+            print(f"{file.name}: {file.layers} {file.converted}{file.refusal}", flush=True)
+    if write:
+        files.save(RESULTS, found)
+        write_page()
+    return 1 if any("DISAGREE" in file.converted for file in found) else 0
+
+
+def write_page() -> None:
+    """docs/zoo.md from all that benchmarks/zoo/results holds."""
+    found = {name: load_result(RESULTS, name) for name in MEMBERS}
+    text = page.page(MEMBERS, {name: result for name, result in found.items() if result}, *files.load_files(RESULTS))
+    PAGE.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

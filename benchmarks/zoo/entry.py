@@ -77,7 +77,6 @@ class Entry:
     small: bool = False
     variants: Mapping[str, Selection] = field(default_factory=lambda: ACTIVATIONS)
     allow_partial: bool = False
-    refused: bool = False
     batch: int = 32
     counted: int = 8
     verified: int = 4

@@ -14,15 +14,16 @@ from graphpass.errors import DataError
 FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf")
 WORDS = (
     "about above across after again air along always animal answer apple around autumn back ball bank bear because "
-    "before below better bird black blue boat body book bread bridge bright brother brown build butter camera castle "
-    "cause centre chair change circle city class clear climb cloud coast coffee colour corner cotton country cover "
-    "cross crystal dance danger deep desert dinner doctor dream early earth east engine evening every farm fast father "
-    "field finger first fish flower forest fresh friend garden gentle glass golden grass green ground happy harbour "
-    "heavy high history hotel hour house island journey juice kitchen lake language large letter light listen little "
-    "market meadow metal middle minute mirror money morning mother mountain music narrow never north number ocean open "
-    "orange paper pencil people picture place planet pocket quarter quiet railway rain reason river round school season "
-    "second seven shadow silver simple sister slow small smoke south spring square station stone street strong summer "
-    "sunday table thirty through today travel valley village voice water weather white window winter wood yellow"
+    "before below better bird black blue boat body book bread bridge bright brother brown build butter camera "
+    "castle cause centre chair change circle city class clear climb cloud coast coffee colour corner cotton country "
+    "cover cross crystal dance danger deep desert dinner doctor dream early earth east engine evening every farm "
+    "fast father field finger first fish flower forest fresh friend garden gentle glass golden grass green ground "
+    "happy harbour heavy high history hotel hour house island journey juice kitchen lake language large letter "
+    "light listen little market meadow metal middle minute mirror money morning mother mountain music narrow never "
+    "north number ocean open orange paper pencil people picture place planet pocket quarter quiet railway rain "
+    "reason river round school season second seven shadow silver simple sister slow small smoke south spring square "
+    "station stone street strong summer sunday table thirty through today travel valley village voice water weather "
+    "white window winter wood yellow"
 ).split()
 HEIGHT, WIDTH = 48, 320  # of PP-OCR's recogniser
 PAGE = 320  # side of a page

@@ -1,10 +1,10 @@
 """docs/zoo.md from the results."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from benchmarks.assets import ASSETS
 from benchmarks.zoo.entry import SETTINGS, Covered, Entry, Reason, Result, Times, Variant
+from benchmarks.zoo.files import File
 from benchmarks.zoo.tasks import COSINE
 
 LEAST_SHARE = 0.0005
@@ -36,6 +36,10 @@ where the table above has it.
 ACTIVITY = """
 Firing rate / energy of the SNN as a part of the ANN's: 4.6 pJ a MAC, 0.9 pJ an AC; analogue layers included, memory
 traffic not.
+"""
+FILES = """
+`python -m benchmarks.zoo --files --write`: random inputs, method `max`, T = 4, each file verified ({date}). The
+networks of `onnx_light` are architectures of the onnx package whose weights are fills.
 """
 TIME = """
 Milliseconds a sample at phase T = 4, {threads} thread(s). {machine}.
@@ -111,8 +115,8 @@ def speed(name: str, key: str, times: Times) -> Sequence[object]:
     return label(name, key), times.batch, f"{times.ann:.2f}", f"{times.folded:.2f}", integer
 
 
-def page(members: Mapping[str, Entry], results: Mapping[str, Result]) -> str:
-    """The whole page."""
+def page(members: Mapping[str, Entry], results: Mapping[str, Result], tried: str, files: Sequence[File]) -> str:
+    """The whole page. tried: date of the files."""
     done = [(name, entry, results[name]) for name, entry in members.items() if name in results]
     converted = [
         (name, key, entry, result, variant)
@@ -158,12 +162,13 @@ def page(members: Mapping[str, Entry], results: Mapping[str, Result]) -> str:
         threads = sorted({times.threads for _, _, times in timed})
         text += ["## Time", TIME.format(machine="; ".join(machines), threads=", ".join(map(str, threads)))]
         text += lines(("member", "batch", "ANN, ms a sample", "folded", "integer"), (speed(*each) for each in timed))
-    refused = [(name, entry, result) for name, entry, result in done if result.refusal]
-    if refused:
-        text += ["## Refused", "", "What `graphpass convert` says.", ""]
-        text += lines(
-            ("member", "what", "error"), ((name, entry.what, result.refusal) for name, entry, result in refused)
-        )
+    if files:
+        refused = [(file.name, file.refusal) for file in files if file.refusal]
+        other = [(file.name, file.sites, file.layers, file.converted) for file in files if not file.refusal]
+        text += ["## Every file of the packages", FILES.format(date=tried)]
+        text += lines(("file", "sites", "spiking layers", "converted"), iter(other))
+        text += ["### Refused", "", "What `graphpass convert` says.", ""]
+        text += lines(("file", "error"), iter(refused))
     text += ["## Packages", "", *packages(members)]
     return "\n".join(text).rstrip() + "\n"
 
@@ -177,7 +182,3 @@ def packages(members: Mapping[str, Entry]) -> list[str]:
             for name, asset in ((name, ASSETS[name]) for name in names)
         ),
     )
-
-
-def write(path: Path, members: Mapping[str, Entry], results: Mapping[str, Result]) -> None:
-    path.write_text(page(members, results), "utf-8")
