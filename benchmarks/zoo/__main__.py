@@ -15,7 +15,7 @@ from benchmarks.zoo import files, page
 from benchmarks.zoo.entry import SETTINGS, Entry, Result, load_result
 from benchmarks.zoo.measure import CHECKED, measured
 from benchmarks.zoo.members import MEMBERS
-from benchmarks.zoo.times import prepared, timed
+from benchmarks.zoo.times import prepare_models, timed
 from graphpass.errors import GraphpassError
 
 RESULTS = Path(__file__).parent / "results"
@@ -76,7 +76,8 @@ def main() -> int:
                     known = load_result(RESULTS, name)
                     if known is None or known.refusal:
                         continue
-                    result = timed(name, entry, known, prepared(name, entry, known, options.threads), options.threads)
+                    refusals = prepare_models(name, entry, known, options.threads)
+                    result = timed(name, entry, known, refusals, options.threads)
                     if kept:
                         result.save(kept)
                 else:

@@ -61,7 +61,9 @@ def measured(name: str, entry: Entry, settings: Sequence[tuple[str, int]], folde
                 done = work.convert(networks[key], coding, steps)
                 variant = result.variants.get(key) or Variant(work.covered(networks[key], done))
                 if (coding, steps) == CHECKED:
-                    keep(done.proto, model_path(name, key, "folded"))
+                    if folder:
+                        forget(name, key)
+                        keep(done.proto, model_path(name, key, "folded"))
                     variant = replace(variant, verified=work.verified(done))
                 ann, row = work.row(done)
                 variant = replace(variant, rows=(*variant.rows, row))
@@ -78,6 +80,12 @@ def measured(name: str, entry: Entry, settings: Sequence[tuple[str, int]], folde
 
 def _has(result: Result, key: str, setting: tuple[str, int]) -> bool:
     return key in result.variants and result.variants[key].row(*setting) is not None
+
+
+def forget(name: str, variant: str) -> None:
+    """Drop models of an earlier measurement."""
+    for path in model_path(name, variant, "*").parent.glob(model_path(name, variant, "*").with_suffix(".*").name):
+        path.unlink()
 
 
 def keep(proto: onnx.ModelProto, path: Path) -> None:

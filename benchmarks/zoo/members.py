@@ -10,6 +10,7 @@ from benchmarks.zoo import lines, pictures, reviews, sounds, tasks
 from benchmarks.zoo.entry import BOTH, Entry, Samples
 
 TRAINED = Path(__file__).parents[1] / "trained"
+FASHION = Path(__file__).parents[2] / "examples" / "fashion_mnist"
 
 
 def ppocr5_characters() -> list[str]:
@@ -48,6 +49,18 @@ MEMBERS: dict[str, Entry] = {
         variants=BOTH,
         counted=2,
         verified=2,
+    ),
+    "vit": Entry(
+        "small vision Transformer on Fashion-MNIST, trained by benchmarks/training/vit.py",
+        "Transformer: GELU, Softmax, LayerNorm by parts",
+        (),
+        lambda: TRAINED / "vit.onnx",
+        lambda: Samples(FASHION / "calibration.npz", FASHION / "evaluation.npz"),
+        tasks.TOP1,
+        loses=3.0,
+        small=True,
+        variants=BOTH,
+        batch=100,
     ),
     "minilm": Entry(
         "paraphrase-MiniLM-L3-v2: sentence vectors, with a logistic regression for good and bad reviews",

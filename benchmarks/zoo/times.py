@@ -1,4 +1,7 @@
-"""Time of a member's ANN, folded and integer form at phase T = 4: on a quiet machine, after it was measured."""
+"""Time of a member's ANN, folded and integer form at phase T = 4: on a quiet machine, after it was measured.
+
+The models are made where the cache lacks them; a first run that is not kept leaves the second one nothing but timing.
+"""
 
 from dataclasses import replace
 from functools import partial
@@ -17,20 +20,22 @@ EFFORT = Effort(3.0, 5, 51)
 BATCH = 1
 
 
-def prepared(name: str, entry: Entry, result: Result, threads: int) -> dict[str, str]:
+def prepare_models(name: str, entry: Entry, result: Result, threads: int) -> dict[str, str]:
     """Make the models that are timed where the cache lacks them. Returns the refusal of the integer form by variant."""
-    source, refusals = load(entry.model()), {}
-    work = Work(entry, source, threads)
+    source, work, refusals = load(entry.model()), None, {}
     for key in result.variants:
-        network = prepare(source, entry.variants[key])
         for form in ("folded", "integer"):
             path = model_path(name, key, form)
-            if path.exists():
-                continue
-            try:
-                keep(work.convert(network, *CHECKED, form).proto, path)
-            except GraphpassError as error:
-                refusals[key] = str(error).replace(f"{source.path}: ", "")
+            said = path.with_suffix(".refused")
+            if said.exists():
+                refusals[key] = said.read_text("utf-8")
+            elif not path.exists():
+                work = work or Work(entry, source, threads)
+                try:
+                    keep(work.convert(prepare(source, entry.variants[key]), *CHECKED, form).proto, path)
+                except GraphpassError as error:
+                    refusals[key] = str(error).replace(f"{source.path}: ", "")
+                    said.write_text(refusals[key], "utf-8")
     return refusals
 
 
