@@ -55,7 +55,7 @@ def test_the_page_holds_every_figure():
     text = page.page(MEMBERS, {"resnet20": RESULT}, "2026-01-03", files)
     for cell in (
         "| 256, 2000 | 2026-01-02 |",
-        "| resnet20 | 3 | 3/4 | 2 | 75.0 % | the network's own input (25.0 %, 1 node); a gate (2 nodes) |",
+        "| resnet20 | 3 | 3/4 | 2 | 75.0 % | the network's own input (25.0 %, 1 node); 2 nodes without MACs |",
         "| resnet20 | top-1, % | 2000 | 91.00 | 90.00 (80.00) |",
         "| 0.125 / 0.50 |",
         "| resnet20 | 1 | 10.00 | 12.50 | no integer form |",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.assets import ASSETS
-from benchmarks.zoo.entry import SETTINGS, Covered, Entry, Reason, Result, Times, Variant
+from benchmarks.zoo.entry import SETTINGS, Covered, Entry, Result, Times, Variant
 from benchmarks.zoo.files import File
 from benchmarks.zoo.tasks import COSINE
 
@@ -69,13 +69,15 @@ def millions(macs: float) -> str:
 
 
 def why(covered: Covered) -> str:
-    """Reasons with their share of the multiply-accumulates, largest first; those without products by their number."""
+    """Reasons with their share of the multiply-accumulates, largest first, and how many nodes without any are left."""
+    reasons = sorted((each for each in covered.left if each.share >= LEAST_SHARE), key=lambda each: -each.share)
+    texts = [f"{each.text} ({percent(each.share)}, {counted(each.nodes)})" for each in reasons]
+    without = sum(each.nodes for each in covered.left if each.share < LEAST_SHARE)
+    return "; ".join([*texts, *([f"{counted(without)} without MACs"] if without else [])])
 
-    def text(reason: Reason) -> str:
-        share = f"{percent(reason.share)}, " if reason.share >= LEAST_SHARE else ""
-        return f"{reason.text} ({share}{reason.nodes} node{'s' if reason.nodes > 1 else ''})"
 
-    return "; ".join(text(reason) for reason in sorted(covered.left, key=lambda each: -each.share))
+def counted(nodes: int) -> str:
+    return f"{nodes} node{'s' if nodes > 1 else ''}"
 
 
 def coverage(name: str, key: str, variant: Variant) -> Sequence[object]:
