@@ -126,7 +126,7 @@ def _forms(monkeypatch, name: str, factor: float) -> Verification:
     return check(folded())
 
 
-@pytest.mark.parametrize("name", ["c2/spike_weight", "m/spike_weight"])
+@pytest.mark.parametrize("name", ["c2/spike_weight", "w3"])
 def test_a_wrong_weight_is_found(monkeypatch, name):
     # one weight of fifty by one in a hundred: hundred times the bound of about 5e-5 relative
     found = _forms(monkeypatch, name, 1.01)

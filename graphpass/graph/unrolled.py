@@ -4,7 +4,8 @@
 
 A tensor is *static*, [N, …] and the same at every step, or a *train*, [T·N, …], time-major. A neuron turns either
 into a train of spikes s. Linear nodes run step by step; what the spikes still owe (L_T·A and o, graph.pending) travels
-on with them and ends in a private copy of the next layer's weights and bias. Everything else sees the mean over time:
+on with them and ends in a private copy of the next layer's weights and bias. Everything else, weight layers on what are
+not spikes any more (sums, averages) among it, sees the mean over time:
 
     train, tensor X                    X, or X/train where that name stays with the mean
     mean of the train X                X/mean, and X itself where the network or a body of If, Loop, Scan reads it
@@ -217,19 +218,20 @@ class _Unroller:
         self._emit(node, [Train(node.outputs[0], pending, spikes)])
 
     def _layer(self, layer: WeightLayer) -> None:
-        """A weight layer: takes what its train owes into its weights and bias."""
+        """A weight layer on spikes takes what they owe into its weights and bias; on another train it sees the mean.
+
+        The mean has no more values that are not zero than the steps have together, and is multiplied once.
+        """
         node = layer.node
         train = self._trains[layer.data.name]
-        folded = None if train.pending is None else fold_into(layer, train.pending)
+        folded = fold_into(layer, train.pending) if train.spikes and train.pending is not None else None
         if folded is None:
-            node.inputs[layer.data_index] = self._pay(layer.data)
-            self._nodes.append(node)
-        else:
-            node.inputs[layer.data_index] = train.tensor
-            self._nodes.append(node)
-            self._fold(layer, folded)
-        output = self._nodes[-1].outputs[0]
-        self._emit(self._nodes[-1], [Train(output)])
+            self._rest(node, [layer.data_index])
+            return
+        node.inputs[layer.data_index] = train.tensor
+        self._nodes.append(node)
+        self._fold(layer, folded)
+        self._emit(self._nodes[-1], [Train(self._nodes[-1].outputs[0])])
 
     def _fold(self, layer: WeightLayer, folded: Folded) -> None:
         node, dtype, output = layer.node, layer.weight.dtype, layer.node.outputs[0]

@@ -129,6 +129,9 @@ def test_residual_sum_and_average_pooling(coding, steps):
     unrolled = net.check({"x": (2, 4, 4)}, {"c3": 4})
     assert spike_inputs(unrolled) == {"c1": False, "c2": True, "c3": False}
     assert ops(unrolled).count("TimeRepeat") == 1
+    # averages of spikes are no spikes: the layer behind them works once, on the mean over time
+    assert next(each for each in unrolled.nodes if each.name == "c3").inputs[0].inputs[0].op != "AveragePool"
+    assert next(each for each in unrolled.nodes if each.name == "c2").inputs[0].inputs[0].op == "ParallelNeuronTrain"
 
 
 @every_code
