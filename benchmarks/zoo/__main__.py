@@ -26,12 +26,15 @@ SMALL = (CHECKED, ("rate", 8))
 def failures(entry: Entry, result: Result) -> list[str]:
     """What is wrong with a result: forms that disagree, and more lost than the member may lose."""
     found = [f"refused: {result.refusal}"] if result.refusal else []
-    for key, variant in result.variants.items():
+    for key, loses in zip(entry.variants, entry.loses, strict=True):
+        variant = result.variants.get(key)
+        if variant is None:
+            continue
         row = variant.row(*CHECKED)
         if variant.verified and not variant.verified.agrees:
             found.append(f"{key or 'activations'}: the forms disagree")
-        if row and (lost := entry.task.lost(result.ann, row.snn)) > entry.loses:
-            found.append(f"{key or 'activations'}: loses {lost:.2f} at phase T = 4, may lose {entry.loses}")
+        if row and (lost := entry.task.lost(result.ann, row.snn)) > loses:
+            found.append(f"{key or 'activations'}: loses {lost:.2f} at phase T = 4, may lose {loses}")
     return found
 
 

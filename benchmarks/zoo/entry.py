@@ -63,7 +63,7 @@ class Samples:
 class Entry:
     """A member. shows: operators that are worth a member. assets: of benchmarks/assets.py, network first.
 
-    loses: the most that the task's number may fall at phase T = 4; measuring more is an error.
+    loses: the most that the task's number may fall at phase T = 4, by variant; measuring more is an error.
     variants: selections of sites by name. batch: samples a run. counted: samples whose operations are counted.
     """
 
@@ -73,7 +73,7 @@ class Entry:
     model: Callable[[], Path]
     samples: Callable[[], Samples]
     task: Task
-    loses: float
+    loses: tuple[float, ...]
     small: bool = False
     variants: Mapping[str, Selection] = field(default_factory=lambda: ACTIVATIONS)
     allow_partial: bool = False
