@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from graphpass.graph import operators
 from graphpass.graph.emit import assemble, spiking_graph
+from graphpass.graph.preparation import compute_constants
 from graphpass.graph.unrolled import fold_back, spike_inputs, unroll
 from graphpass.maths.neuron import levels_of
 from tests.models import FLOAT, HALF, build, node, ops, run
@@ -280,6 +281,18 @@ def test_computed_pads_are_constants():
     unrolled = net.check({"x": (2, 3, 3)}, {"c": 4})
     assert spike_inputs(unrolled) == {"c": True}
     assert "ConstantOfShape" not in ops(unrolled)
+
+
+@pytest.mark.parametrize(("divisor", "fmod", "left"), [(3, 0, 0), (-3, 0, 1), (3, 1, 1)])
+def test_remainders_are_constants_where_all_runtimes_agree(divisor, fmod, left):
+    # torch's unflatten(-1, …) computes its axis so; were it left, every rank behind the reshape would be unknown
+    constants = {"axis": np.array([-1, 4]), "rank": np.array([divisor]), "zero": np.float32(0)}
+    nodes = [node("Mod", "axis rank", "m", fmod=fmod), node("Cast", "m", "f", to=1), node("Add", "f zero", "y")]
+    proto = build(nodes, {}, {"y": None}, constants)
+    graph = spiking_graph(proto)
+    compute_constants(graph)
+    assert ops(graph).count("Mod") == left
+    np.testing.assert_array_equal(run(gs.export_onnx(graph))[0], run(proto)[0])
 
 
 def test_bodies_of_if_see_the_mean():
