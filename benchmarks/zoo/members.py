@@ -196,7 +196,7 @@ MEMBERS: dict[str, Entry] = {
         "VGG-16, dilated convolutions, Resize, Concat",
         ("craft",),
         lambda: member("craft", "*/craftnet.onnx"),
-        lambda: lines.page_samples("craft", reverse=False, calibration=24, evaluation=12),
+        lambda: lines.page_samples("craft", reverse=False, calibration=8, evaluation=6),
         tasks.COSINE,
         loses=(5.0,),
         counted=2,

@@ -23,7 +23,7 @@ def classified() -> Samples:
     if not path.exists():
         parts = [np.load(datasets.photo_evaluation("efficientnet_lite0", each)) for each in ("photos", "more_photos")]
         save(path.name, **{key: np.concatenate([part[key] for part in parts]) for key in ("image", "labels")})
-    return Samples(datasets.photo_calibration("efficientnet_lite0"), path)
+    return Samples(datasets.photo_calibration("efficientnet_lite0", 128), path)
 
 
 def graded() -> Samples:
@@ -78,7 +78,7 @@ def detected() -> Samples:
 
 def focused() -> Samples:
     """float32 [3, 224, 224], ImageNet's mean and deviation."""
-    return photo_samples("focus", "input_image", lambda photo: detector_values(square(photo, 224)))
+    return photo_samples("focus", "input_image", lambda photo: detector_values(square(photo, 224)), 24)
 
 
 def super_resolution(kind: str) -> Path:

@@ -88,7 +88,7 @@ def scalogram(waves: Floats) -> Floats:
     return np.stack(found, 1).astype(np.float32)
 
 
-def wave_samples(calibration: int = 64, evaluation: int = 32) -> Samples:
+def wave_samples(calibration: int = 16, evaluation: int = 12) -> Samples:
     """EEG for OpenSpindleNet: the wave, and its scalogram with mean 0 and deviation 1 a sample and scale."""
     paths: list[Path] = []
     for count, seed in ((calibration, 1), (evaluation, 2)):
