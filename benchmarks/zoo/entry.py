@@ -93,13 +93,16 @@ class Reason:
 
 @dataclass(frozen=True)
 class Covered:
-    """share: of the multiply-accumulates of weight layers and products, those whose data are spikes."""
+    """Of the multiply-accumulates of weight layers and products: share, those whose data are made of spikes; additions,
+    those that are nothing but additions, of binary spikes.
+    """
 
     sites: int
     layers: int
     spiking_layers: int
     macs: float
     share: float
+    additions: float
     left: tuple[Reason, ...]
 
 

@@ -29,8 +29,10 @@ from graphpass.errors import CoverageError, UnsupportedModelError
 from graphpass.evaluate import Options as EvaluationOptions
 from graphpass.evaluate import measure, open_pair
 from graphpass.evaluation import conversion_of
+from graphpass.graph.emit import spiking_graph
 from graphpass.graph.model import Source, load, save
 from graphpass.graph.sites import place_identities, spike_driven
+from graphpass.graph.unrolled import spike_inputs, unroll
 from graphpass.maths.metrics import Difference, energy_pj
 from graphpass.probing import ProbedGraph, probed_ann
 from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs, run_padded
@@ -59,7 +61,7 @@ def measured(name: str, entry: Entry, settings: Sequence[tuple[str, int]], folde
         for key, missing in wanted.items():
             for coding, steps in missing:
                 done = work.convert(networks[key], coding, steps)
-                variant = result.variants.get(key) or Variant(work.covered(networks[key], done))
+                variant = result.variants.get(key) or Variant(work.covered(networks[key], done.proto))
                 if (coding, steps) == CHECKED:
                     if folder:
                         forget(name, key)
@@ -114,17 +116,18 @@ class Work:
             options=Options(threads=self.threads),
         )
 
-    def covered(self, network: Network, done: Conversion) -> Covered:
-        """Multiply-accumulates by what drives them, of one sample."""
+    def covered(self, network: Network, proto: onnx.ModelProto) -> Covered:
+        """Multiply-accumulates by what drives them, of one sample. proto: the network's folded form."""
         coverage, graph = network.coverage, network.graph.copy()
         place_identities(graph, coverage.sites)
         names = spike_driven(graph, coverage.sites)
-        probed: ProbedGraph = probed_ann(graph, conversion_of(done.proto), self.threads)
+        probed: ProbedGraph = probed_ann(graph, conversion_of(proto), self.threads)
         fixed = fixed_batch(input_specs(open_session(network.source.proto)))
         batch = next(iter(self.evaluation.batches(fixed or 1)))
         probed.run(pad_inputs(batch.inputs, fixed))
         dense = {name: counts.dense / (fixed or 1) for name, counts in probed.counts.items()}
         total = sum(dense.values())
+        binary = [name for name, spikes in spike_inputs(unroll(spiking_graph(proto))).items() if spikes]
         reasons: dict[str, list[float]] = defaultdict(list)
         for left in coverage.left:
             reasons[left.reason].append(dense.get(left.node, 0.0) / total)
@@ -134,6 +137,7 @@ class Work:
             coverage.spiking_layers,
             total,
             sum(dense.get(name, 0.0) for name in names) / total,
+            sum(dense.get(name, 0.0) for name in binary) / total,
             tuple(Reason(text, len(shares), sum(shares)) for text, shares in reasons.items()),
         )
 

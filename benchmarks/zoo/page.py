@@ -22,7 +22,8 @@ written by
 """
 COVERAGE = """
 MACs are the multiply-accumulates of weight layers and of products of two activations. They are spike-driven where what
-meets the weights is spikes and nothing else (sums of trains included, which the energy counts as MACs all the same).
+meets the weights is made of spikes and nothing else; *additions* where it is binary spikes themselves, not sums or
+averages of them, which the unrolled form multiplies once, on their mean over time.
 *Forms*: `graphpass verify` at phase T = 4; *agree* means that float rounding explains every count that differs.
 """
 ACCURACY = """
@@ -86,7 +87,8 @@ def coverage(name: str, key: str, variant: Variant) -> Sequence[object]:
     if verified:
         agree = f"{'agree' if verified.agrees else 'DISAGREE'}, {verified.flips} of {verified.neurons} counts flip"
     layers = f"{covered.spiking_layers}/{covered.layers}"
-    return label(name, key), covered.sites, layers, millions(covered.macs), percent(covered.share), why(covered), agree
+    shares = percent(covered.share), percent(covered.additions)
+    return label(name, key), covered.sites, layers, millions(covered.macs), *shares, why(covered), agree
 
 
 def accuracy(name: str, key: str, entry: Entry, result: Result, variant: Variant) -> Sequence[object]:
@@ -143,7 +145,16 @@ def page(members: Mapping[str, Entry], results: Mapping[str, Result], tried: str
     )
     text += ["## Coverage", COVERAGE]
     text += lines(
-        ("member", "sites", "spiking layers", "M MACs a sample", "spike-driven MACs", "analogue, and why", "forms"),
+        (
+            "member",
+            "sites",
+            "spiking layers",
+            "M MACs a sample",
+            "spike-driven MACs",
+            "additions",
+            "analogue, and why",
+            "forms",
+        ),
         (coverage(name, key, variant) for name, key, _, _, variant in converted),
     )
     text += ["## Accuracy", ACCURACY]
