@@ -1,14 +1,13 @@
 """Every ONNX file of the packages, converted on random inputs and verified, or refused with a reason."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import networks
 from graphpass.convert import convert, prepare, require_coverage
 from graphpass.datasets.parts import InputSpec
 from graphpass.datasets.sources import from_arrays
@@ -71,14 +70,11 @@ def tried(name: str, path: Path, threads: int) -> File:
     return File(name, sites, layers, f"forms {'agree' if found.agrees else 'DISAGREE'}, {flips} flips", "")
 
 
-def tried_all(threads: int) -> Iterator[File]:
-    """Every native network."""
-    for name, path in sorted(networks.native_networks().items()):
-        yield tried(name, path, threads)
-
-
 def save(folder: Path, files: Sequence[File]) -> None:
-    document = {"date": date.today().isoformat(), "files": [asdict(file) for file in files]}
+    document = {
+        "date": date.today().isoformat(),
+        "files": [asdict(file) for file in sorted(files, key=lambda file: file.name)],
+    }
     (folder / NAME).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
