@@ -111,6 +111,13 @@ def is_linear(node: gs.Node) -> bool:
     return node.op in SHAPE_ONLY | MEANS | SUMS
 
 
+def copies(node: gs.Node) -> bool:
+    """Whether the node moves or repeats values and makes no others, zeros aside: spikes stay spikes."""
+    return node.op in SHAPE_ONLY or (
+        node.op in ("Resize", "Upsample") and node.attrs.get("mode", "nearest") == "nearest"
+    )
+
+
 def onnx_float(kind: object) -> bool:
     """Whether a Cast's target is a float type (onnx.TensorProto number or numpy type)."""
     return kind in (1, 10, 11, 16) or kind in (np.float32, np.float16, np.float64)

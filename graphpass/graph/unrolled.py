@@ -23,7 +23,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.graph import operators
-from graphpass.graph.layers import SHAPE_ONLY, WeightLayer, weight_layer, weight_layers
+from graphpass.graph.layers import WeightLayer, copies, weight_layer, weight_layers
 from graphpass.graph.pending import Affine, Folded, arithmetic, fold_into, joined, neuron_affine, through
 from graphpass.graph.preparation import compute_constants, infer_shapes, move_behind_pooling
 from graphpass.graph.time_axis import (
@@ -177,7 +177,7 @@ class _Unroller:
             entries = [Train(tensor) for tensor in node.outputs]
         else:
             node.inputs[0] = train.tensor
-            spikes = train.spikes and node.op in SHAPE_ONLY
+            spikes = train.spikes and copies(node)
             entries = [Train(t, p, spikes) for t, p in zip(node.outputs, pending, strict=True)]
         self._nodes.append(node)
         self._emit(node, entries)
@@ -218,10 +218,7 @@ class _Unroller:
         self._emit(node, [Train(node.outputs[0], pending, spikes)])
 
     def _layer(self, layer: WeightLayer) -> None:
-        """A weight layer on spikes takes what they owe into its weights and bias; on another train it sees the mean.
-
-        The mean has no more values that are not zero than the steps have together, and is multiplied once.
-        """
+        """A weight layer on spikes takes in what they owe; of another train it multiplies the mean, once."""
         node = layer.node
         train = self._trains[layer.data.name]
         folded = fold_into(layer, train.pending) if train.spikes and train.pending is not None else None
@@ -412,7 +409,7 @@ def _made_of_spikes(tensor: gs.Tensor) -> bool:
         node = current.inputs[0]
         if node.op == operators.TRAIN_NEURON:
             continue
-        if node.op not in SHAPE_ONLY | POOLS:
+        if not (copies(node) or node.op in POOLS):
             return False
         stack.extend(node.inputs if node.op == "Concat" else node.inputs[:1])
     return True

@@ -6,6 +6,7 @@ import pytest
 
 from graphpass.graph.layers import (
     channel_axis,
+    copies,
     data_inputs,
     is_linear,
     passes,
@@ -110,6 +111,15 @@ def test_linear_operators(op, inputs, attributes, linear):
     one = gs.Node(op, op, attributes, list(inputs), [gs.Variable("y")])
     assert is_linear(one) == linear
     assert passes(one) == (linear or op == "MaxPool")
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "copied"),
+    [("Transpose", {}, True), ("Resize", {}, True), ("Resize", {"mode": "nearest"}, True), ("Upsample", {}, True),
+     ("Resize", {"mode": "linear"}, False), ("AveragePool", {}, False), ("Add", {}, False)],
+)  # fmt: skip
+def test_operators_that_copy(op, attributes, copied):
+    assert copies(gs.Node(op, op, attributes, [X], [gs.Variable("y")])) == copied
 
 
 def test_indices_and_shapes_carry_no_data():

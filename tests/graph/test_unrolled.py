@@ -135,6 +135,16 @@ def test_residual_sum_and_average_pooling(coding, steps):
     assert next(each for each in unrolled.nodes if each.name == "c2").inputs[0].inputs[0].op == "ParallelNeuronTrain"
 
 
+@pytest.mark.parametrize(("mode", "spikes"), [("nearest", True), ("linear", False)])
+def test_enlarged_spikes_are_spikes_where_they_are_copied(mode, spikes):
+    net = Net("rate", 4)
+    net.neuron("x", "y", (2, 1, 1), amplitude=np.array([1, 2]).reshape(2, 1, 1))
+    net.constant("scales", [1.0, 1.0, 2.0, 2.0])
+    net.op("Resize", "y - scales", "r", mode=mode, coordinate_transformation_mode="asymmetric")
+    net.op("Conv", f"r {net.weight('w', 2, 2, 1, 1)}", "c")
+    assert spike_inputs(net.check({"x": (2, 4, 4)}, {"c": 4})) == {"c": spikes}
+
+
 @every_code
 def test_flatten_gemm_and_shared_weights(coding, steps):
     net = Net(coding, steps)
