@@ -90,7 +90,6 @@ MEMBERS: dict[str, Entry] = {
         lambda: lines.line_samples("ppocr6", ppocr6_characters()),
         tasks.LINES,
         loses=(5.0, 25.0),
-        small=True,
         variants=BOTH,
         batch=10,
     ),
