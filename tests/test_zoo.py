@@ -65,10 +65,12 @@ def test_the_page_holds_every_figure():
         assert cell in text
 
 
-def test_lines_are_read_as_ctc_says():
-    # blank 0; a repeated class counts once unless a blank parts it
-    kept = np.array([[0, 3, 3, 0, 3, 5], [4, 4, 0, 0, 5, 5]])
+def test_lines_are_exact_or_not():
+    # a repeated class counts once unless a blank (0) parts it: 3 3 5 and 4 5
+    scores = np.eye(6)[np.array([[0, 3, 3, 0, 3, 5], [4, 4, 0, 0, 5, 5]])]
     truth = {"classes": np.array([[3, 3, 5], [4, 5, 5]])}
+    kept = tasks.read(scores)
+    np.testing.assert_array_equal(kept, [[3, 3, 5, -1, -1, -1], [4, 5, -1, -1, -1, -1]])
     assert tasks.exact_lines(kept, truth, kept) == 50.0
 
 
@@ -82,7 +84,7 @@ def test_boxes_suppress_what_overlaps_and_match_one_to_one():
     output[:4] = np.array([[10, 10, 8, 8], [11, 10, 8, 8], [30, 30, 8, 8], [50, 50, 8, 8]]).T
     output[4:] = [[0.9, 0.8, 0.0, 0.1], [0.0, 0.0, 0.7, 0.1]]
     found = tasks.boxes(output)
-    assert [(box[0], box[5]) for box in found] == [(6.0, 0), (26.0, 1)]
+    assert found.corners[:, 0].tolist() == [6.0, 26.0] and found.classes.tolist() == [0, 1]
     other = output.copy()
     other[5, 2] = 0.1  # its box is gone
     assert tasks.matched_boxes(output[None], {}, output[None]) == 100.0

@@ -3,8 +3,9 @@
 import numpy as np
 
 from benchmarks.zoo.entry import Array, Arrays, Task
+from graphpass.maths.detection import Boxes, matched, ranked
+from graphpass.maths.text import decode
 
-BLANK = 0  # of connectionist temporal classification
 MAP_THRESHOLD, NOTE_THRESHOLD, BOX_SCORE, BOX_OVERLAP, SAME_BOX = 0.3, 0.3, 0.25, 0.45, 0.5
 
 
@@ -23,15 +24,18 @@ def best(output: Array) -> Array:
     return np.asarray(output.argmax(-1), np.int64)
 
 
-def exact_lines(kept: Array, truth: Arrays, reference: Array) -> float:
-    """100 · lines read without an error / lines.
+def read(output: Array) -> Array:
+    """Class scores [N, time, C] → the classes read off them (CTC, blank 0), int64 [N, time], −1 behind the end."""
+    found = np.full(output.shape[:2], -1, np.int64)
+    for row, text in zip(found, decode(output), strict=True):
+        row[: len(text)] = text
+    return found
 
-    kept: classes [N, time]; those that repeat the one before, and blanks, are dropped. truth: `classes` [N, most], −1
-    behind the end.
-    """
-    read = [[c for c, before in zip(row, [BLANK, *row[:-1]], strict=True) if c not in (BLANK, before)] for row in kept]
-    right = [row == line[line >= 0].tolist() for row, line in zip(read, truth["classes"], strict=True)]
-    return 100 * float(np.mean(right))
+
+def exact_lines(kept: Array, truth: Arrays, reference: Array) -> float:
+    """100 · lines read without an error / lines. truth: `classes` [N, most], −1 behind the end."""
+    lines = zip(kept, truth["classes"], strict=True)
+    return 100 * float(np.mean([found[found >= 0].tolist() == line[line >= 0].tolist() for found, line in lines]))
 
 
 def psnr(kept: Array, truth: Arrays, reference: Array) -> float:
@@ -67,45 +71,25 @@ def probe(kept: Array, truth: Arrays, reference: Array) -> float:
 def matched_boxes(kept: Array, truth: Arrays, reference: Array) -> float:
     """100 · F1 of boxes matched with the ANN's: the same class, intersection over union at least 0.5, each once."""
     same = total = 0
-    for own, other in zip(kept, reference, strict=True):
-        mine, theirs = boxes(own), boxes(other)
+    for one, other in zip(kept, reference, strict=True):
+        mine, theirs = boxes(one), boxes(other)
         total += len(mine) + len(theirs)
-        for box in mine:
-            match = next((each for each in theirs if each[5] == box[5] and union(each, box) >= SAME_BOX), None)
-            if match is not None:
-                theirs.remove(match)
-                same += 1
+        same += int(matched(mine, theirs.corners, theirs.classes, SAME_BOX).sum())
     return 100 * 2 * same / max(total, 1)
 
 
-def boxes(output: Array) -> list[tuple[float, ...]]:
-    """Boxes (left, top, right, bottom, score, class) of one YOLOv8 output [4 + classes, places], best first.
-
-    Score at least 0.25; of boxes of any class that overlap by 0.45, the best one stays.
+def boxes(output: Array) -> Boxes:
+    """Boxes of one YOLOv8 output [4 + classes, places]: centre and size, then scores of at least 0.25; of boxes of one
+    class that overlap by more than 0.45, the best one.
     """
-    scores, classes = output[4:].max(0), output[4:].argmax(0)
-    found: list[tuple[float, ...]] = []
-    for place in np.argsort(-scores, kind="stable"):
-        if scores[place] < BOX_SCORE:
-            break
-        x, y, width, height = (float(each) for each in output[:4, place])
-        box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2, float(scores[place]), int(classes[place]))
-        if all(union(box, other) < BOX_OVERLAP for other in found):
-            found.append(box)
-    return found
-
-
-def union(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """Intersection over union of two boxes."""
-    sides = [min(one[k + 2], other[k + 2]) - max(one[k], other[k]) for k in (0, 1)]
-    both = max(sides[0], 0.0) * max(sides[1], 0.0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return both / max(sum(areas) - both, 1e-30)
+    centre, half = output[:2].T, output[2:4].T / 2
+    corners = np.concatenate([centre - half, centre + half], axis=1)
+    return ranked(corners, output[4:].max(0), output[4:].argmax(0), BOX_SCORE, BOX_OVERLAP)
 
 
 TOP1 = Task("top-1, %", top1, best)
 SAME_CLASS = Task("same class, %", agreement, best, fidelity=True)
-LINES = Task("exact lines, %", exact_lines, best)
+LINES = Task("exact lines, %", exact_lines, read)
 PSNR = Task("PSNR, dB", psnr)
 COSINE = Task("cosine, %", cosine, fidelity=True)
 OVERLAP = Task("overlap of regions, %", overlap, fidelity=True)
