@@ -180,7 +180,7 @@ def page(members: Mapping[str, Entry], results: Mapping[str, Result], tried: str
         other = [(file.name, file.sites, file.layers, file.converted) for file in files if not file.refusal]
         text += ["## Every file of the packages", FILES.format(date=tried)]
         text += lines(("file", "sites", "spiking layers", "converted"), iter(other))
-        text += ["### Refused", "", "What `graphpass convert` says.", ""]
+        text += ["### Refused", "", "What `graphpass convert`, or `verify`, says.", ""]
         text += lines(("file", "error"), iter(refused))
     text += ["## Packages", "", *packages(members)]
     return "\n".join(text).rstrip() + "\n"
