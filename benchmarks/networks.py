@@ -13,7 +13,10 @@ import onnx_graphsurgeon as gs
 from benchmarks.assets import cache_folder, fetch, member
 from graphpass.errors import DataError
 
-NATIVE = ("magika", "open_nsfw", "minilm", "ppocr5", "ppocr4", "openwakeword", "qonnx", "silero", "ddddocr")
+NATIVE = (
+    "magika open_nsfw minilm ppocr6 ppocr5 ppocr4 openwakeword qonnx silero ddddocr nudenet basic_pitch spindles craft "
+    "focus piper voicefilter"
+).split()
 """Assets that carry ONNX files as their authors published them."""
 
 

@@ -5,7 +5,6 @@
     python -m benchmarks.results magika        file types from bytes (GELU)
     python -m benchmarks.results photos        open_nsfw and EfficientNet-Lite0: fidelity over T
     python -m benchmarks.results cost          what calibrating open_nsfw on 256 images costs
-    python -m benchmarks.results coverage      every native network: converted and verified, or refused with a reason
 
 Networks and data come from the package registries by benchmarks/assets.py; the three ResNet-20 are in
 benchmarks/trained/, made by benchmarks/training/resnet20.py.
@@ -23,19 +22,15 @@ import onnx
 
 from benchmarks import datasets, file_types, networks
 from graphpass.calibrate import Options
-from graphpass.convert import convert, dataset_for, make_plan, metadata, prepare, require_coverage
+from graphpass.convert import convert, dataset_for, make_plan, metadata, prepare
 from graphpass.datasets.dataset import Dataset
-from graphpass.datasets.parts import InputSpec
-from graphpass.datasets.sources import from_arrays
-from graphpass.errors import GraphpassError
 from graphpass.evaluate import Options as EvaluationOptions
 from graphpass.evaluation import Evaluation
 from graphpass.graph.emit import emit
-from graphpass.graph.model import Source, load
+from graphpass.graph.model import load
 from graphpass.graph.sites import Selection
-from graphpass.session import input_specs, open_session, run
+from graphpass.session import open_session, run
 from graphpass.sweep import Row, sweep
-from graphpass.verify import verify
 
 TRAINED = Path(__file__).parent / "trained"
 SETTINGS = (("rate", (2, 4, 8, 16, 32)), ("phase", (4,)))
@@ -211,65 +206,12 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-FREE_SIZES = {
-    "rec": (48, 96),
-    "rec_infer": (48, 96),
-    "det": (64, 64),
-    "cls": (48, 192),
-}  # height, width where left open
-
-
-def synthetic(name: str, specs: Sequence[InputSpec], count: int) -> dict[str, np.ndarray]:
-    """Random inputs for a network whose own data the registries do not hold: coverage needs only plausible shapes."""
-    generator = np.random.default_rng(0)
-    arrays = {}
-    for spec in specs:
-        sizes = iter(next((size for key, size in FREE_SIZES.items() if key in name), (32, 32)))
-        shape = [count if axis == 0 else size or next(sizes, 8) for axis, size in enumerate(spec.shape)]
-        if np.issubdtype(spec.dtype, np.floating):
-            arrays[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
-        else:
-            arrays[spec.name] = generator.integers(0, 2, shape).astype(spec.dtype)
-    return arrays
-
-
-def covered(path: Path) -> tuple[str, str, str]:
-    """Sites, weight layers that spikes reach, and what came of converting and verifying (or the refusal)."""
-    source: Source = load(path)
-    network = prepare(source)
-    coverage = network.coverage
-    sites = str(len(coverage.sites))
-    layers = f"{coverage.spiking_layers}/{coverage.weight_layers}"
-    try:
-        require_coverage(network, False)
-    except GraphpassError as error:
-        return sites, layers, f"refused: {error}".replace(f"{path}: ", "")
-    specs = input_specs(open_session(source.proto))
-    data = from_arrays(synthetic(path.stem, specs, 2), specs)
-    done = convert(source, data, time_steps=4, method="max")
-    found = verify(done.proto, data, limit=2)
-    flips = sum(site.flips for site in found.sites)
-    return sites, layers, f"converted, forms {'agree' if found.agrees else 'DISAGREE'} ({flips} flips)"
-
-
-def coverage() -> None:
-    def lines() -> Iterator[Sequence[object]]:
-        for name, path in sorted(networks.native_networks().items()):
-            try:
-                yield name, *covered(path)
-            except GraphpassError as error:
-                yield name, "", "", f"refused: {str(error).replace(f'{path}: ', '')}"
-
-    table(("network", "sites", "spiking layers", "outcome"), lines())
-
-
 COMMANDS = {
     "resnet20": resnet20,
     "qcfs": qcfs,
     "magika": magika,
     "photos": photos,
     "cost": cost,
-    "coverage": coverage,
 }
 
 

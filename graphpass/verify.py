@@ -38,6 +38,7 @@ from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs
 ROUNDING = {np.dtype(np.float16): 2.0**-11}  # unit roundoff of what tensors are stored in; sums are in float32
 SUM_ROUNDING = 2.0**-24
 SMALLEST = {np.dtype(np.float16): 2.0**-14}  # smallest normal number: below, errors are absolute
+RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -110,7 +111,8 @@ def verify(
 ) -> Verification:
     """Verify a spiking network, in either form, on the first `limit` samples, in batches that fit `memory` bytes.
 
-    Raises ModelError for a model without spiking neurons, DataError and SessionError as the data and the runtime do.
+    Raises ModelError for a model without spiking neurons or with random numbers, DataError and SessionError as the data
+    and the runtime do.
     """
     check = _Check(proto, threads)
     size = check.fixed or max(1, min(batch, memory // max(check.bytes_per_sample(), 1)))
@@ -131,6 +133,12 @@ class _Check:
             raise ModelError("this is the integer form, which cannot be folded back", "give --reference FOLDED.onnx")
         if coding is None:
             raise ModelError("the model has no spiking neurons", "convert it first with `graphpass convert`")
+        drawing = next((node for node in graph.nodes if node.op in RANDOM), None)
+        if drawing is not None:
+            raise ModelError(
+                f"node {drawing.name!r} ({drawing.op}) draws other numbers at every run, so that no two runs agree",
+                "replace it by a constant to verify the rest",
+            )
         given = any(node.op == operators.TRAIN_NEURON for node in graph.nodes)
         folded = fold_back(graph.copy()) if given else move_behind_pooling(graph.copy())
         unrolled = graph if given else unroll(graph)

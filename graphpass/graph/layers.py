@@ -99,6 +99,9 @@ def is_linear(node: gs.Node) -> bool:
         other = node.inputs[1] if node.op == "Div" else None
         constants = [t for t in node.inputs if isinstance(t, gs.Constant)]
         return len(constants) == 1 and (other is None or other is constants[0])
+    if node.op == "BatchNormalization":  # statistics of the data itself make it a layer normalisation
+        fixed = all(isinstance(tensor, gs.Constant) for tensor in node.inputs[1:])
+        return fixed and not node.attrs.get("training_mode", 0)
     if node.op == "Cast":
         return onnx_float(node.attrs.get("to"))
     if node.op == "Pad":
@@ -106,6 +109,13 @@ def is_linear(node: gs.Node) -> bool:
     if node.op in ("Resize", "Upsample"):
         return node.attrs.get("mode", "nearest") in ("nearest", "linear", "cubic")
     return node.op in SHAPE_ONLY | MEANS | SUMS
+
+
+def copies(node: gs.Node) -> bool:
+    """Whether the node moves or repeats values and makes no others, zeros aside: spikes stay spikes."""
+    return node.op in SHAPE_ONLY or (
+        node.op in ("Resize", "Upsample") and node.attrs.get("mode", "nearest") == "nearest"
+    )
 
 
 def onnx_float(kind: object) -> bool:
@@ -156,6 +166,9 @@ def _produced_axis(tensor: gs.Variable, depth: int, known: dict[int, int | None]
 
 
 def _axis_behind(node: gs.Node, depth: int, known: dict[int, int | None]) -> int | None:
+    inner = data_inputs(node)
+    if not inner:  # a constant, reshaped to a size that is computed
+        return None
     if node.op in (
         "Conv",
         "ConvTranspose",
@@ -179,13 +192,13 @@ def _axis_behind(node: gs.Node, depth: int, known: dict[int, int | None]) -> int
     )
     if node.op == "Transpose":
         permutation = node.attrs.get("perm")
-        inner = _produced_axis(data_inputs(node)[0], depth + 1, known) if permutation else None
-        return None if inner is None else permutation.index(inner % len(permutation))
+        axis = _produced_axis(inner[0], depth + 1, known) if permutation else None
+        return None if axis is None else permutation.index(axis % len(permutation))
     if node.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
-        return _kept_axis(data_inputs(node)[0], node.outputs[0], depth, known)
+        return _kept_axis(inner[0], node.outputs[0], depth, known)
     if not elementwise:
         return None
-    axes = {_produced_axis(t, depth + 1, known) for t in data_inputs(node)} - {None}
+    axes = {_produced_axis(t, depth + 1, known) for t in inner} - {None}
     return axes.pop() if len(axes) == 1 else None
 
 

@@ -75,8 +75,10 @@ _MEAN = """
     weights_row = Reshape (weights, weights_shape)
     sum = MatMul (weights_row, rows)
     mean = Div (sum, total)
-    sample_shape = Concat <axis = 0> (minus_one_1d, inner)
-    x32 = Reshape (mean, sample_shape)
+    moments = Slice (shape, zero_1d, one_1d, zero_1d)
+    samples = Div (moments, steps_1d)
+    sample_shape = Concat <axis = 0> (samples, inner)
+    x32 = Reshape <allowzero = 1> (mean, sample_shape)
 """
 
 # spikes of the steps: count [N, …] → [T, M]
@@ -149,9 +151,10 @@ def functions(coding: str, opset: int) -> tuple[onnx.FunctionProto, ...]:
     flat_shape = Concat <axis = 0> (one_1d, minus_one_1d)
     flat = Reshape (count, flat_shape)
     {_SPIKES[coding]}
-    train_shape = Concat <axis = 0> (minus_one_1d, inner)
+    sent = Mul (samples, output_steps)
+    train_shape = Concat <axis = 0> (sent, inner)
     train = CastLike (fired, currents)
-    spikes = Reshape (train, train_shape)""",
+    spikes = Reshape <allowzero = 1> (train, train_shape)""",
             opset,
         ),
         _function(
@@ -178,8 +181,10 @@ def functions(coding: str, opset: int) -> tuple[onnx.FunctionProto, ...]:
     row = Reshape (x, row_shape)
     rows_shape = Concat <axis = 0> (steps_1d, one_1d)
     rows = Expand (row, rows_shape)
-    train_shape = Concat <axis = 0> (minus_one_1d, inner)
-    currents = Reshape (rows, train_shape)""",
+    samples = Slice (shape, zero_1d, one_1d, zero_1d)
+    moments = Mul (samples, steps_1d)
+    train_shape = Concat <axis = 0> (moments, inner)
+    currents = Reshape <allowzero = 1> (rows, train_shape)""",
             opset,
         ),
     )

@@ -11,13 +11,14 @@ from graphpass.graph.pending import neuron_affine
 from graphpass.graph.time_axis import POOLS, rank_of
 from graphpass.graph.weights import held_names
 
-DIFFERS = frozenset("Div Mod Pow".split())  # of integers, negative ones above all
+DIFFERS = frozenset("Div Pow".split())  # of integers, negative ones above all
 
 
 def compute_constants(graph: gs.Graph) -> int:
     """Replace integer tensors that depend on constant integers alone (pads, axes, targets) by their values, in place.
 
-    Returns how many. Operators that runtimes disagree about stay: DIFFERS, and floats cast to integers.
+    Returns how many. Operators that runtimes disagree about stay: DIFFERS, remainders but those of a positive divisor
+    that have its sign, and floats cast to integers.
     """
     held, computed = held_names(graph), 0
     for node in list(graph.nodes):
@@ -33,6 +34,8 @@ def compute_constants(graph: gs.Graph) -> int:
         ):
             continue
         if not all(isinstance(t, gs.Constant) or t.is_empty() for t in node.inputs) or node.outputs[0].name in held:
+            continue
+        if node.op == "Mod" and (node.attrs.get("fmod", 0) or not (node.inputs[1].values > 0).all()):
             continue
         output, readers = node.outputs[0], list(node.outputs[0].outputs)
         alone = gs.Graph([node], [], [output], opset=graph.opset)

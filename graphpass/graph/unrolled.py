@@ -4,7 +4,8 @@
 
 A tensor is *static*, [N, …] and the same at every step, or a *train*, [T·N, …], time-major. A neuron turns either
 into a train of spikes s. Linear nodes run step by step; what the spikes still owe (L_T·A and o, graph.pending) travels
-on with them and ends in a private copy of the next layer's weights and bias. Everything else sees the mean over time:
+on with them and ends in a private copy of the next layer's weights and bias. Everything else, weight layers on what are
+not spikes any more (sums, averages) among it, sees the mean over time:
 
     train, tensor X                    X, or X/train where that name stays with the mean
     mean of the train X                X/mean, and X itself where the network or a body of If, Loop, Scan reads it
@@ -22,7 +23,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.graph import operators
-from graphpass.graph.layers import SHAPE_ONLY, WeightLayer, weight_layer, weight_layers
+from graphpass.graph.layers import WeightLayer, copies, weight_layer, weight_layers
 from graphpass.graph.pending import Affine, Folded, arithmetic, fold_into, joined, neuron_affine, through
 from graphpass.graph.preparation import compute_constants, infer_shapes, move_behind_pooling
 from graphpass.graph.time_axis import (
@@ -176,7 +177,7 @@ class _Unroller:
             entries = [Train(tensor) for tensor in node.outputs]
         else:
             node.inputs[0] = train.tensor
-            spikes = train.spikes and node.op in SHAPE_ONLY
+            spikes = train.spikes and copies(node)
             entries = [Train(t, p, spikes) for t, p in zip(node.outputs, pending, strict=True)]
         self._nodes.append(node)
         self._emit(node, entries)
@@ -217,19 +218,17 @@ class _Unroller:
         self._emit(node, [Train(node.outputs[0], pending, spikes)])
 
     def _layer(self, layer: WeightLayer) -> None:
-        """A weight layer: takes what its train owes into its weights and bias."""
+        """A weight layer on spikes takes in what they owe; of another train it multiplies the mean, once."""
         node = layer.node
         train = self._trains[layer.data.name]
-        folded = None if train.pending is None else fold_into(layer, train.pending)
+        folded = fold_into(layer, train.pending) if train.spikes and train.pending is not None else None
         if folded is None:
-            node.inputs[layer.data_index] = self._pay(layer.data)
-            self._nodes.append(node)
-        else:
-            node.inputs[layer.data_index] = train.tensor
-            self._nodes.append(node)
-            self._fold(layer, folded)
-        output = self._nodes[-1].outputs[0]
-        self._emit(self._nodes[-1], [Train(output)])
+            self._rest(node, [layer.data_index])
+            return
+        node.inputs[layer.data_index] = train.tensor
+        self._nodes.append(node)
+        self._fold(layer, folded)
+        self._emit(self._nodes[-1], [Train(self._nodes[-1].outputs[0])])
 
     def _fold(self, layer: WeightLayer, folded: Folded) -> None:
         node, dtype, output = layer.node, layer.weight.dtype, layer.node.outputs[0]
@@ -410,7 +409,7 @@ def _made_of_spikes(tensor: gs.Tensor) -> bool:
         node = current.inputs[0]
         if node.op == operators.TRAIN_NEURON:
             continue
-        if node.op not in SHAPE_ONLY | POOLS:
+        if not (copies(node) or node.op in POOLS):
             return False
         stack.extend(node.inputs if node.op == "Concat" else node.inputs[:1])
     return True

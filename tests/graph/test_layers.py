@@ -6,6 +6,7 @@ import pytest
 
 from graphpass.graph.layers import (
     channel_axis,
+    copies,
     data_inputs,
     is_linear,
     passes,
@@ -94,6 +95,9 @@ TWO = gs.Constant("two", np.float32([2]))
         ("Pad", [X], {"mode": "reflect"}, True),
         ("Pad", [X], {"mode": "other"}, False),
         ("Resize", [X], {"mode": "cubic"}, True),
+        ("BatchNormalization", [X, TWO, TWO, TWO, TWO], {}, True),
+        ("BatchNormalization", [X, TWO, TWO, TWO, TWO], {"training_mode": 1}, False),
+        ("BatchNormalization", [X, TWO, TWO, Z, TWO], {}, False),
         ("AveragePool", [X], {}, True),
         ("MaxPool", [X], {}, False),
         ("ReduceMax", [X], {}, False),
@@ -107,6 +111,15 @@ def test_linear_operators(op, inputs, attributes, linear):
     one = gs.Node(op, op, attributes, list(inputs), [gs.Variable("y")])
     assert is_linear(one) == linear
     assert passes(one) == (linear or op == "MaxPool")
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "copied"),
+    [("Transpose", {}, True), ("Resize", {}, True), ("Resize", {"mode": "nearest"}, True), ("Upsample", {}, True),
+     ("Resize", {"mode": "linear"}, False), ("AveragePool", {}, False), ("Add", {}, False)],
+)  # fmt: skip
+def test_operators_that_copy(op, attributes, copied):
+    assert copies(gs.Node(op, op, attributes, [X], [gs.Variable("y")])) == copied
 
 
 def test_indices_and_shapes_carry_no_data():
@@ -159,6 +172,7 @@ def test_a_tensor_that_shapes_another_reaches_nothing():
         ([node("MatMul", "x w8", "t", "a"), node("Add", "t b", "h", "b")], -1),
         ([node("LayerNormalization", "x s", "h", "a")], -1),
         ([node("Conv", "x c", "t", "a"), node("Reshape", "t shape", "h", "b")], None),
+        ([node("Shape", "x", "t", "a"), node("Reshape", "all t", "h", "b")], None),
         ([node("Conv", "x c", "t", "a"), node("Transpose", "t", "h", "b")], None),
     ],
 )
@@ -166,6 +180,7 @@ def test_channel_axis_from_the_producer(nodes, axis):
     graph = graph_of(
         [*nodes, node("Neg", "h", "y", "end")], c=CONV, w8=np.ones((8, 8), np.float32), b=np.ones(8, np.float32),
         s=np.ones(8, np.float32), shape=np.array([0, -1]),
+        all=np.ones((1, 4, 8, 8), np.float32),
     )  # fmt: skip
     named(graph, "end").inputs[0].shape = None
     assert channel_axis(graph.tensors()["h"]) == axis

@@ -173,15 +173,17 @@ def test_the_folded_neuron_of_an_empty_batch():
 
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("op", [TRAIN_NEURON, TIME_MEAN, TIME_REPEAT])
-def test_the_steps_of_an_empty_batch(op, coding):
+@pytest.mark.parametrize("inner", [(3, 4), (0, 4), (3, 0)])
+@pytest.mark.parametrize("batch", [0, 8])
+def test_the_steps_of_an_empty_tensor(batch, inner, op, coding):
     over_time = {"time_steps": 4, "coding": coding}
-    x = np.zeros((0, 3, 4), np.float32)
+    x = np.zeros((batch, *inner), np.float32)
     if op == TRAIN_NEURON:
         one = np.ones(1, np.float32)
         y = call(op, x, one, one, input_steps=1, levels=levels_of(4, coding), **over_time)
     else:
         y = call(op, x, **over_time)
-    assert y.shape == (0, 3, 4)
+    assert y.shape == (batch // 4 if op == TIME_MEAN else batch * 4, *inner)
 
 
 @pytest.mark.parametrize("coding", CODINGS)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from graphpass.graph import operators
 from graphpass.graph.emit import assemble, spiking_graph
+from graphpass.graph.preparation import compute_constants
 from graphpass.graph.unrolled import fold_back, spike_inputs, unroll
 from graphpass.maths.neuron import levels_of
 from tests.models import FLOAT, HALF, build, node, ops, run
@@ -129,6 +130,19 @@ def test_residual_sum_and_average_pooling(coding, steps):
     unrolled = net.check({"x": (2, 4, 4)}, {"c3": 4})
     assert spike_inputs(unrolled) == {"c1": False, "c2": True, "c3": False}
     assert ops(unrolled).count("TimeRepeat") == 1
+    # averages of spikes are no spikes: the layer behind them works once, on the mean over time
+    assert next(each for each in unrolled.nodes if each.name == "c3").inputs[0].inputs[0].op != "AveragePool"
+    assert next(each for each in unrolled.nodes if each.name == "c2").inputs[0].inputs[0].op == "ParallelNeuronTrain"
+
+
+@pytest.mark.parametrize(("mode", "spikes"), [("nearest", True), ("linear", False)])
+def test_enlarged_spikes_are_spikes_where_they_are_copied(mode, spikes):
+    net = Net("rate", 4)
+    net.neuron("x", "y", (2, 1, 1), amplitude=np.array([1, 2]).reshape(2, 1, 1))
+    net.constant("scales", [1.0, 1.0, 2.0, 2.0])
+    net.op("Resize", "y - scales", "r", mode=mode, coordinate_transformation_mode="asymmetric")
+    net.op("Conv", f"r {net.weight('w', 2, 2, 1, 1)}", "c")
+    assert spike_inputs(net.check({"x": (2, 4, 4)}, {"c": 4})) == {"c": spikes}
 
 
 @every_code
@@ -277,6 +291,18 @@ def test_computed_pads_are_constants():
     unrolled = net.check({"x": (2, 3, 3)}, {"c": 4})
     assert spike_inputs(unrolled) == {"c": True}
     assert "ConstantOfShape" not in ops(unrolled)
+
+
+@pytest.mark.parametrize(("divisor", "fmod", "left"), [(3, 0, 0), (-3, 0, 1), (3, 1, 1)])
+def test_remainders_are_constants_where_all_runtimes_agree(divisor, fmod, left):
+    # torch's unflatten(-1, …) computes its axis so; were it left, every rank behind the reshape would be unknown
+    constants = {"axis": np.array([-1, 4]), "rank": np.array([divisor]), "zero": np.float32(0)}
+    nodes = [node("Mod", "axis rank", "m", fmod=fmod), node("Cast", "m", "f", to=1), node("Add", "f zero", "y")]
+    proto = build(nodes, {}, {"y": None}, constants)
+    graph = spiking_graph(proto)
+    compute_constants(graph)
+    assert ops(graph).count("Mod") == left
+    np.testing.assert_array_equal(run(gs.export_onnx(graph))[0], run(proto)[0])
 
 
 def test_bodies_of_if_see_the_mean():

@@ -1,0 +1,1 @@
+"""Public pretrained networks, converted, verified and measured: docs/zoo.md."""

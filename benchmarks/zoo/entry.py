@@ -1,0 +1,197 @@
+"""What a member of the zoo is, and what came of it. Results have JSON forms, one file a member."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpass.graph.sites import Selection
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+
+SETTINGS = (("phase", 4), ("rate", 4), ("rate", 8), ("rate", 16), ("rate", 32))
+ACTIVATIONS = {"": Selection()}
+BOTH = {"": Selection(), "identity sites": Selection(identity_sites=True)}
+
+
+def whole(output: Array) -> Array:
+    """All of an output."""
+    return output
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network is for, as a number; more is better.
+
+    score(kept, truth, reference): what `keep` left of the judged network's output, batches joined; the arrays of
+    Samples.truth; what it left of the ANN's. output: its name, the first by default. fidelity: the ANN is the truth,
+    and `perfect` its own score.
+    """
+
+    name: str
+    score: Callable[[Array, Arrays, Array], float]
+    keep: Callable[[Array], Array] = whole
+    output: str = ""
+    digits: int = 2
+    fidelity: bool = False
+    perfect: float = 100.0
+
+    def lost(self, ann: float | None, snn: float) -> float:
+        """How much worse the SNN is than the ANN, or under fidelity than perfect."""
+        return (self.perfect if ann is None else ann) - snn
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Paths of .npz files: what the networks see, and what the task compares with (default: the evaluation file)."""
+
+    calibration: Path
+    evaluation: Path
+    truth: Path | None = None
+
+    def truths(self) -> dict[str, NDArray[Any]]:
+        with np.load(self.truth or self.evaluation) as data:
+            return dict(data)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A member. shows: operators that are worth a member. assets: of benchmarks/assets.py, network first.
+
+    loses: the most that the task's number may fall at phase T = 4, by variant; measuring more is an error.
+    variants: selections of sites by name. batch: samples a run. counted: samples whose operations are counted.
+    """
+
+    what: str
+    shows: str
+    assets: tuple[str, ...]
+    model: Callable[[], Path]
+    samples: Callable[[], Samples]
+    task: Task
+    loses: tuple[float, ...]
+    small: bool = False
+    variants: Mapping[str, Selection] = field(default_factory=lambda: ACTIVATIONS)
+    allow_partial: bool = False
+    batch: int = 32
+    counted: int = 8
+    verified: int = 4
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why nodes stayed analogue. share: of all multiply-accumulates; 0 for nodes without."""
+
+    text: str
+    nodes: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Covered:
+    """Of the multiply-accumulates of weight layers and products: share, those whose data are made of spikes; additions,
+    those that are nothing but additions, of binary spikes.
+    """
+
+    sites: int
+    layers: int
+    spiking_layers: int
+    macs: float
+    share: float
+    additions: float
+    left: tuple[Reason, ...]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Folded against unrolled form, at phase T = 4."""
+
+    agrees: bool
+    samples: int
+    neurons: int
+    flips: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting. cosine: mean similarity of a sample's output with the ANN's. energy: SNN / ANN."""
+
+    coding: str
+    time_steps: int
+    levels: int
+    snn: float
+    baseline: float
+    cosine: float | None
+    baseline_cosine: float | None
+    firing_rate: float | None
+    energy: float | None
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds a sample of the ANN, and what the forms take of that, as medians. refusal: of the integer form."""
+
+    batch: int
+    threads: int
+    ann: float
+    folded: float
+    integer: float | None
+    refusal: str
+    machine: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    covered: Covered
+    verified: Verified | None = None
+    rows: tuple[Row, ...] = ()
+    times: Times | None = None
+
+    def row(self, coding: str, time_steps: int) -> Row | None:
+        return next((row for row in self.rows if (row.coding, row.time_steps) == (coding, time_steps)), None)
+
+
+@dataclass(frozen=True)
+class Result:
+    """calibration, evaluation: numbers of samples. ann: the task's number; None under fidelity."""
+
+    name: str
+    date: str
+    calibration: int = 0
+    evaluation: int = 0
+    ann: float | None = None
+    refusal: str = ""
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+
+    def with_variant(self, name: str, variant: Variant) -> "Result":
+        return replace(self, variants={**self.variants, name: variant})
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.name}.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        partial.replace(path)
+
+
+def load_result(folder: Path, name: str) -> Result | None:
+    """The result of a member, None where it was not measured yet."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text("utf-8"))
+    return Result(**{**found, "variants": {key: _variant(value) for key, value in found["variants"].items()}})
+
+
+def _variant(found: Mapping[str, Any]) -> Variant:
+    covered = found["covered"]
+    return Variant(
+        Covered(**{**covered, "left": tuple(Reason(**each) for each in covered["left"])}),
+        Verified(**found["verified"]) if found["verified"] else None,
+        tuple(Row(**row) for row in found["rows"]),
+        Times(**found["times"]) if found["times"] else None,
+    )

@@ -1,0 +1,181 @@
+"""From a member to its result: convert, verify, compare, count. Every setting is kept as soon as it is known."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from benchmarks.assets import cache_folder
+from benchmarks.zoo.entry import (
+    Array,
+    Arrays,
+    Covered,
+    Entry,
+    Reason,
+    Result,
+    Row,
+    Variant,
+    Verified,
+    load_result,
+)
+from graphpass.calibrate import Options
+from graphpass.convert import Conversion, Network, convert, dataset_for, prepare
+from graphpass.errors import CoverageError, UnsupportedModelError
+from graphpass.evaluate import Options as EvaluationOptions
+from graphpass.evaluate import measure, open_pair
+from graphpass.evaluation import conversion_of
+from graphpass.graph.emit import spiking_graph
+from graphpass.graph.model import Source, load, save
+from graphpass.graph.sites import place_identities, spike_driven
+from graphpass.graph.unrolled import spike_inputs, unroll
+from graphpass.maths.metrics import Difference, energy_pj
+from graphpass.probing import ProbedGraph, probed_ann
+from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs, run_padded
+from graphpass.verify import verify
+
+CHECKED = ("phase", 4)
+
+
+def model_path(name: str, variant: str, form: str) -> Path:
+    """Where a conversion at phase T = 4 is kept for timing."""
+    suffix = variant.replace(" ", "_") or "activations"
+    return cache_folder() / "zoo" / f"{name}-{suffix}-{form}.onnx"
+
+
+def measured(name: str, entry: Entry, settings: Sequence[tuple[str, int]], folder: Path | None, threads: int) -> Result:
+    """The member's result for the settings, beginning with what the folder holds of it. None: nothing is kept."""
+    result = (folder and load_result(folder, name)) or Result(name, "")
+    wanted = {key: [each for each in settings if not _has(result, key, each)] for key in entry.variants}
+    if result.refusal or not any(wanted.values()):
+        return result
+    result = replace(result, date=date.today().isoformat())
+    try:
+        source = load(entry.model())
+        networks = {key: prepare(source, selection) for key, selection in entry.variants.items()}
+        work = Work(entry, source, threads)
+        for key, missing in wanted.items():
+            for coding, steps in missing:
+                done = work.convert(networks[key], coding, steps)
+                variant = result.variants.get(key) or Variant(work.covered(networks[key], done.proto))
+                if (coding, steps) == CHECKED:
+                    if folder:
+                        forget(name, key)
+                        keep(done.proto, model_path(name, key, "folded"))
+                    variant = replace(variant, verified=work.verified(done))
+                ann, row = work.row(done)
+                variant = replace(variant, rows=(*variant.rows, row))
+                sizes = {"calibration": work.calibration.samples or 0, "evaluation": work.evaluation.samples or 0}
+                result = replace(result, ann=ann, **sizes).with_variant(key, variant)
+                if folder:
+                    result.save(folder)
+    except (UnsupportedModelError, CoverageError) as error:
+        result = replace(result, refusal=str(error).replace(f"{entry.model()}: ", ""))
+        if folder:
+            result.save(folder)
+    return result
+
+
+def _has(result: Result, key: str, setting: tuple[str, int]) -> bool:
+    return key in result.variants and result.variants[key].row(*setting) is not None
+
+
+def forget(name: str, variant: str) -> None:
+    """Drop models of an earlier measurement."""
+    for path in model_path(name, variant, "*").parent.glob(model_path(name, variant, "*").with_suffix(".*").name):
+        path.unlink()
+
+
+def keep(proto: onnx.ModelProto, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(proto, path)
+
+
+class Work:
+    """What the settings of one member share."""
+
+    def __init__(self, entry: Entry, source: Source, threads: int):
+        samples = entry.samples()
+        self.entry, self.threads, self.truth = entry, threads, samples.truths()
+        self.calibration, self.evaluation = (
+            dataset_for(source.proto, path) for path in (samples.calibration, samples.evaluation)
+        )
+
+    def convert(self, network: Network, coding: str, steps: int, form: str = "folded") -> Conversion:
+        return convert(
+            network,
+            self.calibration,
+            time_steps=steps,
+            coding=coding,
+            form=form,
+            allow_partial=self.entry.allow_partial,
+            options=Options(threads=self.threads),
+        )
+
+    def covered(self, network: Network, proto: onnx.ModelProto) -> Covered:
+        """Multiply-accumulates by what drives them, of one sample. proto: the network's folded form."""
+        coverage, graph = network.coverage, network.graph.copy()
+        place_identities(graph, coverage.sites)
+        names = spike_driven(graph, coverage.sites)
+        probed: ProbedGraph = probed_ann(graph, conversion_of(proto), self.threads)
+        fixed = fixed_batch(input_specs(open_session(network.source.proto)))
+        batch = next(iter(self.evaluation.batches(fixed or 1)))
+        probed.run(pad_inputs(batch.inputs, fixed))
+        dense = {name: counts.dense / (fixed or 1) for name, counts in probed.counts.items()}
+        total = sum(dense.values())
+        binary = [name for name, spikes in spike_inputs(unroll(spiking_graph(proto))).items() if spikes]
+        reasons: dict[str, list[float]] = defaultdict(list)
+        for left in coverage.left:
+            reasons[left.reason].append(dense.get(left.node, 0.0) / total)
+        return Covered(
+            len(coverage.sites),
+            coverage.weight_layers,
+            coverage.spiking_layers,
+            total,
+            sum(dense.get(name, 0.0) for name in names) / total,
+            sum(dense.get(name, 0.0) for name in binary) / total,
+            tuple(Reason(text, len(shares), sum(shares)) for text, shares in reasons.items()),
+        )
+
+    def verified(self, done: Conversion) -> Verified:
+        found = verify(done.proto, self.evaluation, limit=self.entry.verified, threads=self.threads)
+        neurons, flips = (sum(getattr(site, key) for site in found.sites) for key in ("neurons", "flips"))
+        return Verified(found.agrees, found.samples, neurons, flips)
+
+    def row(self, done: Conversion) -> tuple[float | None, Row]:
+        """The ANN's number and the setting's."""
+        plan, task = done.plan, self.entry.task
+        counted = max(2, min(self.entry.counted, 64 // plan.time_steps))
+        options = EvaluationOptions(batch=self.entry.batch, threads=self.threads, operation_samples=counted, rounds=1)
+        pair = open_pair(done.network.source, done.proto, options)
+        kept: dict[str, list[Array]] = {network: [] for network in pair.sessions}
+        difference = {network: Difference() for network in pair.sessions}
+        for batch in self.evaluation.batches(pair.fixed or self.entry.batch):
+            outputs = {key: self.output(session, batch.inputs, pair.fixed) for key, session in pair.sessions.items()}
+            for network, values in outputs.items():
+                kept[network].append(task.keep(values))
+                difference[network] = difference[network].update(values, outputs["ann"])
+        whole = {network: np.concatenate(parts) for network, parts in kept.items()}
+        number = {network: task.score(values, self.truth, whole["ann"]) for network, values in whole.items()}
+        found = measure(pair, self.evaluation)
+        energies = energy_pj(found.operations.snn), energy_pj(found.operations.ann)
+        return None if task.fidelity else number["ann"], Row(
+            plan.coding,
+            plan.time_steps,
+            plan.levels,
+            number["snn"],
+            number["baseline"],
+            difference["snn"].cosine_similarity,
+            difference["baseline"].cosine_similarity,
+            found.firing_rate,
+            energies[0] / energies[1] if np.isfinite(energies).all() else None,
+        )
+
+    def output(self, session: Any, inputs: Arrays, fixed: int | None) -> Array:
+        """The task's output."""
+        name = self.entry.task.output or session.get_outputs()[0].name
+        return run_padded(session, inputs, fixed, [name])[name]

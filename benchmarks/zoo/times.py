@@ -1,0 +1,68 @@
+"""Time of a member's ANN, folded and integer form at phase T = 4: on a quiet machine, after it was measured.
+
+The models are made where the cache lacks them; a first run that is not kept leaves the second one nothing but timing.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import onnx
+
+from benchmarks.timing import Effort, alternate, machine
+from benchmarks.zoo.entry import Entry, Result, Times
+from benchmarks.zoo.measure import CHECKED, Work, keep, model_path
+from graphpass.convert import prepare
+from graphpass.errors import GraphpassError
+from graphpass.graph.model import load
+from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs, run
+
+EFFORT = Effort(3.0, 5, 51)
+BATCH = 1
+
+
+def prepare_models(name: str, entry: Entry, result: Result, threads: int) -> dict[str, str]:
+    """Make the models that are timed where the cache lacks them. Returns the refusal of the integer form by variant."""
+    source, work, refusals = load(entry.model()), None, {}
+    for key in result.variants:
+        for form in ("folded", "integer"):
+            path = model_path(name, key, form)
+            said = path.with_suffix(".refused")
+            if said.exists():
+                refusals[key] = said.read_text("utf-8")
+            elif not path.exists():
+                work = work or Work(entry, source, threads)
+                try:
+                    keep(work.convert(prepare(source, entry.variants[key]), *CHECKED, form).proto, path)
+                except GraphpassError as error:
+                    refusals[key] = str(error).replace(f"{source.path}: ", "")
+                    said.write_text(refusals[key], "utf-8")
+    return refusals
+
+
+def timed(name: str, entry: Entry, result: Result, refusals: dict[str, str], threads: int) -> Result:
+    """The result with its times."""
+    source = load(entry.model())
+    fixed = fixed_batch(input_specs(open_session(source.proto)))
+    batch = next(iter(Work(entry, source, threads).evaluation.batches(fixed or BATCH)))
+    inputs = pad_inputs(batch.inputs, fixed)
+    size = fixed or BATCH
+    for key, variant in result.variants.items():
+        protos = {"ann": source.proto}
+        for form in ("folded", "integer"):
+            path = model_path(name, key, form)
+            if path.exists():
+                protos[form] = onnx.load(path)
+        calls = {form: partial(run, open_session(proto, threads=threads), inputs) for form, proto in protos.items()}
+        found = alternate(calls, EFFORT)
+        milliseconds = {form: 1000 * timing.median / size for form, timing in found.items()}
+        times = Times(
+            size,
+            threads,
+            milliseconds["ann"],
+            milliseconds["folded"],
+            milliseconds.get("integer"),
+            refusals.get(key, ""),
+            machine().partition(";")[0],
+        )
+        result = result.with_variant(key, replace(variant, times=times))
+    return result
