@@ -160,7 +160,7 @@ def test_recursive_function(box: Box) -> None:
 
 
 def test_unknown_operator(box: Box) -> None:
-    for domain, kind in (("acme", "unsupported-model"), ("", "invalid-model"), ("com.microsoft", "invalid-model")):
+    for domain, kind in (("acme", "unsupported-model"), ("", "unsupported-model"), ("com.microsoft", "invalid-model")):
         node = helper.make_node("Foo", ["x"], ["scores"], "foo", domain=domain)
         refused(describe(box, model([node]).SerializeToString()), kind, "Foo")
 
