@@ -45,7 +45,6 @@ MEMBERS: dict[str, Entry] = {
         lambda: Samples(*file_types.magika_files(256, 12)),
         tasks.TOP1,
         loses=(4.0, 4.0),
-        small=True,
         variants=BOTH,
         counted=2,
         verified=2,
