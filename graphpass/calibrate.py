@@ -22,7 +22,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.datasets.dataset import Dataset
-from graphpass.errors import CalibrationError, OptionError
+from graphpass.errors import OptionError
 from graphpass.graph import operators
 from graphpass.graph.folded import neuron_node, replace_weight
 from graphpass.graph.layers import WeightLayer, is_padded, weight_layers
@@ -248,7 +248,7 @@ class _Calibrator:
         ahead = [node for node in before if not any(node is other for other in behind)]
 
         self._sample(number, step, sample, ahead, [*(name for name in kept if name not in moved), *boundary])
-        _require_finite(step, sample)
+        sample.require_finite()
         changes = self._correct(step, sample)
         for layer, change in changes:
             behind = _with_added(behind, layer.node, replace_weight(walk.graph, layer, change))
@@ -335,15 +335,6 @@ class _Calibrator:
             self._spiking.add(site.output)
         for _ in self._run(nodes, fetch, functions=site is not None) if fetch else ():
             pass  # the store has them
-
-
-def _require_finite(step: Step, sample: Sample) -> None:
-    if not all(np.isfinite(v).all() for v in (sample.x, sample.x_snn, sample.a)):
-        where = f"site {step.site.name!r}" if step.site else f"layer {step.layers[0].node.name!r}"
-        raise CalibrationError(
-            f"{where} has NaN or infinite values on the calibration data",
-            "check the data and the model, or leave the site out with --exclude",
-        )
 
 
 def fit_site(site: Site, sample: Sample, levels: int, method: Method) -> SitePlan:

@@ -21,6 +21,7 @@ from graphpass.evaluation import conversion_of
 from graphpass.graph import operators
 from graphpass.graph.emit import assemble, spiking_graph
 from graphpass.graph.integer import COUNT
+from graphpass.graph.model import export_untyped
 from graphpass.maths.neuron import Neuron
 from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs, run
 
@@ -134,12 +135,7 @@ def _with_outputs(graph: gs.Graph, names: list[str], coding: str) -> onnx.ModelP
     for name in dict.fromkeys(names):
         if name not in held | own:
             graph.outputs.append(tensors[name])
-    for tensor in graph.outputs:
-        tensor.dtype = tensor.dtype or np.float32  # the exporter wants one; it is cleared below
-    proto = assemble(graph, coding)
-    for value in proto.graph.output:
-        value.ClearField("type")
-    return proto
+    return export_untyped(graph, lambda each: assemble(each, coding))
 
 
 def _unscaled(y: NDArray[Any], neuron: Neuron) -> NDArray[Any]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from graphpass.errors import ModelError
 from graphpass.evaluation import Conversion, LayerResult, OperationCount, SiteResult
 from graphpass.graph.counting import Counts, Probes, probe
 from graphpass.graph.emit import assemble, spiking_graph
+from graphpass.graph.model import export_untyped
 from graphpass.graph.unrolled import spike_inputs, unroll
 from graphpass.maths.metrics import Difference, Operations, SpikeCount
 from graphpass.session import open_session, pad_inputs, run
@@ -190,11 +190,7 @@ def _probed(
     for name in fetch:
         if name not in held:
             graph.outputs.append(tensors[name])
-    for tensor in graph.outputs:
-        tensor.dtype = tensor.dtype or np.float32  # the exporter wants one; it is cleared below
-    proto = assemble(graph, conversion.coding)
-    for value in proto.graph.output:  # the type of an output is what its producer makes
-        value.ClearField("type")
+    proto = export_untyped(graph, lambda each: assemble(each, conversion.coding))
     return ProbedGraph(proto, probes, ops, spiking, fetch, threads)
 
 

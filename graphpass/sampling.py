@@ -11,6 +11,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from graphpass.errors import CalibrationError
 from graphpass.graph.sites import Site
 from graphpass.graph.steps import Step
 from graphpass.graph.unfolding import bias_of, geometry, to_matrix, unfold
@@ -94,6 +95,16 @@ class Sample:
         if self._axis is None:
             self.x, self.a, self.x_snn = (v.reshape(-1, 1) for v in (self.x, self.a, self.x_snn))
             self._bottom, self._top = np.array([self._bottom.min()]), np.array([self._top.max()])
+
+    def require_finite(self) -> None:
+        """Raises CalibrationError where a row is not."""
+        if not all(np.isfinite(v).all() for v in (self.x, self.x_snn, self.a)):
+            step = self._step
+            where = f"site {step.site.name!r}" if step.site else f"layer {step.layers[0].node.name!r}"
+            raise CalibrationError(
+                f"{where} has NaN or infinite values on the calibration data",
+                "check the data and the model, or leave the site out with --exclude",
+            )
 
     @property
     def is_exact(self) -> bool:

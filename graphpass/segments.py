@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.graph import operators
-from graphpass.graph.model import export
+from graphpass.graph.model import export_untyped
 from graphpass.session import open_session, run
 
 Arrays = dict[str, NDArray[Any]]
@@ -152,8 +152,6 @@ class Walk:
         for name, tensor in outside.items():
             tensor.dtype, tensor.shape = example[name].dtype, [None] * example[name].ndim
         outputs = [produced[name] for name in dict.fromkeys(fetch) if name in produced]
-        for tensor in outputs:
-            tensor.dtype = tensor.dtype or np.float32  # the exporter wants one; it is cleared below
         part = gs.Graph(
             list(nodes),
             list(outside.values()),
@@ -161,9 +159,7 @@ class Walk:
             opset=self.graph.opset,
             import_domains=self.graph.import_domains,
         )
-        proto = export(part)
-        for value in proto.graph.output:  # the type of an output is what its producer makes
-            value.ClearField("type")
+        proto = export_untyped(part)
         del proto.graph.value_info[:]
         if functions:
             proto.functions.extend(functions)

@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 
 from graphpass.calibrate import Options, fit_site, flat_neuron
 from graphpass.datasets.dataset import Dataset
-from graphpass.errors import CalibrationError
 from graphpass.graph.counting import layer_fan_out
 from graphpass.graph.emit import assemble
 from graphpass.graph.folded import fold
 from graphpass.graph.layers import WeightLayer, weight_layers
-from graphpass.graph.model import export
+from graphpass.graph.model import export, export_untyped
 from graphpass.graph.plan import Plan, SitePlan
 from graphpass.graph.sites import Coverage, Site, place_identities
 from graphpass.graph.steps import Step
@@ -176,14 +175,10 @@ def _observe(
         for site, sample, taken in zip(sites, samples, rows, strict=True):
             taken.append(sample.add_ann(fixed or 1, fixed or 1, values[site.input], values[site.output]))
             sample.add_snn(number, {site.input: values[site.input]})
-    for site, sample, taken in zip(sites, samples, rows, strict=True):
+    for sample, taken in zip(samples, rows, strict=True):
         x, a = (np.concatenate(parts) for parts in zip(*taken, strict=True))
         sample.close(x, a)
-        if not np.isfinite(x).all() or not np.isfinite(a).all():
-            raise CalibrationError(
-                f"site {site.name!r} has NaN or infinite values on the calibration data",
-                "check the data and the model, or leave the site out with --exclude",
-            )
+        sample.require_finite()
     each = fixed or 1
     neurons = tuple(int(np.prod(shapes[site.output])) // each for site in sites)
     synapses = tuple(
@@ -198,12 +193,8 @@ def _fetching(graph: gs.Graph, names: Sequence[str]) -> onnx.ModelProto:
     tensors, held = graph.tensors(), {tensor.name for tensor in (*graph.outputs, *graph.inputs)}
     for name in names:
         if name not in held:
-            tensors[name].dtype = tensors[name].dtype or np.float32  # the exporter wants one; it is cleared below
             graph.outputs.append(tensors[name])
-    proto = export(graph)
-    for value in proto.graph.output:  # the type of an output is what its producer makes
-        value.ClearField("type")
-    return proto
+    return export_untyped(graph)
 
 
 def _synapses(layer: WeightLayer, shapes: Mapping[str, tuple[int, ...]], batch: int, neurons: int) -> float:

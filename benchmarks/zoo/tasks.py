@@ -4,6 +4,7 @@ import numpy as np
 
 from benchmarks.zoo.entry import Array, Arrays, Task
 from graphpass.maths.detection import Boxes, matched, ranked
+from graphpass.maths.metrics import cosines
 from graphpass.maths.text import decode
 
 MAP_THRESHOLD, NOTE_THRESHOLD, BOX_SCORE, BOX_OVERLAP, SAME_BOX = 0.3, 0.3, 0.25, 0.45, 0.5
@@ -46,9 +47,7 @@ def psnr(kept: Array, truth: Arrays, reference: Array) -> float:
 
 def cosine(kept: Array, truth: Arrays, reference: Array) -> float:
     """100 · mean over the samples of cos(y, a)."""
-    y, a = (each.reshape(len(each), -1).astype(np.float64) for each in (kept, reference))
-    lengths = np.linalg.norm(y, axis=1) * np.linalg.norm(a, axis=1)
-    return 100 * float(((y * a).sum(1) / np.maximum(lengths, 1e-30)).mean())
+    return 100 * float(cosines(kept, reference).mean())
 
 
 def overlap(kept: Array, truth: Arrays, reference: Array) -> float:

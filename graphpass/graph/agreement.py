@@ -20,6 +20,7 @@ import onnx_graphsurgeon as gs
 from graphpass.graph import operators
 from graphpass.graph.emit import assemble
 from graphpass.graph.layers import MAXIMA, data_inputs, is_linear, weight_layer
+from graphpass.graph.model import export_untyped
 from graphpass.graph.preparation import infer_shapes
 from graphpass.graph.unrolled import MEAN
 
@@ -137,11 +138,9 @@ def reference(folded: gs.Graph, names: Iterable[str], coding: str) -> onnx.Model
 
 def _model(graph: gs.Graph, coding: str) -> onnx.ModelProto:
     graph.cleanup(remove_unused_graph_inputs=True).toposort()
-    for tensor in (*graph.outputs, *graph.inputs):
+    for tensor in graph.inputs:
         tensor.dtype = tensor.dtype or np.float32
-    proto = assemble(graph, coding)
-    for value in proto.graph.output:  # the type of an output is what its producer makes
-        value.ClearField("type")
+    proto = export_untyped(graph, lambda each: assemble(each, coding))
     del proto.graph.value_info[:]
     return proto
 

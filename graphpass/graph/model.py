@@ -7,9 +7,11 @@ every onnxruntime from 1.19 on loads; a newer source keeps its own opset.
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
@@ -154,6 +156,16 @@ def export(graph: gs.Graph) -> onnx.ModelProto:
     proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     if opset_of(proto) <= TARGET_OPSET:
         proto.ir_version = TARGET_IR
+    return proto
+
+
+def export_untyped(graph: gs.Graph, exporter: Callable[[gs.Graph], onnx.ModelProto] = export) -> onnx.ModelProto:
+    """The graph by the exporter, its outputs without types: the type of an output is what its producer makes."""
+    for tensor in graph.outputs:
+        tensor.dtype = tensor.dtype or np.float32  # exporters want one
+    proto = exporter(graph)
+    for value in proto.graph.output:
+        value.ClearField("type")
     return proto
 
 
