@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from benchmarks.network import NETWORKS, forms, planned
+from benchmarks.network import NETWORKS, converted
 from benchmarks.neuron import CODING, Call, named, one_operator
 from benchmarks.results import table
 from benchmarks.timing import FULL, QUICK, alternate, arguments, machine
@@ -98,12 +98,11 @@ def network_table(quick: bool) -> None:
         for name in ("resnet20", "open_nsfw"):
             source = half(name)
             specs = input_specs(open_session(source.proto))
-            conversion = planned(source, name, TIME_STEPS)
-            others, said = forms(source, conversion, ("unrolled",))
+            forms, said = converted(source, name, TIME_STEPS, ("unrolled",))
             refused.extend(said)
             for batch in BATCHES[:1] if quick else BATCHES:
                 inputs = synthetic(name, specs, batch)
-                protos = {"ANN": source.proto, "folded": conversion.proto, **others}
+                protos = {"ANN": source.proto, **forms}
                 times = alternate(
                     {key: on_device(proto, inputs) for key, proto in protos.items()}, QUICK if quick else FULL
                 )

@@ -1,11 +1,13 @@
-"""Whole networks, ANN and SNN: `python -m benchmarks.network [NAME …] [--threads N] [--quick]`.
+"""Whole networks, ANN and SNN: `python -m benchmarks.network [NAME …] [--threads N] [--folder F] [--quick]`.
 
 Milliseconds of a batch of the ANN in float32, and as multiples of it: the ANN quantised by onnxruntime (QDQ, weights
 int8 a channel, activations uint8) and the SNN in its forms. The CNNs are calibrated on real images, on which the
 operators of the integer form depend (offsets, outliers); transformers on random inputs with method `max`.
-Networks with weights of constants (onnx_light) are left out.
+All are converted before the first is timed, so that only the second part needs a quiet machine; --folder keeps them.
 """
 
+import argparse
+import itertools
 import logging
 import tempfile
 import warnings
@@ -24,12 +26,10 @@ from benchmarks.results import TRAINED, table
 from benchmarks.timing import FULL, QUICK, Effort, Timing, alternate, arguments, machine
 from benchmarks.zoo.files import synthetic
 from graphpass import native
-from graphpass.convert import Conversion, convert
+from graphpass.convert import convert
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import GraphpassError, SessionError
-from graphpass.graph.emit import FORMS
 from graphpass.graph.model import Source, load, save
-from graphpass.graph.plan import Plan
 from graphpass.session import input_specs, open_session, run
 
 NETWORKS: dict[str, Callable[[], Path]] = {
@@ -49,14 +49,8 @@ CALIBRATION: dict[str, Callable[[], Path]] = {
 QUICK_NETWORKS = ("resnet20", "open_nsfw")
 TIME_STEPS, QUICK_STEPS, BATCHES, UNROLLED = (4, 8, 16, 32), 8, (1, 8), 8
 THREADS, SAMPLES = 2, 4
-COLUMNS = (
-    "quantised ANN",
-    "folded",
-    "folded, not in blocks",
-    "folded, no library",
-    "unrolled",
-    *(("integer",) if "integer" in FORMS else ()),
-)
+OTHERS = ("unrolled", "integer")
+COLUMNS = ("quantised ANN", "folded", "folded, not in blocks", "folded, no library", *OTHERS)
 
 Arrays = Mapping[str, NDArray[Any]]
 Call = Callable[[], object]
@@ -90,13 +84,54 @@ def quantised(proto: onnx.ModelProto, inputs: Arrays) -> onnx.ModelProto:
         return onnx.load(done)
 
 
-def planned(source: Source, name: str, time_steps: int) -> Conversion:
-    """The network folded for T time-steps."""
-    if name in CALIBRATION:
-        return convert(source, CALIBRATION[name](), time_steps=time_steps, allow_partial=True)
+def converted(
+    source: Source, name: str, time_steps: int, others: Sequence[str]
+) -> tuple[dict[str, onnx.ModelProto], list[str]]:
+    """The network folded for T time-steps and in the other forms, and what was said of those that it does not have."""
     specs = input_specs(open_session(source.proto))
-    data = from_arrays(synthetic(name, specs, SAMPLES), specs)
-    return convert(source, data, time_steps=time_steps, method="max", allow_partial=True)
+    data = CALIBRATION[name]() if name in CALIBRATION else from_arrays(synthetic(name, specs, SAMPLES), specs)
+    method = "optimal" if name in CALIBRATION else "max"
+    folded = convert(source, data, time_steps=time_steps, method=method, allow_partial=True)
+    found, refused = {"folded": folded.proto}, []
+    for form in others:
+        own = form == "integer" and name in CALIBRATION  # it has a plan of its own: no offsets under padding
+        try:
+            made = convert(
+                source,
+                data if own else None,
+                time_steps=time_steps,
+                plan=None if own else folded.plan,
+                form=form,
+                allow_partial=True,
+            )
+            found[form] = made.proto
+        except GraphpassError as error:
+            refused.append(f"{name}, {form}, T = {time_steps}: {error}".replace(f"{source.path}: ", ""))
+    return found, refused
+
+
+def make(folder: Path, name: str, steps: Sequence[int]) -> list[str]:
+    """Write what is to be timed into the folder, but what it has already; returns what was refused."""
+    source = load(NETWORKS[name]())
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    save(source.proto, folder / name / "ANN.onnx")
+    small = folder / name / "quantised ANN.onnx"
+    if not small.exists():
+        specs = input_specs(open_session(source.proto))
+        save(quantised(source.proto, synthetic(name, specs, SAMPLES)), small)
+    said: list[str] = []
+    for count in steps:
+        made = folder / name / str(count)
+        notes = made / "refused.txt"
+        if not notes.exists():
+            made.mkdir(exist_ok=True)
+            others = [form for form in OTHERS if form != "unrolled" or count <= UNROLLED]
+            found, refused = converted(source, name, count, others)
+            for form, proto in found.items():
+                save(proto, made / f"{form}.onnx")
+            notes.write_text("\n".join(refused))
+        said += notes.read_text().splitlines()
+    return said
 
 
 def runner(proto: onnx.ModelProto, inputs: Arrays, threads: int, **options: bool) -> Call:
@@ -105,74 +140,52 @@ def runner(proto: onnx.ModelProto, inputs: Arrays, threads: int, **options: bool
     return partial(run, session, inputs)
 
 
-def forms(
-    source: Source, conversion: Conversion, names: Sequence[str], calibration: Path | None = None
-) -> tuple[dict[str, onnx.ModelProto], list[str]]:
-    """The conversion in other forms, and what was said of those that the network does not have."""
-    found, refused = {}, []
-    plan: Plan = conversion.plan
-    for name in names:
-        try:
-            data = calibration if name == "integer" else None  # it has a plan of its own: no offsets under padding
-            made = convert(
-                source, data, time_steps=plan.time_steps, plan=None if data else plan, form=name, allow_partial=True
-            )
-            found[name] = made.proto
-        except GraphpassError as error:
-            refused.append(
-                f"{source.path.stem}, {name}, T = {plan.time_steps}: {error}".replace(f"{source.path}: ", "")
-            )
-    return found, refused
+def measure(folder: Path, steps: int, batch: int, threads: int, effort: Effort) -> dict[str, Timing]:
+    """Times of a batch by column; the folder is the network's."""
+    ann, small = (onnx.load(folder / f"{which}.onnx") for which in ("ANN", "quantised ANN"))
+    forms = {path.stem: onnx.load(path) for path in (folder / str(steps)).glob("*.onnx")}
+    folded = forms.pop("folded")
+    inputs = synthetic(folder.name, input_specs(open_session(ann)), batch)
+    calls = {
+        "ANN": runner(ann, inputs, threads),
+        "quantised ANN": runner(small, inputs, threads),
+        "folded": runner(folded, inputs, threads),
+        "folded, not in blocks": runner(folded, inputs, threads, use_blocked=False),
+        "folded, no library": runner(folded, inputs, threads, use_native=False),
+        **{form: runner(proto, inputs, threads) for form, proto in forms.items()},
+    }
+    return alternate(calls, effort)
 
 
-def measure(name: str, quick: bool, threads: int, refused: list[str]) -> Iterator[tuple[int, int, dict[str, Timing]]]:
-    """(batch, T, times by column)."""
-    effort: Effort = QUICK if quick else FULL
-    source = load(NETWORKS[name]())
-    specs = input_specs(open_session(source.proto))
-    small = quantised(source.proto, synthetic(name, specs, SAMPLES))
-    for steps in (QUICK_STEPS,) if quick else TIME_STEPS:
-        conversion = planned(source, name, steps)
-        wanted = [form for form in ("unrolled", "integer") if form in COLUMNS]
-        if steps > UNROLLED:
-            wanted.remove("unrolled")
-        others, said = forms(source, conversion, wanted, CALIBRATION[name]() if name in CALIBRATION else None)
-        refused += said
-        for batch in BATCHES:
-            inputs = synthetic(name, specs, batch)
-            calls = {
-                "ANN": runner(source.proto, inputs, threads),
-                "quantised ANN": runner(small, inputs, threads),
-                "folded": runner(conversion.proto, inputs, threads),
-                "folded, not in blocks": runner(conversion.proto, inputs, threads, use_blocked=False),
-                "folded, no library": runner(conversion.proto, inputs, threads, use_native=False),
-                **{form: runner(proto, inputs, threads) for form, proto in others.items()},
-            }
-            yield batch, steps, alternate(calls, effort)
-
-
-def main() -> None:
-    options = arguments(__doc__, NETWORKS, THREADS)
-    logging.disable(logging.WARNING)  # of onnxruntime.quantization, about operators that it leaves in floating point
-    if native.library() is None:
-        raise SessionError("the native operators are not built", "see `graphpass doctor`")
-    refused: list[str] = []
+def tell(folder: Path, names: Sequence[str], options: argparse.Namespace) -> None:
+    """Make the networks, then print the table."""
+    steps = (QUICK_STEPS,) if options.quick else TIME_STEPS
+    refused = [line for name in names for line in make(folder, name, steps)]
 
     def rows() -> Iterator[Sequence[object]]:
-        for name in options.names or (QUICK_NETWORKS if options.quick else NETWORKS):
-            for batch, steps, times in measure(name, options.quick, options.threads, refused):
-                ann = times["ANN"]
-                ratios = (times[key].ratio(ann) if key in times else "" for key in COLUMNS)
-                yield name, batch, steps, ann.milliseconds, *ratios
+        for name, batch, count in itertools.product(names, BATCHES, steps):
+            times = measure(folder / name, count, batch, options.threads, QUICK if options.quick else FULL)
+            ann = times["ANN"]
+            ratios = (times[key].ratio(ann) if key in times else "" for key in COLUMNS)
+            yield name, batch, count, ann.milliseconds, *ratios
 
     print(machine())
     print(f"Threads: {options.threads}; multiples of the ANN's time.\n")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        table(("network", "batch", "T", "ANN, ms", *COLUMNS), rows())
+    table(("network", "batch", "T", "ANN, ms", *COLUMNS), rows())
     print()
     for line in refused:
         print(f"Not there: {line}")
+
+
+def main() -> None:
+    options = arguments(__doc__, NETWORKS, THREADS, folder="the converted networks")
+    logging.disable(logging.WARNING)  # of onnxruntime.quantization, about operators that it leaves in floating point
+    if native.library() is None:
+        raise SessionError("the native operators are not built", "see `graphpass doctor`")
+    names = options.names or (QUICK_NETWORKS if options.quick else tuple(NETWORKS))
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as own:
+        warnings.simplefilter("ignore")
+        tell(options.folder or Path(own), names, options)
 
 
 if __name__ == "__main__":

@@ -13,18 +13,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from benchmarks.network import CALIBRATION, THREADS, Arrays, forms, planned, runner
+from benchmarks.network import THREADS, Arrays, converted, runner
 from benchmarks.results import TRAINED, table
 from benchmarks.timing import FULL, QUICK, alternate, arguments, machine
 from graphpass import native
 from graphpass.errors import SessionError
-from graphpass.graph.emit import FORMS
 from graphpass.graph.model import Source, load, save
 
 TIME_STEPS, SLOW = (1, 2, 4, 8, 16, 32, 64, 127, 255), 32  # above SLOW steps the unrolled form is left out
 BATCHES, SIDES = (1, 2, 4, 8, 16, 32), (32, 64, 96, 128, 192, 256)
 STEPS, BATCH, SIDE = 8, 8, 32  # where they are not what varies
-COLUMNS = ("folded", *(form for form in ("integer", "unrolled") if form in FORMS))
+COLUMNS = ("folded", "integer", "unrolled")
 
 Models = dict[str, onnx.ModelProto]
 
@@ -45,12 +44,11 @@ def images(count: int, side: int) -> Arrays:
 
 def models(source: Source, steps: int) -> Models:
     """The ANN and the SNN of T = steps in its forms."""
-    conversion = planned(source, "resnet20", steps)
-    names = [form for form in COLUMNS[1:] if form != "unrolled" or steps <= SLOW]
-    others, refused = forms(source, conversion, names, CALIBRATION["resnet20"]())
+    others = [form for form in COLUMNS if form != "folded" and (form != "unrolled" or steps <= SLOW)]
+    forms, refused = converted(source, "resnet20", steps, others)
     for line in refused:
         print(f"\nNot there: {line}\n")
-    return {"ANN": source.proto, "folded": conversion.proto, **others}
+    return {"ANN": source.proto, **forms}
 
 
 def row(what: int, protos: Models, batch: int, side: int, options: Namespace) -> Sequence[object]:

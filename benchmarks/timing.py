@@ -105,12 +105,19 @@ def machine() -> str:
     )
 
 
-def arguments(description: str | None, names: Iterable[str] = (), threads: int = 0) -> argparse.Namespace:
-    """The command line: --quick, --threads where it has a default here, and a choice of names where there are some."""
+def arguments(
+    description: str | None, names: Iterable[str] = (), threads: int = 0, folder: str = ""
+) -> argparse.Namespace:
+    """The command line: --quick, --threads where it has a default here, a choice of names where there are some.
+
+    folder: what --folder keeps.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds, under a minute")
     if threads:
         parser.add_argument("--threads", type=int, default=threads, help=f"intra-op threads, default {threads}")
+    if folder:
+        parser.add_argument("--folder", type=Path, help=f"keep {folder} here, and take them from here")
     known = list(names)
     if known:
         parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default all")
