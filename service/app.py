@@ -32,8 +32,8 @@ from service.metrics import Metrics
 from service.problems import not_found
 from service.settings import Settings
 from service.storage import garbage
-from service.storage.blobs import open_blobs
 from service.storage.metadata import open_metadata
+from service.storage.stores import open_blobs
 
 PAGE = Path(__file__).parent / "page"
 OLD_SCRATCH = 24 * 3600.0  # seconds after which a folder of scratch files belongs to nobody

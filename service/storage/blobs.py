@@ -1,4 +1,4 @@
-"""Bytes addressed by their SHA-256: what every store of blobs does, and which one the settings mean.
+"""Bytes addressed by their SHA-256: what every store of blobs does.
 
     with blobs.writer() as writer:
         writer.write(chunk)
@@ -17,10 +17,8 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
 from service.errors import NotFoundError
-from service.settings import Settings
 
 CHUNK = 2**20  # bytes read at a time
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -158,15 +156,3 @@ def checked_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise NotFoundError(f"there is no upload {name[:64]!r}", "begin a new one")
     return name
-
-
-def open_blobs(settings: Settings, ledger: Ledger) -> Blobs:
-    """The store that GRAPHPASS_STORE_URL names; a folder in the data directory if it is empty. Raises StorageError."""
-    from service.storage.local import LocalBlobs
-
-    url = urlsplit(settings.store_url)
-    if url.scheme == "s3":
-        from service.storage.s3 import S3Blobs, connect
-
-        return S3Blobs(connect(settings), settings.data_dir / "spool", ledger)
-    return LocalBlobs(Path(unquote(url.path)) if url.path else settings.data_dir / "blobs", ledger)

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from service.settings import Settings, load_settings
 from service.storage import tables
-from service.storage.blobs import Blobs, open_blobs
+from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata, opened
+from service.storage.stores import open_blobs
 from tests.service.servers import Postgres, S3Server
 
 

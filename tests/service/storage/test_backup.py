@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from service.settings import load_settings
-from service.storage.blobs import open_blobs
 from service.storage.garbage import adopt, sweep
 from service.storage.metadata import Metadata, opened
+from service.storage.stores import open_blobs
 
 
 def store(metadata: Metadata, blobs, data: bytes) -> tuple[str, str]:

@@ -12,8 +12,8 @@ import pytest
 
 from service.errors import StorageError, StorageFullError, StorageUnavailableError
 from service.settings import load_settings
-from service.storage.blobs import open_blobs
 from service.storage.local import LocalBlobs
+from service.storage.stores import open_blobs
 from tests.service.storage import crashes
 
 

@@ -10,7 +10,8 @@ import pytest
 from service.errors import NotFoundError, StorageDamagedError, StorageUnavailableError
 from service.settings import Settings, load_settings
 from service.storage import s3 as module
-from service.storage.blobs import Blobs, open_blobs
+from service.storage.blobs import Blobs
+from service.storage.stores import open_blobs
 from tests.service.servers import S3Server, free_port
 from tests.service.storage import crashes
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from service.errors import NotFoundError, OffsetError, StorageDamagedError, StorageUnavailableError
 from service.settings import load_settings
-from service.storage.blobs import Blobs, open_blobs
+from service.storage.blobs import Blobs
 from service.storage.local import LocalBlobs
 from service.storage.metadata import Metadata, opened
+from service.storage.stores import open_blobs
 from service.storage.uploads import append, complete, discard
 
 ROOT = Path(__file__).parents[3]
@@ -146,7 +147,7 @@ def test_a_piece_that_cannot_be_recorded_is_sent_again(metadata: Metadata, blobs
 SENDER = """
 import sys, os
 from service.settings import load_settings
-from service.storage.blobs import open_blobs
+from service.storage.stores import open_blobs
 from service.storage.metadata import open_metadata
 from service.storage.uploads import append, complete
 metadata = open_metadata(load_settings(data_dir=sys.argv[1]))
