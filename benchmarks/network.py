@@ -23,7 +23,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from benchmarks import datasets, networks
 from benchmarks.results import TRAINED, table
-from benchmarks.timing import FULL, QUICK, Effort, Timing, alternate, arguments, machine
+from benchmarks.timing import QUICK, Effort, Timing, alternate, arguments, machine
 from benchmarks.zoo.files import synthetic
 from graphpass import native
 from graphpass.convert import convert
@@ -47,10 +47,9 @@ CALIBRATION: dict[str, Callable[[], Path]] = {
     "efficientnet_lite0": lambda: datasets.photo_calibration("efficientnet_lite0"),
 }
 QUICK_NETWORKS = ("resnet20", "open_nsfw")
-TIME_STEPS, QUICK_STEPS, BATCHES, UNROLLED = (4, 8, 16, 32), 8, (1, 8), 8
-THREADS, SAMPLES = 2, 4
-OTHERS = ("unrolled", "integer")
-COLUMNS = ("quantised ANN", "folded", "folded, not in blocks", "folded, no library", *OTHERS)
+TIME_STEPS, STEPS, BATCHES = (4, 8, 16, 32), 8, (1, 8)  # STEPS: of what is measured once, and with --quick
+THREADS, SAMPLES, THOROUGH = 2, 4, Effort(20.0, 9, 31)
+OTHER_COLUMNS = ("quantised ANN", "folded, not in blocks", "folded, no library", f"unrolled, T = {STEPS}")
 
 Arrays = Mapping[str, NDArray[Any]]
 Call = Callable[[], object]
@@ -125,7 +124,7 @@ def make(folder: Path, name: str, steps: Sequence[int]) -> list[str]:
         notes = made / "refused.txt"
         if not notes.exists():
             made.mkdir(exist_ok=True)
-            others = [form for form in OTHERS if form != "unrolled" or count <= UNROLLED]
+            others = ("integer", "unrolled") if count == STEPS else ("integer",)
             found, refused = converted(source, name, count, others)
             for form, proto in found.items():
                 save(proto, made / f"{form}.onnx")
@@ -140,38 +139,41 @@ def runner(proto: onnx.ModelProto, inputs: Arrays, threads: int, **options: bool
     return partial(run, session, inputs)
 
 
-def measure(folder: Path, steps: int, batch: int, threads: int, effort: Effort) -> dict[str, Timing]:
-    """Times of a batch by column; the folder is the network's."""
+def measure(folder: Path, steps: Sequence[int], batch: int, threads: int, effort: Effort) -> dict[str, Timing]:
+    """Times of a batch, all in the same rounds; the folder is the network's. T = 8 has a column for every form."""
     ann, small = (onnx.load(folder / f"{which}.onnx") for which in ("ANN", "quantised ANN"))
-    forms = {path.stem: onnx.load(path) for path in (folder / str(steps)).glob("*.onnx")}
-    folded = forms.pop("folded")
     inputs = synthetic(folder.name, input_specs(open_session(ann)), batch)
-    calls = {
-        "ANN": runner(ann, inputs, threads),
-        "quantised ANN": runner(small, inputs, threads),
-        "folded": runner(folded, inputs, threads),
-        "folded, not in blocks": runner(folded, inputs, threads, use_blocked=False),
-        "folded, no library": runner(folded, inputs, threads, use_native=False),
-        **{form: runner(proto, inputs, threads) for form, proto in forms.items()},
-    }
+    calls = {"ANN": runner(ann, inputs, threads), "quantised ANN": runner(small, inputs, threads)}
+    for count in steps:
+        for path in sorted((folder / str(count)).glob("*.onnx")):
+            calls[f"{path.stem}, T = {count}"] = runner(onnx.load(path), inputs, threads)
+    folded = onnx.load(folder / str(STEPS) / "folded.onnx")
+    calls["folded, not in blocks"] = runner(folded, inputs, threads, use_blocked=False)
+    calls["folded, no library"] = runner(folded, inputs, threads, use_native=False)
     return alternate(calls, effort)
 
 
 def tell(folder: Path, names: Sequence[str], options: argparse.Namespace) -> None:
-    """Make the networks, then print the table."""
-    steps = (QUICK_STEPS,) if options.quick else TIME_STEPS
+    """Make the networks, then print the tables."""
+    steps = (STEPS,) if options.quick else TIME_STEPS
     refused = [line for name in names for line in make(folder, name, steps)]
+    others: list[Sequence[object]] = []
+
+    def ratios(times: dict[str, Timing], columns: Sequence[str]) -> list[str]:
+        return [times[column].ratio(times["ANN"]) if column in times else "" for column in columns]
 
     def rows() -> Iterator[Sequence[object]]:
-        for name, batch, count in itertools.product(names, BATCHES, steps):
-            times = measure(folder / name, count, batch, options.threads, QUICK if options.quick else FULL)
-            ann = times["ANN"]
-            ratios = (times[key].ratio(ann) if key in times else "" for key in COLUMNS)
-            yield name, batch, count, ann.milliseconds, *ratios
+        for name, batch in itertools.product(names, BATCHES):
+            times = measure(folder / name, steps, batch, options.threads, QUICK if options.quick else THOROUGH)
+            others.append((name, batch, *ratios(times, OTHER_COLUMNS)))
+            yield name, batch, times["ANN"].milliseconds, *ratios(times, columns)
 
     print(machine())
     print(f"Threads: {options.threads}; multiples of the ANN's time.\n")
-    table(("network", "batch", "T", "ANN, ms", *COLUMNS), rows())
+    columns = [f"{form}, T = {count}" for form in ("folded", "integer") for count in steps]
+    table(("network", "batch", "ANN, ms", *columns), rows())
+    print()
+    table(("network", "batch", *OTHER_COLUMNS), iter(others))
     print()
     for line in refused:
         print(f"Not there: {line}")
