@@ -310,7 +310,9 @@ def sweep(
     from graphpass.evaluate import Options as EvaluationOptions
     from graphpass.graph.model import load
     from graphpass.graph.sites import Selection
-    from graphpass.report import sweep_report, sweep_table, write_json, write_report
+    from graphpass.report.files import write_json, write_report
+    from graphpass.report.pages import sweep_report
+    from graphpass.report.tables import sweep_table
     from graphpass.scoring.chosen import metrics_of
     from graphpass.sweep import sweep as run_sweep
 
@@ -485,7 +487,9 @@ def _evaluate(
     from graphpass.evaluate import evaluate as evaluate_network
     from graphpass.graph.model import digest as file_digest
     from graphpass.graph.model import load, read
-    from graphpass.report import evaluation_report, summary_table, write_json, write_report
+    from graphpass.report.files import write_json, write_report
+    from graphpass.report.pages import evaluation_report
+    from graphpass.report.tables import summary_table
     from graphpass.scoring.chosen import metrics_of
 
     options = Options(limit=limit, threads=threads, metrics=metrics_of(metric or (), allow_code=True))

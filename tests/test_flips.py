@@ -16,7 +16,8 @@ from graphpass.flips import flips
 from graphpass.graph.emit import encoded_of, floats_of
 from graphpass.graph.integer import COUNT
 from graphpass.graph.model import load, read
-from graphpass.report import evaluation_report, summary_table
+from graphpass.report.pages import evaluation_report
+from graphpass.report.tables import summary_table
 from graphpass.session import open_session, run
 from graphpass.verify import verify
 from tests.models import build, node

@@ -29,7 +29,9 @@ from graphpass.evaluation import (
 )
 from graphpass.graph.sites import Left
 from graphpass.maths.metrics import Operations
-from graphpass.report import evaluation_report, summary_table, sweep_report, sweep_table, write_json, write_report
+from graphpass.report.files import write_json, write_report
+from graphpass.report.pages import evaluation_report, sweep_report
+from graphpass.report.tables import summary_table, sweep_table
 from graphpass.sweep import Row
 
 HOSTILE = "</script><script>alert(1)</script><img src=\"http://evil/x\" onerror='alert(2)'>&lt;[bold]"

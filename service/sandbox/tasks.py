@@ -63,7 +63,8 @@ from graphpass.graph.plan import load_plan, save_plan
 from graphpass.graph.sites import Selection
 from graphpass.inspection import inspect
 from graphpass.partial import Partial, from_text, merge
-from graphpass.report import evaluation_report, sweep_report, write_json, write_report
+from graphpass.report.files import write_json, write_report
+from graphpass.report.pages import evaluation_report, sweep_report
 from graphpass.session import ProviderWarning, available_providers, input_specs, open_session
 from graphpass.sweep import combinations, part_of, row_of
 from service.sandbox.data import data_file

@@ -1,0 +1,127 @@
+"""Evaluations as rows of text, for the terminal and for pages."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from graphpass.evaluation import Evaluation, MetricResult, Timing, ratio
+from graphpass.sweep import Row
+
+NONE = "–"
+OPERATION_NAMES = ("effective_macs", "effective_acs")
+
+Cells = Sequence[str]
+
+
+def headline(evaluation: Evaluation) -> tuple[Cells, list[Cells]]:
+    ann, snn, baseline = evaluation.ann, evaluation.snn, evaluation.baseline
+    operations, latency = evaluation.operations, evaluation.latency
+    rows: list[Cells] = []
+    for label, name in (("top-1 accuracy", "top1"), ("top-5 accuracy", "top5")):
+        values = [getattr(each, name) for each in (ann, snn, baseline.accuracy)]
+        if values[0] is not None:
+            rows.append((label, *(percent(value) for value in values)))
+    if evaluation.agreement is not None:
+        rows.append(("same class as the ANN", NONE, percent(evaluation.agreement), percent(baseline.agreement)))
+    for each in evaluation.metrics:
+        rows.append((metric_name(each), *(_figure_text(v) for v in (each.ann, each.snn, each.baseline))))
+    macs, acs = ([getattr(each, name) for each in (operations.ann, operations.snn)] for name in OPERATION_NAMES)
+    energy = ratio(evaluation.energy_snn, evaluation.energy_ann)
+    rows += [
+        ("relative error of the output", NONE, percent(main_error(evaluation)), percent(baseline.relative_error)),
+        ("levels", NONE, str(evaluation.conversion.levels), str(baseline.levels)),
+        ("firing rate", NONE, percent(evaluation.firing_rate), NONE),
+        ("MACs a sample", *(count(value) for value in macs), NONE),
+        ("ACs a sample", *(count(value) for value in acs), NONE),
+        ("energy a sample", joules(evaluation.energy_ann), joules(evaluation.energy_snn), NONE),
+        ("energy, SNN / ANN", NONE, _times(energy), NONE),
+        (f"latency, batch {latency.batch}", _time(latency.ann), _time(latency.snn), NONE),
+    ]
+    return ("", "ANN", "SNN", "quantised ANN"), rows
+
+
+def lines(rows: Sequence[Row]) -> tuple[Cells, list[Cells]]:
+    labelled = is_labelled(rows)
+    measured = (
+        ("ANN top-1", "SNN top-1", "points lost", "quantised top-1", "agreement")
+        if labelled
+        else ("error", "quantised error", "agreement")
+    )
+    figures = [f"{side} {metric_name(each)}" for each, side, _ in _sides(rows[0].evaluation)] if rows else []
+    header = ("T", "coding", "levels", "method", *measured, *figures, "firing rate", "energy ratio")
+    return header, [_line(row, labelled) for row in rows]
+
+
+def _line(row: Row, labelled: bool) -> Cells:
+    found = row.evaluation
+    ann, snn, baseline = found.ann.top1, found.snn.top1, found.baseline
+    measured = [percent(main_error(found)), percent(baseline.relative_error)]
+    if labelled:
+        lost = NONE if ann is None or snn is None else f"{100 * (ann - snn):.2f}"
+        measured = [percent(ann), percent(snn), lost, percent(baseline.accuracy.top1)]
+    energy = ratio(found.energy_snn, found.energy_ann)
+    settings = (str(row.time_steps), row.coding, str(row.levels), row.method)
+    figures = [_figure_text(value) for _, _, value in _sides(found)]
+    rates = (percent(found.firing_rate), _times(energy))
+    return (*settings, *measured, percent(found.agreement), *figures, *rates)
+
+
+def _sides(evaluation: Evaluation) -> list[tuple[MetricResult, str, float | None]]:
+    """The figures that a line of a sweep shows: the SNN's, and the ANN's where it has one."""
+    return [
+        (each, side, value)
+        for each in evaluation.metrics
+        for side, value in (("ANN", each.ann), ("SNN", each.snn))
+        if side == "SNN" or value is not None
+    ]
+
+
+def metric_name(result: MetricResult) -> str:
+    """Without parameters and folders."""
+    code = ".py:" in result.metric
+    metric = Path(result.metric).name if code else result.metric.partition(":")[0]
+    return f"{result.name.replace('_', ' ')} ({metric})"
+
+
+def _figure_text(value: float | None) -> str:
+    return NONE if value is None or not math.isfinite(value) else f"{value:.4g}"
+
+
+def is_labelled(rows: Sequence[Row]) -> bool:
+    return any(row.evaluation.ann.top1 is not None for row in rows)
+
+
+def main_error(evaluation: Evaluation) -> float | None:
+    """Relative error of the class output, or of the first output."""
+    errors = {output.name: output.relative_error for output in evaluation.outputs}
+    return errors.get(evaluation.class_output or "", next(iter(errors.values()), None))
+
+
+def settings(evaluation: Evaluation) -> str:
+    found = evaluation.conversion
+    return f"T = {found.time_steps} ({found.coding}, {found.levels} levels), method {found.method}, {found.form} form"
+
+
+def percent(value: float | None) -> str:
+    return NONE if value is None else f"{100 * value:.2f} %"
+
+
+def _times(value: float | None) -> str:
+    return NONE if value is None or math.isnan(value) else f"{value:.3g} ×"
+
+
+def count(value: float) -> str:
+    return NONE if math.isnan(value) else f"{value:,.0f}"
+
+
+def joules(picojoules: float) -> str:
+    if math.isnan(picojoules):
+        return NONE
+    for size, unit in ((1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ")):
+        if picojoules >= size:
+            return f"{picojoules / size:.3g} {unit}"
+    return f"{picojoules:.3g} pJ"
+
+
+def _time(timing: Timing) -> str:
+    return f"{timing.median:.2f} ms ({timing.lowest:.2f} … {timing.highest:.2f})"

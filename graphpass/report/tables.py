@@ -1,0 +1,32 @@
+"""Evaluations as tables for the terminal."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from graphpass.evaluation import Evaluation
+from graphpass.report.cells import Cells, headline, lines, settings
+from graphpass.sweep import Row
+
+
+def summary_table(evaluation: Evaluation) -> Table:
+    """ANN, SNN and baseline side by side, for the terminal."""
+    header, rows = headline(evaluation)
+    return _rich(header, rows, f"{evaluation.samples:,} samples, {settings(evaluation)}")
+
+
+def sweep_table(rows: Sequence[Row]) -> Table:
+    """A line for each conversion, for the terminal."""
+    header, cells = lines(rows)
+    samples = f"{rows[0].evaluation.samples:,} samples" if rows else "nothing converted"
+    return _rich(header, cells, samples)
+
+
+def _rich(header: Cells, rows: Iterable[Cells], title: str) -> Table:
+    table = Table(title=Text(title))
+    for number, name in enumerate(header):
+        table.add_column(Text(name), justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
