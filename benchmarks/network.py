@@ -12,6 +12,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from benchmarks import datasets, networks
 from benchmarks.results import TRAINED, table
-from benchmarks.timing import QUICK, Effort, Timing, alternate, arguments, machine
+from benchmarks.timing import QUICK, Effort, Elsewhere, Timing, alternate, arguments, machine
 from benchmarks.zoo.files import synthetic
 from graphpass import native
 from graphpass.convert import convert
@@ -139,18 +140,30 @@ def runner(proto: onnx.ModelProto, inputs: Arrays, threads: int, **options: bool
     return partial(run, session, inputs)
 
 
+def runner_of(folder: Path, file: str, batch: int, threads: int, **options: bool) -> Call:
+    """The same of a file in a network's folder, on inputs made up for the network."""
+    inputs = synthetic(folder.name, input_specs(open_session(onnx.load(folder / "ANN.onnx"))), batch)
+    return runner(onnx.load(folder / file), inputs, threads, **options)
+
+
 def measure(folder: Path, steps: Sequence[int], batch: int, threads: int, effort: Effort) -> dict[str, Timing]:
-    """Times of a batch, all in the same rounds; the folder is the network's. T = 8 has a column for every form."""
-    ann, small = (onnx.load(folder / f"{which}.onnx") for which in ("ANN", "quantised ANN"))
-    inputs = synthetic(folder.name, input_specs(open_session(ann)), batch)
-    calls = {"ANN": runner(ann, inputs, threads), "quantised ANN": runner(small, inputs, threads)}
+    """Times of a batch, all in the same rounds; the folder is the network's."""
+    folded = f"{STEPS}/folded.onnx"
+    wanted = {
+        "ANN": ("ANN.onnx", {}),
+        "quantised ANN": ("quantised ANN.onnx", {}),
+        "folded, not in blocks": (folded, {"use_blocked": False}),
+        "folded, no library": (folded, {"use_native": False}),
+    }
     for count in steps:
         for path in sorted((folder / str(count)).glob("*.onnx")):
-            calls[f"{path.stem}, T = {count}"] = runner(onnx.load(path), inputs, threads)
-    folded = onnx.load(folder / str(STEPS) / "folded.onnx")
-    calls["folded, not in blocks"] = runner(folded, inputs, threads, use_blocked=False)
-    calls["folded, no library"] = runner(folded, inputs, threads, use_native=False)
-    return alternate(calls, effort)
+            wanted[f"{path.stem}, T = {count}"] = f"{count}/{path.name}", {}
+    make = {name: partial(runner_of, folder, file, batch, threads, **how) for name, (file, how) in wanted.items()}
+    if threads == 1:
+        return alternate({name: each() for name, each in make.items()}, effort)
+    with ExitStack() as stack:
+        calls = {name: stack.enter_context(closing(Elsewhere(each))) for name, each in make.items()}
+        return alternate(calls, effort)
 
 
 def tell(folder: Path, names: Sequence[str], options: argparse.Namespace) -> None:

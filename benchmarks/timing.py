@@ -1,17 +1,20 @@
-"""Alternating timings of several calls in one process, and the machine that they ran on.
+"""Alternating timings of several calls, and the machine that they ran on.
 
 Every round times each call once, A, B, A, B …, and a ratio is the median of the ratios of each round: what else the
-machine does then weighs on both sides alike.
+machine does then weighs on both sides alike. Calls on several threads run in processes of their own (`Elsewhere`).
 """
 
 import argparse
 import math
+import multiprocessing
 import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 SHORTEST = 0.004  # seconds that one turn lasts at least, of as many calls as that takes
-PAUSE = 0.002  # seconds before a turn, until the threads of the session before have stopped spinning
+PAUSE = 0.002  # seconds before a turn
+LONG_PAUSE = 0.1  # the same of calls on several threads: those of the call before spin on until then
 
 
 @dataclass(frozen=True)
@@ -66,28 +70,64 @@ def spread(values: NDArray[np.float64]) -> str:
     return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
-def alternate(calls: Mapping[str, Callable[[], object]], effort: Effort) -> dict[str, Timing]:
+class Elsewhere:
+    """A call made in a process of its own, which waits between its turns.
+
+    In one process sessions of several threads slow each other down by up to a half, however long the pause between.
+    """
+
+    def __init__(self, make: Callable[[], Callable[[], object]]):
+        """make: makes the call there; it must be picklable."""
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        context.Process(target=_serve, args=(theirs, make), daemon=True).start()
+        theirs.close()
+
+    def take(self, count: int) -> float:
+        """Seconds of so many calls there."""
+        self._pipe.send(count)
+        seconds: float = self._pipe.recv()
+        return seconds
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+
+
+def _serve(pipe: Connection, make: Callable[[], Callable[[], object]]) -> None:
+    call = make()
+    with suppress(EOFError):  # closed
+        while True:
+            pipe.send(_seconds(call, pipe.recv()))
+
+
+def _seconds(call: Callable[[], object] | Elsewhere, count: int) -> float:
+    if isinstance(call, Elsewhere):
+        return call.take(count)
+    started = time.perf_counter()
+    for _ in range(count):
+        call()
+    return time.perf_counter() - started
+
+
+def alternate(calls: Mapping[str, Callable[[], object] | Elsewhere], effort: Effort) -> dict[str, Timing]:
     """Times of the calls, in turns. Each is called twice before, and once untimed in each turn of several calls."""
     counts = {}
     total = 0.0
+    pause = LONG_PAUSE if any(isinstance(call, Elsewhere) for call in calls.values()) else PAUSE
     for name, call in calls.items():
-        call()
-        started = time.perf_counter()
-        call()
-        once = time.perf_counter() - started
+        _seconds(call, 1)
+        once = _seconds(call, 1)
         counts[name] = max(1, math.ceil(SHORTEST / once))
-        total += once * (counts[name] + (counts[name] > 1)) + PAUSE
+        total += once * (counts[name] + (counts[name] > 1)) + pause
     rounds = max(effort.least, min(effort.most, int(effort.seconds / total)))
     seconds = {name: np.empty(rounds) for name in calls}
     for index in range(rounds):
         for name, call in calls.items():
-            time.sleep(PAUSE)
+            time.sleep(pause)
             if counts[name] > 1:
-                call()
-            started = time.perf_counter()
-            for _ in range(counts[name]):
-                call()
-            seconds[name][index] = (time.perf_counter() - started) / counts[name]
+                _seconds(call, 1)
+            seconds[name][index] = _seconds(call, counts[name]) / counts[name]
     return {name: Timing(values) for name, values in seconds.items()}
 
 
