@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from benchmarks.network import THREADS, Arrays, converted, runner
+from benchmarks.network import Arrays, converted, runner
 from benchmarks.results import TRAINED, table
 from benchmarks.timing import FULL, QUICK, alternate, arguments, machine
 from graphpass import native
@@ -23,6 +23,7 @@ from graphpass.graph.model import Source, load, save
 TIME_STEPS, SLOW = (1, 2, 4, 8, 16, 32, 64, 127, 255), 32  # above SLOW steps the unrolled form is left out
 BATCHES, SIDES = (1, 2, 4, 8, 16, 32), (32, 64, 96, 128, 192, 256)
 STEPS, BATCH, SIDE = 8, 8, 32  # where they are not what varies
+THREADS = 1  # sessions of several threads slow each other down in one process
 COLUMNS = ("folded", "integer", "unrolled")
 
 Models = dict[str, onnx.ModelProto]
