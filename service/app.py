@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, Response
@@ -36,6 +37,7 @@ from service.storage.metadata import open_metadata
 from service.storage.stores import open_blobs
 
 PAGE = Path(__file__).parent / "page"
+SQLITE_THREADS = 4  # that answer requests: each takes a connection and memory, and more do not read a local file faster
 OLD_SCRATCH = 24 * 3600.0  # seconds after which a folder of scratch files belongs to nobody
 
 
@@ -58,7 +60,7 @@ def open_process(settings: Settings) -> Process:
         if not shared:
             stack.callback(os.close, _lock(settings.data_dir))
         _clear_scratch(settings.data_dir / "scratch", 0 if not shared else OLD_SCRATCH)
-        metadata = open_metadata(settings)
+        metadata = open_metadata(settings, stays=True)
         stack.callback(metadata.close)
         blobs = open_blobs(settings, metadata.ledger)
         blobs.probe()
@@ -98,6 +100,8 @@ def create_app(process: Process) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if process.service.metadata.database.is_sqlite:
+            current_default_thread_limiter().total_tokens = SQLITE_THREADS
         yield
         await asyncio.to_thread(process.close)
 

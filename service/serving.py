@@ -15,6 +15,7 @@ from service.app import create_app, open_process
 from service.auth import create_key
 from service.errors import SettingsError
 from service.jobs.engine import is_postgres
+from service.memory import settle, spare
 from service.settings import Settings, unknown_variables
 
 TENANT, LABEL = "local", "serve"  # whose key the link has
@@ -25,11 +26,13 @@ DRAIN_SECONDS = 3  # for answers that are under way at the end; event streams ar
 
 def serve(settings: Settings) -> None:
     """Until a signal comes."""
+    spare()
     logs.set_up(settings.log_level)
     listening = _listen(settings)
     process = open_process(settings)
     _warn()
     app = create_app(process)
+    settle()
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -56,6 +59,7 @@ def serve(settings: Settings) -> None:
 
 def work(settings: Settings, metrics_port: int = 0) -> None:
     """Work on queues until a signal comes."""
+    spare()
     logs.set_up(settings.log_level)
     if not is_postgres(settings):
         raise SettingsError(
@@ -75,6 +79,7 @@ def work(settings: Settings, metrics_port: int = 0) -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
+    settle()
     print(f"graphpass works on {', '.join(settings.queues)} as {settings.executor_id}", flush=True)
     ended.wait()
     process.close()

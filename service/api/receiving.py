@@ -12,13 +12,13 @@ from starlette.requests import ClientDisconnect
 from service.api.context import Service
 from service.jobs.running import run_task
 from service.problems import ProblemError, too_large
-from service.storage.blobs import CHUNK
 from service.storage.records import ObjectKind, StoredObject
 
 SMALL = 2**16  # bytes of a JSON body
 NAME_BYTES = 120  # of a file name in the sandbox
 TASKS: dict[ObjectKind, str] = {"model": "describe_model", "dataset": "describe_dataset"}
 DESCRIBING_SECONDS = 120
+CHUNK = 2**18  # bytes that are hashed and written at a time
 
 
 async def chunks(request: Request, most: int, size: int = CHUNK) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 
 from service import logs
 from service.settings import Settings
-from service.storage.database import sqlite_module
+from service.storage.database import SQLITE_PRAGMAS, SQLITE_STATEMENTS, sqlite_module
 
 NAME, VERSION = "graphpass", "1"
 CONVERT, SHARDS, GPU = "convert", "shards", "gpu"
@@ -34,13 +34,16 @@ def sqlite_engine(settings: Settings) -> sa.Engine:
     """The engine of jobs.db: writers take turns, readers do not wait for them."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
-        URL.create("sqlite+pysqlite", database=str(settings.data_dir / "jobs.db")), module=sqlite_module(), pool_size=20
+        URL.create("sqlite+pysqlite", database=str(settings.data_dir / "jobs.db")),
+        module=sqlite_module(),
+        connect_args={"cached_statements": SQLITE_STATEMENTS},
+        pool_size=20,
     )
 
     @sa.event.listens_for(engine, "connect")
     def set_up(connection: Any, _: Any) -> None:
         connection.isolation_level = "IMMEDIATE"  # as DBOS does where it makes the engine itself
-        for pragma in ("busy_timeout=30000", "foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL"):
+        for pragma in ("busy_timeout=30000", *SQLITE_PRAGMAS):
             connection.execute(f"PRAGMA {pragma}")
 
     return engine

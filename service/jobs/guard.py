@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-import psycopg
 import sqlalchemy as sa
 
 from service.errors import SettingsError
 from service.jobs.engine import KEEPALIVES
+from service.jobs.later import later
 from service.storage.database import Database
+
+with later("psycopg"):
+    import psycopg
 
 SPACE = 0x67706173  # advisory locks of graphpass: first of the two numbers
 QUEUES = 0x67707175  # the same of those that tell which queues somebody works on
@@ -104,7 +107,7 @@ class Guard(threading.Thread):
         if self._connection is not None:
             self._connection.close()
 
-    def _connect(self) -> psycopg.Connection:
+    def _connect(self) -> "psycopg.Connection":
         connection = psycopg.connect(self._url, autocommit=True, application_name=self._executor, **KEEPALIVES)  # type: ignore[arg-type]
         for name, value in (("idle", 5), ("interval", 5), ("count", 2)):  # the server notices a dead host, too
             connection.execute(f"SET tcp_keepalives_{name} = {value}".encode())

@@ -23,6 +23,8 @@ from service.settings import Settings
 SQLITE_NEEDED = (3, 42, 0)  # by the job engine
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 5
+SQLITE_STATEMENTS = 16  # that a connection keeps prepared, some 6 KiB each
+SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-512")  # KiB a connection
 DISK_FULL, NOT_ALLOWED = "53100", "42501"  # codes of PostgreSQL
 dumps = partial(json.dumps, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
@@ -60,7 +62,10 @@ def address(settings: Settings) -> URL:
 def _arguments(url: URL) -> dict[str, Any]:
     """What `create_engine` needs besides."""
     if url.get_backend_name() == "sqlite":
-        return {"module": sqlite_module(), "connect_args": {"timeout": BUSY_SECONDS}}
+        return {
+            "module": sqlite_module(),
+            "connect_args": {"timeout": BUSY_SECONDS, "cached_statements": SQLITE_STATEMENTS},
+        }
     return {
         "pool_pre_ping": True,  # a connection that a restart of the server cut is replaced unseen
         "connect_args": {
@@ -143,7 +148,7 @@ class Database:
 
 def _prepare(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # transactions begin where _begin says
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_SECONDS * 1000}"):
+    for pragma in (*SQLITE_PRAGMAS, f"busy_timeout={BUSY_SECONDS * 1000}"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -1,16 +1,17 @@
 """The schema, brought to the newest version: in one transaction, by one process at a time.
 
 `python -m service.storage.migrate MESSAGE` writes the next migration from what service/storage/tables.py has become.
-Alembic is imported when there is something to do: it takes 8 MiB for as long as a process lives.
+Alembic takes 10 MiB for as long as a process lives: processes that stay have another one migrate.
 """
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine import URL, Connection, make_url
 
 from service.errors import SettingsError
 from service.storage.database import Database
@@ -30,10 +31,10 @@ def migrate(database: Database) -> None:
     with database.write() as connection:  # on SQLite this is the lock
         if not database.is_sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
-        here, known = _here(connection), sorted(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
-        if here == set(known[-1:]):
+        here = _here(connection)
+        if here == _head():
             return
-        if here - set(known):
+        if here - _known():
             raise SettingsError(
                 f"the database {database.name} has schema {', '.join(sorted(here))}, which this version does not know",
                 "run the newer version of graphpass that wrote it, or restore a backup",
@@ -41,6 +42,26 @@ def migrate(database: Database) -> None:
         from alembic import command
 
         command.upgrade(_config(connection), "head")
+
+
+def migrate_apart(database: Database) -> None:
+    """The same, in a process that ends. Errors are those of this one, which then has to try it itself."""
+    with database.read() as connection:
+        fresh = _here(connection) != _head()
+    if fresh:
+        url = database.engine.url.render_as_string(hide_password=False)
+        command = (sys.executable, "-P", "-m", "service.storage.migrate")
+        subprocess.run(command, input=url.encode(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    migrate(database)
+
+
+def _head() -> set[str]:
+    return set(sorted(_known())[-1:])
+
+
+def _known() -> set[str]:
+    """The revisions that this version knows."""
+    return {path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py")}
 
 
 def _here(connection: Connection) -> set[str]:
@@ -66,10 +87,13 @@ def write_next(message: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         database = Database(URL.create("sqlite+pysqlite", database=f"{folder}/scratch.db"))
         migrate(database)
-        number = sum(1 for _ in (FOLDER / "versions").glob("[0-9]*.py")) + 1
+        number = len(_known()) + 1
         with database.write() as connection:
             command.revision(_config(connection), message, autogenerate=True, rev_id=f"{number:04d}")
 
 
 if __name__ == "__main__":
-    write_next(" ".join(sys.argv[1:]))
+    if sys.argv[1:]:
+        write_next(" ".join(sys.argv[1:]))
+    else:  # for `migrate_apart`: the address has a password, and is no argument that others may see
+        migrate(Database(make_url(sys.stdin.read())))

@@ -9,13 +9,14 @@ ROOT = Path(__file__).parents[2]
 # From the bottom up. A module may import from its own floor and from those below.
 FLOORS = (
     ("errors", "extra"),
-    ("settings", "problems"),
+    ("settings", "problems", "memory"),
     ("storage",),
     ("auth", "sandbox", "logs", "metrics"),
     ("jobs",),
     ("api",),
     ("app",),
     ("serving",),
+    ("__main__",),
     ("commands", "keys_command"),
 )
 

@@ -1,0 +1,65 @@
+"""What a process that serves has in memory: libraries that it needs, and no more of a body than it is working on."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from tests.service.running import Server
+
+NEEDLESS = (  # on SQLite and a local folder
+    "onnx onnxruntime onnx_graphsurgeon google.protobuf numpy PIL plotly rich typer httpx "
+    "alembic mako psycopg psycopg_binary yaml obstore"
+).split()
+SOURCE = f"""
+import json, os, sys
+from service.app import create_app, open_process
+from service.jobs import work
+from service.settings import load_settings
+from service import __main__, serving
+create_app(open_process(load_settings(data_dir=sys.argv[1])))
+print(json.dumps([name for name in {NEEDLESS} if name in sys.modules]), flush=True)
+os._exit(0)
+"""
+MIB = 2**20
+
+
+def resident(process: int) -> int:
+    """MiB."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS:")).split()[1]) // 1024
+
+
+def test_a_process_that_serves_imports_what_it_needs(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", SOURCE, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_a_large_body_passes_through_little_memory(tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        assert server.process is not None
+        server.http.post("/v1/datasets", content=b"small")  # whatever a first upload makes stay
+        before = resident(server.process.pid)
+        seen, ended = [before], threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.02):
+                seen.append(resident(server.process.pid))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        answer = server.http.post("/v1/datasets", content=(os.urandom(MIB) for _ in range(256)))
+        ended.set()
+        watcher.join()
+        assert answer.json()["type"] == "/problems/invalid-data"
+        assert len(seen) > 5 and max(seen) - before < 8  # of 256 MiB; 2 were seen
+
+
+def test_a_server_is_one_process_that_the_command_became(tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        assert server.process is not None
+        line = Path(f"/proc/{server.process.pid}/cmdline").read_bytes().split(b"\0")
+        assert line[1:5] == [b"-P", b"-m", b"service", b"serve"]
+        assert server.stop() == 0
