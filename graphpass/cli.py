@@ -163,11 +163,8 @@ def convert(
 
     if plan and calibration:
         raise OptionError("--plan and --calibration exclude each other", "a plan needs no data")
-    if synthetic and (plan or calibration or server):
-        raise OptionError(
-            "--synthetic excludes --calibration, --plan and --server",
-            "real data and plans are better; a service wants data",
-        )
+    if synthetic and (plan or calibration):
+        raise OptionError("--synthetic excludes --calibration and --plan", "real data and plans are better")
     if report and not evaluation:
         raise OptionError("--report needs --evaluation DATA", "or use `graphpass evaluate --report`")
     auto = auto_of(levels, energy, mean_levels)
@@ -176,6 +173,7 @@ def convert(
 
         here = {"--plan": plan is not None, "--memory-budget": memory_budget != "2GiB", "--threads": threads != 0}
         chosen = {
+            "synthetic": synthetic,
             "time_steps": time_steps,
             "coding": coding,
             "method": method,

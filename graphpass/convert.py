@@ -195,7 +195,7 @@ def make_plan(
         if auto or any(site is None for site in read):
             raise OptionError(
                 f"{source.path}: converting it needs calibration data",
-                "give --calibration DATA, or --plan with a saved plan",
+                "give --calibration DATA, or --plan with a saved plan; without any data: --synthetic",
             )
         sites = tuple(site for site in read if site is not None)
         left = coverage.left

@@ -1,6 +1,7 @@
 """convert, evaluate and sweep of the command line, done by a service: files go there, and results come back."""
 
 import json
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -50,6 +51,10 @@ def convert(
             markup=False,
             soft_wrap=True,
         )
+        for text in found.get("warnings", ()):
+            warnings.warn(text, stacklevel=2)
+        if "levels" in found.get("notes", ()):
+            out.print(f"levels {found['notes']['levels']}", markup=False, soft_wrap=True)
         print_left([SimpleNamespace(**entry) for entry in found["left"]])
         if plan_out:
             job.download(plan_out, "plan")

@@ -120,7 +120,7 @@ def test_the_command_line_says_so_loudly(
     plan = json.loads((tmp_path / "p.json").read_text())
     assert (plan["samples"], plan["notes"]["data"]) == (16, "synthetic")
     np.savez(tmp_path / "data.npz", **real(4))
-    for other in (("--calibration", "data.npz"), ("--plan", "p.json"), ("--server", "http://127.0.0.1:1")):
+    for other in (("--calibration", "data.npz"), ("--plan", "p.json")):
         assert status("convert", "ann.onnx", "snn.onnx", "--synthetic", *other) == 2
         assert "--synthetic excludes" in capsys.readouterr().err
 

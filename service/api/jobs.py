@@ -78,23 +78,25 @@ conversions, evaluations, sweeps = routes("conversion"), routes("evaluation"), r
 every = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
-def _accepts(kind: JobKind) -> dict[str, Any]:
+def _accepts(kind: JobKind, *more: str) -> dict[str, Any]:
     return {
         "status_code": 202,
         "response_model": JobAnswer,
         "summary": f"Start a {kind}",
         "responses": problems(
             *ACCEPTING,
+            *more,
             also={202: {"headers": {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}}},
         ),
     }
 
 
-@conversions.post("", **_accepts("conversion"))
+@conversions.post("", **_accepts("conversion", "invalid-options"))
 async def convert(
     asked: ConversionRequest, response: Response, service: With, tenant: Tenant, key: Key = None
 ) -> JobAnswer:
     """Convert a network; evaluate it afterwards if `evaluation` names a dataset."""
+    _require_consistency(asked)
     names = {"model": asked.model, "calibration": asked.calibration, "evaluation": asked.evaluation}
     return await asyncio.to_thread(_accept, service, tenant, "conversion", asked, names, key, response)
 
@@ -162,6 +164,13 @@ def _accept(
             log.warning("job %s is not sent yet: %s", job.id, error)
     response.headers["Location"] = f"/v1/{COLLECTIONS[kind]}/{job.id}"
     return job_answer(job)
+
+
+def _require_consistency(asked: ConversionRequest) -> None:
+    """Problem: invalid-options."""
+    if asked.options.synthetic and asked.calibration:
+        what, remedy = "synthetic excludes calibration data", "real data is better: leave `synthetic` out"
+        raise ProblemError("invalid-options", what, remedy, where="options.synthetic")
 
 
 def _require_worker(service: Service, queue: str) -> None:

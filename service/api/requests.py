@@ -75,6 +75,13 @@ class ConversionOptions(Sites):
     coding: Annotated[Coding, Field(description="rate (T + 1 levels) or phase (2^T levels).")] = "rate"
     method: Annotated[Method, Field(description="How thresholds are calibrated.")] = "optimal"
     form: Annotated[Form, Field(description="What the converted network is written as.")] = "folded"
+    synthetic: Annotated[
+        bool,
+        Field(
+            description="Without calibration data: make inputs up, `limit` of them (256). It costs accuracy, and the "
+            "network says so for good; evaluate it."
+        ),
+    ] = False
     levels: Annotated[
         Literal["auto"] | None,
         Field(description="auto: each site as many levels as the outputs need of it, up to T's; null: all T's."),
@@ -108,7 +115,7 @@ class SweepOptions(Sites):
 
 
 class ConversionRequest(Strict):
-    """Convert `model`, calibrated on `calibration`; then evaluate on `evaluation`, if given."""
+    """Convert `model`, calibrated on `calibration` or on made-up inputs; then evaluate on `evaluation`, if given."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -118,14 +125,15 @@ class ConversionRequest(Strict):
                     "calibration": CALIBRATION,
                     "evaluation": EVALUATION,
                     "options": {"time_steps": 4, "coding": "rate", "method": "optimal", "form": "folded"},
-                }
+                },
+                {"model": MODEL, "evaluation": EVALUATION, "options": {"time_steps": 16, "synthetic": True}},
             ]
         }
     )
     model: ModelId
-    calibration: Annotated[DatasetId | None, Field(description="Needed unless the network was trained with QCFS.")] = (
-        None
-    )
+    calibration: Annotated[
+        DatasetId | None, Field(description="Needed unless `synthetic` is set or the network was trained with QCFS.")
+    ] = None
     evaluation: DatasetId | None = None
     options: ConversionOptions = ConversionOptions()
 

@@ -4,7 +4,7 @@ import { freshId, h } from "./element.js";
 import { CODINGS, FORMS, METHODS, levels, listed, mostSteps } from "./words.js";
 
 export const FRESH = {
-  time_steps: 8, coding: "rate", method: "optimal", form: "folded",
+  synthetic: false, time_steps: 8, coding: "rate", method: "optimal", form: "folded",
   sweep_steps: [1, 2, 4, 8, 16, 32], sweep_coding: ["rate"], sweep_method: ["optimal"],
   include: [], exclude: [], identity_sites: false, allow_partial: false, limit: "", seed: 0,
   image_size: 224, mean: [0], std: [1],

@@ -8,8 +8,9 @@ import { bytes, percent, when } from "./words.js";
 const TAKES = { model: ".onnx,.zip", dataset: ".npz,.npy,.zip" };
 const WHAT = { sending: "Sending", checking: "Looking at it", waiting: "The connection is lost. Trying again" };
 
-/** `chosen[role]` is what is picked; `changed` is called when it changes. */
-export function picker({ kind, title, hint, known, chosen, role, summary, changed, signal, optional = false }) {
+/** `chosen[role]` is what is picked; `changed` is called when it changes. `instead`: drawn where nothing is picked, and
+ *  whether it is in place of a file. */
+export function picker({ kind, title, hint, known, chosen, role, summary, changed, signal, optional = false, instead = null }) {
   const heading = freshId("picker");
   const body = h("div", {});
   const element = h("section", { class: "card", "aria-labelledby": heading },
@@ -61,7 +62,8 @@ export function picker({ kind, title, hint, known, chosen, role, summary, change
         focusOn(element.querySelector("h2"));
       } }, h("option", { value: "" }, "Choose …"), known.map((each) =>
         h("option", { value: each.id }, `${each.name} · ${detail(each)} · ${when(each.created)}`))));
-    return [trouble && alarm(trouble), zone, before].filter(Boolean);
+    const other = instead?.(draw);
+    return [trouble && alarm(trouble), ...(other?.chosen ? [] : [zone, before]), other?.element].filter(Boolean);
   }
 
   async function take(file) {
@@ -91,7 +93,7 @@ export function picker({ kind, title, hint, known, chosen, role, summary, change
   }
 
   draw();
-  return { element, choose };
+  return { element, choose, draw };
 }
 
 function detail(found) {

@@ -5,7 +5,7 @@ import { alarm, facts, freshId, h, table } from "./element.js";
 import { leftTable } from "./inputs.js";
 import { energyPlot, sitesPlot, stepsPlot } from "./plots.js";
 import { fillFrom } from "./setup.js";
-import { bytes, count, energy, listed, milliseconds, range, percent, points, settings, times, when } from "./words.js";
+import { bytes, count, energy, here, listed, milliseconds, range, percent, points, settings, times, when } from "./words.js";
 
 const number = (text) => ({ text, kind: "number" });
 const card = (title, ...content) => {
@@ -15,15 +15,17 @@ const card = (title, ...content) => {
 
 export function conversionResults(job, signal) {
   const found = job.result;
-  const about = card("Converted", h("p", { class: "mark good" },
+  const warned = warnings(found);
+  const about = card("Converted", warned, h("p", { class: "mark good" },
     `Spikes reach ${found.spiking_layers} of ${found.weight_layers} weight layers, from neurons at ${found.sites.length} `,
     found.sites.length === 1 ? "site." : "sites."),
   facts([
     ["Time-steps", String(found.time_steps)], ["Code", `${found.coding}, ${found.levels} levels`],
-    ["Method", found.method], ["Form", found.form], ["Calibrated on", `${count(found.samples)} samples`],
+    ["Method", found.method], ["Form", found.form],
+    ["Calibrated on", `${count(found.samples)} ${job.request.options.synthetic ? "made-up samples" : "samples"}`],
     found.files?.["snn.onnx"] && ["Size", bytes(found.files["snn.onnx"])],
   ]));
-  if (found.evaluation) return [...evaluation(found.evaluation), overSteps(job, signal)];
+  if (found.evaluation) return [...evaluation(found.evaluation, warned), overSteps(job, signal)];
   return [about, evaluateNow(job), found.left.length > 0 && card("What stays analogue", leftTable("Stays analogue", found.left))].filter(Boolean);
 }
 
@@ -84,7 +86,15 @@ function sweepTable(rows) {
     ])));
 }
 
-function evaluation(found) {
+/** What its user should know of a conversion, made-up data before all. */
+function warnings({ warnings: told = [], notes = {} }) {
+  const unreal = notes.data === "synthetic" && h("p", { class: "mark bad" }, h("strong", {}, "Calibrated on made-up inputs"),
+    ` (${notes.synthetic}). It may be much worse than with real data: evaluate it before you use it.`);
+  const others = told.filter((text) => !(unreal && text.includes("SYNTHETIC")));
+  return [unreal, ...others.map((text) => h("p", { class: "mark warn" }, here(text)))].filter(Boolean);
+}
+
+function evaluation(found, warned = []) {
   const { ann, snn, baseline, synaptic_operations: operations, energy_pj: cost, latency_ms: latency } = found;
   const figures = [
     snn.top1 !== null && ["Top-1 of the spiking network", percent(snn.top1), `${lost(ann.top1 - snn.top1)} the ANN’s ${percent(ann.top1)}`],
@@ -111,7 +121,7 @@ function evaluation(found) {
   ].filter(Boolean);
   return [
     card("Results", h("p", {}, `${count(found.samples)} samples, T = ${found.time_steps}, ${found.coding} code, ${found.levels} levels.`),
-      found.notes.map((note) => h("p", { class: "mark warn" }, note)),
+      warned, found.notes.filter((note) => !(warned.length && note.includes("synthetic"))).map((note) => h("p", { class: "mark warn" }, note)),
       h("ul", { class: "figures" }, figures.map(([name, value, about]) =>
         h("li", {}, h("span", { class: "name" }, name), h("strong", {}, value), h("span", { class: "note" }, about)))),
       table("Both networks side by side", ["", ...plain], rows)),

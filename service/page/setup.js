@@ -5,7 +5,7 @@ import { alarm, announce, focusOn, h } from "./element.js";
 import { datasetSummary, modelSummary } from "./inputs.js";
 import { FRESH, optionsForm } from "./options.js";
 import { picker } from "./picker.js";
-import { mostSteps } from "./words.js";
+import { UNREAL, mostSteps } from "./words.js";
 
 const chosen = { model: null, calibration: null, evaluation: null, options: structuredClone(FRESH), mode: "conversion" };
 
@@ -49,7 +49,7 @@ export async function setupView(place, signal) {
     }),
     calibration: picker({
       kind: "dataset", title: "2 · Calibration data", known: datasets, chosen, role: "calibration", signal,
-      summary: datasetSummary, changed: settle,
+      summary: datasetSummary, changed: settle, instead: withoutData,
       hint: "A few hundred typical samples, without labels: .npz, .npy, or a .zip of .npz shards or of images.",
     }),
     evaluation: picker({
@@ -71,6 +71,23 @@ export async function setupView(place, signal) {
       coverage, trouble, h("p", { class: "actions start" }, start)),
   );
   settle();
+}
+
+/** In place of calibration data: made-up inputs, and what they cost. */
+function withoutData(redraw) {
+  const { options } = chosen;
+  const box = h("input", { type: "checkbox", id: "synthetic", checked: options.synthetic, "aria-describedby": "synthetic-about",
+    onchange: () => {
+      options.synthetic = box.checked;
+      redraw();
+      document.getElementById("synthetic").focus();
+      if (options.synthetic) announce(UNREAL.join(" "));
+    } });
+  const [short, long] = UNREAL;
+  return { chosen: options.synthetic, element: h("div", { class: "without" },
+    h("div", { class: "choice" }, box, h("label", { for: "synthetic" }, "I have no data: make inputs up"),
+      !options.synthetic && h("p", { class: "note", id: "synthetic-about" }, "It costs accuracy; a few real samples are better.")),
+    options.synthetic && h("p", { class: "mark bad", id: "synthetic-about" }, h("strong", {}, short), " ", long)) };
 }
 
 async function takeExample(pickers, button, trouble, settle) {
@@ -124,8 +141,10 @@ function missing(pickers) {
   if (!model) return { what: "No network is chosen.", remedy: "Choose an .onnx file in step 1.", picker: pickers.model };
   if (model.description.spiking)
     return { what: `${model.name} is a spiking network already.`, remedy: "Choose the network that it was made from.", picker: pickers.model };
-  if (!calibration && (mode === "sweep" || !own))
-    return { what: "No calibration data is chosen.", remedy: "Choose it in step 2.", picker: pickers.calibration };
+  if (!calibration && mode === "sweep" && options.synthetic)
+    return { what: "A comparison over T needs calibration data.", remedy: "Choose some in step 2, or convert once.", picker: pickers.calibration };
+  if (!calibration && (mode === "sweep" || !(own || options.synthetic)))
+    return { what: "No calibration data is chosen.", remedy: "Choose it in step 2, or have inputs made up there.", picker: pickers.calibration };
   if (mode === "sweep" && !evaluation)
     return { what: "A comparison over T needs evaluation data.", remedy: "Choose it in step 3.", picker: pickers.evaluation };
   const empty = mode === "sweep" && [["sweep_steps", "number T"], ["sweep_coding", "code"], ["sweep_method", "method"]]
@@ -156,7 +175,7 @@ function request() {
     }];
   return ["/v1/conversions", {
     model: model.id, ...(calibration && { calibration: calibration.id }), ...(evaluation && { evaluation: evaluation.id }),
-    options: { ...shared, limit: number(options.limit), time_steps: number(options.time_steps),
+    options: { ...shared, synthetic: options.synthetic && !calibration, limit: number(options.limit), time_steps: number(options.time_steps),
       coding: options.coding, method: options.method, form: options.form },
   }];
 }

@@ -19,7 +19,10 @@ export const KINDS = { conversion: "Conversion", evaluation: "Evaluation", sweep
 export const STATES = {
   queued: "Waiting", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled",
 };
+export const UNREAL = ["The inputs will be made up.",
+  "The network may be much worse than with real data, and says in its file what it was made from. Choose evaluation data, and look at the results before you use it."];
 const STAGES = {
+  "measuring statistics": "Matching made-up inputs to what the network’s normalisations know",
   "running the network": "Running the original network on the calibration data",
   calibrating: "Calibrating the neurons, layer by layer",
   comparing: "Comparing both networks on the evaluation data",
@@ -31,7 +34,7 @@ const STAGES = {
 const FLAGS = { // of the command line, which messages speak of: what they are called here
   "--identity-sites": "“Neurons in front of layers without activation”", "--allow-partial": "“Convert although not everything can be”",
   "--include": "“Convert only”", "--exclude": "“Leave analogue”", "--image-size": "“Side of images”", "--time-steps": "T",
-  "--coding": "the code", "--method": "the method", "--form": "the form", "--calibration": "calibration data", "--limit": "“Calibration samples at most”",
+  "--coding": "the code", "--method": "the method", "--form": "the form", "--calibration": "calibration data", "--synthetic": "“I have no data”", "--limit": "“Calibration samples at most”",
   "`graphpass inspect`": "what is shown of the network on the first page",
 };
 const NONE = "–";

@@ -11,6 +11,7 @@ from graphpass.evaluate import Options as EvaluationOptions
 from graphpass.graph.sites import Selection
 from graphpass.maths.allocation import Auto, auto_of
 from graphpass.scoring.chosen import metrics_of
+from graphpass.synthetic import Synthetic
 
 Check = Callable[[Any], bool]
 
@@ -49,6 +50,7 @@ NAMES: dict[str, tuple[str, Check]] = {
     "levels": ("a text", _text),
     "energy": ("a number", _number),
     "mean_levels": ("a number", _number),
+    "synthetic": ("true or false", _flag),
     "include": ("a list of regular expressions", _list(_text)),
     "exclude": ("a list of regular expressions", _list(_text)),
     "identity_sites": ("true or false", _flag),
@@ -68,7 +70,7 @@ SELECTION = ("include", "exclude", "identity_sites")
 IMAGES = ("image_size", "mean", "std")
 LEVELS = ("levels", "energy", "mean_levels")
 SHARED = (*SELECTION, *IMAGES, *"time_steps coding method form allow_partial".split())
-CONVERT = (*SHARED, *LEVELS, *"limit seed memory_budget threads".split())
+CONVERT = (*SHARED, *LEVELS, *"synthetic limit seed memory_budget threads".split())
 EVALUATE = (*IMAGES, "metric", "limit", "threads", "provider")
 SWEEP = (*SHARED, *"metric calibration_limit limit seed memory_budget threads".split())
 SEVERAL = ("time_steps", "coding", "method")  # of a sweep: lists
@@ -103,6 +105,9 @@ class Chosen:
 
     def levels(self) -> Auto | None:
         return auto_of(self("levels"), self("energy"), self("mean_levels"))
+
+    def synthetic(self) -> Synthetic | None:
+        return Synthetic(self("limit", Synthetic.samples)) if self("synthetic") else None
 
     def calibration(self, limit: str) -> Options:
         start = Options()

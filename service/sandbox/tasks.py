@@ -13,12 +13,12 @@ describe_model    {"file", "options"?: include, exclude, identity_sites}
 describe_dataset  {"file", "model"?, "options"?: image_size, mean, std}
                   → {"kind": "npz" | "npy" | "shards" | "images", "samples", "labels": bool,
                   "arrays": {name: {"dtype", "shape"}}}    shape: with the samples first, of the whole dataset
-convert           {"model", "calibration"?, "plan"?, "options"?: time_steps, coding, method, form, levels, energy,
-                  mean_levels, include, exclude, identity_sites, allow_partial, limit, seed, memory_budget, threads,
-                  image_size, mean, std}
+convert           {"model", "calibration"?, "plan"?, "options"?: synthetic, time_steps, coding, method, form,
+                  levels, energy, mean_levels, include, exclude, identity_sites, allow_partial, limit, seed,
+                  memory_budget, threads, image_size, mean, std}
                   writes out/snn.onnx, out/plan.json, and out/plan.npz where the method changes weights
                   → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "sites": [str], "left",
-                  "spiking_layers", "weight_layers", "samples"}
+                  "spiking_layers", "weight_layers", "samples", "notes": as in the plan, "warnings": [str]}
 evaluate          {"ann", "snn", "dataset", "options"?: metric (a list), limit, threads, provider, image_size, mean,
                   std}
                   writes out/report.html, out/report.json → the evaluation of docs/formats.md
@@ -118,20 +118,26 @@ def convert_model(place: Workplace) -> JSON:
     calibration, plan = (place.arguments.get(role) for role in ("calibration", "plan"))
     if calibration is not None and plan is not None:
         raise OptionError("plan and calibration exclude each other", "a plan needs no data")
-    done = convert(
-        network,
-        None if calibration is None else _dataset(place, "calibration", network.source, chosen.images()),
-        place.out("snn.onnx"),
-        time_steps=chosen("time_steps"),
-        coding=chosen("coding", "rate"),
-        method=chosen("method", "optimal"),
-        form=chosen("form", "folded"),
-        plan=None if plan is None else load_plan(place.file("plan")),
-        allow_partial=chosen("allow_partial", False),
-        options=chosen.calibration("limit"),
-        levels=chosen.levels(),
-        progress=place.progress,
-    )
+    if chosen.synthetic() and (calibration is not None or plan is not None):
+        raise OptionError("synthetic excludes calibration and plan", "real data and plans are better: leave it out")
+    images = chosen.images()
+    data = None if calibration is None else _dataset(place, "calibration", network.source, images)
+    with _told(place) as told:
+        done = convert(
+            network,
+            data or chosen.synthetic(),
+            place.out("snn.onnx"),
+            time_steps=chosen("time_steps"),
+            coding=chosen("coding", "rate"),
+            method=chosen("method", "optimal"),
+            form=chosen("form", "folded"),
+            plan=None if plan is None else load_plan(place.file("plan")),
+            allow_partial=chosen("allow_partial", False),
+            images=images,
+            options=chosen.calibration("limit"),
+            levels=chosen.levels(),
+            progress=place.progress,
+        )
     save_plan(done.plan, place.out("plan.json"))
     coverage, decided = done.network.coverage, done.plan
     return {
@@ -142,7 +148,24 @@ def convert_model(place: Workplace) -> JSON:
         "left": [asdict(entry) for entry in decided.left],
         "spiking_layers": coverage.spiking_layers,
         "weight_layers": coverage.weight_layers,
+        "notes": dict(decided.notes),
+        "warnings": told,
     }
+
+
+@contextmanager
+def _told(place: Workplace) -> Iterator[list[str]]:
+    """The warnings that come inside; they are logged as well."""
+    told: list[str] = []
+    log = warnings.showwarning
+    with warnings.catch_warnings():
+
+        def show(message: Warning | str, *where: Any, **more: Any) -> None:
+            told.append(place.told(str(message)))
+            log(message, *where, **more)
+
+        warnings.showwarning = show
+        yield told
 
 
 def evaluate_model(place: Workplace) -> JSON:

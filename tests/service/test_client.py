@@ -80,6 +80,14 @@ def test_upload_convert_watch_download(client: Client, stored: tuple[Stored, ...
     assert refused.value.slug == "not-found"
 
 
+def test_without_data(client: Client, stored: tuple[Stored, ...]) -> None:
+    model, calibration, _ = stored
+    job = client.convert(model, synthetic=True, **FEW).wait()
+    assert job.result["samples"] == 64 and "SYNTHETIC" in job.result["warnings"][0]
+    with pytest.raises(OptionError, match="synthetic excludes calibration data"):
+        client.convert(model, calibration, synthetic=True)
+
+
 def test_errors_are_those_of_graphpass(client: Client, stored: tuple[Stored, ...], tmp_path: Path) -> None:
     model, calibration, _ = stored
     broken = tmp_path / "broken.onnx"
@@ -203,6 +211,13 @@ def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp
     assert "93.20 %" in run("evaluate", ann, "snn.onnx", "--data", data, *there)
     swept = run("sweep", ann, "--calibration", data, "--data", data, "--time-steps", "1", "--method", "max", *there)
     assert "rate" in swept and "93.20 %" in swept
+    made = [*line[:2], "made.onnx", "--synthetic", "--limit", "32", "--time-steps", "2", "--method", "max"]
+    warning = "warning: CALIBRATED ON SYNTHETIC DATA (no normalisation to match)"
+    assert warning in " ".join(run(*made).split())
+    unreal = (tmp_path / "made.onnx").read_bytes()
+    (tmp_path / "made.onnx").unlink()
+    assert warning in " ".join(run(*made, *there).split())
+    assert (tmp_path / "made.onnx").read_bytes() == unreal
     assert "--threads and --server exclude" in run(
         "evaluate", ann, ann, "--data", data, *there, "--threads", "1", status=2
     )

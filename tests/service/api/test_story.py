@@ -83,6 +83,34 @@ def test_a_conversion_evaluates_if_asked_to(http: httpx.Client, ids: dict[str, s
     assert set(job["artifacts"]) >= {"snn.onnx", "plan.json", "report.html", "report.json"}
 
 
+def test_without_data_it_is_as_the_command_line_has_it(http: httpx.Client, ids: dict[str, str], tmp_path: Path) -> None:
+    options = {"synthetic": True, "time_steps": 4, "limit": 32, "method": "max", "seed": 3}
+    asked = {"model": ids["model"], "options": options}
+    job = finished(http, http.post("/v1/conversions", json=asked).headers["Location"])
+    assert job["state"] == "succeeded", job
+    assert job["result"]["notes"]["data"] == "synthetic" and job["result"]["samples"] == 32
+    assert job["result"]["warnings"][0].startswith("CALIBRATED ON SYNTHETIC DATA")
+    here = tmp_path / "snn.onnx"
+    line = ["convert", str(EXAMPLE / "fashion_mnist.onnx"), str(here), "--synthetic", "--time-steps", "4"]
+    line += ["--limit", "32", "--method", "max", "--seed", "3"]
+    subprocess.run([*COMMAND, *line], check=True, capture_output=True)
+    assert http.get(job["links"]["artifact"]).content == here.read_bytes()
+
+
+def test_made_up_data_beside_data_is_refused(http: httpx.Client, ids: dict[str, str]) -> None:
+    asked = {"model": ids["model"], "calibration": ids["calibration"], "options": {"synthetic": True}}
+    answer = http.post("/v1/conversions", json=asked)
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert (problem["type"], problem["where"]) == ("/problems/invalid-options", "options.synthetic")
+    assert "excludes calibration data" in problem["detail"] and problem["remedy"]
+
+
+def test_a_conversion_without_any_data_says_what_to_do(http: httpx.Client, ids: dict[str, str]) -> None:
+    job = finished(http, http.post("/v1/conversions", json={"model": ids["model"]}).headers["Location"])
+    assert job["error"]["type"] == "/problems/invalid-options" and "--synthetic" in job["error"]["remedy"]
+
+
 def test_a_sweep(http: httpx.Client, ids: dict[str, str]) -> None:
     asked = {
         "model": ids["model"],

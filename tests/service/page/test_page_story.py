@@ -116,6 +116,37 @@ def test_compare_over_t_then_convert_with_the_best(opened: Opened) -> None:
     expect(page.get_by_label("Max", exact=True)).to_be_checked()
 
 
+def test_without_data(opened: Opened) -> None:
+    page = opened()
+    choose(page, "1 · The network", EXAMPLE / "fashion_mnist.onnx")
+    choose(page, "3 · Evaluation data", EXAMPLE / "evaluation.npz")
+    data = page.get_by_role("region", name="2 · Calibration data")
+    made_up = data.get_by_label("I have no data")
+    made_up.check()
+    expect(data.get_by_text("may be much worse than with real data")).to_be_visible()
+    expect(data.get_by_label("Drop a file here")).to_have_count(0)
+    assert page.evaluate("document.activeElement.id") == "synthetic"
+    expect(page.locator("#announcer")).to_contain_text("The inputs will be made up.")
+    accessible(page)
+    page.get_by_label("Compare over T").check()
+    page.get_by_role("button", name="Start the comparison").click()
+    expect(page.get_by_role("alert")).to_contain_text("A comparison over T needs calibration data.")
+    page.get_by_label("Convert once").check()
+    page.get_by_label("Max", exact=True).check()
+    page.get_by_text("More options").click()
+    page.get_by_label("Calibration samples at most").fill("32")
+    start(page)
+    expect(page.get_by_role("heading", name="Results")).to_be_visible()
+    expect(page.get_by_text("Calibrated on made-up inputs (no normalisation to match).")).to_be_visible()
+    accessible(page)
+    page.get_by_role("button", name="Run again with other options").click()
+    expect(made_up).to_be_checked()
+    made_up.uncheck()
+    expect(data.get_by_label("Drop a file here")).to_be_visible()
+    page.get_by_role("button", name="Start the conversion").click()
+    expect(page.get_by_role("alert")).to_contain_text("have inputs made up there")
+
+
 def test_every_view_is_accessible_in_light_and_dark(opened: Opened, server: Server, job: str) -> None:
     for scheme, size in (("light", DESKTOP), ("dark", PHONE)):
         page = opened(scheme, size)

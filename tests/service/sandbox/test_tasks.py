@@ -389,6 +389,14 @@ def test_errors_of_every_kind_have_their_type(laid: Box, pair: Mapping[str, str]
     )
 
 
+def test_made_up_data_excludes_data_and_plan(laid: Box) -> None:
+    given = {"model": "ann/net.onnx", "options": {"synthetic": True}}
+    for other in ({"calibration": "data/some.npz"}, {"plan": "p.json"}):
+        outcome = laid.run("convert", {**given, **other})
+        assert isinstance(outcome, Failed) and outcome.type == "invalid-options", outcome
+        assert outcome.what == "synthetic excludes calibration and plan"
+
+
 def test_what_it_warns_of_is_a_line_of_the_log(laid: Box) -> None:
     proto = tiny()
     proto.opset_import[0].version = 11
