@@ -132,6 +132,7 @@ def convert(
     evaluation: Annotated[
         str | None, typer.Option(metavar="DATA", help=f"Evaluate on it afterwards: {DATA_HELP}.", show_default=False)
     ] = None,
+    metric: MetricNames = None,
     report: Report = None,
     as_json: JsonOut = None,
     include: Include = None,
@@ -159,6 +160,7 @@ def convert(
     from graphpass.graph.plan import save_plan
     from graphpass.graph.sites import Selection
     from graphpass.maths.allocation import auto_of
+    from graphpass.scoring.chosen import metrics_of
     from graphpass.synthetic import Synthetic
 
     if plan and calibration:
@@ -167,6 +169,8 @@ def convert(
         raise OptionError("--synthetic excludes --calibration and --plan", "real data and plans are better")
     if report and not evaluation:
         raise OptionError("--report needs --evaluation DATA", "or use `graphpass evaluate --report`")
+    if metric and not evaluation:
+        raise OptionError("--metric needs --evaluation DATA", "or use `graphpass evaluate --metric`")
     auto = auto_of(levels, energy, mean_levels)
     if server:
         from graphpass import remote
@@ -183,10 +187,12 @@ def convert(
             "mean_levels": mean_levels,
             **_shared(include, exclude, identity_sites, allow_partial, seed, image_size, mean, std),
             "limit": limit,
+            "metric": service_metrics(metric),
         }
         service = service_of(server, key, here)
         remote.convert(service, ann, snn, calibration, evaluation, chosen, plan_out, as_json, report)
         return
+    metrics_of(metric or (), allow_code=True)  # what makes no sense is refused before the work
     options = Options(seed=seed, limit=limit, memory=bytes_of(memory_budget), threads=threads)
     images = images_of(image_size, mean, std)
     source = load(ann)
@@ -228,7 +234,7 @@ def convert(
         save_plan(decided, plan_out)
         out.print(f"plan: {plan_out}", markup=False)
     if evaluation:
-        _evaluate(ann, snn, evaluation, images, None, threads, as_json, report)
+        _evaluate(ann, snn, evaluation, images, None, threads, as_json, report, metric)
 
 
 @app.command()

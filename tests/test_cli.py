@@ -76,6 +76,14 @@ def test_metrics_of_ones_own_and_by_name(folder, capsys):
     calibration = ("--calibration", "data.npz", "--data", "targets.npz", "--time-steps", "2")
     assert status("sweep", "ann.onnx", *calibration, *chosen, "--json", "s.json") == 0
     assert json.loads(Path("s.json").read_text())[0]["evaluation"]["metrics"][0]["name"] == "top"
+    again = ("convert", "ann.onnx", "snn.onnx", "--calibration", "data.npz", *chosen)
+    assert status(*again, "--evaluation", "targets.npz", "--json", "c.json") == 0
+    assert {each["name"] for each in json.loads(Path("c.json").read_text())["metrics"]} == set(found)
+    assert status(*again) == 2
+    assert "--metric needs --evaluation" in capsys.readouterr().err
+    Path("snn.onnx").unlink()
+    assert status(*again[:-4], "--evaluation", "targets.npz", "--metric", "bleu") == 2
+    assert not Path("snn.onnx").exists()  # refused before the work
     assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--metric", "bleu") == 2
     server = ("--server", "http://127.0.0.1:1")
     assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--metric", "mine.py:top", *server) == 2

@@ -171,6 +171,9 @@ def _require_consistency(asked: ConversionRequest) -> None:
     if asked.options.synthetic and asked.calibration:
         what, remedy = "synthetic excludes calibration data", "real data is better: leave `synthetic` out"
         raise ProblemError("invalid-options", what, remedy, where="options.synthetic")
+    if asked.options.metric and not asked.evaluation:
+        what, remedy = "metric needs evaluation data", "name a dataset as `evaluation`, or leave `metric` out"
+        raise ProblemError("invalid-options", what, remedy, where="options.metric")
 
 
 def _require_worker(service: Service, queue: str) -> None:

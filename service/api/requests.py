@@ -94,6 +94,7 @@ class ConversionOptions(Sites):
         float | None,
         Field(ge=2, le=256, description="Budget of auto in place of energy: levels, mean over all neurons."),
     ] = None
+    metric: Metrics = []
 
 
 class EvaluationOptions(Images):
@@ -126,7 +127,11 @@ class ConversionRequest(Strict):
                     "evaluation": EVALUATION,
                     "options": {"time_steps": 4, "coding": "rate", "method": "optimal", "form": "folded"},
                 },
-                {"model": MODEL, "evaluation": EVALUATION, "options": {"time_steps": 16, "synthetic": True}},
+                {
+                    "model": MODEL,
+                    "evaluation": EVALUATION,
+                    "options": {"time_steps": 16, "synthetic": True, "metric": ["ctc:blank=0"]},
+                },
             ]
         }
     )

@@ -30,7 +30,7 @@ from service.storage.metadata import Metadata
 from service.storage.records import Job
 
 ATTEMPTS = 50  # a job that takes its process down so often is given up
-IMAGE_OPTIONS = ("image_size", "mean", "std")
+EVALUATION_OPTIONS = ("image_size", "mean", "std", "metric")  # of a conversion
 log = logging.getLogger(__name__)
 
 
@@ -86,7 +86,7 @@ class Work(DBOSConfiguredInstance):
                 files["evaluation"]: job["inputs"][files["evaluation"]],
                 "snn/snn.onnx": converted.files["snn.onnx"],
             }
-            asked = {name: options[name] for name in IMAGE_OPTIONS if name in options}
+            asked = {name: options[name] for name in EVALUATION_OPTIONS if name in options}
             named = {"ann": files["model"], "snn": "snn/snn.onnx", "dataset": files["evaluation"], "options": asked}
             found = await self._evaluate(id, named, given, job["shards"])
             result = {**converted.result, "evaluation": found.result}

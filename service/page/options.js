@@ -4,11 +4,13 @@ import { freshId, h } from "./element.js";
 import { CODINGS, FORMS, METHODS, levels, listed, mostSteps } from "./words.js";
 
 export const FRESH = {
-  synthetic: false, time_steps: 8, coding: "rate", method: "optimal", form: "folded",
+  synthetic: false, metric: [], time_steps: 8, coding: "rate", method: "optimal", form: "folded",
   sweep_steps: [1, 2, 4, 8, 16, 32], sweep_coding: ["rate"], sweep_method: ["optimal"],
   include: [], exclude: [], identity_sites: false, allow_partial: false, limit: "", seed: 0,
   image_size: 224, mean: [0], std: [1],
 };
+const METRIC = "\\s*((classes|ctc|embedding|psnr|detection|regression)(:[\\w=.,\\/:\\-]+)?\\s+)*"
+  + "((classes|ctc|embedding|psnr|detection|regression)(:[\\w=.,\\/:\\-]+)?)?";
 const STEPS = [1, 2, 4, 8, 16, 32, 64];
 const MODES = {
   conversion: ["Convert once", "One network, with the T that you choose."],
@@ -117,13 +119,16 @@ function more(options, set) {
   const numbers = (text) => text.split(/[\s,]+/).filter(Boolean).map(Number);
   const whole = { type: "number", step: "1", inputmode: "numeric" };
   const list = { pattern: "\\s*-?[0-9.]+([\\s,]+-?[0-9.]+)*\\s*", title: "numbers with commas between" };
+  const measures = { type: "text", spellcheck: "false", autocomplete: "off", pattern: METRIC, title: "names of metrics with spaces between" };
   return h("details", { open: unfolded, ontoggle: (event) => { unfolded = event.target.open; } },
     h("summary", {}, "More options"),
     h("div", { class: "grid" },
-      field("limit", "Calibration samples at most", "Empty: all of them.", { ...whole, min: "1" }, String(options.limit), (text) => text),
+      field("limit", "Calibration samples at most", "Empty: all of them; 256 where they are made up.", { ...whole, min: "1" }, String(options.limit), (text) => text),
       field("seed", "Seed", "The same seed gives the same network.", { ...whole, min: "0" }, String(options.seed), (text) => text || 0),
       field("exclude", "Leave analogue", "Regular expressions of node names, with spaces between.", { type: "text" }, options.exclude.join(" "), words),
       field("include", "Convert only", "The same; empty: everything.", { type: "text" }, options.include.join(" "), words),
+      field("metric", "What to measure", "On the evaluation data: classes, ctc, embedding, psnr, detection, regression; with "
+        + "parameters, as ctc:blank=0. Empty: classes.", measures, options.metric.join(" "), words),
       field("image_size", "Side of images", "For a .zip of images, if the network leaves it open.", { ...whole, min: "1" }, String(options.image_size), (text) => text || 224),
       field("mean", "Mean of images", "Subtracted from pixels/255: one number, or one a channel.", list, options.mean.join(", "), numbers),
       field("std", "Deviation of images", "Then divided by.", list, options.std.join(", "), numbers)),

@@ -62,7 +62,8 @@ const PROVENANCE = {
 };
 const lost = (value) => (value === 0 ? "the same as" : `${Math.abs(100 * value).toFixed(2)} points ${value > 0 ? "below" : "above"}`);
 const timing = (value, span) => h("span", {}, milliseconds(value), h("span", { class: "note range" }, range(span)));
-const figure = (value) => (value === null ? "–" : value.toPrecision(4));
+const figure = (value) => (value === null ? "–" : String(Number(value.toPrecision(4))));
+const metricName = (each) => `${each.name.replaceAll("_", " ")} (${each.metric.split(":")[0]})`;
 const badness = (found) => (found.snn.top1 === null ? mainError(found) ?? Infinity : -found.snn.top1);
 
 export function mainError(found) {
@@ -75,14 +76,16 @@ function sweepTable(rows) {
   const columns = labelled
     ? ["SNN top-1", "Lost", "Quantised top-1", "Same class", "Firing rate", "Energy"]
     : ["Error of the output", "Error, quantised", "Same class", "Firing rate", "Energy"];
+  const scores = (rows[0].evaluation.metrics ?? []).map(metricName);
   return h("details", {}, h("summary", {}, "As a table"), table("Conversions of this comparison",
-    [number("T"), "Code", number("Levels"), "Method", ...columns.map(number)],
+    [number("T"), "Code", number("Levels"), "Method", ...[...columns, ...scores].map(number)],
     rows.map(({ time_steps, coding, levels, method, evaluation: found }) => [
       String(time_steps), coding, String(levels), method,
       ...(labelled
         ? [percent(found.snn.top1), points(found.ann.top1 - found.snn.top1), percent(found.baseline.top1)]
         : [percent(mainError(found)), percent(found.baseline.relative_error)]),
       percent(found.agreement), percent(found.firing_rate), times(found.energy_pj.ratio),
+      ...(found.metrics ?? []).map((each) => figure(each.snn)),
     ])));
 }
 
@@ -98,6 +101,8 @@ function evaluation(found, warned = []) {
   const { ann, snn, baseline, synaptic_operations: operations, energy_pj: cost, latency_ms: latency } = found;
   const figures = [
     snn.top1 !== null && ["Top-1 of the spiking network", percent(snn.top1), `${lost(ann.top1 - snn.top1)} the ANN’s ${percent(ann.top1)}`],
+    ...(found.metrics ?? []).map((each) => [metricName(each), figure(each.snn),
+      each.ann === null ? "against the original’s output" : `the ANN’s ${figure(each.ann)}`]),
     snn.top1 === null && ["Error of the output", percent(mainError(found)), "against the original’s output"],
     baseline.top1 !== null && ["Quantised alone", percent(baseline.top1), `the original with ${baseline.levels} levels, without correction`],
     cost.ratio !== null && ["Energy, SNN / ANN", times(cost.ratio), `${energy(cost.snn)} against ${energy(cost.ann)} a sample`],
@@ -109,7 +114,7 @@ function evaluation(found, warned = []) {
     snn.top1 !== null && line("Top-1 accuracy", (each) => each.top1, percent),
     snn.top5 !== null && line("Top-5 accuracy", (each) => each.top5, percent),
     found.agreement !== null && ["Same class as the ANN", "–", percent(found.agreement), percent(baseline.agreement)],
-    ...(found.metrics ?? []).map((each) => [`${each.name.replaceAll("_", " ")} (${each.metric.split(":")[0]})`, figure(each.ann), figure(each.snn), figure(each.baseline)]),
+    ...(found.metrics ?? []).map((each) => [metricName(each), figure(each.ann), figure(each.snn), figure(each.baseline)]),
     ["Error of the output", "–", percent(mainError(found)), percent(baseline.relative_error)],
     ["Levels of a value", "–", String(found.levels), String(baseline.levels)],
     ["Firing rate", "–", percent(found.firing_rate), "–"],
@@ -160,7 +165,7 @@ function overSteps(job, signal) {
   const start = h("button", { type: "button", onclick: async () => {
     start.disabled = true;
     try {
-      const { form, limit, time_steps, coding, method, ...shared } = options;
+      const { form, limit, time_steps, coding, method, synthetic, levels, energy: share, mean_levels, ...shared } = options;
       const most = coding === "phase" ? [1, 2, 3, 4, 6, 8] : [1, 2, 4, 8, 16, 32];
       const made = await post("/v1/sweeps", { model, calibration, dataset,
         options: { ...shared, calibration_limit: limit, time_steps: most, coding: [coding], method: [method] } });

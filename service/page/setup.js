@@ -154,6 +154,9 @@ function missing(pickers) {
   const long = mode === "sweep" && options.sweep_steps.find((each) => options.sweep_coding.some((code) => each > mostSteps(code)));
   if (long) return { what: `T = ${long} is too many for the phase code, which takes 1 to 8.`, remedy: `Untick ${long} or the phase code.`,
     field: document.getElementById(`step-${long}`) };
+  if (options.metric.length && !evaluation)
+    return { what: "“What to measure” is filled in, but there is no evaluation data.", remedy: "Choose it in step 3, or empty the field.",
+      picker: pickers.evaluation };
   const wrong = document.querySelector("form :invalid");
   if (wrong) return { what: `${wrong.labels?.[0]?.textContent ?? "A field"}: ${wrong.validationMessage}`, remedy: "Correct it.", field: wrong };
   return null;
@@ -165,7 +168,7 @@ function request() {
   const shared = {
     exclude: options.exclude, include: options.include, identity_sites: options.identity_sites,
     allow_partial: options.allow_partial, seed: Number(options.seed), image_size: Number(options.image_size),
-    mean: options.mean, std: options.std,
+    mean: options.mean, std: options.std, metric: options.metric,
   };
   if (mode === "sweep")
     return ["/v1/sweeps", {

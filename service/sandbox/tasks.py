@@ -15,7 +15,7 @@ describe_dataset  {"file", "model"?, "options"?: image_size, mean, std}
                   "arrays": {name: {"dtype", "shape"}}}    shape: with the samples first, of the whole dataset
 convert           {"model", "calibration"?, "plan"?, "options"?: synthetic, time_steps, coding, method, form,
                   levels, energy, mean_levels, include, exclude, identity_sites, allow_partial, limit, seed,
-                  memory_budget, threads, image_size, mean, std}
+                  memory_budget, threads, image_size, mean, std, metric (a list, of the evaluation afterwards)}
                   writes out/snn.onnx, out/plan.json, and out/plan.npz where the method changes weights
                   → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "sites": [str], "left",
                   "spiking_layers", "weight_layers", "samples", "notes": as in the plan, "warnings": [str]}
@@ -120,6 +120,7 @@ def convert_model(place: Workplace) -> JSON:
         raise OptionError("plan and calibration exclude each other", "a plan needs no data")
     if chosen.synthetic() and (calibration is not None or plan is not None):
         raise OptionError("synthetic excludes calibration and plan", "real data and plans are better: leave it out")
+    chosen.evaluation()  # metrics that make no sense are refused before the work
     images = chosen.images()
     data = None if calibration is None else _dataset(place, "calibration", network.source, images)
     with _told(place) as told:

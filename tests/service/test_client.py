@@ -201,9 +201,11 @@ def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp
     run(*line)
     here = [(tmp_path / name).read_bytes() for name in ("snn.onnx", "plan.json")]
     (tmp_path / "snn.onnx").unlink()
-    said = run(*line, *there, "--evaluation", data, "--report", "r.html", "--json", "e.json")
+    measured = ("--evaluation", data, "--metric", "classes", "--metric", "embedding")
+    said = run(*line, *there, *measured, "--report", "r.html", "--json", "e.json")
     assert [(tmp_path / name).read_bytes() for name in ("snn.onnx", "plan.json")] == here
-    assert "5 sites, T = 2" in said and "top-1 accuracy" in said
+    assert "5 sites, T = 2" in said and "top-1 accuracy" in said and "cosine (embedding)" in said
+    assert "runs no functions" in run(*line, *there, *measured, "--metric", "mine.py:top", status=2)
     assert json.loads((tmp_path / "e.json").read_text())["samples"] == 1000 and (tmp_path / "r.html").exists()
     run("convert", ann, "again.onnx", "--plan", "plan.json")
     assert (tmp_path / "again.onnx").read_bytes() == here[0]

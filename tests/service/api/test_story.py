@@ -76,10 +76,12 @@ def test_upload_convert_watch_evaluate_download(http: httpx.Client, tmp_path: Pa
 
 
 def test_a_conversion_evaluates_if_asked_to(http: httpx.Client, ids: dict[str, str]) -> None:
-    asked = {name: ids[name] for name in ("model", "calibration", "evaluation")} | {"options": FEW}
-    job = finished(http, http.post("/v1/conversions", json=asked).headers["Location"])
+    asked = {name: ids[name] for name in ("model", "calibration", "evaluation")}
+    options = {**FEW, "metric": ["classes", "embedding"]}
+    job = finished(http, http.post("/v1/conversions", json={**asked, "options": options}).headers["Location"])
     assert job["state"] == "succeeded", job
-    assert job["result"]["evaluation"]["time_steps"] == 2
+    found = job["result"]["evaluation"]
+    assert found["time_steps"] == 2 and [each["name"] for each in found["metrics"]] == ["probe_accuracy", "cosine"]
     assert set(job["artifacts"]) >= {"snn.onnx", "plan.json", "report.html", "report.json"}
 
 
@@ -104,6 +106,14 @@ def test_made_up_data_beside_data_is_refused(http: httpx.Client, ids: dict[str, 
     problem = answer.json()
     assert (problem["type"], problem["where"]) == ("/problems/invalid-options", "options.synthetic")
     assert "excludes calibration data" in problem["detail"] and problem["remedy"]
+
+
+@pytest.mark.parametrize("metric", [["mine.py:top"], ["embedding"]])
+def test_metrics_of_ones_own_and_without_data_are_refused(http: httpx.Client, ids: dict[str, str], metric) -> None:
+    asked = {"model": ids["model"], "calibration": ids["calibration"], "options": {"metric": metric}}
+    answer = http.post("/v1/conversions", json=asked)
+    assert answer.status_code == 422 and answer.json()["where"].startswith("options.metric")
+    assert answer.json()["type"] == f"/problems/invalid-{'request' if '.py' in metric[0] else 'options'}"
 
 
 def test_a_conversion_without_any_data_says_what_to_do(http: httpx.Client, ids: dict[str, str]) -> None:

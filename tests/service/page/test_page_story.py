@@ -96,6 +96,14 @@ def test_a_report_has_no_rights(browser: Browser, server: Server, job: str) -> N
     assert "/evil" not in server.output()
 
 
+def test_compare_over_t_from_a_conversion(opened: Opened, job: str) -> None:
+    page = opened(at=f"#/jobs/{job}")
+    page.get_by_role("button", name="Compare over T").click()
+    page.wait_for_url("**/#/jobs/swe_*")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Cancelled")).to_be_visible()
+
+
 def test_compare_over_t_then_convert_with_the_best(opened: Opened) -> None:
     page = opened()
     take_example(page)
@@ -120,6 +128,7 @@ def test_without_data(opened: Opened) -> None:
     page = opened()
     choose(page, "1 · The network", EXAMPLE / "fashion_mnist.onnx")
     choose(page, "3 · Evaluation data", EXAMPLE / "evaluation.npz")
+    expect(page.get_by_role("region", name="3 · Evaluation data")).to_contain_text("1,000")  # the focus goes there
     data = page.get_by_role("region", name="2 · Calibration data")
     made_up = data.get_by_label("I have no data")
     made_up.check()
@@ -135,8 +144,15 @@ def test_without_data(opened: Opened) -> None:
     page.get_by_label("Max", exact=True).check()
     page.get_by_text("More options").click()
     page.get_by_label("Calibration samples at most").fill("32")
+    page.get_by_label("What to measure").fill("mine.py:f")
+    page.get_by_role("button", name="Start the conversion").click()
+    expect(page.get_by_role("alert")).to_contain_text("What to measure:")
+    page.get_by_label("What to measure").fill("classes embedding")
     start(page)
     expect(page.get_by_role("heading", name="Results")).to_be_visible()
+    table = page.get_by_role("region", name="Both networks side by side")
+    expect(table.get_by_role("row", name="cosine (embedding)")).to_contain_text("0.9")
+    expect(page.get_by_role("listitem").filter(has_text="probe accuracy (embedding)")).to_contain_text("the ANN’s 0.")
     expect(page.get_by_text("Calibrated on made-up inputs (no normalisation to match).")).to_be_visible()
     accessible(page)
     page.get_by_role("button", name="Run again with other options").click()

@@ -156,8 +156,9 @@ def test_metrics_by_name_in_shards_and_no_code(laid: Box, pair: Mapping[str, str
     for bad in ("ctc", [3], [], ["bleu"]):
         outcome = laid.run("evaluate", {**pair, "options": {"metric": bad}})
         assert isinstance(outcome, Failed) and outcome.type == "invalid-options"
-    early = laid.run("sweep_settings", {"model": pair["ann"], "options": {"metric": ["ctc:colour=1"]}})
-    assert isinstance(early, Failed) and early.type == "invalid-options"
+    for task in ("sweep_settings", "convert"):
+        early = laid.run(task, {"model": pair["ann"], "options": {"metric": ["ctc:colour=1"]}})
+        assert isinstance(early, Failed) and early.type == "invalid-options" and "colour" in early.what
 
 
 def test_sweep_gives_the_figures_of_the_command_line(laid: Box, tmp_path: Path) -> None:
