@@ -159,7 +159,7 @@ def convert(
     from graphpass.graph.model import load
     from graphpass.graph.plan import save_plan
     from graphpass.graph.sites import Selection
-    from graphpass.maths.allocation import auto_of
+    from graphpass.maths.allocation import auto_of, told
     from graphpass.scoring.chosen import metrics_of
     from graphpass.synthetic import Synthetic
 
@@ -217,8 +217,9 @@ def convert(
             progress=progress,
         )
     coverage, decided = done.network.coverage, done.plan
+    levels_of_sites = told([site.levels for site in decided.sites])
     out.print(
-        f"{snn}: {len(decided.sites)} sites, T = {decided.time_steps} ({decided.coding}, {decided.levels} levels), "
+        f"{snn}: {len(decided.sites)} sites, T = {decided.time_steps} ({decided.coding}, {levels_of_sites} levels), "
         f"method {decided.method}, form {form}; spikes reach {coverage.spiking_layers} of {coverage.weight_layers} "
         "weight layers",
         markup=False,

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from graphpass.client import Client, Job, Stored
 from graphpass.errors import DataError, ModelError, OptionError
+from graphpass.maths.allocation import told
 from graphpass.options import Service
 from graphpass.terminal import out, print_left, progress_bars
 
@@ -44,8 +45,9 @@ def convert(
         _finish(job)
         job.download(snn)
         found = job.result
+        levels = told(found.get("site_levels") or [found["levels"]])
         out.print(
-            f"{snn}: {len(found['sites'])} sites, T = {found['time_steps']} ({found['coding']}, {found['levels']} "
+            f"{snn}: {len(found['sites'])} sites, T = {found['time_steps']} ({found['coding']}, {levels} "
             f"levels), method {found['method']}, form {found['form']}; spikes reach {found['spiking_layers']} of "
             f"{found['weight_layers']} weight layers",
             markup=False,
@@ -179,7 +181,9 @@ def _summary(found: Mapping[str, Any]) -> Table:
     """The figures of an evaluation (docs/formats.md)."""
     ann, snn, baseline, latency = (found[name] for name in ("ann", "snn", "baseline", "latency_ms"))
     operations, energy = found["synaptic_operations"], found["energy_pj"]
-    table = Table(title=Text(f"{found['samples']:,} samples, T = {found['time_steps']}, {found['levels']} levels"))
+    sites = found["sites"]
+    levels = told([site["levels"] for site in sites], [site["neurons"] for site in sites]) if sites else found["levels"]
+    table = Table(title=Text(f"{found['samples']:,} samples, T = {found['time_steps']}, {levels} levels"))
     for number, name in enumerate(("", "ANN", "SNN", "quantised ANN")):
         table.add_column(name, justify="right" if number else "left")
     for label, name in (("top-1 accuracy", "top1"), ("top-5 accuracy", "top5")):

@@ -8,6 +8,7 @@ cheapest rungs, always the step with the largest fall of error for its cost, unt
 sites are kept where they have less error.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,18 @@ def auto_of(levels: str | None, energy: float | None = None, mean_levels: float 
     if levels is None and (energy is not None or mean_levels is not None):
         raise OptionError("an energy or mean levels without levels auto, whose budget they are", "give that, too")
     return Auto(energy, mean_levels) if levels else None
+
+
+def told(levels: Sequence[int], neurons: Sequence[int] | None = None) -> str:
+    """Levels of sites in a few words: those that all have, or the least and the most, and the mean over neurons.
+
+    >>> told([9, 9]), told([5, 13, 9], [10, 20, 10]), told([5, 13])
+    ('9', '5–13, mean 10.0', '5–13')
+    """
+    if len(set(levels)) == 1:
+        return str(levels[0])
+    mean = f", mean {np.average(levels, weights=neurons):.1f}" if neurons and sum(neurons) else ""
+    return f"{min(levels)}–{max(levels)}{mean}"
 
 
 def ladder(time_steps: int, coding: str) -> tuple[int, ...]:

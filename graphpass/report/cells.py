@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from graphpass.evaluation import Evaluation, MetricResult, Timing, ratio
+from graphpass.maths.allocation import told
 from graphpass.sweep import Row
 
 NONE = "–"
@@ -29,7 +30,7 @@ def headline(evaluation: Evaluation) -> tuple[Cells, list[Cells]]:
     energy = ratio(evaluation.energy_snn, evaluation.energy_ann)
     rows += [
         ("relative error of the output", NONE, percent(main_error(evaluation)), percent(baseline.relative_error)),
-        ("levels", NONE, str(evaluation.conversion.levels), str(baseline.levels)),
+        ("levels", NONE, levels(evaluation), levels(evaluation) if _chosen(evaluation) else str(baseline.levels)),
         ("firing rate", NONE, percent(evaluation.firing_rate), NONE),
         ("MACs a sample", *(count(value) for value in macs), NONE),
         ("ACs a sample", *(count(value) for value in acs), NONE),
@@ -97,9 +98,22 @@ def main_error(evaluation: Evaluation) -> float | None:
     return errors.get(evaluation.class_output or "", next(iter(errors.values()), None))
 
 
+def levels(evaluation: Evaluation) -> str:
+    """Those of all sites, or their range and mean."""
+    sites = evaluation.sites
+    if not _chosen(evaluation):
+        return str(evaluation.conversion.levels)
+    return told([site.levels for site in sites], [site.neurons for site in sites])
+
+
+def _chosen(evaluation: Evaluation) -> bool:
+    return len({site.levels for site in evaluation.sites}) > 1
+
+
 def settings(evaluation: Evaluation) -> str:
     found = evaluation.conversion
-    return f"T = {found.time_steps} ({found.coding}, {found.levels} levels), method {found.method}, {found.form} form"
+    code = f"{found.coding}, {levels(evaluation)} levels"
+    return f"T = {found.time_steps} ({code}), method {found.method}, {found.form} form"
 
 
 def percent(value: float | None) -> str:

@@ -1,10 +1,10 @@
 // T, code, method and form, each with what it means; the rest of the options behind a fold.
 
 import { freshId, h } from "./element.js";
-import { CODINGS, FORMS, METHODS, levels, listed, mostSteps } from "./words.js";
+import { BUDGETS, CODINGS, FORMS, LEVELS, METHODS, levels, listed, mostSteps } from "./words.js";
 
 export const FRESH = {
-  synthetic: false, metric: [], time_steps: 8, coding: "rate", method: "optimal", form: "folded",
+  synthetic: false, metric: [], levels: "same", budget: "energy", energy: "", mean_levels: "", time_steps: 8, coding: "rate", method: "optimal", form: "folded",
   sweep_steps: [1, 2, 4, 8, 16, 32], sweep_coding: ["rate"], sweep_method: ["optimal"],
   include: [], exclude: [], identity_sites: false, allow_partial: false, limit: "", seed: 0,
   image_size: 224, mean: [0], std: [1],
@@ -30,6 +30,8 @@ export function optionsForm(place, chosen, changed) {
       ? [steps(options, set), several("Code", "sweep_coding", CODINGS, options, set), several("Method", "sweep_method", METHODS, options, set)]
       : [oneT(options, set, own), choice("Code", "coding", CODINGS, options.coding, (value) => set("coding", value)),
         choice("Method of calibration", "method", METHODS, options.method, (value) => set("method", value)),
+        choice("Levels", "levels", LEVELS, options.levels, (value) => set("levels", value)),
+        options.levels === "auto" && budget(options, set),
         choice("Form of the file", "form", FORMS, options.form, (value) => set("form", value))]),
     partial(chosen, set),
     more(options, set),
@@ -74,6 +76,19 @@ function oneT(options, set, own) {
     h("div", { class: "beside" }, input, output),
     h("p", { class: "note", id: "time-steps-about" }, "More steps: closer to the original network, more spikes and more energy. ",
       own ? "Leave it empty for the network’s own." : "4 to 16 is usual."));
+}
+
+/** What levels that are chosen may cost: of one of two measures. */
+function budget(options, set) {
+  const energy = options.budget === "energy";
+  const value = h("input", { type: "number", id: "budget-value", "aria-label": BUDGETS[options.budget][0], "aria-describedby": "budget-about",
+    inputmode: "decimal", value: String(options[options.budget]), placeholder: energy ? "0.5" : null, required: !energy,
+    ...(energy ? { min: "0.01", max: "1", step: "0.01" } : { min: "2", max: "256", step: "0.1" }),
+    oninput: () => { options[options.budget] = value.value; } });
+  const select = h("select", { id: "budget", onchange: () => set("budget", select.value) },
+    Object.entries(BUDGETS).map(([each, [title]]) => h("option", { value: each, selected: options.budget === each }, title)));
+  return h("div", { class: "field" }, h("label", { for: "budget" }, "Budget"), h("div", { class: "beside" }, select, value),
+    h("p", { class: "note", id: "budget-about" }, BUDGETS[options.budget][1]));
 }
 
 function steps(options, set) {

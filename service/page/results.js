@@ -5,7 +5,7 @@ import { alarm, facts, freshId, h, table } from "./element.js";
 import { leftTable } from "./inputs.js";
 import { energyPlot, sitesPlot, stepsPlot } from "./plots.js";
 import { fillFrom } from "./setup.js";
-import { bytes, count, energy, here, listed, milliseconds, range, percent, points, settings, times, when } from "./words.js";
+import { bytes, count, energy, here, levelsOf, listed, milliseconds, range, percent, points, settings, spread, times, when } from "./words.js";
 
 const number = (text) => ({ text, kind: "number" });
 const card = (title, ...content) => {
@@ -20,11 +20,12 @@ export function conversionResults(job, signal) {
     `Spikes reach ${found.spiking_layers} of ${found.weight_layers} weight layers, from neurons at ${found.sites.length} `,
     found.sites.length === 1 ? "site." : "sites."),
   facts([
-    ["Time-steps", String(found.time_steps)], ["Code", `${found.coding}, ${found.levels} levels`],
+    ["Time-steps", String(found.time_steps)], ["Code", `${found.coding}, ${spread(found) ?? found.levels} levels`],
     ["Method", found.method], ["Form", found.form],
     ["Calibrated on", `${count(found.samples)} ${job.request.options.synthetic ? "made-up samples" : "samples"}`],
     found.files?.["snn.onnx"] && ["Size", bytes(found.files["snn.onnx"])],
   ]));
+  if (found.notes?.levels) warned.push(h("p", { class: "note" }, `Levels ${found.notes.levels}.`));
   if (found.evaluation) return [...evaluation(found.evaluation, warned), overSteps(job, signal)];
   return [about, evaluateNow(job), found.left.length > 0 && card("What stays analogue", leftTable("Stays analogue", found.left))].filter(Boolean);
 }
@@ -104,7 +105,7 @@ function evaluation(found, warned = []) {
     ...(found.metrics ?? []).map((each) => [metricName(each), figure(each.snn),
       each.ann === null ? "against the original’s output" : `the ANN’s ${figure(each.ann)}`]),
     snn.top1 === null && ["Error of the output", percent(mainError(found)), "against the original’s output"],
-    baseline.top1 !== null && ["Quantised alone", percent(baseline.top1), `the original with ${baseline.levels} levels, without correction`],
+    baseline.top1 !== null && ["Quantised alone", percent(baseline.top1), `the original with ${levelsOf(found.sites, baseline.levels)} levels, without correction`],
     cost.ratio !== null && ["Energy, SNN / ANN", times(cost.ratio), `${energy(cost.snn)} against ${energy(cost.ann)} a sample`],
     found.firing_rate !== null && ["Firing rate", percent(found.firing_rate, 1), "of neurons times steps spike"],
   ].filter(Boolean);
@@ -116,7 +117,7 @@ function evaluation(found, warned = []) {
     found.agreement !== null && ["Same class as the ANN", "–", percent(found.agreement), percent(baseline.agreement)],
     ...(found.metrics ?? []).map((each) => [metricName(each), figure(each.ann), figure(each.snn), figure(each.baseline)]),
     ["Error of the output", "–", percent(mainError(found)), percent(baseline.relative_error)],
-    ["Levels of a value", "–", String(found.levels), String(baseline.levels)],
+    ["Levels of a value", "–", levelsOf(found.sites, found.levels), levelsOf(found.sites, baseline.levels)],
     ["Firing rate", "–", percent(found.firing_rate), "–"],
     ["Multiply-and-adds a sample", count(operations.ann.effective_macs), count(operations.effective_macs), "–"],
     ["Additions a sample", count(operations.ann.effective_acs), count(operations.effective_acs), "–"],
@@ -124,9 +125,10 @@ function evaluation(found, warned = []) {
     [`Latency, batch of ${latency.batch}`, timing(latency.ann, latency.ann_range), timing(latency.snn, latency.snn_range), "–"],
     ["Samples a second", count(latency.throughput_ann), count(latency.throughput_snn), "–"],
   ].filter(Boolean);
+  const told = warned.some((each) => each.classList.contains("bad"));
   return [
-    card("Results", h("p", {}, `${count(found.samples)} samples, T = ${found.time_steps}, ${found.coding} code, ${found.levels} levels.`),
-      warned, found.notes.filter((note) => !(warned.length && note.includes("synthetic"))).map((note) => h("p", { class: "mark warn" }, note)),
+    card("Results", h("p", {}, `${count(found.samples)} samples, T = ${found.time_steps}, ${found.coding} code, ${levelsOf(found.sites, found.levels)} levels.`),
+      warned, found.notes.filter((note) => !(told && note.includes("synthetic"))).map((note) => h("p", { class: "mark warn" }, note)),
       h("ul", { class: "figures" }, figures.map(([name, value, about]) =>
         h("li", {}, h("span", { class: "name" }, name), h("strong", {}, value), h("span", { class: "note" }, about)))),
       table("Both networks side by side", ["", ...plain], rows)),

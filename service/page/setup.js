@@ -24,6 +24,7 @@ export async function fillFrom(job, changes = {}) {
     if (job.kind === "sweep" && Array.isArray(value) && name in SEVERAL) options[SEVERAL[name]] = value;
     else options[name] = value;
   }
+  if (options.mean_levels !== "") options.budget = "mean_levels";
   if (job.kind === "sweep") options.limit = request.options.calibration_limit ?? "";
   chosen.options = options;
   chosen.mode = changes.mode ?? (job.kind === "sweep" ? "sweep" : "conversion");
@@ -158,7 +159,7 @@ function missing(pickers) {
     return { what: "“What to measure” is filled in, but there is no evaluation data.", remedy: "Choose it in step 3, or empty the field.",
       picker: pickers.evaluation };
   const wrong = document.querySelector("form :invalid");
-  if (wrong) return { what: `${wrong.labels?.[0]?.textContent ?? "A field"}: ${wrong.validationMessage}`, remedy: "Correct it.", field: wrong };
+  if (wrong) return { what: `${wrong.labels?.[0]?.textContent ?? wrong.ariaLabel ?? "A field"}: ${wrong.validationMessage}`, remedy: "Correct it.", field: wrong };
   return null;
 }
 
@@ -179,6 +180,7 @@ function request() {
   return ["/v1/conversions", {
     model: model.id, ...(calibration && { calibration: calibration.id }), ...(evaluation && { evaluation: evaluation.id }),
     options: { ...shared, synthetic: options.synthetic && !calibration, limit: number(options.limit), time_steps: number(options.time_steps),
-      coding: options.coding, method: options.method, form: options.form },
+      coding: options.coding, method: options.method, form: options.form,
+      ...(options.levels === "auto" && { levels: "auto", [options.budget]: number(options[options.budget]) }) },
   }];
 }

@@ -15,6 +15,14 @@ export const FORMS = {
   unrolled: ["Unrolled", "Every step and every binary spike is there to see: for study and for spiking hardware."],
   integer: ["Integer", "Counts of 8 bits and weights of 8 bits: fastest on CPUs, a little less exact."],
 };
+export const LEVELS = {
+  same: ["The same everywhere", "Every site has all levels that T gives."],
+  auto: ["Chosen for each site", "Fewer where the output does not need them, within a budget. T is the most that a site may take."],
+};
+export const BUDGETS = {
+  energy: ["Energy", "Additions, as a share of what all levels of T take at every site. Empty: 0.5."],
+  mean_levels: ["Mean levels", "Levels, mean over all neurons: 2 or more."],
+};
 export const KINDS = { conversion: "Conversion", evaluation: "Evaluation", sweep: "Comparison over T" };
 export const STATES = {
   queued: "Waiting", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled",
@@ -34,7 +42,7 @@ const STAGES = {
 const FLAGS = { // of the command line, which messages speak of: what they are called here
   "--identity-sites": "“Neurons in front of layers without activation”", "--allow-partial": "“Convert although not everything can be”",
   "--include": "“Convert only”", "--exclude": "“Leave analogue”", "--image-size": "“Side of images”", "--time-steps": "T",
-  "--coding": "the code", "--method": "the method", "--form": "the form", "--calibration": "calibration data", "--synthetic": "“I have no data”", "--limit": "“Calibration samples at most”",
+  "--coding": "the code", "--levels auto": "levels “chosen for each site”", "--method": "the method", "--form": "the form", "--calibration": "calibration data", "--synthetic": "“I have no data”", "--limit": "“Calibration samples at most”",
   "`graphpass inspect`": "what is shown of the network on the first page",
 };
 const NONE = "–";
@@ -43,6 +51,14 @@ const NONE = "–";
 export const here = (text) => Object.entries(FLAGS).reduce((found, [flag, word]) => found.replaceAll(flag, word), text);
 export const stage = (name) => STAGES[name] ?? name;
 export const levels = (steps, coding) => (coding === "phase" ? 2 ** steps : steps + 1);
+/** Levels of sites: those that all have, or the least, the most and the mean over neurons. */
+export function levelsOf(sites, most) {
+  const found = (sites ?? []).map((site) => site.levels);
+  if (new Set(found).size < 2) return String(most);
+  const neurons = sites.reduce((sum, site) => sum + site.neurons, 0);
+  const mean = sites.reduce((sum, site) => sum + site.levels * site.neurons, 0) / neurons;
+  return `${Math.min(...found)}–${Math.max(...found)}${neurons ? `, mean ${mean.toFixed(1)}` : ""}`;
+}
 export const mostSteps = (coding) => (coding === "phase" ? 8 : 255);
 export const percent = (value, digits = 2) => (value === null || value === undefined ? NONE : `${(100 * value).toFixed(digits)} %`);
 export const count = (value) => (value === null || value === undefined ? NONE : Math.round(value).toLocaleString("en"));
@@ -82,6 +98,12 @@ export function listed(words) {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
 }
 
+/** The levels of a conversion's sites where they differ; null where they do not, or nobody knows. */
+export function spread(result) {
+  const found = result?.site_levels ?? [];
+  return new Set(found).size > 1 ? `${Math.min(...found)}–${Math.max(...found)}` : null;
+}
+
 /** T = 4 · rate · 5 levels · optimal, as far as it is known. */
 export function settings(job) {
   const options = job.request.options ?? {};
@@ -92,7 +114,7 @@ export function settings(job) {
   const steps = found.time_steps ?? null;
   return [
     `T = ${steps ?? "automatic"}`,
-    steps === null ? found.coding : `${found.coding}, ${levels(steps, found.coding)} levels`,
+    steps === null ? found.coding : `${found.coding}, ${levelsOf(job.result?.evaluation?.sites, spread(job.result) ?? levels(steps, found.coding))} levels`,
     found.method, found.form,
   ].filter(Boolean).join(" · ");
 }

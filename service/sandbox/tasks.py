@@ -17,7 +17,8 @@ convert           {"model", "calibration"?, "plan"?, "options"?: synthetic, time
                   levels, energy, mean_levels, include, exclude, identity_sites, allow_partial, limit, seed,
                   memory_budget, threads, image_size, mean, std, metric (a list, of the evaluation afterwards)}
                   writes out/snn.onnx, out/plan.json, and out/plan.npz where the method changes weights
-                  → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "sites": [str], "left",
+                  → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "sites": [str],
+                  "site_levels": [int], "left",
                   "spiking_layers", "weight_layers", "samples", "notes": as in the plan, "warnings": [str]}
 evaluate          {"ann", "snn", "dataset", "options"?: metric (a list), limit, threads, provider, image_size, mean,
                   std}
@@ -146,6 +147,7 @@ def convert_model(place: Workplace) -> JSON:
         **{key: getattr(decided, key) for key in ("time_steps", "coding", "levels", "method", "samples")},
         "form": done.form,
         "sites": [site.name for site in decided.sites],
+        "site_levels": [site.levels for site in decided.sites],
         "left": [asdict(entry) for entry in decided.left],
         "spiking_layers": coverage.spiking_layers,
         "weight_layers": coverage.weight_layers,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphpass.errors import OptionError
-from graphpass.maths.allocation import Auto, allocate, auto_of, ladder, spikes_of, steps_needed
+from graphpass.maths.allocation import Auto, allocate, auto_of, ladder, spikes_of, steps_needed, told
 from graphpass.maths.neuron import CODINGS, levels_of, spike_train
 
 
@@ -102,3 +102,9 @@ def test_the_words_of_options():
     for wrong in (("8",), (None, 0.5), (None, None, 4.0), ("auto", 0.5, 4.0)):
         with pytest.raises(OptionError):
             auto_of(*wrong)
+
+
+def test_levels_are_told_as_one_or_as_a_range_and_a_mean_over_neurons():
+    assert told([9, 9], [1, 2]) == "9"
+    assert told([5, 13, 9], [10, 20, 10]) == "5–13, mean 10.0"
+    assert told([5, 13]) == told([5, 13], [0, 0]) == "5–13"

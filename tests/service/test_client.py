@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -213,6 +214,12 @@ def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp
     assert "93.20 %" in run("evaluate", ann, "snn.onnx", "--data", data, *there)
     swept = run("sweep", ann, "--calibration", data, "--data", data, "--time-steps", "1", "--method", "max", *there)
     assert "rate" in swept and "93.20 %" in swept
+    chosen = [*line[:2], "auto.onnx", *line[3:5], "--method", "max", "--time-steps", "8", "--levels", "auto"]
+    here = [run(*chosen, "--evaluation", data), (tmp_path / "auto.onnx").read_bytes()]
+    there_said = run(*chosen, "--evaluation", data, *there)
+    assert (tmp_path / "auto.onnx").read_bytes() == here[1]
+    for said in (here[0], there_said):
+        assert re.search(r"T = \d \(rate, \d–\d levels\)", said) and re.search(r"\d–\d, mean \d\.\d levels", said), said
     made = [*line[:2], "made.onnx", "--synthetic", "--limit", "32", "--time-steps", "2", "--method", "max"]
     warning = "warning: CALIBRATED ON SYNTHETIC DATA (no normalisation to match)"
     assert warning in " ".join(run(*made).split())

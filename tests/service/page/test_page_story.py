@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
@@ -94,6 +95,26 @@ def test_a_report_has_no_rights(browser: Browser, server: Server, job: str) -> N
         page.wait_for_load_state("networkidle")
         assert "evil" not in page.url
     assert "/evil" not in server.output()
+
+
+def test_levels_of_each_site(opened: Opened) -> None:
+    page = opened()
+    take_example(page)
+    page.get_by_label("Time-steps T").fill("16")
+    page.get_by_label("Chosen for each site").check()
+    page.get_by_label("Budget").select_option("Mean levels")
+    page.get_by_role("button", name="Start the conversion").click()
+    expect(page.get_by_role("alert")).to_contain_text("Mean levels: ")
+    page.get_by_role("spinbutton", name="Mean levels").fill("6")
+    accessible(page)
+    page.get_by_label("Max", exact=True).check()
+    start(page)
+    row = page.get_by_role("region", name="Both networks side by side").get_by_role("row", name="Levels of a value")
+    expect(row).to_have_text(re.compile(r"\d+–\d+, mean [56]\.\d"))
+    expect(page.get_by_text("Levels chosen by sensitivity: mean")).to_be_visible()
+    page.get_by_role("button", name="Run again with other options").click()
+    expect(page.get_by_label("Chosen for each site")).to_be_checked()
+    expect(page.get_by_role("spinbutton", name="Mean levels")).to_have_value("6")
 
 
 def test_compare_over_t_from_a_conversion(opened: Opened, job: str) -> None:
