@@ -182,8 +182,9 @@ def _summary(found: Mapping[str, Any]) -> Table:
     ann, snn, baseline, latency = (found[name] for name in ("ann", "snn", "baseline", "latency_ms"))
     operations, energy = found["synaptic_operations"], found["energy_pj"]
     sites = found["sites"]
-    levels = told([site["levels"] for site in sites], [site["neurons"] for site in sites]) if sites else found["levels"]
-    table = Table(title=Text(f"{found['samples']:,} samples, T = {found['time_steps']}, {levels} levels"))
+    each = [site["levels"] for site in sites] or [found["levels"]]
+    levels = told(each, [site["neurons"] for site in sites], " levels")
+    table = Table(title=Text(f"{found['samples']:,} samples, T = {found['time_steps']}, {levels}"))
     for number, name in enumerate(("", "ANN", "SNN", "quantised ANN")):
         table.add_column(name, justify="right" if number else "left")
     for label, name in (("top-1 accuracy", "top1"), ("top-5 accuracy", "top5")):

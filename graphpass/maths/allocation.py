@@ -53,16 +53,16 @@ def auto_of(levels: str | None, energy: float | None = None, mean_levels: float 
     return Auto(energy, mean_levels) if levels else None
 
 
-def told(levels: Sequence[int], neurons: Sequence[int] | None = None) -> str:
+def told(levels: Sequence[int], neurons: Sequence[int] | None = None, unit: str = "") -> str:
     """Levels of sites in a few words: those that all have, or the least and the most, and the mean over neurons.
 
-    >>> told([9, 9]), told([5, 13, 9], [10, 20, 10]), told([5, 13])
-    ('9', '5–13, mean 10.0', '5–13')
+    >>> told([9, 9], unit=" levels"), told([5, 13, 9], [10, 20, 10]), told([5, 13])
+    ('9 levels', '5–13, mean 10.0', '5–13')
     """
     if len(set(levels)) == 1:
-        return str(levels[0])
+        return f"{levels[0]}{unit}"
     mean = f", mean {np.average(levels, weights=neurons):.1f}" if neurons and sum(neurons) else ""
-    return f"{min(levels)}–{max(levels)}{mean}"
+    return f"{min(levels)}–{max(levels)}{unit}{mean}"
 
 
 def ladder(time_steps: int, coding: str) -> tuple[int, ...]:

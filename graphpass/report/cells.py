@@ -98,12 +98,12 @@ def main_error(evaluation: Evaluation) -> float | None:
     return errors.get(evaluation.class_output or "", next(iter(errors.values()), None))
 
 
-def levels(evaluation: Evaluation) -> str:
+def levels(evaluation: Evaluation, unit: str = "") -> str:
     """Those of all sites, or their range and mean."""
     sites = evaluation.sites
     if not _chosen(evaluation):
-        return str(evaluation.conversion.levels)
-    return told([site.levels for site in sites], [site.neurons for site in sites])
+        return f"{evaluation.conversion.levels}{unit}"
+    return told([site.levels for site in sites], [site.neurons for site in sites], unit)
 
 
 def _chosen(evaluation: Evaluation) -> bool:
@@ -112,7 +112,7 @@ def _chosen(evaluation: Evaluation) -> bool:
 
 def settings(evaluation: Evaluation) -> str:
     found = evaluation.conversion
-    code = f"{found.coding}, {levels(evaluation)} levels"
+    code = f"{found.coding}, {levels(evaluation, ' levels')}"
     return f"T = {found.time_steps} ({code}), method {found.method}, {found.form} form"
 
 

@@ -105,7 +105,7 @@ function evaluation(found, warned = []) {
     ...(found.metrics ?? []).map((each) => [metricName(each), figure(each.snn),
       each.ann === null ? "against the original’s output" : `the ANN’s ${figure(each.ann)}`]),
     snn.top1 === null && ["Error of the output", percent(mainError(found)), "against the original’s output"],
-    baseline.top1 !== null && ["Quantised alone", percent(baseline.top1), `the original with ${levelsOf(found.sites, baseline.levels)} levels, without correction`],
+    baseline.top1 !== null && ["Quantised alone", percent(baseline.top1), `the original with ${levelsOf(found.sites, baseline.levels, " levels")}, without correction`],
     cost.ratio !== null && ["Energy, SNN / ANN", times(cost.ratio), `${energy(cost.snn)} against ${energy(cost.ann)} a sample`],
     found.firing_rate !== null && ["Firing rate", percent(found.firing_rate, 1), "of neurons times steps spike"],
   ].filter(Boolean);
@@ -127,7 +127,7 @@ function evaluation(found, warned = []) {
   ].filter(Boolean);
   const told = warned.some((each) => each.classList.contains("bad"));
   return [
-    card("Results", h("p", {}, `${count(found.samples)} samples, T = ${found.time_steps}, ${found.coding} code, ${levelsOf(found.sites, found.levels)} levels.`),
+    card("Results", h("p", {}, `${count(found.samples)} samples, T = ${found.time_steps}, ${found.coding} code, ${levelsOf(found.sites, found.levels, " levels")}.`),
       warned, found.notes.filter((note) => !(told && note.includes("synthetic"))).map((note) => h("p", { class: "mark warn" }, note)),
       h("ul", { class: "figures" }, figures.map(([name, value, about]) =>
         h("li", {}, h("span", { class: "name" }, name), h("strong", {}, value), h("span", { class: "note" }, about)))),

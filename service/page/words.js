@@ -52,12 +52,12 @@ export const here = (text) => Object.entries(FLAGS).reduce((found, [flag, word])
 export const stage = (name) => STAGES[name] ?? name;
 export const levels = (steps, coding) => (coding === "phase" ? 2 ** steps : steps + 1);
 /** Levels of sites: those that all have, or the least, the most and the mean over neurons. */
-export function levelsOf(sites, most) {
+export function levelsOf(sites, most, unit = "") {
   const found = (sites ?? []).map((site) => site.levels);
-  if (new Set(found).size < 2) return String(most);
+  if (new Set(found).size < 2) return `${most}${unit}`;
   const neurons = sites.reduce((sum, site) => sum + site.neurons, 0);
   const mean = sites.reduce((sum, site) => sum + site.levels * site.neurons, 0) / neurons;
-  return `${Math.min(...found)}–${Math.max(...found)}${neurons ? `, mean ${mean.toFixed(1)}` : ""}`;
+  return `${Math.min(...found)}–${Math.max(...found)}${unit}${neurons ? `, mean ${mean.toFixed(1)}` : ""}`;
 }
 export const mostSteps = (coding) => (coding === "phase" ? 8 : 255);
 export const percent = (value, digits = 2) => (value === null || value === undefined ? NONE : `${(100 * value).toFixed(digits)} %`);
@@ -114,7 +114,7 @@ export function settings(job) {
   const steps = found.time_steps ?? null;
   return [
     `T = ${steps ?? "automatic"}`,
-    steps === null ? found.coding : `${found.coding}, ${levelsOf(job.result?.evaluation?.sites, spread(job.result) ?? levels(steps, found.coding))} levels`,
+    steps === null ? found.coding : `${found.coding}, ${levelsOf(job.result?.evaluation?.sites, spread(job.result) ?? levels(steps, found.coding), " levels")}`,
     found.method, found.form,
   ].filter(Boolean).join(" · ");
 }

@@ -107,4 +107,5 @@ def test_the_words_of_options():
 def test_levels_are_told_as_one_or_as_a_range_and_a_mean_over_neurons():
     assert told([9, 9], [1, 2]) == "9"
     assert told([5, 13, 9], [10, 20, 10]) == "5–13, mean 10.0"
+    assert told([9, 9], unit=" levels") == "9 levels" and told([5, 9], [1, 1], " levels") == "5–9 levels, mean 7.0"
     assert told([5, 13]) == told([5, 13], [0, 0]) == "5–13"
