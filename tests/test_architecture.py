@@ -21,6 +21,7 @@ FLOORS = (
     ("transfers",),
     ("client", "options", "terminal"),
     ("remote",),
+    ("commands",),
     ("cli",),
 )
 RUNTIME = frozenset({"session", "doctor"})  # modules that may import onnxruntime
