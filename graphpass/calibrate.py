@@ -25,9 +25,10 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.errors import OptionError
 from graphpass.graph import operators
 from graphpass.graph.folded import neuron_node, replace_weight
+from graphpass.graph.identities import place_identities
 from graphpass.graph.layers import WeightLayer, is_padded, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
-from graphpass.graph.sites import Coverage, Site, place_identities
+from graphpass.graph.sites import Coverage, Site
 from graphpass.graph.steps import Step, steps_of
 from graphpass.graph.unfolding import Geometry, from_matrix, inputs_of, outputs_of, to_matrix
 from graphpass.maths.corrections import ROUNDS

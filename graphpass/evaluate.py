@@ -26,9 +26,9 @@ from graphpass.evaluation import Conversion, Evaluation, Latency, Provenance, Ti
 from graphpass.graph import operators
 from graphpass.graph.baseline import quantise_sites
 from graphpass.graph.emit import FORMS, assemble, spiking_graph
+from graphpass.graph.identities import place_identities
 from graphpass.graph.model import Source
 from graphpass.graph.normalise import normalise
-from graphpass.graph.sites import place_identities
 from graphpass.partial import Measured, Partial, merge
 from graphpass.probing import Tally, belongs, probed_ann, probed_folded, probed_unrolled
 from graphpass.scoring.chosen import Metrics

@@ -39,7 +39,8 @@ MeanLevels = Annotated[
 Include = Annotated[list[str] | None, typer.Option(help="Only sites whose node name matches this regular expression.")]
 Exclude = Annotated[list[str] | None, typer.Option(help="Leave sites whose node name matches this analogue.")]
 IdentitySites = Annotated[
-    bool, typer.Option("--identity-sites", help="Neurons in front of layers that no activation feeds.")
+    bool,
+    typer.Option("--identity-sites", help="Neurons in front of layers that activations do not feed, or not alone."),
 ]
 Calibration = Annotated[
     str | None,

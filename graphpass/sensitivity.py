@@ -25,10 +25,11 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.graph.counting import layer_fan_out
 from graphpass.graph.emit import assemble
 from graphpass.graph.folded import fold
+from graphpass.graph.identities import place_identities
 from graphpass.graph.layers import WeightLayer, weight_layers
 from graphpass.graph.model import export, export_untyped
 from graphpass.graph.plan import Plan, SitePlan
-from graphpass.graph.sites import Coverage, Site, place_identities
+from graphpass.graph.sites import Coverage, Site
 from graphpass.graph.steps import Step
 from graphpass.maths.allocation import DEFAULT_ENERGY, Auto, allocate, ladder, spikes_of, steps_needed
 from graphpass.maths.methods import METHODS

@@ -207,6 +207,42 @@ KINDS = {
         (6, 6),
         Selection(identity_sites=True),
     ),
+    "spikes joined to what no activation made": Kind(
+        IMAGE,
+        [
+            FIRST,
+            node("Relu", "c1", "a"),
+            node("BatchNormalization", "a gamma beta mean variance", "n", "norm"),
+            node("ConvTranspose", "a w2 b2", "t", "t"),
+            node("Concat", "n t x", "j", "j", axis=1),
+            conv("j w3", "y", pads=[1] * 4),
+        ],
+        {**OPEN, "gamma": vector(8, 2, 0.5, 1.5), "beta": vector(8, 3), "mean": vector(8, 4),
+         "variance": vector(8, 5, 0.5, 2.0), "w2": weights(8, 4, 1, 1), "b2": vector(4), "w3": weights(8, 16, 3, 3)},
+        (2, 3),
+        Selection(identity_sites=True),
+    ),
+    "blocks on a linear shortcut, with circular padding": Kind(
+        WAVE,
+        [
+            conv("x w1 b1", "c1", pads=[2, 2]),
+            node("Gelu", "c1", "a"),
+            conv("x w2", "s"),
+            node("Add", "a s", "r", "r"),
+            node("Slice", "r first_from first_to last", "tail", "tail"),
+            node("Slice", "r zero one last", "head", "head"),
+            node("Concat", "tail r head", "p", "p", axis=2),
+            conv("p w3 b3", "c3"),
+            node("Gelu", "c3", "b"),
+            node("Add", "b r", "q", "q"),
+            conv("q w4", "y"),
+        ],
+        {"w1": weights(8, 4, 5), "b1": B1, "w2": weights(8, 4, 1), "w3": weights(8, 8, 3), "b3": vector(8, 1),
+         "w4": weights(8, 8, 1), "first_from": np.array([-1]), "first_to": np.array([1 << 31]), "zero": np.array([0]),
+         "one": np.array([1]), "last": np.array([2])},
+        (2, 4),
+        Selection(identity_sites=True),
+    ),
 }  # fmt: skip
 
 

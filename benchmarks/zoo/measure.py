@@ -30,8 +30,9 @@ from graphpass.evaluate import Options as EvaluationOptions
 from graphpass.evaluate import measure, open_pair
 from graphpass.evaluation import conversion_of
 from graphpass.graph.emit import spiking_graph
+from graphpass.graph.identities import place_identities
 from graphpass.graph.model import Source, load, save
-from graphpass.graph.sites import place_identities, spike_driven
+from graphpass.graph.sites import spike_driven
 from graphpass.graph.unrolled import spike_inputs, unroll
 from graphpass.maths.metrics import Difference, energy_pj
 from graphpass.probing import ProbedGraph, probed_ann

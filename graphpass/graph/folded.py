@@ -9,9 +9,9 @@ import onnx_graphsurgeon as gs
 
 from graphpass.errors import PlanError
 from graphpass.graph import operators
+from graphpass.graph.identities import place_identities
 from graphpass.graph.layers import WeightLayer, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
-from graphpass.graph.sites import place_identities
 from graphpass.graph.weights import fresh_name
 
 

@@ -4,7 +4,7 @@ An operator is linear per time-step when it commutes with the mean over time: f(
 weights that sum to 1. Trains may pass it step by step; everything else sees the mean.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,6 +144,27 @@ def reached_layers(tensor: gs.Variable) -> Iterator[WeightLayer]:
             elif passes(node) and any(current is t for t in data_inputs(node)):
                 seen.add(id(node))
                 stack.extend(node.outputs)
+
+
+def copied_from(layer: WeightLayer, ends: Collection[str]) -> tuple[list[gs.Node], list[tuple[gs.Node, int]]]:
+    """The operators by which a layer's data are copied, and where values enter these, or the layer: node, input number.
+
+    ends: names of tensors that are looked no further behind.
+    """
+    copying: dict[int, gs.Node] = {}
+    entries: list[tuple[gs.Node, int]] = []
+    stack = [(layer.node, layer.data_index)]
+    while stack:
+        node, number = stack.pop()
+        tensor = node.inputs[number]
+        maker = tensor.inputs[0] if tensor.inputs else None
+        inner = data_inputs(maker) if maker and copies(maker) and maker.op != "Cast" else []
+        if maker is None or not inner or tensor.name in ends:
+            entries.append((node, number))
+        elif id(maker) not in copying:
+            copying[id(maker)] = maker
+            stack += [(maker, k) for k, each in enumerate(maker.inputs) if any(each is one for one in inner)]
+    return list(copying.values()), entries
 
 
 def channel_axis(x: gs.Variable, output: gs.Variable | None = None) -> int | None:

@@ -1,24 +1,21 @@
 """Where a neuron goes, and what was left alone and why.
 
 A site is an activation in front of a weight layer, directly or through linear, shape-only or pooling operators.
-Identity sites, on request, put neurons in front of weight layers that no activation feeds.
+Identity sites, on request, put neurons in front of other weight layers, too: graph.identities.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.errors import OptionError
 from graphpass.graph.activations import Activation, find_activations
+from graphpass.graph.identities import missing_identities, sources
 from graphpass.graph.layers import (
-    WeightLayer,
     channel_axis,
-    data_inputs,
-    passes,
     reached_layers,
     weight_layer,
     weight_layers,
@@ -37,7 +34,7 @@ class Site:
     """One place for neurons, by the names of the normalised graph.
 
     input: x, the pre-activation; output: f(x), which the neurons replace for every consumer.
-    An identity site's output is a new tensor that only the weight layers in `layers` read: see place_identities.
+    An identity site's output is a new tensor for the weight layers in `layers` alone: see place_identities.
     axis: the channel axis, None for one set of parameters for the whole tensor.
     """
 
@@ -141,87 +138,33 @@ def _left_because(activation: Activation, layers: Sequence[str]) -> str | None:
 
 def spike_driven(graph: gs.Graph, sites: Sequence[Site]) -> frozenset[str]:
     """Names of the weight layers whose input is made of spikes and nothing else."""
-    outputs = {site.output for site in sites if site.kind != "identity"}
-    identity = {name for site in sites if site.kind == "identity" for name in site.layers}
+    outputs = {site.output for site in sites}
+    own: dict[str, set[str]] = {}  # where identity neurons are, or will be
+    for site in sites:
+        for name in site.layers if site.kind == "identity" else ():
+            own.setdefault(name, set()).add(site.input)
     return frozenset(
         layer.node.name
         for layer in weight_layers(graph)
-        if layer.node.name in identity or sources(layer.data, outputs) == {"site"}
+        if sources(layer.data, outputs | own.get(layer.node.name, set())) == {"site"}
     )
 
 
-def sources(tensor: gs.Tensor, outputs: set[str]) -> set[str]:
-    """What a tensor is made of through passing operators: 'site', 'input' (the network's) and/or 'analogue'."""
-    found: set[str] = set()
-    seen: set[int] = set()
-    stack = [tensor]
-    while stack:
-        current = stack.pop()
-        if id(current) in seen or isinstance(current, gs.Constant):
-            continue
-        seen.add(id(current))
-        if current.name in outputs:
-            found.add("site")
-        elif not current.inputs:
-            found.add("input")
-        elif passes(current.inputs[0]) and (inner := data_inputs(current.inputs[0])):
-            stack.extend(inner)
-        else:  # a lookup in a constant table, too
-            found.add("analogue")
-    return found
-
-
 def _with_identity_sites(graph: gs.Graph, sites: Sequence[Site], selection: Selection) -> tuple[list[Site], list[Left]]:
-    """Sites in topological order with identity neurons on analogue inputs of weight layers, one a tensor."""
-    outputs = {site.output for site in sites}
-    wanted: dict[str, list[WeightLayer]] = {}
-    for layer in weight_layers(graph):
-        if not sources(layer.data, outputs) <= {"site", "input"}:
-            wanted.setdefault(layer.data.name, []).append(layer)
+    """Sites in topological order with those where identity neurons are missing."""
+    tensors = graph.tensors()
     added: list[Site] = []
     unwanted: list[Left] = []
-    for tensor, layers in wanted.items():
+    for tensor, names in missing_identities(graph, {site.output for site in sites}).items():
         name = f"{tensor}/identity"
         reason = selection.refusal(name)
         if reason:
             unwanted.append(Left(name, "identity", reason, True))
             continue
-        names = tuple(layer.node.name for layer in layers)
-        added.append(Site(name, "identity", tensor, name, channel_axis(layers[0].data), names))
+        added.append(Site(name, "identity", tensor, name, channel_axis(tensors[tensor]), tuple(names)))
     position = {tensor.name: number for number, node in enumerate(graph.nodes) for tensor in node.outputs}
     both = [*sites, *added]
-    return sorted(both, key=lambda s: position[s.input if s.kind == "identity" else s.output]), unwanted
-
-
-class _Placed(Protocol):
-    """What Site and SitePlan have in common."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def input(self) -> str: ...
-    @property
-    def output(self) -> str: ...
-    @property
-    def layers(self) -> tuple[str, ...]: ...
-
-
-def place_identities(graph: gs.Graph, sites: Iterable[_Placed]) -> None:
-    """Give each identity site its Identity node, between its input and the layers that it feeds; sorts the graph."""
-    tensors, nodes = graph.tensors(), {node.name: node for node in graph.nodes}
-    for site in sites:
-        if site.kind != "identity" or site.input not in tensors:
-            continue
-        x = tensors[site.input]
-        y = gs.Variable(site.output, x.dtype, x.shape)
-        for name in site.layers:
-            layer = weight_layer(nodes[name]) if name in nodes else None
-            if layer:
-                layer.node.inputs[layer.data_index] = y
-        graph.nodes.append(gs.Node("Identity", site.name, {}, [x], [y]))
-    graph.toposort()
+    return sorted(both, key=lambda s: position.get(s.input if s.kind == "identity" else s.output, -1)), unwanted
 
 
 def _left_layers(graph: gs.Graph, sites: Sequence[Site]) -> list[Left]:
@@ -236,7 +179,9 @@ def _left_layers(graph: gs.Graph, sites: Sequence[Site]) -> list[Left]:
             if origin == {"input"}:
                 reason = "its input is the network's own analogue input"
             elif "site" in origin:
-                reason = "its input is partly spikes, partly analogue"
+                reason = (
+                    "its input is partly spikes, partly analogue; --identity-sites puts neurons in front of the rest"
+                )
             else:
                 reason = "no activation feeds it; --identity-sites puts neurons in front of it"
             left.append(Left(node.name, node.op, reason, True))

@@ -6,8 +6,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from graphpass.errors import OptionError
+from graphpass.graph.identities import place_identities, sources
 from graphpass.graph.normalise import normalise
-from graphpass.graph.sites import Selection, find_sites, place_identities, sources
+from graphpass.graph.sites import Selection, find_sites, spike_driven
 from tests.models import build, node
 
 CONV = np.ones((4, 4, 3, 3), np.float32)
@@ -102,7 +103,7 @@ def test_half_analogue_inputs_are_told():
         p=POINT,
     )  # fmt: skip
     coverage = find_sites(graph)
-    assert left(coverage)["conv2"] == "its input is partly spikes, partly analogue"
+    assert left(coverage)["conv2"].startswith("its input is partly spikes, partly analogue; --identity-sites")
     assert sources(graph.tensors()["s"], {"a"}) == {"site", "analogue"}
 
 
@@ -164,6 +165,71 @@ def test_identity_nodes_are_placed_between():
     for name in ("q", "k", "v"):
         assert next(each for each in graph.nodes if each.name == name).inputs[0].name == "n/identity"
     assert sum(each.op == "Identity" for each in graph.nodes) == 2
+
+
+def skips(*extra, outputs=("y",)):
+    """A U-Net's join: spikes, a transposed convolution without activation, and the network's own input."""
+    return graph_of(
+        [node("Conv", "x p", "h", "conv1"), node("Relu", "h", "a", "act"), node("ConvTranspose", "a p", "t", "up"),
+         node("Concat", "a t x", "c", "join", axis=1), node("Conv", "c wide", "y", "conv2"), *extra],
+        outputs=outputs, p=POINT, wide=np.ones((4, 12, 1, 1), np.float32),
+    )  # fmt: skip
+
+
+def test_identity_neurons_leave_spikes_beside_them_as_they_are():
+    graph = skips()
+    assert left(find_sites(graph))["conv2"].startswith("its input is partly spikes, partly analogue")
+    coverage = find_sites(graph, Selection(identity_sites=True))
+    assert {site.name: (site.kind, site.axis, site.layers) for site in coverage.sites} == {
+        "act": ("relu", 1, ("up", "conv2")),
+        "x/identity": ("identity", 1, ("conv2",)),
+        "t/identity": ("identity", 1, ("conv2",)),
+    }
+    assert spike_driven(graph, coverage.sites) == {"up", "conv2"}
+    place_identities(graph, coverage.sites)
+    nodes = {each.name: each for each in graph.nodes}
+    assert [tensor.name for tensor in nodes["join"].inputs] == ["a", "t/identity", "x/identity"]
+    assert nodes["conv1"].inputs[0].name == "x"
+    assert spike_driven(graph, coverage.sites) == {"up", "conv2"}
+    some = find_sites(skips(), Selection(identity_sites=True, exclude=["^x/"]))
+    assert spike_driven(skips(), some.sites) == {"up"}
+    assert left(some)["conv2"].startswith("its input is partly spikes, partly analogue")
+
+
+@pytest.mark.parametrize(("readers", "output"), [((node("Sigmoid", "c", "z", "gate"),), "z"), ((), "c")])
+def test_who_else_reads_a_join_sees_the_analogue_values(readers, output):
+    graph = skips(*readers, outputs=("y", output))
+    coverage = find_sites(graph, Selection(identity_sites=True))
+    assert [site.name for site in coverage.sites if site.kind == "identity"] == ["c/identity"]
+
+
+def test_layers_that_share_a_join_share_its_neurons():
+    graph = skips(node("Conv", "c wide", "z", "conv3"), outputs=("y", "z"))
+    coverage = find_sites(graph, Selection(identity_sites=True))
+    assert {site.name: site.layers for site in coverage.sites if site.kind == "identity"} == {
+        "x/identity": ("conv2", "conv3"),
+        "t/identity": ("conv2", "conv3"),
+    }
+    assert coverage.spiking_layers == 3
+
+
+def test_identity_neurons_of_a_sum_are_behind_it_and_in_front_of_its_copies():
+    """Residual blocks on a linear shortcut, with circular padding: the trunk itself stays a sum."""
+    ends = {name: np.array([value], np.int64) for name, value in (("zero", 0), ("two", 2), ("axis", 3))}
+    graph = graph_of(
+        [node("Conv", "x p", "s", "shortcut"), node("Conv", "x p", "h", "conv1"), node("Relu", "h", "a", "act"),
+         node("Add", "a s", "sum", "join"), node("Slice", "sum zero two axis", "edge", "cut"),
+         node("Concat", "sum edge", "c", "pad", axis=3), node("Conv", "c p", "y", "conv2"),
+         node("Conv", "sum p", "z", "conv3"), node("Sigmoid", "sum", "g", "gate")],
+        outputs=("y", "z", "g"), p=POINT, **ends,
+    )  # fmt: skip
+    coverage = find_sites(graph, Selection(identity_sites=True))
+    assert [site.name for site in coverage.sites] == ["act", "sum/identity"]
+    assert all(set(site.layers) == {"conv2", "conv3"} for site in coverage.sites)
+    place_identities(graph, coverage.sites)
+    read = {each.name: each.inputs[0].name for each in graph.nodes}
+    assert (read["cut"], read["pad"], read["conv3"], read["gate"]) == (*["sum/identity"] * 3, "sum")
+    assert spike_driven(graph, coverage.sites) == {"conv2", "conv3"}
 
 
 def test_embeddings_are_analogue():

@@ -1,0 +1,109 @@
+"""Identity neurons, y ≈ x: what makes spikes of the data of weight layers that activations do not feed, or not alone.
+
+    nothing but analogue values            on the layer's data
+    spikes and analogue values, copied     on each analogue part, in front of the Concat, Slice … that joins them
+    spikes and analogue values, added      on the sum, so that the layer sees binary spikes
+
+What is made of the network's own inputs alone stays as it is.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+import onnx_graphsurgeon as gs
+
+from graphpass.graph.layers import WeightLayer, copied_from, data_inputs, passes, weight_layer, weight_layers
+from graphpass.graph.weights import held_names
+
+
+def sources(tensor: gs.Tensor, outputs: Collection[str]) -> set[str]:
+    """What a tensor is made of through passing operators: 'site', 'input' (the network's) and/or 'analogue'."""
+    found: set[str] = set()
+    seen: set[int] = set()
+    stack = [tensor]
+    while stack:
+        current = stack.pop()
+        if id(current) in seen or isinstance(current, gs.Constant):
+            continue
+        seen.add(id(current))
+        if current.name in outputs:
+            found.add("site")
+        elif not current.inputs:
+            found.add("input")
+        elif passes(current.inputs[0]) and (inner := data_inputs(current.inputs[0])):
+            stack.extend(inner)
+        else:  # a lookup in a constant table, too
+            found.add("analogue")
+    return found
+
+
+def missing_identities(graph: gs.Graph, outputs: set[str]) -> dict[str, list[str]]:
+    """Tensor → names of the weight layers that see spikes alone once identity neurons are on it.
+
+    outputs: names of the tensors that neurons make already.
+    """
+    held = held_names(graph)
+    wanted: dict[str, list[str]] = {}
+    for layer in weight_layers(graph):
+        made_of = sources(layer.data, outputs)
+        if made_of <= {"site"} or made_of == {"input"}:
+            continue
+        for tensor in _analogue_parts(layer, outputs, held) if "site" in made_of else [layer.data.name]:
+            wanted.setdefault(tensor, []).append(layer.node.name)
+    return wanted
+
+
+def _analogue_parts(layer: WeightLayer, outputs: set[str], held: frozenset[str]) -> list[str]:
+    """What is not spikes among the tensors that a layer's data are copied from, by name.
+
+    The data themselves where a copy has another reader, who is to see the analogue values.
+    """
+
+    def sees_both(reader: gs.Node, tensor: gs.Tensor) -> bool:
+        other = weight_layer(reader)
+        return other is not None and other.data is tensor and sources(tensor, outputs) > {"site"}
+
+    copying, entries = copied_from(layer, outputs)
+    inside = {id(node) for node in copying}
+    for tensor in (tensor for node in copying for tensor in node.outputs):
+        readers = (reader for reader in tensor.outputs if id(reader) not in inside)
+        if tensor.name in held or not all(sees_both(reader, tensor) for reader in readers):
+            return [str(layer.data.name)]
+    names = dict.fromkeys(str(node.inputs[number].name) for node, number in entries)
+    return [name for name in names if name not in outputs]
+
+
+class _Placed(Protocol):
+    """What Site and SitePlan have in common."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def input(self) -> str: ...
+    @property
+    def output(self) -> str: ...
+    @property
+    def layers(self) -> tuple[str, ...]: ...
+
+
+def place_identities(graph: gs.Graph, sites: Iterable[_Placed]) -> None:
+    """Give each identity site its Identity node, between its input and what leads from there to its layers by copying.
+
+    Sorts the graph.
+    """
+    tensors, nodes = graph.tensors(), {node.name: node for node in graph.nodes}
+    for site in sites:
+        if site.kind != "identity" or site.input not in tensors:
+            continue
+        x = tensors[site.input]
+        y = gs.Variable(site.output, x.dtype, x.shape)
+        for name in site.layers:
+            layer = weight_layer(nodes[name]) if name in nodes else None
+            if layer:
+                for node, number in copied_from(layer, {site.input})[1]:
+                    if node.inputs[number] is x:
+                        node.inputs[number] = y
+        graph.nodes.append(gs.Node("Identity", site.name, {}, [x], [y]))
+    graph.toposort()
