@@ -11,6 +11,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from benchmarks.assets import cache_folder, fetch, member
+from benchmarks.torch_export import export
 from graphpass.errors import DataError
 
 NATIVE = (
@@ -133,27 +134,13 @@ def efficientnet_lite0() -> Path:
     path = cache_folder() / "data" / "efficientnet_lite0.onnx"
     if path.exists():
         return path
-    try:
-        torch = importlib.import_module("torch")
-    except ModuleNotFoundError as error:
-        raise DataError("EfficientNet-Lite0 is exported with torch", "install torch and onnxscript") from error
     sys.path.insert(0, str(fetch("efficientnet_lite")))
     try:
         package = importlib.import_module("efficientnet_lite_pytorch")
+    except ModuleNotFoundError as error:
+        raise DataError("EfficientNet-Lite0 is a network of PyTorch", "install torch and onnxscript") from error
     finally:
         sys.path.pop(0)
     weights = member("efficientnet_lite0_weights", "*.pth")
-    model = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights)).eval()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    torch.onnx.export(
-        model,
-        (torch.zeros(2, 3, 224, 224),),
-        partial,
-        input_names=["image"],
-        output_names=["scores"],
-        opset_version=17,
-        dynamic_axes={"image": {0: "batch"}, "scores": {0: "batch"}},
-        dynamo=False,
-    )
-    return partial.replace(path)
+    model = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights))
+    return export(model, (3, 224, 224), path)

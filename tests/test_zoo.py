@@ -11,6 +11,7 @@ from benchmarks.zoo.__main__ import failures
 from benchmarks.zoo.entry import SETTINGS, Covered, Reason, Result, Row, Times, Variant, Verified, load_result
 from benchmarks.zoo.files import File, load_files, save
 from benchmarks.zoo.members import MEMBERS
+from graphpass.scoring.score import Sampled
 
 COVERED = Covered(3, 4, 3, 2e6, 0.75, 0.5, (Reason("a gate", 2, 0.0), Reason("the network's own input", 1, 0.25)))
 ROWS = tuple(Row(coding, steps, 16, 90.0, 80.0, 0.99, 0.9, 0.125, 0.5) for coding, steps in SETTINGS)
@@ -65,56 +66,54 @@ def test_the_page_holds_every_figure():
         assert cell in text
 
 
+def number(task, y, labels=None, reference=None, metric=None):
+    """The task's number of one batch. reference: the ANN's output where it is another."""
+    outputs = {"y": np.asarray(y, np.float32)}
+    sampled = Sampled(len(y), labels, np.zeros(len(y), bool))
+    theirs = outputs if reference is None else {"y": np.asarray(reference, np.float32)}
+    return task.number((metric or task.metric).score(outputs, sampled, theirs))
+
+
 def test_lines_are_exact_or_not():
     # a repeated class counts once unless a blank (0) parts it: 3 3 5 and 4 5
     scores = np.eye(6)[np.array([[0, 3, 3, 0, 3, 5], [4, 4, 0, 0, 5, 5]])]
-    truth = {"classes": np.array([[3, 3, 5], [4, 5, 5]])}
-    kept = tasks.read(scores)
-    np.testing.assert_array_equal(kept, [[3, 3, 5, -1, -1, -1], [4, 5, -1, -1, -1, -1]])
-    assert tasks.exact_lines(kept, truth, kept) == 50.0
+    assert number(tasks.LINES, scores, np.array([[3, 3, 5], [4, 5, 5]])) == 50.0
 
 
 def test_psnr_of_a_tenth_is_twenty_decibels():
     images = np.full((2, 3, 4, 4), 0.5)
-    assert tasks.psnr(images + 0.1, {"images": images}, images) == pytest.approx(20.0)
+    assert number(tasks.PSNR, images + 0.1, images) == pytest.approx(20.0, abs=1e-5)  # 0.6 in float32
 
 
 def test_boxes_suppress_what_overlaps_and_match_one_to_one():
-    output = np.zeros((6, 4), np.float32)  # x, y, width, height, two classes; four places
-    output[:4] = np.array([[10, 10, 8, 8], [11, 10, 8, 8], [30, 30, 8, 8], [50, 50, 8, 8]]).T
-    output[4:] = [[0.9, 0.8, 0.0, 0.1], [0.0, 0.0, 0.7, 0.1]]
-    found = tasks.boxes(output)
-    assert found.corners[:, 0].tolist() == [6.0, 26.0] and found.classes.tolist() == [0, 1]
+    output = np.zeros((1, 6, 8), np.float32)  # x, y, width, height, two classes; eight places, four empty
+    output[0, :4, :4] = np.array([[10, 10, 8, 8], [11, 10, 8, 8], [30, 30, 8, 8], [50, 50, 8, 8]]).T
+    output[0, 4:, :4] = [[0.9, 0.8, 0.0, 0.1], [0.0, 0.0, 0.7, 0.1]]
     other = output.copy()
-    other[5, 2] = 0.1  # its box is gone
-    assert tasks.matched_boxes(output[None], {}, output[None]) == 100.0
-    assert tasks.matched_boxes(other[None], {}, output[None]) == pytest.approx(200 / 3)
+    other[0, 5, 2] = 0.1  # its box is gone
+    assert number(tasks.BOXES, output, None, output) == 100.0
+    assert number(tasks.BOXES, other, None, output) == pytest.approx(200 / 3)
+    assert number(tasks.BOXES, np.zeros_like(output), None, output) == 0.0
 
 
-def test_overlap_notes_agreement_and_probe():
-    y, a = np.array([[0.4, 0.4, 0.1]]), np.array([[0.4, 0.1, 0.4]])
-    assert tasks.overlap(y, {}, a) == pytest.approx(100 / 3)
-    assert tasks.notes(y, {"notes": np.array([[1, 0, 0]])}, a) == pytest.approx(200 / 3)
-    assert tasks.agreement(np.array([1, 2]), {}, np.array([1, 3])) == 50.0
-    truth = {"weights": np.array([1.0, -1.0]), "bias": np.array([0.5]), "labels": np.array([1, 0])}
-    assert tasks.probe(np.array([[0.0, 0.0], [0.0, 1.0]]), truth, y) == 100.0
-    assert tasks.cosine(np.array([[1.0, 0.0], [1.0, 1.0]]), {}, np.array([[1.0, 0.0], [1.0, -1.0]])) == 50.0
+def test_overlap_notes_classes_and_cosine():
+    assert number(tasks.OVERLAP, [[0.4, 0.4, 0.1]], None, [[0.4, 0.1, 0.4]]) == pytest.approx(100 / 3)
+    assert number(tasks.NOTES, [[0.4, 0.4, 0.1]], np.array([[1, 0, 0]])) == pytest.approx(200 / 3)
+    assert number(tasks.TOP1, np.eye(3)[[1, 2]], np.array([1, 0])) == 50.0
+    assert number(tasks.COSINE, [[1.0, 0.0], [1.0, 1.0]], None, [[1.0, 0.0], [1.0, -1.0]]) == 50.0
+
+
+def test_the_probe_is_fitted_on_the_vectors_of_the_ann():
+    vectors, classes = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0]], np.float32), np.array([0, 0, 1, 1])
+    metric = tasks.PROBE.metric.fitted({"y": vectors}, classes)
+    assert number(tasks.PROBE, [[0.1, 3.0], [0.9, 3.0]], np.array([0, 0]), metric=metric) == 50.0
 
 
 def test_word_pieces_take_the_longest_match():
-    numbers = {"[UNK]": 0, "un": 1, "##able": 2, "##ab": 3, "##le": 4, "!": 5, "cafe": 6}
-    assert reviews.tokens("Unable café! zebra", numbers) == [1, 2, 6, 5, 0]
-
-
-def test_logistic_regression_finds_the_separating_direction():
-    generator = np.random.default_rng(0)
-    rows = generator.normal(size=(400, 3))
-    labels = (rows @ [2.0, -1.0, 0.0] + 0.5 + generator.normal(size=400) > 0).astype(np.int64)
-    weights, bias = reviews.logistic(rows, labels)
-    assert abs(weights[0] / weights[1] + 2) < 0.5 and abs(weights[2]) < 0.5 and bias > 0
-    # at the optimum the gradient vanishes
-    chance = 1 / (1 + np.exp(-(rows @ weights + bias)))
-    np.testing.assert_allclose(rows.T @ (chance - labels) + reviews.RIDGE * weights, 0, atol=1e-8)
+    listed = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "▁un", "able", "ab", "le", "▁!", "▁cafe"]
+    found = reviews.encoded(["Unable café! zebra"], reviews.numbered(listed))
+    assert found["input_ids"][0].tolist() == [2, 4, 5, 9, 8, 1, 3] + [0] * (reviews.LENGTH - 7)
+    assert found["attention_mask"].sum() == 7
 
 
 def test_a_chord_sounds_where_its_keys_say():

@@ -1,7 +1,7 @@
 """Train the CIFAR-10 ResNet-20 networks that docs/results.md is measured on, and export them to ONNX.
 
-    python benchmarks/training/resnet20.py --data CIFAR10.npz --out resnet20.onnx
-    python benchmarks/training/resnet20.py --data CIFAR10.npz --out resnet20_qcfs4.onnx \
+    python -m benchmarks.training.resnet20 --data CIFAR10.npz --out resnet20.onnx
+    python -m benchmarks.training.resnet20 --data CIFAR10.npz --out resnet20_qcfs4.onnx \
         --levels 4 --start resnet20.pt --epochs 8 --rate 0.05
 
 Plain PyTorch on the CPU (bfloat16 autocast, channels last), about a minute an epoch on two cores. With
@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from benchmarks.torch_export import export
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
@@ -158,16 +160,7 @@ def main() -> None:
         print(f"epoch {epoch + 1} loss {total / steps:.4f} {time.perf_counter() - started:.0f} s", flush=True)
         torch.save(model.state_dict(), options.out.with_suffix(".pt"))
     print(f"test top-1 {accuracy(model, test, test_labels):.4f}")
-    torch.onnx.export(
-        model.eval(),
-        (torch.zeros(2, 3, 32, 32),),
-        options.out,
-        input_names=["image"],
-        output_names=["scores"],
-        opset_version=17,
-        dynamic_axes={"image": {0: "batch"}, "scores": {0: "batch"}},
-        dynamo=False,
-    )
+    export(model, (3, 32, 32), options.out)
 
 
 if __name__ == "__main__":

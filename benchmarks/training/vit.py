@@ -1,7 +1,7 @@
 """Train the small vision Transformer of the zoo on Fashion-MNIST and export it to ONNX.
 
     apt-get install dataset-fashion-mnist
-    python benchmarks/training/vit.py --out vit.onnx
+    python -m benchmarks.training.vit --out vit.onnx
 
 Plain PyTorch on the CPU, a few minutes. 16 patches of 7 × 7 pixels, 4 pre-norm blocks of width 64 with 4 heads and GELU
 (Dosovitskiy et al., ICLR 2021), mean over the patches. The network takes pixels/255: the normalisation is inside.
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from benchmarks.torch_export import export
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
 MEAN, STD = 0.2860, 0.3530
@@ -121,16 +123,7 @@ def main() -> None:
             total += loss.item()
         print(f"epoch {epoch + 1} loss {total / steps:.4f} {time.perf_counter() - started:.0f} s", flush=True)
     print(f"test top-1 {accuracy(model, test, test_labels):.4f}")
-    torch.onnx.export(
-        model.eval(),
-        (torch.zeros(2, 1, SIDE, SIDE),),
-        options.out,
-        input_names=["image"],
-        output_names=["scores"],
-        opset_version=17,
-        dynamic_axes={"image": {0: "batch"}, "scores": {0: "batch"}},
-        dynamo=False,
-    )
+    export(model, (1, SIDE, SIDE), options.out)
 
 
 if __name__ == "__main__":

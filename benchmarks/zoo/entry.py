@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import harmonic_mean
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphpass.graph.sites import Selection
+from graphpass.scoring.score import Metric, Score
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -19,27 +21,29 @@ ACTIVATIONS = {"": Selection()}
 BOTH = {"": Selection(), "identity sites": Selection(identity_sites=True)}
 
 
-def whole(output: Array) -> Array:
-    """All of an output."""
-    return output
-
-
 @dataclass(frozen=True)
 class Task:
     """What a network is for, as a number; more is better.
 
-    score(kept, truth, reference): what `keep` left of the judged network's output, batches joined; the arrays of
-    Samples.truth; what it left of the ANN's. output: its name, the first by default. fidelity: the ANN is the truth,
-    and `perfect` its own score.
+    metric, figures: what is measured of the one output `output`, the first by default; of two figures, precision and
+    recall, the harmonic mean (F1). labels: the array of Samples.truth that is compared with. unit: what 1 counts.
+    fidelity: the ANN is the truth, and `perfect` its own number.
     """
 
     name: str
-    score: Callable[[Array, Arrays, Array], float]
-    keep: Callable[[Array], Array] = whole
+    metric: Metric
+    figures: tuple[str, ...]
+    labels: str = ""
     output: str = ""
+    unit: float = 100.0
     digits: int = 2
     fidelity: bool = False
     perfect: float = 100.0
+
+    def number(self, score: Score) -> float:
+        """A figure that nothing was counted for is 0."""
+        found = [score.figures[name] or 0.0 for name in self.figures]
+        return self.unit * (found[0] if len(found) == 1 else harmonic_mean(found))
 
     def lost(self, ann: float | None, snn: float) -> float:
         """How much worse the SNN is than the ANN, or under fidelity than perfect."""
@@ -48,15 +52,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Samples:
-    """Paths of .npz files: what the networks see, and what the task compares with (default: the evaluation file)."""
+    """Paths of .npz files: what the networks see, and what the task compares with (default: the evaluation file).
+
+    For a metric that is fitted, truth also holds `outputs`, what the ANN made of other samples, and their `classes`.
+    """
 
     calibration: Path
     evaluation: Path
     truth: Path | None = None
 
-    def truths(self) -> dict[str, NDArray[Any]]:
+    def known(self, name: str) -> Array:
+        """One array of the truth."""
         with np.load(self.truth or self.evaluation) as data:
-            return dict(data)
+            return np.asarray(data[name])
 
 
 @dataclass(frozen=True)

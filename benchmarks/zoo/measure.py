@@ -36,6 +36,7 @@ from graphpass.graph.sites import spike_driven
 from graphpass.graph.unrolled import spike_inputs, unroll
 from graphpass.maths.metrics import Difference, energy_pj
 from graphpass.probing import ProbedGraph, probed_ann
+from graphpass.scoring.score import Metric, Sampled, Score
 from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs, run_padded
 from graphpass.verify import verify
 
@@ -100,10 +101,9 @@ class Work:
     """What the settings of one member share."""
 
     def __init__(self, entry: Entry, source: Source, threads: int):
-        samples = entry.samples()
-        self.entry, self.threads, self.truth = entry, threads, samples.truths()
+        self.entry, self.threads, self.samples = entry, threads, entry.samples()
         self.calibration, self.evaluation = (
-            dataset_for(source.proto, path) for path in (samples.calibration, samples.evaluation)
+            dataset_for(source.proto, path) for path in (self.samples.calibration, self.samples.evaluation)
         )
 
     def convert(self, network: Network, coding: str, steps: int, form: str = "folded") -> Conversion:
@@ -153,15 +153,19 @@ class Work:
         counted = max(2, min(self.entry.counted, 64 // plan.time_steps))
         options = EvaluationOptions(batch=self.entry.batch, threads=self.threads, operation_samples=counted, rounds=1)
         pair = open_pair(done.network.source, done.proto, options)
-        kept: dict[str, list[Array]] = {network: [] for network in pair.sessions}
+        scores = {network: Score() for network in pair.sessions}
         difference = {network: Difference() for network in pair.sessions}
+        labels, seen, metric = self.samples.known(task.labels) if task.labels else None, 0, self.metric()
         for batch in self.evaluation.batches(pair.fixed or self.entry.batch):
             outputs = {key: self.output(session, batch.inputs, pair.fixed) for key, session in pair.sessions.items()}
-            for network, values in outputs.items():
-                kept[network].append(task.keep(values))
-                difference[network] = difference[network].update(values, outputs["ann"])
-        whole = {network: np.concatenate(parts) for network, parts in kept.items()}
-        number = {network: task.score(values, self.truth, whole["ann"]) for network, values in whole.items()}
+            own = None if labels is None else labels[seen : seen + batch.size]
+            sampled = Sampled(batch.size, own, np.zeros(batch.size, bool))
+            seen += batch.size
+            (theirs,) = outputs["ann"].values()
+            for network, given in outputs.items():
+                scores[network] = scores[network].merge(metric.score(given, sampled, outputs["ann"]))
+                difference[network] = difference[network].update(*given.values(), theirs)
+        number = {network: task.number(score) for network, score in scores.items()}
         found = measure(pair, self.evaluation)
         energies = energy_pj(found.operations.snn), energy_pj(found.operations.ann)
         return None if task.fidelity else number["ann"], Row(
@@ -176,7 +180,14 @@ class Work:
             energies[0] / energies[1] if np.isfinite(energies).all() else None,
         )
 
-    def output(self, session: Any, inputs: Arrays, fixed: int | None) -> Array:
-        """The task's output."""
+    def metric(self) -> Metric:
+        """The task's, fitted where it wants to be."""
+        metric, name = self.entry.task.metric, self.entry.task.output
+        if not metric.trained:
+            return metric
+        return metric.fitted({name: self.samples.known("outputs")}, self.samples.known("classes"))
+
+    def output(self, session: Any, inputs: Arrays, fixed: int | None) -> dict[str, Array]:
+        """The task's output by its name."""
         name = self.entry.task.output or session.get_outputs()[0].name
-        return run_padded(session, inputs, fixed, [name])[name]
+        return run_padded(session, inputs, fixed, [name])

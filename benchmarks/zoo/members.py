@@ -62,7 +62,7 @@ MEMBERS: dict[str, Entry] = {
         batch=100,
     ),
     "minilm": Entry(
-        "paraphrase-MiniLM-L3-v2: sentence vectors, with a logistic regression for good and bad reviews",
+        "paraphrase-MiniLM-L3-v2: sentence vectors, with a linear probe for good and bad reviews",
         "Transformer: GELU, Softmax, LayerNormalization",
         ("minilm", "reviews", "wordpieces"),
         networks.minilm,

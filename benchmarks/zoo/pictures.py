@@ -23,7 +23,7 @@ def classified() -> Samples:
     if not path.exists():
         parts = [np.load(datasets.photo_evaluation("efficientnet_lite0", each)) for each in ("photos", "more_photos")]
         save(path.name, **{key: np.concatenate([part[key] for part in parts]) for key in ("image", "labels")})
-    return Samples(datasets.photo_calibration("efficientnet_lite0", 128), path)
+    return Samples(datasets.photo_calibration("efficientnet_lite0", 256), path)
 
 
 def graded() -> Samples:

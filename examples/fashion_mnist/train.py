@@ -1,7 +1,7 @@
 """Train the small Fashion-MNIST network of this example, export it to ONNX and write its two .npz files.
 
     apt-get install dataset-fashion-mnist
-    python examples/fashion_mnist/train.py
+    python -m examples.fashion_mnist.train
 
 Plain PyTorch on the CPU, a few minutes on one core. The network takes pixels/255 as they are: the input
 normalisation is inside.
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from benchmarks.torch_export import export
 
 MEAN, STD = 0.2860, 0.3530
 
@@ -136,16 +138,7 @@ def main() -> None:
         print(f"epoch {epoch + 1} loss {total / steps:.4f} {time.perf_counter() - started:.0f} s", flush=True)
     print(f"top-1 on the 10,000 test images {accuracy(model, test, test_labels):.4f}")
     print(f"top-1 on evaluation.npz {accuracy(model, test[:1000], test_labels[:1000]):.4f}")
-    torch.onnx.export(
-        model.eval(),
-        (torch.zeros(2, 1, 28, 28),),
-        options.out / "fashion_mnist.onnx",
-        input_names=["image"],
-        output_names=["scores"],
-        opset_version=17,
-        dynamic_axes={"image": {0: "batch"}, "scores": {0: "batch"}},
-        dynamo=False,
-    )
+    export(model, (1, 28, 28), options.out / "fashion_mnist.onnx")
 
 
 if __name__ == "__main__":

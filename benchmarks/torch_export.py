@@ -1,0 +1,25 @@
+"""PyTorch modules as ONNX files."""
+
+import importlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def export(model: Any, shape: Sequence[int], path: Path) -> Path:
+    """`image` float32 [N, *shape] → `scores`, opset 17, N left open; the file is there whole or not at all."""
+    torch = importlib.import_module("torch")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    torch.onnx.export(
+        model.eval(),
+        (torch.zeros(2, *shape),),
+        partial,
+        input_names=["image"],
+        output_names=["scores"],
+        opset_version=17,
+        dynamic_axes={"image": {0: "batch"}, "scores": {0: "batch"}},
+        dynamo=False,
+    )
+    return partial.replace(path)
