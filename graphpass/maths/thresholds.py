@@ -28,6 +28,7 @@ BINS = 2048  # histogram bins of a channel: borders are searched to a 2048th of 
 ROUNDS = 6  # halvings of the search step after the coarse grid
 CELLS = 1 << 21  # border look-ups held at once
 BLOCK = 1 << 17  # values of a sample worked on at once
+RESIDUE = 2.0**-14  # of its magnitude: so little a constant varies as a float32 sum of hundreds of terms
 _QUANTILES = (0.97, 0.99, 0.995, 0.999)  # of x: where the last border of a long-tailed channel lies
 
 
@@ -53,7 +54,7 @@ def largest(highest: Array, levels: int, lowest: Array | None = None) -> Levels:
     """θ = (highest − lowest)/L, ψ = θ/2 − lowest, A = θ, o = lowest: y = x to half a step between the two.
 
     highest, lowest: [C], the range of the pre-activation; lowest is 0 if left out (ReLU). A channel without a
-    range gets θ = 1, A = 0, o = lowest.
+    range, RESIDUE of its magnitude, gets θ = 1, A = 0, o = lowest.
     >>> one = largest(np.array([4.0, 0.0]), levels=5)
     >>> one.threshold.tolist(), one.shift.tolist(), one.amplitude.tolist()
     ([1.0, 1.0], [0.5, 0.5], [1.0, 0.0])
@@ -100,7 +101,8 @@ def least_error(x: Array, a: Array, levels: int, offset: bool = True) -> Levels:
 
     with N_k the rows with x ≥ border k and S_k their sum of a, read from one histogram. The pair is searched on a
     grid, then by halving; the result is never worse than `largest` on the sample. A channel where a or x is
-    constant gets θ = 1, A = 0, o = mean(a).
+    constant, x but for RESIDUE of its magnitude, gets θ = 1, A = 0, o = mean(a), and does not spike on the sample
+    where x is.
 
     Raises CalibrationError for values that are not finite, or no rows.
     """
@@ -139,12 +141,12 @@ def _least_error(x: Floats, a: Floats, levels: int, offset: bool) -> Levels:
     gains, means, explained = (np.stack([fit[k] for fit in fits]) for k in range(3))
     best, channel = explained.argmax(0), np.arange(len(x))
     gain = gains[best, channel]
-    still = (bottom == top) | (np.ptp(centred, 1) == 0) | (gain == 0)
+    still = (_step(bottom, top, levels) == 0) | (np.ptp(centred, 1) == 0) | (gain == 0)
     gain = np.where(still, 0.0, gain)
     origin = np.where(still, mean, origin)
     return _levels(
         np.where(still, 1, thresholds[best, channel]),
-        np.where(still, 0, shifts[best, channel]),
+        np.where(still, np.minimum(0, 0.5 - top), shifts[best, channel]),  # no spikes that stand for nothing
         gain,
         origin - gain * means[best, channel],
     )
@@ -276,8 +278,10 @@ def _levels(*fields: Array) -> Levels:
 
 
 def _step(bottom: Doubles, top: Doubles, levels: int) -> Doubles:
-    step = np.maximum(top - bottom, 0.0) / (levels - 1)
-    return np.where(step >= np.finfo(np.float32).tiny, step, 0.0)
+    span = np.maximum(top - bottom, 0.0)
+    step = span / (levels - 1)
+    varies = span > RESIDUE * np.maximum(np.abs(bottom), np.abs(top))
+    return np.where(varies & (step >= np.finfo(np.float32).tiny), step, 0.0)
 
 
 def _require_finite(values: Array) -> None:

@@ -166,3 +166,21 @@ def test_values_that_are_not_finite_are_refused(bad):
         least_error(np.where(np.arange(4)[:, None] == 2, bad, x), x, 4)
     with pytest.raises(CalibrationError, match="empty"):
         least_error(x[:0], x[:0], 4)
+
+
+@pytest.mark.parametrize("value", [-3.0, 0.4, 1.46, 1000.0])
+@pytest.mark.parametrize("levels", [2, 16])
+def test_what_rounding_leaves_of_a_constant_is_constant(value, levels):
+    """A dead channel: neurons fitted to float32's residue would fire at random, for nothing."""
+    residue = np.random.default_rng(0).integers(-8, 9, (500, 1)) * np.spacing(np.float32(abs(value)))
+    x = (value + residue).astype(np.float32)
+    found = least_error(x, gelu(x).astype(np.float32), levels)
+    assert (found.amplitude.item(), found.threshold.item()) == (0.0, 1.0)
+    assert not found.count(x, levels).any()
+    assert found.offset.item() == pytest.approx(gelu(value), rel=1e-4)
+    assert largest(x.max(0), levels, x.min(0)).amplitude.item() == 0.0
+
+
+def test_small_changes_of_a_large_value_are_no_residue():
+    x = np.linspace(100, 100.1, 200, dtype=np.float32)[:, None]
+    assert least_error(x, x, 16).amplitude.item() == pytest.approx(0.1 / 16, rel=0.2)
