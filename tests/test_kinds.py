@@ -8,8 +8,10 @@ import onnx
 import pytest
 
 from graphpass.convert import Conversion, convert, dataset_for
+from graphpass.graph.emit import spiking_graph
 from graphpass.graph.model import load
-from graphpass.graph.sites import Selection
+from graphpass.graph.sites import Selection, spike_driven
+from graphpass.graph.unrolled import spike_inputs, unroll
 from graphpass.session import open_session, run
 from graphpass.verify import verify
 from tests.models import build, node
@@ -277,3 +279,10 @@ def test_the_forms_of_a_kind_agree(name, coding, steps, tmp_path):
     found = verify(done.proto, dataset_for(done.network.source.proto, data), limit=8, threads=1)
     assert found.agrees
     assert len(found.sites) == len(done.plan.sites) and sum(site.neurons for site in found.sites) > 0
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name.startswith(("spikes joined", "blocks on"))])
+def test_identity_neurons_make_binary_spikes_of_joins_and_sums(name, tmp_path):
+    done, _ = made(KINDS[name], tmp_path, "phase", 3)
+    binary = {layer for layer, spikes in spike_inputs(unroll(spiking_graph(done.proto))).items() if spikes}
+    assert binary == spike_driven(done.network.graph, done.network.coverage.sites)
