@@ -18,8 +18,8 @@ written by
     python -m benchmarks.zoo --time --write   # the times, on a machine that does nothing else
 
 `python -m benchmarks.zoo NAME` measures one member and prints its rows. To keep them anew, delete its file in
-`benchmarks/zoo/results` first. `pip install --group benchmarks` brings what it needs besides graphpass; EfficientNet-Lite0
-is exported with torch.
+`benchmarks/zoo/results` first. `pip install --group benchmarks` brings what it needs besides graphpass;
+EfficientNet-Lite0 is exported with torch.
 """
 COVERAGE = """
 MACs are the multiply-accumulates of weight layers and of products of two activations. They are spike-driven where what
