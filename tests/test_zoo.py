@@ -3,15 +3,30 @@
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
 from benchmarks.assets import ASSETS
 from benchmarks.zoo import lines, page, reviews, sounds, tasks
 from benchmarks.zoo.__main__ import failures
-from benchmarks.zoo.entry import SETTINGS, Covered, Reason, Result, Row, Times, Variant, Verified, load_result
+from benchmarks.zoo.entry import (
+    SETTINGS,
+    Covered,
+    Entry,
+    Reason,
+    Result,
+    Row,
+    Samples,
+    Times,
+    Variant,
+    Verified,
+    load_result,
+)
 from benchmarks.zoo.files import File, load_files, save
+from benchmarks.zoo.measure import measured
 from benchmarks.zoo.members import MEMBERS
 from graphpass.scoring.score import Sampled
+from tests.models import build, node
 
 COVERED = Covered(3, 4, 3, 2e6, 0.75, 0.5, (Reason("a gate", 2, 0.0), Reason("the network's own input", 1, 0.25)))
 ROWS = tuple(Row(coding, steps, 16, 90.0, 80.0, 0.99, 0.9, 0.125, 0.5) for coding, steps in SETTINGS)
@@ -101,6 +116,31 @@ def test_overlap_notes_classes_and_cosine():
     assert number(tasks.NOTES, [[0.4, 0.4, 0.1]], np.array([[1, 0, 0]])) == pytest.approx(200 / 3)
     assert number(tasks.TOP1, np.eye(3)[[1, 2]], np.array([1, 0])) == 50.0
     assert number(tasks.COSINE, [[1.0, 0.0], [1.0, 1.0]], None, [[1.0, 0.0], [1.0, -1.0]]) == 50.0
+
+
+@pytest.mark.parametrize("task", [tasks.BOXES, tasks.PSNR])
+def test_a_member_is_measured(task, tmp_path):
+    """From files to rows: with the ANN as the truth, and with images as labels."""
+    generator = np.random.default_rng(0)
+    conv = (generator.normal(size=(6, 4, 1, 1)) * 2).astype(np.float32), np.eye(6, dtype=np.float32)[..., None, None]
+    nodes = [node("Conv", "x w", "c", "c"), node("Relu", "c", "a", "a"), node("Conv", "a v", "d", "d")]
+    if task is tasks.BOXES:
+        nodes += [node("Reshape", "d flat", "y", "y")]
+    else:
+        nodes[-1].output[0] = "y"
+    constants = {"w": conv[0], "v": conv[1], "flat": np.array([0, 6, -1])}
+    onnx.save(build(nodes, {"x": ["N", 4, 3, 4]}, {"y": None}, constants), tmp_path / "net.onnx")
+    values = generator.normal(size=(24, 4, 3, 4)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=values)
+    np.savez(tmp_path / "truth.npz", images=np.zeros((24, 6, 3, 4), np.float32))
+    samples = Samples(tmp_path / "x.npz", tmp_path / "x.npz", tmp_path / "truth.npz")
+    entry = Entry("", "", (), lambda: tmp_path / "net.onnx", lambda: samples, task, (1.0,), batch=10)
+    result = measured("tiny", entry, [("phase", 4)], None, 1)
+    variant = result.variants[""]
+    row = variant.row("phase", 4)
+    assert (result.ann is None) == task.fidelity and (result.calibration, result.evaluation) == (24, 24)
+    assert variant.verified.agrees and variant.covered.spiking_layers == 1
+    assert row.cosine > 0.98 and row.snn != 0 and 0 < row.firing_rate < 1 and row.energy > 0
 
 
 def test_the_probe_is_fitted_on_the_vectors_of_the_ann():

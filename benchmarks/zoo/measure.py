@@ -165,10 +165,10 @@ class Work:
             for network, given in outputs.items():
                 scores[network] = scores[network].merge(metric.score(given, sampled, outputs["ann"]))
                 difference[network] = difference[network].update(*given.values(), theirs)
-        number = {network: task.number(score) for network, score in scores.items()}
+        number = {key: task.number(score) for key, score in scores.items() if key != "ann" or not task.fidelity}
         found = measure(pair, self.evaluation)
         energies = energy_pj(found.operations.snn), energy_pj(found.operations.ann)
-        return None if task.fidelity else number["ann"], Row(
+        return number.get("ann"), Row(
             plan.coding,
             plan.time_steps,
             plan.levels,
