@@ -231,30 +231,32 @@ def load(path: str | Path, subject: Subject) -> Observation:
     headers = archive_part(path).columns
     with named(f"{path}: not a part of this calibration", REMEDY), np.load(path, allow_pickle=False) as stored:
 
-        def read(name: str, kind: str, rank: int) -> Array:
-            _require(headers[name].dtype.kind == kind and len(headers[name].shape) == rank, name)
+        def read(name: str, kind: str, *shape: int | None) -> Array:
+            known = headers[name].shape
+            fits = len(known) == len(shape) and all(b in (a, None) for a, b in zip(known, shape, strict=True))
+            _require(fits and headers[name].dtype.kind == kind, name)
             return np.asarray(stored[name])
 
-        _require(read("key", "u", 1).tobytes().hex() == subject.key, "key")
-        total, batch, first = map(int, read("head", "i", 1))
+        _require(read("key", "u", 32).tobytes().hex() == subject.key, "key")
+        total, batch, first = map(int, read("head", "i", 3))
         _require(total > 0 and batch > 0 and first >= 0, "head")
-        sizes = tuple(map(int, read("sizes", "i", 1)))
+        sizes = tuple(map(int, read("sizes", "i", None)))
         left = max(total - first * batch, 0)
         _require(sizes == tuple(min(batch, left - k * batch) for k in range(len(sizes))), "sizes")
-        low, high, names = read("low", "f", 1), read("high", "f", 1), analogue_names(subject.walk.graph, subject.sites)
-        _require(low.shape == high.shape == (len(names),), "low")
+        names = analogue_names(subject.walk.graph, subject.sites)
+        low, high = read("low", "f", len(names)), read("high", "f", len(names))
         extents = []
         for index, step in enumerate(subject.steps if sizes else ()):
-            lowest, highest = map(float, read(f"{index}/span", "f", 1))
-            shapes = tuple(tuple(map(int, shape)) for shape in read(f"{index}/shapes", "i", 2))
-            bottom, top = (read(f"{index}/{end}", "f", 1) for end in ("bottom", "top"))
+            lowest, highest = map(float, read(f"{index}/span", "f", 2))
+            shapes = tuple(tuple(map(int, shape)) for shape in read(f"{index}/shapes", "i", len(sizes), None))
+            bottom, top = (read(f"{index}/{end}", "f", None) for end in ("bottom", "top"))
             extents.append(Extent(shapes, bottom, top, lowest, highest))
             sample = subject.sample(index, total, first)
             sample.extend(sizes, subject.fixed, extents[-1])
             for part in _parts(step):
                 header = headers[f"{index}/{part}"]
                 _require(header.dtype == np.float32 and header.shape == sample.row_shape, f"{index}/{part}")
-        extremes = Extremes(names, low, high, int(read("ranged", "i", 0)))
+        extremes = Extremes(names, low, high, int(read("ranged", "i")))
 
     def take(index: int) -> tuple[Array, Array]:
         with named(f"{path}: not a part of this calibration", REMEDY), np.load(path, allow_pickle=False) as stored:
