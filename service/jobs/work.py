@@ -20,6 +20,7 @@ from dbos import error as engine_errors
 from service.errors import NotFoundError, StorageDamagedError, StorageError
 from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME, queue_of
 from service.jobs.engine import GPU, SHARDS
+from service.jobs.guard import workers_on
 from service.jobs.running import JSON, Outcome, run_task
 from service.logs import job_context
 from service.metrics import Metrics
@@ -251,9 +252,19 @@ class Work(DBOSConfiguredInstance):
             return {"shards": [], "observed": []}
         if job.kind == "evaluation":
             return {"shards": self._ranges(job.tenant, request["dataset"], limit), "observed": []}
-        names = (request.get("evaluation"), None), (request.get("calibration"), limit)
+        calibration = request.get("calibration") if self._lanes() > 1 else None
+        names = (request.get("evaluation"), None), (calibration, limit)
         evaluated, observed = (self._ranges(job.tenant, name, most) if name else [] for name, most in names)
         return {"shards": evaluated, "observed": observed}
+
+    def _lanes(self) -> int:
+        """How many shards run side by side, if all workers are like this; without JOB_THREADS a task takes all cores.
+
+        Where it is one, shards of a calibration would only add what starting them costs (docs/decisions/0016).
+        """
+        database = self._metadata.database
+        side_by_side = self._settings.workers if self._settings.job_threads else 1
+        return side_by_side * (1 if database.is_sqlite else workers_on(SHARDS, database))
 
     def _ranges(self, tenant: str, dataset: str, limit: int | None) -> list[tuple[int, int]]:
         """Of so many samples at most; none where the dataset is gone from the metadata."""
@@ -261,7 +272,8 @@ class Work(DBOSConfiguredInstance):
             samples = int(self._metadata.objects.get(tenant, dataset).description["samples"])
         except (NotFoundError, KeyError, TypeError):
             return []
-        samples, size = min(samples, limit or samples), self._settings.shard_samples
+        samples = min(samples, limit or samples)
+        size = -(-samples // -(-samples // self._settings.shard_samples))  # as many in each
         return [(start, min(start + size, samples)) for start in range(0, samples, size)]
 
 

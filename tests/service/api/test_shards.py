@@ -19,7 +19,7 @@ SHARDED = {"time_steps": 2, "method": "max"}  # of the 512 images of the example
 @pytest.fixture(scope="module")
 def sharding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that splits the calibrations of the example."""
-    with Server(tmp_path_factory.mktemp("sharding"), SHARD_SAMPLES="128", WORKERS="1", JOB_THREADS="1") as server:
+    with Server(tmp_path_factory.mktemp("sharding"), SHARD_SAMPLES="128", WORKERS="2", JOB_THREADS="1") as server:
         yield server
 
 
@@ -65,7 +65,7 @@ def test_killed_in_the_middle_of_the_shards(sharding: Server, model: dict[str, s
     sharding.up()
     job = finished(sharding.http, url)
     assert job["state"] == "succeeded" and job["artifacts"] == expected["artifacts"]
-    assert 4 + 4 <= observed(sharding) <= 4 + 4 + 1  # one may have ended when the process was killed
+    assert 4 + 4 <= observed(sharding) <= 4 + 4 + 2  # two may have ended as the process was killed
     with opened(load_settings(data_dir=sharding.data)) as metadata:
         assert pinned > metadata.keys.usage("local").bytes
 
@@ -94,7 +94,8 @@ def test_bad_data_in_a_shard_fails_the_job(sharding: Server, model: dict[str, st
     job = finished(sharding.http, convert(sharding, {**model, "calibration": broken}))
     assert job["state"] == "failed" and job["error"]["type"] == "/problems/invalid-data"
     assert "NaN or inf as float32 in sample 150" in job["error"]["what"], job["error"]
-    assert observed(sharding) == before + 1  # the third has been cancelled
+    assert observed(sharding) <= before + 2
+    before = observed(sharding)
     refused = finished(sharding.http, convert(sharding, model, exclude=["."]))
     assert refused["error"]["type"] == "/problems/unsupported-model"
-    assert observed(sharding) == before + 1
+    assert observed(sharding) == before
