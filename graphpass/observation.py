@@ -33,11 +33,12 @@ from graphpass.datasets.arrays import archive_part
 from graphpass.datasets.dataset import Dataset, whole_batches
 from graphpass.datasets.parts import named
 from graphpass.errors import DataError, OptionError
+from graphpass.graph.analogue import analogue_tensors
 from graphpass.graph.sites import Site, place_identities
 from graphpass.graph.steps import Step, steps_of
 from graphpass.graph.unfolding import inputs_of, outputs_of
 from graphpass.maths.methods import METHODS
-from graphpass.ranges import Extremes, analogue_names, extremes_of
+from graphpass.ranges import Extremes, extremes_of
 from graphpass.sampling import Extent, Sample
 from graphpass.segments import TensorStore, Walk
 from graphpass.session import pad_inputs
@@ -83,14 +84,14 @@ class Options:
 class Subject:
     """A normalised network that is to be calibrated, with its identity sites in place, and the data.
 
-    walk: its store gets the inputs of the network. kept: the rows of x and a. fixed: the batch that the network insists
-    on. key: what two parts of one observation have in common.
+    walk: its store gets the inputs of the network. kept: the rows of x and a. analogue: the tensors that have ranges.
+    fixed: the batch that the network insists on. key: what two parts of one observation have in common.
     """
 
     walk: Walk
     kept: TensorStore
-    sites: Sequence[Site]
     steps: Sequence[Step]
+    analogue: tuple[str, ...]
     dataset: Dataset
     options: Options
     fixed: int | None
@@ -121,15 +122,16 @@ def opened(
     graph = graph.copy()
     place_identities(graph, sites)
     steps = steps_of(graph, sites, METHODS[options.method].correct is not None)
+    analogue = analogue_tensors(graph, {site.output for site in sites})
     known = {each.name: getattr(options, each.name) for each in fields(Options) if each.name != "threads"}
     told = [(s.target, s.site and s.site.name, [layer.node.name for layer in s.layers]) for s in steps]
-    text = json.dumps([known, told, analogue_names(graph, sites), fixed], sort_keys=True)
+    text = json.dumps([known, told, analogue, fixed], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()
     with (
         TensorStore(int(options.memory * STORE_SHARE)) as store,
         TensorStore(int(options.memory * SAMPLES_SHARE)) as kept,
     ):
-        yield Subject(Walk(graph, store, options.threads), kept, sites, steps, dataset, options, fixed, key)
+        yield Subject(Walk(graph, store, options.threads), kept, steps, analogue, dataset, options, fixed, key)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +163,7 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     if dataset.samples is None and (start, stop) != (0, None):
         raise DataError(f"{dataset.description}: does not tell how many samples it has", "save them as .npz")
     extremes = extremes_of(
-        walk.graph, subject.sites, dataset, options.limit, fixed, options.threads, start=start, stop=stop
+        subject.analogue, walk.graph, dataset, options.limit, fixed, options.threads, start=start, stop=stop
     )
     pairs = [(step.target, step.site.output if step.site else step.target) for step in steps]
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
@@ -243,8 +245,7 @@ def load(path: str | Path, subject: Subject) -> Observation:
         sizes = tuple(map(int, read("sizes", "i", None)))
         left = max(total - first * batch, 0)
         _require(sizes == tuple(min(batch, left - k * batch) for k in range(len(sizes))), "sizes")
-        names = analogue_names(subject.walk.graph, subject.sites)
-        low, high = read("low", "f", len(names)), read("high", "f", len(names))
+        low, high = (read(name, "f", len(subject.analogue)) for name in ("low", "high"))
         extents = []
         for index, step in enumerate(subject.steps if sizes else ()):
             lowest, highest = map(float, read(f"{index}/span", "f", 2))
@@ -256,7 +257,7 @@ def load(path: str | Path, subject: Subject) -> Observation:
             for part in _parts(step):
                 header = headers[f"{index}/{part}"]
                 _require(header.dtype == np.float32 and header.shape == sample.row_shape, f"{index}/{part}")
-        extremes = Extremes(names, low, high, int(read("ranged", "i")))
+        extremes = Extremes(subject.analogue, low, high, int(read("ranged", "i")))
 
     def take(index: int) -> tuple[Array, Array]:
         with named(f"{path}: not a part of this calibration", REMEDY), np.load(path, allow_pickle=False) as stored:

@@ -12,9 +12,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.datasets.dataset import Dataset
-from graphpass.graph.analogue import analogue_tensors
 from graphpass.graph.model import export
-from graphpass.graph.sites import Site
 from graphpass.graph.weights import fresh_name
 from graphpass.session import open_session, pad_inputs, run
 
@@ -48,8 +46,8 @@ class Extremes:
 
 
 def extremes_of(
+    names: tuple[str, ...],
     graph: gs.Graph,
-    sites: Sequence[Site],
     dataset: Dataset,
     limit: int | None,
     fixed: int | None,
@@ -57,12 +55,11 @@ def extremes_of(
     start: int = 0,
     stop: int | None = None,
 ) -> Extremes:
-    """Of each analogue tensor of a normalised graph, which is not changed, in samples start … stop − 1 of the limit.
+    """Of these tensors of a normalised graph, which is not changed, in samples start … stop − 1 of the limit.
 
     Both ends move up to the next whole batch. A tensor that is not finite there has a low or high that is not.
     """
     inputs = {tensor.name for tensor in graph.inputs}
-    names = analogue_names(graph, sites)
     inner = [name for name in names if name not in inputs]
     session = open_session(_probed(graph.copy(), inner), threads=threads) if inner else None
     low, high, samples = np.full(len(names), np.inf), np.full(len(names), -np.inf), 0
@@ -78,11 +75,6 @@ def extremes_of(
                 low[number] = np.minimum(low[number], found[name][0])
                 high[number] = np.maximum(high[number], found[name][1])
     return Extremes(names, low, high, samples)
-
-
-def analogue_names(graph: gs.Graph, sites: Sequence[Site]) -> tuple[str, ...]:
-    """The tensors that have ranges."""
-    return analogue_tensors(graph, {site.output for site in sites})
 
 
 def _probed(graph: gs.Graph, names: Sequence[str]) -> onnx.ModelProto:
