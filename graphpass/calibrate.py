@@ -1,8 +1,8 @@
 """Calibration: layer by layer, from a normalised network and data to a plan.
 
-The ANN runs once, and rows of x and a = f(x) of every step are kept. The network converted so far (the *SNN side*) runs
-once, segment by segment, whatever the depth. A step is a site, a weight layer that no site follows, or both: the layers
-whose outputs sum to the site's pre-activation.
+The ANN runs once, and rows of x and a = f(x) of every step are kept (observation.py). The network converted so far
+(the *SNN side*) runs once, segment by segment, whatever the depth. A step is a site, a weight layer that no site
+follows, or both: the layers whose outputs sum to the site's pre-activation.
 
     run      the SNN's segment to the layers' inputs u and to what else the pre-activation is a sum of
     sample   rows of u and of x_q = u·M + b + …, at the positions where rows of x and a were taken
@@ -15,61 +15,47 @@ Positions are drawn by a generator seeded with (seed, step, batch), so the same 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from graphpass import observation
 from graphpass.datasets.dataset import Dataset
-from graphpass.errors import OptionError
+from graphpass.errors import DataError, OptionError
 from graphpass.graph import operators
 from graphpass.graph.folded import neuron_node, replace_weight
-from graphpass.graph.identities import place_identities
 from graphpass.graph.layers import WeightLayer, is_padded, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.graph.sites import Coverage, Site
-from graphpass.graph.steps import Step, steps_of
-from graphpass.graph.unfolding import Geometry, from_matrix, inputs_of, outputs_of, to_matrix
+from graphpass.graph.steps import Step
+from graphpass.graph.unfolding import Geometry, from_matrix, to_matrix
 from graphpass.maths.corrections import ROUNDS
 from graphpass.maths.methods import COARSE_LEVELS, EXACT_RECTIFIERS, METHODS, Method
 from graphpass.maths.neuron import Neuron, levels_of
-from graphpass.ranges import ranges_of
+from graphpass.observation import Observation, Subject, rows_of, sizes_of
 from graphpass.sampling import Sample
-from graphpass.segments import TensorStore, Walk, needs
-from graphpass.session import pad_inputs
+from graphpass.segments import needs
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
-REGRESSION_WORK = 4 * 10**11  # multiply-adds that the normal equations of all steps may cost
-REGRESSION_VALUES = 2**25  # numbers of the sampled pre-activations of all steps
 REFINEMENT_WORK = 25 * 10**10  # multiply-adds of refining all steps, up to which a network is refined at any T
 FEW_LEVELS = 4  # up to so many, offsets are worth the integer form's corrections at every border
-SPREAD = 8, 4  # a step with layers samples from an eighth to four times `positions`
-STORE_SHARE = 3 / 8  # of the memory budget: live tensors
-SAMPLES_SHARE = 1 / 4  # of the memory budget: the ANN's rows; the rest is for sessions and regressions
-FETCH_SHARE = 1 / 16  # of the memory budget: the tensors fetched from one run of the ANN
-ROWS_SHARE = 1 / 16  # of the memory budget: the sampled inputs of a step's layers
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to calibrate. positions: sampled rows of a step, more where its layers are narrow.
+class Options(observation.Options):
+    """How to calibrate.
 
-    exact_padding: no offsets that padding would cut off, for the integer form. memory: bytes. threads: 0 for all cores.
-    levels: of single sites, by name; all others have as many as T allows.
+    exact_padding: no offsets that padding would cut off, for the integer form. levels: of single sites, by name; all
+    others have as many as T allows.
     """
 
     time_steps: int = 8
     coding: str = "rate"
-    method: str = "optimal"
-    seed: int = 0
-    positions: int = 16384
-    batch: int = 32
-    limit: int | None = None
-    memory: int = 2 << 30
-    threads: int = 0
     exact_padding: bool = False
     levels: Mapping[str, int] = field(default_factory=dict)
 
@@ -81,12 +67,7 @@ class Options:
                     f"{count} levels at site {name!r}",
                     f"choose 2 to {most}, which {self.time_steps} time-steps of the {self.coding} code have",
                 )
-        if self.method not in METHODS:
-            raise OptionError(f"unknown method {self.method!r}", f"choose one of {', '.join(METHODS)}")
-        if self.positions < 1 or self.batch < 1:
-            raise OptionError(f"{self.positions} positions in batches of {self.batch}", "both must be at least 1")
-        if self.memory < 1 << 20:
-            raise OptionError(f"a memory budget of {self.memory} bytes", "give at least 1 MiB, for example 2GiB")
+        super().__post_init__()
 
     def levels_at(self, site: str) -> int:
         """Levels of a site's neurons."""
@@ -100,29 +81,26 @@ def calibrate(
     options: Options,
     fixed_batch: int | None = None,
     progress: Progress = lambda what, done, total: None,
+    observed: Sequence[str | Path] = (),
 ) -> Plan:
     """The plan for a normalised graph (not changed).
 
+    observed: the ANN's side, as the parts that `observe_part` wrote of all samples, in order; the plan is the same.
     Raises CalibrationError when a site's values are not finite, DataError for bad data.
     """
-    unknown = sorted(options.levels.keys() - {site.name for site in coverage.sites})
-    if unknown:
-        raise OptionError(f"levels for {unknown[0]!r}, which is no site", "name sites as `graphpass inspect` does")
-    graph = graph.copy()
-    place_identities(graph, coverage.sites)
-    steps = steps_of(graph, coverage.sites, METHODS[options.method].correct is not None)
-    ranges = ranges_of(graph, coverage.sites, dataset, options.limit, fixed_batch, options.threads)
-    with (
-        TensorStore(int(options.memory * STORE_SHARE)) as store,
-        TensorStore(int(options.memory * SAMPLES_SHARE)) as rows,
-    ):
-        walk = Walk(graph, store, options.threads)
-        sizes, samples = _observe(walk, rows, steps, dataset, options, fixed_batch, progress)
-        calibrator = _Calibrator(walk, rows, options, len(sizes), _is_small(steps, options))
-        for number, step in enumerate(steps):
-            progress("calibrating", number, len(steps))
-            calibrator.take(number, step, samples.pop(0))
-        progress("calibrating", len(steps), len(steps))
+    _require_sites(coverage, options)
+    with observation.opened(graph, coverage.sites, dataset, options, fixed_batch) as subject:
+        if observed:
+            seen = observation.join([observation.load(path, subject) for path in observed])
+            if tuple(subject.store_inputs(seen.batch)) != seen.sizes:
+                raise DataError(f"{dataset.description}: other data than was observed", observation.REMEDY)
+        else:
+            seen = observation.observe(subject, progress)
+        calibrator = _Calibrator(subject, seen, options)
+        for number in range(len(subject.steps)):
+            progress("calibrating", number, len(subject.steps))
+            calibrator.take(number)
+        progress("calibrating", len(subject.steps), len(subject.steps))
     names = [site.name for site in coverage.sites]
     return Plan(
         options.time_steps,
@@ -131,55 +109,39 @@ def calibrate(
         tuple(sorted(calibrator.sites, key=lambda site: names.index(site.name))),
         tuple(calibrator.layers),
         coverage.left,
-        samples=sum(sizes),
+        samples=seen.total,
         seed=options.seed,
-        ranges=ranges,
+        ranges=seen.extremes.ranges,
     )
 
 
-def _observe(
-    walk: Walk,
-    rows: TensorStore,
-    steps: Sequence[Step],
+def observe_part(
+    graph: gs.Graph,
+    coverage: Coverage,
     dataset: Dataset,
     options: Options,
-    fixed: int | None,
-    progress: Progress,
-) -> tuple[list[int], list[Sample]]:
-    """Run the ANN on all data; returns the sizes of the batches and each step's sample with the ANN's side taken.
+    path: str | Path,
+    start: int,
+    stop: int,
+    fixed_batch: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> int:
+    """Write what the ANN shows of samples start … stop − 1, for `calibrate`; how many they are.
 
-    The walk's store gets the inputs of the network, `rows` the rows of x and a. The last sample fills up a fixed batch.
-    A free one is as large as keeps what is fetched within FETCH_SHARE of the memory budget: small batches are not
-    slower, their tensors stay in the processor's cache.
+    Both ends move up to the next whole batch, so that parts which meet still do; one may thereby be empty.
+    Raises as `calibrate`.
     """
-    pairs = [(step.target, step.site.output if step.site else step.target) for step in steps]
-    names = list(dict.fromkeys(name for pair in pairs for name in pair))
-    first = pad_inputs(next(iter(dataset.batches(fixed or 1, options.limit))).inputs, fixed)
-    segment = walk.segment(walk.pending(names), names, first)
-    per_batch = max(1, sum(values.nbytes for values in segment.run(first).values()))
-    free = int(np.clip(options.memory * FETCH_SHARE // per_batch, 1, options.batch))
-    sizes = []
-    for number, batch in enumerate(dataset.batches(fixed or free, options.limit)):
-        sizes.append(batch.size)
-        for name, values in pad_inputs(batch.inputs, fixed).items():
-            walk.store.put(name, number, values)
-    ranges = METHODS[options.method].ranges
-    rows_of = [-(-_rows(step, options, len(steps)) // sum(sizes)) for step in steps]
-    padded = {layer.node.name for layer in weight_layers(walk.graph) if is_padded(layer.node.attrs)}
-    samples = [
-        Sample(step, rows_of[k], (options.seed, k), ranges, _may_have_offset(step.site, padded, options))
-        for k, step in enumerate(steps)
-    ]
-    for number, size in enumerate(sizes):
-        progress("running the network", number, len(sizes))
-        found = {name: walk.store.get(name, number) for name in first}
-        found.update(segment.run(found))
-        for index, (sample, (x, a)) in enumerate(zip(samples, pairs, strict=True)):
-            x_rows, a_rows = sample.add_ann(size, fixed or size, found[x], found[a])
-            rows.put(f"{index}/x", number, x_rows)
-            rows.put(f"{index}/a", number, a_rows)
-    progress("running the network", len(sizes), len(sizes))
-    return sizes, samples
+    _require_sites(coverage, options)
+    with observation.opened(graph, coverage.sites, dataset, options, fixed_batch) as subject:
+        seen = observation.observe(subject, progress, start, stop)
+        observation.save(seen, path)
+    return sum(seen.sizes)
+
+
+def _require_sites(coverage: Coverage, options: Options) -> None:
+    unknown = sorted(options.levels.keys() - {site.name for site in coverage.sites})
+    if unknown:
+        raise OptionError(f"levels for {unknown[0]!r}, which is no site", "name sites as `graphpass inspect` does")
 
 
 def _may_have_offset(site: Site | None, padded: Set[str], options: Options) -> bool:
@@ -193,50 +155,34 @@ def _may_have_offset(site: Site | None, padded: Set[str], options: Options) -> b
     return options.levels_at(site.name) <= FEW_LEVELS
 
 
-def _rows(step: Step, options: Options, steps: int) -> int:
-    """Sampled rows of a step: more where its layers are narrow or the network has few steps."""
-    total = options.positions
-    if step.layers:
-        width, channels = _sizes(step)
-        affordable = min(REGRESSION_WORK // steps // width**2, REGRESSION_VALUES // steps // channels)
-        total = int(np.clip(affordable, max(1, total // SPREAD[0]), SPREAD[1] * total))
-        total = min(total, max(1, int(options.memory * ROWS_SHARE) // (4 * width)))
-    return total
-
-
-def _sizes(step: Step) -> tuple[int, int]:
-    """Inputs that one output of the step's layers sees, and output channels."""
-    return max(1, sum(inputs_of(layer) for layer in step.layers)), max(1, *(outputs_of(layer) for layer in step.layers))
-
-
 def _is_small(steps: Sequence[Step], options: Options) -> bool:
     """Whether refining every step costs seconds."""
     work = 0
     for step in steps:
         if step.layers:
-            width, channels = _sizes(step)
-            work += 2 * ROUNDS * _rows(step, options, len(steps)) * width * channels
+            width, channels = sizes_of(step)
+            work += 2 * ROUNDS * rows_of(step, options, len(steps)) * width * channels
     return work <= REFINEMENT_WORK
 
 
 class _Calibrator:
     """The SNN's side of the walk so far, and what was decided on it."""
 
-    def __init__(self, walk: Walk, rows: TensorStore, options: Options, batches: int, small: bool):
-        self._walk = walk
-        self._rows = rows
-        self._options = options
+    def __init__(self, subject: Subject, seen: Observation, options: Options):
+        self._subject, self._seen, self._options = subject, seen, options
+        self._walk = subject.walk
         self._method = METHODS[options.method]
-        self._functions = operators.functions(options.coding, walk.graph.opset)
-        self._batches = batches
-        self._small = small
+        self._functions = operators.functions(options.coding, self._walk.graph.opset)
+        self._small = _is_small(subject.steps, options)
+        self._padded = {layer.node.name for layer in weight_layers(self._walk.graph) if is_padded(layer.node.attrs)}
         self._spiking: set[str] = set()  # tensors that a neuron has a part in: only there the two sides differ
         self.sites: list[SitePlan] = []
         self.layers: list[LayerPlan] = []
 
-    def take(self, number: int, step: Step, sample: Sample) -> None:
+    def take(self, number: int) -> None:
         """One step: run, sample, correct, fit, go on."""
-        walk, site = self._walk, step.site
+        walk, step = self._walk, self._subject.steps[number]
+        site = step.site
         output = site.output if site else None
         nodes = walk.pending([step.target, *([output] if output else [])])
         frontier = walk.frontier(nodes)
@@ -248,7 +194,7 @@ class _Calibrator:
         boundary = walk.outside(behind) if behind else ([step.target] if site else [])
         ahead = [node for node in before if not any(node is other for other in behind)]
 
-        self._sample(number, step, sample, ahead, [*(name for name in kept if name not in moved), *boundary])
+        sample = self._sample(number, step, ahead, [*(name for name in kept if name not in moved), *boundary])
         sample.require_finite()
         changes = self._correct(step, sample)
         for layer, change in changes:
@@ -272,7 +218,7 @@ class _Calibrator:
         made = {tensor.name for node in nodes for tensor in node.outputs}
         needed = {*walk.outside(nodes), *(name for name in fetch if name not in made)}
         segment = None
-        for batch in range(self._batches):
+        for batch in range(len(self._seen.sizes)):
             values = {name: walk.store.get(name, batch) for name in needed}
             if nodes and segment is None:
                 segment = walk.segment(nodes, fetch, values, self._functions if functions else ())
@@ -281,19 +227,17 @@ class _Calibrator:
                 values[name] = value
             yield batch, values
 
-    def _sample(self, number: int, step: Step, sample: Sample, nodes: Sequence[gs.Node], fetch: Sequence[str]) -> None:
+    def _sample(self, number: int, step: Step, nodes: Sequence[gs.Node], fetch: Sequence[str]) -> Sample:
         """The SNN's side up to what the target is a sum of; `fetch`, what later segments need, goes to the store."""
+        seen, offset = self._seen, _may_have_offset(step.site, self._padded, self._options)
+        sample = self._subject.sample(number, seen.total, offset=offset)
+        sample.extend(seen.sizes, self._subject.fixed, seen.extents[number])
         parts = [layer.data.name for layer in step.layers] or [step.target]
         parts += [tensor.name for tensor in step.addends if not isinstance(tensor, gs.Constant)]
         for batch, values in self._run(nodes, list(dict.fromkeys([*fetch, *parts]))):
             sample.add_snn(batch, values)
-        x, a = (
-            np.concatenate([self._rows.get(f"{number}/{part}", batch) for batch in range(self._batches)])
-            for part in "xa"
-        )
-        self._rows.drop(f"{number}/x")
-        self._rows.drop(f"{number}/a")
-        sample.close(x, a)
+        sample.close(*seen.take(number))
+        return sample
 
     def _correct(self, step: Step, sample: Sample) -> list[tuple[WeightLayer, LayerPlan]]:
         """New weights of the step's layers; the sample's x_q follows them."""
@@ -321,7 +265,7 @@ class _Calibrator:
         spread = float(np.square(sample.a - sample.a.mean(0), dtype=np.float64).sum())
         error = float(np.square(flat_neuron(fitted).fire(sample.x_snn) - sample.a, dtype=np.float64).sum())
         plan = replace(
-            fitted, lowest=sample.lowest, highest=sample.highest, error=error / spread if spread > 0 else None
+            fitted, lowest=sample.span.lowest, highest=sample.span.highest, error=error / spread if spread > 0 else None
         )
         self.sites.append(plan)
         return plan

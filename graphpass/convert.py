@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +13,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.calibrate import Options, Progress, calibrate, qcfs_plan
+from graphpass.calibrate import Options, Progress, calibrate, observe_part, qcfs_plan
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.sources import from_arrays, open_dataset
@@ -81,6 +81,7 @@ def convert(
     images: ImageOptions | None = None,
     options: Options | None = None,
     levels: Auto | Mapping[str, int] | None = None,
+    observed: Sequence[str | Path] = (),
     progress: Progress = lambda what, done, total: None,
 ) -> Conversion:
     """Convert an ONNX network into a spiking one, and write it to `output` if given.
@@ -92,6 +93,8 @@ def convert(
     its time_steps, coding and method give way to the arguments, and its exact_padding to the form.
     levels: of single sites, by name, or Auto, which chooses them within a budget; T is then the most that a site may
     take, and the plan's the most that one does. Default: T + 1 (rate) or 2^T (phase) at every site.
+    observed: what `observe` wrote of all samples, in order: the original network need not run again, the bytes are
+    the same.
 
     Raises the errors of graphpass.errors: ModelError, DataError, PlanError, CalibrationError, OptionError, and
     CoverageError when a site that should be converted cannot be and allow_partial is not set.
@@ -105,14 +108,13 @@ def convert(
     require_coverage(network, allow_partial)
     if plan is not None and levels is not None:
         raise OptionError("a plan and levels exclude each other", "a plan holds the levels of its sites")
+    if observed and (plan is not None or calibration is None or isinstance(calibration, Synthetic)):
+        raise OptionError("parts of a calibration without its data", "give the data that they were observed on")
     if plan is not None:
         decided = own_plan(network, plan if isinstance(plan, Plan) else load_plan(plan))
         dataset = None
     else:
-        steps = time_steps or own_time_steps(network, coding) or DEFAULT_TIME_STEPS
-        settings = replace(
-            options or Options(), time_steps=steps, coding=coding, method=method, exact_padding=form == "integer"
-        )
+        settings = settings_of(network, time_steps, coding, method, form, options)
         auto = levels if isinstance(levels, Auto) else None
         if levels is not None and not isinstance(levels, Auto):
             settings = replace(settings, levels=levels)
@@ -122,7 +124,7 @@ def convert(
             warnings.warn(UNREAL.format(what=decided.notes["synthetic"]), ConversionWarning, stacklevel=2)
         else:
             dataset = None if calibration is None else dataset_for(network.source.proto, calibration, images)
-            decided = make_plan(network, dataset, settings, progress, auto)
+            decided = make_plan(network, dataset, settings, progress, auto, observed=observed)
     proto = emit(network.graph.copy(), decided, form, metadata(decided, form))
     check(network, proto, dataset)
     conversion = Conversion(proto, decided, network, form)
@@ -160,6 +162,15 @@ def require_coverage(network: Network, allow_partial: bool) -> None:
         )
 
 
+def settings_of(
+    network: Network, time_steps: int | None, coding: str, method: str, form: str, options: Options | None = None
+) -> Options:
+    """How `convert` calibrates with these arguments, but for levels."""
+    steps = time_steps or own_time_steps(network, coding) or DEFAULT_TIME_STEPS
+    given = options or Options()
+    return replace(given, time_steps=steps, coding=coding, method=method, exact_padding=form == "integer")
+
+
 def own_time_steps(network: Network, coding: str) -> int | None:
     """T̃ of a network whose sites are all QCFS chains of equally many steps, under the rate code; None for others."""
     steps = {int(site.parameters["steps"]) if "steps" in site.parameters else None for site in network.coverage.sites}
@@ -183,10 +194,12 @@ def make_plan(
     progress: Progress,
     auto: Auto | None = None,
     synthetic: bool = False,
+    observed: Sequence[str | Path] = (),
 ) -> Plan:
     """The plan for a network: read off its QCFS chains where there is no data, else calibrated.
 
     auto: the budget of levels that are measured first, in place of the options'. synthetic: the dataset is made up.
+    observed: parts of `observe`.
     """
     source, coverage = network.source, network.coverage
     tool = f"graphpass {version('graphpass')}"
@@ -200,7 +213,7 @@ def make_plan(
         sites = tuple(site for site in read if site is not None)
         left = coverage.left
         return Plan(options.time_steps, options.coding, "qcfs", sites, (), left, source.digest, tool=tool)
-    batch = fixed_batch(input_specs(open_session(source.proto, threads=options.threads)))
+    batch = _batch_of(source, options)
     notes = {}
     if auto:
         measured = measure(network.graph, coverage, dataset, options, batch, progress)
@@ -209,9 +222,31 @@ def make_plan(
     if synthetic:
         plan = synthetic_plan(source, network.graph, coverage, dataset, options, progress)
     else:
-        plan = calibrate(network.graph, coverage, dataset, options, batch, progress)
+        plan = calibrate(network.graph, coverage, dataset, options, batch, progress, observed)
     notes = {**plan.notes, **notes}
     return replace(plan, model_digest=source.digest, data_digest=dataset.digest, tool=tool, notes=notes)
+
+
+def observe(
+    network: Network,
+    dataset: Dataset,
+    options: Options,
+    path: str | Path,
+    start: int,
+    stop: int,
+    progress: Progress = lambda what, done, total: None,
+) -> int:
+    """Write what the original network shows of samples start … stop − 1, a part for `convert(observed=…)`.
+
+    options: as of `settings_of`. Returns how many samples are in it: both ends move up to the next whole batch.
+    Raises CalibrationError, and DataError for bad data or data that does not tell its length.
+    """
+    batch = _batch_of(network.source, options)
+    return observe_part(network.graph, network.coverage, dataset, options, path, start, stop, batch, progress)
+
+
+def _batch_of(source: Source, options: Options) -> int | None:
+    return fixed_batch(input_specs(open_session(source.proto, threads=options.threads)))
 
 
 def dataset_for(

@@ -20,7 +20,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphpass.comparison import Comparison
-from graphpass.datasets.dataset import Dataset
+from graphpass.datasets.dataset import Dataset, whole_batches
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.evaluation import Conversion, Evaluation, Latency, Provenance, Timing, conversion_of, told_levels
 from graphpass.graph import operators
@@ -156,8 +156,8 @@ def compare(
     size, options = pair.fixed or pair.options.batch, pair.options
     if dataset.samples is None and (start, stop) != (0, None):
         raise DataError(f"{dataset.description}: does not tell how many samples it has", "save them as .npz")
-    ends = (dataset.samples, options.limit, None if stop is None else _whole_batches(stop, size))
-    start, end = _whole_batches(start, size), min((each for each in ends if each is not None), default=None)
+    ends = (dataset.samples, options.limit, None if stop is None else whole_batches(stop, size))
+    start, end = whole_batches(start, size), min((each for each in ends if each is not None), default=None)
     comparison = Comparison(("snn", "baseline"))
     if start:
         first = next(iter(dataset.batches(size, options.limit)))
@@ -180,10 +180,6 @@ def compare(
     total = comparison.samples if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
     start = min(start, total)
     return Partial(start, start + comparison.samples, total, comparison)
-
-
-def _whole_batches(samples: int, size: int) -> int:
-    return -(-samples // size) * size
 
 
 def measure(

@@ -4,15 +4,15 @@ They are computed in the network: each tensor is reduced to two numbers a batch 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from graphpass.datasets.dataset import Dataset
-from graphpass.graph.analogue import analogue_tensors
 from graphpass.graph.model import export
-from graphpass.graph.sites import Site
 from graphpass.graph.weights import fresh_name
 from graphpass.session import open_session, pad_inputs, run
 
@@ -21,19 +21,50 @@ BATCH = 8  # samples a run where the model leaves it free: activations stay in t
 Ranges = dict[str, tuple[float, float]]
 
 
-def ranges_of(
-    graph: gs.Graph, sites: Sequence[Site], dataset: Dataset, limit: int | None, fixed: int | None, threads: int
-) -> Ranges:
-    """(low, high) of each analogue tensor of a normalised graph, which is not changed.
+@dataclass(frozen=True, eq=False)
+class Extremes:
+    """Least and largest values of tensors in so many samples. low, high: float64 [A], in the order of names."""
 
-    A tensor that is not finite on the data has no range.
+    names: tuple[str, ...]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    samples: int
+
+    def joined(self, other: "Extremes") -> "Extremes":
+        """With those of other samples."""
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        return Extremes(self.names, low, high, self.samples + other.samples)
+
+    @property
+    def ranges(self) -> Ranges:
+        """(low, high) of each tensor that is finite."""
+        return {
+            name: (float(least), float(most))
+            for name, least, most in zip(self.names, self.low, self.high, strict=True)
+            if np.isfinite([least, most]).all()
+        }
+
+
+def extremes_of(
+    names: tuple[str, ...],
+    graph: gs.Graph,
+    dataset: Dataset,
+    limit: int | None,
+    fixed: int | None,
+    threads: int,
+    start: int = 0,
+    stop: int | None = None,
+) -> Extremes:
+    """Of these tensors of a normalised graph, which is not changed, in samples start … stop − 1 of the limit.
+
+    Both ends move up to the next whole batch. A tensor that is not finite there has a low or high that is not.
     """
     inputs = {tensor.name for tensor in graph.inputs}
-    names = analogue_tensors(graph, {site.output for site in sites})
     inner = [name for name in names if name not in inputs]
-    session = open_session(_extremes(graph.copy(), inner), threads=threads) if inner else None
-    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
-    for batch in dataset.batches(fixed or BATCH, limit) if names else ():
+    session = open_session(_probed(graph.copy(), inner), threads=threads) if inner else None
+    low, high, samples = np.full(len(names), np.inf), np.full(len(names), -np.inf), 0
+    for batch in dataset.between(fixed or BATCH, limit, start, stop) if names else ():
+        samples += batch.size
         given = pad_inputs(batch.inputs, fixed)
         found = {name: (values.min(), values.max()) for name, values in given.items() if name in names and values.size}
         if session:
@@ -43,14 +74,10 @@ def ranges_of(
             if name in found:
                 low[number] = np.minimum(low[number], found[name][0])
                 high[number] = np.maximum(high[number], found[name][1])
-    return {
-        name: (float(least), float(most))
-        for name, least, most in zip(names, low, high, strict=True)
-        if np.isfinite([least, most]).all()
-    }
+    return Extremes(names, low, high, samples)
 
 
-def _extremes(graph: gs.Graph, names: Sequence[str]) -> onnx.ModelProto:
+def _probed(graph: gs.Graph, names: Sequence[str]) -> onnx.ModelProto:
     """The graph with the least and the largest value of each of these tensors as its outputs, in turn."""
     tensors = graph.tensors()
     graph.outputs = []

@@ -5,6 +5,7 @@ so the same data gives the same rows.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,15 +25,45 @@ EXACT = 1e-5  # of the largest value
 Positions = tuple[NDArray[np.int64], ...]
 
 
+def _none(value: float) -> Array:
+    return np.full(1, value, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """What a step's tensors span in some batches: with the rows, all that is known of the ANN's side.
+
+    shapes: of the target, by batch. bottom, top: least and largest x of a channel, [C], or [1] where nobody wants them.
+    lowest, highest: of a.
+    """
+
+    shapes: tuple[tuple[int, ...], ...] = ()
+    bottom: Array = field(default_factory=lambda: _none(np.inf))
+    top: Array = field(default_factory=lambda: _none(-np.inf))
+    lowest: float = np.inf
+    highest: float = -np.inf
+
+    def joined(self, later: "Extent") -> "Extent":
+        """With the batches that follow."""
+        return Extent(
+            (*self.shapes, *later.shapes),
+            np.minimum(self.bottom, later.bottom),
+            np.maximum(self.top, later.top),
+            min(self.lowest, later.lowest),
+            max(self.highest, later.highest),
+        )
+
+
 class Sample:
     """Rows of x, a, x_q and the layers' inputs u, at the same positions; ranges over all data.
 
-    First every batch of the ANN's side (`add_ann`), then, when the walk has come to the step, every batch of the SNN's
-    (`add_snn`), then `close`.
+    First every batch of the ANN's side (`add_ann`, or `extend` where its rows are there already), then, when the walk
+    has come to the step, every batch of the SNN's (`add_snn`), then `close`. first: number of the first batch.
     """
 
-    def __init__(self, step: Step, rows: int, seed: tuple[int, ...], ranges: bool, offset: bool):
+    def __init__(self, step: Step, rows: int, seed: tuple[int, ...], ranges: bool, offset: bool, first: int = 0):
         self._step = step
+        self._first = first
         self._offset = offset
         self._rows = rows
         self._seed = seed
@@ -42,10 +73,8 @@ class Sample:
         self._flat: list[NDArray[np.uint32]] = []  # positions, by batch
         self._added: list[Array] = []
         self._inputs: list[list[Array]] = [[] for _ in step.layers]
-        self._top: Array = np.full(1, -np.inf, np.float32)
-        self._bottom: Array = np.full(1, np.inf, np.float32)
+        self.span = Extent()  # without the shapes, which are many
         self.geometries = [shape for layer in step.layers if not isinstance(shape := geometry(layer), str)]
-        self.lowest, self.highest = np.inf, -np.inf
 
     def add_ann(self, size: int, full: int, x: Array, a: Array) -> tuple[Array, Array]:
         """The rows of x and a = f(x) of the next batch, float32 [P, C].
@@ -53,18 +82,36 @@ class Sample:
         size: samples in the batch; full: with those that only fill up a fixed batch, from which no row is drawn.
         """
         x, a = self._rows_of(x), self._rows_of(a)
-        axis = _axis(self._axis, x.ndim)
-        drawn = (size, *x.shape[1:]) if axis != 0 and len(x) == full else x.shape
-        self._shapes.append(x.shape)
-        self._flat.append(self._draw([length for k, length in enumerate(drawn) if k != axis]))
-        positions = self._positions(len(self._shapes) - 1)
+        axis, extent = _axis(self._axis, x.ndim), Extent((x.shape,))
         if self._ranges:
             others = tuple(k for k in range(x.ndim) if k != axis)
-            self._top, self._bottom = np.maximum(self._top, x.max(others)), np.minimum(self._bottom, x.min(others))
+            extent = replace(extent, bottom=x.min(others), top=x.max(others))
         if self._step.site:
-            self.lowest, self.highest = min(self.lowest, float(a.min())), max(self.highest, float(a.max()))
+            extent = replace(extent, lowest=float(a.min()), highest=float(a.max()))
+        self.extend([size], full, extent)
+        positions = self._positions(len(self._shapes) - 1)
         rows = _take(x, axis, positions)
         return rows, rows if a is x else _take(a, axis, positions)
+
+    def extend(self, sizes: Sequence[int], full: int | None, extent: Extent) -> None:
+        """The next batches, whose rows were taken elsewhere. full: as of `add_ann`; None: each as full as its size."""
+        for size, shape in zip(sizes, extent.shapes, strict=True):
+            axis = _axis(self._axis, len(shape))
+            drawn = (size, *shape[1:]) if axis != 0 and shape[0] == (full or size) else shape
+            self._shapes.append(shape)
+            self._flat.append(self._draw([length for k, length in enumerate(drawn) if k != axis]))
+        self.span = self.span.joined(replace(extent, shapes=()))
+
+    @property
+    def extent(self) -> Extent:
+        """Of all batches so far."""
+        return replace(self.span, shapes=tuple(self._shapes))
+
+    @property
+    def row_shape(self) -> tuple[int, int]:
+        """[P, C] of the rows of all batches so far."""
+        shape = self._shapes[0]
+        return sum(len(flat) for flat in self._flat), shape[_axis(self._axis, len(shape))]
 
     def add_snn(self, batch: int, values: Mapping[str, Array]) -> None:
         """The rows of x_q and u of a batch. values: the target, or the layers' inputs and the addends."""
@@ -94,7 +141,8 @@ class Sample:
             self.inputs.append(inputs)
         if self._axis is None:
             self.x, self.a, self.x_snn = (v.reshape(-1, 1) for v in (self.x, self.a, self.x_snn))
-            self._bottom, self._top = np.array([self._bottom.min()]), np.array([self._top.max()])
+            bottom, top = np.array([self.span.bottom.min()]), np.array([self.span.top.max()])
+            self.span = replace(self.span, bottom=bottom, top=top)
 
     def require_finite(self) -> None:
         """Raises CalibrationError where a row is not."""
@@ -114,7 +162,7 @@ class Sample:
     @property
     def site(self) -> SiteSample:
         kind = self._step.site.kind if self._step.site else ""
-        return SiteSample(kind, self.x, self.x_snn, self.a, self._bottom, self._top, self._offset)
+        return SiteSample(kind, self.x, self.x_snn, self.a, self.span.bottom, self.span.top, self._offset)
 
     def move(self, inputs: Array, weight: Array, bias: Array) -> None:
         """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""
@@ -136,7 +184,7 @@ class Sample:
         inner = int(np.prod(sizes[1:]))
         if inner <= self._rows:
             return np.arange(int(np.prod(sizes)), dtype=np.uint32)
-        generator = np.random.default_rng((*self._seed, len(self._flat)))
+        generator = np.random.default_rng((*self._seed, self._first + len(self._flat)))
         drawn = generator.integers(0, inner, (sizes[0], self._rows)) + np.arange(sizes[0])[:, None] * inner
         return drawn.ravel().astype(np.uint32)
 

@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     job_seconds: Positive = Field(3600, description="time that one step of a job may take")
     job_cpu_seconds: Positive = Field(4 * 3600, description="processor time that one step of a job may take")
     job_threads: Count = Field(0, description="threads of one job or shard; 0: one for each core")
-    shard_samples: Positive = Field(2048, description="samples in one shard of a large evaluation")
+    shard_samples: Positive = Field(2048, description="most samples in one shard of an evaluation or calibration")
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(lambda value: str(value).lower())
     ] = Field("info", description="`debug`, `info`, `warning` or `error`")

@@ -13,7 +13,7 @@ FLOORS = (
     ("maths",),
     ("graph",),
     ("session", "datasets"),
-    ("segments", "ranges", "sampling", "probing", "scoring", "comparison", "evaluation", "partial"),
+    ("segments", "ranges", "sampling", "observation", "probing", "scoring", "comparison", "evaluation", "partial"),
     ("calibrate", "evaluate", "verify", "flips", "synthetic", "sensitivity"),
     ("convert",),
     ("sweep", "inspection"),

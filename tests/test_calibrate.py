@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from graphpass import calibrate as calibrate_module
+from graphpass import observation
 from graphpass.calibrate import Options, calibrate, qcfs_plan
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import CalibrationError, OptionError
@@ -220,7 +221,7 @@ def test_the_same_plan_twice_bit_for_bit(name, monkeypatch):
     assert finite(first)
     assert [site.name for site in first.sites] == [site.name for site in one.coverage().sites]
     assert same(one.plan(), first)
-    monkeypatch.setattr(calibrate_module, "STORE_SHARE", 0)
+    monkeypatch.setattr(observation, "STORE_SHARE", 0)
     assert same(one.plan(), first)
 
 
@@ -283,13 +284,13 @@ def test_the_errors_of_the_plan_are_those_of_the_emitted_network(name, method):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_node_runs_once_a_side(name, method, monkeypatch):
     segments = []
-    original = calibrate_module.Walk.segment
+    original = observation.Walk.segment
 
     def recorded(self, nodes, fetch, example, functions=()):
         segments.append([each.name for each in nodes])
         return original(self, nodes, fetch, example, functions)
 
-    monkeypatch.setattr(calibrate_module.Walk, "segment", recorded)
+    monkeypatch.setattr(observation.Walk, "segment", recorded)
     one = case(name)
     plan = one.plan(method=method)
     ann, *snn = segments
@@ -302,13 +303,13 @@ def test_every_node_runs_once_a_side(name, method, monkeypatch):
 
 def test_what_is_stored_goes_when_nothing_needs_it(monkeypatch):
     held = []
-    original = calibrate_module.Walk.finish
+    original = observation.Walk.finish
 
     def watched(self, nodes, *live):
         original(self, nodes, *live)
         held.append({name for name, _ in (*self.store._held, *self.store._spilled)})
 
-    monkeypatch.setattr(calibrate_module.Walk, "finish", watched)
+    monkeypatch.setattr(observation.Walk, "finish", watched)
     case("residual").plan()
     assert held[0] == {"a1"}  # act1: x is gone
     assert held[1] == {"a1", "a2"}  # the join waits for a1

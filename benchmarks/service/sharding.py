@@ -1,17 +1,23 @@
-"""An evaluation of 10,000 images: one process as a whole, then two workers in shards. Equal figures, and the times.
+"""Work for two workers: a job by one worker as a whole, then by two in shards. Equal results, and the times.
 
-    python -m benchmarks.service.sharding [--samples 10000] [--shard 2500]
+    python -m benchmarks.service.sharding [--only evaluation] [--only max] … [--samples 10000] [--shard 2500]
 
-ResNet-20 on the test images of CIFAR-10 (benchmarks/assets.py fetches them), one thread a worker, one job or shard at a
-time in each. Times are those of the job, from running to succeeded, which need two free cores; and processor time of
-the busier worker with its tasks, which tells what two free cores would allow where there are none. Fails where any
-figure differs in any bit. Prints one line.
+    evaluation      of 10,000 images of CIFAR-10 by ResNet-20, converted with method max
+    max, optimal    a conversion of ResNet-20, calibrated on 10,000 images by this method; also by one worker in shards
+    sweep           four conversions of ResNet-20 on 512 images, each evaluated on a shard's images
+
+Data from benchmarks/assets.py; T = 4; one thread a worker, one job or shard at a time in each. Times are those of the
+job, from running to succeeded, which need two free cores; and processor time of the busier worker with its tasks, which
+tells what two free cores would allow where there are none. Fails where any file or figure differs in any bit, or where
+a worker did not take part. Prints one line each.
 """
 
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,13 +27,25 @@ from tests.service.running import ROOT, Server, Worker, finished, upload
 from tests.service.servers import Postgres
 
 OPTIONS = {"time_steps": 4, "method": "max", "limit": 128}
+SWEEP = {"time_steps": [1, 2, 4, 8], "method": ["max"], "calibration_limit": 512}
 TIMED = ("latency_ms", "provenance")  # of an evaluation: measured by the clock, or its date
-WITHIN = 600.0
+KINDS = ("evaluation", "max", "optimal", "sweep")
+WITHIN = 1800.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A job: its results, seconds from running to succeeded, and processor seconds of the busiest of its workers."""
+
+    results: Any
+    seconds: float
+    busiest: float
 
 
 def main() -> None:
-    """Run it."""
+    """Run them."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", choices=KINDS, help="what to measure; default: all")
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--shard", type=int, default=2500, help="samples in a shard")
     given = parser.parse_args()
@@ -35,55 +53,71 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as folder, postgres.database() as url:
             shared = {"DATABASE_URL": url, "STORE_URL": f"file://{folder}/blobs", "WORKERS": "1", "JOB_THREADS": "1"}
-            run(Path(folder), shared, given.samples, given.shard)
+            for kind in given.only or KINDS:
+                with Server(Path(folder), QUEUES="none", **shared) as server:
+                    print(run(kind, Path(folder), server, shared, given.samples, given.shard), flush=True)
     finally:
         postgres.remove()
 
 
-def run(folder: Path, shared: dict[str, str], samples: int, shard: int) -> None:
-    """Both ways, on the same network and data."""
-    with Server(folder, QUEUES="none", **shared) as server:
-        server.key = server.new_key("acme")
-        server.http = server.client(server.key)
-        model = upload(server.http, "model", ROOT / "benchmarks" / "trained" / "resnet20.onnx")["id"]
-        calibration = upload(server.http, "dataset", cifar10_calibration(), "calibration.npz")["id"]
-        dataset = upload(server.http, "dataset", cifar10_evaluation(), "evaluation.npz")["id"]
-        with Worker(folder, "alone", **shared, SHARD_SAMPLES=str(samples)) as alone:
-            made = job(server, "conversions", {"model": model, "calibration": calibration, "options": OPTIONS})
-            compared = {"ann": model, "snn": made["id"], "dataset": dataset, "options": {"limit": samples}}
-            before = processor(alone)
-            whole = job(server, "evaluations", compared)
-            busy = processor(alone) - before
+def run(kind: str, folder: Path, server: Server, shared: dict[str, str], samples: int, shard: int) -> str:
+    """One kind, each way, on the same network and data; the line to print."""
+    server.key = server.new_key("acme")
+    server.http = server.client(server.key)
+    model = upload(server.http, "model", ROOT / "benchmarks" / "trained" / "resnet20.onnx")["id"]
+    images = samples if kind in ("max", "optimal") else 512
+    data = {"model": model, "calibration": upload(server.http, "dataset", cifar10_calibration(images))["id"]}
+    dataset = upload(server.http, "dataset", cifar10_evaluation())["id"]
+    collection, asked = "conversions", {**data, "options": {**OPTIONS, "method": kind, "limit": samples}}
+    if kind == "evaluation":
+        with Worker(folder, "first", **shared) as worker:
+            made = job(server, [worker], "conversions", {**data, "options": OPTIONS})[0]
+        collection = "evaluations"
+        asked = {"ann": model, "snn": made["id"], "dataset": dataset, "options": {"limit": samples}}
+    elif kind == "sweep":
+        collection, asked = "sweeps", {**data, "dataset": dataset, "options": {**SWEEP, "limit": shard}}
+
+    def measured(names: Sequence[str], size: int) -> Measured:
         with ExitStack() as stack:
-            workers = [
-                stack.enter_context(Worker(folder, name, **shared, SHARD_SAMPLES=str(shard)))
-                for name in ("first", "second")
-            ]
-            befores = [processor(worker) for worker in workers]
-            shards = job(server, "evaluations", compared)
-            busiest = max(processor(worker) - before for worker, before in zip(workers, befores, strict=True))
-    if figures(whole) != figures(shards):
-        raise SystemExit("the figures differ")
-    one, two = seconds(whole), seconds(shards)
-    print(
-        f"evaluation of {samples:,} images: one worker {one:.1f} s, two workers in shards of {shard:,} {two:.1f} s "
-        f"({two / one:.2f} of it); processor time {busy:.1f} s, the busier of two {busiest:.1f} s "
-        f"({busiest / busy:.2f} of it); all figures equal, bit for bit (top-1 {figures(whole)['snn']['top1']:.4f})"
+            settings = {**shared, "SHARD_SAMPLES": str(size)}
+            workers = [stack.enter_context(Worker(folder, name, **settings)) for name in names]
+            found, busy = job(server, workers, collection, asked)
+        if min(busy) < 1:
+            raise SystemExit("a worker did not take part")
+        return Measured(results(found), seconds(found), max(busy))
+
+    whole, split = measured(["first"], samples), measured(["first", "second"], shard)
+    alone = measured(["first"], shard) if kind in ("max", "optimal") else None
+    if any(other.results != whole.results for other in (split, alone) if other):
+        raise SystemExit("the results differ")
+    return (
+        f"{kind}: one worker {whole.seconds:.1f} s, two workers {split.seconds:.1f} s "
+        f"({split.seconds / whole.seconds:.2f} of it); processor time {whole.busiest:.1f} s, the busier of two "
+        f"{split.busiest:.1f} s ({split.busiest / whole.busiest:.2f} of it); "
+        + (f"one worker in shards {alone.seconds:.1f} s, {alone.busiest:.1f} s; " if alone else "")
+        + "equal, bit for bit"
     )
 
 
-def job(server: Server, collection: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """A job that succeeds."""
+def job(
+    server: Server, workers: Sequence[Worker], collection: str, asked: dict[str, Any]
+) -> tuple[dict[str, Any], list[float]]:
+    """A job that succeeds, and the processor time that each worker took for it."""
+    before = [processor(worker) for worker in workers]
     answer = server.http.post(f"/v1/{collection}", json=asked).raise_for_status()
     found = finished(server.http, answer.headers["Location"], WITHIN)
     if found["state"] != "succeeded":
         raise SystemExit(f"{found['id']}: {found['error']}")
-    return found
+    return found, [processor(worker) - start for worker, start in zip(workers, before, strict=True)]
 
 
-def figures(job: dict[str, Any]) -> dict[str, Any]:
-    """All that does not come from a clock."""
-    return {name: value for name, value in job["result"]["evaluation"].items() if name not in TIMED}
+def results(job: dict[str, Any]) -> Any:
+    """All that does not come from a clock: figures of evaluations, or digests of files."""
+    found = job["result"]
+    evaluations = [row["evaluation"] for row in found["rows"]] if "rows" in found else [found.get("evaluation")]
+    if evaluations == [None]:
+        return job["artifacts"]
+    return [{name: value for name, value in each.items() if name not in TIMED} for each in evaluations]
 
 
 def processor(worker: Worker) -> float:

@@ -54,6 +54,14 @@ class Dataset:
             )
         return self._batches(size, sys.maxsize if limit is None else limit, start)
 
+    def between(self, size: int, limit: int | None, start: int, stop: int | None) -> Iterator[Batch]:
+        """Those of the batches of the first `limit` samples that begin in start … stop − 1; None: to the end.
+
+        So both ends move up to the next whole batch, and spans that meet still do. Errors: as of `batches`.
+        """
+        ends = [each for each in (limit, None if stop is None else whole_batches(stop, size)) if each is not None]
+        return self.batches(size, min(ends, default=None), whole_batches(start, size))
+
     def _batches(self, size: int, limit: int, start: int) -> Iterator[Batch]:
         pending: list[Batch] = []
         before = 0  # samples of the parts so far
@@ -95,6 +103,15 @@ class Dataset:
                 columns.setdefault(name, hashlib.sha256()).update(little.tobytes())
         lines = [f"{heads[name]} {column.hexdigest()}\n" for name, column in sorted(columns.items())]
         return hashlib.sha256("".join([f"{count}\n", *lines]).encode()).hexdigest()
+
+
+def whole_batches(samples: int, size: int) -> int:
+    """The samples of the whole batches that hold so many.
+
+    >>> whole_batches(65, 32)
+    96
+    """
+    return -(-samples // size) * size
 
 
 def dataset_of(

@@ -16,7 +16,7 @@ from service.api.requests import ConversionRequest, EvaluationRequest, JobReques
 from service.errors import StorageUnavailableError
 from service.jobs.dispatch import queue_of
 from service.jobs.engine import GPU
-from service.jobs.guard import is_worked_on
+from service.jobs.guard import workers_on
 from service.problems import ProblemError, not_found
 from service.storage.records import FINISHED, Job
 
@@ -180,7 +180,7 @@ def _require_worker(service: Service, queue: str) -> None:
     """That a job for a GPU does not wait for ever. Problem: no-worker."""
     if queue != GPU or GPU in service.settings.queues:
         return
-    if not service.metadata.database.is_sqlite and is_worked_on(GPU, service.metadata.database):
+    if not service.metadata.database.is_sqlite and workers_on(GPU, service.metadata.database):
         return
     remedy = "start one, `graphpass worker --queues gpu`, on a machine with a GPU, or leave out `provider`"
     raise ProblemError("no-worker", "no worker listens to the queue gpu", remedy, where="options.provider")

@@ -25,17 +25,17 @@ QUEUES = 0x67707175  # the same of those that tell which queues somebody works o
 EVERY, PATIENCE = 5.0, 15.0
 WAIT_FOR_OWN = 25.0  # a worker that starts again may find the lock of its dead self for so long
 log = logging.getLogger(__name__)
-LISTENING = f"""SELECT EXISTS (
-    SELECT FROM pg_locks JOIN pg_database ON pg_locks.database = pg_database.oid
+LISTENING = f"""
+    SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_database ON pg_locks.database = pg_database.oid
     WHERE datname = current_database() AND locktype = 'advisory' AND granted
     AND classid::bigint = {QUEUES} AND objid::bigint = hashtext(:queue)::bigint & 4294967295
-)"""
+"""
 
 
-def is_worked_on(queue: str, database: Database) -> bool:
-    """Whether a live worker listens to a queue of this PostgreSQL."""
+def workers_on(queue: str, database: Database) -> int:
+    """How many live workers listen to a queue of this PostgreSQL."""
     with database.read() as connection:
-        return bool(connection.scalar(sa.text(LISTENING), {"queue": queue}))
+        return int(connection.scalar(sa.text(LISTENING), {"queue": queue}) or 0)
 
 
 class Guard(threading.Thread):

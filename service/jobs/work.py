@@ -1,6 +1,6 @@
 """The workflows. A job is one, with the job's id; a shard of it is a child on a queue of its own.
 
-    conversion   begin > convert (> evaluate, or shards > reduce) > finish
+    conversion   begin (> shards) > convert (> evaluate, or shards > reduce) > finish
     evaluation   begin > evaluate, or shards > reduce > finish            a shard: some of the samples
     sweep        begin > settings > shards > reduce > finish              a shard: one conversion, evaluated
 
@@ -20,6 +20,7 @@ from dbos import error as engine_errors
 from service.errors import NotFoundError, StorageDamagedError, StorageError
 from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME, queue_of
 from service.jobs.engine import GPU, SHARDS
+from service.jobs.guard import workers_on
 from service.jobs.running import JSON, Outcome, run_task
 from service.logs import job_context
 from service.metrics import Metrics
@@ -78,7 +79,7 @@ class Work(DBOSConfiguredInstance):
         if "calibration" in files:
             arguments["calibration"] = files["calibration"]
         inputs = {files[name]: job["inputs"][files[name]] for name in ("model", "calibration") if name in files}
-        outcome = await self._task(id, "convert", arguments, inputs)
+        outcome = await self._convert(id, arguments, inputs, job["observed"])
         if outcome.error is None and "evaluation" in files:
             converted = outcome
             given = {
@@ -120,13 +121,27 @@ class Work(DBOSConfiguredInstance):
         outcome = await self._task(id, "sweep_settings", {"model": files["model"], "options": options}, model)
         if outcome.error is None:
             each = [{**files, "options": {**options, **settings}} for settings in outcome.result["settings"]]
-            outcome = await self._split(id, "sweep_shard", each, job["inputs"], "conversions", "reduce_sweep")
+            parts = await self._split(id, "sweep_shard", each, job["inputs"], "conversions")
+            outcome = await self._reduce(id, "reduce_sweep", parts)
         await self._finish(id, outcome.to_json())
 
     @DBOS.workflow(name="shard", max_recovery_attempts=ATTEMPTS)
     async def shard(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
         """One part of job `id`."""
         return (await self._task(id, task, arguments, inputs)).to_json()
+
+    async def _convert(
+        self, id: str, arguments: JSON, inputs: Mapping[str, str], shards: Sequence[Sequence[int]]
+    ) -> Outcome:
+        """The conversion; the original network runs on its calibration data in shards where these are many."""
+        if len(shards) < 2:
+            return await self._task(id, "convert", arguments, inputs)
+        each = [{**arguments, "start": start, "stop": stop} for start, stop in shards]
+        parts = await self._split(id, "observe", each, inputs, "running the network")
+        if parts[-1].error:
+            return parts[-1]
+        observed = {f"observed/{number}/part.npz": part.files["part.npz"] for number, part in enumerate(parts)}
+        return await self._task(id, "convert", {**arguments, "observed": list(observed)}, {**inputs, **observed})
 
     async def _evaluate(
         self, id: str, arguments: JSON, inputs: Mapping[str, str], shards: Sequence[Sequence[int]]
@@ -135,27 +150,32 @@ class Work(DBOSConfiguredInstance):
         if len(shards) < 2:
             return await self._task(id, "evaluate", arguments, inputs)
         each = [{**arguments, "start": start, "stop": stop, "measure": start == 0} for start, stop in shards]
-        return await self._split(id, "evaluate_shard", each, inputs, "shards", "reduce_shards")
+        return await self._reduce(id, "reduce_shards", await self._split(id, "evaluate_shard", each, inputs, "shards"))
 
     async def _split(
-        self, id: str, task: str, each: Sequence[JSON], inputs: Mapping[str, str], stage: str, reduce: str
-    ) -> Outcome:
-        """Shards on whichever worker is free, and their parts put together in order. The first error ends them all."""
+        self, id: str, task: str, each: Sequence[JSON], inputs: Mapping[str, str], stage: str
+    ) -> list[Outcome]:
+        """Shards on whichever worker is free; what came of them, in order. An error ends them all, and is the last."""
         handles = []
         for number, arguments in enumerate(each):
-            with SetWorkflowID(f"{id}-{number}"):
+            with SetWorkflowID(f"{id}-{task}-{number}"):
                 handles.append(await DBOS.enqueue_workflow_async(SHARDS, self.shard, id, task, arguments, dict(inputs)))
         await DBOS.write_stream_async(EVENTS, _progress(stage, 0, len(each)))
-        parts: list[str] = []
+        parts: list[Outcome] = []
         for number, handle in enumerate(handles):
-            found = Outcome.from_json(await handle.get_result())
-            if found.error:
+            parts.append(Outcome.from_json(await handle.get_result()))
+            if parts[-1].error:
                 for other in handles[number + 1 :]:
                     await DBOS.cancel_workflow_async(other.get_workflow_id())
-                return found
-            parts.append(found.result["part"])
+                break
             await DBOS.write_stream_async(EVENTS, _progress(stage, number + 1, len(each)))
-        return await self._task(id, reduce, {"parts": parts}, {})
+        return parts
+
+    async def _reduce(self, id: str, task: str, parts: Sequence[Outcome]) -> Outcome:
+        """What shards told, put together."""
+        if parts[-1].error:
+            return parts[-1]
+        return await self._task(id, task, {"parts": [part.result["part"] for part in parts]}, {})
 
     async def _task(self, id: str, task: str, arguments: JSON, inputs: Mapping[str, str]) -> Outcome:
         try:
@@ -199,7 +219,7 @@ class Work(DBOSConfiguredInstance):
             return None
         await DBOS.write_stream_async(EVENTS, {"event": "state", "state": "running"})
         shards = await asyncio.to_thread(self._shards, job)
-        return {"request": dict(job.request), "inputs": dict(job.inputs), "shards": shards}
+        return {"request": dict(job.request), "inputs": dict(job.inputs), **shards}
 
     @patient_step()
     async def _finish(self, id: str, outcome: JSON) -> None:
@@ -225,18 +245,35 @@ class Work(DBOSConfiguredInstance):
             return arguments
         return {**arguments, "options": {**arguments["options"], "threads": self._settings.job_threads}}
 
-    def _shards(self, job: Job) -> list[tuple[int, int]]:
-        """Ranges of samples; none where the evaluation is small, or its dataset is gone from the metadata."""
-        dataset = job.request.get("evaluation") or job.request.get("dataset")
-        if dataset is None or job.kind == "sweep" or queue_of(job.request) == GPU:  # a GPU does it as a whole
-            return []
+    def _shards(self, job: Job) -> dict[str, list[tuple[int, int]]]:
+        """Ranges of samples of an evaluation, and of a conversion's calibration (`observed`); none where small."""
+        request, limit = job.request, job.request["options"].get("limit")
+        if job.kind == "sweep" or queue_of(request) == GPU:  # a GPU does it as a whole
+            return {"shards": [], "observed": []}
+        if job.kind == "evaluation":
+            return {"shards": self._ranges(job.tenant, request["dataset"], limit), "observed": []}
+        calibration = request.get("calibration") if self._lanes() > 1 else None
+        names = (request.get("evaluation"), None), (calibration, limit)
+        evaluated, observed = (self._ranges(job.tenant, name, most) if name else [] for name, most in names)
+        return {"shards": evaluated, "observed": observed}
+
+    def _lanes(self) -> int:
+        """How many shards run side by side, if all workers are like this; without JOB_THREADS a task takes all cores.
+
+        Where it is one, shards of a calibration would only add what starting them costs (docs/decisions/0016).
+        """
+        database = self._metadata.database
+        side_by_side = self._settings.workers if self._settings.job_threads else 1
+        return side_by_side * (1 if database.is_sqlite else workers_on(SHARDS, database))
+
+    def _ranges(self, tenant: str, dataset: str, limit: int | None) -> list[tuple[int, int]]:
+        """Of so many samples at most; none where the dataset is gone from the metadata."""
         try:
-            samples = int(self._metadata.objects.get(job.tenant, dataset).description["samples"])
+            samples = int(self._metadata.objects.get(tenant, dataset).description["samples"])
         except (NotFoundError, KeyError, TypeError):
             return []
-        if job.kind == "evaluation":
-            samples = min(samples, job.request["options"]["limit"] or samples)
-        size = self._settings.shard_samples
+        samples = min(samples, limit or samples)
+        size = -(-samples // -(-samples // self._settings.shard_samples))  # as many in each
         return [(start, min(start + size, samples)) for start in range(0, samples, size)]
 
 

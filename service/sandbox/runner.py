@@ -38,7 +38,6 @@ from service.sandbox.outcome import Succeeded as Succeeded
 
 Progress = Callable[[dict[str, Any]], None]
 
-SHARD_GRAIN = 32  # samples of a batch where the model leaves it free: such shards are as long as asked for
 COMMAND = (sys.executable, "-I", "-B", "-X", "utf8", "-m", "service.sandbox.child")
 # Of the caller's environment the child gets what finds shared libraries, and what chooses threads and kernels of linear
 # algebra, on which the last bits of a conversion depend; no more.

@@ -15,11 +15,16 @@ describe_dataset  {"file", "model"?, "options"?: image_size, mean, std}
                   "arrays": {name: {"dtype", "shape"}}}    shape: with the samples first, of the whole dataset
 convert           {"model", "calibration"?, "plan"?, "options"?: synthetic, time_steps, coding, method, form,
                   levels, energy, mean_levels, include, exclude, identity_sites, allow_partial, limit, seed,
-                  memory_budget, threads, image_size, mean, std, metric (a list, of the evaluation afterwards)}
+                  memory_budget, threads, image_size, mean, std, metric (a list, of the evaluation afterwards),
+                  "observed"?: [file]: parts of observe, in the order of their samples}
                   writes out/snn.onnx, out/plan.json, and out/plan.npz where the method changes weights
                   → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "sites": [str],
                   "site_levels": [int], "left",
-                  "spiking_layers", "weight_layers", "samples", "notes": as in the plan, "warnings": [str]}
+                  "spiking_layers", "weight_layers", "samples", "notes": as in the plan, "warnings": [str]};
+                  the same bytes with parts as without
+observe           {"model", "calibration", "start", "stop", "options"? of convert}
+                  samples [start, stop) of a calibration through the original network; both move up to the next whole
+                  batch. Refuses what convert would. Writes out/part.npz → {"samples": int}
 evaluate          {"ann", "snn", "dataset", "options"?: metric (a list), limit, threads, provider, image_size, mean,
                   std}
                   writes out/report.html, out/report.json → the evaluation of docs/formats.md
@@ -52,7 +57,7 @@ from typing import Any
 import onnx
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from graphpass.convert import Network, convert, prepare, require_coverage
+from graphpass.convert import Network, convert, observe, prepare, require_coverage, settings_of
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import InputSpec
@@ -129,15 +134,13 @@ def convert_model(place: Workplace) -> JSON:
             network,
             data or chosen.synthetic(),
             place.out("snn.onnx"),
-            time_steps=chosen("time_steps"),
-            coding=chosen("coding", "rate"),
-            method=chosen("method", "optimal"),
-            form=chosen("form", "folded"),
+            **_settings(chosen),
             plan=None if plan is None else load_plan(place.file("plan")),
             allow_partial=chosen("allow_partial", False),
             images=images,
             options=chosen.calibration("limit"),
             levels=chosen.levels(),
+            observed=place.files("observed"),
             progress=place.progress,
         )
     save_plan(done.plan, place.out("plan.json"))
@@ -171,6 +174,18 @@ def _told(place: Workplace) -> Iterator[list[str]]:
         yield told
 
 
+def observe_model(place: Workplace) -> JSON:
+    """A part of `convert`."""
+    chosen = Chosen(place.arguments, CONVERT)
+    start, stop = _span(place)
+    network = _network(place, "model", chosen.selection())
+    require_coverage(network, chosen("allow_partial", False))
+    chosen.levels(), chosen.evaluation()  # what makes no sense is refused here, too
+    settings = settings_of(network, **_settings(chosen), options=chosen.calibration("limit"))
+    dataset = _dataset(place, "calibration", network.source, chosen.images())
+    return {"samples": observe(network, dataset, settings, place.out("part.npz"), start, stop, place.progress)}
+
+
 def evaluate_model(place: Workplace) -> JSON:
     """As `graphpass evaluate --json --report`."""
     chosen = Chosen(place.arguments, EVALUATE)
@@ -182,9 +197,10 @@ def evaluate_model(place: Workplace) -> JSON:
 def evaluate_shard(place: Workplace) -> JSON:
     """A part of `evaluate`."""
     chosen = Chosen(place.arguments, EVALUATE)
-    start, stop, measures = (place.arguments.get(name) for name in ("start", "stop", "measure"))
-    if type(start) is not int or type(stop) is not int or not 0 <= start < stop or not isinstance(measures, bool):
-        raise OptionError(f"samples {start!r} to {stop!r}, measure {measures!r}", "give 0 <= start < stop and a flag")
+    start, stop = _span(place)
+    measures = place.arguments.get("measure")
+    if not isinstance(measures, bool):
+        raise OptionError(f"measure {measures!r}", "give true or false")
     pair, snn_digest = _pair(place, chosen)
     dataset = _dataset(place, "dataset", pair.source, chosen.images())
     part = compare(pair, dataset, start, stop, place.progress)
@@ -236,6 +252,20 @@ def reduce_sweep(place: Workplace) -> JSON:
 def check(place: Workplace) -> JSON:
     """That a task could run here: all of the above can be imported under what confines this process, which is told."""
     return dict(place.confined)
+
+
+def _settings(chosen: Chosen) -> JSON:
+    """What decides on a conversion, with the defaults of the command line."""
+    defaults = {"time_steps": None, "coding": "rate", "method": "optimal", "form": "folded"}
+    return {name: chosen(name, default) for name, default in defaults.items()}
+
+
+def _span(place: Workplace) -> tuple[int, int]:
+    """The samples of a shard."""
+    start, stop = (place.arguments.get(name) for name in ("start", "stop"))
+    if type(start) is not int or type(stop) is not int or not 0 <= start < stop:
+        raise OptionError(f"samples {start!r} to {stop!r}", "give 0 <= start < stop")
+    return start, stop
 
 
 def _parts(place: Workplace) -> list[Partial]:
@@ -325,6 +355,7 @@ TASKS: dict[str, Callable[[Workplace], JSON]] = {
     "describe_model": describe_model,
     "describe_dataset": describe_dataset,
     "convert": convert_model,
+    "observe": observe_model,
     "evaluate": evaluate_model,
     "evaluate_shard": evaluate_shard,
     "reduce_shards": reduce_shards,

@@ -21,7 +21,16 @@ class Workplace:
 
     def file(self, role: str) -> Path:
         """The file that an argument names, beneath in. Raises OptionError where there is none."""
-        name = self.arguments.get(role)
+        return self._file(role, self.arguments.get(role))
+
+    def files(self, role: str) -> list[Path]:
+        """Those of an argument that names any number; none where it is left out."""
+        names = self.arguments.get(role, [])
+        if not isinstance(names, list):
+            raise OptionError(f"{role}: not a list of files", "give paths relative to the input folder")
+        return [self._file(role, name) for name in names]
+
+    def _file(self, role: str, name: object) -> Path:
         if not isinstance(name, str) or not is_plain(name):
             raise OptionError(f"{role}: {name!r} names no file", "give the path of a file relative to the input folder")
         path = self.folder / "in" / name

@@ -23,7 +23,7 @@ PREFIXES: dict[JobKind, str] = {"conversion": "con", "evaluation": "eva", "sweep
 TABLE = tables.jobs
 LINKS = tables.job_blobs
 SHOWN = tuple(column for column in TABLE.c if column is not TABLE.c.request_digest)
-Role = Literal["input", "artifact"]
+Role = Literal["input", "part", "artifact"]
 
 
 class Jobs:
@@ -124,7 +124,7 @@ class Jobs:
     def pin(self, id: str, digests: Mapping[str, str]) -> None:
         """Keep more committed blobs (name → digest) until the job is finished, as parts of its result.
 
-        They are listed in `inputs`. Raises StorageUnavailableError where one was collected meanwhile.
+        They count as the tenant's bytes. Raises StorageUnavailableError where one was collected meanwhile.
         """
         try:
             with self._database.write() as connection:
@@ -132,7 +132,7 @@ class Jobs:
                 if connection.scalar(going.with_for_update()) is None:
                     return
                 for name, digest in digests.items():
-                    link = self._database.insert(LINKS).values(job=id, role="input", name=name, digest=digest)
+                    link = self._database.insert(LINKS).values(job=id, role="part", name=name, digest=digest)
                     primary = ("job", "role", "name")
                     connection.execute(link.on_conflict_do_update(index_elements=primary, set_={"digest": digest}))
         except sa.exc.IntegrityError as failure:
@@ -150,7 +150,7 @@ class Jobs:
     ) -> Job:
         """To its last state, with artifacts (name → digest of a committed blob); a finished job stays as it is.
 
-        The inputs are no longer pinned, nor listed. Raises NotFoundError, and StorageUnavailableError where an
+        Inputs and parts are no longer pinned, nor listed. Raises NotFoundError, and StorageUnavailableError where an
         artifact was collected meanwhile: store it again.
         """
         rows.json("the result", {"result": result, "error": error})

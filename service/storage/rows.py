@@ -65,7 +65,7 @@ def usage(connection: Connection, tenant: str) -> Usage:
         sa.select(sa.func.sum(uploads.c.length)).where(uploads.c.tenant == tenant, ~became),
         sa.select(sa.func.sum(blobs.c.size))
         .select_from(jobs.join(links, links.c.job == jobs.c.id).join(blobs, blobs.c.digest == links.c.digest))
-        .where(jobs.c.tenant == tenant, links.c.role == "artifact"),
+        .where(jobs.c.tenant == tenant, links.c.role != "input"),
     )
     states = {state: _count(tenant, state).scalar_subquery() for state in ("queued", "running")}
     row = connection.execute(sa.select(*(each.scalar_subquery() for each in sums), *states.values())).one()

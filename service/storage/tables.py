@@ -150,7 +150,7 @@ job_blobs = sa.Table(
     "job_blobs",
     metadata,
     sa.Column("job", ID, sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("role", sa.String(16), primary_key=True),  # input or artifact
+    sa.Column("role", sa.String(16), primary_key=True),  # input, part or artifact
     sa.Column("name", NAME, primary_key=True),
     _digest(),
 )

@@ -12,7 +12,7 @@ from tests.service.running import Server, example, finished, until
 
 
 def test_killed_in_the_middle_of_a_job(tmp_path: Path) -> None:
-    with Server(tmp_path) as server:
+    with Server(tmp_path, SHARD_SAMPLES="32") as server:
         ids = example(server.http)
         asked = {"model": ids["model"], "calibration": ids["calibration"], "options": {"time_steps": 2, "limit": 64}}
         expected = finished(server.http, server.http.post("/v1/conversions", json=asked).headers["Location"])
@@ -35,6 +35,8 @@ def test_killed_in_the_middle_of_a_job(tmp_path: Path) -> None:
             made = server.http.get(f"{each}/artifact").content
             assert hashlib.sha256(made).hexdigest() == job["artifacts"]["snn.onnx"]
         assert not any((server.data / "scratch").glob("*/*"))
+        tasks = {line["task"] for line in server.lines() if "task" in line}
+        assert "convert" in tasks and "observe" not in tasks  # with tasks that take all cores shards would take turns
         assert server.stop() == 0
 
 

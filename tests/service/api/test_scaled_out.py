@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.service.running import Server, Worker, events, example, finished, until
 from tests.service.servers import Postgres, S3Server
-
-FEW = {"time_steps": 2, "limit": 64, "method": "max"}
 
 
 @pytest.fixture
@@ -34,28 +33,53 @@ def with_key(server: Server) -> Server:
     return server
 
 
-def test_two_workers_and_shards_give_the_same_numbers(shared: dict[str, str], tmp_path: Path) -> None:
+def test_two_workers_and_shards_give_the_same(shared: dict[str, str], tmp_path: Path) -> None:
+    """Conversions, evaluations and sweeps: both workers take part, and files and figures are those of one process."""
     shared["JOB_THREADS"] = "1"
-    api = {**shared, "QUEUES": "none"}
-    with Server(tmp_path, **api) as server, Worker(tmp_path, "w1", **shared, SHARD_SAMPLES="128"):
+    few = {**shared, "SHARD_SAMPLES": "256", "WORKERS": "1"}
+    with (
+        Server(tmp_path, **shared, QUEUES="none") as server,
+        Worker(tmp_path, "w1", **few) as one,
+        Worker(tmp_path, "w2", **few) as other,
+    ):
         http = with_key(server).http
         ids = example(http)
-        asked = {"model": ids["model"], "calibration": ids["calibration"], "options": FEW}
-        snn = finished(http, http.post("/v1/conversions", json=asked).headers["Location"])
-        assert snn["state"] == "succeeded", snn
-        compare = {"ann": ids["model"], "snn": snn["id"], "dataset": ids["evaluation"]}
-        with Worker(tmp_path, "w2", **shared, SHARD_SAMPLES="128"):
-            url = http.post("/v1/evaluations", json=compare).headers["Location"]
-            seen = list(events(http, url))
-            sharded = finished(http, url)
-    assert sharded["state"] == "succeeded", sharded
-    assert [data["done"] for _, _, data in seen if data.get("stage") == "shards"] == list(range(9))
+        data = {"model": ids["model"], "calibration": ids["calibration"]}
+        conversion = {**data, "options": {"time_steps": 2, "method": "max"}}
+        converted, told = ended(http, "conversions", conversion)
+        assert [each["done"] for each in told if each.get("stage") == "running the network"] == [0, 1, 2]
+        comparison = {"ann": ids["model"], "snn": converted["id"], "dataset": ids["evaluation"]}
+        evaluated, told = ended(http, "evaluations", comparison)
+        assert [each["done"] for each in told if each.get("stage") == "shards"] == list(range(5))
+        options = {"time_steps": [2], "coding": ["rate", "phase"], "method": ["max"], "limit": 64}
+        sweep = {**data, "dataset": ids["evaluation"], "options": {**options, "calibration_limit": 64}}
+        swept, told = ended(http, "sweeps", sweep)
+        assert [each["done"] for each in told if each.get("stage") == "conversions"] == [0, 1, 2]
+        for task in ("observe", "evaluate_shard", "sweep_shard"):
+            shares = [sum(line.get("task") == task for line in worker.lines()) for worker in (one, other)]
+            assert min(shares) >= 1 and sum(shares) == {"evaluate_shard": 4}.get(task, 2)
     with Server(tmp_path, **shared) as whole:
         http = with_key(whole).http
-        single = finished(http, http.post("/v1/evaluations", json=compare).headers["Location"])
-    found, expected = (_comparable(job["result"]["evaluation"]) for job in (sharded, single))
-    assert found == expected
-    assert sharded["result"]["evaluation"]["latency_ms"]["threads"] == 1
+        assert ended(http, "conversions", conversion)[0]["artifacts"] == converted["artifacts"]
+        single, _ = ended(http, "evaluations", comparison)
+        rows, _ = ended(http, "sweeps", sweep)
+    assert not any(line.get("task") in ("observe", "evaluate_shard") for line in whole.lines())
+    assert _comparable(evaluated["result"]["evaluation"]) == _comparable(single["result"]["evaluation"])
+    assert evaluated["result"]["evaluation"]["latency_ms"]["threads"] == 1
+    found, expected = (
+        [{**row, "evaluation": _comparable(row["evaluation"])} for row in job["result"]["rows"]]
+        for job in (swept, rows)
+    )
+    assert found == expected and [row["coding"] for row in found] == ["rate", "phase"]
+
+
+def ended(http: httpx.Client, collection: str, asked: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A job that succeeds, and the data of its events."""
+    url = http.post(f"/v1/{collection}", json=asked).raise_for_status().headers["Location"]
+    told = [data for _, _, data in events(http, url)]
+    job = finished(http, url)
+    assert job["state"] == "succeeded", job
+    return job, told
 
 
 @pytest.mark.slow

@@ -138,6 +138,57 @@ def test_shards_come_to_the_whole(laid: Box, pair: Mapping[str, str], measures: 
         assert isinstance(outcome := laid.run("reduce_shards", bad), Failed) and outcome.type == "invalid-options"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"method": "max", "form": "integer", "limit": 37}, {"levels": "auto", "identity_sites": True}],
+    ids=str,
+)
+def test_a_calibration_in_parts_gives_the_same_bytes(laid: Box, options: dict[str, Any]) -> None:
+    arguments = {"model": "ann/net.onnx", "calibration": "data/some.npz", "options": options}
+    told = laid.result("convert", arguments)
+    whole, names, samples = files(laid), [], []
+    for number, (start, stop) in enumerate(pairwise([0, 20, 33, 40])):
+        samples.append(laid.result("observe", {**arguments, "start": start, "stop": stop})["samples"])
+        assert set(files(laid)) == {"part.npz"}
+        names.append(laid.put(f"observed/{number}/part.npz", files(laid)["part.npz"]))
+    assert samples == [32, options.get("limit", 40) - 32, 0]
+    laid.events.clear()
+    assert laid.result("convert", {**arguments, "observed": names}) == told
+    assert files(laid) == whole
+    assert "running the network" not in {event["stage"] for event in laid.events}
+    outcome = laid.run("convert", {**arguments, "observed": names[:1]})
+    assert isinstance(outcome, Failed) and outcome.type == "invalid-data" and "missing" in outcome.what
+
+
+def test_what_convert_would_refuse_is_refused_before_the_network_runs(laid: Box) -> None:
+    arguments = {"model": "ann/net.onnx", "calibration": "data/some.npz", "start": 0, "stop": 32}
+    for more, kind, words in (
+        ({"options": {"method": "none"}}, "invalid-options", "none"),
+        ({"options": {"time_steps": 4000, "coding": "phase"}}, "invalid-options", "4000"),
+        ({"options": {"levels": "all"}}, "invalid-options", "all"),
+        ({"options": {"exclude": ["relu"]}}, "unsupported-model", "nothing to convert"),
+        ({"start": 8, "stop": 8}, "invalid-options", "samples 8 to 8"),
+        ({"start": "0"}, "invalid-options", "samples '0' to 32"),
+    ):
+        outcome = laid.run("observe", {**arguments, **more})
+        assert isinstance(outcome, Failed) and outcome.type == kind and words in outcome.what, outcome
+        assert not files(laid) if (laid.folder / "out").exists() else True
+
+
+def test_parts_that_are_none(laid: Box) -> None:
+    arguments = {"model": "ann/net.onnx", "calibration": "data/some.npz"}
+    np.savez_compressed(bomb := io.BytesIO(), key=np.zeros(1 << 26, np.uint8))
+    contents = (b"", b"PK\x05\x06" + bytes(18), npz(key=np.ones(3)), npz(key=np.array([{}])), LABELLED, bomb.getvalue())
+    for content in contents:
+        given = laid.put("observed/0/part.npz", content)
+        outcome = laid.run("convert", {**arguments, "observed": [given]})
+        assert isinstance(outcome, Failed) and outcome.type == "invalid-data", outcome
+        assert outcome.what.startswith("observed/0/part.npz: ")
+    for observed in ("part.npz", [3], ["../data/some.npz"], ["observed/1/part.npz"]):
+        outcome = laid.run("convert", {**arguments, "observed": observed})
+        assert isinstance(outcome, Failed) and outcome.type == "invalid-options" and "observed" in outcome.what
+
+
 def test_metrics_by_name_in_shards_and_no_code(laid: Box, pair: Mapping[str, str]) -> None:
     options = {"metric": ["classes", "embedding:output=scores"]}
     whole = laid.result("evaluate", {**pair, "options": options})

@@ -74,6 +74,13 @@ class LifeOfBlobs(RuleBasedStateMachine):
         self.refers[job.id] = set(inputs.values())
         return job.id
 
+    @rule(id=running, data=DATA)
+    def pin(self, id: str, data: bytes) -> None:
+        """A part of a job's result."""
+        digest = self.put(data)
+        self.metadata.jobs.pin(id, {digest: digest})
+        self.refers[id] |= {digest}
+
     @rule(target=finished, id=consumes(running), files=st.lists(DATA, max_size=2))
     def finish(self, id: str, files: list[bytes]) -> str:
         """A job with its files."""

@@ -261,12 +261,15 @@ def test_parts_of_a_result_are_pinned_until_the_end(metadata: Metadata, blob: Bl
     made = job(metadata)
     metadata.jobs.pin(made.id, {"shard 0": blob("0"), "shard 1": blob("1")})
     metadata.jobs.pin(made.id, {"shard 1": blob("2")})
-    assert metadata.jobs.get("acme", made.id).inputs == {"shard 0": blob("0"), "shard 1": blob("2")}
+    later = datetime.now(UTC) + TTL
+    assert metadata.ledger.unreferenced(later, 10) == (blob("1"),)
+    assert metadata.keys.usage("acme").bytes == 200
     with pytest.raises(StorageUnavailableError):
         metadata.jobs.pin(made.id, {"shard 2": "f" * 64})
     metadata.jobs.finish(made.id, "succeeded")
     metadata.jobs.pin(made.id, {"shard 3": blob("3")})
-    assert metadata.jobs.get("acme", made.id).inputs == {}
+    assert set(metadata.ledger.unreferenced(later, 10)) == {blob(name) for name in "0123"}
+    assert metadata.keys.usage("acme").bytes == 0
 
 
 def test_a_result_without_its_blob_is_refused_and_the_job_goes_on(metadata: Metadata) -> None:
