@@ -32,7 +32,7 @@ from graphpass.graph.sites import Coverage, Site
 from graphpass.graph.steps import Step, steps_of
 from graphpass.graph.unfolding import Geometry, from_matrix, inputs_of, outputs_of, to_matrix
 from graphpass.maths.corrections import ROUNDS
-from graphpass.maths.methods import COARSE_LEVELS, EXACT_RECTIFIERS, METHODS, Method
+from graphpass.maths.methods import COARSE_LEVELS, EXACT_RECTIFIERS, METHODS, Method, correct_bias
 from graphpass.maths.neuron import Neuron, levels_of
 from graphpass.ranges import ranges_of
 from graphpass.sampling import Sample
@@ -58,6 +58,8 @@ class Options:
     """How to calibrate. positions: sampled rows of a step, more where its layers are narrow.
 
     exact_padding: no offsets that padding would cut off, for the integer form. memory: bytes. threads: 0 for all cores.
+    clip_limits: levels of a clip span the clip, whatever the data reaches, and layers get new biases alone: for data
+    that is not to be trusted with more (graphpass/synthetic.py).
     levels: of single sites, by name; all others have as many as T allows.
     """
 
@@ -71,6 +73,7 @@ class Options:
     memory: int = 2 << 30
     threads: int = 0
     exact_padding: bool = False
+    clip_limits: bool = False
     levels: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -167,7 +170,14 @@ def _observe(
     rows_of = [-(-_rows(step, options, len(steps)) // sum(sizes)) for step in steps]
     padded = {layer.node.name for layer in weight_layers(walk.graph) if is_padded(layer.node.attrs)}
     samples = [
-        Sample(step, rows_of[k], (options.seed, k), ranges, _may_have_offset(step.site, padded, options))
+        Sample(
+            step,
+            rows_of[k],
+            (options.seed, k),
+            ranges,
+            _may_have_offset(step.site, padded, options),
+            options.clip_limits,
+        )
         for k, step in enumerate(steps)
     ]
     for number, size in enumerate(sizes):
@@ -300,6 +310,8 @@ class _Calibrator:
         correct = self._method.correct
         if correct is None or not step.layers or step.target not in self._spiking or sample.is_exact:
             return []
+        if self._options.clip_limits:
+            correct = correct_bias
         levels = self._options.levels_at(step.site.name if step.site else "")
         changes = []
         for layers, inputs in _jointly(step.layers, sample.inputs, sample.geometries):

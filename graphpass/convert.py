@@ -26,7 +26,7 @@ from graphpass.graph.sites import Coverage, Selection, find_sites
 from graphpass.maths.allocation import Auto
 from graphpass.sensitivity import measure
 from graphpass.session import fixed_batch, input_specs, open_session, run_padded
-from graphpass.synthetic import Synthetic, made_up, synthetic_plan
+from graphpass.synthetic import Synthetic, for_made_up, made_up, synthetic_plan
 
 DEFAULT_TIME_STEPS = 8
 CHECKED_SAMPLES = 4
@@ -202,6 +202,8 @@ def make_plan(
         return Plan(options.time_steps, options.coding, "qcfs", sites, (), left, source.digest, tool=tool)
     batch = fixed_batch(input_specs(open_session(source.proto, threads=options.threads)))
     notes = {}
+    if synthetic:
+        options = for_made_up(coverage, options)
     if auto:
         measured = measure(network.graph, coverage, dataset, options, batch, progress)
         options = measured.within(auto, options)

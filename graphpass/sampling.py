@@ -31,9 +31,12 @@ class Sample:
     (`add_snn`), then `close`.
     """
 
-    def __init__(self, step: Step, rows: int, seed: tuple[int, ...], ranges: bool, offset: bool):
+    def __init__(
+        self, step: Step, rows: int, seed: tuple[int, ...], ranges: bool, offset: bool, clip_limits: bool = False
+    ):
         self._step = step
         self._offset = offset
+        self._limits = step.site.limits if step.site and clip_limits else None
         self._rows = rows
         self._seed = seed
         self._ranges = ranges
@@ -114,7 +117,7 @@ class Sample:
     @property
     def site(self) -> SiteSample:
         kind = self._step.site.kind if self._step.site else ""
-        return SiteSample(kind, self.x, self.x_snn, self.a, self._bottom, self._top, self._offset)
+        return SiteSample(kind, self.x, self.x_snn, self.a, self._bottom, self._top, self._offset, self._limits)
 
     def move(self, inputs: Array, weight: Array, bias: Array) -> None:
         """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""

@@ -165,7 +165,7 @@ def _observe(
     count = sum(_size(batch) for batch in batches)
     ranges = METHODS[options.method].ranges
     samples = [
-        Sample(Step(site.input, (), site), -(-ROWS // count), (options.seed, k), ranges, offset=True)
+        Sample(Step(site.input, (), site), -(-ROWS // count), (options.seed, k), ranges, True, options.clip_limits)
         for k, site in enumerate(sites)
     ]
     rows: list[list[tuple[Array, Array]]] = [[] for _ in sites]
