@@ -8,6 +8,7 @@ KL: mean divergence of the SNN's class probabilities from the ANN's, of networks
 """
 
 import argparse
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -105,15 +106,15 @@ def pairs(name: str, steps: Sequence[int], threads: int) -> Iterator[Sequence[ob
     started = time.perf_counter()
     most = replace(settings, time_steps=ROOM * max(steps))
     sensitivity = measure(network.graph, network.coverage, calibration, most, fixed)
-    print(f"{name}: {len(sensitivity.sites)} sites measured in {time.perf_counter() - started:.0f} s", flush=True)
+    print(f"{name}: {len(sensitivity.sites)} sites measured in {time.perf_counter() - started:.0f} s", file=sys.stderr)
     for count in steps:
         options = replace(settings, time_steps=ROOM * count)
         within = up_to(sensitivity, ROOM * count + 1)
         share = float(within.costs[:, within.rungs.index(count + 1)].sum() / within.costs[:, -1].sum())
         candidates = within.candidates(Auto(energy=share), options)
         held_out = held_out_errors(network.graph, network.coverage, calibration, candidates, fixed)
-        for what, chosen, error in zip(("dealt out", "equal"), candidates, held_out, strict=True):
-            yield row(what, chosen, error)
+        for chosen, error in reversed(list(zip(candidates, held_out, strict=True))):
+            yield row("equal" if len(set(chosen.levels.values())) == 1 else "dealt out", chosen, error)
 
 
 def main() -> None:
