@@ -47,26 +47,20 @@ def resnet20(model: Path) -> Path:
         mean, square = sums[name] / counts[name]
         variance = square - mean**2
         identity = (np.sqrt(variance + EPSILON), mean, mean, variance)
-        insert(graph, node, node.inputs[1].values, node.inputs[2].values, identity, EPSILON)
+        insert(graph, node, identity)
     return _kept(graph, path)
 
 
-def insert(
-    graph: gs.Graph, node: gs.Node, weight: Array, bias: Array | None, parts: tuple[Array, ...], epsilon: float
-) -> None:
-    """Put a BatchNormalization (γ, β, μ, σ²) behind a convolution, which gets this weight and bias."""
+def insert(graph: gs.Graph, node: gs.Node, parts: tuple[Array, ...]) -> None:
+    """Put a BatchNormalization (γ, β, μ, σ²) behind a convolution."""
     output = node.outputs[0]
     raw = gs.Variable(f"{output.name}/raw", np.float32, output.shape)
     constants = [
         gs.Constant(f"{node.name}/{name}", np.ascontiguousarray(values, np.float32))
         for name, values in zip(("scale", "shift", "mean", "variance"), parts, strict=True)
     ]
-    data = node.inputs[0]
-    node.inputs = [data, gs.Constant(f"{node.name}/weight", np.ascontiguousarray(weight, np.float32))]
-    if bias is not None:
-        node.inputs.append(gs.Constant(f"{node.name}/bias", np.ascontiguousarray(bias, np.float32)))
     node.outputs = [raw]
-    norm = gs.Node("BatchNormalization", f"{node.name}/norm", {"epsilon": epsilon}, [raw, *constants], [output])
+    norm = gs.Node("BatchNormalization", f"{node.name}/norm", {"epsilon": EPSILON}, [raw, *constants], [output])
     graph.nodes.append(norm)
 
 
