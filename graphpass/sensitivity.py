@@ -47,7 +47,7 @@ SAMPLES = 64  # of the calibration data, evenly spread
 ROWS = 4096  # of every site
 PROBED = 5  # levels at which the network's response is measured: coarse, so that float rounding is nothing beside it
 BATCH = 8  # samples a run where the model leaves it free
-HELD_OUT = 4  # every so many samples one is not calibrated on, to choose between allocations
+HELD_OUT = 4  # the last of so many parts of the data chooses between allocations
 TRIED = 128  # of these, at most
 ROUNDING = 1e-9  # of a budget
 
@@ -159,7 +159,7 @@ def held_out_errors(
 ) -> list[float]:
     """Error of the outputs, by candidate, on samples it was not calibrated on: the last of HELD_OUT parts of the data.
 
-    Empty where the data has fewer samples than parts, or does not tell how many.
+    Empty where the data has fewer samples than parts, or neither it nor the limit tells how many.
     """
     known = [number for number in (dataset.samples, candidates[0].limit) if number is not None]
     if min(known, default=0) < HELD_OUT:
@@ -167,6 +167,8 @@ def held_out_errors(
     kept = min(known) - min(known) // HELD_OUT
     held = dataset.batches(fixed_batch or BATCH, min(min(known), kept + TRIED), kept)
     batches = [dict(batch.inputs) for batch in held]
+    if not batches:  # a function gave fewer samples than the limit
+        return []
     plain = open_session(export(graph.copy()), threads=candidates[0].threads)
     outputs = [run_padded(plain, batch, fixed_batch) for batch in batches]
     errors = []

@@ -680,6 +680,6 @@ def test_a_clip_that_begins_below_zero(method):
     )
     case = Case(net, vectors())
     (site,) = case.plan(time_steps=32, method=method).sites
-    # The step of 32 levels over −1 … 1 is 1/16, its rounding 1/55 in the mean square; without the lower half it is 0.5.
+    # A step over −1 … 1 is 1/16, its rounding 1/55 in the root mean square; of a spread of about 1 that is 3e-4.
     assert site.error < 1e-2
     assert site.offset.min() < -0.5
