@@ -31,7 +31,7 @@ from graphpass.maths.metrics import Difference
 from graphpass.sensitivity import Sensitivity, held_out_errors, measure
 from graphpass.session import fixed_batch, input_specs, open_session, run_padded
 
-NAMES = ("vit", "minilm", "openwakeword", "resnet20")
+NAMES = ("vit", "minilm", "openwakeword", "ppocr5_rec", "resnet20")
 SCORES = frozenset({"resnet20", "vit", "efficientnet_lite0"})  # networks of class scores
 STEPS = (8,)
 ROOM = 2  # steps that a site may take, in those of equal levels
