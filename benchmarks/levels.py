@@ -1,11 +1,15 @@
-"""Levels by sensitivity beside equal levels at the same energy: `python -m benchmarks.levels [images]`.
+"""Levels by sensitivity beside equal levels at the same additions: `python -m benchmarks.levels [NAME …] [--steps 4]`.
 
-ResNet-20 on CIFAR-10 test images, 512 calibration images, method `optimal`. Of each pair the first has T + 1 levels
-everywhere, the second those that `Auto` chooses within the additions of the first; a site may take twice the steps.
-Energy: as counted on 16 images. KL: mean divergence of the SNN's class probabilities from the ANN's.
+NAME: a member of the zoo, with its data and its task, identity sites too where it has them. Method `optimal`. Equal are
+T + 1 levels everywhere; dealt out are those that measured sensitivity chooses for the same additions; a site may take
+twice the steps. `--levels auto` keeps the one with less held-out error: of the last quarter of the calibration samples,
+by a network calibrated on the others. Energy: as counted on a few samples. Error of the outputs: Σ(y − a)²/Σ(a − ā)².
+KL: mean divergence of the SNN's class probabilities from the ANN's, of networks that give scores.
 """
 
 import argparse
+import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,22 +18,22 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from benchmarks import datasets
-from benchmarks.results import TRAINED, table
+from benchmarks.results import table
+from benchmarks.zoo.members import MEMBERS
 from graphpass.calibrate import Options
 from graphpass.convert import dataset_for, make_plan, metadata, prepare
 from graphpass.evaluate import Options as EvaluationOptions
 from graphpass.evaluate import evaluate
 from graphpass.graph.emit import emit
 from graphpass.graph.model import load
-from graphpass.graph.plan import Plan
 from graphpass.maths.allocation import Auto
-from graphpass.sensitivity import Sensitivity, measure
-from graphpass.session import open_session, run
+from graphpass.maths.metrics import Difference
+from graphpass.sensitivity import Sensitivity, held_out_errors, measure
+from graphpass.session import fixed_batch, input_specs, open_session, run_padded
 
-IMAGES = 2000
-COUNTED = 16  # images that operations are counted on
-STEPS = (4, 8, 16)
+NAMES = ("vit", "minilm", "openwakeword", "ppocr5_rec", "resnet20")
+SCORES = frozenset({"resnet20", "vit", "efficientnet_lite0"})  # networks of class scores
+STEPS = (8,)
 ROOM = 2  # steps that a site may take, in those of equal levels
 
 
@@ -56,53 +60,77 @@ def up_to(sensitivity: Sensitivity, levels: int) -> Sensitivity:
     )
 
 
-def pairs(images: int) -> Iterator[Sequence[object]]:
-    """Rows of equal levels and of chosen ones at the same energy."""
-    source = load(TRAINED / "resnet20.onnx")
-    network = prepare(source)
-    calibration = dataset_for(source.proto, datasets.cifar10_calibration())
-    test = dataset_for(source.proto, datasets.cifar10_evaluation(images))
+def pairs(name: str, steps: Sequence[int], threads: int) -> Iterator[Sequence[object]]:
+    """Rows of equal levels and of dealt out ones at the same additions."""
+    entry, settings = MEMBERS[name], Options(threads=threads)
+    source, samples = load(entry.model()), entry.samples()
+    network = prepare(source, list(entry.variants.values())[-1])
+    fixed = fixed_batch(input_specs(open_session(source.proto)))
+    calibration, test = (dataset_for(source.proto, path) for path in (samples.calibration, samples.evaluation))
+    output = entry.task.output or source.proto.graph.output[0].name
+    truth = samples.truths()
 
-    def scores(proto: onnx.ModelProto) -> NDArray[np.float32]:
-        session = open_session(proto)
-        return np.concatenate([next(iter(run(session, batch.inputs).values())) for batch in test.batches(100)])
+    def outputs(proto: onnx.ModelProto) -> NDArray[np.float32]:
+        session = open_session(proto, threads=threads)
+        batches = test.batches(fixed or entry.batch)
+        return np.concatenate([run_padded(session, batch.inputs, fixed, [output])[output] for batch in batches])
 
-    def row(name: str, plan: Plan) -> Sequence[object]:
+    ann = outputs(source.proto)
+    kept = entry.task.keep(ann)
+
+    def row(what: str, options: Options, held_out: float) -> Sequence[object]:
+        plan = make_plan(network, calibration, options, lambda *_: None)
         proto = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
-        snn = scores(proto)
-        counted = evaluate(source, proto, test, EvaluationOptions(limit=COUNTED, operation_samples=COUNTED, rounds=1))
-        neurons = [site.neurons for site in counted.sites]
+        snn = outputs(proto)
+        counted = evaluate(
+            source,
+            proto,
+            test,
+            EvaluationOptions(limit=fixed or entry.counted, operation_samples=entry.counted, rounds=1, threads=threads),
+        )
+        number = entry.task.score(entry.task.keep(snn), truth, kept)
+        reference = None if entry.task.fidelity else entry.task.score(kept, truth, kept)
         return (
             name,
+            what,
             plan.time_steps,
-            f"{np.average([site.levels for site in counted.sites], weights=neurons):.1f}",
+            f"{np.average([s.levels for s in counted.sites], weights=[s.neurons for s in counted.sites]):.1f}",
             f"{counted.energy_snn / counted.energy_ann:.3f}",
             f"{counted.operations.snn.effective_acs / 1e6:.2f}",
-            f"{100 * ((ann.argmax(1) == labels).mean() - (snn.argmax(1) == labels).mean()):.2f}",
-            f"{(ann.argmax(1) == snn.argmax(1)).mean():.4f}",
-            f"{divergence(ann, snn):.4f}",
+            f"{held_out:.5f}",
+            f"{Difference().update(snn, ann).centred_error:.5f}",
+            f"{divergence(ann, snn):.4f}" if name in SCORES else "",
+            f"{entry.task.lost(reference, number):.2f} ({entry.task.name})",
         )
 
-    ann, labels = scores(source.proto), np.concatenate([batch.labels for batch in test.batches(100)])
-    sensitivity = measure(network.graph, network.coverage, calibration, Options(time_steps=ROOM * max(STEPS)))
-    for steps in STEPS:
-        options = Options(time_steps=ROOM * steps)
-        within = up_to(sensitivity, ROOM * steps + 1)
-        share = float(within.costs[:, within.rungs.index(steps + 1)].sum() / within.costs[:, -1].sum())
-        for name, chosen in (
-            ("equal", Options(time_steps=steps)),
-            ("chosen", within.within(Auto(energy=share), options)),
-        ):
-            yield row(name, make_plan(network, calibration, chosen, lambda what, done, total: None))
+    started = time.perf_counter()
+    most = replace(settings, time_steps=ROOM * max(steps))
+    sensitivity = measure(network.graph, network.coverage, calibration, most, fixed)
+    print(f"{name}: {len(sensitivity.sites)} sites measured in {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    for count in steps:
+        options = replace(settings, time_steps=ROOM * count)
+        within = up_to(sensitivity, ROOM * count + 1)
+        share = float(within.costs[:, within.rungs.index(count + 1)].sum() / within.costs[:, -1].sum())
+        candidates = within.candidates(Auto(energy=share), options)
+        held_out = held_out_errors(network.graph, network.coverage, calibration, candidates, fixed)
+        for chosen, error in reversed(list(zip(candidates, held_out, strict=True))):
+            yield row("equal" if len(set(chosen.levels.values())) == 1 else "dealt out", chosen, error)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", type=int, nargs="?", default=IMAGES)
-    header = ("levels", "T", "mean levels", "energy SNN/ANN", "ACs, million", "points lost", "agreement", "KL")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"members of the zoo, by default {' '.join(NAMES)}")
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="T of the equal levels")
+    parser.add_argument("--threads", type=int, default=0)
+    given = parser.parse_args()
+    header = (
+        "network", "levels", "T", "mean levels", "energy SNN/ANN", "ACs, million",
+        "held-out error", "error", "KL", "lost",
+    )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        table(header, pairs(parser.parse_args().images))
+        names = given.names or NAMES
+        table(header, (line for name in names for line in pairs(name, given.steps, given.threads)))
 
 
 if __name__ == "__main__":

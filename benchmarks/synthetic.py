@@ -56,7 +56,7 @@ CASES: dict[str, Case] = {
     ),
     "efficientnet_lite0": Case(
         networks.efficientnet_lite0,
-        batch_norms.efficientnet_lite0,
+        None,
         lambda: datasets.photo_calibration("efficientnet_lite0"),
         lambda: datasets.photo_evaluation("efficientnet_lite0"),
         ImageOptions(mean=(0.498,), std=(0.502,)),

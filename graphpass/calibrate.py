@@ -33,7 +33,7 @@ from graphpass.graph.sites import Coverage, Site
 from graphpass.graph.steps import Step
 from graphpass.graph.unfolding import Geometry, from_matrix, to_matrix
 from graphpass.maths.corrections import ROUNDS
-from graphpass.maths.methods import COARSE_LEVELS, EXACT_RECTIFIERS, METHODS, Method
+from graphpass.maths.methods import COARSE_LEVELS, EXACT_RECTIFIERS, METHODS, Method, correct_bias
 from graphpass.maths.neuron import Neuron, levels_of
 from graphpass.observation import Observation, Subject, rows_of, sizes_of
 from graphpass.sampling import Sample
@@ -50,13 +50,16 @@ FEW_LEVELS = 4  # up to so many, offsets are worth the integer form's correction
 class Options(observation.Options):
     """How to calibrate.
 
-    exact_padding: no offsets that padding would cut off, for the integer form. levels: of single sites, by name; all
-    others have as many as T allows.
+    exact_padding: no offsets that padding would cut off, for the integer form.
+    clip_limits: levels of a clip span the clip, whatever the data reaches, and layers get new biases alone: for data
+    that is not to be trusted with more (graphpass/synthetic.py).
+    levels: of single sites, by name; all others have as many as T allows.
     """
 
     time_steps: int = 8
     coding: str = "rate"
     exact_padding: bool = False
+    clip_limits: bool = False
     levels: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -230,7 +233,7 @@ class _Calibrator:
     def _sample(self, number: int, step: Step, nodes: Sequence[gs.Node], fetch: Sequence[str]) -> Sample:
         """The SNN's side up to what the target is a sum of; `fetch`, what later segments need, goes to the store."""
         seen, offset = self._seen, _may_have_offset(step.site, self._padded, self._options)
-        sample = self._subject.sample(number, seen.total, offset=offset)
+        sample = self._subject.sample(number, seen.total, offset=offset, clip_limits=self._options.clip_limits)
         sample.extend(seen.sizes, self._subject.fixed, seen.extents[number])
         parts = [layer.data.name for layer in step.layers] or [step.target]
         parts += [tensor.name for tensor in step.addends if not isinstance(tensor, gs.Constant)]
@@ -244,6 +247,8 @@ class _Calibrator:
         correct = self._method.correct
         if correct is None or not step.layers or step.target not in self._spiking or sample.is_exact:
             return []
+        if self._options.clip_limits:
+            correct = correct_bias
         levels = self._options.levels_at(step.site.name if step.site else "")
         changes = []
         for layers, inputs in _jointly(step.layers, sample.inputs, sample.geometries):

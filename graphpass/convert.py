@@ -24,9 +24,9 @@ from graphpass.graph.normalise import RuleReport, normalise
 from graphpass.graph.plan import Plan, load_plan
 from graphpass.graph.sites import Coverage, Selection, find_sites
 from graphpass.maths.allocation import Auto
-from graphpass.sensitivity import measure
+from graphpass.sensitivity import choose
 from graphpass.session import fixed_batch, input_specs, open_session, run_padded
-from graphpass.synthetic import Synthetic, made_up, synthetic_plan
+from graphpass.synthetic import Synthetic, for_made_up, made_up, synthetic_plan
 
 DEFAULT_TIME_STEPS = 8
 CHECKED_SAMPLES = 4
@@ -215,10 +215,10 @@ def make_plan(
         return Plan(options.time_steps, options.coding, "qcfs", sites, (), left, source.digest, tool=tool)
     batch = _batch_of(source, options)
     notes = {}
+    if synthetic:
+        options = for_made_up(coverage, options)
     if auto:
-        measured = measure(network.graph, coverage, dataset, options, batch, progress)
-        options = measured.within(auto, options)
-        notes["levels"] = measured.told(options)
+        options, notes["levels"] = choose(network.graph, coverage, dataset, options, auto, batch, progress)
     if synthetic:
         plan = synthetic_plan(source, network.graph, coverage, dataset, options, progress)
     else:

@@ -98,11 +98,12 @@ class Subject:
     fixed: int | None
     key: str
 
-    def sample(self, number: int, total: int, first: int = 0, offset: bool = True) -> Sample:
+    def sample(self, number: int, total: int, first: int = 0, offset: bool = True, clip_limits: bool = False) -> Sample:
         """An empty sample of a step, for batches from `first` on of so many samples in all."""
         step, options = self.steps[number], self.options
         rows = -(-rows_of(step, options, len(self.steps)) // total)
-        return Sample(step, rows, (options.seed, number), METHODS[options.method].ranges, offset, first)
+        ranges = METHODS[options.method].ranges
+        return Sample(step, rows, (options.seed, number), ranges, offset, first, clip_limits)
 
     def store_inputs(self, size: int, start: int = 0, stop: int | None = None) -> list[int]:
         """Put the inputs of batches of `size` into the walk's store, padded to a fixed batch; the samples of each."""

@@ -61,10 +61,20 @@ class Sample:
     has come to the step, every batch of the SNN's (`add_snn`), then `close`. first: number of the first batch.
     """
 
-    def __init__(self, step: Step, rows: int, seed: tuple[int, ...], ranges: bool, offset: bool, first: int = 0):
+    def __init__(
+        self,
+        step: Step,
+        rows: int,
+        seed: tuple[int, ...],
+        ranges: bool,
+        offset: bool,
+        first: int = 0,
+        clip_limits: bool = False,
+    ):
         self._step = step
         self._first = first
         self._offset = offset
+        self._limits = step.site.limits if step.site and clip_limits else None
         self._rows = rows
         self._seed = seed
         self._ranges = ranges
@@ -162,7 +172,8 @@ class Sample:
     @property
     def site(self) -> SiteSample:
         kind = self._step.site.kind if self._step.site else ""
-        return SiteSample(kind, self.x, self.x_snn, self.a, self.span.bottom, self.span.top, self._offset)
+        known = self.span
+        return SiteSample(kind, self.x, self.x_snn, self.a, known.bottom, known.top, self._offset, self._limits)
 
     def move(self, inputs: Array, weight: Array, bias: Array) -> None:
         """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""

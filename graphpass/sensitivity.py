@@ -8,7 +8,9 @@
     C[s, k] = 0.9 pJ · synapses[s] · spikes[s, k]      spikes: mean of a neuron; synapses: operations if all spiked once
 
 So the network runs once a site over SAMPLES samples, whatever the number of rungs. Which levels follow from E and C
-within a budget: maths/allocation.py.
+within a budget: maths/allocation.py. E adds errors up as if they were independent and nothing made up for them; whether
+that holds is tried: networks of the chosen levels and of equal ones are calibrated on three quarters of the data, and
+the one that errs less on the rest is kept.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +22,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.calibrate import Options, fit_site, flat_neuron
+from graphpass.calibrate import Options, calibrate, fit_site, flat_neuron
 from graphpass.datasets.dataset import Dataset
 from graphpass.graph.counting import layer_fan_out
 from graphpass.graph.emit import assemble
@@ -35,7 +37,7 @@ from graphpass.maths.allocation import DEFAULT_ENERGY, Auto, allocate, ladder, s
 from graphpass.maths.methods import METHODS
 from graphpass.maths.metrics import ENERGY_AC, Difference
 from graphpass.sampling import Sample
-from graphpass.session import open_session, pad_inputs, run
+from graphpass.session import open_session, pad_inputs, run, run_padded
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -45,6 +47,9 @@ SAMPLES = 64  # of the calibration data, evenly spread
 ROWS = 4096  # of every site
 PROBED = 5  # levels at which the network's response is measured: coarse, so that float rounding is nothing beside it
 BATCH = 8  # samples a run where the model leaves it free
+HELD_OUT = 4  # the last of so many parts of the data chooses between allocations
+TRIED = 128  # of these, at most
+ROUNDING = 1e-9  # of a budget
 
 
 @dataclass(frozen=True)
@@ -57,27 +62,57 @@ class Sensitivity:
     costs: Array
     neurons: tuple[int, ...]
 
-    def within(self, auto: Auto, options: Options) -> Options:
-        """The options with levels for every site, and T the most that one of them takes.
+    def candidates(self, auto: Auto, options: Options) -> list[Options]:
+        """The options with levels for every site within a budget, and T the most that one of them takes: first as E and
+        C deal them out, then the most that all sites may have alike, if that is another choice.
 
         Raises OptionError for a budget that even the fewest levels exceed.
         """
         if auto.mean_levels is not None:
             share = np.array(self.neurons, np.float64)[:, None] / max(sum(self.neurons), 1)
-            chosen = allocate(self.errors, share * np.array(self.rungs, np.float64), auto.mean_levels)
+            costs, budget = share * np.array(self.rungs, np.float64), auto.mean_levels
         else:
             energy = DEFAULT_ENERGY if auto.energy is None else auto.energy
-            chosen = allocate(self.errors, self.costs, energy * float(self.costs[:, -1].sum()))
-        levels = {name: self.rungs[rung] for name, rung in zip(self.sites, chosen, strict=True)}
-        steps = max(steps_needed(count, options.coding) for count in levels.values())
-        return replace(options, levels=levels, time_steps=steps)
+            costs, budget = self.costs, energy * float(self.costs[:, -1].sum())
+        choices = [allocate(self.errors, costs, budget).tolist()]
+        alike = np.flatnonzero(costs.sum(0) <= budget * (1 + ROUNDING))
+        if len(alike) and choices[0] != [int(alike[-1])] * len(costs):
+            choices.append([int(alike[-1])] * len(costs))
+        found = []
+        for chosen in choices:
+            levels = {name: self.rungs[rung] for name, rung in zip(self.sites, chosen, strict=True)}
+            steps = max(steps_needed(count, options.coding) for count in levels.values())
+            found.append(replace(options, levels=levels, time_steps=steps))
+        return found
 
     def told(self, options: Options) -> str:
         """What was chosen, in words: mean levels and energy beside those of T everywhere."""
+        how = "chosen by sensitivity" if len(set(options.levels.values())) > 1 else "equal at all sites"
         rungs = [self.rungs.index(options.levels[name]) for name in self.sites]
         share = self.costs[range(len(rungs)), rungs].sum() / max(self.costs[:, -1].sum(), 1e-300)
         mean = np.average([self.rungs[rung] for rung in rungs], weights=self.neurons)
-        return f"chosen by sensitivity: mean {mean:.2f}, {share:.3f} of the additions that {self.rungs[-1]} levels take"
+        return f"{how}: mean {mean:.2f}, {share:.3f} of the additions that {self.rungs[-1]} levels take"
+
+
+def choose(
+    graph: gs.Graph,
+    coverage: Coverage,
+    dataset: Dataset,
+    options: Options,
+    auto: Auto,
+    fixed_batch: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> tuple[Options, str]:
+    """The options with the levels of every site for a normalised graph (not changed), and what was chosen, in words.
+
+    Raises what `measure` and `Sensitivity.candidates` raise.
+    """
+    found = measure(graph, coverage, dataset, options, fixed_batch, progress)
+    candidates = found.candidates(auto, options)
+    errors = held_out_errors(graph, coverage, dataset, candidates, fixed_batch, progress) if len(candidates) > 1 else []
+    best = int(np.argmin(errors)) if errors else 0
+    beside = f"; held-out error {errors[0]:.4g}, of equal levels {errors[1]:.4g}" if errors else ""
+    return candidates[best], found.told(candidates[best]) + beside
 
 
 def measure(
@@ -112,6 +147,35 @@ def measure(
     costs = ENERGY_AC * np.array(seen.synapses)[:, None] * spikes
     names = tuple(site.name for site in coverage.sites)
     return Sensitivity(names, rungs, errors, costs, seen.neurons)
+
+
+def held_out_errors(
+    graph: gs.Graph,
+    coverage: Coverage,
+    dataset: Dataset,
+    candidates: Sequence[Options],
+    fixed_batch: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> list[float]:
+    """Error of the outputs, by candidate, on samples it was not calibrated on: the last of HELD_OUT parts of the data.
+
+    Empty where the data has fewer samples than parts, or neither it nor the limit tells how many.
+    """
+    known = [number for number in (dataset.samples, candidates[0].limit) if number is not None]
+    if min(known, default=0) < HELD_OUT:
+        return []
+    kept = min(known) - min(known) // HELD_OUT
+    held = dataset.batches(fixed_batch or BATCH, min(min(known), kept + TRIED), kept)
+    batches = [dict(batch.inputs) for batch in held]
+    if not batches:  # a function gave fewer samples than the limit
+        return []
+    plain = open_session(export(graph.copy()), threads=candidates[0].threads)
+    outputs = [run_padded(plain, batch, fixed_batch) for batch in batches]
+    errors = []
+    for options in candidates:
+        plan = calibrate(graph, coverage, dataset, replace(options, limit=kept), fixed_batch, progress)
+        errors.append(_error(graph, plan, batches, outputs, options.threads, fixed_batch))
+    return errors
 
 
 def _spread(dataset: Dataset, limit: int | None, fixed: int | None) -> Iterator[Arrays]:
@@ -165,7 +229,14 @@ def _observe(
     count = sum(_size(batch) for batch in batches)
     ranges = METHODS[options.method].ranges
     samples = [
-        Sample(Step(site.input, (), site), -(-ROWS // count), (options.seed, k), ranges, offset=True)
+        Sample(
+            Step(site.input, (), site),
+            -(-ROWS // count),
+            (options.seed, k),
+            ranges,
+            True,
+            clip_limits=options.clip_limits,
+        )
         for k, site in enumerate(sites)
     ]
     rows: list[list[tuple[Array, Array]]] = [[] for _ in sites]
@@ -224,12 +295,23 @@ def _response(
 ) -> float:
     """The error of the outputs with neurons at one site alone: the mean over outputs of Σ (y − a)² / Σ (a − ā)²."""
     plan = Plan(options.time_steps, options.coding, options.method, (site,))
-    proto = assemble(fold(graph.copy(), plan), options.coding)
-    session = open_session(proto, threads=options.threads, use_blocked=False)
+    return _error(graph, plan, batches, outputs, options.threads, None)
+
+
+def _error(
+    graph: gs.Graph,
+    plan: Plan,
+    batches: Sequence[Arrays],
+    outputs: Sequence[Arrays],
+    threads: int,
+    fixed: int | None,
+) -> float:
+    """Mean over the outputs of Σ (y − a)² / Σ (a − ā)², y of the network that a plan makes."""
+    session = open_session(assemble(fold(graph.copy(), plan), plan.coding), threads=threads, use_blocked=False)
     names = list(outputs[0])
     differences = {name: Difference() for name in names}
     for batch, known in zip(batches, outputs, strict=True):
-        for name, y in run(session, batch, names).items():
+        for name, y in run_padded(session, batch, fixed, names).items():
             differences[name] = differences[name].update(y, known[name])
     errors = [each.centred_error or 0.0 for each in differences.values()]
     return float(np.mean([error if np.isfinite(error) else 0.0 for error in errors]))

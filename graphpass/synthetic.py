@@ -7,6 +7,8 @@
     carry over   thresholds as they are, changes of weights by the ratio of the weights
 
 A network whose exporter folded its normalisations has nothing to match; its own weights and biases are all there is.
+Where it clips, as ReLU6 does, the limits of the clip are the range, and the inputs are not trusted with more than
+means: deep channels wait for things that made-up inputs do not show (docs/calibration.md).
 """
 
 from dataclasses import dataclass, replace
@@ -46,6 +48,11 @@ def made_up(source: Source, synthetic: Synthetic, images: ImageOptions | None, s
     return synthetic_dataset(specs, images or ImageOptions(), synthetic.samples, seed, lookup_rows(source.graph()))
 
 
+def for_made_up(coverage: Coverage, options: Options) -> Options:
+    """The options for inputs that are made up: a network of clips knows its ranges without them."""
+    return replace(options, clip_limits=any(site.limits for site in coverage.sites))
+
+
 def synthetic_plan(
     source: Source, graph: gs.Graph, coverage: Coverage, dataset: Dataset, options: Options, progress: Progress
 ) -> Plan:
@@ -58,6 +65,8 @@ def synthetic_plan(
         normalise(matched)
     plan = calibrate(matched if norms else graph, coverage, dataset, options, fixed, progress)
     what = f"{len(norms)} normalisations matched" if norms else "no normalisation to match"
+    clips = sum(site.limits is not None for site in coverage.sites)
+    what += f", {clips} clips by their own limits" if clips else ""
     notes = {**plan.notes, "data": "synthetic", "synthetic": what}
     return replace(carried_over(plan, matched, graph) if norms else plan, notes=notes)
 

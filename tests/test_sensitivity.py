@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from graphpass import sensitivity as sensitivity_module
 from graphpass.calibrate import Options
 from graphpass.convert import convert, dataset_for, prepare
 from graphpass.errors import OptionError
@@ -18,7 +19,7 @@ from graphpass.graph.sites import Selection
 from graphpass.graph.unrolled import unroll
 from graphpass.maths.allocation import Auto
 from graphpass.maths.neuron import CODINGS, levels_of
-from graphpass.sensitivity import measure
+from graphpass.sensitivity import choose, held_out_errors, measure
 from graphpass.session import fixed_batch, input_specs, open_session, run
 from graphpass.verify import verify
 from tests import test_convert
@@ -130,11 +131,53 @@ def test_auto_keeps_its_budget_and_tells_what_it_chose(ann):
         done = convert(ann, data(), time_steps=16, levels=auto)
         levels = {site.name: site.levels for site in done.plan.sites}
         assert max(levels.values()) == done.plan.levels <= 17
-        assert "chosen by sensitivity" in done.plan.notes["levels"]
+        how = "chosen by sensitivity" if len(set(levels.values())) > 1 else "equal at all sites"
+        assert done.plan.notes["levels"].startswith(how)
         if auto.mean_levels:
             assert np.average(list(levels.values()), weights=[6 * 64, 8 * 16]) <= 5
         else:
             assert float(done.plan.notes["levels"].split(", ")[1].split()[0]) <= 0.4
+
+
+def test_candidates_are_dealt_out_and_equal_levels_within_the_budget(ann):
+    found = sensitivity(ann, time_steps=16)
+    for auto in (Auto(energy=0.5), Auto(mean_levels=6)):
+        dealt, equal = found.candidates(auto, Options(time_steps=16))
+        assert len(set(dealt.levels.values())) == 2 and len(set(equal.levels.values())) == 1
+        for options in (dealt, equal):
+            rungs = [found.rungs.index(options.levels[name]) for name in found.sites]
+            if auto.mean_levels:
+                assert np.average(list(options.levels.values()), weights=found.neurons) <= 6
+            else:
+                assert found.costs[range(2), rungs].sum() <= 0.5 * found.costs[:, -1].sum()
+            assert options.time_steps == max(options.levels.values()) - 1
+    assert len(found.candidates(Auto(energy=1.0), Options(time_steps=16))) == 1
+
+
+def test_the_held_out_error_is_that_of_samples_that_were_not_calibrated_on(ann):
+    known, samples = prepare(load(ann)), data(24)
+    dataset = dataset_for(known.source.proto, samples)
+    both = [Options(time_steps=4, method="max"), Options(time_steps=16, method="max")]
+    errors = held_out_errors(known.graph, known.coverage, dataset, both)
+    first, last = ({name: values[part] for name, values in samples.items()} for part in (slice(18), slice(18, None)))
+    for options, error in zip(both, errors, strict=True):
+        done = convert(known, first, time_steps=options.time_steps, method="max")
+        before, after = (run(open_session(proto), last)["y"] for proto in (known.source.proto, done.proto))
+        expected = np.square(after - before).sum() / np.square(before - before.mean()).sum()
+        assert error == pytest.approx(expected, rel=1e-4)  # float32 sums
+    assert errors[1] < errors[0]
+    assert held_out_errors(known.graph, known.coverage, dataset_for(known.source.proto, data(3)), both) == []
+
+
+@pytest.mark.parametrize("best", [0, 1])
+def test_what_errs_less_on_held_out_samples_is_chosen(ann, best, monkeypatch):
+    known = prepare(load(ann))
+    dataset = dataset_for(known.source.proto, data(24))
+    monkeypatch.setattr(sensitivity_module, "held_out_errors", lambda *_: [0.2 + 0.1 * best, 0.25])
+    options, told = choose(known.graph, known.coverage, dataset, Options(time_steps=16), Auto())
+    assert (len(set(options.levels.values())) == 1) is bool(best)
+    assert told.startswith("equal at all sites" if best else "chosen by sensitivity")
+    assert told.endswith(f"held-out error {0.2 + 0.1 * best:.4g}, of equal levels 0.25")
 
 
 def test_auto_is_the_same_again(ann):
@@ -163,7 +206,7 @@ def test_the_command_line(ann, tmp_path, monkeypatch, capsys):
     given = ("convert", "ann.onnx", "snn.onnx", "--calibration", "data.npz", "--time-steps", "8")
     assert status(*given, "--levels", "auto", "--energy", "0.3", "--plan-out", "plan.json") == 0
     assert "levels chosen by sensitivity" in capsys.readouterr().out
-    assert json.loads((tmp_path / "plan.json").read_text())["notes"]["levels"].startswith("chosen")
+    assert json.loads((tmp_path / "plan.json").read_text())["notes"]["levels"]
     assert status(*given, "--energy", "0.3") == 2
     assert status(*given, "--levels", "8") == 2
     assert status(*given, "--levels", "auto", "--energy", "0.01") == 2

@@ -128,3 +128,43 @@ def test_the_command_line_says_so_loudly(
 def test_no_samples_are_refused() -> None:
     with pytest.raises(OptionError, match="0 synthetic samples"):
         Synthetic(0)
+
+
+def clipped(folder: Path, low: float, high: float) -> Path:
+    """Three convolutions with clips between, no normalisation; pre-activations of images about 40 are large."""
+    weights = {f"w{k}": RANDOM.normal(size=(6, 3 if k == 1 else 6, 3, 3)) / (60 if k == 1 else 6) for k in (1, 2, 3)}
+    nodes = [
+        *(node("Conv", f"{x} w{k}", f"c{k}", f"conv{k}") for k, x in ((1, "x"), (2, "r1"), (3, "r2"))),
+        *(node("Clip", f"c{k} low high", f"r{k}", f"clip{k}") for k in (1, 2)),
+        node("Identity", "c3", "y", "end"),
+    ]
+    constants = {name: value.astype(np.float32) for name, value in weights.items()}
+    ends = {"low": np.float32(low), "high": np.float32(high)}
+    nodes.sort(key=lambda each: ("c1 r1 c2 r2 c3 y".split()).index(each.output[0]))
+    onnx.save(build(nodes, {"x": ["N", 3, 12, 12]}, {"y": None}, constants | ends), folder / "clipped.onnx")
+    return folder / "clipped.onnx"
+
+
+@pytest.mark.parametrize("method", ["optimal", "max", "da-qcfs", "percentile"])
+def test_a_clip_knows_its_range_without_data(tmp_path: Path, method: str) -> None:
+    path = clipped(tmp_path, 0, 6)
+    with pytest.warns(ConversionWarning, match="2 clips by their own limits"):
+        done = convert(path, Synthetic(32), time_steps=16, method=method)
+    for site in done.plan.sites:
+        np.testing.assert_array_equal(site.threshold, np.float32(6 / 16))
+        np.testing.assert_array_equal(site.offset, 0)
+    images = np.random.default_rng(3).random((64, 3, 12, 12)).astype(np.float32)
+    blind = convert(path, {"x": images}, time_steps=16, method=method)
+    # The images that it meets are forty times brighter than those it was calibrated on.
+    assert error(path, done.proto) < 0.5 * error(path, blind.proto)
+
+
+def test_layers_between_clips_get_new_biases_alone(tmp_path: Path) -> None:
+    path = clipped(tmp_path, 0, 6)
+    with pytest.warns(ConversionWarning):
+        done = convert(path, Synthetic(32), time_steps=4)
+    given = {each.name: onnx.numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
+    assert [layer.name for layer in done.plan.layers] == ["conv2", "conv3"]
+    for layer in done.plan.layers:
+        np.testing.assert_array_equal(layer.weight, given[f"w{layer.name[-1]}"])
+        assert np.abs(layer.bias_change).max() > 0

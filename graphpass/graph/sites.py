@@ -46,6 +46,14 @@ class Site:
     layers: tuple[str, ...]
     parameters: Mapping[str, float | np.ndarray] = field(default_factory=dict)
 
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The ends of a clip that has two, as ReLU6 has 0 and 6."""
+        if self.kind != "clip":
+            return None
+        low, high = float(self.parameters["low"]), float(self.parameters["high"])
+        return (low, high) if np.isfinite([low, high]).all() else None
+
 
 @dataclass(frozen=True)
 class Left:

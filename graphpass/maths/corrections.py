@@ -2,6 +2,7 @@
 
     mean_shift, mean_gain   DA-QCFS: what the channel means ask for           (Hao et al., ICML 2025, section 4.3)
     compensate   ΔW, Δb = argmin Σ ‖r − u·ΔW − Δb‖² + λ‖ΔW‖²                  (ridge regression on the layer's input)
+    mean_bias    ΔW = 0, Δb = mean(r)
     refine       the same where the neuron can tell the difference: values that both lie beyond an end of its
                  range are the same to it, so their distance is no error
 
@@ -103,6 +104,13 @@ def compensate(inputs: Array, residual: Array, ridge: float = RIDGE) -> tuple[Fl
     """
     weight, bias = Regression(inputs, ridge).solve(residual)
     return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def mean_bias(inputs: Array, residual: Array) -> tuple[Floats, Floats]:
+    """ΔW = 0, Δb = mean(r), float32 [G, K, C/G] and [C]: `compensate` for a penalty that no weight is worth."""
+    groups, _, width = inputs.shape
+    weight = np.zeros((groups, width, residual.shape[1] // groups), np.float32)
+    return weight, residual.mean(0, dtype=np.float64).astype(np.float32)
 
 
 def apply(inputs: Array, weight: Array, bias: Array) -> Floats:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.maths.corrections import compensate, mean_gain, mean_shift, refine
+from graphpass.maths.corrections import compensate, mean_bias, mean_gain, mean_shift, refine
 from graphpass.maths.thresholds import Levels, largest, least_error, percentile, regress
 
 Array = NDArray[Any]
@@ -34,7 +34,8 @@ class SiteSample:
 
     kind: the activation's; "" for the output of a layer that no site follows. x: the ANN's pre-activation; x_snn: that
     of the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of a channel, [C],
-    for a method that wants them. offset: whether its neurons may have one.
+    for a method that wants them. offset: whether its neurons may have one. limits: the ends of a clip that the levels
+    are to span, whatever the rows reach; then the rows are not trusted with more than means.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class SiteSample:
     bottom: Array
     top: Array
     offset: bool = True
+    limits: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,17 @@ class Method:
 
 
 def _range(sample: SiteSample) -> tuple[Array, Array]:
-    """The range of x that the levels span: from 0 for rectifiers."""
-    bottom = np.zeros_like(sample.bottom) if sample.kind in RECTIFIERS else sample.bottom
-    return bottom, np.minimum(sample.top, sample.a.max(0)) if sample.kind == "clip" else sample.top
+    """The range of x that the levels span: from 0 for rectifiers, the limits where they are given."""
+    if sample.limits is not None:
+        bottom, top = (np.full_like(sample.x[0], limit) for limit in sample.limits)
+        return bottom, top
+    return _bottom(sample), np.minimum(sample.top, sample.a.max(0)) if sample.kind == "clip" else sample.top
+
+
+def _bottom(sample: SiteSample) -> Array:
+    if sample.kind == "clip":  # some begin below 0
+        return np.asarray(np.minimum(sample.a.min(0), 0))
+    return np.zeros_like(sample.bottom) if sample.kind in RECTIFIERS else sample.bottom
 
 
 def _regressed(levels: Levels, x: Floats, sample: SiteSample, count: int) -> Levels:
@@ -78,7 +88,9 @@ def _max(sample: SiteSample, levels: int) -> Levels:
 
 
 def _percentile(sample: SiteSample, levels: int) -> Levels:
-    bottom = np.zeros_like(sample.bottom) if sample.kind in RECTIFIERS else None
+    bottom = _bottom(sample) if sample.kind in RECTIFIERS else None
+    if sample.limits is not None:
+        return _max(sample, levels)
     x = np.minimum(sample.x, sample.a.max(0)) if sample.kind == "clip" else sample.x
     return _regressed(percentile(x, levels, lowest=bottom), sample.x, sample, levels)
 
@@ -93,6 +105,8 @@ def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
 
 
 def _optimal(sample: SiteSample, levels: int) -> Levels:
+    if sample.limits is not None:
+        return _max(sample, levels)
     if len(sample.a) <= FIT_ROWS:
         return least_error(sample.x_snn, sample.a, levels, sample.offset)
     # At random, not every k-th: positions in an image have structure.
@@ -104,6 +118,11 @@ def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> t
     if not sample.kind or not refined:
         return compensate(inputs, sample.x - sample.x_snn)
     return refine(inputs, sample.x, sample.x_snn, lambda z: _optimal(replace(sample, x_snn=z), levels), levels)
+
+
+def correct_bias(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:
+    """Method.correct for rows that are not trusted with weights: ΔW = 0, Δb = mean(x − x_q)."""
+    return mean_bias(inputs, sample.x - sample.x_snn)
 
 
 METHODS: dict[str, Method] = {
