@@ -18,7 +18,7 @@ from service.storage.database import SQLITE_PRAGMAS, SQLITE_STATEMENTS, sqlite_m
 
 NAME, VERSION = "graphpass", "1"
 CONVERT, SHARDS, GPU = "convert", "shards", "gpu"
-POLL_SECONDS = 0.2  # how soon a free worker sees a new job
+POLL_SECONDS = 0.2  # how soon a free worker sees a new job, and a job that its shards are done
 PASSING = ("database or disk is full", "disk I/O error", "readonly database", "unable to open database file")
 KEEPALIVES = {  # a host that goes away silently is noticed in 15 s, not in two hours
     "keepalives": 1,

@@ -19,7 +19,7 @@ from dbos import error as engine_errors
 
 from service.errors import NotFoundError, StorageDamagedError, StorageError
 from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME, queue_of
-from service.jobs.engine import GPU, SHARDS
+from service.jobs.engine import GPU, POLL_SECONDS, SHARDS
 from service.jobs.guard import workers_on
 from service.jobs.running import JSON, Outcome, run_task
 from service.logs import job_context
@@ -163,7 +163,8 @@ class Work(DBOSConfiguredInstance):
         await DBOS.write_stream_async(EVENTS, _progress(stage, 0, len(each)))
         parts: list[Outcome] = []
         for number, handle in enumerate(handles):
-            parts.append(Outcome.from_json(await handle.get_result()))
+            found = await handle.get_result(polling_interval_sec=POLL_SECONDS)
+            parts.append(Outcome.from_json(found))
             if parts[-1].error:
                 for other in handles[number + 1 :]:
                     await DBOS.cancel_workflow_async(other.get_workflow_id())
