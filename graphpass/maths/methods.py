@@ -88,9 +88,9 @@ def _max(sample: SiteSample, levels: int) -> Levels:
 
 
 def _percentile(sample: SiteSample, levels: int) -> Levels:
-    bottom = _bottom(sample) if sample.kind in RECTIFIERS else None
     if sample.limits is not None:
         return _max(sample, levels)
+    bottom = _bottom(sample) if sample.kind in RECTIFIERS else None
     x = np.minimum(sample.x, sample.a.max(0)) if sample.kind == "clip" else sample.x
     return _regressed(percentile(x, levels, lowest=bottom), sample.x, sample, levels)
 
