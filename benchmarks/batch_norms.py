@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks import datasets
 from benchmarks.assets import cache_folder
 from graphpass.graph.model import export, load, save
-from graphpass.session import open_session, run
+from graphpass.runtime.session import open_session, run
 
 Array = NDArray[Any]
 EPSILON = 1e-5

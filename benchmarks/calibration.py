@@ -23,11 +23,12 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks import datasets
 from benchmarks.results import TRAINED, table
 from benchmarks.timing import arguments, machine
-from graphpass.calibrate import Options
-from graphpass.convert import dataset_for, make_plan, prepare
+from graphpass.calibration.calibrate import Options
+from graphpass.conversion import dataset_for, make_plan
 from graphpass.datasets.sources import from_arrays
 from graphpass.graph.model import load
-from graphpass.session import input_specs, open_session, run
+from graphpass.network import prepare
+from graphpass.runtime.session import input_specs, open_session, run
 
 IMAGES, DEPTHS = (64, 128, 256, 512), (8, 16, 32, 64)
 CHANNELS, SIDE, STACK_IMAGES, THREADS = 16, 16, 64, 2

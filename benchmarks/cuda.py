@@ -18,12 +18,12 @@ from benchmarks.neuron import CODING, Call, named, one_operator
 from benchmarks.results import table
 from benchmarks.timing import FULL, QUICK, alternate, arguments, machine
 from benchmarks.zoo.files import synthetic
-from graphpass import native
 from graphpass.errors import SessionError
-from graphpass.graph import operators
+from graphpass.forms import operators
 from graphpass.graph.model import Source, load
 from graphpass.maths.neuron import levels_of
-from graphpass.session import CPU, input_specs, open_session
+from graphpass.runtime import native
+from graphpass.runtime.session import CPU, input_specs, open_session
 
 CUDA = "CUDAExecutionProvider"
 SHAPES = ((8, 64, 56, 56), (64, 64, 112, 112), (64, 3136, 256))

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from benchmarks import datasets, networks
 from benchmarks.levels import divergence
 from benchmarks.results import table
-from graphpass.calibrate import Options
-from graphpass.convert import Network, convert, prepare
+from graphpass.calibration.calibrate import Options
+from graphpass.conversion import convert
 from graphpass.datasets.sources import from_arrays
 from graphpass.graph.model import load
 from graphpass.maths.allocation import Auto
-from graphpass.session import input_specs, open_session, run
+from graphpass.network import Network, prepare
+from graphpass.runtime.session import input_specs, open_session, run
 
 FOLDS, CALIBRATION, EVALUATED = 5, 256, 8
 NAME = "image"

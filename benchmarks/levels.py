@@ -20,16 +20,17 @@ from numpy.typing import NDArray
 
 from benchmarks.results import table
 from benchmarks.zoo.members import MEMBERS
-from graphpass.calibrate import Options
-from graphpass.convert import dataset_for, make_plan, metadata, prepare
-from graphpass.evaluate import Options as EvaluationOptions
-from graphpass.evaluate import evaluate
-from graphpass.graph.emit import emit
+from graphpass.calibration.calibrate import Options
+from graphpass.calibration.sensitivity import Sensitivity, held_out_errors, measure
+from graphpass.conversion import dataset_for, make_plan, metadata
+from graphpass.evaluation.evaluate import Options as EvaluationOptions
+from graphpass.evaluation.evaluate import evaluate
+from graphpass.forms.registry import emit
 from graphpass.graph.model import load
 from graphpass.maths.allocation import Auto
 from graphpass.maths.metrics import Difference
-from graphpass.sensitivity import Sensitivity, held_out_errors, measure
-from graphpass.session import fixed_batch, input_specs, open_session, run_padded
+from graphpass.network import prepare
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, run_padded
 
 NAMES = ("vit", "minilm", "openwakeword", "ppocr5_rec", "resnet20")
 SCORES = frozenset({"resnet20", "vit", "efficientnet_lite0"})  # networks of class scores

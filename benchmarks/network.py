@@ -26,12 +26,12 @@ from benchmarks import datasets, networks
 from benchmarks.results import TRAINED, table
 from benchmarks.timing import QUICK, Effort, Elsewhere, Timing, alternate, arguments, machine
 from benchmarks.zoo.files import synthetic
-from graphpass import native
-from graphpass.convert import convert
+from graphpass.conversion import convert
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import GraphpassError, SessionError
 from graphpass.graph.model import Source, load, save
-from graphpass.session import input_specs, open_session, run
+from graphpass.runtime import native
+from graphpass.runtime.session import input_specs, open_session, run
 
 NETWORKS: dict[str, Callable[[], Path]] = {
     "resnet20": lambda: TRAINED / "resnet20.onnx",

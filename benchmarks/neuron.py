@@ -15,11 +15,12 @@ from onnx import helper, numpy_helper
 
 from benchmarks.results import table
 from benchmarks.timing import FULL, QUICK, Effort, Timing, alternate, arguments, machine
-from graphpass import native
 from graphpass.errors import SessionError
-from graphpass.graph import operators
+from graphpass.forms import operators
+from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.maths.neuron import levels_of
-from graphpass.session import open_session
+from graphpass.runtime import native
+from graphpass.runtime.session import open_session
 
 Call = Callable[[], object]
 Floats = NDArray[np.floating]
@@ -35,7 +36,7 @@ def one_operator(
     """x → op → y; a neuron has positive parameters of the shape `channels`, float32, as initializers."""
     generator = np.random.default_rng(0)
     names = PARTS[: INPUTS[op]]
-    domain = "" if op == "Relu" else operators.DOMAIN
+    domain = "" if op == "Relu" else SPIKING_DOMAIN
     graph = helper.make_graph(
         [helper.make_node(op, ["x", *names], ["y"], "neuron", domain=domain, **attributes)],
         "one",

@@ -23,12 +23,12 @@ from onnx import numpy_helper
 from benchmarks import datasets
 from benchmarks.results import TRAINED, table
 from benchmarks.timing import PAUSE, Timing, arguments, machine
-from graphpass import native
-from graphpass.convert import convert
+from graphpass.conversion import convert
 from graphpass.errors import SessionError
 from graphpass.graph.model import load
 from graphpass.graph.plan import Plan, SitePlan
-from graphpass.session import open_session, run
+from graphpass.runtime import native
+from graphpass.runtime.session import open_session, run
 
 TIME_STEPS, QUICK_TIME_STEPS = (4, 8, 16, 32), (4, 8)
 IMAGES, QUICK_IMAGES = 2000, 1000

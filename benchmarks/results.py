@@ -21,16 +21,17 @@ import numpy as np
 import onnx
 
 from benchmarks import datasets, file_types, networks
-from graphpass.calibrate import Options
-from graphpass.convert import convert, dataset_for, make_plan, metadata, prepare
+from graphpass.calibration.calibrate import Options
+from graphpass.conversion import convert, dataset_for, make_plan, metadata
 from graphpass.datasets.dataset import Dataset
-from graphpass.evaluate import Options as EvaluationOptions
-from graphpass.evaluation import Evaluation
-from graphpass.graph.emit import emit
+from graphpass.evaluation.evaluate import Options as EvaluationOptions
+from graphpass.evaluation.results import Evaluation
+from graphpass.forms.registry import emit
 from graphpass.graph.model import load
-from graphpass.graph.sites import Selection
-from graphpass.session import open_session, run
-from graphpass.sweep import Row, sweep
+from graphpass.network import prepare
+from graphpass.runtime.session import open_session, run
+from graphpass.sites.sites import Selection
+from graphpass.sweeps import Row, sweep
 
 TRAINED = Path(__file__).parent / "trained"
 SETTINGS = (("rate", (2, 4, 8, 16, 32)), ("phase", (4,)))

@@ -16,9 +16,9 @@ import onnx
 from benchmarks.network import Arrays, converted, runner
 from benchmarks.results import TRAINED, table
 from benchmarks.timing import FULL, QUICK, alternate, arguments, machine
-from graphpass import native
 from graphpass.errors import SessionError
 from graphpass.graph.model import Source, load, save
+from graphpass.runtime import native
 
 TIME_STEPS, SLOW = (1, 2, 4, 8, 16, 32, 64, 127, 255), 32  # above SLOW steps the unrolled form is left out
 BATCHES, SIDES = (1, 2, 4, 8, 16, 32), (32, 64, 96, 128, 192, 256)

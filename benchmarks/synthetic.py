@@ -17,13 +17,13 @@ import onnx
 from benchmarks import batch_norms, datasets, networks
 from benchmarks.results import TRAINED, table
 from benchmarks.timing import arguments, machine
-from graphpass.calibrate import Options
-from graphpass.convert import convert, dataset_for
+from graphpass.calibration.calibrate import Options
+from graphpass.calibration.synthetic import Synthetic
+from graphpass.conversion import convert, dataset_for
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.graph.model import Source, load
-from graphpass.session import open_session, run
-from graphpass.synthetic import Synthetic
+from graphpass.runtime.session import open_session, run
 
 METHODS, TIME_STEPS, THREADS = ("max", "optimal"), (8, 16, 32), 1
 

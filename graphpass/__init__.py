@@ -13,43 +13,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphpass.calibrate import Options
-    from graphpass.convert import Conversion, convert
+    from graphpass.calibration.calibrate import Options
+    from graphpass.calibration.synthetic import Synthetic
+    from graphpass.conversion import Conversion, convert
     from graphpass.datasets.images import ImageOptions
     from graphpass.datasets.sources import from_arrays, open_dataset
     from graphpass.errors import GraphpassError
-    from graphpass.evaluate import Options as EvaluationOptions
-    from graphpass.evaluate import evaluate
-    from graphpass.evaluation import Evaluation
+    from graphpass.evaluation.evaluate import Options as EvaluationOptions
+    from graphpass.evaluation.evaluate import evaluate
+    from graphpass.evaluation.metrics.registry import metrics_of
+    from graphpass.evaluation.results import Evaluation
     from graphpass.graph.plan import Plan, load_plan, save_plan
-    from graphpass.graph.sites import Selection
     from graphpass.maths.allocation import Auto
-    from graphpass.scoring.chosen import metrics_of
-    from graphpass.session import open_session
-    from graphpass.synthetic import Synthetic
-    from graphpass.verify import Verification, verify
+    from graphpass.runtime.session import open_session
+    from graphpass.sites.sites import Selection
+    from graphpass.verification.forms import Verification, verify
 
 _MODULES = {
     "Auto": "maths.allocation",
-    "Conversion": "convert",
-    "Evaluation": "evaluation",
-    "EvaluationOptions": "evaluate",
+    "Conversion": "conversion",
+    "Evaluation": "evaluation.results",
+    "EvaluationOptions": "evaluation.evaluate",
     "GraphpassError": "errors",
     "ImageOptions": "datasets.images",
-    "Options": "calibrate",
+    "Options": "calibration.calibrate",
     "Plan": "graph.plan",
-    "Selection": "graph.sites",
-    "Synthetic": "synthetic",
-    "Verification": "verify",
-    "convert": "convert",
-    "evaluate": "evaluate",
+    "Selection": "sites.sites",
+    "Synthetic": "calibration.synthetic",
+    "Verification": "verification.forms",
+    "convert": "conversion",
+    "evaluate": "evaluation.evaluate",
     "from_arrays": "datasets.sources",
     "load_plan": "graph.plan",
-    "metrics_of": "scoring.chosen",
+    "metrics_of": "evaluation.metrics.registry",
     "open_dataset": "datasets.sources",
-    "open_session": "session",
+    "open_session": "runtime.session",
     "save_plan": "graph.plan",
-    "verify": "verify",
+    "verify": "verification.forms",
 }
 __all__ = [
     "Auto",

@@ -3,11 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from graphpass.convert import Network
 from graphpass.graph.layers import weight_layers
 from graphpass.graph.model import opset_of
-from graphpass.graph.rule import Miss
-from graphpass.graph.sites import Left
+from graphpass.graph.plan import Left
+from graphpass.network import Network
+from graphpass.passes.base import Miss
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`graphpass serve` and `graphpass worker`: found by graphpass/cli.py as an entry point, imported when they run."""
+"""`graphpass serve` and `graphpass worker`: found by graphpass/cli/app.py as an entry point, imported when they run."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""`graphpass keys create TENANT | list | revoke ID`: found by graphpass/cli.py as an entry point."""
+"""`graphpass keys create TENANT | list | revoke ID`: found by graphpass/cli/app.py as an entry point."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

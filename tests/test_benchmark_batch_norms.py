@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import batch_norms, datasets
 from graphpass.graph.model import load
-from graphpass.session import open_session, run
+from graphpass.runtime.session import open_session, run
 from tests.models import build, node
 
 RANDOM = np.random.default_rng(0)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import typer
 
-from graphpass.cli import app
-from graphpass.graph import operators
+from graphpass.cli.app import app
+from graphpass.forms import operators
+from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.maths.neuron import CODINGS
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,7 @@ def test_every_operator_has_a_page_with_its_inputs_outputs_and_attributes(functi
     path = ROOT / "docs" / "operators" / f"{function.name}_v{operators.VERSION}.md"
     page = path.read_text("utf-8")
     assert page.startswith(f"# {function.name}, version {operators.VERSION}\n")
-    assert f"Domain `{operators.DOMAIN}`" in page
+    assert f"Domain `{SPIKING_DOMAIN}`" in page
     assert rows(page, "input") == list(function.input)
     assert rows(page, "output") == list(function.output)
     assert sorted(rows(page, "attribute")) == sorted(function.attribute)

@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 import pytest
 
-from graphpass.convert import convert, dataset_for
-from graphpass.evaluate import Options
+from graphpass.conversion import convert, dataset_for
+from graphpass.evaluation.evaluate import Options
+from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.graph.model import load
 from graphpass.graph.plan import save_plan
-from graphpass.scoring.chosen import metrics_of
-from graphpass.sweep import sweep
+from graphpass.sweeps import sweep
 from tests import models
 
 PAGE = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")

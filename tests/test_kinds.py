@@ -7,13 +7,13 @@ import numpy as np
 import onnx
 import pytest
 
-from graphpass.convert import Conversion, convert, dataset_for
-from graphpass.graph.emit import spiking_graph
+from graphpass.conversion import Conversion, convert, dataset_for
+from graphpass.forms.registry import spiking_graph
+from graphpass.forms.unrolled import spike_inputs, unroll
 from graphpass.graph.model import load
-from graphpass.graph.sites import Selection, spike_driven
-from graphpass.graph.unrolled import spike_inputs, unroll
-from graphpass.session import open_session, run
-from graphpass.verify import verify
+from graphpass.runtime.session import open_session, run
+from graphpass.sites.sites import Selection, spike_driven
+from graphpass.verification.forms import verify
 from tests.models import build, node
 
 IMAGE, VOLUME, WAVE, WORDS = (4, 8, 8), (3, 4, 6, 6), (4, 24), (6, 8)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from onnx import FunctionProto, parser
 
-from graphpass.graph import operators
+from graphpass.forms import operators
 from graphpass.maths.neuron import CODINGS
 
 PAGES = Path(__file__).parents[1] / "docs" / "operators"

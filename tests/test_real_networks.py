@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphpass.convert import convert, dataset_for
+from graphpass.conversion import convert, dataset_for
 from graphpass.errors import CoverageError, UnsupportedModelError
-from graphpass.evaluate import Options, evaluate
-from graphpass.session import open_session, run
-from graphpass.verify import verify
+from graphpass.evaluation.evaluate import Options, evaluate
+from graphpass.runtime.session import open_session, run
+from graphpass.verification.forms import verify
 
 ROOT = Path(__file__).parent.parent
 FASHION = ROOT / "examples" / "fashion_mnist"

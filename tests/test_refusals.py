@@ -13,10 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from graphpass.convert import Conversion, Network, convert, prepare, require_coverage
+from graphpass.conversion import Conversion, convert
 from graphpass.errors import CoverageError, DataError, GraphpassError, UnsupportedModelError
 from graphpass.graph.model import load
-from graphpass.session import open_session, run
+from graphpass.network import Network, prepare, require_coverage
+from graphpass.runtime.session import open_session, run
 from tests.models import node
 
 MS = "com.microsoft"

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"graphpass": "graphpass", "service": "service", "examples/fashion_mnist": "service/examples/fashion_mnist"}
-BUILT_FROM = {".cc", ".cu", ".h", ".txt", ".so"}  # of graphpass/native: sources of the library, and itself
+BUILT_FROM = {".cc", ".cu", ".h", ".txt", ".so"}  # of graphpass/runtime/native: sources of the library, and itself
 
 
 @pytest.mark.slow  # pip downloads what builds it

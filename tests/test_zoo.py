@@ -25,7 +25,7 @@ from benchmarks.zoo.entry import (
 from benchmarks.zoo.files import File, load_files, save
 from benchmarks.zoo.measure import measured
 from benchmarks.zoo.members import MEMBERS
-from graphpass.scoring.score import Sampled
+from graphpass.evaluation.metrics.score import Sampled
 from tests.models import build, node
 
 COVERED = Covered(3, 4, 3, 2e6, 0.75, 0.5, (Reason("a gate", 2, 0.0), Reason("the network's own input", 1, 0.25)))

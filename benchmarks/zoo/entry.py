@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.graph.sites import Selection
-from graphpass.scoring.score import Metric, Score
+from graphpass.evaluation.metrics.score import Metric, Score
+from graphpass.sites.sites import Selection
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]

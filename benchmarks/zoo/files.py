@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpass.convert import convert, prepare, require_coverage
+from graphpass.conversion import convert
 from graphpass.datasets.parts import InputSpec
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import GraphpassError
 from graphpass.graph.model import load
-from graphpass.session import input_specs, open_session
-from graphpass.verify import verify
+from graphpass.network import prepare, require_coverage
+from graphpass.runtime.session import input_specs, open_session
+from graphpass.verification.forms import verify
 
 FREE_SIZES = {
     "rec": (48, 96),

@@ -23,22 +23,23 @@ from benchmarks.zoo.entry import (
     Verified,
     load_result,
 )
-from graphpass.calibrate import Options
-from graphpass.convert import Conversion, Network, convert, dataset_for, prepare
+from graphpass.calibration.calibrate import Options
+from graphpass.conversion import Conversion, convert, dataset_for
 from graphpass.errors import CoverageError, UnsupportedModelError
-from graphpass.evaluate import Options as EvaluationOptions
-from graphpass.evaluate import measure, open_pair
-from graphpass.evaluation import conversion_of
-from graphpass.graph.emit import spiking_graph
-from graphpass.graph.identities import place_identities
+from graphpass.evaluation.evaluate import Options as EvaluationOptions
+from graphpass.evaluation.evaluate import measure, open_pair
+from graphpass.evaluation.metrics.score import Metric, Sampled, Score
+from graphpass.evaluation.probing import ProbedGraph, probed_ann
+from graphpass.evaluation.results import conversion_of
+from graphpass.forms.registry import spiking_graph
+from graphpass.forms.unrolled import spike_inputs, unroll
 from graphpass.graph.model import Source, load, save
-from graphpass.graph.sites import spike_driven
-from graphpass.graph.unrolled import spike_inputs, unroll
 from graphpass.maths.metrics import Difference, energy_pj
-from graphpass.probing import ProbedGraph, probed_ann
-from graphpass.scoring.score import Metric, Sampled, Score
-from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs, run_padded
-from graphpass.verify import verify
+from graphpass.network import Network, prepare
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run_padded
+from graphpass.sites.identities import place_identities
+from graphpass.sites.sites import spike_driven
+from graphpass.verification.forms import verify
 
 CHECKED = ("phase", 4)
 

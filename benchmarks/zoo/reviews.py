@@ -13,7 +13,7 @@ from benchmarks import networks
 from benchmarks.assets import cache_folder, member
 from benchmarks.datasets import Integers, save
 from benchmarks.zoo.entry import Samples
-from graphpass.session import open_session, run
+from graphpass.runtime.session import open_session, run
 
 LENGTH = 64  # tokens
 SOURCE = "rotten_tomatoes"

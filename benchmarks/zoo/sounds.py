@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.assets import cache_folder, member
 from benchmarks.datasets import Floats, save
 from benchmarks.zoo.entry import Samples
-from graphpass.session import open_session, run
+from graphpass.runtime.session import open_session, run
 
 RATE, HOP, SOUND, FRAMES = 22050, 256, 43844, 172  # of Basic Pitch: hertz, samples a frame, samples, frames
 LOWEST, KEYS = 21, 88  # MIDI number of the lowest key

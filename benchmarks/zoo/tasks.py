@@ -1,10 +1,10 @@
-"""Tasks: one number each, of a network's outputs, by the metrics of graphpass.scoring and functions as users write."""
+"""Tasks: one number each, of a network's outputs, by graphpass.evaluation.metrics or functions as users write them."""
 
 from benchmarks.zoo.entry import Array, Task
+from graphpass.evaluation.metrics.boxes import Detection
+from graphpass.evaluation.metrics.registry import Plugin
+from graphpass.evaluation.metrics.tasks import Ctc, Embedding, Psnr
 from graphpass.maths.metrics import cosines
-from graphpass.scoring.boxes import Detection
-from graphpass.scoring.chosen import Plugin
-from graphpass.scoring.tasks import Ctc, Embedding, Psnr
 
 MAP_THRESHOLD, NOTE_THRESHOLD = 0.3, 0.3
 Outputs = dict[str, Array]

@@ -11,10 +11,10 @@ import onnx
 from benchmarks.timing import Effort, alternate, machine
 from benchmarks.zoo.entry import Entry, Result, Times
 from benchmarks.zoo.measure import CHECKED, Work, keep, model_path
-from graphpass.convert import prepare
 from graphpass.errors import GraphpassError
 from graphpass.graph.model import load
-from graphpass.session import fixed_batch, input_specs, open_session, pad_inputs, run
+from graphpass.network import prepare
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 
 EFFORT = Effort(3.0, 5, 51)
 BATCH = 1

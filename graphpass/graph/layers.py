@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphpass.graph.domains import STANDARD_DOMAINS
+
 SHAPE_ONLY = frozenset(
     "Identity Dropout Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Concat Gather Expand Tile Pad "
     "DepthToSpace SpaceToDepth Cast".split()
@@ -61,7 +63,7 @@ def absent(tensor: gs.Tensor) -> bool:
 
 def weight_layer(node: gs.Node) -> WeightLayer | None:
     """The node as a weight layer: its weights are a float initializer, its data is not. None for others."""
-    if node.op not in WEIGHTS or node.domain not in (None, "", "ai.onnx"):
+    if node.op not in WEIGHTS or node.domain not in STANDARD_DOMAINS:
         return None
     for data_index, weight_index in ((0, 1), (1, 0)):
         data, weight = node.inputs[data_index], node.inputs[weight_index]
@@ -93,7 +95,7 @@ def data_inputs(node: gs.Node) -> list[gs.Variable]:
 
 def is_linear(node: gs.Node) -> bool:
     """Whether the node is linear per time-step in its data inputs (weight layers and maxima aside)."""
-    if node.domain not in (None, "", "ai.onnx"):
+    if node.domain not in STANDARD_DOMAINS:
         return False
     if node.op in SCALES:
         other = node.inputs[1] if node.op == "Div" else None

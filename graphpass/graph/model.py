@@ -18,14 +18,12 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, defs, inliner, shape_inference, version_converter
 
 from graphpass.errors import ModelError, UnsupportedModelError
-from graphpass.graph import operators
+from graphpass.graph.domains import RUNTIME_DOMAINS, SPIKING_DOMAIN, STANDARD_DOMAINS
 
 TARGET_OPSET = 21
 OLDEST_OPSET = 15
 TARGET_IR = 10
 LARGEST_PROTOBUF = 2**31 - 2**20  # bytes; a protobuf message ends at 2 GiB, and the graph itself wants room
-STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
-RUNTIME_DOMAINS = STANDARD_DOMAINS | {"ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", operators.DOMAIN}
 QUANTISED = frozenset(
     "QuantizeLinear DequantizeLinear DynamicQuantizeLinear ConvInteger MatMulInteger ConvIntegerToFloat "
     "MatMulIntegerToFloat DynamicQuantizeMatMul DynamicQuantizeLSTM QGemm QAttention QMoE QEmbedLayerNormalization "
@@ -178,7 +176,7 @@ def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _refuse(path: Path, proto: onnx.ModelProto) -> None:
     local = {(function.domain, function.name) for function in proto.functions}
-    if any(node.domain == operators.DOMAIN for node in proto.graph.node):
+    if any(node.domain == SPIKING_DOMAIN for node in proto.graph.node):
         raise UnsupportedModelError(f"{path}: already a spiking network", "convert the network it came from")
     for node in walk(proto.graph):
         where = f"{path}: node {node.name or ', '.join(node.output)!r} ({node.op_type})"

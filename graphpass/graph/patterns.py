@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphpass.graph.weights import STANDARD_DOMAINS, is_op, producer
+from graphpass.graph.domains import STANDARD_DOMAINS
+from graphpass.graph.weights import is_op, producer
 
 # float16 keeps 11 bits: √2 and 1/6 come back from a float16 export with a relative error of up to 5e-4
 NEAR = 1e-3

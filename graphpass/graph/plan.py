@@ -17,13 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpass.errors import OptionError, PlanError
-from graphpass.graph.sites import Left
 from graphpass.maths.neuron import Neuron, levels_of
 
 FORMAT = "graphpass-plan"
 VERSION = 1
 
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Left:
+    """A node that was left analogue. expected: it is right to leave it; otherwise coverage is incomplete."""
+
+    node: str
+    op: str
+    reason: str
+    expected: bool
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-STANDARD_DOMAINS = (None, "", "ai.onnx")
+from graphpass.graph.domains import STANDARD_DOMAINS
+
 WEIGHT_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 RANK_KEEPING_OPS = ("Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "Clip", "HardSwish",
                     "HardSigmoid", "Gelu", "BatchNormalization", "MaxPool", "AveragePool",

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from graphpass.evaluation import Evaluation, MetricResult, Timing, ratio
+from graphpass.evaluation.results import Evaluation, MetricResult, Timing, ratio
 from graphpass.maths.allocation import told
-from graphpass.sweep import Row
+from graphpass.sweeps import Row
 
 NONE = "–"
 OPERATION_NAMES = ("effective_macs", "effective_acs")

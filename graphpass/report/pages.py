@@ -6,7 +6,7 @@ from dataclasses import astuple, fields
 from typing import Any
 
 from graphpass.errors import OptionError
-from graphpass.evaluation import Evaluation
+from graphpass.evaluation.results import Evaluation
 from graphpass.maths.metrics import ENERGY_AC, ENERGY_MAC
 from graphpass.report import html
 from graphpass.report.cells import (
@@ -22,7 +22,7 @@ from graphpass.report.cells import (
     percent,
     settings,
 )
-from graphpass.sweep import Row
+from graphpass.sweeps import Row
 
 PROVENANCE = {"ann": "network", "ann_sha256": "network sha256", "snn_sha256": "spiking network sha256"}
 COLOURS = ("#3987e5", "#d95926", "#199e70", "#c98500", "#9085e9", "#d55181", "#5f9e1f", "#8a8a8a")  # on white and black

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from graphpass.evaluation import Evaluation
+from graphpass.evaluation.results import Evaluation
 from graphpass.report.cells import Cells, headline, lines, settings
-from graphpass.sweep import Row
+from graphpass.sweeps import Row
 
 
 def summary_table(evaluation: Evaluation) -> Table:

@@ -4,14 +4,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from graphpass.calibrate import Options
+from graphpass.calibration.calibrate import Options
+from graphpass.calibration.synthetic import Synthetic
 from graphpass.datasets.images import ImageOptions
 from graphpass.errors import OptionError
-from graphpass.evaluate import Options as EvaluationOptions
-from graphpass.graph.sites import Selection
+from graphpass.evaluation.evaluate import Options as EvaluationOptions
+from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.maths.allocation import Auto, auto_of
-from graphpass.scoring.chosen import metrics_of
-from graphpass.synthetic import Synthetic
+from graphpass.sites.sites import Selection
 
 Check = Callable[[Any], bool]
 

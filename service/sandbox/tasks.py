@@ -57,22 +57,23 @@ from typing import Any
 import onnx
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from graphpass.convert import Network, convert, observe, prepare, require_coverage, settings_of
+from graphpass.conversion import convert, observe, settings_of
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import OptionError
-from graphpass.evaluate import Pair, compare, evaluate_pair, measure, open_pair
-from graphpass.evaluation import PREFIX, Evaluation, conversion_of
+from graphpass.evaluation.evaluate import Pair, compare, evaluate_pair, measure, open_pair
+from graphpass.evaluation.results import PREFIX, Evaluation, conversion_of
+from graphpass.evaluation.shards import Partial, from_text, merge
 from graphpass.graph.model import Source, digest, load, opset_of, read
 from graphpass.graph.plan import load_plan, save_plan
-from graphpass.graph.sites import Selection
 from graphpass.inspection import inspect
-from graphpass.partial import Partial, from_text, merge
+from graphpass.network import Network, prepare, require_coverage
 from graphpass.report.files import write_json, write_report
 from graphpass.report.pages import evaluation_report, sweep_report
-from graphpass.session import ProviderWarning, available_providers, input_specs, open_session
-from graphpass.sweep import combinations, part_of, row_of
+from graphpass.runtime.session import ProviderWarning, available_providers, input_specs, open_session
+from graphpass.sites.sites import Selection
+from graphpass.sweeps import combinations, part_of, row_of
 from service.sandbox.data import data_file
 from service.sandbox.models import model_path, understood
 from service.sandbox.options import CONVERT, EVALUATE, IMAGES, PROVIDERS, SELECTION, SEVERAL, SWEEP, Chosen

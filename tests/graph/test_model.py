@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from graphpass.errors import ModelError, UnsupportedModelError
 from graphpass.graph import model as model_module
-from graphpass.graph import operators
+from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.model import UpgradeWarning, digest, export, load, opset_of, save, walk
 from tests.models import build, node, run
 
@@ -196,7 +196,7 @@ def test_inputs_that_are_no_numeric_tensors_are_refused(tmp_path, kind):
 
 
 def test_spiking_networks_are_refused(tmp_path):
-    proto = unchecked([node("ParallelNeuron", "x", "y", "n", domain=operators.DOMAIN)], [floats("x")], [floats("y")])
+    proto = unchecked([node("ParallelNeuron", "x", "y", "n", domain=SPIKING_DOMAIN)], [floats("x")], [floats("y")])
     assert "already a spiking network" in refusal(tmp_path, proto)
 
 

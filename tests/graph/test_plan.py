@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from graphpass.errors import PlanError
-from graphpass.graph import operators
-from graphpass.graph.folded import fold
+from graphpass.forms import operators
+from graphpass.forms.folded import fold
+from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.model import export, opset_of
-from graphpass.graph.plan import LayerPlan, Plan, SitePlan, load_plan, save_plan
-from graphpass.graph.sites import Left
+from graphpass.graph.plan import LayerPlan, Left, Plan, SitePlan, load_plan, save_plan
 from tests.models import build, node, ops, run, same
 
 WEIGHT = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
@@ -209,7 +209,7 @@ def test_every_attribute_is_written_on_the_neuron():
     graph = fold(graph_of(), plan(site(levels=4)))
     neuron = next(each for each in graph.nodes if each.op == operators.FOLDED_NEURON)
     assert neuron.attrs == {"time_steps": 4, "levels": 4, "coding": "rate"}
-    assert neuron.domain == operators.DOMAIN
+    assert neuron.domain == SPIKING_DOMAIN
 
 
 def test_weights_of_another_layer_that_shares_them_stay():

@@ -22,7 +22,7 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "fashion_mnist"
-COMMAND = (sys.executable, "-c", "from graphpass.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from graphpass.cli.app import main; main()")
 STARTING, ENDING, JOB = 60.0, 20.0, 240.0  # seconds
 FINISHED = ("succeeded", "failed", "cancelled")
 

@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 import pytest
 
-from graphpass.client import Client, Stored
+from graphpass.cli.remote import packed_data, packed_model
+from graphpass.client.client import Client, Stored
 from graphpass.errors import (
     DataError,
     JobCancelledError,
@@ -24,9 +25,8 @@ from graphpass.errors import (
     RemoteError,
     UnreachableError,
 )
-from graphpass.remote import packed_data, packed_model
 from tests.service.running import COMMAND, EXAMPLE, Server
-from tests.test_convert import network
+from tests.test_conversion import network
 
 FEW = {"time_steps": 2, "limit": 64, "method": "max"}
 LARGE = 48 * 2**20  # bytes of a file that goes in several pieces

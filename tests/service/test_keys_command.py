@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from graphpass.cli import main
+from graphpass.cli.app import main
 from service.auth import authenticate
 from service.settings import load_settings
 from service.storage.metadata import opened
@@ -85,7 +85,7 @@ def test_without_a_command_there_is_help(capsys) -> None:
 
 def test_the_installed_command_has_keys_and_loads_nothing_for_them() -> None:
     source = (
-        "import sys; from graphpass.cli import main\n"
+        "import sys; from graphpass.cli.app import main\n"
         "try: main(['--version'])\nexcept SystemExit: pass\n"
         "sys.exit(bool({'sqlalchemy', 'pydantic_settings', 'service.settings'} & set(sys.modules)))"
     )

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from graphpass.scoring.chosen import CLASSES, METRICS, metrics_of
+from graphpass.evaluation.metrics.registry import CLASSES, METRICS, metrics_of
 from service.api.requests import ConversionOptions, EvaluationOptions, SweepOptions
 
 

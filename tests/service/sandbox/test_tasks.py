@@ -14,8 +14,8 @@ import onnx
 import pytest
 from PIL import Image
 
-from graphpass.cli import main
-from graphpass.session import available_providers
+from graphpass.cli.app import main
+from graphpass.runtime.session import available_providers
 from service.sandbox.runner import Failed
 from tests.service.sandbox.hostile_files import external, model, npz, tiny, zipped
 from tests.service.sandbox.sandboxed import SMALL, Box

@@ -1,0 +1,354 @@
+"""Calibration: layer by layer, from a normalised network and data to a plan.
+
+The ANN runs once, and rows of x and a = f(x) of every step are kept (observation.py). The network converted so far
+(the *SNN side*) runs once, segment by segment, whatever the depth. A step is a site, a weight layer that no site
+follows, or both: the layers whose outputs sum to the site's pre-activation.
+
+    run      the SNN's segment to the layers' inputs u and to what else the pre-activation is a sum of
+    sample   rows of u and of x_q = u·M + b + …, at the positions where rows of x and a were taken
+    correct  the layer's weights by regression of x − x_q on u                      (method "optimal")
+    fit      threshold, shift, amplitude and offset to a given the corrected x_q
+    go on    the SNN's segment through the corrected layer and the neuron
+
+Positions are drawn by a generator seeded with (seed, step, batch), so the same data gives the same plan, bit for bit.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.calibration import observation
+from graphpass.calibration.im2col import Geometry, from_matrix, to_matrix
+from graphpass.calibration.observation import Observation, Subject, rows_of, sizes_of
+from graphpass.calibration.sampling import Sample
+from graphpass.calibration.segments import needs
+from graphpass.calibration.steps import Step
+from graphpass.datasets.dataset import Dataset
+from graphpass.errors import DataError, OptionError
+from graphpass.forms import operators
+from graphpass.forms.folded import neuron_node, replace_weight
+from graphpass.graph.layers import WeightLayer, is_padded, weight_layers
+from graphpass.graph.plan import LayerPlan, Plan, SitePlan
+from graphpass.maths.corrections import ROUNDS
+from graphpass.maths.methods import COARSE_LEVELS, EXACT_RECTIFIERS, METHODS, Method, correct_bias
+from graphpass.maths.neuron import Neuron, levels_of
+from graphpass.sites.sites import Coverage, Site
+
+Array = NDArray[Any]
+Progress = Callable[[str, int, int], None]  # what, done, of how many
+
+REFINEMENT_WORK = 25 * 10**10  # multiply-adds of refining all steps, up to which a network is refined at any T
+FEW_LEVELS = 4  # up to so many, offsets are worth the integer form's corrections at every border
+
+
+@dataclass(frozen=True)
+class Options(observation.Options):
+    """How to calibrate.
+
+    exact_padding: no offsets that padding would cut off, for the integer form.
+    clip_limits: levels of a clip span the clip, whatever the data reaches, and layers get new biases alone: for data
+    that is not to be trusted with more (graphpass/calibration/synthetic.py).
+    levels: of single sites, by name; all others have as many as T allows.
+    """
+
+    time_steps: int = 8
+    coding: str = "rate"
+    exact_padding: bool = False
+    clip_limits: bool = False
+    levels: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        most = levels_of(self.time_steps, self.coding)
+        for name, count in self.levels.items():
+            if not 2 <= count <= most:
+                raise OptionError(
+                    f"{count} levels at site {name!r}",
+                    f"choose 2 to {most}, which {self.time_steps} time-steps of the {self.coding} code have",
+                )
+        super().__post_init__()
+
+    def levels_at(self, site: str) -> int:
+        """Levels of a site's neurons."""
+        return self.levels.get(site, levels_of(self.time_steps, self.coding))
+
+
+def calibrate(
+    graph: gs.Graph,
+    coverage: Coverage,
+    dataset: Dataset,
+    options: Options,
+    fixed_batch: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+    observed: Sequence[str | Path] = (),
+) -> Plan:
+    """The plan for a normalised graph (not changed).
+
+    observed: the ANN's side, as the parts that `observe_part` wrote of all samples, in order; the plan is the same.
+    Raises CalibrationError when a site's values are not finite, DataError for bad data.
+    """
+    _require_sites(coverage, options)
+    with observation.opened(graph, coverage.sites, dataset, options, fixed_batch) as subject:
+        if observed:
+            seen = observation.join([observation.load(path, subject) for path in observed])
+            if tuple(subject.store_inputs(seen.batch)) != seen.sizes:
+                raise DataError(f"{dataset.description}: other data than was observed", observation.REMEDY)
+        else:
+            seen = observation.observe(subject, progress)
+        calibrator = _Calibrator(subject, seen, options)
+        for number in range(len(subject.steps)):
+            progress("calibrating", number, len(subject.steps))
+            calibrator.take(number)
+        progress("calibrating", len(subject.steps), len(subject.steps))
+    names = [site.name for site in coverage.sites]
+    return Plan(
+        options.time_steps,
+        options.coding,
+        options.method,
+        tuple(sorted(calibrator.sites, key=lambda site: names.index(site.name))),
+        tuple(calibrator.layers),
+        coverage.left,
+        samples=seen.total,
+        seed=options.seed,
+        ranges=seen.extremes.ranges,
+    )
+
+
+def observe_part(
+    graph: gs.Graph,
+    coverage: Coverage,
+    dataset: Dataset,
+    options: Options,
+    path: str | Path,
+    start: int,
+    stop: int,
+    fixed_batch: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> int:
+    """Write what the ANN shows of samples start … stop − 1, for `calibrate`; how many they are.
+
+    Both ends move up to the next whole batch, so that parts which meet still do; one may thereby be empty.
+    Raises as `calibrate`.
+    """
+    _require_sites(coverage, options)
+    with observation.opened(graph, coverage.sites, dataset, options, fixed_batch) as subject:
+        seen = observation.observe(subject, progress, start, stop)
+        observation.save(seen, path)
+    return sum(seen.sizes)
+
+
+def _require_sites(coverage: Coverage, options: Options) -> None:
+    unknown = sorted(options.levels.keys() - {site.name for site in coverage.sites})
+    if unknown:
+        raise OptionError(f"levels for {unknown[0]!r}, which is no site", "name sites as `graphpass inspect` does")
+
+
+def _may_have_offset(site: Site | None, padded: Set[str], options: Options) -> bool:
+    """Whether y = A·n + o may have an o other than 0.
+
+    Padding adds 0, not o, which costs the integer form a correction at every border, and keeps padded depthwise layers
+    out of integers. Behind a rectifier, from some levels on, o matters little (docs/decisions/0009).
+    """
+    if not (options.exact_padding and site and site.kind in EXACT_RECTIFIERS and padded & set(site.layers)):
+        return True
+    return options.levels_at(site.name) <= FEW_LEVELS
+
+
+def _is_small(steps: Sequence[Step], options: Options) -> bool:
+    """Whether refining every step costs seconds."""
+    work = 0
+    for step in steps:
+        if step.layers:
+            width, channels = sizes_of(step)
+            work += 2 * ROUNDS * rows_of(step, options, len(steps)) * width * channels
+    return work <= REFINEMENT_WORK
+
+
+class _Calibrator:
+    """The SNN's side of the walk so far, and what was decided on it."""
+
+    def __init__(self, subject: Subject, seen: Observation, options: Options):
+        self._subject, self._seen, self._options = subject, seen, options
+        self._walk = subject.walk
+        self._method = METHODS[options.method]
+        self._functions = operators.functions(options.coding, self._walk.graph.opset)
+        self._small = _is_small(subject.steps, options)
+        self._padded = {layer.node.name for layer in weight_layers(self._walk.graph) if is_padded(layer.node.attrs)}
+        self._spiking: set[str] = set()  # tensors that a neuron has a part in: only there the two sides differ
+        self.sites: list[SitePlan] = []
+        self.layers: list[LayerPlan] = []
+
+    def take(self, number: int) -> None:
+        """One step: run, sample, correct, fit, go on."""
+        walk, step = self._walk, self._subject.steps[number]
+        site = step.site
+        output = site.output if site else None
+        nodes = walk.pending([step.target, *([output] if output else [])])
+        frontier = walk.frontier(nodes)
+        kept = [name for name in frontier if name != output]
+        before = walk.pending([step.target, *kept], stop=[output] if output else [])
+        self._mark(before)
+        behind = walk.descendants(before, [layer.node for layer in step.layers])
+        moved = {tensor.name for node in behind for tensor in node.outputs}
+        boundary = walk.outside(behind) if behind else ([step.target] if site else [])
+        ahead = [node for node in before if not any(node is other for other in behind)]
+
+        sample = self._sample(number, step, ahead, [*(name for name in kept if name not in moved), *boundary])
+        sample.require_finite()
+        changes = self._correct(step, sample)
+        for layer, change in changes:
+            behind = _with_added(behind, layer.node, replace_weight(walk.graph, layer, change))
+        neuron = self._fit(site, sample) if site else None
+        self._go_on(behind, neuron, [name for name in kept if name in moved])
+        walk.finish({id(n): n for n in (*nodes, *before)}.values(), frontier, boundary)
+        self.layers.extend(change for _, change in changes)
+
+    def _mark(self, nodes: Sequence[gs.Node]) -> None:
+        """Note which outputs of the nodes a neuron has a part in."""
+        for node in nodes:
+            if any(tensor.name in self._spiking for tensor in needs(node)):
+                self._spiking.update(tensor.name for tensor in node.outputs)
+
+    def _run(
+        self, nodes: Sequence[gs.Node], fetch: Sequence[str], functions: bool = False
+    ) -> Iterator[tuple[int, dict[str, Array]]]:
+        """The fetched tensors of every batch: those that the nodes make go to the store, the others come from it."""
+        walk = self._walk
+        made = {tensor.name for node in nodes for tensor in node.outputs}
+        needed = {*walk.outside(nodes), *(name for name in fetch if name not in made)}
+        segment = None
+        for batch in range(len(self._seen.sizes)):
+            values = {name: walk.store.get(name, batch) for name in needed}
+            if nodes and segment is None:
+                segment = walk.segment(nodes, fetch, values, self._functions if functions else ())
+            for name, value in segment.run(values).items() if segment else ():
+                walk.store.put(name, batch, value)
+                values[name] = value
+            yield batch, values
+
+    def _sample(self, number: int, step: Step, nodes: Sequence[gs.Node], fetch: Sequence[str]) -> Sample:
+        """The SNN's side up to what the target is a sum of; `fetch`, what later segments need, goes to the store."""
+        seen, offset = self._seen, _may_have_offset(step.site, self._padded, self._options)
+        sample = self._subject.sample(number, seen.total, offset=offset, clip_limits=self._options.clip_limits)
+        sample.extend(seen.sizes, self._subject.fixed, seen.extents[number])
+        parts = [layer.data.name for layer in step.layers] or [step.target]
+        parts += [tensor.name for tensor in step.addends if not isinstance(tensor, gs.Constant)]
+        for batch, values in self._run(nodes, list(dict.fromkeys([*fetch, *parts]))):
+            sample.add_snn(batch, values)
+        sample.close(*seen.take(number))
+        return sample
+
+    def _correct(self, step: Step, sample: Sample) -> list[tuple[WeightLayer, LayerPlan]]:
+        """New weights of the step's layers; the sample's x_q follows them."""
+        correct = self._method.correct
+        if correct is None or not step.layers or step.target not in self._spiking or sample.is_exact:
+            return []
+        if self._options.clip_limits:
+            correct = correct_bias
+        levels = self._options.levels_at(step.site.name if step.site else "")
+        changes = []
+        for layers, inputs in _jointly(step.layers, sample.inputs, sample.geometries):
+            weight, bias = correct(inputs, sample.site, levels, self._small or levels <= COARSE_LEVELS)
+            sample.move(inputs, weight, bias)
+            start = 0
+            for layer, shape in layers:
+                matrix = to_matrix(layer.weight.values, shape)
+                change = weight[:, start : start + matrix.shape[1]]
+                start += matrix.shape[1]
+                new = from_matrix(matrix + change, layer.weight.values, shape)
+                changes.append((layer, LayerPlan(layer.node.name, new, bias)))
+                bias = np.zeros_like(bias)  # the change of the sum's bias is made once
+        return changes
+
+    def _fit(self, site: Site, sample: Sample) -> SitePlan:
+        """The site's neurons, by the method, or as its QCFS chain says."""
+        fitted = fit_site(site, sample, self._options.levels_at(site.name), self._method)
+        spread = float(np.square(sample.a - sample.a.mean(0), dtype=np.float64).sum())
+        error = float(np.square(flat_neuron(fitted).fire(sample.x_snn) - sample.a, dtype=np.float64).sum())
+        plan = replace(
+            fitted, lowest=sample.span.lowest, highest=sample.span.highest, error=error / spread if spread > 0 else None
+        )
+        self.sites.append(plan)
+        return plan
+
+    def _go_on(self, behind: Sequence[gs.Node], site: SitePlan | None, kept: Sequence[str]) -> None:
+        """The SNN's side behind the corrected layers, through the neurons."""
+        nodes, fetch = list(behind), list(kept)
+        if site:
+            x, y = self._walk.tensors[site.input], self._walk.tensors[site.output]
+            nodes.append(neuron_node(site, self._options.time_steps, self._options.coding, x, y))
+            fetch.append(site.output)
+            self._spiking.add(site.output)
+        for _ in self._run(nodes, fetch, functions=site is not None) if fetch else ():
+            pass  # the store has them
+
+
+def fit_site(site: Site, sample: Sample, levels: int, method: Method) -> SitePlan:
+    """A site's neurons, by the method from its closed sample, or as its QCFS chain says."""
+    chain = qcfs_plan(site, levels)
+    if chain is not None:
+        return chain
+    chosen = method.fit(sample.site, levels)
+    parameters = (chosen.threshold, chosen.shift, chosen.amplitude, chosen.offset)
+    return _site_plan(site, sample.parameter_shape(len(chosen.threshold)), levels, parameters)
+
+
+def flat_neuron(site: SitePlan) -> Neuron:
+    """A site's neurons for sampled rows [P, C]."""
+    return replace(site, shape=(len(site.threshold),)).neuron
+
+
+def qcfs_plan(site: Site, levels: int) -> SitePlan | None:
+    """A QCFS site's own neurons: lossless where the levels are its own, else its range in other levels.
+
+    With L̃ = the chain's steps and L = levels − 1:  θ = θ̃·L̃/L,  ψ = ψ̃ − θ̃/2 + θ/2,  A = Ã·L̃/L,  o = õ.
+    None for other sites.
+    """
+    if "steps" not in site.parameters:
+        return None
+    known = {name: np.asarray(value, np.float64) for name, value in site.parameters.items()}
+    ratio = float(known["steps"]) / (levels - 1)
+    old = known["threshold"]
+    parts = (
+        old * ratio,
+        known["shift"] + (old * ratio - old) / 2,
+        known["amplitude"] * ratio,
+        known["offset"],
+    )
+    full = np.broadcast_arrays(*parts)
+    return _site_plan(site, full[0].shape or (1,), levels, [np.ravel(part) for part in full])
+
+
+def _site_plan(site: Site, shape: Sequence[int], levels: int, parts: Sequence[Array]) -> SitePlan:
+    threshold, shift, amplitude, offset = (np.ascontiguousarray(part, np.float32) for part in parts)
+    return SitePlan(
+        name=site.name,
+        kind=site.kind,
+        input=site.input,
+        output=site.output,
+        layers=site.layers,
+        shape=tuple(int(size) for size in shape),
+        levels=levels,
+        threshold=threshold,
+        shift=shift,
+        amplitude=amplitude,
+        offset=offset,
+    )
+
+
+def _with_added(nodes: Sequence[gs.Node], after: gs.Node, added: Sequence[gs.Node]) -> list[gs.Node]:
+    return [n for node in nodes for n in ((node, *added) if node is after else (node,))]
+
+
+def _jointly(
+    layers: Sequence[WeightLayer], inputs: Sequence[Array], shapes: Sequence[Geometry]
+) -> list[tuple[list[tuple[WeightLayer, Geometry]], Array]]:
+    """Layers of one sum are corrected by one regression on all their inputs; grouped ones each by its own."""
+    pairs = list(zip(layers, shapes, strict=True))
+    if all(shape.groups == 1 for shape in shapes):
+        return [(pairs, inputs[0] if len(inputs) == 1 else np.concatenate(inputs, axis=2))]
+    return [([pair], rows) for pair, rows in zip(pairs, inputs, strict=True)]

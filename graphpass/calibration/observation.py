@@ -1,0 +1,321 @@
+"""The ANN's side of a calibration: what the original network shows of the data, at once or in parts.
+
+    join(parts of [0, a), [a, b), … [z, n)) = the observation of [0, n), bit for bit
+
+Every batch lies in one part, positions in it are drawn by a generator seeded with (seed, step, number of the batch),
+and what is least or largest does not depend on where the samples were cut. A part is one .npz of plain numbers:
+
+    key uint8 [32]                   SHA-256 of the steps and options that it was made with
+    head int64 [3]                   samples of the whole calibration, samples of a batch, number of the first batch
+    sizes int64 [B]                  samples of each batch
+    low, high float64 [A]            of each analogue tensor, in `ranged` samples
+    K/shapes int64 [B, rank]         of step K: shapes of its target
+    K/bottom, K/top [C]              least and largest x, of each channel where the method wants that
+    K/span float64 [2]               least and largest a
+    K/x, K/a float32 [P, C]          rows of x and a = f(x); no a where the step has no site: there it is x
+"""
+
+import functools
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.calibration.im2col import inputs_of, outputs_of
+from graphpass.calibration.ranges import Extremes, extremes_of
+from graphpass.calibration.sampling import Extent, Sample
+from graphpass.calibration.segments import TensorStore, Walk
+from graphpass.calibration.steps import Step, steps_of
+from graphpass.datasets.arrays import archive_part
+from graphpass.datasets.dataset import Dataset, whole_batches
+from graphpass.datasets.parts import named
+from graphpass.errors import DataError, OptionError
+from graphpass.forms.integer.tensors import analogue_tensors
+from graphpass.maths.methods import METHODS
+from graphpass.runtime.session import pad_inputs
+from graphpass.sites.identities import place_identities
+from graphpass.sites.sites import Site
+
+Array = NDArray[Any]
+Progress = Callable[[str, int, int], None]  # what, done, of how many
+
+REGRESSION_WORK = 4 * 10**11  # multiply-adds that the normal equations of all steps may cost
+REGRESSION_VALUES = 2**25  # numbers of the sampled pre-activations of all steps
+SPREAD = 8, 4  # a step with layers samples from an eighth to four times `positions`
+STORE_SHARE = 3 / 8  # of the memory budget: live tensors
+SAMPLES_SHARE = 1 / 4  # of the memory budget: the ANN's rows; the rest is for sessions and regressions
+FETCH_SHARE = 1 / 16  # of the memory budget: the tensors fetched from one run of the ANN
+ROWS_SHARE = 1 / 16  # of the memory budget: the sampled inputs of a step's layers
+REMEDY = "give all parts of one calibration, in the order of their samples"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the ANN's side of a calibration depends on.
+
+    positions: sampled rows of a step, more where its layers are narrow. memory: bytes. threads: 0 for all cores.
+    """
+
+    method: str = "optimal"
+    seed: int = 0
+    positions: int = 16384
+    batch: int = 32
+    limit: int | None = None
+    memory: int = 2 << 30
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise OptionError(f"unknown method {self.method!r}", f"choose one of {', '.join(METHODS)}")
+        if self.positions < 1 or self.batch < 1:
+            raise OptionError(f"{self.positions} positions in batches of {self.batch}", "both must be at least 1")
+        if self.memory < 1 << 20:
+            raise OptionError(f"a memory budget of {self.memory} bytes", "give at least 1 MiB, for example 2GiB")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A normalised network that is to be calibrated, with its identity sites in place, and the data.
+
+    walk: its store gets the inputs of the network. kept: the rows of x and a. analogue: the tensors that have ranges.
+    fixed: the batch that the network insists on. key: what two parts of one observation have in common.
+    """
+
+    walk: Walk
+    kept: TensorStore
+    steps: Sequence[Step]
+    analogue: tuple[str, ...]
+    dataset: Dataset
+    options: Options
+    fixed: int | None
+    key: str
+
+    def sample(self, number: int, total: int, first: int = 0, offset: bool = True, clip_limits: bool = False) -> Sample:
+        """An empty sample of a step, for batches from `first` on of so many samples in all."""
+        step, options = self.steps[number], self.options
+        rows = -(-rows_of(step, options, len(self.steps)) // total)
+        ranges = METHODS[options.method].ranges
+        return Sample(step, rows, (options.seed, number), ranges, offset, first, clip_limits)
+
+    def store_inputs(self, size: int, start: int = 0, stop: int | None = None) -> list[int]:
+        """Put the inputs of batches of `size` into the walk's store, padded to a fixed batch; the samples of each."""
+        sizes = []
+        first = whole_batches(start, size) // size
+        for number, batch in enumerate(self.dataset.between(size, self.options.limit, start, stop), first):
+            sizes.append(batch.size)
+            for name, values in pad_inputs(batch.inputs, self.fixed).items():
+                self.walk.store.put(name, number, values)
+        return sizes
+
+
+@contextmanager
+def opened(
+    graph: gs.Graph, sites: Sequence[Site], dataset: Dataset, options: Options, fixed: int | None
+) -> Iterator[Subject]:
+    """A normalised graph (not changed) as a subject; what is stored goes in the end."""
+    graph = graph.copy()
+    place_identities(graph, sites)
+    steps = steps_of(graph, sites, METHODS[options.method].correct is not None)
+    analogue = analogue_tensors(graph, {site.output for site in sites})
+    known = {each.name: getattr(options, each.name) for each in fields(Options) if each.name != "threads"}
+    told = [(s.target, s.site and s.site.name, [layer.node.name for layer in s.layers]) for s in steps]
+    text = json.dumps([known, told, analogue, fixed], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()
+    with (
+        TensorStore(int(options.memory * STORE_SHARE)) as store,
+        TensorStore(int(options.memory * SAMPLES_SHARE)) as kept,
+    ):
+        yield Subject(Walk(graph, store, options.threads), kept, steps, analogue, dataset, options, fixed, key)
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What the ANN shows of the batches from number `first` on.
+
+    total: samples of the whole calibration. batch: samples of a batch. sizes: of each batch here, the last of all may
+    be shorter. extents: of each step. take: step → its rows of x and a = f(x), float32 [P, C]; asked for once.
+    """
+
+    key: str
+    total: int
+    batch: int
+    first: int
+    sizes: tuple[int, ...]
+    extents: tuple[Extent, ...]
+    extremes: Extremes
+    take: Callable[[int], tuple[Array, Array]]
+
+
+def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | None = None) -> Observation:
+    """Run the ANN on samples start … stop − 1; both ends move up to the next whole batch.
+
+    A free batch is as large as keeps what is fetched within FETCH_SHARE of the memory budget: small batches are not
+    slower, their tensors stay in the processor's cache. The walk's store then has the inputs.
+    Raises DataError for a part of data that does not tell its length.
+    """
+    walk, steps, dataset, options, fixed = subject.walk, subject.steps, subject.dataset, subject.options, subject.fixed
+    if dataset.samples is None and (start, stop) != (0, None):
+        raise DataError(f"{dataset.description}: does not tell how many samples it has", "save them as .npz")
+    extremes = extremes_of(
+        subject.analogue, walk.graph, dataset, options.limit, fixed, options.threads, start=start, stop=stop
+    )
+    pairs = [(step.target, step.site.output if step.site else step.target) for step in steps]
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    example = pad_inputs(next(iter(dataset.batches(fixed or 1, options.limit))).inputs, fixed)
+    segment = walk.segment(walk.pending(names), names, example)
+    per_batch = max(1, sum(values.nbytes for values in segment.run(example).values()))
+    size = fixed or int(np.clip(options.memory * FETCH_SHARE // per_batch, 1, options.batch))
+    first = whole_batches(start, size) // size
+    sizes = subject.store_inputs(size, start, stop)
+    total = sum(sizes) if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
+    samples = [subject.sample(number, total, first) for number in range(len(steps))]
+    for number, count in enumerate(sizes, first):
+        progress("running the network", number - first, len(sizes))
+        found = {name: walk.store.get(name, number) for name in example}
+        found.update(segment.run(found))
+        for index, (sample, (x, a)) in enumerate(zip(samples, pairs, strict=True)):
+            x_rows, a_rows = sample.add_ann(count, fixed or count, found[x], found[a])
+            for part, rows in zip(_parts(steps[index]), (x_rows, a_rows), strict=False):
+                subject.kept.put(f"{index}/{part}", number, rows)
+    progress("running the network", len(sizes), len(sizes))
+
+    def take(index: int) -> tuple[Array, Array]:
+        rows = []
+        for part in _parts(steps[index]):
+            name = f"{index}/{part}"
+            rows.append(np.concatenate([subject.kept.get(name, first + number) for number in range(len(sizes))]))
+            subject.kept.drop(name)
+        return rows[0], rows[-1]
+
+    return Observation(
+        subject.key, total, size, first, tuple(sizes), tuple(sample.extent for sample in samples), extremes, take
+    )
+
+
+def save(seen: Observation, path: str | Path) -> None:
+    """Write a part. Its rows are taken."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, values in _members(seen):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, values, allow_pickle=False)
+
+
+def _members(seen: Observation) -> Iterator[tuple[str, Array]]:
+    yield "key", np.frombuffer(bytes.fromhex(seen.key), np.uint8)
+    yield "head", np.array([seen.total, seen.batch, seen.first], np.int64)
+    yield "sizes", np.array(seen.sizes, np.int64)
+    yield "ranged", np.array(seen.extremes.samples, np.int64)
+    yield "low", seen.extremes.low
+    yield "high", seen.extremes.high
+    for index, extent in enumerate(seen.extents if seen.sizes else ()):
+        yield f"{index}/shapes", np.array(extent.shapes, np.int64)
+        yield f"{index}/bottom", extent.bottom
+        yield f"{index}/top", extent.top
+        yield f"{index}/span", np.array([extent.lowest, extent.highest], np.float64)
+        x, a = seen.take(index)
+        yield f"{index}/x", x
+        if a is not x:
+            yield f"{index}/a", a
+
+
+def load(path: str | Path, subject: Subject) -> Observation:
+    """Read a part of the subject's observation; rows are read when they are taken.
+
+    Raises DataError for anything that `save` would not have written for this network and these options.
+    """
+    path = Path(path)
+    headers = archive_part(path).columns
+    with named(f"{path}: not a part of this calibration", REMEDY), np.load(path, allow_pickle=False) as stored:
+
+        def read(name: str, kind: str, *shape: int | None) -> Array:
+            known = headers[name].shape
+            fits = len(known) == len(shape) and all(b in (a, None) for a, b in zip(known, shape, strict=True))
+            _require(fits and headers[name].dtype.kind == kind, name)
+            return np.asarray(stored[name])
+
+        _require(read("key", "u", 32).tobytes().hex() == subject.key, "key")
+        total, batch, first = map(int, read("head", "i", 3))
+        _require(total > 0 and batch > 0 and first >= 0, "head")
+        sizes = tuple(map(int, read("sizes", "i", None)))
+        left = max(total - first * batch, 0)
+        _require(sizes == tuple(min(batch, left - k * batch) for k in range(len(sizes))), "sizes")
+        low, high = (read(name, "f", len(subject.analogue)) for name in ("low", "high"))
+        extents = []
+        for index, step in enumerate(subject.steps if sizes else ()):
+            lowest, highest = map(float, read(f"{index}/span", "f", 2))
+            shapes = tuple(tuple(map(int, shape)) for shape in read(f"{index}/shapes", "i", len(sizes), None))
+            bottom, top = (read(f"{index}/{end}", "f", None) for end in ("bottom", "top"))
+            extents.append(Extent(shapes, bottom, top, lowest, highest))
+            sample = subject.sample(index, total, first)
+            sample.extend(sizes, subject.fixed, extents[-1])
+            for part in _parts(step):
+                header = headers[f"{index}/{part}"]
+                _require(header.dtype == np.float32 and header.shape == sample.row_shape, f"{index}/{part}")
+        extremes = Extremes(subject.analogue, low, high, int(read("ranged", "i")))
+
+    def take(index: int) -> tuple[Array, Array]:
+        with named(f"{path}: not a part of this calibration", REMEDY), np.load(path, allow_pickle=False) as stored:
+            rows = [stored[f"{index}/{part}"] for part in _parts(subject.steps[index])]
+        return rows[0], rows[-1]
+
+    return Observation(subject.key, total, batch, first, sizes, tuple(extents), extremes, take)
+
+
+def join(parts: Sequence[Observation]) -> Observation:
+    """The whole of which these are all parts, in order. Raises DataError where one is missing, or there twice."""
+    filled, place = [part for part in parts if part.sizes], 0
+    for part in filled:
+        if (part.total, part.batch, part.first * part.batch) != (filled[0].total, filled[0].batch, place):
+            raise DataError(f"samples {place} and later of a calibration are missing, or there twice", REMEDY)
+        place += sum(part.sizes)
+    extremes = functools.reduce(Extremes.joined, (part.extremes for part in parts))
+    if not filled or place != filled[0].total or (extremes.names and extremes.samples != place):
+        raise DataError(f"samples {place} and later of a calibration are missing, or there twice", REMEDY)
+    extents = zip(*(part.extents for part in filled), strict=True)
+
+    def take(index: int) -> tuple[Array, Array]:
+        taken = [part.take(index) for part in filled]
+        x, a = (np.concatenate(rows) for rows in zip(*taken, strict=True))
+        return x, a
+
+    return replace(
+        filled[0],
+        sizes=tuple(size for part in filled for size in part.sizes),
+        extents=tuple(functools.reduce(Extent.joined, each) for each in extents),
+        extremes=extremes,
+        take=take,
+    )
+
+
+def _require(fits: bool, name: str) -> None:
+    if not fits:
+        raise ValueError(f"another {name!r} than expected")
+
+
+def _parts(step: Step) -> str:
+    """Which rows a step has: without a site, a is x."""
+    return "xa" if step.site else "x"
+
+
+def rows_of(step: Step, options: Options, steps: int) -> int:
+    """Sampled rows of a step: more where its layers are narrow or the network has few steps."""
+    total = options.positions
+    if step.layers:
+        width, channels = sizes_of(step)
+        affordable = min(REGRESSION_WORK // steps // width**2, REGRESSION_VALUES // steps // channels)
+        total = int(np.clip(affordable, max(1, total // SPREAD[0]), SPREAD[1] * total))
+        total = min(total, max(1, int(options.memory * ROWS_SHARE) // (4 * width)))
+    return total
+
+
+def sizes_of(step: Step) -> tuple[int, int]:
+    """Inputs that one output of the step's layers sees, and output channels."""
+    return max(1, sum(inputs_of(layer) for layer in step.layers)), max(1, *(outputs_of(layer) for layer in step.layers))

@@ -1,0 +1,234 @@
+"""Rows of a step's tensors at random positions: all that regressions and thresholds see of the data.
+
+A position is an index into every axis but the channel axis. It is drawn by a generator seeded with (seed, step, batch),
+so the same data gives the same rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.calibration.im2col import bias_of, geometry, to_matrix, unfold
+from graphpass.calibration.steps import Step
+from graphpass.errors import CalibrationError
+from graphpass.maths.corrections import apply
+from graphpass.maths.methods import SiteSample
+from graphpass.sites.sites import Site
+
+Array = NDArray[Any]
+EXACT = 1e-5  # of the largest value
+
+Positions = tuple[NDArray[np.int64], ...]
+
+
+def _none(value: float) -> Array:
+    return np.full(1, value, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """What a step's tensors span in some batches: with the rows, all that is known of the ANN's side.
+
+    shapes: of the target, by batch. bottom, top: least and largest x of a channel, [C], or [1] where nobody wants them.
+    lowest, highest: of a.
+    """
+
+    shapes: tuple[tuple[int, ...], ...] = ()
+    bottom: Array = field(default_factory=lambda: _none(np.inf))
+    top: Array = field(default_factory=lambda: _none(-np.inf))
+    lowest: float = np.inf
+    highest: float = -np.inf
+
+    def joined(self, later: "Extent") -> "Extent":
+        """With the batches that follow."""
+        return Extent(
+            (*self.shapes, *later.shapes),
+            np.minimum(self.bottom, later.bottom),
+            np.maximum(self.top, later.top),
+            min(self.lowest, later.lowest),
+            max(self.highest, later.highest),
+        )
+
+
+class Sample:
+    """Rows of x, a, x_q and the layers' inputs u, at the same positions; ranges over all data.
+
+    First every batch of the ANN's side (`add_ann`, or `extend` where its rows are there already), then, when the walk
+    has come to the step, every batch of the SNN's (`add_snn`), then `close`. first: number of the first batch.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        rows: int,
+        seed: tuple[int, ...],
+        ranges: bool,
+        offset: bool,
+        first: int = 0,
+        clip_limits: bool = False,
+    ):
+        self._step = step
+        self._first = first
+        self._offset = offset
+        self._limits = step.site.limits if step.site and clip_limits else None
+        self._rows = rows
+        self._seed = seed
+        self._ranges = ranges
+        self._axis = _channel_axis(step)
+        self._shapes: list[tuple[int, ...]] = []  # of the target, by batch
+        self._flat: list[NDArray[np.uint32]] = []  # positions, by batch
+        self._added: list[Array] = []
+        self._inputs: list[list[Array]] = [[] for _ in step.layers]
+        self.span = Extent()  # without the shapes, which are many
+        self.geometries = [shape for layer in step.layers if not isinstance(shape := geometry(layer), str)]
+
+    def add_ann(self, size: int, full: int, x: Array, a: Array) -> tuple[Array, Array]:
+        """The rows of x and a = f(x) of the next batch, float32 [P, C].
+
+        size: samples in the batch; full: with those that only fill up a fixed batch, from which no row is drawn.
+        """
+        x, a = self._rows_of(x), self._rows_of(a)
+        axis, extent = _axis(self._axis, x.ndim), Extent((x.shape,))
+        if self._ranges:
+            others = tuple(k for k in range(x.ndim) if k != axis)
+            extent = replace(extent, bottom=x.min(others), top=x.max(others))
+        if self._step.site:
+            extent = replace(extent, lowest=float(a.min()), highest=float(a.max()))
+        self.extend([size], full, extent)
+        positions = self._positions(len(self._shapes) - 1)
+        rows = _take(x, axis, positions)
+        return rows, rows if a is x else _take(a, axis, positions)
+
+    def extend(self, sizes: Sequence[int], full: int | None, extent: Extent) -> None:
+        """The next batches, whose rows were taken elsewhere. full: as of `add_ann`; None: each as full as its size."""
+        for size, shape in zip(sizes, extent.shapes, strict=True):
+            axis = _axis(self._axis, len(shape))
+            drawn = (size, *shape[1:]) if axis != 0 and shape[0] == (full or size) else shape
+            self._shapes.append(shape)
+            self._flat.append(self._draw([length for k, length in enumerate(drawn) if k != axis]))
+        self.span = self.span.joined(replace(extent, shapes=()))
+
+    @property
+    def extent(self) -> Extent:
+        """Of all batches so far."""
+        return replace(self.span, shapes=tuple(self._shapes))
+
+    @property
+    def row_shape(self) -> tuple[int, int]:
+        """[P, C] of the rows of all batches so far."""
+        shape = self._shapes[0]
+        return sum(len(flat) for flat in self._flat), shape[_axis(self._axis, len(shape))]
+
+    def add_snn(self, batch: int, values: Mapping[str, Array]) -> None:
+        """The rows of x_q and u of a batch. values: the target, or the layers' inputs and the addends."""
+        positions = self._positions(batch)
+        if not self._step.layers:
+            target = self._rows_of(values[self._step.target])
+            self._added.append(_take(target, _axis(self._axis, target.ndim), positions))
+            return
+        for parts, layer, shape in zip(self._inputs, self._step.layers, self.geometries, strict=True):
+            parts.append(unfold(values[layer.data.name], positions, shape))
+        whole = self._shapes[batch]
+        axis = _axis(self._axis, len(whole))
+        total = np.zeros((len(positions[0]), whole[axis]), np.float32)
+        for tensor in self._step.addends:
+            value = tensor.values if isinstance(tensor, gs.Constant) else values[tensor.name]
+            total += _take(np.broadcast_to(value, whole), axis, positions)
+        self._added.append(total)
+
+    def close(self, x: Array, a: Array) -> None:
+        """Join the batches; x, a: the ANN's rows. Without a channel axis the whole tensor is one channel."""
+        self.x, self.a, self.x_snn = x, a, np.concatenate(self._added)
+        self._added.clear()
+        self.inputs = []
+        for layer, shape in zip(self._step.layers, self.geometries, strict=True):
+            inputs = np.concatenate(self._inputs.pop(0), axis=1)
+            self.x_snn += apply(inputs, to_matrix(layer.weight.values, shape), bias_of(layer))
+            self.inputs.append(inputs)
+        if self._axis is None:
+            self.x, self.a, self.x_snn = (v.reshape(-1, 1) for v in (self.x, self.a, self.x_snn))
+            bottom, top = np.array([self.span.bottom.min()]), np.array([self.span.top.max()])
+            self.span = replace(self.span, bottom=bottom, top=top)
+
+    def require_finite(self) -> None:
+        """Raises CalibrationError where a row is not."""
+        if not all(np.isfinite(v).all() for v in (self.x, self.x_snn, self.a)):
+            step = self._step
+            where = f"site {step.site.name!r}" if step.site else f"layer {step.layers[0].node.name!r}"
+            raise CalibrationError(
+                f"{where} has NaN or infinite values on the calibration data",
+                "check the data and the model, or leave the site out with --exclude",
+            )
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether x_q is x but for what float32 sums round."""
+        return bool(np.abs(self.x_snn - self.x).max(initial=0) <= EXACT * np.abs(self.x).max(initial=0))
+
+    @property
+    def site(self) -> SiteSample:
+        kind = self._step.site.kind if self._step.site else ""
+        known = self.span
+        return SiteSample(kind, self.x, self.x_snn, self.a, known.bottom, known.top, self._offset, self._limits)
+
+    def move(self, inputs: Array, weight: Array, bias: Array) -> None:
+        """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""
+        self.x_snn += apply(inputs, weight, bias)
+
+    def parameter_shape(self, channels: int) -> tuple[int, ...]:
+        """What channel parameters are reshaped to so as to broadcast to the site's tensor."""
+        if channels == 1:
+            return (1,)
+        rank = len(self._shapes[0])
+        return (channels, *(1,) * (rank - _axis(self._axis, rank) - 1))
+
+    def _rows_of(self, x: Array) -> Array:
+        """A site's tensor of one axis (samples) or none as one column: it has no channel axis."""
+        return x.reshape(-1, 1) if x.ndim < 2 and not self._step.layers else x
+
+    def _draw(self, sizes: Sequence[int]) -> NDArray[np.uint32]:
+        """Random flat positions of a tensor without its channel axis: `rows` a sample, or all where there are fewer."""
+        inner = int(np.prod(sizes[1:]))
+        if inner <= self._rows:
+            return np.arange(int(np.prod(sizes)), dtype=np.uint32)
+        generator = np.random.default_rng((*self._seed, self._first + len(self._flat)))
+        drawn = generator.integers(0, inner, (sizes[0], self._rows)) + np.arange(sizes[0])[:, None] * inner
+        return drawn.ravel().astype(np.uint32)
+
+    def _positions(self, batch: int) -> Positions:
+        shape = self._shapes[batch]
+        axis = _axis(self._axis, len(shape))
+        return np.unravel_index(self._flat[batch], [size for k, size in enumerate(shape) if k != axis])
+
+
+def _channel_axis(step: Step) -> int | None:
+    """The axis that parameters differ along, None where they do not."""
+    if step.layers:
+        return 1 if step.layers[0].node.op == "Conv" else -1
+    if step.site is None:
+        return -1
+    if "steps" in step.site.parameters:  # the channels that a QCFS chain has thresholds for
+        return _qcfs_axis(step.site)
+    return step.site.axis
+
+
+def _qcfs_axis(site: Site) -> int | None:
+    shape = np.broadcast_shapes(*(np.shape(value) for value in site.parameters.values()))
+    own = [axis - len(shape) for axis, size in enumerate(shape) if size != 1]
+    return own[0] if own else site.axis
+
+
+def _axis(axis: int | None, rank: int) -> int:
+    return (-1 if axis is None else axis) % rank
+
+
+def _take(x: Array, axis: int, positions: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+    """Rows [P, C] of a tensor at positions of its other axes, float32."""
+    index: list[Any] = list(positions)
+    index.insert(axis, slice(None))
+    rows = x[tuple(index)]
+    return np.ascontiguousarray(rows.T if axis == 0 else rows, np.float32)

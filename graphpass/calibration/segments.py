@@ -1,0 +1,187 @@
+"""Run a network piece by piece over stored batches, each piece once, keeping only the tensors still needed.
+
+A segment is a set of nodes with everything they need from outside in the store. Tensors live under a name and a batch
+number, in memory up to a budget and in a temporary folder beyond it.
+"""
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.forms import operators
+from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.model import export_untyped
+from graphpass.runtime.session import open_session, run
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class TensorStore:
+    """Arrays by (name, batch); those that do not fit `budget` bytes wait in files."""
+
+    def __init__(self, budget: int):
+        self._budget = budget
+        self._held: dict[tuple[str, int], NDArray[Any]] = {}
+        self._spilled: dict[tuple[str, int], tuple[Path, np.dtype[Any], tuple[int, ...]]] = {}
+        self._bytes = 0
+        self._files = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="graphpass-")
+
+    def __enter__(self) -> "TensorStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.clear()
+        self._folder.cleanup()
+
+    def put(self, name: str, batch: int, values: NDArray[Any]) -> None:
+        key = (name, batch)
+        self._discard(key)
+        if self._bytes + values.nbytes <= self._budget:
+            self._held[key] = values.copy()  # an output of a session holds on to the memory of the whole session
+            self._bytes += values.nbytes
+            return
+        path = Path(self._folder.name) / str(self._files)
+        self._files += 1
+        path.write_bytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)  # unlike tofile, says why not
+        self._spilled[key] = (path, values.dtype, values.shape)
+
+    def get(self, name: str, batch: int) -> NDArray[Any]:
+        key = (name, batch)
+        if key in self._held:
+            return self._held[key]
+        path, dtype, shape = self._spilled[key]
+        return np.fromfile(path, dtype).reshape(shape)
+
+    def drop(self, name: str) -> None:
+        """Forget a tensor: all batches."""
+        for key in [key for key in (*self._held, *self._spilled) if key[0] == name]:
+            self._discard(key)
+
+    def _discard(self, key: tuple[str, int]) -> None:
+        if key in self._held:
+            self._bytes -= self._held.pop(key).nbytes
+        elif key in self._spilled:
+            self._spilled.pop(key)[0].unlink()
+
+
+def needs(node: gs.Node) -> list[gs.Variable]:
+    """The variables a node reads, those that its subgraphs capture from outside included."""
+    found = [t for t in node.inputs if isinstance(t, gs.Variable) and not t.is_empty()]
+    for body in node.subgraphs():
+        inner = {t.name for n in body.nodes for t in n.outputs} | {t.name for t in body.inputs}
+        for inside in body.nodes:
+            found.extend(t for t in needs(inside) if t.name not in inner)
+        found.extend(t for t in body.outputs if isinstance(t, gs.Variable) and t.name not in inner)
+    return found
+
+
+class Walk:
+    """A walk through a sorted graph: which nodes have run, and what is still needed of their outputs."""
+
+    def __init__(self, graph: gs.Graph, store: TensorStore, threads: int):
+        self.graph = graph
+        self.tensors = graph.tensors()
+        self.store = store
+        self._threads = threads
+        self._done: set[int] = set()
+        self._outputs = {tensor.name for tensor in graph.outputs}
+        self._producers = {tensor.name: node for node in graph.nodes for tensor in node.outputs}
+        self._readers: dict[str, list[gs.Node]] = {}
+        for node in graph.nodes:
+            for tensor in needs(node):
+                self._readers.setdefault(tensor.name, []).append(node)
+        self._live = {tensor.name for tensor in graph.inputs}
+
+    def pending(self, targets: Iterable[str], stop: Iterable[str] = ()) -> list[gs.Node]:
+        """The nodes that have not run and that the targets need, in the graph's order; not beyond `stop` tensors."""
+        stop = set(stop)
+        wanted: set[int] = set()
+        stack = [name for name in targets if name not in stop]
+        while stack:
+            node = self._producers.get(stack.pop())
+            if node is None or id(node) in self._done or id(node) in wanted:
+                continue
+            wanted.add(id(node))
+            stack.extend(tensor.name for tensor in needs(node) if tensor.name not in stop)
+        return [node for node in self.graph.nodes if id(node) in wanted]
+
+    def frontier(self, nodes: Sequence[gs.Node]) -> list[str]:
+        """Outputs of the nodes that nodes outside, not yet run, will read."""
+        inside = {id(node) for node in nodes}
+        return [
+            tensor.name
+            for node in nodes
+            for tensor in node.outputs
+            if any(id(r) not in inside and id(r) not in self._done for r in self._readers.get(tensor.name, []))
+        ]
+
+    def finish(self, nodes: Iterable[gs.Node], *live: Iterable[str]) -> None:
+        """Mark nodes as run and the `live` tensors as stored; drop what nothing will read any more."""
+        self._done.update(id(node) for node in nodes)
+        self._live.update(*live)
+        for name in [name for name in self._live if all(id(r) in self._done for r in self._readers.get(name, []))]:
+            self._live.discard(name)
+            self.store.drop(name)
+
+    def descendants(self, nodes: Sequence[gs.Node], roots: Sequence[gs.Node]) -> list[gs.Node]:
+        """The roots and those of the nodes that depend on them, in order."""
+        changed = {tensor.name for node in roots for tensor in node.outputs}
+        kept = []
+        for node in nodes:
+            if any(node is root for root in roots) or any(tensor.name in changed for tensor in needs(node)):
+                kept.append(node)
+                changed.update(tensor.name for tensor in node.outputs)
+        return kept
+
+    def segment(
+        self,
+        nodes: Sequence[gs.Node],
+        fetch: Sequence[str],
+        example: Mapping[str, NDArray[Any]],
+        functions: Sequence[onnx.FunctionProto] = (),
+    ) -> "Segment":
+        """The nodes as a model of its own. example: one array per outside tensor (for its dtype)."""
+        produced = {t.name: t for node in nodes for t in node.outputs}
+        outside = {t.name: t for node in nodes for t in needs(node) if t.name not in produced}
+        for name, tensor in outside.items():
+            tensor.dtype, tensor.shape = example[name].dtype, [None] * example[name].ndim
+        outputs = [produced[name] for name in dict.fromkeys(fetch) if name in produced]
+        part = gs.Graph(
+            list(nodes),
+            list(outside.values()),
+            outputs,
+            opset=self.graph.opset,
+            import_domains=self.graph.import_domains,
+        )
+        proto = export_untyped(part)
+        del proto.graph.value_info[:]
+        if functions:
+            proto.functions.extend(functions)
+            if not any(entry.domain == SPIKING_DOMAIN for entry in proto.opset_import):
+                proto.opset_import.append(operators.opset_import())
+        names = [tensor.name for tensor in outputs]
+        return Segment(open_session(proto, threads=self._threads), list(outside), names)
+
+    def outside(self, nodes: Sequence[gs.Node]) -> list[str]:
+        """Names of the variables that the nodes read and do not make."""
+        produced = {tensor.name for node in nodes for tensor in node.outputs}
+        return list(dict.fromkeys(t.name for node in nodes for t in needs(node) if t.name not in produced))
+
+
+class Segment:
+    """A piece of the network in a session."""
+
+    def __init__(self, session: Any, inputs: list[str], outputs: list[str]):
+        self._session = session
+        self.inputs = inputs
+        self.outputs = outputs
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        return run(self._session, {name: inputs[name] for name in self.inputs}, self.outputs)

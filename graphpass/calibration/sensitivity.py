@@ -1,0 +1,317 @@
+"""How much a network's outputs need the levels of each site, and what levels cost.
+
+    E[s, k] = G[s]·Q[s, k]        error of the outputs when site s alone is converted, to the levels of rung k
+    Q[s, k] = Σ (y − a)²          what these levels do to the site's own output, on sampled rows
+    G[s]    = E[s, p] / Q[s, p]   measured at one rung p: the network runs with neurons at site s, all else as it was
+    E       = mean over the outputs of Σ (y − a)² / Σ (a − ā)²
+
+    C[s, k] = 0.9 pJ · synapses[s] · spikes[s, k]      spikes: mean of a neuron; synapses: operations if all spiked once
+
+So the network runs once a site over SAMPLES samples, whatever the number of rungs. Which levels follow from E and C
+within a budget: maths/allocation.py. E adds errors up as if they were independent and nothing made up for them; whether
+that holds is tried: networks of the chosen levels and of equal ones are calibrated on three quarters of the data, and
+the one that errs less on the rest is kept.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.calibration.calibrate import Options, calibrate, fit_site, flat_neuron
+from graphpass.calibration.sampling import Sample
+from graphpass.calibration.steps import Step
+from graphpass.datasets.dataset import Dataset
+from graphpass.evaluation.counting import layer_fan_out
+from graphpass.forms.folded import fold
+from graphpass.forms.registry import assemble
+from graphpass.graph.layers import WeightLayer, weight_layers
+from graphpass.graph.model import export, export_untyped
+from graphpass.graph.plan import Plan, SitePlan
+from graphpass.maths.allocation import DEFAULT_ENERGY, Auto, allocate, ladder, spikes_of, steps_needed
+from graphpass.maths.methods import METHODS
+from graphpass.maths.metrics import ENERGY_AC, Difference
+from graphpass.runtime.session import open_session, pad_inputs, run, run_padded
+from graphpass.sites.identities import place_identities
+from graphpass.sites.sites import Coverage, Site
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+Progress = Callable[[str, int, int], None]
+
+SAMPLES = 64  # of the calibration data, evenly spread
+ROWS = 4096  # of every site
+PROBED = 5  # levels at which the network's response is measured: coarse, so that float rounding is nothing beside it
+BATCH = 8  # samples a run where the model leaves it free
+HELD_OUT = 4  # the last of so many parts of the data chooses between allocations
+TRIED = 128  # of these, at most
+ROUNDING = 1e-9  # of a budget
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """E and C, float64 [sites, rungs], sites in the order of the coverage. neurons: of each site, a sample."""
+
+    sites: tuple[str, ...]
+    rungs: tuple[int, ...]
+    errors: Array
+    costs: Array
+    neurons: tuple[int, ...]
+
+    def candidates(self, auto: Auto, options: Options) -> list[Options]:
+        """The options with levels for every site within a budget, and T the most that one of them takes: first as E and
+        C deal them out, then the most that all sites may have alike, if that is another choice.
+
+        Raises OptionError for a budget that even the fewest levels exceed.
+        """
+        if auto.mean_levels is not None:
+            share = np.array(self.neurons, np.float64)[:, None] / max(sum(self.neurons), 1)
+            costs, budget = share * np.array(self.rungs, np.float64), auto.mean_levels
+        else:
+            energy = DEFAULT_ENERGY if auto.energy is None else auto.energy
+            costs, budget = self.costs, energy * float(self.costs[:, -1].sum())
+        choices = [allocate(self.errors, costs, budget).tolist()]
+        alike = np.flatnonzero(costs.sum(0) <= budget * (1 + ROUNDING))
+        if len(alike) and choices[0] != [int(alike[-1])] * len(costs):
+            choices.append([int(alike[-1])] * len(costs))
+        found = []
+        for chosen in choices:
+            levels = {name: self.rungs[rung] for name, rung in zip(self.sites, chosen, strict=True)}
+            steps = max(steps_needed(count, options.coding) for count in levels.values())
+            found.append(replace(options, levels=levels, time_steps=steps))
+        return found
+
+    def told(self, options: Options) -> str:
+        """What was chosen, in words: mean levels and energy beside those of T everywhere."""
+        how = "chosen by sensitivity" if len(set(options.levels.values())) > 1 else "equal at all sites"
+        rungs = [self.rungs.index(options.levels[name]) for name in self.sites]
+        share = self.costs[range(len(rungs)), rungs].sum() / max(self.costs[:, -1].sum(), 1e-300)
+        mean = np.average([self.rungs[rung] for rung in rungs], weights=self.neurons)
+        return f"{how}: mean {mean:.2f}, {share:.3f} of the additions that {self.rungs[-1]} levels take"
+
+
+def choose(
+    graph: gs.Graph,
+    coverage: Coverage,
+    dataset: Dataset,
+    options: Options,
+    auto: Auto,
+    fixed_batch: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> tuple[Options, str]:
+    """The options with the levels of every site for a normalised graph (not changed), and what was chosen, in words.
+
+    Raises what `measure` and `Sensitivity.candidates` raise.
+    """
+    found = measure(graph, coverage, dataset, options, fixed_batch, progress)
+    candidates = found.candidates(auto, options)
+    errors = held_out_errors(graph, coverage, dataset, candidates, fixed_batch, progress) if len(candidates) > 1 else []
+    best = int(np.argmin(errors)) if errors else 0
+    beside = f"; held-out error {errors[0]:.4g}, of equal levels {errors[1]:.4g}" if errors else ""
+    return candidates[best], found.told(candidates[best]) + beside
+
+
+def measure(
+    graph: gs.Graph,
+    coverage: Coverage,
+    dataset: Dataset,
+    options: Options,
+    fixed_batch: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Sensitivity:
+    """How the outputs of a normalised graph (not changed) answer to levels at each site, by the options' method.
+
+    Raises CalibrationError when a site's values are not finite, DataError for bad data.
+    """
+    rungs, method = ladder(options.time_steps, options.coding), METHODS[options.method]
+    probed = min(range(len(rungs)), key=lambda k: abs(rungs[k] - PROBED))
+    batches = list(_spread(dataset, options.limit, fixed_batch))
+    seen = _observe(graph, coverage.sites, batches, options, fixed_batch)
+    quantisation, spikes, errors = (np.zeros((len(coverage.sites), len(rungs))) for _ in range(3))
+    for number, (site, sample) in enumerate(zip(coverage.sites, seen.samples, strict=True)):
+        progress("measuring sensitivity", number, len(coverage.sites))
+        plans = [fit_site(site, sample, count, method) for count in rungs]
+        for rung, plan in enumerate(plans):
+            neuron = flat_neuron(plan)
+            counts = neuron.count(sample.x)
+            quantisation[number, rung] = np.square(neuron.decode(counts) - sample.a, dtype=np.float64).sum()
+            spikes[number, rung] = spikes_of(counts, options.coding).mean()
+        if quantisation[number, probed] > 0:
+            response = _response(graph, plans[probed], batches, seen.outputs, options)
+            errors[number] = response * quantisation[number] / quantisation[number, probed]
+    progress("measuring sensitivity", len(coverage.sites), len(coverage.sites))
+    costs = ENERGY_AC * np.array(seen.synapses)[:, None] * spikes
+    names = tuple(site.name for site in coverage.sites)
+    return Sensitivity(names, rungs, errors, costs, seen.neurons)
+
+
+def held_out_errors(
+    graph: gs.Graph,
+    coverage: Coverage,
+    dataset: Dataset,
+    candidates: Sequence[Options],
+    fixed_batch: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> list[float]:
+    """Error of the outputs, by candidate, on samples it was not calibrated on: the last of HELD_OUT parts of the data.
+
+    Empty where the data has fewer samples than parts, or neither it nor the limit tells how many.
+    """
+    known = [number for number in (dataset.samples, candidates[0].limit) if number is not None]
+    if min(known, default=0) < HELD_OUT:
+        return []
+    kept = min(known) - min(known) // HELD_OUT
+    held = dataset.batches(fixed_batch or BATCH, min(min(known), kept + TRIED), kept)
+    batches = [dict(batch.inputs) for batch in held]
+    if not batches:  # a function gave fewer samples than the limit
+        return []
+    plain = open_session(export(graph.copy()), threads=candidates[0].threads)
+    outputs = [run_padded(plain, batch, fixed_batch) for batch in batches]
+    errors = []
+    for options in candidates:
+        plan = calibrate(graph, coverage, dataset, replace(options, limit=kept), fixed_batch, progress)
+        errors.append(_error(graph, plan, batches, outputs, options.threads, fixed_batch))
+    return errors
+
+
+def _spread(dataset: Dataset, limit: int | None, fixed: int | None) -> Iterator[Arrays]:
+    """About SAMPLES samples, evenly spread over the data: they may be sorted by class."""
+    known = [number for number in (dataset.samples, limit) if number is not None]
+    if fixed:
+        every = max(1, min(known, default=0) // max(fixed, SAMPLES))
+        for number, batch in enumerate(dataset.batches(fixed, limit)):
+            if number % every == 0 and (batch.size == fixed or number == 0):
+                yield pad_inputs(batch.inputs, fixed)
+        return
+    every = max(1, min(known, default=0) // SAMPLES)
+    held: list[Mapping[str, Array]] = []
+    for number, batch in enumerate(dataset.batches(every, limit)):
+        held.append({name: values[:1] for name, values in batch.inputs.items()})
+        if len(held) == BATCH:
+            yield _joined(held)
+            held = []
+        if number + 1 == SAMPLES:
+            break
+    if held:
+        yield _joined(held)
+
+
+def _joined(samples: Sequence[Mapping[str, Array]]) -> Arrays:
+    return {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Of the ANN: closed samples, neurons and synapses of each site, and the network's outputs of each batch."""
+
+    samples: list[Sample]
+    neurons: tuple[int, ...]
+    synapses: tuple[float, ...]
+    outputs: list[Arrays]
+
+
+def _observe(
+    graph: gs.Graph, sites: Sequence[Site], batches: Sequence[Arrays], options: Options, fixed: int | None
+) -> _Seen:
+    """Run the ANN: for its outputs, and for rows of all sites at once, a sample at a time where the batch is free."""
+    graph = graph.copy()
+    plain = open_session(export(graph.copy()), threads=options.threads)
+    place_identities(graph, sites)
+    fed = {name for site in sites for name in site.layers}
+    layers = {layer.node.name: layer for layer in weight_layers(graph) if layer.node.name in fed}
+    ends = [tensor.name for layer in layers.values() for tensor in (layer.data, layer.output)]
+    wanted = list(dict.fromkeys([*(name for site in sites for name in (site.input, site.output)), *ends]))
+    session = open_session(_fetching(graph, wanted), threads=options.threads)
+    count = sum(_size(batch) for batch in batches)
+    ranges = METHODS[options.method].ranges
+    samples = [
+        Sample(
+            Step(site.input, (), site),
+            -(-ROWS // count),
+            (options.seed, k),
+            ranges,
+            True,
+            clip_limits=options.clip_limits,
+        )
+        for k, site in enumerate(sites)
+    ]
+    rows: list[list[tuple[Array, Array]]] = [[] for _ in sites]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for number, part in enumerate(batches if fixed else _singly(batches)):
+        values = {**part, **run(session, part)}
+        shapes = shapes or {name: values[name].shape for name in wanted}
+        for site, sample, taken in zip(sites, samples, rows, strict=True):
+            taken.append(sample.add_ann(fixed or 1, fixed or 1, values[site.input], values[site.output]))
+            sample.add_snn(number, {site.input: values[site.input]})
+    for sample, taken in zip(samples, rows, strict=True):
+        x, a = (np.concatenate(parts) for parts in zip(*taken, strict=True))
+        sample.close(x, a)
+        sample.require_finite()
+    each = fixed or 1
+    neurons = tuple(int(np.prod(shapes[site.output])) // each for site in sites)
+    synapses = tuple(
+        sum(_synapses(layers[name], shapes, each, count) for name in site.layers)
+        for site, count in zip(sites, neurons, strict=True)
+    )
+    return _Seen(samples, neurons, synapses, [run(plain, batch) for batch in batches])
+
+
+def _fetching(graph: gs.Graph, names: Sequence[str]) -> onnx.ModelProto:
+    """The graph with these tensors among its outputs."""
+    tensors, held = graph.tensors(), {tensor.name for tensor in (*graph.outputs, *graph.inputs)}
+    for name in names:
+        if name not in held:
+            graph.outputs.append(tensors[name])
+    return export_untyped(graph)
+
+
+def _synapses(layer: WeightLayer, shapes: Mapping[str, tuple[int, ...]], batch: int, neurons: int) -> float:
+    """Operations a sample of a layer if a site's neurons, which make its input, all spiked once.
+
+    What else is concatenated into the input has synapses of its own.
+    """
+    shape = shapes[layer.data.name]
+    met, _ = layer_fan_out(layer, shape, shapes[layer.output.name])
+    inputs = int(np.prod(shape)) // batch
+    return float(met.sum()) * (inputs / met.size) * min(1.0, neurons / inputs)
+
+
+def _size(batch: Arrays) -> int:
+    return len(next(iter(batch.values())))
+
+
+def _singly(batches: Sequence[Arrays]) -> Iterator[Arrays]:
+    for batch in batches:
+        for k in range(_size(batch)):
+            yield {name: values[k : k + 1] for name, values in batch.items()}
+
+
+def _response(
+    graph: gs.Graph, site: SitePlan, batches: Sequence[Arrays], outputs: Sequence[Arrays], options: Options
+) -> float:
+    """The error of the outputs with neurons at one site alone: the mean over outputs of Σ (y − a)² / Σ (a − ā)²."""
+    plan = Plan(options.time_steps, options.coding, options.method, (site,))
+    return _error(graph, plan, batches, outputs, options.threads, None)
+
+
+def _error(
+    graph: gs.Graph,
+    plan: Plan,
+    batches: Sequence[Arrays],
+    outputs: Sequence[Arrays],
+    threads: int,
+    fixed: int | None,
+) -> float:
+    """Mean over the outputs of Σ (y − a)² / Σ (a − ā)², y of the network that a plan makes."""
+    session = open_session(assemble(fold(graph.copy(), plan), plan.coding), threads=threads, use_blocked=False)
+    names = list(outputs[0])
+    differences = {name: Difference() for name in names}
+    for batch, known in zip(batches, outputs, strict=True):
+        for name, y in run_padded(session, batch, fixed, names).items():
+            differences[name] = differences[name].update(y, known[name])
+    errors = [each.centred_error or 0.0 for each in differences.values()]
+    return float(np.mean([error if np.isfinite(error) else 0.0 for error in errors]))

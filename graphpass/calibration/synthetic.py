@@ -1,0 +1,102 @@
+"""Calibration without data: on inputs that are made up, and matched to what BatchNormalization knows of the real ones.
+
+    make up      images of no thing, smooth noise, random words            (datasets.synthetic)
+    measure      mean and variance that the source's normalisations meet on them
+    match        the network that normalises by these instead              (graph.statistics)
+    calibrate    the matched network, whose activations are spread as the given one's are on its own data
+    carry over   thresholds as they are, changes of weights by the ratio of the weights
+
+A network whose exporter folded its normalisations has nothing to match; its own weights and biases are all there is.
+Where it clips, as ReLU6 does, the limits of the clip are the range, and the inputs are not trusted with more than
+means: deep channels wait for things that made-up inputs do not show (docs/calibration.md).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphpass.calibration.calibrate import Options, Progress, calibrate
+from graphpass.calibration.statistics import (
+    Moments,
+    batch_norms,
+    carried_over,
+    lookup_rows,
+    match,
+    use_batch_statistics,
+)
+from graphpass.datasets.dataset import Dataset
+from graphpass.datasets.images import ImageOptions
+from graphpass.datasets.synthetic import synthetic_dataset
+from graphpass.errors import OptionError
+from graphpass.graph.model import Source, export
+from graphpass.graph.plan import Plan
+from graphpass.passes.normalise import normalise
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
+from graphpass.sites.sites import Coverage
+
+BATCH = 32  # samples that normalisations are measured on at a time
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Calibration data to make up: how many samples."""
+
+    samples: int = 256
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise OptionError(f"{self.samples} synthetic samples", "give at least 1")
+
+
+def made_up(source: Source, synthetic: Synthetic, images: ImageOptions | None, seed: int) -> Dataset:
+    """Inputs for a model, the same for the same seed. images: as for a folder of images."""
+    specs = input_specs(open_session(source.proto))
+    return synthetic_dataset(specs, images or ImageOptions(), synthetic.samples, seed, lookup_rows(source.graph()))
+
+
+def for_made_up(coverage: Coverage, options: Options) -> Options:
+    """The options for inputs that are made up: a network of clips knows its ranges without them."""
+    return replace(options, clip_limits=any(site.limits for site in coverage.sites))
+
+
+def synthetic_plan(
+    source: Source, graph: gs.Graph, coverage: Coverage, dataset: Dataset, options: Options, progress: Progress
+) -> Plan:
+    """The plan for a normalised graph of a model, from a made-up dataset. notes: what it was made from."""
+    matched = source.graph()
+    norms = batch_norms(matched)
+    fixed = fixed_batch(input_specs(open_session(source.proto, threads=options.threads)))
+    if norms:
+        match(matched, measure(source, dataset, options, fixed, progress))
+        normalise(matched)
+    plan = calibrate(matched if norms else graph, coverage, dataset, options, fixed, progress)
+    what = f"{len(norms)} normalisations matched" if norms else "no normalisation to match"
+    clips = sum(site.limits is not None for site in coverage.sites)
+    what += f", {clips} clips by their own limits" if clips else ""
+    notes = {**plan.notes, "data": "synthetic", "synthetic": what}
+    return replace(carried_over(plan, matched, graph) if norms else plan, notes=notes)
+
+
+def measure(
+    source: Source, dataset: Dataset, options: Options, fixed: int | None, progress: Progress
+) -> dict[str, Moments]:
+    """Mean and variance that each normalisation meets, over batches that those before it have normalised.
+
+    mean = E[m], variance = E[v] + Var[m] over batches of mean m and variance v.
+    """
+    graph = source.graph()
+    names = use_batch_statistics(graph)
+    session = open_session(export(graph.cleanup(remove_unused_graph_inputs=False).toposort()), threads=options.threads)
+    found: dict[str, list[np.ndarray]] = {name: [] for pair in names.values() for name in pair}
+    wanted, total = list(found), min(dataset.samples or 0, options.limit or dataset.samples or 0)
+    for number, batch in enumerate(dataset.batches(fixed or BATCH, options.limit)):
+        progress("measuring statistics", min(number * (fixed or BATCH), total), total)
+        for name, values in run(session, pad_inputs(batch.inputs, fixed), wanted).items():
+            found[name].append(values.astype(np.float64).ravel())
+    progress("measuring statistics", total, total)
+    moments = {}
+    for made, (mean, variance) in names.items():
+        means, variances = np.stack(found[mean]), np.stack(found[variance])
+        moments[made] = Moments(means.mean(0), variances.mean(0) + means.var(0))
+    return moments

@@ -1,0 +1,75 @@
+"""The command line. Errors are one line on stderr and an exit status.
+
+0 done; 2 an error (`graphpass: error: what; remedy`); 3 a site that should have been converted was not.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import entry_points, version
+from typing import Annotated, Any
+
+import typer
+
+from graphpass.cli import checks, conversions
+from graphpass.cli.terminal import err, out
+from graphpass.errors import GraphpassError
+
+app = typer.Typer(
+    name="graphpass",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+conversions.add(app)
+checks.add(app)
+UsageError: Any = typer.BadParameter.__base__  # what typer raises for wrong arguments; it has no public name of its own
+
+GRAPHS = frozenset("inspect convert evaluate sweep verify inline".split())  # commands that load onnx; `serve` must not
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Turn an ONNX network into a spiking network of parallel spiking neurons, without training."""
+    if show_version:
+        out.print(f"graphpass {version('graphpass')}")
+    elif context.invoked_subcommand is None:
+        out.print(context.get_help(), markup=False)
+    elif context.invoked_subcommand in GRAPHS:
+        from onnx_graphsurgeon.logger import G_LOGGER
+
+        G_LOGGER.severity = G_LOGGER.ERROR
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    err.print(f"graphpass: warning: {message}", markup=False, soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status. The entry points graphpass.commands add commands."""
+    for command in entry_points(group="graphpass.commands"):
+        command.load()(app)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = _warn
+        try:
+            status = app(args=arguments, standalone_mode=False)
+        except GraphpassError as error:
+            _fail(str(error), error.status)
+        except UsageError as error:
+            _fail(f"{error.format_message().rstrip('.')}; see `graphpass --help`", 2)
+        except (KeyboardInterrupt, typer.Abort):
+            _fail("interrupted", 130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    err.print(f"graphpass: error: {' '.join(message.split())}", markup=False, soft_wrap=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

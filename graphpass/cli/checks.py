@@ -1,0 +1,163 @@
+"""`graphpass inspect`, `verify`, `inline`, `doctor`: what a network holds, whether its forms agree, what is missing."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from graphpass.cli.options import (
+    DATA_HELP,
+    Ann,
+    Exclude,
+    IdentitySites,
+    ImageSize,
+    Include,
+    Mean,
+    Snn,
+    Std,
+    images_of,
+)
+from graphpass.cli.terminal import axis_text, name_column, out, plain, print_left
+from graphpass.errors import OptionError, VerificationError
+
+
+def add(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(inspect)
+    app.command()(verify)
+    app.command()(inline)
+    app.command()(doctor)
+
+
+def inspect(
+    ann: Ann,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    include: Include = None,
+    exclude: Exclude = None,
+    identity_sites: IdentitySites = False,
+) -> None:
+    """Show what a network holds, where neurons would go, and what would stay analogue and why."""
+    from graphpass.graph.model import load
+    from graphpass.inspection import inspect as inspect_network
+    from graphpass.network import prepare
+    from graphpass.sites.sites import Selection
+
+    found = inspect_network(prepare(load(ann), Selection(tuple(include or ()), tuple(exclude or ()), identity_sites)))
+    if as_json:
+        sys.stdout.write(json.dumps(found.to_json(), indent=1, default=str) + "\n")
+        return
+    out.print(f"{found.path}: opset {found.opset}, {found.nodes} nodes, {found.parameters:,} weights", markup=False)
+    for name, kind, shape in found.inputs:
+        out.print(f"input {name}: {kind} {list(shape)}", markup=False)
+    out.print(f"outputs {', '.join(found.outputs)}", markup=False)
+    out.print(f"spikes reach {found.spiking_layers} of {found.weight_layers} weight layers")
+    sites = Table(
+        name_column("site"), "activation", "channels", name_column("feeds"), title=f"{len(found.sites)} sites"
+    )
+    for site in found.sites:
+        sites.add_row(plain(site.name), site.kind, axis_text(site.axis), plain(", ".join(site.layers)))
+    out.print(sites)
+    print_left(found.left)
+
+
+def verify(
+    snn: Snn,
+    data: Annotated[
+        str, typer.Option("--data", metavar="DATA", help=f"{DATA_HELP}; labels are not needed.", show_default=False)
+    ],
+    limit: Annotated[int, typer.Option(min=1, help="Use at most so many samples.")] = 64,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDED.onnx", help="The folded form of an integer SNN, from the same plan.", show_default=False
+        ),
+    ] = None,
+    image_size: ImageSize = 224,
+    mean: Mean = "0",
+    std: Std = "1",
+) -> None:
+    """Prove on data that the folded form, the unrolled form and the neuron's definition agree, count by count.
+
+    An integer SNN is compared with --reference FOLDED.onnx: int8 weights make some counts differ, which is reported.
+    """
+    from graphpass.conversion import dataset_for
+    from graphpass.graph.model import read
+    from graphpass.verification.forms import verify as verify_network
+
+    proto = read(Path(snn))
+    dataset = dataset_for(proto, data, images_of(image_size, mean, std), allow_code=True)
+    if reference:
+        _print_flips(proto, read(reference), dataset, limit)
+        return
+    found = verify_network(proto, dataset, limit=limit)
+    figures = ("counts", "flips", "unexplained", "largest difference", "bound")
+    table = Table(name_column("site"), *figures, title="folded against unrolled")
+    for site in found.sites:
+        table.add_row(
+            plain(site.name),
+            f"{site.neurons:,}",
+            str(site.flips),
+            str(site.unexplained),
+            f"{site.largest_difference:.2e}",
+            f"{site.bound:.2e}",
+        )
+    out.print(table)
+    out.print(
+        f"{found.samples} samples, T = {found.time_steps} ({found.coding}): {found.definition_mismatches} counts and "
+        f"{found.train_mismatches} trains differ from the definition; outputs differ by {found.output_difference:.2e}, "
+        f"{found.output_bound:.2e} is what rounding explains",
+        soft_wrap=True,
+    )
+    if not found.agrees:
+        raise VerificationError(f"{snn}: the forms of this network do not agree", "see the table above; report this")
+    out.print("the forms agree")
+
+
+def inline(
+    snn: Snn,
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT.onnx", help="Where the inlined network goes.", show_default=False)
+    ],
+) -> None:
+    """Write a copy with the function bodies inlined, for runtimes without local functions."""
+    from onnx import inliner
+
+    from graphpass.graph.model import read, save
+
+    save(inliner.inline_local_functions(read(Path(snn))), target)
+    out.print(f"{target}", markup=False)
+
+
+def doctor() -> None:
+    """Show versions, execution providers and what is missing, with how to get it."""
+    from graphpass.cli.doctor import findings
+
+    table = Table("what", "found", "remedy")
+    problems = 0
+    for finding in findings():
+        table.add_row(finding.what, *map(plain, (finding.found, finding.remedy)))
+        problems += finding.broken
+    out.print(table)
+    if problems:
+        raise OptionError(f"{problems} thing(s) are missing", "follow the remedies above")
+
+
+def _print_flips(integer: Any, folded: Any, dataset: Any, limit: int) -> None:
+    from graphpass.verification.integer import flips
+
+    found = flips(integer, folded, dataset, limit)
+    table = Table(name_column("site"), "counts", "flips", "%", "largest", title="folded against integer")
+    for site in found.sites:
+        figures = (f"{site.counts:,}", f"{site.flips:,}", f"{100 * site.fraction:.2f}", str(site.largest))
+        table.add_row(plain(site.name), *figures)
+    out.print(table)
+    errors = ", ".join(f"{name} {error:.2e}" for name, error in found.outputs.items())
+    out.print(
+        f"{found.samples} samples, T = {found.time_steps} ({found.coding}): {100 * found.fraction:.2f} % of all counts "
+        f"differ; relative difference of outputs: {errors}",
+        markup=False,
+        soft_wrap=True,
+    )

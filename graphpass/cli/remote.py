@@ -1,0 +1,237 @@
+"""convert, evaluate and sweep of the command line, done by a service: files go there, and results come back."""
+
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from graphpass.cli.options import Service
+from graphpass.cli.terminal import out, print_left, progress_bars
+from graphpass.client.client import Client, Job, Stored
+from graphpass.errors import DataError, ModelError, OptionError
+from graphpass.maths.allocation import told
+
+Options = Mapping[str, Any]
+NONE = "–"
+
+
+def convert(
+    service: Service,
+    ann: str,
+    snn: Path,
+    calibration: str | None,
+    evaluation: str | None,
+    options: Options,
+    plan_out: Path | None,
+    as_json: Path | None,
+    report: Path | None,
+) -> None:
+    """As `graphpass convert`, to the same bytes."""
+    with _session(service) as (client, upload):
+        job = client.convert(
+            upload("model", ann),
+            upload("dataset", calibration) if calibration else None,
+            upload("dataset", evaluation) if evaluation else None,
+            **options,
+        )
+        _finish(job)
+        job.download(snn)
+        found = job.result
+        levels = told(found.get("site_levels") or [found["levels"]])
+        out.print(
+            f"{snn}: {len(found['sites'])} sites, T = {found['time_steps']} ({found['coding']}, {levels} "
+            f"levels), method {found['method']}, form {found['form']}; spikes reach {found['spiking_layers']} of "
+            f"{found['weight_layers']} weight layers",
+            markup=False,
+            soft_wrap=True,
+        )
+        for text in found.get("warnings", ()):
+            warnings.warn(text, stacklevel=2)
+        if "levels" in found.get("notes", ()):
+            out.print(f"levels {found['notes']['levels']}", markup=False, soft_wrap=True)
+        print_left([SimpleNamespace(**entry) for entry in found["left"]])
+        if plan_out:
+            job.download(plan_out, "plan")
+            if "plan_arrays" in job.files:
+                arrays = Path(json.loads(plan_out.read_text("utf-8"))["arrays"]).name
+                job.download(plan_out.with_name(arrays), "plan_arrays")
+            out.print(f"plan: {plan_out}", markup=False)
+        if evaluation:
+            out.print(_summary(found["evaluation"]))
+            _keep(job, as_json, report)
+
+
+def evaluate(
+    service: Service, ann: str, snn: str, data: str, options: Options, as_json: Path | None, report: Path | None
+) -> None:
+    """As `graphpass evaluate`."""
+    with _session(service) as (client, upload):
+        job = client.evaluate(upload("model", ann), upload("model", snn), upload("dataset", data), **options)
+        _finish(job)
+        out.print(_summary(job.result["evaluation"]))
+        _keep(job, as_json, report)
+
+
+def sweep(
+    service: Service, ann: str, calibration: str, data: str, options: Options, as_json: Path | None, report: Path | None
+) -> None:
+    """As `graphpass sweep`."""
+    with _session(service) as (client, upload):
+        job = client.sweep(upload("model", ann), upload("dataset", calibration), upload("dataset", data), **options)
+        _finish(job)
+        out.print(_rows(job.result["rows"]))
+        _keep(job, as_json, report)
+
+
+@contextmanager
+def _session(service: Service) -> Iterator[tuple[Client, Callable[[str, str], Stored]]]:
+    """A client, and a function that uploads a model or data by its path on this machine."""
+    with Client(service.url, service.key) as client, ExitStack() as stack, progress_bars() as bar:
+
+        def upload(kind: str, path: str) -> Stored:
+            file = stack.enter_context(packed_model(Path(path)) if kind == "model" else packed_data(path))
+            send = client.upload_model if kind == "model" else client.upload_dataset
+            return send(file, lambda what, done, total: bar(f"{what} {Path(path).name}", done, total))
+
+        yield client, upload
+
+
+def _finish(job: Job) -> None:
+    """Wait for it; an interrupt cancels it."""
+    try:
+        with progress_bars() as bar:
+            job.wait(bar)
+    except KeyboardInterrupt:
+        job.cancel()
+        raise
+
+
+def _keep(job: Job, as_json: Path | None, report: Path | None) -> None:
+    if as_json:
+        job.download(as_json, "report_json")
+    if report:
+        job.download(report, "report")
+        out.print(f"report: {report}", markup=False)
+
+
+@contextmanager
+def packed_model(path: Path) -> Iterator[Path]:
+    """The file itself, or a .zip of it and its external data."""
+    from graphpass.graph.model import external_files
+
+    if path.suffix == ".zip":
+        yield path
+        return
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file", "check the path")
+    beside = external_files(path)
+    if not beside:
+        yield path
+        return
+    folder = path.parent.resolve()
+    if not all(file.resolve().is_relative_to(folder) for file in beside):
+        raise ModelError(f"{path}: its external data is not in its folder", "move it there")
+    with _zipped(path.stem, path.parent, [path, *beside], ModelError) as archive:
+        yield archive
+
+
+@contextmanager
+def packed_data(given: str) -> Iterator[Path]:
+    """The file itself, or a .zip of a folder of shards or images."""
+    path = Path(given)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        with _zipped(path.resolve().name, path, files, DataError) as archive:
+            yield archive
+    elif not path.is_file() and ".py:" in given:
+        raise OptionError(f"{given}: a service runs no functions of yours", "save the data as .npz first")
+    else:
+        yield path
+
+
+@contextmanager
+def _zipped(name: str, root: Path, files: Sequence[Path], error: type[DataError | ModelError]) -> Iterator[Path]:
+    """A temporary archive, stored as it is; the same files make the same bytes, which are stored there only once."""
+    with TemporaryDirectory(prefix="graphpass-") as folder:
+        archive = Path(folder) / f"{name}.zip"
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+            for file in files:
+                try:
+                    with packed.open(_entry(file, root), "w", force_zip64=True) as target, file.open("rb") as source:
+                        while chunk := source.read(1 << 20):
+                            target.write(chunk)
+                except OSError as problem:
+                    raise error(f"{file}: cannot be read ({problem.strerror})", "check the file") from problem
+        yield archive
+
+
+def _entry(file: Path, root: Path) -> zipfile.ZipInfo:
+    return zipfile.ZipInfo(file.relative_to(root).as_posix(), (1980, 1, 1, 0, 0, 0))
+
+
+def _summary(found: Mapping[str, Any]) -> Table:
+    """The figures of an evaluation (docs/formats.md)."""
+    ann, snn, baseline, latency = (found[name] for name in ("ann", "snn", "baseline", "latency_ms"))
+    operations, energy = found["synaptic_operations"], found["energy_pj"]
+    sites = found["sites"]
+    each = [site["levels"] for site in sites] or [found["levels"]]
+    levels = told(each, [site["neurons"] for site in sites], " levels")
+    table = Table(title=Text(f"{found['samples']:,} samples, T = {found['time_steps']}, {levels}"))
+    for number, name in enumerate(("", "ANN", "SNN", "quantised ANN")):
+        table.add_column(name, justify="right" if number else "left")
+    for label, name in (("top-1 accuracy", "top1"), ("top-5 accuracy", "top5")):
+        if ann[name] is not None:
+            table.add_row(label, *(_percent(each[name]) for each in (ann, snn, baseline)))
+    if found["agreement"] is not None:
+        table.add_row("same class as the ANN", NONE, _percent(found["agreement"]), _percent(baseline["agreement"]))
+    for each in found.get("metrics", ()):
+        table.add_row(_metric(each), *(_number(each[side], ".4g") for side in ("ann", "snn", "baseline")))
+    table.add_row("relative error of the output", NONE, _percent(_error(found)), _percent(baseline["relative_error"]))
+    table.add_row("firing rate", NONE, _percent(found["firing_rate"]), NONE)
+    for label, name in (("MACs a sample", "effective_macs"), ("ACs a sample", "effective_acs")):
+        table.add_row(label, *(_number(each[name], ",.0f") for each in (operations["ann"], operations)), NONE)
+    table.add_row("energy a sample (nJ)", *(_number(energy[each], ",.4g", 1e-3) for each in ("ann", "snn")), NONE)
+    table.add_row("energy, SNN / ANN", NONE, _number(energy["ratio"], ".3g"), NONE)
+    times = (_number(latency[each], ".3g") for each in ("ann", "snn"))
+    table.add_row(f"latency (ms), batch {latency['batch']}", *times, NONE)
+    return table
+
+
+def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A line for each conversion of a sweep."""
+    names = ("T", "coding", "levels", "method", "ANN top-1", "SNN top-1", "quantised top-1", "error", "energy ratio")
+    table = Table(*names, *(f"SNN {_metric(each)}" for each in rows[0]["evaluation"].get("metrics", ())))
+    for row in rows:
+        found = row["evaluation"]
+        accuracies = (_percent(found[each]["top1"]) for each in ("ann", "snn", "baseline"))
+        settings = (str(row[name]) for name in ("time_steps", "coding", "levels", "method"))
+        figures = (_number(each["snn"], ".4g") for each in found.get("metrics", ()))
+        energy = _number(found["energy_pj"]["ratio"], ".3g")
+        table.add_row(*settings, *accuracies, _percent(_error(found)), energy, *figures)
+    return table
+
+
+def _metric(found: Mapping[str, Any]) -> str:
+    return f"{found['name'].replace('_', ' ')} ({found['metric'].partition(':')[0]})"
+
+
+def _error(found: Mapping[str, Any]) -> float | None:
+    errors = {output["name"]: output["relative_error"] for output in found["outputs"]}
+    value: float | None = errors.get(found["class_output"], next(iter(errors.values()), None))
+    return value
+
+
+def _percent(value: float | None) -> str:
+    return NONE if value is None else f"{100 * value:.2f} %"
+
+
+def _number(value: float | None, form: str, scale: float = 1.0) -> str:
+    return NONE if value is None else format(value * scale, form)

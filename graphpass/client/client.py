@@ -1,0 +1,265 @@
+"""A client of the service, on its public API alone.
+
+    with Client("http://127.0.0.1:8000", key) as client:
+        model = client.upload_model("ann.onnx")
+        data = client.upload_dataset("calibration.npz")
+        job = client.convert(model, data, time_steps=4)
+        job.wait(print)
+        job.download("snn.onnx")
+
+Lost connections and restarts of the service are waited for, up to `patience` seconds: uploads and downloads go on where
+they stood, requests are sent again under one idempotency key, events are read on. What is wrong with a network, data or
+options is the error of graphpass.errors that it is where graphpass runs here; all else is a RemoteError.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from graphpass.client.connection import Connection, checked, error_of
+from graphpass.client.transfers import Progress, download, upload
+from graphpass.errors import JobCancelledError, OptionError, RemoteError
+
+JSON = dict[str, Any]
+FINISHED = frozenset({"succeeded", "failed", "cancelled"})
+COLLECTIONS = {"con": "conversions", "eva": "evaluations", "swe": "sweeps"}
+FILES = {  # name of a link of a job: name of its file, whose digest the job tells
+    "artifact": "snn.onnx",
+    "plan": "plan.json",
+    "plan_arrays": "plan.npz",
+    "report": "report.html",
+    "report_json": "report.json",
+}
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A model or dataset that the service has. description: what it found in it; expires: in UTC, None for never."""
+
+    id: str
+    kind: str
+    name: str
+    size: int
+    sha256: str
+    description: Mapping[str, Any]
+    expires: str | None
+
+    @staticmethod
+    def from_json(found: Mapping[str, Any]) -> "Stored":
+        """From the API's answer."""
+        return Stored(**{name: found[name] for name in Stored.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a job reports.
+
+    kind and data: state {"state"}, progress {"stage", "done", "total", "seconds_left"}, log {"text"}.
+    """
+
+    id: int
+    kind: str
+    data: Mapping[str, Any]
+
+
+class Job:
+    """A conversion, evaluation or sweep. Its attributes are as of the last answer; `refresh` and `wait` ask again."""
+
+    def __init__(self, connection: Connection, found: JSON):
+        self._connection, self._found = connection, found
+
+    @property
+    def id(self) -> str:
+        """Its id, which `Client.job` takes."""
+        return str(self._found["id"])
+
+    @property
+    def state(self) -> str:
+        """queued, running, succeeded, failed or cancelled."""
+        return str(self._found["state"])
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """Figures once it has succeeded: `evaluation` and `rows` as in docs/formats.md."""
+        return self._found["result"] or {}
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What `download` can fetch: artifact, plan, plan_arrays, report, report_json."""
+        return tuple(name for name in FILES if name in self._found["links"])
+
+    def refresh(self) -> "Job":
+        """Ask how it stands."""
+        self._found = self._connection.ask("GET", self._found["links"]["self"]).json()
+        return self
+
+    def events(self, after: int | None = None) -> Iterator[Event]:
+        """What it reports, from its beginning (or behind event `after`) to its end, as it happens."""
+        last = after
+        for attempt in self._connection.patience():
+            with attempt:
+                headers = {} if last is None else {"Last-Event-ID": str(last)}
+                with self._connection.http.stream("GET", self._found["links"]["events"], headers=headers) as answer:
+                    for event in _parsed(checked(answer).iter_lines()):
+                        attempt.succeeded()
+                        last = event.id
+                        yield event
+
+    def wait(self, progress: Progress = _silent) -> "Job":
+        """Until it has succeeded: itself. Raises why it failed, and JobCancelledError if it was cancelled."""
+        last = None
+        while self.state not in FINISHED:  # a stream that ends with the service is read on
+            for event in self.events(last):
+                last = event.id
+                if event.kind == "progress":
+                    progress(str(event.data["stage"]), int(event.data["done"]), int(event.data["total"]))
+            self.refresh()
+        if self.state == "cancelled":
+            raise JobCancelledError(f"{self.id} was cancelled", "start it again", "cancelled")
+        if self.state == "failed":
+            raise error_of(self._found["error"])
+        return self
+
+    def download(self, path: str | Path, what: str = "artifact", progress: Progress = _silent) -> Path:
+        """Fetch one of its `files` to a path, which exists when all of it is there."""
+        if what not in self.files:
+            remedy = f"choose one of {', '.join(self.files)}" if self.files else "wait for it first"
+            raise OptionError(f"{self.id} is {self.state} and has no {what}", remedy)
+        digest = self._found["artifacts"].get(FILES[what])
+        download(self._connection, self._found["links"][what], Path(path), digest, progress)
+        return Path(path)
+
+    def cancel(self) -> None:
+        """Stop it; nothing happens to a job that is finished."""
+        if self.refresh().state not in FINISHED:
+            self._connection.ask("DELETE", self._found["links"]["self"])
+            self.refresh()
+
+    def delete(self) -> None:
+        """Delete it with its files; a job that is not finished is cancelled first."""
+        self.cancel()
+        self._connection.ask("DELETE", self._found["links"]["self"])
+
+
+class Client:
+    """One service, with one key. Close it, or use it as a context manager.
+
+    url: also the link with a key that `graphpass serve` prints. patience: seconds without success until it gives up.
+    """
+
+    def __init__(self, url: str, key: str = "", patience: float = 60.0):
+        address, _, fragment = url.partition("#")
+        if not address.startswith(("http://", "https://")):
+            raise OptionError(f"{address!r} is not the address of a service", "write it as http://127.0.0.1:8000")
+        self._connection = Connection(address.rstrip("/"), key or fragment.removeprefix("key="), patience)
+
+    def upload_model(
+        self, path: str | Path, progress: Progress = _silent, *, name: str | None = None, resume: str | None = None
+    ) -> Stored:
+        """Upload an .onnx, or a .zip of one and its external data. Equal bytes are stored once.
+
+        resume: the address of an upload that an earlier process began; notes of the error that ended it tell it.
+        """
+        return Stored.from_json(upload(self._connection, "model", Path(path), progress, resume, name))
+
+    def upload_dataset(
+        self, path: str | Path, progress: Progress = _silent, *, name: str | None = None, resume: str | None = None
+    ) -> Stored:
+        """Upload an .npz, .npy, or a .zip of .npz shards or of images (by class). resume: as of upload_model."""
+        return Stored.from_json(upload(self._connection, "dataset", Path(path), progress, resume, name))
+
+    def example(self) -> Mapping[str, str]:
+        """The built-in example: ids of `model`, `calibration` and `evaluation`."""
+        return dict(self._connection.ask("POST", "/v1/examples/fashion-mnist").json())
+
+    def convert(
+        self,
+        model: Stored | str,
+        calibration: Stored | str | None = None,
+        evaluation: Stored | str | None = None,
+        **options: Any,
+    ) -> Job:
+        """Start a conversion; with `evaluation`, both networks are compared afterwards.
+
+        What was uploaded is named by itself or by its id. options: those of `graphpass convert`.
+        """
+        return self._start("conversions", options, model=model, calibration=calibration, evaluation=evaluation)
+
+    def evaluate(self, ann: Stored | str, snn: Stored | Job | str, dataset: Stored | str, **options: Any) -> Job:
+        """Start a comparison of a network with its conversion. options: those of `graphpass evaluate`."""
+        return self._start("evaluations", options, ann=ann, snn=snn, dataset=dataset)
+
+    def sweep(self, model: Stored | str, calibration: Stored | str, dataset: Stored | str, **options: Any) -> Job:
+        """Start many conversions. options: those of `graphpass sweep`; time_steps, coding and method are lists."""
+        return self._start("sweeps", options, model=model, calibration=calibration, dataset=dataset)
+
+    def job(self, id: str) -> Job:
+        """A job by its id."""
+        collection = COLLECTIONS.get(id.partition("_")[0])
+        if collection is None:
+            raise OptionError(f"{id!r} is not the id of a job", "they begin with con_, eva_ or swe_")
+        return Job(self._connection, self._connection.ask("GET", f"/v1/{collection}/{id}").json())
+
+    def jobs(self, **filters: str) -> Iterator[Job]:
+        """All jobs, newest first; `refresh` fetches the result of one. filters: kind, state."""
+        return (Job(self._connection, found) for found in self._pages("/v1/jobs", filters))
+
+    def models(self) -> Iterator[Stored]:
+        """All models, newest first."""
+        return map(Stored.from_json, self._pages("/v1/models", {}))
+
+    def datasets(self) -> Iterator[Stored]:
+        """All datasets, newest first."""
+        return map(Stored.from_json, self._pages("/v1/datasets", {}))
+
+    def delete(self, stored: Stored) -> None:
+        """Delete a model or dataset. Jobs that were accepted before go on with it."""
+        self._connection.ask("DELETE", f"/v1/{stored.kind}s/{stored.id}")
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._connection.http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _start(self, collection: str, options: Mapping[str, Any], **inputs: Stored | Job | str | None) -> Job:
+        body: JSON = {role: given if isinstance(given, str) else given.id for role, given in inputs.items() if given}
+        body["options"] = {name: value for name, value in options.items() if value is not None}
+        return Job(self._connection, self._connection.ask("POST", f"/v1/{collection}", json=body).json())
+
+    def _pages(self, path: str, filters: Mapping[str, str]) -> Iterator[JSON]:
+        page = self._connection.ask("GET", path, params=dict(filters)).json()
+        while True:
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            page = self._connection.ask("GET", page["next"]).json()
+
+
+def _parsed(lines: Iterator[str]) -> Iterator[Event]:
+    """Server-sent events; comments, which keep the connection alive, are left out. Raises RemoteError for others."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line.startswith(":"):
+            continue
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+            continue
+        if fields:
+            try:
+                yield Event(int(fields["id"]), fields["event"], json.loads(fields["data"]))
+            except (KeyError, ValueError) as error:
+                raise RemoteError("the service sent an event that makes no sense", "update graphpass") from error
+        fields = {}

@@ -1,0 +1,131 @@
+"""Files on their way to a service and back, over lost connections: what has arrived is not sent again."""
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from graphpass.client.connection import Connection, checked
+from graphpass.errors import DataError, RemoteError
+
+Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
+SMALL = 8 * 2**20  # bytes of a file that is sent at once
+PIECE = 32 * 2**20  # bytes of one request of a larger one
+CHUNK = 2**18  # bytes between two calls of progress
+TUS = {"Tus-Resumable": "1.0.0"}
+MOVED = frozenset({"upload-offset", "malformed-request"})  # asking where the upload stands helps
+
+
+def upload(
+    connection: Connection, kind: str, path: Path, progress: Progress, resume: str | None, name: str | None = None
+) -> dict[str, Any]:
+    """Send a file: the service's answer. Raises what the service finds wrong with it."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})", "check the path") from error
+    called, collection = name or path.name, f"/v1/{kind}s"
+    if size <= SMALL and resume is None:
+        for attempt in connection.patience():
+            with attempt:
+                body = _read(path, 0, size, lambda done: progress("uploading", done, size))
+                headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+                answer = connection.http.post(collection, params={"name": called}, content=body, headers=headers)
+                return dict(checked(answer).json())
+    address = resume or _begin(connection, kind, called, size)
+    try:
+        _send(connection, address, path, size, progress)
+    except BaseException as error:
+        error.add_note(f"the upload can go on: resume={address!r}")
+        raise
+    # The same as the bytes themselves: no idempotency key is needed, equal bytes are one object.
+    return dict(connection.ask("POST", collection, json={"upload": address.rpartition("/")[2], "name": called}).json())
+
+
+def download(connection: Connection, address: str, path: Path, digest: str | None, progress: Progress) -> None:
+    """Fetch a file, in parts where connections break, check it, and put it in its place in one step."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            tag = ""
+            for attempt in connection.patience():
+                with attempt:
+                    start = file.tell()
+                    headers = {"Range": f"bytes={start}-", "If-Range": tag} if start else {}
+                    with connection.http.stream("GET", address, headers=headers) as answer:
+                        checked(answer)
+                        if answer.status_code != 206:
+                            file.seek(0)
+                            file.truncate()
+                        tag = answer.headers.get("ETag", "")
+                        total = file.tell() + int(answer.headers.get("Content-Length", 0))
+                        for chunk in answer.iter_bytes(CHUNK):
+                            file.write(chunk)
+                            attempt.succeeded()
+                            progress("downloading", file.tell(), total)
+        if digest is not None and _sha256(part) != digest:
+            raise RemoteError(f"{path}: what arrived is not what was sent", "download it again", "digest")
+        part.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})", "choose another place") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _begin(connection: Connection, kind: str, name: str, size: int) -> str:
+    named = ",".join(
+        f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in (("filename", name), ("kind", kind))
+    )
+    headers = {**TUS, "Upload-Length": str(size), "Upload-Metadata": named}
+    return str(connection.ask("POST", "/v1/uploads", headers=headers).headers["Location"])
+
+
+def _send(connection: Connection, address: str, path: Path, size: int, progress: Progress) -> None:
+    """Pieces from where the upload stands; after a failure it is asked where that is."""
+    for attempt in connection.patience():
+        with attempt:
+            offset = _standing(connection, address, path, size)
+            while offset < size:
+                start, stop = offset, min(offset + PIECE, size)
+                body = _read(path, start, stop, lambda done, start=start: progress("uploading", start + done, size))  # type: ignore[misc]
+                headers = {
+                    **TUS,
+                    "Content-Type": "application/offset+octet-stream",
+                    "Content-Length": str(stop - start),
+                    "Upload-Offset": str(start),
+                }
+                try:
+                    answer = checked(connection.http.patch(address, content=body, headers=headers))
+                except RemoteError as error:
+                    if error.slug not in MOVED:
+                        raise
+                    raise httpx.TransportError(str(error)) from error  # as a lost connection: ask, and go on
+                offset = int(answer.headers["Upload-Offset"])
+                attempt.succeeded()
+
+
+def _standing(connection: Connection, address: str, path: Path, size: int) -> int:
+    headers = checked(connection.http.head(address, headers=TUS)).headers
+    if int(headers["Upload-Length"]) != size:
+        raise DataError(f"{path}: another file than was begun to be uploaded", "upload it anew, without `resume`")
+    return int(headers["Upload-Offset"])
+
+
+def _read(path: Path, start: int, stop: int, told: Callable[[int], None]) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(start)
+        while (here := file.tell()) < stop:
+            chunk = file.read(min(CHUNK, stop - here))
+            if not chunk:
+                raise DataError(f"{path}: became shorter while it was sent", "send it when it is finished")
+            yield chunk
+            told(file.tell() - start)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,271 @@
+"""The story of a conversion: load, normalise, find sites, calibrate, emit, check."""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from graphpass.calibration.calibrate import Options, Progress, calibrate, observe_part, qcfs_plan
+from graphpass.calibration.sensitivity import choose
+from graphpass.calibration.synthetic import Synthetic, for_made_up, made_up, synthetic_plan
+from graphpass.datasets.dataset import Dataset
+from graphpass.datasets.images import ImageOptions
+from graphpass.datasets.sources import from_arrays, open_dataset
+from graphpass.errors import ModelError, OptionError, PlanError
+from graphpass.forms.registry import FORMS, emit
+from graphpass.graph.model import Source, export, load, save
+from graphpass.graph.plan import Plan, load_plan
+from graphpass.maths.allocation import Auto
+from graphpass.network import Network, own_time_steps, prepare, require_coverage
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, run_padded
+from graphpass.sites.sites import Selection
+
+DEFAULT_TIME_STEPS = 8
+CHECKED_SAMPLES = 4
+UNREAL = (
+    "CALIBRATED ON SYNTHETIC DATA ({what}): the inputs were made up, the network may be much worse than with real data "
+    "(docs/calibration.md); evaluate it, and calibrate on real inputs where there are any"
+)
+
+Data = str | Path | Mapping[str, NDArray[Any]] | Dataset
+
+
+class ConversionWarning(UserWarning):
+    """Something about a conversion that its user should know."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The spiking network as an ONNX model, and the plan that it was emitted from."""
+
+    proto: onnx.ModelProto
+    plan: Plan
+    network: Network
+    form: str
+
+    def save(self, path: str | Path) -> None:
+        """Write the model; over 2 GiB its weights go to ``<name>.data`` beside it."""
+        save(self.proto, path)
+
+
+def convert(
+    model: str | Path | Source | Network,
+    calibration: Data | Synthetic | None = None,
+    output: str | Path | None = None,
+    *,
+    time_steps: int | None = None,
+    coding: str = "rate",
+    method: str = "optimal",
+    form: str = "folded",
+    plan: str | Path | Plan | None = None,
+    selection: Selection | None = None,
+    allow_partial: bool = False,
+    images: ImageOptions | None = None,
+    options: Options | None = None,
+    levels: Auto | Mapping[str, int] | None = None,
+    observed: Sequence[str | Path] = (),
+    progress: Progress = lambda what, done, total: None,
+) -> Conversion:
+    """Convert an ONNX network into a spiking one, and write it to `output` if given.
+
+    model: a path, or what `graphpass.graph.model.load` or `prepare` returned, which holds its selection.
+    calibration: a path as in docs/data.md, or a dict of arrays keyed by input names; not needed with a plan, nor for a
+    network that was trained with QCFS. Synthetic(): inputs are made up, which costs accuracy (a ConversionWarning).
+    time_steps: T; default the network's own for QCFS, else 8. options: seed, memory and other settings of calibration;
+    its time_steps, coding and method give way to the arguments, and its exact_padding to the form.
+    levels: of single sites, by name, or Auto, which chooses them within a budget; T is then the most that a site may
+    take, and the plan's the most that one does. Default: T + 1 (rate) or 2^T (phase) at every site.
+    observed: what `observe` wrote of all samples, in order: the original network need not run again, the bytes are
+    the same.
+
+    Raises the errors of graphpass.errors: ModelError, DataError, PlanError, CalibrationError, OptionError, and
+    CoverageError when a site that should be converted cannot be and allow_partial is not set.
+    """
+    if form not in FORMS:
+        raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
+    if isinstance(model, Network):
+        network = model
+    else:
+        network = prepare(model if isinstance(model, Source) else load(model), selection)
+    require_coverage(network, allow_partial)
+    if plan is not None and levels is not None:
+        raise OptionError("a plan and levels exclude each other", "a plan holds the levels of its sites")
+    if observed and (plan is not None or calibration is None or isinstance(calibration, Synthetic)):
+        raise OptionError("parts of a calibration without its data", "give the data that they were observed on")
+    if plan is not None:
+        decided = own_plan(network, plan if isinstance(plan, Plan) else load_plan(plan))
+        dataset = None
+    else:
+        settings = settings_of(network, time_steps, coding, method, form, options)
+        auto = levels if isinstance(levels, Auto) else None
+        if levels is not None and not isinstance(levels, Auto):
+            settings = replace(settings, levels=levels)
+        if isinstance(calibration, Synthetic):
+            dataset = made_up(network.source, calibration, images, settings.seed)
+            decided = make_plan(network, dataset, settings, progress, auto, synthetic=True)
+            warnings.warn(UNREAL.format(what=decided.notes["synthetic"]), ConversionWarning, stacklevel=2)
+        else:
+            dataset = None if calibration is None else dataset_for(network.source.proto, calibration, images)
+            decided = make_plan(network, dataset, settings, progress, auto, observed=observed)
+    proto = emit(network.graph.copy(), decided, form, metadata(decided, form))
+    check(network, proto, dataset)
+    conversion = Conversion(proto, decided, network, form)
+    if output is not None:
+        conversion.save(output)
+    return conversion
+
+
+def settings_of(
+    network: Network, time_steps: int | None, coding: str, method: str, form: str, options: Options | None = None
+) -> Options:
+    """How `convert` calibrates with these arguments, but for levels."""
+    steps = time_steps or own_time_steps(network, coding) or DEFAULT_TIME_STEPS
+    given = options or Options()
+    return replace(given, time_steps=steps, coding=coding, method=method, exact_padding=form == "integer")
+
+
+def own_plan(network: Network, plan: Plan) -> Plan:
+    """The plan, if it was made for this model. Raises PlanError."""
+    if plan.model_digest and plan.model_digest != network.source.digest:
+        raise PlanError(
+            f"the plan was made for another model (sha256 {plan.model_digest[:9]}…, not {network.source.digest[:9]}…)",
+            f"make one for {network.source.path} with --calibration and --plan-out",
+        )
+    return plan
+
+
+def make_plan(
+    network: Network,
+    dataset: Dataset | None,
+    options: Options,
+    progress: Progress,
+    auto: Auto | None = None,
+    synthetic: bool = False,
+    observed: Sequence[str | Path] = (),
+) -> Plan:
+    """The plan for a network: read off its QCFS chains where there is no data, else calibrated.
+
+    auto: the budget of levels that are measured first, in place of the options'. synthetic: the dataset is made up.
+    observed: parts of `observe`.
+    """
+    source, coverage = network.source, network.coverage
+    tool = f"graphpass {version('graphpass')}"
+    if dataset is None:
+        read = [qcfs_plan(site, options.levels_at(site.name)) for site in coverage.sites]
+        if auto or any(site is None for site in read):
+            raise OptionError(
+                f"{source.path}: converting it needs calibration data",
+                "give --calibration DATA, or --plan with a saved plan; without any data: --synthetic",
+            )
+        sites = tuple(site for site in read if site is not None)
+        left = coverage.left
+        return Plan(options.time_steps, options.coding, "qcfs", sites, (), left, source.digest, tool=tool)
+    batch = _batch_of(source, options)
+    notes = {}
+    if synthetic:
+        options = for_made_up(coverage, options)
+    if auto:
+        options, notes["levels"] = choose(network.graph, coverage, dataset, options, auto, batch, progress)
+    if synthetic:
+        plan = synthetic_plan(source, network.graph, coverage, dataset, options, progress)
+    else:
+        plan = calibrate(network.graph, coverage, dataset, options, batch, progress, observed)
+    notes = {**plan.notes, **notes}
+    return replace(plan, model_digest=source.digest, data_digest=dataset.digest, tool=tool, notes=notes)
+
+
+def observe(
+    network: Network,
+    dataset: Dataset,
+    options: Options,
+    path: str | Path,
+    start: int,
+    stop: int,
+    progress: Progress = lambda what, done, total: None,
+) -> int:
+    """Write what the original network shows of samples start … stop − 1, a part for `convert(observed=…)`.
+
+    options: as of `settings_of`. Returns how many samples are in it: both ends move up to the next whole batch.
+    Raises CalibrationError, and DataError for bad data or data that does not tell its length.
+    """
+    batch = _batch_of(network.source, options)
+    return observe_part(network.graph, network.coverage, dataset, options, path, start, stop, batch, progress)
+
+
+def _batch_of(source: Source, options: Options) -> int | None:
+    return fixed_batch(input_specs(open_session(source.proto, threads=options.threads)))
+
+
+def dataset_for(
+    proto: onnx.ModelProto, data: Data, images: ImageOptions | None = None, allow_code: bool = False
+) -> Dataset:
+    """Data for a model's inputs, from a path or from arrays; `file.py:function` only with allow_code."""
+    if isinstance(data, Dataset):
+        return data
+    specs = input_specs(open_session(proto))
+    if isinstance(data, Mapping):
+        return from_arrays(data, specs)
+    return open_dataset(str(data), specs, images, allow_code)
+
+
+def metadata(plan: Plan, form: str) -> dict[str, str]:
+    """What the file says about itself, as ONNX metadata properties; docs/formats.md lists them."""
+    sites = [
+        {
+            key: getattr(site, key)
+            for key in ("name", "kind", "input", "output", "layers", "levels", "lowest", "highest")
+        }
+        for site in plan.sites
+    ]
+    values = {
+        "version": version("graphpass"),
+        "time_steps": plan.time_steps,
+        "coding": plan.coding,
+        "levels": plan.levels,
+        "method": plan.method,
+        "form": form,
+        "model_sha256": plan.model_digest,
+        "data_sha256": plan.data_digest,
+        "data": plan.notes.get("data", "given" if plan.data_digest else "none"),
+        "sites": json.dumps(sites),
+        "left": json.dumps([asdict(entry) for entry in plan.left]),
+    }
+    return {f"graphpass.{key}": str(value) for key, value in values.items()}
+
+
+def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None) -> None:
+    """That onnxruntime loads the result; with data, that it is finite and that normalising kept the outputs.
+
+    Raises ModelError. The network's outputs after normalising may differ by what folding weights rounds: 1e-3 of
+    their largest value for float32, 5e-2 for float16.
+    """
+    spiking = open_session(proto, use_native=False)  # as a stock runtime runs it
+    if dataset is None:
+        return
+    batch = fixed_batch(input_specs(spiking))
+    inputs = next(iter(dataset.batches(batch or CHECKED_SAMPLES))).inputs
+    before = run_padded(open_session(network.source.proto), inputs, batch)
+    after = run_padded(open_session(export(network.graph.copy())), inputs, batch)
+    for name, values in run_padded(spiking, inputs, batch).items():
+        if not np.issubdtype(values.dtype, np.floating):
+            continue
+        allowed = 5e-2 if values.dtype == np.float16 else 1e-3
+        scale = float(np.max(np.abs(before[name]), initial=1e-6, where=np.isfinite(before[name])))
+        if values.shape == before[name].shape and not np.isfinite(values[np.isfinite(before[name])]).all():
+            raise ModelError(
+                f"{network.source.path}: output {name!r} of the converted network is not finite", "report this"
+            )
+        difference = np.abs(np.nan_to_num(after[name] - before[name])).max(initial=0.0)
+        if difference > allowed * scale:
+            warnings.warn(
+                f"normalising moved output {name!r} by {difference / scale:.1e} of its largest value",
+                ConversionWarning,
+                stacklevel=2,
+            )

@@ -1,0 +1,300 @@
+"""An ANN beside the SNN that it became: accuracy, agreement, spikes, operations, energy, latency, and a baseline.
+
+    compare     every sample through the ANN, the SNN and the quantised ANN
+    count       some samples through probed graphs: the normalised ANN, the folded and the unrolled SNN
+    time        both sessions alternately on one batch
+
+The baseline is what quantisation alone would give: the ANN with each site's output rounded to as many levels as the SNN
+has, between the least and the largest value that calibration saw (graph/baseline.py).
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from graphpass.datasets.dataset import Dataset, whole_batches
+from graphpass.errors import DataError, ModelError, OptionError
+from graphpass.evaluation.baseline import quantise_sites
+from graphpass.evaluation.comparison import Comparison
+from graphpass.evaluation.metrics.registry import Metrics
+from graphpass.evaluation.metrics.training import fitted, of_training, training_stride
+from graphpass.evaluation.probing import Tally, belongs, probed_ann, probed_folded, probed_unrolled
+from graphpass.evaluation.results import Conversion, Evaluation, Latency, Provenance, Timing, conversion_of, told_levels
+from graphpass.evaluation.shards import Measured, Partial, merge
+from graphpass.forms import operators
+from graphpass.forms.registry import FORMS, assemble, spiking_graph
+from graphpass.graph.model import Source
+from graphpass.passes.normalise import normalise
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run, run_padded
+from graphpass.sites.identities import place_identities
+
+Progress = Callable[[str, int, int], None]  # what, done, of how many
+
+SHORTEST_TIMING = 0.5  # seconds a network is timed for where the least number of rounds takes less
+MOST_ROUNDS = 50
+NOT_COUNTED = (
+    "spikes, operations and site errors of the integer form are not counted: evaluate the folded form for them"
+)
+SYNTHETIC = "the network was calibrated on synthetic data, which costs accuracy"
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to evaluate.
+
+    limit: samples, None for all. batch: samples a run, where the model leaves it free. threads: 0 for all cores.
+    operation_samples: how many the operations are counted on, None for max(8, min(64, 512 / T)). output: name of the
+    output with the class scores, None to find it. metrics: what metrics_of gives. rounds: least number of timed runs of
+    latency_batch samples.
+    """
+
+    limit: int | None = None
+    batch: int = 32
+    threads: int = 0
+    operation_samples: int | None = None
+    output: str | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    rounds: int = 5
+    latency_batch: int = 1
+    providers: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        least = min(self.batch, self.rounds, self.latency_batch)
+        if least < 1 or (self.operation_samples is not None and self.operation_samples < 1):
+            raise OptionError("batches, rounds and operation samples must be at least 1", "choose 1 or more")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model and the SNN that it became, in sessions with the baseline. fixed: their batch, None if free."""
+
+    source: Source
+    snn: onnx.ModelProto
+    conversion: Conversion
+    levels: Mapping[str, int]
+    sessions: Mapping[str, Any]
+    fixed: int | None
+    options: Options
+
+
+def evaluate(
+    source: Source,
+    snn: onnx.ModelProto,
+    dataset: Dataset,
+    options: Options | None = None,
+    snn_digest: str = "",
+    progress: Progress = lambda what, done, total: None,
+) -> Evaluation:
+    """Evaluate a converted model against the model it came from, on samples with or without labels.
+
+    dataset: of the ANN's input specs; labels, where it has them, one integer a sample. snn_digest: of the SNN's file.
+    Raises ModelError when the SNN was not converted from this model, DataError for labels that do not fit.
+    """
+    return evaluate_pair(open_pair(source, snn, options), dataset, snn_digest, progress)
+
+
+def evaluate_pair(
+    pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
+) -> Evaluation:
+    """The two of `evaluate`, once they are open."""
+    return merge([whole_part(pair, dataset, snn_digest, progress)])
+
+
+def whole_part(
+    pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
+) -> Partial:
+    """An evaluation as the one part that compares all samples, and measures."""
+    compared = compare(pair, dataset, progress=progress)
+    return replace(compared, measured=measure(pair, dataset, snn_digest, progress))
+
+
+def open_pair(source: Source, snn: onnx.ModelProto, options: Options | None = None) -> Pair:
+    """Raises ModelError when the SNN was not converted from this model."""
+    options = options or Options()
+    conversion = conversion_of(snn)
+    if conversion.form not in FORMS:
+        raise ModelError(f"form {conversion.form!r} is not known", f"convert it in one of {', '.join(FORMS)}")
+    if conversion.model_digest != source.digest:
+        raise ModelError(
+            f"the spiking model was not converted from {source.path} (its sha256 is {source.digest[:12]}…, the "
+            f"spiking model names {conversion.model_digest[:12]}…)",
+            "give the two models that belong together",
+        )
+    levels = told_levels(snn) if conversion.form == "integer" else _levels(spiking_graph(snn), conversion)
+    protos = {"ann": source.proto, "snn": snn, "baseline": _baseline(source, conversion, levels)}
+    sessions = {name: open_session(proto, options.providers, options.threads) for name, proto in protos.items()}
+    names = {name: [value.name for value in session.get_outputs()] for name, session in sessions.items()}
+    for missing in set(names["ann"]) - set(names["snn"]):
+        raise ModelError(
+            f"the spiking model lacks the output {missing!r} of {source.path}",
+            "give the two models that belong together",
+        )
+    fixed = fixed_batch(input_specs(sessions["ann"]))
+    return Pair(source, snn, conversion, levels, sessions, fixed, options)
+
+
+def compare(
+    pair: Pair,
+    dataset: Dataset,
+    start: int = 0,
+    stop: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Partial:
+    """Samples start … stop − 1, by default all, through the three networks.
+
+    Both ends move up to the next whole batch, so that parts which meet still do; one may thereby be empty. The class
+    output is settled by the first batch of all. Raises DataError for a part of data that does not tell its length.
+    """
+    size, options = pair.fixed or pair.options.batch, pair.options
+    if dataset.samples is None and (start, stop) != (0, None):
+        raise DataError(f"{dataset.description}: does not tell how many samples it has", "save them as .npz")
+    ends = (dataset.samples, options.limit, None if stop is None else whole_batches(stop, size))
+    start, end = whole_batches(start, size), min((each for each in ends if each is not None), default=None)
+    comparison = Comparison(("snn", "baseline"))
+    if start:
+        first = next(iter(dataset.batches(size, options.limit)))
+        comparison.settle(
+            run_padded(pair.sessions["ann"], first.inputs, pair.fixed), first, options.output, options.metrics.classes
+        )
+    every = training_stride(dataset, options.limit)
+    metrics = fitted(options.metrics, pair.sessions["ann"], dataset, (size, options.limit), pair.fixed, progress)
+    expected = max((end or 0) - start, 0)
+    progress("comparing", 0, expected)
+    for batch in dataset.batches(size, end, start):
+        outputs = {name: run_padded(session, batch.inputs, pair.fixed) for name, session in pair.sessions.items()}
+        if not comparison.names:
+            comparison.settle(outputs["ann"], batch, options.output, options.metrics.classes)
+        training = of_training(start + comparison.samples, batch.size, every)
+        comparison.update(batch, outputs, metrics, training)
+        progress("comparing", comparison.samples, max(expected, comparison.samples))
+    if not comparison.names:
+        raise DataError(f"{dataset.description}: no samples", "give at least one")
+    total = comparison.samples if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
+    start = min(start, total)
+    return Partial(start, start + comparison.samples, total, comparison)
+
+
+def measure(
+    pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
+) -> Measured:
+    """Operations, spikes and site errors on some samples, and the time of both networks. Whatever part compares."""
+    source, conversion, options = pair.source, pair.conversion, pair.options
+    tally = Tally(
+        probed_ann(_normalised(source, conversion), conversion, options.threads),
+        probed_folded(pair.snn, conversion, options.threads),
+        probed_unrolled(pair.snn, conversion, options.threads),
+        conversion,
+        pair.levels,
+        pair.fixed,
+    )
+    _count(tally, dataset, options, progress)
+    latency = _time(pair.sessions["ann"], pair.sessions["snn"], dataset, options, pair.fixed, progress)
+    provenance = Provenance(
+        source.path.name,
+        source.digest,
+        snn_digest,
+        conversion.data_digest,
+        dataset.description,
+        dataset.digest if options.limit is None else "",
+        conversion.version,
+        _runtime_version(),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return Measured(
+        conversion,
+        tally.spikes.rate,
+        tally.operations(),
+        latency,
+        tally.sites(),
+        max(pair.levels.values(), default=conversion.levels),
+        provenance,
+        (
+            *([NOT_COUNTED] if conversion.form == "integer" else []),
+            *([SYNTHETIC] if conversion.data == "synthetic" else []),
+        ),
+    )
+
+
+def _runtime_version() -> str:
+    for name in RUNTIMES:
+        try:
+            return f"{name} {metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def _normalised(source: Source, conversion: Conversion) -> gs.Graph:
+    """The ANN as the sites name its tensors."""
+    graph = source.graph()
+    normalise(graph)
+    place_identities(graph, conversion.sites)
+    return graph
+
+
+def _levels(graph: gs.Graph, conversion: Conversion) -> dict[str, int]:
+    """Levels of each site's neurons, in any form."""
+    neurons = {node.name: int(node.attrs["levels"]) for node in graph.nodes if node.op in operators.NEURONS}
+    levels = {}
+    for site in conversion.sites:
+        found = [count for name, count in neurons.items() if belongs(name, site.name)]
+        if not found:
+            raise ModelError(
+                f"the spiking model has no neurons at site {site.name!r} of its metadata",
+                "convert it with graphpass again",
+            )
+        levels[site.name] = found[0]
+    return levels
+
+
+def _baseline(source: Source, conversion: Conversion, levels: Mapping[str, int]) -> onnx.ModelProto:
+    graph = _normalised(source, conversion)
+    quantise_sites(graph, conversion.sites, levels, conversion.time_steps, conversion.coding)
+    return assemble(graph, conversion.coding)
+
+
+def _count(tally: Tally, dataset: Dataset, options: Options, progress: Progress) -> None:
+    """Operations, spikes and site errors.
+
+    A short last batch of a model of fixed batch is left out, unless it is the only one.
+    """
+    steps = tally.conversion.time_steps
+    wanted = options.operation_samples or max(8, min(64, 512 // steps))
+    known = [number for number in (dataset.samples, options.limit) if number is not None]
+    total = min([*known, wanted])
+    # an unrolled batch is T times as large
+    size = tally.fixed or min(options.batch, max(1, 64 // steps))
+    progress("counting", 0, total)
+    for batch in dataset.batches(size, max(total, tally.fixed or 0)):
+        if tally.fixed and batch.size < tally.fixed and tally.samples:
+            break
+        tally.update(batch)
+        progress("counting", min(tally.samples, total), total)
+
+
+def _time(ann: Any, snn: Any, dataset: Dataset, options: Options, fixed: int | None, progress: Progress) -> Latency:
+    """Both networks in turn on one batch, so that what else the machine does hits both alike."""
+    batch = next(iter(dataset.batches(fixed or options.latency_batch, fixed or options.latency_batch)))
+    size = fixed or batch.size
+    inputs = pad_inputs(batch.inputs, fixed)
+    taken: dict[str, list[float]] = {"ann": [], "snn": []}
+    for session in (ann, snn):  # the first run allocates
+        run(session, inputs)
+    while len(taken["snn"]) < options.rounds or (
+        min(sum(each) for each in taken.values()) < 1000 * SHORTEST_TIMING and len(taken["snn"]) < MOST_ROUNDS
+    ):
+        for name, session in (("ann", ann), ("snn", snn)):
+            start = time.perf_counter()
+            run(session, inputs)
+            taken[name].append(1000 * (time.perf_counter() - start))
+        progress("timing", len(taken["snn"]), max(options.rounds, len(taken["snn"])))
+    timings = {name: Timing(float(np.median(each)), min(each), max(each)) for name, each in taken.items()}
+    return Latency(timings["ann"], timings["snn"], size, len(taken["snn"]), options.threads)

@@ -1,0 +1,206 @@
+"""Run probed graphs over some samples: operations of ANN and SNN, spikes and errors of the sites.
+
+Site errors compare tensors of the folded form with the ANN's; an unrolled model has none, its trains are bare spikes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.datasets.dataset import Batch
+from graphpass.errors import ModelError
+from graphpass.evaluation.counting import Counts, Probes, probe
+from graphpass.evaluation.results import Conversion, LayerResult, OperationCount, SiteResult
+from graphpass.forms.registry import assemble, spiking_graph
+from graphpass.forms.unrolled import spike_inputs, unroll
+from graphpass.graph.model import export_untyped
+from graphpass.maths.metrics import Difference, Operations, SpikeCount
+from graphpass.runtime.session import open_session, pad_inputs, run
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass
+class Tally:
+    """Sums so far. fixed: batch size the models insist on, None where free.
+
+    unrolled: None for the integer form, whose spikes and operations are not counted.
+    """
+
+    ann: "ProbedGraph"
+    folded: "ProbedGraph | None"
+    unrolled: "ProbedGraph | None"
+    conversion: Conversion
+    levels: Mapping[str, int]
+    fixed: int | None
+    samples: int = 0
+    errors: dict[str, Difference] = field(default_factory=dict)
+    neurons: dict[str, int] = field(default_factory=dict)
+
+    def update(self, batch: Batch) -> None:
+        """With a batch: it runs through all three graphs."""
+        size = self.fixed or batch.size
+        inputs = pad_inputs(batch.inputs, self.fixed)
+        ann, folded = self.ann.run(inputs), self.folded.run(inputs) if self.folded else {}
+        if self.unrolled:
+            self.unrolled.run(inputs)
+        self.samples += size
+        for site in self.conversion.sites:
+            a = ann[site.output]
+            self.neurons[site.name] = a.size // size
+            if site.output in folded:
+                known = self.errors.get(site.name, Difference())
+                self.errors[site.name] = known.update(folded[site.output], a)
+
+    @property
+    def spikes(self) -> SpikeCount:
+        """Of all trains together."""
+        return _merged(self._trains.values())
+
+    @property
+    def _trains(self) -> Mapping[str, SpikeCount]:
+        return self.unrolled.spikes if self.unrolled else {}
+
+    def sites(self) -> tuple[SiteResult, ...]:
+        """Every site, in the order of the metadata."""
+        results = []
+        for site in self.conversion.sites:
+            trains = (count for name, count in self._trains.items() if belongs(name, site.name))
+            spikes = _merged(trains)
+            results.append(
+                SiteResult(
+                    site.name,
+                    site.kind,
+                    self.neurons[site.name],
+                    self.levels[site.name],
+                    self.conversion.time_steps,
+                    spikes.rate,
+                    spikes.sparsity,
+                    self.errors.get(site.name, Difference()).centred_error,
+                )
+            )
+        return tuple(results)
+
+    def operations(self) -> OperationCount:
+        """Per sample; NaN where they are not counted."""
+        if self.unrolled is None:
+            unknown = Operations(float("nan"), float("nan"), float("nan"))
+            return OperationCount(self.ann.operations(self.samples), unknown, self.samples, (), ())
+        spiking = self.unrolled.spiking
+        layers = tuple(
+            LayerResult(
+                name,
+                self.unrolled.ops[name],
+                "spikes" if spiking.get(name) else "analogue",
+                counts.effective / self.samples,
+                counts.dense / self.samples,
+            )
+            for name, counts in self.unrolled.counts.items()
+        )
+        return OperationCount(
+            self.ann.operations(self.samples),
+            self.unrolled.operations(self.samples),
+            self.samples,
+            layers,
+            tuple(dict.fromkeys([*self.ann.probes.uncounted, *self.unrolled.probes.uncounted])),
+        )
+
+
+class ProbedGraph:
+    """A graph with probes in a session, and the sums of what they found. spiking: layers whose input is spikes."""
+
+    def __init__(
+        self,
+        proto: onnx.ModelProto,
+        probes: Probes,
+        ops: Mapping[str, str],
+        spiking: Mapping[str, bool],
+        fetch: Sequence[str],
+        threads: int,
+    ):
+        self.probes = probes
+        self.ops = ops
+        self.spiking = spiking
+        self.counts: dict[str, Counts] = {}
+        self.spikes: dict[str, SpikeCount] = {}
+        self._fetch = list(dict.fromkeys([*probes.names, *fetch]))
+        self._session = open_session(proto, threads=threads)
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """The outputs for one batch, after adding up what the probes say of it."""
+        values = run(self._session, inputs, self._fetch)
+        for name, counts in self.probes.operations(values).items():
+            self.counts[name] = self.counts.get(name, Counts()).merge(counts)
+        for name, spikes in self.probes.spikes(values).items():
+            self.spikes[name] = self.spikes.get(name, SpikeCount()).merge(spikes)
+        return values
+
+    def operations(self, samples: int) -> Operations:
+        """All layers together, per sample."""
+        additions = sum(c.effective for name, c in self.counts.items() if self.spiking.get(name))
+        effective = sum(c.effective for c in self.counts.values())
+        dense = sum(c.dense for c in self.counts.values())
+        return Operations(additions / samples, (effective - additions) / samples, dense / samples)
+
+
+def probed_ann(graph: gs.Graph, conversion: Conversion, threads: int) -> ProbedGraph:
+    """The normalised ANN: its operations and the outputs of its sites. graph: is changed."""
+    return _probed(graph, conversion, {}, threads, operations=True, sites=True)
+
+
+def probed_folded(snn: onnx.ModelProto, conversion: Conversion, threads: int) -> ProbedGraph | None:
+    """The folded SNN: the outputs of its sites; None in other forms, where amplitudes are part of the weights."""
+    if conversion.form != "folded":
+        return None
+    return _probed(spiking_graph(snn), conversion, {}, threads, operations=False, sites=True)
+
+
+def probed_unrolled(snn: onnx.ModelProto, conversion: Conversion, threads: int) -> ProbedGraph | None:
+    """The unrolled SNN: its operations and spikes; None for the integer form, which cannot be unrolled."""
+    if conversion.form == "integer":
+        return None
+    graph = spiking_graph(snn)
+    unrolled = unroll(graph) if conversion.form == "folded" else graph
+    return _probed(unrolled, conversion, spike_inputs(unrolled), threads, operations=True, sites=False)
+
+
+def _probed(
+    graph: gs.Graph,
+    conversion: Conversion,
+    spiking: Mapping[str, bool],
+    threads: int,
+    *,
+    operations: bool,
+    sites: bool,
+) -> ProbedGraph:
+    ops = {node.name: node.op for node in graph.nodes}
+    fetch = [site.output for site in conversion.sites] if sites else []
+    tensors = graph.tensors()
+    missing = [name for name in fetch if name not in tensors]
+    if missing:
+        raise ModelError(
+            f"tensor {missing[0]!r} of the metadata is not in the model", "convert it with graphpass again"
+        )
+    probes = probe(graph) if operations else Probes({}, {}, (), ())
+    held = {tensor.name for tensor in graph.outputs}
+    for name in fetch:
+        if name not in held:
+            graph.outputs.append(tensors[name])
+    proto = export_untyped(graph, lambda each: assemble(each, conversion.coding))
+    return ProbedGraph(proto, probes, ops, spiking, fetch, threads)
+
+
+def belongs(node: str, site: str) -> bool:
+    """Whether a train's node holds neurons of a site; a site may have several."""
+    return node == f"{site}/neuron" or node.startswith(f"{site}/neuron/")
+
+
+def _merged(counts: Any) -> SpikeCount:
+    total = SpikeCount()
+    for count in counts:
+        total = total.merge(count)
+    return total

@@ -1,0 +1,158 @@
+"""An evaluation in parts: each compares a span of the samples, one of them measures; merged, they are the whole.
+
+    merge(parts of [0, a), [a, b), … [z, n)) = the part of [0, n), bit for bit
+
+Counts are integers, sums over batches exact (maths.metrics.Sum), and every batch lies in one part: nothing depends on
+where the samples were cut. What is counted on a few samples, or timed, is measured once, by one part, for all.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from fractions import Fraction
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from graphpass.errors import DataError
+from graphpass.evaluation.comparison import Comparison
+from graphpass.evaluation.results import (
+    Baseline,
+    Conversion,
+    Evaluation,
+    Latency,
+    OperationCount,
+    Provenance,
+    SiteResult,
+)
+
+T = TypeVar("T")
+REMEDY = "merge all parts of one evaluation, in the order of their samples, one of them with measurements"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation does not sum over all samples. levels: of the baseline."""
+
+    conversion: Conversion
+    firing_rate: float | None
+    operations: OperationCount
+    latency: Latency
+    sites: tuple[SiteResult, ...]
+    levels: int
+    provenance: Provenance
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Samples start … stop − 1 of `total`, and the measurements where this part made them."""
+
+    start: int
+    stop: int
+    total: int
+    comparison: Comparison
+    measured: Measured | None = None
+
+    def to_text(self) -> str:
+        """As JSON; no number loses a bit."""
+        return json.dumps(_written(self), allow_nan=False)
+
+
+def from_text(text: str) -> Partial:
+    """What Partial.to_text gave. Raises DataError for anything else."""
+    try:
+        part: Partial = _read(Partial, json.loads(text))
+        return part
+    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, RecursionError) as error:
+        raise DataError(f"not a part of an evaluation ({type(error).__name__}: {error})", REMEDY) from error
+
+
+def merge(parts: Sequence[Partial]) -> Evaluation:
+    """The evaluation that the parts make up. Raises DataError where one is missing, there twice, or of another."""
+    measured = [part.measured for part in parts if part.measured is not None]
+    if len(measured) != 1:
+        raise DataError(f"{len(measured)} parts of an evaluation with measurements, not one", REMEDY)
+    filled = [part for part in parts if part.start < part.stop]
+    place, comparison = 0, filled[0].comparison if filled else Comparison(())
+    for number, part in enumerate(filled):
+        theirs = part.comparison
+        if part.start != place or part.total != filled[0].total or theirs.samples != part.stop - part.start:
+            raise DataError(f"samples {place} to {part.start} of an evaluation are missing, or there twice", REMEDY)
+        if _kind(theirs) != _kind(comparison):
+            raise DataError("parts of different evaluations", REMEDY)
+        comparison = comparison.merge(theirs) if number else comparison
+        place = part.stop
+    if not filled or place != filled[0].total:
+        raise DataError(f"samples {place} and later of an evaluation are missing", REMEDY)
+    return _whole(comparison, measured[0])
+
+
+def _kind(comparison: Comparison) -> tuple[Any, ...]:
+    """What all parts of one evaluation have in common."""
+    metrics = {text: tuple(by_network) for text, by_network in comparison.scores.items()}
+    return comparison.names, comparison.class_output, comparison.others, metrics
+
+
+def _whole(comparison: Comparison, measured: Measured) -> Evaluation:
+    return Evaluation(
+        comparison.samples,
+        measured.conversion,
+        comparison.class_output,
+        comparison.accuracy("ann"),
+        comparison.accuracy("snn"),
+        comparison.agreed("snn"),
+        comparison.metrics(),
+        comparison.outputs("snn"),
+        measured.firing_rate,
+        measured.operations,
+        measured.latency,
+        measured.sites,
+        Baseline(
+            measured.levels,
+            comparison.accuracy("baseline"),
+            comparison.agreed("baseline"),
+            comparison.main_error("baseline"),
+        ),
+        measured.provenance,
+        (*comparison.notes, *measured.notes),
+    )
+
+
+def _written(value: Any) -> Any:
+    """Dataclasses as objects, fractions and what is not finite as text."""
+    if is_dataclass(value):
+        return {each.name: _written(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, dict):
+        return {key: _written(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(inner) for inner in value]
+    if isinstance(value, Fraction):
+        return f"{value.numerator:x}/{value.denominator:x}"
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """The inverse of _written for a type, which is checked."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        if set(value) != set(hints):
+            raise ValueError(f"other fields than {', '.join(hints)}")
+        return kind(**{name: _read(hint, value[name]) for name, hint in hints.items()})  # type: ignore[operator]
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return tuple(_read(inner[0], each) for each in _typed(list, value))
+    if origin is dict:
+        return {_typed(str, key): _read(inner[1], each) for key, each in _typed(dict, value).items()}
+    if inner:  # a type or None
+        return None if value is None else _read(inner[0], value)
+    if kind is Fraction:
+        return Fraction(*(int(part, 16) for part in value.split("/")))
+    if kind is float:
+        return float(value)
+    return _typed(kind, value)
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{type(value).__name__} for {kind.__name__}")
+    return value

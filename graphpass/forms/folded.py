@@ -1,0 +1,109 @@
+"""The folded form: one pass carries the count. Cost does not grow with T.
+
+Every site's output f(x) is replaced by y = A·clip(floor((x + ψ)/θ), 0, L) + o; compensated layers get their new
+weights.
+"""
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphpass.errors import PlanError
+from graphpass.forms import operators
+from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.layers import WeightLayer, weight_layers
+from graphpass.graph.plan import LayerPlan, Plan, SitePlan
+from graphpass.graph.weights import fresh_name
+from graphpass.sites.identities import place_identities
+
+
+def fold(graph: gs.Graph, plan: Plan) -> gs.Graph:
+    """Put the plan's neurons and weights into a normalised graph, in place; returns it, cleaned up and sorted.
+
+    Raises PlanError when a site or layer of the plan is not in the graph.
+    """
+    layers = {layer.node.name: layer for layer in weight_layers(graph)}
+    for change in plan.layers:
+        replace_weight(graph, _named(layers, change.name), change)
+    for site in plan.sites:
+        for name in site.layers if site.kind == "identity" else ():
+            _named(layers, name)
+    place_identities(graph, plan.sites)
+    tensors = graph.tensors()
+    graph.nodes.extend([_put_neuron(tensors, site, plan) for site in plan.sites])
+    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    return graph
+
+
+def _named(found: dict[str, WeightLayer], name: str) -> WeightLayer:
+    if name not in found:
+        raise PlanError(f"the plan's layer {name!r} is not in the model", "use the plan with its own model")
+    return found[name]
+
+
+def _put_neuron(tensors: dict[str, gs.Tensor], site: SitePlan, plan: Plan) -> gs.Node:
+    if site.input not in tensors or site.output not in tensors:
+        raise PlanError(f"the plan's site {site.name!r} is not in the model", "use the plan with its own model")
+    output = tensors[site.output]
+    output.inputs.clear()
+    return neuron_node(site, plan.time_steps, plan.coding, tensors[site.input], output)
+
+
+def neuron_node(site: SitePlan, time_steps: int, coding: str, x: gs.Variable, y: gs.Variable) -> gs.Node:
+    """The folded neurons of a site as a node from x to y."""
+    neuron = site.neuron
+    parameters = [
+        gs.Constant(f"{site.name}/{part}", np.ascontiguousarray(getattr(neuron, part)))
+        for part in ("threshold", "shift", "amplitude", "offset")
+    ]
+    attributes = {"time_steps": time_steps, "levels": site.levels, "coding": coding}
+    return gs.Node(
+        operators.FOLDED_NEURON, f"{site.name}/neuron", attributes, [x, *parameters], [y], domain=SPIKING_DOMAIN
+    )
+
+
+def replace_weight(graph: gs.Graph, layer: WeightLayer, change: LayerPlan) -> list[gs.Node]:
+    """Give a layer its own copy of new weights and add to its bias; returns the nodes this added to the graph."""
+    old = layer.weight
+    if tuple(old.shape) != change.weight.shape:
+        raise PlanError(
+            f"the plan's weights of {layer.node.name!r} are {change.weight.shape}, the model's {tuple(old.shape)}",
+            "use the plan with its own model",
+        )
+    layer.node.inputs[layer.weight_index] = gs.Constant(
+        fresh_name(graph, f"{layer.node.name}/weight"), change.weight.astype(old.dtype)
+    )
+    return add_to_bias(graph, layer, change.bias_change) if np.any(change.bias_change) else []
+
+
+def add_to_bias(graph: gs.Graph, layer: WeightLayer, change: np.ndarray) -> list[gs.Node]:
+    """b ← b + change (float [outputs]); a MatMul gets an Add behind it, which is returned."""
+    node, dtype = layer.node, layer.weight.dtype
+    if node.op == "MatMul":
+        output = node.outputs[0]
+        inner = gs.Variable(fresh_name(graph, f"{output.name}/product"), output.dtype, output.shape)
+        node.outputs[0] = inner
+        bias = gs.Constant(fresh_name(graph, f"{node.name}/bias"), change.astype(dtype))
+        addition = gs.Node("Add", f"{node.name}/add_bias", {}, [inner, bias], [output])
+        graph.nodes.append(addition)
+        return [addition]
+    old = layer.bias
+    if old is None:
+        new = change.astype(dtype)
+    elif isinstance(old, gs.Constant):
+        scale = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
+        values = np.asarray(old.values, np.float32)
+        new = (values + (change / scale if scale else 0.0)).astype(dtype)
+    else:
+        raise PlanError(f"the bias of {node.name!r} is computed at run time", "leave the layer uncompensated")
+    constant = gs.Constant(fresh_name(graph, f"{node.name}/bias"), new)
+    if len(node.inputs) > 2:
+        node.inputs[2] = constant
+    else:
+        node.inputs.append(constant)
+    return []
+
+
+def has_constant_bias(layer: WeightLayer) -> bool:
+    """Whether add_to_bias can change this layer."""
+    constant = isinstance(layer.bias, gs.Constant) and layer.node.attrs.get("beta", 1.0) != 0
+    return layer.bias is None or constant

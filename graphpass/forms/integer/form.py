@@ -1,0 +1,393 @@
+"""The integer form: counts travel as uint8 between integer layers, the threshold is the scale of their sums.
+
+    y = A·n + o        n is the tensor y/count; the tensor y itself exists where something reads floats
+
+Shape-only nodes, max pooling and concatenation work on counts; what they owe (A and o, graph.pending) travels on and
+ends in the weights and bias of the next layers. A neuron's current is the sum of one or two terms:
+
+    layer                 QLinearConv or QGemm, y_scale 1, then Clip(0, L)                 graph.integer_layers
+    layer + layer         one convolution over concatenated counts, where positions correspond
+    layer + A·n + o       QLinearAdd of both, the layer's sum in steps of COARSEST or less; an A·n whose A/θ
+                          differs between channels goes through a convolution of one tap first
+    float layer           W/θ and (b + ψ)/θ − 1/2 in the float layer, then QuantizeLinear
+    anything else         ParallelNeuronCount on the float current
+
+Analogue tensors of known range are encoded (graph.analogue) and read like counts:
+
+    layer, x + x'         QLinearConv, QGemm or QLinearAdd whose output scale and zero point are the encoding's
+    made by floats        QuantizeLinear
+    product read by floats    QGemm with a float output
+
+Everything else stays float, and is listed with its reason.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.forms import operators
+from graphpass.forms.affine import Affine, joined, neuron_affine, through
+from graphpass.forms.integer.layers import linear_of, nodes_of, scalar, settled
+from graphpass.forms.integer.sums import Counts, Sum, integer_nodes
+from graphpass.forms.integer.tensors import CARRIES, LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
+from graphpass.forms.preparation import compute_constants, infer_shapes
+from graphpass.forms.time_axis import POOLS, rank_of
+from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.layers import WeightLayer, weight_layer
+from graphpass.graph.plan import Left
+from graphpass.graph.weights import held_names
+
+COUNT = "/count"
+
+
+def to_integers(graph: gs.Graph, ranges: Mapping[str, tuple[float, float]] | None = None) -> "Integers":
+    """Rewrite a graph in folded form into the integer form, in place.
+
+    ranges: least and largest value of analogue tensors, by name; those without one stay float.
+    """
+    graph.toposort()
+    compute_constants(graph)
+    infer_shapes(graph)
+    walk = _Walk(graph, ranges or {})
+    walk.run()
+    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    return Integers(graph, tuple(walk.left), tuple(walk.encoded))
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A graph in the integer form: what stays float and why, and names of the analogue tensors that are encoded."""
+
+    graph: gs.Graph
+    floats: tuple[Left, ...]
+    encoded: tuple[str, ...]
+
+
+class _Walk:
+    """One walk over the sorted nodes; `counts` says what is known of a float tensor as counts."""
+
+    def __init__(self, graph: gs.Graph, ranges: Mapping[str, tuple[float, float]]):
+        self._graph = graph
+        self._held = held_names(graph)
+        spiking = {node.outputs[0].name for node in graph.nodes if node.op == operators.FOLDED_NEURON}
+        codes = ((name, encoding_of(*ranges[name])) for name in analogue_tensors(graph, spiking) if name in ranges)
+        self._encodings: dict[str, Encoding] = {name: code for name, code in codes if code}
+        self._nodes: list[gs.Node] = []
+        self._counts: dict[str, Counts] = {}
+        self._paid: set[str] = set()
+        self._made_of_floats: set[str] = set()  # encoded tensors that exist as floats
+        self._currents: set[int] = set()  # nodes that wait for the neuron they alone feed
+        self.left: list[Left] = []
+        self.encoded: list[str] = []
+
+    def run(self) -> None:
+        nodes = list(self._graph.nodes)
+        for node in nodes:
+            if node.op == operators.FOLDED_NEURON:
+                self._claim(node.inputs[0])
+            elif _adds_constant(node) and node.outputs[0].name in self._encodings:
+                for tensor in node.inputs:
+                    self._claim(tensor)
+        for tensor in self._graph.inputs:
+            self._encode(tensor)
+        for node in nodes:
+            if id(node) in self._currents:
+                continue
+            if node.op == operators.FOLDED_NEURON:
+                self._fire(node)
+            elif not (self._carry(node) or self._go_on(node)):
+                for tensor in node.inputs:
+                    self._release(tensor)
+                self._float(node)
+                for tensor in node.outputs:
+                    self._encode(tensor)
+        for tensor in self._graph.outputs:
+            self._pay(tensor)
+        self._graph.nodes = self._nodes
+
+    # ---- currents of neurons
+
+    def _claim(self, current: gs.Tensor, depth: int = 0) -> None:
+        """Hold back the layers and sums that make a current and nothing else."""
+        node = current.inputs[0] if current.inputs else None
+        if node is None or len(current.outputs) != 1 or current.name in self._held:
+            return
+        if weight_layer(node):
+            self._currents.add(id(node))
+        elif node.op == "Add" and not node.domain and depth < 3:
+            self._currents.add(id(node))
+            for tensor in node.inputs:
+                if not isinstance(tensor, gs.Constant):
+                    self._claim(tensor, depth + 1)
+
+    def _terms(self, current: gs.Tensor) -> Sum | str:
+        node = current.inputs[0] if current.inputs else None
+        if node is None or id(node) not in self._currents:
+            known = self._counts.get(current.name)
+            return Sum(counts=(known,)) if known else f"it adds {current.name!r}, which is not made of counts"
+        return self._terms_of(node)
+
+    def _terms_of(self, node: gs.Node) -> Sum | str:
+        layer = weight_layer(node)
+        if layer:
+            known = self._counts.get(layer.data.name)
+            unknown = f"{layer.data.name!r} is not made of counts, and its range is not known"
+            return Sum(layers=((layer, known),)) if known else unknown
+        total = Sum()
+        for tensor in node.inputs:
+            if isinstance(tensor, gs.Constant):
+                total = replace(total, constants=(*total.constants, np.asarray(tensor.values, np.float32)))
+                continue
+            part = self._terms(tensor)
+            if isinstance(part, str):
+                return part
+            total = Sum(total.layers + part.layers, total.counts + part.counts, total.constants + part.constants)
+        return total
+
+    def _fire(self, node: gs.Node) -> None:
+        """A neuron: its counts, computed in integers where the current is made of counts."""
+        x, y, parts = node.inputs[0], node.outputs[0], [np.asarray(tensor.values) for tensor in node.inputs[1:]]
+        largest = int(node.attrs["levels"]) - 1
+        rank = rank_of(x)
+        count = gs.Variable(f"{y.name}{COUNT}", np.uint8, y.shape)
+        total = self._terms(x)
+        if isinstance(total, Sum) and rank is not None:
+            made = integer_nodes(total, rank, parts[0], parts[1], largest, count)
+        else:
+            made = total if isinstance(total, str) else "its number of axes is not known"
+        if isinstance(made, str):
+            layers = self._release(x)
+            for name, op in layers or [(node.name, operators.COUNT_NEURON)]:
+                self._stay(name, op, f"the current of {node.name!r} is not integer: {made}")
+            y, count = self._fire_on_float(node, parts, largest)
+        else:
+            self._nodes.extend(made)
+        node.inputs.clear()
+        node.outputs.clear()
+        if rank is not None and all(part.ndim < rank or part.shape[0] == 1 for part in parts):
+            self._counts[y.name] = Counts(count, neuron_affine(parts[2], parts[3], 1.0, rank), largest)
+        else:
+            self._scale(count, parts[2], parts[3], y)
+
+    def _release(self, current: gs.Tensor) -> list[tuple[str, str]]:
+        """Emit the nodes of a current as floats; returns the layers among them as (name, op)."""
+        node = current.inputs[0] if current.inputs else None
+        if node is None or id(node) not in self._currents:
+            self._pay(current)
+            return []
+        layers = [(node.name, node.op)] if weight_layer(node) else []
+        for tensor in node.inputs if not layers else []:
+            layers += self._release(tensor)
+        self._currents.discard(id(node))
+        self._float(node)
+        return layers
+
+    def _fire_on_float(
+        self, node: gs.Node, parts: Sequence[NDArray[np.float32]], largest: int
+    ) -> tuple[gs.Variable, gs.Variable]:
+        """Counts of a float current: (what they stand for, counts).
+
+        Where one layer makes the current, and the neuron alone reads it, 1/θ goes into the layer. A max pooling that
+        alone reads the neurons comes before them: max n(x) = n(max x).
+        """
+        x, y, rank = node.inputs[0], node.outputs[0], rank_of(node.inputs[0])
+        maker = x.inputs[0] if x.inputs else None
+        layer = weight_layer(maker) if maker is not None and len(x.outputs) == 1 and x.name not in self._held else None
+        owed = None if rank is None else neuron_affine(parts[0], parts[1], 1.0, rank)
+        pool = y.outputs[0] if len(y.outputs) == 1 and y.name not in self._held and y.outputs[0].op in POOLS else None
+        current = self._scaled_layer(layer, owed) if layer and owed else None
+        rounded = current is not None
+        current = current or x
+        if pool is not None and len(pool.outputs) == 1 and _rises_by_channel(parts, rank):
+            y = pool.outputs[0]
+            pooled = gs.Variable(f"{y.name}/current", x.dtype, y.shape)
+            pool.inputs, pool.outputs = [current], [pooled]
+            self._currents.add(id(pool))
+            self._nodes.append(pool)
+            current = pooled
+        count = gs.Variable(f"{y.name}{COUNT}", np.uint8, y.shape)
+        if rounded:
+            # in this order: onnxruntime would move a bare QuantizeLinear in front of the pooling, where it is slow
+            limited = gs.Variable(f"{count.name}/limited", np.float32, y.shape)
+            limits = [scalar(f"{count.name}/least", 0, np.float32), scalar(f"{count.name}/most", largest, np.float32)]
+            steps = [scalar(f"{count.name}/scale", 1, np.float32), scalar(f"{count.name}/zero", 0, np.uint8)]
+            self._nodes.append(gs.Node("Clip", limited.name, {}, [current, *limits], [limited]))
+            self._nodes.append(gs.Node("QuantizeLinear", f"{count.name}/round", {}, [limited, *steps], [count]))
+        else:
+            inputs, name = [current, *node.inputs[1:3]], f"{count.name}/neuron"
+            attributes = dict(node.attrs)
+            neuron = gs.Node(operators.COUNT_NEURON, name, attributes, inputs, [count], domain=SPIKING_DOMAIN)
+            self._nodes.append(neuron)
+        return y, count
+
+    def _scaled_layer(self, layer: WeightLayer, owed: Affine) -> gs.Variable | None:
+        """(layer + ψ)/θ − 1/2 as the layer's new output; None where the layer cannot take that in."""
+        node = layer.node
+        constant = layer.bias is None or isinstance(layer.bias, gs.Constant)
+        if node.op != "Conv" or np.dtype(layer.weight.dtype) != np.float32 or owed.varying - {1} or not constant:
+            return None
+        output = node.outputs[0]
+        weight = np.asarray(layer.weight.values, np.float64)
+        theta, psi = (part.astype(np.float64) for part in owed.vectors(1, len(weight)))
+        bias = 0.0 if layer.bias is None else np.asarray(layer.bias.values, np.float64)
+        scaled = (weight / theta.reshape(-1, *(1,) * (weight.ndim - 1))).astype(np.float32)
+        shifted = ((bias + psi) / theta - 0.5).astype(np.float32)
+        current = gs.Variable(f"{output.name}/scaled", np.float32, output.shape)
+        node.inputs = [
+            node.inputs[0],
+            gs.Constant(f"{current.name}/weight", scaled),
+            gs.Constant(f"{current.name}/bias", shifted),
+        ]
+        node.outputs = [current]
+        return current
+
+    # ---- analogue tensors
+
+    def _encode(self, tensor: gs.Tensor) -> None:
+        """A float tensor as uint8, where it has an encoding."""
+        code, rank = self._encodings.get(tensor.name), rank_of(tensor)
+        if code is None or rank is None or tensor.name in self._counts:
+            return
+        count = gs.Variable(f"{tensor.name}{COUNT}", np.uint8, tensor.shape)
+        parts = [
+            scalar(f"{count.name}/scale", code.scale, np.float32),
+            scalar(f"{count.name}/zero", code.zero, np.uint8),
+        ]
+        self._nodes.append(gs.Node("QuantizeLinear", f"{count.name}/encode", {}, [tensor, *parts], [count]))
+        self._counts[tensor.name] = _encoded(count, code, rank)
+        self.encoded.append(tensor.name)
+        self._paid.add(tensor.name)
+        self._made_of_floats.add(tensor.name)
+
+    def _go_on(self, node: gs.Node) -> bool:
+        """A layer or sum of counts that no neuron follows: its encoding, or a product as floats."""
+        layer = weight_layer(node)
+        if not layer and (node.op != "Add" or node.domain):
+            return False
+        output, total = node.outputs[0], self._terms_of(node)
+        code, rank = self._encodings.get(output.name), rank_of(output)
+        made: list[gs.Node] | str = "what it makes is read as floats"
+        if isinstance(total, str):
+            made = total
+        elif code and rank is not None and output.name not in self._held and not self._is_made_of_floats(node):
+            count = gs.Variable(f"{output.name}{COUNT}", np.uint8, output.shape)
+            theta, psi = np.full(1, code.scale), np.full(1, code.scale * (code.zero + 0.5))
+            made = integer_nodes(total, rank, theta, psi, LARGEST, count)
+            if not isinstance(made, str):
+                self._counts[output.name] = _encoded(count, code, rank)
+                self.encoded.append(output.name)
+        elif layer and node.op != "Conv" and is_float32(output):
+            known = self._counts[layer.data.name]
+            linear = linear_of(layer, known.tensor, known.affine, known.largest, known.zero)
+            done = linear if isinstance(linear, str) else settled(linear)
+            made = done if isinstance(done, str) else nodes_of(done, output, name=f"{output.name}/product")
+        if isinstance(made, str):
+            if layer and layer.data.name in self._counts:
+                self._stay(node.name, node.op, made)
+            return False
+        node.inputs.clear()
+        node.outputs.clear()
+        self._nodes.extend(made)
+        return True
+
+    def _is_made_of_floats(self, node: gs.Node) -> bool:
+        """Whether a sum adds a tensor that exists as floats: then it costs less as floats."""
+        return node.op == "Add" and any(tensor.name in self._made_of_floats for tensor in node.inputs)
+
+    # ---- other nodes
+
+    def _carry(self, node: gs.Node) -> bool:
+        """A node that moves counts, or picks the largest: on the counts themselves, where they allow it."""
+        entries = [self._counts.get(tensor.name) for tensor in node.inputs]
+        if node.domain or not entries or entries[0] is None:
+            return False
+        first = entries[0]
+        largest = max(entry.largest for entry in entries if entry)
+        owed: list[Affine] | None = None
+        if node.op == "Shape":
+            node.inputs[0] = first.tensor
+            self._nodes.append(node)
+            return True
+        zero = first.zero
+        if node.op == "Concat":
+            known = [entry for entry in entries if entry is not None]
+            if any(entry.zero != zero for entry in known):
+                known, zero = [replace(entry, affine=entry.shifted) for entry in known], 0
+            affine = joined(node, [entry.affine for entry in known]) if len(known) == len(entries) else None
+            owed = None if affine is None else [affine]
+        elif node.op in POOLS:
+            rising = (first.affine.scale >= 0).all() and not first.affine.varying - {1} and len(node.outputs) == 1
+            owed = [first.affine] if rising else None
+        elif node.op in CARRIES and (node.op != "Transpose" or "perm" in node.attrs):
+            owed = through(node, first.affine)
+        if owed is None or any(each.scale.ndim != rank_of(t) for each, t in zip(owed, node.outputs, strict=True)):
+            return False
+        inputs = [entry.tensor if entry else tensor for entry, tensor in zip(entries, node.inputs, strict=True)]
+        if node.op == "Pad":  # with zero, as a float
+            inputs[2:3] = [scalar(f"{node.name}/zero", zero, np.uint8)]
+        outputs = [gs.Variable(f"{tensor.name}{COUNT}", np.uint8, tensor.shape) for tensor in node.outputs]
+        for tensor, affine, output in zip(list(node.outputs), owed, outputs, strict=True):
+            self._counts[tensor.name] = Counts(output, affine, largest, zero)
+        node.inputs, node.outputs = inputs, outputs
+        self._nodes.append(node)
+        return True
+
+    def _float(self, node: gs.Node) -> None:
+        """A node that reads floats; so do the bodies of If, Loop and Scan, by name."""
+        for tensor in node.inputs:
+            self._pay(tensor)
+        for body in node.subgraphs():
+            for inner in (body, *body.subgraphs(recursive=True)):
+                for tensor in (t for reader in inner.nodes for t in reader.inputs):
+                    self._pay(tensor)
+                for tensor in inner.outputs:
+                    self._pay(tensor)
+        self._nodes.append(node)
+
+    def _stay(self, node: str, op: str, reason: str) -> None:
+        self.left.append(Left(node, op, reason, True))
+
+    def _pay(self, tensor: gs.Tensor) -> None:
+        """Make the float tensor that counts stand for, where it is one."""
+        known = self._counts.get(tensor.name)
+        if known is not None and tensor.name not in self._paid:
+            self._paid.add(tensor.name)
+            self._scale(known.tensor, known.affine.scale, known.shifted.offset, tensor)
+
+    def _scale(
+        self, count: gs.Variable, scale: NDArray[np.float32], offset: NDArray[np.float32], output: gs.Variable
+    ) -> None:
+        """output = scale·count + offset, as nodes."""
+        name, dtype = output.name, np.dtype(output.dtype or np.float32)
+        output.inputs.clear()
+        kind = int(onnx.helper.np_dtype_to_tensor_dtype(dtype))
+        steps: list[tuple[str, str, NDArray[np.float32] | None]] = [("Cast", "", None)]
+        steps += [("Mul", "scale", scale)] if np.any(scale != 1) else []
+        steps += [("Add", "offset", offset)] if np.any(offset) else []
+        data = count
+        for number, (op, part, values) in enumerate(steps):
+            last = number == len(steps) - 1
+            result = output if last else gs.Variable(f"{name}/paid_{number}", dtype, output.shape)
+            operand = [] if values is None else [gs.Constant(f"{name}/{part}", values.astype(dtype))]
+            attributes = {"to": kind} if op == "Cast" else {}
+            self._nodes.append(gs.Node(op, f"{name}/paid_{op}", attributes, [data, *operand], [result]))
+            data = result
+
+
+def _rises_by_channel(parts: Sequence[NDArray[np.float32]], rank: int | None) -> bool:
+    """Whether all neurons of a channel are the same rising function of their current."""
+    if rank is None or (parts[2] < 0).any():
+        return False
+    return not any(neuron_affine(one, two, 1.0, rank).varying - {1} for one, two in (parts[:2], parts[2:]))
+
+
+def _adds_constant(node: gs.Node) -> bool:
+    return node.op == "Add" and not node.domain and any(isinstance(tensor, gs.Constant) for tensor in node.inputs)
+
+
+def _encoded(count: gs.Variable, code: Encoding, rank: int) -> Counts:
+    return Counts(count, neuron_affine(np.full(1, code.scale), np.zeros(1), 1.0, rank), LARGEST, code.zero)

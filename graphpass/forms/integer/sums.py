@@ -1,0 +1,186 @@
+"""A neuron's current made of counts, as integer operators: which sums are possible, and in which steps.
+
+layer                 y_scale 1, then Clip(0, L)
+layer + layer         one convolution over concatenated counts
+r·n + r'·n'           QLinearAdd, Clip(0, L)
+layer + r·n           the layer in steps of (L + 1 + max r·n)/255, QLinearAdd, Clip(0, L)            r = A/θ
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.forms.affine import Affine, neuron_affine
+from graphpass.forms.integer.layers import (
+    Linear,
+    linear_of,
+    merged,
+    nodes_of,
+    picked,
+    scalar,
+    scaling,
+    settled,
+    sum_node,
+)
+from graphpass.graph.layers import WeightLayer
+
+COARSEST = 1.0  # counts: steps of a sum up to this round no more away than the counts themselves do
+WHOLE = 1e-3  # counts: what float32 rounds of a zero point up to 255, and no border notices
+REACH = 3  # times the largest count: what a shortcut may add before it goes through the layer instead
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A tensor of counts and what it stands for: affine.scale·(n − zero) + affine.offset. largest: count."""
+
+    tensor: gs.Variable
+    affine: Affine
+    largest: int
+    zero: int = 0
+
+    @property
+    def shifted(self) -> Affine:
+        """What n stands for, with the zero point in the offset."""
+        return Affine(self.affine.scale, self.affine.offset - self.affine.scale * np.float32(self.zero))
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A current as terms: layers, counts that are added as they are, and constants [1, …] to be added."""
+
+    layers: tuple[tuple[WeightLayer, Counts], ...] = ()
+    counts: tuple[Counts, ...] = ()
+    constants: tuple[NDArray[np.float32], ...] = ()
+
+
+def integer_nodes(
+    total: Sum,
+    rank: int,
+    threshold: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    largest: int,
+    count: gs.Variable,
+) -> list[gs.Node] | str:
+    """Nodes that compute the counts of a current of this many axes in integers, or why they cannot."""
+    if not total.layers:
+        return _added(total, threshold, shift, largest, count)
+    total = replace(total, counts=tuple(replace(each, affine=each.shifted, zero=0) for each in total.counts))
+    linears = []
+    for layer, known in total.layers:
+        linear = linear_of(layer, known.tensor, known.affine, known.largest, known.zero)
+        if isinstance(linear, str):
+            return linear
+        linears.append(linear)
+    axis, size = (1 if linears[0].convolution else rank - 1), linears[0].outputs
+    owed = neuron_affine(threshold, shift, 1.0, rank)
+    constants = [neuron_affine(np.ones(1), part, 1.0, rank) for part in total.constants if part.ndim <= rank]
+    parameters = [owed, *constants, *(known.affine for known in total.counts)]
+    if len(constants) < len(total.constants) or any(each.scale.ndim != rank for each in parameters):
+        return "its terms have different ranks"
+    if any(each.varying - {axis} for each in parameters) or any(each.outputs != size for each in linears):
+        return "its terms or its thresholds vary along other axes than the layer's channels"
+    theta, psi = (part.astype(np.float64) for part in owed.vectors(axis, size))
+    added = sum((each.vectors(axis, size)[1].astype(np.float64) for each in parameters[1:]), psi)
+    linear = linears[0]
+    shapes = [layer.output.shape for layer, _ in total.layers]
+    if len(linears) == 2 and not total.counts and _same_sizes(*shapes):
+        joint = merged(*linears)
+        if joint is None:
+            return "its two layers do not look at corresponding positions"
+        linear = joint
+    elif len(linears) + len(total.counts) > (2 if len(linears) == 1 else 1):
+        return "it is a sum of too many terms, or of sizes that are not known to be equal"
+    done = settled(linear.scaled(1 / theta, added / theta - 0.5))
+    if isinstance(done, str):
+        return done
+    if total.counts:
+        same = _same_sizes(total.layers[0][0].output.shape, total.counts[0].tensor.shape)
+        return _shortcut(done, total.counts[0], theta, axis, largest, count, same)
+    return clipped(largest, count, lambda output: nodes_of(done, output))
+
+
+def _added(
+    total: Sum, threshold: NDArray[np.float32], shift: NDArray[np.float32], largest: int, count: gs.Variable
+) -> list[gs.Node] | str:
+    """r·n + r'·n' of one scale each, where what is added to them is a whole number of counts."""
+    if len(total.counts) != 2 or total.constants or any(each.affine.varying for each in total.counts):
+        return "it comes from no weight layer"
+    if threshold.size != 1 or shift.size != 1:
+        return "its thresholds vary and no weight layer takes them in"
+    theta = float(threshold.item())
+    added = (float(shift.item()) + sum(float(each.affine.offset.item()) for each in total.counts)) / theta - 0.5
+    zero = round(added)
+    if abs(added - zero) > WHOLE or not 0 <= zero <= 255:
+        return "its offset is no whole number of counts"
+    parts = [(each.tensor, float(each.affine.scale.item()) / theta, each.zero) for each in total.counts]
+    return clipped(largest, count, lambda output: [sum_node(parts, output, zero)])
+
+
+def _shortcut(
+    linear: Linear,
+    other: Counts,
+    theta: NDArray[np.float64],
+    axis: int,
+    largest: int,
+    count: gs.Variable,
+    same_sizes: bool,
+) -> list[gs.Node] | str:
+    """layer + r·n with r = A/θ.
+
+    A layer's sum below −max(r·n) or above L + 1 decides the count whatever n is. Channels in which that leaves a
+    wide range, or r < 0, are convolved along with the layer's own counts instead.
+    """
+    factor = other.affine.vectors(axis, len(theta))[0].astype(np.float64) / theta
+    reach = min(REACH * (largest + 1), 255 * COARSEST - (largest + 1))
+    large = np.flatnonzero((factor * other.largest > reach) | (factor < 0))
+    if len(large):
+        through_layer = picked(other.tensor, factor, large, linear, other.largest)
+        joint = merged(linear, through_layer) if linear.convolution and same_sizes else None
+        done = settled(joint) if joint else "its shortcut is too large for a sum in 255 steps"
+        if isinstance(done, str):
+            return done
+        linear = done
+        factor = np.where(np.isin(np.arange(len(factor)), large), 0, factor)
+    if not factor.any():
+        return clipped(largest, count, lambda output: nodes_of(linear, output))
+    high = factor.max() * other.largest
+    step = (largest + 1 + high) / 255
+    name, nodes = count.name, list[gs.Node]()
+    if np.ptp(factor) == 0:
+        part = (other.tensor, float(factor[0]), 0)
+    elif not linear.convolution or not _same_channels(other, len(theta)):
+        return "its shortcut is scaled channel by channel"
+    else:
+        scaled = gs.Variable(f"{name}/shortcut", np.uint8)
+        own = scaling(other.tensor, factor, np.zeros(len(theta)), linear.weight.ndim, other.largest)
+        nodes += nodes_of(own, scaled, high / 255)
+        part = (scaled, high / 255, 0)
+    current, zero = gs.Variable(f"{name}/current", np.uint8), round(high / step)
+    nodes += nodes_of(linear, current, step, zero)
+    summed = clipped(largest, count, lambda output: [sum_node([(current, step, zero), part], output)])
+    return [*nodes, *summed]
+
+
+def clipped(largest: int, count: gs.Variable, make: Callable[[gs.Variable], list[gs.Node]]) -> list[gs.Node]:
+    """count = Clip(what `make` puts into a variable, 0, largest); uint8 ends at 255 by itself."""
+    if largest >= 255:
+        return make(count)
+    whole = gs.Variable(f"{count.name}/whole", np.uint8, count.shape)
+    limits = [scalar(f"{count.name}/least", 0, np.uint8), scalar(f"{count.name}/most", largest, np.uint8)]
+    return [*make(whole), gs.Node("Clip", f"{count.name}/clip", {}, [whole, *limits], [count])]
+
+
+def _same_sizes(one: Sequence[object] | None, two: Sequence[object] | None) -> bool:
+    """Whether two shapes are known to have the same sizes behind the channels, so that no axis is stretched."""
+    if one is None or two is None or len(one) != len(two):
+        return False
+    return all(isinstance(size, int) and size == other for size, other in zip(one[2:], two[2:], strict=True))
+
+
+def _same_channels(counts: Counts, channels: int) -> bool:
+    """Whether counts are known to have so many channels, and are not broadcast over them."""
+    shape = counts.tensor.shape
+    return shape is not None and len(shape) > 2 and shape[1] == channels

@@ -1,0 +1,78 @@
+"""Analogue tensors of the integer form: uint8 with a scale and a zero point.
+
+    x ≈ s·(q − z)      s = (high − low)/255, z = round(−low/s)      low ≤ 0 ≤ high: the range over the calibration data
+
+So the first layer, linear bottlenecks and projections behind a normalisation, which no neuron feeds, are integer
+layers, too. Zero is a number q = z, so that padding stays exact.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphpass.forms.time_axis import POOLS
+from graphpass.graph.layers import weight_layers
+from graphpass.graph.weights import held_names
+
+CARRIES = frozenset(
+    "Identity Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Gather Pad Expand Tile DepthToSpace "
+    "SpaceToDepth".split()
+)  # they have kernels for uint8
+LARGEST = 255
+
+
+def is_float32(tensor: gs.Tensor) -> bool:
+    """Whether a tensor is known to be float32."""
+    return not isinstance(tensor.dtype, int) and tensor.dtype is not None and np.dtype(tensor.dtype) == np.float32
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """x ≈ scale·(q − zero), q in 0 … 255."""
+
+    scale: float
+    zero: int
+
+
+def encoding_of(low: float, high: float) -> Encoding | None:
+    """The encoding of a range; None for one that is not finite, or a scale that float32 has not."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32((high - low) / LARGEST)
+    if not np.isfinite(scale) or (high > low and scale < np.finfo(np.float32).tiny):
+        return None
+    if high == low:
+        return Encoding(1.0, 0)
+    return Encoding(float(scale), int(np.clip(np.rint(-low / scale), 0, LARGEST)))
+
+
+def analogue_tensors(graph: gs.Graph, spiking: Collection[str]) -> tuple[str, ...]:
+    """Float tensors that weight layers read and no neuron makes, and the terms of those that are sums.
+
+    spiking: names of the sites' outputs. Nodes that only move values, and that nothing else reads through, are passed:
+    the tensor before them is the one.
+    """
+    held = held_names(graph)
+    found: dict[str, None] = {}
+    seen = set(spiking)
+    stack = [layer.data for layer in reversed(weight_layers(graph))]
+    while stack:
+        tensor = stack.pop()
+        if isinstance(tensor, gs.Constant) or tensor.name in seen or not is_float32(tensor):
+            continue
+        seen.add(tensor.name)
+        maker = tensor.inputs[0] if tensor.inputs else None
+        alone = tensor.name not in held and len(tensor.outputs) == 1
+        if maker is not None and not maker.domain and alone and len(maker.outputs) == 1:
+            if maker.op in CARRIES | POOLS:
+                stack.append(maker.inputs[0])
+                continue
+            if maker.op == "Concat":
+                stack.extend(maker.inputs)
+                continue
+        found[tensor.name] = None
+        terms = maker.inputs if maker is not None and maker.op == "Add" and not maker.domain else ()
+        if not any(isinstance(term, gs.Constant) for term in terms):
+            stack.extend(terms)
+    return tuple(found)

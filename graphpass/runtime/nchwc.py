@@ -1,0 +1,283 @@
+"""Neurons on channels in blocks, [N, C/b, H, W, b]: the layout (NCHWc) in which onnxruntime convolves on the CPU.
+
+onnxruntime reorders tensors around every node that it does not know, and it does not know a neuron. So it is given a
+stand-in to optimise, with a Tanh where a neuron was: it leaves that in blocks and keeps its name. Then
+
+    Tanh(x)         →  BlockedNeuron(x, θ, ψ, A, o)
+    Tanh(Add(x, z)) →  BlockedNeuronOfSum(x, θ, ψ, A, o, z)
+
+The last digit of a current decides a count, so the arithmetic has to be that of the model as onnxruntime optimises it
+without stand-ins, the reference: sums that are not taken into a convolution there are not here, a neuron that is read
+by something whose numbers depend on the layout, such as a mean, stays as it is, and in the end the two are compared.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from graphpass.forms.operators import BLOCKED_NEURON, BLOCKED_NEURON_OF_SUM, FOLDED_NEURON
+from graphpass.graph.domains import SPIKING_DOMAIN
+
+NCHWC = "com.microsoft.nchwc"
+STAND_IN = "Tanh"
+PREFIX = "graphpass_neuron_"
+SUM_PREFIX = f"{PREFIX}sum_"
+NEUTRAL = (1.0, 0.0, 0.0, 0.0)  # θ, ψ, A, o of the channels that fill up the last block: they give 0
+# What moves numbers and does not change them: onnxruntime puts it in and takes it out as the layout asks for it.
+MOVES = frozenset("ReorderInput ReorderOutput Reshape Transpose Concat Identity".split())
+# Operators on the way from a convolution to a neuron that neither move nor mix channels, ...
+WAY_IN = frozenset({"Add", "BatchNormalization", "Clip", "Concat", "Identity", "MaxPool", "Relu"})
+# ... and those on the way from a neuron to the next that give the same numbers in either layout.
+WAY_OUT = frozenset({"Add", "Concat", "Identity", "MaxPool", "Pad"})
+
+Floats = NDArray[np.float32]
+
+
+class NotBlocked(Exception):  # noqa: N818 - a reason, caught by the session, which then runs the model as it is
+    """Why the neurons of a model stay in the layout of the model."""
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What onnxruntime is to optimise.
+
+    proto: the model with stand-ins; neurons: what they stand for, by the stand-in's name; parameters: θ, ψ, A, o of
+    each, float32 [C] or [1]; shown: outputs that are there so that nothing is taken into the node in front of them.
+    """
+
+    proto: onnx.ModelProto
+    neurons: dict[str, onnx.NodeProto]
+    parameters: dict[str, list[Floats]]
+    shown: frozenset[str]
+
+
+def channel_block(nchw: Floats, blocked: Floats) -> int:
+    """b, given a tensor of distinct numbers in both layouts, [N, C, H, W] by their shapes; 0 for another layout."""
+    n, c, h, w = nchw.shape
+    for block in (8, 16):
+        expected = nchw.reshape(n, c // block, block, h, w).transpose(0, 1, 3, 4, 2)
+        if np.array_equal(expected.ravel(), blocked.ravel()):
+            return block
+    return 0
+
+
+def reordering(channels: int) -> onnx.ModelProto:
+    """x [1, channels, 1, 2] → y, the same in blocks: shows how wide they are."""
+    shape = [1, channels, 1, 2]
+    graph = helper.make_graph(
+        [helper.make_node("ReorderInput", ["x"], ["y"], domain=NCHWC)],
+        "reordering",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+    )
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid(NCHWC, 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def candidates(proto: onnx.ModelProto) -> frozenset[str]:
+    """Outputs of the neurons that may work in blocks. Raises NotBlocked where there is none."""
+    if any(attribute.HasField("g") or attribute.graphs for node in proto.graph.node for attribute in node.attribute):
+        raise NotBlocked("the model has subgraphs")
+    if any(each.name.startswith(PREFIX) for each in (*proto.graph.node, *proto.graph.initializer)):
+        raise NotBlocked(f"the model has names that begin with {PREFIX}")
+    nodes = _Nodes(proto.graph)
+    found = frozenset(node.output[0] for node in proto.graph.node if nodes.fits(node))
+    if not found:
+        raise NotBlocked("no neuron stands between convolutions of two dimensions, float32")
+    return found
+
+
+def named(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a name for every sum."""
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    for k, node in enumerate(made.graph.node):
+        if _is(node, "Add") and not node.name:
+            node.name = f"{SUM_PREFIX}{k}"
+    return made
+
+
+def stand_in(proto: onnx.ModelProto, outputs: frozenset[str], reference: onnx.ModelProto) -> StandIn:
+    """The model (named) with stand-ins for the neurons of these outputs."""
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    graph, nodes = made.graph, _Nodes(made.graph)
+    sums = {node.name for node in reference.graph.node if _is(node, "Add")}
+    shown: dict[str, None] = {}
+    for node in graph.node:
+        if node.name in sums:
+            shown |= dict.fromkeys(name for name in node.input if name in nodes.convolved)
+    neurons: dict[str, onnx.NodeProto] = {}
+    parameters = {}
+    for node in graph.node:
+        if not _is(node, FOLDED_NEURON, SPIKING_DOMAIN) or node.output[0] not in outputs:
+            continue
+        name = f"{PREFIX}{len(neurons)}"
+        neurons[name] = onnx.NodeProto()
+        neurons[name].CopyFrom(node)
+        parameters[name] = [numpy_helper.to_array(nodes.constants[each]).reshape(-1) for each in node.input[1:]]
+        shown[node.input[0]] = None
+        node.CopyFrom(helper.make_node(STAND_IN, node.input[:1], node.output, name))
+    for name in [value.name for value in graph.output]:
+        shown.pop(name, None)
+    graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in shown)
+    return StandIn(made, neurons, parameters, frozenset(shown))
+
+
+def blocked_outputs(stand: StandIn, optimised: onnx.ModelProto, block: int) -> frozenset[str]:
+    """Outputs (by their names in the model) of the neurons whose stand-in works in blocks after optimisation."""
+    channels = _block_channels(optimised.graph)
+    found = []
+    for node in optimised.graph.node:
+        if node.op_type == STAND_IN and node.name in stand.neurons and node.input[0] in channels:
+            size = max(value.size for value in stand.parameters[node.name])
+            if size == 1 or channels[node.input[0]] in (0, size + -size % block):
+                found.append(stand.neurons[node.name].output[0])
+    return frozenset(found)
+
+
+def finished(stand: StandIn, optimised: onnx.ModelProto, block: int) -> onnx.ModelProto:
+    """The optimised model with neurons where stand-ins were, without the outputs that were there for them."""
+    made = onnx.ModelProto()
+    made.CopyFrom(optimised)
+    graph = made.graph
+    outputs = [value for value in graph.output if value.name not in stand.shown]
+    del graph.output[:]
+    graph.output.extend(outputs)
+    names = {value.name for value in outputs}
+    users = Counter(name for node in graph.node for name in node.input)
+    kept = [node for node in graph.node if node.op_type != "ReorderOutput" or {*node.output} & ({*users} | names)]
+    users = Counter(name for node in kept for name in node.input)
+    channels = _block_channels(graph)
+    producer = {name: node for node in kept for name in node.output}
+    merged = set()
+    for node in kept:
+        if node.name not in stand.neurons:
+            continue
+        neuron, currents, op = stand.neurons[node.name], list(node.input), BLOCKED_NEURON
+        before = producer[node.input[0]]
+        if before.op_type == "Add" and users[node.input[0]] == 1 and {*before.input} <= {*channels}:
+            currents, op = list(before.input), BLOCKED_NEURON_OF_SUM
+            merged.add(node.input[0])
+        inside = [f"{node.name}_{k}" for k in range(len(NEUTRAL))]
+        graph.initializer.extend(map(numpy_helper.from_array, _padded(stand.parameters[node.name], block), inside))
+        inputs = [currents[0], *inside, *currents[1:]]
+        new = helper.make_node(op, inputs, node.output, neuron.name, domain=SPIKING_DOMAIN, block=block)
+        new.attribute.extend(neuron.attribute)
+        node.CopyFrom(new)
+    del graph.node[:]
+    graph.node.extend(node for node in kept if not {*node.output} & merged)
+    del graph.value_info[:]
+    del made.metadata_props[:]
+    made.metadata_props.extend(stand.proto.metadata_props)
+    return made
+
+
+def same_arithmetic(reference: onnx.ModelProto, optimised: onnx.ModelProto) -> bool:
+    """Whether two optimised models differ by moves and by stand-ins for neurons alone."""
+    return _arithmetic(reference) == _arithmetic(optimised)
+
+
+def _arithmetic(proto: onnx.ModelProto) -> Counter[tuple[object, ...]]:
+    """How many there are of each operator; a convolution by its name, its attributes and whether it adds a tensor."""
+    found: Counter[tuple[object, ...]] = Counter()
+    for node in proto.graph.node:
+        neuron = node.op_type == FOLDED_NEURON or (node.name.startswith(PREFIX) and node.op_type == STAND_IN)
+        if neuron or node.op_type in MOVES:
+            continue
+        about: tuple[object, ...] = ()
+        if node.op_type == "Conv":
+            about = (node.name, len(node.input), *sorted(each.SerializeToString() for each in node.attribute))
+        found[("" if node.op_type == "MaxPool" else node.domain, node.op_type, *about)] += 1
+    return found
+
+
+def _padded(parameters: list[Floats], block: int) -> Iterator[Floats]:
+    """One value a channel and full blocks, [C, 1, 1]; single values where all are."""
+    size = max(value.size for value in parameters)
+    full = 1 if size == 1 else size + -size % block
+    for value, neutral in zip(parameters, NEUTRAL, strict=True):
+        spread = np.full(full, neutral, np.float32)
+        spread[:size] = value
+        yield spread.reshape(-1, 1, 1)
+
+
+def _block_channels(graph: onnx.GraphProto) -> dict[str, int]:
+    """The tensors in blocks of an optimised graph, with their channels, filled up; 0 where they are not known."""
+    filters = {value.name: value.dims[0] for value in graph.initializer if len(value.dims) == 4}
+    found: dict[str, int] = {}
+    for node in graph.node:
+        if node.domain == NCHWC and node.op_type == "ReorderOutput":
+            continue
+        if node.domain == NCHWC and node.op_type == "Conv":
+            found[node.output[0]] = filters.get(node.input[1], 0)
+        elif (inside := [found[name] for name in node.input if name in found]) or node.domain == NCHWC:
+            found[node.output[0]] = inside[0] if inside and node.op_type != "Concat" else 0
+    return found
+
+
+class _Nodes:
+    """Which tensors of a model come from convolutions and from neurons, and which neurons may work in blocks."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.constants = {value.name: value for value in graph.initializer}
+        self.convolved: set[str] = set()  # from convolutions, the channels still along axis 1
+        for node in graph.node:
+            self._forward(node)
+        # What is read by operators alone that give the same numbers in either layout.
+        self.kept = {name for node in graph.node for name in node.output}
+        for node in reversed(graph.node):
+            if not self._allows(node):
+                self.kept -= {*node.input}
+
+    def fits(self, node: onnx.NodeProto) -> bool:
+        """Whether a neuron may work in blocks."""
+        return (
+            _is(node, FOLDED_NEURON, SPIKING_DOMAIN)
+            and node.input[0] in self.convolved
+            and node.output[0] in self.kept
+            and all(self._is_parameter(name) for name in node.input[1:])
+        )
+
+    def _forward(self, node: onnx.NodeProto) -> None:
+        currents = [name for name in node.input if name not in self.constants]
+        if _is(node, "Conv"):
+            filters = self.constants.get(node.input[1])
+            from_convolutions = (
+                filters is not None and filters.data_type == TensorProto.FLOAT and len(filters.dims) == 4
+            )
+        elif _is(node, FOLDED_NEURON, SPIKING_DOMAIN):
+            from_convolutions = node.input[0] in self.convolved
+        else:
+            moved = node.op_type not in WAY_IN or node.domain or (node.op_type == "Concat" and _axis(node) != 1)
+            from_convolutions = not moved and bool(currents) and {*currents} <= self.convolved
+        if from_convolutions:
+            self.convolved |= {*node.output}
+
+    def _allows(self, node: onnx.NodeProto) -> bool:
+        if _is(node, "Conv"):
+            return node.input[0] not in node.input[1:]
+        if _is(node, FOLDED_NEURON, SPIKING_DOMAIN):
+            return True
+        return node.op_type in WAY_OUT and not node.domain and {*node.output} <= self.kept
+
+    def _is_parameter(self, name: str) -> bool:
+        """One float32 value, or one a channel along axis 1 of four."""
+        value = self.constants.get(name)
+        if value is None or value.data_type != TensorProto.FLOAT or len(value.dims) > 4:
+            return False
+        channels = value.dims[-3] if len(value.dims) >= 3 else 1
+        return bool(np.prod(value.dims, initial=1) == channels > 0)
+
+
+def _is(node: onnx.NodeProto, op: str, domain: str = "") -> bool:
+    return bool(node.op_type == op and node.domain == domain)
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)

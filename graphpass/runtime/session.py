@@ -1,0 +1,259 @@
+"""The only module that opens onnxruntime sessions, with the native operators where they cover the providers."""
+
+import functools
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from graphpass.datasets.parts import InputSpec
+from graphpass.errors import SessionError
+from graphpass.graph.model import LARGEST_PROTOBUF, save
+from graphpass.runtime import native
+from graphpass.runtime import nchwc as blocked
+from graphpass.runtime.nchwc import NotBlocked
+
+CPU = "CPUExecutionProvider"
+LARGEST_BLOCKED = 2**30  # bytes of a model that is optimised twice in memory
+ROUNDS = 3  # of optimising, at most, until the same neurons stay in blocks
+_NUMPY = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int16)": np.int16,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint64)": np.uint64,
+    "tensor(bool)": np.bool_,
+}
+
+
+class ProviderWarning(UserWarning):
+    """An execution provider that was asked for is not the one that runs, or has no native neurons."""
+
+
+class Session(ort.InferenceSession):  # type: ignore[misc]
+    """An onnxruntime session that knows what its neurons run as.
+
+    neurons: "native", the kernels of graphpass's library, or "function bodies" of standard operators; the same for
+    every neuron of the session.
+    layout: "blocked" where neurons work in the layout in which onnxruntime convolves on the CPU, which saves reordering
+    around them; "plain" elsewhere. reason: why the layout is plain, or how many neurons work in blocks.
+    """
+
+    neurons: str
+    layout: str = "plain"
+    reason: str = ""
+
+
+def open_session(
+    model: str | Path | onnx.ModelProto,
+    providers: Sequence[str] | None = None,
+    threads: int = 0,
+    use_native: bool = True,
+    use_blocked: bool = True,
+) -> Session:
+    """A session over a model file or proto.
+
+    providers: in order of preference; default the CPU. threads: intra-op threads, 0 for all cores. use_native: register
+    the library of native operators where there is one and it has kernels for the first provider. use_blocked: let its
+    neurons on the CPU work in the layout of onnxruntime's convolutions where that is possible; the outputs are the
+    same, opening takes longer (docs/native.md).
+    Raises SessionError when onnxruntime cannot load the model; warns (ProviderWarning) when a provider that was asked
+    for is not used, which onnxruntime itself only logs, and when the library is there but not for that provider.
+    """
+    wanted = list(providers or [CPU])
+    unknown = [name for name in wanted if name not in ort.get_available_providers()]
+    if unknown:
+        raise SessionError(
+            f"execution provider {unknown[0]!r} is not in this onnxruntime",
+            f"choose from {', '.join(ort.get_available_providers())}, or run `graphpass doctor`",
+        )
+    registered = use_native and native.covers(wanted[0])
+    options = _options(threads, registered)
+    try:
+        if not (registered and use_blocked and wanted == [CPU]):
+            raise NotBlocked("only native neurons on the CPU alone work in blocks, unless use_blocked is False")
+        return _blocked_session(model, threads)
+    except NotBlocked as why:
+        reason = str(why)
+    try:
+        session = _create(model, options, wanted)
+    except Exception as error:  # onnxruntime raises a dozen pybind exception types without a common base
+        name = model if isinstance(model, str | Path) else "the model"
+        raise SessionError(f"{name}: onnxruntime cannot load it ({_line(error)})", "see `graphpass doctor`") from error
+    session.neurons, session.reason = "native" if registered else "function bodies", reason
+    if session.get_providers()[0] != wanted[0]:
+        warnings.warn(
+            f"{wanted[0]} could not be started, {session.get_providers()[0]} runs instead",
+            ProviderWarning,
+            stacklevel=2,
+        )
+    elif use_native and native.library() and not registered:
+        warnings.warn(
+            f"the native operators have no kernels for {wanted[0]}, neurons run as function bodies; to build some for "
+            "CUDA: GRAPHPASS_CUDA=ON pip install --force-reinstall graphpass",
+            ProviderWarning,
+            stacklevel=2,
+        )
+    return session
+
+
+def available_providers() -> tuple[str, ...]:
+    """Execution providers that the installed onnxruntime has."""
+    return tuple(ort.get_available_providers())
+
+
+def _options(threads: int, registered: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    if registered:
+        options.register_custom_ops_library(str(native.library()))
+    return options
+
+
+def _blocked_session(model: str | Path | onnx.ModelProto, threads: int) -> Session:
+    """A session whose neurons work in blocks of channels. Raises NotBlocked where that cannot be, whatever the cause:
+    the layout is onnxruntime's own, and the model as it is always an alternative.
+    """
+    try:
+        size = model.ByteSize() if isinstance(model, onnx.ModelProto) else Path(model).stat().st_size
+        if size > LARGEST_BLOCKED:
+            raise NotBlocked(f"the model is larger than {LARGEST_BLOCKED >> 20} MiB")
+        if not isinstance(model, onnx.ModelProto):
+            model = onnx.load(model, load_external_data=False)
+        if any(value.data_location == onnx.TensorProto.EXTERNAL for value in model.graph.initializer):
+            raise NotBlocked("the model has external data")
+        wanted, block = blocked.candidates(model), _channel_block()
+        model = blocked.named(model)
+        reference = _optimised(model)
+        for _ in range(ROUNDS):
+            stand = blocked.stand_in(model, wanted, reference)
+            optimised = _optimised(stand.proto)
+            found = blocked.blocked_outputs(stand, optimised, block)
+            if found == wanted:
+                break
+            wanted = found
+        else:
+            raise NotBlocked("onnxruntime does not settle on neurons in blocks")
+        if not wanted:
+            raise NotBlocked("onnxruntime convolves none of the neurons' inputs in blocks")
+        if not blocked.same_arithmetic(reference, optimised):
+            raise NotBlocked("onnxruntime would compute in another order around neurons in blocks")
+        options = _options(threads, registered=True)
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = Session(blocked.finished(stand, optimised, block).SerializeToString(), options, [CPU])
+    except NotBlocked:
+        raise
+    except Exception as error:  # as in open_session; the session over the model as it is says what is wrong with it
+        raise NotBlocked(_line(error)) from error
+    session.neurons, session.layout, session.reason = "native", "blocked", f"{len(wanted)} neurons in blocks of {block}"
+    return session
+
+
+def _optimised(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """What onnxruntime makes of a model on this machine."""
+    with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
+        options = _options(1, registered=True)
+        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        ort.InferenceSession(proto.SerializeToString(), options, [CPU])
+        return onnx.load(options.optimized_model_filepath)
+
+
+@functools.cache
+def _channel_block() -> int:
+    """How many channels are in a block of onnxruntime's layout on this machine. Raises NotBlocked."""
+    x = np.arange(128, dtype=np.float32).reshape(1, 64, 1, 2)
+    session = ort.InferenceSession(blocked.reordering(64).SerializeToString(), _options(1, registered=False), [CPU])
+    block = blocked.channel_block(x, session.run(None, {"x": x})[0])
+    if not block:
+        raise NotBlocked("onnxruntime has another layout than blocks of 8 or 16 channels on this machine")
+    return block
+
+
+def _create(model: str | Path | onnx.ModelProto, options: ort.SessionOptions, providers: list[str]) -> Session:
+    if isinstance(model, str | Path):
+        return Session(str(model), options, providers)
+    if model.ByteSize() < LARGEST_PROTOBUF:
+        return Session(model.SerializeToString(), options, providers)
+    with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
+        save(model, path := Path(folder) / "model.onnx")
+        return Session(str(path), options, providers)
+
+
+def input_specs(session: ort.InferenceSession) -> tuple[InputSpec, ...]:
+    """Names, dtypes and shapes of a model's inputs; None for free dimensions.
+
+    Raises SessionError for inputs that are not numeric tensors.
+    """
+    specs = []
+    for value in session.get_inputs():
+        if value.type not in _NUMPY:
+            raise SessionError(f"input {value.name!r} is a {value.type}, not a numeric tensor")
+        shape = tuple(size if isinstance(size, int) and size > 0 else None for size in value.shape)
+        specs.append(InputSpec(value.name, np.dtype(_NUMPY[value.type]), shape))
+    return tuple(specs)
+
+
+def fixed_batch(specs: Sequence[InputSpec]) -> int | None:
+    """The batch size a model insists on, None where it is free."""
+    sizes = {spec.shape[0] for spec in specs if spec.shape} - {None}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def run(
+    session: ort.InferenceSession, inputs: Mapping[str, NDArray[Any]], names: Sequence[str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Outputs by name. Raises SessionError with the runtime's own words, which name the failing node."""
+    names = list(names) if names is not None else [value.name for value in session.get_outputs()]
+    try:
+        values = session.run(names, dict(inputs))
+    except Exception as error:  # as above: no common base
+        raise SessionError(
+            f"onnxruntime failed ({_line(error)})", "check the data against `graphpass inspect`"
+        ) from error
+    return dict(zip(names, values, strict=True))
+
+
+def run_padded(
+    session: ort.InferenceSession,
+    inputs: Mapping[str, NDArray[Any]],
+    batch: int | None,
+    names: Sequence[str] | None = None,
+) -> dict[str, NDArray[Any]]:
+    """As run, for a model of fixed batch: a short batch is filled up with its last sample and the outputs cut back."""
+    size = len(next(iter(inputs.values())))
+    if batch is None or size == batch:
+        return run(session, inputs, names)
+    if size > batch:
+        raise SessionError(f"{size} samples do not fit a model of fixed batch {batch}", "run them in smaller batches")
+    outputs = run(session, pad_inputs(inputs, batch), names)
+    return {name: value[:size] if value.ndim and len(value) == batch else value for name, value in outputs.items()}
+
+
+def pad_inputs(inputs: Mapping[str, NDArray[Any]], batch: int | None) -> dict[str, NDArray[Any]]:
+    """Every input filled up to a fixed batch with its last sample; as they are where the batch is free."""
+    if batch is None:
+        return dict(inputs)
+    return {name: values if len(values) == batch else pad_batch(values, batch) for name, values in inputs.items()}
+
+
+def pad_batch(values: NDArray[Any], batch: int) -> NDArray[Any]:
+    """The array with its last sample repeated up to `batch` samples."""
+    return np.concatenate([values, np.repeat(values[-1:], batch - len(values), axis=0)])
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:400]

@@ -1,0 +1,221 @@
+"""Recognition of activations, whether one operator or spelled out; the graph is not edited.
+
+A pattern is a nested tuple: "x" is the pre-activation (the same tensor wherever it stands), "$a" captures a
+scalar constant, a float matches one near it, ("Op", …) a node, commutative operands in any order;
+
+    ("*", …)  a product, in every order and association: Mul, Div by a constant, Neg; constants multiply up
+    ("+", …)  a sum likewise: Add, Sub of a constant
+    ("clip", low, high, p)  Clip, Relu, Min, Max with constants, and nests of these
+    ("|", p, q)  either
+
+ACTIVATIONS lists the patterns, larger ones first. The quantise-clip-floor-shift chain is in quantised.py.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.graph.patterns import Binding, Pattern, matches
+from graphpass.graph.weights import floats_of
+from graphpass.sites.qcfs import read_qcfs
+
+Parameters = Mapping[str, float | int | NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """y = f(x): one region of the graph.
+
+    kind: as in ACTIVATIONS. name: of the final node. input: x. output: y. nodes: the region, final node last;
+    interior tensors may be read elsewhere too. parameters: of f, by name, floats unless said:
+
+        clip          low, high                        (±inf where open)
+        leaky_relu    alpha; low, high where it is clipped: clip(leaky_relu(x), low, high)
+        prelu         slope, float32 array that broadcasts to x
+        hard_sigmoid  alpha, beta: clip(alpha·x + beta, 0, 1)
+        silu, quick_gelu  alpha: x·sigmoid(alpha·x)
+        elu, celu, selu, thresholded_relu  alpha; selu: gamma too
+        qcfs          threshold, shift, amplitude, offset (float32 arrays of one shape), steps (int):
+                      y = amplitude·clip(floor((x + shift)/threshold), 0, steps) + offset
+    """
+
+    kind: str
+    name: str
+    input: gs.Variable
+    output: gs.Variable
+    nodes: tuple[gs.Node, ...]
+    parameters: Parameters
+
+
+Reader = Callable[[Binding], Parameters | None]  # None: a match of form only, its constants do not fit
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """One way to write an activation."""
+
+    kind: str
+    pattern: Pattern
+    read: Reader = lambda found: {}
+
+
+def _attributes(**defaults: float) -> Reader:
+    """Attributes of the final node, with the defaults of the ONNX operator."""
+    return lambda found: {name: float(found.last.attrs.get(name, value)) for name, value in defaults.items()}
+
+
+def _attribute_is(name: str, wanted: object, default: object, **parameters: float) -> Reader:
+    def read(found: Binding) -> Parameters | None:
+        value = found.last.attrs.get(name, default)
+        same = math.isclose(value, wanted, rel_tol=1e-3) if isinstance(wanted, float) else value == wanted
+        return parameters if same else None
+
+    return read
+
+
+def _clip(found: Binding) -> Parameters | None:
+    low, high = found.scalars["low"], found.scalars["high"]
+    either = low < high and (low, high) not in ((-math.inf, math.inf), (0.0, math.inf))
+    return {"low": low, "high": high} if either else None
+
+
+def _relu(found: Binding) -> Parameters | None:
+    return {} if (found.scalars["low"], found.scalars["high"]) == (0.0, math.inf) else None
+
+
+def _leaky(found: Binding) -> Parameters | None:
+    return {"alpha": found.scalars["alpha"]} if 0 < found.scalars["alpha"] < 1 else None
+
+
+def _clipped_leaky(found: Binding) -> Parameters | None:
+    bounds = {"low": found.scalars["low"], "high": found.scalars["high"]}
+    leaky = next((node for node in found.nodes if node.op == "LeakyRelu"), None)
+    alpha = found.scalars["alpha"] if leaky is None else float(leaky.attrs.get("alpha", 0.01))
+    return {"alpha": alpha, **bounds} if 0 < alpha < 1 and bounds["low"] < bounds["high"] else None
+
+
+def _prelu(found: Binding) -> Parameters | None:
+    slope = floats_of(found.last.inputs[1])
+    per_channel = slope is not None and sum(n != 1 for n in slope.shape) <= 1
+    return {"slope": slope.astype(np.float32)} if slope is not None and per_channel else None
+
+
+def _hard_sigmoid(found: Binding) -> Parameters | None:
+    """gain·clip(alpha·x + beta, low, high) with gain·low = 0 and gain·high = 1."""
+    gain, slope = found.scalars.get("gain", 1.0), found.scalars.get("alpha", 1.0)
+    if found.scalars["low"] != 0 or not math.isclose(gain * found.scalars["high"], 1, rel_tol=1e-3):
+        return None
+    return {"alpha": gain * slope, "beta": gain * found.scalars["beta"]} if gain * slope > 0 else None
+
+
+def _hard_swish(found: Binding) -> Parameters | None:
+    inner = next(node for node in found.nodes if node.op == "HardSigmoid")
+    alpha, beta = inner.attrs.get("alpha", 0.2), inner.attrs.get("beta", 0.5)
+    return {} if math.isclose(alpha, 1 / 6, rel_tol=1e-3) and math.isclose(beta, 0.5, rel_tol=1e-3) else None
+
+
+def _captured_alpha(found: Binding) -> Parameters | None:
+    return {"alpha": found.scalars["alpha"]} if found.scalars["alpha"] > 0 else None
+
+
+def _swish(found: Binding) -> Parameters:
+    default = 1.702 if found.last.op == "QuickGelu" else 1.0
+    return {"alpha": float(found.last.attrs.get("alpha", default))}
+
+
+def _fixed(**parameters: float) -> Reader:
+    return lambda found: parameters
+
+
+MS = "com.microsoft."
+SIX = 1 / 6
+ERF = ("Erf", ("*", math.sqrt(0.5), "x"))
+CUBE = ("|", ("Pow", "x", 3.0), ("*", "x", "x", "x"), ("*", "x", ("Pow", "x", 2.0)))
+SQUARE = ("|", ("Pow", "x", 2.0), ("*", "x", "x"))
+ROOT = math.sqrt(2 / math.pi)
+TANH = ("Tanh", ("|", ("*", ROOT, ("+", "x", ("*", 0.044715, CUBE))),
+                      ("*", ROOT, ("+", "x", ("*", 0.044715, "x", "x", "x"))),
+                      ("*", ROOT, ("+", "x", ("*", 0.044715, "x", ("Pow", "x", 2.0)))),
+                      ("*", ROOT, "x", ("+", 1.0, ("*", 0.044715, SQUARE))),
+                      ("*", ROOT, "x", ("+", 1.0, ("*", 0.044715, "x", "x")))))  # fmt: skip
+SOFTPLUS = ("|", ("Softplus", "x"), ("Log", ("+", 1.0, ("Exp", "x"))))
+LEAKY = ("|", ("LeakyRelu", "x"), ("Max", "x", ("*", "$alpha", "x")))
+SIGMOID = ("|", ("Sigmoid", "x"), ("Div", 1.0, ("+", 1.0, ("Exp", ("*", -1.0, "x")))))
+
+ACTIVATIONS: tuple[Spelling, ...] = (
+    Spelling("qcfs", read_qcfs, lambda found: found.parameters),
+    Spelling("gelu", ("*", 0.5, "x", ("+", 1.0, ERF))),
+    Spelling("gelu", ("*", "x", ("+", 0.5, ("*", 0.5, ERF)))),
+    Spelling("gelu_tanh", ("*", 0.5, "x", ("+", 1.0, TANH))),
+    Spelling("gelu_tanh", ("*", "x", ("+", 0.5, ("*", 0.5, TANH)))),
+    Spelling("hard_swish", ("*", SIX, "x", ("clip", 0.0, 6.0, ("+", 3.0, "x")))),
+    Spelling("hard_swish", ("*", "x", ("clip", 0.0, 1.0, ("+", 0.5, ("*", SIX, "x"))))),
+    Spelling("hard_swish", ("*", "x", ("clip", 0.0, 1.0, ("*", SIX, ("+", 3.0, "x"))))),
+    Spelling("hard_swish", ("*", "x", ("HardSigmoid", "x")), _hard_swish),
+    Spelling("mish", ("*", "x", ("Tanh", SOFTPLUS))),
+    Spelling("quick_gelu", ("*", "x", ("Sigmoid", ("*", 1.702, "x"))), _fixed(alpha=1.702)),
+    Spelling("silu", ("*", "x", SIGMOID), _fixed(alpha=1.0)),
+    Spelling("silu", ("*", "x", ("Sigmoid", ("*", "$alpha", "x"))), _captured_alpha),
+    Spelling("silu", ("Div", "x", ("+", 1.0, ("Exp", ("*", -1.0, "x")))), _fixed(alpha=1.0)),
+    Spelling("hard_sigmoid", ("*", "$gain", ("clip", "$low", "$high", ("+", "$beta", ("*", "$alpha", "x")))),
+             _hard_sigmoid),
+    Spelling("hard_sigmoid", ("*", "$gain", ("clip", "$low", "$high", ("+", "$beta", "x"))), _hard_sigmoid),
+    Spelling("hard_sigmoid", ("clip", "$low", "$high", ("+", "$beta", ("*", "$alpha", "x"))), _hard_sigmoid),
+    Spelling("hard_sigmoid", ("clip", "$low", "$high", ("+", "$beta", "x")), _hard_sigmoid),
+    Spelling("leaky_relu", ("clip", "$low", "$high", LEAKY), _clipped_leaky),
+    Spelling("leaky_relu", ("Max", "x", ("*", "$alpha", "x")), _leaky),
+    Spelling("softsign", ("Div", "x", ("+", 1.0, ("Abs", "x")))),
+    Spelling("softplus", SOFTPLUS),
+    Spelling("clip", ("clip", "$low", "$high", "x"), _clip),
+    Spelling("relu", ("clip", "$low", "$high", "x"), _relu),
+    Spelling("sigmoid", SIGMOID),
+    Spelling("leaky_relu", ("LeakyRelu", "x"), _attributes(alpha=0.01)),
+    Spelling("prelu", ("PRelu", "x", "*"), _prelu),
+    Spelling("hard_sigmoid", ("HardSigmoid", "x"), _attributes(alpha=0.2, beta=0.5)),
+    Spelling("hard_swish", ("HardSwish", "x")),
+    Spelling("silu", ("Swish", "x"), _attribute_is("alpha", 1.0, 1.0, alpha=1.0)),
+    Spelling("quick_gelu", ("Swish", "x"), _attribute_is("alpha", 1.702, 1.0, alpha=1.702)),
+    Spelling("silu", ("Swish", "x"), _swish),
+    Spelling("quick_gelu", (MS + "QuickGelu", "x"), _attribute_is("alpha", 1.702, 1.702, alpha=1.702)),
+    Spelling("silu", (MS + "QuickGelu", "x"), _swish),
+    Spelling("gelu", ("Gelu", "x"), _attribute_is("approximate", "none", "none")),
+    Spelling("gelu_tanh", ("Gelu", "x"), _attribute_is("approximate", "tanh", "none")),
+    Spelling("gelu", (MS + "Gelu", "x")),
+    Spelling("gelu_tanh", (MS + "FastGelu", "x")),
+    Spelling("mish", ("Mish", "x")),
+    Spelling("elu", ("Elu", "x"), _attributes(alpha=1.0)),
+    Spelling("celu", ("Celu", "x"), _attributes(alpha=1.0)),
+    Spelling("selu", ("Selu", "x"), _attributes(alpha=1.6732631921768188, gamma=1.0507010221481323)),
+    Spelling("thresholded_relu", ("ThresholdedRelu", "x"), _attributes(alpha=1.0)),
+    Spelling("softsign", ("Softsign", "x")),
+    Spelling("tanh", ("Tanh", "x")),
+)  # fmt: skip
+
+
+def find_activations(graph: gs.Graph) -> tuple[Activation, ...]:
+    """All activations of the top-level graph, in the order of their final nodes; regions do not overlap.
+
+    Of two regions that would share a node the one higher in ACTIVATIONS wins, then the one that ends later: a
+    spelled-out GELU, not the Erf in it.
+    """
+    claimed: set[int] = set()
+    found: list[tuple[int, Activation]] = []
+    for spelling in ACTIVATIONS:
+        for place in reversed(range(len(graph.nodes))):
+            node = graph.nodes[place]
+            if id(node) in claimed or len(node.outputs) == 0:
+                continue
+            for binding in matches(spelling.pattern, node.outputs[0]):
+                parameters = spelling.read(binding)
+                if parameters is not None and not any(id(each) in claimed for each in binding.nodes):
+                    claimed.update(id(each) for each in binding.nodes)
+                    x, y = binding.tensors["x"], node.outputs[0]
+                    activation = Activation(spelling.kind, node.name, x, y, binding.nodes, parameters)
+                    found.append((place, activation))
+                    break
+    return tuple(activation for _, activation in sorted(found, key=lambda pair: pair[0]))

@@ -1,0 +1,235 @@
+"""Where a neuron goes, and what was left alone and why.
+
+A site is an activation in front of a weight layer, directly or through linear, shape-only or pooling operators.
+Identity sites, on request, put neurons in front of other weight layers, too: graph.identities.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphpass.errors import OptionError
+from graphpass.graph.domains import STANDARD_DOMAINS
+from graphpass.graph.layers import (
+    channel_axis,
+    reached_layers,
+    weight_layer,
+    weight_layers,
+)
+from graphpass.graph.plan import Left
+from graphpass.sites.activations import Activation, find_activations
+from graphpass.sites.identities import missing_identities, sources
+
+SUBGRAPH_OPS = frozenset("If Loop Scan SequenceMap".split())
+RECURRENT_OPS = frozenset("LSTM GRU RNN".split())
+SEQUENCE_OPS = frozenset(
+    "SequenceConstruct SequenceInsert SequenceErase SequenceAt SplitToSequence ConcatFromSequence Optional "
+    "OptionalGetElement".split()
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place for neurons, by the names of the normalised graph.
+
+    input: x, the pre-activation; output: f(x), which the neurons replace for every consumer.
+    An identity site's output is a new tensor for the weight layers in `layers` alone: see place_identities.
+    axis: the channel axis, None for one set of parameters for the whole tensor.
+    """
+
+    name: str
+    kind: str
+    input: str
+    output: str
+    axis: int | None
+    layers: tuple[str, ...]
+    parameters: Mapping[str, float | np.ndarray] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The ends of a clip that has two, as ReLU6 has 0 and 6."""
+        if self.kind != "clip":
+            return None
+        low, high = float(self.parameters["low"]), float(self.parameters["high"])
+        return (low, high) if np.isfinite([low, high]).all() else None
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Sites in topological order, what was left, and how many weight layers spikes reach."""
+
+    sites: tuple[Site, ...]
+    left: tuple[Left, ...]
+    weight_layers: int
+    spiking_layers: int
+
+    @property
+    def complete(self) -> bool:
+        return all(entry.expected for entry in self.left)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which sites to convert: regular expressions searched in node names; identity sites on request."""
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    identity_sites: bool = False
+
+    def refusal(self, name: str) -> str | None:
+        """Why a site of this name is not wanted, None if it is."""
+        if any(_search(pattern, name) for pattern in self.exclude):
+            return "excluded by --exclude"
+        if self.include and not any(_search(pattern, name) for pattern in self.include):
+            return "not matched by --include"
+        return None
+
+
+def _search(pattern: str, name: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except re.error as error:
+        raise OptionError(f"{pattern!r} is not a regular expression ({error})", "see Python's re module") from error
+
+
+def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
+    """Sites and coverage of a normalised graph. Names are unique; order is topological."""
+    selection = selection or Selection()
+    sites: list[Site] = []
+    left: list[Left] = []
+    activations = list(find_activations(graph))
+    for activation in activations:
+        layers = tuple(dict.fromkeys(layer.node.name for layer in reached_layers(activation.output)))
+        reason = _left_because(activation, layers) or selection.refusal(activation.name)
+        if reason:
+            left.append(Left(activation.name, activation.kind, reason, True))
+        else:
+            sites.append(
+                Site(
+                    activation.name,
+                    activation.kind,
+                    activation.input.name,
+                    activation.output.name,
+                    channel_axis(activation.input, activation.output),
+                    layers,
+                    activation.parameters,
+                )
+            )
+    if selection.identity_sites:
+        sites, unwanted = _with_identity_sites(graph, sites, selection)
+        left.extend(unwanted)
+    left.extend(_left_layers(graph, sites))
+    left.extend(_left_bodies(graph))
+    left.extend(_left_operators(graph, activations))
+    reached = spike_driven(graph, sites)
+    return Coverage(tuple(sites), tuple(left), len(weight_layers(graph)), len(reached))
+
+
+def _left_because(activation: Activation, layers: Sequence[str]) -> str | None:
+    if not layers:
+        return "its output reaches no weight layer as spikes (a gate, or the network's output)"
+    if activation.output.dtype is not None and np.dtype(activation.output.dtype) == np.float64:
+        return "float64 activations are not converted"
+    return None
+
+
+def spike_driven(graph: gs.Graph, sites: Sequence[Site]) -> frozenset[str]:
+    """Names of the weight layers whose input is made of spikes and nothing else."""
+    outputs = {site.output for site in sites}
+    own: dict[str, set[str]] = {}  # where identity neurons are, or will be
+    for site in sites:
+        for name in site.layers if site.kind == "identity" else ():
+            own.setdefault(name, set()).add(site.input)
+    return frozenset(
+        layer.node.name
+        for layer in weight_layers(graph)
+        if sources(layer.data, outputs | own.get(layer.node.name, set())) == {"site"}
+    )
+
+
+def _with_identity_sites(graph: gs.Graph, sites: Sequence[Site], selection: Selection) -> tuple[list[Site], list[Left]]:
+    """Sites in topological order with those where identity neurons are missing."""
+    tensors = graph.tensors()
+    added: list[Site] = []
+    unwanted: list[Left] = []
+    for tensor, names in missing_identities(graph, {site.output for site in sites}).items():
+        name = f"{tensor}/identity"
+        reason = selection.refusal(name)
+        if reason:
+            unwanted.append(Left(name, "identity", reason, True))
+            continue
+        added.append(Site(name, "identity", tensor, name, channel_axis(tensors[tensor]), tuple(names)))
+    position = {tensor.name: number for number, node in enumerate(graph.nodes) for tensor in node.outputs}
+    both = [*sites, *added]
+    return sorted(both, key=lambda s: position.get(s.input if s.kind == "identity" else s.output, -1)), unwanted
+
+
+def _left_layers(graph: gs.Graph, sites: Sequence[Site]) -> list[Left]:
+    """Weight layers that spikes do not reach, and products that are no weight layers."""
+    reached = spike_driven(graph, sites)
+    outputs = {site.output for site in sites}
+    left = []
+    for node in graph.nodes:
+        layer = weight_layer(node)
+        if layer and node.name not in reached:
+            origin = sources(layer.data, outputs)
+            if origin == {"input"}:
+                reason = "its input is the network's own analogue input"
+            elif "site" in origin:
+                reason = (
+                    "its input is partly spikes, partly analogue; --identity-sites puts neurons in front of the rest"
+                )
+            else:
+                reason = "no activation feeds it; --identity-sites puts neurons in front of it"
+            left.append(Left(node.name, node.op, reason, True))
+        elif node.op in ("MatMul", "Gemm", "Conv", "Einsum") and not layer:
+            constant = any(isinstance(tensor, gs.Constant) for tensor in node.inputs[:2])
+            reason = (
+                "its weights are no matrix of float16, float32 or float64"
+                if constant
+                else "a product of two activations works on the mean over time"
+            )
+            left.append(Left(node.name, node.op, reason, True))
+    return left
+
+
+def _left_bodies(graph: gs.Graph) -> list[Left]:
+    left = []
+    for node in graph.nodes:
+        if node.op in SUBGRAPH_OPS:
+            inside = [inner.op for body in node.subgraphs(recursive=True) for inner in body.nodes]
+            active = sorted({op for op in inside if op in _CONVERTIBLE or op in RECURRENT_OPS})
+            reason = "bodies of If, Loop and Scan are left alone"
+            if active:
+                advice = "export the branch in use alone" if node.op == "If" else "export it unrolled"
+                reason += f"; this one holds {', '.join(active)} ({advice})"
+            left.append(Left(node.name, node.op, reason, not active))
+        elif node.op in RECURRENT_OPS:
+            left.append(Left(node.name, node.op, "recurrent layers are not converted", False))
+    return left
+
+
+def _left_operators(graph: gs.Graph, activations: Iterable[Activation]) -> list[Left]:
+    """Operators that hide an activation or weights, and such that no spikes can pass because they make sequences."""
+    known = {id(node) for activation in activations for node in activation.nodes}
+    left = []
+    for node in graph.nodes:
+        if node.domain not in STANDARD_DOMAINS:
+            weighted = any(
+                isinstance(tensor, gs.Constant) and len(tensor.shape or ()) >= 2 for tensor in node.inputs
+            )  # a matrix or a kernel
+            if id(node) not in known and (weighted or "Gelu" in node.op or "activation" in node.attrs):
+                reason = f"an operator of {node.domain} made of several (export the network without optimising it)"
+                left.append(Left(node.name, node.op, reason, False))
+        elif node.op in SEQUENCE_OPS:
+            reason = "no spikes pass a sequence of tensors (use Split and Concat instead)"
+            left.append(Left(node.name, node.op, reason, False))
+        elif node.op == "DeformConv":
+            left.append(Left(node.name, node.op, "a deformable convolution works on the mean over time", True))
+    return left
+
+
+_CONVERTIBLE = frozenset("Relu LeakyRelu PRelu Clip Gelu HardSwish Elu Selu Conv Gemm".split())

@@ -1,0 +1,94 @@
+"""Convert and evaluate for many time-steps, codings and methods."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from graphpass.calibration.calibrate import Options, Progress
+from graphpass.conversion import make_plan, metadata
+from graphpass.datasets.dataset import Dataset
+from graphpass.evaluation.evaluate import Options as EvaluationOptions
+from graphpass.evaluation.evaluate import open_pair, whole_part
+from graphpass.evaluation.results import Evaluation
+from graphpass.evaluation.shards import Partial, merge
+from graphpass.forms.registry import emit
+from graphpass.graph.model import Source
+from graphpass.network import Network, prepare, require_coverage
+from graphpass.sites.sites import Selection
+
+
+@dataclass(frozen=True)
+class Row:
+    """One conversion of a sweep and its evaluation."""
+
+    time_steps: int
+    coding: str
+    levels: int
+    method: str
+    evaluation: Evaluation
+
+    def to_json(self) -> dict[str, Any]:
+        settings = {key: getattr(self, key) for key in ("time_steps", "coding", "levels", "method")}
+        return {**settings, "evaluation": self.evaluation.to_json()}
+
+
+def combinations(
+    options: Options, time_steps: Sequence[int], codings: Sequence[str], methods: Sequence[str]
+) -> list[Options]:
+    """The options with every method, coding and T, in this order. Raises OptionError where one makes no sense."""
+    return [
+        replace(options, time_steps=steps, coding=coding, method=method)
+        for method in methods
+        for coding in codings
+        for steps in time_steps
+    ]
+
+
+def part_of(
+    network: Network,
+    calibration: Dataset,
+    data: Dataset,
+    options: Options,
+    evaluation: EvaluationOptions | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Partial:
+    """One conversion, evaluated: a row as text can carry it. The network is not changed."""
+    plan = make_plan(network, calibration, options, progress)
+    proto = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
+    return whole_part(open_pair(network.source, proto, evaluation), data, progress=progress)
+
+
+def row_of(part: Partial) -> Row:
+    """The row of `part_of`."""
+    found = merge([part])
+    made = found.conversion
+    return Row(made.time_steps, made.coding, made.levels, made.method, found)
+
+
+def sweep(
+    source: Source,
+    calibration: Dataset,
+    data: Dataset,
+    *,
+    time_steps: Sequence[int],
+    codings: Sequence[str] = ("rate",),
+    methods: Sequence[str] = ("optimal",),
+    selection: Selection | None = None,
+    allow_partial: bool = False,
+    options: Options | None = None,
+    evaluation: EvaluationOptions | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> list[Row]:
+    """A row for every method, coding and T, in this order. Nothing is written.
+
+    Raises OptionError before the first conversion when any combination makes no sense.
+    """
+    network = prepare(source, selection)
+    require_coverage(network, allow_partial)
+    wanted = combinations(options or Options(), time_steps, codings, methods)
+    rows = []
+    for number, settings in enumerate(wanted):
+        progress("conversions", number, len(wanted))
+        rows.append(row_of(part_of(network, calibration, data, settings, evaluation, progress)))
+    progress("conversions", len(wanted), len(wanted))
+    return rows

@@ -1,0 +1,237 @@
+"""What is run to prove that two forms of one network agree: three graphs, all cut at neurons and means over time.
+
+    reference    the folded form F, with every neuron's x and y and whatever else is compared or fed
+    forced       the unrolled form U. Its neurons and means are computed, exposed and compared, but what comes after is
+                 fed with F's counts and F's means: each stretch is compared on equal terms, whatever happened before
+    magnitudes   F's linear stretches with |W|, |b|, |u|: m = Σ|w|·|u| + |b|, which bounds what rounding can do
+
+A sum of any order: |fl(Σ w·u + b) − (Σ w·u + b)| ≤ γ_k·(Σ|w|·|u| + |b|), γ_k = k·u/(1 − k·u), k roundings on the
+longest path (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, sections 3.1 and 3.5).
+Stretches of several linear nodes: their counts k add up, and m goes through all of them.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from graphpass.forms import operators
+from graphpass.forms.preparation import infer_shapes
+from graphpass.forms.registry import assemble
+from graphpass.forms.unrolled import MEAN
+from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.layers import MAXIMA, data_inputs, is_linear, weight_layer
+from graphpass.graph.model import export_untyped
+
+SAME_NODE = 1024  # roundings granted to a node that both forms run on equal values but a runtime may fuse otherwise
+UNKNOWN_SIZE = 1 << 16  # values under a mean whose sizes the graph does not tell
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A neuron of both forms, by name, and what is exposed of it. y: its output in F. The others are in U's run."""
+
+    name: str
+    x_folded: str
+    y_folded: str
+    x: str
+    spikes: str
+    count: str
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over time: tensor in F, and in U's run the computed mean and the name F's value is fed by."""
+
+    tensor: str
+    computed: str
+    fed: str
+
+
+@dataclass(frozen=True)
+class Forced:
+    """U, cut open."""
+
+    proto: onnx.ModelProto
+    cuts: tuple[Cut, ...]
+    means: tuple[Mean, ...]
+
+
+def forced(unrolled: gs.Graph, folded: gs.Graph, coding: str) -> Forced:
+    """Cut U open at its neurons and means. F must be U folded back, or the graph that U was unrolled from."""
+    graph = unrolled.copy()
+    graph.toposort()
+    tensors, reference = graph.tensors(), folded.tensors()
+    neurons = {node.name: node for node in folded.nodes if node.op == operators.FOLDED_NEURON}
+    kept = {tensor.name for tensor in graph.outputs}
+    inputs, outputs, added = list(graph.inputs), list(graph.outputs), []
+    cuts, means = [], []
+    for number, name in enumerate(_means(graph, reference)):
+        own, fed = tensors[name], gs.Variable(f"fed/mean/{number}", tensors[name].dtype or np.float32, None)
+        _redirect(own, fed)
+        inputs.append(fed)
+        if name not in kept:
+            outputs.append(own)
+        means.append(Mean(counterpart(name, reference) or name, name, fed.name))
+    for number, node in enumerate([n for n in graph.nodes if n.op == operators.TRAIN_NEURON]):
+        currents, spikes = node.inputs[0], node.outputs[0]
+        dtype = currents.dtype or np.float32
+        x = gs.Variable(f"seen/x/{number}", dtype)
+        whole = {"time_steps": node.attrs["time_steps"], "coding": coding}
+        if node.attrs["input_steps"] == 1:
+            added.append(gs.Node("Identity", x.name, {}, [currents], [x]))
+        else:
+            added.append(gs.Node(operators.TIME_MEAN, x.name, whole, [currents], [x], domain=SPIKING_DOMAIN))
+        count, train = gs.Variable(f"fed/count/{number}", dtype), gs.Variable(f"fed/spikes/{number}", dtype)
+        _redirect(spikes, train)
+        units = [gs.Constant(f"{count.name}/{k}", np.array([v], np.float32)) for k, v in (("one", 1), ("half", 0.5))]
+        attributes = {**node.attrs, "input_steps": 1}
+        added.append(
+            gs.Node(operators.TRAIN_NEURON, train.name, attributes, [count, *units], [train], domain=SPIKING_DOMAIN)
+        )
+        inputs.append(count)
+        outputs += [x, spikes]
+        twin = neurons[node.name]
+        cuts.append(Cut(node.name, twin.inputs[0].name, twin.outputs[0].name, x.name, spikes.name, count.name))
+    graph.nodes += added
+    graph.inputs, graph.outputs = inputs, outputs
+    return Forced(_model(graph, coding), tuple(cuts), tuple(means))
+
+
+def counterpart(name: str, reference: Mapping[str, gs.Tensor]) -> str | None:
+    """F's tensor that a mean of U is equal to."""
+    if name in reference:
+        return name
+    bare = name.removesuffix(MEAN)
+    return bare if bare in reference else None
+
+
+def _means(graph: gs.Graph, reference: Mapping[str, gs.Tensor]) -> list[str]:
+    """Names of U's means that F knows: behind each TimeMean, and behind the scaling that follows it."""
+    found: dict[str, None] = {}
+    for node in graph.nodes:
+        if node.op != operators.TIME_MEAN:
+            continue
+        tensor = node.outputs[0]
+        while counterpart(tensor.name, reference) is None and len(tensor.outputs) == 1:
+            tensor = tensor.outputs[0].outputs[0]
+        found[tensor.name] = None
+    return list(found)
+
+
+def _redirect(old: gs.Variable, new: gs.Variable) -> None:
+    """Let all readers of a tensor read another."""
+    for node in list(old.outputs):
+        for number, tensor in enumerate(node.inputs):
+            if tensor is old:
+                node.inputs[number] = new
+
+
+def reference(folded: gs.Graph, names: Iterable[str], coding: str) -> onnx.ModelProto:
+    """F with the named tensors as outputs."""
+    graph = folded.copy()
+    tensors = graph.tensors()
+    graph.outputs = [tensors[name] for name in dict.fromkeys(names)]
+    return _model(graph, coding)
+
+
+def _model(graph: gs.Graph, coding: str) -> onnx.ModelProto:
+    graph.cleanup(remove_unused_graph_inputs=True).toposort()
+    for tensor in graph.inputs:
+        tensor.dtype = tensor.dtype or np.float32
+    proto = export_untyped(graph, lambda each: assemble(each, coding))
+    del proto.graph.value_info[:]
+    return proto
+
+
+@dataclass(frozen=True)
+class Magnitudes:
+    """m of F's linear stretches. proto: None where nothing is linear. sources: inputs, tensors of F, fed with |u|.
+
+    roundings: k of each target that proto computes, in the precision of sums; stored: roundings to their own type.
+    """
+
+    proto: onnx.ModelProto | None
+    sources: tuple[str, ...]
+    roundings: Mapping[str, int]
+    stored: Mapping[str, int]
+
+
+def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitudes:
+    """The graph of magnitudes for the targets that linear nodes make."""
+    graph = folded.copy()
+    graph.toposort()
+    infer_shapes(graph)
+    steps = max((n.attrs["time_steps"] for n in graph.nodes if n.op == operators.FOLDED_NEURON), default=1)
+    tensors = graph.tensors()
+    counts: dict[str, tuple[int, int]] = {}
+    sources: dict[str, gs.Variable] = {tensor.name: tensor for tensor in graph.inputs}
+    for node in list(graph.nodes):
+        if node.op != operators.FOLDED_NEURON and _is_linear(node):
+            before = [counts.get(tensor.name, (SAME_NODE, 4)) for tensor in data_inputs(node)]
+            own = _roundings(node)
+            total = max((k for k, _ in before), default=0) + own, max((d for _, d in before), default=0) + 2
+            counts.update({tensor.name: total for tensor in node.outputs})
+            _make_absolute(node)
+            continue
+        # A·n and + o in F; L·A, W·(L·A), Mul and Add in U: 8 at most beside the layers' own
+        start = (8 + steps + 2, 6) if node.op == operators.FOLDED_NEURON else (SAME_NODE, 4)
+        for tensor in node.outputs:
+            counts[tensor.name] = start
+            sources[tensor.name] = tensor
+        node.outputs.clear()
+    wanted = [name for name in dict.fromkeys(targets) if name in tensors and name not in sources]
+    graph.outputs = [tensors[name] for name in wanted]
+    graph.inputs = list(sources.values())
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Variable):
+            tensor.shape = None
+            tensor.dtype = np.float32 if _is_float(tensor) else tensor.dtype
+    proto = _model(graph, coding) if wanted else None
+    used = tuple(value.name for value in proto.graph.input) if proto else ()
+    picked = {name: counts[name] for name in wanted}
+    return Magnitudes(proto, used, {n: k for n, (k, _) in picked.items()}, {n: d for n, (_, d) in picked.items()})
+
+
+def _is_float(tensor: gs.Tensor) -> bool:
+    return tensor.dtype is None or np.issubdtype(np.dtype(tensor.dtype), np.floating)
+
+
+def _is_linear(node: gs.Node) -> bool:
+    if not all(_is_float(tensor) for tensor in node.outputs) or node.attrs.get("mode") == "cubic":
+        return False
+    return weight_layer(node) is not None or is_linear(node) or node.op in MAXIMA
+
+
+def _roundings(node: gs.Node) -> int:
+    """Roundings on the longest path through a linear node, in either form; W·o in U's bias doubles a layer's."""
+    layer = weight_layer(node)
+    if layer:
+        shape = layer.weight.shape
+        summed = {"Conv": int(np.prod(shape[1:])), "ConvTranspose": int(np.prod(shape) // shape[1])}
+        return 2 * summed.get(node.op, int(max(shape[-2:]))) + 6
+    if node.op == "AveragePool":
+        return int(np.prod(node.attrs["kernel_shape"])) + 1
+    if node.op in ("GlobalAveragePool", "ReduceMean", "ReduceSum"):
+        inner = node.inputs[0].shape[1:] if node.inputs[0].shape else [None]
+        sizes = [size for size in inner if isinstance(size, int)]
+        return int(np.prod(sizes)) + 1 if len(sizes) == len(inner) else UNKNOWN_SIZE
+    return {"BatchNormalization": 6, "Resize": 64, "Upsample": 64}.get(node.op, len(node.inputs))
+
+
+def _make_absolute(node: gs.Node) -> None:
+    """The node on magnitudes: constants by their absolute value in float32, differences as sums."""
+    for number, tensor in enumerate(node.inputs):
+        if isinstance(tensor, gs.Constant) and _is_float(tensor):
+            values = np.asarray(np.abs(np.asarray(tensor.values, np.float32)))
+            if node.op == "BatchNormalization" and number == 3:
+                values = np.asarray(-values)
+            node.inputs[number] = gs.Constant(f"{tensor.name}/absolute/{node.name}/{number}", values)
+    node.op = {"Sub": "Add", "Neg": "Identity"}.get(node.op, node.op)
+    for name in ("alpha", "beta"):
+        if name in node.attrs:
+            node.attrs[name] = abs(node.attrs[name])
+    if node.op == "Cast":
+        node.attrs["to"] = onnx.TensorProto.FLOAT

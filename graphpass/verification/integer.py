@@ -1,0 +1,157 @@
+"""The integer form beside the folded form it was made from: which counts differ on data, and by how much.
+
+    flip        a count of the integer form that is not the folded form's, on the same input of the network
+
+Weights rounded to int8 move currents, and a current near a border between two levels then gets the other count; flips
+upstream move currents further. No bound is claimed for the whole network: what is found is reported.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.datasets.dataset import Dataset
+from graphpass.errors import ModelError
+from graphpass.evaluation.results import conversion_of
+from graphpass.forms import operators
+from graphpass.forms.integer.form import COUNT
+from graphpass.forms.registry import assemble, spiking_graph
+from graphpass.graph.model import export_untyped
+from graphpass.maths.neuron import Neuron
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class SiteFlips:
+    """Counts of one site's neurons, over all samples. largest: by how many spikes a count differs at most."""
+
+    name: str
+    counts: int = 0
+    flips: int = 0
+    largest: int = 0
+
+    @property
+    def fraction(self) -> float:
+        return self.flips / self.counts if self.counts else 0.0
+
+
+@dataclass(frozen=True)
+class Flips:
+    """What was found. outputs: by name, ‖integer − folded‖₂ / ‖folded‖₂ over all samples."""
+
+    samples: int
+    time_steps: int
+    coding: str
+    sites: tuple[SiteFlips, ...]
+    outputs: Mapping[str, float]
+
+    @property
+    def fraction(self) -> float:
+        """Of all counts."""
+        return sum(site.flips for site in self.sites) / max(sum(site.counts for site in self.sites), 1)
+
+
+@dataclass(frozen=True)
+class _Site:
+    """x → neurons → (a max pooling) → count: tensors of the folded form, and of the integer form."""
+
+    name: str
+    neuron: Neuron
+    x: str
+    pooled: str | None
+    count: str
+
+
+def flips(
+    integer: onnx.ModelProto, folded: onnx.ModelProto, dataset: Dataset, limit: int = 64, batch: int = 8
+) -> Flips:
+    """Compare both forms on the first `limit` samples.
+
+    Raises ModelError where they are not the integer and the folded form of one network with one T.
+    """
+    one, two = conversion_of(integer), conversion_of(folded)
+    found = tuple((each.form, each.model_digest, each.time_steps, each.coding, each.method) for each in (one, two))
+    if found[0][0] != "integer" or found[1][0] != "folded" or found[0][1:] != found[1][1:]:
+        raise ModelError(
+            f"these are the {one.form} form (T = {one.time_steps}) and the {two.form} form (T = {two.time_steps}), or "
+            "of two networks",
+            "give the integer and the folded form of one plan (--plan-out, then --plan)",
+        )
+    graphs = [spiking_graph(proto) for proto in (integer, folded)]
+    sites = _sites(*graphs)
+    outputs = [tensor.name for tensor in graphs[1].outputs]
+    wanted = [[site.count for site in sites], [site.pooled or site.x for site in sites]]
+    sessions = [
+        open_session(_with_outputs(graph, names, one.coding), use_native=False)
+        for graph, names in zip(graphs, wanted, strict=True)
+    ]
+    fixed = fixed_batch(input_specs(sessions[1]))
+    results = {site.name: SiteFlips(site.name) for site in sites}
+    errors = {name: np.zeros(2) for name in outputs}
+    samples = 0
+    for part in dataset.batches(fixed or batch, limit):
+        inputs = pad_inputs(part.inputs, fixed)
+        ours, theirs = (run(session, inputs) for session in sessions)
+        for site in sites:
+            values = theirs[site.pooled or site.x]
+            expected = _unscaled(values, site.neuron) if site.pooled else site.neuron.count(values)
+            results[site.name] = _updated(results[site.name], ours[site.count], expected)
+        for name in outputs:
+            a, b = (np.nan_to_num(each[name].astype(np.float64)) for each in (ours, theirs))
+            errors[name] += ((a - b) ** 2).sum(), (b**2).sum()
+        samples += part.size
+    relative = {name: float(np.sqrt(d / n)) if n else float(d > 0) for name, (d, n) in errors.items()}
+    return Flips(samples, one.time_steps, one.coding, tuple(results.values()), relative)
+
+
+def _sites(integer: gs.Graph, folded: gs.Graph) -> list[_Site]:
+    made, sites = integer.tensors(), []
+    for node in (node for node in folded.nodes if node.op == operators.FOLDED_NEURON):
+        y = node.outputs[0]
+        parts = [np.asarray(tensor.values, np.float32) for tensor in node.inputs[1:]]
+        neuron = Neuron(parts[0], parts[1], parts[2], parts[3], int(node.attrs["levels"]))
+        behind = [reader.outputs[0].name for reader in y.outputs if f"{reader.outputs[0].name}{COUNT}" in made]
+        if f"{y.name}{COUNT}" in made:
+            sites.append(_Site(node.name, neuron, node.inputs[0].name, None, f"{y.name}{COUNT}"))
+        elif len(y.outputs) == 1 and behind:  # the pooling came in front of the neurons
+            sites.append(_Site(node.name, neuron, node.inputs[0].name, behind[0], f"{behind[0]}{COUNT}"))
+        else:
+            raise ModelError(
+                f"the integer form has no counts for the neurons {node.name!r}", "convert both forms from one plan"
+            )
+    return sites
+
+
+def _with_outputs(graph: gs.Graph, names: list[str], coding: str) -> onnx.ModelProto:
+    tensors, held = graph.tensors(), {tensor.name for tensor in graph.outputs}
+    own = {tensor.name for tensor in graph.inputs}
+    for name in dict.fromkeys(names):
+        if name not in held | own:
+            graph.outputs.append(tensors[name])
+    return export_untyped(graph, lambda each: assemble(each, coding))
+
+
+def _unscaled(y: NDArray[Any], neuron: Neuron) -> NDArray[Any]:
+    """n of y = A·n + o; 0 where A is 0."""
+    amplitude = np.where(neuron.amplitude == 0, 1, neuron.amplitude)
+    return np.where(neuron.amplitude == 0, 0, np.rint((y.astype(np.float32) - neuron.offset) / amplitude))
+
+
+def _updated(found: SiteFlips, ours: NDArray[Any], expected: NDArray[Any]) -> SiteFlips:
+    if ours.shape != expected.shape:
+        raise ModelError(f"the counts of {found.name!r} differ in shape", "convert both forms from one plan")
+    difference = np.abs(ours.astype(np.int64) - expected.astype(np.int64))
+    different = int(np.count_nonzero(difference))
+    return SiteFlips(
+        found.name,
+        found.counts + ours.size,
+        found.flips + different,
+        max(found.largest, int(difference.max(initial=0))),
+    )

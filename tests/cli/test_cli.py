@@ -1,0 +1,149 @@
+"""The command line as a user types it: exit status, one-line errors, files written, every command once."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from graphpass.cli.app import main
+from graphpass.graph.model import read
+from tests.models import run
+from tests.test_conversion import data, network
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(network(), "ann.onnx")
+    np.savez("data.npz", **data(12))
+    return tmp_path
+
+
+def status(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
+
+
+def convert(*more: str) -> int:
+    return status("convert", "ann.onnx", "snn.onnx", "--calibration", "data.npz", "--time-steps", "4", *more)
+
+
+def test_convert_evaluate_verify_inline(folder, capsys):
+    assert convert("--plan-out", "plan.json") == 0
+    assert (
+        status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--json", "e.json", "--report", "r.html") == 0
+    )
+    found = json.loads(Path("e.json").read_text())
+    assert (found["samples"], found["time_steps"], found["levels"]) == (12, 4, 5)
+    assert Path("r.html").stat().st_size > 1_000_000
+    assert status("verify", "snn.onnx", "--data", "data.npz") == 0
+    assert "the forms agree" in capsys.readouterr().out
+    assert status("inline", "snn.onnx", "plain.onnx") == 0
+    assert not read(Path("plain.onnx")).functions
+    assert status("convert", "ann.onnx", "again.onnx", "--plan", "plan.json") == 0
+    assert Path("again.onnx").read_bytes() == Path("snn.onnx").read_bytes()
+
+
+def test_sweep_writes_rows(folder):
+    assert status(
+        "sweep", "ann.onnx", "--calibration", "data.npz", "--data", "data.npz", "--time-steps", "1,4",
+        "--coding", "rate,phase", "--method", "optimal,max", "--json", "s.json", "--report", "s.html",
+    ) == 0  # fmt: skip
+    assert Path("s.html").exists()
+    rows = json.loads(Path("s.json").read_text())
+    rows = rows["rows"] if isinstance(rows, dict) else rows
+    assert len(rows) == 8
+
+
+def test_metrics_of_ones_own_and_by_name(folder, capsys):
+    assert convert() == 0
+    Path("mine.py").write_text(
+        "def top(outputs, labels, reference):\n    return {'top': outputs['y'].reshape(12, -1).max(1)}\n"
+    )
+    chosen = ("--metric", "mine.py:top", "--metric", "regression:output=y")
+    (targets,) = run(network(), data(12)["x"])
+    np.savez("targets.npz", **data(12), labels=targets)
+    assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "targets.npz", *chosen, "--json", "e.json") == 0
+    found = {each["name"]: each for each in json.loads(Path("e.json").read_text())["metrics"]}
+    # the targets were made without graph optimisations: another order of float32 sums
+    assert found["mean_absolute_error"]["ann"] < 1e-5 < found["mean_absolute_error"]["snn"]
+    assert found["top"]["metric"] == "mine.py:top"
+    assert "top (mine.py:top)" in capsys.readouterr().out
+    calibration = ("--calibration", "data.npz", "--data", "targets.npz", "--time-steps", "2")
+    assert status("sweep", "ann.onnx", *calibration, *chosen, "--json", "s.json") == 0
+    assert json.loads(Path("s.json").read_text())[0]["evaluation"]["metrics"][0]["name"] == "top"
+    again = ("convert", "ann.onnx", "snn.onnx", "--calibration", "data.npz", *chosen)
+    assert status(*again, "--evaluation", "targets.npz", "--json", "c.json") == 0
+    assert {each["name"] for each in json.loads(Path("c.json").read_text())["metrics"]} == set(found)
+    assert status(*again) == 2
+    assert "--metric needs --evaluation" in capsys.readouterr().err
+    Path("snn.onnx").unlink()
+    assert status(*again[:-4], "--evaluation", "targets.npz", "--metric", "bleu") == 2
+    assert not Path("snn.onnx").exists()  # refused before the work
+    assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--metric", "bleu") == 2
+    server = ("--server", "http://127.0.0.1:1")
+    assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--metric", "mine.py:top", *server) == 2
+    assert "a service runs no functions of yours" in capsys.readouterr().err
+
+
+def test_inspect_prints_json(folder, capsys):
+    assert status("inspect", "ann.onnx", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [site["name"] for site in found["sites"]] == ["relu1"]
+    assert [entry["node"] for entry in found["left"]] == ["conv1"]
+
+
+def test_doctor_and_version(capsys):
+    assert status("doctor") == 0
+    assert status("--version") == 0
+    assert status() == 0
+    printed = capsys.readouterr().out
+    assert "onnxruntime" in printed
+    assert "sweep" in printed
+    assert "CUDAExecutionProvider" in printed or "[gpu]" in printed  # the extra is no markup
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("inspect", "nothing.onnx"), "nothing.onnx: no such file"),
+        (("convert", "ann.onnx", "out.onnx"), "--calibration"),
+        (("convert", "ann.onnx", "out.onnx", "--calibration", "nothing.npz"), "nothing.npz"),
+        (("convert", "ann.onnx", "no/out.onnx", "--calibration", "data.npz"), "no: no such folder"),
+        (("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--exclude", "("), "regular expression"),
+        (("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--memory-budget", "much"), "not a size"),
+        (("convert", "ann.onnx", "out.onnx", "--plan", "p.json", "--calibration", "data.npz"), "exclude each other"),
+        (
+            ("sweep", "ann.onnx", "--calibration", "data.npz", "--data", "data.npz", "--time-steps", "x"),
+            "whole numbers",
+        ),
+        (("evaluate", "ann.onnx", "ann.onnx", "--data", "data.npz"), "graphpass"),
+        (("verify", "ann.onnx", "--data", "data.npz"), "graphpass"),
+        (("convert", "ann.onnx", "out.onnx", "--nonsense"), "--nonsense"),
+        (("convert",), "ANN.onnx"),
+        (("nonsense",), "nonsense"),
+    ],
+)
+def test_errors_are_one_line_with_status_2(folder, capsys, arguments, what):
+    assert status(*arguments) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("graphpass: error: ")
+    assert printed.count("\n") == 1
+    assert what in printed
+
+
+def test_data_from_a_function(folder):
+    Path("feed.py").write_text(
+        "import numpy as np\ndef batches():\n    yield {'x': np.random.rand(8, 2, 6, 6).astype('float32')}\n"
+    )
+    assert status("convert", "ann.onnx", "snn.onnx", "--calibration", "feed.py:batches") == 0
+
+
+def test_help_needs_no_runtime(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert status("convert", "--help") == 0
+    assert "--identity-sites" in capsys.readouterr().out

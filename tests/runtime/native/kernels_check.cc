@@ -1,0 +1,131 @@
+// The CPU kernels without a runtime, for the sanitizers: every type, layout and form on buffers of exactly their size,
+// against element-by-element sums of neuron.h. The tasks of a tensor run on threads, as on a session's pool.
+//
+//   scripts/sanitize        builds and runs it under AddressSanitizer, UBSan and ThreadSanitizer
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <random>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+#include "../../../graphpass/runtime/native/kernels.h"
+#include "../../../graphpass/runtime/native/neuron.h"
+
+using namespace graphpass;
+
+namespace {
+
+int failures = 0;
+
+void expect(bool right, const char* what, std::int64_t element) {
+  if (right) return;
+  if (++failures <= 10) std::fprintf(stderr, "%s differs at element %lld\n", what, static_cast<long long>(element));
+}
+
+template <typename T>
+bool same(T one, T other) {
+  return std::memcmp(&one, &other, sizeof(T)) == 0 || (widen(one) != widen(one) && widen(other) != widen(other));
+}
+
+// body(begin, end) over [0, size) in odd pieces on three threads.
+template <typename Body>
+void on_threads(std::int64_t size, Body body) {
+  std::vector<std::thread> threads;
+  const std::int64_t piece = size / 3 + 1;
+  for (std::int64_t begin = 0; begin < size; begin += piece)
+    threads.emplace_back([=] { body(begin, std::min(begin + piece, size)); });
+  for (auto& thread : threads) thread.join();
+}
+
+template <typename T>
+void check(Type type, Layout layout, bool per_channel, Steps steps, std::mt19937& random) {
+  std::normal_distribution<float> normal(0.3f, 1.5f);
+  const std::int64_t size = layout.size(), channels = per_channel ? layout.channels : 1;
+  std::vector<float> threshold(channels), shift(channels), amplitude(channels), offset(channels);
+  for (std::int64_t c = 0; c < channels; ++c) {
+    threshold[c] = 0.05f + std::abs(normal(random));
+    shift[c] = normal(random), amplitude[c] = normal(random), offset[c] = normal(random);
+  }
+  const std::int64_t stride = per_channel ? 1 : 0;
+  Neurons neurons{{threshold.data(), stride}, {shift.data(), stride}, {amplitude.data(), stride},
+                  {offset.data(), stride}, steps.phase ? static_cast<float>((1 << steps.output) - 1) : steps.output};
+  std::vector<T> x(size * steps.input);
+  for (auto& value : x) value = narrow<T>(normal(random));
+  const float special[] = {std::nanf(""), std::numeric_limits<float>::infinity(),
+                           -std::numeric_limits<float>::infinity(), -0.0f, 1e30f};
+  for (std::size_t k = 0; k < std::min<std::size_t>(5, x.size()); ++k) x[k] = narrow<T>(special[k]);
+
+  std::vector<T> levels(size), mean(size), spikes(size * steps.output);
+  std::vector<std::uint8_t> counts(size);
+  on_threads(size, [&](std::int64_t begin, std::int64_t end) {
+    cpu::neuron(type, Output::levels, x.data(), levels.data(), layout, neurons, begin, end);
+    cpu::neuron(type, Output::counts, x.data(), counts.data(), layout, neurons, begin, end);
+    cpu::train(type, x.data(), spikes.data(), layout, neurons, steps, begin, end);
+    cpu::mean(type, x.data(), mean.data(), size, steps, begin, end);
+  });
+  for (std::int64_t k = 0; k < size; ++k) {
+    const std::int64_t c = per_channel ? k / layout.inner % layout.channels : 0;
+    const float value = widen(x[k]), largest = neurons.largest;
+    expect(same(levels[k], Levels::of<T>(value, threshold[c], shift[c], amplitude[c], offset[c], largest)), "level", k);
+    expect(counts[k] == count(value, threshold[c], shift[c], largest), "count", k);
+    const float current = time_mean(x.data() + k, size, steps.input, steps.phase);
+    expect(same(mean[k], narrow<T>(current)), "mean", k);
+    const std::int32_t fired = count(current, threshold[c], shift[c], largest);
+    for (int plane = 0; plane < steps.output; ++plane)
+      expect(widen(spikes[plane * size + k]) == (fires(fired, plane, steps.output, steps.phase) ? 1.0f : 0.0f), "spike", k);
+  }
+}
+
+// Blocks of channels, in place and not, with and without a sum; against a loop over the same order in memory.
+void check_blocked(std::int64_t block, Layout layout, bool per_channel, std::mt19937& random) {
+  std::normal_distribution<float> normal(0.3f, 1.5f);
+  const std::int64_t size = layout.size(), channels = per_channel ? layout.channels : 1;
+  std::vector<float> parts[4], x(size), added(size), levels(size), sums(size);
+  for (auto& part : parts)
+    for (std::int64_t c = 0; c < channels; ++c) part.push_back(0.05f + std::abs(normal(random)));
+  for (auto& value : x) value = normal(random);
+  for (auto& value : added) value = normal(random);
+  const std::int64_t stride = per_channel ? 1 : 0;
+  const Neurons neurons{{parts[0].data(), stride}, {parts[1].data(), stride}, {parts[2].data(), stride},
+                        {parts[3].data(), stride}, 4.0f};
+  std::vector<float> placed = x;
+  for (std::int64_t begin = 0; begin < size; begin += 3 * block) {
+    const std::int64_t end = std::min(begin + 3 * block, size);
+    cpu::blocked(x.data(), nullptr, levels.data(), layout, block, neurons, begin, end);
+    cpu::blocked(placed.data(), added.data(), placed.data(), layout, block, neurons, begin, end);
+  }
+  cpu::blocked(x.data(), added.data(), sums.data(), layout, block, neurons, 0, size);
+  for (std::int64_t k = 0; k < size; ++k) {
+    const std::int64_t c = per_channel ? k / (layout.inner * block) * block % layout.channels + k % block : 0;
+    const auto of = [&](float value) {
+      return Levels::of<float>(value, parts[0][c], parts[1][c], parts[2][c], parts[3][c], 4.0f);
+    };
+    expect(same(levels[k], of(x[k])), "level in a block", k);
+    expect(same(sums[k], of(x[k] + added[k])) && same(placed[k], sums[k]), "level of a sum in a block", k);
+  }
+}
+
+}  // namespace
+
+int main() {
+  std::mt19937 random(0);
+  const Layout layouts[] = {{1, 1, 0}, {0, 3, 5}, {2, 3, 0}, {2, 0, 4}, {1, 1, 1}, {1, 1, 2000}, {2, 3, 700}, {3, 130, 1}, {9, 33, 1}, {5, 7, 13}, {1, 1, 513}};
+  const Steps all_steps[] = {{1, 1, false}, {1, 4, false}, {4, 4, false}, {1, 5, true}, {3, 3, true}, {1, 255, false}};
+  for (const Layout& layout : layouts)
+    for (const Steps& steps : all_steps)
+      for (const bool per_channel : {false, true}) {
+        if (!per_channel && layout.channels > 1 && layout.inner == 1) continue;  // the caller spreads such a value
+        check<float>(Type::f32, layout, per_channel, steps, random);
+        check<Half>(Type::f16, layout, per_channel, steps, random);
+        check<BFloat>(Type::bf16, layout, per_channel, steps, random);
+      }
+  for (const std::int64_t block : {8, 16})
+    for (const bool per_channel : {false, true})
+      for (const Layout& layout : {Layout{2, 48, 35}, Layout{1, 16, 1}, Layout{0, 16, 3}, Layout{2, 32, 0}})
+        check_blocked(block, layout, per_channel, random);
+  if (failures) std::fprintf(stderr, "%d values differ\n", failures);
+  return failures ? EXIT_FAILURE : EXIT_SUCCESS;
+}

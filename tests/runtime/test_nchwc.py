@@ -1,0 +1,357 @@
+"""Neurons in onnxruntime's blocked layout: the numbers of the plain session, bit for bit, on every kind of network.
+
+Where the layout is not to be had, the session says why and runs the model as it is.
+"""
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from graphpass.forms import operators
+from graphpass.forms.operators import FOLDED_NEURON
+from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.runtime import native
+from graphpass.runtime import nchwc as blocked
+from graphpass.runtime import session as session_module
+from graphpass.runtime.nchwc import NotBlocked
+from graphpass.runtime.session import open_session
+
+LEVELS = 5
+
+
+def channel_block():
+    try:
+        return session_module._channel_block() if native.library() else 0
+    except NotBlocked:
+        return 0
+
+
+BLOCK = channel_block()
+pytestmark = pytest.mark.skipif(
+    not BLOCK, reason="needs the native operators, and an onnxruntime that convolves in blocks"
+)
+
+
+class Net:
+    """Grows node by node: every method takes the names of its inputs and gives back that of its output."""
+
+    def __init__(self, seed=0, coarse=False):
+        self.random, self.coarse = np.random.default_rng(seed), coarse
+        self.nodes, self.constants, self.channels = [], [], {"x": 3}
+
+    def constant(self, value):
+        self.constants.append(numpy_helper.from_array(np.asarray(value), f"c{len(self.constants)}"))
+        return self.constants[-1].name
+
+    def node(self, op, *inputs, channels=None, domain="", name=None, **attributes):
+        output = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [output], name or f"n{output}", domain=domain, **attributes))
+        self.channels[output] = channels or self.channels[inputs[0]]
+        return output
+
+    def conv(self, x, channels, size=3, group=1, bias=True, **attributes):
+        weights = self.random.normal(size=(channels, self.channels[x] // group, size, size)).astype(np.float32)
+        weights = np.round(8 * weights) / 8 if self.coarse else weights / np.float32(np.sqrt(weights[0].size))
+        inputs = [self.constant(weights)]
+        if bias:
+            inputs.append(self.constant(np.round(self.random.normal(size=channels), 1).astype(np.float32)))
+        pads = [size // 2] * 4
+        return self.node("Conv", x, *inputs, channels=channels, group=group, **{"pads": pads, **attributes})
+
+    def neuron(self, x, per_channel=True, rank=3):
+        """Thresholds that numbers meet exactly where the weights are coarse."""
+        shape = (self.channels[x] if per_channel else 1, *(1,) * (rank - 1))
+        parts = [self.random.choice([0.25, 0.5], shape) if self.coarse else self.random.uniform(0.1, 0.6, shape)]
+        parts += [self.random.choice([0, 0.125, 0.25], shape), self.random.uniform(0.2, 1, shape)]
+        parts += [self.random.choice([0, 0.25], shape)]
+        names = [self.constant(part.astype(np.float32)) for part in parts]
+        over_time = {"time_steps": LEVELS - 1, "levels": LEVELS, "coding": "rate"}
+        return self.node(FOLDED_NEURON, x, *names, domain=SPIKING_DOMAIN, **over_time)
+
+    def model(self, *outputs):
+        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, "H", "W"])]
+        made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        graph = helper.make_graph(self.nodes, "net", inputs, made, self.constants)
+        opsets = [helper.make_opsetid("", 21), operators.opset_import()]
+        proto = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+        proto.functions.extend(operators.functions("rate", 21))
+        proto.metadata_props.add(key="made of", value="tests")
+        return proto
+
+
+def images(batch=2, height=12, width=12):
+    x = np.random.default_rng(0).normal(0, 1, (batch, 3, height, width)).astype(np.float32)
+    return np.round(x * 4) / 4
+
+
+def compared(proto, x=None, threads=1):
+    """The session that works in blocks where it can, after its outputs were compared with those of the plain one."""
+    plain = open_session(proto, threads=threads, use_blocked=False)
+    assert plain.layout == "plain"
+    session = open_session(proto, threads=threads)
+    assert session.neurons == "native"
+    for value in [x] if x is not None else [images(), images(1, 7, 9)]:
+        for one, other in zip(session.run(None, {"x": value}), plain.run(None, {"x": value}), strict=True):
+            np.testing.assert_array_equal(one, other)
+    ends = [
+        [(end.name, end.type, [isinstance(size, int) and size for size in end.shape]) for end in one.get_outputs()]
+        for one in (session, plain)
+    ]
+    assert ends[0] == ends[1]
+    assert session.get_modelmeta().custom_metadata_map == plain.get_modelmeta().custom_metadata_map
+    return session
+
+
+def in_blocks(proto, neurons, **options):
+    session = compared(proto, **options)
+    assert session.layout == "blocked", session.reason
+    assert session.reason == f"{neurons} neurons in blocks of {BLOCK}"
+
+
+def stays_plain(proto, reason, **options):
+    session = compared(proto, **options)
+    assert session.layout == "plain"
+    assert reason in session.reason
+
+
+def chain(**options):
+    """Two convolutions with a neuron each, and a third convolution."""
+    net = Net()
+    one = net.neuron(net.conv("x", 32), **options)
+    two = net.neuron(net.conv(one, 32), **options)
+    return net, net.conv(two, 16)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("rank", [3, 4])
+def test_a_chain(per_channel, rank):
+    net, y = chain(per_channel=per_channel)
+    for value in net.constants:  # [1, C, 1, 1] instead of [C, 1, 1]
+        if rank == 4 and len(value.dims) == 3:
+            value.dims.insert(0, 1)
+    in_blocks(net.model(y), 2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_more_elements_than_one_task_takes(threads):
+    net, y = chain()
+    in_blocks(net.model(y), 2, x=images(3, 61, 67), threads=threads)
+
+
+@pytest.mark.parametrize("channels", [16, 20, 24, 40])
+def test_channels_that_do_not_fill_their_blocks(channels):
+    net = Net()
+    one = net.neuron(net.conv("x", channels))
+    two = net.neuron(net.conv(one, channels, group=channels))
+    in_blocks(net.model(net.conv(two, channels, 1), one), 2)
+
+
+@pytest.mark.parametrize("coarse", [True, False])
+def test_residual_sums_are_those_of_the_plain_session(coarse):
+    """Also where another order of adding the bias and the shortcut would give another last digit."""
+    net = Net(coarse=coarse)
+    x = net.neuron(net.conv("x", 32))
+    for _ in range(6):
+        inner = net.neuron(net.conv(x, 32))
+        x = net.neuron(net.node("Add", net.conv(inner, 32), x))
+    shortcut = net.conv(x, 48, 1, strides=[2, 2])
+    x = net.neuron(net.node("Add", net.conv(net.neuron(net.conv(x, 48, strides=[2, 2])), 48), shortcut))
+    in_blocks(net.model(net.conv(x, 16)), 15)
+
+
+def test_pools_pads_and_concatenations():
+    net = Net()
+    x = net.neuron(net.conv("x", 32))
+    pooled = net.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    pads = net.constant(np.array([0, 0, 0, 0, 0, 0, 1, 1]))
+    padded = net.node("Pad", net.neuron(net.conv(pooled, 32, strides=[2, 2])), pads)
+    one, two = (net.neuron(net.conv(padded, 16)) for _ in range(2))
+    joined = net.node("Concat", one, two, channels=32, axis=1)
+    in_blocks(net.model(net.conv(net.neuron(net.node("Add", net.conv(joined, 32), joined)), 8)), 5)
+
+
+def test_a_convolution_in_front_of_two_neurons_and_of_an_output():
+    net = Net()
+    current = net.conv("x", 32)
+    one, two = net.neuron(current), net.neuron(current)
+    in_blocks(net.model(current, one, net.conv(one, 16), net.conv(two, 16)), 2)
+
+
+def test_activations_that_look_like_stand_ins_stay():
+    net = Net()
+    x = net.node("Tanh", net.conv("x", 32))
+    x = net.neuron(net.conv(x, 32))
+    in_blocks(net.model(net.node("Tanh", net.conv(x, 32)), net.node("Sigmoid", net.conv(x, 32))), 1)
+
+
+@pytest.mark.parametrize("op", ["GlobalAveragePool", "AveragePool", "Relu", "Mul", "ReduceMean", "Transpose"])
+def test_readers_that_would_compute_otherwise_keep_a_neuron_as_it_is(op):
+    net = Net()
+    x = net.neuron(net.conv("x", 32))
+    x = net.neuron(net.conv(x, 32))
+    inputs = [x, net.constant(np.float32(0.3))] if op == "Mul" else [x]
+    attributes = {"kernel_shape": [2, 2]} if op == "AveragePool" else {}
+    in_blocks(net.model(net.node(op, *inputs, **attributes), net.conv(x, 16)), 1)
+
+
+def test_a_sum_that_something_else_reads_keeps_its_neurons_as_they_are():
+    net = Net()
+    x = net.neuron(net.conv("x", 32))
+    x = net.neuron(net.conv(x, 32))
+    total = net.node("Add", net.conv(x, 32), x)
+    in_blocks(net.model(net.node("GlobalAveragePool", total), net.conv(net.neuron(total), 16)), 1)
+
+
+def test_transposed_axes_of_one_size_are_not_taken_for_channels():
+    net = Net()
+    x = net.neuron(net.conv("x", 16))
+    turned = net.node("Transpose", net.conv(x, 16), perm=[0, 2, 1, 3])
+    back = net.node("Transpose", net.neuron(turned), perm=[0, 2, 1, 3])
+    in_blocks(net.model(net.conv(back, 16)), 1, x=images(2, 16, 16))
+
+
+def test_parameters_along_another_axis_or_computed_ones():
+    net = Net()
+    x = net.neuron(net.conv("x", 16))
+    y = net.neuron(net.conv(x, 16))
+    for position in range(1, 5):
+        net.nodes[-1].input[position] = net.constant(np.full(16, 0.5, np.float32))
+    z = net.neuron(net.conv(y, 16))
+    threshold = net.node("Abs", net.nodes[-1].input[1], channels=16)
+    net.nodes[-2].input[1] = threshold
+    net.nodes[-2:] = net.nodes[:-3:-1]
+    in_blocks(net.model(net.conv(z, 16)), 1, x=images(2, 16, 16))
+
+
+KINDS = ("conv", "depthwise", "residual", "projection", "pool", "two", "mean")
+
+
+@given(
+    st.lists(st.sampled_from(KINDS), min_size=1, max_size=6), st.sampled_from([8, 16, 24, 32]), st.booleans(), st.data()
+)
+@settings(max_examples=40, deadline=None)
+def test_any_network_gives_the_numbers_of_the_plain_session(kinds, channels, coarse, data):
+    net = Net(data.draw(st.integers(0, 9)), coarse)
+    x, outputs = net.neuron(net.conv("x", channels)), []
+    for kind in kinds:
+        per_channel = data.draw(st.booleans())
+        if kind == "conv":
+            x = net.neuron(net.conv(x, data.draw(st.sampled_from([8, 16, 24, 32, 48])), bias=False), per_channel)
+        elif kind == "depthwise":
+            x = net.neuron(net.conv(x, net.channels[x], group=net.channels[x]), per_channel)
+        elif kind == "residual":
+            inner = net.neuron(net.conv(x, 16), per_channel)
+            x = net.neuron(net.node("Add", x, net.conv(inner, net.channels[x], 1)))
+        elif kind == "projection":
+            x = net.neuron(net.node("Add", net.conv(x, 32), net.conv(x, 32, 1)), per_channel)
+        elif kind == "pool":
+            x = net.node("MaxPool", x, kernel_shape=[2, 2], pads=[1, 1, 1, 1])
+        elif kind == "two":
+            parts = [net.neuron(net.conv(x, 16), per_channel) for _ in range(2)]
+            x = net.node("Concat", *parts, channels=32, axis=1)
+        else:
+            outputs.append(net.node("GlobalAveragePool", x))
+    compared(net.model(net.conv(x, 16), *outputs))
+
+
+def test_it_stays_plain_without_convolutions_of_constant_weights():
+    net = Net()
+    x = net.node("Relu", "x")
+    stays_plain(net.model(net.neuron(x)), "no neuron stands between convolutions")
+
+
+def test_it_stays_plain_where_onnxruntime_does_not_convolve_in_blocks(monkeypatch):
+    net, y = chain()
+    optimised = session_module._optimised
+
+    def without(proto):
+        """As an onnxruntime without blocks: it leaves stand-ins between convolutions as they are."""
+        optimised(proto)
+        return proto
+
+    monkeypatch.setattr(session_module, "_optimised", without)
+    stays_plain(net.model(y), "onnxruntime convolves none of the neurons' inputs in blocks")
+
+
+def test_a_stand_in_that_disappears_stays_a_neuron(monkeypatch):
+    net, y = chain()
+    optimised = session_module._optimised
+
+    def loses_the_first(proto):
+        made = optimised(proto)
+        stand_ins = [node for node in made.graph.node if node.name.startswith(blocked.PREFIX)]
+        if len(stand_ins) == 2:
+            stand_ins[0].name = "another"
+        return made
+
+    monkeypatch.setattr(session_module, "_optimised", loses_the_first)
+    in_blocks(net.model(y), 1)
+
+
+def test_it_stays_plain_where_stand_ins_come_and_go(monkeypatch):
+    net, y = chain()
+    seen = []
+
+    def another(*_):
+        seen.append(None)
+        return frozenset([f"t{2 * (len(seen) % 2) + 1}"])  # the output of the one neuron, then of the other
+
+    monkeypatch.setattr(blocked, "blocked_outputs", another)
+    stays_plain(net.model(y), "does not settle")
+
+
+def test_whatever_goes_wrong_the_model_runs_as_it_is(monkeypatch):
+    net, y = chain()
+
+    def fails(*_):
+        raise RuntimeError("an optimiser of tomorrow")
+
+    for place in ("_optimised", "_channel_block"):
+        with monkeypatch.context() as patched:
+            patched.setattr(session_module, place, fails)
+            stays_plain(net.model(y), "an optimiser of tomorrow")
+    with monkeypatch.context() as patched:
+        patched.setattr(blocked, "finished", lambda *_: onnx.ModelProto())
+        stays_plain(net.model(y), "")
+    with monkeypatch.context() as patched:
+        patched.setattr(blocked, "same_arithmetic", lambda *_: False)
+        stays_plain(net.model(y), "in another order")
+
+
+def test_it_stays_plain_for_large_models_external_data_and_subgraphs(monkeypatch, tmp_path):
+    net, y = chain()
+    proto = net.model(y)
+    with monkeypatch.context() as patched:
+        patched.setattr(session_module, "LARGEST_BLOCKED", 1000)
+        stays_plain(proto, "larger than")
+    onnx.save(proto, tmp_path / "one.onnx")
+    in_blocks(tmp_path / "one.onnx", 2)
+    onnx.save(proto, tmp_path / "two.onnx", save_as_external_data=True, location="two.data", size_threshold=0)
+    stays_plain(tmp_path / "two.onnx", "external data")
+    branch = helper.make_graph(
+        [helper.make_node("Identity", [y], ["z"])], "branch", [], [helper.make_tensor_value_info("z", 1, None)]
+    )
+    net.node("If", net.constant(np.array(True)), channels=16, then_branch=branch, else_branch=branch)
+    stays_plain(net.model(y, net.nodes[-1].output[0]), "subgraphs")
+
+
+def test_it_stays_plain_where_names_would_collide():
+    net, y = chain()
+    net.nodes[0].name = f"{blocked.PREFIX}0"
+    stays_plain(net.model(y), "names that begin with")
+
+
+def test_function_bodies_stay_plain():
+    net, y = chain()
+    session = open_session(net.model(y), use_native=False)
+    assert (session.neurons, session.layout) == ("function bodies", "plain")
+
+
+def test_the_width_of_a_block_is_seen():
+    x = np.arange(128, dtype=np.float32).reshape(1, 64, 1, 2)
+    for block in (8, 16):
+        assert blocked.channel_block(x, x.reshape(64 // block, block, 2).transpose(0, 2, 1)) == block
+    assert blocked.channel_block(x, x) == 0

@@ -1,0 +1,412 @@
+import math
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphpass.maths.neuron import Neuron
+from graphpass.sites.activations import ACTIVATIONS, find_activations
+from tests.models import HALF, build, node, run
+
+SHAPE = [2, 6, 5, 5]
+MS = "com.microsoft"
+ROOT, HALF_ROOT = math.sqrt(2), math.sqrt(0.5)
+TANH_ROOT = math.sqrt(2 / math.pi)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def erf(x):
+    return np.vectorize(math.erf)(x)
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+def gelu(x):
+    return 0.5 * x * (1 + erf(x / ROOT))
+
+
+def gelu_tanh(x):
+    return 0.5 * x * (1 + np.tanh(TANH_ROOT * (x + 0.044715 * x**3)))
+
+
+# The functions that Activation documents, by kind: parameters → f.
+FUNCTIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "clip": lambda x, low, high: np.clip(x, low, high),
+    "leaky_relu": lambda x, alpha, low=-np.inf, high=np.inf: np.clip(np.where(x < 0, alpha * x, x), low, high),
+    "prelu": lambda x, slope: np.where(x < 0, slope * x, x),
+    "hard_sigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1),
+    "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "silu": lambda x, alpha: x * sigmoid(alpha * x),
+    "quick_gelu": lambda x, alpha: x * sigmoid(alpha * x),
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "mish": lambda x: x * np.tanh(softplus(x)),
+    "elu": lambda x, alpha: np.where(x < 0, alpha * np.expm1(x), x),
+    "celu": lambda x, alpha: np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(x / alpha)),
+    "selu": lambda x, alpha, gamma: gamma * np.where(x < 0, alpha * np.expm1(x), x),
+    "thresholded_relu": lambda x, alpha: np.where(x > alpha, x, 0),
+    "softplus": softplus,
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+}
+
+CONSTANTS = {
+    "zero": 0.0,
+    "half": [0.5],
+    "one": 1.0,
+    "two": 2.0,
+    "three": [[[3.0]]],
+    "six": 6.0,
+    "sixth": 1 / 6,
+    "alpha": 0.2,
+    "low": -0.4,
+    "root": ROOT,
+    "over": HALF_ROOT,
+    "c": 0.044715,
+    "troot": TANH_ROOT,
+    "quick": 1.702,
+    "minus": -1.0,
+    "slope": np.linspace(0.1, 0.6, 6, dtype=np.float32).reshape(6, 1, 1),
+}
+
+# Each spelling: "Op inputs > output" joined by ";", or one node with attributes. x: input, y: result.
+SPELLINGS = {
+    "relu": ["Relu x > y", "Max x zero > y", "Max zero x > y", "Clip x zero > y"],
+    "clip": [
+        "Clip x zero six > y",
+        "Clip x - one > y",
+        "Min x six > a; Max zero a > y",
+        "Relu x > a; Min a six > y",
+        "Max x low > a; Clip a zero one > y",
+    ],
+    "leaky_relu": [
+        "Mul x alpha > a; Max x a > y",
+        "Mul alpha x > a; Max a x > y",
+        "LeakyRelu x > a; Max a low > y",
+        "Mul x alpha > a; Max a x > b; Clip b low six > y",
+    ],
+    "prelu": ["PRelu x slope > y", "PRelu x alpha > y"],
+    "hard_sigmoid": [
+        "Add x three > a; Clip a zero six > b; Div b six > y",
+        "Add three x > a; Clip a zero six > b; Mul sixth b > y",
+        "Mul x sixth > a; Add a half > b; Clip b zero one > y",
+        "Div x six > a; Add half a > b; Max b zero > c1; Min c1 one > y",
+        "Add x half > a; Clip a zero one > y",
+    ],
+    "hard_swish": [
+        "HardSwish x > y",
+        "Add x three > a; Clip a zero six > b; Mul x b > d; Div d six > y",
+        "Add x three > a; Clip a zero six > b; Div b six > d; Mul d x > y",
+        "Add three x > a; Clip a zero six > b; Div x six > d; Mul d b > y",
+        "Add x three > a; Relu a > e; Min e six > b; Mul b x > d; Mul sixth d > y",
+        "Mul x sixth > a; Add a half > b; Clip b zero one > d; Mul d x > y",
+        "Add x three > a; Div a six > b; Clip b zero one > d; Mul d x > y",
+    ],
+    "silu": [
+        "Sigmoid x > a; Mul x a > y",
+        "Sigmoid x > a; Mul a x > y",
+        "Mul x alpha > b; Sigmoid b > a; Mul x a > y",
+        "Neg x > a; Exp a > b; Add b one > d; Div x d > y",
+        "Neg x > a; Exp a > b; Add one b > d; Div one d > e; Mul e x > y",
+    ],
+    "quick_gelu": ["Mul x quick > b; Sigmoid b > a; Mul x a > y"],
+    "gelu": [
+        "Div x root > a; Erf a > b; Add b one > d; Mul x d > e; Mul e half > y",
+        "Mul x over > a; Erf a > b; Add one b > d; Mul half x > e; Mul e d > y",
+        "Div x root > a; Erf a > b; Add b one > d; Mul half d > e; Mul x e > y",
+        "Div x root > a; Erf a > b; Add b one > d; Div d two > e; Mul x e > y",
+        "Div x root > a; Erf a > b; Add b one > d; Div x two > e; Mul d e > y",
+        "Mul over x > a; Erf a > b; Mul half b > d; Add d half > e; Mul e x > y",
+    ],
+    "gelu_tanh": [
+        "Pow x three > a; Mul c a > b; Add x b > d; Mul troot d > e; "
+        "Tanh e > f; Add one f > g; Mul half x > h; Mul h g > y",
+        "Mul x x > a; Mul a x > a3; Mul a3 c > b; Add b x > d; Mul d troot > e; "
+        "Tanh e > f; Add f one > g; Mul x g > h; Mul half h > y",
+        "Mul c x > a; Mul a x > a2; Mul a2 x > b; Add x b > d; Mul d troot > e; "
+        "Tanh e > f; Add f one > g; Mul half g > h; Mul h x > y",
+        "Mul x x > a; Mul c a > b; Add one b > d; Mul x troot > d2; Mul d d2 > e; "
+        "Tanh e > f; Add f one > g; Mul half g > h; Mul h x > y",
+    ],
+    "mish": [
+        "Mish x > y",
+        "Softplus x > a; Tanh a > b; Mul x b > y",
+        "Exp x > e; Add e one > f; Log f > a; Tanh a > b; Mul b x > y",
+    ],
+    "softplus": ["Softplus x > y", "Exp x > a; Add one a > b; Log b > y"],
+    "softsign": ["Softsign x > y", "Abs x > a; Add a one > b; Div x b > y"],
+    "sigmoid": ["Sigmoid x > y", "Mul x minus > a; Exp a > b; Add b one > d; Div one d > y"],
+    "tanh": ["Tanh x > y"],
+}
+OPERATORS = [
+    ("leaky_relu", "LeakyRelu", {}, 17, {"alpha": 0.01}),
+    ("leaky_relu", "LeakyRelu", {"alpha": 0.3}, 17, {"alpha": 0.3}),
+    ("hard_sigmoid", "HardSigmoid", {}, 17, {"alpha": 0.2, "beta": 0.5}),
+    ("clip", "Clip", {"min": -1.0, "max": 2.0}, 6, {"low": -1, "high": 2}),
+    ("relu", "Clip", {"min": 0.0}, 6, None),
+    ("elu", "Elu", {"alpha": 0.7}, 17, {"alpha": 0.7}),
+    ("celu", "Celu", {"alpha": 2.0}, 17, {"alpha": 2.0}),
+    ("selu", "Selu", {}, 17, None),
+    ("thresholded_relu", "ThresholdedRelu", {"alpha": 0.5}, 17, {"alpha": 0.5}),
+    ("gelu", "Gelu", {}, 20, {}),
+    ("gelu_tanh", "Gelu", {"approximate": "tanh"}, 20, {}),
+    ("silu", "Swish", {}, 24, {"alpha": 1}),
+    ("quick_gelu", "Swish", {"alpha": 1.702}, 24, {"alpha": 1.702}),
+    ("silu", "Swish", {"alpha": 0.5}, 24, {"alpha": 0.5}),
+    ("quick_gelu", f"{MS}.QuickGelu", {}, 17, {"alpha": 1.702}),
+    ("silu", f"{MS}.QuickGelu", {"alpha": 1.0}, 17, {"alpha": 1}),
+    ("gelu", f"{MS}.Gelu", {}, 17, {}),
+    ("gelu_tanh", f"{MS}.FastGelu", {}, 17, {}),
+]
+
+
+def spell(text):
+    nodes = []
+    for part in text.split(";"):
+        left, output = part.split(">")
+        op, *inputs = left.split()
+        nodes.append(node(op, " ".join(inputs), output.strip(), name=f"{op}_{len(nodes)}"))
+    return nodes
+
+
+def model_of(nodes, constants=None, outputs=("y",), opset=18, **options):
+    used = {name for each in nodes for name in each.input}
+    constants = {name: value for name, value in {**CONSTANTS, **(constants or {})}.items() if name in used}
+    inputs = {name: SHAPE for name in ("x", "z") if name in used}
+    return build(nodes, inputs, dict.fromkeys(outputs, SHAPE), constants, opset=opset, **options)
+
+
+def find(*arguments, **options):
+    return find_activations(gs.import_onnx(model_of(*arguments, **options)))
+
+
+def x_of(dtype=np.float32):
+    return (3 * np.random.default_rng(5).standard_normal(SHAPE)).astype(dtype)
+
+
+@pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in SPELLINGS.items() for text in texts])
+def test_spellings(kind, text):
+    model = model_of(spell(text), opset=22 if "HardSwish" in text else 18)
+    (activation,) = find_activations(gs.import_onnx(model))
+    assert (activation.kind, activation.input.name, activation.output.name) == (kind, "x", "y")
+    assert activation.name == activation.nodes[-1].name == model.graph.node[-1].name
+    assert {each.name for each in activation.nodes} == {each.name for each in model.graph.node}
+    expected = FUNCTIONS[kind](x_of().astype(np.float64), **activation.parameters)
+    # float32 functions of size up to 10 chained over at most nine nodes, and constants matched within 1e-3
+    np.testing.assert_allclose(run(model, x_of())[0], expected, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "op", "attributes", "opset", "parameters"), OPERATORS)
+def test_operators(kind, op, attributes, opset, parameters):
+    domain, _, name = op.rpartition(".")
+    (activation,) = find([node(name, "x", "y", name="f", domain=domain, **attributes)], opset=opset)
+    assert (activation.kind, activation.name, activation.input.name) == (kind, "f", "x")
+    if parameters is not None:
+        assert activation.parameters == pytest.approx(parameters)
+    if name not in ("Swish", "Gelu", "FastGelu", "QuickGelu"):  # not on every onnxruntime
+        model = model_of([node(name, "x", "y", **attributes)], opset=opset)
+        expected = FUNCTIONS[kind](x_of().astype(np.float64), **activation.parameters)
+        np.testing.assert_allclose(run(model, x_of())[0], expected, rtol=1e-4, atol=1e-5)  # one float32 function
+
+
+def test_every_kind_of_the_table_is_tested():
+    tested = set(SPELLINGS) | {kind for kind, *_ in OPERATORS} | {"qcfs"}
+    assert tested == {spelling.kind for spelling in ACTIVATIONS} == {*FUNCTIONS, "qcfs"}
+
+
+@pytest.mark.parametrize("kind", ["gelu", "gelu_tanh", "hard_swish", "quick_gelu"])
+def test_float16_constants_are_near_enough(kind):
+    constants = {name: np.asarray(value, np.float16) for name, value in CONSTANTS.items()}
+    for text in SPELLINGS[kind]:
+        if text != "HardSwish x > y":
+            (activation,) = find(spell(text), constants, dtype=HALF)
+            assert activation.kind == kind
+
+
+NEGATIVE = {
+    "two inputs": ("Sigmoid z > a; Mul x a > y", ["sigmoid"]),
+    "0.4 for 0.5": ("Div x root > a; Erf a > b; Add b one > d; Mul x d > e; Mul e alpha > y", []),
+    "x/2 for x/sqrt(2)": ("Div x two > a; Erf a > b; Add b one > d; Mul x d > e; Mul e half > y", []),
+    "max(x, 2x)": ("Mul x two > a; Max x a > y", []),
+    "max(x, -0.4x)": ("Mul x low > a; Max x a > y", []),
+    "max(x, z)": ("Max x z > y", []),
+    "clip that depends on data": ("ReduceMax z > m; Clip x zero m > y", []),
+    "3 for 6": ("Add x three > a; Clip a zero three > b; Mul x b > d; Div d six > y", ["clip"]),
+    "HardSigmoid of slope 0.2": ("HardSigmoid x > a; Mul x a > y", ["hard_sigmoid"]),
+    "x * sigmoid(-x)": ("Neg x > a; Sigmoid a > b; Mul x b > y", ["sigmoid"]),
+    "softsign with 2": ("Abs x > a; Add a two > b; Div x b > y", []),
+    "tanh(softplus(x)) of another": ("Softplus z > a; Tanh a > b; Mul x b > y", ["softplus", "tanh"]),
+    "arithmetic": ("Mul x alpha > a; Add a one > b; Div b six > y", []),
+}
+
+
+@pytest.mark.parametrize("case", NEGATIVE)
+def test_what_only_looks_like_an_activation(case):
+    text, kinds = NEGATIVE[case]
+    assert [each.kind for each in find(spell(text))] == kinds
+
+
+def test_integer_clips_are_no_activations():
+    nodes = [
+        node("Shape", "x", "s"),
+        node("Clip", "s i j", "t"),
+        node("Min", "t j", "u"),
+        node("Expand", "x u", "y"),
+    ]
+    assert find(nodes, {"i": np.array(1), "j": np.array(9)}) == ()
+
+
+def test_a_bias_in_the_operator_is_left():
+    nodes = [node("BiasGelu", "x b", "a", domain=MS), node("FastGelu", "a b", "y", domain=MS)]
+    assert find(nodes, {"b": np.zeros(5, np.float32)}) == ()
+
+
+def test_order_is_topological_and_regions_do_not_overlap():
+    text = (
+        "Relu x > a; Div a root > b; Erf b > c1; Add c1 one > d; Mul a d > e; Mul half e > f; "
+        "Sigmoid f > g; Mul f g > h; Tanh h > y"
+    )
+    found = find(spell(text))
+    assert [each.kind for each in found] == ["relu", "gelu", "silu", "tanh"]
+    assert [(each.input.name, each.output.name) for each in found] == [
+        ("x", "a"),
+        ("a", "f"),
+        ("f", "h"),
+        ("h", "y"),
+    ]
+    assert len({id(each) for one in found for each in one.nodes}) == 9
+
+
+def test_interior_tensors_may_be_read_elsewhere():
+    text = "Sigmoid x > a; Mul x a > y; Neg a > n"
+    (activation,) = find(spell(text), outputs=("y", "n", "a"))
+    assert (activation.kind, activation.output.name) == ("silu", "y")
+
+
+def test_a_product_can_be_the_pre_activation():
+    text = "Mul x alpha > p; Div p root > a; Erf a > b; Add b one > d; Mul p d > e; Mul e half > y"
+    (activation,) = find(spell(text))
+    assert (activation.kind, activation.input.name) == ("gelu", "p")
+
+
+# θ: threshold, T: levels; c = T/θ, r = θ/T. Orders of clip, floor, shift seen in published code.
+CHAINS = [
+    "Div x θ > a; Clip a zero one > b; Mul b T > d; Add d half > e; Floor e > f; Div f T > g; Mul g θ > y",
+    "Div x θ > a; Mul a T > b; Add b half > d; Floor d > e; Div e T > f; Clip f zero one > g; Mul g θ > y",
+    "Mul x c > a; Add half a > b; Floor b > d; Clip d zero T > e; Mul r e > y",
+    "Relu x > a; Mul c a > b; Add b half > d; Floor d > e; Min e T > f; Mul f r > y",
+    "Clip x zero θ > a; Div a r > b; Add b half > d; Floor d > e; Mul e r > y",
+    "Mul x c > a; Round a > b; Max b zero > d; Min T d > e; Mul e r > y",
+    "Div x θ > a; Clip a zero one > b; Mul b T > d; Round d > f; Div f T > g; Mul g θ > y",
+]
+
+
+def chain(text, threshold, levels, extra=None):
+    ascii_text = text.replace("θ", "theta")
+    theta = np.asarray(threshold, np.float32)
+    constants = {
+        "theta": theta,
+        "T": np.float32(levels),
+        "c": levels / theta,
+        "r": theta / levels,
+        **(extra or {}),
+    }
+    return model_of(spell(ascii_text), constants)
+
+
+def check_chain(model, x, steps, kinds=("qcfs",)):
+    found = find_activations(gs.import_onnx(model))
+    assert [each.kind for each in found] == list(kinds)
+    parameters = dict(found[0].parameters)
+    assert parameters.pop("steps") == steps
+    neuron = Neuron(**parameters, levels=steps + 1)
+    y, level = run(model, x)[0], (x + neuron.shift) / neuron.threshold
+    # Within 1e-4 of a level the float32 rounding of x·T/θ decides on either side: such x are not compared.
+    clear = np.abs(level - np.round(level)) > 1e-4
+    assert clear.mean() > 0.9
+    # θ·n/T is rounded twice in float32
+    np.testing.assert_allclose(neuron.fire(x)[clear], y[clear], rtol=1e-5, atol=1e-6)
+    return found[0]
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("text", CHAINS)
+def test_qcfs_chains(text, per_channel):
+    threshold = np.linspace(0.5, 4, 6).reshape(1, 6, 1, 1) if per_channel else 2.5
+    if per_channel and "Clip x zero θ" in text:
+        text = text.replace("Clip x zero θ", "Clip x zero one")
+        threshold = np.ones((1, 6, 1, 1))
+    activation = check_chain(chain(text, threshold, 8), x_of(), 8)
+    assert (activation.input.name, activation.output.name) == ("x", "y")
+    np.testing.assert_allclose(
+        activation.parameters["threshold"] * 8, np.float32(threshold), rtol=1e-6
+    )  # two roundings
+    np.testing.assert_allclose(activation.parameters["shift"] * 16, np.float32(threshold), rtol=1e-5)
+    np.testing.assert_allclose(activation.parameters["amplitude"] * 8, np.float32(threshold), rtol=1e-6)
+    assert np.all(np.abs(activation.parameters["offset"]) < 1e-6)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.sampled_from(CHAINS), st.floats(0.01, 100), st.integers(1, 255))
+def test_qcfs_chains_of_any_threshold_and_levels(text, threshold, levels):
+    x = (np.random.default_rng(levels).uniform(-0.5, 1.5, SHAPE) * threshold).astype(np.float32)
+    check_chain(chain(text, threshold, levels), x, levels)
+
+
+def test_a_chain_with_an_offset_and_a_negative_scale():
+    text = "Add x one > a; Mul a two > b; Floor b > d; Clip d low2 six > e; Mul e minus > f; Sub f half > y"
+    activation = check_chain(chain(text, 1, 4, {"low2": np.float32(-2)}), x_of(), 8)
+    assert activation.parameters["amplitude"] == -1 and activation.parameters["offset"] == 1.5
+
+
+NO_CHAINS = {
+    "no upper bound": "Mul x two > a; Floor a > b; Relu b > y",
+    "more than 255 steps": "Mul x two > a; Floor a > b; Clip b zero many > y",
+    "a clip between two levels": "Mul x two > a; Floor a > b; Clip b zero broken > y",
+}
+
+
+@pytest.mark.parametrize("case", NO_CHAINS)
+def test_what_is_no_qcfs_chain(case):
+    extra = {
+        "many": 256.0,
+        "broken": 2.5,
+    }
+    assert "qcfs" not in [each.kind for each in find(spell(NO_CHAINS[case]), extra)]
+
+
+@pytest.mark.parametrize("last", ["Mul d two > y", "Mul d wide > y"])
+def test_a_chain_starts_behind_what_does_not_fit(last):
+    """A falling scale is no threshold, and two channel axes are not one: what makes them stays out."""
+    scale = "minus" if "two" in last else "slope"
+    text = f"Mul x {scale} > a; Floor a > b; Clip b zero six > d; {last}"
+    (activation,) = find(spell(text), {"wide": np.arange(1, 6, dtype=np.float32)})
+    assert (activation.kind, activation.input.name, activation.output.name) == ("qcfs", "a", "y")
+
+
+def test_two_chains_in_a_row_are_two_activations():
+    first = CHAINS[0].replace("> y", "> h")
+    second = (
+        "Div h θ > a2; Clip a2 zero one > b2; Mul b2 T > d2; Add d2 half > e2; "
+        "Floor e2 > f2; Div f2 T > g2; Mul g2 θ > y"
+    )
+    found = find_activations(gs.import_onnx(chain(f"{first}; {second}", 2.0, 4)))
+    assert [each.kind for each in found] == ["qcfs", "qcfs"]
+    between = found[0].output
+    assert found[1].input is between and found[1].output.name == "y"
+
+
+def test_a_chain_ends_where_others_read_it():
+    text = CHAINS[0].replace("> y", "> h") + "; Mul h two > y; Neg h > n"
+    model = model_of(spell(text.replace("θ", "theta")), {"theta": np.float32(2), "T": np.float32(4)}, ("y", "n"))
+    (activation,) = find_activations(gs.import_onnx(model))
+    assert activation.output.name == "h"

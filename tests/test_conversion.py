@@ -1,0 +1,133 @@
+"""The conversion story on tiny networks: arguments, refusals, checks, and that nothing is lost on the way."""
+
+import numpy as np
+import onnx
+import pytest
+
+from graphpass.conversion import convert
+from graphpass.errors import CoverageError, OptionError, PlanError, UnsupportedModelError
+from graphpass.graph.model import load, read
+from graphpass.graph.plan import save_plan
+from graphpass.network import prepare
+from graphpass.runtime.session import open_session, run
+from tests.models import build, node
+
+
+def network(batch="N", opset=17):
+    generator = np.random.default_rng(0)
+    return build(
+        [
+            node("Conv", "x w1", "c1", name="conv1", pads=[1, 1, 1, 1]),
+            node("Relu", "c1", "r1", name="relu1"),
+            node("Conv", "r1 w2", "y", name="conv2"),
+        ],
+        {"x": [batch, 2, 6, 6]},
+        {"y": [batch, 3, 4, 4]},
+        {
+            "w1": generator.standard_normal((4, 2, 3, 3)).astype(np.float32),
+            "w2": generator.standard_normal((3, 4, 3, 3)).astype(np.float32),
+        },
+        opset=opset,
+    )
+
+
+def data(count=10):
+    return {"x": np.random.default_rng(1).standard_normal((count, 2, 6, 6)).astype(np.float32)}
+
+
+@pytest.fixture
+def ann(tmp_path):
+    onnx.save(network(), tmp_path / "ann.onnx")
+    return tmp_path / "ann.onnx"
+
+
+def test_a_network_becomes_a_file_that_a_stock_runtime_runs(ann, tmp_path):
+    done = convert(ann, data(), tmp_path / "snn.onnx", time_steps=16)
+    proto = read(tmp_path / "snn.onnx")
+    onnx.checker.check_model(proto)
+    assert proto.ir_version == 10
+    assert {entry.domain: entry.version for entry in proto.opset_import} == {"": 21, "ai.graphpass": 1}
+    stored = {entry.key: entry.value for entry in proto.metadata_props}
+    assert stored["graphpass.time_steps"] == "16"
+    assert stored["graphpass.model_sha256"] == done.network.source.digest
+    before = run(open_session(ann), data())["y"]
+    after = run(open_session(tmp_path / "snn.onnx"), data())["y"]
+    # 17 levels leave a few percent of the output's variance here; 0.2 tells a working conversion from a broken one.
+    assert np.square(after - before).sum() < 0.2 * np.square(before - before.mean()).sum()
+
+
+def test_a_fixed_batch_of_one_is_converted(tmp_path):
+    onnx.save(network(batch=1), tmp_path / "ann.onnx")
+    assert len(convert(tmp_path / "ann.onnx", data(5), time_steps=4).plan.sites) == 1
+
+
+def test_forms_have_the_same_outputs(ann):
+    folded, unrolled = (convert(ann, data(), time_steps=4, form=form).proto for form in ("folded", "unrolled"))
+    one, two = (run(open_session(proto), data(3))["y"] for proto in (folded, unrolled))
+    np.testing.assert_allclose(one, two, atol=1e-4)  # float32 sums of 36 products of size about 1, in another order
+
+
+def test_a_saved_plan_is_applied_without_data(ann, tmp_path):
+    done = convert(ann, data(), time_steps=4)
+    save_plan(done.plan, tmp_path / "plan.json")
+    again = convert(ann, plan=tmp_path / "plan.json")
+    assert again.proto.SerializeToString(deterministic=True) == done.proto.SerializeToString(deterministic=True)
+
+
+def test_the_same_data_gives_the_same_file(ann):
+    one, two = (convert(ann, data(), time_steps=4).proto.SerializeToString(deterministic=True) for _ in range(2))
+    assert one == two
+
+
+def test_a_plan_of_another_model_is_refused(ann, tmp_path):
+    plan = convert(ann, data(), time_steps=4).plan
+    other = network()
+    other.doc_string = "another file"
+    onnx.save(other, tmp_path / "other.onnx")
+    with pytest.raises(PlanError, match="another model"):
+        convert(tmp_path / "other.onnx", plan=plan)
+
+
+def test_no_data_and_no_plan_names_the_remedy(ann):
+    with pytest.raises(OptionError, match="--calibration"):
+        convert(ann)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"form": "spiral"}, {"method": "guess"}, {"coding": "morse"}, {"time_steps": 300}]
+)
+def test_wrong_options_are_refused(ann, arguments):
+    with pytest.raises(OptionError):
+        convert(ann, data(), **arguments)
+
+
+def test_a_network_without_sites_is_refused(tmp_path):
+    onnx.save(build([node("Relu", "x", "y", name="only")], {"x": [2]}, {"y": [2]}, {}), tmp_path / "relu.onnx")
+    with pytest.raises(UnsupportedModelError, match="'only'"):
+        convert(tmp_path / "relu.onnx", {"x": np.zeros(2, np.float32)})
+
+
+def test_what_should_convert_and_cannot_needs_consent(tmp_path):
+    model = build(
+        [
+            node("Gemm", "x w", "h", name="fc1"),
+            node("Relu", "h", "r", name="relu"),
+            node("Gemm", "r w", "z", name="fc2"),
+            node("Unsqueeze", "z axes", "s", name="sequence"),
+            node("RNN", "s rw rr", "y -", name="recurrent", hidden_size=2),
+        ],
+        {"x": ["N", 4]},
+        {"y": ["N", 1, 1, 2]},
+        {
+            "w": np.eye(4, dtype=np.float32),
+            "axes": np.array([1]),
+            "rw": np.ones((1, 2, 4), np.float32),
+            "rr": np.ones((1, 2, 2), np.float32),
+        },
+    )
+    onnx.save(model, tmp_path / "rnn.onnx")
+    samples = {"x": np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)}
+    with pytest.raises(CoverageError, match="'recurrent'"):
+        convert(tmp_path / "rnn.onnx", samples)
+    assert len(convert(tmp_path / "rnn.onnx", samples, allow_partial=True).plan.sites) == 1
+    assert not prepare(load(tmp_path / "rnn.onnx")).coverage.complete

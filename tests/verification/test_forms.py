@@ -1,0 +1,188 @@
+"""Verification finds what is wrong, and nothing else. Weights are real numbers, so that float rounding matters."""
+
+import numpy as np
+import onnx
+import pytest
+
+from graphpass.datasets.parts import InputSpec
+from graphpass.datasets.sources import from_arrays
+from graphpass.errors import ModelError
+from graphpass.forms import operators
+from graphpass.forms.registry import assemble, spiking_graph
+from graphpass.forms.unrolled import unroll
+from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.maths.neuron import levels_of
+from graphpass.verification.forms import Verification, verify
+from tests.models import FLOAT, HALF, build, node
+
+SHAPE = (3, 8, 8)
+CODES = [("rate", 1), ("rate", 4), ("phase", 3)]
+
+
+def folded(coding: str = "rate", steps: int = 4, dtype: int = FLOAT, batch: int | str = "N") -> onnx.ModelProto:
+    """conv → neurons → max pooling → padded conv (+ skip) → neurons with offset → mean → Softmax."""
+    random = np.random.default_rng(0)
+    kind = np.float16 if dtype == HALF else np.float32
+    constants: dict[str, np.ndarray] = {
+        "w1": random.normal(size=(6, 3, 3, 3)).astype(kind),
+        "b1": random.normal(size=6).astype(kind),
+        "w2": random.normal(size=(6, 6, 3, 3)).astype(kind) / kind(4),
+        "w3": random.normal(size=(6, 5)).astype(kind),
+    }
+    for name in ("y1", "y2"):
+        constants[f"{name}/threshold"] = random.uniform(0.5, 1, (6, 1, 1)).astype(np.float32)
+        constants[f"{name}/shift"] = random.uniform(0, 0.5, (6, 1, 1)).astype(np.float32)
+        constants[f"{name}/amplitude"] = random.uniform(0.5, 1, (6, 1, 1)).astype(np.float32)
+        constants[f"{name}/offset"] = random.uniform(-0.2, 0.2, (6, 1, 1)).astype(np.float32)
+    attributes = {"time_steps": steps, "levels": levels_of(steps, coding), "coding": coding}
+
+    def neuron(x: str, y: str) -> onnx.NodeProto:
+        inputs = " ".join([x, *(f"{y}/{part}" for part in ("threshold", "shift", "amplitude", "offset"))])
+        return node("ParallelNeuron", inputs, y, f"{y}/neuron", SPIKING_DOMAIN, **attributes)
+
+    nodes = [
+        node("Conv", "x w1 b1", "c1", "c1", pads=[1] * 4),
+        neuron("c1", "y1"),
+        node("MaxPool", "y1", "p", "p", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Conv", "p w2", "c2", "c2", pads=[1] * 4),
+        node("Add", "c2 p", "sum", "sum"),
+        neuron("sum", "y2"),
+        node("GlobalAveragePool", "y2", "g", "g"),
+        node("Flatten", "g", "f", "f"),
+        node("MatMul", "f w3", "m", "m"),
+        node("Softmax", "m", "z", "z", axis=1),
+    ]
+    proto = build(nodes, {"x": [batch, *SHAPE]}, {"z": [batch, 5]}, constants, dtype=dtype)
+    return assemble(spiking_graph(proto), coding)
+
+
+def unrolled(*args, **options) -> onnx.ModelProto:
+    proto = folded(*args, **options)
+    graph = unroll(spiking_graph(proto))
+    return assemble(graph, next(n.attrs["coding"] for n in graph.nodes if n.op == operators.TRAIN_NEURON))
+
+
+def check(proto: onnx.ModelProto, dtype: type = np.float32, **options) -> Verification:
+    values = np.random.default_rng(1).normal(size=(5, *SHAPE)).astype(dtype)
+    data = from_arrays({"x": values}, [InputSpec("x", np.dtype(dtype), (None, *SHAPE))])
+    return verify(proto, data, batch=2, threads=1, **options)
+
+
+def changed(proto: onnx.ModelProto, name: str, factor: float, index: int = 0) -> onnx.ModelProto:
+    """The model with one value of one initializer multiplied by a factor."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    tensor = next(each for each in copy.graph.initializer if each.name == name)
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values.reshape(-1)[index] *= factor
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
+    return copy
+
+
+@pytest.mark.parametrize(("coding", "steps"), CODES)
+@pytest.mark.parametrize("make", [folded, unrolled])
+def test_forms_agree(make, coding, steps):
+    found = check(make(coding, steps))
+    assert found.agrees
+    assert (found.samples, found.time_steps, found.coding) == (5, steps, coding)
+    assert found.definition_mismatches == found.train_mismatches == 0
+    assert len(found.sites) == 2
+    assert found.sites[-1].neurons == 5 * 6 * 4 * 4
+    # rounding differs between the forms, by far less than a level (1) and no more than the bound
+    assert 0 <= max(site.largest_difference for site in found.sites) < 1e-4
+    assert all(site.bound < 1e-2 for site in found.sites)
+
+
+@pytest.mark.parametrize("make", [folded, unrolled])
+def test_float16_forms_agree(make):
+    found = check(make(dtype=HALF), np.float16)
+    assert found.agrees
+    assert 0 < found.sites[-1].bound < 1
+
+
+def test_fixed_batch_and_limit():
+    found = check(folded(batch=2), limit=3)
+    assert found.agrees
+    assert found.samples == 3
+
+
+def test_random_numbers_cannot_be_verified():
+    proto = folded()
+    proto.graph.node.append(node("RandomNormalLike", "m", "noise", "draw"))
+    proto.graph.node.append(node("Add", "z noise", "noisy"))
+    proto.graph.output[0].name = "noisy"
+    with pytest.raises(ModelError, match=r"node 'draw' \(RandomNormalLike\) draws other numbers at every run"):
+        check(proto)
+
+
+def test_a_tight_memory_budget_gives_the_same():
+    assert check(folded(), memory=1).sites[0].neurons == check(folded()).sites[0].neurons
+
+
+@pytest.mark.parametrize("name", ["w2", "y1/threshold", "y2/amplitude"])
+def test_any_folded_network_agrees_with_its_own_unrolled_form(name):
+    assert check(changed(folded(), name, 1.5)).agrees
+
+
+def _forms(monkeypatch, name: str, factor: float) -> Verification:
+    """Verification of a folded network whose unrolled form is made with one wrong value."""
+    import graphpass.verification.forms as module
+
+    def wrong(graph):
+        proto = assemble(unroll(graph), "rate")
+        return spiking_graph(changed(proto, name, factor))
+
+    monkeypatch.setattr(module, "unroll", wrong)
+    return check(folded())
+
+
+@pytest.mark.parametrize("name", ["c2/spike_weight", "w3"])
+def test_a_wrong_weight_is_found(monkeypatch, name):
+    # one weight of fifty by one in a hundred: hundred times the bound of about 5e-5 relative
+    found = _forms(monkeypatch, name, 1.01)
+    assert not found.agrees
+    assert found.definition_mismatches == found.train_mismatches == 0
+
+
+def test_a_wrong_threshold_is_found(monkeypatch):
+    found = _forms(monkeypatch, "y2/threshold", 1.1)
+    assert not found.agrees
+    assert found.train_mismatches > 0
+    assert found.sites[-1].flips > 0
+    assert found.sites[-1].unexplained == 0  # the currents are right
+
+
+def _with_body(proto: onnx.ModelProto, name: str, old: str, new: str) -> onnx.ModelProto:
+    """The model with one operator of one function body exchanged."""
+    function = next(each for each in proto.functions if each.name == name)
+    for each in function.node:
+        if each.op_type == old:
+            each.op_type = new
+    return proto
+
+
+def test_a_wrong_neuron_is_found(monkeypatch):
+    import graphpass.verification.agreement as module
+
+    monkeypatch.setattr(
+        module, "assemble", lambda graph, coding: _with_body(assemble(graph, coding), "ParallelNeuron", "Floor", "Ceil")
+    )
+    found = check(folded())
+    assert found.definition_mismatches > 0
+    assert not found.agrees
+
+
+def test_a_wrong_train_is_found(monkeypatch):
+    import graphpass.verification.agreement as module
+
+    body = ("ParallelNeuronTrain", "GreaterOrEqual", "LessOrEqual")
+    monkeypatch.setattr(module, "assemble", lambda graph, coding: _with_body(assemble(graph, coding), *body))
+    found = check(folded())
+    assert found.train_mismatches > 0
+    assert not found.agrees
+
+
+def test_a_model_without_neurons_is_refused():
+    proto = build([node("Relu", "x", "z")], {"x": ["N", *SHAPE]}, {"z": ["N", *SHAPE]}, {})
+    with pytest.raises(ModelError, match="no spiking neurons"):
+        check(proto)
