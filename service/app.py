@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,7 +28,11 @@ from service.errors import SettingsError, StorageUnavailableError
 from service.jobs import engine
 from service.jobs.dispatch import Dispatcher
 from service.jobs.guard import Guard
-from service.jobs.housekeeping import Housekeeper, reconcile, tidy
+from service.jobs.housekeeping import JOBS_EVERY, SWEEP_EVERY, Housekeeper, Reconciler, take_over, tidy
+from service.jobs.places import Places
+from service.jobs.presence import Alone, Locks
+from service.jobs.queues import Queues
+from service.jobs.scheduler import Scheduler
 from service.metrics import Metrics
 from service.problems import not_found
 from service.settings import Settings
@@ -67,30 +71,37 @@ def open_process(settings: Settings) -> Process:
         garbage.adopt(metadata, blobs)
         metrics = Metrics()
         engine.migrate(settings)
+        places = Places(settings.workers)
+        jobs = None if shared else engine.sqlite_engine(settings)
+        queues = Queues(jobs or metadata.database.engine, settings.executor_id, settings.queues, settings.quota_running)
         if settings.queues:
             from service.jobs.work import Work
 
-            Work(settings, metadata, blobs, metrics)
+            Work(settings, metadata, blobs, metrics, places, queues)
             guard = _guard(settings) if shared else None
             if guard:
                 guard.lock_own()
                 stack.callback(guard.stop)
             engine.start(settings, None if shared else engine.sqlite_engine(settings))
             stack.callback(engine.stop)
-        dispatcher = Dispatcher(engine.client(settings, None if shared else engine.sqlite_engine(settings)))
+        dispatcher = Dispatcher(engine.client(settings, jobs))
         stack.callback(dispatcher.close)
         if settings.queues and guard:
-            guard.watch(dispatcher.owners, engine.recover)
+            guard.watch(queues.owners, lambda owner: take_over(owner, metadata, queues))
             guard.start()
-        housekeeper = Housekeeper(
-            lambda: reconcile(metadata, dispatcher, settings), lambda: tidy(metadata, blobs, dispatcher, settings)
-        )
+        elif settings.queues:
+            for owner in queues.owners() - {settings.executor_id}:  # this process, under another name before
+                take_over(owner, metadata, queues)
+        presence = Locks(metadata.database.engine) if shared and settings.queues else Alone()
+        scheduler = Scheduler(places, queues if settings.queues else None, presence)
+        scheduler.start()
+        stack.callback(scheduler.stop)
+        reconciler = Reconciler(metadata, dispatcher, queues, settings)
+        housekeeper = Housekeeper(*_chores(settings, reconciler, lambda: tidy(metadata, blobs, settings)))
         housekeeper.start()
         stack.callback(housekeeper.stop)
-        describing = asyncio.Semaphore(settings.workers)
-        service = Service(
-            settings, metadata, blobs, dispatcher, RateLimit(settings.rate_per_minute), metrics, describing
-        )
+        rate = RateLimit(settings.rate_per_minute)
+        service = Service(settings, metadata, blobs, dispatcher, queues, rate, metrics, places)
         metrics.watch(lambda: _gauges(service))
         return Process(service, stack.pop_all())
 
@@ -206,10 +217,19 @@ def _guard(settings: Settings) -> Guard:
     return Guard(settings.database_url, settings.executor_id, settings.queues)
 
 
+def _chores(
+    settings: Settings, reconciler: Reconciler, sweep: Callable[[], object]
+) -> tuple[tuple[Callable[[], object], float], ...]:
+    """What keeps promises, and every so many seconds."""
+    here = ((reconciler.stranded, JOBS_EVERY),) if settings.queues else ()
+    often = ((reconciler.jobs, JOBS_EVERY), (reconciler.workflows, JOBS_EVERY), *here)
+    return (*often, (sweep, SWEEP_EVERY), (reconciler.forget, SWEEP_EVERY))
+
+
 def _gauges(service: Service) -> Mapping[str, Mapping[tuple[str, ...], float]]:
     stored = sum(service.metadata.keys.usage(tenant.name).bytes for tenant in service.metadata.keys.tenants())
     return {
-        "graphpass_queue_length": {(queue,): count for queue, count in service.dispatcher.queue_lengths().items()},
+        "graphpass_queue_length": {(queue,): count for queue, count in service.queues.lengths().items()},
         "graphpass_jobs_known": {(kind, state): n for (kind, state), n in service.metadata.jobs.counts().items()},
         "graphpass_stored_bytes": {(): stored},
     }

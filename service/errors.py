@@ -7,6 +7,7 @@ graphpass.errors.GraphpassError
     │   ├── StorageFullError        no space left
     │   ├── StorageUnavailableError the folder, the store or the database does not answer, or refuses
     │   └── StorageDamagedError     stored bytes are not those that were stored
+    ├── ShortageError           the machine is short of something for a while: files, processes, memory, places
     ├── NotFoundError           there is no such thing, or it belongs to another tenant
     ├── TextError               a text that no database takes: NUL, half a surrogate pair, too long
     ├── ConflictError           what is asked for contradicts what is there
@@ -43,6 +44,10 @@ class StorageUnavailableError(StorageError):
 
 class StorageDamagedError(StorageError):
     """Stored bytes are not those that were stored: their digest or their length differs."""
+
+
+class ShortageError(ServiceError):
+    """The machine is short of something for a while: open files, processes, memory, places for children."""
 
 
 class NotFoundError(ServiceError):

@@ -97,7 +97,9 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="name of this process, the same after a restart and different from all others",
     )
-    workers: Positive = Field(2, description="jobs and shards that run at a time in this process")
+    workers: Positive = Field(
+        2, description="children that run at a time in this process: jobs, shards, descriptions of uploads"
+    )
     max_upload_bytes: Size = Field(ByteSize(4 * 2**30), gt=0, description="largest model or dataset")
     upload_ttl_hours: Hours = Field(30 * DAY, description="life of a model or dataset; 0: for ever")
     unfinished_ttl_hours: Hours = Field(DAY, gt=0, description="life of an upload that is not finished")
@@ -112,6 +114,10 @@ class Settings(BaseSettings):
     job_memory_bytes: Size = Field(ByteSize(4 * 2**30), ge=2**28, description="memory of the child that runs a job")
     job_seconds: Positive = Field(3600, description="time that one step of a job may take")
     job_cpu_seconds: Positive = Field(4 * 3600, description="processor time that one step of a job may take")
+    describe_seconds: Positive = Field(60, description="time that describing an upload may take")
+    describe_wait_seconds: Positive = Field(
+        120, description="time that an upload waits for its turn to be described; then 503, and it may be sent again"
+    )
     job_threads: Count = Field(0, description="threads of one job or shard; 0: one for each core")
     shard_samples: Positive = Field(2048, description="most samples in one shard of an evaluation or calibration")
     log_level: Annotated[

@@ -1,6 +1,5 @@
 """What routes work with, and who is asking."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from service.api.answers import Problem
 from service.auth import RateLimit, authenticate
 from service.jobs.dispatch import Dispatcher
+from service.jobs.places import Places
+from service.jobs.queues import Queues
 from service.metrics import Metrics
 from service.problems import PROBLEM_JSON, PROBLEMS, ProblemError
 from service.settings import Settings
@@ -30,9 +31,10 @@ class Service:
     metadata: Metadata
     blobs: Blobs
     dispatcher: Dispatcher
+    queues: Queues
     rate: RateLimit
     metrics: Metrics
-    describing: asyncio.Semaphore  # children of this process at a time, beside those of jobs
+    places: Places
 
     def expiry(self) -> datetime | None:
         """When a job that finishes now goes; None for never."""

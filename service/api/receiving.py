@@ -10,14 +10,13 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from service.api.context import Service
-from service.jobs.running import run_task
+from service.jobs.running import Outcome, run_task
 from service.problems import ProblemError, too_large
 from service.storage.records import ObjectKind, StoredObject
 
 SMALL = 2**16  # bytes of a JSON body
 NAME_BYTES = 120  # of a file name in the sandbox
 TASKS: dict[ObjectKind, str] = {"model": "describe_model", "dataset": "describe_dataset"}
-DESCRIBING_SECONDS = 120
 CHUNK = 2**18  # bytes that are hashed and written at a time
 
 
@@ -77,12 +76,17 @@ async def describe_and_store(
     objects = service.metadata.objects
     if known := await asyncio.to_thread(lambda: objects.again(tenant, kind, digest, expires=expires)):
         return known, False
-    short = settings.model_copy(update={"job_seconds": min(settings.job_seconds, DESCRIBING_SECONDS)})
+    seconds = min(settings.job_seconds, settings.describe_seconds)
+    short = settings.model_copy(update={"job_seconds": seconds})
     task, place = TASKS[kind], f"{kind}/{name}"
-    async with service.describing:
+
+    async def describe() -> Outcome:
         with service.metrics.task(task) as tally:
             found = await run_task(task, {"file": place}, {place: digest}, settings=short, blobs=service.blobs)
             tally.ended(found.error.type if found.error else "succeeded")
+            return found
+
+    found = await service.places.run(tenant, "description", describe, within=settings.describe_wait_seconds)
     if found.error:
         raise ProblemError(found.error.type, found.error.what, found.error.remedy, where=found.error.where)
     return await asyncio.to_thread(

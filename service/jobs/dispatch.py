@@ -1,44 +1,22 @@
 """Sends jobs to their queues, cancels them, and reads what they report. Works in a process that runs none."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import datetime
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 from dbos import DBOSClient, error
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.errors import StorageUnavailableError
-from service.jobs.engine import CONVERT, GPU, VERSION
+from service.jobs.engine import CONVERT, GPU, VERSION, reached
 from service.storage.records import Job
 
-P = ParamSpec("P")
-R = TypeVar("R")
 EVENTS = "events"  # the stream of a workflow
 WORK_CLASS, WORK_NAME = "Work", "work"
 BATCH = 500  # ids in one query
-DONE = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
 
 def queue_of(request: Mapping[str, Any]) -> str:
     """The queue of a job."""
     return GPU if request["options"].get("provider") == "cuda" else CONVERT
-
-
-def _reached(method: Callable[P, R]) -> Callable[P, R]:
-    """Errors of the database become those of the service."""
-
-    @wraps(method)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except SQLAlchemyError as failure:
-            reason = " ".join(str(getattr(failure, "orig", None) or failure).split())
-            raise StorageUnavailableError(
-                f"the engine of jobs does not answer: {reason}", "try again later"
-            ) from failure
-
-    return wrapped
 
 
 class Dispatcher:
@@ -47,7 +25,7 @@ class Dispatcher:
     def __init__(self, client: DBOSClient, poll_seconds: float = 0.3):
         self._client, self._poll = client, poll_seconds
 
-    @_reached
+    @reached
     def send(self, job: Job) -> None:
         """Put a job on its queue; its id is the workflow's, so that sending it again changes nothing."""
         self._client.enqueue(
@@ -63,14 +41,16 @@ class Dispatcher:
             job.id,
         )
 
-    @_reached
+    @reached
     def cancel(self, id: str) -> None:
-        """Cancel a job and its shards; what runs notices within a second, and kills its child."""
+        """Cancel a job and its shards. What runs ends because the job is over (service/jobs/cancelling.py)."""
         self._client.cancel_workflow(id, cancel_children=True)
 
-    @_reached
+    @reached
     def states(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """What the engine says of jobs: ENQUEUED, PENDING, DELAYED, or one of DONE. What it does not know is absent."""
+        """What the engine says of jobs: ENQUEUED, PENDING, SUCCESS, ERROR, CANCELLED,
+        MAX_RECOVERY_ATTEMPTS_EXCEEDED. What it does not know is absent.
+        """
         found: dict[str, str] = {}
         for start in range(0, len(ids), BATCH):
             some = list(ids[start : start + BATCH])
@@ -78,39 +58,22 @@ class Dispatcher:
             found |= {workflow.workflow_id: workflow.status for workflow in known}
         return found
 
-    @_reached
+    @reached
+    def failure(self, id: str) -> str:
+        """The error that a workflow ended with, in its words; "" for none."""
+        found = self._client.list_workflows(workflow_ids=[id], load_input=False)
+        return str(found[0].error or "") if found else ""
+
+    @reached
     def forget(self, ids: list[str]) -> None:
         """Remove workflows with their shards and streams."""
         if ids:
             self._client.delete_workflows(ids, delete_children=True)
 
-    @_reached
-    def forget_before(self, time: datetime) -> None:
-        """Remove workflows that ended before a time: their jobs have expired."""
-        ended = self._client.list_workflows(
-            status=DONE, completed_before=time.isoformat(), load_input=False, load_output=False, limit=1000
-        )
-        self.forget([workflow.workflow_id for workflow in ended])
-
-    @_reached
-    def owners(self) -> set[str]:
-        """Executors that have running jobs or shards."""
-        running = self._client.list_workflows(status="PENDING", load_input=False, load_output=False)
-        return {workflow.executor_id for workflow in running if workflow.executor_id}
-
-    @_reached
+    @reached
     def ping(self) -> None:
         """Raises where the engine's database does not answer."""
         self._client.check_connection()
-
-    @_reached
-    def queue_lengths(self) -> Mapping[str, int]:
-        """How many jobs wait, by queue."""
-        found: dict[str, int] = {}
-        for workflow in self._client.list_queued_workflows(load_input=False, status="ENQUEUED"):
-            name = workflow.queue_name or ""
-            found[name] = found.get(name, 0) + 1
-        return found
 
     async def events(self, id: str, offset: int) -> AsyncIterator[tuple[int, dict[str, Any]]]:
         """Numbered events from `offset` on, as they come, until the job is over or the database away."""

@@ -5,20 +5,28 @@ The version is fixed: DBOS would otherwise hash the source, and a deploy would s
 
 import logging
 import sqlite3
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig
 from dbos import DBOSPortableJSONSerializer as Portable
+from dbos._dbos import _get_dbos_instance
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
 
 from service import logs
+from service.errors import StorageUnavailableError
 from service.settings import Settings
 from service.storage.database import SQLITE_PRAGMAS, SQLITE_STATEMENTS, sqlite_module
 
+P = ParamSpec("P")
+R = TypeVar("R")
 NAME, VERSION = "graphpass", "1"
 CONVERT, SHARDS, GPU = "convert", "shards", "gpu"
-POLL_SECONDS = 0.2  # how soon a free worker sees a new job, and a job that its shards are done
+POLL_SECONDS = 0.2  # how soon a job sees that its shards are done
+TAKEN_SECONDS = 0.1  # how soon a process begins what it has taken
 PASSING = ("database or disk is full", "disk I/O error", "readonly database", "unable to open database file")
 KEEPALIVES = {  # a host that goes away silently is noticed in 15 s, not in two hours
     "keepalives": 1,
@@ -28,6 +36,27 @@ KEEPALIVES = {  # a host that goes away silently is noticed in 15 s, not in two 
     "connect_timeout": 10,
 }
 log = logging.getLogger(__name__)
+
+
+def own_queue(executor: str) -> str:
+    """The queue of what a process has taken from those that all share (service/jobs/queues.py)."""
+    return f"worker:{executor}"
+
+
+def reached(method: Callable[P, R]) -> Callable[P, R]:
+    """Errors of the engine's database become those of the service."""
+
+    @wraps(method)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except SQLAlchemyError as failure:
+            reason = " ".join(str(getattr(failure, "orig", None) or failure).split())
+            raise StorageUnavailableError(
+                f"the engine of jobs does not answer: {reason}", "try again later"
+            ) from failure
+
+    return wrapped
 
 
 def sqlite_engine(settings: Settings) -> sa.Engine:
@@ -96,27 +125,32 @@ def config(settings: Settings, engine: sa.Engine | None) -> DBOSConfig:
 
 
 def start(settings: Settings, engine: sa.Engine | None) -> None:
-    """Start working on the queues of the settings. The workflows must have been imported, their instance made."""
+    """Start working on what this process takes. The workflows must have been imported, their instance made."""
     if engine is not None:
         _wait_for_room(engine)
     DBOS(config=config(settings, engine))
     logs.quiet()
-    DBOS.listen_queues(list(settings.queues))
+    own = own_queue(settings.executor_id)
+    DBOS.listen_queues([own])
     DBOS.launch()
-    a_tenant = settings.quota_running or settings.workers
-    for name in (CONVERT, GPU):
-        DBOS.register_queue(
-            name,
-            worker_concurrency=settings.workers,
-            partition_concurrency=a_tenant,  # a partition is a tenant: nobody takes all workers
-            polling_interval_sec=POLL_SECONDS,
-        )
-    DBOS.register_queue(SHARDS, worker_concurrency=settings.workers, polling_interval_sec=POLL_SECONDS)
+    for name in (CONVERT, SHARDS, GPU):  # without limits: the scheduler of each process takes what it has places for
+        DBOS.register_queue(name)
+    DBOS.register_queue(own, polling_interval_sec=TAKEN_SECONDS)
 
 
 def recover(executor: str) -> None:
-    """Put the running jobs of a worker that is gone back on their queues."""
+    """Put the running jobs of a worker that is gone back on the queue that they were on, the worker's own."""
     DBOS._recover_pending_workflows([executor])
+
+
+def executing() -> set[str]:
+    """Workflows that this process executes."""
+    return set(_get_dbos_instance()._active_workflows_set.activeList())
+
+
+def begin_again(workflow: str, executor: str) -> None:
+    """Have a workflow that this process took, and does not execute, begin there."""
+    DBOS.resume_workflow(workflow, queue_name=own_queue(executor))
 
 
 def stop() -> None:

@@ -1,71 +1,132 @@
-"""What keeps promises after a crash: jobs without a workflow are sent, and ended workflows end their jobs.
+"""What keeps promises after a crash: every unfinished job has a workflow that runs or waits, every other job has none.
 
 What has expired goes. Every process may do it, at any time, beside others: all of it may be repeated.
 """
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from service.jobs.dispatch import Dispatcher
+from service.jobs import engine
+from service.jobs.dispatch import Dispatcher, queue_of
+from service.jobs.queues import Queues
 from service.problems import JobError
 from service.settings import Settings
+from service.shortage import says_short
 from service.storage.blobs import Blobs
 from service.storage.garbage import sweep
 from service.storage.metadata import Metadata
+from service.storage.records import UNFINISHED, Job
 
 JOBS_EVERY, SWEEP_EVERY = 5.0, 600.0
 NEW = timedelta(seconds=2)  # whoever accepted a job is about to send it
-ENDED = {  # workflows always finish their job; these did not
-    "SUCCESS": "the job ended without an answer",
-    "ERROR": "the job ended without an answer",
-    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "the job took its worker down again and again",
-}
+AGAIN = 3  # times that a job is begun again whose workflow ended without finishing it
+STRANDED = 20.0  # seconds after which a process executes what it has taken
+PAGE = 500  # workflows in one query
+KILLER = "the job took its worker down again and again"
+UNANSWERED = "the job ended without an answer"
 log = logging.getLogger(__name__)
 
 
-def reconcile(metadata: Metadata, dispatcher: Dispatcher, settings: Settings) -> int:
-    """Send jobs that have no workflow; finish those whose workflow ended without them. How many were touched."""
-    touched, now = 0, datetime.now(UTC)
-    jobs = metadata.jobs.unfinished()
-    states = dispatcher.states([job.id for job in jobs])
-    for job in jobs:
-        state = states.get(job.id)
-        if state is None and now - job.created > NEW:
-            dispatcher.send(job)
-        elif state == "CANCELLED":
-            metadata.jobs.finish(job.id, "cancelled", expires=settings.result_expiry(now))
-        elif state in ENDED:
-            error = JobError("internal", ENDED[state], "send it again; if it stays, tell the operator the job's id")
-            metadata.jobs.finish(job.id, "failed", error=error.to_json(), expires=settings.result_expiry(now))
+class Reconciler:
+    """Compares the jobs that people see with the workflows of the engine, and mends what a crash left between them."""
+
+    def __init__(self, metadata: Metadata, dispatcher: Dispatcher, queues: Queues, settings: Settings):
+        self._metadata, self._dispatcher, self._queues, self._settings = metadata, dispatcher, queues, settings
+        self._begun: Counter[str] = Counter()
+        self._over: set[str] = set()
+        self._stranded: set[str] = set()
+
+    def jobs(self) -> int:
+        """Send jobs that have no workflow, begin those again whose workflow ended without them; how many."""
+        now = datetime.now(UTC)
+        unfinished = self._metadata.jobs.unfinished()
+        states = self._dispatcher.states([job.id for job in unfinished])
+        return sum(self._mend(job, states.get(job.id), now) for job in unfinished)
+
+    def _mend(self, job: Job, state: str | None, now: datetime) -> bool:
+        if state in ("ENQUEUED", "PENDING", "DELAYED") or (state is None and now - job.created <= NEW):
+            return False
+        if state is None:
+            self._dispatcher.send(job)
+            return True
+        if self._metadata.jobs.tenant_of(job.id) is None:  # finished meanwhile
+            return False
+        if state == "CANCELLED":
+            self._metadata.jobs.finish(job.id, "cancelled", expires=self._settings.result_expiry(now))
+        elif state == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+            self._fail(job, KILLER, now)
         else:
-            continue
-        touched += 1
-    return touched
+            reason = self._dispatcher.failure(job.id)
+            self._begun[job.id] += not says_short(reason)
+            log.warning("job %s: its workflow ended (%s)", job.id, reason or state)
+            if self._begun[job.id] > AGAIN:
+                self._fail(job, UNANSWERED, now)
+            else:
+                self._dispatcher.forget([job.id])
+                self._dispatcher.send(job)
+        return True
+
+    def _fail(self, job: Job, what: str, now: datetime) -> None:
+        error = JobError("internal", what, "send it again; if it stays, tell the operator the job's id")
+        self._metadata.jobs.finish(job.id, "failed", error=error.to_json(), expires=self._settings.result_expiry(now))
+
+    def workflows(self) -> int:
+        """Cancel what runs or waits for jobs that are over: whoever cancelled them died, or the engine was away."""
+        begun = list(self._queues.jobs())
+        over = set(begun)
+        for start in range(0, len(begun), PAGE):
+            over -= self._metadata.jobs.among(begun[start : start + PAGE], UNFINISHED)
+        twice, self._over = over & self._over, over  # in two looks: it may be about to end
+        for id in twice:
+            self._dispatcher.cancel(id)
+        return len(twice)
+
+    def stranded(self) -> int:
+        """Begin what this process has taken and does not execute: the machine was short of something at that moment."""
+        missing = self._queues.begun_before(STRANDED) - engine.executing()
+        twice, self._stranded = missing & self._stranded, missing
+        for id in twice:
+            log.warning("workflow %s was taken and not begun; it begins now", id)
+            engine.begin_again(id, self._settings.executor_id)
+        return len(twice)
+
+    def forget(self) -> int:
+        """Remove the workflows of jobs that are gone."""
+        gone, after = 0, ""
+        while some := self._queues.ended(after, PAGE):
+            absent = set(some) - self._metadata.jobs.among(some)
+            self._dispatcher.forget(sorted(absent))
+            gone, after = gone + len(absent), some[-1]
+        return gone
 
 
-def tidy(metadata: Metadata, blobs: Blobs, dispatcher: Dispatcher, settings: Settings) -> None:
-    """Remove what has expired, and the workflows of jobs that are gone."""
-    now = datetime.now(UTC)
-    swept = sweep(metadata, blobs, now, timedelta(minutes=settings.garbage_grace_minutes))
+def take_over(owner: str, metadata: Metadata, queues: Queues) -> None:
+    """Put what a process that is gone had taken back on the queues of all."""
+    engine.recover(owner)
+    queues.give_back(owner, {job.id: queue_of(job.request) for job in metadata.jobs.unfinished()})
+
+
+def tidy(metadata: Metadata, blobs: Blobs, settings: Settings) -> None:
+    """Remove what has expired."""
+    swept = sweep(metadata, blobs, datetime.now(UTC), timedelta(minutes=settings.garbage_grace_minutes))
     if swept.objects or swept.uploads or swept.jobs or swept.blobs:
         log.info("swept", extra=vars(swept))
-    if settings.result_ttl_hours:
-        dispatcher.forget_before(now - timedelta(hours=settings.result_ttl_hours + 1))
 
 
 class Housekeeper(threading.Thread):
-    """Does both, every now and then; what fails is logged and tried again."""
+    """Does what it is given, each every so many seconds; what fails is logged and tried again."""
 
-    def __init__(self, jobs: Callable[[], object], sweep: Callable[[], object]):
+    def __init__(self, *tasks: tuple[Callable[[], object], float]):
         super().__init__(name="housekeeper", daemon=True)
         self._ended = threading.Event()
-        self._tasks = [(jobs, JOBS_EVERY), (sweep, SWEEP_EVERY)]
+        self._tasks = tasks
 
     def run(self) -> None:
         """Until stopped."""
-        waited = [every for _, every in self._tasks]  # both at once after a start
+        waited = [every for _, every in self._tasks]  # all at once after a start
         while True:
             for index, (task, every) in enumerate(self._tasks):
                 if waited[index] >= every:

@@ -4,23 +4,26 @@
     evaluation   begin > evaluate, or shards > reduce > finish            a shard: some of the samples
     sweep        begin > settings > shards > reduce > finish              a shard: one conversion, evaluated
 
-Steps write what people see (the job's row), and may do so twice. A user's error ends a job as failed; a fault of the
-machinery is raised, tried again for an hour, and after a crash of the process taken up by the engine.
+Steps write what people see (the job's row), and may do so twice. A user's error ends a job as failed; what is missing
+for a while is waited for (patience.py), and after a crash of the process the engine takes everything up again. Every
+task takes a place of its process first (places.py), and ends when its job does (cancelling.py).
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 
-from dbos import DBOS, DBOSConfiguredInstance, SetWorkflowID
-from dbos import error as engine_errors
+from dbos import DBOS, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 
-from service.errors import NotFoundError, StorageDamagedError, StorageError
+from service.errors import NotFoundError, ShortageError, StorageError
+from service.jobs.cancelling import UnwantedError, while_wanted
 from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME, queue_of
 from service.jobs.engine import GPU, POLL_SECONDS, SHARDS
 from service.jobs.guard import workers_on
+from service.jobs.patience import patiently
+from service.jobs.places import Places
+from service.jobs.queues import SHARD, Queues
 from service.jobs.running import JSON, Outcome, run_task
 from service.logs import job_context
 from service.metrics import Metrics
@@ -35,22 +38,12 @@ EVALUATION_OPTIONS = ("image_size", "mean", "std", "metric")  # of a conversion
 log = logging.getLogger(__name__)
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt is worth it: the storage may be full or away for a while."""
-    return isinstance(error, StorageError | OSError) and not isinstance(error, StorageDamagedError)
-
-
-patient_step = partial(  # for an hour: what was accepted outlasts a store that is away and a disk that is full
-    DBOS.step, retries_allowed=True, max_attempts=720, interval_seconds=5.0, backoff_rate=1.0, should_retry=_may_pass
-)
-
-
 def _fault(error: BaseException) -> JobError:
     """What a job's owner is told of a fault of the machinery."""
-    if isinstance(error, engine_errors.DBOSMaxStepRetriesExceeded) and error.errors:
-        error = error.errors[-1]
-    if isinstance(error, StorageError):
+    if isinstance(error, StorageError | ShortageError):
         return JobError("unavailable", error.what, error.remedy)
+    if isinstance(error, UnwantedError):
+        return JobError("internal", "the job is over", "send it again")
     what = f"the service could not run this ({type(error).__name__})"
     return JobError("internal", what, "try again; if it stays, tell the operator the job's id")
 
@@ -63,8 +56,17 @@ def _now() -> datetime:
 class Work(DBOSConfiguredInstance):
     """The workflows with what they work on. One a process."""
 
-    def __init__(self, settings: Settings, metadata: Metadata, blobs: Blobs, metrics: Metrics):
+    def __init__(
+        self,
+        settings: Settings,
+        metadata: Metadata,
+        blobs: Blobs,
+        metrics: Metrics,
+        places: Places,
+        queues: Queues,
+    ):
         self._settings, self._metadata, self._blobs, self._metrics = settings, metadata, blobs, metrics
+        self._places, self._queues = places, queues
         super().__init__(config_name=WORK_NAME)
 
     @DBOS.workflow(name="conversion", max_recovery_attempts=ATTEMPTS)
@@ -73,13 +75,13 @@ class Work(DBOSConfiguredInstance):
         job = await self._begin(id)
         if job is None:
             return
-        options = _options(job)
+        options, tenant = _options(job), job["tenant"]
         files = _files(job["inputs"])
         arguments = {"model": files["model"], "options": options}
         if "calibration" in files:
             arguments["calibration"] = files["calibration"]
         inputs = {files[name]: job["inputs"][files[name]] for name in ("model", "calibration") if name in files}
-        outcome = await self._convert(id, arguments, inputs, job["observed"])
+        outcome = await self._convert(id, tenant, arguments, inputs, job["observed"])
         if outcome.error is None and "evaluation" in files:
             converted = outcome
             given = {
@@ -89,7 +91,7 @@ class Work(DBOSConfiguredInstance):
             }
             asked = {name: options[name] for name in EVALUATION_OPTIONS if name in options}
             named = {"ann": files["model"], "snn": "snn/snn.onnx", "dataset": files["evaluation"], "options": asked}
-            found = await self._evaluate(id, named, given, job["shards"])
+            found = await self._evaluate(id, tenant, named, given, job["shards"])
             result = {**converted.result, "evaluation": found.result}
             outcome = Outcome(result, {**converted.files, **found.files}, found.error)
         await self._finish(id, outcome.to_json())
@@ -107,7 +109,7 @@ class Work(DBOSConfiguredInstance):
             "dataset": files["dataset"],
             "options": _options(job),
         }
-        found = await self._evaluate(id, arguments, job["inputs"], job["shards"])
+        found = await self._evaluate(id, job["tenant"], arguments, job["inputs"], job["shards"])
         await self._finish(id, Outcome({"evaluation": found.result}, found.files, found.error).to_json())
 
     @DBOS.workflow(name="sweep", max_recovery_attempts=ATTEMPTS)
@@ -121,45 +123,48 @@ class Work(DBOSConfiguredInstance):
         outcome = await self._task(id, "sweep_settings", {"model": files["model"], "options": options}, model)
         if outcome.error is None:
             each = [{**files, "options": {**options, **settings}} for settings in outcome.result["settings"]]
-            parts = await self._split(id, "sweep_shard", each, job["inputs"], "conversions")
+            parts = await self._split(id, job["tenant"], "sweep_shard", each, job["inputs"], "conversions")
             outcome = await self._reduce(id, "reduce_sweep", parts)
         await self._finish(id, outcome.to_json())
 
-    @DBOS.workflow(name="shard", max_recovery_attempts=ATTEMPTS)
+    @DBOS.workflow(name=SHARD, max_recovery_attempts=ATTEMPTS)
     async def shard(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
         """One part of job `id`."""
         return (await self._task(id, task, arguments, inputs)).to_json()
 
     async def _convert(
-        self, id: str, arguments: JSON, inputs: Mapping[str, str], shards: Sequence[Sequence[int]]
+        self, id: str, tenant: str, arguments: JSON, inputs: Mapping[str, str], shards: Sequence[Sequence[int]]
     ) -> Outcome:
         """The conversion; the original network runs on its calibration data in shards where these are many."""
         if len(shards) < 2:
             return await self._task(id, "convert", arguments, inputs)
         each = [{**arguments, "start": start, "stop": stop} for start, stop in shards]
-        parts = await self._split(id, "observe", each, inputs, "running the network")
+        parts = await self._split(id, tenant, "observe", each, inputs, "running the network")
         if parts[-1].error:
             return parts[-1]
         observed = {f"observed/{number}/part.npz": part.files["part.npz"] for number, part in enumerate(parts)}
         return await self._task(id, "convert", {**arguments, "observed": list(observed)}, {**inputs, **observed})
 
     async def _evaluate(
-        self, id: str, arguments: JSON, inputs: Mapping[str, str], shards: Sequence[Sequence[int]]
+        self, id: str, tenant: str, arguments: JSON, inputs: Mapping[str, str], shards: Sequence[Sequence[int]]
     ) -> Outcome:
         """The whole evaluation: at once, or in shards whose parts are put together in the order of the samples."""
         if len(shards) < 2:
             return await self._task(id, "evaluate", arguments, inputs)
         each = [{**arguments, "start": start, "stop": stop, "measure": start == 0} for start, stop in shards]
-        return await self._reduce(id, "reduce_shards", await self._split(id, "evaluate_shard", each, inputs, "shards"))
+        parts = await self._split(id, tenant, "evaluate_shard", each, inputs, "shards")
+        return await self._reduce(id, "reduce_shards", parts)
 
     async def _split(
-        self, id: str, task: str, each: Sequence[JSON], inputs: Mapping[str, str], stage: str
+        self, id: str, tenant: str, task: str, each: Sequence[JSON], inputs: Mapping[str, str], stage: str
     ) -> list[Outcome]:
         """Shards on whichever worker is free; what came of them, in order. An error ends them all, and is the last."""
+        self._places.forgo(id)
         handles = []
         for number, arguments in enumerate(each):
-            with SetWorkflowID(f"{id}-{task}-{number}"):
+            with SetWorkflowID(f"{id}-{task}-{number}"), SetEnqueueOptions(queue_partition_key=tenant):
                 handles.append(await DBOS.enqueue_workflow_async(SHARDS, self.shard, id, task, arguments, dict(inputs)))
+                self._places.wake()
         await DBOS.write_stream_async(EVENTS, _progress(stage, 0, len(each)))
         parts: list[Outcome] = []
         for number, handle in enumerate(handles):
@@ -181,21 +186,35 @@ class Work(DBOSConfiguredInstance):
     async def _task(self, id: str, task: str, arguments: JSON, inputs: Mapping[str, str]) -> Outcome:
         try:
             return Outcome.from_json(await self._run(id, task, arguments, dict(inputs)))
+        except UnwantedError as error:
+            return Outcome(error=_fault(error))
         except Exception as error:
             log.exception("task %s of %s failed", task, id)
             return Outcome(error=_fault(error))
 
-    @patient_step(preemptible=True)
+    @DBOS.step()
     async def _run(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
-        try:
-            return await self._attempt(id, task, arguments, inputs)
-        except StorageError as error:
-            if _may_pass(error) and DBOS.step_status and not DBOS.step_status.current_attempt:
-                await DBOS.write_stream_async(EVENTS, {"event": "log", "text": f"{error}; waiting"})
-            raise
+        """A task in a place of this process, as often as it takes, and as long as the job wants it."""
+        workflow = str(DBOS.workflow_id)
+        tenant = await patiently(lambda: asyncio.to_thread(self._metadata.jobs.tenant_of, id))
+        if tenant is None:
+            raise UnwantedError(f"{id} is over")
+
+        async def tell(text: str) -> None:
+            await DBOS.write_stream_async(EVENTS, {"event": "log", "text": text})
+
+        def attempt() -> Awaitable[JSON]:
+            work = lambda: self._attempt(id, task, arguments, inputs)  # noqa: E731
+            return self._places.run(tenant, "task", work, workflow=workflow)
+
+        def wanted() -> bool:
+            return self._metadata.jobs.tenant_of(id) is not None and self._queues.is_ours(workflow)
+
+        with job_context(id):
+            return await while_wanted(patiently(attempt, tell, self._patience), wanted)
 
     async def _attempt(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
-        with job_context(id), self._metrics.task(task) as tally:
+        with self._metrics.task(task) as tally:
             outcome = await run_task(
                 task,
                 self._threaded(arguments),
@@ -210,24 +229,31 @@ class Work(DBOSConfiguredInstance):
                 await asyncio.to_thread(self._metadata.jobs.pin, id, kept)
         return outcome.to_json()
 
-    @patient_step()
+    @DBOS.step()
     async def _begin(self, id: str) -> JSON | None:
-        try:
-            job = await asyncio.to_thread(self._metadata.jobs.start, id)
-        except NotFoundError:
-            return None
-        if job.state != "running":
+        job = await patiently(lambda: asyncio.to_thread(self._start, id), within=self._patience)
+        if job is None:
+            self._places.forgo(id)
             return None
         await DBOS.write_stream_async(EVENTS, {"event": "state", "state": "running"})
-        shards = await asyncio.to_thread(self._shards, job)
-        return {"request": dict(job.request), "inputs": dict(job.inputs), **shards}
+        shards = await patiently(lambda: asyncio.to_thread(self._shards, job), within=self._patience)
+        return {"tenant": job.tenant, "request": dict(job.request), "inputs": dict(job.inputs), **shards}
 
-    @patient_step()
+    def _start(self, id: str) -> Job | None:
+        """The job, running now; None where it is over."""
+        try:
+            job = self._metadata.jobs.start(id)
+        except NotFoundError:
+            return None
+        return job if job.state == "running" else None
+
+    @DBOS.step()
     async def _finish(self, id: str, outcome: JSON) -> None:
         found = Outcome.from_json(outcome)
-        with job_context(id):
-            job = await asyncio.to_thread(
-                lambda: self._metadata.jobs.finish(
+
+        def finish() -> Job | None:
+            try:
+                return self._metadata.jobs.finish(
                     id,
                     "failed" if found.error else "succeeded",
                     result=None if found.error else found.result,
@@ -235,10 +261,21 @@ class Work(DBOSConfiguredInstance):
                     artifacts=found.files,
                     expires=self._settings.result_expiry(_now()),
                 )
-            )
+            except NotFoundError:  # cancelled and deleted meanwhile
+                return None
+
+        with job_context(id):
+            job = await patiently(lambda: asyncio.to_thread(finish), within=self._patience)
+            if job is None:
+                return
             self._metrics.job(job)
             log.info("job %s: %s", id, job.state, extra={"state": job.state, "error": outcome["error"]})
-        await DBOS.write_stream_async(EVENTS, {"event": "state", "state": job.state, "error": outcome["error"]})
+        await DBOS.write_stream_async(EVENTS, {"event": "state", "state": job.state, "error": job.error})
+
+    @property
+    def _patience(self) -> float | None:
+        """Seconds for which a step waits for what is missing; None for ever."""
+        return self._settings.result_ttl_hours * 3600 or None
 
     def _threaded(self, arguments: JSON) -> JSON:
         """With the threads that this process gives a task."""

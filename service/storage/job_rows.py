@@ -172,6 +172,19 @@ class Jobs:
         with self._database.read() as connection:
             return _jobs(connection, connection.execute(query).mappings().all())
 
+    def tenant_of(self, id: str) -> str | None:
+        """Whose job it is; None once it is finished or gone: nobody waits for it any more."""
+        query = sa.select(TABLE.c.tenant).where(TABLE.c.id == id, TABLE.c.state.in_(UNFINISHED))
+        with self._database.read() as connection:
+            tenant: str | None = connection.scalar(query)
+        return tenant
+
+    def among(self, ids: Collection[str], states: Collection[JobState] = ()) -> frozenset[str]:
+        """Those of these jobs that there are, in these states; no states means all."""
+        query = sa.select(TABLE.c.id).where(TABLE.c.id.in_(ids))
+        with self._database.read() as connection:
+            return frozenset(connection.scalars(query.where(TABLE.c.state.in_(states)) if states else query))
+
     def counts(self) -> Mapping[tuple[JobKind, JobState], int]:
         """How many jobs of each kind and state there are: for metrics."""
         query = sa.select(TABLE.c.kind, TABLE.c.state, sa.func.count()).group_by(TABLE.c.kind, TABLE.c.state)

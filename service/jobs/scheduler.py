@@ -1,0 +1,81 @@
+"""Gives the places of this process to those whose turn it is: descriptions of uploads, and what waits on the queues."""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+
+from service.jobs.places import Places, Queued
+from service.jobs.presence import Presence
+from service.jobs.queues import Queues
+
+EVERY = 0.2  # seconds between looks at the queues, where nothing happens here, and
+EVERY_FULL = 1.0  # where no place is free
+log = logging.getLogger(__name__)
+
+
+class Scheduler(threading.Thread):
+    """Looks whenever something changes here, and now and then for what changes elsewhere.
+
+    queues: None in a process that takes nothing from them.
+    """
+
+    def __init__(self, places: Places, queues: Queues | None, presence: Presence):
+        super().__init__(name="scheduler", daemon=True)
+        self._places, self._queues, self._presence = places, queues, presence
+        self._ended = threading.Event()
+        self._away = False
+
+    def run(self) -> None:
+        """Until stopped. Without the database, what waits here gets its places all the same."""
+        while not self._ended.is_set():
+            try:
+                self.look()
+                if self._away:
+                    log.info("the queues are back")
+                self._away = False
+            except Exception as error:
+                if not self._away:
+                    log.warning("the queues are away: %s", error)
+                self._away = True
+                self._places.next((), {})
+            self._places.wait(EVERY if self._queues and self._places.free() > 0 else EVERY_FULL)
+
+    def look(self) -> None:
+        """Give all places that are free; where none is, see to it that nobody waits for too long."""
+        queued, elsewhere = self._waiting()
+        while wish := self._places.next(queued, elsewhere):
+            if not self._take(wish):
+                break
+            queued, elsewhere = self._waiting()
+        self._presence.tell(self._places.held())
+        if self._places.crowded(queued, elsewhere):
+            with self._presence.deciding() as ours:
+                if ours:
+                    queued, elsewhere = self._waiting()
+                    self._places.make_room(queued, elsewhere)
+                    self._presence.tell(self._places.held())
+
+    def _take(self, wish: Queued) -> bool:
+        """Take a workflow of the tenant whose turn it is. False where another process was faster."""
+        workflow = None
+        try:
+            workflow = self._queues.take(wish.tenant) if self._queues else None
+        finally:
+            if workflow:
+                self._places.keep(workflow)
+            else:
+                self._places.forgo()
+        return workflow is not None
+
+    def _waiting(self) -> tuple[Sequence[Queued], Mapping[str, int]]:
+        """What waits on the queues, and the places that the tenants concerned hold elsewhere."""
+        if self._queues is None:
+            return (), {}
+        now, found = self._places.clock(), self._queues.waiting()
+        queued = [Queued(tenant, now - waited) for tenant, waited in found.items()]
+        return queued, self._presence.others(found.keys() | self._places.tenants())
+
+    def stop(self) -> None:
+        """Give nothing any more."""
+        self._ended.set()
+        self._places.wake()
