@@ -32,7 +32,7 @@ from service.jobs.housekeeping import JOBS_EVERY, SWEEP_EVERY, Housekeeper, Reco
 from service.jobs.places import Places
 from service.jobs.presence import Alone, Locks
 from service.jobs.queues import Queues
-from service.jobs.scheduler import Scheduler
+from service.jobs.scheduler import EVERY_SHARED, Scheduler
 from service.metrics import Metrics
 from service.problems import not_found
 from service.settings import Settings
@@ -92,8 +92,10 @@ def open_process(settings: Settings) -> Process:
         elif settings.queues:
             for owner in queues.owners() - {settings.executor_id}:  # this process, under another name before
                 take_over(owner, metadata, queues)
-        presence = Locks(metadata.database.engine) if shared and settings.queues else Alone()
-        scheduler = Scheduler(places, queues if settings.queues else None, presence)
+        if shared and settings.queues:
+            scheduler = Scheduler(places, queues, Locks(metadata.database.engine), EVERY_SHARED)
+        else:
+            scheduler = Scheduler(places, queues if settings.queues else None, Alone())
         scheduler.start()
         stack.callback(scheduler.stop)
         reconciler = Reconciler(metadata, dispatcher, queues, settings)

@@ -28,6 +28,7 @@ PROBLEMS: Mapping[str, Kind] = {
     "not-found": Kind(404, "There is no such thing", "an unknown id, one of another tenant, or one that has expired"),
     "method-not-allowed": Kind(405, "This method is not known here", "a method that the resource does not have"),
     "not-ready": Kind(409, "The job has no such result", "an artifact, plan or report of a job that has not succeeded"),
+    "not-finished": Kind(409, "The job is not finished", "deleting a job that waits or runs: cancel it first"),
     "idempotency-conflict": Kind(409, "The idempotency key was used for another request", "same key, other body"),
     "upload-offset": Kind(409, "The upload continues elsewhere", "a PATCH whose Upload-Offset is not the upload's"),
     "no-worker": Kind(409, "No worker does this", "a job for a GPU while no worker listens to the queue gpu"),

@@ -137,15 +137,13 @@ class Job:
         return Path(path)
 
     def cancel(self) -> None:
-        """Stop it; nothing happens to a job that is finished."""
-        if self.refresh().state not in FINISHED:
-            self._connection.ask("DELETE", self._found["links"]["self"])
-            self.refresh()
+        """Stop it; nothing happens to a job that is finished, also where it finishes at this moment."""
+        self._found = self._connection.ask("POST", f"{self._found['links']['self']}/cancel").json()
 
     def delete(self) -> None:
         """Delete it with its files; a job that is not finished is cancelled first."""
         self.cancel()
-        self._connection.ask("DELETE", self._found["links"]["self"])
+        self._connection.remove(self._found["links"]["self"])
 
 
 class Client:
@@ -221,7 +219,7 @@ class Client:
 
     def delete(self, stored: Stored) -> None:
         """Delete a model or dataset. Jobs that were accepted before go on with it."""
-        self._connection.ask("DELETE", f"/v1/{stored.kind}s/{stored.id}")
+        self._connection.remove(f"/v1/{stored.kind}s/{stored.id}")
 
     def close(self) -> None:
         """Close its connections."""

@@ -25,7 +25,7 @@ try:
 except ImportError as error:
     raise OptionError("httpx is not installed, which talks to services", "pip install 'graphpass[client]'") from error
 
-TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # seconds without a byte
+TIMEOUT = httpx.Timeout(120.0, connect=10.0)  # seconds without a byte: uploads wait for their turn to be described
 LONGEST_PAUSE = 8.0  # seconds between attempts
 ERRORS: Mapping[str, type[GraphpassError]] = {  # the problems that graphpass raises itself where it runs here
     "invalid-request": OptionError,
@@ -138,3 +138,17 @@ class Connection:
             with attempt:
                 return checked(self.http.request(method, path, headers=headers, **more))
         raise AssertionError("patience ends with an answer or an error")
+
+    def remove(self, path: str) -> None:
+        """DELETE. Where the answer to an earlier attempt was lost, what is gone by then was removed by that."""
+        lost = False
+        for attempt in self.patience():
+            with attempt:
+                try:
+                    checked(self.http.delete(path))
+                except RemoteError as error:
+                    if not (lost and error.slug == "not-found"):
+                        raise
+                except httpx.TransportError:
+                    lost = True
+                    raise

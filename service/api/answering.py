@@ -22,6 +22,7 @@ from service.errors import (
     QuotaError,
     RateError,
     ServiceError,
+    ShortageError,
     StateError,
     StorageError,
     TextError,
@@ -29,6 +30,7 @@ from service.errors import (
 from service.logs import request_id
 from service.metrics import Metrics
 from service.problems import PROBLEM_JSON, ProblemError, too_large
+from service.shortage import short_of
 
 # The page loads scripts and styles from here alone; plots set styles; reports are shown in frames without rights.
 PAGE_POLICY = (
@@ -168,6 +170,8 @@ def _of(error: Exception) -> ProblemError:
     if isinstance(error, HTTPException):
         slug = OTHER.get(error.status_code, "internal" if error.status_code >= 500 else "malformed-request")
         return ProblemError(slug, str(error.detail), headers=dict(error.headers or {}))
+    if short := short_of(error):
+        return _of_service(ShortageError(f"the machine is short of {short}", "try again later"))
     return ProblemError(
         "internal", "the service failed to answer this", "try again; if it stays, tell the operator the request_id"
     )
@@ -183,7 +187,7 @@ def _of_service(error: ServiceError) -> ProblemError:
         case OffsetError():
             return ProblemError("upload-offset", what, remedy, headers={"Upload-Offset": str(error.offset)})
         case StateError():
-            return ProblemError("not-ready", what, remedy)
+            return ProblemError("not-finished", what, remedy)
         case QuotaError():
             return ProblemError("storage-quota" if error.quota == "bytes" else "queue-quota", what, remedy)
         case RateError():
@@ -191,8 +195,8 @@ def _of_service(error: ServiceError) -> ProblemError:
             return ProblemError("rate-limited", what, remedy, headers=headers)
         case TextError():
             return ProblemError("invalid-request", what, remedy)
-        case StorageError():
-            log.error("storage: %s", error)
+        case StorageError() | ShortageError():
+            log.error("not available: %s", error)
             return ProblemError("unavailable", what, remedy or "try again later", headers={"Retry-After": "5"})
         case _:
             return ProblemError("internal", "the service failed to answer this")

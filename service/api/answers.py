@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.requests import CALIBRATION, CONVERSION, EVALUATION, MODEL, UPLOAD
 from service.problems import PROBLEMS
-from service.storage.records import Job, StoredObject, Upload
+from service.storage.records import FINISHED, Job, StoredObject, Upload
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 JobKind = Literal["conversion", "evaluation", "sweep"]
@@ -134,7 +134,7 @@ class JobAnswer(BaseModel):
         Field(description="Figures; `evaluation` and `rows` are as in docs/formats.md."),
     ]
     artifacts: Annotated[dict[str, str], Field(description="SHA-256 of every file the job made.")]
-    links: Annotated[dict[str, str], Field(description="Where its events, files and reports are.")]
+    links: Annotated[dict[str, str], Field(description="Where its events, files and reports are, and what cancels it.")]
 
 
 class UploadAnswer(BaseModel):
@@ -245,6 +245,8 @@ def job_answer(found: Job) -> JobAnswer:
     """The answer for a job."""
     here = f"/v1/{COLLECTIONS[found.kind]}/{found.id}"
     links = {"self": here, "events": f"{here}/events"}
+    if found.state not in FINISHED:
+        links["cancel"] = f"{here}/cancel"
     links |= {link: f"{here}/{route}" for name, (link, route) in FILES.items() if name in found.artifacts}
     return JobAnswer(
         id=found.id,

@@ -51,25 +51,43 @@ def routes(kind: JobKind) -> APIRouter:
     def get(id: str, service: With, tenant: Tenant) -> JobAnswer:
         return job_answer(job_of(service, tenant, id, kind))
 
-    @router.delete(
-        "/{id}",
-        response_model=JobAnswer | None,
-        summary=f"Cancel or delete a {kind}",
+    @router.post(
+        "/{id}/cancel",
+        status_code=202,
+        response_model=JobAnswer,
+        summary=f"Cancel a {kind}",
         responses=problems(
-            "not-found", also={202: {"model": JobAnswer, "description": "Cancelled."}, 204: {"description": "Deleted."}}
+            "not-found",
+            also={
+                202: {"description": "It is cancelled."},
+                200: {"model": JobAnswer, "description": "It was finished already, and stays as it is."},
+            },
         ),
     )
-    def delete(id: str, response: Response, service: With, tenant: Tenant) -> Any:
-        """A job that is not finished is cancelled (its child is killed within a second); a finished one is deleted."""
+    def cancel(id: str, response: Response, service: With, tenant: Tenant) -> JobAnswer:
+        """It ends at once: its child is killed within a second, nothing is kept. May be repeated."""
         job = job_of(service, tenant, id, kind)
         if job.state not in FINISHED:
-            service.dispatcher.cancel(id)
-            job = service.metadata.jobs.finish(id, "cancelled", expires=service.expiry())
-            response.status_code = 202
-            return job_answer(job)
+            job = _cancel(service, id)
+        if job.state != "cancelled":
+            response.status_code = 200
+        return job_answer(job)
+
+    @router.delete(
+        "/{id}",
+        status_code=204,
+        response_class=Response,
+        summary=f"Delete a {kind}",
+        responses=problems("not-found", "not-finished", also={204: {"description": "It is deleted."}}),
+    )
+    def delete(id: str, service: With, tenant: Tenant) -> None:
+        """A job that is finished goes with its files; one that is not has to be cancelled first."""
+        job = job_of(service, tenant, id, kind)
+        if job.state not in FINISHED:
+            raise ProblemError(
+                "not-finished", f"{id} is {job.state}", f"cancel it first: POST {job_answer(job).links['cancel']}"
+            )
         service.metadata.jobs.delete(tenant, id)
-        service.dispatcher.forget([id])
-        return Response(status_code=204)
 
     return router
 
@@ -160,10 +178,23 @@ def _accept(
     if fresh or job.state == "queued":
         try:
             service.dispatcher.send(job)
+            service.places.wake()
         except StorageUnavailableError as error:  # it is written down: housekeeping sends it
             log.warning("job %s is not sent yet: %s", job.id, error)
     response.headers["Location"] = f"/v1/{COLLECTIONS[kind]}/{job.id}"
     return job_answer(job)
+
+
+def _cancel(service: Service, id: str) -> Job:
+    """The job as it is then. What runs ends with the job's row: where the engine is away, housekeeping tells it later."""
+    job = service.metadata.jobs.finish(id, "cancelled", expires=service.expiry())
+    if job.state == "cancelled":
+        service.metrics.job(job)
+        try:
+            service.dispatcher.cancel(id)
+        except StorageUnavailableError as error:
+            log.warning("the engine does not know yet that %s is cancelled: %s", id, error)
+    return job
 
 
 def _require_consistency(asked: ConversionRequest) -> None:

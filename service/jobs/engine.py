@@ -25,8 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 NAME, VERSION = "graphpass", "1"
 CONVERT, SHARDS, GPU = "convert", "shards", "gpu"
-POLL_SECONDS = 0.2  # how soon a job sees that its shards are done
-TAKEN_SECONDS = 0.1  # how soon a process begins what it has taken
+POLL_SECONDS = 0.2  # how soon a process begins what it has taken, and a job sees that its shards are done
 PASSING = ("database or disk is full", "disk I/O error", "readonly database", "unable to open database file")
 KEEPALIVES = {  # a host that goes away silently is noticed in 15 s, not in two hours
     "keepalives": 1,
@@ -135,7 +134,7 @@ def start(settings: Settings, engine: sa.Engine | None) -> None:
     DBOS.launch()
     for name in (CONVERT, SHARDS, GPU):  # without limits: the scheduler of each process takes what it has places for
         DBOS.register_queue(name)
-    DBOS.register_queue(own, polling_interval_sec=TAKEN_SECONDS)
+    DBOS.register_queue(own, polling_interval_sec=POLL_SECONDS)
 
 
 def recover(executor: str) -> None:

@@ -130,9 +130,10 @@ class Places:
         with self._lock:
             if turn in self._waiting:
                 self._waiting.remove(turn)
-            started = self._held.pop(turn, None)
-            if started is not None:
-                self._used[turn.tenant] = self._used.get(turn.tenant, 0.0) + self.clock() - started
+            if turn in self._held:
+                self._enter(())
+                self._used[turn.tenant] = self._usage()[turn.tenant]
+                del self._held[turn]
                 if turn.heir is not None:
                     self._promised.append(turn.heir)
             self._changed.set()

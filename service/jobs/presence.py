@@ -93,7 +93,8 @@ class Locks:
     def close(self) -> None:
         """Let go of everything."""
         if self._connection is not None:
-            self._connection.invalidate()  # not back into the pool: it has locks
+            if not self._connection.invalidated:
+                self._connection.detach()  # not back into the pool: it has locks
             self._connection.close()
             self._connection, self._told = None, Counter()
 

@@ -137,7 +137,7 @@ class Queues:
 
 
 def _tenant(rows: sa.FromClause) -> sa.ColumnElement[str]:
-    return sa.func.coalesce(rows.c.queue_partition_key, "")
+    return sa.func.coalesce(rows.c.queue_partition_key, sa.literal_column("''"))
 
 
 def _in_flight(rows: sa.FromClause) -> sa.ColumnElement[bool]:

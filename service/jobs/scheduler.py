@@ -8,19 +8,20 @@ from service.jobs.places import Places, Queued
 from service.jobs.presence import Presence
 from service.jobs.queues import Queues
 
-EVERY = 0.2  # seconds between looks at the queues, where nothing happens here, and
-EVERY_FULL = 1.0  # where no place is free
+EVERY = 1.0  # seconds between looks, where nothing happens here, and
+EVERY_SHARED = 0.25  # where other processes put something on the queues, and there is a place for it
 log = logging.getLogger(__name__)
 
 
 class Scheduler(threading.Thread):
     """Looks whenever something changes here, and now and then for what changes elsewhere.
 
-    queues: None in a process that takes nothing from them.
+    queues: None in a process that takes nothing from them. every: seconds between looks where there is a free place.
     """
 
-    def __init__(self, places: Places, queues: Queues | None, presence: Presence):
+    def __init__(self, places: Places, queues: Queues | None, presence: Presence, every: float = EVERY):
         super().__init__(name="scheduler", daemon=True)
+        self._every = every
         self._places, self._queues, self._presence = places, queues, presence
         self._ended = threading.Event()
         self._away = False
@@ -38,7 +39,7 @@ class Scheduler(threading.Thread):
                     log.warning("the queues are away: %s", error)
                 self._away = True
                 self._places.next((), {})
-            self._places.wait(EVERY if self._queues and self._places.free() > 0 else EVERY_FULL)
+            self._places.wait(self._every if self._places.free() > 0 else EVERY)
 
     def look(self) -> None:
         """Give all places that are free; where none is, see to it that nobody waits for too long."""

@@ -271,6 +271,7 @@ class Work(DBOSConfiguredInstance):
             self._metrics.job(job)
             log.info("job %s: %s", id, job.state, extra={"state": job.state, "error": outcome["error"]})
         await DBOS.write_stream_async(EVENTS, {"event": "state", "state": job.state, "error": job.error})
+        asyncio.get_running_loop().call_later(POLL_SECONDS, self._places.wake)  # the tenant may begin another one
 
     @property
     def _patience(self) -> float | None:

@@ -79,7 +79,12 @@ export async function post(path, json) {
   return (await ask("POST", path, { json, headers: json === undefined ? {} : { "Idempotency-Key": random() } })).json();
 }
 
-/** Cancel a job that is not finished, delete anything else. */
+/** Stop a job; one that is finished stays as it is. */
+export async function cancel(path) {
+  return (await ask("POST", `${path}/cancel`)).json();
+}
+
+/** Delete something; of jobs, those that are finished. */
 export async function remove(path) {
   await ask("DELETE", path);
 }

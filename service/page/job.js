@@ -1,6 +1,6 @@
 // One job: what was asked, live progress, then its results or what went wrong and what to do.
 
-import { Problem, download, events, get, isFinished, pathOf, remove } from "./api.js";
+import { Problem, cancel, download, events, get, isFinished, pathOf, remove } from "./api.js";
 import { alarm, announce, facts, focusOn, h } from "./element.js";
 import { conversionResults, evaluationResults, sweepResults } from "./results.js";
 import { fillFrom } from "./setup.js";
@@ -28,7 +28,7 @@ export async function jobView(place, signal, id) {
   async function follow() {
     const shown = progress(job, async () => {
       try {
-        await remove(path);
+        await cancel(path);
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
         body.prepend(alarm(error));
@@ -91,7 +91,7 @@ function header(job, names) {
   ];
 }
 
-function progress(job, cancel) {
+function progress(job, stop) {
   const list = h("ol", { class: "stages" });
   const log = h("pre", { tabindex: "0" });
   const folded = h("details", { hidden: true }, h("summary", {}, "Log"), log);
@@ -99,7 +99,7 @@ function progress(job, cancel) {
   const button = h("button", { type: "button", class: "danger", onclick: async () => {
     button.disabled = true;
     button.textContent = "Cancelling …";
-    await cancel();
+    await stop();
     button.disabled = false;
     button.textContent = "Cancel";
   } }, "Cancel");

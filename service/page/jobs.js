@@ -1,6 +1,6 @@
 // Jobs of the past and of now, with their errors and what to do about them.
 
-import { Problem, get, isFinished, pause, remove } from "./api.js";
+import { Problem, cancel, get, isFinished, pause, remove } from "./api.js";
 import { alarm, announce, h, table } from "./element.js";
 import { fillFrom } from "./setup.js";
 import { KINDS, STATES, here, seconds, settings, when } from "./words.js";
@@ -73,7 +73,11 @@ export async function jobsView(place, signal) {
     } }, word, h("span", { class: "hidden" }, name));
     const away = async () => { await remove(job.links.self); items = items.filter((other) => other !== job); };
     if (!isFinished(job))
-      return button("Cancel", async () => { await away(); announce("Cancelled"); await refresh(); });
+      return button("Cancel", async () => {
+        const { state } = await cancel(job.links.self);
+        announce(STATES[state]);
+        await refresh();
+      });
     return h("span", { class: "actions row" },
       button("Run again", async () => { await fillFrom(job); location.hash = "#/"; }),
       button("Delete", async () => {

@@ -183,6 +183,20 @@ def events(http: httpx.Client, url: str, after: int | None = None) -> Iterator[t
                 found = {}
 
 
+def sandboxes(parent: int) -> set[int]:
+    """Processes of the sandbox below a process."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+            status = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if b"service.sandbox.child" in command and int(status[1]) == parent and status[0] != "Z":
+            found.add(int(folder.name))
+    return found
+
+
 class Worker(Command):
     """`graphpass worker` as one executor. Settings are those of the server, which it shares the database with."""
 

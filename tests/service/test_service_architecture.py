@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # From the bottom up. A module may import from its own floor and from those below.
 FLOORS = (
-    ("errors", "extra"),
+    ("errors", "extra", "shortage"),
     ("settings", "problems", "memory"),
     ("storage",),
     ("auth", "sandbox", "logs", "metrics"),

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.api.test_story import sandboxes
-from tests.service.running import Server, example, finished, until
+from tests.service.running import Server, example, finished, sandboxes, until
 
 
 def test_killed_in_the_middle_of_a_job(tmp_path: Path) -> None:

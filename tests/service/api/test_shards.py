@@ -10,8 +10,7 @@ import pytest
 
 from service.settings import load_settings
 from service.storage.metadata import opened
-from tests.service.api.test_story import sandboxes
-from tests.service.running import EXAMPLE, Server, events, example, finished, upload
+from tests.service.running import EXAMPLE, Server, events, example, finished, sandboxes, upload
 
 SHARDED = {"time_steps": 2, "method": "max"}  # of the 512 images of the example
 
@@ -78,7 +77,7 @@ def test_cancelling_kills_a_shard_within_a_second(sharding: Server, model: dict[
     while not (children := sandboxes(sharding.process.pid)):
         time.sleep(0.01)
     began = time.monotonic()
-    assert sharding.http.delete(url).json()["state"] == "cancelled"
+    assert sharding.http.post(f"{url}/cancel").json()["state"] == "cancelled"
     while sandboxes(sharding.process.pid) & children:
         assert time.monotonic() - began < 1.0
         time.sleep(0.01)

@@ -4,33 +4,19 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from dbos import _utils, error
+from dbos import _utils
 
-from service.errors import NotFoundError, StorageDamagedError, StorageFullError, StorageUnavailableError
+from service.errors import ShortageError, StorageFullError
 from service.jobs import engine, work
 from service.settings import load_settings
 
 FULL = StorageFullError("no space left in /data", "make room and try again")
 
 
-@pytest.mark.parametrize(
-    ("raised", "waits"),
-    [
-        (FULL, True),
-        (StorageUnavailableError("the store does not answer", ""), True),
-        (OSError(28, "No space left on device"), True),
-        (StorageDamagedError("a blob is damaged", ""), False),
-        (NotFoundError("there is no such blob", ""), False),
-        (ValueError("ours"), False),
-    ],
-)
-def test_what_is_waited_for(raised: Exception, waits: bool) -> None:
-    assert work._may_pass(raised) is waits
-
-
 def test_what_a_job_is_told_that_waited_in_vain() -> None:
-    told = work._fault(error.DBOSMaxStepRetriesExceeded("_run", 720, [ValueError("first"), FULL]))
+    told = work._fault(FULL)
     assert (told.type, told.what, told.remedy) == ("unavailable", FULL.what, FULL.remedy)
+    assert work._fault(ShortageError("the machine is short of memory", "")).type == "unavailable"
     assert work._fault(ValueError("ours")).type == "internal"
 
 
