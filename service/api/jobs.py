@@ -186,7 +186,7 @@ def _accept(
 
 
 def _cancel(service: Service, id: str) -> Job:
-    """The job as it is then. What runs ends with the job's row: where the engine is away, housekeeping tells it later."""
+    """The job as it is then. What runs ends with its row; where the engine is away, housekeeping tells it later."""
     job = service.metadata.jobs.finish(id, "cancelled", expires=service.expiry())
     if job.state == "cancelled":
         service.metrics.job(job)

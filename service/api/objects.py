@@ -63,7 +63,7 @@ def routes(kind: ObjectKind) -> APIRouter:
         elif media in BODIES:
             called = file_name(name, DEFAULT_NAME[kind])
             digest = await receive(request, service, tenant)
-            found, fresh = await describe_and_store(service, tenant, kind, called, digest)
+            found, fresh = await describe_and_store(service, tenant, kind, called, digest, request=request)
         else:
             raise ProblemError(
                 "media-type", f"a {kind} does not come as {media}", f"send it as {MEDIA}", where="Content-Type"
@@ -116,4 +116,4 @@ async def _from_upload(
             where="upload",
         )
     called = file_name(asked.name or name or upload.name, DEFAULT_NAME[kind])
-    return await describe_and_store(service, tenant, kind, called, upload.digest, origin=upload.id)
+    return await describe_and_store(service, tenant, kind, called, upload.digest, upload.id, request)

@@ -3,8 +3,9 @@
 import asyncio
 import re
 import unicodedata
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from datetime import UTC, datetime
+from typing import Any
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -17,6 +18,7 @@ from service.storage.records import ObjectKind, StoredObject
 SMALL = 2**16  # bytes of a JSON body
 NAME_BYTES = 120  # of a file name in the sandbox
 TASKS: dict[ObjectKind, str] = {"model": "describe_model", "dataset": "describe_dataset"}
+CONNECTED_EVERY = 1.0  # seconds between looks whether somebody waits for a description
 CHUNK = 2**18  # bytes that are hashed and written at a time
 
 
@@ -65,11 +67,18 @@ async def receive(request: Request, service: Service, tenant: str) -> str:
 
 
 async def describe_and_store(
-    service: Service, tenant: str, kind: ObjectKind, name: str, digest: str, origin: str = ""
+    service: Service,
+    tenant: str,
+    kind: ObjectKind,
+    name: str,
+    digest: str,
+    origin: str = "",
+    request: Request | None = None,
 ) -> tuple[StoredObject, bool]:
     """Have the sandbox describe a committed blob, and make it the tenant's. False: it was there, described, already.
 
-    Problems: what the sandbox finds wrong with it; storage-quota.
+    request: who waits for it; one that has gone away does not keep its turn. Problems: what the sandbox finds wrong
+    with it; storage-quota; unavailable, where it waited for its turn for too long.
     """
     settings = service.settings
     expires = settings.upload_expiry(datetime.now(UTC))
@@ -80,13 +89,17 @@ async def describe_and_store(
     short = settings.model_copy(update={"job_seconds": seconds})
     task, place = TASKS[kind], f"{kind}/{name}"
 
+    begun = asyncio.Event()
+
     async def describe() -> Outcome:
+        begun.set()
         with service.metrics.task(task) as tally:
             found = await run_task(task, {"file": place}, {place: digest}, settings=short, blobs=service.blobs)
             tally.ended(found.error.type if found.error else "succeeded")
             return found
 
-    found = await service.places.run(tenant, "description", describe, within=settings.describe_wait_seconds)
+    turn = service.places.run(tenant, "description", describe, within=settings.describe_wait_seconds)
+    found = await _answered(turn, begun, request)
     if found.error:
         raise ProblemError(found.error.type, found.error.what, found.error.remedy, where=found.error.where)
     return await asyncio.to_thread(
@@ -102,6 +115,19 @@ async def describe_and_store(
             quota=settings.quota,
         )
     )
+
+
+async def _answered(turn: Coroutine[Any, Any, Outcome], begun: asyncio.Event, request: Request | None) -> Outcome:
+    """What a description gives, unless whoever asked for it goes away before it has begun."""
+    task = asyncio.ensure_future(turn)
+    try:
+        while not (await asyncio.wait({task}, timeout=CONNECTED_EVERY))[0]:
+            if request is not None and not begun.is_set() and await request.is_disconnected():
+                raise ProblemError("malformed-request", "the connection was closed", "send it again, and wait")
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 def file_name(given: str | None, default: str) -> str:
