@@ -21,7 +21,7 @@ NO_THREAD = "can't start new thread"  # as Python says that the system refused o
 
 def short_of(error: BaseException | None) -> str:
     """What the machine is short of if an error, or what it was raised for, says so; "" otherwise."""
-    for each in chain(error):
+    for each in causes(error):
         if isinstance(each, OSError) and (words := SHORT.get(each.errno or 0)):
             return words
         if isinstance(each, RuntimeError) and NO_THREAD in str(each):
@@ -36,7 +36,7 @@ def says_short(text: str) -> bool:
     return NO_THREAD in text or "MemoryError" in text or any(os.strerror(number) in text for number in SHORT)
 
 
-def chain(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error, and what it was raised for."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

@@ -16,7 +16,7 @@ from rich.text import Text
 from graphpass.cli.options import Service
 from graphpass.cli.terminal import out, print_left, progress_bars
 from graphpass.client.client import Client, Job, Stored
-from graphpass.errors import DataError, ModelError, OptionError
+from graphpass.errors import DataError, GraphpassError, ModelError, OptionError
 from graphpass.maths.allocation import told
 
 Options = Mapping[str, Any]
@@ -105,12 +105,15 @@ def _session(service: Service) -> Iterator[tuple[Client, Callable[[str, str], St
 
 
 def _finish(job: Job) -> None:
-    """Wait for it; an interrupt cancels it."""
+    """Wait for it; an interrupt cancels it, a second one does not wait for that."""
     try:
         with progress_bars() as bar:
             job.wait(bar)
     except KeyboardInterrupt:
-        job.cancel()
+        try:
+            job.cancel()
+        except GraphpassError as error:
+            warnings.warn(f"{job.id} was not cancelled ({error}) and goes on there", stacklevel=2)
         raise
 
 

@@ -10,13 +10,14 @@ A user's error is an Outcome; what is raised is a fault of the machinery, and wo
 import asyncio
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from service.errors import StorageFullError
+from service.errors import ShortageError
 from service.problems import PROBLEMS, JobError
 from service.sandbox.runner import Failed, Limits, run
 from service.settings import Settings
@@ -32,11 +33,12 @@ LEAST_FILE = 2**30  # bytes that a child may write, whatever may be uploaded: ar
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a task: a result and files (name → digest), or an error."""
+    """What came of a task: a result and files (name → digest), or an error. by_system: of Failed, not written down."""
 
     result: JSON = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     error: JobError | None = None
+    by_system: bool = False
 
     def to_json(self) -> JSON:
         """The JSON form that a step of the engine records."""
@@ -132,10 +134,11 @@ async def _run_in(
             await pump
         if isinstance(ended, Failed):
             if ended.type == "unavailable":
-                raise StorageFullError(ended.what, ended.remedy)
+                raise ShortageError(ended.what, ended.remedy)
             await asyncio.to_thread(_prove_room, folder)
             kind = ended.type if ended.type in PROBLEMS else "internal"
-            return Outcome(error=JobError(kind, ended.what, ended.remedy, ended.where or ""))
+            error = JobError(kind, ended.what, ended.remedy, ended.where or "")
+            return Outcome(error=error, by_system=ended.by_system)
         return Outcome(ended.result, await asyncio.to_thread(_keep, folder / "out", blobs))
     finally:
         if pump:
@@ -159,9 +162,14 @@ def _prepare(scratch: Path, inputs: Mapping[str, str], blobs: Blobs) -> Path:
 
 
 def _prove_room(folder: Path) -> None:
-    """Raises where no file can be written: what a task failed of then may be that, in the words of some library."""
+    """Raises where no file can be written, or no thread begins: what a task failed of then may be that, in the words of
+    some library.
+    """
     with (folder / "room").open("wb") as file:
         file.write(bytes(ROOM))
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
 
 
 def _keep(out: Path, blobs: Blobs) -> dict[str, str]:

@@ -11,8 +11,9 @@ task takes a place of its process first (places.py), and ends when its job does 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from dbos import DBOS, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 
@@ -33,6 +34,7 @@ from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata
 from service.storage.records import Job
 
+KILLS, KILLED_PAUSE = 3, 10.0  # times that a task is begun again which the system killed, and seconds in between
 ATTEMPTS = 50  # a job that takes its process down so often is given up
 EVALUATION_OPTIONS = ("image_size", "mean", "std", "metric")  # of a conversion
 log = logging.getLogger(__name__)
@@ -203,9 +205,17 @@ class Work(DBOSConfiguredInstance):
         async def tell(text: str) -> None:
             await DBOS.write_stream_async(EVENTS, {"event": "log", "text": text})
 
-        def attempt() -> Awaitable[JSON]:
-            work = lambda: self._attempt(id, task, arguments, inputs)  # noqa: E731
-            return self._places.run(tenant, "task", work, workflow=workflow)
+        kills = 0
+
+        async def attempt() -> JSON:
+            nonlocal kills
+            work = partial(self._attempt, id, task, arguments, inputs)
+            outcome = await self._places.run(tenant, "task", work, workflow=workflow)
+            if outcome.by_system and outcome.error and kills < KILLS:  # perhaps for what others use
+                kills += 1
+                await asyncio.sleep(kills * KILLED_PAUSE)
+                raise ShortageError(outcome.error.what, outcome.error.remedy)
+            return outcome.to_json()
 
         def wanted() -> bool:
             return self._metadata.jobs.tenant_of(id) is not None and self._queues.is_ours(workflow)
@@ -213,7 +223,7 @@ class Work(DBOSConfiguredInstance):
         with job_context(id):
             return await while_wanted(patiently(attempt, tell, self._patience), wanted)
 
-    async def _attempt(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
+    async def _attempt(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> Outcome:
         with self._metrics.task(task) as tally:
             outcome = await run_task(
                 task,
@@ -227,7 +237,7 @@ class Work(DBOSConfiguredInstance):
             if outcome.files:
                 kept = {f"{task}/{arguments.get('start', 0)}/{name}": each for name, each in outcome.files.items()}
                 await asyncio.to_thread(self._metadata.jobs.pin, id, kept)
-        return outcome.to_json()
+        return outcome
 
     @DBOS.step()
     async def _begin(self, id: str) -> JSON | None:

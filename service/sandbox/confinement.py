@@ -1,6 +1,7 @@
 """What a child does to itself before it touches a byte of a user: limits first, then files, then system calls.
 
 die with the parent     PR_SET_PDEATHSIG
+die first               oom_score_adj
 limits                  DATA, CPU, FSIZE, NOFILE, NPROC, CORE, MEMLOCK, MSGQUEUE
 no capabilities         root in name only: no override of file permissions, no raising of limits
 no_new_privs            a condition of the two below
@@ -8,6 +9,7 @@ Landlock                only its folder and the installation; best effort, by ke
 seccomp                 no network, programs, processes, …; required
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -22,6 +24,7 @@ from typing import Any
 from service.sandbox import landlock, seccomp
 from service.sandbox.limits import Limits
 
+FIRST = "1000"  # of those whom the system kills when it has no memory
 OPEN_FILES = 1024  # descriptors; calibration maps spilled tensors, which hold one each
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITIES_V3 = 0x20080522
@@ -42,6 +45,7 @@ def confine(folder: Path, limits: Limits, parent: int) -> dict[str, Any]:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     _die_with(libc, parent)
+    _die_first()
     _limit(limits)
     hide_memory()
     _drop_capabilities(libc)
@@ -79,6 +83,12 @@ def _die_with(libc: ctypes.CDLL, parent: int) -> None:
         raise OSError(ctypes.get_errno(), "PR_SET_PDEATHSIG")
     if os.getppid() != parent:  # it died before this was set
         raise OSError("the process that asked for this is gone")
+
+
+def _die_first() -> None:
+    """Where the machine runs out of memory, the system takes this process, and not the service or its database."""
+    with contextlib.suppress(OSError):  # where /proc is not there it chooses by itself
+        Path("/proc/self/oom_score_adj").write_text(FIRST)
 
 
 def _limit(limits: Limits) -> None:

@@ -1,15 +1,21 @@
 """What was raised inside the sandbox, as the failure that its user is told."""
 
 import errno
+import mmap
 import sys
+import threading
 import traceback
-from collections.abc import Iterator
+from pathlib import Path
 
 from graphpass import errors
+from service.sandbox.limits import Limits
 from service.sandbox.outcome import Failed, out_of_memory, out_of_room, says_no_memory
 from service.sandbox.workplace import Workplace
+from service.shortage import causes
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
+SHORT = Failed("unavailable", "the machine is short of memory, processes or open files", "try again later")
+PROBE = 32 << 20  # bytes of memory that are asked for to see whether there are any
 NOWHERE = "No usable temporary directory"  # as tempfile says that the disk is full
 
 # The first class that fits; subclasses come first.
@@ -36,11 +42,13 @@ class LimitError(Exception):
 
 def failure_of(error: BaseException, place: Workplace) -> Failed:
     """The failure that an exception is; a traceback of what is unexpected goes to stderr."""
-    chain = list(_chain(error))
+    chain = list(causes(error))
     if any(isinstance(each, MemoryError) or says_no_memory(str(each)) for each in chain):
-        return out_of_memory(place.limits)
+        return SHORT if _machine_is_short(place.limits) else out_of_memory(place.limits)
     if any(isinstance(each, OSError) and each.errno == errno.EFBIG for each in chain):
         return out_of_room(place.limits)
+    if any(isinstance(each, OSError) and each.errno == errno.ENFILE for each in chain):
+        return SHORT
     if any(isinstance(each, OSError) and (each.errno in FULL or NOWHERE in str(each)) for each in chain):
         return Failed("unavailable", "no space left for the files of the task", "make room and try again")
     if isinstance(error, LimitError):
@@ -54,10 +62,17 @@ def failure_of(error: BaseException, place: Workplace) -> Failed:
     return Failed("internal", f"unexpected {type(error).__name__}: {text}", "report this")
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was raised for."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
+def _machine_is_short(limits: Limits) -> bool:
+    """Whether there is no memory, or no thread, although the task's own limit leaves room for more than that."""
+    status = Path("/proc/self/status").read_text()
+    used = int(next(line for line in status.splitlines() if line.startswith("VmData:")).split()[1]) * 1024
+    if limits.memory_bytes - used < 4 * PROBE:
+        return False
+    try:
+        mmap.mmap(-1, PROBE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+    except (OSError, RuntimeError, MemoryError):
+        return True
+    return False

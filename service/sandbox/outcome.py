@@ -19,14 +19,17 @@ class Failed:
 
     type: a fault of what the user gave: invalid-model, unsupported-model, invalid-data, invalid-options, coverage,
     calibration, plan, verification; or a limit: memory-limit, time-limit, output-limit; or crashed (the process died of
-    a signal); or unavailable (this machine's disk is full); or internal (a fault of graphpass or of its installation).
+    a signal); or unavailable (this machine is short of room, files, processes or memory for a while); or internal (a
+    fault of graphpass or of its installation).
     what, remedy: in words of the user, naming files as the user did. where: the file argument or the limit, "" if none.
+    by_system: neither the task nor its limits ended it, but the system, which may have had others in mind.
     """
 
     type: str
     what: str
     remedy: str = ""
     where: str = ""
+    by_system: bool = False
 
 
 Outcome = Succeeded | Failed

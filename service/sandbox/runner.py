@@ -35,6 +35,7 @@ from service.sandbox.outcome import (
     says_no_memory,
 )
 from service.sandbox.outcome import Succeeded as Succeeded
+from service.shortage import short_of
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -105,8 +106,12 @@ async def _supervised(request: bytes, folder: Path, limits: Limits, progress: Pr
             start_new_session=True,
             limit=LONGEST_LINE,
         )
-    except OSError as error:
-        return Failed("internal", f"no process could be started ({error.strerror})", "try again later")
+    except (OSError, RuntimeError, MemoryError) as error:
+        if short := short_of(error):
+            return Failed(
+                "unavailable", f"no process could be started: the machine is short of {short}", "try again later"
+            )
+        return Failed("internal", f"no process could be started ({error})", "see the service's log")
     tail = bytearray()
     stderr, disk = asyncio.ensure_future(_keep_tail(child, tail)), asyncio.ensure_future(_fill_disk(folder, limits))
     conversation = asyncio.ensure_future(_converse(child, request, progress))
@@ -176,6 +181,7 @@ def _autopsy(status: int, stderr: str, limits: Limits) -> Failed:
             "the system killed it, as it does when the machine runs out of memory",
             "give a smaller model or smaller samples, or try again later",
             "memory_bytes",
+            by_system=True,
         )
     if status < 0:
         name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
@@ -194,8 +200,9 @@ async def _fill_disk(folder: Path, limits: Limits) -> None:
     """Returns once more is written than allowed; RLIMIT_FSIZE sees one file at a time only."""
     while True:
         await asyncio.sleep(DISK_CHECK)
-        if await asyncio.to_thread(_written, folder) > limits.file_bytes:
-            return
+        with contextlib.suppress(OSError, RuntimeError):  # short of files or threads: nobody can look now
+            if await asyncio.to_thread(_written, folder) > limits.file_bytes:
+                return
 
 
 def _written(folder: Path) -> int:

@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from service.errors import StorageFullError, StorageUnavailableError
+from service.errors import ShortageError, StorageFullError, StorageUnavailableError
+from service.shortage import short_of
 from service.storage.blobs import Hasher, Ledger
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -23,6 +24,8 @@ def typed(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise StorageFullError(f"no space left in {folder}", "make room and try again") from error
+        if short := short_of(error):
+            raise ShortageError(f"the machine is short of {short}", "try again later") from error
         raise StorageUnavailableError(
             f"{folder} cannot be used: {error.strerror or error}",
             "make it a folder that the service may write to (GRAPHPASS_DATA_DIR)",

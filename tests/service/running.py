@@ -32,11 +32,13 @@ class Command:
 
     def __init__(self, arguments: tuple[str, ...], log: Path, settings: Mapping[str, str]):
         self._arguments, self.log, self._settings = arguments, log, dict(settings)
+        self.environment: dict[str, str] = {}  # besides the settings
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, ready: str) -> re.Match[str]:
         """Start it, and wait for a line of output that matches."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GRAPHPASS_")}
+        environment |= self.environment
         before = len(self.output())
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -26,6 +27,7 @@ from graphpass.errors import (
     UnreachableError,
 )
 from tests.service.running import COMMAND, EXAMPLE, Server
+from tests.service.sandbox.hostile_files import endless_loop
 from tests.test_conversion import network
 
 FEW = {"time_steps": 2, "limit": 64, "method": "max"}
@@ -129,6 +131,23 @@ def test_cancel(client: Client, stored: tuple[Stored, ...]) -> None:
         job.wait()
     job.cancel()  # nothing happens
     assert job.state == "cancelled"
+
+
+def test_an_interrupt_on_the_command_line_cancels_the_job(service: Server, tmp_path: Path) -> None:
+    (tmp_path / "loop.onnx").write_bytes(endless_loop().SerializeToString())
+    np.savez(tmp_path / "few.npz", x=np.zeros((16, 4), np.float32))
+    line = ["convert", "loop.onnx", "snn.onnx", "--calibration", "few.npz", "--server", service.url]
+    with subprocess.Popen(
+        [*COMMAND, *line], env={**os.environ, "GRAPHPASS_KEY": service.key}, cwd=tmp_path, stderr=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (running := service.http.get("/v1/conversions?state=running").json()["items"]):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert service.http.get(running[0]["links"]["self"]).json()["state"] == "cancelled"
+    assert not (tmp_path / "snn.onnx").exists()
 
 
 def test_killed_during_an_upload_and_during_a_job(tmp_path: Path) -> None:
