@@ -16,7 +16,7 @@ from service.jobs.engine import CONVERT, SHARDS, own_queue, reached
 
 SHARD = "shard"  # the name of the workflow of a shard; all others are jobs
 TURN = 0x67707474  # advisory lock: one process at a time takes something
-COLUMNS = """workflow_uuid status name queue_name queue_partition_key executor_id priority created_at
+COLUMNS = """workflow_uuid status name queue_name queue_partition_key executor_id created_at
     parent_workflow_id started_at_epoch_ms completed_at"""
 SETTLED = 60.0  # seconds after which nothing writes to a workflow that has ended
 IN_FLIGHT: list[sa.ColumnElement[str]] = [
@@ -48,14 +48,21 @@ class Queues:
 
     @reached
     def take(self, tenant: str) -> str | None:
-        """Move a workflow of a tenant to this process: shards of its running jobs first, then what has waited longest.
+        """Move a workflow of a tenant to this process: of the job that has the fewest shards running, then the oldest.
 
         None where another process was faster.
         """
-        rows = self._table.alias("waiting")
-        order = (sa.case((rows.c.name == SHARD, 0), else_=1), rows.c.priority, rows.c.created_at, rows.c.workflow_uuid)
-        oldest = sa.select(rows.c.workflow_uuid).where(self._ready(rows), _tenant(rows) == tenant).order_by(*order)
-        this = (self._table.c.workflow_uuid == oldest.limit(1).scalar_subquery(), self._table.c.status == "ENQUEUED")
+        rows, shards, jobs = (self._table.alias(name) for name in ("waiting", "shards", "jobs"))
+        running = sa.select(shards.c.parent_workflow_id, sa.func.count().label("count"))
+        running = running.where(_in_flight(shards), shards.c.name == SHARD, _begun(shards))
+        counts = running.group_by(shards.c.parent_workflow_id).subquery("running")
+        both = rows.outerjoin(counts, counts.c.parent_workflow_id == rows.c.parent_workflow_id)
+        both = both.outerjoin(jobs, jobs.c.workflow_uuid == rows.c.parent_workflow_id)
+        age = sa.func.coalesce(jobs.c.created_at, rows.c.created_at)
+        order = (sa.func.coalesce(counts.c.count, 0), age, rows.c.created_at, rows.c.workflow_uuid)
+        chosen = sa.select(rows.c.workflow_uuid).select_from(both).where(self._ready(rows), _tenant(rows) == tenant)
+        chosen = chosen.order_by(*order).limit(1)
+        this = (self._table.c.workflow_uuid == chosen.scalar_subquery(), self._table.c.status == "ENQUEUED")
         moved = sa.update(self._table).where(*this).values(queue_name=own_queue(self._executor))
         with self._database.begin() as connection:
             if self._postgres:
@@ -130,7 +137,7 @@ class Queues:
         if not self._running:
             return waits
         begun = self._table.alias("begun")
-        runs = (_in_flight(begun), begun.c.name != SHARD, sa.or_(begun.c.status == "PENDING", _taken(begun)))
+        runs = (_in_flight(begun), begun.c.name != SHARD, _begun(begun))
         full = sa.select(_tenant(begun)).where(*runs).group_by(_tenant(begun))
         full = full.having(sa.func.count() >= self._running)
         return sa.and_(waits, sa.or_(rows.c.name == SHARD, _tenant(rows).not_in(full)))
@@ -142,6 +149,10 @@ def _tenant(rows: sa.FromClause) -> sa.ColumnElement[str]:
 
 def _in_flight(rows: sa.FromClause) -> sa.ColumnElement[bool]:
     return rows.c.status.in_(IN_FLIGHT)
+
+
+def _begun(rows: sa.FromClause) -> sa.ColumnElement[bool]:
+    return sa.or_(rows.c.status == "PENDING", _taken(rows))
 
 
 def _taken(rows: sa.FromClause) -> sa.ColumnElement[bool]:

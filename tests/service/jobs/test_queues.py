@@ -74,7 +74,27 @@ def shard(dispatcher: Dispatcher, database: sa.Engine, of: Job, number: int) -> 
     return id
 
 
-def test_the_oldest_of_a_tenant_but_shards_first(dispatcher: Dispatcher, database: sa.Engine, make: Make) -> None:
+def test_jobs_of_a_tenant_share_its_turns(dispatcher: Dispatcher, database: sa.Engine, make: Make) -> None:
+    """The job with the fewest shards running goes first, then the oldest job."""
+    queues = make()
+    first, second = job("con_1", "acme"), job("con_2", "acme")
+    for number, each in enumerate((first, second)):
+        dispatcher.send(each)
+        change(database, each.id, created_at=1000 + number)
+    assert queues.take("acme") == first.id
+    shards = [shard(dispatcher, database, first, number) for number in range(3)]
+    for number, id in enumerate(shards):
+        change(database, id, created_at=2000 + number)
+    assert [queues.take("acme") for _ in range(2)] == [shards[0], second.id]  # the older job, then the other one
+    other = shard(dispatcher, database, second, 0)
+    assert [queues.take("acme") for _ in range(3)] == [other, *shards[1:]]
+    for id in shards:
+        change(database, id, status="SUCCESS")
+    more = [shard(dispatcher, database, second, 1), shard(dispatcher, database, first, 3)]
+    assert [queues.take("acme") for _ in more] == more[::-1]
+
+
+def test_the_oldest_of_a_tenant(dispatcher: Dispatcher, database: sa.Engine, make: Make) -> None:
     queues = make()
     jobs = [job("con_1", "acme"), job("con_2", "acme"), job("con_3", "other")]
     for each in jobs:
@@ -85,7 +105,7 @@ def test_the_oldest_of_a_tenant_but_shards_first(dispatcher: Dispatcher, databas
     waiting = queues.waiting()
     assert set(waiting) == {"acme", "other"} and min(waiting.values()) > 1e6
     assert queues.lengths() == {"convert": 3, "shards": 1}
-    assert [queues.take("acme") for _ in range(4)] == [of, "con_1", "con_2", None]
+    assert [queues.take("acme") for _ in range(4)] == ["con_1", of, "con_2", None]
     assert set(queues.waiting()) == {"other"} and queues.lengths() == {"convert": 1}
     assert queues.owners() == {"w1"} and queues.jobs() == {"con_1", "con_2", "con_3"}
     dispatcher.cancel("con_3")

@@ -1,0 +1,64 @@
+"""Killed, or without room on the disk, whenever something becomes durable: what was promised is kept, once, and whole.
+
+The fast tests are moments between two things that have to agree. The slow ones are all moments of all stories, which
+`python -m benchmarks.service.boundaries` tells as well.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service.faulty import STORIES, FaultyService
+from tests.service.servers import Postgres
+
+ACCEPTED = "INSERT-jobs+INSERT-job_blobs"
+STEP = "UPDATE-workflow_status+INSERT-operation_outputs"
+SHARD = "UPDATE-workflow_status+INSERT-workflow_status+INSERT-workflow_input+INSERT-operation_outputs"
+OUTCOME = "UPDATE-workflow_status+INSERT-workflow_output"
+FINISHED = "UPDATE-jobs+DELETE-job_blobs+INSERT-job_blobs"
+CANCELLED = "UPDATE-jobs+DELETE-job_blobs"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyService]:
+    """One process on SQLite."""
+    with FaultyService(tmp_path_factory.mktemp("faulty")) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("story", "fault"),
+    [
+        ("conversion", f"kill 1 after {ACCEPTED}"),  # accepted, not sent
+        ("conversion", f"kill 1 after {SHARD}"),  # one of two shards is on its queue
+        ("conversion", f"kill 1 before {OUTCOME}"),  # a shard is done, and its workflow not
+        ("conversion", f"kill 1 after {FINISHED}"),  # the job is done, and its workflow not
+        ("evaluation", "kill 1 before replace"),  # the ledger has a blob that is not there
+        ("cancelled", f"kill 1 after {CANCELLED}"),  # the engine does not know of it
+        ("cancelled", "full 2 1 before " + CANCELLED),
+        ("evaluation", f"full 2 1 before {STEP}"),
+        ("upload", "full 2 1 before fsync"),
+    ],
+)
+def test_between_two_things_that_have_to_agree(service: FaultyService, story: str, fault: str) -> None:
+    assert service.tell(story, fault), f"{fault} did not come to pass"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("fault", ["kill", "full 2"])
+def test_at_every_moment(story: str, fault: str, tmp_path: Path) -> None:
+    with FaultyService(tmp_path) as service:
+        moments = service.moments(story)
+        struck = [service.tell(story, f"{fault} {moment}") for moment in moments]
+    assert sum(struck) > 0.8 * len(moments)  # how often events are written differs from run to run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("story", STORIES)
+def test_at_every_moment_on_many_machines(story: str, postgres: Postgres, tmp_path: Path) -> None:
+    with postgres.database() as url, FaultyService(tmp_path, url) as service:
+        moments = service.moments(story)
+        struck = [service.tell(story, f"kill {moment}") for moment in moments]
+    assert sum(struck) > 0.8 * len(moments)
