@@ -15,7 +15,6 @@ from tests.service.servers import Postgres
 ACCEPTED = "INSERT-jobs+INSERT-job_blobs"
 STEP = "UPDATE-workflow_status+INSERT-operation_outputs"
 SHARD = "UPDATE-workflow_status+INSERT-workflow_status+INSERT-workflow_input+INSERT-operation_outputs"
-OUTCOME = "UPDATE-workflow_status+INSERT-workflow_output"
 FINISHED = "UPDATE-jobs+DELETE-job_blobs+INSERT-job_blobs"
 CANCELLED = "UPDATE-jobs+DELETE-job_blobs"
 
@@ -30,13 +29,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyService]
 @pytest.mark.parametrize(
     ("story", "fault"),
     [
-        ("conversion", f"kill 1 after {ACCEPTED}"),  # accepted, not sent
-        ("conversion", f"kill 1 after {SHARD}"),  # one of two shards is on its queue
-        ("conversion", f"kill 1 before {OUTCOME}"),  # a shard is done, and its workflow not
-        ("conversion", f"kill 1 after {FINISHED}"),  # the job is done, and its workflow not
-        ("evaluation", "kill 1 before replace"),  # the ledger has a blob that is not there
+        ("evaluation", f"kill 1 after {ACCEPTED}"),  # accepted, not sent
+        ("sweep", f"kill 1 after {SHARD}"),  # one of two shards is on its queue
+        ("evaluation", f"kill 1 after {FINISHED}"),  # the job is done, and its workflow not
         ("cancelled", f"kill 1 after {CANCELLED}"),  # the engine does not know of it
-        ("cancelled", "full 2 1 before " + CANCELLED),
         ("evaluation", f"full 2 1 before {STEP}"),
         ("upload", "full 2 1 before fsync"),
     ],

@@ -120,6 +120,7 @@ def shards(server: Server, sweep: str) -> int:
     return sum((line.get("task"), line.get("job")) == ("sweep_shard", id) for line in server.lines())
 
 
+@pytest.mark.slow
 def test_jobs_of_a_tenant_that_run_at_a_time(tmp_path: Path) -> None:
     """Its quota, not the number of places; what its jobs wait for does not count."""
     with Server(tmp_path, WORKERS="3", QUOTA_RUNNING="1") as server:

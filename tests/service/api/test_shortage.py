@@ -10,7 +10,7 @@ import pytest
 
 from tests.service.running import Server, example, finished, until
 
-WHILE = 8.0  # seconds
+WHILE = 5.0  # seconds
 
 
 def of_files(pid: int) -> None:
@@ -31,7 +31,7 @@ def enough(pid: int, files: tuple[int, int]) -> None:
     resource.prlimit(pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-@pytest.mark.parametrize("short", [of_files, of_memory])
+@pytest.mark.parametrize("short", [of_files, pytest.param(of_memory, marks=pytest.mark.slow)])
 def test_no_accepted_job_fails(short: Callable[[int], None], tmp_path: Path) -> None:
     with Server(tmp_path, WORKERS="2", SHARD_SAMPLES="128", JOB_THREADS="1") as server:
         http, ids = server.http, example(server.http)
