@@ -64,9 +64,7 @@ def failure_of(error: BaseException, place: Workplace) -> Failed:
 
 def _machine_is_short(limits: Limits) -> bool:
     """Whether there is no memory, or no thread, although the task's own limit leaves room for more than that."""
-    status = Path("/proc/self/status").read_text()
-    used = int(next(line for line in status.splitlines() if line.startswith("VmData:")).split()[1]) * 1024
-    if limits.memory_bytes - used < 4 * PROBE:
+    if limits.memory_bytes - _allocated() < 4 * PROBE:
         return False
     try:
         mmap.mmap(-1, PROBE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
@@ -76,3 +74,9 @@ def _machine_is_short(limits: Limits) -> bool:
     except (OSError, RuntimeError, MemoryError):
         return True
     return False
+
+
+def _allocated() -> int:
+    """Bytes that RLIMIT_DATA counts."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmData:")).split()[1]) * 1024

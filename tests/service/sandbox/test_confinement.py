@@ -1,5 +1,6 @@
 """What a confined process reaches: tasks of hostile_tasks.py try everything."""
 
+import asyncio
 import json
 import os
 import platform
@@ -43,6 +44,25 @@ if ctypes.CDLL(None, use_errno=True).unshare(0x10000000):
     raise OSError(ctypes.get_errno(), "unshare")
 os.execv(sys.argv[1], sys.argv[1:])
 """
+
+
+def test_it_is_the_first_that_the_system_kills(box: Box) -> None:
+    """Where there is no memory: children die before the service."""
+    seen: set[str] = set()
+
+    def look(event: object) -> None:
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+                if int(parent) == os.getpid() and b"hostile_tasks" in (folder / "cmdline").read_bytes():
+                    seen.add((folder / "oom_score_adj").read_text().strip())
+            except OSError:
+                continue
+
+    box.limits = replace(box.limits, wall_seconds=1.0)
+    with mock.patch.object(runner, "COMMAND", HOSTILE):
+        asyncio.run(runner.run("spin", {}, box.folder, box.limits, look))
+    assert seen == {"1000"}
 
 
 def lay_out(box: Box) -> Path:

@@ -1,6 +1,7 @@
 """The parent: limits, ends of every kind, cancelling, and what is left behind."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -154,6 +155,34 @@ def test_leftovers_of_an_earlier_attempt_are_removed(box: Box) -> None:
 def test_a_program_that_cannot_be_started(box: Box) -> None:
     with mock.patch.object(runner, "COMMAND", ("/nonexistent",)):
         assert failed(box.run("check")) == ("internal", "")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_a_machine_that_is_short_of_something_is_nobodys_fault(box: Box, error: Exception) -> None:
+    with mock.patch.object(asyncio, "create_subprocess_exec", side_effect=error):
+        outcome = box.run("check")
+    assert failed(outcome) == ("unavailable", "") and "the machine is short of" in outcome.what
+
+
+def test_whom_the_system_kills_is_told_from_who_went_beyond_a_limit(box: Box) -> None:
+    assert box.hostile("crash", {"signal": signal.SIGKILL}).by_system
+    box.limits = replace(SMALL, wall_seconds=0.5)
+    assert not box.hostile("stubborn").by_system
+    assert not box.hostile("allocate", {"bytes": 2 << 30}).by_system
+
+
+def test_where_nobody_can_look_how_much_is_written_the_task_goes_on(box: Box) -> None:
+    box.limits = replace(SMALL, wall_seconds=2.5)
+    with mock.patch.object(runner, "_written", side_effect=RuntimeError("can't start new thread")):
+        assert failed(box.hostile("spin")) == ("time-limit", "wall_seconds")
 
 
 def test_progress_comes_in_order(box: Box) -> None:
