@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     job_cpu_seconds: Positive = Field(4 * 3600, description="processor time that one step of a job may take")
     describe_seconds: Positive = Field(60, description="time that describing an upload may take")
     describe_wait_seconds: Positive = Field(
-        120, description="time that an upload waits for its turn to be described; then 503, and it may be sent again"
+        60, description="time that an upload waits for its turn to be described; then 503, and it may be sent again"
     )
     job_threads: Count = Field(0, description="threads of one job or shard; 0: one for each core")
     shard_samples: Positive = Field(2048, description="most samples in one shard of an evaluation or calibration")

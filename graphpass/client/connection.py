@@ -25,7 +25,7 @@ try:
 except ImportError as error:
     raise OptionError("httpx is not installed, which talks to services", "pip install 'graphpass[client]'") from error
 
-TIMEOUT = httpx.Timeout(120.0, connect=10.0)  # seconds without a byte: uploads wait for their turn to be described
+TIMEOUT = httpx.Timeout(150.0, connect=10.0)  # seconds without a byte: uploads wait for their turn to be described
 LONGEST_PAUSE = 8.0  # seconds between attempts
 ERRORS: Mapping[str, type[GraphpassError]] = {  # the problems that graphpass raises itself where it runs here
     "invalid-request": OptionError,

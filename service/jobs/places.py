@@ -8,6 +8,7 @@ waits on the queues of all processes, is compared there.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from service.jobs.fairness import Holder, Kind, Room, first, leaver
 R = TypeVar("R")
 ARRIVAL = 5.0  # seconds for which a place is kept for what was taken from a queue and does not come
 LONGEST_REST = 256.0  # seconds that work which gave its place up again and again leaves to others
+log = logging.getLogger(__name__)
 COMING = "coming"  # stands for the workflow that is being taken from a queue
 
 
@@ -211,6 +213,9 @@ class Places:
         with self._lock:
             if found := self._leaver(queued, elsewhere):
                 holder, wish = found
+                log.info(
+                    "a %s of %s gives its place up to a %s of %s", holder.kind, holder.tenant, wish.kind, wish.tenant
+                )
                 holder.turn.heir = wish
                 _resolve(holder.turn.leave)
 

@@ -76,6 +76,8 @@ class Locks:
 
     def others(self, tenants: Collection[str]) -> Mapping[str, int]:
         """Locks of other connections."""
+        if not tenants:
+            return {}
         names = {"names": sorted(tenants), "first": PLACE, "last": PLACE + MOST}
         with self._connected() as connection:
             return {name: count for name, count in connection.execute(OTHERS, names) if count}

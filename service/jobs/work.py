@@ -200,6 +200,7 @@ class Work(DBOSConfiguredInstance):
         workflow = str(DBOS.workflow_id)
         tenant = await patiently(lambda: asyncio.to_thread(self._metadata.jobs.tenant_of, id))
         if tenant is None:
+            self._places.forgo(workflow)
             raise UnwantedError(f"{id} is over")
 
         async def tell(text: str) -> None:
