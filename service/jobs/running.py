@@ -113,13 +113,23 @@ async def run_task(
 
     Raises StorageError where the blobs or the folder cannot be used now.
     """
-    scratch = settings.data_dir / "scratch"
+    scratch, given_up = settings.data_dir / "scratch", threading.Event()
     with typed(scratch):
-        folder = await asyncio.to_thread(_prepare, scratch, inputs, blobs)
+        scratch.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=scratch))
         try:
+            await asyncio.to_thread(_fill, folder, inputs, blobs, given_up)
             return await _run_in(folder, task, arguments, settings, blobs, tell)
         finally:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
+            given_up.set()
+            await asyncio.shield(_removed(folder))
+
+
+async def _removed(folder: Path) -> None:
+    try:
+        await asyncio.to_thread(shutil.rmtree, folder, True)
+    except RuntimeError:  # no thread can begin
+        shutil.rmtree(folder, True)
 
 
 async def _run_in(
@@ -145,20 +155,20 @@ async def _run_in(
             pump.cancel()
 
 
-def _prepare(scratch: Path, inputs: Mapping[str, str], blobs: Blobs) -> Path:
-    scratch.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=scratch))
+def _fill(folder: Path, inputs: Mapping[str, str], blobs: Blobs, given_up: threading.Event) -> None:
+    """Fetch the inputs. A thread cannot be cancelled: what it makes after the task was given up it removes itself."""
     try:
         for part in ("in", "out", "tmp"):
             (folder / part).mkdir()
         for name, digest in inputs.items():
+            if given_up.is_set():
+                return
             target = folder / "in" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             blobs.fetch(digest, target)
-    except BaseException:
-        shutil.rmtree(folder, True)
-        raise
-    return folder
+    finally:
+        if given_up.is_set():
+            shutil.rmtree(folder, True)
 
 
 def _prove_room(folder: Path) -> None:

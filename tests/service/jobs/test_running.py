@@ -1,0 +1,57 @@
+"""One task: the folder that it works in goes with it, however it ends."""
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from service.errors import StorageUnavailableError
+from service.jobs.running import run_task
+from service.settings import load_settings
+
+
+class Slow:
+    """A store that takes its time for each file, and makes folders as it likes."""
+
+    def __init__(self) -> None:
+        self.fetching, self.fetched = threading.Event(), 0
+
+    def fetch(self, digest: str, path: Path) -> None:
+        self.fetching.set()
+        time.sleep(0.3)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+        self.fetched += 1
+
+
+class Away:
+    """A store that does not answer."""
+
+    def fetch(self, digest: str, path: Path) -> None:
+        raise StorageUnavailableError("the store does not answer", "")
+
+
+def test_given_up_while_its_inputs_are_fetched(tmp_path: Path) -> None:
+    settings, store = load_settings(data_dir=tmp_path), Slow()
+
+    async def given_up() -> float:
+        inputs = {f"model/{number}": "0" * 64 for number in range(20)}
+        task = asyncio.ensure_future(run_task("check", {}, inputs, settings=settings, blobs=store))  # type: ignore[arg-type]
+        await asyncio.to_thread(store.fetching.wait)
+        began = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return time.monotonic() - began
+
+    assert asyncio.run(given_up()) < 1  # the loop waits for its threads when it ends
+    assert store.fetched < 5 and not list((tmp_path / "scratch").iterdir())
+
+
+def test_inputs_that_cannot_be_fetched(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path)
+    with pytest.raises(StorageUnavailableError):
+        asyncio.run(run_task("check", {}, {"a/b": "0" * 64}, settings=settings, blobs=Away()))  # type: ignore[arg-type]
+    assert not list((tmp_path / "scratch").iterdir())
