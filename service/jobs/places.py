@@ -23,8 +23,8 @@ from service.jobs.fairness import Holder, Kind, Room, first, leaver
 R = TypeVar("R")
 ARRIVAL = 5.0  # seconds for which a place is kept for what was taken from a queue and does not come
 LONGEST_REST = 256.0  # seconds that work which gave its place up again and again leaves to others
-log = logging.getLogger(__name__)
 COMING = "coming"  # stands for the workflow that is being taken from a queue
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Places:
                     await asyncio.wait({task})
                 finally:
                     self._release(turn)
-            if not (task.cancelled() and turn.leave.done()):
+            if not turn.leave.done() or not (task.cancelled() or task.exception()):
                 return task.result()
             times += 1
             rest = self.clock() + min(2.0**times, LONGEST_REST)

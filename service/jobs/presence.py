@@ -12,7 +12,7 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-PLACE = 0x67700000  # advisory locks: the first of two numbers, of a tenant's first place in a process
+PLACE = 0x67710000  # advisory locks: the first of two numbers, of a tenant's first place in a process
 MOST = 0xFFFF  # places of one tenant in one process that are told
 LEAVING = 0x67706C76  # advisory lock: one process at a time decides who gives up a place
 OTHERS = sa.text("""

@@ -159,6 +159,34 @@ def test_whoever_waits_for_too_long_is_told(two: Places) -> None:
     assert two.free() == 2
 
 
+def test_work_that_gives_its_place_up_with_an_error_is_begun_again(two: Places) -> None:
+    """Whatever its end raises: it was told to end."""
+    begun = 0
+
+    async def unclean() -> str:
+        nonlocal begun
+        begun += 1
+        if begun > 1:
+            return "done"
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise ValueError("it cannot clean up") from None
+        return "never"
+
+    async def beside() -> str:
+        older = asyncio.ensure_future(two.run("a", "task", lambda: asyncio.sleep(60)))
+        await asyncio.sleep(0.05)
+        younger = asyncio.ensure_future(two.run("a", "task", unclean))
+        await asyncio.sleep(0.05)
+        await two.run("b", "description", lambda: asyncio.sleep(0))
+        older.cancel()
+        await asyncio.wait({older})
+        return await younger
+
+    assert asyncio.run(beside()) == "done"
+
+
 def test_errors_of_the_work_are_raised_and_free_its_place(two: Places) -> None:
     async def wrong() -> None:
         raise ValueError("wrong")

@@ -5,6 +5,7 @@ import time
 import pytest
 import sqlalchemy as sa
 
+from service.jobs import guard, presence
 from service.jobs.presence import Alone, Locks
 from tests.service.servers import Postgres
 
@@ -42,6 +43,17 @@ def test_what_others_hold(engine: sa.Engine) -> None:
     until_gone(third)
     for each in (one, third):
         each.close()
+
+
+def test_other_locks_are_no_places(engine: sa.Engine) -> None:
+    """A tenant may be named as a queue or a worker, which others have locks of."""
+    locks = Locks(engine)
+    with engine.connect() as connection:
+        for space in (guard.SPACE, guard.QUEUES, presence.LEAVING):
+            connection.execute(sa.text(f"SELECT pg_advisory_lock_shared({space}, hashtext('convert'))"))
+        assert locks.others({"convert"}) == {}
+        connection.invalidate()
+    locks.close()
 
 
 def test_a_connection_that_broke_is_made_again_and_told_again(engine: sa.Engine) -> None:
