@@ -1,18 +1,21 @@
 """The files of a job: ranges, entity tags and names; the HTML report of a user's job is served without any rights."""
 
 import re
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
 from service.api.answers import COLLECTIONS, JobKind
+from service.api.conditions import Conditions, is_unchanged, parts_of
 from service.api.context import Service, Tenant, With, problems
 from service.api.jobs import job_of
 from service.errors import NotFoundError
 from service.problems import ProblemError
+from service.storage.blobs import Blobs
 from service.storage.records import FINISHED, Job
 
 BINARY, JSON, HTML = "application/octet-stream", "application/json", "text/html; charset=utf-8"
@@ -21,10 +24,26 @@ REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; frame-ancestors 'self'"
 )
-RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
-Range = Annotated[str | None, Header(alias="Range", description="One range of bytes, as `bytes=0-99`.")]
-IfRange = Annotated[str | None, Header(alias="If-Range")]
-IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match")]
+PIECE = 2**18  # bytes of memory that a slow reader holds, twice at most
+
+
+def conditions(
+    request: Request,
+    match: Annotated[str | None, Header(alias="If-Match", description="Entity tags, compared strongly.")] = None,
+    none_match: Annotated[
+        str | None, Header(alias="If-None-Match", description="Entity tags, compared weakly.")
+    ] = None,
+    ranges: Annotated[str | None, Header(alias="Range", description="Bytes, as `bytes=0-99` or `bytes=-1`.")] = None,
+    if_range: Annotated[str | None, Header(alias="If-Range", description="Ranges of this entity tag alone.")] = None,
+) -> Conditions:
+    """What a request for a file asks besides it."""
+    listed = {
+        name: ",".join(lines) for name in ("If-Match", "If-None-Match") if (lines := request.headers.getlist(name))
+    }
+    return Conditions(listed.get("If-Match"), listed.get("If-None-Match"), ranges, if_range)
+
+
+Asked = Annotated[Conditions, Depends(conditions)]
 Format = Annotated[Literal["html", "json"], Query(description="html: self-contained, with plots; json: the figures.")]
 
 
@@ -35,39 +54,28 @@ def routes(kind: JobKind) -> APIRouter:
     if kind == "conversion":
 
         @router.get("/{id}/artifact", summary="Download the converted network", **_answers(BINARY))
-        def artifact(
-            id: str,
-            service: With,
-            tenant: Tenant,
-            wanted: Range = None,
-            if_range: IfRange = None,
-            if_none_match: IfNoneMatch = None,
-        ) -> Response:
+        def artifact(id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
             """An ONNX file for any onnxruntime. Ranges and entity tags resume a download."""
             job = job_of(service, tenant, id, kind)
-            return _file(
-                service, job, "snn.onnx", BINARY, wanted, if_range, if_none_match, name=_snn_name(service, job)
-            )
+            return _file(service, job, "snn.onnx", BINARY, asked, name=_snn_name(service, job))
 
         @router.get("/{id}/plan", summary="Download the plan", **_answers(JSON))
-        def plan(id: str, service: With, tenant: Tenant, if_none_match: IfNoneMatch = None) -> Response:
+        def plan(id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
             """What calibration decided, as in docs/formats.md; `graphpass convert --plan` applies it again."""
-            return _file(service, job_of(service, tenant, id, kind), "plan.json", JSON, if_none_match=if_none_match)
+            return _file(service, job_of(service, tenant, id, kind), "plan.json", JSON, asked)
 
         @router.get("/{id}/plan/arrays", summary="Download the plan's weights", **_answers(BINARY))
-        def plan_arrays(id: str, service: With, tenant: Tenant, if_none_match: IfNoneMatch = None) -> Response:
+        def plan_arrays(id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
             """The .npz that belongs beside the plan; there is none where calibration changed no weights."""
-            return _file(service, job_of(service, tenant, id, kind), "plan.npz", BINARY, if_none_match=if_none_match)
+            return _file(service, job_of(service, tenant, id, kind), "plan.npz", BINARY, asked)
 
     @router.get("/{id}/report", summary="Get the report", **_answers(HTML, JSON))
-    def report(
-        id: str, service: With, tenant: Tenant, format: Format = "html", if_none_match: IfNoneMatch = None
-    ) -> Response:
+    def report(id: str, service: With, tenant: Tenant, asked: Asked, format: Format = "html") -> Response:
         """Accuracy, spikes, operations and energy; a conversion has one if it was asked to evaluate."""
         job = job_of(service, tenant, id, kind)
         if format == "json":
-            return _file(service, job, "report.json", JSON, if_none_match=if_none_match)
-        found = _file(service, job, "report.html", HTML, if_none_match=if_none_match, show=True)
+            return _file(service, job, "report.json", JSON, asked)
+        found = _file(service, job, "report.html", HTML, asked, place="inline")
         found.headers["Content-Security-Policy"] = REPORT_POLICY
         return found
 
@@ -82,10 +90,14 @@ def _answers(*media: str) -> dict[str, Any]:
         "responses": problems(
             "not-found",
             "not-ready",
+            "precondition",
             "range",
             also={
                 200: {"description": "All of it.", "content": content},
-                206: {"description": "The range.", "content": content},
+                206: {
+                    "description": "The range, or several.",
+                    "content": {**content, "multipart/byteranges": binary},
+                },
                 304: {"description": "It has not changed."},
             },
         ),
@@ -97,49 +109,57 @@ def _file(
     job: Job,
     file: str,
     media: str,
-    wanted: str | None = None,
-    if_range: str | None = None,
-    if_none_match: str | None = None,
+    asked: Conditions,
     *,
     name: str | None = None,
-    show: bool = False,
+    place: Literal["attachment", "inline"] = "attachment",
 ) -> Response:
-    """One file of a job. Problems: not-ready, range."""
+    """One file of a job. Problems: not-ready, precondition, range."""
     digest = job.artifacts.get(file)
     if digest is None:
         remedy = "wait until it has succeeded" if job.state not in FINISHED else "ask for one that it made: see `links`"
         raise ProblemError("not-ready", f"{job.id} is {job.state} and has no {file}", remedy)
     tag = f'"{digest}"'
-    place = "inline" if show else "attachment"
     headers = {
         "ETag": tag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
         "Content-Disposition": f'{place}; filename="{name or f"{job.id}-{file}"}"',
     }
-    if if_none_match and (if_none_match.strip() == "*" or tag in [each.strip() for each in if_none_match.split(",")]):
+    if is_unchanged(asked, tag):
         return Response(status_code=304, headers=headers)
     size = service.blobs.size(digest)
-    start, end, status = 0, size, 200
-    if wanted and (if_range is None or if_range == tag) and (asked := RANGE.match(wanted.strip())):
-        start, end = _bounds(asked[1], asked[2], size)
-        status = 206
+    parts = parts_of(asked, tag, size)
+    if parts is not None and len(parts) > 1:
+        return _several(service.blobs, digest, parts, size, media, headers)
+    start, end = parts[0] if parts else (0, size)
+    if parts:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     headers["Content-Length"] = str(end - start)
-    content: Iterator[bytes] = service.blobs.read(digest, start, end)
-    return StreamingResponse(content, status_code=status, headers=headers, media_type=media)
+    content = service.blobs.read(digest, start, end, PIECE)
+    return StreamingResponse(content, status_code=206 if parts else 200, headers=headers, media_type=media)
 
 
-def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
-    """Bytes [start, end) of `first-last`; `-n` are the last n. Problem: range."""
-    if first:
-        start, end = int(first), min(int(last) + 1, size) if last else size
-    else:
-        start, end = (max(size - int(last), 0), size) if last else (size, size)
-    if start >= end:
-        headers = {"Content-Range": f"bytes */{size}"}
-        raise ProblemError("range", f"the file has {size:,} bytes", "ask for bytes that are there", headers=headers)
-    return start, end
+def _several(
+    blobs: Blobs, digest: str, parts: Sequence[tuple[int, int]], size: int, media: str, headers: dict[str, str]
+) -> Response:
+    """Several ranges in one answer (RFC 9110, 14.6)."""
+    boundary = secrets.token_hex(16)
+    heads = [
+        f"\r\n--{boundary}\r\nContent-Type: {media}\r\nContent-Range: bytes {start}-{end - 1}/{size}\r\n\r\n".encode()
+        for start, end in parts
+    ]
+    tail = f"\r\n--{boundary}--\r\n".encode()
+
+    def content() -> Iterator[bytes]:
+        for head, (start, end) in zip(heads, parts, strict=True):
+            yield head
+            yield from blobs.read(digest, start, end, PIECE)
+        yield tail
+
+    length = sum(len(head) + end - start for head, (start, end) in zip(heads, parts, strict=True)) + len(tail)
+    headers["Content-Length"] = str(length)
+    return StreamingResponse(content(), 206, headers, f"multipart/byteranges; boundary={boundary}")
 
 
 def _snn_name(service: Service, job: Job) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from obstore.store import S3Config  # exists for type checkers only
 
 PIECE = 2**23  # bytes of one request; every one is tried again on its own
+LEAST_PIECE = 2**20  # bytes of a request for somebody who reads slowly
 CONCURRENCY = 3  # requests at a time for one blob, each holds a piece in memory
 REQUEST = timedelta(seconds=60)
 GIVE_UP = timedelta(seconds=20)  # after the first failure
@@ -126,18 +127,18 @@ class S3Blobs:
             path.unlink(missing_ok=True)
             raise
 
-    def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    def read(self, digest: str, start: int = 0, end: int | None = None, size: int = PIECE) -> Iterator[bytes]:
         """Bytes [start, end)."""
-        return begun(self._chunks(_key(digest), start, end))
+        return begun(self._chunks(_key(digest), start, end, max(size, LEAST_PIECE)))
 
-    def _chunks(self, key: str, start: int, end: int | None) -> Iterator[bytes]:
+    def _chunks(self, key: str, start: int, end: int | None, size: int) -> Iterator[bytes]:
         with self._errors(key):
             length = obstore.head(self._store, key)["size"]
         yield b""
         end = length if end is None else min(end, length)
-        for position in range(start, end, PIECE):
+        for position in range(start, end, size):
             with self._errors(key):
-                chunk = bytes(obstore.get_range(self._store, key, start=position, end=min(position + PIECE, end)))
+                chunk = bytes(obstore.get_range(self._store, key, start=position, end=min(position + size, end)))
             yield chunk
 
     def size(self, digest: str) -> int:
@@ -173,7 +174,7 @@ class S3Blobs:
 
     def read_part(self, upload: str, name: str) -> Iterator[bytes]:
         """Its bytes."""
-        return begun(self._chunks(_part(upload, name), 0, None))
+        return begun(self._chunks(_part(upload, name), 0, None, PIECE))
 
     def drop_parts(self, upload: str) -> None:
         """Remove the objects."""

@@ -16,10 +16,12 @@ NEEDLESS = (  # on SQLite and a local folder
 SOURCE = f"""
 import json, os, sys
 from service.app import create_app, open_process
+from service.connections.bounds import bounds_of
 from service.jobs import work
 from service.settings import load_settings
 from service import __main__, serving
-create_app(open_process(load_settings(data_dir=sys.argv[1])))
+settings = load_settings(data_dir=sys.argv[1])
+create_app(open_process(settings, bounds_of(settings, 1024)))
 print(json.dumps([name for name in {NEEDLESS} if name in sys.modules]), flush=True)
 os._exit(0)
 """
