@@ -38,7 +38,9 @@ ERRORS: Mapping[str, type[GraphpassError]] = {  # the problems that graphpass ra
     "verification": VerificationError,
     "coverage": CoverageError,
 }
-PASSING = frozenset({"unavailable", "rate-limited"})  # the same request may succeed a little later
+PASSING = frozenset(
+    {"unavailable", "rate-limited", "too-many-at-once", "slow-request"}
+)  # the same request may succeed a little later
 
 
 class PassingError(RemoteError):
