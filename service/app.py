@@ -24,6 +24,7 @@ from service.api.assets import PAGE
 from service.api.calls import Calls
 from service.api.context import Service
 from service.api.openapi import complete
+from service.api.turns import Slowness, Turns
 from service.auth import RateLimit
 from service.connections.bounds import Bounds
 from service.errors import SettingsError, StorageUnavailableError
@@ -94,7 +95,7 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         return Process(service, stack.pop_all())
 
 
-def create_app(process: Process) -> FastAPI:
+def create_app(process: Process, bounds: Bounds) -> FastAPI:
     """The routes on what `open_process` opened; the process is closed when the app shuts down."""
 
     @asynccontextmanager
@@ -121,7 +122,13 @@ def create_app(process: Process) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     answering.install(app)
-    app.add_middleware(middleware.Around, metrics=process.service.metrics, calls=process.service.calls)
+    app.add_middleware(
+        middleware.Around,
+        metrics=process.service.metrics,
+        calls=process.service.calls,
+        turns=Turns(bounds.requests_per_tenant),
+        slowness=Slowness(process.service.settings.rate_per_minute),
+    )
     complete(app)
 
     if PAGE.is_dir():

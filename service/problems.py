@@ -125,3 +125,13 @@ def too_large(most: int) -> ProblemError:
     return ProblemError(
         "too-large", f"at most {most:,} bytes are taken here", "send less", headers={"Connection": "close"}
     )
+
+
+def too_many(most: int, what: str) -> ProblemError:
+    """Somebody has as many requests or streams under way as he may."""
+    return ProblemError(
+        "too-many-at-once",
+        f"at most {most} {what} are answered at a time",
+        "wait for the answers to others",
+        headers={"Retry-After": "1"},
+    )

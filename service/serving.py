@@ -38,7 +38,7 @@ def serve(settings: Settings) -> None:
     listening = _listen(settings)
     process = open_process(settings, bounds)
     _warn()
-    app = create_app(process)
+    app = create_app(process, bounds)
     settle()
     config = uvicorn.Config(
         app,

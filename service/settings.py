@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     requests_per_tenant: Count = Field(
         32, description="requests of a tenant at a time, but for event streams; 0: a quarter of the connections"
     )
-    streams_per_key: Count = Field(32, description="event streams open with one key; 0: a quarter of the connections")
+    streams_per_key: Count = Field(16, description="event streams open with one key; 0: a quarter of the connections")
     header_seconds: Seconds = Field(10, description="time for the head of a request, from its first byte on")
     idle_seconds: Seconds = Field(75, description="time that a connection may wait for its next request")
     stall_seconds: Seconds = Field(
@@ -137,7 +137,9 @@ class Settings(BaseSettings):
     quota_bytes: Size = Field(ByteSize(20 * 2**30), description="bytes that a tenant may keep; 0: any number")
     quota_queued: Count = Field(100, description="jobs of a tenant that may wait; 0: any number")
     quota_running: Count = Field(4, description="jobs of a tenant that may run at a time; 0: any number")
-    rate_per_minute: Count = Field(600, description="requests a minute with one key; 0: any number")
+    rate_per_minute: Count = Field(
+        600, description="requests a minute with one key, or from one address without; 0: any number"
+    )
     job_memory_bytes: Size = Field(ByteSize(4 * 2**30), ge=2**28, description="memory of the child that runs a job")
     job_seconds: Positive = Field(3600, description="time that one step of a job may take")
     job_cpu_seconds: Positive = Field(4 * 3600, description="processor time that one step of a job may take")

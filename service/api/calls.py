@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from service.connections.bounds import Bounds
 from service.errors import StorageError
-from service.problems import ProblemError
+from service.problems import too_many
 from service.storage.records import Key
 
 REVOKED_SECONDS = 2.0  # between two looks at the keys of requests that last
@@ -63,12 +63,7 @@ class Calls:
 
     def _take(self, counter: Counter[str], name: str, most: int, what: str) -> None:
         if counter[name] >= most:
-            raise ProblemError(
-                "too-many-at-once",
-                f"at most {most} {what} are answered at a time",
-                "wait for the answers to others",
-                headers={"Retry-After": "1"},
-            )
+            raise too_many(most, what)
         counter[name] += 1
 
     async def watch(self) -> None:

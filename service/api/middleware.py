@@ -5,7 +5,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.answering import problem_body, problem_of, problem_response
 from service.api.calls import Call, Calls
 from service.api.context import unauthorized
+from service.api.turns import Slowness, Turns, has_key
 from service.logs import request_id
 from service.metrics import Metrics
 from service.problems import PROBLEM_JSON, ProblemError, too_large
@@ -36,6 +37,7 @@ Headers = list[tuple[bytes, bytes]]
 UPLOAD = re.compile(r"/v1/uploads/[^/]+")
 STREAMED = ("/v1/models", "/v1/datasets", "/v1/uploads")  # whose routes count the bytes themselves
 SMALL = 2**16  # bytes of any other body
+REFUSED = (401, 429)
 QUIET = ("/livez", "/readyz", "/metrics")
 log = logging.getLogger("service.requests")
 
@@ -43,8 +45,9 @@ log = logging.getLogger("service.requests")
 class Around:
     """ASGI middleware around everything: nothing leaves the process without it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, calls: Calls):
+    def __init__(self, app: ASGIApp, metrics: Metrics, calls: Calls, turns: Turns, slowness: Slowness):
         self._app, self._metrics, self._calls = app, metrics, calls
+        self._turns, self._slowness = turns, slowness
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -55,8 +58,11 @@ class Around:
         token = request_id.set(id)
         scope.setdefault("state", {})["request_id"] = id
         inner = _as_get(scope) if scope["method"] == "HEAD" else scope
-        answer = Answer(scope, inner, send, id, self._metrics)
+        answer = Answer(scope, inner, send, id, self._metrics, self._slowness)
         try:
+            if not has_key(scope):
+                await self._slowness.count(scope)
+            answer.end_turn = await self._turns.take(scope)
             if not scope["path"].startswith(STREAMED):
                 receive = _limited(scope, receive)
             await self._app(inner, receive, answer.send)
@@ -71,6 +77,7 @@ class Around:
                 raise
             await self._refuse_revoked(scope, inner, receive, answer)
         finally:
+            answer.end_turn()
             call: Call | None = scope["state"].get("call")
             if call is not None:
                 self._calls.end(call)
@@ -91,9 +98,11 @@ class Around:
 class Answer:
     """What is sent: our headers always, no body where the method is HEAD, a problem document for every error."""
 
-    def __init__(self, scope: Scope, inner: Scope, send: Send, id: str, metrics: Metrics):
+    def __init__(self, scope: Scope, inner: Scope, send: Send, id: str, metrics: Metrics, slowness: Slowness):
         self.status = 0
-        self._scope, self._inner, self._send, self._id, self._metrics = scope, inner, send, id, metrics
+        self.end_turn: Callable[[], None] = lambda: None  # gives the turn to the next one; may be called again
+        self._scope, self._inner, self._send, self._id = scope, inner, send, id
+        self._metrics, self._slowness = metrics, slowness
         self._began, self._complete = time.monotonic(), False
 
     async def send(self, message: Message) -> None:
@@ -104,6 +113,9 @@ class Answer:
             await self._send(message)
             return
         self.status = message["status"]
+        self.end_turn()
+        if self.status in REFUSED and has_key(self._scope):
+            await self._slowness.count(self._scope)
         route = _route(self._inner)
         self._metrics.requests.labels(self._scope["method"], route, str(self.status)).inc()
         self._metrics.request_seconds.labels(self._scope["method"], route).observe(time.monotonic() - self._began)

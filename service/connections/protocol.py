@@ -201,6 +201,12 @@ class GuardedProtocol(H11Protocol):
         """Close it: it asks for nothing, and somebody else needs its place."""
         self.abort()
 
+    async def delay(self, seconds: float) -> None:
+        """Let the request wait; meanwhile the connection may give way to others."""
+        self._admission.rests(self)
+        await asyncio.sleep(seconds)
+        self._admission.asks(self)
+
     def abort(self) -> None:
         """Cut the connection; whoever answers a request on it sees that the caller is gone."""
         self._forget()

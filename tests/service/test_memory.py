@@ -24,7 +24,8 @@ from service.jobs import work
 from service.settings import load_settings
 from service import __main__, serving
 settings = load_settings(data_dir=sys.argv[1])
-create_app(open_process(settings, bounds_of(settings, 1024)))
+bounds = bounds_of(settings, 1024)
+create_app(open_process(settings, bounds), bounds)
 print(json.dumps([name for name in {NEEDLESS} if name in sys.modules]), flush=True)
 os._exit(0)
 """
