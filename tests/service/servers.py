@@ -125,3 +125,49 @@ class S3Server:
         request = urllib.request.Request(f"{self.endpoint}/{name}", method="PUT")
         urllib.request.urlopen(request, timeout=10).close()
         return name
+
+
+def nginx_program() -> str:
+    """Path of nginx; skips the test where there is none."""
+    path = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path is None:
+        pytest.skip("nginx is not installed: apt-get install nginx-light")
+    return path
+
+
+class Nginx:
+    """nginx with one server on a free port, whose inside is `directives`."""
+
+    def __init__(self, folder: Path, directives: str):
+        self.port, self.folder, self.buffering = free_port(), folder, ""
+        self.url = f"http://127.0.0.1:{self.port}"
+        temporary = "client_body proxy fastcgi uwsgi scgi".split()
+        paths = " ".join(f"{name}_temp_path {folder}/{name};" for name in temporary)
+        user = "user root;" if os.geteuid() == 0 else ""
+        (folder / "nginx.conf").write_text(
+            f"{user} daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;"
+            f"events {{}} http {{ {paths} access_log {folder}/access.log;"
+            f"server {{ listen 127.0.0.1:{self.port}; {directives} }} }}"
+        )
+        command = [
+            nginx_program(),
+            "-p",
+            str(folder),
+            "-e",
+            str(folder / "error.log"),
+            "-c",
+            str(folder / "nginx.conf"),
+        ]
+        self._process = subprocess.Popen(command)
+        for _ in range(100):
+            with socket.socket() as probe:
+                if not probe.connect_ex(("127.0.0.1", self.port)):
+                    return
+            assert self._process.poll() is None, (folder / "error.log").read_text()
+            time.sleep(0.05)
+        raise AssertionError("nginx does not answer")
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait()
