@@ -6,12 +6,14 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -39,6 +41,8 @@ from service.storage.metadata import open_metadata
 from service.storage.stores import open_blobs
 
 SQLITE_THREADS = 4  # that answer requests: each takes a connection and memory, and more do not read a local file faster
+READING = 8  # threads that read from the store for downloads
+STORING = 32  # threads that write bodies and ask the engine: each may wait for the store
 OLD_SCRATCH = 24 * 3600.0  # seconds after which a folder of scratch files belongs to nobody
 
 
@@ -90,7 +94,9 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         stack.callback(housekeeper.stop)
         describing = asyncio.Semaphore(settings.workers)
         rate, calls = RateLimit(settings.rate_per_minute), Calls(bounds, metadata.keys.valid)
-        service = Service(settings, metadata, blobs, dispatcher, rate, metrics, describing, calls)
+        service = Service(
+            settings, metadata, blobs, dispatcher, rate, metrics, describing, calls, CapacityLimiter(READING)
+        )
         metrics.watch(lambda: _gauges(service))
         return Process(service, stack.pop_all())
 
@@ -102,6 +108,7 @@ def create_app(process: Process, bounds: Bounds) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if process.service.metadata.database.is_sqlite:
             current_default_thread_limiter().total_tokens = SQLITE_THREADS
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(STORING, "asyncio"))
         watching = asyncio.create_task(process.service.calls.watch())
         yield
         watching.cancel()

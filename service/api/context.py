@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -37,6 +38,7 @@ class Service:
     metrics: Metrics
     describing: asyncio.Semaphore  # children of this process at a time, beside those of jobs
     calls: Calls
+    reading: CapacityLimiter  # threads that read from the store for downloads
 
     def expiry(self) -> datetime | None:
         """When a job that finishes now goes; None for never."""

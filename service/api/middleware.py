@@ -62,7 +62,7 @@ class Around:
         try:
             if not has_key(scope):
                 await self._slowness.count(scope)
-            answer.end_turn = await self._turns.take(scope)
+            answer.end_turn = scope["state"]["end_turn"] = await self._turns.take(scope)
             if not scope["path"].startswith(STREAMED):
                 receive = _limited(scope, receive)
             await self._app(inner, receive, answer.send)

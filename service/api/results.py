@@ -2,10 +2,13 @@
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
@@ -15,9 +18,10 @@ from service.api.context import Service, Tenant, With, problems
 from service.api.jobs import job_of
 from service.errors import NotFoundError
 from service.problems import ProblemError
-from service.storage.blobs import Blobs
 from service.storage.records import FINISHED, Job
 
+P = ParamSpec("P")
+R = TypeVar("R")
 BINARY, JSON, HTML = "application/octet-stream", "application/json", "text/html; charset=utf-8"
 # The report runs its own inline plots and nothing else: an origin of its own, no network, no forms, no top window.
 REPORT_POLICY = (
@@ -54,28 +58,33 @@ def routes(kind: JobKind) -> APIRouter:
     if kind == "conversion":
 
         @router.get("/{id}/artifact", summary="Download the converted network", **_answers(BINARY))
-        def artifact(id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
+        async def artifact(request: Request, id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
             """An ONNX file for any onnxruntime. Ranges and entity tags resume a download."""
-            job = job_of(service, tenant, id, kind)
-            return _file(service, job, "snn.onnx", BINARY, asked, name=_snn_name(service, job))
+            job = await run_in_threadpool(job_of, service, tenant, id, kind)
+            name = await run_in_threadpool(_snn_name, service, job)
+            return await _file(request, service, job, "snn.onnx", BINARY, asked, name=name)
 
         @router.get("/{id}/plan", summary="Download the plan", **_answers(JSON))
-        def plan(id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
+        async def plan(request: Request, id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
             """What calibration decided, as in docs/formats.md; `graphpass convert --plan` applies it again."""
-            return _file(service, job_of(service, tenant, id, kind), "plan.json", JSON, asked)
+            job = await run_in_threadpool(job_of, service, tenant, id, kind)
+            return await _file(request, service, job, "plan.json", JSON, asked)
 
         @router.get("/{id}/plan/arrays", summary="Download the plan's weights", **_answers(BINARY))
-        def plan_arrays(id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
+        async def plan_arrays(request: Request, id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
             """The .npz that belongs beside the plan; there is none where calibration changed no weights."""
-            return _file(service, job_of(service, tenant, id, kind), "plan.npz", BINARY, asked)
+            job = await run_in_threadpool(job_of, service, tenant, id, kind)
+            return await _file(request, service, job, "plan.npz", BINARY, asked)
 
     @router.get("/{id}/report", summary="Get the report", **_answers(HTML, JSON))
-    def report(id: str, service: With, tenant: Tenant, asked: Asked, format: Format = "html") -> Response:
+    async def report(
+        request: Request, id: str, service: With, tenant: Tenant, asked: Asked, format: Format = "html"
+    ) -> Response:
         """Accuracy, spikes, operations and energy; a conversion has one if it was asked to evaluate."""
-        job = job_of(service, tenant, id, kind)
+        job = await run_in_threadpool(job_of, service, tenant, id, kind)
         if format == "json":
-            return _file(service, job, "report.json", JSON, asked)
-        found = _file(service, job, "report.html", HTML, asked, place="inline")
+            return await _file(request, service, job, "report.json", JSON, asked)
+        found = await _file(request, service, job, "report.html", HTML, asked, place="inline")
         found.headers["Content-Security-Policy"] = REPORT_POLICY
         return found
 
@@ -104,7 +113,8 @@ def _answers(*media: str) -> dict[str, Any]:
     }
 
 
-def _file(
+async def _file(
+    request: Request,
     service: Service,
     job: Job,
     file: str,
@@ -128,38 +138,46 @@ def _file(
     }
     if is_unchanged(asked, tag):
         return Response(status_code=304, headers=headers)
-    size = service.blobs.size(digest)
+    request.state.end_turn()  # the store has its own turns
+    size = await _in_turn(service, service.blobs.size, digest)
     parts = parts_of(asked, tag, size)
-    if parts is not None and len(parts) > 1:
-        return _several(service.blobs, digest, parts, size, media, headers)
-    start, end = parts[0] if parts else (0, size)
-    if parts:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    headers["Content-Length"] = str(end - start)
-    content = service.blobs.read(digest, start, end, PIECE)
+    several = parts is not None and len(parts) > 1
+    boundary = secrets.token_hex(16)
+    pieces: list[tuple[bytes, int, int]] = [(b"", *part) for part in parts or [(0, size)]]
+    if several:
+        pieces = [(_head(boundary, media, start, end, size), start, end) for _, start, end in pieces]
+        pieces.append((f"\r\n--{boundary}--\r\n".encode(), 0, 0))
+        media = f"multipart/byteranges; boundary={boundary}"
+    elif parts:
+        headers["Content-Range"] = f"bytes {pieces[0][1]}-{pieces[0][2] - 1}/{size}"
+    headers["Content-Length"] = str(sum(len(head) + end - start for head, start, end in pieces))
+    first = await _in_turn(service, service.blobs.read, digest, pieces[0][1], pieces[0][2], PIECE)
+    content = _content(service, digest, pieces, first)
     return StreamingResponse(content, status_code=206 if parts else 200, headers=headers, media_type=media)
 
 
-def _several(
-    blobs: Blobs, digest: str, parts: Sequence[tuple[int, int]], size: int, media: str, headers: dict[str, str]
-) -> Response:
-    """Several ranges in one answer (RFC 9110, 14.6)."""
-    boundary = secrets.token_hex(16)
-    heads = [
-        f"\r\n--{boundary}\r\nContent-Type: {media}\r\nContent-Range: bytes {start}-{end - 1}/{size}\r\n\r\n".encode()
-        for start, end in parts
-    ]
-    tail = f"\r\n--{boundary}--\r\n".encode()
+async def _in_turn(service: Service, function: Callable[P, R], *arguments: P.args, **more: P.kwargs) -> R:
+    """In one of the threads that read from the store: when it hangs, those that ask the database do not."""
+    return await to_thread.run_sync(partial(function, *arguments, **more), limiter=service.reading)
 
-    def content() -> Iterator[bytes]:
-        for head, (start, end) in zip(heads, parts, strict=True):
+
+def _head(boundary: str, media: str, start: int, end: int, size: int) -> bytes:
+    """The head of one of several ranges in one answer (RFC 9110, 14.6)."""
+    lines = ["", f"--{boundary}", f"Content-Type: {media}", f"Content-Range: bytes {start}-{end - 1}/{size}", "", ""]
+    return "\r\n".join(lines).encode()
+
+
+async def _content(
+    service: Service, digest: str, pieces: Sequence[tuple[bytes, int, int]], first: Iterator[bytes]
+) -> AsyncIterator[bytes]:
+    """Heads and bytes [start, end); `first` reads those of the first piece."""
+    for index, (head, start, end) in enumerate(pieces):
+        if head:
             yield head
-            yield from blobs.read(digest, start, end, PIECE)
-        yield tail
-
-    length = sum(len(head) + end - start for head, (start, end) in zip(heads, parts, strict=True)) + len(tail)
-    headers["Content-Length"] = str(length)
-    return StreamingResponse(content(), 206, headers, f"multipart/byteranges; boundary={boundary}")
+        if start < end:
+            read = first if index == 0 else await _in_turn(service, service.blobs.read, digest, start, end, PIECE)
+            while chunk := await _in_turn(service, next, read, b""):
+                yield chunk
 
 
 def _snn_name(service: Service, job: Job) -> str:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 PIECE = 2**23  # bytes of one request; every one is tried again on its own
 LEAST_PIECE = 2**20  # bytes of a request for somebody who reads slowly
 CONCURRENCY = 3  # requests at a time for one blob, each holds a piece in memory
-REQUEST = timedelta(seconds=60)
-GIVE_UP = timedelta(seconds=20)  # after the first failure
+REQUEST, SILENCE = timedelta(seconds=60), timedelta(seconds=20)  # of one request; and in it, until something comes
+GIVE_UP = timedelta(seconds=15)  # less than SILENCE: a request that hung is not sent again
 
 
 def connect(settings: Settings) -> S3Store:
@@ -49,6 +49,7 @@ def connect(settings: Settings) -> S3Store:
             client_options={
                 "allow_http": settings.store_endpoint.startswith("http://"),
                 "timeout": REQUEST,
+                "read_timeout": SILENCE,
                 "connect_timeout": timedelta(seconds=5),
             },
             retry_config={"max_retries": 4, "retry_timeout": GIVE_UP},
