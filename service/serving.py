@@ -25,7 +25,9 @@ from service.problems import ProblemError
 from service.settings import Settings, unknown_variables
 
 TENANT, LABEL = "local", "serve"  # whose key the link has
-BACKLOG = 512
+BACKLOG = (
+    4096  # connections that wait to be taken; where there is no room the caller tries again after a second, then three
+)
 HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where this machine finds what listens on all addresses
 DRAIN_SECONDS = 3  # for answers that are under way at the end; event streams are cut, and resumed by their readers
 

@@ -45,8 +45,8 @@ class Service:
         return self.settings.result_expiry(datetime.now(UTC))
 
 
-def service_of(request: Request) -> Service:
-    """The process's service."""
+async def service_of(request: Request) -> Service:
+    """The process's service. (FastAPI runs what is not async in a thread, whatever it does.)"""
     found: Service = request.app.state.service
     return found
 

@@ -31,7 +31,7 @@ REPORT_POLICY = (
 PIECE = 2**18  # bytes of memory that a slow reader holds, twice at most
 
 
-def conditions(
+async def conditions(
     request: Request,
     match: Annotated[str | None, Header(alias="If-Match", description="Entity tags, compared strongly.")] = None,
     none_match: Annotated[

@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 KINDS: Mapping[str, ObjectKind] = {".onnx": "model", ".npz": "dataset", ".npy": "dataset"}
 
 
-def speaks_tus(
+async def speaks_tus(
     version: Annotated[str, Header(alias="Tus-Resumable", json_schema_extra={"enum": [VERSION]})],
 ) -> None:
     """Problem: tus-version."""

@@ -6,6 +6,7 @@ import os
 import socket
 from typing import Any
 
+IN_A_ROW = 32
 SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -18,6 +19,7 @@ class Listener(socket.socket):
 
     busy = b""
     _reserve: int | None = None
+    _in_a_row = 0
 
     def listen(self, backlog: int = 512, /) -> None:
         """See socket.listen; the descriptor that is kept is opened with it."""
@@ -25,11 +27,16 @@ class Listener(socket.socket):
         self._keep()
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """See socket.accept."""
+        """See socket.accept. After some in a row the others wait for a moment, in which requests are answered."""
+        self._in_a_row += 1
+        if self._in_a_row > IN_A_ROW:
+            self._in_a_row = 0
+            raise BlockingIOError(errno.EAGAIN, "others want to go on")
         try:
             return super().accept()
         except OSError as error:
             if error.errno not in SHORT or self._reserve is None:
+                self._in_a_row = 0
                 raise
         os.close(self._reserve)
         self._reserve = None
