@@ -10,11 +10,13 @@ import httpx
 import pytest
 
 from service.problems import PROBLEMS
+from tests.service.api.test_requests import FEW
 from tests.service.connections.test_strict import SHAPES
 from tests.service.raw import RawAnswer, connect, exchange, head, until_closed
-from tests.service.running import Server
+from tests.service.running import COMMAND, Server, example, finished
 
 HEADER, STALL, RATE = 1.0, 2.0, 2**15
+FILES = 256  # open files of a server that has few
 SLACK = 2.5  # seconds: connections are looked at once a second, on a machine that does other work
 TUS = {"Tus_Resumable": "1.0.0", "Content_Type": "application/offset+octet-stream"}
 PLOTLY = "/assets/plotly.min.js"  # 4 MB without a key
@@ -218,3 +220,21 @@ def test_an_address_has_its_bound_and_its_log_does_not_grow(tmp_path: Path) -> N
                 assert answer.headers["retry-after"] and answer.seconds < 1.0
         refused = [line for line in server.lines() if line["message"].startswith("refused")]
         assert len(refused) == 20 and refused[0]["client"] == "127.0.0.1"
+
+
+def test_more_half_requests_than_files_and_jobs_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.service.running.COMMAND", ("prlimit", f"--nofile={FILES}:{FILES}", "--", *COMMAND))
+    with Server(tmp_path) as server, ExitStack() as stack:
+        ids = example(server.http)
+        asked = {"model": ids["model"], "calibration": ids["calibration"], "options": FEW}
+        jobs = [server.http.post("/v1/conversions", json=asked).headers["Location"] for _ in range(3)]
+        for _ in range(FILES + 50):
+            stack.enter_context(connect(server.url)).sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        for _ in range(10):
+            began = time.monotonic()
+            assert httpx.get(f"{server.url}/livez").text == "ok\n"
+            assert time.monotonic() - began < 2.0
+        assert {finished(server.http, job)["state"] for job in jobs} == {"succeeded"}
+        assert server.process is not None
+        assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) < FILES - 50
+        assert server.log.stat().st_size < 10**5
