@@ -109,9 +109,12 @@ class Settings(BaseSettings):
         description="addresses and networks of reverse proxies, with commas; `none`: there are none",
     )
     requests_per_tenant: Count = Field(
-        32, description="requests of a tenant at a time, but for event streams; 0: a quarter of the connections"
+        32,
+        description="requests of a tenant at a time, without event streams; 0, and at most: a quarter of the connections",
     )
-    streams_per_key: Count = Field(32, description="event streams open with one key; 0: a quarter of the connections")
+    streams_per_key: Count = Field(
+        32, description="event streams open with one key; 0, and at most: a quarter of the connections"
+    )
     header_seconds: Seconds = Field(10, description="time for the head of a request, from its first byte on")
     idle_seconds: Seconds = Field(75, description="time that a connection may wait for its next request")
     stall_seconds: Seconds = Field(

@@ -1,13 +1,14 @@
 """Bounds of connections in number and time: those of the settings, and what the limit of open files leaves room for.
 
-connections = min(GRAPHPASS_CONNECTIONS, (open files − reserve) / 2)        each may hold a file besides itself
-reserve     = 96 + 16 · GRAPHPASS_WORKERS                                   database, store, children, listening
+GRAPHPASS_CONNECTIONS ≤ (open files - reserve) / 2       each may hold a file besides itself
+reserve = 96 + 16 · GRAPHPASS_WORKERS                    database, store, children, listening
 """
 
 import ipaddress
 import resource
 from dataclasses import dataclass
 
+from service.errors import SettingsError
 from service.settings import Settings
 
 FILES = 2**16  # open files that are asked for: a limit of 10⁹, as in some containers, makes no sense
@@ -36,9 +37,15 @@ class Bounds:
 
 
 def bounds_of(settings: Settings, files: int) -> Bounds:
-    """The bounds in a process that may have this many open files."""
-    room = max(FEWEST, (files - RESERVE - RESERVE_A_WORKER * settings.workers) // FILES_A_CONNECTION)
-    connections = min(room, settings.connections or DERIVED)
+    """The bounds in a process that may have this many open files. Raises SettingsError where they do not suffice."""
+    reserve = RESERVE + RESERVE_A_WORKER * settings.workers
+    room = max(FEWEST, (files - reserve) // FILES_A_CONNECTION)
+    if settings.connections > room:
+        raise SettingsError(
+            f"GRAPHPASS_CONNECTIONS={settings.connections}: {files:,} open files are enough for {room:,}",
+            f"raise the limit to {settings.connections * FILES_A_CONNECTION + reserve:,} (ulimit -n), or take fewer",
+        )
+    connections = settings.connections or min(room, DERIVED)
     share = max(1, connections // SHARE)
     return Bounds(
         connections=connections,

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.connections.bounds import (
+    DERIVED,
     FEWEST,
     FILES_A_CONNECTION,
     RESERVE,
@@ -17,16 +18,21 @@ from service.connections.bounds import (
     caller,
     is_trusted,
 )
+from service.errors import SettingsError
 from service.settings import load_settings
 
 
 @given(files=st.integers(64, 10**6), asked=st.integers(0, 10**5), workers=st.integers(1, 64))
 def test_connections_leave_the_reserve(files: int, asked: int, workers: int) -> None:
-    bounds = bounds_of(load_settings(connections=asked, workers=workers), files)
     reserve = RESERVE + RESERVE_A_WORKER * workers
-    assert bounds.connections >= (FEWEST if not asked else 1)
-    assert bounds.connections <= FEWEST or bounds.connections * FILES_A_CONNECTION + reserve <= files
-    assert not asked or bounds.connections <= asked
+    room = max(FEWEST, (files - reserve) // FILES_A_CONNECTION)
+    settings = load_settings(connections=asked, workers=workers)
+    if asked > room:
+        with pytest.raises(SettingsError, match=rf"GRAPHPASS_CONNECTIONS={asked}: .*; raise the limit to .*ulimit -n"):
+            bounds_of(settings, files)
+        return
+    bounds = bounds_of(settings, files)
+    assert bounds.connections == (asked or min(room, DERIVED))
     for share in (bounds.requests_per_tenant, bounds.streams_per_key):
         assert 1 <= share <= max(1, bounds.connections // 4)  # no tenant takes all
 
