@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     )
     requests_per_tenant: Count = Field(
         32,
-        description="requests of a tenant at a time, without event streams; 0, and at most: a quarter of the connections",
+        description="requests of a tenant at a time, event streams aside; 0, and at most: a quarter of the connections",
     )
     streams_per_key: Count = Field(
         32, description="event streams open with one key; 0, and at most: a quarter of the connections"
