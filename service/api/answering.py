@@ -24,6 +24,7 @@ from service.errors import (
 )
 from service.problems import PROBLEM_JSON, ProblemError
 
+MOST_ERRORS = 20  # fields that are named
 OTHER = {
     400: "malformed-request",
     404: "not-found",
@@ -109,14 +110,14 @@ def _of_service(error: ServiceError) -> ProblemError:
 
 def _of_validation(error: RequestValidationError | ValidationError) -> ProblemError:
     found = []
-    for each in error.errors():
+    for each in error.errors()[:MOST_ERRORS]:
         place = [str(part) for part in each["loc"]]
         found.append({"where": ".".join(place[1:] if place[:1] == ["body"] else place), "what": each["msg"]})
     first = found[0]
     return ProblemError(
         "invalid-request",
         f"{first['where']}: {first['what']}" if first["where"] else first["what"],
-        "see `errors` for every field, and /openapi.json for what is taken",
+        f"see `errors` for every field (the first {MOST_ERRORS}), and /openapi.json for what is taken",
         where=first["where"],
         errors=found,
     )

@@ -38,6 +38,8 @@ UPLOAD = re.compile(r"/v1/uploads/[^/]+")
 STREAMED = ("/v1/models", "/v1/datasets", "/v1/uploads")  # whose routes count the bytes themselves
 SMALL = 2**16  # bytes of any other body
 REFUSED = (401, 429)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+LONGEST_PATH = 200  # characters in a line of the log
 QUIET = ("/livez", "/readyz", "/metrics")
 log = logging.getLogger("service.requests")
 
@@ -68,7 +70,7 @@ class Around:
             await self._app(inner, receive, answer.send)
         except Exception as error:
             if not isinstance(error, ProblemError):
-                log.exception("%s %s failed", scope["method"], scope["path"])
+                log.exception("%s %s failed", scope["method"], scope["path"][:LONGEST_PATH])
             if answer.status:
                 raise
             await problem_response(problem_of(error), id)(inner, receive, answer.send)
@@ -116,9 +118,9 @@ class Answer:
         self.end_turn()
         if self.status in REFUSED and has_key(self._scope):
             await self._slowness.count(self._scope)
-        route = _route(self._inner)
-        self._metrics.requests.labels(self._scope["method"], route, str(self.status)).inc()
-        self._metrics.request_seconds.labels(self._scope["method"], route).observe(time.monotonic() - self._began)
+        method, route = _method(self._scope), _route(self._inner)
+        self._metrics.requests.labels(method, route, str(self.status)).inc()
+        self._metrics.request_seconds.labels(method, route).observe(time.monotonic() - self._began)
         headers, body = list(message.get("headers", [])), b""
         if self.status >= 400 and dict(headers).get(b"content-type", b"").startswith(b"text/plain"):
             self._complete = True
@@ -166,7 +168,8 @@ def _log(scope: Scope, status: int, began: float, call: Call | None) -> None:
     tenant = call.key.tenant if call else None
     alike = f"{status} {tenant or client}" if status >= 400 else None
     extra = {"status": status, "seconds": round(time.monotonic() - began, 4), "client": client, "tenant": tenant}
-    log.log(level, "%s %s %s", scope["method"], scope["path"], status, extra={**extra, "repeats": alike})
+    path = scope["path"][:LONGEST_PATH]
+    log.log(level, "%s %s %s", scope["method"][:20], path, status, extra={**extra, "repeats": alike})
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
@@ -185,6 +188,11 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
         return message
 
     return receiving
+
+
+def _method(scope: Scope) -> str:
+    """The method: one of those there are, so that callers make no labels."""
+    return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def _route(scope: Scope) -> str:

@@ -33,6 +33,7 @@ from service.problems import PROBLEM_JSON, ProblemError
 
 MOST_HEAD_BYTES = 2**14
 LINGER_SECONDS, LINGER_BYTES = 5.0, 2**20
+READ_BYTES = 2**16  # at a time: then it is another connection's turn
 UNSENT_BYTES = 2**17  # that the system keeps of an answer, besides what is under way: otherwise it takes some 4 MiB
 ACKNOWLEDGED = struct.Struct("120xQ")  # of Linux's struct tcp_info: tcpi_bytes_acked
 log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class GuardedProtocol(H11Protocol):
         """See asyncio.Protocol."""
         super().connection_made(transport)
         self._socket: socket.socket = transport.get_extra_info("socket")
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # of asyncio, which takes four times as much
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         if problem := self._admission.enter(self):

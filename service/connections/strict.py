@@ -16,6 +16,8 @@ FAULTS: Mapping[re.Pattern[bytes], str] = {
     re.compile(rb"\r(?!\n)"): "there is a CR inside a line",
     re.compile(rb"\0"): "there is a NUL in a header",
 }
+MOST_HEADERS = 100
+MANY_CHUNKS, LEAST_CHUNK = 1000, 64  # after so many chunks: bytes of one on average
 LENGTH, CODING = re.compile(rb"(?im)^content-length:(.*)$"), re.compile(rb"(?im)^transfer-encoding:(.*)$")
 
 
@@ -39,11 +41,15 @@ def fault_of(head: bytes, http_version: bytes) -> str | None:
 
 
 class StrictConnection(h11.Connection):
-    """h11's connection of a server; a request that is read leniently there is an error here. `fault` says which."""
+    """h11's connection of a server; a request that is read leniently there is an error here. `fault` says which.
+
+    So is one whose reading costs more than its bytes: very many headers, or chunks of a few bytes.
+    """
 
     def __init__(self, most_head_bytes: int):
         super().__init__(h11.SERVER, most_head_bytes)
         self.fault, self.status = "", 400
+        self._chunks = self._chunk_bytes = 0
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """See h11.Connection. Raises h11.RemoteProtocolError."""
@@ -52,9 +58,17 @@ class StrictConnection(h11.Connection):
             event = super().next_event()
             if isinstance(event, h11.Request):
                 head = before[: len(before) - len(self.trailing_data[0])]
+                if len(event.headers) > MOST_HEADERS:
+                    raise h11.RemoteProtocolError(f"there are more than {MOST_HEADERS} headers", error_status_hint=431)
                 if fault := fault_of(head, event.http_version):
                     raise h11.RemoteProtocolError(fault)
-            if isinstance(event, h11.EndOfMessage) and event.headers:
+                self._chunks = self._chunk_bytes = 0
+            elif isinstance(event, h11.Data):
+                self._chunks += event.chunk_start
+                self._chunk_bytes += len(event.data)
+                if self._chunks > MANY_CHUNKS and self._chunk_bytes < LEAST_CHUNK * self._chunks:
+                    raise h11.RemoteProtocolError(f"the body comes in chunks of less than {LEAST_CHUNK} bytes")
+            elif isinstance(event, h11.EndOfMessage) and event.headers:
                 raise h11.RemoteProtocolError("there are headers after the body")
         except h11.RemoteProtocolError as error:
             self.fault = str(error).partition(": bytearray")[0]  # what follows are the caller's bytes

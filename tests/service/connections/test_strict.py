@@ -134,3 +134,29 @@ def test_a_head_has_a_limit() -> None:
     with pytest.raises(h11.RemoteProtocolError):
         connection.next_event()
     assert connection.status == 431
+
+
+def test_a_head_has_so_many_headers() -> None:
+    for number, status in ((99, 400), (100, 431)):
+        connection = StrictConnection(2**14)
+        data = START + b"".join(b"X-%d: a\r\n" % n for n in range(number)) + b"\r\n"
+        if status == 400:
+            assert isinstance(read(connection, data)[0], h11.Request)
+        else:
+            with pytest.raises(h11.RemoteProtocolError):
+                read(connection, data)
+            assert connection.status == status
+
+
+@pytest.mark.parametrize(("size", "refused"), [(1, True), (63, True), (64, False), (1000, False)])
+def test_chunks_of_a_few_bytes_are_not_read_for_long(size: int, refused: bool) -> None:
+    connection = StrictConnection(2**14)
+    read(connection, START + b"Transfer-Encoding: chunked\r\n\r\n")
+    chunk = b"%x\r\n" % size + bytes(size) + b"\r\n"
+    read(connection, chunk * 1000)  # some may be small
+    if refused:
+        with pytest.raises(h11.RemoteProtocolError):
+            read(connection, chunk)
+    else:
+        read(connection, chunk * 1000)
+    assert ("chunks" in connection.fault) == refused
