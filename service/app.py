@@ -6,24 +6,29 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
-from service.api import answering, events, examples, jobs, objects, operations, results, uploads
+from service.api import answering, assets, events, examples, jobs, middleware, objects, operations, results, uploads
+from service.api.assets import PAGE
+from service.api.calls import Calls
 from service.api.context import Service
 from service.api.openapi import complete
+from service.api.turns import Slowness, Turns
 from service.auth import RateLimit
+from service.connections.bounds import Bounds
 from service.errors import SettingsError, StorageUnavailableError
 from service.jobs import engine
 from service.jobs.dispatch import Dispatcher
@@ -34,14 +39,14 @@ from service.jobs.presence import Alone, Locks
 from service.jobs.queues import Queues
 from service.jobs.scheduler import EVERY_SHARED, Scheduler
 from service.metrics import Metrics
-from service.problems import not_found
 from service.settings import Settings
 from service.storage import garbage
 from service.storage.metadata import open_metadata
 from service.storage.stores import open_blobs
 
-PAGE = Path(__file__).parent / "page"
 SQLITE_THREADS = 4  # that answer requests: each takes a connection and memory, and more do not read a local file faster
+READING = 8  # threads that read from the store for downloads
+STORING = 32  # threads that write bodies and ask the engine: each may wait for the store
 OLD_SCRATCH = 24 * 3600.0  # seconds after which a folder of scratch files belongs to nobody
 
 
@@ -57,7 +62,7 @@ class Process:
         self.stack.close()
 
 
-def open_process(settings: Settings) -> Process:
+def open_process(settings: Settings, bounds: Bounds) -> Process:
     """Open storage and engine, and work on the queues of the settings. Errors say what to do about it."""
     with ExitStack() as stack:
         shared = engine.is_postgres(settings)
@@ -102,20 +107,25 @@ def open_process(settings: Settings) -> Process:
         housekeeper = Housekeeper(*_chores(settings, reconciler, lambda: tidy(metadata, blobs, settings)))
         housekeeper.start()
         stack.callback(housekeeper.stop)
-        rate = RateLimit(settings.rate_per_minute)
-        service = Service(settings, metadata, blobs, dispatcher, queues, rate, metrics, places)
+        rate, calls = RateLimit(settings.rate_per_minute), Calls(bounds, metadata.keys.valid)
+        service = Service(
+            settings, metadata, blobs, dispatcher, queues, rate, metrics, places, calls, CapacityLimiter(READING)
+        )
         metrics.watch(lambda: _gauges(service))
         return Process(service, stack.pop_all())
 
 
-def create_app(process: Process) -> FastAPI:
+def create_app(process: Process, bounds: Bounds) -> FastAPI:
     """The routes on what `open_process` opened; the process is closed when the app shuts down."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if process.service.metadata.database.is_sqlite:
             current_default_thread_limiter().total_tokens = SQLITE_THREADS
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(STORING, "asyncio"))
+        watching = asyncio.create_task(process.service.calls.watch())
         yield
+        watching.cancel()
         await asyncio.to_thread(process.close)
 
     app = FastAPI(
@@ -133,17 +143,14 @@ def create_app(process: Process) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     answering.install(app)
-    app.add_middleware(answering.Around, metrics=process.service.metrics)
+    app.add_middleware(
+        middleware.Around,
+        metrics=process.service.metrics,
+        calls=process.service.calls,
+        turns=Turns(bounds.requests_per_tenant),
+        slowness=Slowness(process.service.settings.rate_per_minute),
+    )
     complete(app)
-
-    @app.get("/assets/plotly.min.js", include_in_schema=False)
-    async def plotly() -> Response:
-        """The library of the page's plots, from the installed package."""
-        spec = find_spec("plotly")
-        path = Path(spec.origin).parent / "package_data" / "plotly.min.js" if spec and spec.origin else PAGE / "absent"
-        if not path.is_file():
-            raise not_found("plotly.min.js")
-        return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": "public, max-age=86400"})
 
     if PAGE.is_dir():
         app.router.routes.append(Elsewhere("/", Page(directory=PAGE, html=True), name="page"))
@@ -186,6 +193,7 @@ ROUTERS = (
     jobs.every,
     examples.router,
     operations.router,
+    assets.router,
 )
 
 

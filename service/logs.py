@@ -1,16 +1,20 @@
-"""Logs as one JSON object a line, with the ids of the request and of the job that it is about."""
+"""Logs as one JSON object a line, with the ids of request and job; what repeats is counted."""
 
 import json
 import logging
+import re
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 job_id: ContextVar[str] = ContextVar("job_id", default="")
-_KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message", "repeats"}
+_VARYING = re.compile(r"\w*\d\w*")
+_KINDS = 10_000  # of lines that are told apart in one period
 _LOUD = ("uvicorn", "uvicorn.error", "uvicorn.access", "dbos")  # they bring handlers of their own
 
 
@@ -22,6 +26,55 @@ def job_context(id: str) -> Iterator[None]:
         yield
     finally:
         job_id.reset(token)
+
+
+class Repeats(logging.Filter):
+    """Lets the first `most` of lines alike pass in every period, and tells at its end how many more there were.
+
+    Lines are alike whose logger, level and message are the same but for numbers and ids; or who say so:
+    `extra={"repeats": "…"}`. With `repeats` None a line always passes.
+    """
+
+    def __init__(self, most: int = 20, seconds: float = 60.0):
+        super().__init__()
+        self._most, self._seconds = most, seconds
+        self._lock = threading.Lock()
+        self._seen: dict[tuple[str, int, str], int] = {}
+        self._last: dict[tuple[str, int, str], logging.LogRecord] = {}
+        self._timer: threading.Timer | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See logging.Filter."""
+        alike = getattr(record, "repeats", _VARYING.sub("#", str(record.msg)[:500]))
+        if alike is None:
+            return True
+        key = (record.name, record.levelno, alike)
+        with self._lock:
+            if len(self._seen) >= _KINDS and key not in self._seen:
+                key = (record.name, record.levelno, "")
+            count = self._seen[key] = self._seen.get(key, 0) + 1
+            if count > self._most:
+                self._last[key] = record
+            if self._timer is None:
+                self._start()
+            return count <= self._most
+
+    def _start(self) -> None:
+        timer = threading.Timer(self._seconds, self.tell)
+        timer.daemon = True
+        with suppress(RuntimeError):  # no thread can be started now: the next line tries again
+            timer.start()
+            self._timer = timer
+
+    def tell(self) -> None:
+        """End the period: one line for each kind of which lines were left out."""
+        with self._lock:
+            seen, last = self._seen, self._last
+            self._seen, self._last, self._timer = {}, {}, None
+        for key, record in last.items():
+            text = f"{record.getMessage()} … and {seen[key] - self._most:,} more like it in {self._seconds:g} s"
+            extra = {"repeats": None, "times": seen[key]}
+            logging.getLogger(record.name).log(record.levelno, "%s", text, extra=extra)
 
 
 class JsonFormatter(logging.Formatter):
@@ -46,6 +99,7 @@ def set_up(level: str) -> None:
     """Everything goes to stderr as JSON. DBOS and uvicorn say less."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

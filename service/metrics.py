@@ -49,6 +49,13 @@ class Metrics:
         self._kills = Counter(
             "graphpass_sandbox_kills", "children that hit a limit or crashed", ("reason",), registry=self.registry
         )
+        self.connections = Gauge("graphpass_connections", "connections that are open", registry=self.registry)
+        self.cut = Counter(
+            "graphpass_connections_cut",
+            "connections refused, or ended before their time",
+            ("reason",),
+            registry=self.registry,
+        )
         self.running = Gauge("graphpass_tasks_running", "children running now", registry=self.registry)
 
     @contextmanager

@@ -23,6 +23,8 @@ class Kind:
 PROBLEMS: Mapping[str, Kind] = {
     # the request
     "malformed-request": Kind(400, "The request cannot be read", "broken HTTP, or a body that is cut short"),
+    "slow-request": Kind(408, "The request came too slowly", "a head or body that takes longer than the service waits"),
+    "head-too-large": Kind(431, "The head of the request is too large", "more than 16 KiB of request line and headers"),
     "unauthorized": Kind(401, "A valid key is needed", "no key, an unknown key, or a revoked one"),
     "storage-quota": Kind(403, "The tenant's storage is used up", "an upload that would exceed the tenant's bytes"),
     "not-found": Kind(404, "There is no such thing", "an unknown id, one of another tenant, or one that has expired"),
@@ -33,12 +35,14 @@ PROBLEMS: Mapping[str, Kind] = {
     "upload-offset": Kind(409, "The upload continues elsewhere", "a PATCH whose Upload-Offset is not the upload's"),
     "no-worker": Kind(409, "No worker does this", "a job for a GPU while no worker listens to the queue gpu"),
     "upload-incomplete": Kind(409, "The upload is not complete", "using an upload before its last byte has arrived"),
+    "precondition": Kind(412, "The file is another one now", "an If-Match that names none of its entity tags"),
     "tus-version": Kind(412, "This version of tus is not spoken here", "a Tus-Resumable other than 1.0.0"),
     "too-large": Kind(413, "The body is too large", "a body or upload larger than the service or the resource takes"),
     "media-type": Kind(415, "This media type is not taken here", "a PATCH of an upload or a body of another type"),
     "range": Kind(416, "The range lies outside the file", "a Range that starts behind the last byte"),
     "invalid-request": Kind(422, "The request does not fit", "a field or parameter that is missing, wrong or unknown"),
     "rate-limited": Kind(429, "Too many requests", "a key that asks too often; Retry-After says when to come back"),
+    "too-many-at-once": Kind(429, "Too many at once", "more requests, event streams or connections than one may hold"),
     "queue-quota": Kind(429, "Too many unfinished jobs", "a tenant with as many queued jobs as it may have"),
     # what was uploaded, and what came of it
     "invalid-model": Kind(422, "The model is broken", "a file that is no ONNX model, or a broken one"),
@@ -55,7 +59,7 @@ PROBLEMS: Mapping[str, Kind] = {
     "crashed": Kind(422, "The sandbox crashed", "a model that makes a library crash"),
     # the service
     "internal": Kind(500, "The service failed", "an error of ours, which is logged under the request's id"),
-    "unavailable": Kind(503, "The service is not available now", "the database or store is away, or the disk full"),
+    "unavailable": Kind(503, "The service is not available now", "database or store away, disk or connections full"),
 }  # fmt: skip
 
 
@@ -121,4 +125,14 @@ def too_large(most: int) -> ProblemError:
     """The body is larger than `most` bytes; the connection is closed, since the rest is not read."""
     return ProblemError(
         "too-large", f"at most {most:,} bytes are taken here", "send less", headers={"Connection": "close"}
+    )
+
+
+def too_many(most: int, what: str) -> ProblemError:
+    """Somebody has as many requests or streams under way as he may."""
+    return ProblemError(
+        "too-many-at-once",
+        f"at most {most} {what} are answered at a time",
+        "wait for the answers to others",
+        headers={"Retry-After": "1"},
     )

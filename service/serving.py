@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -13,13 +14,20 @@ from prometheus_client import start_http_server
 from service import logs
 from service.app import create_app, open_process
 from service.auth import create_key
+from service.connections.admission import Admission
+from service.connections.bounds import bounds_of, raise_limit_of_files
+from service.connections.listener import Listener
+from service.connections.protocol import GuardedProtocol, raw_answer
 from service.errors import SettingsError
 from service.jobs.engine import is_postgres
 from service.memory import settle, spare
+from service.problems import ProblemError
 from service.settings import Settings, unknown_variables
 
 TENANT, LABEL = "local", "serve"  # whose key the link has
-BACKLOG = 512
+BACKLOG = (
+    4096  # connections that wait to be taken; where there is no room the caller tries again after a second, then three
+)
 HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where this machine finds what listens on all addresses
 DRAIN_SECONDS = 3  # for answers that are under way at the end; event streams are cut, and resumed by their readers
 
@@ -28,20 +36,26 @@ def serve(settings: Settings) -> None:
     """Until a signal comes."""
     spare()
     logs.set_up(settings.log_level)
+    bounds = bounds_of(settings, raise_limit_of_files())
     listening = _listen(settings)
-    process = open_process(settings)
+    process = open_process(settings, bounds)
     _warn()
-    app = create_app(process)
+    app = create_app(process, bounds)
     settle()
     config = uvicorn.Config(
         app,
+        http=partial(GuardedProtocol, admission=Admission(bounds, process.service.metrics)),  # type: ignore[arg-type]
+        ws="none",
+        loop="asyncio",
+        backlog=BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=True,
+        timeout_keep_alive=bounds.idle_seconds,  # type: ignore[arg-type]
         timeout_graceful_shutdown=DRAIN_SECONDS,
-        proxy_headers=True,
-        forwarded_allow_ips="127.0.0.1",
+        proxy_headers=bool(bounds.trusted),
+        forwarded_allow_ips=[str(network) for network in bounds.trusted],
     )
     host, port = listening.getsockname()[:2]
     host = HERE.get(host, host)
@@ -68,7 +82,7 @@ def work(settings: Settings, metrics_port: int = 0) -> None:
         )
     if not settings.queues:
         raise SettingsError("a worker without queues does nothing", "name some: --queues convert,shards")
-    process = open_process(settings)
+    process = open_process(settings, bounds_of(settings, raise_limit_of_files()))
     _warn()
     if metrics_port:
         start_http_server(metrics_port, settings.host, registry=process.service.metrics.registry)
@@ -88,7 +102,8 @@ def work(settings: Settings, metrics_port: int = 0) -> None:
 
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening = Listener(family, socket.SOCK_STREAM)
+    listening.busy = raw_answer(ProblemError("unavailable", "no connection is free", "try again in a while"))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -49,15 +50,23 @@ def _endpoint(url: str) -> str:
     return url.rstrip("/")
 
 
-def _queues(value: Any) -> Any:
+def _words(value: Any) -> Any:
+    """With commas; `none`: not one."""
     if not isinstance(value, str):
         return value
     return () if value == "none" else tuple(word.strip() for word in value.split(",") if word.strip())
 
 
+def _networks(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    for address in addresses:
+        ip_network(address, strict=False)
+    return addresses
+
+
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Hours = Annotated[float, Field(ge=0, le=100 * 365 * DAY, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=DAY * 3600, allow_inf_nan=False)]
 Size = Annotated[ByteSize, Field(ge=0)]
 
 
@@ -89,7 +98,30 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", min_length=1, description="address that `graphpass serve` listens on")
     port: int = Field(8000, ge=0, le=65535, description="port that it listens on; 0: a free one")
-    queues: Annotated[tuple[Literal["convert", "shards", "gpu"], ...], NoDecode, BeforeValidator(_queues)] = Field(
+    connections: Count = Field(
+        0, description="connections at a time; 0: 2000, or fewer where the limit of open files leaves no room for them"
+    )
+    connections_per_address: Count = Field(
+        100, description="connections of one address (IPv6: of one /64), proxies aside; 0: any number"
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_networks)] = Field(
+        ("127.0.0.1", "::1"),
+        description="addresses and networks of reverse proxies, with commas; `none`: there are none",
+    )
+    requests_per_tenant: Count = Field(
+        32,
+        description="requests of a tenant at a time, event streams aside; 0, and at most: a quarter of the connections",
+    )
+    streams_per_key: Count = Field(
+        32, description="event streams open with one key; 0, and at most: a quarter of the connections"
+    )
+    header_seconds: Seconds = Field(10, description="time for the head of a request, from its first byte on")
+    idle_seconds: Seconds = Field(75, description="time that a connection may wait for its next request")
+    stall_seconds: Seconds = Field(
+        20, description="time that a body, or the reading of an answer, may fall behind the least rate"
+    )
+    least_bytes_per_second: Count = Field(1024, description="least rate of bodies and of reading answers; 0: any")
+    queues: Annotated[tuple[Literal["convert", "shards", "gpu"], ...], NoDecode, BeforeValidator(_words)] = Field(
         ("convert", "shards"), description="queues that this process works on, with commas; `none`: the API alone"
     )
     executor_id: str = Field(
@@ -110,7 +142,9 @@ class Settings(BaseSettings):
     quota_bytes: Size = Field(ByteSize(20 * 2**30), description="bytes that a tenant may keep; 0: any number")
     quota_queued: Count = Field(100, description="jobs of a tenant that may wait; 0: any number")
     quota_running: Count = Field(4, description="jobs of a tenant that may run at a time; 0: any number")
-    rate_per_minute: Count = Field(600, description="requests a minute with one key; 0: any number")
+    rate_per_minute: Count = Field(
+        600, description="requests a minute with one key, or from one address without; 0: any number"
+    )
     job_memory_bytes: Size = Field(ByteSize(4 * 2**30), ge=2**28, description="memory of the child that runs a job")
     job_seconds: Positive = Field(3600, description="time that one step of a job may take")
     job_cpu_seconds: Positive = Field(4 * 3600, description="processor time that one step of a job may take")

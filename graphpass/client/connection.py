@@ -38,7 +38,8 @@ ERRORS: Mapping[str, type[GraphpassError]] = {  # the problems that graphpass ra
     "verification": VerificationError,
     "coverage": CoverageError,
 }
-PASSING = frozenset({"unavailable", "rate-limited"})  # the same request may succeed a little later
+CROWDED = "too-many-at-once"  # as many of one's own requests are under way as may be
+PASSING = frozenset({"unavailable", "rate-limited", "slow-request", CROWDED})  # it may succeed a little later
 
 
 class PassingError(RemoteError):
@@ -80,7 +81,7 @@ class Patience:
     """Tries again until something gets through: `for attempt in patience: with attempt: …`.
 
     What may pass (a lost connection, a service that restarts) is waited for up to `seconds` since the last success,
-    then raised; anything else is raised at once.
+    then raised; for the end of one's own other requests as long as it takes. Anything else is raised at once.
     """
 
     def __init__(self, url: str, seconds: float):
@@ -103,6 +104,8 @@ class Patience:
             self._done = True
         if not isinstance(error, httpx.TransportError | PassingError):
             return False
+        if isinstance(error, PassingError) and error.slug == CROWDED:
+            self.succeeded()
         self._failures += 1
         pause = min(0.25 * 2**self._failures, LONGEST_PAUSE)
         if isinstance(error, PassingError):

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.api.answers import Problem
+from service.api.calls import Calls
 from service.auth import RateLimit, authenticate
 from service.jobs.dispatch import Dispatcher
 from service.jobs.places import Places
@@ -18,6 +21,7 @@ from service.problems import PROBLEM_JSON, PROBLEMS, ProblemError
 from service.settings import Settings
 from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata
+from service.storage.records import Key
 
 PROBLEM_SCHEMA = {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
 _bearer = HTTPBearer(auto_error=False, bearerFormat="gp_…", description="A key of `graphpass keys create`.")
@@ -35,41 +39,65 @@ class Service:
     rate: RateLimit
     metrics: Metrics
     places: Places
+    calls: Calls
+    reading: CapacityLimiter  # threads that read from the store for downloads
 
     def expiry(self) -> datetime | None:
         """When a job that finishes now goes; None for never."""
         return self.settings.result_expiry(datetime.now(UTC))
 
 
-def service_of(request: Request) -> Service:
-    """The process's service."""
+async def service_of(request: Request) -> Service:
+    """The process's service. (FastAPI runs what is not async in a thread, whatever it does.)"""
     found: Service = request.app.state.service
     return found
 
 
-def tenant_of(
+async def key_of(
     service: Annotated[Service, Depends(service_of)],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> str:
-    """Whose key it is. Problems: unauthorized, rate-limited."""
-    key = authenticate(service.metadata, credentials.credentials) if credentials else None
+) -> Key:
+    """The caller's key. Problems: unauthorized, rate-limited."""
+    key = await run_in_threadpool(authenticate, service.metadata, credentials.credentials) if credentials else None
     if key is None:
-        raise ProblemError(
-            "unauthorized",
-            "no key was sent" if credentials is None else "this key is unknown or revoked",
-            "send `Authorization: Bearer KEY`; `graphpass keys create TENANT` makes a key",
-            headers={"WWW-Authenticate": 'Bearer realm="graphpass"'},
-        )
+        raise unauthorized("no key was sent" if credentials is None else "this key is unknown or revoked")
     service.rate.take(key.id)
+    return key
+
+
+async def tenant_of(
+    request: Request, service: Annotated[Service, Depends(service_of)], key: Annotated[Key, Depends(key_of)]
+) -> str:
+    """Whose key it is. The request counts among the tenant's until it is answered. Problem: too-many-at-once."""
+    request.state.call = service.calls.begin(key, "request")
     return key.tenant
+
+
+async def watcher_of(
+    request: Request, service: Annotated[Service, Depends(service_of)], key: Annotated[Key, Depends(key_of)]
+) -> str:
+    """The same for an event stream, which counts among those of its key. Problem: too-many-at-once."""
+    request.state.call = service.calls.begin(key, "stream")
+    return key.tenant
+
+
+def unauthorized(what: str) -> ProblemError:
+    """The answer to who has no valid key."""
+    return ProblemError(
+        "unauthorized",
+        what,
+        "send `Authorization: Bearer KEY`; `graphpass keys create TENANT` makes a key",
+        headers={"WWW-Authenticate": 'Bearer realm="graphpass"'},
+    )
 
 
 With = Annotated[Service, Depends(service_of)]
 Tenant = Annotated[str, Depends(tenant_of)]
+Watcher = Annotated[str, Depends(watcher_of)]
 
 
 def problems(*slugs: str, also: Mapping[int | str, dict[str, Any]] | None = None) -> dict[int | str, dict[str, Any]]:
-    """What a route may answer, for OpenAPI; every route may answer 401, 422, 429, 500 and 503. `also`: successes."""
+    """What a route may answer, for OpenAPI; every route may answer those of EVERYWHERE. `also`: successes."""
     found: dict[int | str, list[str]] = {}
     for slug in (*slugs, *EVERYWHERE):
         found.setdefault(PROBLEMS[slug].status, []).append(slug)
@@ -83,4 +111,7 @@ def problems(*slugs: str, also: Mapping[int | str, dict[str, Any]] | None = None
     return {**(also or {}), **failures}
 
 
-EVERYWHERE = ("malformed-request", "unauthorized", "invalid-request", "rate-limited", "internal", "unavailable")
+EVERYWHERE = (
+    "malformed-request", "slow-request", "unauthorized", "invalid-request", "rate-limited", "too-many-at-once",
+    "internal", "unavailable",
+)  # fmt: skip

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 
 from service.api.answers import COLLECTIONS, JobKind
-from service.api.context import Service, Tenant, With, problems
+from service.api.context import Service, Watcher, With, problems
 from service.api.jobs import job_of
 from service.errors import NotFoundError, StorageError
 from service.storage.records import FINISHED
@@ -55,7 +55,7 @@ def routes(kind: JobKind) -> APIRouter:
         response_class=StreamingResponse,
         responses=problems("not-found", also=STREAM),
     )
-    async def events(id: str, service: With, tenant: Tenant, last: LastId = None) -> StreamingResponse:
+    async def events(id: str, service: With, tenant: Watcher, last: LastId = None) -> StreamingResponse:
         """Progress as server-sent events. The browser's EventSource cannot send a key: read it with fetch."""
         await asyncio.to_thread(job_of, service, tenant, id, kind)
         body = _beating(_events(service, tenant, id, int(last) + 1 if last else 0))

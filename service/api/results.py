@@ -1,30 +1,53 @@
 """The files of a job: ranges, entity tags and names; the HTML report of a user's job is served without any rights."""
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
-from fastapi import APIRouter, Header, Query
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
 from service.api.answers import COLLECTIONS, JobKind
+from service.api.conditions import Conditions, is_unchanged, parts_of
 from service.api.context import Service, Tenant, With, problems
 from service.api.jobs import job_of
 from service.errors import NotFoundError
 from service.problems import ProblemError
 from service.storage.records import FINISHED, Job
 
+P = ParamSpec("P")
+R = TypeVar("R")
 BINARY, JSON, HTML = "application/octet-stream", "application/json", "text/html; charset=utf-8"
 # The report runs its own inline plots and nothing else: an origin of its own, no network, no forms, no top window.
 REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; frame-ancestors 'self'"
 )
-RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
-Range = Annotated[str | None, Header(alias="Range", description="One range of bytes, as `bytes=0-99`.")]
-IfRange = Annotated[str | None, Header(alias="If-Range")]
-IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match")]
+PIECE = 2**18  # bytes of memory that a slow reader holds, twice at most
+
+
+async def conditions(
+    request: Request,
+    match: Annotated[str | None, Header(alias="If-Match", description="Entity tags, compared strongly.")] = None,
+    none_match: Annotated[
+        str | None, Header(alias="If-None-Match", description="Entity tags, compared weakly.")
+    ] = None,
+    ranges: Annotated[str | None, Header(alias="Range", description="Bytes, as `bytes=0-99` or `bytes=-1`.")] = None,
+    if_range: Annotated[str | None, Header(alias="If-Range", description="Ranges of this entity tag alone.")] = None,
+) -> Conditions:
+    """What a request for a file asks besides it."""
+    listed = {
+        name: ",".join(lines) for name in ("If-Match", "If-None-Match") if (lines := request.headers.getlist(name))
+    }
+    return Conditions(listed.get("If-Match"), listed.get("If-None-Match"), ranges, if_range)
+
+
+Asked = Annotated[Conditions, Depends(conditions)]
 Format = Annotated[Literal["html", "json"], Query(description="html: self-contained, with plots; json: the figures.")]
 
 
@@ -35,39 +58,33 @@ def routes(kind: JobKind) -> APIRouter:
     if kind == "conversion":
 
         @router.get("/{id}/artifact", summary="Download the converted network", **_answers(BINARY))
-        def artifact(
-            id: str,
-            service: With,
-            tenant: Tenant,
-            wanted: Range = None,
-            if_range: IfRange = None,
-            if_none_match: IfNoneMatch = None,
-        ) -> Response:
+        async def artifact(request: Request, id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
             """An ONNX file for any onnxruntime. Ranges and entity tags resume a download."""
-            job = job_of(service, tenant, id, kind)
-            return _file(
-                service, job, "snn.onnx", BINARY, wanted, if_range, if_none_match, name=_snn_name(service, job)
-            )
+            job = await run_in_threadpool(job_of, service, tenant, id, kind)
+            name = await run_in_threadpool(_snn_name, service, job)
+            return await _file(request, service, job, "snn.onnx", BINARY, asked, name=name)
 
         @router.get("/{id}/plan", summary="Download the plan", **_answers(JSON))
-        def plan(id: str, service: With, tenant: Tenant, if_none_match: IfNoneMatch = None) -> Response:
+        async def plan(request: Request, id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
             """What calibration decided, as in docs/formats.md; `graphpass convert --plan` applies it again."""
-            return _file(service, job_of(service, tenant, id, kind), "plan.json", JSON, if_none_match=if_none_match)
+            job = await run_in_threadpool(job_of, service, tenant, id, kind)
+            return await _file(request, service, job, "plan.json", JSON, asked)
 
         @router.get("/{id}/plan/arrays", summary="Download the plan's weights", **_answers(BINARY))
-        def plan_arrays(id: str, service: With, tenant: Tenant, if_none_match: IfNoneMatch = None) -> Response:
+        async def plan_arrays(request: Request, id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
             """The .npz that belongs beside the plan; there is none where calibration changed no weights."""
-            return _file(service, job_of(service, tenant, id, kind), "plan.npz", BINARY, if_none_match=if_none_match)
+            job = await run_in_threadpool(job_of, service, tenant, id, kind)
+            return await _file(request, service, job, "plan.npz", BINARY, asked)
 
     @router.get("/{id}/report", summary="Get the report", **_answers(HTML, JSON))
-    def report(
-        id: str, service: With, tenant: Tenant, format: Format = "html", if_none_match: IfNoneMatch = None
+    async def report(
+        request: Request, id: str, service: With, tenant: Tenant, asked: Asked, format: Format = "html"
     ) -> Response:
         """Accuracy, spikes, operations and energy; a conversion has one if it was asked to evaluate."""
-        job = job_of(service, tenant, id, kind)
+        job = await run_in_threadpool(job_of, service, tenant, id, kind)
         if format == "json":
-            return _file(service, job, "report.json", JSON, if_none_match=if_none_match)
-        found = _file(service, job, "report.html", HTML, if_none_match=if_none_match, show=True)
+            return await _file(request, service, job, "report.json", JSON, asked)
+        found = await _file(request, service, job, "report.html", HTML, asked, place="inline")
         found.headers["Content-Security-Policy"] = REPORT_POLICY
         return found
 
@@ -82,64 +99,85 @@ def _answers(*media: str) -> dict[str, Any]:
         "responses": problems(
             "not-found",
             "not-ready",
+            "precondition",
             "range",
             also={
                 200: {"description": "All of it.", "content": content},
-                206: {"description": "The range.", "content": content},
+                206: {
+                    "description": "The range, or several.",
+                    "content": {**content, "multipart/byteranges": binary},
+                },
                 304: {"description": "It has not changed."},
             },
         ),
     }
 
 
-def _file(
+async def _file(
+    request: Request,
     service: Service,
     job: Job,
     file: str,
     media: str,
-    wanted: str | None = None,
-    if_range: str | None = None,
-    if_none_match: str | None = None,
+    asked: Conditions,
     *,
     name: str | None = None,
-    show: bool = False,
+    place: Literal["attachment", "inline"] = "attachment",
 ) -> Response:
-    """One file of a job. Problems: not-ready, range."""
+    """One file of a job. Problems: not-ready, precondition, range."""
     digest = job.artifacts.get(file)
     if digest is None:
         remedy = "wait until it has succeeded" if job.state not in FINISHED else "ask for one that it made: see `links`"
         raise ProblemError("not-ready", f"{job.id} is {job.state} and has no {file}", remedy)
     tag = f'"{digest}"'
-    place = "inline" if show else "attachment"
     headers = {
         "ETag": tag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
         "Content-Disposition": f'{place}; filename="{name or f"{job.id}-{file}"}"',
     }
-    if if_none_match and (if_none_match.strip() == "*" or tag in [each.strip() for each in if_none_match.split(",")]):
+    if is_unchanged(asked, tag):
         return Response(status_code=304, headers=headers)
-    size = service.blobs.size(digest)
-    start, end, status = 0, size, 200
-    if wanted and (if_range is None or if_range == tag) and (asked := RANGE.match(wanted.strip())):
-        start, end = _bounds(asked[1], asked[2], size)
-        status = 206
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    headers["Content-Length"] = str(end - start)
-    content: Iterator[bytes] = service.blobs.read(digest, start, end)
-    return StreamingResponse(content, status_code=status, headers=headers, media_type=media)
+    request.state.end_turn()  # the store has its own turns
+    size = await _in_turn(service, service.blobs.size, digest)
+    parts = parts_of(asked, tag, size)
+    several = parts is not None and len(parts) > 1
+    boundary = secrets.token_hex(16)
+    pieces: list[tuple[bytes, int, int]] = [(b"", *part) for part in parts or [(0, size)]]
+    if several:
+        pieces = [(_head(boundary, media, start, end, size), start, end) for _, start, end in pieces]
+        pieces.append((f"\r\n--{boundary}--\r\n".encode(), 0, 0))
+        media = f"multipart/byteranges; boundary={boundary}"
+    elif parts:
+        headers["Content-Range"] = f"bytes {pieces[0][1]}-{pieces[0][2] - 1}/{size}"
+    headers["Content-Length"] = str(sum(len(head) + end - start for head, start, end in pieces))
+    first = await _in_turn(service, service.blobs.read, digest, pieces[0][1], pieces[0][2], PIECE)
+    content = _content(service, digest, pieces, first)
+    return StreamingResponse(content, status_code=206 if parts else 200, headers=headers, media_type=media)
 
 
-def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
-    """Bytes [start, end) of `first-last`; `-n` are the last n. Problem: range."""
-    if first:
-        start, end = int(first), min(int(last) + 1, size) if last else size
-    else:
-        start, end = (max(size - int(last), 0), size) if last else (size, size)
-    if start >= end:
-        headers = {"Content-Range": f"bytes */{size}"}
-        raise ProblemError("range", f"the file has {size:,} bytes", "ask for bytes that are there", headers=headers)
-    return start, end
+async def _in_turn(service: Service, function: Callable[P, R], *arguments: P.args, **more: P.kwargs) -> R:
+    """In one of the threads that read from the store: when it hangs, those that ask the database do not."""
+    return await to_thread.run_sync(partial(function, *arguments, **more), limiter=service.reading)
+
+
+def _head(boundary: str, media: str, start: int, end: int, size: int) -> bytes:
+    """The head of one of several ranges in one answer (RFC 9110, 14.6)."""
+    lines = ["", f"--{boundary}", f"Content-Type: {media}", f"Content-Range: bytes {start}-{end - 1}/{size}", "", ""]
+    return "\r\n".join(lines).encode()
+
+
+async def _content(
+    service: Service, digest: str, pieces: Sequence[tuple[bytes, int, int]], first: Iterator[bytes]
+) -> AsyncIterator[bytes]:
+    """Heads and bytes [start, end); `first` reads those of the first piece."""
+    for index, (head, start, end) in enumerate(pieces):
+        if head:
+            yield head
+        if start < end:
+            read = first if index == 0 else await _in_turn(service, service.blobs.read, digest, start, end, PIECE)
+            while chunk := await _in_turn(service, next, read, b""):
+                yield chunk
 
 
 def _snn_name(service: Service, job: Job) -> str:

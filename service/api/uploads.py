@@ -13,9 +13,10 @@ from starlette.requests import ClientDisconnect
 
 from service.api.answers import UploadAnswer, upload_answer
 from service.api.context import Service, Tenant, With, problems
-from service.api.receiving import file_name
+from service.api.receiving import CHUNK, file_name
 from service.problems import ProblemError, too_large
 from service.storage.records import ObjectKind, Upload
+from service.storage.scratch import Spool
 from service.storage.uploads import PIECE, append, complete, discard
 
 VERSION = "1.0.0"
@@ -25,7 +26,7 @@ router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 KINDS: Mapping[str, ObjectKind] = {".onnx": "model", ".npz": "dataset", ".npy": "dataset"}
 
 
-def speaks_tus(
+async def speaks_tus(
     version: Annotated[str, Header(alias="Tus-Resumable", json_schema_extra={"enum": [VERSION]})],
 ) -> None:
     """Problem: tus-version."""
@@ -171,31 +172,41 @@ def give_up(id: str, service: With, tenant: Tenant) -> Response:
 
 
 async def _receive(request: Request, service: Service, tenant: str, upload: Upload) -> Upload:
-    """Store the body piece by piece. What is there when the client goes away is stored as well."""
+    """Store the body piece by piece; what is not a piece yet waits on disk, so that a body that stalls takes no memory.
+
+    What is there when the client goes away is stored as well.
+    """
     held = bytearray()
+    with Spool(service.settings.data_dir / "scratch") as spool:
 
-    async def store() -> None:
-        nonlocal upload
-        if held:
-            piece = bytes(held)
+        async def spill() -> None:
+            data = bytes(held)
             held.clear()
-            upload = await asyncio.to_thread(
-                append, service.metadata, service.blobs, tenant, upload.id, upload.offset, piece
-            )
+            await asyncio.to_thread(spool.write, data)
 
-    try:
-        async for part in request.stream():
-            if upload.offset + len(held) + len(part) > upload.length:
-                raise too_large(upload.length)
-            held += part
-            if len(held) >= PIECE:
-                await store()
-    except ClientDisconnect:
-        await asyncio.shield(store())
-        raise ProblemError(
-            "malformed-request", "the body ended early", "ask where the upload stands, and go on"
-        ) from None
-    await store()
+        async def store() -> None:
+            nonlocal upload
+            await spill()
+            if spool.size:
+                upload = await asyncio.to_thread(
+                    lambda: append(service.metadata, service.blobs, tenant, upload.id, upload.offset, spool.take())
+                )
+
+        try:
+            async for part in request.stream():
+                if upload.offset + spool.size + len(held) + len(part) > upload.length:
+                    raise too_large(upload.length)
+                held += part
+                if len(held) >= CHUNK:
+                    await spill()
+                if spool.size >= PIECE:
+                    await store()
+        except ClientDisconnect:
+            await asyncio.shield(store())
+            raise ProblemError(
+                "malformed-request", "the body ended early", "ask where the upload stands, and go on"
+            ) from None
+        await store()
     return upload
 
 

@@ -45,7 +45,7 @@ async function inPieces(kind, file, progress, signal) {
       offset = Number(answer.header("Upload-Offset"));
       failures = 0;
     } catch (error) {
-      const passing = !error.status || error.status >= 500 || [400, 409, 429].includes(error.status);
+      const passing = !error.status || error.status >= 500 || [400, 408, 409, 429].includes(error.status);
       if (!(error instanceof Problem) || !passing || (failures += 1) > PATIENCE) throw error;
       progress(offset, "waiting");
       await pause(Math.min(250 * 2 ** failures, 15000), signal);

@@ -70,8 +70,8 @@ class Blobs(Protocol):
         """
         ...
 
-    def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Bytes [start, end), in chunks; raises NotFoundError before it returns, not when it is read from."""
+    def read(self, digest: str, start: int = 0, end: int | None = None, size: int = CHUNK) -> Iterator[bytes]:
+        """Bytes [start, end), in chunks of about `size`; raises NotFoundError before it returns, not later."""
         ...
 
     def size(self, digest: str) -> int:

@@ -23,6 +23,7 @@ from service.settings import Settings
 SQLITE_NEEDED = (3, 42, 0)  # by the job engine
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 5
+POOL_SECONDS = 10  # that a request waits for a connection, then it is answered 503
 SQLITE_STATEMENTS = 16  # that a connection keeps prepared, some 6 KiB each
 SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-512")  # KiB a connection
 DISK_FULL, NOT_ALLOWED = "53100", "42501"  # codes of PostgreSQL
@@ -86,7 +87,7 @@ class Database:
         self.name = url.render_as_string(hide_password=True)
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.engine: Engine = sa.create_engine(
-            url, json_serializer=dumps, pool_size=5, max_overflow=10, pool_timeout=30, **_arguments(url)
+            url, json_serializer=dumps, pool_size=5, max_overflow=10, pool_timeout=POOL_SECONDS, **_arguments(url)
         )
         self._reading = self.engine
         if self.is_sqlite:

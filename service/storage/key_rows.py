@@ -1,6 +1,7 @@
 """Tenants and their keys; service/auth.py knows the texts of keys."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -47,6 +48,12 @@ class Keys:
         with self._database.read() as connection:
             row = connection.execute(query).mappings().one_or_none()
         return Key(**row) if row else None
+
+    def valid(self, ids: Sequence[str]) -> set[str]:
+        """Which of these ids are of keys that are not revoked."""
+        query = sa.select(tables.keys.c.id).where(tables.keys.c.id.in_(ids), tables.keys.c.revoked.is_(None))
+        with self._database.read() as connection:
+            return set(connection.execute(query).scalars())
 
     def list(self, tenant: str | None = None) -> tuple[Key, ...]:
         """All keys, of one tenant or of all, oldest first, revoked ones too."""

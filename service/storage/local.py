@@ -81,11 +81,11 @@ class LocalBlobs:
                     raise
                 _copy(source, path)
 
-    def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    def read(self, digest: str, start: int = 0, end: int | None = None, size: int = CHUNK) -> Iterator[bytes]:
         """Bytes [start, end)."""
-        return begun(self._chunks(self._path(digest), digest, start, end))
+        return begun(self._chunks(self._path(digest), digest, start, end, size))
 
-    def _chunks(self, path: Path, name: str, start: int, end: int | None) -> Iterator[bytes]:
+    def _chunks(self, path: Path, name: str, start: int, end: int | None, size: int) -> Iterator[bytes]:
         with typed(self.root):
             try:
                 file = path.open("rb")
@@ -97,7 +97,7 @@ class LocalBlobs:
                 file.seek(start)
                 left = max(0, min(length, length if end is None else end) - start)
                 while left:
-                    chunk = file.read(min(CHUNK, left))
+                    chunk = file.read(min(size, left))
                     if not chunk:
                         raise StorageDamagedError(f"{name} is shorter than it was", "restore it from a backup")
                     left -= len(chunk)
@@ -146,7 +146,7 @@ class LocalBlobs:
     def read_part(self, upload: str, name: str) -> Iterator[bytes]:
         """Its bytes."""
         path = self._parts / checked_name(upload) / checked_name(name)
-        return begun(self._chunks(path, f"{upload}/{name}", 0, None))
+        return begun(self._chunks(path, f"{upload}/{name}", 0, None, CHUNK))
 
     def drop_parts(self, upload: str) -> None:
         """Remove the folder."""

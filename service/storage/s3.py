@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from obstore.store import S3Config  # exists for type checkers only
 
 PIECE = 2**23  # bytes of one request; every one is tried again on its own
+LEAST_PIECE = 2**20  # bytes of a request for somebody who reads slowly
 CONCURRENCY = 3  # requests at a time for one blob, each holds a piece in memory
-REQUEST = timedelta(seconds=60)
-GIVE_UP = timedelta(seconds=20)  # after the first failure
+REQUEST, SILENCE = timedelta(seconds=60), timedelta(seconds=20)  # of one request; and in it, until something comes
+GIVE_UP = timedelta(seconds=15)  # less than SILENCE: a request that hung is not sent again
 
 
 def connect(settings: Settings) -> S3Store:
@@ -48,6 +49,7 @@ def connect(settings: Settings) -> S3Store:
             client_options={
                 "allow_http": settings.store_endpoint.startswith("http://"),
                 "timeout": REQUEST,
+                "read_timeout": SILENCE,
                 "connect_timeout": timedelta(seconds=5),
             },
             retry_config={"max_retries": 4, "retry_timeout": GIVE_UP},
@@ -126,18 +128,18 @@ class S3Blobs:
             path.unlink(missing_ok=True)
             raise
 
-    def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    def read(self, digest: str, start: int = 0, end: int | None = None, size: int = PIECE) -> Iterator[bytes]:
         """Bytes [start, end)."""
-        return begun(self._chunks(_key(digest), start, end))
+        return begun(self._chunks(_key(digest), start, end, max(size, LEAST_PIECE)))
 
-    def _chunks(self, key: str, start: int, end: int | None) -> Iterator[bytes]:
+    def _chunks(self, key: str, start: int, end: int | None, size: int) -> Iterator[bytes]:
         with self._errors(key):
             length = obstore.head(self._store, key)["size"]
         yield b""
         end = length if end is None else min(end, length)
-        for position in range(start, end, PIECE):
+        for position in range(start, end, size):
             with self._errors(key):
-                chunk = bytes(obstore.get_range(self._store, key, start=position, end=min(position + PIECE, end)))
+                chunk = bytes(obstore.get_range(self._store, key, start=position, end=min(position + size, end)))
             yield chunk
 
     def size(self, digest: str) -> int:
@@ -173,7 +175,7 @@ class S3Blobs:
 
     def read_part(self, upload: str, name: str) -> Iterator[bytes]:
         """Its bytes."""
-        return begun(self._chunks(_part(upload, name), 0, None))
+        return begun(self._chunks(_part(upload, name), 0, None, PIECE))
 
     def drop_parts(self, upload: str) -> None:
         """Remove the objects."""

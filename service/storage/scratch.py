@@ -3,10 +3,13 @@
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from service.errors import ShortageError, StorageFullError, StorageUnavailableError
 from service.shortage import short_of
@@ -51,6 +54,37 @@ def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+class Spool:
+    """Bytes that wait on disk for those that follow, in a file without a name: it is gone with the process."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.size = folder, 0
+        with typed(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 closed with the spool
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> None:
+        """Append. Errors: StorageFullError, StorageUnavailableError."""
+        with typed(self.folder):
+            write_all(self._file.fileno(), data)
+        self.size += len(data)
+
+    def take(self) -> bytes:
+        """All of it; then it is empty."""
+        with typed(self.folder):
+            data = os.pread(self._file.fileno(), self.size, 0)
+            self._file.seek(0)
+            self._file.truncate()
+        self.size = 0
+        return data
 
 
 def tidy(folder: Path, before: datetime) -> None:

@@ -7,14 +7,17 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar, Literal
 from uuid import uuid4
 
+import httpx
 import psycopg
 import pytest
 
@@ -125,3 +128,125 @@ class S3Server:
         request = urllib.request.Request(f"{self.endpoint}/{name}", method="PUT")
         urllib.request.urlopen(request, timeout=10).close()
         return name
+
+
+class Gate:
+    """In front of a store: lets requests through, or does what `fault` says.
+
+    A status answers with it, RESET ends the connection, HANG says nothing until `open`, CUT sends half of the answer.
+    """
+
+    RESET, HANG, CUT = 0, -1, -2
+
+    def __init__(self, store: "S3Server"):
+        gate = self
+        self.status: int | None = None
+        self.opened = threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                fault = gate.fault()
+                if fault == Gate.HANG:
+                    gate.opened.wait()
+                if fault in (Gate.RESET, Gate.HANG):
+                    self.close_connection = True
+                    return
+                status, content, headers = fault or 0, b"", {}
+                if fault in (None, Gate.CUT):
+                    there = httpx.request(
+                        self.command,
+                        f"{store.endpoint}{self.path}",
+                        content=body,
+                        headers=dict(self.headers),
+                        timeout=30,
+                    )
+                    status, content, headers = there.status_code, there.content, dict(there.headers)
+                length = headers.pop("content-length", str(len(content)))
+                self.send_response(status)
+                for name, value in headers.items():
+                    if name not in ("transfer-encoding", "connection", "server", "date"):
+                        self.send_header(name, value)
+                self.send_header("Content-Length", length)
+                self.end_headers()
+                self.close_connection |= fault == Gate.CUT
+                self.wfile.write(content[: len(content) // 2] if fault == Gate.CUT else content)
+
+            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        class Threads(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def handle_error(self, *_: object) -> None:
+                """A caller who went away is no error."""
+
+        self._server = Threads(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def fault(self) -> int | None:
+        """What becomes of the next request; None: it passes."""
+        return self.status
+
+    def open(self) -> None:
+        """Let all through, and end those that hang."""
+        self.status = None
+        self.opened.set()
+
+    def close(self) -> None:
+        """Stop it."""
+        self.opened.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def nginx_program() -> str:
+    """Path of nginx; skips the test where there is none."""
+    path = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path is None:
+        pytest.skip("nginx is not installed: apt-get install nginx-light")
+    return path
+
+
+class Nginx:
+    """nginx with one server on a free port, whose inside is `directives`."""
+
+    def __init__(self, folder: Path, directives: str):
+        self.port, self.folder, self.buffering = free_port(), folder, ""
+        self.url = f"http://127.0.0.1:{self.port}"
+        temporary = "client_body proxy fastcgi uwsgi scgi".split()
+        paths = " ".join(f"{name}_temp_path {folder}/{name};" for name in temporary)
+        user = "user root;" if os.geteuid() == 0 else ""
+        (folder / "nginx.conf").write_text(
+            f"{user} daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;"
+            f"events {{}} http {{ {paths} access_log {folder}/access.log;"
+            f"server {{ listen 127.0.0.1:{self.port}; {directives} }} }}"
+        )
+        command = [
+            nginx_program(),
+            "-p",
+            str(folder),
+            "-e",
+            str(folder / "error.log"),
+            "-c",
+            str(folder / "nginx.conf"),
+        ]
+        self._process = subprocess.Popen(command)
+        for _ in range(100):
+            with socket.socket() as probe:
+                if not probe.connect_ex(("127.0.0.1", self.port)):
+                    return
+            assert self._process.poll() is None, (folder / "error.log").read_text()
+            time.sleep(0.05)
+        raise AssertionError("nginx does not answer")
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait()

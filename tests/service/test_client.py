@@ -12,12 +12,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import onnx
 import pytest
 
 from graphpass.cli.remote import packed_data, packed_model
 from graphpass.client.client import Client, Stored
+from graphpass.client.connection import Connection
 from graphpass.errors import (
     DataError,
     JobCancelledError,
@@ -122,6 +124,22 @@ def test_a_wrong_key_and_a_service_that_is_not_there(service: Server) -> None:
         client.example()
     with Client(f"{service.url}/#key={service.key}") as client:  # the link that is printed
         assert set(client.example()) == {"model", "calibration", "evaluation"}
+
+
+def test_who_has_too_many_requests_under_way_waits_for_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphpass.client.connection.LONGEST_PAUSE", 0.1)
+    slugs = ["too-many-at-once"] * 10 + ["", "unavailable", "unavailable", "unavailable"]
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        slug = slugs.pop(0)
+        return httpx.Response(429 if slug else 200, json={"type": f"/problems/{slug}", "detail": "x"})
+
+    connection = Connection("http://service", "gp_x", patience=0.15)
+    connection.http = httpx.Client(base_url="http://service", transport=httpx.MockTransport(answer))
+    assert connection.ask("GET", "/v1/jobs").status_code == 200
+    with pytest.raises(RemoteError) as caught:  # what is not one's own doing is waited for as long as patience lasts
+        connection.ask("GET", "/v1/jobs")
+    assert caught.value.slug == "unavailable"
 
 
 def test_cancel(client: Client, stored: tuple[Stored, ...]) -> None:

@@ -5,8 +5,11 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
+from tests.service.raw import connect, head
 from tests.service.running import Server
 
 NEEDLESS = (  # on SQLite and a local folder
@@ -16,10 +19,13 @@ NEEDLESS = (  # on SQLite and a local folder
 SOURCE = f"""
 import json, os, sys
 from service.app import create_app, open_process
+from service.connections.bounds import bounds_of
 from service.jobs import work
 from service.settings import load_settings
 from service import __main__, serving
-create_app(open_process(load_settings(data_dir=sys.argv[1])))
+settings = load_settings(data_dir=sys.argv[1])
+bounds = bounds_of(settings, 1024)
+create_app(open_process(settings, bounds), bounds)
 print(json.dumps([name for name in {NEEDLESS} if name in sys.modules]), flush=True)
 os._exit(0)
 """
@@ -63,3 +69,20 @@ def test_a_server_is_one_process_that_the_command_became(tmp_path: Path) -> None
         line = Path(f"/proc/{server.process.pid}/cmdline").read_bytes().split(b"\0")
         assert line[1:5] == [b"-P", b"-m", b"service", b"serve"]
         assert server.stop() == 0
+
+
+def test_bodies_that_stall_take_little_memory(tmp_path: Path) -> None:
+    """Pieces of resumable uploads of which nearly all is there."""
+    bodies, piece = 16, 8 * MIB
+    with Server(tmp_path) as server, ExitStack() as stack:
+        assert server.process is not None
+        tus = {"Tus-Resumable": "1.0.0", "Upload-Length": str(piece), "Upload-Metadata": "kind ZGF0YXNldA=="}
+        paths = [server.http.post("/v1/uploads", headers=tus).headers["Location"] for _ in range(bodies)]
+        before = resident(server.process.pid)
+        media = {"Tus_Resumable": "1.0.0", "Content_Type": "application/offset+octet-stream"}
+        for path in paths:
+            connection = stack.enter_context(connect(server.url))
+            connection.sendall(head("PATCH", path, server.key, Upload_Offset=0, Content_Length=piece, **media))
+            connection.sendall(bytes(piece - 2**16))
+        time.sleep(1)
+        assert resident(server.process.pid) - before < 32  # of 127 MiB; 5 were seen

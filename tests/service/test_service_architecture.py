@@ -11,7 +11,7 @@ FLOORS = (
     ("errors", "extra", "shortage"),
     ("settings", "problems", "memory"),
     ("storage",),
-    ("auth", "sandbox", "logs", "metrics"),
+    ("auth", "sandbox", "logs", "metrics", "connections"),
     ("jobs",),
     ("api",),
     ("app",),

@@ -27,6 +27,16 @@ def test_the_table_is_what_the_module_prints() -> None:
     assert (done.stdout, done.returncode) == (table(), 0), done.stderr
 
 
+def test_every_bound_is_in_the_table_of_bounds() -> None:
+    page = (ROOT / "docs" / "service.md").read_text("utf-8")
+    bounds = page.partition("\n## Bounds\n")[2].partition("\n## ")[0]
+    others = {"port", "workers", "upload_ttl_hours", "unfinished_ttl_hours", "result_ttl_hours"}
+    others |= {"garbage_grace_minutes", "job_threads", "shard_samples"}
+    numbers = {name for name in Settings.model_fields if isinstance(getattr(load_settings(), name), int | float)}
+    assert others < numbers
+    assert {name for name in numbers - others if f"`GRAPHPASS_{name.upper()}`" not in bounds} == set()
+
+
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     assert len(table().splitlines()) == len(Settings.model_fields) + 2
@@ -85,6 +95,11 @@ def test_the_data_folder_is_where_such_things_are(monkeypatch: pytest.MonkeyPatc
         ("RATE_PER_MINUTE", "many"),
         ("JOB_MEMORY_BYTES", "1MiB"),
         ("JOB_SECONDS", "0"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("TRUSTED_PROXIES", "proxy.example"),
+        ("HEADER_SECONDS", "0"),
+        ("STALL_SECONDS", "inf"),
+        ("CONNECTIONS", "-1"),
     ],
 )
 def test_a_bad_value_is_one_line_with_the_variable_and_its_meaning(monkeypatch, name: str, value: str) -> None:

@@ -3,17 +3,15 @@
 import hashlib
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.service.running import EXAMPLE, Server, Worker, events, example, finished, until, upload
-from tests.service.servers import Postgres, S3Server
+from tests.service.servers import Gate, Postgres, S3Server
 
 ASKED = {"time_steps": 2, "limit": 64}
 TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
@@ -127,57 +125,6 @@ def test_data_folders_that_cannot_be_written_to(disk: Path, tmp_path: Path) -> N
     (tmp_path / "other" / "data").write_bytes(b"a file")
     with pytest.raises(AssertionError, match=r"error: .*other/data cannot be written to.*--data or GRAPHPASS_DATA_DIR"):
         Server(tmp_path / "other").up()
-
-
-class Gate:
-    """In front of a store: lets requests through, or answers them with `status`, or not at all (0)."""
-
-    def __init__(self, store: S3Server):
-        gate = self
-        self.status: int | None = None
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if gate.status is None:
-                    there = httpx.request(
-                        self.command,
-                        f"{store.endpoint}{self.path}",
-                        content=body,
-                        headers=dict(self.headers),
-                        timeout=30,
-                    )
-                    status, content, headers = there.status_code, there.content, dict(there.headers)
-                elif gate.status == 0:
-                    self.close_connection = True
-                    return
-                else:
-                    status, content, headers = gate.status, b"", {}
-                length = headers.pop("content-length", str(len(content)))
-                self.send_response(status)
-                for name, value in headers.items():
-                    if name not in ("transfer-encoding", "connection", "server", "date"):
-                        self.send_header(name, value)
-                self.send_header("Content-Length", length)
-                self.end_headers()
-                self.wfile.write(content)
-
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        """Stop it."""
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture

@@ -1,0 +1,122 @@
+"""Who may connect, and a look at every connection once a second."""
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Protocol
+
+from service.connections.bounds import Bounds, caller, is_trusted
+from service.metrics import Metrics
+from service.problems import ProblemError
+
+LOOK_SECONDS = 1.0
+log = logging.getLogger(__name__)
+
+
+class Connection(Protocol):
+    """What Admission knows of a connection."""
+
+    @property
+    def host(self) -> str:
+        """The address at the other end."""
+        ...
+
+    def look(self, now: float) -> None:
+        """Close it, if it is over its time."""
+        ...
+
+    def give_way(self) -> None:
+        """Close it: it asks for nothing, and somebody else needs its place."""
+        ...
+
+
+class Admission:
+    """The connections of a process.
+
+    Where all places are taken, the connection that has gone longest without asking for anything (idle, or in the middle
+    of the head of a request) gives way to the new one. So whoever sends a whole request at once is answered, however
+    many others hold half of one.
+    """
+
+    def __init__(self, bounds: Bounds, metrics: Metrics):
+        self.bounds, self.metrics = bounds, metrics
+        self._open: set[Connection] = set()
+        self._asking_nothing: dict[Connection, None] = {}  # the longest first
+        self._of: Counter[str] = Counter()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def enter(self, connection: Connection) -> ProblemError | None:
+        """Count a new connection, which `leave` has to undo. A problem is to be answered, and the connection closed."""
+        crowded = len(self._open) >= self.bounds.connections
+        longest = next(iter(self._asking_nothing), None)
+        self._open.add(connection)
+        self.metrics.connections.set(len(self._open))
+        who = caller(connection.host)
+        self._of[who] += 1
+        self._watch()
+        most = self.bounds.per_address
+        if most and self._of[who] > most and not is_trusted(connection.host, self.bounds.trusted):
+            return self.refused(
+                "address",
+                ProblemError(
+                    "too-many-at-once",
+                    f"more than {most} connections from one address",
+                    "use connections for several requests, or wait until some are closed",
+                    headers={"Retry-After": "5"},
+                ),
+            )
+        if crowded and longest is None:
+            return self.refused(
+                "all",
+                ProblemError(
+                    "unavailable", "all connections are in use", "try again in a while", headers={"Retry-After": "5"}
+                ),
+            )
+        if crowded and longest is not None:
+            self.metrics.cut.labels("gave-way").inc()
+            longest.give_way()
+        self._asking_nothing[connection] = None
+        return None
+
+    def leave(self, connection: Connection) -> None:
+        """A connection is closed."""
+        if connection in self._open:
+            self._open.discard(connection)
+            self._asking_nothing.pop(connection, None)
+            who = caller(connection.host)
+            self._of[who] -= 1
+            if not self._of[who]:
+                del self._of[who]
+            self.metrics.connections.set(len(self._open))
+
+    def asks(self, connection: Connection) -> None:
+        """It has sent the head of a request."""
+        self._asking_nothing.pop(connection, None)
+
+    def rests(self, connection: Connection) -> None:
+        """Its request is answered."""
+        if connection in self._open:
+            self._asking_nothing[connection] = None
+
+    def refused(self, reason: str, problem: ProblemError) -> ProblemError:
+        """Count a refusal, under one of a few reasons."""
+        self.metrics.cut.labels(reason).inc()
+        return problem
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self._open):
+            try:
+                connection.look(now)
+            except Exception:
+                log.exception("looking at a connection failed")
+        if self._open:
+            self._watch()

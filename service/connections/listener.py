@@ -1,0 +1,61 @@
+"""The socket that listens: where the process has no descriptor left, it answers 503 with one it kept, and goes on."""
+
+import contextlib
+import errno
+import os
+import socket
+from typing import Any
+
+IN_A_ROW = 32
+SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Listener(socket.socket):
+    """A listening TCP socket for asyncio, which takes connections in a loop until one is refused with BlockingIOError.
+
+    Of connections that are taken without a descriptor for them asyncio knows nothing; without this it would leave them
+    waiting, try again hundreds of times a second, and log each time. `busy` is what they are sent.
+    """
+
+    busy = b""
+    _reserve: int | None = None
+    _in_a_row = 0
+
+    def listen(self, backlog: int = 512, /) -> None:
+        """See socket.listen; the descriptor that is kept is opened with it."""
+        super().listen(backlog)
+        self._keep()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """See socket.accept. After some in a row the others wait for a moment, in which requests are answered."""
+        self._in_a_row += 1
+        if self._in_a_row > IN_A_ROW:
+            self._in_a_row = 0
+            raise BlockingIOError(errno.EAGAIN, "others want to go on")
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in SHORT or self._reserve is None:
+                self._in_a_row = 0
+                raise
+        os.close(self._reserve)
+        self._reserve = None
+        try:
+            with contextlib.suppress(OSError), super().accept()[0] as connection:
+                connection.setblocking(False)
+                connection.send(self.busy)
+        finally:
+            self._keep()
+        raise BlockingIOError(errno.EAGAIN, "no descriptor is left")
+
+    def close(self) -> None:
+        """See socket.close."""
+        super().close()
+        if self._reserve is not None:
+            os.close(self._reserve)
+            self._reserve = None
+
+    def _keep(self) -> None:
+        if self._reserve is None:
+            with contextlib.suppress(OSError):  # somebody else was faster: the next one tries again
+                self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,0 +1,77 @@
+"""What of HTTP/1.1 is refused: every form that two readers of one connection could take for different requests.
+
+h11 reads leniently (RFC 9112 allows that): it unfolds headers, ends lines at a bare LF, lets Transfer-Encoding win over
+Content-Length. A proxy in front may read the same bytes otherwise, and then one caller's body is another one's request.
+Nobody who means well sends these forms.
+"""
+
+import re
+from collections.abc import Mapping
+
+import h11
+
+FAULTS: Mapping[re.Pattern[bytes], str] = {
+    re.compile(rb"\n[ \t]"): "a header is folded over two lines",
+    re.compile(rb"(?<!\r)\n"): "a line does not end in CR LF",
+    re.compile(rb"\r(?!\n)"): "there is a CR inside a line",
+    re.compile(rb"\0"): "there is a NUL in a header",
+}
+MOST_HEADERS = 100
+MANY_CHUNKS, LEAST_CHUNK = 1000, 64  # after so many chunks: bytes of one on average
+LENGTH, CODING = re.compile(rb"(?im)^content-length:(.*)$"), re.compile(rb"(?im)^transfer-encoding:(.*)$")
+
+
+def fault_of(head: bytes, http_version: bytes) -> str | None:
+    """What is wrong with the head of a request (its lines, with the empty one), None if nothing is."""
+    if not http_version.startswith(b"1."):
+        return f"this is HTTP/{http_version.decode('ascii')}"
+    for pattern, fault in FAULTS.items():
+        if pattern.search(head):
+            return fault
+    lengths, codings = LENGTH.findall(head), CODING.findall(head)
+    if len(lengths) > 1 or any(b"," in length for length in lengths):
+        return "Content-Length is there twice"
+    if lengths and codings:
+        return "Content-Length and Transfer-Encoding exclude each other"
+    if len(codings) > 1:
+        return "Transfer-Encoding is there twice"
+    if codings and http_version < b"1.1":
+        return "HTTP/1.0 has no Transfer-Encoding"
+    return None
+
+
+class StrictConnection(h11.Connection):
+    """h11's connection of a server; a request that is read leniently there is an error here. `fault` says which.
+
+    So is one whose reading costs more than its bytes: very many headers, or chunks of a few bytes.
+    """
+
+    def __init__(self, most_head_bytes: int):
+        super().__init__(h11.SERVER, most_head_bytes)
+        self.fault, self.status = "", 400
+        self._chunks = self._chunk_bytes = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """See h11.Connection. Raises h11.RemoteProtocolError."""
+        before = self.trailing_data[0] if self.their_state is h11.IDLE else b""
+        try:
+            event = super().next_event()
+            if isinstance(event, h11.Request):
+                head = before[: len(before) - len(self.trailing_data[0])]
+                if len(event.headers) > MOST_HEADERS:
+                    raise h11.RemoteProtocolError(f"there are more than {MOST_HEADERS} headers", error_status_hint=431)
+                if fault := fault_of(head, event.http_version):
+                    raise h11.RemoteProtocolError(fault)
+                self._chunks = self._chunk_bytes = 0
+            elif isinstance(event, h11.Data):
+                self._chunks += event.chunk_start
+                self._chunk_bytes += len(event.data)
+                if self._chunks > MANY_CHUNKS and self._chunk_bytes < LEAST_CHUNK * self._chunks:
+                    raise h11.RemoteProtocolError(f"the body comes in chunks of less than {LEAST_CHUNK} bytes")
+            elif isinstance(event, h11.EndOfMessage) and event.headers:
+                raise h11.RemoteProtocolError("there are headers after the body")
+        except h11.RemoteProtocolError as error:
+            self.fault = str(error).partition(": bytearray")[0]  # what follows are the caller's bytes
+            self.status = 431 if error.error_status_hint == 431 else 400
+            raise
+        return event

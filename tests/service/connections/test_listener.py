@@ -1,0 +1,62 @@
+"""A process without a descriptor left: callers are told so, nothing spins, nothing waits, and it goes on afterwards."""
+
+import subprocess
+import sys
+
+SOURCE = """
+import asyncio, os, resource, socket, time
+from service.connections.listener import Listener
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        transport.write(b"hello")
+        transport.close()
+
+async def ask(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        return await asyncio.wait_for(reader.read(), 3)
+    finally:
+        writer.close()
+
+def fill():
+    held = []
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        return held
+
+async def main():
+    listening = Listener(socket.AF_INET, socket.SOCK_STREAM)
+    listening.busy = b"busy"
+    listening.bind(("127.0.0.1", 0))
+    server = await asyncio.get_running_loop().create_server(Echo, sock=listening, backlog=100)
+    port = listening.getsockname()[1]
+    errors = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context["message"]))
+    assert await ask(port) == b"hello"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    callers = [socket.socket() for _ in range(20)]
+    held = fill()
+    for caller in callers:
+        caller.setblocking(False)
+        caller.connect_ex(("127.0.0.1", port))
+    cpu = time.process_time()
+    await asyncio.sleep(1)
+    assert time.process_time() - cpu < 0.5, "it spins"
+    answers = [caller.recv(100) for caller in callers]
+    assert set(answers) <= {b"busy", b"hello"} and answers.count(b"busy") >= 10, answers
+    for file in held:
+        os.close(file)
+    assert await ask(port) == b"hello"
+    assert errors == [], errors
+    server.close()
+
+asyncio.run(main())
+"""
+
+
+def test_without_a_descriptor_callers_are_answered() -> None:
+    done = subprocess.run([sys.executable, "-X", "dev", "-W", "ignore", "-c", SOURCE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

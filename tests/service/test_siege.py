@@ -1,0 +1,23 @@
+"""The siege, small: beside a hostile tenant the well-behaved one is served as docs/service.md promises."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.service.siege.hostile import ATTACKS
+from benchmarks.service.siege.measure import Neighbour, siege
+from tests.service.running import Server
+
+SECONDS = 15.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ["half-requests", "stalled-patches", "slow-readers", "lists"])
+def test_a_neighbour_is_served_beside_a_hostile_tenant(attack: str, tmp_path: Path) -> None:
+    assert attack in ATTACKS
+    with Server(tmp_path, RATE_PER_MINUTE="") as server:
+        key = server.new_key("hostile")
+        neighbour = Neighbour(server.as_tenant("neighbour"))
+        neighbour.rounds(3)
+        row = siege(server, attack, neighbour, key, SECONDS)
+        assert row.broken() == [], row.text()
