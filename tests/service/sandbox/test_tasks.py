@@ -407,6 +407,7 @@ def test_images_and_shards_calibrate(box: Box) -> None:
         ({"memory_budget": 10}, "a memory budget of 10 bytes"),
         ({"include": "relu"}, "include is 'relu'; give a list of regular expressions"),
         ({"include": ["("]}, "("),
+        ({"exclude": ["(" * 500 + ")" * 500]}, "is not a regular expression (nested too deeply)"),
         ({"mean": [0.1, "x"]}, "mean is"),
         ({"colour": 1}, "'colour' is unknown here; choose from"),
         ([1], "options: not an object"),
