@@ -5,11 +5,13 @@ Each returns what it reached, or "denied: <why>".
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -104,6 +106,13 @@ def calls(place: Any) -> dict[str, Any]:
         "io_uring": lambda: call(425, 1, 0),
         "pidfd": lambda: call(434, os.getppid(), 0),
         "a call newer than the table": lambda: call(470, 0),
+        "pin the parent": lambda: os.sched_setaffinity(os.getppid(), {0}),
+        "signal by a file": lambda: fcntl.fcntl(1, fcntl.F_SETOWN, os.getppid()),
+        "signal a group by a file": lambda: fcntl.fcntl(1, fcntl.F_SETOWN, -os.getppid() & 0xFFFFFFFF),
+        "signal an owner by a file": lambda: fcntl.fcntl(1, 15, struct.pack("ii", 1, os.getppid())),
+        "choose a file's signal": lambda: fcntl.fcntl(1, fcntl.F_SETSIG, signal.SIGKILL),
+        "own cores": lambda: os.sched_setaffinity(0, os.sched_getaffinity(0)),
+        "own cores by id": lambda: os.sched_setaffinity(os.getpid(), os.sched_getaffinity(0)),
         "own signal": lambda: os.kill(os.getpid(), 0),
         "a thread": lambda: threading.Thread(target=int).start(),
     }
