@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,15 +63,18 @@ def open_process(settings: Settings) -> Process:
         _clear_scratch(settings.data_dir / "scratch", 0 if not shared else OLD_SCRATCH)
         metadata = open_metadata(settings, stays=True)
         stack.callback(metadata.close)
-        blobs = open_blobs(settings, metadata.ledger)
+        blobs = open_blobs(settings)
         blobs.probe()
+        if not shared:  # what is being written is of a process that is gone
+            garbage.abandon(metadata, blobs, datetime.now(UTC))
         garbage.adopt(metadata, blobs)
         metrics = Metrics()
         engine.migrate(settings)
         if settings.queues:
             from service.jobs.work import Work
 
-            Work(settings, metadata, blobs, metrics)
+            work = Work(settings, metadata, blobs, metrics)
+            stack.callback(work.leave)
             guard = _guard(settings) if shared else None
             if guard:
                 guard.lock_own()
@@ -83,7 +87,9 @@ def open_process(settings: Settings) -> Process:
             guard.watch(dispatcher.owners, engine.recover)
             guard.start()
         housekeeper = Housekeeper(
-            lambda: reconcile(metadata, dispatcher, settings), lambda: tidy(metadata, blobs, dispatcher, settings)
+            metadata.ledger.renew,
+            lambda: reconcile(metadata, dispatcher, settings),
+            lambda: tidy(metadata, blobs, dispatcher, settings),
         )
         housekeeper.start()
         stack.callback(housekeeper.stop)

@@ -185,7 +185,7 @@ def _of_service(error: ServiceError) -> ProblemError:
         case StateError():
             return ProblemError("not-ready", what, remedy)
         case QuotaError():
-            return ProblemError("storage-quota" if error.quota == "bytes" else "queue-quota", what, remedy)
+            return ProblemError("queue-quota" if error.quota == "queued" else "storage-quota", what, remedy)
         case RateError():
             headers = {"Retry-After": str(ceil(error.retry_after))}
             return ProblemError("rate-limited", what, remedy, headers=headers)
@@ -193,7 +193,7 @@ def _of_service(error: ServiceError) -> ProblemError:
             return ProblemError("invalid-request", what, remedy)
         case StorageError():
             log.error("storage: %s", error)
-            return ProblemError("unavailable", what, remedy or "try again later", headers={"Retry-After": "5"})
+            return ProblemError("unavailable", *error.public, headers={"Retry-After": "5"})
         case _:
             return ProblemError("internal", "the service failed to answer this")
 

@@ -1,7 +1,7 @@
 """The files of a job: ranges, entity tags and names; the HTML report of a user's job is served without any rights."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
@@ -11,6 +11,7 @@ from starlette.responses import Response
 from service.api.answers import COLLECTIONS, JobKind
 from service.api.context import Service, Tenant, With, problems
 from service.api.jobs import job_of
+from service.api.reading import kept
 from service.errors import NotFoundError
 from service.problems import ProblemError
 from service.storage.records import FINISHED, Job
@@ -53,6 +54,11 @@ def routes(kind: JobKind) -> APIRouter:
         def plan(id: str, service: With, tenant: Tenant, if_none_match: IfNoneMatch = None) -> Response:
             """What calibration decided, as in docs/formats.md; `graphpass convert --plan` applies it again."""
             return _file(service, job_of(service, tenant, id, kind), "plan.json", JSON, if_none_match=if_none_match)
+
+        @router.get("/{id}/result", summary="Get the whole result", **_answers(JSON))
+        def result(id: str, service: With, tenant: Tenant, if_none_match: IfNoneMatch = None) -> Response:
+            """All that `result` is a summary of, but for `evaluation`; there is one where something was left out."""
+            return _file(service, job_of(service, tenant, id, kind), "result.json", JSON, if_none_match=if_none_match)
 
         @router.get("/{id}/plan/arrays", summary="Download the plan's weights", **_answers(BINARY))
         def plan_arrays(id: str, service: With, tenant: Tenant, if_none_match: IfNoneMatch = None) -> Response:
@@ -126,7 +132,7 @@ def _file(
         status = 206
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     headers["Content-Length"] = str(end - start)
-    content: Iterator[bytes] = service.blobs.read(digest, start, end)
+    content = kept(service, job.tenant, digest, service.blobs.read(digest, start, end))
     return StreamingResponse(content, status_code=status, headers=headers, media_type=media)
 
 

@@ -1,6 +1,7 @@
 """What keeps promises after a crash: jobs without a workflow are sent, and ended workflows end their jobs.
 
-What has expired goes. Every process may do it, at any time, beside others: all of it may be repeated.
+What is reserved for bytes that this process is writing is renewed. What has expired goes. Every process may do it, at
+any time, beside others: all of it may be repeated.
 """
 
 import logging
@@ -15,7 +16,7 @@ from service.storage.blobs import Blobs
 from service.storage.garbage import sweep
 from service.storage.metadata import Metadata
 
-JOBS_EVERY, SWEEP_EVERY = 5.0, 600.0
+RENEW_EVERY, JOBS_EVERY, SWEEP_EVERY = 20.0, 5.0, 600.0
 NEW = timedelta(seconds=2)  # whoever accepted a job is about to send it
 ENDED = {  # workflows always finish their job; these did not
     "SUCCESS": "the job ended without an answer",
@@ -56,16 +57,16 @@ def tidy(metadata: Metadata, blobs: Blobs, dispatcher: Dispatcher, settings: Set
 
 
 class Housekeeper(threading.Thread):
-    """Does both, every now and then; what fails is logged and tried again."""
+    """Does all of it, every now and then; what fails is logged and tried again."""
 
-    def __init__(self, jobs: Callable[[], object], sweep: Callable[[], object]):
+    def __init__(self, renew: Callable[[], object], jobs: Callable[[], object], sweep: Callable[[], object]):
         super().__init__(name="housekeeper", daemon=True)
         self._ended = threading.Event()
-        self._tasks = [(jobs, JOBS_EVERY), (sweep, SWEEP_EVERY)]
+        self._tasks = [(renew, RENEW_EVERY), (jobs, JOBS_EVERY), (sweep, SWEEP_EVERY)]
 
     def run(self) -> None:
         """Until stopped."""
-        waited = [every for _, every in self._tasks]  # both at once after a start
+        waited = [every for _, every in self._tasks]  # all at once after a start
         while True:
             for index, (task, every) in enumerate(self._tasks):
                 if waited[index] >= every:

@@ -10,11 +10,15 @@ machinery is raised, tried again for an hour, and after a crash of the process t
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 
-from dbos import DBOS, DBOSConfiguredInstance, SetWorkflowID
+from dbos import DBOS, DBOSConfiguredInstance, SetWorkflowID, WorkflowHandleAsync
 from dbos import error as engine_errors
 
 from service.errors import NotFoundError, StorageDamagedError, StorageError
@@ -26,11 +30,13 @@ from service.logs import job_context
 from service.metrics import Metrics
 from service.problems import JobError
 from service.settings import Settings
+from service.storage.accounts import Account, settle
 from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata
 from service.storage.records import Job
 
-ATTEMPTS = 50  # a job that takes its process down so often is given up
+ATTEMPTS = 50  # a job whose process ended so often, in whatever way, is given up
+AHEAD = 32  # shards of a job that wait or run at a time: what they take does not grow with how many there will be
 EVALUATION_OPTIONS = ("image_size", "mean", "std", "metric")  # of a conversion
 log = logging.getLogger(__name__)
 
@@ -50,7 +56,7 @@ def _fault(error: BaseException) -> JobError:
     if isinstance(error, engine_errors.DBOSMaxStepRetriesExceeded) and error.errors:
         error = error.errors[-1]
     if isinstance(error, StorageError):
-        return JobError("unavailable", error.what, error.remedy)
+        return JobError("unavailable", *error.public)
     what = f"the service could not run this ({type(error).__name__})"
     return JobError("internal", what, "try again; if it stays, tell the operator the job's id")
 
@@ -65,7 +71,14 @@ class Work(DBOSConfiguredInstance):
 
     def __init__(self, settings: Settings, metadata: Metadata, blobs: Blobs, metrics: Metrics):
         self._settings, self._metadata, self._blobs, self._metrics = settings, metadata, blobs, metrics
+        self._process = secrets.token_hex(8)
+        self._suspects = asyncio.Lock()
         super().__init__(config_name=WORK_NAME)
+
+    def leave(self) -> None:
+        """The process ends in good order: no step killed it."""
+        with suppress(StorageError):
+            self._metadata.attempts.leave(self._process)
 
     @DBOS.workflow(name="conversion", max_recovery_attempts=ATTEMPTS)
     async def conversion(self, id: str) -> None:
@@ -120,8 +133,9 @@ class Work(DBOSConfiguredInstance):
         model = {files["model"]: job["inputs"][files["model"]]}
         outcome = await self._task(id, "sweep_settings", {"model": files["model"], "options": options}, model)
         if outcome.error is None:
-            each = [{**files, "options": {**options, **settings}} for settings in outcome.result["settings"]]
-            parts = await self._split(id, "sweep_shard", each, job["inputs"], "conversions")
+            rows = outcome.result["settings"]
+            each = ({**files, "options": {**options, **settings}} for settings in rows)
+            parts = await self._split(id, "sweep_shard", each, len(rows), job["inputs"], "conversions")
             outcome = await self._reduce(id, "reduce_sweep", parts)
         await self._finish(id, outcome.to_json())
 
@@ -130,53 +144,60 @@ class Work(DBOSConfiguredInstance):
         """One part of job `id`."""
         return (await self._task(id, task, arguments, inputs)).to_json()
 
-    async def _convert(
-        self, id: str, arguments: JSON, inputs: Mapping[str, str], shards: Sequence[Sequence[int]]
-    ) -> Outcome:
+    async def _convert(self, id: str, arguments: JSON, inputs: Mapping[str, str], cut: Sequence[int]) -> Outcome:
         """The conversion; the original network runs on its calibration data in shards where these are many."""
-        if len(shards) < 2:
+        if not cut:
             return await self._task(id, "convert", arguments, inputs)
-        each = [{**arguments, "start": start, "stop": stop} for start, stop in shards]
-        parts = await self._split(id, "observe", each, inputs, "running the network")
+        each = ({**arguments, "start": start, "stop": stop} for start, stop in _spans(*cut))
+        parts = await self._split(id, "observe", each, _count(*cut), inputs, "running the network")
         if parts[-1].error:
             return parts[-1]
-        observed = {f"observed/{number}/part.npz": part.files["part.npz"] for number, part in enumerate(parts)}
+        observed = _named("observed", "part.npz", parts)
         return await self._task(id, "convert", {**arguments, "observed": list(observed)}, {**inputs, **observed})
 
-    async def _evaluate(
-        self, id: str, arguments: JSON, inputs: Mapping[str, str], shards: Sequence[Sequence[int]]
-    ) -> Outcome:
+    async def _evaluate(self, id: str, arguments: JSON, inputs: Mapping[str, str], cut: Sequence[int]) -> Outcome:
         """The whole evaluation: at once, or in shards whose parts are put together in the order of the samples."""
-        if len(shards) < 2:
+        if not cut:
             return await self._task(id, "evaluate", arguments, inputs)
-        each = [{**arguments, "start": start, "stop": stop, "measure": start == 0} for start, stop in shards]
-        return await self._reduce(id, "reduce_shards", await self._split(id, "evaluate_shard", each, inputs, "shards"))
+        each = ({**arguments, "start": start, "stop": stop, "measure": start == 0} for start, stop in _spans(*cut))
+        parts = await self._split(id, "evaluate_shard", each, _count(*cut), inputs, "shards")
+        return await self._reduce(id, "reduce_shards", parts)
 
     async def _split(
-        self, id: str, task: str, each: Sequence[JSON], inputs: Mapping[str, str], stage: str
+        self, id: str, task: str, each: Iterable[JSON], count: int, inputs: Mapping[str, str], stage: str
     ) -> list[Outcome]:
-        """Shards on whichever worker is free; what came of them, in order. An error ends them all, and is the last."""
-        handles = []
-        for number, arguments in enumerate(each):
+        """Shards on whichever worker is free; what came of them, in order. An error ends them all, and is the last.
+
+        `each` is gone through as there is room for more: AHEAD shards wait or run at a time.
+        """
+        left, waiting = enumerate(each), deque[WorkflowHandleAsync[JSON]]()
+
+        async def send(number: int, arguments: JSON) -> None:
             with SetWorkflowID(f"{id}-{task}-{number}"):
-                handles.append(await DBOS.enqueue_workflow_async(SHARDS, self.shard, id, task, arguments, dict(inputs)))
-        await DBOS.write_stream_async(EVENTS, _progress(stage, 0, len(each)))
+                waiting.append(await DBOS.enqueue_workflow_async(SHARDS, self.shard, id, task, arguments, dict(inputs)))
+
+        for number, arguments in islice(left, AHEAD):
+            await send(number, arguments)
+        await DBOS.write_stream_async(EVENTS, _progress(stage, 0, count))
         parts: list[Outcome] = []
-        for number, handle in enumerate(handles):
-            found = await handle.get_result(polling_interval_sec=POLL_SECONDS)
+        while waiting:
+            found = await waiting.popleft().get_result(polling_interval_sec=POLL_SECONDS)
             parts.append(Outcome.from_json(found))
             if parts[-1].error:
-                for other in handles[number + 1 :]:
+                for other in waiting:
                     await DBOS.cancel_workflow_async(other.get_workflow_id())
                 break
-            await DBOS.write_stream_async(EVENTS, _progress(stage, number + 1, len(each)))
+            for number, arguments in islice(left, 1):
+                await send(number, arguments)
+            await DBOS.write_stream_async(EVENTS, _progress(stage, len(parts), count))
         return parts
 
     async def _reduce(self, id: str, task: str, parts: Sequence[Outcome]) -> Outcome:
-        """What shards told, put together."""
+        """What shards made, put together."""
         if parts[-1].error:
             return parts[-1]
-        return await self._task(id, task, {"parts": [part.result["part"] for part in parts]}, {})
+        files = _named("parts", "part.json", parts)
+        return await self._task(id, task, {"parts": list(files)}, files)
 
     async def _task(self, id: str, task: str, arguments: JSON, inputs: Mapping[str, str]) -> Outcome:
         try:
@@ -191,24 +212,55 @@ class Work(DBOSConfiguredInstance):
             return await self._attempt(id, task, arguments, inputs)
         except StorageError as error:
             if _may_pass(error) and DBOS.step_status and not DBOS.step_status.current_attempt:
-                await DBOS.write_stream_async(EVENTS, {"event": "log", "text": f"{error}; waiting"})
+                log.warning("task %s of %s waits: %s", task, id, error)
+                await DBOS.write_stream_async(EVENTS, {"event": "log", "text": f"{error.public[0]}; waiting"})
             raise
 
     async def _attempt(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
         with job_context(id), self._metrics.task(task) as tally:
+            async with self._watched(id) as deaths:
+                if deaths < self._settings.job_deaths:
+                    outcome = await self._attempted(id, task, arguments, inputs)
+                else:
+                    outcome = Outcome(error=_deadly(deaths))
+            tally.ended(outcome.error.type if outcome.error else "succeeded")
+        return outcome.to_json()
+
+    async def _attempted(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> Outcome:
+        tenant = await asyncio.to_thread(self._metadata.jobs.owner, id)
+        account = Account(self._metadata, self._blobs, tenant, self._settings.quota, id)
+        try:
             outcome = await run_task(
                 task,
                 self._threaded(arguments),
                 inputs,
                 settings=self._settings,
                 blobs=self._blobs,
+                keep=account.store_all,
                 tell=lambda event: DBOS.write_stream_async(EVENTS, event),
             )
-            tally.ended(outcome.error.type if outcome.error else "succeeded")
             if outcome.files:
-                kept = {f"{task}/{arguments.get('start', 0)}/{name}": each for name, each in outcome.files.items()}
+                step = (DBOS.workflow_id or "").removeprefix(f"{id}-") if DBOS.workflow_id != id else task
+                kept = {f"{step}/{name}": digest for name, digest in outcome.files.items()}
                 await asyncio.to_thread(self._metadata.jobs.pin, id, kept)
-        return outcome.to_json()
+            return outcome
+        finally:
+            await asyncio.shield(asyncio.to_thread(account.close))
+
+    @asynccontextmanager
+    async def _watched(self, job: str) -> AsyncIterator[int]:
+        """While a step runs here a row says so. How often its process died; where it did, such steps take turns, so
+        that one which kills its process takes no other with it a second time.
+        """
+        attempts, workflow = self._metadata.attempts, DBOS.workflow_id or job
+        deaths = await asyncio.to_thread(attempts.deaths, workflow, self._process)
+        async with self._suspects if deaths else nullcontext():
+            await asyncio.to_thread(attempts.begin, workflow, job, self._process, deaths)
+            try:
+                yield deaths
+            finally:
+                with suppress(StorageError):
+                    await asyncio.shield(asyncio.to_thread(attempts.end, workflow, self._process))
 
     @patient_step()
     async def _begin(self, id: str) -> JSON | None:
@@ -219,8 +271,8 @@ class Work(DBOSConfiguredInstance):
         if job.state != "running":
             return None
         await DBOS.write_stream_async(EVENTS, {"event": "state", "state": "running"})
-        shards = await asyncio.to_thread(self._shards, job)
-        return {"request": dict(job.request), "inputs": dict(job.inputs), **shards}
+        cuts = await asyncio.to_thread(self._cuts, job)
+        return {"request": dict(job.request), "inputs": dict(job.inputs), **cuts}
 
     @patient_step()
     async def _finish(self, id: str, outcome: JSON) -> None:
@@ -237,6 +289,8 @@ class Work(DBOSConfiguredInstance):
                 )
             )
             self._metrics.job(job)
+            with suppress(StorageError):  # housekeeping does it as well
+                await asyncio.to_thread(settle, self._metadata, self._blobs, job.tenant)
             log.info("job %s: %s", id, job.state, extra={"state": job.state, "error": outcome["error"]})
         await DBOS.write_stream_async(EVENTS, {"event": "state", "state": job.state, "error": outcome["error"]})
 
@@ -246,16 +300,18 @@ class Work(DBOSConfiguredInstance):
             return arguments
         return {**arguments, "options": {**arguments["options"], "threads": self._settings.job_threads}}
 
-    def _shards(self, job: Job) -> dict[str, list[tuple[int, int]]]:
-        """Ranges of samples of an evaluation, and of a conversion's calibration (`observed`); none where small."""
+    def _cuts(self, job: Job) -> dict[str, tuple[int, ...]]:
+        """Samples of an evaluation (`shards`) and of a conversion's calibration (`observed`), and how many of them each
+        shard has; empty where they are not cut.
+        """
         request, limit = job.request, job.request["options"].get("limit")
         if job.kind == "sweep" or queue_of(request) == GPU:  # a GPU does it as a whole
-            return {"shards": [], "observed": []}
+            return {"shards": (), "observed": ()}
         if job.kind == "evaluation":
-            return {"shards": self._ranges(job.tenant, request["dataset"], limit), "observed": []}
+            return {"shards": self._cut(job.tenant, request["dataset"], limit), "observed": ()}
         calibration = request.get("calibration") if self._lanes() > 1 else None
         names = (request.get("evaluation"), None), (calibration, limit)
-        evaluated, observed = (self._ranges(job.tenant, name, most) if name else [] for name, most in names)
+        evaluated, observed = (self._cut(job.tenant, name, most) if name else () for name, most in names)
         return {"shards": evaluated, "observed": observed}
 
     def _lanes(self) -> int:
@@ -267,15 +323,38 @@ class Work(DBOSConfiguredInstance):
         side_by_side = self._settings.workers if self._settings.job_threads else 1
         return side_by_side * (1 if database.is_sqlite else workers_on(SHARDS, database))
 
-    def _ranges(self, tenant: str, dataset: str, limit: int | None) -> list[tuple[int, int]]:
-        """Of so many samples at most; none where the dataset is gone from the metadata."""
+    def _cut(self, tenant: str, dataset: str, limit: int | None) -> tuple[int, ...]:
+        """Not where the dataset is gone from the metadata."""
         try:
             samples = int(self._metadata.objects.get(tenant, dataset).description["samples"])
         except (NotFoundError, KeyError, TypeError):
-            return []
+            return ()
         samples = min(samples, limit or samples)
-        size = -(-samples // -(-samples // self._settings.shard_samples))  # as many in each
-        return [(start, min(start + size, samples)) for start in range(0, samples, size)]
+        shards = min(-(-samples // self._settings.shard_samples), self._settings.max_shards)
+        return (samples, -(-samples // shards)) if shards > 1 else ()  # as many in each
+
+
+def _spans(samples: int, size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of `size` samples: made one by one, since whoever made the data chose how many there are."""
+    return ((start, min(start + size, samples)) for start in range(0, samples, size))
+
+
+def _count(samples: int, size: int) -> int:
+    """How many there are."""
+    return -(-samples // size)
+
+
+def _named(folder: str, file: str, parts: Sequence[Outcome]) -> dict[str, str]:
+    """A file of each part, under a name of its own."""
+    return {f"{folder}/{number}/{file}": part.files[file] for number, part in enumerate(parts)}
+
+
+def _deadly(deaths: int) -> JobError:
+    return JobError(
+        "worker-died",
+        f"the worker died {deaths} times while it ran this job",
+        "give a smaller model or less data; send it again if the worker was stopped from outside",
+    )
 
 
 def _files(inputs: Mapping[str, str]) -> dict[str, str]:
