@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from service.errors import SettingsError, StorageUnavailableError
 from service.jobs import engine
 from service.jobs.dispatch import Dispatcher
 from service.jobs.guard import Guard
-from service.jobs.housekeeping import JOBS_EVERY, SWEEP_EVERY, Housekeeper, Reconciler, take_over, tidy
+from service.jobs.housekeeping import JOBS_EVERY, RENEW_EVERY, SWEEP_EVERY, Housekeeper, Reconciler, take_over, tidy
 from service.jobs.places import Places
 from service.jobs.presence import Alone, Locks
 from service.jobs.queues import Queues
@@ -41,7 +42,8 @@ from service.jobs.scheduler import EVERY_SHARED, Scheduler
 from service.metrics import Metrics
 from service.settings import Settings
 from service.storage import garbage
-from service.storage.metadata import open_metadata
+from service.storage.blobs import Blobs
+from service.storage.metadata import Metadata, open_metadata
 from service.storage.stores import open_blobs
 
 SQLITE_THREADS = 4  # that answer requests: each takes a connection and memory, and more do not read a local file faster
@@ -71,8 +73,10 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         _clear_scratch(settings.data_dir / "scratch", 0 if not shared else OLD_SCRATCH)
         metadata = open_metadata(settings, stays=True)
         stack.callback(metadata.close)
-        blobs = open_blobs(settings, metadata.ledger)
+        blobs = open_blobs(settings)
         blobs.probe()
+        if not shared:  # what is being written is of a process that is gone
+            garbage.abandon(metadata, blobs, datetime.now(UTC))
         garbage.adopt(metadata, blobs)
         metrics = Metrics()
         engine.migrate(settings)
@@ -82,7 +86,8 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         if settings.queues:
             from service.jobs.work import Work
 
-            Work(settings, metadata, blobs, metrics, places, queues)
+            work = Work(settings, metadata, blobs, metrics, places, queues)
+            stack.callback(work.leave)
             guard = _guard(settings) if shared else None
             if guard:
                 guard.lock_own()
@@ -104,7 +109,7 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         scheduler.start()
         stack.callback(scheduler.stop)
         reconciler = Reconciler(metadata, dispatcher, queues, settings)
-        housekeeper = Housekeeper(*_chores(settings, reconciler, lambda: tidy(metadata, blobs, settings)))
+        housekeeper = Housekeeper(*_chores(settings, metadata, blobs, reconciler))
         housekeeper.start()
         stack.callback(housekeeper.stop)
         rate, calls = RateLimit(settings.rate_per_minute), Calls(bounds, metadata.keys.valid)
@@ -228,12 +233,13 @@ def _guard(settings: Settings) -> Guard:
 
 
 def _chores(
-    settings: Settings, reconciler: Reconciler, sweep: Callable[[], object]
+    settings: Settings, metadata: Metadata, blobs: Blobs, reconciler: Reconciler
 ) -> tuple[tuple[Callable[[], object], float], ...]:
     """What keeps promises, and every so many seconds."""
     here = ((reconciler.stranded, JOBS_EVERY),) if settings.queues else ()
-    often = ((reconciler.jobs, JOBS_EVERY), (reconciler.workflows, JOBS_EVERY), *here)
-    return (*often, (sweep, SWEEP_EVERY), (reconciler.forget, SWEEP_EVERY))
+    often = ((metadata.ledger.renew, RENEW_EVERY), (reconciler.jobs, JOBS_EVERY), (reconciler.workflows, JOBS_EVERY))
+    rarely = ((lambda: tidy(metadata, blobs, settings), SWEEP_EVERY), (reconciler.forget, SWEEP_EVERY))
+    return (*often, *here, *rarely)
 
 
 def _gauges(service: Service) -> Mapping[str, Mapping[tuple[str, ...], float]]:

@@ -31,11 +31,28 @@ class SettingsError(ServiceError):
 
 
 class StorageError(ServiceError):
-    """The storage could not do it now. Nothing was half done: the same request may be sent again."""
+    """The storage could not do it now. Nothing was half done: the same request may be sent again.
+
+    what, remedy: for whoever runs the service, with folders and addresses. part: what is concerned, in words that
+    anybody may see; "" where what and remedy are for anybody themselves.
+    """
+
+    state, advice = "does not answer now", "try again later"
+
+    def __init__(self, what: str, remedy: str = "", *, part: str = "the storage"):
+        super().__init__(what, remedy)
+        self.part = part
+
+    @property
+    def public(self) -> tuple[str, str]:
+        """What happened and what to do about it, for users: nothing of the machine is named."""
+        return (f"{self.part} {self.state}", self.advice) if self.part else (self.what, self.remedy)
 
 
 class StorageFullError(StorageError):
     """No space left where blobs or metadata are kept."""
+
+    state, advice = "has no space left", "try again later; the operator has to make room"
 
 
 class StorageUnavailableError(StorageError):
@@ -44,6 +61,8 @@ class StorageUnavailableError(StorageError):
 
 class StorageDamagedError(StorageError):
     """Stored bytes are not those that were stored: their digest or their length differs."""
+
+    state, advice = "has lost bytes", "tell the operator, who may have a backup"
 
 
 class ShortageError(ServiceError):

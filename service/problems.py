@@ -26,7 +26,7 @@ PROBLEMS: Mapping[str, Kind] = {
     "slow-request": Kind(408, "The request came too slowly", "a head or body that takes longer than the service waits"),
     "head-too-large": Kind(431, "The head of the request is too large", "more than 16 KiB of request line and headers"),
     "unauthorized": Kind(401, "A valid key is needed", "no key, an unknown key, or a revoked one"),
-    "storage-quota": Kind(403, "The tenant's storage is used up", "an upload that would exceed the tenant's bytes"),
+    "storage-quota": Kind(403, "The tenant's storage is used up", "an upload or job for which there is no room left"),
     "not-found": Kind(404, "There is no such thing", "an unknown id, one of another tenant, or one that has expired"),
     "method-not-allowed": Kind(405, "This method is not known here", "a method that the resource does not have"),
     "not-ready": Kind(409, "The job has no such result", "an artifact, plan or report of a job that has not succeeded"),
@@ -57,6 +57,7 @@ PROBLEMS: Mapping[str, Kind] = {
     "time-limit": Kind(422, "It takes too long", "a job that exceeds the sandbox's time"),
     "output-limit": Kind(422, "It writes too much", "a job that exceeds the sandbox's file sizes"),
     "crashed": Kind(422, "The sandbox crashed", "a model that makes a library crash"),
+    "worker-died": Kind(500, "The worker died", "a job during one step of which its process died more than once"),
     # the service
     "internal": Kind(500, "The service failed", "an error of ours, which is logged under the request's id"),
     "unavailable": Kind(503, "The service is not available now", "database or store away, disk or connections full"),

@@ -77,6 +77,7 @@ class Quota:
     bytes: int = 0
     queued: int = 0
     running: int = 0
+    entries: int = 0
 
 
 class Settings(BaseSettings):
@@ -137,9 +138,16 @@ class Settings(BaseSettings):
     unfinished_ttl_hours: Hours = Field(DAY, gt=0, description="life of an upload that is not finished")
     result_ttl_hours: Hours = Field(30 * DAY, description="life of a job and its files once finished; 0: for ever")
     garbage_grace_minutes: float = Field(
-        60, ge=1, le=365 * DAY * 60, allow_inf_nan=False, description="how long bytes stay that nothing refers to"
+        60,
+        ge=1,
+        le=365 * DAY * 60,
+        allow_inf_nan=False,
+        description="how long bytes stay that a process was writing which gives no sign of life",
     )
     quota_bytes: Size = Field(ByteSize(20 * 2**30), description="bytes that a tenant may keep; 0: any number")
+    quota_entries: Count = Field(
+        10_000, description="models, datasets, uploads and jobs that a tenant may keep; 0: any number"
+    )
     quota_queued: Count = Field(100, description="jobs of a tenant that may wait; 0: any number")
     quota_running: Count = Field(4, description="jobs of a tenant that may run at a time; 0: any number")
     rate_per_minute: Count = Field(
@@ -153,7 +161,15 @@ class Settings(BaseSettings):
         60, description="time that an upload waits for its turn to be described; then 503, and it may be sent again"
     )
     job_threads: Count = Field(0, description="threads of one job or shard; 0: one for each core")
+    job_deaths: Positive = Field(
+        2, description="a job fails if the process that runs it died so often in one step, of whatever"
+    )
     shard_samples: Positive = Field(2048, description="most samples in one shard of an evaluation or calibration")
+    max_samples: Positive = Field(10_000_000, description="most samples of a dataset")
+    max_shards: Positive = Field(
+        1000, description="most shards of an evaluation or calibration: beyond, they have more samples each"
+    )
+    max_rows: Positive = Field(128, description="most conversions of a sweep")
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(lambda value: str(value).lower())
     ] = Field("info", description="`debug`, `info`, `warning` or `error`")
@@ -161,7 +177,7 @@ class Settings(BaseSettings):
     @property
     def quota(self) -> Quota:
         """What one tenant may have."""
-        return Quota(int(self.quota_bytes), self.quota_queued, self.quota_running)
+        return Quota(int(self.quota_bytes), self.quota_queued, self.quota_running, self.quota_entries)
 
     def upload_expiry(self, now: datetime) -> datetime | None:
         """When a model or dataset that is made now goes; None for never."""

@@ -41,7 +41,11 @@ def _silent(what: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Stored:
-    """A model or dataset that the service has. description: what it found in it; expires: in UTC, None for never."""
+    """A model or dataset that the service has. expires: in UTC, None for never.
+
+    description: what the service found in it; where lists are long, their beginnings, and `omitted` says how much of
+    which is left out. `Client.description` has it whole.
+    """
 
     id: str
     kind: str
@@ -87,8 +91,16 @@ class Job:
 
     @property
     def result(self) -> Mapping[str, Any]:
-        """Figures once it has succeeded: `evaluation` and `rows` as in docs/formats.md."""
-        return self._found["result"] or {}
+        """Figures once it has succeeded: `evaluation` and `rows` as in docs/formats.md; what is long is fetched."""
+        found, links = self._found["result"] or {}, self._found["links"]
+        if "omitted" in found and "result" in links:
+            found = {**self._connection.ask("GET", links["result"]).json(), **_inner(found)}
+        if "omitted" in found.get("evaluation", {}) and "report_json" in links:
+            found = {**found, "evaluation": self._connection.ask("GET", links["report_json"]).json()}
+        if "omitted" in found and "rows" in found and "report_json" in links:
+            found = {"rows": self._connection.ask("GET", links["report_json"]).json()}
+        self._found["result"] = found or None
+        return found
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -217,6 +229,13 @@ class Client:
         """All datasets, newest first."""
         return map(Stored.from_json, self._pages("/v1/datasets", {}))
 
+    def description(self, stored: Stored) -> Mapping[str, Any]:
+        """All that the service found in a model or dataset."""
+        if "omitted" not in stored.description:
+            return stored.description
+        found: JSON = self._connection.ask("GET", f"/v1/{stored.kind}s/{stored.id}/description").json()
+        return found
+
     def delete(self, stored: Stored) -> None:
         """Delete a model or dataset. Jobs that were accepted before go on with it."""
         self._connection.remove(f"/v1/{stored.kind}s/{stored.id}")
@@ -243,6 +262,11 @@ class Client:
             if page["next"] is None:
                 return
             page = self._connection.ask("GET", page["next"]).json()
+
+
+def _inner(result: Mapping[str, Any]) -> JSON:
+    """The part of a conversion's result that is another document."""
+    return {"evaluation": result["evaluation"]} if "evaluation" in result else {}
 
 
 def _parsed(lines: Iterator[str]) -> Iterator[Event]:

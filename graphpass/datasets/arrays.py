@@ -3,7 +3,7 @@
 import functools
 import math
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -11,16 +11,17 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.datasets.parts import Arrays, Header, InputSpec, Part, named
+from graphpass.datasets.parts import Arrays, Header, InputSpec, Part, named, require_values
 from graphpass.errors import DataError
 
+PACKED = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}  # methods, and how many bytes one byte gives at most
 ARRAY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def array_part(where: str, arrays: Arrays) -> Part:
     """Arrays in memory, or mapped into it; what is read are views of them."""
 
-    def read(cuts: Sequence[slice]) -> Iterator[Arrays]:
+    def read(cuts: Iterable[slice]) -> Iterator[Arrays]:
         return ({name: array[cut] for name, array in arrays.items()} for cut in cuts)
 
     return Part(where, {name: Header(array.shape, array.dtype) for name, array in arrays.items()}, read)
@@ -31,9 +32,11 @@ def npy_part(path: Path, inputs: Sequence[InputSpec]) -> Part:
     if len(inputs) > 1:
         names = ", ".join(spec.name for spec in inputs)
         raise DataError(f"{path}: one array for a model with several inputs", f"save an .npz with the arrays {names}")
+    with named(f"{path}: cannot be read as .npy", "write it again with np.save"), path.open("rb") as file:
+        header, _ = _array_header(file)
+    for spec in inputs:
+        require_values(str(path), spec.name, header)
     with named(f"{path}: cannot be read as .npy", "write it again with np.save"):
-        with path.open("rb") as file:
-            header, _ = _array_header(file)
         if header.dtype.hasobject or 0 in header.shape:  # neither can be mapped; the checks say what is wrong
             array = np.broadcast_to(np.empty((), header.dtype), header.shape)
         else:
@@ -49,6 +52,7 @@ def archive_part(path: Path) -> Part:
     with damage(), zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
+            _require_bytes(info, path.stat().st_size)
             with archive.open(info) as member:
                 header, _ = _array_header(member)
                 size = member.tell() + math.prod(header.shape) * header.dtype.itemsize
@@ -56,7 +60,7 @@ def archive_part(path: Path) -> Part:
                 raise EOFError(f"{name!r} is shorter than its header says")
             columns[name], members[name] = header, info.filename
 
-    def read(cuts: Sequence[slice]) -> Iterator[Arrays]:
+    def read(cuts: Iterable[slice]) -> Iterator[Arrays]:
         with damage(), ExitStack() as stack:
             archive = stack.enter_context(zipfile.ZipFile(path))
             rows = [_rows(stack.enter_context(archive.open(member)), cuts) for member in members.values()]
@@ -64,6 +68,15 @@ def archive_part(path: Path) -> Part:
                 yield dict(zip(members, arrays, strict=True))
 
     return Part(str(path), columns, read)
+
+
+def _require_bytes(info: zipfile.ZipInfo, size: int) -> None:
+    """Raises where an archive of `size` bytes cannot hold what its directory says of a member."""
+    if info.compress_type not in PACKED:
+        raise ValueError(f"{info.filename!r} is neither stored nor deflated")
+    packed = min(info.compress_size, max(size - info.header_offset, 0))
+    if info.file_size > PACKED[info.compress_type] * packed:
+        raise EOFError(f"{info.filename!r} cannot be {info.file_size} bytes, packed to {packed}")
 
 
 def _array_header(file: IO[bytes]) -> tuple[Header, bool]:
@@ -75,16 +88,16 @@ def _array_header(file: IO[bytes]) -> tuple[Header, bool]:
     return Header(shape, dtype), by_column
 
 
-def _rows(member: IO[bytes], cuts: Sequence[slice]) -> Iterator[NDArray[Any]]:
+def _rows(member: IO[bytes], cuts: Iterable[slice]) -> Iterator[NDArray[Any]]:
     header, by_column = _array_header(member)
     if by_column:
         member.seek(0)
         whole = np.lib.format.read_array(member, allow_pickle=False)
         yield from (whole[cut] for cut in cuts)
         return
-    if cuts and cuts[0].start:
-        member.seek(member.tell() + cuts[0].start * math.prod(header.shape[1:]) * header.dtype.itemsize)
-    for cut in cuts:
+    for number, cut in enumerate(cuts):
+        if not number and cut.start:
+            member.seek(member.tell() + cut.start * math.prod(header.shape[1:]) * header.dtype.itemsize)
         shape = (cut.stop - cut.start, *header.shape[1:])
         wanted = math.prod(shape) * header.dtype.itemsize
         data = member.read(wanted)

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,26 @@ class Batch:
     def size(self) -> int:
         """n, the number of samples."""
         return len(next(iter(self.inputs.values())))
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Rows first … last − 1 as adjacent slices, `missing` of them, then `size` each; made when they are asked for.
+
+    >>> [(cut.start, cut.stop) for cut in Cuts(3, 9, 1, 4)]
+    [(3, 4), (4, 8), (8, 9)]
+    """
+
+    first: int
+    last: int
+    missing: int
+    size: int
+
+    def __iter__(self) -> Iterator[slice]:
+        start, stop = self.first, self.first + self.missing
+        while start < self.last:
+            yield slice(start, min(stop, self.last))
+            start, stop = stop, stop + self.size
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +87,7 @@ class Dataset:
         for part, length in checked(self.description, self.parts(), self.inputs):
             first, last = max(start - before, 0), min(length, limit - before)
             missing = size - sum(batch.size for batch in pending)
-            edges = [first, *range(first + missing, last, size), last] if first < last else []
-            cuts = list(itertools.starmap(slice, itertools.pairwise(edges)))
+            cuts = Cuts(first, last, missing, size)
             for cut, arrays in zip(cuts, part.read(cuts), strict=True):
                 pending.append(_given(part.where, arrays, self.inputs, cut.start))
                 if cut.stop - cut.start == missing:

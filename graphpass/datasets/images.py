@@ -3,7 +3,7 @@
 import hashlib
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def image_part(folder: Path, name: str, files: Sequence[Path], labels: NDArray[n
     if labels is not None:
         columns[LABELS] = Header(labels.shape, labels.dtype)
 
-    def read(cuts: Sequence[slice]) -> Iterator[Arrays]:
+    def read(cuts: Iterable[slice]) -> Iterator[Arrays]:
         for cut in cuts:
             arrays: Arrays = {name: np.stack([_prepared(file, frame) for file in files[cut]])}
             yield arrays if labels is None else arrays | {LABELS: labels[cut]}

@@ -3,6 +3,7 @@
 Names, shapes, types and lengths are compared on headers alone: no values are read here.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,11 +38,32 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """Samples with one home. read: adjacent slices → the rows of each, for every column."""
+    """Samples with one home. read: adjacent slices, gone through once a column → the rows of each, for every column.
+
+    Raises DataError for columns whose samples hold nothing: any number of them may be claimed.
+    """
 
     where: str
     columns: Mapping[str, Header]
-    read: Callable[[Sequence[slice]], Iterator[Arrays]]
+    read: Callable[[Iterable[slice]], Iterator[Arrays]]
+
+    def __post_init__(self) -> None:
+        for name, header in self.columns.items():
+            require_values(self.where, name, header)
+
+
+def require_values(where: str, name: str, header: Header) -> None:
+    """Raises DataError where an array has sizes that none can have, or samples without a byte.
+
+    bytes(sample) = itemsize · Π shape[1:] ≥ 1: then as many samples as are claimed need as many bytes.
+    """
+    if any(size < 0 for size in header.shape):
+        raise DataError(f"{where}: {name!r} has shape {header.shape}", "save it again with np.save or np.savez")
+    if not header.dtype.itemsize * math.prod(header.shape[1:]):
+        raise DataError(
+            f"{where}: {name!r} is {header.dtype} of shape {header.shape}: its samples hold no values",
+            "give every sample at least one number",
+        )
 
 
 def checked(description: str, parts: Iterable[Part], inputs: Sequence[InputSpec]) -> Iterator[tuple[Part, int]]:

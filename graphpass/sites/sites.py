@@ -73,26 +73,36 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which sites to convert: regular expressions searched in node names; identity sites on request."""
+    """Which sites to convert: regular expressions searched in node names; identity sites on request.
+
+    Raises OptionError for what is no regular expression, or one that is too deep or too large for Python's re.
+    """
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     identity_sites: bool = False
 
+    def __post_init__(self) -> None:
+        for pattern in (*self.include, *self.exclude):
+            try:
+                re.compile(pattern)
+            except (re.error, RecursionError, OverflowError) as error:
+                reason = "nested too deeply" if isinstance(error, RecursionError) else error
+                raise OptionError(
+                    f"{_shortened(pattern)} is not a regular expression ({reason})", "see Python's re module"
+                ) from error
+
     def refusal(self, name: str) -> str | None:
         """Why a site of this name is not wanted, None if it is."""
-        if any(_search(pattern, name) for pattern in self.exclude):
+        if any(re.search(pattern, name) for pattern in self.exclude):
             return "excluded by --exclude"
-        if self.include and not any(_search(pattern, name) for pattern in self.include):
+        if self.include and not any(re.search(pattern, name) for pattern in self.include):
             return "not matched by --include"
         return None
 
 
-def _search(pattern: str, name: str) -> bool:
-    try:
-        return re.search(pattern, name) is not None
-    except re.error as error:
-        raise OptionError(f"{pattern!r} is not a regular expression ({error})", "see Python's re module") from error
+def _shortened(pattern: str) -> str:
+    return repr(pattern if len(pattern) <= 100 else f"{pattern[:100]}…")
 
 
 def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:

@@ -99,13 +99,16 @@ def _of_service(error: ServiceError) -> ProblemError:
         case StateError():
             return ProblemError("not-finished", what, remedy)
         case QuotaError():
-            return ProblemError("storage-quota" if error.quota == "bytes" else "queue-quota", what, remedy)
+            return ProblemError("queue-quota" if error.quota == "queued" else "storage-quota", what, remedy)
         case RateError():
             headers = {"Retry-After": str(ceil(error.retry_after))}
             return ProblemError("rate-limited", what, remedy, headers=headers)
         case TextError():
             return ProblemError("invalid-request", what, remedy)
-        case StorageError() | ShortageError():
+        case StorageError():
+            log.error("storage: %s", error)
+            return ProblemError("unavailable", *error.public, headers={"Retry-After": "5"})
+        case ShortageError():
             log.error("not available: %s", error)
             return ProblemError("unavailable", what, remedy or "try again later", headers={"Retry-After": "5"})
         case _:

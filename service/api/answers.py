@@ -23,6 +23,7 @@ FILES: Mapping[str, tuple[str, str]] = {  # file of a job: its link, and the las
     "snn.onnx": ("artifact", "artifact"),
     "plan.json": ("plan", "plan"),
     "plan.npz": ("plan_arrays", "plan/arrays"),
+    "result.json": ("result", "result"),
     "report.html": ("report", "report"),
     "report.json": ("report_json", "report?format=json"),
 }
@@ -58,6 +59,7 @@ class ObjectAnswer(BaseModel):
                 "weight_layers": 4,
             },
             "url": f"/v1/models/{MODEL}",
+            "links": {"self": f"/v1/models/{MODEL}", "description": f"/v1/models/{MODEL}/description"},
         }
     )
     id: str
@@ -71,10 +73,12 @@ class ObjectAnswer(BaseModel):
         dict[str, Any],
         Field(
             description="Model: inputs, outputs, opset, nodes, parameters, sites found and what would not convert. "
-            "Dataset: samples, arrays, whether there are labels."
+            "Dataset: samples, arrays, whether there are labels. Where texts or lists are long, a summary: `omitted` "
+            "counts what is left out of which, and the link `description` has it."
         ),
     ]
     url: str
+    links: Annotated[dict[str, str], Field(description="Itself, and its whole description.")]
 
 
 class ErrorAnswer(BaseModel):
@@ -131,7 +135,11 @@ class JobAnswer(BaseModel):
     error: ErrorAnswer | None
     result: Annotated[
         dict[str, Any] | None,
-        Field(description="Figures; `evaluation` and `rows` are as in docs/formats.md."),
+        Field(
+            description="Figures; `evaluation` and `rows` are as in docs/formats.md. Where lists are long, a summary: "
+            "`omitted`, here or in `evaluation`, counts what is left out of which; the links `result` and "
+            "`report_json` have it."
+        ),
     ]
     artifacts: Annotated[dict[str, str], Field(description="SHA-256 of every file the job made.")]
     links: Annotated[dict[str, str], Field(description="Where its events, files and reports are, and what cancels it.")]
@@ -213,6 +221,7 @@ class Problem(BaseModel):
 
 def object_answer(found: StoredObject) -> ObjectAnswer:
     """The answer for a stored object."""
+    here = f"/v1/{COLLECTIONS[found.kind]}/{found.id}"
     return ObjectAnswer(
         id=found.id,
         kind=found.kind,
@@ -222,7 +231,8 @@ def object_answer(found: StoredObject) -> ObjectAnswer:
         created=found.created,
         expires=found.expires,
         description=dict(found.description),
-        url=f"/v1/{COLLECTIONS[found.kind]}/{found.id}",
+        url=here,
+        links={"self": here, "description": f"{here}/description"},
     )
 
 
@@ -234,7 +244,7 @@ def upload_answer(found: Upload) -> UploadAnswer:
         name=found.name,
         length=found.length,
         offset=found.offset,
-        sha256=found.digest,
+        sha256=found.sha256,
         created=found.created,
         expires=found.expires,
         url=f"/v1/uploads/{found.id}",

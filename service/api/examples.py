@@ -5,14 +5,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi import Path as InPath
 
 from service.api.answers import ExampleAnswer
-from service.api.context import Service, Tenant, With, problems
-from service.api.receiving import describe_and_store
+from service.api.context import Tenant, With, problems
+from service.api.receiving import create_from_file
 from service.problems import ProblemError
-from service.storage.blobs import CHUNK
 from service.storage.records import ObjectKind
 
 router = APIRouter(prefix="/v1/examples", tags=["examples"])
@@ -30,13 +29,12 @@ Example = Annotated[Literal["fashion-mnist"], InPath(description="Which example.
     summary="Take the built-in example",
     responses=problems("not-found", "storage-quota"),
 )
-async def take(example: Example, service: With, tenant: Tenant) -> ExampleAnswer:
+async def take(request: Request, example: Example, service: With, tenant: Tenant) -> ExampleAnswer:
     """A convolutional network and images of Fashion-MNIST, as a model and two datasets of the caller."""
     folder = _folder()
 
     async def copied(kind: ObjectKind, name: str) -> str:
-        digest = await asyncio.to_thread(_store, service, folder / name)
-        stored, _ = await describe_and_store(service, tenant, kind, name, digest, origin=f"example:{example}")
+        stored, _ = await create_from_file(request, service, tenant, kind, folder / name, f"example:{example}")
         return stored.id
 
     ids = await asyncio.gather(*(copied(*file) for file in FILES.values()))
@@ -51,11 +49,3 @@ def _folder() -> Path:
         if all((folder / name).is_file() for _, name in FILES.values()):
             return folder
     raise ProblemError("not-found", "the example is not part of this installation", "upload a model of your own")
-
-
-def _store(service: Service, path: Path) -> str:
-    with path.open("rb") as file, service.blobs.writer() as writer:
-        while chunk := file.read(CHUNK):
-            writer.write(chunk)
-        writer.commit()
-        return writer.digest

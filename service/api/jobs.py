@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
@@ -13,11 +14,12 @@ from service.api.context import Service, Tenant, With, problems
 from service.api.objects import object_of
 from service.api.pages import After, Limit, next_link
 from service.api.requests import ConversionRequest, EvaluationRequest, JobRequest, SweepRequest, request_json
-from service.errors import StorageUnavailableError
+from service.errors import StorageError, StorageUnavailableError
 from service.jobs.dispatch import queue_of
 from service.jobs.engine import GPU
 from service.jobs.guard import workers_on
 from service.problems import ProblemError, not_found
+from service.storage.accounts import settle
 from service.storage.records import FINISHED, Job
 
 Key = Annotated[
@@ -30,6 +32,8 @@ Key = Annotated[
 States = Annotated[list[State] | None, Query(alias="state", description="Only jobs in these states.")]
 Kinds = Annotated[JobKind | None, Query(alias="kind", description="Only jobs of this kind.")]
 log = logging.getLogger(__name__)
+REPORT = 4 << 20  # bytes of a report: most of it is the script of its plots
+CHANGED = ("optimal", "da-qcfs")  # methods that change weights: the plan has them once more
 ACCEPTING = ("not-found", "not-ready", "idempotency-conflict", "no-worker", "queue-quota", "storage-quota")
 PREFIX = {"conversion": "con_", "evaluation": "eva_", "sweep": "swe_"}
 
@@ -88,6 +92,7 @@ def routes(kind: JobKind) -> APIRouter:
                 "not-finished", f"{id} is {job.state}", f"cancel it first: POST {job_answer(job).links['cancel']}"
             )
         service.metadata.jobs.delete(tenant, id)
+        _settle(service, tenant)
 
     return router
 
@@ -128,9 +133,16 @@ async def evaluate(
     return await asyncio.to_thread(_accept, service, tenant, "evaluation", asked, names, key, response)
 
 
-@sweeps.post("", **_accepts("sweep"))
+@sweeps.post("", **_accepts("sweep", "invalid-options"))
 async def sweep(asked: SweepRequest, response: Response, service: With, tenant: Tenant, key: Key = None) -> JobAnswer:
     """Convert and evaluate for many T, codings and methods."""
+    options, most = asked.options, service.settings.max_rows
+    if (rows := len(options.time_steps) * len(options.coding) * len(options.method)) > most:
+        what, remedy = (
+            f"{rows} conversions in one sweep; at most {most} are taken",
+            "ask for fewer, or for several sweeps",
+        )
+        raise ProblemError("invalid-options", what, remedy, where="options")
     names = {"model": asked.model, "calibration": asked.calibration, "dataset": asked.dataset}
     return await asyncio.to_thread(_accept, service, tenant, "sweep", asked, names, key, response)
 
@@ -173,7 +185,13 @@ def _accept(
         _require_worker(service, queue_of(request))
         inputs = dict(_input(service, tenant, role, id) for role, id in names.items() if id is not None)
         job, fresh = jobs.create(
-            tenant, kind, request=request, inputs=inputs, idempotency_key=key, quota=service.settings.quota
+            tenant,
+            kind,
+            request=request,
+            inputs=inputs,
+            idempotency_key=key,
+            reserved=_room(service, tenant, asked),
+            quota=service.settings.quota,
         )
     if fresh or job.state == "queued":
         try:
@@ -194,7 +212,14 @@ def _cancel(service: Service, id: str) -> Job:
             service.dispatcher.cancel(id)
         except StorageUnavailableError as error:
             log.warning("the engine does not know yet that %s is cancelled: %s", id, error)
+        _settle(service, job.tenant)
     return job
+
+
+def _settle(service: Service, tenant: str) -> None:
+    """Remove the files that were kept for it; where the store is away, housekeeping does it later."""
+    with suppress(StorageError):
+        settle(service.metadata, service.blobs, tenant)
 
 
 def _require_consistency(asked: ConversionRequest) -> None:
@@ -205,6 +230,14 @@ def _require_consistency(asked: ConversionRequest) -> None:
     if asked.options.metric and not asked.evaluation:
         what, remedy = "metric needs evaluation data", "name a dataset as `evaluation`, or leave `metric` out"
         raise ProblemError("invalid-options", what, remedy, where="options.metric")
+
+
+def _room(service: Service, tenant: str, asked: JobRequest) -> int:
+    """Bytes to reserve for the files of a job: a guess. How many they have shows when they are there."""
+    if not isinstance(asked, ConversionRequest):
+        return REPORT
+    size = object_of(service, tenant, asked.model, "model").size
+    return size * (1 + (asked.options.method in CHANGED)) + (REPORT if asked.evaluation else 0)
 
 
 def _require_worker(service: Service, queue: str) -> None:

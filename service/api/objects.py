@@ -4,14 +4,18 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import StringConstraints
 
 from service.api.answers import COLLECTIONS, ObjectAnswer, ObjectPage, object_answer
 from service.api.context import Service, Tenant, With, problems
 from service.api.pages import After, Limit, next_link
-from service.api.receiving import describe_and_store, file_name, read_small, receive
+from service.api.reading import in_turn, reading
+from service.api.receiving import create_from_body, create_from_upload, file_name, read_small
 from service.api.requests import FromUpload
 from service.problems import ProblemError, not_found
+from service.storage.accounts import settle
 from service.storage.records import ObjectKind, StoredObject
 
 MEDIA = "application/octet-stream"
@@ -62,8 +66,7 @@ def routes(kind: ObjectKind) -> APIRouter:
             found, fresh = await _from_upload(request, service, tenant, kind, name)
         elif media in BODIES:
             called = file_name(name, DEFAULT_NAME[kind])
-            digest = await receive(request, service, tenant)
-            found, fresh = await describe_and_store(service, tenant, kind, called, digest, request=request)
+            found, fresh = await create_from_body(request, service, tenant, kind, called)
         else:
             raise ProblemError(
                 "media-type", f"a {kind} does not come as {media}", f"send it as {MEDIA}", where="Content-Type"
@@ -84,11 +87,29 @@ def routes(kind: ObjectKind) -> APIRouter:
     def get(id: str, service: With, tenant: Tenant) -> ObjectAnswer:
         return object_answer(object_of(service, tenant, id, kind))
 
+    @router.get(
+        "/{id}/description",
+        response_class=JSONResponse,
+        summary=f"Get the whole description of a {kind}",
+        responses=problems("not-found"),
+    )
+    async def description(request: Request, id: str, service: With, tenant: Tenant) -> Response:
+        """All that `description` is a summary of, as far as it fits into 16 MiB."""
+        found = await run_in_threadpool(object_of, service, tenant, id, kind)
+        digest = found.whole_description
+        if digest is None:
+            return JSONResponse(dict(found.description))
+        request.state.end_turn()  # the store has its own turns
+        size = await in_turn(service, service.blobs.size, digest)
+        content = await reading(service, tenant, digest, [(b"", 0, size)])
+        return StreamingResponse(content, headers={"Content-Length": str(size)}, media_type="application/json")
+
     @router.delete("/{id}", status_code=204, summary=f"Delete a {kind}", responses=problems("not-found"))
     def delete(id: str, service: With, tenant: Tenant) -> None:
         """Jobs that were accepted before go on with it."""
         object_of(service, tenant, id, kind)
         service.metadata.objects.delete(tenant, id)
+        settle(service.metadata, service.blobs, tenant)
 
     return router
 
@@ -108,7 +129,7 @@ async def _from_upload(
     upload = await asyncio.to_thread(service.metadata.uploads.get, tenant, asked.upload)
     if upload.kind != kind:
         raise ProblemError("invalid-request", f"upload {upload.id} is a {upload.kind}, not a {kind}", where="upload")
-    if upload.digest is None:
+    if upload.sha256 is None:
         raise ProblemError(
             "upload-incomplete",
             f"{upload.offset} of {upload.length} bytes have arrived",
@@ -116,4 +137,4 @@ async def _from_upload(
             where="upload",
         )
     called = file_name(asked.name or name or upload.name, DEFAULT_NAME[kind])
-    return await describe_and_store(service, tenant, kind, called, upload.digest, upload.id, request)
+    return await create_from_upload(request, service, tenant, kind, called, upload.sha256, upload.id)

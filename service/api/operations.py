@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from service.api.context import PROBLEM_SCHEMA, With
+from service.errors import StorageError
 from service.problems import PROBLEM_JSON, PROBLEMS, not_found
 
 router = APIRouter(tags=["operations"])
@@ -86,5 +87,5 @@ async def _check(part: Callable[[], object]) -> str:
         return f"no answer in {PATIENCE:g} s"
     except Exception as error:
         log.warning("not ready: %s", error)
-        return str(error) or type(error).__name__
+        return error.public[0] if isinstance(error, StorageError) else type(error).__name__
     return "ok"

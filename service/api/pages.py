@@ -1,4 +1,4 @@
-"""Keyset pages: newest first, the cursor is opaque."""
+"""Keyset pages: newest first, bounded by items and bytes; the cursor is opaque."""
 
 from typing import Annotated
 from urllib.parse import quote, urlencode
@@ -8,7 +8,7 @@ from fastapi import Query
 After = Annotated[
     str | None, Query(max_length=200, description="The cursor of the page before: use its `next` link instead.")
 ]
-Limit = Annotated[int, Query(ge=1, le=200, description="Most items of one page.")]
+Limit = Annotated[int, Query(ge=1, le=200, description="Most items of one page; fewer where they are long.")]
 
 
 def next_link(path: str, after: str | None, limit: int, **filters: object) -> str | None:

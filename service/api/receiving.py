@@ -1,18 +1,27 @@
-"""Bodies on their way into blobs, and the look of the sandbox at what they hold."""
+"""Bodies on their way into blobs, and the look of the sandbox at what they hold.
+
+Bytes are reserved on the tenant's account before they are written, and nothing is anybody's before it was described:
+what is refused is gone when the answer is sent.
+"""
 
 import asyncio
 import re
 import unicodedata
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from service.api.context import Service
+from service.errors import QuotaError
 from service.jobs.running import Outcome, run_task
 from service.problems import ProblemError, too_large
+from service.storage.accounts import Account
+from service.storage.blobs import Room
 from service.storage.records import ObjectKind, StoredObject
 
 SMALL = 2**16  # bytes of a JSON body
@@ -20,12 +29,12 @@ NAME_BYTES = 120  # of a file name in the sandbox
 TASKS: dict[ObjectKind, str] = {"model": "describe_model", "dataset": "describe_dataset"}
 CONNECTED_EVERY = 1.0  # seconds between looks whether somebody waits for a description
 CHUNK = 2**18  # bytes that are hashed and written at a time
+DESCRIPTION = "description.json"  # what the sandbox writes where its answer is a summary
 
 
 async def chunks(request: Request, most: int, size: int = CHUNK) -> AsyncIterator[bytes]:
     """The body in chunks of about `size`. Problems: too-large, as soon as that is known; malformed-request."""
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most:
+    if _length(request) > most:
         raise too_large(most)
     held, total = bytearray(), 0
     try:
@@ -48,43 +57,94 @@ async def read_small(request: Request) -> bytes:
     return b"".join([chunk async for chunk in chunks(request, SMALL)])
 
 
-async def receive(request: Request, service: Service, tenant: str) -> str:
-    """Stream the body into a blob: its digest. Problems: too-large, storage-quota, malformed-request."""
+@asynccontextmanager
+async def account_of(service: Service, tenant: str) -> AsyncIterator[Account]:
+    """The tenant's account, for what is stored inside."""
+    account = Account(service.metadata, service.blobs, tenant, service.settings.quota)
+    try:
+        yield account
+    finally:
+        await asyncio.shield(asyncio.to_thread(account.close))
+
+
+async def create_from_body(
+    request: Request, service: Service, tenant: str, kind: ObjectKind, name: str
+) -> tuple[StoredObject, bool]:
+    """Make an object of the body. False: the tenant had it already.
+
+    Problems: too-large, malformed-request; storage-quota, as soon as there is no room for the next chunk; what the
+    sandbox finds wrong with it.
+    """
     most = int(service.settings.max_upload_bytes)
-    if quota := service.settings.quota.bytes:
-        room = quota - (await asyncio.to_thread(service.metadata.keys.usage, tenant)).bytes
-        if room < most and _length(request) > room:
-            raise ProblemError(
-                "storage-quota", f"{max(room, 0):,} of {quota:,} bytes are left", "delete models, datasets or jobs"
-            )
-    with service.blobs.writer() as writer:
+    async with account_of(service, tenant) as account:
+        if _length(request) > most:
+            raise too_large(most)
+        try:
+            room = await asyncio.to_thread(account.reserve, _length(request))
+            digest, known = await _receive(request, service, tenant, kind, room, most)
+        except QuotaError as error:
+            raise ProblemError("storage-quota", error.what, error.remedy, headers={"Connection": "close"}) from error
+        return (known, False) if known else await _describe(request, service, account, tenant, kind, name, digest)
+
+
+async def _receive(
+    request: Request, service: Service, tenant: str, kind: ObjectKind, room: Room, most: int
+) -> tuple[str, StoredObject | None]:
+    """Stream the body into a blob: its digest, and the tenant's object of these bytes if there is one already."""
+    with service.blobs.writer(room) as writer:
         async for chunk in chunks(request, most):
             await asyncio.to_thread(writer.write, chunk)
         if writer.size == 0:
             raise ProblemError("invalid-request", "the body is empty", "send the file as the body")
+        if known := await _again(service, tenant, kind, writer.digest):
+            return writer.digest, known
         await asyncio.to_thread(writer.commit)
-        return writer.digest
+        return writer.digest, None
 
 
-async def describe_and_store(
+async def create_from_upload(
+    request: Request, service: Service, tenant: str, kind: ObjectKind, name: str, digest: str, origin: str
+) -> tuple[StoredObject, bool]:
+    """Make an object of a complete upload, likewise. Raises NotFoundError where its bytes are gone."""
+    if known := await _again(service, tenant, kind, digest):
+        return known, False
+    async with account_of(service, tenant) as account:
+        await asyncio.to_thread(account.keep, digest)
+        return await _describe(request, service, account, tenant, kind, name, digest, origin)
+
+
+async def create_from_file(
+    request: Request, service: Service, tenant: str, kind: ObjectKind, path: Path, origin: str
+) -> tuple[StoredObject, bool]:
+    """Make an object of a file of the service, likewise."""
+    async with account_of(service, tenant) as account:
+        digest = await asyncio.to_thread(account.store, path)
+        if known := await _again(service, tenant, kind, digest):
+            return known, False
+        return await _describe(request, service, account, tenant, kind, path.name, digest, origin)
+
+
+async def _again(service: Service, tenant: str, kind: ObjectKind, digest: str) -> StoredObject | None:
+    expires = service.settings.upload_expiry(datetime.now(UTC))
+    return await asyncio.to_thread(lambda: service.metadata.objects.again(tenant, kind, digest, expires=expires))
+
+
+async def _describe(
+    request: Request,
     service: Service,
+    account: Account,
     tenant: str,
     kind: ObjectKind,
     name: str,
     digest: str,
     origin: str = "",
-    request: Request | None = None,
 ) -> tuple[StoredObject, bool]:
-    """Have the sandbox describe a committed blob, and make it the tenant's. False: it was there, described, already.
+    """Have the sandbox describe a blob that the account keeps, and make it the tenant's.
 
     request: who waits for it; one that has gone away does not keep its turn. Problems: what the sandbox finds wrong
     with it; storage-quota; unavailable, where it waited for its turn for too long.
     """
     settings = service.settings
-    expires = settings.upload_expiry(datetime.now(UTC))
-    objects = service.metadata.objects
-    if known := await asyncio.to_thread(lambda: objects.again(tenant, kind, digest, expires=expires)):
-        return known, False
     seconds = min(settings.job_seconds, settings.describe_seconds)
     short = settings.model_copy(update={"job_seconds": seconds})
     task, place = TASKS[kind], f"{kind}/{name}"
@@ -94,7 +154,9 @@ async def describe_and_store(
     async def describe() -> Outcome:
         begun.set()
         with service.metrics.task(task) as tally:
-            found = await run_task(task, {"file": place}, {place: digest}, settings=short, blobs=service.blobs)
+            found = await run_task(
+                task, {"file": place}, {place: digest}, settings=short, blobs=service.blobs, keep=account.store_all
+            )
             tally.ended(found.error.type if found.error else "succeeded")
             return found
 
@@ -102,14 +164,18 @@ async def describe_and_store(
     found = await _answered(turn, begun, request)
     if found.error:
         raise ProblemError(found.error.type, found.error.what, found.error.remedy, where=found.error.where)
+    if kind == "dataset":
+        _require_count(found.result.get("samples"), settings.max_samples)
+    expires = settings.upload_expiry(datetime.now(UTC))
     return await asyncio.to_thread(
-        lambda: objects.create(
+        lambda: service.metadata.objects.create(
             tenant,
             kind,
             name=name,
             digest=digest,
             media="application/octet-stream",
             description=found.result,
+            whole_description=found.files.get(DESCRIPTION),
             origin=origin,
             expires=expires,
             quota=settings.quota,
@@ -117,17 +183,28 @@ async def describe_and_store(
     )
 
 
-async def _answered(turn: Coroutine[Any, Any, Outcome], begun: asyncio.Event, request: Request | None) -> Outcome:
+async def _answered(turn: Coroutine[Any, Any, Outcome], begun: asyncio.Event, request: Request) -> Outcome:
     """What a description gives, unless whoever asked for it goes away before it has begun."""
     task = asyncio.ensure_future(turn)
     try:
         while not (await asyncio.wait({task}, timeout=CONNECTED_EVERY))[0]:
-            if request is not None and not begun.is_set() and await request.is_disconnected():
+            if not begun.is_set() and await request.is_disconnected():
                 raise ProblemError("malformed-request", "the connection was closed", "send it again, and wait")
         return task.result()
     finally:
         task.cancel()
         await asyncio.wait({task})
+
+
+def _require_count(samples: object, most: int) -> None:
+    """Problem: invalid-data."""
+    if not isinstance(samples, int) or not 0 < samples <= most:
+        raise ProblemError(
+            "invalid-data",
+            f"it says that it holds {samples!s:.40} samples; at most {most:,} are taken",
+            "give fewer, or have the operator raise GRAPHPASS_MAX_SAMPLES",
+            where="file",
+        )
 
 
 def file_name(given: str | None, default: str) -> str:
@@ -141,4 +218,4 @@ def file_name(given: str | None, default: str) -> str:
 
 def _length(request: Request) -> int:
     length = request.headers.get("content-length", "")
-    return int(length) if length.isdecimal() else 0
+    return int(length) if length.isdecimal() and len(length) < 20 else 0

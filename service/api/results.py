@@ -2,11 +2,9 @@
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
@@ -16,6 +14,7 @@ from service.api.answers import COLLECTIONS, JobKind
 from service.api.conditions import Conditions, is_unchanged, parts_of
 from service.api.context import Service, Tenant, With, problems
 from service.api.jobs import job_of
+from service.api.reading import in_turn, reading
 from service.errors import NotFoundError
 from service.problems import ProblemError
 from service.storage.records import FINISHED, Job
@@ -28,7 +27,6 @@ REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; frame-ancestors 'self'"
 )
-PIECE = 2**18  # bytes of memory that a slow reader holds, twice at most
 
 
 async def conditions(
@@ -69,6 +67,12 @@ def routes(kind: JobKind) -> APIRouter:
             """What calibration decided, as in docs/formats.md; `graphpass convert --plan` applies it again."""
             job = await run_in_threadpool(job_of, service, tenant, id, kind)
             return await _file(request, service, job, "plan.json", JSON, asked)
+
+        @router.get("/{id}/result", summary="Get the whole result", **_answers(JSON))
+        async def result(request: Request, id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
+            """All that `result` is a summary of, but for `evaluation`; there is one where something was left out."""
+            job = await run_in_threadpool(job_of, service, tenant, id, kind)
+            return await _file(request, service, job, "result.json", JSON, asked)
 
         @router.get("/{id}/plan/arrays", summary="Download the plan's weights", **_answers(BINARY))
         async def plan_arrays(request: Request, id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
@@ -139,7 +143,7 @@ async def _file(
     if is_unchanged(asked, tag):
         return Response(status_code=304, headers=headers)
     request.state.end_turn()  # the store has its own turns
-    size = await _in_turn(service, service.blobs.size, digest)
+    size = await in_turn(service, service.blobs.size, digest)
     parts = parts_of(asked, tag, size)
     several = parts is not None and len(parts) > 1
     boundary = secrets.token_hex(16)
@@ -151,33 +155,14 @@ async def _file(
     elif parts:
         headers["Content-Range"] = f"bytes {pieces[0][1]}-{pieces[0][2] - 1}/{size}"
     headers["Content-Length"] = str(sum(len(head) + end - start for head, start, end in pieces))
-    first = await _in_turn(service, service.blobs.read, digest, pieces[0][1], pieces[0][2], PIECE)
-    content = _content(service, digest, pieces, first)
+    content = await reading(service, job.tenant, digest, pieces)
     return StreamingResponse(content, status_code=206 if parts else 200, headers=headers, media_type=media)
-
-
-async def _in_turn(service: Service, function: Callable[P, R], *arguments: P.args, **more: P.kwargs) -> R:
-    """In one of the threads that read from the store: when it hangs, those that ask the database do not."""
-    return await to_thread.run_sync(partial(function, *arguments, **more), limiter=service.reading)
 
 
 def _head(boundary: str, media: str, start: int, end: int, size: int) -> bytes:
     """The head of one of several ranges in one answer (RFC 9110, 14.6)."""
     lines = ["", f"--{boundary}", f"Content-Type: {media}", f"Content-Range: bytes {start}-{end - 1}/{size}", "", ""]
     return "\r\n".join(lines).encode()
-
-
-async def _content(
-    service: Service, digest: str, pieces: Sequence[tuple[bytes, int, int]], first: Iterator[bytes]
-) -> AsyncIterator[bytes]:
-    """Heads and bytes [start, end); `first` reads those of the first piece."""
-    for index, (head, start, end) in enumerate(pieces):
-        if head:
-            yield head
-        if start < end:
-            read = first if index == 0 else await _in_turn(service, service.blobs.read, digest, start, end, PIECE)
-            while chunk := await _in_turn(service, next, read, b""):
-                yield chunk
 
 
 def _snn_name(service: Service, job: Job) -> str:

@@ -152,7 +152,7 @@ async def send(
     if offset != upload.offset:
         raise _elsewhere(upload)
     upload = await _receive(request, service, tenant, upload)
-    if upload.offset == upload.length and upload.digest is None:
+    if upload.offset == upload.length and upload.sha256 is None:
         upload = await asyncio.to_thread(complete, service.metadata, service.blobs, tenant, id)
     return Response(status_code=204, headers=_headers(upload))
 

@@ -52,7 +52,7 @@ def reached(method: Callable[P, R]) -> Callable[P, R]:
         except SQLAlchemyError as failure:
             reason = " ".join(str(getattr(failure, "orig", None) or failure).split())
             raise StorageUnavailableError(
-                f"the engine of jobs does not answer: {reason}", "try again later"
+                f"the engine of jobs does not answer: {reason}", "try again later", part="the engine of jobs"
             ) from failure
 
     return wrapped

@@ -1,6 +1,7 @@
 """What keeps promises after a crash: every unfinished job has a workflow that runs or waits, every other job has none.
 
-What has expired goes. Every process may do it, at any time, beside others: all of it may be repeated.
+What is reserved for bytes that this process is writing is renewed. What has expired goes. Every process may do it, at
+any time, beside others: all of it may be repeated.
 """
 
 import logging
@@ -20,7 +21,7 @@ from service.storage.garbage import sweep
 from service.storage.metadata import Metadata
 from service.storage.records import UNFINISHED, Job
 
-JOBS_EVERY, SWEEP_EVERY = 5.0, 600.0
+RENEW_EVERY, JOBS_EVERY, SWEEP_EVERY = 20.0, 5.0, 600.0
 NEW = timedelta(seconds=2)  # whoever accepted a job is about to send it
 AGAIN = 3  # times that a job is begun again whose workflow ended without finishing it
 STRANDED = 20.0  # seconds after which a process executes what it has taken

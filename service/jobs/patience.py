@@ -44,17 +44,26 @@ async def patiently(
             reason = str(error)
             if reason != told:
                 log.warning("%s; waiting", reason)
-                told = await _told(tell, reason)
+                told = reason if await _told(tell, _public(error)) else ""
         await asyncio.sleep(pause * random.uniform(0.75, 1.25))
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-async def _told(tell: Callable[[str], Awaitable[None]], reason: str) -> str:
-    """The reason if it could be told."""
+def _public(error: Exception) -> str:
+    """What is missing, in words that name nothing of the machine."""
+    if isinstance(error, StorageError):
+        return error.public[0]
+    if isinstance(error, ShortageError):
+        return error.what
+    return f"the machine is short of {short_of(error) or 'something'}"
+
+
+async def _told(tell: Callable[[str], Awaitable[None]], reason: str) -> bool:
+    """Whether it could be told."""
     try:
         await tell(f"{reason}; waiting")
     except Exception as error:
         if not passes(error):
             raise
-        return ""
-    return reason
+        return False
+    return True

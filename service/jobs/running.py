@@ -1,7 +1,7 @@
 """One task in the sandbox: its folder filled from the blobs, its progress told, its files kept as blobs.
 
     folder/in/<name>     inputs, by the names of the job's row (`model/net.onnx`, `calibration/train.npz`, …)
-    folder/out/<name>    what the task wrote; everything there becomes a blob
+    folder/out/<name>    what the task wrote; `keep` makes it blobs
     folder/tmp           scratch
 
 A user's error is an Outcome; what is raised is a fault of the machinery, and worth another attempt.
@@ -17,17 +17,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from service.errors import ShortageError
+from service.errors import QuotaError, ShortageError
 from service.problems import PROBLEMS, JobError
 from service.sandbox.runner import Failed, Limits, run
 from service.settings import Settings
-from service.storage.blobs import CHUNK, Blobs
+from service.storage.blobs import Blobs
 from service.storage.scratch import typed
 
 JSON = dict[str, Any]
 Tell = Callable[[JSON], Awaitable[None]]
+Keep = Callable[[Path], Mapping[str, str]]
 FILES_AT_MOST = 10_000  # that an archive unpacks to
 ROOM = 2**16  # bytes
+TASKS = "the folder of tasks"  # as users know it
+LINES, STAGES = 50, 32  # of one task's log, and of its progress
+EVERY, SHARE = 0.25, 0.005  # between two events of one stage: seconds, or this share of the time since its beginning
 LEAST_FILE = 2**30  # bytes that a child may write, whatever may be uploaded: archives unpack to more
 
 
@@ -66,26 +70,38 @@ def limits(settings: Settings, arguments: Mapping[str, Any]) -> Limits:
 
 
 class Events:
-    """Turns the lines of a child into events: at most some a second for each stage, with the seconds left."""
+    """Turns the lines of a child into events, of which the database keeps every one: some a second at the beginning and
+    fewer the longer it lasts, for each of a few stages, with the seconds left; and its first lines for the log.
+    """
 
-    def __init__(self, every: float = 0.25, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, every: float = EVERY, clock: Callable[[], float] = time.monotonic):
         self._every, self._clock = every, clock
         self._queue: asyncio.Queue[JSON | None] = asyncio.Queue()
+        self._started = clock()
         self._began: dict[str, float] = {}
         self._told: dict[str, float] = {}
+        self._ended: set[str] = set()
+        self._logged = 0
 
     def line(self, line: Mapping[str, Any]) -> None:
         """One line of the child: `stage`, `done`, `total`, or `log`."""
-        now = self._clock()
         if "stage" not in line:
-            self._queue.put_nowait({"event": "log", "text": str(line.get("log", ""))[:4000]})
+            self._logged += 1
+            if self._logged <= LINES:
+                self._queue.put_nowait({"event": "log", "text": str(line.get("log", ""))})
             return
-        stage, done, total = str(line["stage"]), int(line["done"]), int(line["total"])
+        now, stage, done, total = self._clock(), str(line["stage"]), int(line["done"]), int(line["total"])
+        if stage not in self._began and len(self._began) == STAGES:
+            return
         began = self._began.setdefault(stage, now)
-        if done < total and stage in self._told and now - self._told[stage] < self._every:
+        every = max(self._every, (now - self._started) * SHARE)
+        ends = done >= total and stage not in self._ended
+        if not ends and stage in self._told and now - self._told[stage] < every:
             return
+        if ends:
+            self._ended.add(stage)
         self._told[stage] = now
-        left = round((now - began) / done * (total - done), 1) if done else None
+        left = round((now - began) / done * (total - done), 1) if done > 0 else None
         self._queue.put_nowait(
             {"event": "progress", "stage": stage, "done": done, "total": total, "seconds_left": left}
         )
@@ -96,7 +112,9 @@ class Events:
             await tell(event)
 
     def end(self) -> None:
-        """No more events."""
+        """No more events, but for how many lines were left out."""
+        if self._logged > LINES:
+            self._queue.put_nowait({"event": "log", "text": f"… {self._logged - LINES:,} more lines are left out"})
         self._queue.put_nowait(None)
 
 
@@ -107,19 +125,20 @@ async def run_task(
     *,
     settings: Settings,
     blobs: Blobs,
+    keep: Keep,
     tell: Tell | None = None,
 ) -> Outcome:
-    """Run one task of the sandbox. Cancelling this kills the child.
+    """Run one task of the sandbox. Cancelling this kills the child. keep: the folder of its files → name → digest.
 
     Raises StorageError where the blobs or the folder cannot be used now.
     """
     scratch, given_up = settings.data_dir / "scratch", threading.Event()
-    with typed(scratch):
+    with typed(scratch, TASKS):
         scratch.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=scratch))
         try:
             await asyncio.to_thread(_fill, folder, inputs, blobs, given_up)
-            return await _run_in(folder, task, arguments, settings, blobs, tell)
+            return await _run_in(folder, task, arguments, settings, keep, tell)
         finally:
             given_up.set()
             await asyncio.shield(_removed(folder))
@@ -133,7 +152,7 @@ async def _removed(folder: Path) -> None:
 
 
 async def _run_in(
-    folder: Path, task: str, arguments: Mapping[str, Any], settings: Settings, blobs: Blobs, tell: Tell | None
+    folder: Path, task: str, arguments: Mapping[str, Any], settings: Settings, keep: Keep, tell: Tell | None
 ) -> Outcome:
     events = Events()
     pump = asyncio.create_task(events.pump(tell)) if tell else None
@@ -149,7 +168,9 @@ async def _run_in(
             kind = ended.type if ended.type in PROBLEMS else "internal"
             error = JobError(kind, ended.what, ended.remedy, ended.where or "")
             return Outcome(error=error, by_system=ended.by_system)
-        return Outcome(ended.result, await asyncio.to_thread(_keep, folder / "out", blobs))
+        return Outcome(ended.result, await asyncio.to_thread(keep, folder / "out"))
+    except QuotaError as error:
+        return Outcome(error=JobError("storage-quota", error.what, error.remedy))
     finally:
         if pump:
             pump.cancel()
@@ -180,17 +201,3 @@ def _prove_room(folder: Path) -> None:
     thread = threading.Thread(target=int)
     thread.start()
     thread.join()
-
-
-def _keep(out: Path, blobs: Blobs) -> dict[str, str]:
-    """Every regular file that the child left; links are not followed."""
-    kept: dict[str, str] = {}
-    for path in sorted(out.iterdir()):
-        if path.is_symlink() or not path.is_file():
-            continue
-        with path.open("rb") as file, blobs.writer() as writer:
-            while chunk := file.read(CHUNK):
-                writer.write(chunk)
-            writer.commit()
-            kept[path.name] = writer.digest
-    return kept

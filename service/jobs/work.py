@@ -11,11 +11,15 @@ task takes a place of its process first (places.py), and ends when its job does 
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 
-from dbos import DBOS, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
+from dbos import DBOS, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID, WorkflowHandleAsync
 
 from service.errors import NotFoundError, ShortageError, StorageError
 from service.jobs.cancelling import UnwantedError, while_wanted
@@ -30,19 +34,23 @@ from service.logs import job_context
 from service.metrics import Metrics
 from service.problems import JobError
 from service.settings import Settings
+from service.storage.accounts import Account, settle
 from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata
 from service.storage.records import Job
 
 KILLS, KILLED_PAUSE = 3, 10.0  # times that a task is begun again which the system killed, and seconds in between
-ATTEMPTS = 50  # a job that takes its process down so often is given up
+ATTEMPTS = 50  # a job whose process ended so often, in whatever way, is given up
+AHEAD = 32  # shards of a job that wait or run at a time: what they take does not grow with how many there will be
 EVALUATION_OPTIONS = ("image_size", "mean", "std", "metric")  # of a conversion
 log = logging.getLogger(__name__)
 
 
 def _fault(error: BaseException) -> JobError:
     """What a job's owner is told of a fault of the machinery."""
-    if isinstance(error, StorageError | ShortageError):
+    if isinstance(error, StorageError):
+        return JobError("unavailable", *error.public)
+    if isinstance(error, ShortageError):
         return JobError("unavailable", error.what, error.remedy)
     if isinstance(error, UnwantedError):
         return JobError("internal", "the job is over", "send it again")
@@ -69,7 +77,14 @@ class Work(DBOSConfiguredInstance):
     ):
         self._settings, self._metadata, self._blobs, self._metrics = settings, metadata, blobs, metrics
         self._places, self._queues = places, queues
+        self._process = secrets.token_hex(8)
+        self._suspects = asyncio.Lock()
         super().__init__(config_name=WORK_NAME)
+
+    def leave(self) -> None:
+        """The process ends in good order: no step killed it."""
+        with suppress(StorageError):
+            self._metadata.attempts.leave(self._process)
 
     @DBOS.workflow(name="conversion", max_recovery_attempts=ATTEMPTS)
     async def conversion(self, id: str) -> None:
@@ -124,8 +139,9 @@ class Work(DBOSConfiguredInstance):
         model = {files["model"]: job["inputs"][files["model"]]}
         outcome = await self._task(id, "sweep_settings", {"model": files["model"], "options": options}, model)
         if outcome.error is None:
-            each = [{**files, "options": {**options, **settings}} for settings in outcome.result["settings"]]
-            parts = await self._split(id, job["tenant"], "sweep_shard", each, job["inputs"], "conversions")
+            rows = outcome.result["settings"]
+            each = ({**files, "options": {**options, **settings}} for settings in rows)
+            parts = await self._split(id, job["tenant"], "sweep_shard", each, len(rows), job["inputs"], "conversions")
             outcome = await self._reduce(id, "reduce_sweep", parts)
         await self._finish(id, outcome.to_json())
 
@@ -135,55 +151,65 @@ class Work(DBOSConfiguredInstance):
         return (await self._task(id, task, arguments, inputs)).to_json()
 
     async def _convert(
-        self, id: str, tenant: str, arguments: JSON, inputs: Mapping[str, str], shards: Sequence[Sequence[int]]
+        self, id: str, tenant: str, arguments: JSON, inputs: Mapping[str, str], cut: Sequence[int]
     ) -> Outcome:
         """The conversion; the original network runs on its calibration data in shards where these are many."""
-        if len(shards) < 2:
+        if not cut:
             return await self._task(id, "convert", arguments, inputs)
-        each = [{**arguments, "start": start, "stop": stop} for start, stop in shards]
-        parts = await self._split(id, tenant, "observe", each, inputs, "running the network")
+        each = ({**arguments, "start": start, "stop": stop} for start, stop in _spans(*cut))
+        parts = await self._split(id, tenant, "observe", each, _count(*cut), inputs, "running the network")
         if parts[-1].error:
             return parts[-1]
-        observed = {f"observed/{number}/part.npz": part.files["part.npz"] for number, part in enumerate(parts)}
+        observed = _named("observed", "part.npz", parts)
         return await self._task(id, "convert", {**arguments, "observed": list(observed)}, {**inputs, **observed})
 
     async def _evaluate(
-        self, id: str, tenant: str, arguments: JSON, inputs: Mapping[str, str], shards: Sequence[Sequence[int]]
+        self, id: str, tenant: str, arguments: JSON, inputs: Mapping[str, str], cut: Sequence[int]
     ) -> Outcome:
         """The whole evaluation: at once, or in shards whose parts are put together in the order of the samples."""
-        if len(shards) < 2:
+        if not cut:
             return await self._task(id, "evaluate", arguments, inputs)
-        each = [{**arguments, "start": start, "stop": stop, "measure": start == 0} for start, stop in shards]
-        parts = await self._split(id, tenant, "evaluate_shard", each, inputs, "shards")
+        each = ({**arguments, "start": start, "stop": stop, "measure": start == 0} for start, stop in _spans(*cut))
+        parts = await self._split(id, tenant, "evaluate_shard", each, _count(*cut), inputs, "shards")
         return await self._reduce(id, "reduce_shards", parts)
 
     async def _split(
-        self, id: str, tenant: str, task: str, each: Sequence[JSON], inputs: Mapping[str, str], stage: str
+        self, id: str, tenant: str, task: str, each: Iterable[JSON], count: int, inputs: Mapping[str, str], stage: str
     ) -> list[Outcome]:
-        """Shards on whichever worker is free; what came of them, in order. An error ends them all, and is the last."""
+        """Shards on whichever worker is free; what came of them, in order. An error ends them all, and is the last.
+
+        `each` is gone through as there is room for more: AHEAD shards wait or run at a time.
+        """
         self._places.forgo(id)
-        handles = []
-        for number, arguments in enumerate(each):
+        left, waiting = enumerate(each), deque[WorkflowHandleAsync[JSON]]()
+
+        async def send(number: int, arguments: JSON) -> None:
             with SetWorkflowID(f"{id}-{task}-{number}"), SetEnqueueOptions(queue_partition_key=tenant):
-                handles.append(await DBOS.enqueue_workflow_async(SHARDS, self.shard, id, task, arguments, dict(inputs)))
+                waiting.append(await DBOS.enqueue_workflow_async(SHARDS, self.shard, id, task, arguments, dict(inputs)))
                 self._places.wake()
-        await DBOS.write_stream_async(EVENTS, _progress(stage, 0, len(each)))
+
+        for number, arguments in islice(left, AHEAD):
+            await send(number, arguments)
+        await DBOS.write_stream_async(EVENTS, _progress(stage, 0, count))
         parts: list[Outcome] = []
-        for number, handle in enumerate(handles):
-            found = await handle.get_result(polling_interval_sec=POLL_SECONDS)
+        while waiting:
+            found = await waiting.popleft().get_result(polling_interval_sec=POLL_SECONDS)
             parts.append(Outcome.from_json(found))
             if parts[-1].error:
-                for other in handles[number + 1 :]:
+                for other in waiting:
                     await DBOS.cancel_workflow_async(other.get_workflow_id())
                 break
-            await DBOS.write_stream_async(EVENTS, _progress(stage, number + 1, len(each)))
+            for number, arguments in islice(left, 1):
+                await send(number, arguments)
+            await DBOS.write_stream_async(EVENTS, _progress(stage, len(parts), count))
         return parts
 
     async def _reduce(self, id: str, task: str, parts: Sequence[Outcome]) -> Outcome:
-        """What shards told, put together."""
+        """What shards made, put together."""
         if parts[-1].error:
             return parts[-1]
-        return await self._task(id, task, {"parts": [part.result["part"] for part in parts]}, {})
+        files = _named("parts", "part.json", parts)
+        return await self._task(id, task, {"parts": list(files)}, files)
 
     async def _task(self, id: str, task: str, arguments: JSON, inputs: Mapping[str, str]) -> Outcome:
         try:
@@ -210,8 +236,9 @@ class Work(DBOSConfiguredInstance):
 
         async def attempt() -> JSON:
             nonlocal kills
-            work = partial(self._attempt, id, task, arguments, inputs)
-            outcome = await self._places.run(tenant, "task", work, workflow=workflow)
+            async with self._suspect(workflow) as deaths:
+                work = partial(self._attempt, id, workflow, tenant, task, arguments, inputs, deaths)
+                outcome = await self._places.run(tenant, "task", work, workflow=workflow)
             if outcome.by_system and outcome.error and kills < KILLS:  # perhaps for what others use
                 kills += 1
                 await asyncio.sleep(kills * KILLED_PAUSE)
@@ -224,21 +251,54 @@ class Work(DBOSConfiguredInstance):
         with job_context(id):
             return await while_wanted(patiently(attempt, tell, self._patience), wanted)
 
-    async def _attempt(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> Outcome:
+    @asynccontextmanager
+    async def _suspect(self, workflow: str) -> AsyncIterator[int]:
+        """How often the process died in this step. Steps in which it did take turns, so that one which kills its
+        process takes no other with it a second time.
+        """
+        deaths = await asyncio.to_thread(self._metadata.attempts.deaths, workflow, self._process)
+        async with self._suspects if deaths else nullcontext():
+            yield deaths
+
+    async def _attempt(
+        self, id: str, workflow: str, tenant: str, task: str, arguments: JSON, inputs: dict[str, str], deaths: int
+    ) -> Outcome:
+        """While it runs here a row says so: what is left of it after a crash counts as a death."""
+        attempts = self._metadata.attempts
         with self._metrics.task(task) as tally:
+            if deaths < self._settings.job_deaths:
+                await asyncio.to_thread(attempts.begin, workflow, id, self._process, deaths)
+                try:
+                    outcome = await self._attempted(id, workflow, tenant, task, arguments, inputs)
+                finally:
+                    with suppress(StorageError):
+                        await asyncio.shield(asyncio.to_thread(attempts.end, workflow, self._process))
+            else:
+                outcome = Outcome(error=_deadly(deaths))
+            tally.ended(outcome.error.type if outcome.error else "succeeded")
+        return outcome
+
+    async def _attempted(
+        self, id: str, workflow: str, tenant: str, task: str, arguments: JSON, inputs: dict[str, str]
+    ) -> Outcome:
+        account = Account(self._metadata, self._blobs, tenant, self._settings.quota, id)
+        try:
             outcome = await run_task(
                 task,
                 self._threaded(arguments),
                 inputs,
                 settings=self._settings,
                 blobs=self._blobs,
+                keep=account.store_all,
                 tell=lambda event: DBOS.write_stream_async(EVENTS, event),
             )
-            tally.ended(outcome.error.type if outcome.error else "succeeded")
             if outcome.files:
-                kept = {f"{task}/{arguments.get('start', 0)}/{name}": each for name, each in outcome.files.items()}
+                step = workflow.removeprefix(f"{id}-") if workflow != id else task
+                kept = {f"{step}/{name}": digest for name, digest in outcome.files.items()}
                 await asyncio.to_thread(self._metadata.jobs.pin, id, kept)
-        return outcome
+            return outcome
+        finally:
+            await asyncio.shield(asyncio.to_thread(account.close))
 
     @DBOS.step()
     async def _begin(self, id: str) -> JSON | None:
@@ -247,8 +307,8 @@ class Work(DBOSConfiguredInstance):
             self._places.forgo(id)
             return None
         await DBOS.write_stream_async(EVENTS, {"event": "state", "state": "running"})
-        shards = await patiently(lambda: asyncio.to_thread(self._shards, job), within=self._patience)
-        return {"tenant": job.tenant, "request": dict(job.request), "inputs": dict(job.inputs), **shards}
+        cuts = await patiently(lambda: asyncio.to_thread(self._cuts, job), within=self._patience)
+        return {"tenant": job.tenant, "request": dict(job.request), "inputs": dict(job.inputs), **cuts}
 
     def _start(self, id: str) -> Job | None:
         """The job, running now; None where it is over."""
@@ -280,6 +340,8 @@ class Work(DBOSConfiguredInstance):
             if job is None:
                 return
             self._metrics.job(job)
+            with suppress(StorageError):  # housekeeping does it as well
+                await asyncio.to_thread(settle, self._metadata, self._blobs, job.tenant)
             log.info("job %s: %s", id, job.state, extra={"state": job.state, "error": outcome["error"]})
         await DBOS.write_stream_async(EVENTS, {"event": "state", "state": job.state, "error": job.error})
         asyncio.get_running_loop().call_later(POLL_SECONDS, self._places.wake)  # the tenant may begin another one
@@ -295,16 +357,18 @@ class Work(DBOSConfiguredInstance):
             return arguments
         return {**arguments, "options": {**arguments["options"], "threads": self._settings.job_threads}}
 
-    def _shards(self, job: Job) -> dict[str, list[tuple[int, int]]]:
-        """Ranges of samples of an evaluation, and of a conversion's calibration (`observed`); none where small."""
+    def _cuts(self, job: Job) -> dict[str, tuple[int, ...]]:
+        """Samples of an evaluation (`shards`) and of a conversion's calibration (`observed`), and how many of them each
+        shard has; empty where they are not cut.
+        """
         request, limit = job.request, job.request["options"].get("limit")
         if job.kind == "sweep" or queue_of(request) == GPU:  # a GPU does it as a whole
-            return {"shards": [], "observed": []}
+            return {"shards": (), "observed": ()}
         if job.kind == "evaluation":
-            return {"shards": self._ranges(job.tenant, request["dataset"], limit), "observed": []}
+            return {"shards": self._cut(job.tenant, request["dataset"], limit), "observed": ()}
         calibration = request.get("calibration") if self._lanes() > 1 else None
         names = (request.get("evaluation"), None), (calibration, limit)
-        evaluated, observed = (self._ranges(job.tenant, name, most) if name else [] for name, most in names)
+        evaluated, observed = (self._cut(job.tenant, name, most) if name else () for name, most in names)
         return {"shards": evaluated, "observed": observed}
 
     def _lanes(self) -> int:
@@ -316,15 +380,38 @@ class Work(DBOSConfiguredInstance):
         side_by_side = self._settings.workers if self._settings.job_threads else 1
         return side_by_side * (1 if database.is_sqlite else workers_on(SHARDS, database))
 
-    def _ranges(self, tenant: str, dataset: str, limit: int | None) -> list[tuple[int, int]]:
-        """Of so many samples at most; none where the dataset is gone from the metadata."""
+    def _cut(self, tenant: str, dataset: str, limit: int | None) -> tuple[int, ...]:
+        """Not where the dataset is gone from the metadata."""
         try:
             samples = int(self._metadata.objects.get(tenant, dataset).description["samples"])
         except (NotFoundError, KeyError, TypeError):
-            return []
+            return ()
         samples = min(samples, limit or samples)
-        size = -(-samples // -(-samples // self._settings.shard_samples))  # as many in each
-        return [(start, min(start + size, samples)) for start in range(0, samples, size)]
+        shards = min(-(-samples // self._settings.shard_samples), self._settings.max_shards)
+        return (samples, -(-samples // shards)) if shards > 1 else ()  # as many in each
+
+
+def _spans(samples: int, size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of `size` samples: made one by one, since whoever made the data chose how many there are."""
+    return ((start, min(start + size, samples)) for start in range(0, samples, size))
+
+
+def _count(samples: int, size: int) -> int:
+    """How many there are."""
+    return -(-samples // size)
+
+
+def _named(folder: str, file: str, parts: Sequence[Outcome]) -> dict[str, str]:
+    """A file of each part, under a name of its own."""
+    return {f"{folder}/{number}/{file}": part.files[file] for number, part in enumerate(parts)}
+
+
+def _deadly(deaths: int) -> JobError:
+    return JobError(
+        "worker-died",
+        f"the worker died {deaths} times while it ran this job",
+        "give a smaller model or less data; send it again if the worker was stopped from outside",
+    )
 
 
 def _files(inputs: Mapping[str, str]) -> dict[str, str]:

@@ -75,6 +75,16 @@ export async function get(path, signal) {
   return (await ask("GET", path, { signal })).json();
 }
 
+/** A job, and of its result all that is there: where lists are long, the answer has their beginnings. */
+export async function getJob(path, signal) {
+  const job = await get(path, signal);
+  const { result, links } = job;
+  if (result?.omitted && links.result) Object.assign(result, await get(links.result, signal));
+  if (result?.evaluation?.omitted && links.report_json) result.evaluation = await get(links.report_json, signal);
+  if (result?.omitted && result.rows && links.report_json) result.rows = await get(links.report_json, signal);
+  return job;
+}
+
 export async function post(path, json) {
   return (await ask("POST", path, { json, headers: json === undefined ? {} : { "Idempotency-Key": random() } })).json();
 }

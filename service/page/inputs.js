@@ -5,7 +5,7 @@ import { count, listed } from "./words.js";
 
 export function modelSummary(found) {
   const about = found.description;
-  const { sites, left } = about;
+  const { sites, left, omitted = {} } = about;
   if (about.spiking) return h("p", {}, `A spiking network already: T = ${about.spiking.time_steps}, ${about.spiking.coding} code.`);
   const blocked = left.filter((entry) => entry.expected === false);
   return h("div", {},
@@ -19,13 +19,14 @@ export function modelSummary(found) {
       ? h("p", { class: "mark bad" }, "Nothing in it can become spiking: see below.")
       : h("p", { class: blocked.length ? "mark warn" : "mark good" },
         `Spikes will reach ${about.spiking_layers} of ${about.weight_layers} weight layers, `,
-        `from neurons at ${sites.length} ${sites.length === 1 ? "site" : "sites"}`,
+        `from neurons at ${sites.length + (omitted.sites ?? 0)} ${sites.length === 1 ? "site" : "sites"}`,
         blocked.length ? `; ${blocked.length} more should convert and cannot.` : "."),
     blocked.length > 0 && leftTable("Cannot be converted, though it should", blocked),
     h("details", {}, h("summary", {}, "What becomes spiking, and what stays as it is"),
       sites.length > 0 && table("Neurons go here", ["Site", "Activation", "Thresholds", "Feeds"], sites.map((site) => [
         site.name, site.kind, site.axis === null ? "one for all" : "one a channel", listed(site.layers)])),
-      left.length > blocked.length && leftTable("Stays analogue, as it should", left.filter((entry) => entry.expected !== false))));
+      left.length > blocked.length && leftTable("Stays analogue, as it should", left.filter((entry) => entry.expected !== false)),
+      (omitted.sites || omitted.left) && h("p", { class: "note" }, `${count((omitted.sites ?? 0) + (omitted.left ?? 0))} more are left out here.`)));
 }
 
 export function leftTable(caption, left) {

@@ -1,6 +1,6 @@
 // One job: what was asked, live progress, then its results or what went wrong and what to do.
 
-import { Problem, cancel, download, events, get, isFinished, pathOf, remove } from "./api.js";
+import { Problem, cancel, download, events, get, getJob, isFinished, pathOf, remove } from "./api.js";
 import { alarm, announce, facts, focusOn, h } from "./element.js";
 import { conversionResults, evaluationResults, sweepResults } from "./results.js";
 import { fillFrom } from "./setup.js";
@@ -13,7 +13,7 @@ const FILES = [
 
 export async function jobView(place, signal, id) {
   const path = pathOf(id);
-  let job = await get(path, signal);
+  let job = await getJob(path, signal);
   const names = await inputsOf(job);
   const head = h("div", {});
   const body = h("div", {});
@@ -44,7 +44,7 @@ export async function jobView(place, signal, id) {
         }
         shown.take(event);
       }
-      job = await get(path, signal);
+      job = await getJob(path, signal);
     } catch (error) {
       if (error.name === "AbortError") return;
       if (!(error instanceof Problem)) throw error;

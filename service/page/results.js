@@ -1,6 +1,6 @@
 // What came of a job: figures first, then plots, each with its table.
 
-import { Problem, all, get, post } from "./api.js";
+import { Problem, all, get, getJob, post } from "./api.js";
 import { alarm, facts, freshId, h, table } from "./element.js";
 import { leftTable } from "./inputs.js";
 import { energyPlot, sitesPlot, stepsPlot } from "./plots.js";
@@ -184,7 +184,7 @@ function overSteps(job, signal) {
     try {
       const sweeps = await all("/v1/sweeps?state=succeeded&limit=50", 50);
       const listed = sweeps.find(same);
-      const found = listed && (await get(listed.links.self, signal)); // lists leave results out
+      const found = listed && (await getJob(listed.links.self, signal)); // lists leave results out
       if (signal.aborted) return;
       if (found) place.replaceChildren(h("p", {}, h("a", { href: `#/jobs/${found.id}` }, settings(found))), stepsPlot(found.result.rows, job.result.time_steps), sweepTable(found.result.rows));
       else if (calibration) offer();

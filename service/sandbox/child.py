@@ -14,13 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from service.sandbox.bounds import LOG, shortened
 from service.sandbox.confinement import confine
 from service.sandbox.limits import Limits
 from service.sandbox.outcome import Failed
 
 Tasks = Mapping[str, Callable[[Any], dict[str, Any]]]
 PROGRESS_INTERVAL = 0.1  # seconds between two messages of one stage
-MOST_LOG = 1000  # characters of one log message
 
 
 def main(load_tasks: Callable[[], Tasks]) -> None:
@@ -42,7 +42,7 @@ def main(load_tasks: Callable[[], Tasks]) -> None:
     place = Workplace(folder, request["arguments"], limits, channel.progress, confined)
     warnings.simplefilter("default")
     warnings.showwarning = lambda message, *_, **__: channel.send(
-        {"log": f"warning: {place.told(str(message))}"[:MOST_LOG]}
+        {"log": shortened(f"warning: {place.told(str(message))}", LOG)}
     )
     try:
         result = load_tasks()[request["task"]](place)

@@ -17,6 +17,7 @@ from service.sandbox.archives import is_archive, listing, unpack
 from service.sandbox.workplace import Workplace
 
 NPY = b"\x93NUMPY"
+NUMBERS = "biuf"  # kinds of dtypes that a model takes, or that are labels
 KINDS = "give an .npz, an .npy, a .zip of .npz shards, or a .zip of images with one folder a class"
 
 
@@ -103,6 +104,8 @@ def _summary(columns: Any, path: Path) -> dict[str, Any]:
     for name, header in headers.items():
         if header.dtype.hasobject:
             raise DataError(f"{path}: {name!r} holds pickled Python objects", "save it as a plain array of numbers")
+        if header.dtype.kind not in NUMBERS:
+            raise DataError(f"{path}: {name!r} is {header.dtype}", "save an array of numbers, or of true and false")
         if not header.shape:
             raise DataError(f"{path}: {name!r} has no axis of samples", "give every array the samples on axis 0")
     lengths = {header.shape[0] for header in headers.values()}

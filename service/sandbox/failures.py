@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 
 from graphpass import errors
+from service.sandbox.bounds import TEXT, shortened
 from service.sandbox.limits import Limits
 from service.sandbox.outcome import Failed, out_of_memory, out_of_room, says_no_memory
 from service.sandbox.workplace import Workplace
@@ -56,9 +57,9 @@ def failure_of(error: BaseException, place: Workplace) -> Failed:
     for kind, name in TYPES:
         if isinstance(error, kind):
             what = " ".join(place.told(error.what).split())
-            return Failed(name, what, place.told(error.remedy), place.role_in(what))
+            return Failed(name, shortened(what, TEXT), shortened(place.told(error.remedy), TEXT), place.role_in(what))
     traceback.print_exception(error, file=sys.stderr)
-    text = place.told(" ".join(str(error).split()))[:300]
+    text = shortened(place.told(" ".join(str(error).split())), 300)
     return Failed("internal", f"unexpected {type(error).__name__}: {text}", "report this")
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from service.sandbox import landlock
+from service.sandbox.bounds import LABEL, LARGEST, LOG, TEXT, shortened, summary
 from service.sandbox.confinement import hide_memory
 from service.sandbox.limits import Limits as Limits  # what `run` takes, and what it gives
 from service.sandbox.outcome import Failed as Failed
@@ -43,7 +44,7 @@ COMMAND = (sys.executable, "-I", "-B", "-X", "utf8", "-m", "service.sandbox.chil
 # Of the caller's environment the child gets what finds shared libraries, and what chooses threads and kernels of linear
 # algebra, on which the last bits of a conversion depend; no more.
 INHERITED = ("LD_LIBRARY_PATH", "OPENBLAS_", "OMP_", "MKL_", "BLIS_", "NVPL_")  # names, or how they start
-LONGEST_LINE = 32 << 20  # bytes of one message; the evaluation of a network of 10,000 layers has a tenth of it
+LONGEST_LINE = 1 << 20  # bytes of one message: a sweep of 128 conversions has half of it
 MOST_OUTPUT = 256 << 20  # bytes of all messages together
 LOG_TAIL = 16 << 10  # bytes of stderr that are kept
 DISK_CHECK = 1.0  # seconds between looks at what the child has written
@@ -149,7 +150,7 @@ async def _converse(child: asyncio.subprocess.Process, request: bytes, progress:
             line = await child.stdout.readline()
             total += len(line)
             message = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:  # longer than LONGEST_LINE, or no JSON
+        except (ValueError, RecursionError):  # longer than LONGEST_LINE, no JSON, or too deep
             return Failed("crashed", "its answer was damaged", "report this")
         if total > MOST_OUTPUT:
             return Failed("crashed", "it did not stop talking", "report this")
@@ -157,13 +158,14 @@ async def _converse(child: asyncio.subprocess.Process, request: bytes, progress:
             case None:
                 return None
             case {"result": dict(result)}:
-                return Succeeded(result)
-            case {"failed": {"type": str(), "what": str(), "remedy": str(), "where": str()} as failed}:
-                return Failed(**failed)
+                return Succeeded(summary(result, LONGEST_LINE))
+            case {"failed": {"type": str(kind), "what": str(what), "remedy": str(remedy), "where": str(where)}}:
+                return Failed(kind, shortened(what, TEXT), shortened(remedy, TEXT), shortened(where, LABEL))
             case {"stage": str(stage), "done": int(done), "total": int(whole)}:
-                progress({"stage": stage, "done": done, "total": whole})
+                counts = {"done": min(done, LARGEST), "total": min(whole, LARGEST)}
+                progress({"stage": shortened(stage, LABEL), **counts})
             case {"log": str(text)}:
-                progress({"log": text})
+                progress({"log": shortened(text, LOG)})
             case _:
                 return Failed("crashed", "its answer was damaged", "report this")
 

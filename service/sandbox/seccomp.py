@@ -7,7 +7,7 @@ those this table knows are answered with ENOSYS, as on an older kernel; a foreig
     load arch;  another one → kill
     load nr;    nr ≥ FIRST_UNKNOWN → ENOSYS  (that includes x32, which sets bit 30)
     nr in DENIED → EPERM
-    a few by their arguments: clone, kill, tgkill, mmap, prctl, prlimit64
+    a few by their arguments: clone, kill, tgkill, sched_setaffinity, fcntl, mmap, prctl, prlimit64
     → allow
 """
 
@@ -173,6 +173,8 @@ CONDITIONAL = {
     "clone3": (435, 435),
     "kill": (62, 129),
     "tgkill": (234, 131),
+    "sched_setaffinity": (203, 122),
+    "fcntl": (72, 25),
     "mmap": (9, 222),
     "prctl": (157, 167),
     "prlimit64": (302, 261),
@@ -200,6 +202,7 @@ _EPERM, _ENOSYS = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 _CLONE_THREAD = 0x00010000
 _SHARED_ANONYMOUS = 0x21  # MAP_SHARED | MAP_ANONYMOUS
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15  # whom a file that is ready signals, and with what
 _SECCOMP_SET_MODE_FILTER, _TSYNC = 1, 1
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
@@ -219,6 +222,10 @@ def program(architecture: Architecture, pid: int) -> list[Instruction]:
     rules += _for(conditional["clone"], [low[0], *_if(_BITS, _CLONE_THREAD, _ALLOW, _EPERM)])  # threads only
     rules += _for(conditional["clone3"], [_returned(_ENOSYS)])  # its flags are in memory: the C library takes clone
     rules += _for(conditional["kill"], own) + _for(conditional["tgkill"], own)
+    # another process has no address here but its id; 0 is the thread that calls
+    rules += _for(conditional["sched_setaffinity"], [low[0], (_EQUAL, 1, 0, 0), *_if(_EQUAL, pid, _ALLOW, _EPERM)])
+    owners = [(_EQUAL, 2, 0, _F_SETOWN), (_EQUAL, 1, 0, _F_SETSIG), *_if(_EQUAL, _F_SETOWN_EX, _EPERM, _ALLOW)]
+    rules += _for(conditional["fcntl"], [low[1], *owners])
     shared = [low[3], (_AND, 0, 0, _SHARED_ANONYMOUS), *_if(_EQUAL, _SHARED_ANONYMOUS, _EPERM, _ALLOW)]
     rules += _for(conditional["mmap"], shared)
     rules += _for(conditional["prctl"], [low[0], *_if(_EQUAL, _PR_SET_PDEATHSIG, _EPERM, _ALLOW)])

@@ -5,14 +5,18 @@ part. A model is an .onnx, or a .zip with one .onnx and its external data; data 
 shards, or a .zip of images (by class); what a file is, is seen from its bytes. Options have the names, the meaning and
 the defaults of the command line (`time_steps`, `image_size`, …), lists where it takes several values.
 
+What a task returns is a summary where it would be long: see bounds.py. The whole is in a file then, or in the report.
+
 describe_model    {"file", "options"?: include, exclude, identity_sites}
                   → {"inputs": [{"name", "dtype", "shape"}], "outputs": [str], "opset", "nodes", "parameters", "sites":
                   [{"name", "kind", "axis", "layers"}], "left": [{"node", "op", "reason", "expected"}],
                   "spiking_layers", "weight_layers", "digest", "spiking": null, or of a converted network
-                  {"time_steps", "coding", "levels", "method", "form", "model_sha256"}}
+                  {"time_steps", "coding", "levels", "method", "form", "model_sha256"}}; "left" begins with what is not
+                  expected. Writes out/description.json where that is longer than a summary
 describe_dataset  {"file", "model"?, "options"?: image_size, mean, std}
                   → {"kind": "npz" | "npy" | "shards" | "images", "samples", "labels": bool,
-                  "arrays": {name: {"dtype", "shape"}}}    shape: with the samples first, of the whole dataset
+                  "arrays": {name: {"dtype", "shape"}}}    shape: with the samples first, of the whole dataset.
+                  Writes out/description.json likewise
 convert           {"model", "calibration"?, "plan"?, "options"?: synthetic, time_steps, coding, method, form,
                   levels, energy, mean_levels, include, exclude, identity_sites, allow_partial, limit, seed,
                   memory_budget, threads, image_size, mean, std, metric (a list, of the evaluation afterwards),
@@ -21,7 +25,7 @@ convert           {"model", "calibration"?, "plan"?, "options"?: synthetic, time
                   → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "sites": [str],
                   "site_levels": [int], "left",
                   "spiking_layers", "weight_layers", "samples", "notes": as in the plan, "warnings": [str]};
-                  the same bytes with parts as without
+                  the same bytes with parts as without. Writes out/result.json where that is longer than a summary
 observe           {"model", "calibration", "start", "stop", "options"? of convert}
                   samples [start, stop) of a calibration through the original network; both move up to the next whole
                   batch. Refuses what convert would. Writes out/part.npz → {"samples": int}
@@ -34,18 +38,19 @@ sweep_settings    {"model", "options"?: time_steps, coding, method (lists), and 
 sweep_shard       {"model", "calibration", "dataset", "options"?: time_steps, coding, method (one each), include,
                   exclude, identity_sites, allow_partial, metric (a list), calibration_limit, limit, seed,
                   memory_budget, threads, image_size, mean, std}
-                  one conversion of a sweep, evaluated → {"part": str}
-reduce_sweep      {"parts": [str]}    in the order of the rows
+                  one conversion of a sweep, evaluated. Writes out/part.json → {"samples": int}
+reduce_sweep      {"parts": [file]}    in the order of the rows
                   writes out/report.html, out/report.json → {"rows": the list of docs/formats.md}
 evaluate_shard    {"ann", "snn", "dataset", "start", "stop", "measure": bool, "options"? of evaluate}
                   samples [start, stop); both move up to the next whole batch, so that shards which meet still do. One
                   shard, whichever, measures: it counts operations and times the networks for all
-                  → {"part": str, "samples": int}
-reduce_shards     {"parts": [str]}    in the order of their samples
+                  Writes out/part.json → {"samples": int}
+reduce_shards     {"parts": [file]}    in the order of their samples
                   writes out/report.html, out/report.json → as evaluate; its figures are equal, bit for bit
 check             {} → what confines this process: {"landlock": its ABI or 0, "seccomp": true, "uid": …}
 """
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Iterator
@@ -61,7 +66,7 @@ from graphpass.conversion import convert, observe, settings_of
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import InputSpec
-from graphpass.errors import OptionError
+from graphpass.errors import ModelError, OptionError
 from graphpass.evaluation.evaluate import Pair, compare, evaluate_pair, measure, open_pair
 from graphpass.evaluation.results import PREFIX, Evaluation, conversion_of
 from graphpass.evaluation.shards import Partial, from_text, merge
@@ -74,12 +79,14 @@ from graphpass.report.pages import evaluation_report, sweep_report
 from graphpass.runtime.session import ProviderWarning, available_providers, input_specs, open_session
 from graphpass.sites.sites import Selection
 from graphpass.sweeps import combinations, part_of, row_of
+from service.sandbox.bounds import OMITTED, RESULT, SUMMARY, WHOLE, summary
 from service.sandbox.data import data_file
 from service.sandbox.models import model_path, understood
 from service.sandbox.options import CONVERT, EVALUATE, IMAGES, PROVIDERS, SELECTION, SEVERAL, SWEEP, Chosen
 from service.sandbox.workplace import Workplace
 
 JSON = dict[str, Any]
+ROW = 4 << 10  # bytes of the evaluation in a row of a sweep
 G_LOGGER.severity = G_LOGGER.ERROR
 
 
@@ -90,20 +97,21 @@ def describe_model(place: Workplace) -> JSON:
     with understood(path):
         proto = read(path)
         if any(entry.key.startswith(PREFIX) for entry in proto.metadata_props):
-            return _converted(path, proto)
+            return _described(place, _converted(path, proto))
         found = inspect(prepare(source := load(path), chosen.selection()))
-    return {
+    description = {
         **_interface(source.proto),
         "opset": found.opset,
         "nodes": found.nodes,
         "parameters": found.parameters,
         "sites": [{**asdict(site), "layers": list(site.layers)} for site in found.sites],
-        "left": [asdict(entry) for entry in found.left],
+        "left": [asdict(entry) for entry in sorted(found.left, key=lambda entry: entry.expected)],
         "spiking_layers": found.spiking_layers,
         "weight_layers": found.weight_layers,
         "digest": found.sha256,
         "spiking": None,
     }
+    return _described(place, description)
 
 
 def describe_dataset(place: Workplace) -> JSON:
@@ -111,11 +119,12 @@ def describe_dataset(place: Workplace) -> JSON:
     chosen = Chosen(place.arguments, IMAGES)
     data = data_file(place, "file")
     if place.arguments.get("model") is None:
-        return {"kind": data.kind, **data.describe()}
+        return _described(place, {"kind": data.kind, **data.describe()})
     dataset = data.dataset(_specs(_source(place, "model").proto), chosen.images())
     first = next(iter(dataset.batches(1))).inputs
     arrays = {name: {"dtype": str(a.dtype), "shape": [dataset.samples, *a.shape[1:]]} for name, a in first.items()}
-    return {"kind": data.kind, "samples": dataset.samples, "labels": dataset.labelled, "arrays": arrays}
+    found = {"kind": data.kind, "samples": dataset.samples, "labels": dataset.labelled, "arrays": arrays}
+    return _described(place, found)
 
 
 def convert_model(place: Workplace) -> JSON:
@@ -146,7 +155,7 @@ def convert_model(place: Workplace) -> JSON:
         )
     save_plan(done.plan, place.out("plan.json"))
     coverage, decided = done.network.coverage, done.plan
-    return {
+    result = {
         "files": {path.name: path.stat().st_size for path in sorted(place.out("").iterdir())},
         **{key: getattr(decided, key) for key in ("time_steps", "coding", "levels", "method", "samples")},
         "form": done.form,
@@ -158,6 +167,7 @@ def convert_model(place: Workplace) -> JSON:
         "notes": dict(decided.notes),
         "warnings": told,
     }
+    return _summarised(place, result, RESULT, "result.json")
 
 
 @contextmanager
@@ -207,7 +217,7 @@ def evaluate_shard(place: Workplace) -> JSON:
     part = compare(pair, dataset, start, stop, place.progress)
     if measures:
         part = replace(part, measured=measure(pair, dataset, snn_digest, place.progress))
-    return {"part": part.to_text(), "samples": part.stop - part.start}
+    return _part(place, part)
 
 
 def reduce_shards(place: Workplace) -> JSON:
@@ -238,7 +248,7 @@ def sweep_shard(place: Workplace) -> JSON:
     )
     calibration, data = (_dataset(place, role, network.source, images) for role in ("calibration", "dataset"))
     part = part_of(network, calibration, data, settings, chosen.evaluation(), place.progress)
-    return {"part": part.to_text()}
+    return _part(place, part)
 
 
 def reduce_sweep(place: Workplace) -> JSON:
@@ -247,7 +257,9 @@ def reduce_sweep(place: Workplace) -> JSON:
     documents = [row.to_json() for row in rows]
     write_json(documents, place.out("report.json"))
     write_report(sweep_report(rows), place.out("report.html"))
-    return {"rows": documents}
+    each = max(ROW, RESULT // max(len(documents), 1))
+    short = [{**row, "evaluation": summary(row["evaluation"], each)} for row in documents]
+    return {"rows": short, **({} if short == documents else {OMITTED: {"rows": len(documents)}})}
 
 
 def check(place: Workplace) -> JSON:
@@ -269,11 +281,28 @@ def _span(place: Workplace) -> tuple[int, int]:
     return start, stop
 
 
+def _part(place: Workplace, part: Partial) -> JSON:
+    place.out("part.json").write_text(part.to_text(), "utf-8")
+    return {"samples": part.stop - part.start}
+
+
 def _parts(place: Workplace) -> list[Partial]:
-    parts = place.arguments.get("parts")
-    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise OptionError("parts: not a list of texts", "give the parts of the shards, in order")
-    return [from_text(part) for part in parts]
+    paths = place.files("parts")
+    if not paths:
+        raise OptionError("parts: none", "give the parts of the shards, in order")
+    return [from_text(path.read_text("utf-8", "replace")) for path in paths]
+
+
+def _described(place: Workplace, description: JSON) -> JSON:
+    return _summarised(place, description, SUMMARY, "description.json")
+
+
+def _summarised(place: Workplace, document: JSON, most: int, file: str) -> JSON:
+    """As much as is passed on; where that is not all, the file has it."""
+    short = summary(document, most)
+    if OMITTED in short:
+        place.out(file).write_text(json.dumps(summary(document, WHOLE, WHOLE // 16)), "utf-8")
+    return short
 
 
 def _source(place: Workplace, role: str) -> Source:
@@ -329,7 +358,10 @@ def _interface(proto: onnx.ModelProto) -> JSON:
 
 
 def _converted(path: Path, proto: onnx.ModelProto) -> JSON:
-    told = conversion_of(proto)
+    try:
+        told = conversion_of(proto)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error.what}", error.remedy) from error
     keys = ("time_steps", "coding", "levels", "method", "form")
     return {
         **_interface(proto),
@@ -349,7 +381,7 @@ def _reported(place: Workplace, found: Evaluation) -> JSON:
     document = found.to_json()
     write_json(document, place.out("report.json"))
     write_report(evaluation_report(found), place.out("report.html"))
-    return document
+    return summary(document, RESULT)
 
 
 TASKS: dict[str, Callable[[Workplace], JSON]] = {

@@ -1,7 +1,7 @@
 """Bytes addressed by their SHA-256: what every store of blobs does.
 
-    with blobs.writer() as writer:
-        writer.write(chunk)
+    with blobs.writer(room) as writer:
+        writer.write(chunk)             # once there is room for it on the tenant's account
         …
         writer.commit()                 # all of it is there and durable, or nothing is
     writer.digest, writer.size
@@ -12,24 +12,37 @@ right to its bytes: who owns what is a matter of the metadata.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from service.errors import NotFoundError
+from service.errors import NotFoundError, StorageDamagedError
 
+PART = "the store"  # as users know it
 CHUNK = 2**20  # bytes read at a time
 DIGEST = re.compile(r"[0-9a-f]{64}")
 NAME = re.compile(r"[0-9a-z_]{1,64}")  # of uploads and their parts
 
 
-class Ledger(Protocol):
-    """The blobs, listed in the metadata: one is on it before its bytes are in place, and until they are gone."""
+class Room(Protocol):
+    """Room for one blob on an account; its `id` is the name of what is being written. See ledger.Reservation."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    def need(self, size: int) -> None:
+        """Have room for so many bytes in all, before they are written. Raises QuotaError."""
+        ...
 
     def hold(self, digest: str, size: int) -> None:
-        """Put a blob on the list, or keep it there: garbage collection leaves it alone for the grace period."""
+        """The bytes are written, and are those of this blob, which stays: it is about to be put in place."""
+        ...
+
+    def settle(self) -> None:
+        """They are in place, and nowhere else."""
         ...
 
 
@@ -47,18 +60,18 @@ class Writer(Protocol):
         ...
 
     def write(self, data: bytes) -> None:
-        """Append. Errors: StorageFullError, StorageUnavailableError; the writer can then only be left."""
+        """Append. Errors: QuotaError, StorageFullError, StorageUnavailableError; the writer can then only be left."""
         ...
 
     def commit(self) -> None:
-        """Hold the digest on the ledger, then put the bytes in place, durably. Equal bytes are stored once."""
+        """Hold the digest, then put the bytes in place, durably. Equal bytes are stored once."""
         ...
 
 
 class Blobs(Protocol):
     """A store of blobs."""
 
-    def writer(self) -> AbstractContextManager[Writer]:
+    def writer(self, room: Room) -> AbstractContextManager[Writer]:
         """A new blob; see Writer."""
         ...
 
@@ -90,12 +103,23 @@ class Blobs(Protocol):
         """Digest and size of every blob in the store."""
         ...
 
-    def put_part(self, upload: str, name: str, data: bytes) -> None:
+    def turn(self, upload: str) -> AbstractContextManager[None]:
+        """While pieces of one upload would be in each other's way: nobody else is in here."""
+        ...
+
+    def put_part(self, upload: str, name: str, offset: int, data: bytes) -> None:
         """Store a piece of an unfinished upload, durably, under a name that was not used before."""
         ...
 
-    def read_part(self, upload: str, name: str) -> Iterator[bytes]:
-        """Its bytes, in chunks. Raises NotFoundError."""
+    def drop_part(self, upload: str, name: str) -> None:
+        """Remove a piece that was not taken."""
+        ...
+
+    def join(self, upload: str, names: Sequence[str], size: int, room: Room) -> str:
+        """Make pieces of so many bytes in all one blob: its digest. They stay until `drop_parts`.
+
+        Errors: NotFoundError, StorageDamagedError where pieces are missing.
+        """
         ...
 
     def drop_parts(self, upload: str) -> None:
@@ -106,8 +130,12 @@ class Blobs(Protocol):
         """Uploads of which there are pieces."""
         ...
 
-    def tidy(self, before: datetime) -> None:
-        """Remove what writers left behind that died before this time."""
+    def scratch(self) -> Iterator[str]:
+        """Ids of the rooms of which this machine has something that is being written."""
+        ...
+
+    def drop_scratch(self, id: str) -> None:
+        """Remove what was being written, if it is there."""
         ...
 
     def probe(self) -> None:
@@ -137,6 +165,11 @@ def begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """A generator that has run up to its first chunk, which is empty: it has raised what it raises at its beginning."""
     next(chunks)
     return chunks
+
+
+def pieces_missing(upload: str) -> StorageDamagedError:
+    """What every store raises for an upload whose pieces are not the whole."""
+    return StorageDamagedError(f"pieces of upload {upload} are missing", "delete it and begin a new one", part="")
 
 
 def missing(digest: str) -> NotFoundError:

@@ -26,6 +26,7 @@ CONNECT_SECONDS = 5
 POOL_SECONDS = 10  # that a request waits for a connection, then it is answered 503
 SQLITE_STATEMENTS = 16  # that a connection keeps prepared, some 6 KiB each
 SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-512")  # KiB a connection
+PART = "the database"  # as users know it
 DISK_FULL, NOT_ALLOWED = "53100", "42501"  # codes of PostgreSQL
 dumps = partial(json.dumps, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
@@ -110,6 +111,24 @@ class Database:
             with connection.begin():
                 yield connection
 
+    @contextmanager
+    def restructure(self) -> Iterator[Connection]:
+        """A transaction that changes tables. SQLite copies and drops them: what refers to them must not go along."""
+        with self._errors(), self.engine.connect() as connection:
+            self._enforce(connection, "OFF")
+            try:
+                connection.execution_options(graphpass_writes=True)
+                with connection.begin():
+                    yield connection
+                    if self.is_sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
+                        raise SettingsError(f"{self.name}: rows refer to nothing ({broken})", "restore a backup")
+            finally:
+                self._enforce(connection, "ON")
+
+    def _enforce(self, connection: Connection, foreign_keys: str) -> None:
+        if self.is_sqlite and (raw := connection.connection.dbapi_connection) is not None:
+            raw.execute(f"PRAGMA foreign_keys={foreign_keys}")  # nothing happens inside of a transaction
+
     def insert(self, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
         """INSERT that knows ON CONFLICT."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
@@ -134,16 +153,19 @@ class Database:
         reason = " ".join(str(original).split())
         code = getattr(original, "sqlstate", None)
         if code == DISK_FULL or "disk is full" in reason:
-            return StorageFullError(f"no space left for the database {self.name}", "make room and try again")
+            return StorageFullError(f"no space left for the database {self.name}", "make room and try again", part=PART)
         if code == NOT_ALLOWED:
             return StorageUnavailableError(
-                f"the database {self.name} refuses: {reason}", "let the user of GRAPHPASS_DATABASE_URL own the database"
+                f"the database {self.name} refuses: {reason}",
+                "let the user of GRAPHPASS_DATABASE_URL own the database",
+                part=PART,
             )
         return StorageUnavailableError(
             f"the database {self.name} does not answer: {reason}",
             "look at the file and the rights of its folder (GRAPHPASS_DATA_DIR)"
             if self.is_sqlite
             else "start it, or correct GRAPHPASS_DATABASE_URL",
+            part=PART,
         )
 
 

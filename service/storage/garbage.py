@@ -1,14 +1,14 @@
 """What has expired goes, and after it the blobs that nothing refers to. Why that is safe: service/storage/ledger.py."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
+from service.storage.accounts import BATCH, settle
 from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata
-
-BATCH = 500
-SCRATCH = timedelta(days=1)  # after so long without a byte a writer is dead
+from service.storage.uploads import remove_ended
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Swept:
 
 
 def sweep(metadata: Metadata, blobs: Blobs, now: datetime, grace: timedelta) -> Swept:
-    """Remove expired objects, uploads and finished jobs; then blobs that nothing refers to and nobody held lately.
+    """Remove expired objects, uploads and finished jobs, and what processes were writing that have given no sign of
+    life within the grace period; then blobs that nothing refers to.
 
     Safe beside uploads and beside other sweeps, on this machine and others. Raises StorageError; what was removed by
     then is gone for good, and the next sweep goes on.
@@ -31,18 +32,34 @@ def sweep(metadata: Metadata, blobs: Blobs, now: datetime, grace: timedelta) -> 
     objects = metadata.objects.expire(now)
     uploads = metadata.uploads.expire(now)
     jobs = metadata.jobs.expire(now)
-    stored = blobs.uploads()
-    while some := frozenset(islice(stored, BATCH)):
-        for id in some - metadata.uploads.with_parts(some):
-            blobs.drop_parts(id)
-    blobs.tidy(now - SCRATCH)
-    sizes = []
-    while unused := metadata.ledger.unreferenced(now - grace, BATCH):
-        collected = [metadata.ledger.collect(digest, now - grace, blobs.delete) for digest in unused]
-        sizes += [size for size in collected if size is not None]
-        if not any(size is not None for size in collected):
+    for id in metadata.uploads.ended():
+        remove_ended(metadata, blobs, id)
+    _drop_others(blobs.uploads(), metadata.uploads.with_parts, blobs.drop_parts)
+    abandon(metadata, blobs, now - grace)
+    count, size = settle(metadata, blobs)
+    while unclaimed := metadata.ledger.unclaimed(now - grace, BATCH):
+        gone = [metadata.ledger.drop(digest, now - grace, blobs.delete) for digest in unclaimed]
+        if not any(each is not None for each in gone):
             break  # others are at them
-    return Swept(objects, uploads, jobs, len(sizes), sum(sizes))
+        count += sum(each is not None for each in gone)
+        size += sum(each or 0 for each in gone)
+    return Swept(objects, uploads, jobs, count, size)
+
+
+def abandon(metadata: Metadata, blobs: Blobs, before: datetime) -> None:
+    """Give up what is being written by processes that have given no sign of life since."""
+    for id in metadata.ledger.stale(before):
+        blobs.drop_scratch(id)
+        metadata.ledger.release(id, blobs.delete)
+    _drop_others(blobs.scratch(), metadata.ledger.reserved, blobs.drop_scratch)
+
+
+def _drop_others(
+    names: Iterator[str], known: Callable[[frozenset[str]], frozenset[str]], drop: Callable[[str], None]
+) -> None:
+    while some := frozenset(islice(names, BATCH)):
+        for name in some - known(some):
+            drop(name)
 
 
 def adopt(metadata: Metadata, blobs: Blobs) -> int:

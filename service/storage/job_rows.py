@@ -22,8 +22,9 @@ from service.storage.records import FINISHED, JSON, UNFINISHED, Job, JobKind, Jo
 PREFIXES: dict[JobKind, str] = {"conversion": "con", "evaluation": "eva", "sweep": "swe"}
 TABLE = tables.jobs
 LINKS = tables.job_blobs
-SHOWN = tuple(column for column in TABLE.c if column is not TABLE.c.request_digest)
+SHOWN = tuple(column for column in TABLE.c if column.name not in ("request_digest", "reserved"))
 Role = Literal["input", "part", "artifact"]
+LEAST = 2**16  # bytes that have to be left for the files of a job
 
 
 class Jobs:
@@ -41,13 +42,15 @@ class Jobs:
         request: JSON,
         inputs: Mapping[str, str],
         idempotency_key: str | None = None,
+        reserved: int = 0,
         quota: Quota | None = None,
     ) -> tuple[Job, bool]:
         """A queued job and True; or the job that the same idempotency key made before, and False.
 
         `inputs` (name → digest) must be digests of objects or artifacts of the tenant: NotFoundError otherwise.
-        Raises IdempotencyError where the key came with another kind or request, QuotaError (`queued`). The quota is
-        checked in the transaction that inserts: of two racing requests for the last place one fails.
+        `reserved` bytes are kept for its files until it is finished, or as many as are left, but LEAST. Raises
+        IdempotencyError where the key came with another kind or request, QuotaError (`queued`, `bytes`, `entries`).
+        Quotas are checked in the transaction that inserts: of two racing requests for the last place one fails.
         """
         rows.json("the request", request)
         id = self._ids.new(PREFIXES[kind])
@@ -59,6 +62,7 @@ class Jobs:
                 if earlier is not None:
                     return earlier, False
                 _check_owned(connection, tenant, inputs)
+                room = _room(connection, tenant, quota, reserved)
                 values: dict[str, Any] = {
                     "id": id,
                     "tenant": tenant,
@@ -67,11 +71,13 @@ class Jobs:
                     "request_digest": request_digest,
                     "idempotency_key": idempotency_key,
                     "state": "queued",
+                    "reserved": room,
                     "created": datetime.now(UTC),
                 }
                 connection.execute(sa.insert(TABLE).values(values))
-                _link(connection, id, "input", inputs)
-                rows.check(connection, tenant, quota, "queued", 1)
+                _link(connection, id, tenant, "input", inputs)
+                for name in ("queued", "entries"):
+                    rows.check(connection, tenant, quota, name, 1)
                 return _one(connection, TABLE.c.id == id, id), True
         except sa.exc.IntegrityError as error:  # collected between the check and the insert
             raise NotFoundError("an input is no longer there", "upload it again") from error
@@ -122,21 +128,23 @@ class Jobs:
             return _one(connection, TABLE.c.id == id, id)
 
     def pin(self, id: str, digests: Mapping[str, str]) -> None:
-        """Keep more committed blobs (name → digest) until the job is finished, as parts of its result.
+        """Keep more blobs of its tenant (name → digest) until the job is finished, as parts of its result.
 
-        They count as the tenant's bytes. Raises StorageUnavailableError where one was collected meanwhile.
+        Raises StorageUnavailableError where one was collected meanwhile.
         """
         try:
             with self._database.write() as connection:
-                going = sa.select(TABLE.c.id).where(TABLE.c.id == id, TABLE.c.state.in_(UNFINISHED))
-                if connection.scalar(going.with_for_update()) is None:
+                going = sa.select(TABLE.c.tenant).where(TABLE.c.id == id, TABLE.c.state.in_(UNFINISHED))
+                tenant = connection.scalar(going.with_for_update())
+                if tenant is None:
                     return
                 for name, digest in digests.items():
-                    link = self._database.insert(LINKS).values(job=id, role="part", name=name, digest=digest)
+                    values = {"job": id, "role": "part", "name": name, "tenant": tenant, "digest": digest}
+                    link = self._database.insert(LINKS).values(values)
                     primary = ("job", "role", "name")
                     connection.execute(link.on_conflict_do_update(index_elements=primary, set_={"digest": digest}))
         except sa.exc.IntegrityError as failure:
-            raise StorageUnavailableError(f"a part of {id} is no longer there", "store it again") from failure
+            raise StorageUnavailableError(f"a part of {id} is no longer there", "store it again", part="") from failure
 
     def finish(
         self,
@@ -148,7 +156,7 @@ class Jobs:
         artifacts: Mapping[str, str] | None = None,
         expires: datetime | None = None,
     ) -> Job:
-        """To its last state, with artifacts (name → digest of a committed blob); a finished job stays as it is.
+        """To its last state, with artifacts (name → digest of a blob of its tenant); a finished job stays as it is.
 
         Inputs and parts are no longer pinned, nor listed. Raises NotFoundError, and StorageUnavailableError where an
         artifact was collected meanwhile: store it again.
@@ -156,15 +164,18 @@ class Jobs:
         rows.json("the result", {"result": result, "error": error})
         try:
             with self._database.write() as connection:
-                values = {"state": state, "result": result, "error": error, "expires": expires}
+                values = {"state": state, "result": result, "error": error, "expires": expires, "reserved": 0}
                 going = (TABLE.c.id == id, TABLE.c.state.in_(UNFINISHED))
                 finished = sa.update(TABLE).where(*going).values(**values, finished=datetime.now(UTC))
-                if connection.execute(finished).rowcount:
+                tenant = connection.scalar(finished.returning(TABLE.c.tenant))
+                if tenant is not None:
                     connection.execute(sa.delete(LINKS).where(LINKS.c.job == id))
-                    _link(connection, id, "artifact", artifacts or {})
+                    _link(connection, id, tenant, "artifact", artifacts or {})
                 return _one(connection, TABLE.c.id == id, id)
         except sa.exc.IntegrityError as failure:
-            raise StorageUnavailableError(f"an artifact of {id} is no longer there", "store it again") from failure
+            raise StorageUnavailableError(
+                f"an artifact of {id} is no longer there", "store it again", part=""
+            ) from failure
 
     def unfinished(self) -> tuple[Job, ...]:
         """Queued and running jobs of all tenants, oldest first: what has to have a workflow."""
@@ -229,6 +240,17 @@ def _earlier(connection: Connection, tenant: str, idempotency_key: str | None, r
     return _one(connection, TABLE.c.id == found.id, found.id)
 
 
+def _room(connection: Connection, tenant: str, quota: Quota | None, wanted: int) -> int:
+    """As much of it as the tenant has left. Raises QuotaError where that is next to nothing."""
+    limit = quota.bytes if quota else 0
+    if not limit:
+        return wanted
+    used, least = rows.usage(connection, tenant).bytes, min(wanted, LEAST)
+    if used + least > limit:
+        raise rows.over("bytes", limit, used, least)
+    return min(wanted, limit - used)
+
+
 def _check_owned(connection: Connection, tenant: str, inputs: Mapping[str, str]) -> None:
     wanted = set(inputs.values())
     objects, artifacts = tables.objects, LINKS.join(TABLE, LINKS.c.job == TABLE.c.id)
@@ -244,9 +266,11 @@ def _check_owned(connection: Connection, tenant: str, inputs: Mapping[str, str])
             raise NotFoundError(f"the {name} of the job is no longer there", "upload it again")
 
 
-def _link(connection: Connection, id: str, role: Role, digests: Mapping[str, str]) -> None:
+def _link(connection: Connection, id: str, tenant: str, role: Role, digests: Mapping[str, str]) -> None:
     named = {rows.text(f"the name of an {role}", name): digest for name, digest in digests.items()}
-    links = [{"job": id, "role": role, "name": name, "digest": digest} for name, digest in named.items()]
+    links = [
+        {"job": id, "role": role, "name": name, "tenant": tenant, "digest": digest} for name, digest in named.items()
+    ]
     if links:
         connection.execute(sa.insert(LINKS), links)
 

@@ -1,72 +1,230 @@
-"""The list of all blobs, which orders uploads and garbage collection.
+"""The accounts: which tenant bears which blob, and what is reserved for bytes that are being written.
 
-An upload *holds* its digest before its bytes are put in place: that writes the time into the blob's row. Garbage
-collection locks a blob's row unless it was held lately, deletes it, which foreign keys forbid where anything refers to
-it, and removes the bytes within the same transaction. The row orders the two: whichever comes first, the other waits
-for it. Held first: the collector sees a fresh time and leaves the blob. Collected first: the upload finds the bytes
-gone when it puts its own in place, and stores them.
+    reserve (> grow) > [bytes are written] > hold > [bytes are put in place] > settle > [referred to, or not] > release
+
+`reserve` counts bytes before the first is written, and `grow` before there are more. `hold` charges the blob to the
+tenant before it is in place; the reservation refers to the charge, and keeps it until it is released. By then a row of
+the tenant refers to the charge, or it is collected: what was refused leaves nothing behind. So
+
+    bytes on disk ≤ Σ charges + Σ reservations + Σ uploads that are not complete          at every moment
+
+A process that dies leaves its reservations. Those that nobody renews are released after the grace period, once what was
+written is gone.
+
+`collect` locks a blob's row, deletes the charge, which foreign keys forbid where anything refers to it, and removes the
+bytes with the last charge, within the same transaction. `hold` takes the same row first. Whichever comes first, the
+other waits for it. Held first: the collector sees a charge and leaves the blob. Collected first: the upload finds the
+bytes gone when it puts its own in place, and stores them.
 """
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
-from service.storage import tables
+from service.errors import NotFoundError, StorageUnavailableError
+from service.settings import Quota
+from service.storage import rows, tables
 from service.storage.database import Database
+from service.storage.ids import Ids
 
-TABLE = tables.blobs
+BLOBS, CHARGES, RESERVATIONS = tables.blobs, tables.charges, tables.reservations
+AHEAD = 2**23  # bytes that a reservation grows by at least, where there is room
+Remove = Callable[[str], None]
+
+
+@dataclass
+class Reservation:
+    """Room for one blob; see blobs.Room. `job`: the one whose own reserve it is taken from."""
+
+    ledger: "Ledger"
+    id: str
+    tenant: str
+    quota: Quota | None
+    job: str
+    granted: int
+
+    def need(self, size: int) -> None:
+        """Have room for so many bytes in all. Raises QuotaError."""
+        if size > self.granted:
+            self.granted = self.ledger.grow(self, size)
+
+    def hold(self, digest: str, size: int) -> None:
+        """The bytes are those of this blob: charge it."""
+        self.ledger.hold(self, digest, size)
+
+    def settle(self) -> None:
+        """They are in place: the charge alone counts them."""
+        self.granted = 0
+        self.ledger.settle(self)
 
 
 class Ledger:
-    """The rows of blobs."""
+    """The rows of blobs, charges and reservations. `remove` deletes the bytes of a blob."""
 
-    def __init__(self, database: Database):
+    def __init__(self, database: Database, ids: Ids):
         self._database = database
+        self._ids = ids
+        self._lock = threading.Lock()
+        self._open: set[str] = set()  # reservations of this process
 
-    def hold(self, digest: str, size: int) -> None:
-        """Put a blob on the list, or keep it there for the grace period."""
-        now = datetime.now(UTC)
-        insert = self._database.insert(TABLE).values(digest=digest, size=size, held=now)
+    def reserve(self, tenant: str, size: int, quota: Quota | None = None, job: str = "") -> Reservation:
+        """Room for `size` bytes, to be released. Raises QuotaError."""
+        id = self._ids.new("res")
+        values = {"id": id, "tenant": tenant, "bytes": size, "renewed": datetime.now(UTC)}
         with self._database.write() as connection:
-            connection.execute(insert.on_conflict_do_update(index_elements=["digest"], set_={"held": now}))
+            rows.lock(connection, tenant)
+            connection.execute(sa.insert(RESERVATIONS).values(values))
+            if size:
+                rows.check(connection, tenant, quota, "bytes", size, job)
+        with self._lock:
+            self._open.add(id)
+        return Reservation(self, id, tenant, quota, job, size)
+
+    def grow(self, reservation: Reservation, size: int) -> int:
+        """Room for `size` bytes, and for some more where there is room: how many. Raises QuotaError."""
+        wanted, limit = size + max(AHEAD, size // 8), reservation.quota.bytes if reservation.quota else 0
+        with self._database.write() as connection:
+            rows.lock(connection, reservation.tenant)
+            if limit:
+                used = rows.usage(connection, reservation.tenant, reservation.job).bytes - reservation.granted
+                if used + size > limit:
+                    raise rows.over("bytes", limit, used, size)
+                wanted = min(wanted, limit - used)
+            _change(connection, reservation, bytes=wanted)
+        return wanted
+
+    def hold(self, reservation: Reservation, digest: str, size: int) -> None:
+        """Charge a blob to the reservation's tenant; until it is released the charge stays."""
+        now = datetime.now(UTC)
+        blob = self._database.insert(BLOBS).values(digest=digest, size=size, held=now)
+        charge = self._database.insert(CHARGES).values(tenant=reservation.tenant, digest=digest, size=size)
+        with self._database.write() as connection:
+            connection.execute(blob.on_conflict_do_update(index_elements=["digest"], set_={"held": now}))
+            connection.execute(charge.on_conflict_do_nothing())
+            _change(connection, reservation, digest=digest)
+
+    def keep(self, reservation: Reservation, digest: str) -> None:
+        """Have the reservation keep a blob that is charged to its tenant already. Raises NotFoundError."""
+        try:
+            with self._database.write() as connection:
+                _change(connection, reservation, digest=digest)
+        except sa.exc.IntegrityError as error:
+            raise NotFoundError("the bytes are no longer there", "send them again") from error
+
+    def settle(self, reservation: Reservation) -> None:
+        """The bytes are where they belong, and nowhere else."""
+        with self._database.write() as connection:
+            _change(connection, reservation, bytes=0)
+
+    def release(self, id: str, remove: Remove) -> None:
+        """End a reservation, whose scratch is gone; what it held goes as well where nothing refers to it."""
+        ended = sa.delete(RESERVATIONS).where(RESERVATIONS.c.id == id)
+        with self._lock:
+            self._open.discard(id)
+        with self._database.write() as connection:
+            row = connection.execute(ended.returning(RESERVATIONS.c.tenant, RESERVATIONS.c.digest)).one_or_none()
+        if row is not None and row.digest is not None:
+            self.collect(row.tenant, row.digest, remove)
+
+    def renew(self) -> int:
+        """Say that the reservations of this process are alive; how many there are."""
+        with self._lock:
+            ids = tuple(self._open)
+        if ids:
+            with self._database.write() as connection:
+                ours = sa.update(RESERVATIONS).where(RESERVATIONS.c.id.in_(ids))
+                connection.execute(ours.values(renewed=datetime.now(UTC)))
+        return len(ids)
+
+    def stale(self, before: datetime) -> tuple[str, ...]:
+        """Reservations that nobody has renewed since."""
+        with self._database.read() as connection:
+            return tuple(connection.scalars(sa.select(RESERVATIONS.c.id).where(RESERVATIONS.c.renewed < before)))
+
+    def reserved(self, ids: Collection[str]) -> frozenset[str]:
+        """Those of these that are reservations."""
+        with self._database.read() as connection:
+            return frozenset(connection.scalars(sa.select(RESERVATIONS.c.id).where(RESERVATIONS.c.id.in_(ids))))
+
+    def unreferenced(self, limit: int, tenant: str | None = None) -> tuple[tuple[str, str], ...]:
+        """Tenant and digest of charges that nothing refers to, of one tenant or of all."""
+        query = sa.select(CHARGES.c.tenant, CHARGES.c.digest).where(*map(_unused, tables.REFERRING))
+        if tenant is not None:
+            query = query.where(CHARGES.c.tenant == tenant)
+        with self._database.read() as connection:
+            return tuple((row.tenant, row.digest) for row in connection.execute(query.limit(limit)))
+
+    def collect(self, tenant: str, digest: str, remove: Remove) -> int | None:
+        """End a charge that nothing refers to, and with the last one the blob: the bytes that were removed, or None.
+
+        Where `remove` fails all stays as it is, and is collected the next time.
+        """
+        charge = sa.delete(CHARGES).where(CHARGES.c.tenant == tenant, CHARGES.c.digest == digest)
+        try:
+            with self._database.write() as connection:
+                self._lock_blob(connection, digest)
+                connection.execute(charge)
+                return _remove(connection, digest, remove)
+        except sa.exc.IntegrityError:  # of the DELETE, before anything is removed: something refers to it
+            return None
+
+    def unclaimed(self, before: datetime, limit: int) -> tuple[str, ...]:
+        """Blobs that no tenant bears, seen last before this time: those that `adopt` found."""
+        query = sa.select(BLOBS.c.digest).where(BLOBS.c.held < before, _uncharged())
+        with self._database.read() as connection:
+            return tuple(connection.scalars(query.order_by(BLOBS.c.held).limit(limit)))
+
+    def drop(self, digest: str, before: datetime, remove: Remove) -> int | None:
+        """Remove an unclaimed blob: its bytes; None where somebody stored it meanwhile."""
+        with self._database.write() as connection:
+            self._lock_blob(connection, digest)
+            held = connection.scalar(sa.select(BLOBS.c.held).where(BLOBS.c.digest == digest))
+            return _remove(connection, digest, remove) if held is not None and held < before else None
 
     def adopt(self, sizes: Mapping[str, int]) -> int:
         """Put blobs on the list that are in the store and not on it, as after restoring a backup; how many."""
         now = datetime.now(UTC)
         with self._database.write() as connection:
-            there = set(connection.scalars(sa.select(TABLE.c.digest).where(TABLE.c.digest.in_(sizes))))
+            there = set(connection.scalars(sa.select(BLOBS.c.digest).where(BLOBS.c.digest.in_(sizes))))
             new = [{"digest": each, "size": sizes[each], "held": now} for each in sizes.keys() - there]
             if new:
-                connection.execute(self._database.insert(TABLE).on_conflict_do_nothing(), new)
+                connection.execute(self._database.insert(BLOBS).on_conflict_do_nothing(), new)
         return len(new)
-
-    def unreferenced(self, before: datetime, limit: int) -> tuple[str, ...]:
-        """Digests held last before this time that nothing refers to now."""
-        unused = (~sa.exists().where(table.c.digest == TABLE.c.digest) for table in tables.REFERRING)
-        query = sa.select(TABLE.c.digest).where(TABLE.c.held < before, *unused)
-        with self._database.read() as connection:
-            return tuple(connection.scalars(query.order_by(TABLE.c.held).limit(limit)))
-
-    def collect(self, digest: str, before: datetime, remove: Callable[[str], None]) -> int | None:
-        """Take a blob off the list and `remove` its bytes, unless it is used or was held since; its size, or None.
-
-        Where `remove` fails the blob stays on the list, and is collected the next time.
-        """
-        row = sa.select(TABLE.c.size).where(TABLE.c.digest == digest, TABLE.c.held < before)
-        try:
-            with self._database.write() as connection:
-                size = connection.scalar(row.with_for_update(skip_locked=True))
-                if size is None:
-                    return None
-                connection.execute(sa.delete(TABLE).where(TABLE.c.digest == digest))
-                remove(digest)
-                return int(size)
-        except sa.exc.IntegrityError:  # of the DELETE, before anything is removed: something refers to it
-            return None
 
     def total(self) -> tuple[int, int]:
         """How many blobs there are, and their bytes: for metrics."""
         with self._database.read() as connection:
-            row = connection.execute(sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(TABLE.c.size), 0))).one()
+            row = connection.execute(sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(BLOBS.c.size), 0))).one()
         return int(row[0]), int(row[1])
+
+    def _lock_blob(self, connection: Connection, digest: str) -> None:
+        connection.execute(sa.select(BLOBS.c.digest).where(BLOBS.c.digest == digest).with_for_update())
+
+
+def _change(connection: Connection, reservation: Reservation, **values: object) -> None:
+    """Raises StorageUnavailableError where it was released meanwhile, as one of a process that is gone."""
+    ours = sa.update(RESERVATIONS).where(RESERVATIONS.c.id == reservation.id)
+    if not connection.execute(ours.values(renewed=datetime.now(UTC), **values)).rowcount:
+        raise StorageUnavailableError("what was being written has been given up", "send it again", part="")
+
+
+def _unused(column: sa.Column[str]) -> sa.ColumnElement[bool]:
+    return ~sa.exists().where(column == CHARGES.c.digest, column.table.c.tenant == CHARGES.c.tenant)
+
+
+def _uncharged() -> sa.ColumnElement[bool]:
+    return ~sa.exists().where(CHARGES.c.digest == BLOBS.c.digest)
+
+
+def _remove(connection: Connection, digest: str, remove: Remove) -> int | None:
+    """A blob whose row is locked goes, unless somebody bears it."""
+    gone = sa.delete(BLOBS).where(BLOBS.c.digest == digest, _uncharged()).returning(BLOBS.c.size)
+    size = connection.scalar(gone)
+    if size is None:
+        return None
+    remove(digest)
+    return int(size)

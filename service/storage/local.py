@@ -1,24 +1,37 @@
 """Blobs in a folder.
 
-    sha256/ab/ab34…     whole blobs, read-only
-    parts/<upload>/     pieces of unfinished uploads
-    scratch/            being written; nothing here is of any value after a crash
+    sha256/ab/ab34…        whole blobs, read-only
+    parts/<upload>/data    what has arrived of an unfinished upload, piece after piece
+    scratch/<room>         being written; nothing here is of any value after a crash
 
 A file is written in scratch/, synced, and renamed into place; then the folder is synced. At no moment is there half a
-blob under a digest, and after `commit` neither a crash nor a power cut loses it.
+blob under a digest, and after `commit` neither a crash nor a power cut loses it. A whole upload is linked into place:
+its bytes are there once.
 """
 
 import errno
+import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, suppress
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from service.errors import StorageDamagedError
-from service.storage.blobs import CHUNK, DIGEST, Ledger, Writer, begun, checked, checked_name, missing
-from service.storage.scratch import file_writer, new_file, tidy, typed, write_all
+from service.storage.blobs import (
+    CHUNK,
+    DIGEST,
+    PART,
+    Hasher,
+    Room,
+    Writer,
+    begun,
+    checked,
+    checked_name,
+    missing,
+    pieces_missing,
+)
+from service.storage.scratch import drop, file_writer, names, new_file, typed, write_all
 
 NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP}
 
@@ -35,9 +48,8 @@ def sync_folder(folder: Path) -> None:
 class LocalBlobs:
     """See blobs.Blobs."""
 
-    def __init__(self, root: Path, ledger: Ledger):
+    def __init__(self, root: Path):
         self.root = root
-        self.ledger = ledger
         self._whole = root / "sha256"
         self._parts = root / "parts"
         self._scratch = root / "scratch"
@@ -51,9 +63,9 @@ class LocalBlobs:
     def _path(self, digest: str) -> Path:
         return self._whole / checked(digest)[:2] / digest
 
-    def writer(self) -> AbstractContextManager[Writer]:
+    def writer(self, room: Room) -> AbstractContextManager[Writer]:
         """A new blob."""
-        return file_writer(self._scratch, self.ledger, self._place)
+        return file_writer(self._scratch, room, self._place)
 
     def _place(self, descriptor: int, path: Path, digest: str, size: int) -> None:
         """Sync, rename, sync the folder; a whole blob that is there already stays."""
@@ -99,7 +111,9 @@ class LocalBlobs:
                 while left:
                     chunk = file.read(min(size, left))
                     if not chunk:
-                        raise StorageDamagedError(f"{name} is shorter than it was", "restore it from a backup")
+                        raise StorageDamagedError(
+                            f"{name} is shorter than it was", "restore it from a backup", part=PART
+                        )
                     left -= len(chunk)
                     yield chunk
 
@@ -131,22 +145,76 @@ class LocalBlobs:
                             if DIGEST.fullmatch(entry.name):
                                 yield entry.name, entry.stat().st_size
 
-    def put_part(self, upload: str, name: str, data: bytes) -> None:
-        """One file a piece."""
-        folder = self._parts / checked_name(upload)
-        target = folder / checked_name(name)
-        with new_file(self._scratch) as (path, descriptor), typed(self.root):
-            folder.mkdir(exist_ok=True)
-            write_all(descriptor, data)
-            os.fsync(descriptor)
-            os.replace(path, target)
-            sync_folder(folder)
+    def _data(self, upload: str) -> Path:
+        return self._parts / checked_name(upload) / "data"
+
+    @contextmanager
+    def turn(self, upload: str) -> Iterator[None]:
+        """Locks the file of the upload."""
+        path = self._data(upload)
+        with typed(self.root):
+            path.parent.mkdir(exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def put_part(self, upload: str, name: str, offset: int, data: bytes) -> None:
+        """Behind the pieces before it, in one file; what another writer left there is overwritten."""
+        path = self._data(upload)
+        with typed(self.root):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.lseek(descriptor, offset, os.SEEK_SET)
+                write_all(descriptor, data)
+                os.fsync(descriptor)
+            except BaseException:
+                with suppress(OSError):
+                    os.ftruncate(descriptor, offset)
+                raise
+            finally:
+                os.close(descriptor)
+            sync_folder(path.parent)
             sync_folder(self._parts)
 
-    def read_part(self, upload: str, name: str) -> Iterator[bytes]:
-        """Its bytes."""
-        path = self._parts / checked_name(upload) / checked_name(name)
-        return begun(self._chunks(path, f"{upload}/{name}", 0, None, CHUNK))
+    def drop_part(self, upload: str, name: str) -> None:
+        """The next piece overwrites it."""
+
+    def join(self, upload: str, pieces: Sequence[str], size: int, room: Room) -> str:
+        """A link to the file of the upload; a copy where the file system has none."""
+        path, hasher = self._data(upload), Hasher()
+        try:
+            for chunk in self._chunks(path, upload, 0, size, CHUNK):
+                hasher.update(chunk)
+            if hasher.size != size:
+                raise pieces_missing(upload)
+            with typed(self.root):
+                os.truncate(path, size)
+                return self._link(path, hasher.digest, size, room)
+        finally:
+            drop(self._scratch / room.id)
+
+    def _link(self, path: Path, digest: str, size: int, room: Room) -> str:
+        link = self._scratch / room.id
+        try:
+            os.link(path, link)
+        except OSError as error:
+            if error.errno not in NO_LINK:
+                raise
+            with self.writer(room) as writer:
+                for chunk in self._chunks(path, digest, 0, size, CHUNK):
+                    writer.write(chunk)
+                writer.commit()
+            return digest
+        room.hold(digest, size)
+        descriptor = os.open(link, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._place(descriptor, link, digest, size)
+        finally:
+            os.close(descriptor)
+        return digest
 
     def drop_parts(self, upload: str) -> None:
         """Remove the folder."""
@@ -155,12 +223,15 @@ class LocalBlobs:
 
     def uploads(self) -> Iterator[str]:
         """Folders of pieces."""
-        with typed(self.root):
-            yield from sorted(os.listdir(self._parts))
+        return names(self._parts)
 
-    def tidy(self, before: datetime) -> None:
-        """Remove old files in scratch/."""
-        tidy(self._scratch, before)
+    def scratch(self) -> Iterator[str]:
+        """Files in scratch/."""
+        return names(self._scratch)
+
+    def drop_scratch(self, id: str) -> None:
+        """One of them."""
+        drop(self._scratch / checked_name(id))
 
     def probe(self) -> None:
         """Create, sync and remove a file."""

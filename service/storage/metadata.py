@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from service.errors import StorageUnavailableError
 from service.settings import Settings
+from service.storage.attempt_rows import Attempts
 from service.storage.database import Database, address
 from service.storage.ids import Ids
 from service.storage.job_rows import Jobs
@@ -32,11 +33,12 @@ class Metadata:
     def __init__(self, database: Database):
         ids = Ids()
         self.database = database
-        self.ledger = Ledger(database)
+        self.ledger = Ledger(database, ids)
         self.keys = Keys(database, ids)
         self.objects = Objects(database, ids)
         self.uploads = Uploads(database, ids)
         self.jobs = Jobs(database, ids)
+        self.attempts = Attempts(database)
 
     def ping(self) -> None:
         """Raises StorageError where the database does not answer: /readyz asks."""

@@ -28,7 +28,7 @@ def migrate(database: Database) -> None:
 
     Raises SettingsError where the database was written by a newer version.
     """
-    with database.write() as connection:  # on SQLite this is the lock
+    with database.restructure() as connection:  # on SQLite this is the lock
         if not database.is_sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
         here = _here(connection)
@@ -88,7 +88,7 @@ def write_next(message: str) -> None:
         database = Database(URL.create("sqlite+pysqlite", database=f"{folder}/scratch.db"))
         migrate(database)
         number = len(_known()) + 1
-        with database.write() as connection:
+        with database.restructure() as connection:
             command.revision(_config(connection), message, autogenerate=True, rev_id=f"{number:04d}")
 
 

@@ -34,14 +34,16 @@ class Objects:
         digest: str,
         media: str,
         description: JSON,
+        whole_description: str | None = None,
         origin: str = "",
         expires: datetime | None = None,
         quota: Quota | None = None,
     ) -> tuple[StoredObject, bool]:
-        """An object for a committed blob, and True; or the tenant's own of the same kind and digest, and False.
+        """An object for a blob that is charged to the tenant, and True; or its own of this kind and digest, and False.
 
-        The one that is there keeps its name and lives until the later of both times. Raises QuotaError (`bytes`), and
-        StorageUnavailableError where the blob was collected meanwhile: send it again.
+        The one that is there keeps its name and lives until the later of both times. Uploads that became the object
+        keep its bytes no longer. Raises QuotaError (`entries`), and StorageUnavailableError where the blob was
+        collected meanwhile: send it again.
         """
         for what, value in (("the name", name), ("the media type", media), ("the origin", origin)):
             rows.text(what, value)
@@ -51,7 +53,8 @@ class Objects:
                 rows.lock(connection, tenant)
                 if found := _again(connection, tenant, kind, digest, expires):
                     return found, False
-                size = connection.scalar(sa.select(tables.blobs.c.size).where(tables.blobs.c.digest == digest))
+                charge = tables.charges.c.tenant == tenant, tables.charges.c.digest == digest
+                size = connection.scalar(sa.select(tables.charges.c.size).where(*charge))
                 if size is None:
                     raise _collected(digest)
                 values: dict[str, Any] = {
@@ -63,12 +66,14 @@ class Objects:
                     "size": size,
                     "media": media,
                     "description": description,
+                    "whole_description": whole_description,
                     "origin": origin,
                     "created": datetime.now(UTC),
                     "expires": expires,
                 }
                 connection.execute(sa.insert(TABLE).values(values))
-                rows.check(connection, tenant, quota, "bytes", size)
+                rows.check(connection, tenant, quota, "entries", 1)
+                _let_uploads_go(connection, tenant, kind, digest)
                 return StoredObject(**values), True
         except sa.exc.IntegrityError as error:
             raise _collected(digest) from error
@@ -114,7 +119,7 @@ class Objects:
 
 
 def _collected(digest: str) -> StorageUnavailableError:
-    return StorageUnavailableError(f"the bytes of {digest} are no longer there", "send them again")
+    return StorageUnavailableError(f"the bytes of {digest} are no longer there", "send them again", part="")
 
 
 def _again(
@@ -125,6 +130,14 @@ def _again(
     if row is None:
         return None
     found = StoredObject(**row)
+    _let_uploads_go(connection, tenant, kind, digest)
     later = max(found.expires, expires) if found.expires and expires else None
     connection.execute(sa.update(TABLE).where(TABLE.c.id == found.id).values(expires=later))
     return replace(found, expires=later)
+
+
+def _let_uploads_go(connection: Connection, tenant: str, kind: ObjectKind, digest: str) -> None:
+    """The object has the bytes now: once it is deleted, no upload keeps them."""
+    uploads = tables.uploads
+    became = (uploads.c.tenant == tenant, uploads.c.kind == kind, uploads.c.digest == digest)
+    connection.execute(sa.update(uploads).where(*became).values(digest=None))

@@ -36,7 +36,10 @@ class Key:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An immutable model or dataset. `origin` says where it came from: an upload, or the job that made it."""
+    """An immutable model or dataset. `origin` says where it came from: an upload, or the job that made it.
+
+    `whole_description` is the blob of the JSON that `description` is a summary of; None where nothing is left out.
+    """
 
     id: str
     tenant: str
@@ -46,6 +49,7 @@ class StoredObject:
     size: int
     media: str
     description: JSON
+    whole_description: str | None
     origin: str
     created: datetime
     expires: datetime | None
@@ -53,7 +57,7 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Upload:
-    """A resumable upload: `offset` of `length` bytes are durable. `digest` is set when it is complete."""
+    """A resumable upload: `offset` of `length` bytes are durable. `sha256` is set when it is complete."""
 
     id: str
     tenant: str
@@ -62,7 +66,7 @@ class Upload:
     metadata: JSON
     length: int
     offset: int
-    digest: str | None
+    sha256: str | None
     created: datetime
     expires: datetime | None
 
@@ -98,6 +102,7 @@ class Usage:
     bytes: int
     queued: int
     running: int
+    entries: int
 
 
 @dataclass(frozen=True)

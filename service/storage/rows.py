@@ -12,16 +12,21 @@ from service.settings import Quota
 from service.storage import tables
 from service.storage.database import dumps
 from service.storage.ids import PATTERN
-from service.storage.records import JSON, Page, Usage
+from service.storage.records import JSON, UNFINISHED, Page, Usage
 
 LENGTH = 255  # characters of a name
 PAGE = 200  # most rows of a page
+PAGE_BYTES = 2**20  # of the JSON in them; one row there is always
 Row = TypeVar("Row")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_REMEDIES = {
-    "bytes": "delete models, datasets or jobs, or wait until they expire",
-    "queued": "wait until some of your jobs have started, or cancel some",
-    "running": "wait until one of your jobs has finished",
+_QUOTAS = {  # what there is of it, and what to do
+    "bytes": ("bytes are kept", "delete models, datasets or jobs, or wait until they expire"),
+    "queued": ("jobs are waiting", "wait until some of your jobs have started, or cancel some"),
+    "running": ("jobs are running", "wait until one of your jobs has finished"),
+    "entries": (
+        "models, datasets, uploads and jobs are kept",
+        "delete models, datasets, uploads or finished jobs, or wait until they expire",
+    ),
 }
 
 
@@ -50,51 +55,52 @@ def lock(connection: Connection, tenant: str) -> None:
         raise NotFoundError(f"there is no tenant {tenant!r}", "create a key for it: graphpass keys create TENANT")
 
 
-def usage(connection: Connection, tenant: str) -> Usage:
-    """What the tenant has. An upload counts with all its bytes from its beginning, until it has become an object."""
-    objects, uploads, jobs, links, blobs = (
+def usage(connection: Connection, tenant: str, besides: str = "") -> Usage:
+    """What the tenant has.
+
+    bytes = Σ charges + Σ reservations + Σ lengths of uploads that are not complete, until their pieces are gone
+            + Σ bytes reserved for results of unfinished jobs, but for the job `besides`
+
+    A blob counts once, however often the tenant refers to it, from before its bytes are there until they are gone.
+    """
+    charges, reservations, objects, uploads, jobs = (
+        tables.charges,
+        tables.reservations,
         tables.objects,
         tables.uploads,
         tables.jobs,
-        tables.job_blobs,
-        tables.blobs,
     )
-    became = sa.exists().where(objects.c.tenant == tenant, objects.c.digest == uploads.c.digest)
+
+    def of(table: sa.Table, figure: sa.ColumnElement[Any], *where: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
+        return sa.select(figure).select_from(table).where(table.c.tenant == tenant, *where).scalar_subquery()
+
+    states = {state: of(jobs, sa.func.count(), jobs.c.state == state) for state in ("queued", "running")}
     sums = (
-        sa.select(sa.func.sum(objects.c.size)).where(objects.c.tenant == tenant),
-        sa.select(sa.func.sum(uploads.c.length)).where(uploads.c.tenant == tenant, ~became),
-        sa.select(sa.func.sum(blobs.c.size))
-        .select_from(jobs.join(links, links.c.job == jobs.c.id).join(blobs, blobs.c.digest == links.c.digest))
-        .where(jobs.c.tenant == tenant, links.c.role != "input"),
+        of(charges, sa.func.sum(charges.c.size)),
+        of(reservations, sa.func.sum(reservations.c.bytes)),
+        of(uploads, sa.func.sum(uploads.c.length), uploads.c.sha256.is_(None)),
+        of(jobs, sa.func.sum(jobs.c.reserved), jobs.c.id != besides, jobs.c.state.in_(UNFINISHED)),
     )
-    states = {state: _count(tenant, state).scalar_subquery() for state in ("queued", "running")}
-    row = connection.execute(sa.select(*(each.scalar_subquery() for each in sums), *states.values())).one()
-    return Usage(sum(int(each or 0) for each in row[:3]), int(row[3]), int(row[4]))
+    counts = (of(objects, sa.func.count()), of(uploads, sa.func.count()), of(jobs, sa.func.count()))
+    row = connection.execute(sa.select(*states.values(), *sums, *counts)).one()
+    return Usage(sum(int(each or 0) for each in row[2:6]), int(row[0]), int(row[1]), sum(row[6:]))
 
 
-def _count(tenant: str, state: str) -> sa.Select[Any]:
-    return (
-        sa.select(sa.func.count())
-        .select_from(tables.jobs)
-        .where(tables.jobs.c.tenant == tenant, tables.jobs.c.state == state)
-    )
-
-
-def check(connection: Connection, tenant: str, quota: Quota | None, name: str, added: int) -> None:
+def check(connection: Connection, tenant: str, quota: Quota | None, name: str, added: int, besides: str = "") -> None:
     """Raises QuotaError where the tenant has more than it may, with `added` already in; the caller rolls back."""
     limit = getattr(quota, name) if quota else 0
     if not limit:
         return
-    used = getattr(usage(connection, tenant), name)
+    used = getattr(usage(connection, tenant, besides), name)
     if used > limit:
-        what = {"bytes": "bytes are kept", "queued": "jobs are waiting", "running": "jobs are running"}[name]
-        raise QuotaError(
-            f"{used - added} {what}, {added} more would be over the quota of {limit}",
-            _REMEDIES[name],
-            name,
-            limit,
-            used - added,
-        )
+        raise over(name, limit, used - added, added)
+
+
+def over(name: str, limit: int, used: int, added: int) -> QuotaError:
+    """That `added` more would be over a quota."""
+    what, remedy = _QUOTAS[name]
+    message = f"{used:,} {what}, {added:,} more would be over the quota of {limit:,}"
+    return QuotaError(message, remedy, name, limit, used)
 
 
 def known(id: str, *prefixes: str) -> str:
@@ -117,11 +123,19 @@ def page(
     limit: int,
     make: Callable[[RowMapping], Row],
 ) -> Page[Row]:
-    """Newest first. The cursor is the last identifier seen: rows that come meanwhile shift nothing."""
+    """Newest first, as many as `limit` and PAGE_BYTES have room for. The cursor is the last identifier seen: rows that
+    come meanwhile shift nothing.
+    """
     limit = max(1, min(limit, PAGE))
     if after is not None:
         if not PATTERN.match(after):
             raise TextError(f"{after[:40]!r} is not the cursor of a page", "take `after` from the page before")
         query = query.where(id < after)
-    rows = connection.execute(query.order_by(id.desc()).limit(limit + 1)).mappings().all()
-    return Page(tuple(make(row) for row in rows[:limit]), rows[limit - 1][id.name] if len(rows) > limit else None)
+    kept: list[RowMapping] = []
+    room = PAGE_BYTES
+    for row in connection.execute(query.order_by(id.desc()).limit(limit + 1)).mappings():
+        room -= sum(len(dumps(value)) for value in row.values() if isinstance(value, dict | list))
+        if kept and (len(kept) == limit or room < 0):
+            return Page(tuple(map(make, kept)), kept[-1][id.name])
+        kept.append(row)
+    return Page(tuple(map(make, kept)), None)

@@ -10,9 +10,9 @@ see: let its life cycle rules abort them after a day.
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,8 +23,19 @@ from obstore.store import S3Store
 
 from service.errors import NotFoundError, StorageDamagedError, StorageError, StorageFullError, StorageUnavailableError
 from service.settings import Settings
-from service.storage.blobs import DIGEST, Hasher, Ledger, Writer, begun, checked, checked_name, missing
-from service.storage.scratch import file_writer, tidy, typed
+from service.storage.blobs import (
+    DIGEST,
+    PART,
+    Hasher,
+    Room,
+    Writer,
+    begun,
+    checked,
+    checked_name,
+    missing,
+    pieces_missing,
+)
+from service.storage.scratch import drop, file_writer, names, typed
 
 if TYPE_CHECKING:
     from obstore.store import S3Config  # exists for type checkers only
@@ -63,18 +74,17 @@ def _typed(error: Exception, place: str) -> StorageError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights of that user on the bucket"
-        return StorageUnavailableError(f"the store {place} refuses: {reason}", remedy)
+        return StorageUnavailableError(f"the store {place} refuses: {reason}", remedy, part=PART)
     if "XMinioStorageFull" in str(error) or "507 Insufficient Storage" in str(error):
-        return StorageFullError(f"no space left in the store {place}", "make room and try again")
+        return StorageFullError(f"no space left in the store {place}", "make room and try again", part=PART)
     remedy = "check GRAPHPASS_STORE_URL, GRAPHPASS_STORE_ENDPOINT and that it is running, then try again"
-    return StorageUnavailableError(f"the store {place} does not answer: {reason}", remedy)
+    return StorageUnavailableError(f"the store {place} does not answer: {reason}", remedy, part=PART)
 
 
 class S3Blobs:
     """See blobs.Blobs."""
 
-    def __init__(self, store: S3Store, spool: Path, ledger: Ledger):
-        self.ledger = ledger
+    def __init__(self, store: S3Store, spool: Path):
         self.spool = spool
         self._store = store
         self._place = f"s3://{store.config.get('bucket', '')}/{store.prefix or ''}".rstrip("/")
@@ -88,15 +98,15 @@ class S3Blobs:
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error):
                 raise StorageUnavailableError(
-                    f"there is no bucket {self._place}", "make it, or correct GRAPHPASS_STORE_URL"
+                    f"there is no bucket {self._place}", "make it, or correct GRAPHPASS_STORE_URL", part=PART
                 ) from error
             raise missing(name) from error
         except BaseError as error:
             raise _typed(error, self._place) from error
 
-    def writer(self) -> AbstractContextManager[Writer]:
+    def writer(self, room: Room) -> AbstractContextManager[Writer]:
         """A new blob."""
-        return file_writer(self.spool, self.ledger, self._put)
+        return file_writer(self.spool, room, self._put)
 
     def _put(self, _: int, path: Path, digest: str, size: int) -> None:
         """Put a file, unless it is there."""
@@ -122,7 +132,9 @@ class S3Blobs:
                     file.flush()
             if hasher.digest != digest:
                 raise StorageDamagedError(
-                    f"{self._place}/{_key(digest)} has other bytes than were stored", "restore it from a backup"
+                    f"{self._place}/{_key(digest)} has other bytes than were stored",
+                    "restore it from a backup",
+                    part=PART,
                 )
         except BaseException:
             path.unlink(missing_ok=True)
@@ -168,14 +180,30 @@ class S3Blobs:
                     if DIGEST.fullmatch(name := entry["path"].rpartition("/")[2]):
                         yield name, entry["size"]
 
-    def put_part(self, upload: str, name: str, data: bytes) -> None:
+    def turn(self, upload: str) -> AbstractContextManager[None]:
+        """Pieces are objects of their own."""
+        return nullcontext()
+
+    def put_part(self, upload: str, name: str, offset: int, data: bytes) -> None:
         """One object a piece."""
         with self._errors(upload):
             obstore.put(self._store, _part(upload, name), data, chunk_size=PIECE, max_concurrency=CONCURRENCY)
 
-    def read_part(self, upload: str, name: str) -> Iterator[bytes]:
-        """Its bytes."""
-        return begun(self._chunks(_part(upload, name), 0, None, PIECE))
+    def drop_part(self, upload: str, name: str) -> None:
+        """Its object."""
+        with suppress(NotFoundError), self._errors(upload):
+            obstore.delete(self._store, _part(upload, name))
+
+    def join(self, upload: str, pieces: Sequence[str], size: int, room: Room) -> str:
+        """A blob of its own: for a moment the bytes are there twice, and spooled once more."""
+        with self.writer(room) as writer:
+            for name in pieces:
+                for chunk in begun(self._chunks(_part(upload, name), 0, None, PIECE)):
+                    writer.write(chunk)
+            if writer.size != size:
+                raise pieces_missing(upload)
+            writer.commit()
+            return writer.digest
 
     def drop_parts(self, upload: str) -> None:
         """Remove the objects."""
@@ -189,9 +217,13 @@ class S3Blobs:
             found = obstore.list_with_delimiter(self._store, prefix="parts")
             yield from (path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
 
-    def tidy(self, before: datetime) -> None:
-        """Remove old files of the spool."""
-        tidy(self.spool, before)
+    def scratch(self) -> Iterator[str]:
+        """Files of the spool."""
+        return names(self.spool)
+
+    def drop_scratch(self, id: str) -> None:
+        """One of them."""
+        drop(self.spool / checked_name(id))
 
     def probe(self) -> None:
         """Put and delete an object."""

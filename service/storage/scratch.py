@@ -6,39 +6,39 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from service.errors import ShortageError, StorageFullError, StorageUnavailableError
 from service.shortage import short_of
-from service.storage.blobs import Hasher, Ledger
+from service.storage.blobs import PART, Hasher, Room, checked_name
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 Place = Callable[[int, Path, str, int], None]  # descriptor and path of a file, its digest and size: put it in place
 
 
 @contextmanager
-def typed(folder: Path) -> Iterator[None]:
-    """OSError → StorageError that names the folder."""
+def typed(folder: Path, part: str = PART) -> Iterator[None]:
+    """OSError → StorageError that names the folder; users are told that it is this part of the service."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise StorageFullError(f"no space left in {folder}", "make room and try again") from error
+            raise StorageFullError(f"no space left in {folder}", "make room and try again", part=part) from error
         if short := short_of(error):
             raise ShortageError(f"the machine is short of {short}", "try again later") from error
         raise StorageUnavailableError(
             f"{folder} cannot be used: {error.strerror or error}",
             "make it a folder that the service may write to (GRAPHPASS_DATA_DIR)",
+            part=part,
         ) from error
 
 
 @contextmanager
-def new_file(folder: Path) -> Iterator[tuple[Path, int]]:
+def new_file(folder: Path, name: str = "") -> Iterator[tuple[Path, int]]:
     """Path and descriptor of an empty file, which is gone afterwards unless it was moved away."""
-    path = folder / secrets.token_hex(16)
+    path = folder / (name or secrets.token_hex(16))
     with typed(folder):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -87,23 +87,26 @@ class Spool:
         return data
 
 
-def tidy(folder: Path, before: datetime) -> None:
-    """Remove files that nobody has written to since."""
+def names(folder: Path) -> Iterator[str]:
+    """What is in a folder."""
     with typed(folder):
-        for path in list(folder.iterdir()):
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < before.timestamp():
-                    path.unlink()
+        yield from sorted(os.listdir(folder))
+
+
+def drop(path: Path) -> None:
+    """Remove a file, if it is there."""
+    with typed(path.parent), suppress(FileNotFoundError):
+        path.unlink()
 
 
 class FileWriter:
     """See blobs.Writer."""
 
-    def __init__(self, folder: Path, path: Path, descriptor: int, ledger: Ledger, place: Place):
+    def __init__(self, folder: Path, path: Path, descriptor: int, room: Room, place: Place):
         self._folder = folder
         self._path = path
         self._descriptor = descriptor
-        self._ledger = ledger
+        self._room = room
         self._place = place
         self._hasher = Hasher()
         self._committed = False
@@ -122,6 +125,7 @@ class FileWriter:
         """Append."""
         if self._committed:
             raise ValueError("the blob is committed")
+        self._room.need(self.size + len(data))
         with typed(self._folder):
             write_all(self._descriptor, data)
         self._hasher.update(data)
@@ -129,12 +133,14 @@ class FileWriter:
     def commit(self) -> None:
         """Hold, then place."""
         self._committed = True
-        self._ledger.hold(self.digest, self.size)
+        self._room.hold(self.digest, self.size)
         self._place(self._descriptor, self._path, self.digest, self.size)
+        drop(self._path)  # where the same bytes were there already
+        self._room.settle()
 
 
 @contextmanager
-def file_writer(folder: Path, ledger: Ledger, place: Place) -> Iterator[FileWriter]:
+def file_writer(folder: Path, room: Room, place: Place) -> Iterator[FileWriter]:
     """A new blob that is spooled in `folder`."""
-    with new_file(folder) as (path, descriptor):
-        yield FileWriter(folder, path, descriptor, ledger, place)
+    with new_file(folder, checked_name(room.id)) as (path, descriptor):
+        yield FileWriter(folder, path, descriptor, room, place)

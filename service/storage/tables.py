@@ -1,12 +1,16 @@
 """The tables, as the newest migration leaves them; a test compares the two.
 
     tenants ─┬─ keys
-             ├─ objects ──────────── blobs
-             ├─ uploads ─ parts ┄┄┄┄ blobs (once complete)
-             └─ jobs ──── job_blobs ─ blobs
+             ├─ charges ────────────── blobs
+             ├─ reservations ┄┄┄┄┄┄┄┄ charges (once its bytes are in place)
+             ├─ objects ────────────── charges (its bytes, and those of a long description)
+             ├─ uploads ─ parts ┄┄┄┄┄ charges (once complete, until it is an object)
+             └─ jobs ─┬── job_blobs ── charges
+                      └── attempts
 
-A blob lives while a row of objects, uploads or job_blobs refers to it, and for the grace period after `held`. Columns
-that are compared in order (ids, digests) sort by bytes in every database.
+A charge says that a tenant's account bears a blob. It stays while a row of that tenant refers to it, the blob while
+there is a charge: what is not referred to is collected, see ledger.py. Columns that are compared in order (ids,
+digests) sort by bytes in every database.
 """
 
 from datetime import UTC, datetime
@@ -59,8 +63,13 @@ def _tenant() -> sa.Column[Any]:
     return sa.Column("tenant", NAME, sa.ForeignKey("tenants.name"), nullable=False)
 
 
-def _digest(nullable: bool = False) -> sa.Column[Any]:
-    return sa.Column("digest", DIGEST, sa.ForeignKey("blobs.digest"), nullable=nullable, index=True)
+def _digest(name: str = "digest", nullable: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, DIGEST, nullable=nullable, index=True)
+
+
+def _charged(name: str = "digest") -> sa.ForeignKeyConstraint:
+    """The tenant's account bears this blob."""
+    return sa.ForeignKeyConstraint(["tenant", name], ["charges.tenant", "charges.digest"])
 
 
 tenants = sa.Table(
@@ -86,6 +95,24 @@ blobs = sa.Table(
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("held", Moment, nullable=False, index=True),
 )
+charges = sa.Table(
+    "charges",
+    metadata,
+    sa.Column("tenant", NAME, sa.ForeignKey("tenants.name"), primary_key=True),
+    sa.Column("digest", DIGEST, sa.ForeignKey("blobs.digest"), primary_key=True, index=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+)
+reservations = sa.Table(  # of bytes that are being written
+    "reservations",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    _tenant(),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    _digest(nullable=True),
+    sa.Column("renewed", Moment, nullable=False, index=True),
+    _charged(),
+    sa.Index(None, "tenant"),
+)
 objects = sa.Table(
     "objects",
     metadata,
@@ -97,9 +124,12 @@ objects = sa.Table(
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("media", NAME, nullable=False),
     sa.Column("description", JSON, nullable=False),
+    _digest("whole_description", nullable=True),
     sa.Column("origin", NAME, nullable=False),
     sa.Column("created", Moment, nullable=False),
     sa.Column("expires", Moment, index=True),
+    _charged(),
+    _charged("whole_description"),
     sa.UniqueConstraint("tenant", "kind", "digest"),
     sa.Index(None, "tenant", "id"),
 )
@@ -113,9 +143,12 @@ uploads = sa.Table(
     sa.Column("metadata", JSON, nullable=False),
     sa.Column("length", sa.BigInteger, nullable=False),
     sa.Column("offset", sa.BigInteger, nullable=False),
+    sa.Column("sha256", DIGEST),  # of all its bytes, once they are there
     _digest(nullable=True),
     sa.Column("created", Moment, nullable=False),
     sa.Column("expires", Moment, index=True),
+    sa.Column("ended", Moment, index=True),  # nobody sees it any more; it counts until its pieces are gone
+    _charged(),
     sa.Index(None, "tenant", "id"),
 )
 parts = sa.Table(
@@ -138,6 +171,7 @@ jobs = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("error", JSON),
     sa.Column("result", JSON),
+    sa.Column("reserved", sa.BigInteger, nullable=False, server_default="0"),  # bytes of its files until it is finished
     sa.Column("created", Moment, nullable=False),
     sa.Column("started", Moment),
     sa.Column("finished", Moment),
@@ -152,6 +186,22 @@ job_blobs = sa.Table(
     sa.Column("job", ID, sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("role", sa.String(16), primary_key=True),  # input, part or artifact
     sa.Column("name", NAME, primary_key=True),
+    _tenant(),
     _digest(),
+    _charged(),
 )
-REFERRING = (objects, uploads, job_blobs)
+attempts = sa.Table(  # steps that run, and those whose process died of them
+    "attempts",
+    metadata,
+    sa.Column("workflow", NAME, primary_key=True),
+    sa.Column("job", ID, sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("process", NAME),
+    sa.Column("deaths", sa.Integer, nullable=False),
+)
+REFERRING = (  # columns that refer to a charge, with the tenant beside them
+    reservations.c.digest,
+    objects.c.digest,
+    objects.c.whole_description,
+    uploads.c.digest,
+    job_blobs.c.digest,
+)

@@ -1,4 +1,7 @@
-"""Resumable uploads: which pieces of which are durable. The bytes: service/storage/uploads.py."""
+"""Resumable uploads: which pieces of which are durable. The bytes: service/storage/uploads.py.
+
+begun > [pieces] > complete > an object of them > expired or deleted (ended) > pieces gone (forgotten)
+"""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +17,7 @@ from service.storage.ids import Ids
 from service.storage.records import JSON, ObjectKind, Upload
 
 TABLE = tables.uploads
+SHOWN = tuple(TABLE.c[name] for name in Upload.__dataclass_fields__)
 
 
 class Uploads:
@@ -43,7 +47,7 @@ class Uploads:
             "metadata": rows.json("the metadata", metadata),
             "length": length,
             "offset": 0,
-            "digest": None,
+            "sha256": None,
             "created": datetime.now(UTC),
             "expires": expires,
         }
@@ -51,6 +55,7 @@ class Uploads:
             rows.lock(connection, tenant)
             connection.execute(sa.insert(TABLE).values(values))
             rows.check(connection, tenant, quota, "bytes", length)
+            rows.check(connection, tenant, quota, "entries", 1)
         return Upload(**values)
 
     def get(self, tenant: str, id: str) -> Upload:
@@ -61,13 +66,13 @@ class Uploads:
     def require(self, tenant: str, id: str, offset: int, size: int) -> None:
         """Raises OffsetError unless the upload stands at `offset` and has room for so many bytes."""
         upload = self.get(tenant, id)
-        if upload.digest or upload.offset != offset or upload.length < offset + size:
+        if upload.sha256 or upload.offset != offset or upload.length < offset + size:
             raise _misplaced(upload, offset, size)
 
     def append(self, tenant: str, id: str, offset: int, part: str, size: int) -> Upload:
         """Record a stored piece. Raises OffsetError unless the upload stands at `offset` and has room for it."""
         with self._database.write() as connection:
-            fits = (TABLE.c.offset == offset, TABLE.c.length >= offset + size, TABLE.c.digest.is_(None))
+            fits = (TABLE.c.offset == offset, TABLE.c.length >= offset + size, TABLE.c.sha256.is_(None))
             advance = sa.update(TABLE).where(*_ours(tenant, id), *fits).values(offset=offset + size)
             if connection.execute(advance).rowcount == 0:
                 raise _misplaced(_one(connection, tenant, id), offset, size)
@@ -82,49 +87,65 @@ class Uploads:
             return tuple(connection.scalars(query))
 
     def complete(self, tenant: str, id: str, digest: str) -> Upload:
-        """All bytes are in this committed blob, which lives at least as long as the upload."""
+        """All bytes are in this blob, which is charged to the tenant: it stays until an object of it has been made."""
         try:
             with self._database.write() as connection:
                 upload = _one(connection, tenant, id)
                 if upload.offset < upload.length:
                     raise _misplaced(upload, upload.length, 0)
-                connection.execute(sa.update(TABLE).where(*_ours(tenant, id)).values(digest=digest))
+                connection.execute(sa.update(TABLE).where(*_ours(tenant, id)).values(digest=digest, sha256=digest))
                 connection.execute(sa.delete(tables.parts).where(tables.parts.c.upload == id))
                 return _one(connection, tenant, id)
         except sa.exc.IntegrityError as error:
-            raise StorageUnavailableError(f"the bytes of {id} are no longer there", "send them again") from error
+            raise StorageUnavailableError(
+                f"the bytes of {id} are no longer there", "send them again", part=""
+            ) from error
 
-    def delete(self, tenant: str, id: str) -> None:
-        """Remove one. Raises NotFoundError."""
+    def end(self, tenant: str, id: str) -> None:
+        """Nobody sees it any more. It counts until `forget`: its pieces have to go first. Raises NotFoundError."""
         with self._database.write() as connection:
-            if connection.execute(sa.delete(TABLE).where(*_ours(tenant, id))).rowcount == 0:
+            if connection.execute(_ended(datetime.now(UTC), *_ours(tenant, id))).rowcount == 0:
                 raise rows.absent(id)
 
     def expire(self, now: datetime) -> int:
-        """Remove those whose time has come; how many."""
+        """End those whose time has come; how many."""
         with self._database.write() as connection:
-            return connection.execute(sa.delete(TABLE).where(TABLE.c.expires <= now)).rowcount
+            return connection.execute(_ended(now, TABLE.c.expires <= now, TABLE.c.ended.is_(None))).rowcount
+
+    def ended(self) -> tuple[str, ...]:
+        """Those whose pieces have to go."""
+        with self._database.read() as connection:
+            return tuple(connection.scalars(sa.select(TABLE.c.id).where(TABLE.c.ended.is_not(None))))
+
+    def forget(self, id: str) -> None:
+        """Remove one that has ended, whose pieces are gone."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(TABLE).where(TABLE.c.id == id, TABLE.c.ended.is_not(None)))
 
     def with_parts(self, ids: frozenset[str]) -> frozenset[str]:
         """Those of these that still need their pieces."""
-        query = sa.select(TABLE.c.id).where(TABLE.c.id.in_(ids), TABLE.c.digest.is_(None))
+        query = sa.select(TABLE.c.id).where(TABLE.c.id.in_(ids), TABLE.c.sha256.is_(None), TABLE.c.ended.is_(None))
         with self._database.read() as connection:
             return frozenset(connection.scalars(query))
 
 
+def _ended(now: datetime, *where: sa.ColumnElement[bool]) -> sa.Update:
+    return sa.update(TABLE).where(*where).values(ended=now, digest=None)
+
+
 def _ours(tenant: str, id: str) -> tuple[sa.ColumnElement[bool], ...]:
-    return TABLE.c.id == rows.known(id, "upl"), TABLE.c.tenant == tenant
+    return TABLE.c.id == rows.known(id, "upl"), TABLE.c.tenant == tenant, TABLE.c.ended.is_(None)
 
 
 def _one(connection: Connection, tenant: str, id: str) -> Upload:
-    row = connection.execute(sa.select(TABLE).where(*_ours(tenant, id))).mappings().one_or_none()
+    row = connection.execute(sa.select(*SHOWN).where(*_ours(tenant, id))).mappings().one_or_none()
     if row is None:
         raise rows.absent(id)
     return Upload(**row)
 
 
 def _misplaced(upload: Upload, offset: int, size: int) -> OffsetError:
-    if upload.digest:
+    if upload.sha256:
         return OffsetError(f"upload {upload.id} is complete", "use it", upload.offset)
     if offset != upload.offset:
         return OffsetError(

@@ -1,13 +1,14 @@
 """The bytes of resumable uploads: pieces that are durable one by one, put together at the end.
 
 Whatever happens to the process, an upload stands at the offset that the metadata says, and the bytes before it are
-there: a piece is stored under a name of its own first, and then recorded with a compare-and-set on the offset. Two
-writers to one upload cannot mix: the slower one gets OffsetError.
+there: a piece is stored first, and then recorded with a compare-and-set on the offset. Two writers to one upload cannot
+mix: pieces have names of their own, or their writers take turns; the slower one gets OffsetError.
 """
 
 import secrets
 
 from service.errors import NotFoundError, StorageDamagedError
+from service.storage.accounts import Account, settle
 from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata
 from service.storage.records import Upload
@@ -24,41 +25,47 @@ def append(metadata: Metadata, blobs: Blobs, tenant: str, id: str, offset: int, 
     if not data:
         return metadata.uploads.get(tenant, id)
     name = secrets.token_hex(16)
-    blobs.put_part(id, name, data)
-    return metadata.uploads.append(tenant, id, offset, name, len(data))
+    with blobs.turn(id):
+        metadata.uploads.require(tenant, id, offset, len(data))
+        blobs.put_part(id, name, offset, data)
+        try:
+            return metadata.uploads.append(tenant, id, offset, name, len(data))
+        except BaseException:
+            blobs.drop_part(id, name)
+            raise
 
 
 def complete(metadata: Metadata, blobs: Blobs, tenant: str, id: str) -> Upload:
     """Put all pieces of a full upload into one blob. May be repeated, and by two at a time.
 
-    Raises OffsetError where bytes are missing.
+    Where a store has to copy them the copy counts, beyond the quota if need be: it is there for a moment only. Raises
+    OffsetError where bytes are missing.
     """
     upload = metadata.uploads.get(tenant, id)
-    if upload.digest is None:
+    if upload.sha256 is None:
         metadata.uploads.require(tenant, id, upload.length, 0)
-        try:
-            digest = _join(blobs, upload, metadata.uploads.parts(tenant, id))
-        except (NotFoundError, StorageDamagedError):
-            if metadata.uploads.get(tenant, id).digest is None:  # else somebody was faster
-                raise
-        else:
-            metadata.uploads.complete(tenant, id, digest)
+        with Account(metadata, blobs, tenant) as account:
+            try:
+                pieces = metadata.uploads.parts(tenant, id)
+                with blobs.turn(id):
+                    digest = blobs.join(id, pieces, upload.length, account.reserve())
+            except (NotFoundError, StorageDamagedError):
+                if metadata.uploads.get(tenant, id).sha256 is None:  # else somebody was faster
+                    raise
+            else:
+                metadata.uploads.complete(tenant, id, digest)
     blobs.drop_parts(id)
     return metadata.uploads.get(tenant, id)
 
 
-def _join(blobs: Blobs, upload: Upload, names: tuple[str, ...]) -> str:
-    with blobs.writer() as writer:
-        for name in names:
-            for chunk in blobs.read_part(upload.id, name):
-                writer.write(chunk)
-        if writer.size != upload.length:
-            raise StorageDamagedError(f"pieces of upload {upload.id} are missing", "delete it and begin a new one")
-        writer.commit()
-        return writer.digest
-
-
 def discard(metadata: Metadata, blobs: Blobs, tenant: str, id: str) -> None:
-    """Remove an upload and its pieces. Raises NotFoundError."""
-    metadata.uploads.delete(tenant, id)
+    """Remove an upload and its bytes. Raises NotFoundError."""
+    metadata.uploads.end(tenant, id)
+    remove_ended(metadata, blobs, id)
+    settle(metadata, blobs, tenant)
+
+
+def remove_ended(metadata: Metadata, blobs: Blobs, id: str) -> None:
+    """Remove the pieces of an upload that has ended, then what counts them."""
     blobs.drop_parts(id)
+    metadata.uploads.forget(id)

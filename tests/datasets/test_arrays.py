@@ -1,7 +1,9 @@
-"""Arrays from .npz and .npy are read row by row; damage is refused with the file's name."""
+"""Arrays from .npz and .npy are read row by row; damage and lies about sizes are refused with the file's name."""
 
 import io
 import pickle
+import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from graphpass.datasets.parts import InputSpec
 from graphpass.datasets.sources import open_dataset
-from tests.sources import BAD, IDS, SAMPLES, TARGETS, X, check_whole, refuse
+from graphpass.errors import DataError
+from tests.sources import BAD, FLOAT32, IDS, SAMPLES, TARGETS, X, check_whole, refuse
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -71,3 +77,79 @@ def test_refused_npy(tmp_path: Path) -> None:
     refuse(path, "no samples", "give at least one", [X])
     np.save(path, BAD)
     refuse(path, "in sample 4", "remove or repair the sample", [X])
+
+
+def npy(kind: Any, shape: tuple[int, ...], body: bytes = b"") -> bytes:
+    """An .npy whose header says this, whatever there is of it."""
+    head = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape!r}, }}".encode()
+    head += b" " * (-(len(head) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + body
+
+
+def write(path: Path, content: bytes, method: int = zipfile.ZIP_STORED) -> Path:
+    """An .npy, or an .npz of it as `x`."""
+    if path.suffix == ".npy":
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("x.npy", content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["d.npy", "d.npz", "shards/a.npz"])
+@pytest.mark.parametrize(
+    ("kind", "shape", "what"),
+    [
+        ("|S0", (10**14,), "its samples hold no values"),
+        ("|V0", (10**14,), "its samples hold no values"),
+        ("<U0", (10**14,), "its samples hold no values"),
+        ([("a", "<f4", (0,))], (10**14,), "its samples hold no values"),
+        ("<f4", (10**12, 0), "its samples hold no values"),
+        ("<f4", (-5, 2), "'x' has shape (-5, 2)"),
+        ("|O", (10**14,), "'x' holds pickled Python objects"),
+        ([("a", "<f4")], (0,), "'x' has shape (0,)"),
+        ("<f4", (10**14, 2), "cannot be read as .np"),
+        ("<f4", (2**62, 2**62), "cannot be read as .np"),
+    ],
+)
+def test_sizes_that_cost_nothing_to_claim(tmp_path: Path, name: str, kind: Any, shape: Any, what: str) -> None:
+    (tmp_path / "shards").mkdir()
+    path = write(tmp_path / name, npy(kind, shape))
+    with pytest.raises(DataError) as refusal:
+        open_dataset(str(path.parent if "/" in name else path), [InputSpec("x", FLOAT32, (None, None))])
+    assert refusal.value.what.startswith(f"{path}: ") and what in refusal.value.what and refusal.value.remedy
+
+
+def test_a_directory_that_lies_about_sizes(tmp_path: Path) -> None:
+    """Deflate makes no more than 1,032 bytes of one, and nothing of what lies behind the end of the archive."""
+    path = write(tmp_path / "d.npz", npy("<f4", (10**9, 2), bytes(800)), zipfile.ZIP_DEFLATED)
+    content = path.read_bytes()
+    entry = content.index(b"PK\x01\x02")
+    for packed in (None, 2**32 - 2):
+        with path.open("r+b") as file:
+            if packed is not None:
+                file.seek(entry + 20)
+                file.write(struct.pack("<I", packed))
+            file.seek(entry + 24)
+            file.write(struct.pack("<I", 2**32 - 2))
+        refuse(path, "'x.npy' cannot be 4294967294 bytes, packed to", "write it again with np.savez", [X])
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("x.npy", npy("<f4", (10**6, 3, 2), bytes(24 * 10**6)))
+    refuse(path, "'x.npy' is neither stored nor deflated", "write it again with np.savez", [X])
+
+
+SIZES = st.integers(-2, 4) | st.sampled_from([2**31, 2**32 + 1, 2**63 - 1, 2**63, 2**64, 10**30])
+KINDS = st.sampled_from(["|S0", "<U0", "|V0", "|u1", "|S1", "<f4", ">f8", "?", "|O", [("a", "|V0")], "<f4:", None, 7])
+
+
+@given(KINDS, st.lists(SIZES, max_size=4).map(tuple), st.integers(0, 300), st.booleans())
+@settings(max_examples=150, deadline=None)  # each example writes a file
+def test_samples_are_never_more_than_bytes(kind: Any, shape: tuple[int, ...], size: int, packed: bool) -> None:
+    spec = InputSpec("x", np.dtype(np.uint8 if kind == "|u1" else np.float32), (None,) * len(shape))
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder, "d.npz" if packed else "d.npy"), npy(kind, shape, bytes(size)))
+        try:
+            samples = open_dataset(str(path), [spec]).samples
+        except DataError:
+            return
+        assert samples is not None and 0 < samples <= path.stat().st_size

@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,14 @@ def test_batches_from_a_start(tmp_path, start, size):
             found = [batch.inputs["x"] for batch in dataset.batches(size, limit, start)]
             assert [len(batch) for batch in found[:-1]] == [size] * max(len(found) - 1, 0)
             np.testing.assert_array_equal(np.concatenate([values[:0], *found]), expected)
+
+
+def test_samples_that_are_not_read_take_no_memory() -> None:
+    many = np.broadcast_to(np.zeros((1, 2), np.float32), (10**9, 2))
+    dataset = from_arrays({"x": many}, [InputSpec("x", FLOAT32, (None, 2))])
+    tracemalloc.start()
+    try:
+        assert [batch.size for batch in itertools.islice(dataset.batches(1, start=5), 3)] == [1, 1, 1]
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()

@@ -1,7 +1,9 @@
 """Fixtures for all tests of the service: servers that one run shares, and settings that use them."""
 
 import os
+import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -77,19 +79,41 @@ def _with_tenants(metadata: Metadata) -> Metadata:
 
 
 class Held:
-    """A ledger that remembers what was held."""
+    """Rooms that are on no account, for as many bytes as are wanted; it remembers what was held."""
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
+        self.settled = 0
+
+    def room(self) -> "HeldRoom":
+        """A new one."""
+        return HeldRoom(self, f"res_{secrets.token_hex(8)}")
+
+
+@dataclass
+class HeldRoom:
+    """See service.storage.blobs.Room. wanted: what there had to be room for, each time."""
+
+    held: Held
+    id: str
+    wanted: list[int] = field(default_factory=list)
+
+    def need(self, size: int) -> None:
+        """See Room."""
+        self.wanted.append(size)
 
     def hold(self, digest: str, size: int) -> None:
-        """See Ledger."""
-        self.sizes[digest] = size
+        """See Room."""
+        self.held.sizes[digest] = size
+
+    def settle(self) -> None:
+        """See Room."""
+        self.held.settled += 1
 
 
 @pytest.fixture
 def held() -> Held:
-    """The ledger of `blobs`."""
+    """What the writers of `blobs` hold."""
     return Held()
 
 
@@ -111,18 +135,18 @@ def blob_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def blobs(blob_settings: Settings, held: Held) -> Blobs:
+def blobs(blob_settings: Settings) -> Blobs:
     """An empty store of each kind."""
-    return open_blobs(blob_settings, held)
+    return open_blobs(blob_settings)
 
 
 @pytest.fixture
-def blob(metadata: Metadata) -> Callable[[str], str]:
-    """Puts a blob of 100 bytes on the ledger; its digest is the text, repeated."""
+def blob(metadata: Metadata) -> Callable[..., str]:
+    """Charges a blob of 100 bytes to a tenant, and keeps it; its digest is the text, repeated."""
 
-    def hold(text: str, size: int = 100) -> str:
+    def hold(text: str, size: int = 100, tenant: str = "acme") -> str:
         digest = (text.encode().hex() * 64)[:64]
-        metadata.ledger.hold(digest, size)
+        metadata.ledger.reserve(tenant, 0).hold(digest, size)
         return digest
 
     return hold

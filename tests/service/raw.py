@@ -62,6 +62,16 @@ def until_closed(connection: socket.socket) -> RawAnswer:
     return RawAnswer(data, time.monotonic() - began)
 
 
+def until(connection: socket.socket, wanted: bytes) -> bytes:
+    """All that comes until this has come."""
+    data = b""
+    while wanted not in data:
+        part = connection.recv(2**16)
+        assert part, f"closed before {wanted!r} came"
+        data += part
+    return data
+
+
 def exchange(url: str, data: bytes) -> RawAnswer:
     """Send these bytes, and read until the server closes."""
     with connect(url) as connection:

@@ -85,6 +85,29 @@ def test_upload_convert_watch_download(client: Client, stored: tuple[Stored, ...
     assert refused.value.slug == "not-found"
 
 
+def test_what_is_long_is_fetched_whole(client: Client, stored: tuple[Stored, ...], tmp_path: Path) -> None:
+    """Names of a hundred thousand letters: answers are summaries, and nobody has to know."""
+    proto = onnx.load(EXAMPLE / "fashion_mnist.onnx")
+    for number, node in enumerate(proto.graph.node):
+        node.name = f"{number}" + "n" * 100_000
+    onnx.save(proto, tmp_path / "long.onnx")
+    model = client.upload_model(tmp_path / "long.onnx")
+    assert len(json.dumps(model.description)) < 2**14 and model.description["omitted"]["characters"] > 100_000
+    sites = client.description(model)["sites"]
+    assert len(sites) == 5 and all(len(site["name"]) > 100_000 for site in sites)
+    assert client.description(stored[0]) == stored[0].description
+    job = client.convert(model, stored[1], stored[2], **FEW).wait()
+    raw = client._connection.ask("GET", f"/v1/conversions/{job.id}").json()
+    assert len(json.dumps(raw)) < 2**18 and raw["result"]["omitted"] and raw["result"]["evaluation"]["omitted"]
+    assert [len(name) for name in job.result["sites"]] == [len(site["name"]) for site in sites]
+    assert "omitted" not in job.result and "omitted" not in job.result["evaluation"]
+    job.download(tmp_path / "report.json", "report_json")
+    assert job.result["evaluation"] == json.loads((tmp_path / "report.json").read_text())
+    swept = client.sweep(model, stored[1], stored[2], time_steps=[1, 2], method=["max"], limit=32).wait()
+    assert [row["time_steps"] for row in swept.result["rows"]] == [1, 2]
+    assert all(len(row["evaluation"]["sites"][0]["name"]) > 100_000 for row in swept.result["rows"])
+
+
 def test_without_data(client: Client, stored: tuple[Stored, ...]) -> None:
     model, calibration, _ = stored
     job = client.convert(model, synthetic=True, **FEW).wait()

@@ -57,7 +57,7 @@ def test_settings_come_from_the_environment_and_the_command_line(monkeypatch: py
         monkeypatch.setenv(name, value)
     settings = load_settings(port=None, host=None, data_dir="relative")
     assert settings.database_url == "postgresql://me@host/db" and settings.store_url == "s3://bucket/prefix"
-    assert settings.max_upload_bytes == 3 * 2**29 and settings.quota == Quota(1000, 100, 4)
+    assert settings.max_upload_bytes == 3 * 2**29 and settings.quota == Quota(1000, 100, 4, 10_000)
     assert settings.queues == ("gpu", "shards") and settings.log_level == "warning"
     assert (settings.host, settings.port) == ("127.0.0.1", 9000)
     assert settings.data_dir == Path.cwd() / "relative"

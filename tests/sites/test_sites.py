@@ -119,9 +119,18 @@ def test_exclude_and_include():
 
 
 @pytest.mark.parametrize("field", ["include", "exclude"])
-def test_bad_regular_expressions(field):
-    with pytest.raises(OptionError, match=r"'\(' is not a regular expression"):
-        find_sites(chain(), Selection(**{field: ["("]}))
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(", r"'\(' is not a regular expression \(missing \)"),
+        ("(" * 500 + ")" * 500, r"'\({100}…' is not a regular expression \(nested too deeply\)"),
+        ("a{99999999999}", "is not a regular expression .the repetition number is too large"),
+    ],
+)
+def test_bad_regular_expressions(field, pattern, message):
+    """They are refused though there is no site to try them on."""
+    with pytest.raises(OptionError, match=message):
+        Selection(**{field: ["relu", pattern]})
 
 
 def attention():

@@ -17,7 +17,7 @@ from service.problems import ProblemError
 from service.settings import load_settings
 from service.storage.records import Key
 from tests.service.api.test_requests import FEW, problem
-from tests.service.raw import connect, exchange, head, until_closed
+from tests.service.raw import connect, exchange, head, until, until_closed
 from tests.service.running import Server, example
 
 MOST_REQUESTS, MOST_STREAMS = 3, 2
@@ -61,7 +61,7 @@ def test_an_open_event_stream_ends_with_its_key(idle: Server) -> None:
         streams = {text: stack.enter_context(connect(idle.url)) for text in paths}
         for text, path in paths.items():
             streams[text].sendall(head("GET", f"{path}/events", text))
-            assert b": graphpass" in streams[text].recv(2**16)
+            until(streams[text], b": graphpass")
         since = revoke(idle, "gone")
         until_closed(streams[key])
         assert time.monotonic() - since < 5

@@ -16,6 +16,7 @@ from tests.service.servers import Gate, Postgres, S3Server
 ASKED = {"time_steps": 2, "limit": 64}
 TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
 UNAVAILABLE = "/problems/unavailable"
+AWAY = "the store does not answer now"
 
 
 @pytest.fixture
@@ -43,12 +44,24 @@ def fill(folder: Path) -> Path:
     return ballast
 
 
-def refused(answer: httpx.Response, words: str) -> None:
-    """The answer is a problem that says what is away and what to do, and when to come back."""
+def refused(answer: httpx.Response, words: str, server: Server) -> None:
+    """The answer is a problem: what is away, what to do, when to come back. Where that is, the log alone says."""
     assert answer.status_code == 503, answer.text
     problem = answer.json()
-    assert problem["type"] == UNAVAILABLE and words in problem["detail"] and problem["remedy"], problem
+    assert problem["type"] == UNAVAILABLE and problem["detail"] == words and problem["remedy"], problem
     assert answer.headers["Retry-After"]
+    told = [
+        line for line in server.lines() if line.get("request") == problem["request_id"] and line["level"] == "error"
+    ]
+    assert told and told[0]["message"].startswith("storage: ")
+    assert nothing_of_the_machine(answer.text, server)
+
+
+def nothing_of_the_machine(text: str, server: Server) -> bool:
+    """Whether no folder, address or name of a variable is shown."""
+    return not any(
+        each in text for each in (str(server.folder), "s3://", "http://", "/data", ".db", "GRAPHPASS_", "AWS_")
+    )
 
 
 def asked_of(ids: dict[str, str]) -> dict[str, object]:
@@ -74,12 +87,18 @@ def test_a_full_disk(disk: Path, tmp_path: Path) -> None:
         while (answer := http.post("/v1/conversions", json=asked)).status_code == 202:  # as long as there is a page
             jobs.append(answer.headers["Location"])
             fill(disk)
-        refused(answer, "no space left for the database")
-        refused(http.post("/v1/models", content=data), "no space left in")
-        refused(http.patch(piece, content=data, headers={**TUS, "Upload-Offset": "0"}), "no space left")
+        refused(answer, "the database has no space left", server)
+        sent = http.post("/v1/models", content=data)  # its room is reserved in the database first
+        refused(sent, "the database has no space left", server)
+        refused(
+            http.patch(piece, content=data, headers={**TUS, "Upload-Offset": "0"}),
+            "the store has no space left",
+            server,
+        )
         assert http.head(piece, headers=TUS).headers["Upload-Offset"] == "0"
         ready = http.get("/readyz")
-        assert ready.status_code == 503 and "no space left" in ready.json()["checks"]["store"]
+        assert ready.status_code == 503 and "has no space left" in ready.json()["checks"]["store"]
+        assert nothing_of_the_machine(ready.text, server)
         time.sleep(max(0.0, 8 - (time.monotonic() - full)))  # the task has run into it, more than once
         assert all(http.get(job).json()["state"] in ("queued", "running") for job in jobs)
         assert http.get("/v1/models").status_code == 200
@@ -157,12 +176,15 @@ def test_a_store_with_errors(status: int, words: str, gate: Gate, s3: S3Server, 
         gate.status = status
         since = time.monotonic()
         data = (EXAMPLE / "fashion_mnist.onnx").read_bytes() + b"\0"
-        refused(http.post("/v1/models", content=data), f"the store {store['STORE_URL']} {words}")
-        refused(http.get(f"{made}/artifact"), words)
+        refused(http.post("/v1/models", content=data), AWAY, server)
+        refused(http.get(f"{made}/artifact"), AWAY, server)
+        assert any(f"the store {store['STORE_URL']} {words}" in line["message"] for line in server.lines())
         ready = http.get("/readyz")
         assert ready.status_code == 503 and ready.json()["checks"]["database"] == "ok"
         jobs.append(http.post("/v1/conversions", json=asked).headers["Location"])
-        while not any(words in data.get("text", "") for _, name, data in told(server, jobs[0]) if name == "log"):
+        while not any(
+            data.get("text") == f"{AWAY}; waiting" for _, name, data in told(server, jobs[0]) if name == "log"
+        ):
             assert time.monotonic() - since < 60
             time.sleep(0.5)
         assert all(http.get(job).json()["state"] in ("queued", "running") for job in jobs)

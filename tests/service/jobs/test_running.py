@@ -33,12 +33,17 @@ class Away:
         raise StorageUnavailableError("the store does not answer", "")
 
 
+def none(folder: Path) -> dict[str, str]:
+    """Nothing is kept."""
+    return {}
+
+
 def test_given_up_while_its_inputs_are_fetched(tmp_path: Path) -> None:
     settings, store = load_settings(data_dir=tmp_path), Slow()
 
     async def given_up() -> float:
         inputs = {f"model/{number}": "0" * 64 for number in range(20)}
-        task = asyncio.ensure_future(run_task("check", {}, inputs, settings=settings, blobs=store))  # type: ignore[arg-type]
+        task = asyncio.ensure_future(run_task("check", {}, inputs, settings=settings, blobs=store, keep=none))  # type: ignore[arg-type]
         await asyncio.to_thread(store.fetching.wait)
         began = time.monotonic()
         task.cancel()
@@ -53,5 +58,5 @@ def test_given_up_while_its_inputs_are_fetched(tmp_path: Path) -> None:
 def test_inputs_that_cannot_be_fetched(tmp_path: Path) -> None:
     settings = load_settings(data_dir=tmp_path)
     with pytest.raises(StorageUnavailableError):
-        asyncio.run(run_task("check", {}, {"a/b": "0" * 64}, settings=settings, blobs=Away()))  # type: ignore[arg-type]
+        asyncio.run(run_task("check", {}, {"a/b": "0" * 64}, settings=settings, blobs=Away(), keep=none))  # type: ignore[arg-type]
     assert not list((tmp_path / "scratch").iterdir())

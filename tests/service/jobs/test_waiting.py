@@ -15,7 +15,8 @@ FULL = StorageFullError("no space left in /data", "make room and try again")
 
 def test_what_a_job_is_told_that_waited_in_vain() -> None:
     told = work._fault(FULL)
-    assert (told.type, told.what, told.remedy) == ("unavailable", FULL.what, FULL.remedy)
+    assert (told.type, told.what, told.remedy) == ("unavailable", *FULL.public)
+    assert "/data" not in told.what + told.remedy
     assert work._fault(ShortageError("the machine is short of memory", "")).type == "unavailable"
     assert work._fault(ValueError("ours")).type == "internal"
 

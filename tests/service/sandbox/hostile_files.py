@@ -205,11 +205,13 @@ def npz(**arrays: NDArray[Any]) -> bytes:
 
 
 def npy_header(shape: tuple[int, ...], fortran: bool = False) -> bytes:
+    return npy("<f4", shape, fortran)
+
+
+def npy(kind: Any, shape: tuple[int, ...], fortran: bool = False) -> bytes:
+    """The header of an .npy of any type and shape, and nothing behind it."""
     buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        buffer,
-        {"descr": "<f4", "fortran_order": fortran, "shape": shape},  # type: ignore[arg-type]
-    )
+    np.lib.format.write_array_header_1_0(buffer, {"descr": kind, "fortran_order": fortran, "shape": shape})
     return buffer.getvalue()
 
 

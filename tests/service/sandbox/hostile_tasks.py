@@ -5,11 +5,13 @@ Each returns what it reached, or "denied: <why>".
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -104,6 +106,13 @@ def calls(place: Any) -> dict[str, Any]:
         "io_uring": lambda: call(425, 1, 0),
         "pidfd": lambda: call(434, os.getppid(), 0),
         "a call newer than the table": lambda: call(470, 0),
+        "pin the parent": lambda: os.sched_setaffinity(os.getppid(), {0}),
+        "signal by a file": lambda: fcntl.fcntl(1, fcntl.F_SETOWN, os.getppid()),
+        "signal a group by a file": lambda: fcntl.fcntl(1, fcntl.F_SETOWN, -os.getppid() & 0xFFFFFFFF),
+        "signal an owner by a file": lambda: fcntl.fcntl(1, 15, struct.pack("ii", 1, os.getppid())),
+        "choose a file's signal": lambda: fcntl.fcntl(1, fcntl.F_SETSIG, signal.SIGKILL),
+        "own cores": lambda: os.sched_setaffinity(0, os.sched_getaffinity(0)),
+        "own cores by id": lambda: os.sched_setaffinity(os.getpid(), os.sched_getaffinity(0)),
         "own signal": lambda: os.kill(os.getpid(), 0),
         "a thread": lambda: threading.Thread(target=int).start(),
     }
@@ -183,10 +192,27 @@ def noise(place: Any) -> dict[str, Any]:
     return {"forged": False}
 
 
+def channel_of_answers() -> int:
+    """Where this child answers."""
+    return max(int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}"))
+
+
+def say(place: Any) -> dict[str, Any]:
+    """Lines of its own choice, as a subverted child could write them."""
+    for line in place.arguments["lines"]:
+        text = line["text"] * line.get("times", 1)
+        data = f"{line.get('before', '')}{text}{line.get('after', '')}\n".encode()
+        for start in range(0, len(data), 1 << 16):
+            os.write(channel_of_answers(), data[start : start + (1 << 16)])
+    time.sleep(30)
+    return {}
+
+
 def garbage(place: Any) -> dict[str, Any]:
     """What a subverted child could write to its channel."""
-    channel = max(int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}"))
+    channel = channel_of_answers()
     block = {"text": b"hello\n", "list": b"[1]\n", "types": b'{"stage": 1}\n', "endless": b"x" * (1 << 20)}
+    block["deep"] = b"[" * 500_000 + b"]" * 500_000 + b"\n"
     for _ in range(64 if place.arguments["kind"] == "endless" else 1):
         os.write(channel, block[place.arguments["kind"]])
     time.sleep(30)
@@ -222,6 +248,7 @@ TASKS = {
         leave,
         noise,
         garbage,
+        say,
         fail,
         not_json,
         environment,

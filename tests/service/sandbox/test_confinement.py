@@ -17,7 +17,7 @@ from service.sandbox.runner import Failed, Succeeded
 from tests.service.sandbox.sandboxed import HOSTILE, Box
 
 ALLOWED_FILES = {"read in", "write out"}
-ALLOWED_CALLS = {"own signal", "a thread"}
+ALLOWED_CALLS = {"own cores", "own cores by id", "own signal", "a thread"}
 # What Landlock alone prevents; without it, permissions and seccomp still keep the rest.
 needs_landlock = pytest.mark.skipif(not landlock.abi(), reason="this kernel has no Landlock")
 

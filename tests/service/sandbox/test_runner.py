@@ -15,6 +15,7 @@ from unittest import mock
 import pytest
 
 from service.sandbox import runner
+from service.sandbox.bounds import LABEL, LARGEST, LOG, TEXT
 from service.sandbox.outcome import size
 from service.sandbox.runner import Failed, Limits, Succeeded
 from tests.service.sandbox.sandboxed import HOSTILE, SMALL, Box
@@ -83,9 +84,27 @@ def test_an_end_without_an_answer(box: Box, status: int) -> None:
     assert failed(outcome) == ("internal", "") and f"status {status}" in outcome.what
 
 
-@pytest.mark.parametrize("kind", ["text", "list", "types", "endless"])
+@pytest.mark.parametrize("kind", ["text", "list", "types", "endless", "deep"])
 def test_an_answer_that_is_none(box: Box, kind: str) -> None:
     assert failed(box.hostile("garbage", {"kind": kind})) == ("crashed", "")
+
+
+LONG = 900_000  # characters: nearly as long as a line may be
+
+
+def test_what_a_subverted_child_says_is_cut_by_its_caller(box: Box) -> None:
+    failure = {"before": '{"failed": {"type": "invalid-model", "what": "', "text": "w", "times": LONG}
+    outcome = box.hostile("say", {"lines": [{**failure, "after": '", "remedy": "r", "where": "file"}}'}]})
+    assert isinstance(outcome, Failed) and len(outcome.what) <= TEXT and "characters left out" in outcome.what
+    assert outcome.what.startswith("www") and outcome.remedy == "r"
+    log = {"before": '{"log": "', "text": "l", "times": LONG, "after": '"}'}
+    stage = {"before": '{"stage": "', "text": "s", "times": 5000, "after": f'", "done": 1, "total": {10**30}}}'}
+    result = {"before": '{"result": {"names": ["', "text": 'n", "', "times": LONG // 6, "after": '"]}}'}
+    box.events.clear()
+    outcome = box.hostile("say", {"lines": [log, stage, result]})
+    assert isinstance(outcome, Succeeded) and len(json.dumps(outcome.result)) <= runner.LONGEST_LINE
+    assert [len(event.get("log", "")) <= LOG for event in box.events] == [True, True]
+    assert len(box.events[1]["stage"]) <= LABEL and box.events[1]["total"] == LARGEST
 
 
 def test_what_libraries_print_is_no_answer(box: Box) -> None:

@@ -70,6 +70,12 @@ def test_what_the_filter_says(name: str) -> None:
         assert answer(name, number[call], PID) == ALLOW
         for other in (PID + 1, 0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF):
             assert answer(name, number[call], other) == EPERM
+    for own in (0, PID):
+        assert answer(name, number["sched_setaffinity"], own, 8, 1) == ALLOW
+    assert answer(name, number["sched_setaffinity"], PID + 1, 8, 1) == EPERM
+    for command in (8, 10, 15):  # F_SETOWN, F_SETSIG, F_SETOWN_EX
+        assert answer(name, number["fcntl"], 1, command, PID) == EPERM
+    assert {answer(name, number["fcntl"], 1, command) for command in (0, 1, 2, 3, 4, 5, 6, 1030)} == {ALLOW}
     assert answer(name, number["mmap"], 0, 1, 3, 0x22) == ALLOW  # private, anonymous
     assert answer(name, number["mmap"], 0, 1, 3, 0x01) == ALLOW  # a file
     assert answer(name, number["mmap"], 0, 1, 3, 0x21) == EPERM

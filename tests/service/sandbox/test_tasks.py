@@ -120,6 +120,12 @@ def test_what_was_to_run_on_a_gpu_does_not_run_on_the_cpu(laid: Box, pair: Mappi
     assert isinstance(outcome, Failed) and outcome.type == "invalid-options" and "give cpu or cuda" in outcome.remedy
 
 
+def kept_part(laid: Box, number: int) -> str:
+    """What a shard made, as an input of the task that puts all together."""
+    assert set(files(laid)) == {"part.json"}
+    return laid.put(f"parts/{number}/part.json", files(laid)["part.json"])
+
+
 @pytest.mark.parametrize("measures", [0, 1])
 def test_shards_come_to_the_whole(laid: Box, pair: Mapping[str, str], measures: int) -> None:
     whole = laid.result("evaluate", pair)
@@ -127,14 +133,17 @@ def test_shards_come_to_the_whole(laid: Box, pair: Mapping[str, str], measures: 
     for number, (start, stop) in enumerate(pairwise([0, 30, 70])):
         arguments = {**pair, "start": start, "stop": stop, "measure": number == measures}
         found = laid.result("evaluate_shard", arguments)
-        parts.append(found["part"])
+        parts.append(kept_part(laid, number))
     assert found["samples"] == 70 - 32
     reduced = laid.result("reduce_shards", {"parts": parts})
     assert without_time(reduced) == without_time(whole)
     assert set(files(laid)) == {"report.json", "report.html"}
     outcome = laid.run("reduce_shards", {"parts": parts[:1]})
     assert isinstance(outcome, Failed) and outcome.type == "invalid-data"
-    for bad in ({"parts": "x"}, {"parts": [1]}, {}):
+    laid.put("parts/damaged.json", b"\xff{")
+    outcome = laid.run("reduce_shards", {"parts": ["parts/damaged.json"]})
+    assert isinstance(outcome, Failed) and outcome.type == "invalid-data" and "not a part" in outcome.what
+    for bad in ({"parts": "x"}, {"parts": [1]}, {"parts": ["../in"]}, {}):
         assert isinstance(outcome := laid.run("reduce_shards", bad), Failed) and outcome.type == "invalid-options"
 
 
@@ -193,11 +202,12 @@ def test_metrics_by_name_in_shards_and_no_code(laid: Box, pair: Mapping[str, str
     options = {"metric": ["classes", "embedding:output=scores"]}
     whole = laid.result("evaluate", {**pair, "options": options})
     assert [each["name"] for each in whole["metrics"]] == ["probe_accuracy", "cosine"]
-    parts = [
-        laid.result("evaluate_shard", {**pair, "start": start, "stop": stop, "measure": not start, "options": options})
-        for start, stop in pairwise([0, 30, 70])
-    ]
-    reduced = laid.result("reduce_shards", {"parts": [part["part"] for part in parts]})
+    parts = []
+    for number, (start, stop) in enumerate(pairwise([0, 30, 70])):
+        asked = {**pair, "start": start, "stop": stop, "measure": not start, "options": options}
+        laid.result("evaluate_shard", asked)
+        parts.append(kept_part(laid, number))
+    reduced = laid.result("reduce_shards", {"parts": parts})
     assert without_time(reduced) == without_time(whole)
     laid.put("data/mine.py", b"raise SystemExit")
     path = str(laid.folder / "in" / "data" / "mine.py")
@@ -217,7 +227,10 @@ def test_sweep_gives_the_figures_of_the_command_line(laid: Box, tmp_path: Path) 
     options = {"time_steps": [1, 2], "coding": ["rate", "phase"], "metric": ["embedding"], "calibration_limit": 20}
     planned = laid.result("sweep_settings", {"model": arguments["model"], "options": options})
     shards = [{**arguments, "options": {**options, **settings}} for settings in planned["settings"]]
-    parts = [laid.result("sweep_shard", shard)["part"] for shard in shards]
+    parts = []
+    for number, shard in enumerate(shards):
+        laid.result("sweep_shard", shard)
+        parts.append(kept_part(laid, number))
     found = laid.result("reduce_sweep", {"parts": parts})
     inputs = laid.folder / "in"
     data = ["--calibration", inputs / "data/some.npz", "--data", inputs / "data/test.npz", "--calibration-limit", 20]
@@ -407,6 +420,7 @@ def test_images_and_shards_calibrate(box: Box) -> None:
         ({"memory_budget": 10}, "a memory budget of 10 bytes"),
         ({"include": "relu"}, "include is 'relu'; give a list of regular expressions"),
         ({"include": ["("]}, "("),
+        ({"exclude": ["(" * 500 + ")" * 500]}, "is not a regular expression (nested too deeply)"),
         ({"mean": [0.1, "x"]}, "mean is"),
         ({"colour": 1}, "'colour' is unknown here; choose from"),
         ([1], "options: not an object"),

@@ -6,31 +6,49 @@ Prints how many calls there are. After each death the store holds the whole blob
 import hashlib
 import os
 import sys
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from service.storage.blobs import Blobs
 from service.storage.local import LocalBlobs
 
-CALLS = ("open", "write", "fchmod", "fsync", "replace", "unlink", "link", "close")
+CALLS = ("open", "write", "fchmod", "fsync", "replace", "unlink", "link", "close", "truncate")
 DATA = bytes(range(256)) * 1000
+SENT = DATA[::-1]
 UPLOAD = "upl_1"
 
 
-class Ledger:
+class Room:
     """Dies like a call of the operating system."""
 
+    id = "res_1"
+
+    def need(self, size: int) -> None:
+        """See service.storage.blobs.Room."""
+        os.getpid()
+
     def hold(self, digest: str, size: int) -> None:
-        """See service.storage.blobs.Ledger."""
+        """See service.storage.blobs.Room."""
+        os.getpid()
+
+    def settle(self) -> None:
+        """See service.storage.blobs.Room."""
         os.getpid()
 
 
-def put(blobs: LocalBlobs) -> None:
-    """Store a blob in two writes, and a part of an upload."""
-    with blobs.writer() as writer:
+def put(blobs: Blobs) -> None:
+    """Store a blob in two writes."""
+    with blobs.writer(Room()) as writer:
         writer.write(DATA[:100])
         writer.write(DATA[100:])
         writer.commit()
-    blobs.put_part(UPLOAD, "part", DATA)
+
+
+def send(blobs: Blobs) -> str:
+    """Store the pieces of an upload, and make them a blob: its digest."""
+    with blobs.turn(UPLOAD):
+        blobs.put_part(UPLOAD, "one", 0, SENT[:100])
+        blobs.put_part(UPLOAD, "two", 100, SENT[100:])
+    return blobs.join(UPLOAD, ("one", "two"), len(SENT), Room())
 
 
 def dies_at(number: int, blobs: LocalBlobs) -> bool:
@@ -51,23 +69,28 @@ def dies_at(number: int, blobs: LocalBlobs) -> bool:
         for name in (*CALLS, "getpid"):
             setattr(os, name, mortal(getattr(os, name)))
         put(blobs)
+        send(blobs)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
 def main(folder: Path) -> int:
     """How many calls there were to die at."""
-    digest = hashlib.sha256(DATA).hexdigest()
-    blobs = LocalBlobs(folder, Ledger())
+    whole = {hashlib.sha256(data).hexdigest(): data for data in (DATA, SENT)}
+    blobs = LocalBlobs(folder)
     for number in range(1, 1000):
         died = dies_at(number, blobs)
         for name, size in blobs.listing():
-            assert (name, size, b"".join(blobs.read(name))) == (digest, len(DATA), DATA), number
+            assert (size, b"".join(blobs.read(name))) == (len(whole[name]), whole[name]), number
+        assert set(blobs.scratch()) <= {Room.id}, number
+        for name in blobs.scratch():
+            blobs.drop_scratch(name)
         put(blobs)
-        assert b"".join(blobs.read(digest)) == b"".join(blobs.read_part(UPLOAD, "part")) == DATA
-        blobs.tidy(datetime.now(UTC) + timedelta(minutes=1))
+        assert b"".join(blobs.read(send(blobs))) == SENT, number
+        assert dict(blobs.listing()) == {digest: len(data) for digest, data in whole.items()}, number
         assert not any((folder / "scratch").iterdir()), number
-        blobs.delete(digest)
+        for digest in whole:
+            blobs.delete(digest)
         blobs.drop_parts(UPLOAD)
         if not died:
             return number - 1

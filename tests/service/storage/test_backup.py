@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from service.settings import load_settings
+from service.storage.accounts import Account
 from service.storage.garbage import adopt, sweep
 from service.storage.metadata import Metadata, opened
 from service.storage.stores import open_blobs
@@ -12,7 +13,7 @@ from service.storage.stores import open_blobs
 
 def store(metadata: Metadata, blobs, data: bytes) -> tuple[str, str]:
     """A model of these bytes: id and digest."""
-    with blobs.writer() as writer:
+    with Account(metadata, blobs, "acme") as account, blobs.writer(account.reserve(len(data))) as writer:
         writer.write(data)
         writer.commit()
         fields = {"name": "", "media": "", "description": {}, "digest": writer.digest}
@@ -26,7 +27,7 @@ def test_a_backup_of_a_running_service_is_whole(tmp_path: Path) -> None:
     assert statement == "VACUUM INTO 'backup.db'"
     restored.data_dir.mkdir()
     with opened(settings) as metadata:
-        blobs = open_blobs(settings, metadata.ledger)
+        blobs = open_blobs(settings)
         metadata.keys.create("acme", "0" * 64)
         before, _ = store(metadata, blobs, b"before")
         with metadata.database.engine.connect() as connection:
@@ -35,7 +36,7 @@ def test_a_backup_of_a_running_service_is_whole(tmp_path: Path) -> None:
         after, late = store(metadata, blobs, b"after the database, before the blobs")
         shutil.copytree(settings.data_dir / "blobs" / "sha256", restored.data_dir / "blobs" / "sha256")
     with opened(restored) as metadata:
-        blobs = open_blobs(restored, metadata.ledger)
+        blobs = open_blobs(restored)
         rows = metadata.objects.list("acme").rows
         assert [row.id for row in rows] == [before] != [after]
         assert b"".join(blobs.read(rows[0].digest)) == b"before"

@@ -3,16 +3,16 @@
 import hashlib
 import os
 import threading
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.errors import NotFoundError
+from service.errors import NotFoundError, QuotaError, StorageDamagedError
 from service.settings import Settings
 from service.storage.blobs import Blobs
+from tests.service.conftest import Held, HeldRoom
 
 LARGE = os.urandom(2**20) * 20  # more than two pieces of S3
 UPLOAD = "upl_00000000000000000000000000"
@@ -22,8 +22,8 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def put(blobs: Blobs, *chunks: bytes) -> str:
-    with blobs.writer() as writer:
+def put(blobs: Blobs, *chunks: bytes, held: Held | None = None) -> str:
+    with blobs.writer((held or Held()).room()) as writer:
         for chunk in chunks:
             writer.write(chunk)
         writer.commit()
@@ -38,13 +38,13 @@ def scratch(settings: Settings) -> list[Path]:
 
 @pytest.mark.parametrize("data", [b"", b"x", LARGE], ids=["empty", "short", "large"])
 def test_what_is_put_comes_back(blobs: Blobs, held, blob_settings: Settings, tmp_path: Path, data: bytes) -> None:
-    digest = put(blobs, data[:7], data[7:])
+    digest = put(blobs, data[:7], data[7:], held=held)
     assert digest == digest_of(data) and blobs.exists(digest) and blobs.size(digest) == len(data)
     assert b"".join(blobs.read(digest)) == data
     blobs.fetch(digest, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == data
     assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o444
-    assert held.sizes == {digest: len(data)} == dict(blobs.listing())
+    assert held.sizes == {digest: len(data)} == dict(blobs.listing()) and held.settled == 1
     assert scratch(blob_settings) == []
 
 
@@ -69,15 +69,15 @@ def test_equal_bytes_are_stored_once(blobs: Blobs, blob_settings: Settings) -> N
 
 
 def test_an_exception_leaves_nothing(blobs: Blobs, held, blob_settings: Settings) -> None:
-    with pytest.raises(ZeroDivisionError), blobs.writer() as writer:
+    with pytest.raises(ZeroDivisionError), blobs.writer(held.room()) as writer:
         writer.write(bytes(1 // 0))
-    with blobs.writer() as writer:
+    with blobs.writer(held.room()) as writer:
         writer.write(b"not committed")
     assert list(blobs.listing()) == scratch(blob_settings) == [] and held.sizes == {}
 
 
-def test_a_committed_blob_does_not_change(blobs: Blobs) -> None:
-    with blobs.writer() as writer:
+def test_a_committed_blob_does_not_change(blobs: Blobs, held: Held) -> None:
+    with blobs.writer(held.room()) as writer:
         writer.write(b"abc")
         writer.commit()
         with pytest.raises(ValueError, match="committed"):
@@ -86,12 +86,24 @@ def test_a_committed_blob_does_not_change(blobs: Blobs) -> None:
     assert b"".join(blobs.read(digest_of(b"abc"))) == b"abc"
 
 
-def test_bytes_are_held_before_they_are_in_place(blobs: Blobs, held, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hold(digest: str, size: int) -> None:
+def test_there_is_room_before_bytes_are_written_and_they_are_held_before_they_are_in_place(
+    blobs: Blobs, held: Held, blob_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def need(_, size: int) -> None:
+        (path,) = scratch(blob_settings)
+        assert path.stat().st_size == size - 3
+        if size == 9:
+            raise QuotaError("no more", "delete some", "bytes", 8, 6)
+
+    def hold(_, digest: str, size: int) -> None:
         assert not blobs.exists(digest)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(held, "hold", hold)
+    monkeypatch.setattr(HeldRoom, "need", need)
+    with pytest.raises(QuotaError):
+        put(blobs, b"abc", b"abc", b"abc")
+    assert list(blobs.listing()) == scratch(blob_settings) == []
+    monkeypatch.setattr(HeldRoom, "hold", hold)
     with pytest.raises(ZeroDivisionError):
         put(blobs, b"abc")
     assert not blobs.exists(digest_of(b"abc"))
@@ -142,22 +154,30 @@ def test_fetching_never_replaces_a_file(blobs: Blobs, tmp_path: Path) -> None:
     assert (tmp_path / "mine").read_text() == "mine"
 
 
-def test_pieces_of_uploads(blobs: Blobs) -> None:
-    blobs.put_part(UPLOAD, "one", LARGE)
-    blobs.put_part(UPLOAD, "two", b"2")
+def test_pieces_of_uploads(blobs: Blobs, held: Held, blob_settings: Settings) -> None:
     other = UPLOAD[:-1] + "1"
-    blobs.put_part(other, "one", b"")
-    assert b"".join(blobs.read_part(UPLOAD, "one")) == LARGE
-    assert b"".join(blobs.read_part(other, "one")) == b""
+    with blobs.turn(UPLOAD), blobs.turn(other):
+        blobs.put_part(UPLOAD, "one", 0, LARGE)
+        blobs.put_part(UPLOAD, "lost", len(LARGE), b"a piece that another writer overtakes")
+        blobs.drop_part(UPLOAD, "lost")
+        blobs.drop_part(UPLOAD, "never")
+        blobs.put_part(UPLOAD, "two", len(LARGE), b"2")
+        blobs.put_part(other, "one", 0, b"x")
     assert sorted(blobs.uploads()) == [UPLOAD, other] and list(blobs.listing()) == []
+    digest = blobs.join(UPLOAD, ("one", "two"), len(LARGE) + 1, held.room())
+    assert digest == digest_of(LARGE + b"2") and held.sizes == {digest: len(LARGE) + 1}
+    assert blobs.join(UPLOAD, ("one", "two"), len(LARGE) + 1, held.room()) == digest  # as long as the pieces are there
+    with pytest.raises(StorageDamagedError, match=r"pieces of upload .* are missing"):
+        blobs.join(other, ("one",), 2, held.room())
     blobs.drop_parts(UPLOAD)
     blobs.drop_parts(UPLOAD)
-    assert list(blobs.uploads()) == [other]
+    assert list(blobs.uploads()) == [other] and scratch(blob_settings) == []
+    assert b"".join(blobs.read(digest)) == LARGE + b"2"
     with pytest.raises(NotFoundError):
-        blobs.read_part(UPLOAD, "one")
-    for upload, name in (("../x", "one"), (UPLOAD, "../../x"), ("", "one")):
-        with pytest.raises(NotFoundError):
-            blobs.put_part(upload, name, b"")
+        blobs.join(UPLOAD, ("one", "two"), len(LARGE) + 1, held.room())
+    for upload in ("../x", "", "x/y"):
+        with pytest.raises(NotFoundError), blobs.turn(upload):
+            blobs.put_part(upload, "one", 0, b"")
 
 
 def test_the_probe_leaves_nothing(blobs: Blobs, blob_settings: Settings) -> None:
@@ -165,12 +185,12 @@ def test_the_probe_leaves_nothing(blobs: Blobs, blob_settings: Settings) -> None
     assert list(blobs.listing()) == scratch(blob_settings) == []
 
 
-def test_what_dead_writers_left_is_tidied(blobs: Blobs, blob_settings: Settings) -> None:
-    context = blobs.writer()
+def test_what_dead_writers_left_is_known_by_their_rooms(blobs: Blobs, held: Held, blob_settings: Settings) -> None:
+    room = held.room()
+    context = blobs.writer(room)
     context.__enter__().write(b"half")
-    now = datetime.now(UTC)
-    blobs.tidy(now - timedelta(minutes=1))
-    assert len(scratch(blob_settings)) == 1
-    blobs.tidy(now + timedelta(minutes=1))
-    assert scratch(blob_settings) == []
+    assert list(blobs.scratch()) == [room.id]
+    blobs.drop_scratch("res_none")
+    blobs.drop_scratch(room.id)
+    assert scratch(blob_settings) == [] == list(blobs.scratch())
     context.__exit__(None, None, None)

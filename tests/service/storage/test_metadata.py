@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,9 @@ from service.errors import (
     TextError,
 )
 from service.settings import Quota
+from service.storage import rows, tables
 from service.storage.ids import PATTERN
+from service.storage.ledger import Reservation
 from service.storage.metadata import Metadata
 from service.storage.records import Job, StoredObject, Usage
 
@@ -69,7 +72,7 @@ def test_equal_bytes_of_one_tenant_and_kind_are_one_object(metadata: Metadata, b
     assert metadata.objects.again("acme", "dataset", digest) is metadata.objects.again("other", "model", digest) is None
     dataset, new = metadata.objects.create("acme", "dataset", name="b", digest=digest, media="", description={})
     assert new and dataset.id.startswith("dat_")
-    assert model(metadata, digest, "other").id != first.id
+    assert model(metadata, blob("a", tenant="other"), "other").id != first.id
 
 
 def test_an_object_without_its_blob_is_refused(metadata: Metadata) -> None:
@@ -90,7 +93,7 @@ def test_another_tenant_sees_nothing(metadata: Metadata, blob: Blob) -> None:
         lambda tenant: metadata.uploads.parts(tenant, upload.id),
         lambda tenant: metadata.uploads.append(tenant, upload.id, 0, "part", 1),
         lambda tenant: metadata.uploads.complete(tenant, upload.id, digest),
-        lambda tenant: metadata.uploads.delete(tenant, upload.id),
+        lambda tenant: metadata.uploads.end(tenant, upload.id),
         lambda tenant: metadata.jobs.get(tenant, ours.id),
         lambda tenant: metadata.jobs.delete(tenant, ours.id),
         lambda tenant: job(metadata, tenant=tenant, inputs={"model": digest}),
@@ -204,6 +207,22 @@ def test_the_last_full_page_has_no_cursor_and_filters_apply(metadata: Metadata, 
     assert len(metadata.jobs.list("acme", limit=0).rows) == 1
 
 
+def test_pages_have_room_for_so_many_bytes_and_for_one_row_always(metadata: Metadata, blob: Blob) -> None:
+    sizes = [10, 700_000, 300_000, 100, 3_000_000, 10, 500_000]
+    made = [model(metadata, blob(f"{n}"), description={"x": "x" * size}).id for n, size in enumerate(sizes)]
+    pages, after = [], None
+    while not pages or after:
+        page = metadata.objects.list("acme", after=after, limit=200)
+        pages.append([row.id for row in page.rows])
+        after = page.after
+    assert [id for page in pages for id in page] == made[::-1]
+    assert [len(page) for page in pages] == [2, 1, 4]
+    assert rows.PAGE_BYTES == 2**20
+    requests = [job(metadata, request={"include": ["x" * 200_000]}).id for _ in range(7)]
+    page = metadata.jobs.list("acme")
+    assert [row.id for row in page.rows] == requests[: -len(page.rows) - 1 : -1] and len(page.rows) == 5
+
+
 @pytest.mark.parametrize("cursor", ["", "x", "\0", "1 OR 1"])
 def test_a_cursor_that_is_none_is_refused(metadata: Metadata, cursor: str) -> None:
     with pytest.raises(TextError, match="is not the cursor of a page"):
@@ -259,17 +278,23 @@ def test_an_artifact_of_one_job_is_an_input_of_the_next(metadata: Metadata, blob
 
 def test_parts_of_a_result_are_pinned_until_the_end(metadata: Metadata, blob: Blob) -> None:
     made = job(metadata)
-    metadata.jobs.pin(made.id, {"shard 0": blob("0"), "shard 1": blob("1")})
+    blob_1 = blob("1")
+    metadata.jobs.pin(made.id, {"shard 0": blob("0"), "shard 1": blob_1})
     metadata.jobs.pin(made.id, {"shard 1": blob("2")})
-    later = datetime.now(UTC) + TTL
-    assert metadata.ledger.unreferenced(later, 10) == (blob("1"),)
+    release(metadata)
+    assert metadata.ledger.unreferenced(10) == (("acme", blob_1),)
+    metadata.ledger.collect("acme", blob_1, lambda digest: None)
     assert metadata.keys.usage("acme").bytes == 200
     with pytest.raises(StorageUnavailableError):
         metadata.jobs.pin(made.id, {"shard 2": "f" * 64})
     metadata.jobs.finish(made.id, "succeeded")
     metadata.jobs.pin(made.id, {"shard 3": blob("3")})
-    assert set(metadata.ledger.unreferenced(later, 10)) == {blob(name) for name in "0123"}
-    assert metadata.keys.usage("acme").bytes == 0
+    release(metadata)
+    unused = metadata.ledger.unreferenced(10)
+    assert unused == metadata.ledger.unreferenced(10, "acme") and len(unused) == 3
+    for charge in unused:
+        metadata.ledger.collect(*charge, lambda digest: None)
+    assert metadata.keys.usage("acme").bytes == 0 and metadata.ledger.unreferenced(10, "other") == ()
 
 
 def test_a_result_without_its_blob_is_refused_and_the_job_goes_on(metadata: Metadata) -> None:
@@ -344,7 +369,7 @@ def test_racing_requests_cannot_pass_the_quota_of_waiting_jobs(metadata: Metadat
     error = next(each for each in found if isinstance(each, LimitError))
     assert (error.quota, error.limit, error.used) == ("queued", 3, 3)
     assert str(error).startswith("3 jobs are waiting, 1 more would be over the quota of 3; wait")
-    assert metadata.keys.usage("acme") == Usage(0, 3, 0)
+    assert metadata.keys.usage("acme") == Usage(0, 3, 0, 3)
     assert isinstance(job(metadata, tenant="other", quota=Quota(queued=3)), Job)
 
 
@@ -352,7 +377,7 @@ def test_racing_jobs_cannot_pass_the_quota_of_running_ones(metadata: Metadata) -
     jobs = [job(metadata, number).id for number in range(6)]
     found = race(6, lambda number: metadata.jobs.start(jobs[number], Quota(running=2)))
     assert sum(isinstance(each, Job) for each in found) == 2
-    assert metadata.keys.usage("acme") == Usage(0, 4, 2)
+    assert metadata.keys.usage("acme") == Usage(0, 4, 2, 6)
     running = metadata.jobs.list("acme", states=("running",)).rows[0]
     assert metadata.jobs.start(running.id, Quota(running=2)).state == "running"  # a step that is repeated
     metadata.jobs.finish(running.id, "succeeded")
@@ -360,37 +385,68 @@ def test_racing_jobs_cannot_pass_the_quota_of_running_ones(metadata: Metadata) -
     assert metadata.jobs.start(waiting.id, Quota(running=2)).state == "running"
 
 
-def test_racing_uploads_cannot_pass_the_quota_of_bytes(metadata: Metadata, blob: Blob) -> None:
-    digests = [blob(f"{number}") for number in range(6)]
+def test_racing_uploads_cannot_pass_the_quota_of_bytes(metadata: Metadata) -> None:
     quota = Quota(bytes=250)
-    found = race(6, lambda number: model(metadata, digests[number], quota=quota))
-    assert sum(isinstance(each, StoredObject) for each in found) == 2
+    found = race(6, lambda number: metadata.ledger.reserve("acme", 100, quota))
+    rooms = [each for each in found if isinstance(each, Reservation)]
+    assert len(rooms) == 2
     error = next(each for each in found if isinstance(each, QuotaError))
     assert (error.quota, error.limit, error.used) == ("bytes", 250, 200)
     with pytest.raises(QuotaError):
         metadata.uploads.create("acme", "model", name="", length=51, metadata={}, quota=quota)
     upload = metadata.uploads.create("acme", "model", name="", length=50, metadata={}, quota=quota)
     assert metadata.keys.usage("acme").bytes == 250
-    metadata.uploads.delete("acme", upload.id)
-    kept = next(each for each in found if isinstance(each, StoredObject))
-    assert model(metadata, kept.digest, quota=quota).id == kept.id
+    with pytest.raises(QuotaError):
+        rooms[0].need(101)
+    metadata.uploads.end("acme", upload.id)
+    assert metadata.keys.usage("acme").bytes == 250  # its pieces may be there
+    metadata.uploads.forget(upload.id)
+    rooms[0].need(101)  # and what there is room for besides
+    assert metadata.keys.usage("acme").bytes == 250
+    for each in rooms:
+        metadata.ledger.release(each.id, lambda digest: None)
+    assert metadata.keys.usage("acme").bytes == 0
 
 
-def test_bytes_are_those_of_objects_uploads_and_artifacts(metadata: Metadata, blob: Blob) -> None:
+def test_racing_growth_cannot_pass_the_quota_of_bytes(metadata: Metadata) -> None:
+    """Of bodies that do not say how long they are."""
+    quota = Quota(bytes=250)
+    rooms = [metadata.ledger.reserve("acme", 0, quota) for _ in range(6)]
+    found = race(6, lambda number: rooms[number].need(100))
+    assert sum(isinstance(each, QuotaError) for each in found) == 5  # the first takes more than it needs
+    assert sorted(room.granted for room in rooms) == [0, 0, 0, 0, 0, 250]
+    assert metadata.keys.usage("acme").bytes == 250
+
+
+def test_bytes_are_those_of_blobs_uploads_and_reservations(metadata: Metadata, blob: Blob) -> None:
     model(metadata, blob("a"))
-    made = job(metadata, inputs={"model": blob("a")})
-    metadata.jobs.finish(made.id, "succeeded", artifacts={"one": blob("b"), "two": blob("c")})
+    made = job(metadata, inputs={"model": blob("a")}, reserved=1000)
+    assert metadata.keys.usage("acme").bytes == 1100
+    metadata.jobs.finish(made.id, "succeeded", artifacts={"one": blob("b"), "two": blob("c"), "same": blob("a")})
     assert metadata.keys.usage("acme").bytes == 300
     upload = metadata.uploads.create("acme", "dataset", name="", length=100, metadata={})
     assert metadata.keys.usage("acme").bytes == 400
     metadata.uploads.append("acme", upload.id, 0, "part", 100)
     metadata.uploads.complete("acme", upload.id, blob("d"))
     assert metadata.keys.usage("acme").bytes == 400
-    metadata.objects.create(
-        "acme", "dataset", name="", digest=blob("d"), media="", description={}, quota=Quota(bytes=400)
-    )
-    assert metadata.keys.usage("acme").bytes == 400  # the upload has become the dataset, and counts once
-    assert metadata.keys.usage("other") == Usage(0, 0, 0)
+    release(metadata)
+    assert metadata.ledger.unreferenced(10) == ()
+    made, _ = metadata.objects.create("acme", "dataset", name="", digest=digest("d"), media="", description={})
+    assert metadata.keys.usage("acme").bytes == 400 and metadata.uploads.get("acme", upload.id).sha256 == digest("d")
+    metadata.objects.delete("acme", made.id)
+    assert metadata.ledger.unreferenced(10) == (("acme", digest("d")),)  # the upload does not keep them any more
+    assert metadata.keys.usage("other") == Usage(0, 0, 0, 0)
+
+
+def digest(text: str) -> str:
+    """What `blob` gives."""
+    return (text.encode().hex() * 64)[:64]
+
+
+def release(metadata: Metadata) -> None:
+    """What `blob` reserved."""
+    with metadata.database.write() as connection:
+        connection.execute(sa.delete(tables.reservations))
 
 
 # Uploads
@@ -410,7 +466,7 @@ def test_an_upload_grows_at_its_end_only(metadata: Metadata, blob: Blob) -> None
     assert metadata.uploads.parts("acme", made.id) == ("one", "two")
     with pytest.raises(StorageUnavailableError):
         metadata.uploads.complete("acme", made.id, "e" * 64)
-    assert metadata.uploads.complete("acme", made.id, blob("a")).digest == blob("a")
+    assert metadata.uploads.complete("acme", made.id, blob("a")).sha256 == blob("a")
     with pytest.raises(OffsetError, match="is complete"):
         metadata.uploads.append("acme", made.id, 10, "three", 0)
 

@@ -3,10 +3,12 @@
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
@@ -62,7 +64,7 @@ def test_a_migration_that_fails_leaves_nothing(database_settings: Settings, monk
             migrate(database)
     assert sa.inspect(database.engine).get_table_names() == []
     migrate(database)
-    assert len(sa.inspect(database.engine).get_table_names()) == 9
+    assert len(sa.inspect(database.engine).get_table_names()) == len(tables.metadata.tables) + 1  # and Alembic's own
     database.engine.dispose()
 
 
@@ -138,3 +140,70 @@ def test_the_next_migration_is_written_from_the_tables(tmp_path: Path, monkeypat
     assert [path.name for path in (tmp_path / "versions").glob("*.py")] == ["0001_all_of_it.py"]
     with opened(load_settings(data_dir=tmp_path / "data")) as metadata, metadata.database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+A, B, C, D = (letter * 64 for letter in "abcd")
+ROWS: dict[str, list[dict[str, object]]] = {  # of a database of the first version
+    "tenants": [{"name": name, "created": NOW} for name in ("acme", "other")],
+    "blobs": [{"digest": digest, "size": size, "held": NOW} for size, digest in enumerate((A, B, C, D), 1)],
+    "objects": [
+        {"id": "mod_1", "tenant": "acme", "kind": "model", "digest": A, "size": 1, "description": {"sites": []}},
+        {"id": "mod_2", "tenant": "other", "kind": "model", "digest": A, "size": 1, "description": {}},
+        {
+            "id": "mod_3",
+            "tenant": "acme",
+            "kind": "model",
+            "digest": B,
+            "size": 2,
+            "description": {"nodes": 7, "sites": [{"name": "x" * 10_000}] * 3, "outputs": ["y"]},
+        },
+    ],
+    "uploads": [
+        {"id": "upl_1", "tenant": "acme", "kind": "model", "metadata": {}, "length": 3, "offset": 3, "digest": C},
+        {"id": "upl_2", "tenant": "acme", "kind": "model", "metadata": {}, "length": 9, "offset": 5, "digest": None},
+    ],
+    "parts": [{"upload": "upl_2", "offset": 0, "size": 5, "name": "one"}],
+    "jobs": [
+        {"id": "con_1", "tenant": "acme", "state": "succeeded", "error": None},
+        {"id": "con_2", "tenant": "acme", "state": "failed", "error": {"type": "internal", "what": "w" * 9000}},
+    ],
+    "job_blobs": [{"job": "con_1", "role": "artifact", "name": "snn.onnx", "digest": B}],
+}
+REST = {
+    "objects": {"name": "n", "media": "", "origin": "", "created": NOW},
+    "uploads": {"name": "n", "created": NOW},
+    "jobs": {"kind": "conversion", "request": {}, "request_digest": D, "created": NOW},
+}
+
+
+def test_what_a_database_of_the_first_version_holds_is_charged_to_its_tenants(database_settings: Settings) -> None:
+    database_settings.data_dir.mkdir()
+    database = Database(address(database_settings))
+    with database.restructure() as connection:
+        command.upgrade(migrate_module._config(connection), "0001")
+        for table, rows in ROWS.items():
+            types = {column.name: column.type for column in tables.metadata.tables[table].c}
+            here = sa.table(table, *(sa.column(name, types[name]) for name in {**REST.get(table, {}), **rows[0]}))
+            connection.execute(sa.insert(here), [{**REST.get(table, {}), **row} for row in rows])
+    migrate(database)
+    database.engine.dispose()
+    with opened(database_settings) as metadata:
+        with metadata.database.read() as connection:
+            charges = connection.execute(sa.select(tables.charges)).all()
+            links = connection.execute(sa.select(tables.job_blobs.c.tenant, tables.job_blobs.c.name)).all()
+            parts = connection.execute(sa.select(tables.parts.c.name)).all()
+            error = connection.scalar(sa.select(tables.jobs.c.error).where(tables.jobs.c.id == "con_2"))
+            descriptions = connection.execute(sa.select(tables.objects.c.description).order_by(tables.objects.c.id))
+            described = [row[0] for row in descriptions]
+            uploads = connection.execute(sa.select(tables.uploads.c.id, tables.uploads.c.sha256)).all()
+        assert sorted(map(tuple, charges)) == [("acme", A, 1), ("acme", B, 2), ("acme", C, 3), ("other", A, 1)]
+        assert list(map(tuple, links)) == [("acme", "snn.onnx")] and list(map(tuple, parts)) == [("one",)]
+        assert sorted(map(tuple, uploads)) == [("upl_1", C), ("upl_2", None)]
+        assert metadata.uploads.ended() == ("upl_2",)  # its pieces lie where none are looked for now
+        assert error == {"type": "internal", "what": "w" * 2000}
+        assert described[:2] == [{"sites": []}, {}]
+        assert described[2] == {"nodes": 7, "outputs": ["y"], "sites": [], "omitted": {"sites": 3}}
+        assert metadata.keys.usage("acme").bytes == 1 + 2 + 3 + 9
+        assert metadata.keys.usage("other").bytes == 1
+        assert metadata.ledger.unclaimed(datetime.now(UTC), 10) == (D,)

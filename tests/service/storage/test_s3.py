@@ -25,9 +25,9 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def store(tmp_path: Path, endpoint: str, bucket: str, held) -> Blobs:
+def store(tmp_path: Path, endpoint: str, bucket: str) -> Blobs:
     settings = load_settings(data_dir=tmp_path, store_url=f"s3://{bucket}", store_endpoint=endpoint)
-    return open_blobs(settings, held)
+    return open_blobs(settings)
 
 
 def everything(blobs: Blobs, tmp_path: Path) -> list:
@@ -41,14 +41,15 @@ def everything(blobs: Blobs, tmp_path: Path) -> list:
         lambda: blobs.delete(DIGEST),
         lambda: list(blobs.listing()),
         lambda: list(blobs.uploads()),
-        lambda: blobs.put_part("upl_1", "a", b"a"),
-        lambda: blobs.read_part("upl_1", "a"),
+        lambda: blobs.put_part("upl_1", "a", 0, b"a"),
+        lambda: blobs.drop_part("upl_1", "a"),
+        lambda: blobs.join("upl_1", ("a",), 1, crashes.Room()),
         lambda: blobs.drop_parts("upl_1"),
     ]
 
 
-def test_a_store_that_is_away_is_named(tmp_path: Path, held) -> None:
-    blobs = store(tmp_path, f"http://127.0.0.1:{free_port()}", "somewhere", held)
+def test_a_store_that_is_away_is_named(tmp_path: Path) -> None:
+    blobs = store(tmp_path, f"http://127.0.0.1:{free_port()}", "somewhere")
     begin = time.monotonic()
     for call in everything(blobs, tmp_path):
         with pytest.raises(StorageUnavailableError, match=r"s3://somewhere does not answer.*GRAPHPASS_STORE_ENDPOINT"):
@@ -57,20 +58,20 @@ def test_a_store_that_is_away_is_named(tmp_path: Path, held) -> None:
     assert not (tmp_path / "copy").exists() and list((tmp_path / "spool").iterdir()) == []
 
 
-def test_a_bucket_that_is_not_there_is_named(s3: S3Server, tmp_path: Path, held) -> None:
-    blobs = store(tmp_path, s3.endpoint, "nowhere", held)
+def test_a_bucket_that_is_not_there_is_named(s3: S3Server, tmp_path: Path) -> None:
+    blobs = store(tmp_path, s3.endpoint, "nowhere")
     for call in (blobs.probe, lambda: crashes.put(blobs), lambda: list(blobs.listing())):
         with pytest.raises(StorageUnavailableError, match=r"s3://nowhere.*GRAPHPASS_STORE_URL"):
             call()
 
 
-def test_a_store_that_comes_back_works_again(tmp_path: Path, held) -> None:
+def test_a_store_that_comes_back_works_again(tmp_path: Path) -> None:
     server = S3Server()
-    blobs = store(tmp_path, server.endpoint, server.bucket(), held)
+    blobs = store(tmp_path, server.endpoint, server.bucket())
     crashes.put(blobs)
     digest = next(digest for digest, _ in blobs.listing())
     reading = blobs.read(digest)
-    with blobs.writer() as writer:
+    with blobs.writer(crashes.Room()) as writer:
         writer.write(b"abc")
         server.stop()
         with pytest.raises(StorageUnavailableError):
@@ -78,7 +79,7 @@ def test_a_store_that_comes_back_works_again(tmp_path: Path, held) -> None:
     with pytest.raises(StorageUnavailableError):
         list(reading)
     server.start()
-    blobs = store(tmp_path, server.endpoint, server.bucket(), held)
+    blobs = store(tmp_path, server.endpoint, server.bucket())
     with pytest.raises(NotFoundError):
         blobs.size(digest)
     crashes.put(blobs)
@@ -86,28 +87,28 @@ def test_a_store_that_comes_back_works_again(tmp_path: Path, held) -> None:
     server.stop()
 
 
-def test_wrong_credentials_are_named(tmp_path: Path, held, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_credentials_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INITIAL_NO_AUTH_ACTION_COUNT", "1")  # of moto: after one request, it checks who asks
     server = S3Server()
-    blobs = store(tmp_path, server.endpoint, server.bucket(), held)
+    blobs = store(tmp_path, server.endpoint, server.bucket())
     for call in (blobs.probe, lambda: crashes.put(blobs), lambda: blobs.size(DIGEST)):
         with pytest.raises(StorageUnavailableError, match=r"refuses: .*AWS_ACCESS_KEY_ID"):
             call()
     server.stop()
 
 
-def test_the_settings_name_bucket_prefix_and_endpoint(s3_settings: Settings, held) -> None:
+def test_the_settings_name_bucket_prefix_and_endpoint(s3_settings: Settings) -> None:
     def listing(url: str) -> list[tuple[str, int]]:
-        return list(open_blobs(s3_settings.model_copy(update={"store_url": url}), held).listing())
+        return list(open_blobs(s3_settings.model_copy(update={"store_url": url})).listing())
 
-    crashes.put(open_blobs(s3_settings, held))
+    crashes.put(open_blobs(s3_settings))
     bucket = s3_settings.store_url.removesuffix("/some/prefix")
     assert listing(bucket) == listing(f"{bucket}/some") == []
     assert len(listing(f"{bucket}/some/prefix/")) == 1
 
 
-def test_a_download_that_is_not_what_was_stored_is_refused(s3_settings: Settings, held, tmp_path, monkeypatch) -> None:
-    blobs = open_blobs(s3_settings, held)
+def test_a_download_that_is_not_what_was_stored_is_refused(s3_settings: Settings, tmp_path, monkeypatch) -> None:
+    blobs = open_blobs(s3_settings)
     crashes.put(blobs)
     digest = next(digest for digest, _ in blobs.listing())
     monkeypatch.setattr(obstore, "get_range", lambda *_, **__: b"other")

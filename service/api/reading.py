@@ -1,0 +1,52 @@
+"""Blobs on their way out: read in turns, and on the account of their tenant until the last byte is sent."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from anyio import to_thread
+
+from service.api.context import Service
+from service.errors import NotFoundError, StorageError
+from service.storage.accounts import Account
+
+PIECE = 2**18  # bytes of memory that a slow reader holds, twice at most
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+async def in_turn(service: Service, function: Callable[P, R], *arguments: P.args, **more: P.kwargs) -> R:
+    """In one of the threads that read from the store: when it hangs, those that ask the database do not."""
+    return await to_thread.run_sync(partial(function, *arguments, **more), limiter=service.reading)
+
+
+async def reading(
+    service: Service, tenant: str, digest: str, pieces: Sequence[tuple[bytes, int, int]]
+) -> AsyncIterator[bytes]:
+    """Of each piece (head, start, end) the head, then bytes [start, end) of the blob, which its tenant bears meanwhile.
+
+    Raises NotFoundError and StorageError before it returns where it cannot begin.
+    """
+    _, start, end = pieces[0]
+    first = await in_turn(service, service.blobs.read, digest, start, end, PIECE)
+    return _kept(service, tenant, digest, pieces, first)
+
+
+async def _kept(
+    service: Service, tenant: str, digest: str, pieces: Sequence[tuple[bytes, int, int]], first: Iterator[bytes]
+) -> AsyncIterator[bytes]:
+    account = Account(service.metadata, service.blobs, tenant)
+    try:
+        with suppress(NotFoundError, StorageError):  # it is read all the same, as far as it is there
+            await asyncio.to_thread(account.keep, digest)
+        for index, (head, start, end) in enumerate(pieces):
+            if head:
+                yield head
+            if start < end:
+                read = first if index == 0 else await in_turn(service, service.blobs.read, digest, start, end, PIECE)
+                while chunk := await in_turn(service, next, read, b""):
+                    yield chunk
+    finally:
+        await asyncio.shield(asyncio.to_thread(account.close))
