@@ -124,9 +124,7 @@ def not_found(what: str) -> ProblemError:
 
 def too_large(most: int) -> ProblemError:
     """The body is larger than `most` bytes; the connection is closed, since the rest is not read."""
-    return ProblemError(
-        "too-large", f"at most {most:,} bytes are taken here", "send less", headers={"Connection": "close"}
-    )
+    return ProblemError("too-large", f"at most {most:,} bytes are taken here", "send less")
 
 
 def too_many(most: int, what: str) -> ProblemError:

@@ -184,7 +184,7 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > SMALL:
-            raise HTTPException(413, f"at most {SMALL:,} bytes are taken here", {"Connection": "close"})
+            raise HTTPException(413, f"at most {SMALL:,} bytes are taken here")
         return message
 
     return receiving

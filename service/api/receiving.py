@@ -83,7 +83,7 @@ async def create_from_body(
             room = await asyncio.to_thread(account.reserve, _length(request))
             digest, known = await _receive(request, service, tenant, kind, room, most)
         except QuotaError as error:
-            raise ProblemError("storage-quota", error.what, error.remedy, headers={"Connection": "close"}) from error
+            raise ProblemError("storage-quota", error.what, error.remedy) from error
         return (known, False) if known else await _describe(request, service, account, tenant, kind, name, digest)
 
 

@@ -1,7 +1,7 @@
 // Plots by plotly, which comes from the service's own Python environment and is loaded when the first one is shown.
 
 import { freshId, h } from "./element.js";
-import { mainError } from "./results.js";
+import { mainError } from "./words.js";
 
 const LIBRARY = "/assets/plotly.min.js";
 const COLOURS = ["#3987e5", "#d95926", "#199e70", "#c98500", "#9085e9", "#d55181", "#5f9e1f", "#8a8a8a"]; // on white and black

@@ -5,7 +5,7 @@ import { alarm, facts, freshId, h, table } from "./element.js";
 import { leftTable } from "./inputs.js";
 import { energyPlot, sitesPlot, stepsPlot } from "./plots.js";
 import { fillFrom } from "./setup.js";
-import { bytes, count, energy, here, levelsOf, listed, milliseconds, range, percent, points, settings, spread, times, when } from "./words.js";
+import { bytes, count, energy, here, levelsOf, listed, mainError, milliseconds, range, percent, points, settings, spread, times, when } from "./words.js";
 
 const number = (text) => ({ text, kind: "number" });
 const card = (title, ...content) => {
@@ -66,11 +66,6 @@ const timing = (value, span) => h("span", {}, milliseconds(value), h("span", { c
 const figure = (value) => (value === null ? "–" : String(Number(value.toPrecision(4))));
 const metricName = (each) => `${each.name.replaceAll("_", " ")} (${each.metric.split(":")[0]})`;
 const badness = (found) => (found.snn.top1 === null ? mainError(found) ?? Infinity : -found.snn.top1);
-
-export function mainError(found) {
-  const output = found.outputs.find((each) => each.name === found.class_output) ?? found.outputs[0];
-  return output?.relative_error ?? null;
-}
 
 function sweepTable(rows) {
   const labelled = rows.some((row) => row.evaluation.ann.top1 !== null);

@@ -98,6 +98,12 @@ export function listed(words) {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
 }
 
+/** The relative error of the output that classes are read from, or of the first one; null where there is none. */
+export function mainError(found) {
+  const output = found.outputs.find((each) => each.name === found.class_output) ?? found.outputs[0];
+  return output?.relative_error ?? null;
+}
+
 /** The levels of a conversion's sites where they differ; null where they do not, or nobody knows. */
 export function spread(result) {
   const found = result?.site_levels ?? [];

@@ -1,6 +1,8 @@
 """Imports between the modules of service, read from their source: they point one way, and graphpass knows nothing."""
 
 import ast
+import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,22 @@ def test_imports_point_downward(name: str) -> None:
     inner = {each for each in SERVICE[name] if each.startswith("service.")}
     assert {each for each in inner if floor_of(each) > floor_of(name)} == set()
     assert not {each for each in SERVICE[name] if each.startswith(".") or each == "service"}
+
+
+def test_no_circle_of_modules() -> None:
+    TopologicalSorter(
+        {
+            name: {each for each in SERVICE if each != name and any(f"{e}.".startswith(f"{each}.") for e in found)}
+            for name, found in SERVICE.items()
+        }
+    ).prepare()  # raises CycleError, which names one
+
+
+def test_no_circle_of_scripts() -> None:
+    page = {path.name: path.read_text("utf-8") for path in (ROOT / "service" / "page").glob("*.js")}
+    imported = {name: set(re.findall(r'from "\./(\w+\.js)"', text)) for name, text in page.items()}
+    assert imported["main.js"] <= set(page)
+    TopologicalSorter(imported).prepare()
 
 
 def test_graphpass_does_not_know_the_service() -> None:

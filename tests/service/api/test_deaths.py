@@ -4,8 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.service.api.test_story import sandboxes
-from tests.service.running import Server, example, finished
+from tests.service.running import Server, example, finished, sandboxes
 
 SLOW = {"time_steps": 8, "method": "optimal"}  # seconds in one step
 

@@ -17,6 +17,7 @@ from service.storage import s3 as module
 from service.storage.blobs import Blobs
 from service.storage.stores import open_blobs
 from tests.service.servers import Gate, S3Server
+from tests.service.storage import crashes
 
 FAULTS = (500, 503, Gate.RESET, Gate.CUT)
 
@@ -49,15 +50,15 @@ def gate(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Random]:
 
 
 @pytest.fixture
-def faulty(gate: Random, s3: S3Server, tmp_path: Path, held: object) -> Blobs:
+def faulty(gate: Random, s3: S3Server, tmp_path: Path) -> Blobs:
     """An empty bucket behind it."""
     settings = load_settings(data_dir=tmp_path, store_url=f"s3://{s3.bucket()}/x", store_endpoint=gate.endpoint)
-    return open_blobs(settings, held)
+    return open_blobs(settings)
 
 
 def put(blobs: Blobs, data: bytes) -> str:
     """One attempt."""
-    with blobs.writer() as writer:
+    with blobs.writer(crashes.Room()) as writer:
         writer.write(data)
         writer.commit()
         return writer.digest
