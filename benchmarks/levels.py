@@ -22,10 +22,9 @@ from benchmarks.results import table
 from benchmarks.zoo.members import MEMBERS
 from graphpass.calibration.calibrate import Options
 from graphpass.calibration.sensitivity import Sensitivity, held_out_errors, measure
-from graphpass.conversion import dataset_for, make_plan, metadata
+from graphpass.conversion import dataset_for, make_plan, spiking_model
 from graphpass.evaluation.evaluate import Options as EvaluationOptions
 from graphpass.evaluation.evaluate import evaluate
-from graphpass.forms.registry import emit
 from graphpass.graph.model import load
 from graphpass.maths.allocation import Auto
 from graphpass.maths.metrics import Difference
@@ -81,7 +80,7 @@ def pairs(name: str, steps: Sequence[int], threads: int) -> Iterator[Sequence[ob
 
     def row(what: str, options: Options, held_out: float) -> Sequence[object]:
         plan = make_plan(network, calibration, options, lambda *_: None)
-        proto = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
+        proto = spiking_model(network, plan, "folded")
         snn = outputs(proto)
         counted = evaluate(
             source,

@@ -20,6 +20,7 @@ from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.sources import from_arrays, open_dataset
 from graphpass.errors import ModelError, OptionError, PlanError
 from graphpass.forms.registry import FORMS, emit
+from graphpass.graph.description import PREFIX, keep_description
 from graphpass.graph.model import Source, export, load, save
 from graphpass.graph.plan import Plan, load_plan
 from graphpass.maths.allocation import Auto
@@ -114,7 +115,7 @@ def convert(
         else:
             dataset = None if calibration is None else dataset_for(network.source.proto, calibration, images)
             decided = make_plan(network, dataset, settings, progress, auto, observed=observed)
-    proto = emit(network.graph.copy(), decided, form, metadata(decided, form))
+    proto = spiking_model(network, decided, form)
     check(network, proto, dataset)
     conversion = Conversion(proto, decided, network, form)
     if output is not None:
@@ -215,6 +216,22 @@ def dataset_for(
     return open_dataset(str(data), specs, images, allow_code)
 
 
+def spiking_model(network: Network, plan: Plan, form: str) -> onnx.ModelProto:
+    """The network with the plan's neurons in a form, with its own metadata and ours.
+
+    Raises PlanError for a plan of another network.
+    """
+    proto = emit(network.graph.copy(), plan, form, metadata(plan, form))
+    strange = keep_description(network.source.proto, proto)
+    if strange:
+        warnings.warn(
+            f"{network.source.path}: its metadata {', '.join(strange)} is not kept: such keys tell of a conversion",
+            ConversionWarning,
+            stacklevel=3,
+        )
+    return proto
+
+
 def metadata(plan: Plan, form: str) -> dict[str, str]:
     """What the file says about itself, as ONNX metadata properties; docs/formats.md lists them."""
     sites = [
@@ -237,7 +254,7 @@ def metadata(plan: Plan, form: str) -> dict[str, str]:
         "sites": json.dumps(sites),
         "left": json.dumps([asdict(entry) for entry in plan.left]),
     }
-    return {f"graphpass.{key}": str(value) for key, value in values.items()}
+    return {f"{PREFIX}{key}": str(value) for key, value in values.items()}
 
 
 def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None) -> None:

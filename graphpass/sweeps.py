@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from graphpass.calibration.calibrate import Options, Progress
-from graphpass.conversion import make_plan, metadata
+from graphpass.conversion import make_plan, spiking_model
 from graphpass.datasets.dataset import Dataset
 from graphpass.evaluation.evaluate import Options as EvaluationOptions
 from graphpass.evaluation.evaluate import open_pair, whole_part
 from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import Partial, merge
-from graphpass.forms.registry import emit
 from graphpass.graph.model import Source
 from graphpass.network import Network, prepare, require_coverage
 from graphpass.sites.sites import Selection
@@ -54,7 +53,7 @@ def part_of(
 ) -> Partial:
     """One conversion, evaluated: a row as text can carry it. The network is not changed."""
     plan = make_plan(network, calibration, options, progress)
-    proto = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
+    proto = spiking_model(network, plan, "folded")
     return whole_part(open_pair(network.source, proto, evaluation), data, progress=progress)
 
 

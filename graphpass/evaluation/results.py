@@ -9,11 +9,11 @@ from typing import Any
 import onnx
 
 from graphpass.errors import ModelError, OptionError
+from graphpass.graph.description import PREFIX
 from graphpass.graph.plan import Left
 from graphpass.maths.metrics import Operations, energy_pj
 from graphpass.maths.neuron import levels_of
 
-PREFIX = "graphpass."
 KEYS = ("version", "time_steps", "coding", "levels", "method", "form", "model_sha256", "data_sha256", "sites", "left")
 
 

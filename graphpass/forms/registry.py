@@ -20,11 +20,12 @@ from graphpass.forms.integer.form import to_integers
 from graphpass.forms.integer.layers import MICROSOFT
 from graphpass.forms.unrolled import unroll
 from graphpass.graph import model
+from graphpass.graph.description import PREFIX
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.plan import Left, Plan
 
-FLOATS = "graphpass.floats"  # metadata of the integer form: what stays float, JSON like graphpass.left
-ENCODED = "graphpass.encoded"  # and which analogue tensors are uint8, JSON
+FLOATS = PREFIX + "floats"  # metadata of the integer form: what stays float, JSON like graphpass.left
+ENCODED = PREFIX + "encoded"  # and which analogue tensors are uint8, JSON
 
 
 @dataclass(frozen=True)

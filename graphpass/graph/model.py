@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, defs, inliner, shape_inference, version_converter
 
 from graphpass.errors import ModelError, UnsupportedModelError
+from graphpass.graph.description import keep_description
 from graphpass.graph.domains import RUNTIME_DOMAINS, SPIKING_DOMAIN, STANDARD_DOMAINS
 
 TARGET_OPSET = 21
@@ -67,12 +68,13 @@ def load(path: str | Path) -> Source:
     proto = read(path)
     _refuse(path, proto)
     _check(path, proto)
-    opset = opset_of(proto)
+    given, opset = proto, opset_of(proto)
     if proto.functions:
         proto = inliner.inline_local_functions(proto)
         _refuse(path, proto)
-    proto = _upgrade(path, proto, opset)
-    return Source(path, _with_shapes(proto), digest(path), opset)
+    proto = _with_shapes(_upgrade(path, proto, opset))
+    keep_description(given, proto)
+    return Source(path, proto, digest(path), opset)
 
 
 def read(path: Path) -> onnx.ModelProto:

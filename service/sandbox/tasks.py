@@ -63,8 +63,9 @@ from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import OptionError
 from graphpass.evaluation.evaluate import Pair, compare, evaluate_pair, measure, open_pair
-from graphpass.evaluation.results import PREFIX, Evaluation, conversion_of
+from graphpass.evaluation.results import Evaluation, conversion_of
 from graphpass.evaluation.shards import Partial, from_text, merge
+from graphpass.graph.description import PREFIX
 from graphpass.graph.model import Source, digest, load, opset_of, read
 from graphpass.graph.plan import load_plan, save_plan
 from graphpass.inspection import inspect
