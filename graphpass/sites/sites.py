@@ -20,7 +20,7 @@ from graphpass.graph.layers import (
     weight_layers,
 )
 from graphpass.graph.plan import Left
-from graphpass.sites.activations import Activation, find_activations
+from graphpass.sites.activations import Activation, falling, find_activations
 from graphpass.sites.identities import missing_identities, sources
 
 SUBGRAPH_OPS = frozenset("If Loop Scan SequenceMap".split())
@@ -133,7 +133,7 @@ def _left_because(activation: Activation, layers: Sequence[str]) -> str | None:
         return "its output reaches no weight layer as spikes (a gate, or the network's output)"
     if activation.output.dtype is not None and np.dtype(activation.output.dtype) == np.float64:
         return "float64 activations are not converted"
-    return None
+    return falling(activation)
 
 
 def spike_driven(graph: gs.Graph, sites: Sequence[Site]) -> frozenset[str]:

@@ -288,6 +288,20 @@ def test_sites_are_in_topological_order():
         assert len({site.name for site in coverage.sites}) == len(coverage.sites)
 
 
+def test_falling_activations_are_left():
+    graph = graph_of(
+        [node("Gemm", "x w", "h", "fc"), node("LeakyRelu", "h", "a", "act", alpha=-1.0),
+         node("Gemm", "a w", "z", "fc2"), node("Relu", "z", "r", "relu"), node("Gemm", "r w", "y", "fc3")],
+        {"x": ["N", 4]}, w=MATRIX,
+    )  # fmt: skip
+    coverage = find_sites(graph)
+    assert [site.name for site in coverage.sites] == ["relu"]
+    assert left(coverage)["act"] == "decreases for x < 0: no staircase of one neuron stands for it"
+    assert coverage.complete  # as a gate is left, too
+    with_identity = find_sites(graph, Selection(identity_sites=True))
+    assert [site.name for site in with_identity.sites] == ["a/identity", "relu"]
+
+
 def test_float64_activations_are_left():
     model = build(
         [node("MatMul", "x w", "h", "fc"), node("Relu", "h", "a", "act"), node("MatMul", "a w", "y", "fc2")],
