@@ -29,7 +29,8 @@ from graphpass.graph.model import load
 from graphpass.maths.allocation import Auto
 from graphpass.maths.metrics import Difference
 from graphpass.network import prepare
-from graphpass.runtime.session import fixed_batch, input_specs, open_session, run_padded
+from graphpass.runtime.samples import run_padded
+from graphpass.runtime.session import fixed_batch, input_specs, open_session
 
 NAMES = ("vit", "minilm", "openwakeword", "ppocr5_rec", "resnet20")
 SCORES = frozenset({"resnet20", "vit", "efficientnet_lite0"})  # networks of class scores
@@ -73,7 +74,7 @@ def pairs(name: str, steps: Sequence[int], threads: int) -> Iterator[Sequence[ob
     def outputs(proto: onnx.ModelProto) -> NDArray[np.float32]:
         session = open_session(proto, threads=threads)
         batches = test.batches(fixed or entry.batch)
-        return np.concatenate([run_padded(session, batch.inputs, fixed, [output])[output] for batch in batches])
+        return np.concatenate([run_padded(session, batch.inputs, fixed, {output: 0})[output] for batch in batches])
 
     ann = outputs(source.proto)
     kept = entry.task.keep(ann)

@@ -25,7 +25,7 @@ from graphpass.graph.model import Source, export, load, save
 from graphpass.graph.plan import Plan, load_plan
 from graphpass.maths.allocation import Auto
 from graphpass.network import Network, own_time_steps, prepare, require_coverage
-from graphpass.runtime.session import fixed_batch, input_specs, open_session, run_padded
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Selection
 
 DEFAULT_TIME_STEPS = 8
@@ -267,10 +267,10 @@ def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None) -> 
     if dataset is None:
         return
     batch = fixed_batch(input_specs(spiking))
-    inputs = next(iter(dataset.batches(batch or CHECKED_SAMPLES))).inputs
-    before = run_padded(open_session(network.source.proto), inputs, batch)
-    after = run_padded(open_session(export(network.graph.copy())), inputs, batch)
-    for name, values in run_padded(spiking, inputs, batch).items():
+    inputs = pad_inputs(next(iter(dataset.batches(batch or CHECKED_SAMPLES))).inputs, batch)
+    before = run(open_session(network.source.proto), inputs)
+    after = run(open_session(export(network.graph.copy())), inputs)
+    for name, values in run(spiking, inputs).items():
         if not np.issubdtype(values.dtype, np.floating):
             continue
         allowed = 5e-2 if values.dtype == np.float16 else 1e-3

@@ -36,7 +36,8 @@ from graphpass.forms.unrolled import spike_inputs, unroll
 from graphpass.graph.model import Source, load, save
 from graphpass.maths.metrics import Difference, energy_pj
 from graphpass.network import Network, prepare
-from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run_padded
+from graphpass.runtime.samples import run_padded, sample_axes
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs
 from graphpass.sites.identities import place_identities
 from graphpass.sites.sites import spike_driven
 from graphpass.verification.forms import verify
@@ -191,4 +192,5 @@ class Work:
     def output(self, session: Any, inputs: Arrays, fixed: int | None) -> dict[str, Array]:
         """The task's output by its name."""
         name = self.entry.task.output or session.get_outputs()[0].name
-        return run_padded(session, inputs, fixed, [name])
+        axes = sample_axes(session, pad_inputs(inputs, fixed)) if fixed else {}
+        return {name: run_padded(session, inputs, fixed, axes)[name]}

@@ -32,13 +32,15 @@ from graphpass.forms import operators
 from graphpass.forms.registry import FORMS, assemble, spiking_graph
 from graphpass.graph.model import Source
 from graphpass.passes.normalise import normalise
-from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run, run_padded
+from graphpass.runtime.samples import run_padded, sample_axes
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.identities import place_identities
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 SHORTEST_TIMING = 0.5  # seconds a network is timed for where the least number of rounds takes less
 MOST_ROUNDS = 50
+FEW = 4  # samples that change places to show where samples are in the outputs
 NOT_COUNTED = (
     "spikes, operations and site errors of the integer form are not counted: evaluate the folded form for them"
 )
@@ -158,25 +160,25 @@ def compare(
         raise DataError(f"{dataset.description}: does not tell how many samples it has", "save them as .npz")
     ends = (dataset.samples, options.limit, None if stop is None else whole_batches(stop, size))
     start, end = whole_batches(start, size), min((each for each in ends if each is not None), default=None)
+    first = next(iter(dataset.batches(size, options.limit)), None)
+    if first is None:
+        raise DataError(f"{dataset.description}: no samples", "give at least one")
+    ann = pair.sessions["ann"]
+    few = {name: values[: pair.fixed or FEW] for name, values in first.inputs.items()}
+    axes = sample_axes(ann, pad_inputs(few, pair.fixed))
     comparison = Comparison(("snn", "baseline"))
-    if start:
-        first = next(iter(dataset.batches(size, options.limit)))
-        comparison.settle(
-            run_padded(pair.sessions["ann"], first.inputs, pair.fixed), first, options.output, options.metrics.classes
-        )
+    comparison.settle(
+        run_padded(ann, first.inputs, pair.fixed, axes), first, axes, options.output, options.metrics.classes
+    )
     every = training_stride(dataset, options.limit)
-    metrics = fitted(options.metrics, pair.sessions["ann"], dataset, (size, options.limit), pair.fixed, progress)
+    metrics = fitted(options.metrics, ann, dataset, (size, options.limit), pair.fixed, axes, progress)
     expected = max((end or 0) - start, 0)
     progress("comparing", 0, expected)
     for batch in dataset.batches(size, end, start):
-        outputs = {name: run_padded(session, batch.inputs, pair.fixed) for name, session in pair.sessions.items()}
-        if not comparison.names:
-            comparison.settle(outputs["ann"], batch, options.output, options.metrics.classes)
+        outputs = {name: run_padded(session, batch.inputs, pair.fixed, axes) for name, session in pair.sessions.items()}
         training = of_training(start + comparison.samples, batch.size, every)
         comparison.update(batch, outputs, metrics, training)
         progress("comparing", comparison.samples, max(expected, comparison.samples))
-    if not comparison.names:
-        raise DataError(f"{dataset.description}: no samples", "give at least one")
     total = comparison.samples if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
     start = min(start, total)
     return Partial(start, start + comparison.samples, total, comparison)

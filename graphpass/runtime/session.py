@@ -227,22 +227,6 @@ def run(
     return dict(zip(names, values, strict=True))
 
 
-def run_padded(
-    session: ort.InferenceSession,
-    inputs: Mapping[str, NDArray[Any]],
-    batch: int | None,
-    names: Sequence[str] | None = None,
-) -> dict[str, NDArray[Any]]:
-    """As run, for a model of fixed batch: a short batch is filled up with its last sample and the outputs cut back."""
-    size = len(next(iter(inputs.values())))
-    if batch is None or size == batch:
-        return run(session, inputs, names)
-    if size > batch:
-        raise SessionError(f"{size} samples do not fit a model of fixed batch {batch}", "run them in smaller batches")
-    outputs = run(session, pad_inputs(inputs, batch), names)
-    return {name: value[:size] if value.ndim and len(value) == batch else value for name, value in outputs.items()}
-
-
 def pad_inputs(inputs: Mapping[str, NDArray[Any]], batch: int | None) -> dict[str, NDArray[Any]]:
     """Every input filled up to a fixed batch with its last sample; as they are where the batch is free."""
     if batch is None:
