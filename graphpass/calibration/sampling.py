@@ -207,10 +207,8 @@ class Sample:
 
 def _channel_axis(step: Step) -> int | None:
     """The axis that parameters differ along, None where they do not."""
-    if step.layers:
-        return 1 if step.layers[0].node.op == "Conv" else -1
     if step.site is None:
-        return -1
+        return step.layers[0].output_axis
     if "steps" in step.site.parameters:  # the channels that a QCFS chain has thresholds for
         return _qcfs_axis(step.site)
     return step.site.axis

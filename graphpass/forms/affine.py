@@ -15,8 +15,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.forms.time_axis import axes_of, constant_values, given_pads, rank_of
-from graphpass.graph.layers import WeightLayer, is_padded
+from graphpass.forms.time_axis import axes_of, constant_values, given_pads
+from graphpass.graph.layers import WeightLayer, is_padded, rank_of
 
 LARGEST_EXPANSION = 1 << 22  # values; a larger map of scales is applied at run time instead
 

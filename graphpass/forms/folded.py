@@ -62,7 +62,11 @@ def neuron_node(site: SitePlan, time_steps: int, coding: str, x: gs.Variable, y:
 
 
 def replace_weight(graph: gs.Graph, layer: WeightLayer, change: LayerPlan) -> list[gs.Node]:
-    """Give a layer its own copy of new weights and add to its bias; returns the nodes this added to the graph."""
+    """Give a layer its own copy of new weights and add to its bias; returns the nodes this added to the graph.
+
+    The copy is row-major whatever the plan's array is: sums over it round by the order in memory, and a plan that was
+    saved and read again has another order than one from the calibration.
+    """
     old = layer.weight
     if tuple(old.shape) != change.weight.shape:
         raise PlanError(
@@ -70,19 +74,23 @@ def replace_weight(graph: gs.Graph, layer: WeightLayer, change: LayerPlan) -> li
             "use the plan with its own model",
         )
     layer.node.inputs[layer.weight_index] = gs.Constant(
-        fresh_name(graph, f"{layer.node.name}/weight"), change.weight.astype(old.dtype)
+        fresh_name(graph, f"{layer.node.name}/weight"), change.weight.astype(old.dtype, order="C")
     )
     return add_to_bias(graph, layer, change.bias_change) if np.any(change.bias_change) else []
 
 
 def add_to_bias(graph: gs.Graph, layer: WeightLayer, change: np.ndarray) -> list[gs.Node]:
-    """b ← b + change (float [outputs]); a MatMul gets an Add behind it, which is returned."""
+    """b ← b + change (float [outputs]); a MatMul gets an Add behind it, which is returned.
+
+    The Add's constant is [outputs], or [outputs, 1] where features lie along the last axis but one.
+    """
     node, dtype = layer.node, layer.weight.dtype
     if node.op == "MatMul":
         output = node.outputs[0]
         inner = gs.Variable(fresh_name(graph, f"{output.name}/product"), output.dtype, output.shape)
         node.outputs[0] = inner
-        bias = gs.Constant(fresh_name(graph, f"{node.name}/bias"), change.astype(dtype))
+        shaped = change.reshape(-1, *(1,) * (-1 - layer.output_axis))
+        bias = gs.Constant(fresh_name(graph, f"{node.name}/bias"), shaped.astype(dtype))
         addition = gs.Node("Add", f"{node.name}/add_bias", {}, [inner, bias], [output])
         graph.nodes.append(addition)
         return [addition]

@@ -7,8 +7,9 @@ from onnx.reference import ReferenceEvaluator
 
 from graphpass.forms import operators
 from graphpass.forms.affine import neuron_affine
-from graphpass.forms.time_axis import POOLS, rank_of
+from graphpass.forms.time_axis import POOLS
 from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.layers import rank_of
 from graphpass.graph.model import LARGEST_PROTOBUF, export
 from graphpass.graph.weights import held_names
 

@@ -11,18 +11,13 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphpass.graph.layers import is_linear, weight_layer
+from graphpass.graph.layers import is_linear, rank_of, weight_layer
 
 ELEMENTWISE = frozenset(["Add", "Sub", "Mean", "Mul", "Div"])
 ALWAYS = frozenset(
     ["Identity", "Cast", "Dropout", "Neg", "DepthToSpace", "SpaceToDepth", "AveragePool", "GlobalAveragePool"]
 )
 POOLS = frozenset(["MaxPool", "GlobalMaxPool"])
-
-
-def rank_of(tensor: gs.Tensor) -> int | None:
-    """Number of axes, None where unknown."""
-    return None if tensor.shape is None else len(tensor.shape)
 
 
 def first_size(tensor: gs.Tensor) -> Any:

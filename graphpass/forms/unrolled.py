@@ -32,10 +32,9 @@ from graphpass.forms.time_axis import (
     free_target,
     keeps_steps_apart,
     needs_repeat,
-    rank_of,
 )
 from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.layers import WeightLayer, copies, weight_layer, weight_layers
+from graphpass.graph.layers import WeightLayer, copies, rank_of, weight_layer, weight_layers
 from graphpass.maths.neuron import step_weights
 
 MEAN = "/mean"

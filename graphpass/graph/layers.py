@@ -4,7 +4,7 @@ An operator is linear per time-step when it commutes with the mean over time: f(
 weights that sum to 1. Trains may pass it step by step; everything else sees the mean.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,10 @@ MEANS = frozenset("AveragePool GlobalAveragePool ReduceMean ReduceSum".split())
 MAXIMA = frozenset("MaxPool GlobalMaxPool".split())
 SUMS = frozenset("Add Sub Sum Mean Neg BatchNormalization Resize Upsample".split())
 SCALES = frozenset("Mul Div".split())  # linear when the other operand is constant
+KEEPS_AXES = frozenset(
+    "Cast Identity Dropout Clip Relu Sigmoid Tanh HardSigmoid HardSwish LeakyRelu PRelu AveragePool GlobalAveragePool "
+    "Floor Erf Mish Gelu Elu Celu Selu Softplus Softsign ThresholdedRelu Swish Pad Concat Slice Split".split()
+)  # besides sums, scales and maxima: what lies along an axis stays there
 WEIGHTS = frozenset("Conv ConvTranspose Gemm MatMul".split())
 
 
@@ -45,6 +49,26 @@ class WeightLayer:
         return self.node.outputs[0]
 
     @property
+    def input_axis(self) -> int:
+        """The axis of the data that the layer sums over: 1 of a convolution, else from the end."""
+        if self.node.op.startswith("Conv"):
+            return 1
+        transposed = bool(self.node.attrs.get(("transA", "transB")[self.data_index], 0))  # of a Gemm
+        return -1 if (self.data_index == 0) != transposed or self._is_of_vectors else -2
+
+    @property
+    def output_axis(self) -> int:
+        """The axis of the output along which its features lie: 1 of a convolution, else from the end."""
+        if self.node.op.startswith("Conv"):
+            return 1
+        return -1 if self.data_index == 0 or self._is_of_vectors else -2
+
+    @property
+    def _is_of_vectors(self) -> bool:
+        """Whether a MatMul's data is one vector, [K] without a batch."""
+        return self.data.shape is not None and len(self.data.shape) == 1
+
+    @property
     def bias(self) -> gs.Constant | None:
         """The bias inside the node (Conv, ConvTranspose, Gemm), None where it has none."""
         has = self.node.op != "MatMul" and len(self.node.inputs) > 2 and not absent(self.node.inputs[2])
@@ -54,6 +78,11 @@ class WeightLayer:
 def is_padded(attributes: Mapping[str, Any]) -> bool:
     """Whether a convolution or pooling with these attributes may see padding."""
     return bool(any(attributes.get("pads", ()))) or attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", "")
+
+
+def rank_of(tensor: gs.Tensor) -> int | None:
+    """Number of axes, None where unknown."""
+    return None if tensor.shape is None else len(tensor.shape)
 
 
 def absent(tensor: gs.Tensor) -> bool:
@@ -173,7 +202,8 @@ def channel_axis(x: gs.Variable, output: gs.Variable | None = None) -> int | Non
     """The axis of x along which channels lie: 1 (negative: from the end), None where unknown.
 
     Follows the producers back to the weight or normalisation layer that made the channels; where that does not tell,
-    the weight layers that read `output`, an elementwise function of x, decide.
+    the weight layers that read `output`, an elementwise function of x, decide. So the axis has a size that weights fix,
+    never one that differs from input to input.
     """
     axis = _produced_axis(x, 0, {})
     return _consumed_axis(x if output is None else output) if axis is None else axis
@@ -202,27 +232,27 @@ def _axis_behind(node: gs.Node, depth: int, known: dict[int, int | None]) -> int
         return 1
     if node.op in ("Gemm", "MatMul"):
         layer = weight_layer(node)
-        return -1 if layer and (node.op == "Gemm" or layer.weight_index == 1) else None
+        return layer.output_axis if layer else None
     if node.op in ("LayerNormalization", "SkipLayerNormalization", "SimplifiedLayerNormalization"):
         return -1
-    elementwise = (
-        node.op in SUMS | SCALES | MAXIMA
-        or node.op
-        in (
-            "Cast Identity Clip Relu Sigmoid Tanh HardSigmoid HardSwish LeakyRelu PRelu AveragePool GlobalAveragePool "
-            "Floor Erf Mish Gelu Elu Softplus Pad Concat"
-        ).split()
-    )
     if node.op == "Transpose":
         permutation = node.attrs.get("perm")
         axis = _produced_axis(inner[0], depth + 1, known) if permutation else None
         return None if axis is None else permutation.index(axis % len(permutation))
     if node.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
         return _kept_axis(inner[0], node.outputs[0], depth, known)
-    if not elementwise:
+    if node.op not in SUMS | SCALES | MAXIMA | KEEPS_AXES:
         return None
-    axes = {_produced_axis(t, depth + 1, known) for t in inner} - {None}
-    return axes.pop() if len(axes) == 1 else None
+    return _agreed((_produced_axis(t, depth + 1, known), rank_of(t)) for t in inner)
+
+
+def _agreed(axes: Iterable[tuple[int | None, int | None]]) -> int | None:
+    """The one axis that tensors, each with its (axis, rank), have in common when they are broadcast; None if none."""
+    known = {(axis, rank) for axis, rank in axes if axis is not None}
+    from_the_end = {axis if axis < 0 or rank is None else axis - rank for axis, rank in known}
+    if len(from_the_end) != 1:
+        return None
+    return next(iter(known))[0] if len(known) == 1 else from_the_end.pop()
 
 
 def _kept_axis(inner: gs.Variable, outer: gs.Variable, depth: int, known: dict[int, int | None]) -> int | None:
@@ -237,5 +267,5 @@ def _kept_axis(inner: gs.Variable, outer: gs.Variable, depth: int, known: dict[i
 
 
 def _consumed_axis(tensor: gs.Variable) -> int | None:
-    axes = {1 if node.op.startswith("Conv") else -1 for node in tensor.outputs if weight_layer(node)}
-    return axes.pop() if len(axes) == 1 else None
+    layers = (layer for node in tensor.outputs if (layer := weight_layer(node)) and layer.data is tensor)
+    return _agreed((layer.input_axis, rank_of(tensor)) for layer in layers)

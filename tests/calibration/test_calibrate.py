@@ -442,12 +442,12 @@ def test_more_time_steps_come_nearer():
 
 
 def test_a_site_without_a_channel_axis():
-    """Weights from the left, and readers that see channels on different axes: one set of parameters."""
+    """A product of two activations, and readers that see channels on different axes: one set of parameters."""
     model = build(
-        [node("MatMul", "left x", "h", "mixing"), node("Relu", "h", "a", "act"),
+        [node("MatMul", "x x", "h", "mixing"), node("Relu", "h", "a", "act"),
          node("Conv", "a c", "u", "conv", **PAD),
          node("MatMul", "a w", "v", "fc"), node("Add", "u v", "y", "join")],
-        {"x": ["N", 3, 6, 6]}, {"y": None}, {"left": weights(6, 6), "c": weights(3, 3, 3, 3), "w": weights(6, 6)},
+        {"x": ["N", 3, 6, 6]}, {"y": None}, {"c": weights(3, 3, 3, 3), "w": weights(6, 6)},
     )  # fmt: skip
     one = Case(model, images())
     assert [site.axis for site in one.coverage().sites] == [None]

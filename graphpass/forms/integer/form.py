@@ -35,9 +35,9 @@ from graphpass.forms.integer.layers import linear_of, nodes_of, scalar, settled
 from graphpass.forms.integer.sums import Counts, Sum, integer_nodes
 from graphpass.forms.integer.tensors import CARRIES, LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
 from graphpass.forms.preparation import compute_constants, infer_shapes
-from graphpass.forms.time_axis import POOLS, rank_of
+from graphpass.forms.time_axis import POOLS
 from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.layers import WeightLayer, weight_layer
+from graphpass.graph.layers import WeightLayer, rank_of, weight_layer
 from graphpass.graph.plan import Left
 from graphpass.graph.weights import held_names
 
