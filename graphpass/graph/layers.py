@@ -1,7 +1,9 @@
-"""What each standard operator means to a spiking network: weight layers, and operators linear in time.
+"""What each standard operator means to a spiking network: weight layers, moves, operators linear in time.
 
 An operator is linear per time-step when it commutes with the mean over time: f(Σ w_t·I_t) = Σ w_t·f(I_t) for
-weights that sum to 1. Trains may pass it step by step; everything else sees the mean.
+weights that sum to 1. Trains may pass it step by step; everything else sees the mean. An operator *moves* values when
+each value that it gives is one of its input's, or a constant: what is 0 or 1 stays so. Whatever asks whether spikes
+pass a node (sites, identity neurons, the unrolled form, what is counted) asks here.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,9 +15,9 @@ import onnx_graphsurgeon as gs
 
 from graphpass.graph.domains import STANDARD_DOMAINS
 
-SHAPE_ONLY = frozenset(
-    "Identity Dropout Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Concat Gather Expand Tile Pad "
-    "DepthToSpace SpaceToDepth Cast".split()
+MOVES = frozenset(
+    "Identity Dropout Cast Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Concat Gather GatherElements "
+    "GatherND Compress Expand Tile Pad DepthToSpace SpaceToDepth Where Trilu Resize Upsample".split()
 )
 MEANS = frozenset("AveragePool GlobalAveragePool ReduceMean ReduceSum".split())
 MAXIMA = frozenset("MaxPool GlobalMaxPool".split())
@@ -116,9 +118,10 @@ def weight_layers(graph: gs.Graph) -> tuple[WeightLayer, ...]:
 
 def data_inputs(node: gs.Node) -> list[gs.Variable]:
     """The inputs that carry data: not constants, not left out, not shapes or indices."""
-    indices = {"Slice", "Reshape", "Gather", "Expand", "Tile", "Pad", "Resize", "Upsample", "Squeeze", "Unsqueeze",
-               "Split", "ReduceMean", "ReduceSum", "Clip", "Dropout"}  # fmt: skip
-    inputs = node.inputs[:1] if node.op in indices else node.inputs
+    indices = {"Slice", "Reshape", "Gather", "GatherElements", "GatherND", "Compress", "Expand", "Tile", "Pad", "Trilu",
+               "Resize", "Upsample", "Squeeze", "Unsqueeze", "Split", "ReduceMean", "ReduceSum", "Clip",
+               "Dropout"}  # fmt: skip
+    inputs = node.inputs[:1] if node.op in indices else node.inputs[1:] if node.op == "Where" else node.inputs
     return [t for t in inputs if isinstance(t, gs.Variable) and not absent(t)]
 
 
@@ -133,20 +136,22 @@ def is_linear(node: gs.Node) -> bool:
     if node.op == "BatchNormalization":  # statistics of the data itself make it a layer normalisation
         fixed = all(isinstance(tensor, gs.Constant) for tensor in node.inputs[1:])
         return fixed and not node.attrs.get("training_mode", 0)
+    if node.op in ("Resize", "Upsample"):
+        return node.attrs.get("mode", "nearest") in ("nearest", "linear", "cubic")
+    return node.op in MEANS | SUMS or moves(node)
+
+
+def moves(node: gs.Node) -> bool:
+    """Whether the node puts values elsewhere, repeats them, leaves some out or fills up with constants: no others."""
+    if node.op not in MOVES or node.domain not in STANDARD_DOMAINS:
+        return False
     if node.op == "Cast":
         return onnx_float(node.attrs.get("to"))
     if node.op == "Pad":
         return node.attrs.get("mode", "constant") in ("constant", "edge", "reflect", "wrap")
-    if node.op in ("Resize", "Upsample"):
-        return node.attrs.get("mode", "nearest") in ("nearest", "linear", "cubic")
-    return node.op in SHAPE_ONLY | MEANS | SUMS
-
-
-def copies(node: gs.Node) -> bool:
-    """Whether the node moves or repeats values and makes no others, zeros aside: spikes stay spikes."""
-    return node.op in SHAPE_ONLY or (
-        node.op in ("Resize", "Upsample") and node.attrs.get("mode", "nearest") == "nearest"
-    )
+    if node.op == "Where":
+        return isinstance(node.inputs[0], gs.Constant)
+    return node.op not in ("Resize", "Upsample") or bool(node.attrs.get("mode", "nearest") == "nearest")
 
 
 def onnx_float(kind: object) -> bool:
@@ -156,7 +161,12 @@ def onnx_float(kind: object) -> bool:
 
 def passes(node: gs.Node) -> bool:
     """Whether spikes pass the node on the way to a weight layer: linear, shape-only or pooling."""
-    return is_linear(node) or node.op in MAXIMA
+    return is_linear(node) or is_maximum(node)
+
+
+def is_maximum(node: gs.Node) -> bool:
+    """Whether the node pools the largest values."""
+    return bool(node.op in MAXIMA and node.domain in STANDARD_DOMAINS)
 
 
 def reached_layers(tensor: gs.Variable) -> Iterator[WeightLayer]:
@@ -178,7 +188,7 @@ def reached_layers(tensor: gs.Variable) -> Iterator[WeightLayer]:
 
 
 def copied_from(layer: WeightLayer, ends: Collection[str]) -> tuple[list[gs.Node], list[tuple[gs.Node, int]]]:
-    """The operators by which a layer's data are copied, and where values enter these, or the layer: node, input number.
+    """The operators by which a layer's data are moved, and where values enter these, or the layer: node, input number.
 
     ends: names of tensors that are looked no further behind.
     """
@@ -189,7 +199,7 @@ def copied_from(layer: WeightLayer, ends: Collection[str]) -> tuple[list[gs.Node
         node, number = stack.pop()
         tensor = node.inputs[number]
         maker = tensor.inputs[0] if tensor.inputs else None
-        inner = data_inputs(maker) if maker and copies(maker) and maker.op != "Cast" else []
+        inner = data_inputs(maker) if maker and moves(maker) and maker.op != "Cast" else []
         if maker is None or not inner or tensor.name in ends:
             entries.append((node, number))
         elif id(maker) not in copying:

@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms.preparation import compute_constants
-from graphpass.forms.time_axis import constant_values, given, given_pads
+from graphpass.graph.time_axis import constant_values, given, given_pads
 from graphpass.graph.weights import bypass, fresh_name, held_names, is_op, producer, remove, take_over, used_once
 from graphpass.passes.base import HELD, Miss, Rule, RuleReport
 from graphpass.passes.folding import affine, batch_norm_after, batch_norm_into_weights, scale_and_shift

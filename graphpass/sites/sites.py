@@ -5,23 +5,21 @@ Identity sites, on request, put neurons in front of other weight layers, too: gr
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.errors import OptionError
+from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.domains import STANDARD_DOMAINS
-from graphpass.graph.layers import (
-    channel_axis,
-    reached_layers,
-    weight_layer,
-    weight_layers,
-)
+from graphpass.graph.layers import WeightLayer, channel_axis, rank_of, reached_layers, weight_layer
 from graphpass.graph.plan import Left
+from graphpass.graph.shapes import infer_shapes
+from graphpass.graph.trains import Train, Trains, Way
 from graphpass.sites.activations import Activation, falling, find_activations
-from graphpass.sites.identities import missing_identities, sources
+from graphpass.sites.identities import missing_identities, place_identities, sources
 
 SUBGRAPH_OPS = frozenset("If Loop Scan SequenceMap".split())
 RECURRENT_OPS = frozenset("LSTM GRU RNN".split())
@@ -59,7 +57,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Sites in topological order, what was left, and how many weight layers spikes reach."""
+    """Sites in topological order, what was left, and how many weight layers see binary spikes and nothing else."""
 
     sites: tuple[Site, ...]
     left: tuple[Left, ...]
@@ -121,11 +119,12 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
     if selection.identity_sites:
         sites, unwanted = _with_identity_sites(graph, sites, selection)
         left.extend(unwanted)
-    left.extend(_left_layers(graph, sites))
+    driven = spike_driven(graph, sites)
+    left.extend(_left_layers(graph, driven))
     left.extend(_left_bodies(graph))
     left.extend(_left_operators(graph, activations))
-    reached = spike_driven(graph, sites)
-    return Coverage(tuple(sites), tuple(left), len(weight_layers(graph)), len(reached))
+    reached = sum(reason is None for reason in driven.values())
+    return Coverage(tuple(sites), tuple(left), len(driven), reached)
 
 
 def _left_because(activation: Activation, layers: Sequence[str]) -> str | None:
@@ -136,18 +135,57 @@ def _left_because(activation: Activation, layers: Sequence[str]) -> str | None:
     return falling(activation)
 
 
-def spike_driven(graph: gs.Graph, sites: Sequence[Site]) -> frozenset[str]:
-    """Names of the weight layers whose input is made of spikes and nothing else."""
-    outputs = {site.output for site in sites}
-    own: dict[str, set[str]] = {}  # where identity neurons are, or will be
-    for site in sites:
-        for name in site.layers if site.kind == "identity" else ():
-            own.setdefault(name, set()).add(site.input)
-    return frozenset(
-        layer.node.name
-        for layer in weight_layers(graph)
-        if sources(layer.data, outputs | own.get(layer.node.name, set())) == {"site"}
-    )
+def spike_driven(graph: gs.Graph, sites: Sequence[Site]) -> dict[str, str | None]:
+    """For each weight layer of a sorted graph: None where its input is binary spikes and nothing else, else why not.
+
+    sites: identity sites among them may be in the graph already (`place_identities`). The answer is that of the
+    unrolled form, which takes it from the same walk (graph.trains).
+    """
+    graph = graph.copy()
+    outputs = {tensor.name for node in graph.nodes for tensor in node.outputs}
+    place_identities(graph, [site for site in sites if site.output not in outputs])
+    infer_shapes(graph)
+    tensors = graph.tensors()
+    trains = Trains({site.output: _spikes_of(site, tensors[site.output]) for site in sites})
+    made = {site.output for site in sites}
+    reasons: dict[str, str | None] = {}
+    for node in graph.nodes:
+        layer, way = weight_layer(node), trains.take(node)
+        if layer:
+            train = trains.known.get(layer.data.name)
+            reasons[node.name] = None if way is Way.LAYER else _analogue_because(layer, made, train)
+    return reasons
+
+
+def _spikes_of(site: Site, output: gs.Tensor) -> Affine | None:
+    """Scale and offset as the site's neurons will have them, but for the values; None where samples lie along them."""
+    rank = rank_of(output)
+    if rank is None:
+        return None
+    if site.kind == "qcfs":
+        parts = [np.asarray(site.parameters[name], np.float32) for name in ("amplitude", "offset")]
+        along = any(part.ndim == rank and part.shape[0] > 1 for part in parts)
+        return None if along else neuron_affine(parts[0], parts[1], 1.0, rank)
+    shape = [1] * rank
+    if site.axis is not None and rank > 1:
+        size = output.shape[site.axis % rank]
+        shape[site.axis % rank] = size if isinstance(size, int) else 1
+    return None if rank == 0 or shape[0] > 1 else Affine(np.ones(shape, np.float32), np.ones(shape, np.float32))
+
+
+def _analogue_because(layer: WeightLayer, outputs: Collection[str], train: Train | None) -> str:
+    origin = sources(layer.data, outputs)
+    if origin == {"input"}:
+        return "its input is the network's own analogue input"
+    if "site" not in origin:
+        return "no activation feeds it; --identity-sites puts neurons in front of it"
+    if origin != {"site"}:
+        return "its input is partly spikes, partly analogue; --identity-sites puts neurons in front of the rest"
+    if train is None:
+        return "its input is the mean of spikes over time: an operator before it mixes samples, or has unknown sizes"
+    if not train.spikes:
+        return "its input is sums or means of spikes, which are no spikes: multiply-and-adds"
+    return "the scales of its spikes differ along other axes than its inputs: multiply-and-adds"
 
 
 def _with_identity_sites(graph: gs.Graph, sites: Sequence[Site], selection: Selection) -> tuple[list[Site], list[Left]]:
@@ -167,25 +205,16 @@ def _with_identity_sites(graph: gs.Graph, sites: Sequence[Site], selection: Sele
     return sorted(both, key=lambda s: position.get(s.input if s.kind == "identity" else s.output, -1)), unwanted
 
 
-def _left_layers(graph: gs.Graph, sites: Sequence[Site]) -> list[Left]:
+def _left_layers(graph: gs.Graph, driven: Mapping[str, str | None]) -> list[Left]:
     """Weight layers that spikes do not reach, and products that are no weight layers."""
-    reached = spike_driven(graph, sites)
-    outputs = {site.output for site in sites}
     left = []
     for node in graph.nodes:
         layer = weight_layer(node)
-        if layer and node.name not in reached:
-            origin = sources(layer.data, outputs)
-            if origin == {"input"}:
-                reason = "its input is the network's own analogue input"
-            elif "site" in origin:
-                reason = (
-                    "its input is partly spikes, partly analogue; --identity-sites puts neurons in front of the rest"
-                )
-            else:
-                reason = "no activation feeds it; --identity-sites puts neurons in front of it"
-            left.append(Left(node.name, node.op, reason, True))
-        elif node.op in ("MatMul", "Gemm", "Conv", "Einsum") and not layer:
+        if layer:
+            reason = driven[node.name]
+            if reason:
+                left.append(Left(node.name, node.op, reason, True))
+        elif node.op in ("MatMul", "Gemm", "Conv", "Einsum"):
             constant = any(isinstance(tensor, gs.Constant) for tensor in node.inputs[:2])
             reason = (
                 "its weights are no matrix of float16, float32 or float64"

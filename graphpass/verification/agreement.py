@@ -18,12 +18,12 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphpass.forms import operators
-from graphpass.forms.preparation import infer_shapes
 from graphpass.forms.registry import assemble
 from graphpass.forms.unrolled import MEAN
 from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.layers import MAXIMA, data_inputs, is_linear, weight_layer
+from graphpass.graph.layers import data_inputs, is_linear, is_maximum, weight_layer
 from graphpass.graph.model import export_untyped
+from graphpass.graph.shapes import infer_shapes
 
 SAME_NODE = 1024  # roundings granted to a node that both forms run on equal values but a runtime may fuse otherwise
 UNKNOWN_SIZE = 1 << 16  # values under a mean whose sizes the graph does not tell
@@ -202,7 +202,7 @@ def _is_float(tensor: gs.Tensor) -> bool:
 def _is_linear(node: gs.Node) -> bool:
     if not all(_is_float(tensor) for tensor in node.outputs) or node.attrs.get("mode") == "cubic":
         return False
-    return weight_layer(node) is not None or is_linear(node) or node.op in MAXIMA
+    return weight_layer(node) is not None or is_linear(node) or is_maximum(node)
 
 
 def _roundings(node: gs.Node) -> int:

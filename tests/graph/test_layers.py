@@ -6,9 +6,9 @@ import pytest
 
 from graphpass.graph.layers import (
     channel_axis,
-    copies,
     data_inputs,
     is_linear,
+    moves,
     passes,
     reached_layers,
     weight_layer,
@@ -119,7 +119,7 @@ def test_linear_operators(op, inputs, attributes, linear):
      ("Resize", {"mode": "linear"}, False), ("AveragePool", {}, False), ("Add", {}, False)],
 )  # fmt: skip
 def test_operators_that_copy(op, attributes, copied):
-    assert copies(gs.Node(op, op, attributes, [X], [gs.Variable("y")])) == copied
+    assert moves(gs.Node(op, op, attributes, [X], [gs.Variable("y")])) == copied
 
 
 def test_indices_and_shapes_carry_no_data():

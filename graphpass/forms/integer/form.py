@@ -2,8 +2,8 @@
 
     y = A·n + o        n is the tensor y/count; the tensor y itself exists where something reads floats
 
-Shape-only nodes, max pooling and concatenation work on counts; what they owe (A and o, graph.pending) travels on and
-ends in the weights and bias of the next layers. A neuron's current is the sum of one or two terms:
+Nodes that move values, max pooling and concatenation work on counts; A and o (graph.affine) travel on with them and
+end in the weights and bias of the next layers. A neuron's current is the sum of one or two terms:
 
     layer                 QLinearConv or QGemm, y_scale 1, then Clip(0, L)                 graph.integer_layers
     layer + layer         one convolution over concatenated counts, where positions correspond
@@ -30,15 +30,15 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms import operators
-from graphpass.forms.affine import Affine, joined, neuron_affine, through
 from graphpass.forms.integer.layers import linear_of, nodes_of, scalar, settled
 from graphpass.forms.integer.sums import Counts, Sum, integer_nodes
 from graphpass.forms.integer.tensors import CARRIES, LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
-from graphpass.forms.preparation import compute_constants, infer_shapes
-from graphpass.forms.time_axis import POOLS
+from graphpass.forms.preparation import compute_constants
+from graphpass.graph.affine import Affine, joined, neuron_affine, through
 from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.layers import WeightLayer, rank_of, weight_layer
+from graphpass.graph.layers import WeightLayer, is_maximum, rank_of, weight_layer
 from graphpass.graph.plan import Left
+from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.weights import held_names
 
 COUNT = "/count"
@@ -198,7 +198,7 @@ class _Walk:
         maker = x.inputs[0] if x.inputs else None
         layer = weight_layer(maker) if maker is not None and len(x.outputs) == 1 and x.name not in self._held else None
         owed = None if rank is None else neuron_affine(parts[0], parts[1], 1.0, rank)
-        pool = y.outputs[0] if len(y.outputs) == 1 and y.name not in self._held and y.outputs[0].op in POOLS else None
+        pool = y.outputs[0] if len(y.outputs) == 1 and y.name not in self._held and is_maximum(y.outputs[0]) else None
         current = self._scaled_layer(layer, owed) if layer and owed else None
         rounded = current is not None
         current = current or x
@@ -319,7 +319,7 @@ class _Walk:
                 known, zero = [replace(entry, affine=entry.shifted) for entry in known], 0
             affine = joined(node, [entry.affine for entry in known]) if len(known) == len(entries) else None
             owed = None if affine is None else [affine]
-        elif node.op in POOLS:
+        elif is_maximum(node):
             rising = (first.affine.scale >= 0).all() and not first.affine.varying - {1} and len(node.outputs) == 1
             owed = [first.affine] if rising else None
         elif node.op in CARRIES and (node.op != "Transpose" or "perm" in node.attrs):

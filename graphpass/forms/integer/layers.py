@@ -20,7 +20,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.forms.affine import Affine
+from graphpass.graph.affine import Affine
 from graphpass.graph.layers import WeightLayer, is_padded
 
 MICROSOFT = "com.microsoft"

@@ -13,7 +13,6 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.forms.affine import Affine, neuron_affine
 from graphpass.forms.integer.layers import (
     Linear,
     linear_of,
@@ -25,6 +24,7 @@ from graphpass.forms.integer.layers import (
     settled,
     sum_node,
 )
+from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.layers import WeightLayer
 
 COARSEST = 1.0  # counts: steps of a sum up to this round no more away than the counts themselves do

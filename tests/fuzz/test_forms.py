@@ -1,0 +1,108 @@
+"""Random networks: what is said of them before a conversion is what comes of it, in every form.
+
+A seed that failed is added to SEEDS. `-m slow` draws many more.
+"""
+
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import graphpass.evaluation.evaluate as evaluation
+from graphpass.calibration.calibrate import Options
+from graphpass.conversion import convert
+from graphpass.datasets.sources import from_arrays
+from graphpass.forms.registry import spiking_graph
+from graphpass.forms.unrolled import spike_inputs, unroll
+from graphpass.graph.model import load
+from graphpass.network import Network, prepare
+from graphpass.runtime.session import input_specs, open_session
+from graphpass.sites.sites import spike_driven
+from tests.fuzz import networks
+from tests.models import run
+
+SEEDS = (0, 5, 9, 11, 12, 15, 24)
+seeds = st.integers(0, 2**32 - 1)
+few = settings(max_examples=6, deadline=None, derandomize=True)
+many = settings(max_examples=300, deadline=None)
+
+
+def prepared(folder, seed: int) -> tuple[networks.Network, Network]:
+    drawn = networks.network(seed, samples=24)
+    onnx.save(drawn.model, folder / f"{seed}.onnx")
+    return drawn, prepare(load(folder / f"{seed}.onnx"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz")
+
+
+def check_claim(folder, seed: int) -> None:
+    """The layers that inspect says spikes reach are those that see binary spikes once time is explicit."""
+    drawn, network = prepared(folder, seed)
+    claimed = {name for name, reason in spike_driven(network.graph, network.coverage.sites).items() if reason is None}
+    assert len(claimed) == network.coverage.spiking_layers
+    told = {entry.node for entry in network.coverage.left}
+    for coding, method in (("rate", "max"), ("phase", "optimal")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            done = convert(
+                network, {"x": drawn.inputs}, time_steps=3, coding=coding, method=method, options=Options(threads=1)
+            )
+        unrolled = spike_inputs(unroll(spiking_graph(done.proto)))
+        assert {name for name, spikes in unrolled.items() if spikes} == claimed
+        assert {name for name in unrolled if name not in claimed and not name.endswith("/offset")} <= told
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_spikes_reach_is_what_they_drive(folder, seed):
+    check_claim(folder, seed)
+
+
+@few
+@given(seeds)
+def test_what_spikes_reach_is_what_they_drive_at_random(folder, seed):
+    check_claim(folder, seed)
+
+
+@pytest.mark.slow
+@many
+@given(seeds)
+def test_what_spikes_reach_is_what_they_drive_at_length(folder, seed):
+    check_claim(folder, seed)
+
+
+@pytest.mark.parametrize("form", ["folded", "unrolled"])
+@pytest.mark.parametrize("seed", SEEDS[:3])
+def test_what_spikes_reach_is_what_is_counted(folder, seed, form, monkeypatch):
+    """Every weight layer is counted: as additions where spikes are all that it sees, else as multiply-and-adds."""
+    monkeypatch.setattr(evaluation, "SHORTEST_TIMING", 0.0)
+    drawn, network = prepared(folder, seed)
+    done = convert(network, {"x": drawn.inputs}, method="max", time_steps=2, form=form, options=Options(threads=1))
+    samples = from_arrays({"x": drawn.inputs}, input_specs(open_session(network.source.proto)))
+    options = evaluation.Options(limit=4, operation_samples=2, rounds=1, threads=1)
+    counted = evaluation.evaluate(network.source, done.proto, samples, options).operations
+    kinds = {layer.name: layer.input for layer in counted.layers}
+    driven = spike_driven(network.graph, network.coverage.sites)
+    assert {name for name, kind in kinds.items() if kind == "spikes"} == {n for n, why in driven.items() if why is None}
+    assert driven.keys() <= kinds.keys()
+
+
+def test_a_seed_is_always_the_same_network():
+    one, two = networks.network(7), networks.network(7)
+    assert one.model.SerializeToString(deterministic=True) == two.model.SerializeToString(deterministic=True)
+    np.testing.assert_array_equal(one.inputs, two.inputs)
+
+
+def test_every_step_of_the_generator_is_drawn_and_runs():
+    steps = set()
+    for seed in range(80):
+        drawn = networks.network(seed, samples=2)
+        steps |= set(drawn.steps)
+        (y,) = run(drawn.model, drawn.inputs[: drawn.batch or 2])
+        assert np.isfinite(y).all()
+    assert steps == {step.__name__ for step in (*networks.IMAGE, *networks.ROWS, networks.dense)}
