@@ -25,7 +25,7 @@ from graphpass.evaluation.baseline import quantise_sites
 from graphpass.evaluation.comparison import Comparison
 from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.evaluation.metrics.training import fitted, of_training, training_stride
-from graphpass.evaluation.probing import Tally, belongs, probed_ann, probed_folded, probed_unrolled
+from graphpass.evaluation.probing import Tally, probed_ann, probed_folded, probed_unrolled, site_of
 from graphpass.evaluation.results import Conversion, Evaluation, Latency, Provenance, Timing, conversion_of, told_levels
 from graphpass.evaluation.shards import Measured, Partial, merge
 from graphpass.forms import operators
@@ -245,16 +245,17 @@ def _normalised(source: Source, conversion: Conversion) -> gs.Graph:
 def _levels(graph: gs.Graph, conversion: Conversion) -> dict[str, int]:
     """Levels of each site's neurons, in any form."""
     neurons = {node.name: int(node.attrs["levels"]) for node in graph.nodes if node.op in operators.NEURONS}
-    levels = {}
-    for site in conversion.sites:
-        found = [count for name, count in neurons.items() if belongs(name, site.name)]
-        if not found:
-            raise ModelError(
-                f"the spiking model has no neurons at site {site.name!r} of its metadata",
-                "convert it with graphpass again",
-            )
-        levels[site.name] = found[0]
-    return levels
+    names = [site.name for site in conversion.sites]
+    levels: dict[str, int] = {}
+    for name, count in neurons.items():
+        levels.setdefault(site_of(name, names) or "", count)
+    missing = [name for name in names if name not in levels]
+    if missing:
+        raise ModelError(
+            f"the spiking model has no neurons at site {missing[0]!r} of its metadata",
+            "convert it with graphpass again",
+        )
+    return {name: levels[name] for name in names}
 
 
 def _baseline(source: Source, conversion: Conversion, levels: Mapping[str, int]) -> onnx.ModelProto:

@@ -11,6 +11,7 @@ from graphpass.errors import PlanError
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.layers import WeightLayer, weight_layers
+from graphpass.graph.names import Names, names_of
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.graph.weights import fresh_name
 from graphpass.sites.identities import place_identities
@@ -28,8 +29,8 @@ def fold(graph: gs.Graph, plan: Plan) -> gs.Graph:
         for name in site.layers if site.kind == "identity" else ():
             _named(layers, name)
     place_identities(graph, plan.sites)
-    tensors = graph.tensors()
-    graph.nodes.extend([_put_neuron(tensors, site, plan) for site in plan.sites])
+    tensors, names = graph.tensors(), names_of(graph)
+    graph.nodes.extend([_put_neuron(tensors, site, plan, names) for site in plan.sites])
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     return graph
 
@@ -40,19 +41,23 @@ def _named(found: dict[str, WeightLayer], name: str) -> WeightLayer:
     return found[name]
 
 
-def _put_neuron(tensors: dict[str, gs.Tensor], site: SitePlan, plan: Plan) -> gs.Node:
+def _put_neuron(tensors: dict[str, gs.Tensor], site: SitePlan, plan: Plan, names: Names) -> gs.Node:
     if site.input not in tensors or site.output not in tensors:
         raise PlanError(f"the plan's site {site.name!r} is not in the model", "use the plan with its own model")
     output = tensors[site.output]
     output.inputs.clear()
-    return neuron_node(site, plan.time_steps, plan.coding, tensors[site.input], output)
+    return neuron_node(site, plan.time_steps, plan.coding, tensors[site.input], output, names)
 
 
-def neuron_node(site: SitePlan, time_steps: int, coding: str, x: gs.Variable, y: gs.Variable) -> gs.Node:
-    """The folded neurons of a site as a node from x to y."""
+def neuron_node(site: SitePlan, time_steps: int, coding: str, x: gs.Variable, y: gs.Variable, names: Names) -> gs.Node:
+    """The folded neurons of a site as a node from x to y.
+
+    The node's name is the site's with /neuron, whatever others are called: evaluations know it by that, and it keeps it
+    when names are settled.
+    """
     neuron = site.neuron
     parameters = [
-        gs.Constant(f"{site.name}/{part}", np.ascontiguousarray(getattr(neuron, part)))
+        gs.Constant(names.fresh(f"{site.name}/{part}"), np.ascontiguousarray(getattr(neuron, part)))
         for part in ("threshold", "shift", "amplitude", "offset")
     ]
     attributes = {"time_steps": time_steps, "levels": site.levels, "coding": coding}

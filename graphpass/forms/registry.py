@@ -26,6 +26,7 @@ from graphpass.graph.plan import Left, Plan
 
 FLOATS = PREFIX + "floats"  # metadata of the integer form: what stays float, JSON like graphpass.left
 ENCODED = PREFIX + "encoded"  # and which analogue tensors are uint8, JSON
+COUNTS = PREFIX + "counts"  # and where the counts of neurons are, JSON: by the tensor that they stand for
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def _unrolled(graph: gs.Graph, plan: Plan) -> Formed:
 def _integer(graph: gs.Graph, plan: Plan) -> Formed:
     made = to_integers(graph, plan.ranges)
     floats = json.dumps([asdict(entry) for entry in made.floats])
-    return Formed(made.graph, {FLOATS: floats, ENCODED: json.dumps(made.encoded)})
+    told = {FLOATS: floats, ENCODED: json.dumps(made.encoded), COUNTS: json.dumps(dict(made.counts))}
+    return Formed(made.graph, told)
 
 
 FORMS: dict[str, Callable[[gs.Graph, Plan], Formed]] = {  # from the folded form
@@ -81,9 +83,13 @@ def encoded_of(proto: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(_told(proto, ENCODED))
 
 
-def _told(proto: onnx.ModelProto, key: str) -> list[Any]:
-    found: list[Any] = json.loads({entry.key: entry.value for entry in proto.metadata_props}.get(key, "[]"))
-    return found
+def counts_of(proto: onnx.ModelProto) -> dict[str, str]:
+    """Where the counts of an integer model's neurons are, by the tensor that they stand for, by its metadata."""
+    return dict(_told(proto, COUNTS))
+
+
+def _told(proto: onnx.ModelProto, key: str) -> Any:
+    return json.loads({entry.key: entry.value for entry in proto.metadata_props}.get(key, "[]"))
 
 
 def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:

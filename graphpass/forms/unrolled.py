@@ -332,17 +332,19 @@ def _captured(body: gs.Graph) -> dict[str, gs.Variable]:
 
 def fold_back(graph: gs.Graph) -> gs.Graph:
     """An unrolled graph as an equivalent folded one, in place: neurons send n/L_T, time operators vanish."""
+    names = names_of(graph)
     for node in list(graph.nodes):
         if node.op == operators.TRAIN_NEURON:
             total = step_weights(node.attrs["time_steps"], node.attrs["coding"]).sum()
             node.op = operators.FOLDED_NEURON
             del node.attrs["input_steps"]
             parts = {"amplitude": 1 / total, "offset": 0.0}
-            node.inputs += [gs.Constant(f"{node.name}/{k}", np.array([v], np.float32)) for k, v in parts.items()]
+            for part, value in parts.items():
+                node.inputs.append(gs.Constant(names.fresh(f"{node.name}/{part}"), np.array([value], np.float32)))
         elif node.op in (operators.TIME_MEAN, operators.TIME_REPEAT):
             node.op, node.domain, node.attrs = "Identity", None, {}
         elif _takes_steps_out(node):
-            node.inputs[1] = gs.Constant(f"{node.name}/none", np.ones_like(constant_values(node, 1)))
+            node.inputs[1] = gs.Constant(names.fresh(f"{node.name}/none"), np.ones_like(constant_values(node, 1)))
     outputs = {tensor.name for tensor in graph.outputs}
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and tensor.inputs and tensor.name not in outputs:

@@ -20,6 +20,7 @@ from onnx import TensorProto, defs, inliner, shape_inference, version_converter
 from graphpass.errors import ModelError, UnsupportedModelError
 from graphpass.graph.description import keep_description
 from graphpass.graph.domains import RUNTIME_DOMAINS, SPIKING_DOMAIN, STANDARD_DOMAINS
+from graphpass.graph.names import settle
 
 TARGET_OPSET = 21
 OLDEST_OPSET = 15
@@ -152,7 +153,11 @@ def save(proto: onnx.ModelProto, path: str | Path) -> None:
 
 
 def export(graph: gs.Graph) -> onnx.ModelProto:
-    """A graph back as a model, with the IR version that its opset needs and every runtime from 1.19 on reads."""
+    """A graph back as a model, with the IR version that its opset needs and every runtime from 1.19 on reads.
+
+    Names that two tensors or two nodes share are settled.
+    """
+    settle(graph)
     proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     if opset_of(proto) <= TARGET_OPSET:
         proto.ir_version = TARGET_IR

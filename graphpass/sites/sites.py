@@ -15,6 +15,7 @@ from graphpass.errors import OptionError
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.domains import STANDARD_DOMAINS
 from graphpass.graph.layers import WeightLayer, channel_axis, rank_of, reached_layers, weight_layer
+from graphpass.graph.names import names_of
 from graphpass.graph.plan import Left
 from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.trains import Train, Trains, Way
@@ -190,16 +191,17 @@ def _analogue_because(layer: WeightLayer, outputs: Collection[str], train: Train
 
 def _with_identity_sites(graph: gs.Graph, sites: Sequence[Site], selection: Selection) -> tuple[list[Site], list[Left]]:
     """Sites in topological order with those where identity neurons are missing."""
-    tensors = graph.tensors()
+    tensors, names = graph.tensors(), names_of(graph)
     added: list[Site] = []
     unwanted: list[Left] = []
-    for tensor, names in missing_identities(graph, {site.output for site in sites}).items():
+    for tensor, layers in missing_identities(graph, {site.output for site in sites}).items():
         name = f"{tensor}/identity"
         reason = selection.refusal(name)
         if reason:
             unwanted.append(Left(name, "identity", reason, True))
             continue
-        added.append(Site(name, "identity", tensor, name, channel_axis(tensors[tensor]), tuple(names)))
+        output = names.fresh(name)
+        added.append(Site(output, "identity", tensor, output, channel_axis(tensors[tensor]), tuple(layers)))
     position = {tensor.name: number for number, node in enumerate(graph.nodes) for tensor in node.outputs}
     both = [*sites, *added]
     return sorted(both, key=lambda s: position.get(s.input if s.kind == "identity" else s.output, -1)), unwanted

@@ -19,8 +19,7 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.errors import ModelError
 from graphpass.evaluation.results import conversion_of
 from graphpass.forms import operators
-from graphpass.forms.integer.form import COUNT
-from graphpass.forms.registry import assemble, spiking_graph
+from graphpass.forms.registry import assemble, counts_of, spiking_graph
 from graphpass.graph.model import export_untyped
 from graphpass.maths.neuron import Neuron
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
@@ -85,7 +84,7 @@ def flips(
             "give the integer and the folded form of one plan (--plan-out, then --plan)",
         )
     graphs = [spiking_graph(proto) for proto in (integer, folded)]
-    sites = _sites(*graphs)
+    sites = _sites(counts_of(integer), graphs[1])
     outputs = [tensor.name for tensor in graphs[1].outputs]
     wanted = [[site.count for site in sites], [site.pooled or site.x for site in sites]]
     sessions = [
@@ -111,17 +110,17 @@ def flips(
     return Flips(samples, one.time_steps, one.coding, tuple(results.values()), relative)
 
 
-def _sites(integer: gs.Graph, folded: gs.Graph) -> list[_Site]:
-    made, sites = integer.tensors(), []
+def _sites(counts: Mapping[str, str], folded: gs.Graph) -> list[_Site]:
+    sites = []
     for node in (node for node in folded.nodes if node.op == operators.FOLDED_NEURON):
         y = node.outputs[0]
         parts = [np.asarray(tensor.values, np.float32) for tensor in node.inputs[1:]]
         neuron = Neuron(parts[0], parts[1], parts[2], parts[3], int(node.attrs["levels"]))
-        behind = [reader.outputs[0].name for reader in y.outputs if f"{reader.outputs[0].name}{COUNT}" in made]
-        if f"{y.name}{COUNT}" in made:
-            sites.append(_Site(node.name, neuron, node.inputs[0].name, None, f"{y.name}{COUNT}"))
+        behind = [reader.outputs[0].name for reader in y.outputs if reader.outputs[0].name in counts]
+        if y.name in counts:
+            sites.append(_Site(node.name, neuron, node.inputs[0].name, None, counts[y.name]))
         elif len(y.outputs) == 1 and behind:  # the pooling came in front of the neurons
-            sites.append(_Site(node.name, neuron, node.inputs[0].name, behind[0], f"{behind[0]}{COUNT}"))
+            sites.append(_Site(node.name, neuron, node.inputs[0].name, behind[0], counts[behind[0]]))
         else:
             raise ModelError(
                 f"the integer form has no counts for the neurons {node.name!r}", "convert both forms from one plan"
