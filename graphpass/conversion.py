@@ -27,6 +27,7 @@ from graphpass.maths.allocation import Auto
 from graphpass.network import Network, own_time_steps, prepare, require_coverage
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Selection
+from graphpass.verification.distance import Distance, Forms, measured
 
 DEFAULT_TIME_STEPS = 8
 CHECKED_SAMPLES = 4
@@ -44,12 +45,17 @@ class ConversionWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Conversion:
-    """The spiking network as an ONNX model, and the plan that it was emitted from."""
+    """The spiking network as an ONNX model, and the plan that it was emitted from.
+
+    distance: how far the form is from the folded form, as it was measured; None for the folded form itself, and where
+    no inputs could be made up.
+    """
 
     proto: onnx.ModelProto
     plan: Plan
     network: Network
     form: str
+    distance: Distance | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the model; over 2 GiB its weights go to ``<name>.data`` beside it."""
@@ -86,8 +92,9 @@ def convert(
     observed: what `observe` wrote of all samples, in order: the original network need not run again, the bytes are
     the same.
 
-    Raises the errors of graphpass.errors: ModelError, DataError, PlanError, CalibrationError, OptionError, and
-    CoverageError when a site that should be converted cannot be and allow_partial is not set.
+    Raises the errors of graphpass.errors: ModelError, DataError, PlanError, CalibrationError, OptionError, FormError
+    when another form is too far from the folded one, and CoverageError when a site that should be converted cannot be
+    and allow_partial is not set.
     """
     if form not in FORMS:
         raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
@@ -117,7 +124,8 @@ def convert(
             decided = make_plan(network, dataset, settings, progress, auto, observed=observed)
     proto = spiking_model(network, decided, form)
     check(network, proto, dataset)
-    conversion = Conversion(proto, decided, network, form)
+    apart = None if form == "folded" else check_form(network, decided, form, proto, dataset, images)
+    conversion = Conversion(proto, decided, network, form, apart)
     if output is not None:
         conversion.save(output)
     return conversion
@@ -286,3 +294,22 @@ def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None) -> 
                 ConversionWarning,
                 stacklevel=2,
             )
+
+
+def check_form(
+    network: Network,
+    plan: Plan,
+    form: str,
+    proto: onnx.ModelProto,
+    dataset: Dataset | None,
+    images: ImageOptions | None = None,
+) -> Distance | None:
+    """How far another form is from the folded form of the same plan; None where no inputs are there for that.
+
+    Raises FormError where it is another function; warns (ConversionWarning) of what is notable.
+    """
+    folded = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
+    found = measured(network.source, plan, Forms(form, proto, folded), dataset, images)
+    if found and found.notable:
+        warnings.warn(f"{found}; `graphpass verify` tells where", ConversionWarning, stacklevel=3)
+    return found

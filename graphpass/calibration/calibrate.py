@@ -152,9 +152,12 @@ def _may_have_offset(site: Site | None, padded: Set[str], options: Options) -> b
     """Whether y = A·n + o may have an o other than 0.
 
     Padding adds 0, not o, which costs the integer form a correction at every border, and keeps padded depthwise layers
-    out of integers. Behind a rectifier, from some levels on, o matters little (docs/decisions/0009).
+    out of integers. Behind a rectifier that is 0 below, from some levels on, o matters little (docs/decisions/0009). A
+    clip that begins elsewhere is not reached from 0 up.
     """
     if not (options.exact_padding and site and site.kind in EXACT_RECTIFIERS and padded & set(site.layers)):
+        return True
+    if site.kind == "clip" and site.parameters["low"] != 0:
         return True
     return options.levels_at(site.name) <= FEW_LEVELS
 

@@ -181,6 +181,8 @@ def convert(
         markup=False,
         soft_wrap=True,
     )
+    if done.distance:
+        out.print(str(done.distance), markup=False, soft_wrap=True)
     if "levels" in decided.notes:
         out.print(f"levels {decided.notes['levels']}", markup=False, soft_wrap=True)
     print_left(coverage.left)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from graphpass.maths.corrections import compensate, mean_bias, mean_gain, mean_shift, refine
 from graphpass.maths.thresholds import Levels, largest, least_error, percentile, regress
+from graphpass.maths.units import corrected_in_units, in_units
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -77,7 +78,7 @@ def _bottom(sample: SiteSample) -> Array:
 
 def _regressed(levels: Levels, x: Floats, sample: SiteSample, count: int) -> Levels:
     """The same thresholds with gain and offset for the activation, unless it is x itself between the ends."""
-    if sample.kind in EXACT_RECTIFIERS or sample.kind == "identity":
+    if _is_linear_inside(sample):
         return levels
     return regress(x, sample.a, count, levels.threshold, levels.shift)
 
@@ -125,9 +126,14 @@ def correct_bias(inputs: Array, sample: SiteSample, levels: int, refined: bool) 
     return mean_bias(inputs, sample.x - sample.x_snn)
 
 
+def _is_linear_inside(sample: SiteSample) -> bool:
+    """Whether a is x inside its range, so that levels of x are levels of a."""
+    return sample.kind in EXACT_RECTIFIERS or sample.kind == "identity"
+
+
 METHODS: dict[str, Method] = {
-    "optimal": Method(_optimal, _correct),
-    "da-qcfs": Method(_da_qcfs, ranges=True),
-    "percentile": Method(_percentile, ranges=True),
-    "max": Method(_max, ranges=True),
+    "optimal": Method(in_units(_optimal, _is_linear_inside), corrected_in_units(_correct, _is_linear_inside)),
+    "da-qcfs": Method(in_units(_da_qcfs, _is_linear_inside), ranges=True),
+    "percentile": Method(in_units(_percentile, _is_linear_inside), ranges=True),
+    "max": Method(in_units(_max, _is_linear_inside), ranges=True),
 }

@@ -6,6 +6,7 @@ Weights rounded to int8 move currents, and a current near a border between two l
 upstream move currents further. No bound is claimed for the whole network: what is found is reported.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,16 +30,26 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class SiteFlips:
-    """Counts of one site's neurons, over all samples. largest: by how many spikes a count differs at most."""
+    """Counts of one site's neurons, over all samples. largest: by how many spikes a count differs at most.
+
+    apart, size: Σ (n_integer − n_folded)² and Σ n_folded².
+    """
 
     name: str
     counts: int = 0
     flips: int = 0
     largest: int = 0
+    apart: float = 0.0
+    size: float = 0.0
 
     @property
     def fraction(self) -> float:
         return self.flips / self.counts if self.counts else 0.0
+
+    @property
+    def distance(self) -> float:
+        """‖n_integer − n_folded‖₂ / ‖n_folded‖₂."""
+        return math.sqrt(self.apart / max(self.size, 1.0))
 
 
 @dataclass(frozen=True)
@@ -153,4 +164,6 @@ def _updated(found: SiteFlips, ours: NDArray[Any], expected: NDArray[Any]) -> Si
         found.counts + ours.size,
         found.flips + different,
         max(found.largest, int(difference.max(initial=0))),
+        found.apart + float(np.square(difference).sum()),
+        found.size + float(np.square(expected.astype(np.float64)).sum()),
     )

@@ -30,7 +30,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms import operators
-from graphpass.forms.integer.layers import linear_of, nodes_of, scalar, settled
+from graphpass.forms.integer.layers import has_normal_scales, linear_of, nodes_of, scalar, settled
 from graphpass.forms.integer.sums import Counts, Sum, integer_nodes
 from graphpass.forms.integer.tensors import CARRIES, LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
 from graphpass.forms.preparation import compute_constants
@@ -254,8 +254,11 @@ class _Walk:
         weight = np.asarray(layer.weight.values, np.float64)
         theta, psi = (part.astype(np.float64) for part in owed.vectors(1, len(weight)))
         bias = 0.0 if layer.bias is None else np.asarray(layer.bias.values, np.float64)
-        scaled = (weight / theta.reshape(-1, *(1,) * (weight.ndim - 1))).astype(np.float32)
-        shifted = ((bias + psi) / theta - 0.5).astype(np.float32)
+        with np.errstate(over="ignore"):
+            scaled = (weight / theta.reshape(-1, *(1,) * (weight.ndim - 1))).astype(np.float32)
+            shifted = ((bias + psi) / theta - 0.5).astype(np.float32)
+        if not (np.isfinite(scaled).all() and np.isfinite(shifted).all()):
+            return None
         current = gs.Variable(self._stem(f"{output.name}/scaled"), np.float32, output.shape)
         node.inputs = [
             node.inputs[0],
@@ -304,7 +307,12 @@ class _Walk:
             known = self._counts[layer.data.name]
             linear = linear_of(layer, known.tensor, known.affine, known.largest, known.zero)
             done = linear if isinstance(linear, str) else settled(linear)
-            made = done if isinstance(done, str) else nodes_of(done, output, name=self._stem(f"{output.name}/product"))
+            if isinstance(done, str):
+                made = done
+            elif has_normal_scales(done):
+                made = nodes_of(done, output, name=self._stem(f"{output.name}/product"))
+            else:
+                made = "its weights are too small for scales in float32"
         if isinstance(made, str):
             if layer and layer.data.name in self._counts:
                 self._stay(node.name, node.op, made)
