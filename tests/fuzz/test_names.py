@@ -67,9 +67,8 @@ def outputs(proto, inputs, batch):
     return run_padded(open_session(proto, threads=1), inputs, batch, {})
 
 
-@pytest.mark.parametrize("coding", ["rate", "phase"])
+@pytest.mark.parametrize(("seed", "coding"), [(12, "rate"), (16, "phase")])
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("seed", [12, 16])
 def test_names_that_meet(tmp_path, seed, form, coding, monkeypatch):
     monkeypatch.setattr(evaluation, "SHORTEST_TIMING", 0.0)
     drawn = network(seed, samples=8)
