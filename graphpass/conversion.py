@@ -23,7 +23,7 @@ from graphpass.forms.registry import FORMS, emit
 from graphpass.graph.model import Source, export, load, save
 from graphpass.graph.plan import Plan, load_plan
 from graphpass.maths.allocation import Auto
-from graphpass.network import Network, own_time_steps, prepare, require_coverage
+from graphpass.network import Network, own_time_steps, planned, prepare, require_coverage
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, run_padded
 from graphpass.sites.sites import Selection
 
@@ -90,17 +90,20 @@ def convert(
     """
     if form not in FORMS:
         raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
+    threads = (options or Options()).threads
     if isinstance(model, Network):
         network = model
     else:
         network = prepare(model if isinstance(model, Source) else load(model), selection)
+    if plan is not None:
+        decided = own_plan(network, plan if isinstance(plan, Plan) else load_plan(plan))
+        network = planned(network, decided)
     require_coverage(network, allow_partial)
     if plan is not None and levels is not None:
         raise OptionError("a plan and levels exclude each other", "a plan holds the levels of its sites")
     if observed and (plan is not None or calibration is None or isinstance(calibration, Synthetic)):
         raise OptionError("parts of a calibration without its data", "give the data that they were observed on")
     if plan is not None:
-        decided = own_plan(network, plan if isinstance(plan, Plan) else load_plan(plan))
         dataset = None
     else:
         settings = settings_of(network, time_steps, coding, method, form, options)
@@ -108,14 +111,16 @@ def convert(
         if levels is not None and not isinstance(levels, Auto):
             settings = replace(settings, levels=levels)
         if isinstance(calibration, Synthetic):
-            dataset = made_up(network.source, calibration, images, settings.seed)
+            dataset = made_up(network.source, calibration, images, settings)
             decided = make_plan(network, dataset, settings, progress, auto, synthetic=True)
             warnings.warn(UNREAL.format(what=decided.notes["synthetic"]), ConversionWarning, stacklevel=2)
         else:
-            dataset = None if calibration is None else dataset_for(network.source.proto, calibration, images)
+            dataset = None
+            if calibration is not None:
+                dataset = dataset_for(network.source.proto, calibration, images, threads=threads)
             decided = make_plan(network, dataset, settings, progress, auto, observed=observed)
     proto = emit(network.graph.copy(), decided, form, metadata(decided, form))
-    check(network, proto, dataset)
+    check(network, proto, dataset, threads)
     conversion = Conversion(proto, decided, network, form)
     if output is not None:
         conversion.save(output)
@@ -126,7 +131,8 @@ def settings_of(
     network: Network, time_steps: int | None, coding: str, method: str, form: str, options: Options | None = None
 ) -> Options:
     """How `convert` calibrates with these arguments, but for levels."""
-    steps = time_steps or own_time_steps(network, coding) or DEFAULT_TIME_STEPS
+    own = own_time_steps(network, coding) if time_steps is None else None
+    steps = (own or DEFAULT_TIME_STEPS) if time_steps is None else time_steps
     given = options or Options()
     return replace(given, time_steps=steps, coding=coding, method=method, exact_padding=form == "integer")
 
@@ -204,12 +210,16 @@ def _batch_of(source: Source, options: Options) -> int | None:
 
 
 def dataset_for(
-    proto: onnx.ModelProto, data: Data, images: ImageOptions | None = None, allow_code: bool = False
+    proto: onnx.ModelProto,
+    data: Data,
+    images: ImageOptions | None = None,
+    allow_code: bool = False,
+    threads: int = 0,
 ) -> Dataset:
     """Data for a model's inputs, from a path or from arrays; `file.py:function` only with allow_code."""
     if isinstance(data, Dataset):
         return data
-    specs = input_specs(open_session(proto))
+    specs = input_specs(open_session(proto, threads=threads))
     if isinstance(data, Mapping):
         return from_arrays(data, specs)
     return open_dataset(str(data), specs, images, allow_code)
@@ -240,19 +250,19 @@ def metadata(plan: Plan, form: str) -> dict[str, str]:
     return {f"graphpass.{key}": str(value) for key, value in values.items()}
 
 
-def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None) -> None:
+def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None, threads: int = 0) -> None:
     """That onnxruntime loads the result; with data, that it is finite and that normalising kept the outputs.
 
     Raises ModelError. The network's outputs after normalising may differ by what folding weights rounds: 1e-3 of
     their largest value for float32, 5e-2 for float16.
     """
-    spiking = open_session(proto, use_native=False)  # as a stock runtime runs it
+    spiking = open_session(proto, threads=threads, use_native=False)  # as a stock runtime runs it
     if dataset is None:
         return
     batch = fixed_batch(input_specs(spiking))
     inputs = next(iter(dataset.batches(batch or CHECKED_SAMPLES))).inputs
-    before = run_padded(open_session(network.source.proto), inputs, batch)
-    after = run_padded(open_session(export(network.graph.copy())), inputs, batch)
+    before = run_padded(open_session(network.source.proto, threads=threads), inputs, batch)
+    after = run_padded(open_session(export(network.graph.copy()), threads=threads), inputs, batch)
     for name, values in run_padded(spiking, inputs, batch).items():
         if not np.issubdtype(values.dtype, np.floating):
             continue

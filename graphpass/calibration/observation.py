@@ -103,7 +103,7 @@ class Subject:
         step, options = self.steps[number], self.options
         rows = -(-rows_of(step, options, len(self.steps)) // total)
         ranges = METHODS[options.method].ranges
-        return Sample(step, rows, (options.seed, number), ranges, offset, first, clip_limits)
+        return Sample(step, rows, (options.seed, number), ranges, offset, first, clip_limits, options.threads)
 
     def store_inputs(self, size: int, start: int = 0, stop: int | None = None) -> list[int]:
         """Put the inputs of batches of `size` into the walk's store, padded to a fixed batch; the samples of each."""

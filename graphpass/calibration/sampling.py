@@ -70,10 +70,12 @@ class Sample:
         offset: bool,
         first: int = 0,
         clip_limits: bool = False,
+        threads: int = 0,
     ):
         self._step = step
         self._first = first
         self._offset = offset
+        self._threads = threads
         self._limits = step.site.limits if step.site and clip_limits else None
         self._rows = rows
         self._seed = seed
@@ -173,7 +175,8 @@ class Sample:
     def site(self) -> SiteSample:
         kind = self._step.site.kind if self._step.site else ""
         known = self.span
-        return SiteSample(kind, self.x, self.x_snn, self.a, known.bottom, known.top, self._offset, self._limits)
+        ends = known.bottom, known.top
+        return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self._offset, self._limits, self._threads)
 
     def move(self, inputs: Array, weight: Array, bias: Array) -> None:
         """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""

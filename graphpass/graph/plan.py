@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpass.errors import OptionError, PlanError
+from graphpass.files import replacing
 from graphpass.maths.neuron import Neuron, levels_of
 
 FORMAT = "graphpass-plan"
@@ -112,7 +113,7 @@ _ARRAYS = ("threshold", "shift", "amplitude", "offset")
 def save_plan(plan: Plan, path: str | Path) -> None:
     """Write a plan; compensated weights go to the .npz of the same name."""
     path = Path(path)
-    arrays = path.with_suffix(".npz")
+    (arrays,) = companions(path)
     if arrays == path:
         raise PlanError(f"{path}: the plan's arrays go to a file of this name", "choose a name that ends in .json")
     document: dict[str, Any] = {"format": FORMAT, "version": VERSION}
@@ -131,14 +132,20 @@ def save_plan(plan: Plan, path: str | Path) -> None:
     document["arrays"] = arrays.name if plan.layers else None
     document["ranges"] = [{"tensor": name, "low": low, "high": high} for name, (low, high) in plan.ranges.items()]
     document["left"] = [asdict(entry) for entry in plan.left]
-    try:
+    with replacing(path, PlanError) as staged:
         if plan.layers:
             stored: dict[str, Any] = {f"weight/{layer.name}": layer.weight for layer in plan.layers}
             stored.update({f"bias_change/{layer.name}": layer.bias_change for layer in plan.layers})
-            np.savez(arrays, **stored)
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be written ({error.strerror})", "choose another place") from error
+            np.savez(staged.with_name(arrays.name), **stored)
+        staged.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def companions(path: Path) -> list[Path]:
+    """What `save_plan` may write beside a plan. Raises PlanError for a path without a name."""
+    try:
+        return [path.with_suffix(".npz")]
+    except ValueError as error:
+        raise PlanError(f"{path}: no name of a file", "choose a name that ends in .json") from error
 
 
 def load_plan(path: str | Path) -> Plan:

@@ -70,7 +70,12 @@ class _Site:
 
 
 def flips(
-    integer: onnx.ModelProto, folded: onnx.ModelProto, dataset: Dataset, limit: int = 64, batch: int = 8
+    integer: onnx.ModelProto,
+    folded: onnx.ModelProto,
+    dataset: Dataset,
+    limit: int = 64,
+    batch: int = 8,
+    threads: int = 0,
 ) -> Flips:
     """Compare both forms on the first `limit` samples.
 
@@ -89,7 +94,7 @@ def flips(
     outputs = [tensor.name for tensor in graphs[1].outputs]
     wanted = [[site.count for site in sites], [site.pooled or site.x for site in sites]]
     sessions = [
-        open_session(_with_outputs(graph, names, one.coding), use_native=False)
+        open_session(_with_outputs(graph, names, one.coding), threads=threads, use_native=False)
         for graph, names in zip(graphs, wanted, strict=True)
     ]
     fixed = fixed_batch(input_specs(sessions[1]))
