@@ -9,7 +9,8 @@ from graphpass.graph.model import Source
 from graphpass.graph.plan import Plan
 from graphpass.passes.base import RuleReport
 from graphpass.passes.normalise import normalise
-from graphpass.sites.sites import Coverage, Selection, Site, find_sites, spike_driven
+from graphpass.sites.planned import planned_sites
+from graphpass.sites.sites import Coverage, Selection, find_sites, spike_driven
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,11 @@ def prepare(source: Source, selection: Selection | None = None) -> Network:
 
 
 def planned(network: Network, plan: Plan) -> Network:
-    """The network with the sites of a plan, and with what it left, in place of those that were found."""
-    sites = tuple(Site(each.name, each.kind, each.input, each.output, None, each.layers) for each in plan.sites)
+    """The network with the sites of a plan, and with what it left, in place of those that were found.
+
+    Raises PlanError for a site that the network does not have.
+    """
+    sites = planned_sites(network.graph, plan)
     reached = spike_driven(network.graph, sites)
     return replace(
         network, coverage=replace(network.coverage, sites=sites, left=plan.left, spiking_layers=len(reached))

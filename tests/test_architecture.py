@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "graphpass"
 # From the bottom up. A module may import from its own floor and from those below; docs/architecture.md explains.
 FLOORS = (
     ("errors",),
-    ("files", "options"),
+    ("files", "options", "records"),
     ("maths",),
     ("graph",),
     ("sites",),

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import typer
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from graphpass import api
@@ -36,6 +36,7 @@ from graphpass.options import (
 from graphpass.runtime import session as sessions
 from service.api.requests import ConversionOptions, EvaluationOptions, SweepOptions
 from tests.models import build, node
+from tests.properties import examples
 
 FUNCTIONS = {name: getattr(api, name) for name in COMMANDS}
 REQUESTS = {"convert": ConversionOptions, "evaluate": EvaluationOptions, "sweep": SweepOptions}
@@ -264,7 +265,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(names={"time_steps"}, data="plan")
 @example(names={"levels", "energy", "threads"}, data="arrays")
 @example(names={"identity_sites", "exclude", "memory_budget"}, data="arrays")

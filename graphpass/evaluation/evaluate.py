@@ -26,7 +26,7 @@ from graphpass.evaluation.comparison import Comparison
 from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.evaluation.metrics.training import fitted, of_training, training_stride
 from graphpass.evaluation.probing import Tally, belongs, probed_ann, probed_folded, probed_unrolled
-from graphpass.evaluation.results import Conversion, Evaluation, Latency, Provenance, Timing, conversion_of, told_levels
+from graphpass.evaluation.results import Conversion, Evaluation, Latency, Provenance, Timing, conversion_of
 from graphpass.evaluation.shards import Measured, Partial, merge
 from graphpass.forms import operators
 from graphpass.forms.registry import FORMS, assemble, spiking_graph
@@ -128,7 +128,8 @@ def open_pair(source: Source, snn: onnx.ModelProto, options: Options | None = No
             f"spiking model names {conversion.model_digest[:12]}…)",
             "give the two models that belong together",
         )
-    levels = told_levels(snn) if conversion.form == "integer" else _levels(spiking_graph(snn), conversion)
+    told = {site.name: site.levels for site in conversion.sites}
+    levels = told if conversion.form == "integer" else _levels(spiking_graph(snn), conversion)
     protos = {"ann": source.proto, "snn": snn, "baseline": _baseline(source, conversion, levels)}
     sessions = {name: open_session(proto, options.providers, options.threads) for name, proto in protos.items()}
     names = {name: [value.name for value in session.get_outputs()] for name, session in sessions.items()}
@@ -242,13 +243,25 @@ def _normalised(source: Source, conversion: Conversion) -> gs.Graph:
 
 def _levels(graph: gs.Graph, conversion: Conversion) -> dict[str, int]:
     """Levels of each site's neurons, in any form."""
-    neurons = {node.name: int(node.attrs["levels"]) for node in graph.nodes if node.op in operators.NEURONS}
+    nodes = [node for node in graph.nodes if node.op in operators.NEURONS]
+    neurons = {node.name: int(node.attrs["levels"]) for node in nodes}
+    told = (conversion.time_steps, conversion.coding)
+    if other := next((node for node in nodes if (node.attrs["time_steps"], node.attrs["coding"]) != told), None):
+        raise ModelError(
+            f"neurons {other.name!r} have other time-steps, or another code, than the metadata tells",
+            "convert it with graphpass again",
+        )
     levels = {}
     for site in conversion.sites:
         found = [count for name, count in neurons.items() if belongs(name, site.name)]
         if not found:
             raise ModelError(
                 f"the spiking model has no neurons at site {site.name!r} of its metadata",
+                "convert it with graphpass again",
+            )
+        if found[0] != site.levels:
+            raise ModelError(
+                f"the neurons of site {site.name!r} have {found[0]} levels, the metadata tells {site.levels}",
                 "convert it with graphpass again",
             )
         levels[site.name] = found[0]

@@ -181,7 +181,7 @@ def save(proto: onnx.ModelProto, path: str | Path) -> None:
 
 def companions(path: Path) -> list[Path]:
     """What `save` may write beside a model."""
-    return [path.with_name(f"{path.name}.data")]
+    return [path.parent / f"{path.name}.data"]
 
 
 def export(graph: gs.Graph) -> onnx.ModelProto:

@@ -133,7 +133,7 @@ def available_providers() -> tuple[str, ...]:
 
 def _options(threads: int, registered: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and told in one line
     options.intra_op_num_threads = threads
     if registered:
         options.register_custom_ops_library(str(native.library()))

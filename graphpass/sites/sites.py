@@ -103,7 +103,7 @@ class Selection:
 def _search(pattern: str, name: str) -> bool:
     try:
         return re.search(pattern, name) is not None
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise OptionError(f"{pattern!r} is not a regular expression ({error})", "see Python's re module") from error
 
 

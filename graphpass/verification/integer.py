@@ -110,9 +110,11 @@ def flips(
             results[site.name] = _updated(results[site.name], ours[site.count], expected)
         for name in outputs:
             a, b = (np.nan_to_num(each[name].astype(np.float64)) for each in (ours, theirs))
-            errors[name] += ((a - b) ** 2).sum(), (b**2).sum()
+            with np.errstate(over="ignore", invalid="ignore"):  # an infinite error is one
+                errors[name] += ((a - b) ** 2).sum(), (b**2).sum()
         samples += part.size
-    relative = {name: float(np.sqrt(d / n)) if n else float(d > 0) for name, (d, n) in errors.items()}
+    with np.errstate(invalid="ignore"):
+        relative = {name: float(np.sqrt(d / n)) if n else float(d > 0) for name, (d, n) in errors.items()}
     return Flips(samples, one.time_steps, one.coding, tuple(results.values()), relative)
 
 

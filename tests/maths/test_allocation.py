@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpass.errors import OptionError
 from graphpass.maths.allocation import Auto, allocate, auto_of, ladder, spikes_of, steps_needed, told
 from graphpass.maths.neuron import CODINGS, levels_of, spike_train
+from tests.properties import examples
 
 
 def surfaces(seed: int, sites: int, rungs: int, wild: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -23,7 +24,7 @@ def totals(errors, costs, chosen):
 
 
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 9), st.booleans(), st.floats(0, 1))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_the_budget_is_kept_and_equal_levels_are_never_better(seed, sites, rungs, wild, share):
     errors, costs = surfaces(seed, sites, rungs, wild)
     least = costs.min(1).sum()
@@ -36,7 +37,7 @@ def test_the_budget_is_kept_and_equal_levels_are_never_better(seed, sites, rungs
 
 
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 9), st.booleans())
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_more_budget_never_gives_more_error(seed, sites, rungs, wild):
     errors, costs = surfaces(seed, sites, rungs, wild)
     budgets = np.linspace(costs.min(1).sum(), costs.max(1).sum() * 1.01, 20)[1:]
@@ -46,7 +47,7 @@ def test_more_budget_never_gives_more_error(seed, sites, rungs, wild):
 
 
 @given(st.integers(0, 2**32), st.floats(0.05, 1))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_no_choice_within_the_budget_is_better_by_more_than_one_step(seed, share):
     """The greedy prefix is the Lagrangian's optimum but for the last step, which did not fit."""
     errors, costs = surfaces(seed, 4, 4, False)
