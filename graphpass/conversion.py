@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from graphpass.calibration.calibrate import Options, Progress, calibrate, observe_part, qcfs_plan
+from graphpass.calibration.memory import CHECKED_SAMPLES
 from graphpass.calibration.sensitivity import choose
 from graphpass.calibration.synthetic import Synthetic, for_made_up, made_up, synthetic_plan
 from graphpass.datasets.dataset import Dataset
@@ -28,7 +29,6 @@ from graphpass.runtime.session import fixed_batch, input_specs, open_session, ru
 from graphpass.sites.sites import Selection
 
 DEFAULT_TIME_STEPS = 8
-CHECKED_SAMPLES = 4
 UNREAL = (
     "CALIBRATED ON SYNTHETIC DATA ({what}): the inputs were made up, the network may be much worse than with real data "
     "(docs/calibration.md); evaluate it, and calibrate on real inputs where there are any"

@@ -49,7 +49,8 @@ def synthetic_dataset(
             arrays[spec.name] = _normalised(frame, samples, generator).astype(spec.dtype)
         else:
             arrays[spec.name] = _numbers(_sizes(spec, LENGTH), samples, generator).astype(spec.dtype)
-    return from_arrays(arrays, specs, f"{samples} synthetic samples")
+    made = from_arrays(arrays, specs, f"{samples} synthetic samples")
+    return replace(made, held=sum(values.nbytes for values in arrays.values()))
 
 
 def _sizes(spec: InputSpec, free: int) -> tuple[int, ...]:
