@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from graphpass.calibration.calibrate import Options, Progress, calibrate, observe_part, qcfs_plan
+from graphpass.calibration.memory import CHECKED_SAMPLES
 from graphpass.calibration.sensitivity import choose
 from graphpass.calibration.synthetic import Synthetic, for_made_up, made_up, synthetic_plan
 from graphpass.datasets.dataset import Dataset
@@ -24,13 +25,12 @@ from graphpass.graph.description import PREFIX, keep_description
 from graphpass.graph.model import Source, export, load, save
 from graphpass.graph.plan import Plan, load_plan
 from graphpass.maths.allocation import Auto
-from graphpass.network import Network, own_time_steps, prepare, require_coverage
+from graphpass.network import Network, own_time_steps, planned, prepare, require_coverage
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Selection
 from graphpass.verification.distance import Distance, Forms, measured
 
 DEFAULT_TIME_STEPS = 8
-CHECKED_SAMPLES = 4
 UNREAL = (
     "CALIBRATED ON SYNTHETIC DATA ({what}): the inputs were made up, the network may be much worse than with real data "
     "(docs/calibration.md); evaluate it, and calibrate on real inputs where there are any"
@@ -98,17 +98,20 @@ def convert(
     """
     if form not in FORMS:
         raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
+    threads = (options or Options()).threads
     if isinstance(model, Network):
         network = model
     else:
         network = prepare(model if isinstance(model, Source) else load(model), selection)
+    if plan is not None:
+        decided = own_plan(network, plan if isinstance(plan, Plan) else load_plan(plan))
+        network = planned(network, decided)
     require_coverage(network, allow_partial)
     if plan is not None and levels is not None:
         raise OptionError("a plan and levels exclude each other", "a plan holds the levels of its sites")
     if observed and (plan is not None or calibration is None or isinstance(calibration, Synthetic)):
         raise OptionError("parts of a calibration without its data", "give the data that they were observed on")
     if plan is not None:
-        decided = own_plan(network, plan if isinstance(plan, Plan) else load_plan(plan))
         dataset = None
     else:
         settings = settings_of(network, time_steps, coding, method, form, options)
@@ -116,15 +119,17 @@ def convert(
         if levels is not None and not isinstance(levels, Auto):
             settings = replace(settings, levels=levels)
         if isinstance(calibration, Synthetic):
-            dataset = made_up(network.source, calibration, images, settings.seed)
+            dataset = made_up(network.source, calibration, images, settings)
             decided = make_plan(network, dataset, settings, progress, auto, synthetic=True)
             warnings.warn(UNREAL.format(what=decided.notes["synthetic"]), ConversionWarning, stacklevel=2)
         else:
-            dataset = None if calibration is None else dataset_for(network.source.proto, calibration, images)
+            dataset = None
+            if calibration is not None:
+                dataset = dataset_for(network.source.proto, calibration, images, threads=threads)
             decided = make_plan(network, dataset, settings, progress, auto, observed=observed)
     proto = spiking_model(network, decided, form)
-    check(network, proto, dataset)
-    apart = None if form == "folded" else check_form(network, decided, form, proto, dataset, images)
+    check(network, proto, dataset, threads)
+    apart = None if form == "folded" else check_form(network, decided, form, proto, dataset, images, threads)
     conversion = Conversion(proto, decided, network, form, apart)
     if output is not None:
         conversion.save(output)
@@ -135,7 +140,8 @@ def settings_of(
     network: Network, time_steps: int | None, coding: str, method: str, form: str, options: Options | None = None
 ) -> Options:
     """How `convert` calibrates with these arguments, but for levels."""
-    steps = time_steps or own_time_steps(network, coding) or DEFAULT_TIME_STEPS
+    own = own_time_steps(network, coding) if time_steps is None else None
+    steps = (own or DEFAULT_TIME_STEPS) if time_steps is None else time_steps
     given = options or Options()
     return replace(given, time_steps=steps, coding=coding, method=method, exact_padding=form == "integer")
 
@@ -213,12 +219,16 @@ def _batch_of(source: Source, options: Options) -> int | None:
 
 
 def dataset_for(
-    proto: onnx.ModelProto, data: Data, images: ImageOptions | None = None, allow_code: bool = False
+    proto: onnx.ModelProto,
+    data: Data,
+    images: ImageOptions | None = None,
+    allow_code: bool = False,
+    threads: int = 0,
 ) -> Dataset:
     """Data for a model's inputs, from a path or from arrays; `file.py:function` only with allow_code."""
     if isinstance(data, Dataset):
         return data
-    specs = input_specs(open_session(proto))
+    specs = input_specs(open_session(proto, threads=threads))
     if isinstance(data, Mapping):
         return from_arrays(data, specs)
     return open_dataset(str(data), specs, images, allow_code)
@@ -265,19 +275,19 @@ def metadata(plan: Plan, form: str) -> dict[str, str]:
     return {f"{PREFIX}{key}": str(value) for key, value in values.items()}
 
 
-def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None) -> None:
+def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None, threads: int = 0) -> None:
     """That onnxruntime loads the result; with data, that it is finite and that normalising kept the outputs.
 
     Raises ModelError. The network's outputs after normalising may differ by what folding weights rounds: 1e-3 of
     their largest value for float32, 5e-2 for float16.
     """
-    spiking = open_session(proto, use_native=False)  # as a stock runtime runs it
+    spiking = open_session(proto, threads=threads, use_native=False)  # as a stock runtime runs it
     if dataset is None:
         return
     batch = fixed_batch(input_specs(spiking))
     inputs = pad_inputs(next(iter(dataset.batches(batch or CHECKED_SAMPLES))).inputs, batch)
-    before = run(open_session(network.source.proto), inputs)
-    after = run(open_session(export(network.graph.copy())), inputs)
+    before = run(open_session(network.source.proto, threads=threads), inputs)
+    after = run(open_session(export(network.graph.copy()), threads=threads), inputs)
     for name, values in run(spiking, inputs).items():
         if not np.issubdtype(values.dtype, np.floating):
             continue
@@ -303,13 +313,14 @@ def check_form(
     proto: onnx.ModelProto,
     dataset: Dataset | None,
     images: ImageOptions | None = None,
+    threads: int = 0,
 ) -> Distance | None:
     """How far another form is from the folded form of the same plan; None where no inputs are there for that.
 
     Raises FormError where it is another function; warns (ConversionWarning) of what is notable.
     """
     folded = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
-    found = measured(network.source, plan, Forms(form, proto, folded), dataset, images)
+    found = measured(network.source, plan, Forms(form, proto, folded), dataset, images, threads)
     if found and found.notable:
         warnings.warn(f"{found}; `graphpass verify` tells where", ConversionWarning, stacklevel=3)
     return found

@@ -32,7 +32,11 @@ class GraphpassError(Exception):
 
 
 class OptionError(GraphpassError):
-    """An option or argument that makes no sense."""
+    """An option or argument that makes no sense. option: its name, if known, as `time_steps`."""
+
+    def __init__(self, what: str, remedy: str = "", option: str = ""):
+        super().__init__(what, remedy)
+        self.option = option
 
 
 class ModelError(GraphpassError):

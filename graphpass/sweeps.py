@@ -65,7 +65,7 @@ def row_of(part: Partial) -> Row:
 
 
 def sweep(
-    source: Source,
+    model: Source | Network,
     calibration: Dataset,
     data: Dataset,
     *,
@@ -78,11 +78,11 @@ def sweep(
     evaluation: EvaluationOptions | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> list[Row]:
-    """A row for every method, coding and T, in this order. Nothing is written.
+    """A row for every method, coding and T, in this order. Nothing is written. model: a network holds its selection.
 
     Raises OptionError before the first conversion when any combination makes no sense.
     """
-    network = prepare(source, selection)
+    network = model if isinstance(model, Network) else prepare(model, selection)
     require_coverage(network, allow_partial)
     wanted = combinations(options or Options(), time_steps, codings, methods)
     rows = []

@@ -128,7 +128,7 @@ def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry)
         first = first + spatial[axis] * (shape.strides[axis] * step)
         taps = np.add.outer(taps, np.arange(shape.kernel[axis]) * (shape.dilations[axis] * step))
     patches = padded.ravel().take(np.add.outer(first, taps.ravel()))
-    patches = patches.reshape(len(batch), shape.groups, -1)
+    patches = patches.reshape(len(batch), shape.groups, taps.size // shape.groups)
     return np.ascontiguousarray(patches.transpose(1, 0, 2), np.float32)
 
 

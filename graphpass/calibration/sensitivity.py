@@ -238,6 +238,7 @@ def _observe(
             ranges,
             True,
             clip_limits=options.clip_limits,
+            threads=options.threads,
         )
         for k, site in enumerate(sites)
     ]

@@ -26,7 +26,7 @@ from graphpass.evaluation.comparison import Comparison
 from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.evaluation.metrics.training import fitted, of_training, training_stride
 from graphpass.evaluation.probing import Tally, probed_ann, probed_folded, probed_unrolled, site_of
-from graphpass.evaluation.results import Conversion, Evaluation, Latency, Provenance, Timing, conversion_of, told_levels
+from graphpass.evaluation.results import Conversion, Evaluation, Latency, Provenance, Timing, conversion_of
 from graphpass.evaluation.shards import Measured, Partial, merge
 from graphpass.forms import operators
 from graphpass.forms.registry import FORMS, assemble, spiking_graph
@@ -130,15 +130,16 @@ def open_pair(source: Source, snn: onnx.ModelProto, options: Options | None = No
             f"spiking model names {conversion.model_digest[:12]}…)",
             "give the two models that belong together",
         )
-    levels = told_levels(snn) if conversion.form == "integer" else _levels(spiking_graph(snn), conversion)
-    protos = {"ann": source.proto, "snn": snn, "baseline": _baseline(source, conversion, levels)}
-    sessions = {name: open_session(proto, options.providers, options.threads) for name, proto in protos.items()}
-    names = {name: [value.name for value in session.get_outputs()] for name, session in sessions.items()}
-    for missing in set(names["ann"]) - set(names["snn"]):
+    outputs = {value.name for value in snn.graph.output}
+    if missing := next((value.name for value in source.proto.graph.output if value.name not in outputs), None):
         raise ModelError(
             f"the spiking model lacks the output {missing!r} of {source.path}",
             "give the two models that belong together",
         )
+    told = {site.name: site.levels for site in conversion.sites}
+    levels = told if conversion.form == "integer" else _levels(spiking_graph(snn), conversion)
+    protos = {"ann": source.proto, "snn": snn, "baseline": _baseline(source, conversion, levels)}
+    sessions = {name: open_session(proto, options.providers, options.threads) for name, proto in protos.items()}
     fixed = fixed_batch(input_specs(sessions["ann"]))
     return Pair(source, snn, conversion, levels, sessions, fixed, options)
 
@@ -244,17 +245,28 @@ def _normalised(source: Source, conversion: Conversion) -> gs.Graph:
 
 def _levels(graph: gs.Graph, conversion: Conversion) -> dict[str, int]:
     """Levels of each site's neurons, in any form."""
-    neurons = {node.name: int(node.attrs["levels"]) for node in graph.nodes if node.op in operators.NEURONS}
-    names = [site.name for site in conversion.sites]
-    levels: dict[str, int] = {}
-    for name, count in neurons.items():
-        levels.setdefault(site_of(name, names) or "", count)
-    missing = [name for name in names if name not in levels]
-    if missing:
+    nodes = [node for node in graph.nodes if node.op in operators.NEURONS]
+    told = (conversion.time_steps, conversion.coding)
+    if other := next((node for node in nodes if (node.attrs["time_steps"], node.attrs["coding"]) != told), None):
         raise ModelError(
-            f"the spiking model has no neurons at site {missing[0]!r} of its metadata",
+            f"neurons {other.name!r} have other time-steps, or another code, than the metadata tells",
             "convert it with graphpass again",
         )
+    names = [site.name for site in conversion.sites]
+    levels: dict[str, int] = {}
+    for node in nodes:
+        levels.setdefault(site_of(node.name, names) or "", int(node.attrs["levels"]))
+    for site in conversion.sites:
+        if site.name not in levels:
+            raise ModelError(
+                f"the spiking model has no neurons at site {site.name!r} of its metadata",
+                "convert it with graphpass again",
+            )
+        if levels[site.name] != site.levels:
+            raise ModelError(
+                f"the neurons of site {site.name!r} have {levels[site.name]} levels, the metadata tells {site.levels}",
+                "convert it with graphpass again",
+            )
     return {name: levels[name] for name in names}
 
 

@@ -15,6 +15,7 @@ from graphpass.datasets.dataset import Batch
 from graphpass.errors import ModelError
 from graphpass.evaluation.counting import Counts, Probes, probe
 from graphpass.evaluation.results import Conversion, LayerResult, OperationCount, SiteResult
+from graphpass.forms.neurons import within_float32
 from graphpass.forms.registry import assemble, spiking_graph
 from graphpass.forms.unrolled import spike_inputs, unroll
 from graphpass.graph.model import export_untyped
@@ -166,7 +167,8 @@ def probed_unrolled(snn: onnx.ModelProto, conversion: Conversion, threads: int) 
     if conversion.form == "integer":
         return None
     graph = spiking_graph(snn)
-    unrolled = unroll(graph) if conversion.form == "folded" else graph
+    with within_float32(ModelError, "the spiking model"):
+        unrolled = unroll(graph) if conversion.form == "folded" else graph
     return _probed(unrolled, conversion, spike_inputs(unrolled), threads, operations=True, sites=False)
 
 

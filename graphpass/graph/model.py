@@ -6,6 +6,7 @@ every onnxruntime from 1.19 on loads; a newer source keeps its own opset.
 """
 
 import hashlib
+import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, defs, inliner, shape_inference, version_converter
 
 from graphpass.errors import ModelError, UnsupportedModelError
+from graphpass.files import replacing
 from graphpass.graph.description import keep_description
 from graphpass.graph.domains import RUNTIME_DOMAINS, SPIKING_DOMAIN, STANDARD_DOMAINS
 from graphpass.graph.names import settle
@@ -32,6 +34,7 @@ QUANTISED = frozenset(
     "MatMulNBits MatMulBnb4 MatMulFpQ4 GatherBlockQuantized QuantizeWithOrder DequantizeWithOrder QuantizeBFP "
     "DequantizeBFP".split()
 )
+UNNAMED = Path("model")  # what errors call a model in memory
 QUANTISED_PREFIXES = ("QLinear", "QOrdered")
 
 
@@ -59,14 +62,16 @@ class Source:
         return graph
 
 
-def load(path: str | Path) -> Source:
-    """Read, check and upgrade a model.
+def load(model: str | Path | onnx.ModelProto) -> Source:
+    """Read, check and upgrade a model: a file, or a proto with its weights, which is not changed.
 
     Raises ModelError (missing, damaged, invalid) or UnsupportedModelError (custom operators, quantised
     models, sequences, strings), naming the node.
     """
-    path = Path(path)
-    proto = read(path)
+    path = UNNAMED if isinstance(model, onnx.ModelProto) else Path(model)
+    proto = model if isinstance(model, onnx.ModelProto) else read(path)
+    _require_nodes(path, proto)
+    known = digest_of(proto) if isinstance(model, onnx.ModelProto) else digest(path)
     _refuse(path, proto)
     _check(path, proto)
     given, opset = proto, opset_of(proto)
@@ -75,17 +80,12 @@ def load(path: str | Path) -> Source:
         _refuse(path, proto)
     proto = _with_shapes(_upgrade(path, proto, opset))
     keep_description(given, proto)
-    return Source(path, proto, digest(path), opset)
+    return Source(path, proto, known, opset)
 
 
 def read(path: Path) -> onnx.ModelProto:
     """The proto of a file with its external data."""
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file", "give the path of an ONNX model")
-    try:
-        proto = onnx.load(path, format="protobuf", load_external_data=False)
-    except (DecodeError, ValueError, OSError) as error:
-        raise ModelError(f"{path}: not a readable ONNX model ({_line(error)})", "export it again") from error
+    proto = _header(path)
     try:
         onnx.load_external_data_for_model(proto, str(path.parent))
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
@@ -93,9 +93,24 @@ def read(path: Path) -> onnx.ModelProto:
             f"{path}: its external data cannot be read ({_line(error)})",
             "keep the data file beside the model",
         ) from error
+    return proto
+
+
+def _header(path: Path) -> onnx.ModelProto:
+    """The proto of a file without its external data. Raises ModelError."""
+    try:
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file", "give the path of an ONNX model")
+        proto = onnx.load(path, format="protobuf", load_external_data=False)
+    except (DecodeError, ValueError, OSError) as error:  # ValueError: also of a name with a NUL
+        raise ModelError(f"{path}: not a readable ONNX model ({_line(error)})", "export it again") from error
+    _require_nodes(path, proto)
+    return proto
+
+
+def _require_nodes(path: Path, proto: onnx.ModelProto) -> None:
     if not proto.graph.node:
         raise ModelError(f"{path}: not an ONNX model, or one without nodes", "export it again")
-    return proto
 
 
 def _check(path: Path, proto: onnx.ModelProto) -> None:
@@ -112,17 +127,24 @@ def opset_of(proto: onnx.ModelProto) -> int:
 
 
 def external_files(path: Path) -> list[Path]:
-    """External-data files of a model, in order of their names. Raises what onnx raises where it is no model."""
-    header = onnx.load(path, format="protobuf", load_external_data=False)
+    """External-data files of a model, in order of their names. Raises ModelError where it is no model."""
     locations = {
         entry.value
-        for graph in _graphs(header.graph)
+        for graph in _graphs(_header(path).graph)
         for tensor in graph.initializer
         if tensor.data_location == TensorProto.EXTERNAL
         for entry in tensor.external_data
         if entry.key == "location"
     }
     return [path.parent / location for location in sorted(locations)]
+
+
+def model_files(path: Path) -> list[Path]:
+    """The file of a model and those of its external data; itself alone where it is no model, which `load` tells."""
+    try:
+        return [path, *external_files(path)]
+    except ModelError:
+        return [path]
 
 
 def digest(path: Path) -> str:
@@ -135,21 +157,34 @@ def digest(path: Path) -> str:
     return total.hexdigest()
 
 
+def digest_of(proto: onnx.ModelProto) -> str:
+    """sha256 (hex) over a model in memory: that of the file which it is saved to, below 2 GiB."""
+    if proto.ByteSize() < LARGEST_PROTOBUF:
+        return hashlib.sha256(proto.SerializeToString()).hexdigest()
+    with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
+        save(proto, path := Path(folder) / "model.onnx")
+        return digest(path)
+
+
 def save(proto: onnx.ModelProto, path: str | Path) -> None:
-    """Write a model; over 2 GiB its weights go to ``<name>.data`` beside it."""
+    """Write a model, or leave what was there; over 2 GiB its weights go to ``<name>.data`` beside it."""
     path = Path(path)
     if not path.parent.is_dir():
         raise ModelError(f"{path.parent}: no such folder", "create it first")
-    try:
+    with replacing(path, ModelError) as staged:
         if proto.ByteSize() < LARGEST_PROTOBUF:
-            onnx.save(proto, path, format="protobuf")
+            onnx.save(proto, staged, format="protobuf")
             return
-        beside = path.with_name(path.name + ".data")
-        beside.unlink(missing_ok=True)
-        onnx.save(proto, path, format="protobuf", save_as_external_data=True, location=beside.name, size_threshold=1024)
-        onnx.load_external_data_for_model(proto, str(path.parent))  # saving took the weights out of the proto
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({_line(error)})", "choose another place") from error
+        (beside,) = companions(staged)
+        onnx.save(
+            proto, staged, format="protobuf", save_as_external_data=True, location=beside.name, size_threshold=1024
+        )
+        onnx.load_external_data_for_model(proto, str(staged.parent))  # saving took the weights out of the proto
+
+
+def companions(path: Path) -> list[Path]:
+    """What `save` may write beside a model."""
+    return [path.parent / f"{path.name}.data"]
 
 
 def export(graph: gs.Graph) -> onnx.ModelProto:

@@ -3,7 +3,8 @@
 import functools
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from graphpass.datasets.parts import InputSpec
-from graphpass.errors import SessionError
+from graphpass.errors import OptionError, SessionError
 from graphpass.graph.model import LARGEST_PROTOBUF, save
 from graphpass.runtime import native
 from graphpass.runtime import nchwc as blocked
@@ -109,6 +110,22 @@ def open_session(
     return session
 
 
+@contextmanager
+def required(providers: Sequence[str] | None, remedy: str = "see `graphpass doctor`") -> Iterator[None]:
+    """What was to run on a provider does not silently run on another one. Raises OptionError."""
+    if not providers:
+        yield
+        return
+    if providers[0] not in ort.get_available_providers():
+        raise OptionError(f"provider: {providers[0]} is not in this onnxruntime", remedy)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".* could not be started", ProviderWarning)
+        try:
+            yield
+        except ProviderWarning as warning:
+            raise OptionError(f"provider: {warning}", remedy) from warning
+
+
 def available_providers() -> tuple[str, ...]:
     """Execution providers that the installed onnxruntime has."""
     return tuple(ort.get_available_providers())
@@ -116,7 +133,7 @@ def available_providers() -> tuple[str, ...]:
 
 def _options(threads: int, registered: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and told in one line
     options.intra_op_num_threads = threads
     if registered:
         options.register_custom_ops_library(str(native.library()))

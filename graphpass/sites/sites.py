@@ -23,6 +23,7 @@ from graphpass.sites.activations import Activation, falling, find_activations
 from graphpass.sites.identities import missing_identities, place_identities, sources
 
 SUBGRAPH_OPS = frozenset("If Loop Scan SequenceMap".split())
+EXCLUDED, NOT_INCLUDED = "excluded by --exclude", "not matched by --include"  # why a site was left
 RECURRENT_OPS = frozenset("LSTM GRU RNN".split())
 SEQUENCE_OPS = frozenset(
     "SequenceConstruct SequenceInsert SequenceErase SequenceAt SplitToSequence ConcatFromSequence Optional "
@@ -81,16 +82,27 @@ class Selection:
     def refusal(self, name: str) -> str | None:
         """Why a site of this name is not wanted, None if it is."""
         if any(_search(pattern, name) for pattern in self.exclude):
-            return "excluded by --exclude"
+            return EXCLUDED
         if self.include and not any(_search(pattern, name) for pattern in self.include):
-            return "not matched by --include"
+            return NOT_INCLUDED
         return None
+
+    def require_effect(self, coverage: Coverage) -> None:
+        """That every pattern matches a site that was found, or left because of it. Raises OptionError."""
+        names = [site.name for site in coverage.sites]
+        names += [entry.node for entry in coverage.left if entry.reason in (EXCLUDED, NOT_INCLUDED)]
+        for option, patterns in (("--include", self.include), ("--exclude", self.exclude)):
+            for pattern in patterns:
+                if not any(_search(pattern, name) for name in names):
+                    raise OptionError(
+                        f"{option} {pattern!r} matches no site", "see `graphpass inspect` for the names of sites"
+                    )
 
 
 def _search(pattern: str, name: str) -> bool:
     try:
         return re.search(pattern, name) is not None
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise OptionError(f"{pattern!r} is not a regular expression ({error})", "see Python's re module") from error
 
 

@@ -17,6 +17,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from graphpass.calibration.calibrate import Options
 from graphpass.calibration.synthetic import Synthetic, made_up
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
@@ -89,7 +90,12 @@ class Distance:
 
 
 def measured(
-    source: Source, plan: Plan, forms: Forms, dataset: Dataset | None, images: ImageOptions | None = None
+    source: Source,
+    plan: Plan,
+    forms: Forms,
+    dataset: Dataset | None,
+    images: ImageOptions | None = None,
+    threads: int = 0,
 ) -> Distance | None:
     """The distance on calibration samples, without a dataset on made-up ones; None where none can be made up.
 
@@ -97,37 +103,39 @@ def measured(
     """
     data = "made-up" if dataset is None else "calibration"
     count = SAMPLES[forms.name]
-    dataset = dataset or _made_up_within(source, plan, count, images)
+    dataset = dataset or _made_up_within(source, Options(seed=plan.seed, threads=threads), plan, count, images)
     if dataset is None:
         return None
-    fixed = fixed_batch(input_specs(open_session(source.proto)))
+    fixed = fixed_batch(input_specs(open_session(source.proto, threads=threads)))
     size = fixed or (count if forms.name == "integer" else max(1, min(count, STEPS // plan.time_steps)))
     batches = [pad_inputs(batch.inputs, fixed) for batch in dataset.batches(size, max(size, count))]
-    found = distance(forms, source.proto, batches, data)
+    found = distance(forms, source.proto, batches, data, threads)
     if found.too_far:
-        neurons = first_neurons_apart(forms, batches[0]) or ""
+        neurons = first_neurons_apart(forms, batches[0], threads) or ""
         site = site_of(neurons, [site.name for site in plan.sites]) or neurons
         where = f", from site {site!r} on" if site else ""
         raise FormError(f"{source.path}: {found}{where}", "convert it in the folded form (--form folded)")
     return found
 
 
-def _made_up_within(source: Source, plan: Plan, count: int, images: ImageOptions | None) -> Dataset | None:
+def _made_up_within(
+    source: Source, options: Options, plan: Plan, count: int, images: ImageOptions | None
+) -> Dataset | None:
     """Inputs made up, within the ranges that the plan knows; None where they cannot be."""
     try:
-        inputs = next(iter(made_up(source, Synthetic(count), images, plan.seed).batches(count))).inputs
+        inputs = next(iter(made_up(source, Synthetic(count), images, options).batches(count))).inputs
     except DataError:
         return None
     limited = {
         name: np.clip(values, *plan.ranges[name]).astype(values.dtype) if name in plan.ranges else values
         for name, values in inputs.items()
     }
-    return from_arrays(limited, input_specs(open_session(source.proto)))
+    return from_arrays(limited, input_specs(open_session(source.proto, threads=options.threads)))
 
 
-def distance(forms: Forms, ann: onnx.ModelProto, batches: Sequence[Arrays], data: str) -> Distance:
+def distance(forms: Forms, ann: onnx.ModelProto, batches: Sequence[Arrays], data: str, threads: int = 0) -> Distance:
     """Run a form, the folded form and the network that they were made from on batches that fit all three."""
-    sessions = [open_session(model) for model in (forms.proto, forms.folded, ann)]
+    sessions = [open_session(model, threads=threads) for model in (forms.proto, forms.folded, ann)]
     sums: dict[str, NDArray[np.float64]] = {}
     integers: dict[str, bool] = {}
     samples = 0
@@ -171,25 +179,25 @@ def _order(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def first_neurons_apart(forms: Forms, inputs: Arrays) -> str | None:
+def first_neurons_apart(forms: Forms, inputs: Arrays, threads: int = 0) -> str | None:
     """Name of the first neurons whose counts are half as far from the folded form's as those of any; None for none."""
     if forms.name == "integer":
-        dataset = from_arrays(dict(inputs), input_specs(open_session(forms.folded)))
-        found = {site.name: site.distance for site in flips(forms.proto, forms.folded, dataset).sites}
+        dataset = from_arrays(dict(inputs), input_specs(open_session(forms.folded, threads=threads)))
+        found = {site.name: site.distance for site in flips(forms.proto, forms.folded, dataset, threads=threads).sites}
     else:
-        found = _distances_of_trains(forms, inputs)
+        found = _distances_of_trains(forms, inputs, threads)
     largest = max(found.values(), default=0.0)
     return next((name for name, apart in found.items() if apart >= largest / 2), None) if largest else None
 
 
-def _distances_of_trains(forms: Forms, inputs: Arrays) -> dict[str, float]:
+def _distances_of_trains(forms: Forms, inputs: Arrays, threads: int) -> dict[str, float]:
     """‖n_unrolled − n_folded‖₂ / ‖n_folded‖₂ by the name of neurons, in the order of the network."""
     ours, theirs = spiking_graph(forms.proto), settle_pooling(spiking_graph(forms.folded))
     coding = coding_of(theirs) or "rate"
     trains = {node.name: node for node in ours.nodes if node.op == operators.TRAIN_NEURON}
     neurons = {node.name: node for node in theirs.nodes if node.op == operators.FOLDED_NEURON and node.name in trains}
-    spikes = _fetched(ours, [node.outputs[0] for node in trains.values()], coding, inputs)
-    currents = _fetched(theirs, [node.inputs[0] for node in neurons.values()], coding, inputs)
+    spikes = _fetched(ours, [node.outputs[0] for node in trains.values()], coding, inputs, threads)
+    currents = _fetched(theirs, [node.inputs[0] for node in neurons.values()], coding, inputs, threads)
     found = {}
     for name, node in neurons.items():
         parts = [np.asarray(tensor.values, np.float32) for tensor in node.inputs[1:]]
@@ -201,7 +209,7 @@ def _distances_of_trains(forms: Forms, inputs: Arrays) -> dict[str, float]:
     return found
 
 
-def _fetched(graph: gs.Graph, tensors: Sequence[gs.Tensor], coding: str, inputs: Arrays) -> Arrays:
+def _fetched(graph: gs.Graph, tensors: Sequence[gs.Tensor], coding: str, inputs: Arrays, threads: int) -> Arrays:
     held = {tensor.name for tensor in (*graph.inputs, *graph.outputs)}
     graph.outputs += [tensor for tensor in {t.name: t for t in tensors}.values() if tensor.name not in held]
-    return run(open_session(export_untyped(graph, lambda each: assemble(each, coding))), inputs)
+    return run(open_session(export_untyped(graph, lambda each: assemble(each, coding)), threads=threads), inputs)

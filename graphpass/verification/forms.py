@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from graphpass.datasets.dataset import Dataset
 from graphpass.errors import ModelError
 from graphpass.forms import operators
+from graphpass.forms.neurons import within_float32
 from graphpass.forms.preparation import settle_pooling
 from graphpass.forms.registry import coding_of, spiking_graph
 from graphpass.forms.unrolled import fold_back, unroll
@@ -140,8 +141,9 @@ class _Check:
                 "replace it by a constant to verify the rest",
             )
         given = any(node.op == operators.TRAIN_NEURON for node in graph.nodes)
-        folded = fold_back(graph.copy()) if given else settle_pooling(graph.copy())
-        unrolled = graph if given else unroll(graph)
+        with within_float32(ModelError, "the spiking model"):
+            folded = fold_back(graph.copy()) if given else settle_pooling(graph.copy())
+            unrolled = graph if given else unroll(graph)
         self._coding = coding
         self._neurons = {n.name: _neuron(n) for n in folded.nodes if n.op == operators.FOLDED_NEURON}
         self._steps = next(n.attrs["time_steps"] for n in unrolled.nodes if n.op == operators.TRAIN_NEURON)

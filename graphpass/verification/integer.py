@@ -80,7 +80,12 @@ class _Site:
 
 
 def flips(
-    integer: onnx.ModelProto, folded: onnx.ModelProto, dataset: Dataset, limit: int = 64, batch: int = 8
+    integer: onnx.ModelProto,
+    folded: onnx.ModelProto,
+    dataset: Dataset,
+    limit: int = 64,
+    batch: int = 8,
+    threads: int = 0,
 ) -> Flips:
     """Compare both forms on the first `limit` samples.
 
@@ -99,7 +104,7 @@ def flips(
     outputs = [tensor.name for tensor in graphs[1].outputs]
     wanted = [[site.count for site in sites], [site.pooled or site.x for site in sites]]
     sessions = [
-        open_session(_with_outputs(graph, names, one.coding), use_native=False)
+        open_session(_with_outputs(graph, names, one.coding), threads=threads, use_native=False)
         for graph, names in zip(graphs, wanted, strict=True)
     ]
     fixed = fixed_batch(input_specs(sessions[1]))
@@ -112,12 +117,18 @@ def flips(
         for site in sites:
             values = theirs[site.pooled or site.x]
             expected = _unscaled(values, site.neuron) if site.pooled else site.neuron.count(values)
+            if expected.shape != ours[site.count].shape:
+                raise ModelError(
+                    f"{site.count!r} is not the counts of {site.name!r}", "convert it with graphpass again"
+                )
             results[site.name] = _updated(results[site.name], ours[site.count], expected)
         for name in outputs:
             a, b = (np.nan_to_num(each[name].astype(np.float64)) for each in (ours, theirs))
-            errors[name] += ((a - b) ** 2).sum(), (b**2).sum()
+            with np.errstate(over="ignore", invalid="ignore"):  # an infinite error is one
+                errors[name] += ((a - b) ** 2).sum(), (b**2).sum()
         samples += part.size
-    relative = {name: float(np.sqrt(d / n)) if n else float(d > 0) for name, (d, n) in errors.items()}
+    with np.errstate(invalid="ignore"):
+        relative = {name: float(np.sqrt(d / n)) if n else float(d > 0) for name, (d, n) in errors.items()}
     return Flips(samples, one.time_steps, one.coding, tuple(results.values()), relative)
 
 
@@ -143,6 +154,8 @@ def _with_outputs(graph: gs.Graph, names: list[str], coding: str) -> onnx.ModelP
     tensors, held = graph.tensors(), {tensor.name for tensor in graph.outputs}
     own = {tensor.name for tensor in graph.inputs}
     for name in dict.fromkeys(names):
+        if name not in tensors:
+            raise ModelError(f"there is no tensor {name!r}, which should be counts", "convert it with graphpass again")
         if name not in held | own:
             graph.outputs.append(tensors[name])
     return export_untyped(graph, lambda each: assemble(each, coding))

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from graphpass.calibration import calibrate as calibrate_module
-from graphpass.calibration import observation
+from graphpass.calibration import memory, observation
 from graphpass.calibration.calibrate import Options, calibrate, qcfs_plan
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import CalibrationError, OptionError
@@ -221,7 +221,7 @@ def test_the_same_plan_twice_bit_for_bit(name, monkeypatch):
     assert finite(first)
     assert [site.name for site in first.sites] == [site.name for site in one.coverage().sites]
     assert same(one.plan(), first)
-    monkeypatch.setattr(observation, "STORE_SHARE", 0)
+    monkeypatch.setattr(memory, "STORE_SHARE", 0)
     assert same(one.plan(), first)
 
 

@@ -115,7 +115,7 @@ def test_doctor_and_version(capsys):
         (("convert", "ann.onnx", "out.onnx", "--calibration", "nothing.npz"), "nothing.npz"),
         (("convert", "ann.onnx", "no/out.onnx", "--calibration", "data.npz"), "no: no such folder"),
         (("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--exclude", "("), "regular expression"),
-        (("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--memory-budget", "much"), "not a size"),
+        (("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--memory-budget", "much"), "give a size"),
         (("convert", "ann.onnx", "out.onnx", "--plan", "p.json", "--calibration", "data.npz"), "exclude each other"),
         (
             ("sweep", "ann.onnx", "--calibration", "data.npz", "--data", "data.npz", "--time-steps", "x"),

@@ -213,7 +213,7 @@ def test_another_model(tmp_path: Path) -> None:
     proto = convert(source, plan=plan_for(source, 4, "rate")).proto
     with pytest.raises(ModelError, match=r"was not converted from .*; give the two models that belong together"):
         evaluate(replace(source, digest="0" * 64), proto, data())
-    with pytest.raises(ModelError, match=r"lacks the metadata graphpass\.version; convert it with graphpass"):
+    with pytest.raises(ModelError, match=r"metadata .*: graphpass\.version: is missing; convert it with graphpass"):
         evaluate(source, source.proto, data())
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpass.forms.integer.form import COUNT, to_integers
@@ -22,6 +22,7 @@ from graphpass.graph.plan import Left
 from graphpass.maths.neuron import Neuron, levels_of
 from tests.forms.test_unrolled import Net
 from tests.models import FLOAT, HALF, build, node, ops, run
+from tests.properties import examples
 
 MADE = "/made"  # behind the name of a tensor that is given: what the network makes for it
 ROUNDING = 1e-4  # counts: float32 sums of some hundred terms below 2^8
@@ -187,7 +188,7 @@ def reference(linear: Linear, counts: np.ndarray, scale: float, zero: int) -> np
     return np.clip(np.rint(sums.astype(np.float32) * (scales / np.float32(scale))) + zero, 0, 255).astype(np.uint8)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(0, 10_000), st.integers(1, 255), st.booleans(), st.sampled_from([1.0, 0.25]))
 def test_a_layer_is_the_rounded_sum_of_its_counts(seed: int, largest: int, convolution: bool, scale: float) -> None:
     random, zero = np.random.default_rng(seed), 0 if scale == 1 else 128
@@ -221,7 +222,7 @@ def test_a_layer_is_the_rounded_sum_of_its_counts(seed: int, largest: int, convo
 LAYERS = ["conv", "padded", "strided", "depthwise", "grouped", "max", "flip", "skip"]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.integers(0, 1000), st.lists(st.sampled_from(LAYERS), min_size=1, max_size=4), st.sampled_from([4, 16, 24]))
 def test_every_count_of_a_stack_is_explained(seed: int, layers: list[str], steps: int) -> None:
     net = RealNet("rate", steps, seed)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpass.forms import operators
@@ -20,6 +20,7 @@ from graphpass.forms.unrolled import fold_back, spike_inputs, unroll
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.maths.neuron import levels_of
 from tests.models import FLOAT, HALF, build, node, ops, run
+from tests.properties import examples
 
 CODES = [("rate", 1), ("rate", 3), ("rate", 5), ("phase", 1), ("phase", 2), ("phase", 4)]
 every_code = pytest.mark.parametrize(("coding", "steps"), CODES)
@@ -475,7 +476,7 @@ def test_a_graph_without_neurons_stays_as_it_is():
     assert ops(unroll(net.graph({"x": ["N", 3]}, {"m": 2}))) == ["MatMul"]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     st.sampled_from(CODES),
     st.lists(st.sampled_from(["conv", "skip", "pool", "max", "scale", "flip"]), min_size=1, max_size=5),

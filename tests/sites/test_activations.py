@@ -3,12 +3,13 @@ import math
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpass.maths.neuron import Neuron
 from graphpass.sites.activations import ACTIVATIONS, falling, find_activations
 from tests.models import HALF, build, node, run
+from tests.properties import examples
 
 SHAPE = [2, 6, 5, 5]
 MS = "com.microsoft"
@@ -355,7 +356,7 @@ def test_qcfs_chains(text, per_channel):
     assert np.all(np.abs(activation.parameters["offset"]) < 1e-6)
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(st.sampled_from(CHAINS), st.floats(0.01, 100), st.integers(1, 255))
 def test_qcfs_chains_of_any_threshold_and_levels(text, threshold, levels):
     x = (np.random.default_rng(levels).uniform(-0.5, 1.5, SHAPE) * threshold).astype(np.float32)

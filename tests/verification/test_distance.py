@@ -58,8 +58,8 @@ def test_without_data_inputs_are_made_up(ann, form):
     seen = []
     original = module.distance
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "distance", lambda forms, ann, batches, what: seen.extend(batches) or original(
-            forms, ann, batches, what))  # fmt: skip
+        patch.setattr(module, "distance", lambda forms, ann, batches, *rest: seen.extend(batches) or original(
+            forms, ann, batches, *rest))  # fmt: skip
         convert(ann, plan=plan, form=form)
     assert all(low <= batch["x"].min() and batch["x"].max() <= high for batch in seen)
 

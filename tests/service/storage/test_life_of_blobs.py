@@ -4,7 +4,6 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
@@ -12,6 +11,7 @@ from service.settings import load_settings
 from service.storage.garbage import sweep
 from service.storage.local import LocalBlobs
 from service.storage.metadata import open_metadata
+from tests.properties import examples
 
 HOUR = timedelta(hours=1)
 MEMORY = Path("/dev/shm")  # syncing costs nothing there
@@ -119,4 +119,4 @@ class LifeOfBlobs(RuleBasedStateMachine):
 
 
 TestLifeOfBlobs = LifeOfBlobs.TestCase
-TestLifeOfBlobs.settings = settings(max_examples=8, stateful_step_count=20, deadline=None)
+TestLifeOfBlobs.settings = examples(8, stateful_step_count=20)
