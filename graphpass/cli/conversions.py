@@ -342,8 +342,8 @@ def _evaluate(
     from graphpass.evaluation.evaluate import Options
     from graphpass.evaluation.evaluate import evaluate as evaluate_network
     from graphpass.evaluation.metrics.registry import metrics_of
-    from graphpass.graph.model import digest as file_digest
     from graphpass.graph.model import load, read
+    from graphpass.graph.tensors import digest as file_digest
     from graphpass.report.files import write_json, write_report
     from graphpass.report.pages import evaluation_report
     from graphpass.report.tables import summary_table

@@ -125,7 +125,7 @@ def _keep(job: Job, as_json: Path | None, report: Path | None) -> None:
 @contextmanager
 def packed_model(path: Path) -> Iterator[Path]:
     """The file itself, or a .zip of it and its external data."""
-    from graphpass.graph.model import external_files
+    from graphpass.graph.tensors import external_files
 
     if path.suffix == ".zip":
         yield path

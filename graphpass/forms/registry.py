@@ -20,7 +20,7 @@ from graphpass.forms.integer.form import to_integers
 from graphpass.forms.integer.layers import MICROSOFT
 from graphpass.forms.unrolled import unroll
 from graphpass.graph import model
-from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.domains import SPIKING_DOMAIN, opset_of
 from graphpass.graph.plan import Left, Plan
 
 FLOATS = "graphpass.floats"  # metadata of the integer form: what stays float, JSON like graphpass.left
@@ -90,7 +90,7 @@ def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:
     graph.functions = []
     proto = model.export(graph)
     del proto.functions[:]
-    proto.functions.extend(operators.functions(coding, model.opset_of(proto)))
+    proto.functions.extend(operators.functions(coding, opset_of(proto)))
     others = [entry for entry in proto.opset_import if entry.domain != SPIKING_DOMAIN]
     del proto.opset_import[:]
     proto.opset_import.extend([*others, operators.opset_import()])

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import SessionError
-from graphpass.graph.model import LARGEST_PROTOBUF, save
+from graphpass.graph.model import save
+from graphpass.graph.tensors import LARGEST_PROTOBUF
 from graphpass.runtime import native
 from graphpass.runtime import nchwc as blocked
 from graphpass.runtime.nchwc import NotBlocked

@@ -30,7 +30,7 @@ from graphpass.forms import operators
 from graphpass.forms.preparation import move_behind_pooling
 from graphpass.forms.registry import coding_of, spiking_graph
 from graphpass.forms.unrolled import fold_back, unroll
-from graphpass.graph.model import QUANTISED
+from graphpass.graph.refusals import QUANTISED
 from graphpass.maths.neuron import Neuron, count_of, spike_train
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.verification.agreement import SAME_NODE, Cut, Forced, Magnitudes, forced, magnitudes, reference

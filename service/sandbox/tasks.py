@@ -65,8 +65,10 @@ from graphpass.errors import OptionError
 from graphpass.evaluation.evaluate import Pair, compare, evaluate_pair, measure, open_pair
 from graphpass.evaluation.results import PREFIX, Evaluation, conversion_of
 from graphpass.evaluation.shards import Partial, from_text, merge
-from graphpass.graph.model import Source, digest, load, opset_of, read
+from graphpass.graph.domains import opset_of
+from graphpass.graph.model import Source, load, read
 from graphpass.graph.plan import load_plan, save_plan
+from graphpass.graph.tensors import digest
 from graphpass.inspection import inspect
 from graphpass.network import Network, prepare, require_coverage
 from graphpass.report.files import write_json, write_report
