@@ -201,7 +201,7 @@ class _Calibrator:
         sample.require_finite()
         changes = self._correct(step, sample)
         for layer, change in changes:
-            behind = _with_added(behind, layer.node, replace_weight(walk.graph, layer, change))
+            behind = _with_added(behind, layer.node, replace_weight(walk.graph, walk.names, layer, change))
         neuron = self._fit(site, sample) if site else None
         self._go_on(behind, neuron, [name for name in kept if name in moved])
         walk.finish({id(n): n for n in (*nodes, *before)}.values(), frontier, boundary)

@@ -9,9 +9,9 @@ from graphpass.forms import operators
 from graphpass.forms.affine import neuron_affine
 from graphpass.forms.time_axis import POOLS, rank_of
 from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.edit import held_names
 from graphpass.graph.model import export
 from graphpass.graph.tensors import LARGEST_PROTOBUF
-from graphpass.graph.weights import held_names
 
 DIFFERS = frozenset("Div Pow".split())  # of integers, negative ones above all
 

@@ -22,6 +22,7 @@ MAXIMA = frozenset("MaxPool GlobalMaxPool".split())
 SUMS = frozenset("Add Sub Sum Mean Neg BatchNormalization Resize Upsample".split())
 SCALES = frozenset("Mul Div".split())  # linear when the other operand is constant
 WEIGHTS = frozenset("Conv ConvTranspose Gemm MatMul".split())
+RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,16 @@ def copies(node: gs.Node) -> bool:
 def onnx_float(kind: object) -> bool:
     """Whether a Cast's target is a float type (onnx.TensorProto number or numpy type)."""
     return kind in (1, 10, 11, 16) or kind in (np.float32, np.float16, np.float64)
+
+
+def draws(node: gs.Node) -> bool:
+    """Whether the node draws other numbers at every run: random ones, or a Dropout that may be in training mode."""
+    if node.domain not in STANDARD_DOMAINS:
+        return False
+    if node.op != "Dropout" or len(node.inputs) < 3 or absent(node.inputs[2]):
+        return node.op in RANDOM
+    mode = node.inputs[2]
+    return not isinstance(mode, gs.Constant) or bool(mode.values.any())
 
 
 def passes(node: gs.Node) -> bool:

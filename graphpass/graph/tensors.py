@@ -160,8 +160,8 @@ def without_weights(proto: ModelProto) -> tuple[ModelProto, list[TensorProto]]:
 def _large_constant(node: NodeProto) -> TensorProto | None:
     """The value of a Constant node if it is large."""
     value = next((each.t for each in node.attribute if each.name == "value" and each.HasField("t")), None)
-    constant = node.op_type == "Constant" and len(node.output) == 1 and value is not None
-    return value if constant and value.ByteSize() >= LARGE else None
+    constant = node.op_type == "Constant" and len(node.output) == 1
+    return value if constant and value is not None and value.ByteSize() >= LARGE else None
 
 
 def with_weights(bare: ModelProto, weights: Iterable[TensorProto]) -> ModelProto:

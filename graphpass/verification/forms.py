@@ -30,6 +30,7 @@ from graphpass.forms import operators
 from graphpass.forms.preparation import move_behind_pooling
 from graphpass.forms.registry import coding_of, spiking_graph
 from graphpass.forms.unrolled import fold_back, unroll
+from graphpass.graph.layers import draws
 from graphpass.graph.refusals import QUANTISED
 from graphpass.maths.neuron import Neuron, count_of, spike_train
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
@@ -38,7 +39,6 @@ from graphpass.verification.agreement import SAME_NODE, Cut, Forced, Magnitudes,
 ROUNDING = {np.dtype(np.float16): 2.0**-11}  # unit roundoff of what tensors are stored in; sums are in float32
 SUM_ROUNDING = 2.0**-24
 SMALLEST = {np.dtype(np.float16): 2.0**-14}  # smallest normal number: below, errors are absolute
-RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -133,7 +133,7 @@ class _Check:
             raise ModelError("this is the integer form, which cannot be folded back", "give --reference FOLDED.onnx")
         if coding is None:
             raise ModelError("the model has no spiking neurons", "convert it first with `graphpass convert`")
-        drawing = next((node for node in graph.nodes if node.op in RANDOM), None)
+        drawing = next((node for node in graph.nodes if draws(node)), None)
         if drawing is not None:
             raise ModelError(
                 f"node {drawing.name!r} ({drawing.op}) draws other numbers at every run, so that no two runs agree",

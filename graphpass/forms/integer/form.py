@@ -37,9 +37,9 @@ from graphpass.forms.integer.tensors import CARRIES, LARGEST, Encoding, analogue
 from graphpass.forms.preparation import compute_constants, infer_shapes
 from graphpass.forms.time_axis import POOLS, rank_of
 from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.edit import held_names
 from graphpass.graph.layers import WeightLayer, weight_layer
 from graphpass.graph.plan import Left
-from graphpass.graph.weights import held_names
 
 COUNT = "/count"
 

@@ -13,8 +13,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.forms.time_axis import POOLS
+from graphpass.graph.edit import held_names
 from graphpass.graph.layers import weight_layers
-from graphpass.graph.weights import held_names
 
 CARRIES = frozenset(
     "Identity Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Gather Pad Expand Tile DepthToSpace "
