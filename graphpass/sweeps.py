@@ -15,6 +15,7 @@ from graphpass.forms.registry import emit
 from graphpass.graph.model import Source
 from graphpass.network import Network, prepare, require_coverage
 from graphpass.sites.sites import Selection
+from graphpass.verification.source import check_source
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def part_of(
     progress: Progress = lambda what, done, total: None,
 ) -> Partial:
     """One conversion, evaluated: a row as text can carry it. The network is not changed."""
+    check_source(network, calibration, options.threads)
     plan = make_plan(network, calibration, options, progress)
     proto = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
     return whole_part(open_pair(network.source, proto, evaluation), data, progress=progress)

@@ -152,7 +152,7 @@ def convert(
     options = Options(seed=seed, limit=limit, memory=bytes_of(memory_budget), threads=threads)
     images = images_of(image_size, mean, std)
     source = load(ann)
-    data: Any = dataset_for(source.proto, calibration, images, allow_code=True) if calibration else None
+    data: Any = dataset_for(source, calibration, images, allow_code=True) if calibration else None
     if synthetic:
         data = Synthetic(limit or Synthetic.samples)
     with progress_bars() as progress:
@@ -279,8 +279,8 @@ def sweep(
     with progress_bars() as progress:
         rows = run_sweep(
             source,
-            dataset_for(source.proto, calibration, images, allow_code=True),
-            dataset_for(source.proto, data, images, allow_code=True),
+            dataset_for(source, calibration, images, allow_code=True),
+            dataset_for(source, data, images, allow_code=True),
             time_steps=numbers_of(time_steps),
             codings=words_of(coding),
             methods=words_of(method),
@@ -350,10 +350,12 @@ def _evaluate(
 
     options = Options(limit=limit, threads=threads, metrics=metrics_of(metric or (), allow_code=True))
     source = load(ann)
-    dataset = dataset_for(source.proto, data, images, allow_code=True)
+    dataset = dataset_for(source, data, images, allow_code=True)
     with progress_bars() as progress:
         found = evaluate_network(source, read(snn), dataset, options, file_digest(snn), progress=progress)
     out.print(summary_table(found))
+    for note in found.notes:
+        out.print(f"note: {note}", markup=False, soft_wrap=True)
     if as_json:
         write_json(found.to_json(), as_json)
     if report:

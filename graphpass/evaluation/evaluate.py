@@ -34,6 +34,7 @@ from graphpass.graph.model import Source
 from graphpass.passes.normalise import normalise
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run, run_padded
 from graphpass.sites.identities import place_identities
+from graphpass.sites.sites import unsteady
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -129,8 +130,9 @@ def open_pair(source: Source, snn: onnx.ModelProto, options: Options | None = No
             "give the two models that belong together",
         )
     levels = told_levels(snn) if conversion.form == "integer" else _levels(spiking_graph(snn), conversion)
-    protos = {"ann": source.proto, "snn": snn, "baseline": _baseline(source, conversion, levels)}
-    sessions = {name: open_session(proto, options.providers, options.threads) for name, proto in protos.items()}
+    models: dict[str, Source | onnx.ModelProto] = {"ann": source, "snn": snn}
+    models["baseline"] = _baseline(source, conversion, levels)
+    sessions = {name: open_session(model, options.providers, options.threads) for name, model in models.items()}
     names = {name: [value.name for value in session.get_outputs()] for name, session in sessions.items()}
     for missing in set(names["ann"]) - set(names["snn"]):
         raise ModelError(
@@ -187,8 +189,10 @@ def measure(
 ) -> Measured:
     """Operations, spikes and site errors on some samples, and the time of both networks. Whatever part compares."""
     source, conversion, options = pair.source, pair.conversion, pair.options
+    normalised = _normalised(source, conversion)
+    unstable = [f"node {each.node!r} ({each.op}) is {each.reason}" for each in unsteady(normalised)]
     tally = Tally(
-        probed_ann(_normalised(source, conversion), conversion, options.threads),
+        probed_ann(normalised, conversion, options.threads),
         probed_folded(pair.snn, conversion, options.threads),
         probed_unrolled(pair.snn, conversion, options.threads),
         conversion,
@@ -219,6 +223,7 @@ def measure(
         (
             *([NOT_COUNTED] if conversion.form == "integer" else []),
             *([SYNTHETIC] if conversion.data == "synthetic" else []),
+            *unstable,
         ),
     )
 

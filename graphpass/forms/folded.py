@@ -11,7 +11,7 @@ from graphpass.errors import PlanError
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.layers import WeightLayer, weight_layers
-from graphpass.graph.names import Names, names_of
+from graphpass.graph.names import Names, names_of, settle
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.sites.identities import place_identities
 
@@ -31,6 +31,7 @@ def fold(graph: gs.Graph, plan: Plan) -> gs.Graph:
     place_identities(graph, plan.sites)
     tensors = graph.tensors()
     graph.nodes.extend([_put_neuron(tensors, site, plan) for site in plan.sites])
+    settle(graph)
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     return graph
 

@@ -22,6 +22,7 @@ MAXIMA = frozenset("MaxPool GlobalMaxPool".split())
 SUMS = frozenset("Add Sub Sum Mean Neg BatchNormalization Resize Upsample".split())
 SCALES = frozenset("Mul Div".split())  # linear when the other operand is constant
 WEIGHTS = frozenset("Conv ConvTranspose Gemm MatMul".split())
+RECURRENT = frozenset("LSTM GRU RNN".split())
 RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 
 
@@ -79,6 +80,34 @@ def weight_layer(node: gs.Node) -> WeightLayer | None:
 def _is_float(tensor: gs.Tensor) -> bool:
     """Whether numpy has the type and it is a float; graphsurgeon gives the others (bfloat16) as numbers of ONNX."""
     return not isinstance(tensor.dtype, int) and bool(np.issubdtype(tensor.dtype, np.floating))
+
+
+def is_fixed(tensor: gs.Tensor) -> bool:
+    """Whether a tensor depends on constants alone, be it that nobody could compute it beforehand."""
+    stack, seen = [tensor], set()
+    while stack:
+        current = stack.pop()
+        if isinstance(current, gs.Constant) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if not current.inputs or draws(current.inputs[0]) or any(current.inputs[0].subgraphs()):
+            return False
+        stack += [each for each in current.inputs[0].inputs if not absent(each)]
+    return True
+
+
+def holds_weights(node: gs.Node) -> bool:
+    """Whether the node is a layer of weights, of whatever type and wherever they come from; spikes may not reach it."""
+    if node.domain not in STANDARD_DOMAINS:  # what an optimiser fused: a matrix or a kernel that is no table
+        return "Embed" not in node.op and any(_is_matrix(tensor) for tensor in node.inputs)
+    if node.op in ("Gemm", "MatMul", "Einsum"):
+        fixed = [is_fixed(tensor) for tensor in node.inputs[:2]]
+        return any(fixed) and not all(fixed)
+    return node.op in ("Conv", "ConvTranspose", "DeformConv") or node.op in RECURRENT
+
+
+def _is_matrix(tensor: gs.Tensor) -> bool:
+    return isinstance(tensor, gs.Constant) and len(tensor.shape) >= 2
 
 
 def weight_layers(graph: gs.Graph) -> tuple[WeightLayer, ...]:

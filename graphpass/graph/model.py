@@ -22,7 +22,7 @@ from graphpass.errors import ModelError
 from graphpass.graph.domains import opset_of
 from graphpass.graph.names import settle
 from graphpass.graph.refusals import check, line, refuse
-from graphpass.graph.spelling import respell
+from graphpass.graph.spelling import rename_domain, respell
 from graphpass.graph.tensors import LARGEST_PROTOBUF, digest, load_external, with_weights, without_weights
 from graphpass.graph.upgrade import TARGET_OPSET, upgrade
 
@@ -73,6 +73,7 @@ def upgraded(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
     """
     refuse(path, proto)
     bare, weights = without_weights(proto)
+    rename_domain(bare)
     check(path, bare)
     respell(path, bare)
     if bare.functions:
@@ -139,7 +140,8 @@ def export(graph: gs.Graph) -> onnx.ModelProto:
 def export_untyped(graph: gs.Graph, exporter: Callable[[gs.Graph], onnx.ModelProto] = export) -> onnx.ModelProto:
     """The graph by the exporter, its outputs without types: the type of an output is what its producer makes."""
     for tensor in graph.outputs:
-        tensor.dtype = tensor.dtype or np.float32  # exporters want one
+        if isinstance(tensor, gs.Variable):
+            tensor.dtype = tensor.dtype or np.float32  # exporters want one
     proto = exporter(graph)
     for value in proto.graph.output:
         value.ClearField("type")

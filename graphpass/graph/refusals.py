@@ -1,8 +1,8 @@
 """What graphpass does not take, by name: files that are no valid ONNX, and valid ones that it refuses.
 
-The authority on what is valid is onnx's checker, but for what it is stricter about than the format and onnxruntime:
-outputs without a shape, initialisers that IR version 3 wants among the inputs, and operators that onnxruntime has
-where the opset of the file has none (RUNTIME_OPERATORS).
+The authority on what is valid is onnx's checker, but for what it is stricter about than onnxruntime: outputs without
+a shape, graphs without a name, domains of the runtime that are not imported, initialisers that IR version 3 wants among
+the inputs, and operators that onnxruntime has where the opset of the file has none (RUNTIME_OPERATORS).
 """
 
 from pathlib import Path
@@ -45,6 +45,13 @@ def refuse(path: Path, proto: ModelProto) -> None:
                 f"{path}: {value.name!r} is a {'string' if kind == 'tensor_type' else kind}, not a numeric tensor",
                 "convert the part of the model between numeric tensors",
             )
+    initialisers = {tensor.name for tensor in proto.graph.initializer}
+    for value in proto.graph.input:
+        if value.name not in initialisers and not value.type.tensor_type.HasField("shape"):
+            raise UnsupportedModelError(
+                f"{path}: input {value.name!r} has no shape, not even a number of axes",
+                "export the model with the shape of its inputs; sizes may be left free",
+            )
 
 
 def _refuse_node(path: Path, node: NodeProto) -> None:
@@ -80,6 +87,7 @@ def check(path: Path, bare: ModelProto) -> None:
     copy = ModelProto()
     copy.CopyFrom(bare)
     copy.ir_version = max(copy.ir_version, 4)
+    copy.graph.name = copy.graph.name or "graph"
     local = {(function.domain, function.name) for function in copy.functions}
     parts = [(copy, walk(copy.graph)), *((each, nodes_of_function(each)) for each in copy.functions)]
     for part, node in ((part, node) for part, nodes in parts for node in nodes):
@@ -93,7 +101,9 @@ def check(path: Path, bare: ModelProto) -> None:
             if not _has_schema(node.op_type, version):
                 node.domain = UNCHECKED
     for part in (copy, *copy.functions):
-        part.opset_import.append(helper.make_opsetid(UNCHECKED, 1))
+        imported = {entry.domain for entry in part.opset_import}
+        others = [domain for domain in (*RUNTIME_DOMAINS, UNCHECKED) if domain and domain not in imported]
+        part.opset_import.extend(helper.make_opsetid(domain, 1) for domain in others if domain != "ai.onnx")
     for value in copy.graph.output:
         _complete(value)
     try:

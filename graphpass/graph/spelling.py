@@ -26,8 +26,29 @@ UNREADABLE = frozenset(
 )
 
 
+def rename_domain(proto: ModelProto) -> None:
+    """The standard domain under its short name, in place; of two versions of it the first counts."""
+    for graph in all_graphs(proto):
+        _rename(graph.node)
+    for function in proto.functions:
+        _rename(function.node)
+    for owner in (proto, *proto.functions):
+        versions: dict[str, int] = {}
+        for entry in owner.opset_import:
+            versions.setdefault("" if entry.domain in STANDARD_DOMAINS else entry.domain, entry.version)
+        del owner.opset_import[:]
+        owner.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())
+
+
+def _rename(nodes: Iterable[NodeProto]) -> None:
+    for node in nodes:
+        if node.domain in STANDARD_DOMAINS:
+            node.domain = ""
+
+
 def respell(path: Path, proto: ModelProto) -> None:
-    """Bring a model into the one spelling, in place. Raises UnsupportedModelError."""
+    """Bring a model whose domains are renamed into the one spelling, in place. Raises UnsupportedModelError."""
+    proto.graph.name = proto.graph.name or "graph"
     for graph in all_graphs(proto):
         _respell_initialisers(path, graph)
         _respell_nodes(path, graph.node)
@@ -36,15 +57,9 @@ def respell(path: Path, proto: ModelProto) -> None:
         graph.value_info.extend(tensors)
     for function in proto.functions:
         _respell_nodes(path, function.node)
-    opset = opset_of(proto)
-    for owner in (proto, *proto.functions):
-        versions: dict[str, int] = {}
-        for entry in owner.opset_import:
-            versions.setdefault("" if entry.domain in STANDARD_DOMAINS else entry.domain, entry.version)
-        del owner.opset_import[:]
-        if "" in versions:
-            versions[""] = opset
-        owner.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())
+    for function in proto.functions:
+        for entry in function.opset_import:
+            entry.version = opset_of(proto) if not entry.domain else entry.version
 
 
 def _respell_initialisers(path: Path, graph: GraphProto) -> None:
@@ -60,8 +75,6 @@ def _respell_initialisers(path: Path, graph: GraphProto) -> None:
 
 def _respell_nodes(path: Path, nodes: Iterable[NodeProto]) -> None:
     for node in nodes:
-        if node.domain == "ai.onnx":
-            node.domain = ""
         if node.op_type == "Constant" and not node.domain:
             _respell_constant(node)
         for attribute in list(node.attribute):

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.datasets.dataset import Dataset
@@ -146,7 +147,7 @@ class _Check:
         self._neurons = {n.name: _neuron(n) for n in folded.nodes if n.op == operators.FOLDED_NEURON}
         self._steps = next(n.attrs["time_steps"] for n in unrolled.nodes if n.op == operators.TRAIN_NEURON)
         self._forced: Forced = forced(unrolled, folded, coding)
-        self._outputs = [tensor.name for tensor in folded.outputs]
+        self._outputs = [tensor.name for tensor in folded.outputs if not isinstance(tensor, gs.Constant)]
         targets = [cut.x_folded for cut in self._forced.cuts] + [mean.tensor for mean in self._forced.means]
         self._magnitudes: Magnitudes = magnitudes(folded, targets + self._outputs, coding)
         ours = {tensor.name for tensor in folded.inputs}

@@ -95,7 +95,7 @@ def describe_model(place: Workplace) -> JSON:
             return _converted(path, proto)
         found = inspect(prepare(source := load(path), chosen.selection()))
     return {
-        **_interface(source.proto),
+        **_interface(source),
         "opset": found.opset,
         "nodes": found.nodes,
         "parameters": found.parameters,
@@ -114,7 +114,7 @@ def describe_dataset(place: Workplace) -> JSON:
     data = data_file(place, "file")
     if place.arguments.get("model") is None:
         return {"kind": data.kind, **data.describe()}
-    dataset = data.dataset(_specs(_source(place, "model").proto), chosen.images())
+    dataset = data.dataset(_specs(_source(place, "model")), chosen.images())
     first = next(iter(dataset.batches(1))).inputs
     arrays = {name: {"dtype": str(a.dtype), "shape": [dataset.samples, *a.shape[1:]]} for name, a in first.items()}
     return {"kind": data.kind, "samples": dataset.samples, "labels": dataset.labelled, "arrays": arrays}
@@ -316,16 +316,16 @@ def _as_asked(provider: str) -> Iterator[None]:
             raise OptionError(f"provider: {warning}", remedy) from warning
 
 
-def _specs(proto: onnx.ModelProto) -> tuple[InputSpec, ...]:
-    return input_specs(open_session(proto))
+def _specs(model: Source) -> tuple[InputSpec, ...]:
+    return input_specs(open_session(model))
 
 
 def _dataset(place: Workplace, role: str, source: Source, images: ImageOptions) -> Dataset:
-    return data_file(place, role).dataset(_specs(source.proto), images)
+    return data_file(place, role).dataset(_specs(source), images)
 
 
-def _interface(proto: onnx.ModelProto) -> JSON:
-    session = open_session(proto)
+def _interface(model: Source | onnx.ModelProto) -> JSON:
+    session = open_session(model)
     inputs = [{"name": s.name, "dtype": str(s.dtype), "shape": list(s.shape)} for s in input_specs(session)]
     return {"inputs": inputs, "outputs": [value.name for value in session.get_outputs()]}
 
