@@ -141,7 +141,5 @@ def _versions(op: str) -> str:
 
 
 def line(error: BaseException | None) -> str:
-    """The first line of an error, for messages of one line, and the node that onnx's checker was at."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    context = next((each.split("node. ")[1] for each in lines[1:] if "Bad node spec for node. " in each), "")
-    return lines[0][:300] + (f", node {context[:100].strip()}" if context else "")
+    """An error in one line, for messages."""
+    return " ".join(str(error).split())[:400] or type(error).__name__

@@ -138,7 +138,7 @@ def reference(folded: gs.Graph, names: Iterable[str], coding: str) -> onnx.Model
 
 
 def _model(graph: gs.Graph, coding: str) -> onnx.ModelProto:
-    graph.cleanup(remove_unused_graph_inputs=True).toposort()
+    graph.cleanup(remove_unused_graph_inputs=True, recurse_subgraphs=False).toposort()
     for tensor in graph.inputs:
         tensor.dtype = tensor.dtype or np.float32
     proto = export_untyped(graph, lambda each: assemble(each, coding))
