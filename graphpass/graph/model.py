@@ -16,12 +16,13 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
-from onnx import inliner, shape_inference
+from onnx import inliner
 
 from graphpass.errors import ModelError
 from graphpass.graph.domains import opset_of
 from graphpass.graph.names import settle
 from graphpass.graph.refusals import check, line, refuse
+from graphpass.graph.shapes import with_shapes
 from graphpass.graph.spelling import rename_domain, respell
 from graphpass.graph.tensors import LARGEST_PROTOBUF, digest, load_external, with_weights, without_weights
 from graphpass.graph.upgrade import TARGET_OPSET, upgrade
@@ -146,27 +147,3 @@ def export_untyped(graph: gs.Graph, exporter: Callable[[gs.Graph], onnx.ModelPro
     for value in proto.graph.output:
         value.ClearField("type")
     return proto
-
-
-def with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with inferred types and shapes; itself where it is too large for that in memory.
-
-    What the model says of tensors inside it counts where nothing can be inferred: exporters leave sizes there that
-    hold for their own example alone.
-    """
-    if proto.ByteSize() >= LARGEST_PROTOBUF:
-        return proto
-    told = {value.name: value for value in proto.graph.value_info}
-    bare = onnx.ModelProto()
-    bare.CopyFrom(proto)
-    del bare.graph.value_info[:]
-    try:
-        inferred = shape_inference.infer_shapes(bare, data_prop=True)
-        known = {value.name for value in inferred.graph.value_info if value.type.tensor_type.HasField("shape")}
-        rest = [value for name, value in told.items() if name not in known]
-        if not rest:
-            return inferred
-        bare.graph.value_info.extend(rest)
-        return shape_inference.infer_shapes(bare, data_prop=True)
-    except (shape_inference.InferenceError, RuntimeError):  # onnxruntime, which is stricter, has the last word
-        return proto

@@ -1,5 +1,6 @@
 """Every operator in every version beside its upgrade, run by onnxruntime: alone, in a subgraph, in a function."""
 
+import functools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper
 
 from graphpass.errors import ModelError, UnsupportedModelError
 from graphpass.graph.model import export, load
+from graphpass.graph.shapes import with_shapes
 from graphpass.graph.upgrade import TARGET_OPSET, UPGRADES, version_of
 from tests.models import build, node
 from tests.operators import CASES, NEWEST, OLDEST, Case, fixed, floats, versions_of
@@ -53,6 +55,7 @@ def outputs(proto: onnx.ModelProto, feeds: dict[str, NDArray[Any]]) -> Arrays:
     return found
 
 
+@functools.cache
 def given(case: Case, opset: int) -> Arrays | None:
     """What onnxruntime makes of the call as it is, None where it does not run it."""
     try:
@@ -226,3 +229,18 @@ def test_the_targets() -> None:
     assert TARGET_OPSET == 21
     assert all(since <= TARGET_OPSET or op in ("Scatter", "Upsample") for op, (since, _) in UPGRADES.items())
     assert gs.import_onnx(CASES[0].model(17)).opset == 17
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+def test_inferred_shapes_are_those_of_the_runtime(op: str) -> None:
+    """In every version, and whether constants are known or not."""
+    for case, opset in calls(op):
+        for each in (case, case.thawed()):
+            found = given(each, opset)
+            for value, array in zip(with_shapes(each.model(opset)).graph.output, found or [], strict=False):
+                kind = value.type.tensor_type
+                assert not kind.elem_type or helper.tensor_dtype_to_np_dtype(kind.elem_type) == array.dtype
+                if kind.HasField("shape"):
+                    sizes = [size.dim_value if size.HasField("dim_value") else None for size in kind.shape.dim]
+                    assert len(sizes) == array.ndim, (each, opset)
+                    assert all(one in (None, size) for one, size in zip(sizes, array.shape, strict=True)), (each, opset)
