@@ -396,6 +396,14 @@ CONVERTED: dict[str, Callable[[], ModelProto]] = {
         f"weights in {TensorProto.DataType.Name(kind).lower()}": lambda kind=kind: stored(kind, 4.0)
         for kind in (TensorProto.INT4, TensorProto.INT8, TensorProto.INT16, TensorProto.INT32)
     },
+    "bfloat16 inside": lambda: edited(
+        add_value("output", "o", "N", 8),
+        [
+            node("Cast", "c", "k", to=BFLOAT16), node("Transpose", "k", "l", perm=[1, 0]),
+            node("Transpose", "l", "n", perm=[1, 0]), node("Cast", "n", "o", to=FLOAT), node("Identity", "r", "m"),
+        ],
+        opset=21,
+    ),
     "ai.onnx of nodes": lambda: spelled_domain(nodes=True, imports=False),
     "ai.onnx of the import": lambda: spelled_domain(nodes=False, imports=True),
     "ai.onnx of both": lambda: spelled_domain(nodes=True, imports=True),
@@ -467,6 +475,13 @@ REFUSED: dict[str, tuple[Callable[[], ModelProto], type[GraphpassError], str]] =
             node("Cast", "o", "m", to=FLOAT),
         ], opset=21),
         GraphpassError, "bfloat16 activations are not converted",
+    ),
+    "an output in bfloat16": (
+        lambda: edited(
+            lambda proto: proto.graph.output.append(helper.make_empty_tensor_value_info("n")),
+            [node("Cast", "r", "n", to=BFLOAT16), node("Identity", "r", "m")], opset=21,
+        ),
+        UnsupportedModelError, "'n' is a bfloat16, not a numeric tensor",
     ),
     "no opset": (lambda: edited(lambda proto: proto.ClearField("opset_import")), ModelError, "invalid ONNX"),
     "float64": (lambda: typed(TensorProto.DOUBLE, np.float64), UnsupportedModelError, "float64 activations are not"),

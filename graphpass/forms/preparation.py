@@ -1,6 +1,7 @@
 """What a folded graph needs before time is made explicit: constants computed, shapes known, pooling in front."""
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 
@@ -10,7 +11,7 @@ from graphpass.forms.time_axis import POOLS, rank_of
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.edit import held_names
 from graphpass.graph.model import export
-from graphpass.graph.shapes import with_shapes
+from graphpass.graph.tensors import LARGEST_PROTOBUF
 
 DIFFERS = frozenset("Div Pow".split())  # of integers, negative ones above all
 
@@ -62,7 +63,9 @@ def infer_shapes(graph: gs.Graph) -> None:
         if node.domain == SPIKING_DOMAIN:
             node.op_type, node.domain = "Identity", ""
             del node.input[1:], node.attribute[:]
-    inferred = gs.import_onnx(with_shapes(proto)).tensors()
+    if proto.ByteSize() >= LARGEST_PROTOBUF:
+        return
+    inferred = gs.import_onnx(onnx.shape_inference.infer_shapes(proto, data_prop=True)).tensors()
     for name, tensor in graph.tensors().items():
         if isinstance(tensor, gs.Variable) and name in inferred:
             found = inferred[name]

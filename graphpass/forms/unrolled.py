@@ -36,7 +36,6 @@ from graphpass.forms.time_axis import (
 )
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.layers import WeightLayer, copies, weight_layer, weight_layers
-from graphpass.graph.names import apart
 from graphpass.maths.neuron import step_weights
 
 MEAN = "/mean"
@@ -59,13 +58,12 @@ def unroll(graph: gs.Graph) -> gs.Graph:
     """
     neurons = [node for node in graph.nodes if node.op == operators.FOLDED_NEURON]
     if neurons:
-        with apart(graph):
-            graph.toposort()
-            compute_constants(graph)
-            move_behind_pooling(graph)
-            infer_shapes(graph)
-            _Unroller(graph, neurons[0].attrs["time_steps"], neurons[0].attrs["coding"]).run()
-            graph.cleanup(remove_unused_graph_inputs=False).toposort()
+        graph.toposort()
+        compute_constants(graph)
+        move_behind_pooling(graph)
+        infer_shapes(graph)
+        _Unroller(graph, neurons[0].attrs["time_steps"], neurons[0].attrs["coding"]).run()
+        graph.cleanup(remove_unused_graph_inputs=False).toposort()
     return graph
 
 

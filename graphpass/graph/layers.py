@@ -12,6 +12,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.graph.domains import STANDARD_DOMAINS
+from graphpass.graph.types import is_float
 
 SHAPE_ONLY = frozenset(
     "Identity Dropout Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Concat Gather Expand Tile Pad "
@@ -70,16 +71,11 @@ def weight_layer(node: gs.Node) -> WeightLayer | None:
     for data_index, weight_index in ((0, 1), (1, 0)):
         data, weight = node.inputs[data_index], node.inputs[weight_index]
         constant = isinstance(weight, gs.Constant) and not isinstance(data, gs.Constant)
-        if constant and _is_float(weight) and len(weight.shape) >= 2:
+        if constant and is_float(weight.dtype) and len(weight.shape) >= 2:
             if node.op.startswith("Conv") and weight_index == 0:
                 return None
             return WeightLayer(node, data_index, weight_index)
     return None
-
-
-def _is_float(tensor: gs.Tensor) -> bool:
-    """Whether numpy has the type and it is a float; graphsurgeon gives the others (bfloat16) as numbers of ONNX."""
-    return not isinstance(tensor.dtype, int) and bool(np.issubdtype(tensor.dtype, np.floating))
 
 
 def is_fixed(tensor: gs.Tensor) -> bool:
@@ -151,8 +147,8 @@ def copies(node: gs.Node) -> bool:
 
 
 def onnx_float(kind: object) -> bool:
-    """Whether a Cast's target is a float type (onnx.TensorProto number or numpy type)."""
-    return kind in (1, 10, 11, 16) or kind in (np.float32, np.float16, np.float64)
+    """Whether a Cast's target is a float of numpy's (onnx.TensorProto number or numpy type): others carry no trains."""
+    return kind in (1, 10, 11) or kind in (np.float32, np.float16, np.float64)
 
 
 def draws(node: gs.Node) -> bool:

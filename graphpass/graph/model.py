@@ -20,9 +20,9 @@ from onnx import inliner
 
 from graphpass.errors import ModelError
 from graphpass.graph.domains import opset_of
+from graphpass.graph.inference import with_shapes
 from graphpass.graph.names import settle
-from graphpass.graph.refusals import check, line, refuse
-from graphpass.graph.shapes import with_shapes
+from graphpass.graph.refusals import check, line, refuse, refuse_values
 from graphpass.graph.spelling import rename_domain, respell
 from graphpass.graph.tensors import LARGEST_PROTOBUF, digest, load_external, with_weights, without_weights
 from graphpass.graph.upgrade import TARGET_OPSET, upgrade
@@ -83,6 +83,7 @@ def upgraded(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
     bare = with_shapes(bare)  # what rules of upgrading ask for
     upgrade(path, bare)
     bare = with_shapes(bare)
+    refuse_values(path, bare)  # outputs whose type the file does not tell
     if (opset := opset_of(proto)) < OLDEST_BODY:
         warnings.warn(
             f"{path}: opset {opset} is older than spiking operators need, upgraded to {opset_of(bare)}",

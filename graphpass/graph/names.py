@@ -1,16 +1,12 @@
 """Names of nodes and tensors: one authority a graph, so that a name that is made up never meets one that is there.
 
     fresh(base)     base, or the first of base_1, base_2 … that is free; taken from then on
-    apart(graph)    while it is open, names made up as <name>/<what> meet no name of the network
     settle(graph)   tensors and nodes of one name that are not the same get names of their own
 
 The cost is linear in the graph and in the names that are asked for.
 """
 
-import itertools
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -42,67 +38,20 @@ def names_of(graph: gs.Graph) -> Names:
     return Names(tensors | {node.name for each in _graphs(graph) for node in each.nodes})
 
 
-@dataclass(frozen=True)
-class Translation:
-    """Names of a network while they are kept apart. slash: what stands for "/"; node: what ends the names of nodes."""
-
-    slash: str
-    node: str
-
-    def inside(self, tensor: str) -> str:
-        """The name of a tensor while the context is open."""
-        return tensor.replace("/", self.slash)
-
-    def outside(self, text: str) -> str:
-        """A name, or a text with names, as it was before."""
-        return text.replace(self.slash, "/").replace(self.node, "")
-
-
-@contextmanager
-def apart(graph: gs.Graph) -> Iterator[Translation]:
-    """While it is open no name of the graph holds a "/", and no node is called as a tensor is.
-
-    Who makes up names as <name>/<what> then meets none that is there. Afterwards names are what they were, and of two
-    that are the same the network's own stays.
-    """
-    settle(graph)
-    parts = _graphs(graph)
-    tensors = {id(tensor): tensor for part in parts for tensor in _tensors(part)}
-    nodes = [node for part in parts for node in part.nodes]
-    used = {letter for named in (*tensors.values(), *nodes) for letter in named.name}
-    slash, end = itertools.islice((letter for letter in map(chr, PRIVATE) if letter not in used), 2)
-    with_names = Translation(slash, end)
-    for tensor in tensors.values():
-        tensor.name = with_names.inside(tensor.name)
-    for node in nodes:
-        node.name = with_names.inside(node.name) + (end if node.name else "")
-    try:
-        yield with_names
-    finally:
-        for part in _graphs(graph):
-            named = {id(each): each for each in (*_tensors(part), *part.nodes)}
-            for each in named.values():
-                each.name = with_names.outside(each.name)
-        settle(graph, list(tensors.values()))
-
-
-PRIVATE = range(0xE000, 0xF900)  # letters of Unicode that mean nothing
-
-
-def settle(graph: gs.Graph, first: Collection[gs.Tensor] = ()) -> None:
+def settle(graph: gs.Graph) -> None:
     """Let no two tensors, and no two nodes, share a name, in place; a file knows them by their names alone.
 
-    Inputs and outputs of the graph keep theirs, then what subgraphs hold, then the tensors in `first`, then neurons,
-    then variables, then what comes first. Constants of one name and equal values are one.
+    Inputs and outputs of the graph keep theirs, then what subgraphs hold, then neurons, then variables, then what
+    comes first. Constants of one name and equal values are one.
     """
-    _settle_tensors(graph, first)
+    _settle_tensors(graph)
     _settle_nodes(graph)
 
 
-def _settle_tensors(graph: gs.Graph, first: Collection[gs.Tensor]) -> None:
+def _settle_tensors(graph: gs.Graph) -> None:
     owners: dict[str, gs.Tensor] = {}
     clashing: list[gs.Tensor] = []
-    for tensor in _by_precedence(graph, first):
+    for tensor in _by_precedence(graph):
         owner = owners.setdefault(tensor.name, tensor)
         if owner is not tensor and not _same_constant(owner, tensor):
             clashing.append(tensor)
@@ -114,7 +63,7 @@ def _settle_tensors(graph: gs.Graph, first: Collection[gs.Tensor]) -> None:
             tensor.name = names.fresh(tensor.name)
 
 
-def _by_precedence(graph: gs.Graph, first: Collection[gs.Tensor]) -> Iterator[gs.Tensor]:
+def _by_precedence(graph: gs.Graph) -> Iterator[gs.Tensor]:
     """Every tensor with values of its own. One that nothing makes stands for the tensor of its name."""
     yield from (*graph.inputs, *graph.outputs)
     for inner in graph.subgraphs(recursive=True):
@@ -122,8 +71,6 @@ def _by_precedence(graph: gs.Graph, first: Collection[gs.Tensor]) -> Iterator[gs
         yield from (tensor for node in inner.nodes for tensor in node.outputs if not tensor.is_empty())
     made = [tensor for node in graph.nodes for tensor in node.outputs if not tensor.is_empty()]
     read = (tensor for node in graph.nodes for tensor in node.inputs)
-    known = {id(tensor) for tensor in first}
-    yield from (tensor for tensor in made if id(tensor) in known)
     yield from made
     yield from (tensor for tensor in read if isinstance(tensor, gs.Constant) and not tensor.is_empty())
 

@@ -13,6 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helpe
 from graphpass.errors import ModelError, UnsupportedModelError
 from graphpass.graph.domains import RUNTIME_DOMAINS, RUNTIME_OPERATORS, SPIKING_DOMAIN, STANDARD_DOMAINS, opset_of
 from graphpass.graph.tensors import LARGEST_PROTOBUF, nodes_of_function, walk
+from graphpass.graph.types import is_number, type_name
 
 UNCHECKED = "graphpass.unchecked"  # domain that operators of the runtime are checked under
 QUANTISED = frozenset(
@@ -38,14 +39,21 @@ def refuse(path: Path, proto: ModelProto) -> None:
     for node in walk(proto.graph):
         if (node.domain, node.op_type) not in local:
             _refuse_node(path, node)
+    refuse_values(path, proto)
+
+
+def refuse_values(path: Path, proto: ModelProto) -> None:
+    """Raise UnsupportedModelError for inputs without a shape, and inputs and outputs that are no tensors of numbers."""
+    initialisers = {tensor.name for tensor in proto.graph.initializer}
     for value in [*proto.graph.input, *proto.graph.output]:
         kind = value.type.WhichOneof("value")
-        if kind not in (None, "tensor_type") or value.type.tensor_type.elem_type == TensorProto.STRING:
+        element = value.type.tensor_type.elem_type
+        if kind not in (None, "tensor_type") or (element and not is_number(helper.tensor_dtype_to_np_dtype(element))):
+            name = kind if kind != "tensor_type" else "string" if element == TensorProto.STRING else type_name(element)
             raise UnsupportedModelError(
-                f"{path}: {value.name!r} is a {'string' if kind == 'tensor_type' else kind}, not a numeric tensor",
+                f"{path}: {value.name!r} is a {name}, not a numeric tensor",
                 "convert the part of the model between numeric tensors",
             )
-    initialisers = {tensor.name for tensor in proto.graph.initializer}
     for value in proto.graph.input:
         if value.name not in initialisers and not value.type.tensor_type.HasField("shape"):
             raise UnsupportedModelError(

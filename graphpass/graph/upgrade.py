@@ -27,10 +27,11 @@ OLDEST_OPSET = 7  # onnxruntime has operators of older ones where opset 7 still 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of the tensors of a model, by name: ONNX types and numbers of axes."""
+    """What is known of the tensors of a model, by name: ONNX types, numbers of axes, and which are read."""
 
     types: Mapping[str, int]
     ranks: Mapping[str, int]
+    read: frozenset[str]
 
 
 @dataclass
@@ -183,9 +184,14 @@ def dropout(to: Writer) -> None:
 
 
 def batch_norm(to: Writer) -> None:
-    """One output is inference, more are training. spatial = 0: (x − μ)/√(σ² + ε)·γ + β for every position."""
+    """Further outputs say that it is in training mode. spatial = 0: (x − μ)/√(σ² + ε)·γ + β for every position."""
     if any(to.node.output[1:]):
-        raise to.refusal("it is in training mode, as its further outputs say")
+        if not to.facts.read.isdisjoint(to.node.output[3:]):
+            raise to.refusal("it gives the statistics of the batch")
+        kept = to.keep(outputs=to.node.output[:3])
+        drop(kept, "spatial")
+        kept.attribute.append(helper.make_attribute("training_mode", 1))
+        return
     if to.attribute("spatial", 1):
         drop(to.keep(outputs=to.node.output[:1]), "spatial", "momentum", "is_test")
         return
@@ -347,7 +353,8 @@ def _facts(graphs: Iterable[GraphProto]) -> Facts:
             if rank is not None and ranks.setdefault(name, rank) != rank:
                 torn.add(name)
     known, counted = ({name: n for name, n in found.items() if name not in torn} for found in (types, ranks))
-    return Facts(known, counted)
+    read = {name for graph in graphs for node in graph.node for name in node.input}
+    return Facts(known, counted, frozenset(read | {value.name for graph in graphs for value in graph.output}))
 
 
 def _values(graph: GraphProto) -> list[ValueInfoProto]:

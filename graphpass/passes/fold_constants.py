@@ -20,6 +20,7 @@ from graphpass.errors import SessionError
 from graphpass.graph.edit import Editor
 from graphpass.graph.layers import draws
 from graphpass.graph.model import export_untyped
+from graphpass.graph.types import NUMBERS, is_number, onnx_type
 from graphpass.graph.weights import is_op, values_of
 from graphpass.passes.base import HELD, Miss, RuleReport
 from graphpass.runtime.session import open_session, run
@@ -29,7 +30,6 @@ LARGEST_GROWN = 1 << 20  # bytes that a constant may have whatever it is made of
 LARGEST_WEIGHT = 1 << 30  # bytes of one that a weight layer reads
 SMALL = 1 << 10  # numbers of a constant whose values decide on sizes
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization")
-NUMBERS = frozenset(np.dtype(each) for each in "?bhilqBHILQefd")
 
 
 @dataclass(frozen=True)
@@ -122,17 +122,8 @@ def _is_weight(node: gs.Node) -> bool:
 def _size_of(tensor: gs.Tensor) -> _Size | None:
     if not isinstance(tensor, gs.Constant):
         return None
-    width = helper.tensor_dtype_to_np_dtype(_onnx_type(tensor.dtype)).itemsize
-    return _Size(int(np.prod(tensor.shape, dtype=np.int64)) * width, _is_number(tensor.dtype))
-
-
-def _is_number(dtype: object) -> bool:
-    return not isinstance(dtype, int) and dtype is not None and np.dtype(dtype) in NUMBERS  # type: ignore[call-overload]
-
-
-def _onnx_type(dtype: object) -> int:
-    """graphsurgeon gives types that numpy has not as numbers of ONNX."""
-    return dtype if isinstance(dtype, int) else int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))  # type: ignore[call-overload]
+    width = helper.tensor_dtype_to_np_dtype(onnx_type(tensor.dtype)).itemsize
+    return _Size(int(np.prod(tensor.shape, dtype=np.int64)) * width, is_number(tensor.dtype))
 
 
 def _sizes(group: Sequence[gs.Node], graph: gs.Graph) -> dict[str, _Size]:
@@ -162,7 +153,7 @@ def _model(
     for tensor in (tensor for node in nodes for tensor in node.inputs):
         if not isinstance(tensor, gs.Constant) or id(tensor) in twins:
             continue
-        if _is_number(tensor.dtype) and int(np.prod(tensor.shape, dtype=np.int64)) > SMALL:
+        if is_number(tensor.dtype) and int(np.prod(tensor.shape, dtype=np.int64)) > SMALL:
             twins[id(tensor)] = gs.Variable(tensor.name, np.dtype(tensor.dtype), list(tensor.shape))
             fed.append(tensor)
         else:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from onnx import TensorProto
 
 from graphpass.errors import OptionError
 from graphpass.graph.domains import STANDARD_DOMAINS
@@ -26,6 +25,7 @@ from graphpass.graph.layers import (
 )
 from graphpass.graph.names import names_of
 from graphpass.graph.plan import Left
+from graphpass.graph.types import type_name
 from graphpass.sites.activations import Activation, find_activations
 from graphpass.sites.identities import missing_identities, sources
 
@@ -144,8 +144,7 @@ def _wrong_type(tensor: gs.Tensor) -> str | None:
     """Why no neurons go where this tensor is: they compute in float32, and take float16 as well."""
     if tensor.dtype is None:
         return None
-    known = not isinstance(tensor.dtype, int)  # graphsurgeon gives types that numpy has not as numbers of ONNX
-    name = np.dtype(tensor.dtype).name if known else TensorProto.DataType.Name(tensor.dtype).lower()
+    name = type_name(tensor.dtype)
     return None if name in ("float16", "float32") else f"{name} activations are not converted"
 
 

@@ -24,6 +24,7 @@ from graphpass.forms.unrolled import MEAN
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.layers import MAXIMA, data_inputs, is_linear, weight_layer
 from graphpass.graph.model import export_untyped
+from graphpass.graph.types import is_float, is_number
 
 SAME_NODE = 1024  # roundings granted to a node that both forms run on equal values but a runtime may fuse otherwise
 UNKNOWN_SIZE = 1 << 16  # values under a mean whose sizes the graph does not tell
@@ -196,12 +197,14 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
 
 
 def _is_float(tensor: gs.Tensor) -> bool:
-    return tensor.dtype is None or np.issubdtype(np.dtype(tensor.dtype), np.floating)
+    return tensor.dtype is None or is_float(tensor.dtype)
 
 
 def _is_linear(node: gs.Node) -> bool:
     if not all(_is_float(tensor) for tensor in node.outputs) or node.attrs.get("mode") == "cubic":
         return False
+    if not all(tensor.dtype is None or is_number(tensor.dtype) for tensor in data_inputs(node)):
+        return False  # what it reads could not be fetched to compare it
     return weight_layer(node) is not None or is_linear(node) or node.op in MAXIMA
 
 

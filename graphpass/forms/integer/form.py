@@ -39,7 +39,6 @@ from graphpass.forms.time_axis import POOLS, rank_of
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.edit import held_names
 from graphpass.graph.layers import WeightLayer, weight_layer
-from graphpass.graph.names import apart
 from graphpass.graph.plan import Left
 
 COUNT = "/count"
@@ -50,15 +49,13 @@ def to_integers(graph: gs.Graph, ranges: Mapping[str, tuple[float, float]] | Non
 
     ranges: least and largest value of analogue tensors, by name; those without one stay float.
     """
-    with apart(graph) as names:
-        graph.toposort()
-        compute_constants(graph)
-        infer_shapes(graph)
-        walk = _Walk(graph, {names.inside(name): pair for name, pair in (ranges or {}).items()})
-        walk.run()
-        graph.cleanup(remove_unused_graph_inputs=False).toposort()
-    left = (replace(each, node=names.outside(each.node), reason=names.outside(each.reason)) for each in walk.left)
-    return Integers(graph, tuple(left), tuple(map(names.outside, walk.encoded)))
+    graph.toposort()
+    compute_constants(graph)
+    infer_shapes(graph)
+    walk = _Walk(graph, ranges or {})
+    walk.run()
+    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    return Integers(graph, tuple(walk.left), tuple(walk.encoded))
 
 
 @dataclass(frozen=True)
