@@ -14,6 +14,7 @@ from graphpass.evaluation.shards import Partial, merge
 from graphpass.graph.model import Source
 from graphpass.network import Network, prepare, require_coverage
 from graphpass.sites.sites import Selection
+from graphpass.verification.source import check_source
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def part_of(
     progress: Progress = lambda what, done, total: None,
 ) -> Partial:
     """One conversion, evaluated: a row as text can carry it. The network is not changed."""
+    check_source(network, calibration, options.threads)
     plan = make_plan(network, calibration, options, progress)
     proto = spiking_model(network, plan, "folded")
     return whole_part(open_pair(network.source, proto, evaluation), data, progress=progress)

@@ -33,7 +33,6 @@ from graphpass.errors import DataError, OptionError
 from graphpass.forms import operators
 from graphpass.forms.folded import neuron_node, replace_weight
 from graphpass.graph.layers import WeightLayer, is_padded, weight_layers
-from graphpass.graph.names import names_of
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.maths.corrections import ROUNDS
 from graphpass.maths.methods import COARSE_LEVELS, EXACT_RECTIFIERS, METHODS, Method, correct_bias
@@ -179,7 +178,6 @@ class _Calibrator:
         self._subject, self._seen, self._options = subject, seen, options
         self._walk = subject.walk
         self._method = METHODS[options.method]
-        self._names = names_of(self._walk.graph)
         self._functions = operators.functions(options.coding, self._walk.graph.opset)
         self._small = _is_small(subject.steps, options)
         self._padded = {layer.node.name for layer in weight_layers(self._walk.graph) if is_padded(layer.node.attrs)}
@@ -206,7 +204,7 @@ class _Calibrator:
         sample.require_finite()
         changes = self._correct(step, sample)
         for layer, change in changes:
-            behind = _with_added(behind, layer.node, replace_weight(walk.graph, layer, change))
+            behind = _with_added(behind, layer.node, replace_weight(walk.graph, walk.names, layer, change))
         neuron = self._fit(site, sample) if site else None
         self._go_on(behind, neuron, [name for name in kept if name in moved])
         walk.finish({id(n): n for n in (*nodes, *before)}.values(), frontier, boundary)
@@ -285,7 +283,7 @@ class _Calibrator:
         nodes, fetch = list(behind), list(kept)
         if site:
             x, y = self._walk.tensors[site.input], self._walk.tensors[site.output]
-            nodes.append(neuron_node(site, self._options.time_steps, self._options.coding, x, y, self._names))
+            nodes.append(neuron_node(site, self._options.time_steps, self._options.coding, x, y, self._walk.names))
             fetch.append(site.output)
             self._spiking.add(site.output)
         for _ in self._run(nodes, fetch, functions=site is not None) if fetch else ():

@@ -7,7 +7,7 @@ correction of the largest layer, and samples that were made up. The network itse
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 STORE_SHARE = 3 / 8  # of the memory budget: live tensors
@@ -16,6 +16,7 @@ LEFT = 1 - STORE_SHARE - SAMPLES_SHARE
 CHECKED_SAMPLES = 4  # that the converted network is run on in the end, where its batch is free
 RUN = 2  # a run holds what is fetched from it, and about as much that is not
 COPIES = 3  # of the sampled inputs, and of the normal equations, while a layer is corrected
+MIB = 1 << 20
 CHANGES = 4  # of a layer's weights, float64, while they are corrected
 ROWS = 8  # float32 of each sampled pre-activation: x, a, x_q, and what is computed of them
 
@@ -45,22 +46,29 @@ def of_correction(layer: str, rows: int, inputs: int, outputs: int) -> Need:
     return Need(4 * floats + 8 * doubles, f"the correction of {layer!r}")
 
 
-def warn_of(needs: Sequence[Need], budget: int) -> None:
-    """Warn where what is needed does not fit what a budget leaves for it: by how much, and for what."""
+def warn_of(needs_within: Callable[[int], Sequence[Need]], budget: int) -> None:
+    """Warn where what is needed does not fit what a budget leaves for it: by how much, for what, and what would do.
+
+    needs_within: what is needed within a budget; more of one may be put to more use, up to some end.
+    """
+    needs = needs_within(budget)
     available, needed = int(budget * LEFT), sum(need.bytes for need in needs)
     if needed <= available:
         return
+    enough = budget
+    while (wanted := sum(need.bytes for need in needs_within(enough))) > int(enough * LEFT):
+        enough = (int(wanted / LEFT) // MIB + 1) * MIB
     largest = sorted(needs, key=lambda need: -need.bytes)
     why = ", ".join(f"{need.what} takes {_size(need.bytes)}" for need in largest if need.bytes > available / 4)
     warnings.warn(
         f"the memory budget of {_size(budget)} is exceeded by about {_size(needed - available)}: {why}; "
-        f"{_size(available)} are left for that (--memory-budget {_size(int(needed / LEFT) + 1, '')} has room)",
+        f"{_size(available)} are left for that (--memory-budget {enough // MIB}MiB has room)",
         MemoryBudgetWarning,
         stacklevel=2,
     )
 
 
-def _size(count: int, blank: str = " ") -> str:
+def _size(count: int) -> str:
     """Bytes in words, rounded up."""
     unit, size = ("GiB", 2**30) if count >= 10 * 2**30 else ("MiB", 2**20)
-    return f"{-(-count // size)}{blank}{unit}"
+    return f"{-(-count // size)} {unit}"

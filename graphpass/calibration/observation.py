@@ -188,7 +188,7 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     example = pad_inputs(next(iter(dataset.batches(fixed or 1, options.limit))).inputs, fixed)
     segment = walk.segment(walk.pending(names), names, example)
     per_batch = max(1, sum(values.nbytes for values in segment.run(example).values()))
-    size = fixed or int(np.clip(options.memory * FETCH_SHARE // per_batch, 1, options.batch))
+    size = _batch_size(per_batch, fixed, options)
     extremes = extremes_of(
         subject.analogue, walk.graph, dataset, options.limit, size, fixed, options.threads, start, stop
     )
@@ -196,8 +196,7 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     sizes = subject.store_inputs(size, start, stop)
     total = sum(sizes) if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
     if not start:
-        run_on = fixed or max(size, memory.CHECKED_SAMPLES)
-        memory.warn_of(_needs(subject, per_batch * run_on // (fixed or 1), run_on, total), options.memory)
+        memory.warn_of(lambda budget: _needs(subject, per_batch, total, budget), options.memory)
     samples = [subject.sample(number, total, first, first * size) for number in range(len(steps))]
     for number, count in enumerate(sizes, first):
         progress("running the network", number - first, len(sizes))
@@ -222,14 +221,22 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     )
 
 
-def _needs(subject: Subject, fetched: int, samples: int, total: int) -> list[memory.Need]:
-    """What does not become less with the memory budget."""
+def _batch_size(per_batch: int, fixed: int | None, options: Options) -> int:
+    """Samples of a run. per_batch: bytes that are fetched from a run on one sample."""
+    return fixed or int(np.clip(options.memory * FETCH_SHARE // per_batch, 1, options.batch))
+
+
+def _needs(subject: Subject, per_batch: int, total: int, budget: int) -> list[memory.Need]:
+    """What a calibration within a memory budget cannot do without. per_batch: as of `_batch_size`."""
+    options, fixed = replace(subject.options, memory=budget), subject.fixed
+    samples = fixed or max(_batch_size(per_batch, fixed, options), memory.CHECKED_SAMPLES)
+    fetched = per_batch * samples // (fixed or 1)
     needs = [memory.of_run(fetched, samples), memory.Need(subject.dataset.held, "what was made up")]
     corrections = []
     for step in subject.steps:
-        rows = rows_of(step, subject.options, len(subject.steps))
+        rows = rows_of(step, options, len(subject.steps))
         if step.layers:
-            taken = -(-rows // total) * min(affordable_rows(step, subject.options), total)
+            taken = -(-rows // total) * min(affordable_rows(step, options), total)
             corrections.append(memory.of_correction(step.layers[0].node.name, taken, *sizes_of(step)))
     return [*needs, *sorted(corrections, key=lambda need: -need.bytes)[:1]]
 

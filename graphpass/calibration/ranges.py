@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from graphpass.datasets.dataset import Dataset
 from graphpass.graph.model import export
-from graphpass.graph.weights import fresh_name
+from graphpass.graph.names import names_of
 from graphpass.runtime.session import open_session, pad_inputs, run
 
 BATCH = 8  # samples a run at most, where the model leaves it free: activations stay in the processor's cache
@@ -82,11 +82,11 @@ def extremes_of(
 
 def _probed(graph: gs.Graph, names: Sequence[str]) -> onnx.ModelProto:
     """The graph with the least and the largest value of each of these tensors as its outputs, in turn."""
-    tensors = graph.tensors()
+    tensors, made_up = graph.tensors(), names_of(graph)
     graph.outputs = []
     for number, name in enumerate(names):
         for operator in ("ReduceMin", "ReduceMax"):
-            reduced = gs.Variable(fresh_name(graph, f"{operator}_{number}"), np.float32, [])
+            reduced = gs.Variable(made_up.fresh(f"{operator}_{number}"), np.float32, [])
             graph.nodes.append(gs.Node(operator, reduced.name, {"keepdims": 0}, [tensors[name]], [reduced]))
             graph.outputs.append(reduced)
     return export(graph.cleanup(remove_unused_graph_inputs=False).toposort())

@@ -7,8 +7,8 @@ import onnx_graphsurgeon as gs
 
 from graphpass.calibration.im2col import geometry
 from graphpass.forms.folded import has_constant_bias
+from graphpass.graph.edit import held_names
 from graphpass.graph.layers import WeightLayer, rank_of, weight_layers
-from graphpass.graph.weights import held_names
 from graphpass.sites.sites import Site
 
 

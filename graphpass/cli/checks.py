@@ -63,6 +63,11 @@ def inspect(
         sites.add_row(plain(site.name), site.kind, axis_text(site.axis), plain(", ".join(site.layers)))
     out.print(sites)
     print_left(found.left)
+    if found.misses:
+        misses = Table(name_column("node"), "rule", "because", title=f"{len(found.misses)} near-misses of the rules")
+        for miss in found.misses:
+            misses.add_row(plain(miss.node), miss.rule, plain(miss.reason))
+        out.print(misses)
 
 
 def verify(

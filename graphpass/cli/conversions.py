@@ -251,6 +251,8 @@ def _print_evaluation(found: Any, as_json: Path | None, report: Path | None) -> 
     from graphpass.report.tables import summary_table
 
     out.print(summary_table(found))
+    for note in found.notes:
+        out.print(f"note: {note}", markup=False, soft_wrap=True)
     _save(found, as_json, report)
 
 

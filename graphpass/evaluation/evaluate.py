@@ -35,6 +35,7 @@ from graphpass.passes.normalise import normalise
 from graphpass.runtime.samples import run_padded, sample_axes
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.identities import place_identities
+from graphpass.sites.sites import unsteady
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -138,8 +139,9 @@ def open_pair(source: Source, snn: onnx.ModelProto, options: Options | None = No
         )
     told = {site.name: site.levels for site in conversion.sites}
     levels = told if conversion.form == "integer" else _levels(spiking_graph(snn), conversion)
-    protos = {"ann": source.proto, "snn": snn, "baseline": _baseline(source, conversion, levels)}
-    sessions = {name: open_session(proto, options.providers, options.threads) for name, proto in protos.items()}
+    models: dict[str, Source | onnx.ModelProto] = {"ann": source, "snn": snn}
+    models["baseline"] = _baseline(source, conversion, levels)
+    sessions = {name: open_session(model, options.providers, options.threads) for name, model in models.items()}
     fixed = fixed_batch(input_specs(sessions["ann"]))
     return Pair(source, snn, conversion, levels, sessions, fixed, options)
 
@@ -190,8 +192,10 @@ def measure(
 ) -> Measured:
     """Operations, spikes and site errors on some samples, and the time of both networks. Whatever part compares."""
     source, conversion, options = pair.source, pair.conversion, pair.options
+    normalised = _normalised(source, conversion)
+    unstable = [f"node {each.node!r} ({each.op}) is {each.reason}" for each in unsteady(normalised)]
     tally = Tally(
-        probed_ann(_normalised(source, conversion), conversion, options.threads),
+        probed_ann(normalised, conversion, options.threads),
         probed_folded(pair.snn, conversion, options.threads),
         probed_unrolled(pair.snn, conversion, options.threads),
         conversion,
@@ -222,6 +226,7 @@ def measure(
         (
             *([NOT_COUNTED] if conversion.form == "integer" else []),
             *([SYNTHETIC] if conversion.data == "synthetic" else []),
+            *unstable,
         ),
     )
 

@@ -7,12 +7,12 @@ from onnx.reference import ReferenceEvaluator
 from graphpass.forms import operators
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.edit import held_names
 from graphpass.graph.layers import is_maximum, rank_of
 from graphpass.graph.model import export
 from graphpass.graph.names import Names, names_of
 from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.trains import Trains, Way
-from graphpass.graph.weights import held_names
 from graphpass.maths.neuron import levels_of
 
 DIFFERS = frozenset("Div Pow".split())  # of integers, negative ones above all

@@ -22,7 +22,7 @@ from graphpass.forms.neurons import require_neurons, within_float32
 from graphpass.forms.unrolled import unroll
 from graphpass.graph import model
 from graphpass.graph.description import PREFIX
-from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.domains import SPIKING_DOMAIN, opset_of
 from graphpass.graph.plan import Left, Plan
 from graphpass.records import RecordError, parsed, record_of
 
@@ -110,7 +110,7 @@ def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:
     graph.functions = []
     proto = model.export(graph)
     del proto.functions[:]
-    proto.functions.extend(operators.functions(coding, model.opset_of(proto)))
+    proto.functions.extend(operators.functions(coding, opset_of(proto)))
     others = [entry for entry in proto.opset_import if entry.domain != SPIKING_DOMAIN]
     del proto.opset_import[:]
     proto.opset_import.extend([*others, operators.opset_import()])

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.graph.domains import STANDARD_DOMAINS
+from graphpass.graph.types import is_float
 
 MOVES = frozenset(
     "Identity Dropout Cast Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Concat Gather GatherElements "
@@ -28,6 +29,8 @@ KEEPS_AXES = frozenset(
     "Floor Erf Mish Gelu Elu Celu Selu Softplus Softsign ThresholdedRelu Swish Pad Concat Slice Split".split()
 )  # besides sums, scales and maxima: what lies along an axis stays there
 WEIGHTS = frozenset("Conv ConvTranspose Gemm MatMul".split())
+RECURRENT = frozenset("LSTM GRU RNN".split())
+RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 
 
 @dataclass(frozen=True)
@@ -99,16 +102,39 @@ def weight_layer(node: gs.Node) -> WeightLayer | None:
     for data_index, weight_index in ((0, 1), (1, 0)):
         data, weight = node.inputs[data_index], node.inputs[weight_index]
         constant = isinstance(weight, gs.Constant) and not isinstance(data, gs.Constant)
-        if constant and _is_float(weight) and len(weight.shape) >= 2:
+        if constant and is_float(weight.dtype) and len(weight.shape) >= 2:
             if node.op.startswith("Conv") and weight_index == 0:
                 return None
             return WeightLayer(node, data_index, weight_index)
     return None
 
 
-def _is_float(tensor: gs.Tensor) -> bool:
-    """Whether numpy has the type and it is a float; graphsurgeon gives the others (bfloat16) as numbers of ONNX."""
-    return not isinstance(tensor.dtype, int) and bool(np.issubdtype(tensor.dtype, np.floating))
+def is_fixed(tensor: gs.Tensor) -> bool:
+    """Whether a tensor depends on constants alone, be it that nobody could compute it beforehand."""
+    stack, seen = [tensor], set()
+    while stack:
+        current = stack.pop()
+        if isinstance(current, gs.Constant) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if not current.inputs or draws(current.inputs[0]) or any(current.inputs[0].subgraphs()):
+            return False
+        stack += [each for each in current.inputs[0].inputs if not absent(each)]
+    return True
+
+
+def holds_weights(node: gs.Node) -> bool:
+    """Whether the node is a layer of weights, of whatever type and wherever they come from; spikes may not reach it."""
+    if node.domain not in STANDARD_DOMAINS:  # what an optimiser fused: a matrix or a kernel that is no table
+        return "Embed" not in node.op and any(_is_matrix(tensor) for tensor in node.inputs)
+    if node.op in ("Gemm", "MatMul", "Einsum"):
+        fixed = [is_fixed(tensor) for tensor in node.inputs[:2]]
+        return any(fixed) and not all(fixed)
+    return node.op in ("Conv", "ConvTranspose", "DeformConv") or node.op in RECURRENT
+
+
+def _is_matrix(tensor: gs.Tensor) -> bool:
+    return isinstance(tensor, gs.Constant) and len(tensor.shape) >= 2
 
 
 def weight_layers(graph: gs.Graph) -> tuple[WeightLayer, ...]:
@@ -155,8 +181,18 @@ def moves(node: gs.Node) -> bool:
 
 
 def onnx_float(kind: object) -> bool:
-    """Whether a Cast's target is a float type (onnx.TensorProto number or numpy type)."""
-    return kind in (1, 10, 11, 16) or kind in (np.float32, np.float16, np.float64)
+    """Whether a Cast's target is a float of numpy's (onnx.TensorProto number or numpy type): others carry no trains."""
+    return kind in (1, 10, 11) or kind in (np.float32, np.float16, np.float64)
+
+
+def draws(node: gs.Node) -> bool:
+    """Whether the node draws other numbers at every run: random ones, or a Dropout that may be in training mode."""
+    if node.domain not in STANDARD_DOMAINS:
+        return False
+    if node.op != "Dropout" or len(node.inputs) < 3 or absent(node.inputs[2]):
+        return node.op in RANDOM
+    mode = node.inputs[2]
+    return not isinstance(mode, gs.Constant) or bool(mode.values.any())
 
 
 def passes(node: gs.Node) -> bool:

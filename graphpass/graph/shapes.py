@@ -1,10 +1,10 @@
-"""Shapes and types of a graph's tensors, as onnx infers them from its inputs."""
+"""Shapes and types of a graph's tensors, inferred from its inputs."""
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.inference import with_shapes
 from graphpass.graph.model import export
 
 LARGE = 1024  # values of a constant; what computes shapes is smaller
@@ -27,7 +27,7 @@ def infer_shapes(graph: gs.Graph) -> None:
         if node.domain == SPIKING_DOMAIN:
             node.op_type, node.domain = "Identity", ""
             del node.input[1:], node.attribute[:]
-    inferred = gs.import_onnx(onnx.shape_inference.infer_shapes(proto, data_prop=True)).tensors()
+    inferred = gs.import_onnx(with_shapes(proto)).tensors()
     for name, tensor in graph.tensors().items():
         if isinstance(tensor, gs.Variable) and name in inferred:
             found = inferred[name]

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import OptionError, SessionError
-from graphpass.graph.model import LARGEST_PROTOBUF, save
+from graphpass.graph.model import Source, save
+from graphpass.graph.tensors import LARGEST_PROTOBUF
 from graphpass.runtime import native
 from graphpass.runtime import nchwc as blocked
 from graphpass.runtime.nchwc import NotBlocked
@@ -58,13 +59,13 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
 
 
 def open_session(
-    model: str | Path | onnx.ModelProto,
+    model: str | Path | onnx.ModelProto | Source,
     providers: Sequence[str] | None = None,
     threads: int = 0,
     use_native: bool = True,
     use_blocked: bool = True,
 ) -> Session:
-    """A session over a model file or proto.
+    """A session over a model file or proto; of a Source, over the model as it was given.
 
     providers: in order of preference; default the CPU. threads: intra-op threads, 0 for all cores. use_native: register
     the library of native operators where there is one and it has kernels for the first provider. use_blocked: let its
@@ -73,6 +74,8 @@ def open_session(
     Raises SessionError when onnxruntime cannot load the model; warns (ProviderWarning) when a provider that was asked
     for is not used, which onnxruntime itself only logs, and when the library is there but not for that provider.
     """
+    name = str(model.path if isinstance(model, Source) else model if isinstance(model, str | Path) else "the model")
+    model = model.proto if isinstance(model, Source) else model
     wanted = list(providers or [CPU])
     unknown = [name for name in wanted if name not in ort.get_available_providers()]
     if unknown:
@@ -91,7 +94,6 @@ def open_session(
     try:
         session = _create(model, options, wanted)
     except Exception as error:  # onnxruntime raises a dozen pybind exception types without a common base
-        name = model if isinstance(model, str | Path) else "the model"
         raise SessionError(f"{name}: onnxruntime cannot load it ({_line(error)})", "see `graphpass doctor`") from error
     session.neurons, session.reason = "native" if registered else "function bodies", reason
     if session.get_providers()[0] != wanted[0]:

@@ -14,17 +14,27 @@ import onnx_graphsurgeon as gs
 from graphpass.errors import OptionError
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.domains import STANDARD_DOMAINS
-from graphpass.graph.layers import WeightLayer, channel_axis, rank_of, reached_layers, weight_layer
+from graphpass.graph.layers import (
+    RECURRENT,
+    WeightLayer,
+    channel_axis,
+    draws,
+    holds_weights,
+    is_fixed,
+    rank_of,
+    reached_layers,
+    weight_layer,
+)
 from graphpass.graph.names import names_of
 from graphpass.graph.plan import Left
 from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.trains import Train, Trains, Way
+from graphpass.graph.types import type_name
 from graphpass.sites.activations import Activation, falling, find_activations
 from graphpass.sites.identities import missing_identities, place_identities, sources
 
 SUBGRAPH_OPS = frozenset("If Loop Scan SequenceMap".split())
 EXCLUDED, NOT_INCLUDED = "excluded by --exclude", "not matched by --include"  # why a site was left
-RECURRENT_OPS = frozenset("LSTM GRU RNN".split())
 SEQUENCE_OPS = frozenset(
     "SequenceConstruct SequenceInsert SequenceErase SequenceAt SplitToSequence ConcatFromSequence Optional "
     "OptionalGetElement".split()
@@ -136,16 +146,24 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
     left.extend(_left_layers(graph, driven))
     left.extend(_left_bodies(graph))
     left.extend(_left_operators(graph, activations))
+    left.extend(unsteady(graph))
+    nodes = [node for part in (graph, *graph.subgraphs(recursive=True)) for node in part.nodes]
     reached = sum(reason is None for reason in driven.values())
-    return Coverage(tuple(sites), tuple(left), len(driven), reached)
+    return Coverage(tuple(sites), tuple(left), sum(map(holds_weights, nodes)), reached)
 
 
 def _left_because(activation: Activation, layers: Sequence[str]) -> str | None:
     if not layers:
         return "its output reaches no weight layer as spikes (a gate, or the network's output)"
-    if activation.output.dtype is not None and np.dtype(activation.output.dtype) == np.float64:
-        return "float64 activations are not converted"
-    return falling(activation)
+    return _wrong_type(activation.output) or falling(activation)
+
+
+def _wrong_type(tensor: gs.Tensor) -> str | None:
+    """Why no neurons go where this tensor is: they compute in float32, and take float16 as well."""
+    if tensor.dtype is None:
+        return None
+    name = type_name(tensor.dtype)
+    return None if name in ("float16", "float32") else f"{name} activations are not converted"
 
 
 def spike_driven(graph: gs.Graph, sites: Sequence[Site]) -> dict[str, str | None]:
@@ -207,13 +225,12 @@ def _with_identity_sites(graph: gs.Graph, sites: Sequence[Site], selection: Sele
     added: list[Site] = []
     unwanted: list[Left] = []
     for tensor, layers in missing_identities(graph, {site.output for site in sites}).items():
-        name = f"{tensor}/identity"
-        reason = selection.refusal(name)
+        name = names.fresh(f"{tensor}/identity")
+        reason = selection.refusal(name) or _wrong_type(tensors[tensor])
         if reason:
             unwanted.append(Left(name, "identity", reason, True))
             continue
-        output = names.fresh(name)
-        added.append(Site(output, "identity", tensor, output, channel_axis(tensors[tensor]), tuple(layers)))
+        added.append(Site(name, "identity", tensor, name, channel_axis(tensors[tensor]), tuple(layers)))
     position = {tensor.name: number for number, node in enumerate(graph.nodes) for tensor in node.outputs}
     both = [*sites, *added]
     return sorted(both, key=lambda s: position.get(s.input if s.kind == "identity" else s.output, -1)), unwanted
@@ -228,13 +245,14 @@ def _left_layers(graph: gs.Graph, driven: Mapping[str, str | None]) -> list[Left
             reason = driven[node.name]
             if reason:
                 left.append(Left(node.name, node.op, reason, True))
-        elif node.op in ("MatMul", "Gemm", "Conv", "Einsum"):
-            constant = any(isinstance(tensor, gs.Constant) for tensor in node.inputs[:2])
-            reason = (
-                "its weights are no matrix of float16, float32 or float64"
-                if constant
-                else "a product of two activations works on the mean over time"
-            )
+        elif node.op in ("MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"):
+            reason = "a product of two activations works on the mean over time"
+            if node.op == "Einsum" and holds_weights(node):
+                reason = "an Einsum works on the mean over time; written as a MatMul it could be spike-driven"
+            elif any(is_fixed(tensor) for tensor in node.inputs[:2]):
+                reason = "its weights are no matrix of float16, float32 or float64"
+            elif node.op in ("Conv", "ConvTranspose"):
+                reason = "its weights are computed as it runs; " + reason
             left.append(Left(node.name, node.op, reason, True))
     return left
 
@@ -243,14 +261,14 @@ def _left_bodies(graph: gs.Graph) -> list[Left]:
     left = []
     for node in graph.nodes:
         if node.op in SUBGRAPH_OPS:
-            inside = [inner.op for body in node.subgraphs(recursive=True) for inner in body.nodes]
-            active = sorted({op for op in inside if op in _CONVERTIBLE or op in RECURRENT_OPS})
+            inside = [inner for body in node.subgraphs(recursive=True) for inner in body.nodes]
+            active = sorted({inner.op for inner in inside if inner.op in _CONVERTIBLE or holds_weights(inner)})
             reason = "bodies of If, Loop and Scan are left alone"
             if active:
                 advice = "export the branch in use alone" if node.op == "If" else "export it unrolled"
                 reason += f"; this one holds {', '.join(active)} ({advice})"
             left.append(Left(node.name, node.op, reason, not active))
-        elif node.op in RECURRENT_OPS:
+        elif node.op in RECURRENT:
             left.append(Left(node.name, node.op, "recurrent layers are not converted", False))
     return left
 
@@ -275,4 +293,21 @@ def _left_operators(graph: gs.Graph, activations: Iterable[Activation]) -> list[
     return left
 
 
+def unsteady(graph: gs.Graph) -> list[Left]:
+    """Nodes whose results differ from run to run, or with the samples that happen to be in a batch."""
+    left = []
+    for node in (node for part in (graph, *graph.subgraphs(recursive=True)) for node in part.nodes):
+        if draws(node) and node.op == "Dropout":
+            reason = f"in training mode, it drops other values at every run ({INFERENCE})"
+        elif draws(node):
+            reason = "random, it draws other numbers at every run"
+        elif node.op == "BatchNormalization" and node.attrs.get("training_mode", 0):
+            reason = f"in training mode, it normalises each batch by its own statistics ({INFERENCE})"
+        else:
+            continue
+        left.append(Left(node.name, node.op, reason, True))
+    return left
+
+
+INFERENCE = "export the network in inference mode"
 _CONVERTIBLE = frozenset("Relu LeakyRelu PRelu Clip Gelu HardSwish Elu Selu Conv Gemm".split())

@@ -26,6 +26,7 @@ from graphpass.graph.layers import data_inputs, is_linear, is_maximum, weight_la
 from graphpass.graph.model import export_untyped
 from graphpass.graph.names import Names, names_of
 from graphpass.graph.shapes import infer_shapes
+from graphpass.graph.types import is_float, is_number
 
 SAME_NODE = 1024  # roundings granted to a node that both forms run on equal values but a runtime may fuse otherwise
 UNKNOWN_SIZE = 1 << 16  # values under a mean whose sizes the graph does not tell
@@ -143,7 +144,7 @@ def reference(folded: gs.Graph, names: Iterable[str], coding: str) -> onnx.Model
 
 
 def _model(graph: gs.Graph, coding: str) -> onnx.ModelProto:
-    graph.cleanup(remove_unused_graph_inputs=True).toposort()
+    graph.cleanup(remove_unused_graph_inputs=True, recurse_subgraphs=False).toposort()
     for tensor in graph.inputs:
         tensor.dtype = tensor.dtype or np.float32
     proto = export_untyped(graph, lambda each: assemble(each, coding))
@@ -202,12 +203,14 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
 
 
 def _is_float(tensor: gs.Tensor) -> bool:
-    return tensor.dtype is None or np.issubdtype(np.dtype(tensor.dtype), np.floating)
+    return tensor.dtype is None or is_float(tensor.dtype)
 
 
 def _is_linear(node: gs.Node) -> bool:
     if not all(_is_float(tensor) for tensor in node.outputs) or node.attrs.get("mode") == "cubic":
         return False
+    if not all(tensor.dtype is None or is_number(tensor.dtype) for tensor in data_inputs(node)):
+        return False  # what it reads could not be fetched to compare it
     return weight_layer(node) is not None or is_linear(node) or is_maximum(node)
 
 

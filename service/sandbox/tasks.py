@@ -66,7 +66,8 @@ from graphpass.evaluation.evaluate import Pair, compare, evaluate_pair, measure,
 from graphpass.evaluation.results import Evaluation, conversion_of
 from graphpass.evaluation.shards import Partial, from_text, merge
 from graphpass.graph.description import PREFIX
-from graphpass.graph.model import Source, digest, load, opset_of, read
+from graphpass.graph.domains import opset_of
+from graphpass.graph.model import Source, digest, load, read
 from graphpass.graph.plan import load_plan, save_plan
 from graphpass.inspection import inspect
 from graphpass.network import Network, prepare, require_coverage
@@ -96,7 +97,7 @@ def describe_model(place: Workplace) -> JSON:
             return _converted(path, proto)
         found = inspect(prepare(source := load(path), chosen.selection()))
     return {
-        **_interface(source.proto),
+        **_interface(source),
         "opset": found.opset,
         "nodes": found.nodes,
         "parameters": found.parameters,
@@ -115,7 +116,7 @@ def describe_dataset(place: Workplace) -> JSON:
     data = data_file(place, "file")
     if place.arguments.get("model") is None:
         return {"kind": data.kind, **data.describe()}
-    dataset = data.dataset(_specs(_source(place, "model").proto), chosen.images())
+    dataset = data.dataset(_specs(_source(place, "model")), chosen.images())
     first = next(iter(dataset.batches(1))).inputs
     arrays = {name: {"dtype": str(a.dtype), "shape": [dataset.samples, *a.shape[1:]]} for name, a in first.items()}
     return {"kind": data.kind, "samples": dataset.samples, "labels": dataset.labelled, "arrays": arrays}
@@ -286,16 +287,16 @@ def _pair(place: Workplace, chosen: Settings) -> tuple[Pair, str]:
         return open_pair(source, read(path), options), digest(path)
 
 
-def _specs(proto: onnx.ModelProto) -> tuple[InputSpec, ...]:
-    return input_specs(open_session(proto, threads=1))  # nothing is run
+def _specs(model: Source) -> tuple[InputSpec, ...]:
+    return input_specs(open_session(model, threads=1))  # nothing is run
 
 
 def _dataset(place: Workplace, role: str, source: Source, images: ImageOptions) -> Dataset:
-    return data_file(place, role).dataset(_specs(source.proto), images)
+    return data_file(place, role).dataset(_specs(source), images)
 
 
-def _interface(proto: onnx.ModelProto) -> JSON:
-    session = open_session(proto, threads=1)  # nothing is run
+def _interface(model: Source | onnx.ModelProto) -> JSON:
+    session = open_session(model, threads=1)  # nothing is run
     inputs = [{"name": s.name, "dtype": str(s.dtype), "shape": list(s.shape)} for s in input_specs(session)]
     return {"inputs": inputs, "outputs": [value.name for value in session.get_outputs()]}
 

@@ -14,7 +14,8 @@ from graphpass.datasets.sources import from_arrays
 from graphpass.errors import CalibrationError, OptionError
 from graphpass.forms import operators
 from graphpass.forms.folded import fold
-from graphpass.graph.model import export, opset_of
+from graphpass.graph.domains import opset_of
+from graphpass.graph.model import export
 from graphpass.maths.methods import METHODS
 from graphpass.maths.neuron import CODINGS, levels_of
 from graphpass.passes.normalise import normalise

@@ -21,18 +21,18 @@ def test_what_a_correction_takes():
 def test_what_fits_is_not_spoken_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of([Need(int(8 * MIB * LEFT), "a run")], 8 * MIB)
+        warn_of(lambda budget: [Need(int(8 * MIB * LEFT), "a run")], 8 * MIB)
 
 
 def test_the_excess_the_reason_and_the_remedy():
+    """What is needed may become more with the budget; the advice has room for that."""
+    rest = [Need(MIB // 8, "a trifle"), Need(2 * MIB, "the correction of 'fc'")]
     with pytest.warns(MemoryBudgetWarning) as caught:
-        warn_of(
-            [Need(5 * MIB, "the run"), Need(MIB // 8, "a trifle"), Need(2 * MIB, "the correction of 'fc'")], 8 * MIB
-        )
+        warn_of(lambda budget: [Need((5 if budget < 10 * MIB else 7) * MIB, "the run"), *rest], 8 * MIB)
     assert str(caught[0].message) == (
         "the memory budget of 8 MiB is exceeded by about 5 MiB: the run takes 5 MiB, "
         "the correction of 'fc' takes 2 MiB; "
-        "3 MiB are left for that (--memory-budget 20MiB has room)"
+        "3 MiB are left for that (--memory-budget 25MiB has room)"
     )
 
 
@@ -44,9 +44,8 @@ def test_a_conversion_beyond_its_budget_says_so_and_the_advice_is_enough():
     )  # fmt: skip
     x = np.random.default_rng(1).random((96, 256), dtype=np.float32)
     with pytest.warns(MemoryBudgetWarning, match="exceeded by about .* the correction of 'fc") as caught:
-        small = api.convert(model, x, time_steps=4, memory_budget="1MiB")
+        api.convert(model, x, time_steps=4, memory_budget="1MiB")
     advice = str(caught[0].message).split("--memory-budget ")[1].split()[0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        large = api.convert(model, x, time_steps=4, memory_budget=advice)
-    assert large.proto == small.proto
+        api.convert(model, x, time_steps=4, memory_budget=advice)

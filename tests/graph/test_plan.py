@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 from graphpass.errors import PlanError
 from graphpass.forms import operators
 from graphpass.forms.folded import fold
-from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.model import export, opset_of
+from graphpass.graph.domains import SPIKING_DOMAIN, opset_of
+from graphpass.graph.model import export
 from graphpass.graph.plan import LayerPlan, Left, Plan, SitePlan, load_plan, save_plan
 from tests.models import build, node, ops, run, same
 from tests.properties import examples

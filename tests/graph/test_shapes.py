@@ -1,7 +1,6 @@
 """Shapes of a graph's tensors, whatever its weights weigh."""
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from graphpass.graph import shapes
@@ -23,11 +22,8 @@ def test_shapes_through_weights_targets_and_neurons(monkeypatch):
         if isinstance(tensor, gs.Variable) and tensor.name not in ("x", "y"):
             tensor.shape = None
     sizes = []
-    infer = onnx.shape_inference.infer_shapes
-    monkeypatch.setattr(
-        shapes.onnx.shape_inference, "infer_shapes",
-        lambda proto, **options: sizes.append(proto.ByteSize()) or infer(proto, **options),
-    )  # fmt: skip
+    infer = shapes.with_shapes
+    monkeypatch.setattr(shapes, "with_shapes", lambda proto: sizes.append(proto.ByteSize()) or infer(proto))
     infer_shapes(graph)
     found = {name: tensor.shape for name, tensor in graph.tensors().items()}
     assert (found["c"], found["s"], found["r"]) == (["N", 16, 6, 6], ["N", 16, 6, 6], ["N", 576])

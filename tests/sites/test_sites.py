@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from graphpass.errors import OptionError
 from graphpass.passes.normalise import normalise
@@ -330,3 +330,48 @@ def test_bfloat16_networks_are_looked_at():
     imported = gs.import_onnx(helper.make_model(graph))
     coverage = find_sites(imported)
     assert len(coverage.sites) + len(coverage.left) >= 2
+
+
+def test_layers_that_cannot_be_spike_driven_stay_in_the_count():
+    """Whatever weights they have, and wherever these are: a computed kernel, another type, a fused operator, a body."""
+    bodies = [
+        helper.make_graph([inner], f"{inner.op_type}_body", [], [helper.make_empty_tensor_value_info(inner.output[0])])
+        for inner in (node("MatMul", "r m", "inner", "inside"), node("Neg", "r", "outer"))
+    ]
+    half = helper.make_tensor("h", TensorProto.BFLOAT16, [4, 4], np.zeros(16))
+    nodes = [
+        node("MatMul", "x m", "c", "first"), node("Relu", "c", "r", "act"), node("MatMul", "r m", "d", "second"),
+        node("ReduceMax", "x", "top", keepdims=0), node("Mul", "m top", "n", "computed"),
+        node("MatMul", "d n", "e", "product"), node("Einsum", "e m", "f", "einsum", equation="ij,jk->ik"),
+        node("FusedMatMul", "f m", "g", "fused", domain="com.microsoft"), node("Greater", "top zero", "flag"),
+        node("If", "flag", "o", "choice", then_branch=bodies[0], else_branch=bodies[1]),
+        node("Cast", "g", "b", "narrow", to=TensorProto.BFLOAT16), node("MatMul", "b h", "k", "half"),
+        node("Cast", "k", "y", "wide", to=TensorProto.FLOAT),
+    ]  # fmt: skip
+    weights = [numpy_helper.from_array(value, name) for name, value in (("m", MATRIX), ("zero", np.float32([0])))]
+    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in "xyo"}
+    graph = helper.make_graph(nodes, "g", [values["x"]], [values["y"], values["o"]], [half, *weights])
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    coverage = find_sites(gs.import_onnx(helper.make_model(graph, opset_imports=opsets, ir_version=10)))
+    # first, second, einsum, fused, half, inside; the product of two activations is no layer of weights
+    assert (coverage.weight_layers, coverage.spiking_layers) == (6, 1)
+    told = left(coverage)
+    assert {"first", "product", "einsum", "fused", "half", "choice"} <= set(told)
+    assert told["half"] == "its weights are no matrix of float16, float32 or float64"
+    assert "written as a MatMul" in told["einsum"] and "this one holds MatMul" in told["choice"]
+
+
+def test_what_differs_from_run_to_run_is_left_by_name():
+    graph = graph_of(
+        [
+            node("Gemm", "x w", "c", "one"), node("RandomUniformLike", "c", "n", "noise"),
+            node("Add", "c n", "s", "sum"),
+            node("BatchNormalization", "s g g g g", "b m v", "norm", training_mode=1), node("Relu", "b", "r", "act"),
+            node("Dropout", "r half true", "d", "drop"), node("Gemm", "d w", "y", "two"),
+        ],
+        {"x": ["N", 4]}, w=MATRIX, g=np.ones(4, np.float32), half=np.float32(0.5), true=np.array(True),
+    )  # fmt: skip
+    told = left(find_sites(graph))
+    assert told["noise"] == "random, it draws other numbers at every run"
+    assert told["drop"].startswith("in training mode, it drops other values at every run")
+    assert told["norm"].startswith("in training mode, it normalises each batch by its own statistics")

@@ -36,10 +36,10 @@ from graphpass.forms.integer.tensors import CARRIES, LARGEST, Encoding, analogue
 from graphpass.forms.preparation import compute_constants
 from graphpass.graph.affine import Affine, joined, neuron_affine, through
 from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.edit import held_names
 from graphpass.graph.layers import WeightLayer, is_maximum, rank_of, weight_layer
 from graphpass.graph.plan import Left
 from graphpass.graph.shapes import infer_shapes
-from graphpass.graph.weights import held_names
 
 COUNT = "/count"
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphpass.graph.edit import held_names
 from graphpass.graph.layers import is_maximum, weight_layers
-from graphpass.graph.weights import held_names
 
 CARRIES = frozenset(
     "Identity Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Gather Pad Expand Tile DepthToSpace "
