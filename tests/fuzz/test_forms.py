@@ -1,6 +1,6 @@
 """Random networks: what is said of them before a conversion is what comes of it, in every form.
 
-A seed that failed is added to SEEDS. `-m slow` draws many more.
+A seed that failed is added to SEEDS.
 """
 
 import warnings
@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import onnx
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 import graphpass.evaluation.evaluate as evaluation
@@ -24,11 +24,10 @@ from graphpass.runtime.session import input_specs, open_session
 from graphpass.sites.sites import spike_driven
 from tests.fuzz import networks
 from tests.models import run
+from tests.properties import examples
 
 SEEDS = (0, 5, 9, 11, 12, 15, 24)
 seeds = st.integers(0, 2**32 - 1)
-few = settings(max_examples=6, deadline=None, derandomize=True)
-many = settings(max_examples=300, deadline=None)
 
 
 def prepared(folder, seed: int) -> tuple[networks.Network, Network]:
@@ -64,16 +63,9 @@ def test_what_spikes_reach_is_what_they_drive(folder, seed):
     check_claim(folder, seed)
 
 
-@few
+@examples(6)
 @given(seeds)
 def test_what_spikes_reach_is_what_they_drive_at_random(folder, seed):
-    check_claim(folder, seed)
-
-
-@pytest.mark.slow
-@many
-@given(seeds)
-def test_what_spikes_reach_is_what_they_drive_at_length(folder, seed):
     check_claim(folder, seed)
 
 
@@ -110,16 +102,9 @@ def test_what_int8_cannot_hold_is_refused(folder):
         check_distances(folder, 201)
 
 
-@few
+@examples(6)
 @given(seeds)
-def test_forms_are_near_the_folded_one_at_random(folder, seed):
-    check_distances(folder, seed)
-
-
-@pytest.mark.slow
-@many
-@given(seeds)
-def test_forms_are_near_the_folded_one_or_say_so_at_length(folder, seed):
+def test_forms_are_near_the_folded_one_or_say_so(folder, seed):
     try:
         check_distances(folder, seed)
     except FormError as error:

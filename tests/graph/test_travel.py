@@ -3,11 +3,12 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpass.graph.travel import RULES, Travel, travels
 from tests.models import build, node, run
+from tests.properties import examples
 
 SIZES = [2, 4, 6, 4]  # of x, with two samples
 LONG = 1 << 62
@@ -133,7 +134,7 @@ def test_rows_that_merge_with_samples_have_no_map():
     np.testing.assert_array_equal(last, rows.reshape(1, 4))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@examples(60)
 @given(
     st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5), st.sampled_from([-3, -2, -1, 1, 2])), min_size=1,
              max_size=3),

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpass.errors import SessionError
 from graphpass.runtime.samples import cut, run_padded, sample_axes
 from graphpass.runtime.session import open_session, pad_batch, pad_inputs
 from tests.models import build, node
+from tests.properties import examples
 
 FRAMES = 4
 
@@ -92,7 +93,7 @@ def test_values_that_are_not_finite_are_no_obstacle():
     assert sample_axes(open_session(model), {"x": np.float32([[-1, 0], [1, 2], [3, 4]])}) == {"y": 0}
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@examples(25)
 @given(st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_a_short_batch_gives_what_the_samples_give_alone(samples, seed):
     given = inputs(samples, seed)
