@@ -20,7 +20,7 @@ from benchmarks.timing import FULL, QUICK, alternate, arguments, machine
 from benchmarks.zoo.files import synthetic
 from graphpass.errors import SessionError
 from graphpass.forms import operators
-from graphpass.graph.model import Source, load
+from graphpass.graph.model import Source, load, upgraded
 from graphpass.maths.neuron import levels_of
 from graphpass.runtime import native
 from graphpass.runtime.session import CPU, input_specs, open_session
@@ -88,7 +88,8 @@ def kernels(quick: bool) -> None:
 def half(name: str) -> Source:
     """A network in float16, inputs and outputs too."""
     source = load(NETWORKS[name]())
-    return replace(source, proto=convert_float_to_float16(source.proto))
+    halved = convert_float_to_float16(source.proto)
+    return replace(source, proto=halved, upgraded=upgraded(source.path, halved))
 
 
 def network_table(quick: bool) -> None:

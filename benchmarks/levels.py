@@ -22,15 +22,15 @@ from benchmarks.results import table
 from benchmarks.zoo.members import MEMBERS
 from graphpass.calibration.calibrate import Options
 from graphpass.calibration.sensitivity import Sensitivity, held_out_errors, measure
-from graphpass.conversion import dataset_for, make_plan, metadata
+from graphpass.conversion import dataset_for, make_plan, spiking_model
 from graphpass.evaluation.evaluate import Options as EvaluationOptions
 from graphpass.evaluation.evaluate import evaluate
-from graphpass.forms.registry import emit
 from graphpass.graph.model import load
 from graphpass.maths.allocation import Auto
 from graphpass.maths.metrics import Difference
 from graphpass.network import prepare
-from graphpass.runtime.session import fixed_batch, input_specs, open_session, run_padded
+from graphpass.runtime.samples import run_padded
+from graphpass.runtime.session import fixed_batch, input_specs, open_session
 
 NAMES = ("vit", "minilm", "openwakeword", "ppocr5_rec", "resnet20")
 SCORES = frozenset({"resnet20", "vit", "efficientnet_lite0"})  # networks of class scores
@@ -74,14 +74,14 @@ def pairs(name: str, steps: Sequence[int], threads: int) -> Iterator[Sequence[ob
     def outputs(proto: onnx.ModelProto) -> NDArray[np.float32]:
         session = open_session(proto, threads=threads)
         batches = test.batches(fixed or entry.batch)
-        return np.concatenate([run_padded(session, batch.inputs, fixed, [output])[output] for batch in batches])
+        return np.concatenate([run_padded(session, batch.inputs, fixed, {output: 0})[output] for batch in batches])
 
     ann = outputs(source.proto)
     kept = entry.task.keep(ann)
 
     def row(what: str, options: Options, held_out: float) -> Sequence[object]:
         plan = make_plan(network, calibration, options, lambda *_: None)
-        proto = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
+        proto = spiking_model(network, plan, "folded")
         snn = outputs(proto)
         counted = evaluate(
             source,

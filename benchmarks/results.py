@@ -22,11 +22,10 @@ import onnx
 
 from benchmarks import datasets, file_types, networks
 from graphpass.calibration.calibrate import Options
-from graphpass.conversion import convert, dataset_for, make_plan, metadata
+from graphpass.conversion import convert, dataset_for, make_plan, spiking_model
 from graphpass.datasets.dataset import Dataset
 from graphpass.evaluation.evaluate import Options as EvaluationOptions
 from graphpass.evaluation.results import Evaluation
-from graphpass.forms.registry import emit
 from graphpass.graph.model import load
 from graphpass.network import prepare
 from graphpass.runtime.session import open_session, run
@@ -186,7 +185,7 @@ def cost() -> None:
     calibrating = time.perf_counter() - started
     peak = _peak()
     started = time.perf_counter()
-    emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
+    spiking_model(network, plan, "folded")
     surgery += time.perf_counter() - started
     ann = float(np.median(forward))
     rows = (

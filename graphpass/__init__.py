@@ -5,77 +5,103 @@
     conversion = graphpass.convert("ann.onnx", calibration="images.npz", output="snn.onnx", time_steps=4)
     session = graphpass.open_session("snn.onnx")
 
-The command line does the same: `graphpass --help`. Names are loaded when they are first used, so that importing the
-package costs nothing and needs no runtime.
+What the command line does (`graphpass --help`), these functions do: convert, evaluate, sweep, verify, inspect, inline,
+doctor. `help(graphpass.convert)` tells all of one. Names are loaded when they are first used, so that importing the
+package costs nothing and needs no runtime; none is called as a submodule is.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphpass.calibration.calibrate import Options
-    from graphpass.calibration.synthetic import Synthetic
-    from graphpass.conversion import Conversion, convert
-    from graphpass.datasets.images import ImageOptions
-    from graphpass.datasets.sources import from_arrays, open_dataset
+    from graphpass.api import (
+        convert,
+        evaluate,
+        inline,
+        inspect,
+        load,
+        load_plan,
+        open_dataset,
+        open_session,
+        save_json,
+        save_plan,
+        save_report,
+        sweep,
+        verify,
+    )
+    from graphpass.cli.doctor import doctor
+    from graphpass.conversion import Conversion, ConversionWarning
+    from graphpass.datasets.dataset import Dataset
     from graphpass.errors import GraphpassError
-    from graphpass.evaluation.evaluate import Options as EvaluationOptions
-    from graphpass.evaluation.evaluate import evaluate
-    from graphpass.evaluation.metrics.registry import metrics_of
     from graphpass.evaluation.results import Evaluation
-    from graphpass.graph.plan import Plan, load_plan, save_plan
-    from graphpass.maths.allocation import Auto
-    from graphpass.runtime.session import open_session
-    from graphpass.sites.sites import Selection
-    from graphpass.verification.forms import Verification, verify
+    from graphpass.graph.model import Source
+    from graphpass.graph.plan import Plan
+    from graphpass.inspection import Inspection
+    from graphpass.sweeps import Row
+    from graphpass.verification.forms import Verification
+    from graphpass.verification.integer import Flips
 
-_MODULES = {
-    "Auto": "maths.allocation",
+_HOMES = {  # name → its module
     "Conversion": "conversion",
+    "ConversionWarning": "conversion",
+    "Dataset": "datasets.dataset",
     "Evaluation": "evaluation.results",
-    "EvaluationOptions": "evaluation.evaluate",
+    "Flips": "verification.integer",
     "GraphpassError": "errors",
-    "ImageOptions": "datasets.images",
-    "Options": "calibration.calibrate",
+    "Inspection": "inspection",
     "Plan": "graph.plan",
-    "Selection": "sites.sites",
-    "Synthetic": "calibration.synthetic",
+    "Row": "sweeps",
+    "Source": "graph.model",
     "Verification": "verification.forms",
-    "convert": "conversion",
-    "evaluate": "evaluation.evaluate",
-    "from_arrays": "datasets.sources",
-    "load_plan": "graph.plan",
-    "metrics_of": "evaluation.metrics.registry",
-    "open_dataset": "datasets.sources",
-    "open_session": "runtime.session",
-    "save_plan": "graph.plan",
-    "verify": "verification.forms",
+    "convert": "api",
+    "doctor": "cli.doctor",
+    "evaluate": "api",
+    "inline": "api",
+    "inspect": "api",
+    "load": "api",
+    "load_plan": "api",
+    "open_dataset": "api",
+    "open_session": "api",
+    "save_json": "api",
+    "save_plan": "api",
+    "save_report": "api",
+    "sweep": "api",
+    "verify": "api",
 }
 __all__ = [
-    "Auto",
     "Conversion",
+    "ConversionWarning",
+    "Dataset",
     "Evaluation",
-    "EvaluationOptions",
+    "Flips",
     "GraphpassError",
-    "ImageOptions",
-    "Options",
+    "Inspection",
     "Plan",
-    "Selection",
-    "Synthetic",
+    "Row",
+    "Source",
     "Verification",
     "convert",
+    "doctor",
     "evaluate",
-    "from_arrays",
+    "inline",
+    "inspect",
+    "load",
     "load_plan",
-    "metrics_of",
     "open_dataset",
     "open_session",
+    "save_json",
     "save_plan",
+    "save_report",
+    "sweep",
     "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _HOMES:
         raise AttributeError(f"module 'graphpass' has no attribute {name!r}")
-    return getattr(import_module(f"graphpass.{_MODULES[name]}"), "Options" if name == "EvaluationOptions" else name)
+    return getattr(import_module(f"graphpass.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

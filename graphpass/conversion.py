@@ -13,22 +13,26 @@ import onnx
 from numpy.typing import NDArray
 
 from graphpass.calibration.calibrate import Options, Progress, calibrate, observe_part, qcfs_plan
+from graphpass.calibration.memory import CHECKED_SAMPLES
 from graphpass.calibration.sensitivity import choose
 from graphpass.calibration.synthetic import Synthetic, for_made_up, made_up, synthetic_plan
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.sources import from_arrays, open_dataset
-from graphpass.errors import ModelError, OptionError, PlanError
+from graphpass.errors import ModelError, OptionError, PlanError, SessionError
 from graphpass.forms.registry import FORMS, emit
-from graphpass.graph.model import Source, export, load, save
+from graphpass.graph.description import PREFIX, keep_description
+from graphpass.graph.model import Source, load, save
 from graphpass.graph.plan import Plan, load_plan
+from graphpass.graph.upgrade import TARGET_OPSET
 from graphpass.maths.allocation import Auto
-from graphpass.network import Network, own_time_steps, prepare, require_coverage
-from graphpass.runtime.session import fixed_batch, input_specs, open_session, run_padded
+from graphpass.network import Network, own_time_steps, planned, prepare, require_coverage
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Selection
+from graphpass.verification.distance import Distance, Forms, measured
+from graphpass.verification.source import check_source
 
 DEFAULT_TIME_STEPS = 8
-CHECKED_SAMPLES = 4
 UNREAL = (
     "CALIBRATED ON SYNTHETIC DATA ({what}): the inputs were made up, the network may be much worse than with real data "
     "(docs/calibration.md); evaluate it, and calibrate on real inputs where there are any"
@@ -43,12 +47,17 @@ class ConversionWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Conversion:
-    """The spiking network as an ONNX model, and the plan that it was emitted from."""
+    """The spiking network as an ONNX model, and the plan that it was emitted from.
+
+    distance: how far the form is from the folded form, as it was measured; None for the folded form itself, and where
+    no inputs could be made up.
+    """
 
     proto: onnx.ModelProto
     plan: Plan
     network: Network
     form: str
+    distance: Distance | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the model; over 2 GiB its weights go to ``<name>.data`` beside it."""
@@ -85,38 +94,48 @@ def convert(
     observed: what `observe` wrote of all samples, in order: the original network need not run again, the bytes are
     the same.
 
-    Raises the errors of graphpass.errors: ModelError, DataError, PlanError, CalibrationError, OptionError, and
-    CoverageError when a site that should be converted cannot be and allow_partial is not set.
+    Raises the errors of graphpass.errors: ModelError, DataError, PlanError, CalibrationError, OptionError, FormError
+    when another form is too far from the folded one, and CoverageError when a site that should be converted cannot be
+    and allow_partial is not set.
     """
     if form not in FORMS:
         raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
+    threads = (options or Options()).threads
     if isinstance(model, Network):
         network = model
     else:
         network = prepare(model if isinstance(model, Source) else load(model), selection)
+    if plan is not None:
+        decided = own_plan(network, plan if isinstance(plan, Plan) else load_plan(plan))
+        network = planned(network, decided)
     require_coverage(network, allow_partial)
     if plan is not None and levels is not None:
         raise OptionError("a plan and levels exclude each other", "a plan holds the levels of its sites")
     if observed and (plan is not None or calibration is None or isinstance(calibration, Synthetic)):
         raise OptionError("parts of a calibration without its data", "give the data that they were observed on")
     if plan is not None:
-        decided = own_plan(network, plan if isinstance(plan, Plan) else load_plan(plan))
         dataset = None
+        check_source(network, threads=threads)
     else:
         settings = settings_of(network, time_steps, coding, method, form, options)
         auto = levels if isinstance(levels, Auto) else None
         if levels is not None and not isinstance(levels, Auto):
             settings = replace(settings, levels=levels)
         if isinstance(calibration, Synthetic):
-            dataset = made_up(network.source, calibration, images, settings.seed)
+            dataset = made_up(network.source, calibration, images, settings)
+            check_source(network, dataset, threads)
             decided = make_plan(network, dataset, settings, progress, auto, synthetic=True)
             warnings.warn(UNREAL.format(what=decided.notes["synthetic"]), ConversionWarning, stacklevel=2)
         else:
-            dataset = None if calibration is None else dataset_for(network.source.proto, calibration, images)
+            dataset = None
+            if calibration is not None:
+                dataset = dataset_for(network.source, calibration, images, threads=threads)
+            check_source(network, dataset, threads)
             decided = make_plan(network, dataset, settings, progress, auto, observed=observed)
-    proto = emit(network.graph.copy(), decided, form, metadata(decided, form))
-    check(network, proto, dataset)
-    conversion = Conversion(proto, decided, network, form)
+    proto = spiking_model(network, decided, form)
+    check(network, proto, dataset, threads)
+    apart = None if form == "folded" else check_form(network, decided, form, proto, dataset, images, threads)
+    conversion = Conversion(proto, decided, network, form, apart)
     if output is not None:
         conversion.save(output)
     return conversion
@@ -126,7 +145,8 @@ def settings_of(
     network: Network, time_steps: int | None, coding: str, method: str, form: str, options: Options | None = None
 ) -> Options:
     """How `convert` calibrates with these arguments, but for levels."""
-    steps = time_steps or own_time_steps(network, coding) or DEFAULT_TIME_STEPS
+    own = own_time_steps(network, coding) if time_steps is None else None
+    steps = (own or DEFAULT_TIME_STEPS) if time_steps is None else time_steps
     given = options or Options()
     return replace(given, time_steps=steps, coding=coding, method=method, exact_padding=form == "integer")
 
@@ -200,19 +220,39 @@ def observe(
 
 
 def _batch_of(source: Source, options: Options) -> int | None:
-    return fixed_batch(input_specs(open_session(source.proto, threads=options.threads)))
+    return fixed_batch(input_specs(open_session(source, threads=options.threads)))
 
 
 def dataset_for(
-    proto: onnx.ModelProto, data: Data, images: ImageOptions | None = None, allow_code: bool = False
+    model: onnx.ModelProto | Source,
+    data: Data,
+    images: ImageOptions | None = None,
+    allow_code: bool = False,
+    threads: int = 0,
 ) -> Dataset:
     """Data for a model's inputs, from a path or from arrays; `file.py:function` only with allow_code."""
     if isinstance(data, Dataset):
         return data
-    specs = input_specs(open_session(proto))
+    specs = input_specs(open_session(model, threads=threads))
     if isinstance(data, Mapping):
         return from_arrays(data, specs)
     return open_dataset(str(data), specs, images, allow_code)
+
+
+def spiking_model(network: Network, plan: Plan, form: str) -> onnx.ModelProto:
+    """The network with the plan's neurons in a form, with its own metadata and ours.
+
+    Raises PlanError for a plan of another network.
+    """
+    proto = emit(network.graph.copy(), plan, form, metadata(plan, form))
+    strange = keep_description(network.source.proto, proto)
+    if strange:
+        warnings.warn(
+            f"{network.source.path}: its metadata {', '.join(strange)} is not kept: such keys tell of a conversion",
+            ConversionWarning,
+            stacklevel=3,
+        )
+    return proto
 
 
 def metadata(plan: Plan, form: str) -> dict[str, str]:
@@ -237,35 +277,46 @@ def metadata(plan: Plan, form: str) -> dict[str, str]:
         "sites": json.dumps(sites),
         "left": json.dumps([asdict(entry) for entry in plan.left]),
     }
-    return {f"graphpass.{key}": str(value) for key, value in values.items()}
+    return {f"{PREFIX}{key}": str(value) for key, value in values.items()}
 
 
-def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None) -> None:
-    """That onnxruntime loads the result; with data, that it is finite and that normalising kept the outputs.
-
-    Raises ModelError. The network's outputs after normalising may differ by what folding weights rounds: 1e-3 of
-    their largest value for float32, 5e-2 for float16.
-    """
-    spiking = open_session(proto, use_native=False)  # as a stock runtime runs it
+def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None, threads: int = 0) -> None:
+    """That onnxruntime loads the result; with data, that it is finite. Raises ModelError."""
+    try:
+        spiking = open_session(proto, threads=threads, use_native=False)  # as a stock runtime runs it
+    except SessionError as error:
+        raise ModelError(
+            f"{network.source.path}: onnxruntime does not load the network that it was converted to ({error.what})",
+            f"export the model with opset {TARGET_OPSET}, or report this",
+        ) from error
     if dataset is None:
         return
     batch = fixed_batch(input_specs(spiking))
-    inputs = next(iter(dataset.batches(batch or CHECKED_SAMPLES))).inputs
-    before = run_padded(open_session(network.source.proto), inputs, batch)
-    after = run_padded(open_session(export(network.graph.copy())), inputs, batch)
-    for name, values in run_padded(spiking, inputs, batch).items():
-        if not np.issubdtype(values.dtype, np.floating):
-            continue
-        allowed = 5e-2 if values.dtype == np.float16 else 1e-3
-        scale = float(np.max(np.abs(before[name]), initial=1e-6, where=np.isfinite(before[name])))
-        if values.shape == before[name].shape and not np.isfinite(values[np.isfinite(before[name])]).all():
+    inputs = pad_inputs(next(iter(dataset.batches(batch or CHECKED_SAMPLES))).inputs, batch)
+    before = run(open_session(network.source, threads=threads), inputs)
+    for name, values in run(spiking, inputs).items():
+        same = np.issubdtype(values.dtype, np.floating) and values.shape == before[name].shape
+        if same and not np.isfinite(values[np.isfinite(before[name])]).all():
             raise ModelError(
                 f"{network.source.path}: output {name!r} of the converted network is not finite", "report this"
             )
-        difference = np.abs(np.nan_to_num(after[name] - before[name])).max(initial=0.0)
-        if difference > allowed * scale:
-            warnings.warn(
-                f"normalising moved output {name!r} by {difference / scale:.1e} of its largest value",
-                ConversionWarning,
-                stacklevel=2,
-            )
+
+
+def check_form(
+    network: Network,
+    plan: Plan,
+    form: str,
+    proto: onnx.ModelProto,
+    dataset: Dataset | None,
+    images: ImageOptions | None = None,
+    threads: int = 0,
+) -> Distance | None:
+    """How far another form is from the folded form of the same plan; None where no inputs are there for that.
+
+    Raises FormError where it is another function; warns (ConversionWarning) of what is notable.
+    """
+    folded = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
+    found = measured(network.source, plan, Forms(form, proto, folded), dataset, images, threads)
+    if found and found.notable:
+        warnings.warn(f"{found}; `graphpass verify` tells where", ConversionWarning, stacklevel=3)
+    return found

@@ -9,6 +9,7 @@ GraphpassError              exit status 2
 ├── PlanError               a plan that is broken or belongs to another model
 ├── SessionError            onnxruntime did not load or run a model
 ├── VerificationError       two forms of one network do not agree
+├── FormError               a form that does not compute what the folded form computes
 ├── RemoteError             a service said no, or failed
 │   ├── UnreachableError    a service does not answer
 │   └── JobCancelledError   a job was cancelled
@@ -31,7 +32,11 @@ class GraphpassError(Exception):
 
 
 class OptionError(GraphpassError):
-    """An option or argument that makes no sense."""
+    """An option or argument that makes no sense. option: its name, if known, as `time_steps`."""
+
+    def __init__(self, what: str, remedy: str = "", option: str = ""):
+        super().__init__(what, remedy)
+        self.option = option
 
 
 class ModelError(GraphpassError):
@@ -60,6 +65,10 @@ class SessionError(GraphpassError):
 
 class VerificationError(GraphpassError):
     """Two forms of one network do not agree."""
+
+
+class FormError(GraphpassError):
+    """A form that does not compute what the folded form computes; the message names the site where it begins."""
 
 
 class CoverageError(GraphpassError):

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from graphpass.graph.domains import opset_of
 from graphpass.graph.layers import weight_layers
-from graphpass.graph.model import opset_of
 from graphpass.graph.plan import Left
 from graphpass.network import Network
 from graphpass.passes.base import Miss
@@ -50,7 +50,7 @@ def inspect(network: Network) -> Inspection:
         str(source.path),
         source.digest,
         source.opset,
-        opset_of(source.proto),
+        opset_of(source.upgraded),
         tuple(
             (t.name, str(t.dtype and t.dtype.__name__ if isinstance(t.dtype, type) else t.dtype), tuple(t.shape or ()))
             for t in graph.inputs

@@ -1,14 +1,16 @@
 """A network before it is converted: normalised, with its sites found."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_graphsurgeon as gs
 
 from graphpass.errors import CoverageError, UnsupportedModelError
 from graphpass.graph.model import Source
+from graphpass.graph.plan import Plan
 from graphpass.passes.base import RuleReport
 from graphpass.passes.normalise import normalise
-from graphpass.sites.sites import Coverage, Selection, find_sites
+from graphpass.sites.planned import planned_sites
+from graphpass.sites.sites import Coverage, Selection, find_sites, spike_driven
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,23 @@ class Network:
 
 
 def prepare(source: Source, selection: Selection | None = None) -> Network:
-    """Normalise a model and find its sites. Raises UnsupportedModelError where there is none."""
+    """Normalise a model and find its sites. Raises OptionError for a selection that has no effect."""
     graph = source.graph()
     rules = normalise(graph)
     coverage = find_sites(graph, selection)
+    if selection is not None:
+        selection.require_effect(coverage)
     return Network(source, graph, rules, coverage)
+
+
+def planned(network: Network, plan: Plan) -> Network:
+    """The network with the sites of a plan, and with what it left, in place of those that were found.
+
+    Raises PlanError for a site that the network does not have.
+    """
+    sites = planned_sites(network.graph, plan)
+    reached = sum(reason is None for reason in spike_driven(network.graph, sites).values())
+    return replace(network, coverage=replace(network.coverage, sites=sites, left=plan.left, spiking_layers=reached))
 
 
 def require_coverage(network: Network, allow_partial: bool) -> None:

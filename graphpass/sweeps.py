@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from graphpass.calibration.calibrate import Options, Progress
-from graphpass.conversion import make_plan, metadata
+from graphpass.conversion import make_plan, spiking_model
 from graphpass.datasets.dataset import Dataset
 from graphpass.evaluation.evaluate import Options as EvaluationOptions
 from graphpass.evaluation.evaluate import open_pair, whole_part
 from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import Partial, merge
-from graphpass.forms.registry import emit
 from graphpass.graph.model import Source
 from graphpass.network import Network, prepare, require_coverage
 from graphpass.sites.sites import Selection
+from graphpass.verification.source import check_source
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ def part_of(
     progress: Progress = lambda what, done, total: None,
 ) -> Partial:
     """One conversion, evaluated: a row as text can carry it. The network is not changed."""
+    check_source(network, calibration, options.threads)
     plan = make_plan(network, calibration, options, progress)
-    proto = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
+    proto = spiking_model(network, plan, "folded")
     return whole_part(open_pair(network.source, proto, evaluation), data, progress=progress)
 
 
@@ -66,7 +67,7 @@ def row_of(part: Partial) -> Row:
 
 
 def sweep(
-    source: Source,
+    model: Source | Network,
     calibration: Dataset,
     data: Dataset,
     *,
@@ -79,11 +80,11 @@ def sweep(
     evaluation: EvaluationOptions | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> list[Row]:
-    """A row for every method, coding and T, in this order. Nothing is written.
+    """A row for every method, coding and T, in this order. Nothing is written. model: a network holds its selection.
 
     Raises OptionError before the first conversion when any combination makes no sense.
     """
-    network = prepare(source, selection)
+    network = model if isinstance(model, Network) else prepare(model, selection)
     require_coverage(network, allow_partial)
     wanted = combinations(options or Options(), time_steps, codings, methods)
     rows = []

@@ -10,19 +10,22 @@ PACKAGE = Path(__file__).parents[1] / "graphpass"
 # From the bottom up. A module may import from its own floor and from those below; docs/architecture.md explains.
 FLOORS = (
     ("errors",),
+    ("files", "options", "records"),
     ("maths",),
     ("graph",),
     ("sites",),
     ("forms",),
-    ("passes",),
-    ("network",),
     ("datasets",),
     ("runtime",),
+    ("passes",),
+    ("network",),
     ("evaluation",),
     ("calibration", "verification"),
     ("conversion",),
     ("sweeps", "inspection"),
     ("report", "client"),
+    ("settings", "inputs"),
+    ("api",),
     ("cli",),
 )
 RUNTIME = frozenset({"runtime.session", "cli.doctor"})  # modules that may import onnxruntime

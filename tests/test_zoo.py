@@ -28,7 +28,7 @@ from benchmarks.zoo.members import MEMBERS
 from graphpass.evaluation.metrics.score import Sampled
 from tests.models import build, node
 
-COVERED = Covered(3, 4, 3, 2e6, 0.75, 0.5, (Reason("a gate", 2, 0.0), Reason("the network's own input", 1, 0.25)))
+COVERED = Covered(3, 4, 2e6, 0.5, (Reason("a gate", 2, 0.0), Reason("the network's own input", 1, 0.25)))
 ROWS = tuple(Row(coding, steps, 16, 90.0, 80.0, 0.99, 0.9, 0.125, 0.5) for coding, steps in SETTINGS)
 TIMES = Times(1, 2, 10.0, 12.5, None, "no integer form", "Machine: one")
 VARIANT = Variant(COVERED, Verified(True, 4, 1000, 1), ROWS, TIMES)
@@ -49,7 +49,7 @@ def test_results_survive_their_file(tmp_path):
 
 
 def test_files_survive_their_file(tmp_path):
-    found = [File("a", "3", "2/3", "forms agree, 0 flips", ""), File("b", "", "", "", "has an LSTM")]
+    found = [File("a", "3", "3", "forms agree, 0 flips", ""), File("b", "", "", "", "has an LSTM")]
     save(tmp_path, found)
     assert load_files(tmp_path)[1] == found
 
@@ -67,15 +67,15 @@ def test_failures_are_losses_and_forms_that_disagree():
 
 
 def test_the_page_holds_every_figure():
-    files = [File("one", "3", "2/3", "forms agree, 0 flips", ""), File("two", "", "", "", "has | an LSTM")]
+    files = [File("one", "3", "3", "forms agree, 0 flips", ""), File("two", "", "", "", "has | an LSTM")]
     text = page.page(MEMBERS, {"resnet20": RESULT}, "2026-01-03", files)
     for cell in (
         "| 256, 2000 | 2026-01-02 |",
-        "| resnet20 | 3 | 3/4 | 2 | 75.0 % | 50.0 % | the network's own input (25.0 %, 1 node); 2 nodes without MACs |",
+        "| resnet20 | 3 | 4 | 2 | 50.0 % | the network's own input (25.0 %, 1 node); 2 nodes without MACs |",
         "| resnet20 | top-1, % | 2000 | 91.00 | 90.00 (80.00) |",
         "| 0.125 / 0.50 |",
         "| resnet20 | 1 | 10.00 | 12.50 | no integer form |",
-        "| one | 3 | 2/3 | forms agree, 0 flips |",
+        "| one | 3 | 3 | forms agree, 0 flips |",
         "| two | has \\| an LSTM |",
     ):
         assert cell in text
@@ -139,7 +139,7 @@ def test_a_member_is_measured(task, tmp_path):
     variant = result.variants[""]
     row = variant.row("phase", 4)
     assert (result.ann is None) == task.fidelity and (result.calibration, result.evaluation) == (24, 24)
-    assert variant.verified.agrees and variant.covered.spiking_layers == 1
+    assert variant.verified.agrees and variant.covered.additions == 0.6
     assert row.cosine > 0.98 and row.snn != 0 and 0 < row.firing_rate < 1 and row.energy > 0
 
 

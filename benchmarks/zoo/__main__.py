@@ -44,9 +44,8 @@ def show(name: str, result: Result, seconds: float) -> None:
     print(f"{name}: ANN {result.ann}, {result.evaluation} samples, {seconds:.0f} s {result.refusal}", flush=True)
     for key, variant in result.variants.items():
         covered = variant.covered
-        print(
-            f"  {key or 'activations'}: {covered.sites} sites, {100 * covered.share:.1f} % of MACs, {variant.verified}"
-        )
+        share = f"{100 * covered.additions:.1f} % of MACs are additions"
+        print(f"  {key or 'activations'}: {covered.sites} sites, {share}, {variant.verified}")
         for row in variant.rows:
             print(f"    {row}", flush=True)
 

@@ -92,7 +92,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why nodes stayed analogue. share: of all multiply-accumulates; 0 for nodes without."""
+    """Why nodes stayed analogue. share: of all multiply-accumulates; 0 for nodes without. nodes: 0: not counted."""
 
     text: str
     nodes: int
@@ -101,15 +101,13 @@ class Reason:
 
 @dataclass(frozen=True)
 class Covered:
-    """Of the multiply-accumulates of weight layers and products: share, those whose data are made of spikes; additions,
-    those that are nothing but additions, of binary spikes.
+    """layers: weight layers. macs: multiply-accumulates of weight layers and products, a sample. additions: the share
+    of those that are nothing but additions, of binary spikes.
     """
 
     sites: int
     layers: int
-    spiking_layers: int
     macs: float
-    share: float
     additions: float
     left: tuple[Reason, ...]
 

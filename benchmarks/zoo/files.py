@@ -29,7 +29,7 @@ NAME = "files.json"
 
 @dataclass(frozen=True)
 class File:
-    """What came of one file. sites, layers: empty where the file could not be read as a network."""
+    """What came of one file. sites, (weight) layers: how many; empty where the file could not be read as a network."""
 
     name: str
     sites: str
@@ -59,7 +59,7 @@ def tried(name: str, path: Path, threads: int) -> File:
         source = load(path)
         network = prepare(source)
         coverage = network.coverage
-        sites, layers = str(len(coverage.sites)), f"{coverage.spiking_layers}/{coverage.weight_layers}"
+        sites, layers = str(len(coverage.sites)), str(coverage.weight_layers)
         require_coverage(network, False)
         specs = input_specs(open_session(source.proto))
         data = from_arrays(synthetic(path.stem, specs, 2), specs)

@@ -31,12 +31,11 @@ from graphpass.evaluation.evaluate import measure, open_pair
 from graphpass.evaluation.metrics.score import Metric, Sampled, Score
 from graphpass.evaluation.probing import ProbedGraph, probed_ann
 from graphpass.evaluation.results import conversion_of
-from graphpass.forms.registry import spiking_graph
-from graphpass.forms.unrolled import spike_inputs, unroll
 from graphpass.graph.model import Source, load, save
 from graphpass.maths.metrics import Difference, energy_pj
 from graphpass.network import Network, prepare
-from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run_padded
+from graphpass.runtime.samples import run_padded, sample_axes
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs
 from graphpass.sites.identities import place_identities
 from graphpass.sites.sites import spike_driven
 from graphpass.verification.forms import verify
@@ -122,24 +121,21 @@ class Work:
         """Multiply-accumulates by what drives them, of one sample. proto: the network's folded form."""
         coverage, graph = network.coverage, network.graph.copy()
         place_identities(graph, coverage.sites)
-        names = spike_driven(graph, coverage.sites)
         probed: ProbedGraph = probed_ann(graph, conversion_of(proto), self.threads)
         fixed = fixed_batch(input_specs(open_session(network.source.proto)))
         batch = next(iter(self.evaluation.batches(fixed or 1)))
         probed.run(pad_inputs(batch.inputs, fixed))
         dense = {name: counts.dense / (fixed or 1) for name, counts in probed.counts.items()}
         total = sum(dense.values())
-        binary = [name for name, spikes in spike_inputs(unroll(spiking_graph(proto))).items() if spikes]
+        driven = [name for name, reason in spike_driven(graph, coverage.sites).items() if reason is None]
         reasons: dict[str, list[float]] = defaultdict(list)
         for left in coverage.left:
             reasons[left.reason].append(dense.get(left.node, 0.0) / total)
         return Covered(
             len(coverage.sites),
             coverage.weight_layers,
-            coverage.spiking_layers,
             total,
-            sum(dense.get(name, 0.0) for name in names) / total,
-            sum(dense.get(name, 0.0) for name in binary) / total,
+            sum(dense.get(name, 0.0) for name in driven) / total,
             tuple(Reason(text, len(shares), sum(shares)) for text, shares in reasons.items()),
         )
 
@@ -191,4 +187,5 @@ class Work:
     def output(self, session: Any, inputs: Arrays, fixed: int | None) -> dict[str, Array]:
         """The task's output by its name."""
         name = self.entry.task.output or session.get_outputs()[0].name
-        return run_padded(session, inputs, fixed, [name])
+        axes = sample_axes(session, pad_inputs(inputs, fixed)) if fixed else {}
+        return {name: run_padded(session, inputs, fixed, axes)[name]}

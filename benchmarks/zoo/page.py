@@ -22,9 +22,9 @@ written by
 EfficientNet-Lite0 is exported with torch.
 """
 COVERAGE = """
-MACs are the multiply-accumulates of weight layers and of products of two activations. They are spike-driven where what
-meets the weights is made of spikes and nothing else; *additions* where it is binary spikes themselves, not sums or
-averages of them, which the unrolled form multiplies once, on their mean over time.
+MACs are the multiply-accumulates of weight layers and of products of two activations. *Additions* are those where
+binary spikes and nothing else meet the weights, as `graphpass inspect` and `evaluate` count them; sums and averages of
+spikes are multiplied once, on their mean over time.
 *Forms*: `graphpass verify` at phase T = 4; *agree* means that float rounding explains every count that differs.
 """
 ACCURACY = """
@@ -73,7 +73,8 @@ def millions(macs: float) -> str:
 def why(covered: Covered) -> str:
     """Reasons with their share of the multiply-accumulates, largest first, and how many nodes without any are left."""
     reasons = sorted((each for each in covered.left if each.share >= LEAST_SHARE), key=lambda each: -each.share)
-    texts = [f"{each.text} ({percent(each.share)}, {counted(each.nodes)})" for each in reasons]
+    shares = [percent(each.share) + (f", {counted(each.nodes)}" if each.nodes else "") for each in reasons]
+    texts = [f"{each.text} ({share})" for each, share in zip(reasons, shares, strict=True)]
     without = sum(each.nodes for each in covered.left if each.share < LEAST_SHARE)
     return "; ".join([*texts, *([f"{counted(without)} without MACs"] if without else [])])
 
@@ -87,9 +88,8 @@ def coverage(name: str, key: str, variant: Variant) -> Sequence[object]:
     agree = ""
     if verified:
         agree = f"{'agree' if verified.agrees else 'DISAGREE'}, {verified.flips} of {verified.neurons} counts flip"
-    layers = f"{covered.spiking_layers}/{covered.layers}"
-    shares = percent(covered.share), percent(covered.additions)
-    return label(name, key), covered.sites, layers, millions(covered.macs), *shares, why(covered), agree
+    sizes = covered.sites, covered.layers, millions(covered.macs)
+    return label(name, key), *sizes, percent(covered.additions), why(covered), agree
 
 
 def accuracy(name: str, key: str, entry: Entry, result: Result, variant: Variant) -> Sequence[object]:
@@ -149,9 +149,8 @@ def page(members: Mapping[str, Entry], results: Mapping[str, Result], tried: str
         (
             "member",
             "sites",
-            "spiking layers",
+            "weight layers",
             "M MACs a sample",
-            "spike-driven MACs",
             "additions",
             "analogue, and why",
             "forms",
@@ -180,7 +179,7 @@ def page(members: Mapping[str, Entry], results: Mapping[str, Result], tried: str
         refused = [(file.name, file.refusal) for file in files if file.refusal]
         other = [(file.name, file.sites, file.layers, file.converted) for file in files if not file.refusal]
         text += ["## Every file of the packages", FILES.format(date=tried)]
-        text += lines(("file", "sites", "spiking layers", "converted"), iter(other))
+        text += lines(("file", "sites", "weight layers", "converted"), iter(other))
         text += ["### Refused", "", "What `graphpass convert`, or `verify`, says.", ""]
         text += lines(("file", "error"), iter(refused))
     text += ["## Packages", "", *packages(members)]

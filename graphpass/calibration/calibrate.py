@@ -151,9 +151,12 @@ def _may_have_offset(site: Site | None, padded: Set[str], options: Options) -> b
     """Whether y = A·n + o may have an o other than 0.
 
     Padding adds 0, not o, which costs the integer form a correction at every border, and keeps padded depthwise layers
-    out of integers. Behind a rectifier, from some levels on, o matters little (docs/decisions/0009).
+    out of integers. Behind a rectifier that is 0 below, from some levels on, o matters little (docs/decisions/0009). A
+    clip that begins elsewhere is not reached from 0 up.
     """
     if not (options.exact_padding and site and site.kind in EXACT_RECTIFIERS and padded & set(site.layers)):
+        return True
+    if site.kind == "clip" and site.parameters["low"] != 0:
         return True
     return options.levels_at(site.name) <= FEW_LEVELS
 
@@ -201,7 +204,7 @@ class _Calibrator:
         sample.require_finite()
         changes = self._correct(step, sample)
         for layer, change in changes:
-            behind = _with_added(behind, layer.node, replace_weight(walk.graph, layer, change))
+            behind = _with_added(behind, layer.node, replace_weight(walk.graph, walk.names, layer, change))
         neuron = self._fit(site, sample) if site else None
         self._go_on(behind, neuron, [name for name in kept if name in moved])
         walk.finish({id(n): n for n in (*nodes, *before)}.values(), frontier, boundary)
@@ -280,7 +283,7 @@ class _Calibrator:
         nodes, fetch = list(behind), list(kept)
         if site:
             x, y = self._walk.tensors[site.input], self._walk.tensors[site.output]
-            nodes.append(neuron_node(site, self._options.time_steps, self._options.coding, x, y))
+            nodes.append(neuron_node(site, self._options.time_steps, self._options.coding, x, y, self._walk.names))
             fetch.append(site.output)
             self._spiking.add(site.output)
         for _ in self._run(nodes, fetch, functions=site is not None) if fetch else ():

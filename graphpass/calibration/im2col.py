@@ -18,7 +18,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a layer unfolds. kind: Conv, Gemm or MatMul; the rest as in the ONNX attributes, spatial axes only."""
+    """How a layer unfolds. kind: Conv, Gemm or MatMul; the rest as in the ONNX attributes, spatial axes only.
+
+    transposed: the weights are stored as [outputs, inputs]. left: they come first, W·x, so that features lie along the
+    last axis but one of x and of the output.
+    """
 
     kind: str
     groups: int = 1
@@ -28,6 +32,7 @@ class Geometry:
     pads: tuple[int, ...] = ()
     auto_pad: str = "NOTSET"
     transposed: bool = False
+    left: bool = False
     scale: float = 1.0
 
 
@@ -52,9 +57,12 @@ def geometry(layer: WeightLayer) -> Geometry | str:
             return "its bias is not one value an output"
         return Geometry("Gemm", transposed=bool(node.attrs.get("transB", 0)), scale=float(node.attrs.get("alpha", 1.0)))
     if node.op == "MatMul":
-        if layer.weight_index == 0 or len(weight.shape) != 2:
-            return "its weights are not one matrix on the right"
-        return Geometry("MatMul")
+        if len(weight.shape) != 2:
+            return "its weights are not one matrix"
+        left = layer.output_axis == -2
+        if layer.weight_index == 0 and not left:
+            return "its data is one vector"
+        return Geometry("MatMul", transposed=left, left=left)
     return f"{node.op} is not compensated"
 
 
@@ -63,14 +71,19 @@ def inputs_of(layer: WeightLayer) -> int:
     shape = layer.weight.shape
     if layer.node.op == "Conv":
         return int(np.prod(shape[1:]))
-    return int(shape[1] if layer.node.attrs.get("transB", 0) else shape[0])
+    return int(shape[1] if _is_transposed(layer) else shape[0])
 
 
 def outputs_of(layer: WeightLayer) -> int:
     """Output channels of the layer."""
     shape = layer.weight.shape
-    first = layer.node.op == "Conv" or layer.node.attrs.get("transB", 0)
+    first = layer.node.op == "Conv" or _is_transposed(layer)
     return int(shape[0] if first else shape[1])
+
+
+def _is_transposed(layer: WeightLayer) -> bool:
+    """Whether a Gemm or MatMul stores its weights as [outputs, inputs]."""
+    return layer.weight_index == 0 or bool(layer.node.attrs.get("transB", 0))
 
 
 def to_matrix(weight: Array, shape: Geometry) -> NDArray[np.float32]:
@@ -101,10 +114,11 @@ def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry)
     """U at output positions: float32 [G, P, K].
 
     data: the layer's input. positions: one index array [P] per axis of the output but the channel axis (Conv:
-    batch, then the spatial axes; Gemm and MatMul: all axes but the last).
+    batch, then the spatial axes; Gemm and MatMul: all others in order).
     """
     if shape.kind != "Conv":
-        return np.asarray(data[tuple(positions)], np.float32)[None]
+        rows = data.swapaxes(-1, -2) if shape.left else data
+        return np.asarray(rows[tuple(positions)], np.float32)[None]
     batch, spatial = positions[0], positions[1:]
     pads = _pads(data.shape[2:], shape)
     padded = np.pad(data, ((0, 0), (0, 0), *pads)) if np.any(pads) else np.ascontiguousarray(data)
@@ -114,7 +128,7 @@ def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry)
         first = first + spatial[axis] * (shape.strides[axis] * step)
         taps = np.add.outer(taps, np.arange(shape.kernel[axis]) * (shape.dilations[axis] * step))
     patches = padded.ravel().take(np.add.outer(first, taps.ravel()))
-    patches = patches.reshape(len(batch), shape.groups, -1)
+    patches = patches.reshape(len(batch), shape.groups, taps.size // shape.groups)
     return np.ascontiguousarray(patches.transpose(1, 0, 2), np.float32)
 
 

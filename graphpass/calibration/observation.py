@@ -18,6 +18,7 @@ and what is least or largest does not depend on where the samples were cut. A pa
 import functools
 import hashlib
 import json
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from graphpass.calibration import memory
 from graphpass.calibration.im2col import inputs_of, outputs_of
 from graphpass.calibration.ranges import Extremes, extremes_of
 from graphpass.calibration.sampling import Extent, Sample
@@ -50,10 +52,8 @@ Progress = Callable[[str, int, int], None]  # what, done, of how many
 REGRESSION_WORK = 4 * 10**11  # multiply-adds that the normal equations of all steps may cost
 REGRESSION_VALUES = 2**25  # numbers of the sampled pre-activations of all steps
 SPREAD = 8, 4  # a step with layers samples from an eighth to four times `positions`
-STORE_SHARE = 3 / 8  # of the memory budget: live tensors
-SAMPLES_SHARE = 1 / 4  # of the memory budget: the ANN's rows; the rest is for sessions and regressions
 FETCH_SHARE = 1 / 16  # of the memory budget: the tensors fetched from one run of the ANN
-ROWS_SHARE = 1 / 16  # of the memory budget: the sampled inputs of a step's layers
+ROWS_SHARE = 1 / 16  # of the memory budget: the sampled inputs of a step's layers, or its sampled pre-activations
 REMEDY = "give all parts of one calibration, in the order of their samples"
 
 
@@ -98,12 +98,31 @@ class Subject:
     fixed: int | None
     key: str
 
-    def sample(self, number: int, total: int, first: int = 0, offset: bool = True, clip_limits: bool = False) -> Sample:
-        """An empty sample of a step, for batches from `first` on of so many samples in all."""
+    def sample(
+        self,
+        number: int,
+        total: int,
+        first: int = 0,
+        start: int = 0,
+        offset: bool = True,
+        clip_limits: bool = False,
+    ) -> Sample:
+        """An empty sample of a step, for batches from number `first`, sample `start`, on of so many samples in all."""
         step, options = self.steps[number], self.options
-        rows = -(-rows_of(step, options, len(self.steps)) // total)
-        ranges = METHODS[options.method].ranges
-        return Sample(step, rows, (options.seed, number), ranges, offset, first, clip_limits)
+        rows, most = rows_of(step, options, len(self.steps)), affordable_rows(step, options)
+        return Sample(
+            step,
+            -(-rows // total),
+            (options.seed, number),
+            METHODS[options.method].ranges,
+            offset,
+            first,
+            clip_limits,
+            options.threads,
+            start,
+            min(most, total),
+            total,
+        )
 
     def store_inputs(self, size: int, start: int = 0, stop: int | None = None) -> list[int]:
         """Put the inputs of batches of `size` into the walk's store, padded to a fixed batch; the samples of each."""
@@ -130,8 +149,8 @@ def opened(
     text = json.dumps([known, told, analogue, fixed], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()
     with (
-        TensorStore(int(options.memory * STORE_SHARE)) as store,
-        TensorStore(int(options.memory * SAMPLES_SHARE)) as kept,
+        TensorStore(int(options.memory * memory.STORE_SHARE)) as store,
+        TensorStore(int(options.memory * memory.SAMPLES_SHARE)) as kept,
     ):
         yield Subject(Walk(graph, store, options.threads), kept, steps, analogue, dataset, options, fixed, key)
 
@@ -164,19 +183,21 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     walk, steps, dataset, options, fixed = subject.walk, subject.steps, subject.dataset, subject.options, subject.fixed
     if dataset.samples is None and (start, stop) != (0, None):
         raise DataError(f"{dataset.description}: does not tell how many samples it has", "save them as .npz")
-    extremes = extremes_of(
-        subject.analogue, walk.graph, dataset, options.limit, fixed, options.threads, start=start, stop=stop
-    )
     pairs = [(step.target, step.site.output if step.site else step.target) for step in steps]
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     example = pad_inputs(next(iter(dataset.batches(fixed or 1, options.limit))).inputs, fixed)
     segment = walk.segment(walk.pending(names), names, example)
     per_batch = max(1, sum(values.nbytes for values in segment.run(example).values()))
-    size = fixed or int(np.clip(options.memory * FETCH_SHARE // per_batch, 1, options.batch))
+    size = _batch_size(per_batch, fixed, options)
+    extremes = extremes_of(
+        subject.analogue, walk.graph, dataset, options.limit, size, fixed, options.threads, start, stop
+    )
     first = whole_batches(start, size) // size
     sizes = subject.store_inputs(size, start, stop)
     total = sum(sizes) if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
-    samples = [subject.sample(number, total, first) for number in range(len(steps))]
+    if not start:
+        memory.warn_of(lambda budget: _needs(subject, per_batch, total, budget), options.memory)
+    samples = [subject.sample(number, total, first, first * size) for number in range(len(steps))]
     for number, count in enumerate(sizes, first):
         progress("running the network", number - first, len(sizes))
         found = {name: walk.store.get(name, number) for name in example}
@@ -198,6 +219,26 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     return Observation(
         subject.key, total, size, first, tuple(sizes), tuple(sample.extent for sample in samples), extremes, take
     )
+
+
+def _batch_size(per_batch: int, fixed: int | None, options: Options) -> int:
+    """Samples of a run. per_batch: bytes that are fetched from a run on one sample."""
+    return fixed or int(np.clip(options.memory * FETCH_SHARE // per_batch, 1, options.batch))
+
+
+def _needs(subject: Subject, per_batch: int, total: int, budget: int) -> list[memory.Need]:
+    """What a calibration within a memory budget cannot do without. per_batch: as of `_batch_size`."""
+    options, fixed = replace(subject.options, memory=budget), subject.fixed
+    samples = fixed or max(_batch_size(per_batch, fixed, options), memory.CHECKED_SAMPLES)
+    fetched = per_batch * samples // (fixed or 1)
+    needs = [memory.of_run(fetched, samples), memory.Need(subject.dataset.held, "what was made up")]
+    corrections = []
+    for step in subject.steps:
+        rows = rows_of(step, options, len(subject.steps))
+        if step.layers:
+            taken = -(-rows // total) * min(affordable_rows(step, options), total)
+            corrections.append(memory.of_correction(step.layers[0].node.name, taken, *sizes_of(step)))
+    return [*needs, *sorted(corrections, key=lambda need: -need.bytes)[:1]]
 
 
 def save(seen: Observation, path: str | Path) -> None:
@@ -254,7 +295,7 @@ def load(path: str | Path, subject: Subject) -> Observation:
             shapes = tuple(tuple(map(int, shape)) for shape in read(f"{index}/shapes", "i", len(sizes), None))
             bottom, top = (read(f"{index}/{end}", "f", None) for end in ("bottom", "top"))
             extents.append(Extent(shapes, bottom, top, lowest, highest))
-            sample = subject.sample(index, total, first)
+            sample = subject.sample(index, total, first, first * batch)
             sample.extend(sizes, subject.fixed, extents[-1])
             for part in _parts(step):
                 header = headers[f"{index}/{part}"]
@@ -312,8 +353,14 @@ def rows_of(step: Step, options: Options, steps: int) -> int:
         width, channels = sizes_of(step)
         affordable = min(REGRESSION_WORK // steps // width**2, REGRESSION_VALUES // steps // channels)
         total = int(np.clip(affordable, max(1, total // SPREAD[0]), SPREAD[1] * total))
-        total = min(total, max(1, int(options.memory * ROWS_SHARE) // (4 * width)))
-    return total
+    return min(total, affordable_rows(step, options))
+
+
+def affordable_rows(step: Step, options: Options) -> int:
+    """Rows whose inputs, and pre-activations, the memory budget has room for."""
+    if not step.layers:
+        return sys.maxsize
+    return max(1, int(options.memory * ROWS_SHARE) // (4 * max(sizes_of(step))))
 
 
 def sizes_of(step: Step) -> tuple[int, int]:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from graphpass.datasets.dataset import Dataset
 from graphpass.graph.model import export
-from graphpass.graph.weights import fresh_name
+from graphpass.graph.names import names_of
 from graphpass.runtime.session import open_session, pad_inputs, run
 
-BATCH = 8  # samples a run where the model leaves it free: activations stay in the processor's cache
+BATCH = 8  # samples a run at most, where the model leaves it free: activations stay in the processor's cache
 
 Ranges = dict[str, tuple[float, float]]
 
@@ -50,6 +50,7 @@ def extremes_of(
     graph: gs.Graph,
     dataset: Dataset,
     limit: int | None,
+    batch: int,
     fixed: int | None,
     threads: int,
     start: int = 0,
@@ -57,15 +58,17 @@ def extremes_of(
 ) -> Extremes:
     """Of these tensors of a normalised graph, which is not changed, in samples start … stop − 1 of the limit.
 
+    batch: samples that memory allows a run, where the model leaves that free.
+
     Both ends move up to the next whole batch. A tensor that is not finite there has a low or high that is not.
     """
     inputs = {tensor.name for tensor in graph.inputs}
     inner = [name for name in names if name not in inputs]
     session = open_session(_probed(graph.copy(), inner), threads=threads) if inner else None
     low, high, samples = np.full(len(names), np.inf), np.full(len(names), -np.inf), 0
-    for batch in dataset.between(fixed or BATCH, limit, start, stop) if names else ():
-        samples += batch.size
-        given = pad_inputs(batch.inputs, fixed)
+    for part in dataset.between(fixed or min(batch, BATCH), limit, start, stop) if names else ():
+        samples += part.size
+        given = pad_inputs(part.inputs, fixed)
         found = {name: (values.min(), values.max()) for name, values in given.items() if name in names and values.size}
         if session:
             least_and_most = list(run(session, given).values())
@@ -79,11 +82,11 @@ def extremes_of(
 
 def _probed(graph: gs.Graph, names: Sequence[str]) -> onnx.ModelProto:
     """The graph with the least and the largest value of each of these tensors as its outputs, in turn."""
-    tensors = graph.tensors()
+    tensors, made_up = graph.tensors(), names_of(graph)
     graph.outputs = []
     for number, name in enumerate(names):
         for operator in ("ReduceMin", "ReduceMax"):
-            reduced = gs.Variable(fresh_name(graph, f"{operator}_{number}"), np.float32, [])
+            reduced = gs.Variable(made_up.fresh(f"{operator}_{number}"), np.float32, [])
             graph.nodes.append(gs.Node(operator, reduced.name, {"keepdims": 0}, [tensors[name]], [reduced]))
             graph.outputs.append(reduced)
     return export(graph.cleanup(remove_unused_graph_inputs=False).toposort())

@@ -58,7 +58,10 @@ class Sample:
     """Rows of x, a, x_q and the layers' inputs u, at the same positions; ranges over all data.
 
     First every batch of the ANN's side (`add_ann`, or `extend` where its rows are there already), then, when the walk
-    has come to the step, every batch of the SNN's (`add_snn`), then `close`. first: number of the first batch.
+    has come to the step, every batch of the SNN's (`add_snn`), then `close`.
+
+    rows: of each sample that any are drawn from; most: of how many of the `total` samples, evenly spread. first, start:
+    number of the first batch, and of its first sample.
     """
 
     def __init__(
@@ -70,10 +73,17 @@ class Sample:
         offset: bool,
         first: int = 0,
         clip_limits: bool = False,
+        threads: int = 0,
+        start: int = 0,
+        most: int = 1,
+        total: int = 1,
     ):
         self._step = step
         self._first = first
+        self._place = start
+        self._most, self._total = most, total
         self._offset = offset
+        self._threads = threads
         self._limits = step.site.limits if step.site and clip_limits else None
         self._rows = rows
         self._seed = seed
@@ -107,9 +117,11 @@ class Sample:
         """The next batches, whose rows were taken elsewhere. full: as of `add_ann`; None: each as full as its size."""
         for size, shape in zip(sizes, extent.shapes, strict=True):
             axis = _axis(self._axis, len(shape))
-            drawn = (size, *shape[1:]) if axis != 0 and shape[0] == (full or size) else shape
+            by_sample = axis != 0 and shape[0] == (full or size)
+            drawn = (size, *shape[1:]) if by_sample else shape
             self._shapes.append(shape)
-            self._flat.append(self._draw([length for k, length in enumerate(drawn) if k != axis]))
+            self._flat.append(self._draw([length for k, length in enumerate(drawn) if k != axis], by_sample))
+            self._place += size
         self.span = self.span.joined(replace(extent, shapes=()))
 
     @property
@@ -173,7 +185,8 @@ class Sample:
     def site(self) -> SiteSample:
         kind = self._step.site.kind if self._step.site else ""
         known = self.span
-        return SiteSample(kind, self.x, self.x_snn, self.a, known.bottom, known.top, self._offset, self._limits)
+        ends = known.bottom, known.top
+        return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self._offset, self._limits, self._threads)
 
     def move(self, inputs: Array, weight: Array, bias: Array) -> None:
         """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""
@@ -190,13 +203,19 @@ class Sample:
         """A site's tensor of one axis (samples) or none as one column: it has no channel axis."""
         return x.reshape(-1, 1) if x.ndim < 2 and not self._step.layers else x
 
-    def _draw(self, sizes: Sequence[int]) -> NDArray[np.uint32]:
-        """Random flat positions of a tensor without its channel axis: `rows` a sample, or all where there are fewer."""
-        inner = int(np.prod(sizes[1:]))
+    def _draw(self, sizes: Sequence[int], by_sample: bool) -> NDArray[np.uint32]:
+        """Random flat positions of a tensor without its channel axis: `rows` a sample, or all where there are fewer.
+
+        by_sample: whether its first axis is that of samples, some of which may be left out.
+        """
+        inner, samples = int(np.prod(sizes[1:])), np.arange(sizes[0])
+        if by_sample and self._most < self._total:
+            before = (self._place + np.arange(sizes[0] + 1)) * self._most // self._total
+            samples = np.flatnonzero(np.diff(before))
         if inner <= self._rows:
-            return np.arange(int(np.prod(sizes)), dtype=np.uint32)
+            return (samples[:, None] * inner + np.arange(inner)).ravel().astype(np.uint32)
         generator = np.random.default_rng((*self._seed, self._first + len(self._flat)))
-        drawn = generator.integers(0, inner, (sizes[0], self._rows)) + np.arange(sizes[0])[:, None] * inner
+        drawn = generator.integers(0, inner, (len(samples), self._rows)) + samples[:, None] * inner
         return drawn.ravel().astype(np.uint32)
 
     def _positions(self, batch: int) -> Positions:
@@ -207,10 +226,8 @@ class Sample:
 
 def _channel_axis(step: Step) -> int | None:
     """The axis that parameters differ along, None where they do not."""
-    if step.layers:
-        return 1 if step.layers[0].node.op == "Conv" else -1
     if step.site is None:
-        return -1
+        return step.layers[0].output_axis
     if "steps" in step.site.parameters:  # the channels that a QCFS chain has thresholds for
         return _qcfs_axis(step.site)
     return step.site.axis

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.model import export_untyped
+from graphpass.graph.names import names_of
 from graphpass.runtime.session import open_session, run
 
 Arrays = dict[str, NDArray[Any]]
@@ -88,6 +89,7 @@ class Walk:
     def __init__(self, graph: gs.Graph, store: TensorStore, threads: int):
         self.graph = graph
         self.tensors = graph.tensors()
+        self.names = names_of(graph)
         self.store = store
         self._threads = threads
         self._done: set[int] = set()

@@ -35,7 +35,8 @@ from graphpass.graph.plan import Plan, SitePlan
 from graphpass.maths.allocation import DEFAULT_ENERGY, Auto, allocate, ladder, spikes_of, steps_needed
 from graphpass.maths.methods import METHODS
 from graphpass.maths.metrics import ENERGY_AC, Difference
-from graphpass.runtime.session import open_session, pad_inputs, run, run_padded
+from graphpass.runtime.samples import Axes, run_padded, sample_axes
+from graphpass.runtime.session import open_session, pad_inputs, run
 from graphpass.sites.identities import place_identities
 from graphpass.sites.sites import Coverage, Site
 
@@ -170,11 +171,12 @@ def held_out_errors(
     if not batches:  # a function gave fewer samples than the limit
         return []
     plain = open_session(export(graph.copy()), threads=candidates[0].threads)
-    outputs = [run_padded(plain, batch, fixed_batch) for batch in batches]
+    axes = sample_axes(plain, pad_inputs(batches[0], fixed_batch))
+    outputs = [run_padded(plain, batch, fixed_batch, axes) for batch in batches]
     errors = []
     for options in candidates:
         plan = calibrate(graph, coverage, dataset, replace(options, limit=kept), fixed_batch, progress)
-        errors.append(_error(graph, plan, batches, outputs, options.threads, fixed_batch))
+        errors.append(_error(graph, plan, batches, outputs, options.threads, fixed_batch, axes))
     return errors
 
 
@@ -236,6 +238,7 @@ def _observe(
             ranges,
             True,
             clip_limits=options.clip_limits,
+            threads=options.threads,
         )
         for k, site in enumerate(sites)
     ]
@@ -295,7 +298,7 @@ def _response(
 ) -> float:
     """The error of the outputs with neurons at one site alone: the mean over outputs of Σ (y − a)² / Σ (a − ā)²."""
     plan = Plan(options.time_steps, options.coding, options.method, (site,))
-    return _error(graph, plan, batches, outputs, options.threads, None)
+    return _error(graph, plan, batches, outputs, options.threads, None, {})
 
 
 def _error(
@@ -305,13 +308,13 @@ def _error(
     outputs: Sequence[Arrays],
     threads: int,
     fixed: int | None,
+    axes: Axes,
 ) -> float:
     """Mean over the outputs of Σ (y − a)² / Σ (a − ā)², y of the network that a plan makes."""
     session = open_session(assemble(fold(graph.copy(), plan), plan.coding), threads=threads, use_blocked=False)
-    names = list(outputs[0])
-    differences = {name: Difference() for name in names}
+    differences = {name: Difference() for name in outputs[0]}
     for batch, known in zip(batches, outputs, strict=True):
-        for name, y in run_padded(session, batch, fixed, names).items():
+        for name, y in run_padded(session, batch, fixed, axes).items():
             differences[name] = differences[name].update(y, known[name])
     errors = [each.centred_error or 0.0 for each in differences.values()]
     return float(np.mean([error if np.isfinite(error) else 0.0 for error in errors]))

@@ -10,6 +10,7 @@ folded weights, W/W': an error of the inputs costs the given network W·δ where
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 
 from graphpass.calibration.im2col import geometry, to_matrix
 from graphpass.errors import PlanError
+from graphpass.graph.edit import Editor
 from graphpass.graph.layers import WeightLayer, weight_layers
+from graphpass.graph.names import Names, names_of
 from graphpass.graph.plan import LayerPlan, Plan
-from graphpass.graph.weights import floats_of, fresh_name, is_op, remove
+from graphpass.graph.weights import floats_of, is_op
 
 Array = NDArray[np.float64]
 
@@ -52,63 +55,64 @@ def use_batch_statistics(graph: gs.Graph) -> dict[str, tuple[str, str]]:
 
     Returns the outputs' names by the name of what the node makes: mean and variance over all axes but that of channels.
     """
+    edit = Editor(graph)
     outputs, names = [], {}
     for number, node in enumerate(batch_norms(graph)):
         x, y = node.inputs[0], node.outputs[0]
         rank, dtype = len(x.shape), node.inputs[1].values.dtype
-        scale, shift = (
-            gs.Constant(
-                fresh_name(graph, f"statistics/{number}/{part}"), node.inputs[k].values.reshape(-1, *[1] * (rank - 2))
-            )
-            for k, part in ((1, "scale"), (2, "shift"))
-        )
-        epsilon = gs.Constant(
-            fresh_name(graph, f"statistics/{number}/epsilon"), np.array(node.attrs.get("epsilon", 1e-5), dtype)
-        )
-        place = next(k for k, each in enumerate(graph.nodes) if each is node)
-        remove(graph, node)
-        builder = _Builder(graph, f"statistics/{number}", dtype, [0, *range(2, rank)], [])
+        builder = _Builder(edit.names, f"statistics/{number}", dtype, [0, *range(2, rank)], [])
+        shape = (-1, *[1] * (rank - 2))
+        scale, shift = (builder.constant(part, node.inputs[k].values.reshape(shape)) for k, part in _AFFINE)
+        epsilon = builder.constant("epsilon", np.array(node.attrs.get("epsilon", 1e-5), dtype))
+        edit.remove(node)
         mean = builder.average(x)
         centred = builder.add("Sub", x, mean)
         variance = builder.average(builder.add("Mul", centred, centred))
         deviation = builder.add("Sqrt", builder.add("Add", variance, epsilon))
         scaled = builder.add("Mul", builder.add("Div", centred, deviation), scale)
         builder.nodes.append(gs.Node("Add", f"statistics/{number}/last", {}, [scaled, shift], [y]))
-        graph.nodes[place:place] = builder.nodes
+        for made in builder.nodes:
+            edit.insert_before(node, made)
         outputs += [mean, variance]
         names[y.name] = (mean.name, variance.name)
+    edit.finish()
     graph.outputs = outputs
     return names
+
+
+_AFFINE = ((1, "scale"), (2, "shift"))  # inputs of a BatchNormalization
 
 
 @dataclass(frozen=True)
 class _Builder:
     """New nodes of one normalisation, in order."""
 
-    graph: gs.Graph
+    names: Names
     name: str
     dtype: np.dtype[np.floating]
     axes: list[int]
     nodes: list[gs.Node]
 
-    def add(self, op: str, *inputs: gs.Tensor, **attributes: object) -> gs.Variable:
-        name = f"{self.name}/{len(self.nodes)}"
-        output = gs.Variable(fresh_name(self.graph, name), self.dtype)
-        self.nodes.append(gs.Node(op, name, attributes, list(inputs), [output]))
+    def constant(self, part: str, values: NDArray[Any]) -> gs.Constant:
+        return gs.Constant(self.names.fresh(f"{self.name}/{part}"), values)
+
+    def add(self, op: str, *inputs: gs.Tensor) -> gs.Variable:
+        name = self.names.fresh(f"{self.name}/{len(self.nodes)}")
+        output = gs.Variable(name, self.dtype)
+        self.nodes.append(gs.Node(op, name, {}, list(inputs), [output]))
         return output
 
     def average(self, x: gs.Tensor) -> gs.Variable:
-        if self.graph.opset < 18:  # axes are an attribute
-            return self.add("ReduceMean", x, axes=self.axes)
-        return self.add("ReduceMean", x, gs.Constant(f"{self.name}/axes{len(self.nodes)}", np.array(self.axes)))
+        return self.add("ReduceMean", x, self.constant("axes", np.array(self.axes)))
 
 
 def match(graph: gs.Graph, moments: Mapping[str, Moments]) -> None:
     """Give the normalisations of a graph these means and variances, by the name of what the node makes."""
+    names = names_of(graph)
     for node in batch_norms(graph):
         known = moments[node.outputs[0].name]
         for k, values in ((3, known.mean), (4, np.maximum(known.variance, SMALLEST_VARIANCE))):
-            name = fresh_name(graph, f"{node.outputs[0].name}/matched_{k}")
+            name = names.fresh(f"{node.outputs[0].name}/matched_{k}")
             node.inputs[k] = gs.Constant(name, values.astype(node.inputs[k].values.dtype))
 
 

@@ -7,8 +7,8 @@ import onnx_graphsurgeon as gs
 
 from graphpass.calibration.im2col import geometry
 from graphpass.forms.folded import has_constant_bias
-from graphpass.graph.layers import WeightLayer, weight_layers
-from graphpass.graph.weights import held_names
+from graphpass.graph.edit import held_names
+from graphpass.graph.layers import WeightLayer, rank_of, weight_layers
 from graphpass.sites.sites import Site
 
 
@@ -30,7 +30,8 @@ def steps_of(graph: gs.Graph, sites: Sequence[Site], correct: bool) -> list[Step
     """Sites and, if they are to be corrected, weight layers, in the order of their targets.
 
     A layer goes with the site that it feeds. So a site comes before everything else that reads its pre-activation, and
-    the layers in front of it run there first.
+    the layers in front of it run there first. A layer whose features lie along another axis than the site's channels
+    stays as it is.
     """
     position = {t.name: number for number, node in enumerate(graph.nodes) for t in node.outputs}
     tensors = graph.tensors()
@@ -50,10 +51,16 @@ def steps_of(graph: gs.Graph, sites: Sequence[Site], correct: bool) -> list[Step
                 feeding.setdefault(target, []).append(layer)
     together = []
     for site in sites:
-        layers = tuple(feeding.pop(site.input, ()))
+        rank = rank_of(tensors[site.input])
+        layers = tuple(each for each in feeding.pop(site.input, ()) if _is_along(each.output_axis, site.axis, rank))
         addends = _addends(tensors[site.input], layers) if layers else ()
         together.append(Step(site.input, layers, site, addends))
     return sorted([*alone, *together], key=lambda s: position.get(s.target, -1))  # -1: an input of the network
+
+
+def _is_along(one: int, other: int | None, rank: int | None) -> bool:
+    """Whether two axes of a tensor of this rank are the same."""
+    return other is not None and (one == other or (rank is not None and one % rank == other % rank))
 
 
 def _target(layer: WeightLayer, site_inputs: set[str], held: frozenset[str]) -> str:

@@ -49,10 +49,11 @@ class Synthetic:
             raise OptionError(f"{self.samples} synthetic samples", "give at least 1")
 
 
-def made_up(source: Source, synthetic: Synthetic, images: ImageOptions | None, seed: int) -> Dataset:
-    """Inputs for a model, the same for the same seed. images: as for a folder of images."""
-    specs = input_specs(open_session(source.proto))
-    return synthetic_dataset(specs, images or ImageOptions(), synthetic.samples, seed, lookup_rows(source.graph()))
+def made_up(source: Source, synthetic: Synthetic, images: ImageOptions | None, options: Options) -> Dataset:
+    """Inputs for a model, the same for the same seed of the options. images: as for a folder of images."""
+    specs = input_specs(open_session(source, threads=options.threads))
+    rows = lookup_rows(source.graph())
+    return synthetic_dataset(specs, images or ImageOptions(), synthetic.samples, options.seed, rows)
 
 
 def for_made_up(coverage: Coverage, options: Options) -> Options:
@@ -66,7 +67,7 @@ def synthetic_plan(
     """The plan for a normalised graph of a model, from a made-up dataset. notes: what it was made from."""
     matched = source.graph()
     norms = batch_norms(matched)
-    fixed = fixed_batch(input_specs(open_session(source.proto, threads=options.threads)))
+    fixed = fixed_batch(input_specs(open_session(source, threads=options.threads)))
     if norms:
         match(matched, measure(source, dataset, options, fixed, progress))
         normalise(matched)

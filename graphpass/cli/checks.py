@@ -18,10 +18,14 @@ from graphpass.cli.options import (
     Mean,
     Snn,
     Std,
-    images_of,
+    Threads,
+    option,
+    options_of,
+    require_images_read,
 )
 from graphpass.cli.terminal import axis_text, name_column, out, plain, print_left
 from graphpass.errors import OptionError, VerificationError
+from graphpass.options import VERIFIED
 
 
 def add(app: typer.Typer) -> None:
@@ -33,6 +37,7 @@ def add(app: typer.Typer) -> None:
 
 
 def inspect(
+    context: typer.Context,
     ann: Ann,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     include: Include = None,
@@ -40,12 +45,9 @@ def inspect(
     identity_sites: IdentitySites = False,
 ) -> None:
     """Show what a network holds, where neurons would go, and what would stay analogue and why."""
-    from graphpass.graph.model import load
-    from graphpass.inspection import inspect as inspect_network
-    from graphpass.network import prepare
-    from graphpass.sites.sites import Selection
+    from graphpass import api
 
-    found = inspect_network(prepare(load(ann), Selection(tuple(include or ()), tuple(exclude or ()), identity_sites)))
+    found = api.inspect(ann, **options_of("inspect", context, locals()))
     if as_json:
         sys.stdout.write(json.dumps(found.to_json(), indent=1, default=str) + "\n")
         return
@@ -61,38 +63,44 @@ def inspect(
         sites.add_row(plain(site.name), site.kind, axis_text(site.axis), plain(", ".join(site.layers)))
     out.print(sites)
     print_left(found.left)
+    if found.misses:
+        misses = Table(name_column("node"), "rule", "because", title=f"{len(found.misses)} near-misses of the rules")
+        for miss in found.misses:
+            misses.add_row(plain(miss.node), miss.rule, plain(miss.reason))
+        out.print(misses)
 
 
 def verify(
+    context: typer.Context,
     snn: Snn,
     data: Annotated[
         str, typer.Option("--data", metavar="DATA", help=f"{DATA_HELP}; labels are not needed.", show_default=False)
     ],
-    limit: Annotated[int, typer.Option(min=1, help="Use at most so many samples.")] = 64,
+    limit: Annotated[int | None, option("limit", f"Use at most so many samples. Default {VERIFIED}.", min=1)] = None,
     reference: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDED.onnx", help="The folded form of an integer SNN, from the same plan.", show_default=False
         ),
     ] = None,
-    image_size: ImageSize = 224,
-    mean: Mean = "0",
-    std: Std = "1",
+    threads: Threads = None,
+    image_size: ImageSize = None,
+    mean: Mean = None,
+    std: Std = None,
 ) -> None:
     """Prove on data that the folded form, the unrolled form and the neuron's definition agree, count by count.
 
     An integer SNN is compared with --reference FOLDED.onnx: int8 weights make some counts differ, which is reported.
     """
-    from graphpass.conversion import dataset_for
-    from graphpass.graph.model import read
-    from graphpass.verification.forms import verify as verify_network
+    options = options_of("verify", context, locals())
+    require_images_read(options, data)
+    from graphpass import api
+    from graphpass.verification.integer import Flips
 
-    proto = read(Path(snn))
-    dataset = dataset_for(proto, data, images_of(image_size, mean, std), allow_code=True)
-    if reference:
-        _print_flips(proto, read(reference), dataset, limit)
+    found = api.verify(snn, data, reference=reference, **options, allow_code=True)
+    if isinstance(found, Flips):
+        _print_flips(found)
         return
-    found = verify_network(proto, dataset, limit=limit)
     figures = ("counts", "flips", "unexplained", "largest difference", "bound")
     table = Table(name_column("site"), *figures, title="folded against unrolled")
     for site in found.sites:
@@ -123,21 +131,19 @@ def inline(
     ],
 ) -> None:
     """Write a copy with the function bodies inlined, for runtimes without local functions."""
-    from onnx import inliner
+    from graphpass import api
 
-    from graphpass.graph.model import read, save
-
-    save(inliner.inline_local_functions(read(Path(snn))), target)
+    api.inline(snn, target)
     out.print(f"{target}", markup=False)
 
 
 def doctor() -> None:
     """Show versions, execution providers and what is missing, with how to get it."""
-    from graphpass.cli.doctor import findings
+    from graphpass.cli.doctor import doctor as found_here
 
     table = Table("what", "found", "remedy")
     problems = 0
-    for finding in findings():
+    for finding in found_here():
         table.add_row(finding.what, *map(plain, (finding.found, finding.remedy)))
         problems += finding.broken
     out.print(table)
@@ -145,10 +151,7 @@ def doctor() -> None:
         raise OptionError(f"{problems} thing(s) are missing", "follow the remedies above")
 
 
-def _print_flips(integer: Any, folded: Any, dataset: Any, limit: int) -> None:
-    from graphpass.verification.integer import flips
-
-    found = flips(integer, folded, dataset, limit)
+def _print_flips(found: Any) -> None:
     table = Table(name_column("site"), "counts", "flips", "%", "largest", title="folded against integer")
     for site in found.sites:
         figures = (f"{site.counts:,}", f"{site.flips:,}", f"{100 * site.fraction:.2f}", str(site.largest))

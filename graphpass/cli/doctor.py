@@ -20,8 +20,8 @@ class Finding:
     broken: bool = False
 
 
-def findings() -> list[Finding]:
-    """All findings, in the order that they matter."""
+def doctor() -> list[Finding]:
+    """Versions, execution providers and what is missing with its remedy, in the order that they matter."""
     found = [Finding("graphpass", version("graphpass")), Finding("Python", platform.python_version())]
     found += [_package(name) for name in PACKAGES]
     return [*found, *_runtimes(), *_providers(), _native()]

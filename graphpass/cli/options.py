@@ -1,5 +1,6 @@
-"""Arguments and options that commands share, and what their texts mean."""
+"""Arguments and options that commands share. None is an option that was not given; what options mean: options.py."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,90 +9,117 @@ from typing import Annotated, Any
 import typer
 
 from graphpass.errors import OptionError
+from graphpass.options import LARGEST_IMAGE, MOST_THREADS, OPTIONS, dashed, require_images, require_options
 
 DATA_HELP = "x.npz, x.npy, a folder of .npz shards, a folder of images by class, or file.py:function"
 CALIBRATION = "Calibration"
 DATA = "Data"
 
+
+def option(name: str, text: str, *declarations: str, **more: Any) -> Any:
+    """The option of this name of the table, with its default shown."""
+    default = OPTIONS[name].default if name in OPTIONS else None
+    if default is not None and default is not False:
+        text += f" Default {default:g}." if isinstance(default, float) else f" Default {default}."
+    return typer.Option(*(declarations or (dashed(name),)), help=text, show_default=False, **more)
+
+
+def output(text: str, metavar: str) -> Any:
+    """An option that names a file to write."""
+    return typer.Option(metavar=metavar, help=text, show_default=False)
+
+
 Ann = Annotated[str, typer.Argument(metavar="ANN.onnx", help="The network to convert.", show_default=False)]
 Snn = Annotated[str, typer.Argument(metavar="SNN.onnx", help="The converted network.", show_default=False)]
-Coding = Annotated[str, typer.Option(help="How a count is sent: rate (T + 1 levels) or phase (2^T levels).")]
-MethodName = Annotated[str, typer.Option(help="optimal, da-qcfs, percentile or max: see docs/calibration.md.")]
+Coding = Annotated[str | None, option("coding", "How a count is sent: rate (T + 1 levels) or phase (2^T levels).")]
+MethodName = Annotated[str | None, option("method", "optimal, da-qcfs, percentile or max: see docs/calibration.md.")]
 Levels = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "levels",
+        "auto: each site gets as many levels as the outputs need of it, within --energy or --mean-levels; T is then "
+        "the most that a site may take.",
         metavar="auto",
-        help="auto: each site gets as many levels as the outputs need of it, within --energy or --mean-levels; T "
-        "is then the most that a site may take.",
-        show_default=False,
     ),
 ]
 Energy = Annotated[
     float | None,
-    typer.Option(
-        help="Budget of --levels auto: additions behind sites, as a share of those at T everywhere. Default 0.5.",
-        show_default=False,
+    option(
+        "energy",
+        "Budget of --levels auto: additions behind sites, as a share of those at T everywhere. Default 0.5.",
     ),
 ]
-MeanLevels = Annotated[
-    float | None, typer.Option(help="Budget of --levels auto: levels, mean over all neurons.", show_default=False)
-]
-Include = Annotated[list[str] | None, typer.Option(help="Only sites whose node name matches this regular expression.")]
-Exclude = Annotated[list[str] | None, typer.Option(help="Leave sites whose node name matches this analogue.")]
+MeanLevels = Annotated[float | None, option("mean_levels", "Budget of --levels auto: levels, mean over all neurons.")]
+Include = Annotated[list[str] | None, option("include", "Only sites whose node name matches this regular expression.")]
+Exclude = Annotated[list[str] | None, option("exclude", "Leave sites whose node name matches this analogue.")]
 IdentitySites = Annotated[
-    bool,
-    typer.Option("--identity-sites", help="Neurons in front of layers that activations do not feed, or not alone."),
+    bool, option("identity_sites", "Neurons in front of layers that activations do not feed, or not alone.")
 ]
+AllowPartial = Annotated[bool, option("allow_partial", "Convert although sites that should convert cannot.")]
 Calibration = Annotated[
     str | None,
-    typer.Option(
-        metavar="DATA", help=f"Calibration data: {DATA_HELP}.", show_default=False, rich_help_panel=CALIBRATION
-    ),
+    option("calibration", f"Calibration data: {DATA_HELP}.", metavar="DATA", rich_help_panel=CALIBRATION),
 ]
 Seed = Annotated[
-    int, typer.Option(help="Of the sampled positions; the same seed gives the same plan.", rich_help_panel=CALIBRATION)
+    int | None,
+    option("seed", "Of the sampled positions; the same seed gives the same plan.", min=0, rich_help_panel=CALIBRATION),
 ]
-Memory = Annotated[str, typer.Option(help="Memory for calibration, as 512MiB or 2GiB.", rich_help_panel=CALIBRATION)]
+Memory = Annotated[
+    str | None, option("memory_budget", "Memory for calibration, as 512MiB or 2GiB.", rich_help_panel=CALIBRATION)
+]
+ConversionLimit = Annotated[
+    int | None, option("limit", "Use at most so many calibration samples.", min=1, rich_help_panel=CALIBRATION)
+]
 CalibrationLimit = Annotated[
-    int | None, typer.Option(min=1, help="Use at most so many calibration samples.", rich_help_panel=CALIBRATION)
+    int | None,
+    option("calibration_limit", "Use at most so many calibration samples.", min=1, rich_help_panel=CALIBRATION),
 ]
-Threads = Annotated[int, typer.Option(min=0, help="Threads of the runtime; 0 for all cores.")]
+Threads = Annotated[
+    int | None,
+    option("threads", "Threads of the runtime and of linear algebra; 0 for all cores.", min=0, max=MOST_THREADS),
+]
 ImageSize = Annotated[
-    int,
-    typer.Option(
-        min=1, help="Side of the images of an image folder, if the model leaves it open.", rich_help_panel=DATA
+    int | None,
+    option(
+        "image_size",
+        "Side of the images of an image folder, if the model leaves it open.",
+        min=1,
+        max=LARGEST_IMAGE,
+        rich_help_panel=DATA,
     ),
 ]
 Mean = Annotated[
-    str, typer.Option(help="Subtracted from pixels/255: one number, or one a channel (a,b,c).", rich_help_panel=DATA)
+    str | None,
+    option("mean", "Of images: subtracted from pixels/255, one number or one a channel (a,b,c).", rich_help_panel=DATA),
 ]
-Std = Annotated[str, typer.Option(help="Then divided by: one number, or one a channel.", rich_help_panel=DATA)]
+Std = Annotated[
+    str | None, option("std", "Of images: then divided by, one number or one a channel.", rich_help_panel=DATA)
+]
 JsonOut = Annotated[
     Path | None, typer.Option("--json", metavar="E.json", help="Write the figures as JSON.", show_default=False)
 ]
-Report = Annotated[
-    Path | None, typer.Option(metavar="R.html", help="Write a self-contained report.", show_default=False)
-]
-Limit = Annotated[int | None, typer.Option(min=1, help="Use at most so many samples.")]
+Report = Annotated[Path | None, output("Write a self-contained report.", "R.html")]
+Limit = Annotated[int | None, option("limit", "Use at most so many samples.", min=1)]
 MetricNames = Annotated[
     list[str] | None,
-    typer.Option(
-        "--metric",
-        metavar="NAME",
-        help="What to measure: classes, ctc, embedding, psnr, detection, regression or file.py:function; may be given "
+    option(
+        "metric",
+        "What to measure: classes, ctc, embedding, psnr, detection, regression or file.py:function; may be given "
         "several times. See docs/metrics.md.",
-        show_default=False,
+        metavar="NAME",
     ),
 ]
 EvaluationData = Annotated[
     str, typer.Option("--data", metavar="DATA", help=f"Labelled data: {DATA_HELP}.", show_default=False)
 ]
+Provider = Annotated[str | None, option("provider", "Where the networks run: cpu or cuda.")]
 ServerUrl = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Do it on a service: its address.", show_default=False, rich_help_panel="Service"),
 ]
 Key = Annotated[
-    str, typer.Option(envvar="GRAPHPASS_KEY", help="Key for --server.", show_default=False, rich_help_panel="Service")
+    str | None,
+    typer.Option(envvar="GRAPHPASS_KEY", help="Key for --server.", show_default=False, rich_help_panel="Service"),
 ]
 
 
@@ -103,52 +131,59 @@ class Service:
     key: str
 
 
-def service_of(url: str, key: str, here: Mapping[str, bool]) -> Service:
-    """The service of --server. here: options that a service has its own of, and whether they were given."""
-    if given := [name for name, used in here.items() if used]:
-        raise OptionError(f"{', '.join(given)} and --server exclude each other", "the service decides that by itself")
-    return Service(url, key)
+def options_of(
+    command: str, context: typer.Context, given: Mapping[str, Any], several: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The options of a command by name, those alone that were given, their texts read.
+
+    given: all its arguments. Raises OptionError for values that make no sense, and for options without an effect.
+    """
+    present = {name: value for name, value in given.items() if value not in (None, False, [])}
+    read = {**_TEXTS, **(_LISTS if several else {})}
+    found = {name: read[name](value) if name in read else value for name, value in present.items()}
+    source = context.get_parameter_source("key")
+    unseen = (
+        {"context"} if source and source.name == "COMMANDLINE" else {"context", "key"}
+    )  # the key may be set for good
+    names = {"as_json": "json"}
+    checked = {names.get(name, name): value for name, value in found.items() if name not in unseen}
+    require_options(command, checked, dashed, several)
+    return {name: value for name, value in found.items() if name in OPTIONS}
 
 
-def service_metrics(names: Sequence[str] | None) -> list[str]:
-    """The metrics of --metric for a service, which runs no code of a user's."""
-    for name in names or ():
-        if ".py:" in name:
-            raise OptionError(f"--metric {name}: a service runs no functions of yours", "evaluate it on this machine")
-    return list(names or ())
+def require_images_read(options: Mapping[str, Any], *data: str | None, made_up: bool = False) -> None:
+    """That options of images are for some of the data, or for what is made up. Raises OptionError."""
+    from graphpass.datasets.sources import is_image_folder, path_of
+
+    given = [each for each in data if each is not None]
+    if not made_up and not any(map(is_image_folder, given)) and all(os.path.exists(path_of(each)) for each in given):
+        require_images(options, dashed)
 
 
-def images_of(size: int, mean: str, std: str) -> Any:
-    from graphpass.datasets.images import ImageOptions
+def service_metrics(names: Sequence[str] | None) -> None:
+    """That a service, which runs no code of a user's, can measure these."""
+    from graphpass.datasets.functions import code_of
 
-    return ImageOptions(size, _floats("--mean", mean), _floats("--std", std))
+    if named := next((name for name in names or () if code_of(name)), None):
+        raise OptionError(f"--metric {named}: a service runs no functions of yours", "evaluate it on this machine")
 
 
-def _floats(option: str, text: str) -> tuple[float, ...]:
+def _numbers(name: str, text: str) -> list[float]:
     try:
-        values = tuple(float(part) for part in text.split(","))
+        return [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise OptionError(f"{option} {text!r} is not a list of numbers", "write it as 0.5 or 0.5,0.4,0.3") from error
-    return values
+        raise OptionError(f"{name} {text!r} is not a list of numbers", "write it as 0.5 or 0.5,0.4,0.3") from error
 
 
-def numbers_of(text: str) -> tuple[int, ...]:
-    if not all(part.strip().isdecimal() for part in text.split(",")):
+def _steps(text: str) -> list[int]:
+    if not all(part.strip().isdecimal() and len(part) < 20 for part in text.split(",")):
         raise OptionError(f"--time-steps {text!r} is not a list of whole numbers", "write it as 1,2,4,8")
-    return tuple(int(part) for part in text.split(","))
+    return [int(part) for part in text.split(",")]
 
 
-def words_of(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def _words(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
 
 
-_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-
-
-def bytes_of(text: str) -> int:
-    number = text.strip().rstrip("bBkKmMgGiI ")
-    unit = text.strip()[len(number) :].strip().upper()
-    try:
-        return int(float(number) * _UNITS[unit])
-    except (ValueError, KeyError) as error:
-        raise OptionError(f"--memory-budget {text!r} is not a size", "write it as 512MiB or 2GiB") from error
+_TEXTS = {"mean": lambda text: _numbers("--mean", text), "std": lambda text: _numbers("--std", text)}
+_LISTS = {"time_steps": _steps, "coding": _words, "method": _words}  # of a sweep

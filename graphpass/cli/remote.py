@@ -1,6 +1,5 @@
 """convert, evaluate and sweep of the command line, done by a service: files go there, and results come back."""
 
-import json
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from graphpass.client.client import Client, Job, Stored
 from graphpass.errors import DataError, GraphpassError, ModelError, OptionError
 from graphpass.maths.allocation import told
 
-Options = Mapping[str, Any]
+Options = Mapping[str, Any]  # those that were given, by name
 NONE = "–"
 
 
@@ -59,10 +58,7 @@ def convert(
             out.print(f"levels {found['notes']['levels']}", markup=False, soft_wrap=True)
         print_left([SimpleNamespace(**entry) for entry in found["left"]])
         if plan_out:
-            job.download(plan_out, "plan")
-            if "plan_arrays" in job.files:
-                arrays = Path(json.loads(plan_out.read_text("utf-8"))["arrays"]).name
-                job.download(plan_out.with_name(arrays), "plan_arrays")
+            _keep_plan(job, plan_out)
             out.print(f"plan: {plan_out}", markup=False)
         if evaluation:
             out.print(_summary(found["evaluation"]))
@@ -115,6 +111,17 @@ def _finish(job: Job) -> None:
         except GraphpassError as error:
             warnings.warn(f"{job.id} was not cancelled ({error}) and goes on there", stacklevel=2)
         raise
+
+
+def _keep_plan(job: Job, path: Path) -> None:
+    """The plan under another name than it has there, and its arrays under the name that goes with it."""
+    from graphpass.graph.plan import companions, load_plan, save_plan
+
+    with TemporaryDirectory(prefix="graphpass-") as folder:
+        fetched = job.download(Path(folder) / "plan.json", "plan")
+        if "plan_arrays" in job.files:
+            job.download(companions(fetched)[0], "plan_arrays")
+        save_plan(load_plan(fetched), path)
 
 
 def _keep(job: Job, as_json: Path | None, report: Path | None) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import httpx
 
 from graphpass.client.connection import Connection, checked
 from graphpass.errors import DataError, RemoteError
+from graphpass.files import replacing
 
 Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
 SMALL = 8 * 2**20  # bytes of a file that is sent at once
@@ -48,8 +48,7 @@ def upload(
 
 def download(connection: Connection, address: str, path: Path, digest: str | None, progress: Progress) -> None:
     """Fetch a file, in parts where connections break, check it, and put it in its place in one step."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path, DataError) as part:
         with part.open("wb") as file:
             tag = ""
             for attempt in connection.patience():
@@ -69,11 +68,6 @@ def download(connection: Connection, address: str, path: Path, digest: str | Non
                             progress("downloading", file.tell(), total)
         if digest is not None and _sha256(part) != digest:
             raise RemoteError(f"{path}: what arrived is not what was sent", "download it again", "digest")
-        part.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})", "choose another place") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _begin(connection: Connection, kind: str, name: str, size: int) -> str:

@@ -52,7 +52,10 @@ class Cuts:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples in a fixed order. samples: how many, None where only reading tells (a function)."""
+    """Samples in a fixed order.
+
+    samples: how many, None where only reading tells (a function). held: bytes that were allocated for them here.
+    """
 
     description: str
     samples: int | None
@@ -60,6 +63,7 @@ class Dataset:
     inputs: tuple[InputSpec, ...]
     parts: Callable[[], Iterable[Part]] = field(repr=False)
     file_digest: Callable[[], str] | None = field(default=None, repr=False)
+    held: int = 0
 
     def batches(self, size: int, limit: int | None = None, start: int = 0) -> Iterator[Batch]:
         """Samples from `start` on of the first `limit` (default: all), in batches of `size`; the last may be shorter.

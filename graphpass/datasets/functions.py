@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,12 @@ from graphpass.datasets.parts import LABELS, InputSpec, Part, checked, label_col
 from graphpass.errors import DataError
 
 END = object()  # of what a function yields
+
+
+def code_of(text: str) -> tuple[Path, str] | None:
+    """The file and the function of a text of the form file.py:function, None for others."""
+    found = re.fullmatch(r"(.+\.py):(\w+)", text)
+    return (Path(found[1]), found[2]) if found else None
 
 
 def open_function(path: Path, name: str, inputs: Sequence[InputSpec], allow_code: bool) -> Dataset:

@@ -16,18 +16,20 @@ from graphpass.errors import DataError, OptionError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+SIZE = 224  # pixels of a side, where neither the model nor the options say
 
 
 @dataclass(frozen=True)
 class ImageOptions:
     """x = (pixels/255 − mean)/std, once the shorter side is scaled to the frame and the longer one cut.
 
-    size: height and width in pixels where the model leaves them free. mean, std: one value, or one a channel.
+    size: height and width in pixels where the model leaves them free; None: SIZE, and nothing is said of models that
+    do not. mean, std: one value, or one a channel.
     """
 
-    size: int = 224
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    size: int | None = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True)
@@ -50,24 +52,42 @@ class Frame:
 def frame_for(folder: Path, inputs: Sequence[InputSpec], options: ImageOptions) -> Frame:
     """The frame that a model with one input of images asks for; the options where it asks for nothing."""
     spec = inputs[0] if len(inputs) == 1 else None
-    if spec is None or len(spec.shape) != 4 or spec.dtype.kind != "f" or {1, 3}.isdisjoint(spec.shape[1::2]):
+    if spec is None or not is_image(spec):
         raise DataError(
             f"{folder}: images need a model with one float input [N, C, H, W] or [N, H, W, C], C = 1 or 3",
             "save the prepared samples as .npz",
         )
+    return frame_of(spec, options, 1)
+
+
+def frame_of(spec: InputSpec, options: ImageOptions, channels: int) -> Frame:
+    """The frame of an input of images. channels: how many where the model leaves that free.
+
+    Raises OptionError for options that make no sense, or that the model leaves no choice of.
+    """
     channels_first = spec.shape[1] in (1, 3)  # the ONNX order where both would do
-    channels, height, width = (spec.shape[axis] for axis in ((1, 2, 3) if channels_first else (3, 1, 2)))
-    mean, std = options.mean, options.std
-    if options.size < 1 or not all(map(math.isfinite, mean + std)) or not all(value > 0 for value in std):
-        raise OptionError(f"image size {options.size}, mean {mean}, std {std}", "give a size and std above 0")
+    known, height, width = (spec.shape[axis] for axis in ((1, 2, 3) if channels_first else (3, 1, 2)))
+    size, mean, std = options.size, options.mean, options.std
+    if (size is not None and size < 1) or not all(map(math.isfinite, mean + std)) or not all(v > 0 for v in std):
+        raise OptionError(f"image size {size}, mean {mean}, std {std}", "give a size and std above 0")
+    if size is not None and height and width and (height, width) != (size, size):
+        raise OptionError(
+            f"image size {size} for a model whose input {spec.name!r} is {height} x {width}",
+            "leave it out: images are made to fit the model",
+        )
     return Frame(
-        height or options.size,
-        width or options.size,
-        channels or 1,
+        height or size or SIZE,
+        width or size or SIZE,
+        known or channels,
         channels_first,
-        _per_channel("mean", mean, channels or 1),
-        _per_channel("std", std, channels or 1),
+        _per_channel("mean", mean, known or channels),
+        _per_channel("std", std, known or channels),
     )
+
+
+def is_image(spec: InputSpec) -> bool:
+    """Whether an input takes images: floats [N, C, H, W] or [N, H, W, C], C = 1 or 3."""
+    return len(spec.shape) == 4 and spec.dtype.kind == "f" and not {1, 3}.isdisjoint(spec.shape[1::2])
 
 
 def _per_channel(option: str, values: tuple[float, ...], channels: int) -> tuple[float, ...]:

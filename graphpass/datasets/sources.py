@@ -14,7 +14,6 @@ and whatever a function yields after its first dict are checked when read. Batch
 """
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from numpy.typing import NDArray
 
 from graphpass.datasets.arrays import archive_part, array_part, npy_part
 from graphpass.datasets.dataset import Dataset, dataset_of
-from graphpass.datasets.folders import SUFFIXES, open_folder
-from graphpass.datasets.functions import open_function
+from graphpass.datasets.folders import SUFFIXES, open_folder, shard_files
+from graphpass.datasets.functions import code_of, open_function
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import DataError
@@ -49,12 +48,12 @@ def open_dataset(
     of file.py:function may be imported and its function called, which it is anew for every pass.
     Raises DataError naming the file and the remedy, OptionError for image options that make no sense.
     """
-    code = re.fullmatch(r"(.+\.py):(\w+)", str(source))
-    path = Path(code[1] if code else source)
+    code = code_of(source)
+    path = path_of(source)
     if not os.path.exists(path):  # unlike the method, it takes names that cannot exist
         raise DataError(f"{path}: no such file or folder", SUFFIXES)
     if code:
-        return open_function(path, code[2], inputs, allow_code)
+        return open_function(path, code[1], inputs, allow_code)
     if path.is_dir():
         return open_folder(path, inputs, images or ImageOptions())
     match path.suffix.lower():
@@ -65,3 +64,15 @@ def open_dataset(
         case ".py":
             raise DataError(f"{path}: which function yields the data?", f"write {path}:function")
     raise DataError(f"{path}: data of an unknown kind", SUFFIXES)
+
+
+def path_of(source: str) -> Path:
+    """The file or folder that a source is read from; that of the code where it is a function."""
+    code = code_of(source)
+    return code[0] if code else Path(source)
+
+
+def is_image_folder(source: str) -> bool:
+    """Whether a source is a folder of images, to which image options apply."""
+    path = path_of(source)
+    return os.path.isdir(path) and not shard_files(path)

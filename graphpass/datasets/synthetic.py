@@ -9,12 +9,13 @@ Calibration on them falls short of real data (docs/calibration.md has by how muc
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphpass.datasets.dataset import Dataset
-from graphpass.datasets.images import ImageOptions
+from graphpass.datasets.images import Frame, ImageOptions, frame_of, is_image
 from graphpass.datasets.parts import Arrays, InputSpec
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import DataError
@@ -22,7 +23,6 @@ from graphpass.errors import DataError
 LENGTH = 64  # positions along an axis that the model leaves free
 LEAVES = 300  # discs of an image, at most
 SMALLEST, LARGEST = 0.03, 0.6  # radius of a disc, as a share of the image's side
-CHANNELS = (1, 3)
 
 Floats = NDArray[np.float32]
 
@@ -33,20 +33,24 @@ def synthetic_dataset(
     """`samples` made-up samples of a model's inputs, the same for the same seed.
 
     images: the size that images get where the model leaves it free, and the mean and deviation that they are normalised
-    with. tables: rows of the table that an input of integers looks up, by name.
+    with. tables: rows of the table that an input of integers looks up, by name. Raises OptionError for a size where all
+    images have one, and for as many means as an image has no channels.
     """
     arrays: Arrays = {}
+    fixed = replace(images, size=None) if any(is_image(spec) and None in spec.shape[1:] for spec in specs) else images
     for number, spec in enumerate(specs):
         if not spec.shape:
             raise DataError(f"model input {spec.name!r} has no batch axis", "make it a constant of the model")
         generator = np.random.default_rng((seed, number))
         if spec.dtype.kind != "f":
             arrays[spec.name] = _integers(spec, samples, generator, tables.get(spec.name))
-        elif len(spec.shape) == 4 and not set(CHANNELS).isdisjoint(spec.shape[1::2]):
-            arrays[spec.name] = _normalised(spec, images, samples, generator)
+        elif is_image(spec):
+            frame = frame_of(spec, images if None in spec.shape[1:] else fixed, 3)
+            arrays[spec.name] = _normalised(frame, samples, generator).astype(spec.dtype)
         else:
             arrays[spec.name] = _numbers(_sizes(spec, LENGTH), samples, generator).astype(spec.dtype)
-    return from_arrays(arrays, specs, f"{samples} synthetic samples")
+    made = from_arrays(arrays, specs, f"{samples} synthetic samples")
+    return replace(made, held=sum(values.nbytes for values in arrays.values()))
 
 
 def _sizes(spec: InputSpec, free: int) -> tuple[int, ...]:
@@ -82,17 +86,13 @@ def _noise(channels: int, sizes: tuple[int, ...], generator: np.random.Generator
     return np.asarray(values / np.where(deviation > 0, deviation, 1), np.float32)
 
 
-def _normalised(spec: InputSpec, images: ImageOptions, samples: int, generator: np.random.Generator) -> Floats:
+def _normalised(frame: Frame, samples: int, generator: np.random.Generator) -> Floats:
     """(image − mean)/std as a folder of images gives them, in the model's order of axes."""
-    first = spec.shape[1] in CHANNELS
-    channels, height, width = (spec.shape[axis] for axis in ((1, 2, 3) if first else (3, 1, 2)))
-    size = (int(channels or 3), height or images.size, width or images.size)
-    mean, std = (
-        np.resize(np.array(values, np.float32), size[0])[:, None, None] for values in (images.mean, images.std)
-    )
+    size = (frame.channels, frame.height, frame.width)
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (frame.mean, frame.std))
     pictures = [_leaves(size, generator) if k % 2 else _clouds(size, generator) for k in range(samples)]
     found = (np.stack(pictures) - mean) / std
-    return np.ascontiguousarray(found if first else found.transpose(0, 2, 3, 1), spec.dtype)
+    return np.ascontiguousarray(found if frame.channels_first else found.transpose(0, 2, 3, 1))
 
 
 def _clouds(size: tuple[int, int, int], generator: np.random.Generator) -> Floats:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.forms.folded import neuron_node
+from graphpass.graph.names import names_of
 from graphpass.graph.plan import SitePlan
 
 
@@ -37,20 +38,20 @@ def quantise_sites(
 
     time_steps and coding only fill in attributes of the nodes that compute the rounding.
     """
-    tensors = graph.tensors()
+    tensors, names = graph.tensors(), names_of(graph)
     for site in sites:
         x = tensors[site.output]
-        y = gs.Variable(f"{site.output}/quantised", x.dtype, x.shape)
+        y = gs.Variable(names.fresh(f"{site.output}/quantised"), x.dtype, x.shape)
         for node in list(x.outputs):
             node.inputs = [y if tensor is x else tensor for tensor in node.inputs]
-        graph.nodes.append(neuron_node(rounding(site, levels[site.name]), time_steps, coding, x, y))
+        graph.nodes.append(neuron_node(rounding(site, levels[site.name]), time_steps, coding, x, y, names))
     return graph.toposort()
 
 
 def rounding(site: Ranged, levels: int) -> SitePlan:
     """Min-max rounding of a site's output to `levels` levels, as neurons."""
     low, high = min(site.lowest, 0.0), max(site.highest, 0.0)
-    scale = (high - low) / (levels - 1) or 1.0
+    scale = float(np.float32((high - low) / (levels - 1))) or 1.0
     zero = round(-low / scale)
     values = (scale, scale * (zero + 0.5), scale, -scale * zero)
     threshold, shift, amplitude, offset = (np.array([value], np.float32) for value in values)

@@ -13,6 +13,7 @@ from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.evaluation.metrics.score import Sampled, Score
 from graphpass.evaluation.results import Accuracy, MetricResult, OutputResult
 from graphpass.maths.metrics import Agreement, Difference, Hits
+from graphpass.runtime.samples import Axes
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -89,15 +90,17 @@ class Comparison:
             for network, values in scores.items():
                 self.hits[network] = self.hits.get(network, Hits()).update(values, labels)
 
-    def settle(self, outputs: Arrays, batch: Batch, wanted: str | None, classes: bool) -> None:
+    def settle(self, outputs: Arrays, batch: Batch, axes: Axes, wanted: str | None, classes: bool) -> None:
         """Choose the class output by the first batch of all and the ANN's outputs for it. wanted: None to find it.
 
-        classes: whether there may be one.
+        axes: where the samples are in the outputs. classes: whether there may be one.
         """
         self.names = tuple(outputs)
         if not classes:
             return
-        candidates = {name: _classes_of(values, batch.size) for name, values in outputs.items()}
+        candidates = {
+            name: _classes_of(values, batch.size) if axes.get(name) == 0 else 0 for name, values in outputs.items()
+        }
         if wanted is not None:
             if wanted not in outputs:
                 raise OptionError(f"the model has no output {wanted!r}", f"choose one of {', '.join(outputs)}")

@@ -25,20 +25,23 @@ from graphpass.evaluation.baseline import quantise_sites
 from graphpass.evaluation.comparison import Comparison
 from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.evaluation.metrics.training import fitted, of_training, training_stride
-from graphpass.evaluation.probing import Tally, belongs, probed_ann, probed_folded, probed_unrolled
-from graphpass.evaluation.results import Conversion, Evaluation, Latency, Provenance, Timing, conversion_of, told_levels
+from graphpass.evaluation.probing import Tally, probed_ann, probed_folded, probed_unrolled, site_of
+from graphpass.evaluation.results import Conversion, Evaluation, Latency, Provenance, Timing, conversion_of
 from graphpass.evaluation.shards import Measured, Partial, merge
 from graphpass.forms import operators
 from graphpass.forms.registry import FORMS, assemble, spiking_graph
 from graphpass.graph.model import Source
 from graphpass.passes.normalise import normalise
-from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run, run_padded
+from graphpass.runtime.samples import run_padded, sample_axes
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.identities import place_identities
+from graphpass.sites.sites import unsteady
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 SHORTEST_TIMING = 0.5  # seconds a network is timed for where the least number of rounds takes less
 MOST_ROUNDS = 50
+FEW = 4  # samples that change places to show where samples are in the outputs
 NOT_COUNTED = (
     "spikes, operations and site errors of the integer form are not counted: evaluate the folded form for them"
 )
@@ -128,15 +131,17 @@ def open_pair(source: Source, snn: onnx.ModelProto, options: Options | None = No
             f"spiking model names {conversion.model_digest[:12]}…)",
             "give the two models that belong together",
         )
-    levels = told_levels(snn) if conversion.form == "integer" else _levels(spiking_graph(snn), conversion)
-    protos = {"ann": source.proto, "snn": snn, "baseline": _baseline(source, conversion, levels)}
-    sessions = {name: open_session(proto, options.providers, options.threads) for name, proto in protos.items()}
-    names = {name: [value.name for value in session.get_outputs()] for name, session in sessions.items()}
-    for missing in set(names["ann"]) - set(names["snn"]):
+    outputs = {value.name for value in snn.graph.output}
+    if missing := next((value.name for value in source.proto.graph.output if value.name not in outputs), None):
         raise ModelError(
             f"the spiking model lacks the output {missing!r} of {source.path}",
             "give the two models that belong together",
         )
+    told = {site.name: site.levels for site in conversion.sites}
+    levels = told if conversion.form == "integer" else _levels(spiking_graph(snn), conversion)
+    models: dict[str, Source | onnx.ModelProto] = {"ann": source, "snn": snn}
+    models["baseline"] = _baseline(source, conversion, levels)
+    sessions = {name: open_session(model, options.providers, options.threads) for name, model in models.items()}
     fixed = fixed_batch(input_specs(sessions["ann"]))
     return Pair(source, snn, conversion, levels, sessions, fixed, options)
 
@@ -158,25 +163,25 @@ def compare(
         raise DataError(f"{dataset.description}: does not tell how many samples it has", "save them as .npz")
     ends = (dataset.samples, options.limit, None if stop is None else whole_batches(stop, size))
     start, end = whole_batches(start, size), min((each for each in ends if each is not None), default=None)
+    first = next(iter(dataset.batches(size, options.limit)), None)
+    if first is None:
+        raise DataError(f"{dataset.description}: no samples", "give at least one")
+    ann = pair.sessions["ann"]
+    few = {name: values[: pair.fixed or FEW] for name, values in first.inputs.items()}
+    axes = sample_axes(ann, pad_inputs(few, pair.fixed))
     comparison = Comparison(("snn", "baseline"))
-    if start:
-        first = next(iter(dataset.batches(size, options.limit)))
-        comparison.settle(
-            run_padded(pair.sessions["ann"], first.inputs, pair.fixed), first, options.output, options.metrics.classes
-        )
+    comparison.settle(
+        run_padded(ann, first.inputs, pair.fixed, axes), first, axes, options.output, options.metrics.classes
+    )
     every = training_stride(dataset, options.limit)
-    metrics = fitted(options.metrics, pair.sessions["ann"], dataset, (size, options.limit), pair.fixed, progress)
+    metrics = fitted(options.metrics, ann, dataset, (size, options.limit), pair.fixed, axes, progress)
     expected = max((end or 0) - start, 0)
     progress("comparing", 0, expected)
     for batch in dataset.batches(size, end, start):
-        outputs = {name: run_padded(session, batch.inputs, pair.fixed) for name, session in pair.sessions.items()}
-        if not comparison.names:
-            comparison.settle(outputs["ann"], batch, options.output, options.metrics.classes)
+        outputs = {name: run_padded(session, batch.inputs, pair.fixed, axes) for name, session in pair.sessions.items()}
         training = of_training(start + comparison.samples, batch.size, every)
         comparison.update(batch, outputs, metrics, training)
         progress("comparing", comparison.samples, max(expected, comparison.samples))
-    if not comparison.names:
-        raise DataError(f"{dataset.description}: no samples", "give at least one")
     total = comparison.samples if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
     start = min(start, total)
     return Partial(start, start + comparison.samples, total, comparison)
@@ -187,8 +192,10 @@ def measure(
 ) -> Measured:
     """Operations, spikes and site errors on some samples, and the time of both networks. Whatever part compares."""
     source, conversion, options = pair.source, pair.conversion, pair.options
+    normalised = _normalised(source, conversion)
+    unstable = [f"node {each.node!r} ({each.op}) is {each.reason}" for each in unsteady(normalised)]
     tally = Tally(
-        probed_ann(_normalised(source, conversion), conversion, options.threads),
+        probed_ann(normalised, conversion, options.threads),
         probed_folded(pair.snn, conversion, options.threads),
         probed_unrolled(pair.snn, conversion, options.threads),
         conversion,
@@ -219,6 +226,7 @@ def measure(
         (
             *([NOT_COUNTED] if conversion.form == "integer" else []),
             *([SYNTHETIC] if conversion.data == "synthetic" else []),
+            *unstable,
         ),
     )
 
@@ -242,17 +250,29 @@ def _normalised(source: Source, conversion: Conversion) -> gs.Graph:
 
 def _levels(graph: gs.Graph, conversion: Conversion) -> dict[str, int]:
     """Levels of each site's neurons, in any form."""
-    neurons = {node.name: int(node.attrs["levels"]) for node in graph.nodes if node.op in operators.NEURONS}
-    levels = {}
+    nodes = [node for node in graph.nodes if node.op in operators.NEURONS]
+    told = (conversion.time_steps, conversion.coding)
+    if other := next((node for node in nodes if (node.attrs["time_steps"], node.attrs["coding"]) != told), None):
+        raise ModelError(
+            f"neurons {other.name!r} have other time-steps, or another code, than the metadata tells",
+            "convert it with graphpass again",
+        )
+    names = [site.name for site in conversion.sites]
+    levels: dict[str, int] = {}
+    for node in nodes:
+        levels.setdefault(site_of(node.name, names) or "", int(node.attrs["levels"]))
     for site in conversion.sites:
-        found = [count for name, count in neurons.items() if belongs(name, site.name)]
-        if not found:
+        if site.name not in levels:
             raise ModelError(
                 f"the spiking model has no neurons at site {site.name!r} of its metadata",
                 "convert it with graphpass again",
             )
-        levels[site.name] = found[0]
-    return levels
+        if levels[site.name] != site.levels:
+            raise ModelError(
+                f"the neurons of site {site.name!r} have {levels[site.name]} levels, the metadata tells {site.levels}",
+                "convert it with graphpass again",
+            )
+    return {name: levels[name] for name in names}
 
 
 def _baseline(source: Source, conversion: Conversion, levels: Mapping[str, int]) -> onnx.ModelProto:

@@ -3,7 +3,7 @@
 Site errors compare tensors of the folded form with the ANN's; an unrolled model has none, its trains are bare spikes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from graphpass.datasets.dataset import Batch
 from graphpass.errors import ModelError
 from graphpass.evaluation.counting import Counts, Probes, probe
 from graphpass.evaluation.results import Conversion, LayerResult, OperationCount, SiteResult
+from graphpass.forms.neurons import within_float32
 from graphpass.forms.registry import assemble, spiking_graph
 from graphpass.forms.unrolled import spike_inputs, unroll
 from graphpass.graph.model import export_untyped
@@ -67,10 +68,12 @@ class Tally:
 
     def sites(self) -> tuple[SiteResult, ...]:
         """Every site, in the order of the metadata."""
-        results = []
+        results, names = [], [site.name for site in self.conversion.sites]
+        trains: dict[str | None, list[SpikeCount]] = {}
+        for name, count in self._trains.items():
+            trains.setdefault(site_of(name, names), []).append(count)
         for site in self.conversion.sites:
-            trains = (count for name, count in self._trains.items() if belongs(name, site.name))
-            spikes = _merged(trains)
+            spikes = _merged(trains.get(site.name, ()))
             results.append(
                 SiteResult(
                     site.name,
@@ -164,7 +167,8 @@ def probed_unrolled(snn: onnx.ModelProto, conversion: Conversion, threads: int) 
     if conversion.form == "integer":
         return None
     graph = spiking_graph(snn)
-    unrolled = unroll(graph) if conversion.form == "folded" else graph
+    with within_float32(ModelError, "the spiking model"):
+        unrolled = unroll(graph) if conversion.form == "folded" else graph
     return _probed(unrolled, conversion, spike_inputs(unrolled), threads, operations=True, sites=False)
 
 
@@ -194,12 +198,16 @@ def _probed(
     return ProbedGraph(proto, probes, ops, spiking, fetch, threads)
 
 
-def belongs(node: str, site: str) -> bool:
-    """Whether a train's node holds neurons of a site; a site may have several."""
-    return node == f"{site}/neuron" or node.startswith(f"{site}/neuron/")
+def site_of(neurons: str, sites: Iterable[str]) -> str | None:
+    """The site that a node of neurons belongs to, None where it belongs to none; a site may have several nodes.
+
+    Names of sites may begin with those of others, and with what was added to these.
+    """
+    found = [site for site in sites if neurons == f"{site}/neuron" or neurons.startswith(f"{site}/neuron/")]
+    return max(found, key=len, default=None)
 
 
-def _merged(counts: Any) -> SpikeCount:
+def _merged(counts: Iterable[SpikeCount]) -> SpikeCount:
     total = SpikeCount()
     for count in counts:
         total = total.merge(count)

@@ -1,19 +1,21 @@
 """The result of an evaluation, and what a converted model says about itself. JSON keys: docs/formats.md."""
 
-import json
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
 
 import onnx
 
 from graphpass.errors import ModelError, OptionError
+from graphpass.graph.description import PREFIX
 from graphpass.graph.plan import Left
 from graphpass.maths.metrics import Operations, energy_pj
 from graphpass.maths.neuron import levels_of
+from graphpass.records import RecordError, parsed, record_of
 
-PREFIX = "graphpass."
+T = TypeVar("T")
 KEYS = ("version", "time_steps", "coding", "levels", "method", "form", "model_sha256", "data_sha256", "sites", "left")
 
 
@@ -26,6 +28,7 @@ class SiteInfo:
     input: str
     output: str
     layers: tuple[str, ...]
+    levels: int
     lowest: float
     highest: float
 
@@ -49,43 +52,61 @@ class Conversion:
 
 def conversion_of(snn: onnx.ModelProto) -> Conversion:
     """What the metadata of a converted model says. Raises ModelError where it is missing or makes no sense."""
-    stored = {entry.key: entry.value for entry in snn.metadata_props}
-    remedy = "convert it with graphpass"
-    missing = [key for key in KEYS if PREFIX + key not in stored]
-    if missing:
-        raise ModelError(f"the spiking model lacks the metadata {PREFIX}{missing[0]}", remedy)
-    text = {key: stored[PREFIX + key] for key in KEYS}
+    stored = {
+        entry.key.removeprefix(PREFIX): entry.value for entry in snn.metadata_props if entry.key.startswith(PREFIX)
+    }
     try:
-        sites = [{name: entry[name] for name in SiteInfo.__dataclass_fields__} for entry in json.loads(text["sites"])]
-        found = Conversion(
-            text["version"],
-            int(text["time_steps"]),
-            text["coding"],
-            int(text["levels"]),
-            text["method"],
-            text["form"],
-            text["model_sha256"],
-            text["data_sha256"],
-            tuple(SiteInfo(**{**entry, "layers": tuple(entry["layers"])}) for entry in sites),
-            tuple(Left(**entry) for entry in json.loads(text["left"])),
-            stored.get(PREFIX + "data", ""),
-        )
-        if found.levels != levels_of(found.time_steps, found.coding):
-            raise ValueError(f"{found.levels} levels")
-    except (ValueError, TypeError, KeyError, OptionError) as error:
-        raise ModelError(
-            f"the metadata of the spiking model is damaged ({type(error).__name__}: {error})", remedy
-        ) from error
-    return found
+        return _conversion(stored)
+    except (RecordError, OptionError) as error:
+        raise ModelError(f"the metadata of the spiking model: {PREFIX}{error}", "convert it with graphpass") from error
 
 
-def told_levels(snn: onnx.ModelProto) -> dict[str, int]:
-    """Levels of each site's neurons, by the metadata of a converted model (which conversion_of has accepted)."""
-    stored = {entry.key: entry.value for entry in snn.metadata_props}
+def _conversion(stored: Mapping[str, str]) -> Conversion:
+    if missing := next((key for key in KEYS if key not in stored), None):
+        raise RecordError(f"{missing}: is missing")
+    steps, levels = (_whole(stored[key], key) for key in ("time_steps", "levels"))
+    if levels_of(steps, stored["coding"]) != levels:
+        raise RecordError(f"levels: {levels}, not those of {steps} time-steps of the {stored['coding']} code")
+    sites = _entries(SiteInfo, stored, "sites")
+    for place, site in enumerate(sites):
+        if not 2 <= site.levels <= levels:
+            raise RecordError(f"sites[{place}].levels: {site.levels} is not 2 to {levels}")
+        if not site.lowest <= site.highest:
+            raise RecordError(f"sites[{place}].lowest: {site.lowest} is above highest, {site.highest}")
+    if twice := next((site.name for site in sites if sum(site.name == each.name for each in sites) > 1), None):
+        raise RecordError(f"sites: {twice!r} is there twice")
+    return Conversion(
+        version=stored["version"],
+        time_steps=steps,
+        coding=stored["coding"],
+        levels=levels,
+        method=stored["method"],
+        form=stored["form"],
+        model_digest=stored["model_sha256"],
+        data_digest=stored["data_sha256"],
+        sites=sites,
+        left=_entries(Left, stored, "left"),
+        data=stored.get("data", ""),
+    )
+
+
+def _entries(kind: type[T], stored: Mapping[str, str], key: str) -> tuple[T, ...]:
+    """A list of JSON; entries may have more keys, of a later version."""
     try:
-        return {site["name"]: int(site["levels"]) for site in json.loads(stored[PREFIX + "sites"])}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError("the metadata of the spiking model tells no levels", "convert it with graphpass") from error
+        found = parsed(stored[key])
+    except RecordError as error:
+        raise RecordError(f"{key}: {error}") from error
+    known = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    if isinstance(found, list):
+        found = [{n: each[n] for n in known if n in each} if isinstance(each, dict) else each for each in found]
+    entries: tuple[T, ...] = record_of(tuple[kind, ...], found, key)  # type: ignore[valid-type]
+    return entries
+
+
+def _whole(text: str, key: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise RecordError(f"{key}: {text[:60]!r} is not a whole number")
+    return int(text)
 
 
 @dataclass(frozen=True)

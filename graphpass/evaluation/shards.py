@@ -7,11 +7,9 @@ where the samples were cut. What is counted on a few samples, or timed, is measu
 """
 
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from fractions import Fraction
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any
 
 from graphpass.errors import DataError
 from graphpass.evaluation.comparison import Comparison
@@ -24,8 +22,8 @@ from graphpass.evaluation.results import (
     Provenance,
     SiteResult,
 )
+from graphpass.records import RecordError, any_number, json_of, parsed, record_of
 
-T = TypeVar("T")
 REMEDY = "merge all parts of one evaluation, in the order of their samples, one of them with measurements"
 
 
@@ -55,16 +53,16 @@ class Partial:
 
     def to_text(self) -> str:
         """As JSON; no number loses a bit."""
-        return json.dumps(_written(self), allow_nan=False)
+        return json.dumps(json_of(self), allow_nan=False)
 
 
 def from_text(text: str) -> Partial:
     """What Partial.to_text gave. Raises DataError for anything else."""
     try:
-        part: Partial = _read(Partial, json.loads(text))
+        part: Partial = record_of(Partial, parsed(text), number=any_number)
         return part
-    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, RecursionError) as error:
-        raise DataError(f"not a part of an evaluation ({type(error).__name__}: {error})", REMEDY) from error
+    except RecordError as error:
+        raise DataError(f"not a part of an evaluation ({error})", REMEDY) from error
 
 
 def merge(parts: Sequence[Partial]) -> Evaluation:
@@ -116,43 +114,3 @@ def _whole(comparison: Comparison, measured: Measured) -> Evaluation:
         measured.provenance,
         (*comparison.notes, *measured.notes),
     )
-
-
-def _written(value: Any) -> Any:
-    """Dataclasses as objects, fractions and what is not finite as text."""
-    if is_dataclass(value):
-        return {each.name: _written(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, dict):
-        return {key: _written(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_written(inner) for inner in value]
-    if isinstance(value, Fraction):
-        return f"{value.numerator:x}/{value.denominator:x}"
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _read(kind: Any, value: Any) -> Any:
-    """The inverse of _written for a type, which is checked."""
-    if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        if set(value) != set(hints):
-            raise ValueError(f"other fields than {', '.join(hints)}")
-        return kind(**{name: _read(hint, value[name]) for name, hint in hints.items()})  # type: ignore[operator]
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is tuple:
-        return tuple(_read(inner[0], each) for each in _typed(list, value))
-    if origin is dict:
-        return {_typed(str, key): _read(inner[1], each) for key, each in _typed(dict, value).items()}
-    if inner:  # a type or None
-        return None if value is None else _read(inner[0], value)
-    if kind is Fraction:
-        return Fraction(*(int(part, 16) for part in value.split("/")))
-    if kind is float:
-        return float(value)
-    return _typed(kind, value)
-
-
-def _typed(kind: Any, value: Any) -> Any:
-    if type(value) is not kind:
-        raise TypeError(f"{type(value).__name__} for {kind.__name__}")
-    return value

@@ -11,8 +11,8 @@ from graphpass.errors import PlanError
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.layers import WeightLayer, weight_layers
+from graphpass.graph.names import Names, names_of
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
-from graphpass.graph.weights import fresh_name
 from graphpass.sites.identities import place_identities
 
 
@@ -22,14 +22,15 @@ def fold(graph: gs.Graph, plan: Plan) -> gs.Graph:
     Raises PlanError when a site or layer of the plan is not in the graph.
     """
     layers = {layer.node.name: layer for layer in weight_layers(graph)}
+    names = names_of(graph)
     for change in plan.layers:
-        replace_weight(graph, _named(layers, change.name), change)
+        replace_weight(graph, names, _named(layers, change.name), change)
     for site in plan.sites:
         for name in site.layers if site.kind == "identity" else ():
             _named(layers, name)
     place_identities(graph, plan.sites)
     tensors = graph.tensors()
-    graph.nodes.extend([_put_neuron(tensors, site, plan) for site in plan.sites])
+    graph.nodes.extend([_put_neuron(tensors, site, plan, names) for site in plan.sites])
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     return graph
 
@@ -40,19 +41,23 @@ def _named(found: dict[str, WeightLayer], name: str) -> WeightLayer:
     return found[name]
 
 
-def _put_neuron(tensors: dict[str, gs.Tensor], site: SitePlan, plan: Plan) -> gs.Node:
+def _put_neuron(tensors: dict[str, gs.Tensor], site: SitePlan, plan: Plan, names: Names) -> gs.Node:
     if site.input not in tensors or site.output not in tensors:
         raise PlanError(f"the plan's site {site.name!r} is not in the model", "use the plan with its own model")
     output = tensors[site.output]
     output.inputs.clear()
-    return neuron_node(site, plan.time_steps, plan.coding, tensors[site.input], output)
+    return neuron_node(site, plan.time_steps, plan.coding, tensors[site.input], output, names)
 
 
-def neuron_node(site: SitePlan, time_steps: int, coding: str, x: gs.Variable, y: gs.Variable) -> gs.Node:
-    """The folded neurons of a site as a node from x to y."""
+def neuron_node(site: SitePlan, time_steps: int, coding: str, x: gs.Variable, y: gs.Variable, names: Names) -> gs.Node:
+    """The folded neurons of a site as a node from x to y.
+
+    The node's name is the site's with /neuron, whatever others are called: evaluations know it by that, and it keeps it
+    when names are settled.
+    """
     neuron = site.neuron
     parameters = [
-        gs.Constant(f"{site.name}/{part}", np.ascontiguousarray(getattr(neuron, part)))
+        gs.Constant(names.fresh(f"{site.name}/{part}"), np.ascontiguousarray(getattr(neuron, part)))
         for part in ("threshold", "shift", "amplitude", "offset")
     ]
     attributes = {"time_steps": time_steps, "levels": site.levels, "coding": coding}
@@ -61,8 +66,12 @@ def neuron_node(site: SitePlan, time_steps: int, coding: str, x: gs.Variable, y:
     )
 
 
-def replace_weight(graph: gs.Graph, layer: WeightLayer, change: LayerPlan) -> list[gs.Node]:
-    """Give a layer its own copy of new weights and add to its bias; returns the nodes this added to the graph."""
+def replace_weight(graph: gs.Graph, names: Names, layer: WeightLayer, change: LayerPlan) -> list[gs.Node]:
+    """Give a layer its own copy of new weights and add to its bias; returns the nodes this added to the graph.
+
+    The copy is row-major whatever the plan's array is: sums over it round by the order in memory, and a plan that was
+    saved and read again has another order than one from the calibration.
+    """
     old = layer.weight
     if tuple(old.shape) != change.weight.shape:
         raise PlanError(
@@ -70,20 +79,24 @@ def replace_weight(graph: gs.Graph, layer: WeightLayer, change: LayerPlan) -> li
             "use the plan with its own model",
         )
     layer.node.inputs[layer.weight_index] = gs.Constant(
-        fresh_name(graph, f"{layer.node.name}/weight"), change.weight.astype(old.dtype)
+        names.fresh(f"{layer.node.name}/weight"), change.weight.astype(old.dtype, order="C")
     )
-    return add_to_bias(graph, layer, change.bias_change) if np.any(change.bias_change) else []
+    return add_to_bias(graph, names, layer, change.bias_change) if np.any(change.bias_change) else []
 
 
-def add_to_bias(graph: gs.Graph, layer: WeightLayer, change: np.ndarray) -> list[gs.Node]:
-    """b ← b + change (float [outputs]); a MatMul gets an Add behind it, which is returned."""
+def add_to_bias(graph: gs.Graph, names: Names, layer: WeightLayer, change: np.ndarray) -> list[gs.Node]:
+    """b ← b + change (float [outputs]); a MatMul gets an Add behind it, which is returned.
+
+    The Add's constant is [outputs], or [outputs, 1] where features lie along the last axis but one.
+    """
     node, dtype = layer.node, layer.weight.dtype
     if node.op == "MatMul":
         output = node.outputs[0]
-        inner = gs.Variable(fresh_name(graph, f"{output.name}/product"), output.dtype, output.shape)
+        inner = gs.Variable(names.fresh(f"{output.name}/product"), output.dtype, output.shape)
         node.outputs[0] = inner
-        bias = gs.Constant(fresh_name(graph, f"{node.name}/bias"), change.astype(dtype))
-        addition = gs.Node("Add", f"{node.name}/add_bias", {}, [inner, bias], [output])
+        shaped = change.reshape(-1, *(1,) * (-1 - layer.output_axis))
+        bias = gs.Constant(names.fresh(f"{node.name}/bias"), shaped.astype(dtype))
+        addition = gs.Node("Add", names.fresh(f"{node.name}/add_bias"), {}, [inner, bias], [output])
         graph.nodes.append(addition)
         return [addition]
     old = layer.bias
@@ -95,7 +108,7 @@ def add_to_bias(graph: gs.Graph, layer: WeightLayer, change: np.ndarray) -> list
         new = (values + (change / scale if scale else 0.0)).astype(dtype)
     else:
         raise PlanError(f"the bias of {node.name!r} is computed at run time", "leave the layer uncompensated")
-    constant = gs.Constant(fresh_name(graph, f"{node.name}/bias"), new)
+    constant = gs.Constant(names.fresh(f"{node.name}/bias"), new)
     if len(node.inputs) > 2:
         node.inputs[2] = constant
     else:

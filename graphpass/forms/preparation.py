@@ -1,16 +1,19 @@
-"""What a folded graph needs before time is made explicit: constants computed, shapes known, pooling in front."""
+"""What a folded graph needs before time is made explicit: constants computed, phase-coded neurons behind poolings."""
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 
 from graphpass.forms import operators
-from graphpass.forms.affine import neuron_affine
-from graphpass.forms.time_axis import POOLS, rank_of
+from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.model import LARGEST_PROTOBUF, export
-from graphpass.graph.weights import held_names
+from graphpass.graph.edit import held_names
+from graphpass.graph.layers import is_maximum, rank_of
+from graphpass.graph.model import export
+from graphpass.graph.names import Names, names_of
+from graphpass.graph.shapes import infer_shapes
+from graphpass.graph.trains import Trains, Way
+from graphpass.maths.neuron import levels_of
 
 DIFFERS = frozenset("Div Pow".split())  # of integers, negative ones above all
 
@@ -55,41 +58,76 @@ def _is_integer(tensor: gs.Tensor) -> bool:
     return tensor.dtype is not None and not isinstance(tensor.dtype, int) and np.dtype(tensor.dtype).kind in "iub"
 
 
-def infer_shapes(graph: gs.Graph) -> None:
-    """Write inferred shapes and types to the variables of a graph; neurons keep the shape of their input."""
-    proto = export(graph)
-    for node in proto.graph.node:
-        if node.domain == SPIKING_DOMAIN:
-            node.op_type, node.domain = "Identity", ""
-            del node.input[1:], node.attribute[:]
-    if proto.ByteSize() >= LARGEST_PROTOBUF:
-        return
-    inferred = gs.import_onnx(onnx.shape_inference.infer_shapes(proto, data_prop=True)).tensors()
-    for name, tensor in graph.tensors().items():
-        if isinstance(tensor, gs.Variable) and name in inferred:
-            found = inferred[name]
-            tensor.shape = tensor.shape if found.shape is None else list(found.shape)
-            tensor.dtype = tensor.dtype or found.dtype
+def neurons_of(graph: gs.Graph, total: float) -> dict[str, Affine | None]:
+    """Scale and offset of the spikes of each neuron of a folded graph, by its output, for graph.trains.
+
+    total: L_T, or 1 for those of counts.
+    """
+    found = {}
+    for node in graph.nodes:
+        if node.op == operators.FOLDED_NEURON:
+            parts = [np.asarray(tensor.values) for tensor in node.inputs[1:]]
+            rank = rank_of(node.inputs[0])
+            along = rank is None or any(part.ndim == rank and part.shape[0] > 1 for part in parts)
+            found[node.outputs[0].name] = None if along else neuron_affine(parts[2], parts[3], total, rank or 0)
+    return found
 
 
-def move_behind_pooling(graph: gs.Graph) -> gs.Graph:
-    """Neurons of the phase code in front of a max pooling move behind it, in place: max A·n(x) + o = A·n(max x) + o.
+def settle_pooling(graph: gs.Graph) -> gs.Graph:
+    """Neurons of the phase code in front of max poolings, in place: behind them, or behind them once more.
 
-    Exact, bit for bit, for amplitudes from 0 up that do not vary within the pooled window: both sides are monotone.
-    Phase trains are not nested, so that the maximum of each step would not be the train of the maximum.
+    Phase trains are not nested, so that the maximum of each step would not be the train of the maximum. A neuron right
+    in front of a pooling moves behind it: max A·n(x) + o = A·n(max x) + o. Where spikes are moved on their way to the
+    pooling, neurons behind it send its counts again: n = floor((A·n + o + A/2 − o)/A). Both are exact, for amplitudes
+    from 0 up that do not vary within the pooled window.
     """
     infer_shapes(graph)
+    coding = next((node.attrs["coding"] for node in graph.nodes if node.op == operators.FOLDED_NEURON), "rate")
+    if coding == "phase":
+        names = names_of(graph)
+        _move_behind_pooling(graph, names)
+        infer_shapes(graph)
+        _send_again_behind_pooling(graph, names)
+    return graph.cleanup(remove_unused_graph_inputs=False).toposort()
+
+
+def _move_behind_pooling(graph: gs.Graph, names: Names) -> None:
     for node in list(graph.nodes):
-        neuron = node.inputs[0].inputs[0] if node.op in POOLS and node.inputs[0].inputs else None
-        if neuron is None or neuron.op != operators.FOLDED_NEURON or neuron.attrs["coding"] != "phase":
+        neuron = node.inputs[0].inputs[0] if is_maximum(node) and node.inputs[0].inputs else None
+        if neuron is None or neuron.op != operators.FOLDED_NEURON:
             continue
         rank, parts = rank_of(neuron.inputs[0]), [np.asarray(tensor.values) for tensor in neuron.inputs[1:]]
         if rank is None or len(node.outputs) != 1 or not (parts[2] >= 0).all():
             continue
         if any(neuron_affine(one, two, 1, rank).varying - {1} for one, two in (parts[:2], parts[2:])):
             continue
-        x, y = neuron.inputs[0], node.outputs[0]
-        node.inputs[0], node.outputs[0] = x, gs.Variable(f"{y.name}/current", y.dtype, y.shape)
-        inputs, name = [node.outputs[0], *neuron.inputs[1:]], f"{neuron.name}/{node.name}"
+        y = node.outputs[0]
+        node.inputs[0] = neuron.inputs[0]
+        node.outputs[0] = gs.Variable(names.fresh(f"{y.name}/current"), y.dtype, y.shape)
+        inputs, name = [node.outputs[0], *neuron.inputs[1:]], names.fresh(f"{neuron.name}/{node.name}")
         graph.nodes.append(gs.Node(neuron.op, name, dict(neuron.attrs), inputs, [y], domain=SPIKING_DOMAIN))
-    return graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    graph.toposort()
+
+
+def _send_again_behind_pooling(graph: gs.Graph, names: Names) -> None:
+    trains = Trains(neurons_of(graph, 1.0))
+    first = next(node for node in graph.nodes if node.op == operators.FOLDED_NEURON)
+    steps, coding = first.attrs["time_steps"], first.attrs["coding"]
+    for node in list(graph.nodes):
+        if trains.take(node) is not Way.POOL:
+            continue
+        y = node.outputs[0]
+        affine = trains.known[y.name].affine
+        assert affine is not None  # what Way.POOL means
+        amplitude, offset = affine.scale[0], affine.offset[0]
+        step = np.where(amplitude > 0, amplitude, np.float32(1))
+        values = {"threshold": step, "shift": amplitude / 2 - offset, "amplitude": amplitude, "offset": offset}
+        node.outputs[0] = gs.Variable(names.fresh(f"{y.name}/pooled"), y.dtype, y.shape)
+        parts = [
+            gs.Constant(names.fresh(f"{y.name}/{k}"), np.ascontiguousarray(v, np.float32)) for k, v in values.items()
+        ]
+        attributes = {"time_steps": steps, "levels": levels_of(steps, coding), "coding": coding}
+        neuron = gs.Node(operators.FOLDED_NEURON, names.fresh(f"{node.name}/neuron"), attributes, domain=SPIKING_DOMAIN)
+        neuron.inputs, neuron.outputs = [node.outputs[0], *parts], [y]
+        graph.nodes.append(neuron)
+    graph.toposort()

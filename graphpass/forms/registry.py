@@ -13,18 +13,22 @@ from typing import Any
 import onnx
 import onnx_graphsurgeon as gs
 
-from graphpass.errors import OptionError
+from graphpass.errors import ModelError, OptionError, PlanError
 from graphpass.forms import operators
 from graphpass.forms.folded import fold
 from graphpass.forms.integer.form import to_integers
 from graphpass.forms.integer.layers import MICROSOFT
+from graphpass.forms.neurons import require_neurons, within_float32
 from graphpass.forms.unrolled import unroll
 from graphpass.graph import model
-from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.description import PREFIX
+from graphpass.graph.domains import SPIKING_DOMAIN, opset_of
 from graphpass.graph.plan import Left, Plan
+from graphpass.records import RecordError, parsed, record_of
 
-FLOATS = "graphpass.floats"  # metadata of the integer form: what stays float, JSON like graphpass.left
-ENCODED = "graphpass.encoded"  # and which analogue tensors are uint8, JSON
+FLOATS = PREFIX + "floats"  # metadata of the integer form: what stays float, JSON like graphpass.left
+ENCODED = PREFIX + "encoded"  # and which analogue tensors are uint8, JSON
+COUNTS = PREFIX + "counts"  # and where the counts of neurons are, JSON: by the tensor that they stand for
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ def _unrolled(graph: gs.Graph, plan: Plan) -> Formed:
 def _integer(graph: gs.Graph, plan: Plan) -> Formed:
     made = to_integers(graph, plan.ranges)
     floats = json.dumps([asdict(entry) for entry in made.floats])
-    return Formed(made.graph, {FLOATS: floats, ENCODED: json.dumps(made.encoded)})
+    told = {FLOATS: floats, ENCODED: json.dumps(made.encoded), COUNTS: json.dumps(dict(made.counts))}
+    return Formed(made.graph, told)
 
 
 FORMS: dict[str, Callable[[gs.Graph, Plan], Formed]] = {  # from the folded form
@@ -63,7 +68,8 @@ def emit(graph: gs.Graph, plan: Plan, form: str, metadata: Mapping[str, str]) ->
     """
     if form not in FORMS:
         raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
-    formed = FORMS[form](fold(graph, plan), plan)
+    with within_float32(PlanError, "the plan"):
+        formed = FORMS[form](fold(graph, plan), plan)
     proto = assemble(formed.graph, plan.coding)
     for key, value in {**metadata, **formed.told}.items():
         proto.metadata_props.add(key=key, value=value)
@@ -71,18 +77,32 @@ def emit(graph: gs.Graph, plan: Plan, form: str, metadata: Mapping[str, str]) ->
 
 
 def floats_of(proto: onnx.ModelProto) -> tuple[Left, ...]:
-    """What stays float in an integer model, by its metadata."""
-    return tuple(Left(**entry) for entry in _told(proto, FLOATS))
+    """What stays float in an integer model, by its metadata. Raises ModelError."""
+    found: tuple[Left, ...] = _told(proto, FLOATS, tuple[Left, ...])
+    return found
 
 
 def encoded_of(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """The analogue tensors of an integer model that are uint8, by its metadata."""
-    return tuple(_told(proto, ENCODED))
-
-
-def _told(proto: onnx.ModelProto, key: str) -> list[Any]:
-    found: list[Any] = json.loads({entry.key: entry.value for entry in proto.metadata_props}.get(key, "[]"))
+    """The analogue tensors of an integer model that are uint8, by its metadata. Raises ModelError."""
+    found: tuple[str, ...] = _told(proto, ENCODED, tuple[str, ...])
     return found
+
+
+def counts_of(proto: onnx.ModelProto) -> dict[str, str]:
+    """Where the counts of an integer model's neurons are, by the tensor that they stand for, by its metadata.
+
+    Raises ModelError.
+    """
+    found: dict[str, str] = _told(proto, COUNTS, Mapping[str, str], "{}")
+    return found
+
+
+def _told(proto: onnx.ModelProto, key: str, kind: Any, default: str = "[]") -> Any:
+    text = {entry.key: entry.value for entry in proto.metadata_props}.get(key, default)
+    try:
+        return record_of(kind, parsed(text), key)
+    except RecordError as error:
+        raise ModelError(f"the metadata of the model: {error}", "convert it with graphpass again") from error
 
 
 def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:
@@ -90,7 +110,7 @@ def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:
     graph.functions = []
     proto = model.export(graph)
     del proto.functions[:]
-    proto.functions.extend(operators.functions(coding, model.opset_of(proto)))
+    proto.functions.extend(operators.functions(coding, opset_of(proto)))
     others = [entry for entry in proto.opset_import if entry.domain != SPIKING_DOMAIN]
     del proto.opset_import[:]
     proto.opset_import.extend([*others, operators.opset_import()])
@@ -100,12 +120,20 @@ def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:
 
 
 def spiking_graph(proto: onnx.ModelProto) -> gs.Graph:
-    """A converted model as a graph to read or edit; its function bodies are left out (assemble adds them)."""
+    """A converted model as a graph to read or edit; its function bodies are left out (assemble adds them).
+
+    Raises ModelError, naming the node, for spiking operators that are not as they should be.
+    """
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
     del bare.functions[:]
-    graph = gs.import_onnx(bare)
-    graph.toposort()
+    try:
+        graph = gs.import_onnx(bare)
+        graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    except Exception as error:  # graphsurgeon raises bare exceptions of its own and of numpy
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the spiking model cannot be read ({line})", "convert it with graphpass again") from error
+    require_neurons(graph)
     return graph
 
 

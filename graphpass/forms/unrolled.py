@@ -3,52 +3,39 @@
     y = A·n + o = Σ_t (w_t/L_T)·(L_T·A·s_t + o)        L_T = Σ_t w_t: T (rate), 2^T − 1 (phase)
 
 A tensor is *static*, [N, …] and the same at every step, or a *train*, [T·N, …], time-major. A neuron turns either
-into a train of spikes s. Linear nodes run step by step; what the spikes still owe (L_T·A and o, graph.pending) travels
-on with them and ends in a private copy of the next layer's weights and bias. Everything else, weight layers on what are
-not spikes any more (sums, averages) among it, sees the mean over time:
+into a train of spikes s. Linear nodes run step by step; the scale and offset of spikes (L_T·A and o, graph.affine)
+travel on with them and end in a private copy of the next layer's weights and bias. Everything else, weight layers on
+what are not spikes any more (sums, averages) among it, sees the mean over time. What becomes of each node:
+graph.trains. New tensors have names of their own:
 
     train, tensor X                    X, or X/train where that name stays with the mean
     mean of the train X                X/mean, and X itself where the network or a body of If, Loop, Scan reads it
     static X beside a train            X/repeated
-    what a train owes, made explicit   X/scaled
+    X with its scale and offset        X/scaled
 
 Max pooling of rate trains is exact per step (trains are sorted, hence nested) for amplitudes from 0 up. In front of it
-phase-coded neurons move behind it: both are monotone.
+phase-coded neurons move behind it, or are made anew (forms.preparation).
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.forms import operators
-from graphpass.forms.affine import Affine, Folded, arithmetic, fold_into, joined, neuron_affine, through
-from graphpass.forms.preparation import compute_constants, infer_shapes, move_behind_pooling
-from graphpass.forms.time_axis import (
-    ELEMENTWISE,
-    POOLS,
-    constant_values,
-    free_target,
-    keeps_steps_apart,
-    needs_repeat,
-    rank_of,
-)
+from graphpass.forms.preparation import compute_constants, neurons_of, settle_pooling
+from graphpass.graph.affine import Affine, Folded, fold_into, unfilled
 from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.layers import WeightLayer, copies, weight_layer, weight_layers
+from graphpass.graph.layers import WeightLayer, data_inputs, is_maximum, moves, rank_of, weight_layer, weight_layers
+from graphpass.graph.names import names_of
+from graphpass.graph.shapes import infer_shapes
+from graphpass.graph.time_axis import ELEMENTWISE, constant_values, free_target, given, needs_repeat
+from graphpass.graph.trains import Trains, Way
 from graphpass.maths.neuron import step_weights
 
 MEAN = "/mean"
 SAMPLES = "/samples"  # suffix of the nodes that take T out of the shape of a train
-
-
-@dataclass(frozen=True)
-class Train:
-    """A tensor at every step. pending: what it owes. spikes: made of spikes alone, so that rate trains are nested."""
-
-    tensor: gs.Variable
-    pending: Affine | None = None
-    spikes: bool = False
 
 
 def unroll(graph: gs.Graph) -> gs.Graph:
@@ -60,7 +47,7 @@ def unroll(graph: gs.Graph) -> gs.Graph:
     if neurons:
         graph.toposort()
         compute_constants(graph)
-        move_behind_pooling(graph)
+        settle_pooling(graph)
         infer_shapes(graph)
         _Unroller(graph, neurons[0].attrs["time_steps"], neurons[0].attrs["coding"]).run()
         graph.cleanup(remove_unused_graph_inputs=False).toposort()
@@ -68,37 +55,49 @@ def unroll(graph: gs.Graph) -> gs.Graph:
 
 
 class _Unroller:
-    """One walk over the sorted nodes; `trains` says which tensors are trains, all others are static."""
+    """One walk over the sorted nodes; `trains` says which tensors are trains, all others are static.
+
+    stands: the tensor that a train is, by its name in the folded form.
+    """
 
     def __init__(self, graph: gs.Graph, time_steps: int, coding: str):
         self._graph = graph
+        self._names = names_of(graph)
         self._steps = time_steps
         self._coding = coding
         self._total = float(step_weights(time_steps, coding).sum())
+        self._trains = Trains(neurons_of(graph, self._total))
+        self._stands: dict[str, gs.Variable] = {}
         self._nodes: list[gs.Node] = []
-        self._trains: dict[str, Train] = {}
         self._means: dict[str, gs.Variable] = {}
         self._repeats: dict[str, gs.Variable] = {}
-        self._paid: dict[str, gs.Variable] = {}
+        self._scaled: dict[str, gs.Variable] = {}
         self._stretched: list[gs.Variable] = []
         bodies = [body for node in graph.nodes for body in node.subgraphs()]
         self._kept = {tensor.name for tensor in graph.outputs} | {n for body in bodies for n in _captured(body)}
 
     def run(self) -> None:
         for node in list(self._graph.nodes):
-            trains = [k for k, tensor in enumerate(node.inputs) if tensor.name in self._trains]
+            numbers = [k for k, tensor in enumerate(node.inputs) if tensor.name in self._trains.known]
+            way = self._trains.take(node)
             if node.op == operators.FOLDED_NEURON:
-                self._fire(node)
-            elif node.op in POOLS and trains:
-                self._pool(node)
-            elif node.op == "Shape" and trains:
+                self._fire(node, way)
+            elif way in (Way.POOL, Way.MOVE, Way.JOIN):
+                self._move(node, numbers)
+            elif way is Way.ABSORB:
+                self._stands[node.outputs[0].name] = self._stands[node.inputs[numbers[0]].name]
+                node.inputs.clear()
+                node.outputs.clear()
+            elif way is Way.LAYER:
+                self._layer(node, numbers[0])
+            elif way is Way.SUM:
+                self._sum(node, numbers)
+            elif way is Way.SHAPE:
                 self._shape(node)
-            elif trains and keeps_steps_apart(node, trains):
-                self._step(node, trains)
             else:
-                self._rest(node, trains)
+                self._rest(node, numbers)
         for tensor in self._graph.outputs:
-            if tensor.name in self._trains:
+            if tensor.name in self._trains.known:
                 self._mean(tensor)
         for tensor in self._stretched:  # not before: proofs need the samples' sizes
             tensor.shape = [None, *tensor.shape[1:]] if tensor.shape else None
@@ -106,172 +105,115 @@ class _Unroller:
 
     # ---- one node
 
-    def _fire(self, node: gs.Node) -> None:
+    def _fire(self, node: gs.Node, way: Way) -> None:
         """A neuron: static or train in, spikes out. Parameters along axis 0 cannot travel with a train."""
         x, y = node.inputs[0], node.outputs[0]
-        parts = [np.asarray(tensor.values) for tensor in node.inputs[1:]]
-        amplitude, offset = parts[2], parts[3]
-        entry = self._trains.get(x.name)
-        data = self._pay(x) if entry else x
-        rank = rank_of(x)
+        amplitude, offset = (np.asarray(tensor.values) for tensor in node.inputs[3:5])
+        train = x.name in self._trains.known
+        data = self._applied(x) if train else x
         node.op = operators.TRAIN_NEURON
-        node.attrs["input_steps"] = self._steps if entry else 1
+        node.attrs["input_steps"] = self._steps if train else 1
         node.inputs = [data, *node.inputs[1:3]]
         self._nodes.append(node)
-        along = [part.ndim == rank and part.shape[0] > 1 for part in parts]
-        if rank is None or any(along):
-            spikes = self._renamed(node, 0, y, "/spikes")
-            mean = self._operator(operators.TIME_MEAN, spikes, f"{y.name}/rate")
-            self._scaled(mean, np.float32(self._total) * amplitude, offset, y)
+        if way is Way.FIRE:
+            self._emit(node)
             return
-        pending = neuron_affine(amplitude, offset, self._total, rank)
-        self._emit(node, [Train(y, pending, True)])
-
-    def _pool(self, node: gs.Node) -> None:
-        """Max pooling: per step where trains are nested, else of the mean."""
-        train = self._trains[node.inputs[0].name]
-        pending = train.pending
-        nested = train.spikes and self._coding == "rate" and len(node.outputs) == 1
-        if not nested or pending is None or (pending.scale < 0).any() or pending.varying - {1}:
-            self._rest(node, [0])
-            return
-        node.inputs[0] = train.tensor
-        self._nodes.append(node)
-        self._emit(node, [Train(node.outputs[0], pending, True)])
+        spikes = self._renamed(node, 0, y, "/spikes")
+        mean = self._operator(operators.TIME_MEAN, spikes, gs.Variable(self._names.fresh(f"{y.name}/rate"), y.dtype))
+        self._apply(mean, Affine(np.float32(self._total) * amplitude, offset), y)
 
     def _shape(self, node: gs.Node) -> None:
         """Shape of one step: that of the train with axis 0 divided by T."""
-        train = self._trains[node.inputs[0].name]
-        rank = rank_of(train.tensor)
-        if rank is None:
-            self._rest(node, [0])
-            return
-        output = node.outputs[0]
-        steps = np.ones(rank, np.int64)
+        train, output = self._stands[node.inputs[0].name], node.outputs[0]
+        steps = np.ones(len(node.inputs[0].shape), np.int64)
         steps[0] = self._steps
         steps = steps[slice(node.attrs.get("start", 0), node.attrs.get("end"))]
-        whole = gs.Variable(f"{output.name}/train", np.int64, [len(steps)])
-        node.inputs[0], node.outputs[0] = train.tensor, whole
+        whole = gs.Variable(self._names.fresh(f"{output.name}/train"), np.int64, [len(steps)])
+        node.inputs[0], node.outputs[0] = train, whole
         self._nodes.append(node)
-        divisor = gs.Constant(f"{node.name}{SAMPLES}", steps)
-        self._nodes.append(gs.Node("Div", f"{node.name}{SAMPLES}", {}, [whole, divisor], [output]))
+        name = self._names.fresh(f"{node.name}{SAMPLES}")
+        self._nodes.append(gs.Node("Div", name, {}, [whole, gs.Constant(name, steps)], [output]))
 
-    def _step(self, node: gs.Node, numbers: Sequence[int]) -> None:
-        """A linear node, per step."""
-        layer = weight_layer(node)
-        if layer:
-            self._layer(layer)
-        elif node.op == "Concat":
-            self._concat(node, numbers)
-        elif node.op in ELEMENTWISE:
-            self._elementwise(node, numbers)
-        else:
-            self._single(node)
-
-    def _single(self, node: gs.Node) -> None:
-        train = self._trains[node.inputs[0].name]
-        if node.op == "Reshape":
-            node.inputs[1] = gs.Constant(f"{node.name}/target", free_target(node))
-        pending = None if train.pending is None else through(node, train.pending)
-        if pending is None:
-            node.inputs[0] = self._pay(node.inputs[0])
-            entries = [Train(tensor) for tensor in node.outputs]
-        else:
-            node.inputs[0] = train.tensor
-            spikes = train.spikes and copies(node)
-            entries = [Train(t, p, spikes) for t, p in zip(node.outputs, pending, strict=True)]
+    def _move(self, node: gs.Node, numbers: Sequence[int]) -> None:
+        """A node that spikes, or what they add up to, pass as they are."""
+        for number in numbers:
+            node.inputs[number] = self._stands[node.inputs[number].name]
+        unfilled(node, node.inputs[numbers[0]], self._zeros)
+        self._free_target(node)
         self._nodes.append(node)
-        self._emit(node, entries)
+        self._emit(node)
 
-    def _elementwise(self, node: gs.Node, numbers: Sequence[int]) -> None:
-        """Operands of a sum or a scaling; a constant one goes into what its train owes."""
-        output = node.outputs[0]
-        train = self._trains[node.inputs[numbers[0]].name]
-        if len(numbers) == 1 and train.pending is not None:
-            pending = arithmetic(node, train.pending)
-            if pending is not None:
-                self._trains[output.name] = Train(train.tensor, pending, train.spikes)
-                node.inputs.clear()
-                node.outputs.clear()
-                return
+    def _sum(self, node: gs.Node, numbers: Sequence[int]) -> None:
+        """A linear node on trains of real numbers; static operands that have samples are repeated beside them."""
         rank = rank_of(node.inputs[numbers[0]])
         for number, tensor in enumerate(node.inputs):
             if number in numbers:
-                node.inputs[number] = self._pay(tensor)
-            elif rank is not None and needs_repeat(tensor, rank):
+                node.inputs[number] = self._applied(tensor)
+            elif node.op == "Concat" or (node.op in ELEMENTWISE and rank and needs_repeat(tensor, rank)):
                 node.inputs[number] = self._repeat(tensor)
+        self._free_target(node)
         self._nodes.append(node)
-        self._emit(node, [Train(output)])
+        self._emit(node)
 
-    def _concat(self, node: gs.Node, numbers: Sequence[int]) -> None:
-        entries = [self._trains[tensor.name] for tensor in node.inputs if tensor.name in self._trains]
-        owed = [entry.pending for entry in entries if entry.pending is not None]
-        pending = joined(node, owed) if len(owed) == len(node.inputs) else None
-        if pending is not None:
-            node.inputs = [entry.tensor for entry in entries]
-        else:
-            node.inputs = [
-                self._pay(tensor) if number in numbers else self._repeat(tensor)
-                for number, tensor in enumerate(node.inputs)
-            ]
+    def _free_target(self, node: gs.Node) -> None:
+        """Let a Reshape give as many rows as it gets."""
+        if node.op == "Reshape":
+            node.inputs[1] = gs.Constant(self._names.fresh(f"{node.name}/target"), free_target(node))
+
+    def _layer(self, node: gs.Node, number: int) -> None:
+        """A weight layer on spikes takes in their scale and offset."""
+        layer, train = weight_layer(node), self._trains.known[node.inputs[number].name]
+        assert layer is not None and train.affine is not None  # what Way.LAYER means
+        folded = fold_into(layer, train.affine)
+        node.inputs[number] = self._stands[node.inputs[number].name]
         self._nodes.append(node)
-        spikes = pending is not None and all(entry.spikes for entry in entries)
-        self._emit(node, [Train(node.outputs[0], pending, spikes)])
+        self._take_in(layer, folded)
+        self._emit(self._nodes[-1])
 
-    def _layer(self, layer: WeightLayer) -> None:
-        """A weight layer on spikes takes in what they owe; of another train it multiplies the mean, once."""
-        node = layer.node
-        train = self._trains[layer.data.name]
-        folded = fold_into(layer, train.pending) if train.spikes and train.pending is not None else None
-        if folded is None:
-            self._rest(node, [layer.data_index])
-            return
-        node.inputs[layer.data_index] = train.tensor
-        self._nodes.append(node)
-        self._fold(layer, folded)
-        self._emit(self._nodes[-1], [Train(self._nodes[-1].outputs[0])])
-
-    def _fold(self, layer: WeightLayer, folded: Folded) -> None:
-        node, dtype, output = layer.node, layer.weight.dtype, layer.node.outputs[0]
-        old = layer.weight
-        node.inputs[layer.weight_index] = gs.Constant(f"{node.name}/spike_weight", folded.weight)
-        if folded.bordered is not None:
-            border = self._border(layer, old, folded.bordered)
+    def _take_in(self, layer: WeightLayer, folded: Folded) -> None:
+        node, old, output = layer.node, layer.weight, layer.node.outputs[0]
+        node.inputs[layer.weight_index] = self._constant(f"{node.name}/spike_weight", folded.weight)
+        if folded.field is not None:
+            response = self._response(layer, old, folded.field)
             node.inputs = node.inputs[:2]
-            self._behind_layer(node, border, output)
+            self._behind_layer(node, response, output)
         elif folded.bias is not None:
             bias = _new_bias(layer, folded.bias)
             if bias is not None:
-                node.inputs = [*node.inputs[:2], gs.Constant(f"{node.name}/spike_bias", bias.astype(dtype))]
+                constant = self._constant(f"{node.name}/spike_bias", bias.astype(old.dtype))
+                node.inputs = [*node.inputs[:2], constant]
             else:
-                shaped = folded.bias.reshape(-1, *(1,) * (len(old.shape) - 2)) if node.op[:4] == "Conv" else folded.bias
-                self._behind_layer(node, gs.Constant(f"{node.name}/spike_bias", shaped.astype(dtype)), output)
+                after = len(old.shape) - 2 if node.op[:4] == "Conv" else -1 - layer.output_axis
+                shaped = folded.bias.reshape(-1, *(1,) * after).astype(old.dtype)
+                self._behind_layer(node, self._constant(f"{node.name}/spike_bias", shaped), output)
 
     def _behind_layer(self, node: gs.Node, term: gs.Tensor, output: gs.Variable) -> None:
-        inner = gs.Variable(f"{output.name}/product", output.dtype)
+        inner = gs.Variable(self._names.fresh(f"{output.name}/product"), output.dtype)
         node.outputs[0] = inner
-        self._nodes.append(gs.Node("Add", f"{node.name}/add_offset", {}, [inner, term], [output]))
+        self._nodes.append(gs.Node("Add", self._names.fresh(f"{node.name}/add_offset"), {}, [inner, term], [output]))
 
-    def _border(self, layer: WeightLayer, weight: gs.Constant, offset: np.ndarray) -> gs.Variable:
-        """The layer's response to the constant offset, [1, …]: the weighted sum of o misses what padding cuts off."""
+    def _response(self, layer: WeightLayer, weight: gs.Constant, field: np.ndarray) -> gs.Variable:
+        """The layer's response, bias included, to a field of offsets: one sample of the size that the data has."""
         node, data = layer.node, layer.data
-        name, taps = f"{node.name}/offset", len(weight.shape) - 2
-        value = gs.Constant(f"{name}_value", offset.reshape(1, -1, *(1,) * taps).astype(weight.dtype))
-        inner = list(data.shape[1:]) if data.shape else [None]
+        name, rank = f"{node.name}/offset", field.ndim
+        value = self._constant(f"{name}_value", field.astype(weight.dtype))
+        inner = list(data.shape[1:]) if data.shape else [None] * (rank - 1)
         if all(isinstance(size, int) for size in inner):
-            target: gs.Tensor = gs.Constant(f"{name}_shape", np.array([1, *inner], np.int64))
+            target: gs.Tensor = self._constant(f"{name}_shape", np.array([1, *inner], np.int64))
         else:
-            whole, rest = gs.Variable(f"{name}_whole", np.int64), gs.Variable(f"{name}_rest", np.int64)
-            target = gs.Variable(f"{name}_shape", np.int64)
-            one = gs.Constant(f"{name}_one", np.array([1], np.int64))
-            self._nodes.append(gs.Node("Shape", f"{name}_whole", {}, [data], [whole]))
-            end = gs.Constant(f"{name}_end", np.array([taps + 2], np.int64))
-            self._nodes.append(gs.Node("Slice", f"{name}_rest", {}, [whole, one, end], [rest]))
-            self._nodes.append(gs.Node("Concat", f"{name}_shape", {"axis": 0}, [one, rest], [target]))
-        field, response = gs.Variable(f"{name}_map", weight.dtype), gs.Variable(f"{name}_response", weight.dtype)
-        self._nodes.append(gs.Node("Expand", f"{name}_map", {}, [value, target], [field]))
-        inputs = [field, weight, *node.inputs[2:]]
-        self._nodes.append(gs.Node(node.op, name, dict(node.attrs), inputs, [response]))
+            whole, rest, target = (
+                gs.Variable(self._names.fresh(f"{name}_{part}"), np.int64) for part in ("whole", "rest", "shape")
+            )
+            one, end = (self._constant(f"{name}_{part}", np.array([n])) for part, n in (("one", 1), ("end", rank)))
+            self._add("Shape", f"{name}_whole", {}, [data], [whole])
+            self._add("Slice", f"{name}_rest", {}, [whole, one, end], [rest])
+            self._add("Concat", f"{name}_shape", {"axis": 0}, [one, rest], [target])
+        whole_field, response = (
+            gs.Variable(self._names.fresh(f"{name}_{part}"), weight.dtype) for part in ("map", "sum")
+        )
+        self._add("Expand", f"{name}_map", {}, [value, target], [whole_field])
+        operands = [whole_field, weight] if layer.weight_index == 1 else [weight, whole_field]
+        self._add(node.op, name, dict(node.attrs), [*operands, *node.inputs[2:]], [response])
         return response
 
     def _rest(self, node: gs.Node, numbers: Sequence[int]) -> None:
@@ -280,74 +222,90 @@ class _Unroller:
             node.inputs[number] = self._mean(node.inputs[number])
         for body in node.subgraphs():
             for tensor in _captured(body).values():
-                if tensor.name in self._trains:
+                if tensor.name in self._trains.known:
                     self._mean(tensor)
         self._nodes.append(node)
 
     # ---- tensors
 
-    def _emit(self, node: gs.Node, entries: Sequence[Train]) -> None:
-        """Register the outputs of a node as trains: axis 0 grows, and names that others read stay with the mean."""
-        for number, entry in enumerate(entries):
-            tensor = node.outputs[number]
-            name = tensor.name
-            own = self._renamed(node, number, tensor, "/train") if name in self._kept else tensor
-            self._stretched.append(own)
-            self._trains[name] = replace(entry, tensor=own)
+    def _emit(self, node: gs.Node) -> None:
+        """Outputs that are trains: axis 0 grows, and names that others read stay with the mean."""
+        for number, tensor in enumerate(list(node.outputs)):
+            if tensor.name in self._trains.known:
+                own = self._renamed(node, number, tensor, "/train") if tensor.name in self._kept else tensor
+                self._stretched.append(own)
+                self._stands[tensor.name] = own
 
     def _renamed(self, node: gs.Node, number: int, tensor: gs.Variable, suffix: str) -> gs.Variable:
-        own = gs.Variable(tensor.name + suffix, tensor.dtype, tensor.shape)
+        own = self._variable(tensor.name + suffix, tensor)
         node.outputs[number] = own
         return own
 
-    def _pay(self, tensor: gs.Variable) -> gs.Variable:
-        """The train with what it owes applied to it."""
-        train = self._trains[tensor.name]
-        if train.pending is None:
-            return train.tensor
-        if tensor.name not in self._paid:
-            paid = gs.Variable(f"{tensor.name}/scaled", train.tensor.dtype, train.tensor.shape)
-            self._stretched.append(paid)
-            self._scaled(train.tensor, train.pending.scale, train.pending.offset, paid)
-            self._paid[tensor.name] = paid
-        return self._paid[tensor.name]
+    def _applied(self, tensor: gs.Variable) -> gs.Variable:
+        """The train with its scale and offset applied to it."""
+        name = tensor.name
+        train, affine = self._stands[name], self._trains.known[name].affine
+        if affine is None:
+            return train
+        if name not in self._scaled:
+            scaled = self._variable(f"{name}/scaled", train)
+            self._stretched.append(scaled)
+            self._apply(train, affine, scaled)
+            self._scaled[name] = scaled
+        return self._scaled[name]
 
     def _mean(self, tensor: gs.Variable) -> gs.Variable:
         """The mean over time of a train, by the name of the folded form's tensor."""
         name = tensor.name
         if name not in self._means:
-            train = self._trains[name]
-            shape = [*(tensor.shape or [])] or None
-            mean = tensor if name in self._kept else gs.Variable(name + MEAN, tensor.dtype, shape)
-            if train.pending is None:
-                self._operator(operators.TIME_MEAN, train.tensor, mean)
+            train, affine = self._stands[name], self._trains.known[name].affine
+            mean = tensor if name in self._kept else self._variable(name + MEAN, tensor)
+            if affine is None:
+                self._operator(operators.TIME_MEAN, train, mean)
             else:
-                rate = self._operator(operators.TIME_MEAN, train.tensor, f"{name}/rate")
-                self._scaled(rate, train.pending.scale, train.pending.offset, mean)
+                rate = gs.Variable(self._names.fresh(f"{name}/rate"), train.dtype)
+                self._operator(operators.TIME_MEAN, train, rate)
+                self._apply(rate, affine, mean)
             self._means[name] = mean
         return self._means[name]
 
     def _repeat(self, tensor: gs.Tensor) -> gs.Variable:
         if tensor.name not in self._repeats:
-            self._repeats[tensor.name] = self._operator(operators.TIME_REPEAT, tensor, f"{tensor.name}/repeated")
+            repeated = gs.Variable(self._names.fresh(f"{tensor.name}/repeated"), tensor.dtype)
+            self._repeats[tensor.name] = self._operator(operators.TIME_REPEAT, tensor, repeated)
         return self._repeats[tensor.name]
 
-    def _operator(self, op: str, tensor: gs.Tensor, output: str | gs.Variable) -> gs.Variable:
+    def _operator(self, op: str, tensor: gs.Tensor, result: gs.Variable) -> gs.Variable:
         """A TimeMean or TimeRepeat node on a tensor."""
-        result = gs.Variable(output, tensor.dtype) if isinstance(output, str) else output
         attributes = {"time_steps": self._steps, "coding": self._coding}
-        self._nodes.append(gs.Node(op, f"{result.name}/{op}", attributes, [tensor], [result], domain=SPIKING_DOMAIN))
+        name = self._names.fresh(f"{result.name}/{op}")
+        self._nodes.append(gs.Node(op, name, attributes, [tensor], [result], domain=SPIKING_DOMAIN))
         return result
 
-    def _scaled(self, data: gs.Variable, scale: np.ndarray, offset: np.ndarray, output: gs.Variable) -> None:
+    def _apply(self, data: gs.Variable, affine: Affine, output: gs.Variable) -> None:
         """output = scale·data + offset, as nodes."""
         dtype = output.dtype or np.float32
-        inner = gs.Variable(f"{output.name}/product", dtype) if np.any(offset) else output
-        factor = gs.Constant(f"{output.name}/scale", np.asarray(scale).astype(dtype))
-        self._nodes.append(gs.Node("Mul", f"{output.name}/scale", {}, [data, factor], [inner]))
-        if np.any(offset):
-            term = gs.Constant(f"{output.name}/offset", np.asarray(offset).astype(dtype))
-            self._nodes.append(gs.Node("Add", f"{output.name}/offset", {}, [inner, term], [output]))
+        inner = gs.Variable(self._names.fresh(f"{output.name}/product"), dtype) if np.any(affine.offset) else output
+        factor = self._constant(f"{output.name}/scale", np.asarray(affine.scale).astype(dtype))
+        self._add("Mul", f"{output.name}/scale", {}, [data, factor], [inner])
+        if np.any(affine.offset):
+            term = self._constant(f"{output.name}/offset", np.asarray(affine.offset).astype(dtype))
+            self._add("Add", f"{output.name}/offset", {}, [inner, term], [output])
+
+    def _add(
+        self, op: str, name: str, attributes: dict[str, object], inputs: list[gs.Tensor], outputs: list[gs.Tensor]
+    ) -> None:
+        self._nodes.append(gs.Node(op, self._names.fresh(name), attributes, inputs, outputs))
+
+    def _variable(self, name: str, like: gs.Variable) -> gs.Variable:
+        return gs.Variable(self._names.fresh(name), like.dtype, [*like.shape] if like.shape else None)
+
+    def _constant(self, name: str, values: np.ndarray) -> gs.Constant:
+        return gs.Constant(self._names.fresh(name), np.ascontiguousarray(values).reshape(values.shape))
+
+    def _zeros(self, constant: gs.Constant) -> gs.Constant:
+        """Zeros of the shape and type of a constant."""
+        return self._constant(f"{constant.name}/none", np.zeros_like(np.asarray(constant.values)))
 
 
 def _new_bias(layer: WeightLayer, change: np.ndarray) -> np.ndarray | None:
@@ -374,23 +332,33 @@ def _captured(body: gs.Graph) -> dict[str, gs.Variable]:
 
 def fold_back(graph: gs.Graph) -> gs.Graph:
     """An unrolled graph as an equivalent folded one, in place: neurons send n/L_T, time operators vanish."""
+    names = names_of(graph)
     for node in list(graph.nodes):
         if node.op == operators.TRAIN_NEURON:
             total = step_weights(node.attrs["time_steps"], node.attrs["coding"]).sum()
             node.op = operators.FOLDED_NEURON
             del node.attrs["input_steps"]
             parts = {"amplitude": 1 / total, "offset": 0.0}
-            node.inputs += [gs.Constant(f"{node.name}/{k}", np.array([v], np.float32)) for k, v in parts.items()]
+            for part, value in parts.items():
+                node.inputs.append(gs.Constant(names.fresh(f"{node.name}/{part}"), np.array([value], np.float32)))
         elif node.op in (operators.TIME_MEAN, operators.TIME_REPEAT):
             node.op, node.domain, node.attrs = "Identity", None, {}
-        elif node.op == "Div" and node.name.endswith(SAMPLES) and constant_values(node, 1) is not None:
-            node.inputs[1] = gs.Constant(f"{node.name}/none", np.ones_like(constant_values(node, 1)))
+        elif _takes_steps_out(node):
+            node.inputs[1] = gs.Constant(names.fresh(f"{node.name}/none"), np.ones_like(constant_values(node, 1)))
     outputs = {tensor.name for tensor in graph.outputs}
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and tensor.inputs and tensor.name not in outputs:
             tensor.shape = None
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     return graph
+
+
+def _takes_steps_out(node: gs.Node) -> bool:
+    """Whether it is a Div of `_shape`: of the shape of a tensor by T and ones."""
+    if node.op != "Div" or not re.search(rf"{SAMPLES}(_\d+)?$", node.name) or constant_values(node, 1) is None:
+        return False
+    made = node.inputs[0].inputs
+    return bool(made) and made[0].op == "Shape"
 
 
 def spike_inputs(graph: gs.Graph) -> dict[str, bool]:
@@ -410,7 +378,17 @@ def _made_of_spikes(tensor: gs.Tensor) -> bool:
         node = current.inputs[0]
         if node.op == operators.TRAIN_NEURON:
             continue
-        if not (copies(node) or node.op in POOLS):
+        if not (moves(node) or is_maximum(node)) or _fills_in(node) or not data_inputs(node):
             return False
-        stack.extend(node.inputs if node.op == "Concat" else node.inputs[:1])
+        stack.extend(data_inputs(node))
     return True
+
+
+def _fills_in(node: gs.Node) -> bool:
+    """Whether a node that moves values adds others than zeros."""
+    if node.op == "Pad":
+        filled = [constant_values(node, 2)] if given(node, 2) else [np.asarray(node.attrs.get("value", 0))]
+    else:
+        filled = [np.asarray(each.values) for each in node.inputs[1:] if isinstance(each, gs.Constant)]
+        filled = filled if node.op in ("Where", "Concat") else []
+    return any(values is None or values.any() for values in filled)

@@ -1,10 +1,12 @@
-"""What each standard operator means to a spiking network: weight layers, and operators linear in time.
+"""What each standard operator means to a spiking network: weight layers, moves, operators linear in time.
 
 An operator is linear per time-step when it commutes with the mean over time: f(Σ w_t·I_t) = Σ w_t·f(I_t) for
-weights that sum to 1. Trains may pass it step by step; everything else sees the mean.
+weights that sum to 1. Trains may pass it step by step; everything else sees the mean. An operator *moves* values when
+each value that it gives is one of its input's, or a constant: what is 0 or 1 stays so. Whatever asks whether spikes
+pass a node (sites, identity neurons, the unrolled form, what is counted) asks here.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +14,23 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.graph.domains import STANDARD_DOMAINS
+from graphpass.graph.types import is_float
 
-SHAPE_ONLY = frozenset(
-    "Identity Dropout Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Concat Gather Expand Tile Pad "
-    "DepthToSpace SpaceToDepth Cast".split()
+MOVES = frozenset(
+    "Identity Dropout Cast Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Concat Gather GatherElements "
+    "GatherND Compress Expand Tile Pad DepthToSpace SpaceToDepth Where Trilu Resize Upsample".split()
 )
 MEANS = frozenset("AveragePool GlobalAveragePool ReduceMean ReduceSum".split())
 MAXIMA = frozenset("MaxPool GlobalMaxPool".split())
 SUMS = frozenset("Add Sub Sum Mean Neg BatchNormalization Resize Upsample".split())
 SCALES = frozenset("Mul Div".split())  # linear when the other operand is constant
+KEEPS_AXES = frozenset(
+    "Cast Identity Dropout Clip Relu Sigmoid Tanh HardSigmoid HardSwish LeakyRelu PRelu AveragePool GlobalAveragePool "
+    "Floor Erf Mish Gelu Elu Celu Selu Softplus Softsign ThresholdedRelu Swish Pad Concat Slice Split".split()
+)  # besides sums, scales and maxima: what lies along an axis stays there
 WEIGHTS = frozenset("Conv ConvTranspose Gemm MatMul".split())
+RECURRENT = frozenset("LSTM GRU RNN".split())
+RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,26 @@ class WeightLayer:
         return self.node.outputs[0]
 
     @property
+    def input_axis(self) -> int:
+        """The axis of the data that the layer sums over: 1 of a convolution, else from the end."""
+        if self.node.op.startswith("Conv"):
+            return 1
+        transposed = bool(self.node.attrs.get(("transA", "transB")[self.data_index], 0))  # of a Gemm
+        return -1 if (self.data_index == 0) != transposed or self._is_of_vectors else -2
+
+    @property
+    def output_axis(self) -> int:
+        """The axis of the output along which its features lie: 1 of a convolution, else from the end."""
+        if self.node.op.startswith("Conv"):
+            return 1
+        return -1 if self.data_index == 0 or self._is_of_vectors else -2
+
+    @property
+    def _is_of_vectors(self) -> bool:
+        """Whether a MatMul's data is one vector, [K] without a batch."""
+        return self.data.shape is not None and len(self.data.shape) == 1
+
+    @property
     def bias(self) -> gs.Constant | None:
         """The bias inside the node (Conv, ConvTranspose, Gemm), None where it has none."""
         has = self.node.op != "MatMul" and len(self.node.inputs) > 2 and not absent(self.node.inputs[2])
@@ -54,6 +83,11 @@ class WeightLayer:
 def is_padded(attributes: Mapping[str, Any]) -> bool:
     """Whether a convolution or pooling with these attributes may see padding."""
     return bool(any(attributes.get("pads", ()))) or attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", "")
+
+
+def rank_of(tensor: gs.Tensor) -> int | None:
+    """Number of axes, None where unknown."""
+    return None if tensor.shape is None else len(tensor.shape)
 
 
 def absent(tensor: gs.Tensor) -> bool:
@@ -68,16 +102,39 @@ def weight_layer(node: gs.Node) -> WeightLayer | None:
     for data_index, weight_index in ((0, 1), (1, 0)):
         data, weight = node.inputs[data_index], node.inputs[weight_index]
         constant = isinstance(weight, gs.Constant) and not isinstance(data, gs.Constant)
-        if constant and _is_float(weight) and len(weight.shape) >= 2:
+        if constant and is_float(weight.dtype) and len(weight.shape) >= 2:
             if node.op.startswith("Conv") and weight_index == 0:
                 return None
             return WeightLayer(node, data_index, weight_index)
     return None
 
 
-def _is_float(tensor: gs.Tensor) -> bool:
-    """Whether numpy has the type and it is a float; graphsurgeon gives the others (bfloat16) as numbers of ONNX."""
-    return not isinstance(tensor.dtype, int) and bool(np.issubdtype(tensor.dtype, np.floating))
+def is_fixed(tensor: gs.Tensor) -> bool:
+    """Whether a tensor depends on constants alone, be it that nobody could compute it beforehand."""
+    stack, seen = [tensor], set()
+    while stack:
+        current = stack.pop()
+        if isinstance(current, gs.Constant) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if not current.inputs or draws(current.inputs[0]) or any(current.inputs[0].subgraphs()):
+            return False
+        stack += [each for each in current.inputs[0].inputs if not absent(each)]
+    return True
+
+
+def holds_weights(node: gs.Node) -> bool:
+    """Whether the node is a layer of weights, of whatever type and wherever they come from; spikes may not reach it."""
+    if node.domain not in STANDARD_DOMAINS:  # what an optimiser fused: a matrix or a kernel that is no table
+        return "Embed" not in node.op and any(_is_matrix(tensor) for tensor in node.inputs)
+    if node.op in ("Gemm", "MatMul", "Einsum"):
+        fixed = [is_fixed(tensor) for tensor in node.inputs[:2]]
+        return any(fixed) and not all(fixed)
+    return node.op in ("Conv", "ConvTranspose", "DeformConv") or node.op in RECURRENT
+
+
+def _is_matrix(tensor: gs.Tensor) -> bool:
+    return isinstance(tensor, gs.Constant) and len(tensor.shape) >= 2
 
 
 def weight_layers(graph: gs.Graph) -> tuple[WeightLayer, ...]:
@@ -87,9 +144,10 @@ def weight_layers(graph: gs.Graph) -> tuple[WeightLayer, ...]:
 
 def data_inputs(node: gs.Node) -> list[gs.Variable]:
     """The inputs that carry data: not constants, not left out, not shapes or indices."""
-    indices = {"Slice", "Reshape", "Gather", "Expand", "Tile", "Pad", "Resize", "Upsample", "Squeeze", "Unsqueeze",
-               "Split", "ReduceMean", "ReduceSum", "Clip", "Dropout"}  # fmt: skip
-    inputs = node.inputs[:1] if node.op in indices else node.inputs
+    indices = {"Slice", "Reshape", "Gather", "GatherElements", "GatherND", "Compress", "Expand", "Tile", "Pad", "Trilu",
+               "Resize", "Upsample", "Squeeze", "Unsqueeze", "Split", "ReduceMean", "ReduceSum", "Clip",
+               "Dropout"}  # fmt: skip
+    inputs = node.inputs[:1] if node.op in indices else node.inputs[1:] if node.op == "Where" else node.inputs
     return [t for t in inputs if isinstance(t, gs.Variable) and not absent(t)]
 
 
@@ -104,30 +162,47 @@ def is_linear(node: gs.Node) -> bool:
     if node.op == "BatchNormalization":  # statistics of the data itself make it a layer normalisation
         fixed = all(isinstance(tensor, gs.Constant) for tensor in node.inputs[1:])
         return fixed and not node.attrs.get("training_mode", 0)
+    if node.op in ("Resize", "Upsample"):
+        return node.attrs.get("mode", "nearest") in ("nearest", "linear", "cubic")
+    return node.op in MEANS | SUMS or moves(node)
+
+
+def moves(node: gs.Node) -> bool:
+    """Whether the node puts values elsewhere, repeats them, leaves some out or fills up with constants: no others."""
+    if node.op not in MOVES or node.domain not in STANDARD_DOMAINS:
+        return False
     if node.op == "Cast":
         return onnx_float(node.attrs.get("to"))
     if node.op == "Pad":
         return node.attrs.get("mode", "constant") in ("constant", "edge", "reflect", "wrap")
-    if node.op in ("Resize", "Upsample"):
-        return node.attrs.get("mode", "nearest") in ("nearest", "linear", "cubic")
-    return node.op in SHAPE_ONLY | MEANS | SUMS
-
-
-def copies(node: gs.Node) -> bool:
-    """Whether the node moves or repeats values and makes no others, zeros aside: spikes stay spikes."""
-    return node.op in SHAPE_ONLY or (
-        node.op in ("Resize", "Upsample") and node.attrs.get("mode", "nearest") == "nearest"
-    )
+    if node.op == "Where":
+        return isinstance(node.inputs[0], gs.Constant)
+    return node.op not in ("Resize", "Upsample") or bool(node.attrs.get("mode", "nearest") == "nearest")
 
 
 def onnx_float(kind: object) -> bool:
-    """Whether a Cast's target is a float type (onnx.TensorProto number or numpy type)."""
-    return kind in (1, 10, 11, 16) or kind in (np.float32, np.float16, np.float64)
+    """Whether a Cast's target is a float of numpy's (onnx.TensorProto number or numpy type): others carry no trains."""
+    return kind in (1, 10, 11) or kind in (np.float32, np.float16, np.float64)
+
+
+def draws(node: gs.Node) -> bool:
+    """Whether the node draws other numbers at every run: random ones, or a Dropout that may be in training mode."""
+    if node.domain not in STANDARD_DOMAINS:
+        return False
+    if node.op != "Dropout" or len(node.inputs) < 3 or absent(node.inputs[2]):
+        return node.op in RANDOM
+    mode = node.inputs[2]
+    return not isinstance(mode, gs.Constant) or bool(mode.values.any())
 
 
 def passes(node: gs.Node) -> bool:
     """Whether spikes pass the node on the way to a weight layer: linear, shape-only or pooling."""
-    return is_linear(node) or node.op in MAXIMA
+    return is_linear(node) or is_maximum(node)
+
+
+def is_maximum(node: gs.Node) -> bool:
+    """Whether the node pools the largest values."""
+    return bool(node.op in MAXIMA and node.domain in STANDARD_DOMAINS)
 
 
 def reached_layers(tensor: gs.Variable) -> Iterator[WeightLayer]:
@@ -149,7 +224,7 @@ def reached_layers(tensor: gs.Variable) -> Iterator[WeightLayer]:
 
 
 def copied_from(layer: WeightLayer, ends: Collection[str]) -> tuple[list[gs.Node], list[tuple[gs.Node, int]]]:
-    """The operators by which a layer's data are copied, and where values enter these, or the layer: node, input number.
+    """The operators by which a layer's data are moved, and where values enter these, or the layer: node, input number.
 
     ends: names of tensors that are looked no further behind.
     """
@@ -160,7 +235,7 @@ def copied_from(layer: WeightLayer, ends: Collection[str]) -> tuple[list[gs.Node
         node, number = stack.pop()
         tensor = node.inputs[number]
         maker = tensor.inputs[0] if tensor.inputs else None
-        inner = data_inputs(maker) if maker and copies(maker) and maker.op != "Cast" else []
+        inner = data_inputs(maker) if maker and moves(maker) and maker.op != "Cast" else []
         if maker is None or not inner or tensor.name in ends:
             entries.append((node, number))
         elif id(maker) not in copying:
@@ -173,7 +248,8 @@ def channel_axis(x: gs.Variable, output: gs.Variable | None = None) -> int | Non
     """The axis of x along which channels lie: 1 (negative: from the end), None where unknown.
 
     Follows the producers back to the weight or normalisation layer that made the channels; where that does not tell,
-    the weight layers that read `output`, an elementwise function of x, decide.
+    the weight layers that read `output`, an elementwise function of x, decide. So the axis has a size that weights fix,
+    never one that differs from input to input.
     """
     axis = _produced_axis(x, 0, {})
     return _consumed_axis(x if output is None else output) if axis is None else axis
@@ -202,27 +278,27 @@ def _axis_behind(node: gs.Node, depth: int, known: dict[int, int | None]) -> int
         return 1
     if node.op in ("Gemm", "MatMul"):
         layer = weight_layer(node)
-        return -1 if layer and (node.op == "Gemm" or layer.weight_index == 1) else None
+        return layer.output_axis if layer else None
     if node.op in ("LayerNormalization", "SkipLayerNormalization", "SimplifiedLayerNormalization"):
         return -1
-    elementwise = (
-        node.op in SUMS | SCALES | MAXIMA
-        or node.op
-        in (
-            "Cast Identity Clip Relu Sigmoid Tanh HardSigmoid HardSwish LeakyRelu PRelu AveragePool GlobalAveragePool "
-            "Floor Erf Mish Gelu Elu Softplus Pad Concat"
-        ).split()
-    )
     if node.op == "Transpose":
         permutation = node.attrs.get("perm")
         axis = _produced_axis(inner[0], depth + 1, known) if permutation else None
         return None if axis is None else permutation.index(axis % len(permutation))
     if node.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
         return _kept_axis(inner[0], node.outputs[0], depth, known)
-    if not elementwise:
+    if node.op not in SUMS | SCALES | MAXIMA | KEEPS_AXES:
         return None
-    axes = {_produced_axis(t, depth + 1, known) for t in inner} - {None}
-    return axes.pop() if len(axes) == 1 else None
+    return _agreed((_produced_axis(t, depth + 1, known), rank_of(t)) for t in inner)
+
+
+def _agreed(axes: Iterable[tuple[int | None, int | None]]) -> int | None:
+    """The one axis that tensors, each with its (axis, rank), have in common when they are broadcast; None if none."""
+    known = {(axis, rank) for axis, rank in axes if axis is not None}
+    from_the_end = {axis if axis < 0 or rank is None else axis - rank for axis, rank in known}
+    if len(from_the_end) != 1:
+        return None
+    return next(iter(known))[0] if len(known) == 1 else from_the_end.pop()
 
 
 def _kept_axis(inner: gs.Variable, outer: gs.Variable, depth: int, known: dict[int, int | None]) -> int | None:
@@ -237,5 +313,5 @@ def _kept_axis(inner: gs.Variable, outer: gs.Variable, depth: int, known: dict[i
 
 
 def _consumed_axis(tensor: gs.Variable) -> int | None:
-    axes = {1 if node.op.startswith("Conv") else -1 for node in tensor.outputs if weight_layer(node)}
-    return axes.pop() if len(axes) == 1 else None
+    layers = (layer for node in tensor.outputs if (layer := weight_layer(node)) and layer.data is tensor)
+    return _agreed((layer.input_axis, rank_of(tensor)) for layer in layers)

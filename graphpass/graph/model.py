@@ -1,11 +1,14 @@
 """Load, check, upgrade and save ONNX models. Refusals name the file and the node.
 
-Limits: opset 9 or newer in (older files may work, they are upgraded too); 15 is the oldest a spiking operator's
-body can be written in. Where onnx's version converter can, a model is emitted in opset 21 with IR version 10, which
-every onnxruntime from 1.19 on loads; a newer source keeps its own opset.
+    read > refuse > check > respell > inline > upgrade > infer shapes
+
+What is not a rule of our own (upgrade.py) keeps its operators: a model is emitted in opset 21 with IR version 10, which
+every onnxruntime from 1.19 on loads; a newer source keeps its own opset. 15 is the oldest opset a spiking operator's
+body can be written in.
 """
 
 import hashlib
+import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,22 +18,21 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, defs, inliner, shape_inference, version_converter
+from onnx import inliner
 
-from graphpass.errors import ModelError, UnsupportedModelError
-from graphpass.graph.domains import RUNTIME_DOMAINS, SPIKING_DOMAIN, STANDARD_DOMAINS
+from graphpass.errors import ModelError
+from graphpass.files import replacing
+from graphpass.graph.domains import opset_of
+from graphpass.graph.inference import with_shapes
+from graphpass.graph.names import settle
+from graphpass.graph.refusals import check, line, refuse, refuse_values
+from graphpass.graph.spelling import rename_domain, respell
+from graphpass.graph.tensors import LARGEST_PROTOBUF, load_external, locations_of, with_weights, without_weights
+from graphpass.graph.upgrade import TARGET_OPSET, upgrade
 
-TARGET_OPSET = 21
-OLDEST_OPSET = 15
+OLDEST_BODY = 15  # opset
 TARGET_IR = 10
-LARGEST_PROTOBUF = 2**31 - 2**20  # bytes; a protobuf message ends at 2 GiB, and the graph itself wants room
-QUANTISED = frozenset(
-    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear ConvInteger MatMulInteger ConvIntegerToFloat "
-    "MatMulIntegerToFloat DynamicQuantizeMatMul DynamicQuantizeLSTM QGemm QAttention QMoE QEmbedLayerNormalization "
-    "MatMulNBits MatMulBnb4 MatMulFpQ4 GatherBlockQuantized QuantizeWithOrder DequantizeWithOrder QuantizeBFP "
-    "DequantizeBFP".split()
-)
-QUANTISED_PREFIXES = ("QLinear", "QOrdered")
+UNNAMED = Path("model")  # what errors call a model in memory
 
 
 class UpgradeWarning(UserWarning):
@@ -39,87 +41,105 @@ class UpgradeWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Source:
-    """A model file as it was read: the checked, upgraded proto and where it came from.
+    """A model file: the model as it was given, which is what others are compared with, and the one that is converted.
 
-    digest: sha256 (hex) over the file and, in order of their names, its external-data files.
-    opset: of the file; the proto may be newer.
+    proto: as it was read, with its external data. upgraded: checked, in the newest spelling, functions inlined.
+    digest: sha256 (hex) over the file and, in order of their names, its external-data files. opset: of the file.
     """
 
     path: Path
     proto: onnx.ModelProto
+    upgraded: onnx.ModelProto
     digest: str
     opset: int
 
     def graph(self) -> gs.Graph:
         """A fresh graph to edit; later ones do not see the edits of earlier ones."""
-        graph = gs.import_onnx(self.proto)
+        graph = gs.import_onnx(self.upgraded)
         graph.toposort()
         return graph
 
 
-def load(path: str | Path) -> Source:
-    """Read, check and upgrade a model.
+def load(model: str | Path | onnx.ModelProto) -> Source:
+    """Read, check and upgrade a model: a file, or a proto with its weights, which is not changed.
 
     Raises ModelError (missing, damaged, invalid) or UnsupportedModelError (custom operators, quantised
     models, sequences, strings), naming the node.
     """
-    path = Path(path)
-    proto = read(path)
-    _refuse(path, proto)
-    _check(path, proto)
-    opset = opset_of(proto)
-    if proto.functions:
-        proto = inliner.inline_local_functions(proto)
-        _refuse(path, proto)
-    proto = _upgrade(path, proto, opset)
-    return Source(path, _with_shapes(proto), digest(path), opset)
+    path = UNNAMED if isinstance(model, onnx.ModelProto) else Path(model)
+    proto = model if isinstance(model, onnx.ModelProto) else read(path)
+    _require_nodes(path, proto)
+    known = digest_of(proto) if isinstance(model, onnx.ModelProto) else digest(path)
+    return Source(path, proto, upgraded(path, proto), known, opset_of(proto))
+
+
+def upgraded(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model as it is converted: one spelling, no functions, opset 21 or newer, shapes inferred.
+
+    Runs on a copy without the large weights, whatever the model weighs. Raises what `load` raises.
+    """
+    refuse(path, proto)
+    bare, weights = without_weights(proto)
+    rename_domain(bare)
+    check(path, bare)
+    respell(path, bare)
+    if bare.functions:
+        bare = inliner.inline_local_functions(bare)
+        refuse(path, bare)
+    bare = with_shapes(bare)  # what rules of upgrading ask for
+    upgrade(path, bare)
+    bare = with_shapes(bare)
+    refuse_values(path, bare)  # outputs whose type the file does not tell
+    if (opset := opset_of(proto)) < OLDEST_BODY:
+        warnings.warn(
+            f"{path}: opset {opset} is older than spiking operators need, upgraded to {opset_of(bare)}",
+            UpgradeWarning,
+            stacklevel=3,
+        )
+    return with_weights(bare, weights)
 
 
 def read(path: Path) -> onnx.ModelProto:
     """The proto of a file with its external data."""
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file", "give the path of an ONNX model")
+    proto = _header(path)
     try:
-        proto = onnx.load(path, format="protobuf", load_external_data=False)
-    except (DecodeError, ValueError, OSError) as error:
-        raise ModelError(f"{path}: not a readable ONNX model ({_line(error)})", "export it again") from error
-    try:
-        onnx.load_external_data_for_model(proto, str(path.parent))
+        load_external(proto, path.parent)
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
         raise ModelError(
-            f"{path}: its external data cannot be read ({_line(error)})",
+            f"{path}: its external data cannot be read ({line(error)})",
             "keep the data file beside the model",
         ) from error
-    if not proto.graph.node:
-        raise ModelError(f"{path}: not an ONNX model, or one without nodes", "export it again")
     return proto
 
 
-def _check(path: Path, proto: onnx.ModelProto) -> None:
+def _header(path: Path) -> onnx.ModelProto:
+    """The proto of a file without its external data. Raises ModelError."""
     try:
-        if proto.ByteSize() < LARGEST_PROTOBUF:
-            onnx.checker.check_model(_with_shapes(proto))
-    except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
-        raise ModelError(f"{path}: invalid ONNX ({_line(error)})", "export it again") from error
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file", "give the path of an ONNX model")
+        proto = onnx.load(path, format="protobuf", load_external_data=False)
+    except (DecodeError, ValueError, OSError) as error:  # ValueError: also of a name with a NUL
+        raise ModelError(f"{path}: not a readable ONNX model ({line(error)})", "export it again") from error
+    _require_nodes(path, proto)
+    return proto
 
 
-def opset_of(proto: onnx.ModelProto) -> int:
-    """Version of the standard operators that a model imports; 1 where it imports none."""
-    return next((entry.version for entry in proto.opset_import if entry.domain in STANDARD_DOMAINS), 1)
+def _require_nodes(path: Path, proto: onnx.ModelProto) -> None:
+    if not proto.graph.node:
+        raise ModelError(f"{path}: not an ONNX model, or one without nodes", "export it again")
 
 
 def external_files(path: Path) -> list[Path]:
-    """External-data files of a model, in order of their names. Raises what onnx raises where it is no model."""
-    header = onnx.load(path, format="protobuf", load_external_data=False)
-    locations = {
-        entry.value
-        for graph in _graphs(header.graph)
-        for tensor in graph.initializer
-        if tensor.data_location == TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return [path.parent / location for location in sorted(locations)]
+    """External-data files of a model, in order of their names. Raises ModelError where it is no model."""
+    return [path.parent / location for location in locations_of(_header(path))]
+
+
+def model_files(path: Path) -> list[Path]:
+    """The file of a model and those of its external data; itself alone where it is no model, which `load` tells."""
+    try:
+        return [path, *external_files(path)]
+    except ModelError:
+        return [path]
 
 
 def digest(path: Path) -> str:
@@ -132,25 +152,42 @@ def digest(path: Path) -> str:
     return total.hexdigest()
 
 
+def digest_of(proto: onnx.ModelProto) -> str:
+    """sha256 (hex) over a model in memory: that of the file which it is saved to, below 2 GiB."""
+    if proto.ByteSize() < LARGEST_PROTOBUF:
+        return hashlib.sha256(proto.SerializeToString()).hexdigest()
+    with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
+        save(proto, path := Path(folder) / "model.onnx")
+        return digest(path)
+
+
 def save(proto: onnx.ModelProto, path: str | Path) -> None:
-    """Write a model; over 2 GiB its weights go to ``<name>.data`` beside it."""
+    """Write a model, or leave what was there; over 2 GiB its weights go to ``<name>.data`` beside it."""
     path = Path(path)
     if not path.parent.is_dir():
         raise ModelError(f"{path.parent}: no such folder", "create it first")
-    try:
+    with replacing(path, ModelError) as staged:
         if proto.ByteSize() < LARGEST_PROTOBUF:
-            onnx.save(proto, path, format="protobuf")
+            onnx.save(proto, staged, format="protobuf")
             return
-        beside = path.with_name(path.name + ".data")
-        beside.unlink(missing_ok=True)
-        onnx.save(proto, path, format="protobuf", save_as_external_data=True, location=beside.name, size_threshold=1024)
-        onnx.load_external_data_for_model(proto, str(path.parent))  # saving took the weights out of the proto
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({_line(error)})", "choose another place") from error
+        (beside,) = companions(staged)
+        onnx.save(
+            proto, staged, format="protobuf", save_as_external_data=True, location=beside.name, size_threshold=1024
+        )
+        onnx.load_external_data_for_model(proto, str(staged.parent))  # saving took the weights out of the proto
+
+
+def companions(path: Path) -> list[Path]:
+    """What `save` may write beside a model."""
+    return [path.parent / f"{path.name}.data"]
 
 
 def export(graph: gs.Graph) -> onnx.ModelProto:
-    """A graph back as a model, with the IR version that its opset needs and every runtime from 1.19 on reads."""
+    """A graph back as a model, with the IR version that its opset needs and every runtime from 1.19 on reads.
+
+    Names that two tensors or two nodes share are settled.
+    """
+    settle(graph)
     proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     if opset_of(proto) <= TARGET_OPSET:
         proto.ir_version = TARGET_IR
@@ -160,92 +197,9 @@ def export(graph: gs.Graph) -> onnx.ModelProto:
 def export_untyped(graph: gs.Graph, exporter: Callable[[gs.Graph], onnx.ModelProto] = export) -> onnx.ModelProto:
     """The graph by the exporter, its outputs without types: the type of an output is what its producer makes."""
     for tensor in graph.outputs:
-        tensor.dtype = tensor.dtype or np.float32  # exporters want one
+        if isinstance(tensor, gs.Variable):
+            tensor.dtype = tensor.dtype or np.float32  # exporters want one
     proto = exporter(graph)
     for value in proto.graph.output:
         value.ClearField("type")
     return proto
-
-
-def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with inferred shapes; itself where it is too large for that in memory."""
-    if proto.ByteSize() >= LARGEST_PROTOBUF:
-        return proto
-    return shape_inference.infer_shapes(proto, data_prop=True)
-
-
-def _refuse(path: Path, proto: onnx.ModelProto) -> None:
-    local = {(function.domain, function.name) for function in proto.functions}
-    if any(node.domain == SPIKING_DOMAIN for node in proto.graph.node):
-        raise UnsupportedModelError(f"{path}: already a spiking network", "convert the network it came from")
-    for node in walk(proto.graph):
-        where = f"{path}: node {node.name or ', '.join(node.output)!r} ({node.op_type})"
-        if node.domain not in RUNTIME_DOMAINS and (node.domain, node.op_type) not in local:
-            raise UnsupportedModelError(
-                f"{where} is a custom operator of domain {node.domain!r}",
-                "export the model with standard operators",
-            )
-        if node.op_type in QUANTISED or node.op_type.startswith(QUANTISED_PREFIXES):
-            raise UnsupportedModelError(
-                f"{where}: the model is already quantised",
-                "convert the float model it was quantised from; graphpass makes integers of it with --form integer",
-            )
-        if node.domain in STANDARD_DOMAINS and (node.domain, node.op_type) not in local and not defs.has(node.op_type):
-            raise UnsupportedModelError(
-                f"{where} is no operator of ONNX up to opset {defs.onnx_opset_version()}",
-                "export the model with standard operators",
-            )
-    for value in [*proto.graph.input, *proto.graph.output]:
-        kind = value.type.WhichOneof("value")
-        if kind not in (None, "tensor_type") or value.type.tensor_type.elem_type == TensorProto.STRING:
-            raise UnsupportedModelError(
-                f"{path}: {value.name!r} is a {'string' if kind == 'tensor_type' else kind}, not a numeric tensor",
-                "convert the part of the model between numeric tensors",
-            )
-
-
-def walk(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """All nodes, those of subgraphs included."""
-    return [node for each in _graphs(graph) for node in each.node]
-
-
-def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
-    """The graph and its subgraphs, theirs included."""
-    found = [graph]
-    for each in found:  # grows while it is read
-        for node in each.node:
-            for attribute in node.attribute:
-                found.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
-    return found
-
-
-def _upgrade(path: Path, proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """The model in opset 21 where the converter can, else in the oldest that works."""
-    if opset >= TARGET_OPSET:
-        return proto
-    error: Exception | None = None
-    for target in (TARGET_OPSET, *range(TARGET_OPSET - 1, max(opset, OLDEST_OPSET) - 1, -1)):
-        if target == opset:
-            return proto
-        try:
-            upgraded = version_converter.convert_version(proto, target)
-            onnx.checker.check_model(upgraded)
-        except Exception as failure:  # the converter raises bare RuntimeError and its own C++ errors
-            error = failure
-            continue
-        upgraded.ir_version = max(proto.ir_version, TARGET_IR)
-        if opset < OLDEST_OPSET:
-            warnings.warn(
-                f"{path}: opset {opset} is older than spiking operators need, upgraded to {target}",
-                UpgradeWarning,
-                stacklevel=3,
-            )
-        return upgraded
-    raise UnsupportedModelError(
-        f"{path}: opset {opset} cannot be upgraded ({_line(error)})", f"export it with opset {TARGET_OPSET}"
-    )
-
-
-def _line(error: BaseException | None) -> str:
-    """The first line of an error, for one-line messages."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -6,9 +6,11 @@ of the calibration data, so that applying it needs no data.
 """
 
 import json
+import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpass.errors import OptionError, PlanError
+from graphpass.files import replacing
 from graphpass.maths.neuron import Neuron, levels_of
+from graphpass.records import RecordError, parsed, record_of
 
 FORMAT = "graphpass-plan"
 VERSION = 1
+MOST_AXES = 8  # of a tensor
 
 Floats = NDArray[np.float32]
 
@@ -112,7 +117,7 @@ _ARRAYS = ("threshold", "shift", "amplitude", "offset")
 def save_plan(plan: Plan, path: str | Path) -> None:
     """Write a plan; compensated weights go to the .npz of the same name."""
     path = Path(path)
-    arrays = path.with_suffix(".npz")
+    (arrays,) = companions(path)
     if arrays == path:
         raise PlanError(f"{path}: the plan's arrays go to a file of this name", "choose a name that ends in .json")
     document: dict[str, Any] = {"format": FORMAT, "version": VERSION}
@@ -131,90 +136,159 @@ def save_plan(plan: Plan, path: str | Path) -> None:
     document["arrays"] = arrays.name if plan.layers else None
     document["ranges"] = [{"tensor": name, "low": low, "high": high} for name, (low, high) in plan.ranges.items()]
     document["left"] = [asdict(entry) for entry in plan.left]
-    try:
+    with replacing(path, PlanError) as staged:
         if plan.layers:
             stored: dict[str, Any] = {f"weight/{layer.name}": layer.weight for layer in plan.layers}
             stored.update({f"bias_change/{layer.name}": layer.bias_change for layer in plan.layers})
-            np.savez(arrays, **stored)
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be written ({error.strerror})", "choose another place") from error
+            np.savez(staged.with_name(arrays.name), **stored)
+        staged.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def companions(path: Path) -> list[Path]:
+    """What `save_plan` may write beside a plan."""
+    return [path.parent / f"{path.stem}.npz"]
 
 
 def load_plan(path: str | Path) -> Plan:
-    """Read a plan. Raises PlanError for a missing or damaged file, another version, or nonsense in a site."""
+    """Read a plan. Raises PlanError for a missing or damaged file, another version, or nonsense, by its place in it."""
     path = Path(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PlanError(f"{path}: cannot be read ({error.strerror})", "give the plan of --plan-out") from error
-    except ValueError as error:
-        raise PlanError(f"{path}: not JSON ({error})", "write the plan again with --plan-out") from error
+    except ValueError as error:  # also of bytes that are no text, and of a path with a NUL
+        raise PlanError(f"{path}: {_not_json(error)}", "write the plan again with --plan-out") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise PlanError(f"{path}: not a graphpass plan", "write one with --plan-out")
     if document.get("version") != VERSION:
         raise PlanError(f"{path}: plan version {document.get('version')}, this tool reads {VERSION}", "write it again")
     try:
+        file: _File = record_of(_File, document)
         plan = Plan(
-            **{name: document[name] for name in ("tool", "time_steps", "coding", "method", "samples", "seed")},
-            sites=tuple(_site(entry) for entry in document["sites"]),
-            layers=_layers(path, document),
-            left=tuple(Left(**entry) for entry in document["left"]),
-            ranges={each["tensor"]: (float(each["low"]), float(each["high"])) for each in document.get("ranges", ())},
-            model_digest=document["model_sha256"],
-            data_digest=document["data_sha256"],
-            notes=document.get("notes", {}),
+            file.time_steps,
+            file.coding,
+            file.method,
+            file.sites,
+            _layers(path, file),
+            file.left,
+            file.model_sha256,
+            file.data_sha256,
+            file.samples,
+            file.seed,
+            file.tool,
+            file.notes,
+            {each.tensor: (each.low, each.high) for each in file.ranges},
         )
-        _check(path, plan)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PlanError(f"{path}: damaged plan ({type(error).__name__}: {error})", "write it again") from error
+        _check(file, plan)
+    except OptionError as error:
+        raise PlanError(f"{path}: {error.what}", error.remedy) from error
+    except RecordError as error:
+        raise PlanError(f"{path}: {error}", "mend it there, or write it again with --plan-out") from error
     return plan
 
 
-def _site(entry: Mapping[str, Any]) -> SitePlan:
-    values = dict(entry)
-    for name in _ARRAYS:
-        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
-            values[name] = np.asarray(values[name], np.float32)
-    values["layers"] = tuple(values["layers"])
-    values["shape"] = tuple(values["shape"])
-    return SitePlan(**values)
+@dataclass(frozen=True)
+class _Range:
+    tensor: str
+    low: float
+    high: float
 
 
-def _layers(path: Path, document: Mapping[str, Any]) -> tuple[LayerPlan, ...]:
-    if not document["layers"]:
+@dataclass(frozen=True)
+class _File:
+    """The JSON of a plan, key by key."""
+
+    format: str
+    version: int
+    tool: str
+    time_steps: int
+    coding: str
+    method: str
+    samples: int
+    seed: int
+    levels: int
+    model_sha256: str
+    data_sha256: str
+    notes: Mapping[str, str]
+    sites: tuple[SitePlan, ...]
+    layers: tuple[str, ...]
+    arrays: str | None
+    ranges: tuple[_Range, ...]
+    left: tuple[Left, ...]
+
+
+def _not_json(error: ValueError) -> str:
+    return str(error) if isinstance(error, RecordError) else f"not JSON ({error})"
+
+
+def _layers(path: Path, file: _File) -> tuple[LayerPlan, ...]:
+    if not file.layers:
         return ()
-    arrays = path.with_name(Path(document["arrays"]).name)
+    if file.arrays is None:
+        raise RecordError("arrays: is null, where layers have new weights")
+    arrays = path.with_name(Path(file.arrays).name or "none")
     try:
-        with open(arrays, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            return tuple(
-                LayerPlan(name, stored[f"weight/{name}"], stored[f"bias_change/{name}"]) for name in document["layers"]
-            )
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        with open(arrays, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            wanted = [f"{part}/{name}" for name in file.layers for part in ("weight", "bias_change")]
+            if missing := next((name for name in wanted if name not in stored.files), None):
+                raise PlanError(f"{arrays}: lacks {missing!r}", f"keep the one that was written with {path.name}")
+            found = [LayerPlan(name, stored[f"weight/{name}"], stored[f"bias_change/{name}"]) for name in file.layers]
+    except (OSError, EOFError, ValueError, TypeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise PlanError(f"{arrays}: cannot be read ({error})", f"keep it beside {path.name}") from error
+    for layer in found:
+        for name, values in (("weight", layer.weight), ("bias_change", layer.bias_change)):
+            if values.dtype.kind != "f" or not np.isfinite(values).all():
+                raise PlanError(f"{arrays}: {name}/{layer.name} is not made of finite floats", "write the plan again")
+        if layer.bias_change.ndim != 1:
+            raise PlanError(f"{arrays}: bias_change/{layer.name} is not a list of numbers", "write the plan again")
+    return tuple(found)
 
 
-def _check(path: Path, plan: Plan) -> None:
-    if type(plan.time_steps) is not int:
-        raise PlanError(f"{path}: {plan.time_steps!r} time-steps", "mend it")
-    try:
-        levels_of(plan.time_steps, plan.coding)
-    except OptionError as error:
-        raise PlanError(f"{path}: {error.what}", error.remedy) from error
-    if not np.isfinite([limit for limits in plan.ranges.values() for limit in limits]).all():
-        raise PlanError(f"{path}: a range is not finite", "mend or write it again")
-    for site in plan.sites:
-        texts = (site.name, site.kind, site.input, site.output, *site.layers)
-        numbers = (site.levels, *site.shape)
-        if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
-            raise PlanError(f"{path}: site {site.name!r}: a name is no text, or a size no number", "mend it")
-        where = f"{path}: site {site.name!r}"
-        count = int(np.prod(site.shape))
-        for name in _ARRAYS:
-            values = getattr(site, name)
-            if values.shape != (count,) or not np.isfinite(values).all():
-                raise PlanError(f"{where}: {name} must be {count} finite numbers", "mend or write it again")
-        if not (site.threshold > 0).all():
-            raise PlanError(f"{where}: thresholds must be above 0", "mend or write it again")
-        if not 2 <= site.levels <= plan.levels:
-            raise PlanError(f"{where}: {site.levels} levels do not fit the plan's {plan.levels}", "mend it")
+def _check(file: _File, plan: Plan) -> None:
+    """What the types do not say. Raises RecordError, and OptionError of the time-steps and the code."""
+    most = levels_of(plan.time_steps, plan.coding)
+    if file.levels != most:
+        raise RecordError(f"levels: {file.levels}, but {plan.time_steps} time-steps of this code have {most}")
+    for key in ("samples", "seed"):
+        if getattr(file, key) < 0:
+            raise RecordError(f"{key}: {getattr(file, key)} is below 0")
+    for place, each in enumerate(file.ranges):
+        if each.low > each.high:
+            raise RecordError(f"ranges[{place}].low: {each.low} is above high, {each.high}")
+    for key, names in (
+        ("sites", [site.name for site in plan.sites]),
+        ("sites", [site.output for site in plan.sites]),
+        ("layers", file.layers),
+        ("ranges", [each.tensor for each in file.ranges]),
+    ):
+        if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+            raise RecordError(f"{key}: {twice!r} is there twice")
+    for place, site in enumerate(plan.sites):
+        _check_site(site, f"sites[{place}].{{}} ({site.name!r})".format, most)
+
+
+def _check_site(site: SitePlan, at: Callable[[str], str], most: int) -> None:
+    if not site.shape or min(site.shape) < 1 or len(site.shape) > MOST_AXES:
+        raise RecordError(f"{at('shape')}: {list(site.shape)[:MOST_AXES]} is not one of 1 to {MOST_AXES} sizes")
+    count = math.prod(site.shape)
+    for name in _ARRAYS:
+        if len(getattr(site, name)) != count:
+            raise RecordError(f"{at(name)}: {len(getattr(site, name))} numbers, its shape holds {count}")
+    if not (site.threshold > 0).all():
+        raise RecordError(f"{at('threshold')}: {site.threshold.min()} is not above 0")
+    if not 2 <= site.levels <= most:
+        raise RecordError(f"{at('levels')}: {site.levels} is not 2 to {most}, the plan's")
+    if not site.lowest <= site.highest:
+        raise RecordError(f"{at('lowest')}: {site.lowest} is above highest, {site.highest}")
+
+
+def reaches(shape: Sequence[int], sizes: Sequence[int | str | None] | None) -> bool:
+    """Whether parameters of a shape broadcast to a tensor of these sizes without making it larger; unknown sizes fit.
+
+    >>> reaches((3, 1), ("N", 3, 8)), reaches((2, 1), ("N", 3, 8)), reaches((1, 1, 1), ("N", 3))
+    (True, False, False)
+    """
+    if sizes is None:
+        return True
+    known = zip(reversed(shape), reversed(sizes), strict=False)
+    return len(shape) <= len(sizes) and all(one == 1 or not isinstance(size, int) or one == size for one, size in known)

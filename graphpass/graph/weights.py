@@ -7,15 +7,16 @@ s and t have one value per output (input) channel. Arithmetic is float64; `write
 the weight's own dtype. A weight or bias is never edited: the layer gets a constant of its own.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
+from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from graphpass.graph.domains import STANDARD_DOMAINS
+from graphpass.graph.edit import Editor, used_once
 
 WEIGHT_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 RANK_KEEPING_OPS = ("Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "Clip", "HardSwish",
@@ -76,61 +77,14 @@ def floats_of(tensor: gs.Tensor) -> Array | None:
     return np.asarray(tensor.values, np.float64)
 
 
+def values_of(tensor: gs.Constant) -> NDArray[Any]:
+    """The values of a constant of numpy's types; unlike `tensor.values`, the tensor does not keep a copy."""
+    kept = tensor._values
+    return np.asarray(kept.load() if isinstance(kept, LazyValues) else kept)
+
+
 def producer(tensor: gs.Tensor) -> gs.Node | None:
     return tensor.inputs[0] if len(tensor.inputs) == 1 else None
-
-
-def held_names(graph: gs.Graph) -> frozenset[str]:
-    """Names of tensors that are read outside the node list: graph outputs, and what subgraphs capture."""
-    held = {tensor.name for tensor in graph.outputs}
-    for subgraph in graph.subgraphs(recursive=True):
-        held |= {tensor.name for node in subgraph.nodes for tensor in node.inputs}
-        held |= {tensor.name for tensor in subgraph.outputs}
-    return frozenset(held)
-
-
-def used_once(tensor: gs.Tensor, held: frozenset[str]) -> bool:
-    return len(tensor.outputs) == 1 and tensor.name not in held
-
-
-def fresh_name(graph: gs.Graph, base: str) -> str:
-    """`base`, or the first of base_1, base_2 … that names no node or tensor, subgraphs included."""
-    graphs = [graph, *graph.subgraphs(recursive=True)]
-    taken = {name for each in graphs for name in each.tensors()} | {n.name for g in graphs for n in g.nodes}
-    names: Iterator[str] = (base if k == 0 else f"{base}_{k}" for k in range(len(taken) + 1))
-    return next(name for name in names if name not in taken)
-
-
-def insert_after(graph: gs.Graph, node: gs.Node, new: gs.Node) -> None:
-    """Puts `new` right behind `node`, so that the node list stays topologically sorted."""
-    graph.nodes.insert(1 + next(k for k, each in enumerate(graph.nodes) if each is node), new)
-
-
-def remove(graph: gs.Graph, node: gs.Node) -> None:
-    node.inputs.clear()
-    node.outputs.clear()
-    graph.nodes[:] = [each for each in graph.nodes if each is not node]
-
-
-def bypass(graph: gs.Graph, node: gs.Node) -> None:
-    """Every reader of the node's result reads its input instead."""
-    x, y = node.inputs[0], node.outputs[0]
-    for reader in list(y.outputs):
-        for k, tensor in enumerate(reader.inputs):
-            if tensor is y:
-                reader.inputs[k] = x
-    remove(graph, node)
-
-
-def take_over(graph: gs.Graph, maker: gs.Node, x: gs.Variable, node: gs.Node) -> None:
-    """`maker` produces the node's result in place of x; other readers of x read that result."""
-    y = node.outputs[0]
-    remove(graph, node)
-    for reader in list(x.outputs):
-        for k, tensor in enumerate(reader.inputs):
-            if tensor is x:
-                reader.inputs[k] = y
-    maker.outputs[next(k for k, tensor in enumerate(maker.outputs) if tensor is x)] = y
 
 
 def ranks_of(graph: gs.Graph) -> dict[str, int]:
@@ -258,43 +212,43 @@ def misfit(layer: Weights, weight: Array, bias: Array | None) -> str | None:
     return None if fits else f"the folded weight or bias does not fit {dtype}"
 
 
-def write(graph: gs.Graph, layer: Weights, weight: Array, bias: Array | None) -> gs.Node:
+def write(edit: Editor, layer: Weights, weight: Array, bias: Array | None) -> gs.Node:
     """Gives the layer this weight and bias, in the dtype of its weight, and returns its last node.
 
     A MatMul without an Add gets one when there is a bias.
     """
     node, dtype = layer.node, layer.node.inputs[1].dtype
-    _set_constant(graph, node, 1, weight.astype(dtype), node.name + "_weight")
+    _set_constant(edit, node, 1, weight.astype(dtype), node.name + "_weight")
     if node.op == "Gemm":
         node.attrs.pop("alpha", None)
         node.attrs.pop("beta", None)
     if bias is None:
         return layer.last
     if node.op != "MatMul":
-        _set_constant(graph, node, 2, bias.astype(dtype), node.name + "_bias")
+        _set_constant(edit, node, 2, bias.astype(dtype), node.name + "_bias")
         return node
     if layer.add is not None:
         index = next(k for k, each in enumerate(layer.add.inputs) if isinstance(each, gs.Constant))
         axes = max(len(layer.add.inputs[index].shape), 1)
         values = bias.astype(dtype).reshape(*(1,) * (axes - 1), -1)
-        _set_constant(graph, layer.add, index, values, node.name + "_bias")
+        _set_constant(edit, layer.add, index, values, node.name + "_bias")
         return layer.add
-    name = fresh_name(graph, node.name + "_add")
+    name = edit.names.fresh(node.name + "_add")
     output = node.outputs[0]
-    node.outputs[0] = gs.Variable(fresh_name(graph, node.name + "_product"), output.dtype, output.shape)
-    constant = gs.Constant(fresh_name(graph, node.name + "_bias"), bias.astype(dtype))
+    node.outputs[0] = gs.Variable(edit.names.fresh(node.name + "_product"), output.dtype, output.shape)
+    constant = gs.Constant(edit.names.fresh(node.name + "_bias"), bias.astype(dtype))
     add = gs.Node("Add", name, inputs=[node.outputs[0], constant], outputs=[output])
-    insert_after(graph, node, add)
+    edit.insert_after(node, add)
     return add
 
 
-def _set_constant(graph: gs.Graph, node: gs.Node, index: int, values: NDArray[Any], name: str) -> None:
+def _set_constant(edit: Editor, node: gs.Node, index: int, values: NDArray[Any], name: str) -> None:
     """Input `index` of the node becomes a constant of its own; an old name that nobody else uses is kept."""
     old = node.inputs[index] if index < len(node.inputs) else None
-    if old is not None and old.name and len(old.outputs) == 1 and old.name not in held_names(graph):
+    if old is not None and old.name and len(old.outputs) == 1 and old.name not in edit.held:
         name = old.name
     else:
-        name = fresh_name(graph, name)
+        name = edit.names.fresh(name)
     if old is None:
         node.inputs.append(gs.Constant(name, values))
     else:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from graphpass.maths.corrections import compensate, mean_bias, mean_gain, mean_shift, refine
 from graphpass.maths.thresholds import Levels, largest, least_error, percentile, regress
+from graphpass.maths.units import corrected_in_units, in_units
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -35,7 +36,8 @@ class SiteSample:
     kind: the activation's; "" for the output of a layer that no site follows. x: the ANN's pre-activation; x_snn: that
     of the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of a channel, [C],
     for a method that wants them. offset: whether its neurons may have one. limits: the ends of a clip that the levels
-    are to span, whatever the rows reach; then the rows are not trusted with more than means.
+    are to span, whatever the rows reach; then the rows are not trusted with more than means. threads: that a search may
+    take, 0 for all cores.
     """
 
     kind: str
@@ -46,6 +48,7 @@ class SiteSample:
     top: Array
     offset: bool = True
     limits: tuple[float, float] | None = None
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def _bottom(sample: SiteSample) -> Array:
 
 def _regressed(levels: Levels, x: Floats, sample: SiteSample, count: int) -> Levels:
     """The same thresholds with gain and offset for the activation, unless it is x itself between the ends."""
-    if sample.kind in EXACT_RECTIFIERS or sample.kind == "identity":
+    if _is_linear_inside(sample):
         return levels
     return regress(x, sample.a, count, levels.threshold, levels.shift)
 
@@ -108,10 +111,10 @@ def _optimal(sample: SiteSample, levels: int) -> Levels:
     if sample.limits is not None:
         return _max(sample, levels)
     if len(sample.a) <= FIT_ROWS:
-        return least_error(sample.x_snn, sample.a, levels, sample.offset)
+        return least_error(sample.x_snn, sample.a, levels, sample.offset, sample.threads)
     # At random, not every k-th: positions in an image have structure.
     rows = np.sort(np.random.default_rng(0).permutation(len(sample.a))[:FIT_ROWS])
-    return least_error(sample.x_snn[rows], sample.a[rows], levels, sample.offset)
+    return least_error(sample.x_snn[rows], sample.a[rows], levels, sample.offset, sample.threads)
 
 
 def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:
@@ -125,9 +128,14 @@ def correct_bias(inputs: Array, sample: SiteSample, levels: int, refined: bool) 
     return mean_bias(inputs, sample.x - sample.x_snn)
 
 
+def _is_linear_inside(sample: SiteSample) -> bool:
+    """Whether a is x inside its range, so that levels of x are levels of a."""
+    return sample.kind in EXACT_RECTIFIERS or sample.kind == "identity"
+
+
 METHODS: dict[str, Method] = {
-    "optimal": Method(_optimal, _correct),
-    "da-qcfs": Method(_da_qcfs, ranges=True),
-    "percentile": Method(_percentile, ranges=True),
-    "max": Method(_max, ranges=True),
+    "optimal": Method(in_units(_optimal, _is_linear_inside), corrected_in_units(_correct, _is_linear_inside)),
+    "da-qcfs": Method(in_units(_da_qcfs, _is_linear_inside), ranges=True),
+    "percentile": Method(in_units(_percentile, _is_linear_inside), ranges=True),
+    "max": Method(in_units(_max, _is_linear_inside), ranges=True),
 }

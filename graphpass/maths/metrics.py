@@ -224,8 +224,8 @@ class Difference:
     @property
     def centred_error(self) -> float | None:
         """Σ(y − a)² / Σ(a − ā)²; None where a does not vary."""
-        squares = float(self.squares)
-        spread = squares - float(self.total) ** 2 / max(self.values, 1)
+        squares, total = float(self.squares), float(self.total)
+        spread = squares - total * total / max(self.values, 1)  # ** raises where this is infinite
         # Σ a² − n·ā² of equal values leaves a rounding residue of a few ulps of Σ a²
         return float(self.squared_error) / spread if spread > 1e-12 * squares else None
 

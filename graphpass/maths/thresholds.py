@@ -89,7 +89,7 @@ def regress(x: Array, a: Array, levels: int, threshold: Array, shift: Array) -> 
     return _levels(threshold, shift, gain, mean - gain * n_mean)
 
 
-def least_error(x: Array, a: Array, levels: int, offset: bool = True) -> Levels:
+def least_error(x: Array, a: Array, levels: int, offset: bool = True, threads: int = 0) -> Levels:
     """argmin over θ, ψ, A ≥ 0, o of Σ (A·n(x) + o − a)², per channel; without offset o = 0.
 
     x: the pre-activation as the converted network has it; a: the activation as the network before conversion has
@@ -104,6 +104,8 @@ def least_error(x: Array, a: Array, levels: int, offset: bool = True) -> Levels:
     constant, x but for RESIDUE of its magnitude, gets θ = 1, A = 0, o = mean(a), and does not spike on the sample
     where x is.
 
+    threads: how many search side by side, each some channels; 0 for all cores. Levels do not depend on it.
+
     Raises CalibrationError for values that are not finite, or no rows.
     """
     x, a = np.asarray(x, np.float32), np.asarray(a, np.float32)
@@ -111,10 +113,17 @@ def least_error(x: Array, a: Array, levels: int, offset: bool = True) -> Levels:
     _require_finite(a)
     width = max(1, min(CELLS // (len(_grid_pairs(levels)[0]) * (levels - 1)), BLOCK // len(x)))
     blocks = [slice(start, start + width) for start in range(0, x.shape[1], width)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy works outside of Python's lock
-        found = list(
-            pool.map(lambda b: _least_error(np.ascontiguousarray(x[:, b].T), a[:, b].T, levels, offset), blocks)
-        )
+
+    def search(block: slice) -> Levels:
+        return _least_error(np.ascontiguousarray(x[:, block].T), a[:, block].T, levels, offset)
+
+    if threads == 1 or len(blocks) == 1:
+        found = list(map(search, blocks))
+    else:
+        with ThreadPoolExecutor(
+            threads or len(os.sched_getaffinity(0))
+        ) as pool:  # numpy works outside of Python's lock
+            found = list(pool.map(search, blocks))
     return Levels(*(np.concatenate([getattr(part, name) for part in found]) for name in Levels.__annotations__))
 
 

@@ -5,26 +5,20 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphpass.graph.edit import Editor, used_once
 from graphpass.graph.weights import (
     FLOATS,
     WEIGHT_OPS,
     Array,
     Weights,
-    bypass,
     floats_of,
-    fresh_name,
-    held_names,
-    insert_after,
     is_op,
     layer_ending_at,
     misfit,
     ranks_of,
     read_weights,
-    remove,
     scale_inputs,
     scale_outputs,
-    take_over,
-    used_once,
     write,
 )
 from graphpass.passes.base import HELD, Miss, RuleReport
@@ -33,28 +27,28 @@ from graphpass.sites.activations import find_activations
 
 def batch_norm_into_weights(graph: gs.Graph) -> RuleReport:
     """BN(W·x + b):  W' = W·γ/σ, b' = (b − μ)·γ/σ + β, σ = √(variance + ε)."""
-    rule, held, ranks, rewrites, misses = "batch_norm_into_weights", held_names(graph), ranks_of(graph), 0, []
+    rule, edit, ranks, rewrites, misses = "batch_norm_into_weights", Editor(graph), ranks_of(graph), 0, []
     for norm, affine in _batch_norms(graph):
         x = norm.inputs[0]
-        layer = layer_ending_at(x, held)
+        layer = layer_ending_at(x, edit.held)
         if layer is None or isinstance(affine, str):
             continue
-        reason = _fold_into_outputs(graph, layer, norm, *affine, held, ranks)
+        reason = _fold_into_outputs(edit, layer, norm, *affine, ranks)
         rewrites += reason is None
         if reason:
             misses.append(Miss(rule, norm.name, reason))
+    edit.finish()
     return RuleReport(rule, rewrites, tuple(misses))
 
 
 def _fold_into_outputs(
-    graph: gs.Graph, layer: Weights | str, node: gs.Node, scale: Array, shift: Array,
-    held: frozenset[str], ranks: dict[str, int],
-) -> str | None:  # fmt: skip
+    edit: Editor, layer: Weights | str, node: gs.Node, scale: Array, shift: Array, ranks: dict[str, int]
+) -> str | None:
     """node(y) = s·y + t, y the layer's result, becomes part of the layer; or the reason why not."""
     if isinstance(layer, str):
         return layer
     result = layer.last.outputs[0]
-    if not used_once(result, held):
+    if not used_once(result, edit.held):
         return f"{result.name} is used elsewhere too"
     if node.op == "BatchNormalization" and layer.node.op == "MatMul" and ranks.get(result.name) != 2:
         return "its channel axis is not known to be the last axis of the MatMul"
@@ -63,8 +57,8 @@ def _fold_into_outputs(
     weight, bias = scale_outputs(layer, scale, shift)
     reason = misfit(layer, weight, bias)
     if reason is None:
-        maker = write(graph, layer, weight, bias)
-        take_over(graph, maker, maker.outputs[0], node)
+        maker = write(edit, layer, weight, bias)
+        edit.take_over(maker, maker.outputs[0], node)
     return reason
 
 
@@ -93,12 +87,12 @@ def batch_norm_after(graph: gs.Graph) -> RuleReport:
     Exact if all readers of BN(x) are weight layers (through Flatten and average pooling, which commute with
     s·x + t) and, where t ≠ 0, nothing is padded with zeros: padding adds 0, not t.
     """
-    rule, held, rewrites, misses = "batch_norm_after", held_names(graph), 0, []
+    rule, edit, rewrites, misses = "batch_norm_after", Editor(graph), 0, []
     ranks = ranks_of(graph)
     for norm, affine in _batch_norms(graph):
         if isinstance(affine, str) or not _reaches_weights(norm.outputs[0]):
             continue
-        leaves = list(_readers(norm.outputs[0], *affine, held, ranks))
+        leaves = list(_readers(norm.outputs[0], *affine, edit.held, ranks))
         changes = [(leaf[0], *scale_inputs(*leaf)) for leaf in leaves if not isinstance(leaf, str)]
         reasons = [leaf for leaf in leaves if isinstance(leaf, str)] + [misfit(*change) for change in changes]
         reason = next(filter(None, reasons), None)
@@ -106,9 +100,10 @@ def batch_norm_after(graph: gs.Graph) -> RuleReport:
             misses.append(Miss(rule, norm.name, reason))
             continue
         for change in changes:
-            write(graph, *change)
-        bypass(graph, norm)
+            write(edit, *change)
+        edit.bypass(norm)
         rewrites += 1
+    edit.finish()
     return RuleReport(rule, rewrites, tuple(misses))
 
 
@@ -163,7 +158,7 @@ def _pads_with_zeros(node: gs.Node) -> bool:
 
 def scale_and_shift(graph: gs.Graph) -> RuleReport:
     """BN(x) → x·s + t, s = γ/σ, t = β − μ·s, of shape [1, C, 1 …]: what no weight layer could take."""
-    rule, ranks, rewrites, misses = "scale_and_shift", ranks_of(graph), 0, []
+    rule, edit, ranks, rewrites, misses = "scale_and_shift", Editor(graph), ranks_of(graph), 0, []
     for norm, affine in _batch_norms(graph):
         x, y = norm.inputs[0], norm.outputs[0]
         rank = ranks.get(x.name, ranks.get(y.name))
@@ -180,17 +175,18 @@ def scale_and_shift(graph: gs.Graph) -> RuleReport:
             continue
         shape = (1, -1, *(1,) * (rank - 2)) if rank > 1 else (-1,)
         scale, shift = (
-            gs.Constant(fresh_name(graph, f"{norm.name}_{part}"), values.astype(dtype).reshape(shape))
+            gs.Constant(edit.names.fresh(f"{norm.name}_{part}"), values.astype(dtype).reshape(shape))
             for part, values in zip(("scale", "shift"), affine, strict=True)
         )
-        scaled = gs.Variable(fresh_name(graph, f"{norm.name}_scaled"), y.dtype, y.shape)
-        mul = gs.Node("Mul", fresh_name(graph, f"{norm.name}_mul"), inputs=[x, scale], outputs=[scaled])
-        add = gs.Node("Add", fresh_name(graph, f"{norm.name}_add"), inputs=[scaled, shift])
-        insert_after(graph, norm, mul)
-        insert_after(graph, mul, add)
-        remove(graph, norm)
+        scaled = gs.Variable(edit.names.fresh(f"{norm.name}_scaled"), y.dtype, y.shape)
+        mul = gs.Node("Mul", edit.names.fresh(f"{norm.name}_mul"), inputs=[x, scale], outputs=[scaled])
+        add = gs.Node("Add", edit.names.fresh(f"{norm.name}_add"), inputs=[scaled, shift])
+        edit.insert_after(norm, mul)
+        edit.insert_after(mul, add)
+        edit.remove(norm)
         add.outputs.append(y)
         rewrites += 1
+    edit.finish()
     return RuleReport(rule, rewrites, tuple(misses))
 
 
@@ -200,13 +196,13 @@ def affine(graph: gs.Graph) -> RuleReport:
     MatMul + Add stays: it is how a bias is spelled there. A node that is part of an activation (the x + 3 of
     HardSwish, the x/θ of QCFS) stays, so that the activation is still recognised.
     """
-    rule, held, ranks, rewrites, misses = "affine", held_names(graph), ranks_of(graph), 0, []
+    rule, edit, ranks, rewrites, misses = "affine", Editor(graph), ranks_of(graph), 0, []
     reserved = {id(node) for activation in find_activations(graph) for node in activation.nodes}
     for node in [node for node in graph.nodes if is_op(node, *AFFINE) and id(node) not in reserved]:
         k = next((k for k in (0, 1) if floats_of(node.inputs[k]) is not None), None)
         if k is None or isinstance(node.inputs[1 - k], gs.Constant) or (node.op == "Div" and k == 0):
             continue
-        layer = layer_ending_at(node.inputs[1 - k], held)
+        layer = layer_ending_at(node.inputs[1 - k], edit.held)
         if layer is None or (isinstance(layer, Weights) and layer.last.op == "MatMul" and node.op == "Add"):
             continue
         reason: str | None
@@ -216,10 +212,11 @@ def affine(graph: gs.Graph) -> RuleReport:
         else:
             with np.errstate(divide="ignore"):
                 scale, shift = AFFINE[node.op](values, k)
-            reason = _fold_into_outputs(graph, layer, node, scale, shift, held, ranks)
+            reason = _fold_into_outputs(edit, layer, node, scale, shift, ranks)
         rewrites += reason is None
         if reason:
             misses.append(Miss(rule, node.name, reason))
+    edit.finish()
     return RuleReport(rule, rewrites, tuple(misses))
 
 

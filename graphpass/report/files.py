@@ -5,20 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from graphpass.errors import OptionError
+from graphpass.files import write_text
 
 
 def write_json(document: Any, path: str | Path) -> None:
     """Write a JSON document. Raises OptionError where that is not possible."""
-    _write(json.dumps(document, indent=1, allow_nan=False) + "\n", Path(path))
+    write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", path, OptionError)
 
 
 def write_report(page: str, path: str | Path) -> None:
     """Write a report. Raises OptionError where that is not possible."""
-    _write(page, Path(path))
-
-
-def _write(text: str, path: Path) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be written ({error.strerror})", "choose another place") from error
+    write_text(page, path, OptionError)

@@ -3,7 +3,8 @@
 import functools
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from graphpass.datasets.parts import InputSpec
-from graphpass.errors import SessionError
-from graphpass.graph.model import LARGEST_PROTOBUF, save
+from graphpass.errors import OptionError, SessionError
+from graphpass.graph.model import Source, save
+from graphpass.graph.tensors import LARGEST_PROTOBUF
 from graphpass.runtime import native
 from graphpass.runtime import nchwc as blocked
 from graphpass.runtime.nchwc import NotBlocked
@@ -57,13 +59,13 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
 
 
 def open_session(
-    model: str | Path | onnx.ModelProto,
+    model: str | Path | onnx.ModelProto | Source,
     providers: Sequence[str] | None = None,
     threads: int = 0,
     use_native: bool = True,
     use_blocked: bool = True,
 ) -> Session:
-    """A session over a model file or proto.
+    """A session over a model file or proto; of a Source, over the model as it was given.
 
     providers: in order of preference; default the CPU. threads: intra-op threads, 0 for all cores. use_native: register
     the library of native operators where there is one and it has kernels for the first provider. use_blocked: let its
@@ -72,6 +74,8 @@ def open_session(
     Raises SessionError when onnxruntime cannot load the model; warns (ProviderWarning) when a provider that was asked
     for is not used, which onnxruntime itself only logs, and when the library is there but not for that provider.
     """
+    name = str(model.path if isinstance(model, Source) else model if isinstance(model, str | Path) else "the model")
+    model = model.proto if isinstance(model, Source) else model
     wanted = list(providers or [CPU])
     unknown = [name for name in wanted if name not in ort.get_available_providers()]
     if unknown:
@@ -90,7 +94,6 @@ def open_session(
     try:
         session = _create(model, options, wanted)
     except Exception as error:  # onnxruntime raises a dozen pybind exception types without a common base
-        name = model if isinstance(model, str | Path) else "the model"
         raise SessionError(f"{name}: onnxruntime cannot load it ({_line(error)})", "see `graphpass doctor`") from error
     session.neurons, session.reason = "native" if registered else "function bodies", reason
     if session.get_providers()[0] != wanted[0]:
@@ -109,6 +112,22 @@ def open_session(
     return session
 
 
+@contextmanager
+def required(providers: Sequence[str] | None, remedy: str = "see `graphpass doctor`") -> Iterator[None]:
+    """What was to run on a provider does not silently run on another one. Raises OptionError."""
+    if not providers:
+        yield
+        return
+    if providers[0] not in ort.get_available_providers():
+        raise OptionError(f"provider: {providers[0]} is not in this onnxruntime", remedy)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".* could not be started", ProviderWarning)
+        try:
+            yield
+        except ProviderWarning as warning:
+            raise OptionError(f"provider: {warning}", remedy) from warning
+
+
 def available_providers() -> tuple[str, ...]:
     """Execution providers that the installed onnxruntime has."""
     return tuple(ort.get_available_providers())
@@ -116,7 +135,7 @@ def available_providers() -> tuple[str, ...]:
 
 def _options(threads: int, registered: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and told in one line
     options.intra_op_num_threads = threads
     if registered:
         options.register_custom_ops_library(str(native.library()))
@@ -225,22 +244,6 @@ def run(
             f"onnxruntime failed ({_line(error)})", "check the data against `graphpass inspect`"
         ) from error
     return dict(zip(names, values, strict=True))
-
-
-def run_padded(
-    session: ort.InferenceSession,
-    inputs: Mapping[str, NDArray[Any]],
-    batch: int | None,
-    names: Sequence[str] | None = None,
-) -> dict[str, NDArray[Any]]:
-    """As run, for a model of fixed batch: a short batch is filled up with its last sample and the outputs cut back."""
-    size = len(next(iter(inputs.values())))
-    if batch is None or size == batch:
-        return run(session, inputs, names)
-    if size > batch:
-        raise SessionError(f"{size} samples do not fit a model of fixed batch {batch}", "run them in smaller batches")
-    outputs = run(session, pad_inputs(inputs, batch), names)
-    return {name: value[:size] if value.ndim and len(value) == batch else value for name, value in outputs.items()}
 
 
 def pad_inputs(inputs: Mapping[str, NDArray[Any]], batch: int | None) -> dict[str, NDArray[Any]]:

@@ -197,6 +197,38 @@ ACTIVATIONS: tuple[Spelling, ...] = (
 )  # fmt: skip
 
 
+def _below(*names: str) -> Callable[[Parameters], NDArray[np.bool_]]:
+    return lambda found: np.any([~(np.atleast_1d(found[name]) >= 0) for name in names], axis=0)
+
+
+FALLING: Mapping[str, tuple[Callable[[Parameters], NDArray[np.bool_]], str]] = {  # by channel, and where
+    "leaky_relu": (_below("alpha"), "for x < 0"),
+    "prelu": (_below("slope"), "for x < 0"),
+    "elu": (_below("alpha"), "for x < 0"),
+    "selu": (_below("alpha", "gamma"), "for some x"),
+    "hard_sigmoid": (_below("alpha"), "between its limits"),
+    "thresholded_relu": (_below("alpha"), "at its threshold"),
+    "silu": (lambda found: ~(np.atleast_1d(found["alpha"]) > 0), "for large x"),
+    "quick_gelu": (lambda found: ~(np.atleast_1d(found["alpha"]) > 0), "for large x"),
+}
+
+
+def falling(activation: Activation) -> str | None:
+    """Why no staircase of one neuron stands for f, because it falls where x rises; None where it may stand for it.
+
+    Counts rise with x, and so does A·n + o where A > 0: a slope below 0 on one side has no such A. GELU, SiLU and their
+    kin fall a little below 0, which costs little; a QCFS chain may fall altogether (A < 0); CELU rises for every alpha.
+    """
+    if activation.kind not in FALLING:
+        return None
+    falls, where = FALLING[activation.kind]
+    channels = falls(activation.parameters)
+    if not channels.any():
+        return None
+    some = "" if channels.all() else f" in {np.count_nonzero(channels)} of {channels.size} channels"
+    return f"decreases {where}{some}: no staircase of one neuron stands for it"
+
+
 def find_activations(graph: gs.Graph) -> tuple[Activation, ...]:
     """All activations of the top-level graph, in the order of their final nodes; regions do not overlap.
 

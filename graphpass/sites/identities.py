@@ -12,8 +12,8 @@ from typing import Protocol
 
 import onnx_graphsurgeon as gs
 
+from graphpass.graph.edit import held_names
 from graphpass.graph.layers import WeightLayer, copied_from, data_inputs, passes, weight_layer, weight_layers
-from graphpass.graph.weights import held_names
 
 
 def sources(tensor: gs.Tensor, outputs: Collection[str]) -> set[str]:

@@ -5,26 +5,36 @@ Identity sites, on request, put neurons in front of other weight layers, too: gr
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.errors import OptionError
+from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.domains import STANDARD_DOMAINS
 from graphpass.graph.layers import (
+    RECURRENT,
+    WeightLayer,
     channel_axis,
+    draws,
+    holds_weights,
+    is_fixed,
+    rank_of,
     reached_layers,
     weight_layer,
-    weight_layers,
 )
+from graphpass.graph.names import names_of
 from graphpass.graph.plan import Left
-from graphpass.sites.activations import Activation, find_activations
-from graphpass.sites.identities import missing_identities, sources
+from graphpass.graph.shapes import infer_shapes
+from graphpass.graph.trains import Train, Trains, Way
+from graphpass.graph.types import type_name
+from graphpass.sites.activations import Activation, falling, find_activations
+from graphpass.sites.identities import missing_identities, place_identities, sources
 
 SUBGRAPH_OPS = frozenset("If Loop Scan SequenceMap".split())
-RECURRENT_OPS = frozenset("LSTM GRU RNN".split())
+EXCLUDED, NOT_INCLUDED = "excluded by --exclude", "not matched by --include"  # why a site was left
 SEQUENCE_OPS = frozenset(
     "SequenceConstruct SequenceInsert SequenceErase SequenceAt SplitToSequence ConcatFromSequence Optional "
     "OptionalGetElement".split()
@@ -59,7 +69,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Sites in topological order, what was left, and how many weight layers spikes reach."""
+    """Sites in topological order, what was left, and how many weight layers see binary spikes and nothing else."""
 
     sites: tuple[Site, ...]
     left: tuple[Left, ...]
@@ -95,10 +105,21 @@ class Selection:
     def refusal(self, name: str) -> str | None:
         """Why a site of this name is not wanted, None if it is."""
         if any(re.search(pattern, name) for pattern in self.exclude):
-            return "excluded by --exclude"
+            return EXCLUDED
         if self.include and not any(re.search(pattern, name) for pattern in self.include):
-            return "not matched by --include"
+            return NOT_INCLUDED
         return None
+
+    def require_effect(self, coverage: Coverage) -> None:
+        """That every pattern matches a site that was found, or left because of it. Raises OptionError."""
+        names = [site.name for site in coverage.sites]
+        names += [entry.node for entry in coverage.left if entry.reason in (EXCLUDED, NOT_INCLUDED)]
+        for option, patterns in (("--include", self.include), ("--exclude", self.exclude)):
+            for pattern in patterns:
+                if not any(re.search(pattern, name) for name in names):
+                    raise OptionError(
+                        f"{option} {pattern!r} matches no site", "see `graphpass inspect` for the names of sites"
+                    )
 
 
 def _shortened(pattern: str) -> str:
@@ -131,77 +152,117 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
     if selection.identity_sites:
         sites, unwanted = _with_identity_sites(graph, sites, selection)
         left.extend(unwanted)
-    left.extend(_left_layers(graph, sites))
+    driven = spike_driven(graph, sites)
+    left.extend(_left_layers(graph, driven))
     left.extend(_left_bodies(graph))
     left.extend(_left_operators(graph, activations))
-    reached = spike_driven(graph, sites)
-    return Coverage(tuple(sites), tuple(left), len(weight_layers(graph)), len(reached))
+    left.extend(unsteady(graph))
+    nodes = [node for part in (graph, *graph.subgraphs(recursive=True)) for node in part.nodes]
+    reached = sum(reason is None for reason in driven.values())
+    return Coverage(tuple(sites), tuple(left), sum(map(holds_weights, nodes)), reached)
 
 
 def _left_because(activation: Activation, layers: Sequence[str]) -> str | None:
     if not layers:
         return "its output reaches no weight layer as spikes (a gate, or the network's output)"
-    if activation.output.dtype is not None and np.dtype(activation.output.dtype) == np.float64:
-        return "float64 activations are not converted"
-    return None
+    return _wrong_type(activation.output) or falling(activation)
 
 
-def spike_driven(graph: gs.Graph, sites: Sequence[Site]) -> frozenset[str]:
-    """Names of the weight layers whose input is made of spikes and nothing else."""
-    outputs = {site.output for site in sites}
-    own: dict[str, set[str]] = {}  # where identity neurons are, or will be
-    for site in sites:
-        for name in site.layers if site.kind == "identity" else ():
-            own.setdefault(name, set()).add(site.input)
-    return frozenset(
-        layer.node.name
-        for layer in weight_layers(graph)
-        if sources(layer.data, outputs | own.get(layer.node.name, set())) == {"site"}
-    )
+def _wrong_type(tensor: gs.Tensor) -> str | None:
+    """Why no neurons go where this tensor is: they compute in float32, and take float16 as well."""
+    if tensor.dtype is None:
+        return None
+    name = type_name(tensor.dtype)
+    return None if name in ("float16", "float32") else f"{name} activations are not converted"
+
+
+def spike_driven(graph: gs.Graph, sites: Sequence[Site]) -> dict[str, str | None]:
+    """For each weight layer of a sorted graph: None where its input is binary spikes and nothing else, else why not.
+
+    sites: identity sites among them may be in the graph already (`place_identities`). The answer is that of the
+    unrolled form, which takes it from the same walk (graph.trains).
+    """
+    graph = graph.copy()
+    outputs = {tensor.name for node in graph.nodes for tensor in node.outputs}
+    place_identities(graph, [site for site in sites if site.output not in outputs])
+    infer_shapes(graph)
+    tensors = graph.tensors()
+    trains = Trains({site.output: _spikes_of(site, tensors[site.output]) for site in sites})
+    made = {site.output for site in sites}
+    reasons: dict[str, str | None] = {}
+    for node in graph.nodes:
+        layer, way = weight_layer(node), trains.take(node)
+        if layer:
+            train = trains.known.get(layer.data.name)
+            reasons[node.name] = None if way is Way.LAYER else _analogue_because(layer, made, train)
+    return reasons
+
+
+def _spikes_of(site: Site, output: gs.Tensor) -> Affine | None:
+    """Scale and offset as the site's neurons will have them, but for the values; None where samples lie along them."""
+    rank = rank_of(output)
+    if rank is None:
+        return None
+    if site.kind == "qcfs":
+        parts = [np.asarray(site.parameters[name], np.float32) for name in ("amplitude", "offset")]
+        along = any(part.ndim == rank and part.shape[0] > 1 for part in parts)
+        return None if along else neuron_affine(parts[0], parts[1], 1.0, rank)
+    shape = [1] * rank
+    if site.axis is not None and rank > 1:
+        size = output.shape[site.axis % rank]
+        shape[site.axis % rank] = size if isinstance(size, int) else 1
+    return None if rank == 0 or shape[0] > 1 else Affine(np.ones(shape, np.float32), np.ones(shape, np.float32))
+
+
+def _analogue_because(layer: WeightLayer, outputs: Collection[str], train: Train | None) -> str:
+    origin = sources(layer.data, outputs)
+    if origin == {"input"}:
+        return "its input is the network's own analogue input"
+    if "site" not in origin:
+        return "no activation feeds it; --identity-sites puts neurons in front of it"
+    if origin != {"site"}:
+        return "its input is partly spikes, partly analogue; --identity-sites puts neurons in front of the rest"
+    if train is None:
+        return "its input is the mean of spikes over time: an operator before it mixes samples, or has unknown sizes"
+    if not train.spikes:
+        return "its input is sums or means of spikes, which are no spikes: multiply-and-adds"
+    return "the scales of its spikes differ along other axes than its inputs: multiply-and-adds"
 
 
 def _with_identity_sites(graph: gs.Graph, sites: Sequence[Site], selection: Selection) -> tuple[list[Site], list[Left]]:
     """Sites in topological order with those where identity neurons are missing."""
-    tensors = graph.tensors()
+    tensors, names = graph.tensors(), names_of(graph)
     added: list[Site] = []
     unwanted: list[Left] = []
-    for tensor, names in missing_identities(graph, {site.output for site in sites}).items():
-        name = f"{tensor}/identity"
-        reason = selection.refusal(name)
+    for tensor, layers in missing_identities(graph, {site.output for site in sites}).items():
+        name = names.fresh(f"{tensor}/identity")
+        reason = selection.refusal(name) or _wrong_type(tensors[tensor])
         if reason:
             unwanted.append(Left(name, "identity", reason, True))
             continue
-        added.append(Site(name, "identity", tensor, name, channel_axis(tensors[tensor]), tuple(names)))
+        added.append(Site(name, "identity", tensor, name, channel_axis(tensors[tensor]), tuple(layers)))
     position = {tensor.name: number for number, node in enumerate(graph.nodes) for tensor in node.outputs}
     both = [*sites, *added]
     return sorted(both, key=lambda s: position.get(s.input if s.kind == "identity" else s.output, -1)), unwanted
 
 
-def _left_layers(graph: gs.Graph, sites: Sequence[Site]) -> list[Left]:
+def _left_layers(graph: gs.Graph, driven: Mapping[str, str | None]) -> list[Left]:
     """Weight layers that spikes do not reach, and products that are no weight layers."""
-    reached = spike_driven(graph, sites)
-    outputs = {site.output for site in sites}
     left = []
     for node in graph.nodes:
         layer = weight_layer(node)
-        if layer and node.name not in reached:
-            origin = sources(layer.data, outputs)
-            if origin == {"input"}:
-                reason = "its input is the network's own analogue input"
-            elif "site" in origin:
-                reason = (
-                    "its input is partly spikes, partly analogue; --identity-sites puts neurons in front of the rest"
-                )
-            else:
-                reason = "no activation feeds it; --identity-sites puts neurons in front of it"
-            left.append(Left(node.name, node.op, reason, True))
-        elif node.op in ("MatMul", "Gemm", "Conv", "Einsum") and not layer:
-            constant = any(isinstance(tensor, gs.Constant) for tensor in node.inputs[:2])
-            reason = (
-                "its weights are no matrix of float16, float32 or float64"
-                if constant
-                else "a product of two activations works on the mean over time"
-            )
+        if layer:
+            reason = driven[node.name]
+            if reason:
+                left.append(Left(node.name, node.op, reason, True))
+        elif node.op in ("MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"):
+            reason = "a product of two activations works on the mean over time"
+            if node.op == "Einsum" and holds_weights(node):
+                reason = "an Einsum works on the mean over time; written as a MatMul it could be spike-driven"
+            elif any(is_fixed(tensor) for tensor in node.inputs[:2]):
+                reason = "its weights are no matrix of float16, float32 or float64"
+            elif node.op in ("Conv", "ConvTranspose"):
+                reason = "its weights are computed as it runs; " + reason
             left.append(Left(node.name, node.op, reason, True))
     return left
 
@@ -210,14 +271,14 @@ def _left_bodies(graph: gs.Graph) -> list[Left]:
     left = []
     for node in graph.nodes:
         if node.op in SUBGRAPH_OPS:
-            inside = [inner.op for body in node.subgraphs(recursive=True) for inner in body.nodes]
-            active = sorted({op for op in inside if op in _CONVERTIBLE or op in RECURRENT_OPS})
+            inside = [inner for body in node.subgraphs(recursive=True) for inner in body.nodes]
+            active = sorted({inner.op for inner in inside if inner.op in _CONVERTIBLE or holds_weights(inner)})
             reason = "bodies of If, Loop and Scan are left alone"
             if active:
                 advice = "export the branch in use alone" if node.op == "If" else "export it unrolled"
                 reason += f"; this one holds {', '.join(active)} ({advice})"
             left.append(Left(node.name, node.op, reason, not active))
-        elif node.op in RECURRENT_OPS:
+        elif node.op in RECURRENT:
             left.append(Left(node.name, node.op, "recurrent layers are not converted", False))
     return left
 
@@ -242,4 +303,21 @@ def _left_operators(graph: gs.Graph, activations: Iterable[Activation]) -> list[
     return left
 
 
+def unsteady(graph: gs.Graph) -> list[Left]:
+    """Nodes whose results differ from run to run, or with the samples that happen to be in a batch."""
+    left = []
+    for node in (node for part in (graph, *graph.subgraphs(recursive=True)) for node in part.nodes):
+        if draws(node) and node.op == "Dropout":
+            reason = f"in training mode, it drops other values at every run ({INFERENCE})"
+        elif draws(node):
+            reason = "random, it draws other numbers at every run"
+        elif node.op == "BatchNormalization" and node.attrs.get("training_mode", 0):
+            reason = f"in training mode, it normalises each batch by its own statistics ({INFERENCE})"
+        else:
+            continue
+        left.append(Left(node.name, node.op, reason, True))
+    return left
+
+
+INFERENCE = "export the network in inference mode"
 _CONVERTIBLE = frozenset("Relu LeakyRelu PRelu Clip Gelu HardSwish Elu Selu Conv Gemm".split())

@@ -10,6 +10,7 @@ longest path (Higham, Accuracy and Stability of Numerical Algorithms, 2nd editio
 Stretches of several linear nodes: their counts k add up, and m goes through all of them.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -18,12 +19,14 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphpass.forms import operators
-from graphpass.forms.preparation import infer_shapes
 from graphpass.forms.registry import assemble
 from graphpass.forms.unrolled import MEAN
 from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.layers import MAXIMA, data_inputs, is_linear, weight_layer
+from graphpass.graph.layers import data_inputs, is_linear, is_maximum, weight_layer
 from graphpass.graph.model import export_untyped
+from graphpass.graph.names import Names, names_of
+from graphpass.graph.shapes import infer_shapes
+from graphpass.graph.types import is_float, is_number
 
 SAME_NODE = 1024  # roundings granted to a node that both forms run on equal values but a runtime may fuse otherwise
 UNKNOWN_SIZE = 1 << 16  # values under a mean whose sizes the graph does not tell
@@ -63,13 +66,16 @@ def forced(unrolled: gs.Graph, folded: gs.Graph, coding: str) -> Forced:
     """Cut U open at its neurons and means. F must be U folded back, or the graph that U was unrolled from."""
     graph = unrolled.copy()
     graph.toposort()
-    tensors, reference = graph.tensors(), folded.tensors()
+    tensors, reference, names = graph.tensors(), folded.tensors(), names_of(graph)
     neurons = {node.name: node for node in folded.nodes if node.op == operators.FOLDED_NEURON}
     kept = {tensor.name for tensor in graph.outputs}
     inputs, outputs, added = list(graph.inputs), list(graph.outputs), []
     cuts, means = [], []
     for number, name in enumerate(_means(graph, reference)):
-        own, fed = tensors[name], gs.Variable(f"fed/mean/{number}", tensors[name].dtype or np.float32, None)
+        own, fed = (
+            tensors[name],
+            gs.Variable(names.fresh(f"fed/mean/{number}"), tensors[name].dtype or np.float32, None),
+        )
         _redirect(own, fed)
         inputs.append(fed)
         if name not in kept:
@@ -78,15 +84,15 @@ def forced(unrolled: gs.Graph, folded: gs.Graph, coding: str) -> Forced:
     for number, node in enumerate([n for n in graph.nodes if n.op == operators.TRAIN_NEURON]):
         currents, spikes = node.inputs[0], node.outputs[0]
         dtype = currents.dtype or np.float32
-        x = gs.Variable(f"seen/x/{number}", dtype)
+        x = gs.Variable(names.fresh(f"seen/x/{number}"), dtype)
         whole = {"time_steps": node.attrs["time_steps"], "coding": coding}
         if node.attrs["input_steps"] == 1:
             added.append(gs.Node("Identity", x.name, {}, [currents], [x]))
         else:
             added.append(gs.Node(operators.TIME_MEAN, x.name, whole, [currents], [x], domain=SPIKING_DOMAIN))
-        count, train = gs.Variable(f"fed/count/{number}", dtype), gs.Variable(f"fed/spikes/{number}", dtype)
+        count, train = (gs.Variable(names.fresh(f"fed/{what}/{number}"), dtype) for what in ("count", "spikes"))
         _redirect(spikes, train)
-        units = [gs.Constant(f"{count.name}/{k}", np.array([v], np.float32)) for k, v in (("one", 1), ("half", 0.5))]
+        units = [gs.Constant(names.fresh(f"{count.name}/{v}"), np.array([v], np.float32)) for v in (1, 0.5)]
         attributes = {**node.attrs, "input_steps": 1}
         added.append(
             gs.Node(operators.TRAIN_NEURON, train.name, attributes, [count, *units], [train], domain=SPIKING_DOMAIN)
@@ -104,7 +110,7 @@ def counterpart(name: str, reference: Mapping[str, gs.Tensor]) -> str | None:
     """F's tensor that a mean of U is equal to."""
     if name in reference:
         return name
-    bare = name.removesuffix(MEAN)
+    bare = re.sub(rf"{MEAN}(_\d+)?$", "", name)
     return bare if bare in reference else None
 
 
@@ -138,7 +144,7 @@ def reference(folded: gs.Graph, names: Iterable[str], coding: str) -> onnx.Model
 
 
 def _model(graph: gs.Graph, coding: str) -> onnx.ModelProto:
-    graph.cleanup(remove_unused_graph_inputs=True).toposort()
+    graph.cleanup(remove_unused_graph_inputs=True, recurse_subgraphs=False).toposort()
     for tensor in graph.inputs:
         tensor.dtype = tensor.dtype or np.float32
     proto = export_untyped(graph, lambda each: assemble(each, coding))
@@ -164,6 +170,7 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
     graph = folded.copy()
     graph.toposort()
     infer_shapes(graph)
+    names = names_of(graph)
     steps = max((n.attrs["time_steps"] for n in graph.nodes if n.op == operators.FOLDED_NEURON), default=1)
     tensors = graph.tensors()
     counts: dict[str, tuple[int, int]] = {}
@@ -174,7 +181,7 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
             own = _roundings(node)
             total = max((k for k, _ in before), default=0) + own, max((d for _, d in before), default=0) + 2
             counts.update({tensor.name: total for tensor in node.outputs})
-            _make_absolute(node)
+            _make_absolute(node, names)
             continue
         # A·n and + o in F; L·A, W·(L·A), Mul and Add in U: 8 at most beside the layers' own
         start = (8 + steps + 2, 6) if node.op == operators.FOLDED_NEURON else (SAME_NODE, 4)
@@ -196,13 +203,15 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
 
 
 def _is_float(tensor: gs.Tensor) -> bool:
-    return tensor.dtype is None or np.issubdtype(np.dtype(tensor.dtype), np.floating)
+    return tensor.dtype is None or is_float(tensor.dtype)
 
 
 def _is_linear(node: gs.Node) -> bool:
     if not all(_is_float(tensor) for tensor in node.outputs) or node.attrs.get("mode") == "cubic":
         return False
-    return weight_layer(node) is not None or is_linear(node) or node.op in MAXIMA
+    if not all(tensor.dtype is None or is_number(tensor.dtype) for tensor in data_inputs(node)):
+        return False  # what it reads could not be fetched to compare it
+    return weight_layer(node) is not None or is_linear(node) or is_maximum(node)
 
 
 def _roundings(node: gs.Node) -> int:
@@ -221,14 +230,14 @@ def _roundings(node: gs.Node) -> int:
     return {"BatchNormalization": 6, "Resize": 64, "Upsample": 64}.get(node.op, len(node.inputs))
 
 
-def _make_absolute(node: gs.Node) -> None:
+def _make_absolute(node: gs.Node, names: Names) -> None:
     """The node on magnitudes: constants by their absolute value in float32, differences as sums."""
     for number, tensor in enumerate(node.inputs):
         if isinstance(tensor, gs.Constant) and _is_float(tensor):
             values = np.asarray(np.abs(np.asarray(tensor.values, np.float32)))
             if node.op == "BatchNormalization" and number == 3:
                 values = np.asarray(-values)
-            node.inputs[number] = gs.Constant(f"{tensor.name}/absolute/{node.name}/{number}", values)
+            node.inputs[number] = gs.Constant(names.fresh(f"{tensor.name}/absolute"), values)
     node.op = {"Sub": "Add", "Neg": "Identity"}.get(node.op, node.op)
     for name in ("alpha", "beta"):
         if name in node.attrs:

@@ -22,15 +22,18 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.datasets.dataset import Dataset
 from graphpass.errors import ModelError
 from graphpass.forms import operators
-from graphpass.forms.preparation import move_behind_pooling
+from graphpass.forms.neurons import within_float32
+from graphpass.forms.preparation import settle_pooling
 from graphpass.forms.registry import coding_of, spiking_graph
 from graphpass.forms.unrolled import fold_back, unroll
-from graphpass.graph.model import QUANTISED
+from graphpass.graph.layers import draws
+from graphpass.graph.refusals import QUANTISED
 from graphpass.maths.neuron import Neuron, count_of, spike_train
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.verification.agreement import SAME_NODE, Cut, Forced, Magnitudes, forced, magnitudes, reference
@@ -38,7 +41,6 @@ from graphpass.verification.agreement import SAME_NODE, Cut, Forced, Magnitudes,
 ROUNDING = {np.dtype(np.float16): 2.0**-11}  # unit roundoff of what tensors are stored in; sums are in float32
 SUM_ROUNDING = 2.0**-24
 SMALLEST = {np.dtype(np.float16): 2.0**-14}  # smallest normal number: below, errors are absolute
-RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -133,20 +135,21 @@ class _Check:
             raise ModelError("this is the integer form, which cannot be folded back", "give --reference FOLDED.onnx")
         if coding is None:
             raise ModelError("the model has no spiking neurons", "convert it first with `graphpass convert`")
-        drawing = next((node for node in graph.nodes if node.op in RANDOM), None)
+        drawing = next((node for node in graph.nodes if draws(node)), None)
         if drawing is not None:
             raise ModelError(
                 f"node {drawing.name!r} ({drawing.op}) draws other numbers at every run, so that no two runs agree",
                 "replace it by a constant to verify the rest",
             )
         given = any(node.op == operators.TRAIN_NEURON for node in graph.nodes)
-        folded = fold_back(graph.copy()) if given else move_behind_pooling(graph.copy())
-        unrolled = graph if given else unroll(graph)
+        with within_float32(ModelError, "the spiking model"):
+            folded = fold_back(graph.copy()) if given else settle_pooling(graph.copy())
+            unrolled = graph if given else unroll(graph)
         self._coding = coding
         self._neurons = {n.name: _neuron(n) for n in folded.nodes if n.op == operators.FOLDED_NEURON}
         self._steps = next(n.attrs["time_steps"] for n in unrolled.nodes if n.op == operators.TRAIN_NEURON)
         self._forced: Forced = forced(unrolled, folded, coding)
-        self._outputs = [tensor.name for tensor in folded.outputs]
+        self._outputs = [tensor.name for tensor in folded.outputs if not isinstance(tensor, gs.Constant)]
         targets = [cut.x_folded for cut in self._forced.cuts] + [mean.tensor for mean in self._forced.means]
         self._magnitudes: Magnitudes = magnitudes(folded, targets + self._outputs, coding)
         ours = {tensor.name for tensor in folded.inputs}

@@ -6,6 +6,7 @@ Weights rounded to int8 move currents, and a current near a border between two l
 upstream move currents further. No bound is claimed for the whole network: what is found is reported.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,7 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.errors import ModelError
 from graphpass.evaluation.results import conversion_of
 from graphpass.forms import operators
-from graphpass.forms.integer.form import COUNT
-from graphpass.forms.registry import assemble, spiking_graph
+from graphpass.forms.registry import assemble, counts_of, spiking_graph
 from graphpass.graph.model import export_untyped
 from graphpass.maths.neuron import Neuron
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
@@ -30,16 +30,26 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class SiteFlips:
-    """Counts of one site's neurons, over all samples. largest: by how many spikes a count differs at most."""
+    """Counts of one site's neurons, over all samples. largest: by how many spikes a count differs at most.
+
+    apart, size: Σ (n_integer − n_folded)² and Σ n_folded².
+    """
 
     name: str
     counts: int = 0
     flips: int = 0
     largest: int = 0
+    apart: float = 0.0
+    size: float = 0.0
 
     @property
     def fraction(self) -> float:
         return self.flips / self.counts if self.counts else 0.0
+
+    @property
+    def distance(self) -> float:
+        """‖n_integer − n_folded‖₂ / ‖n_folded‖₂."""
+        return math.sqrt(self.apart / max(self.size, 1.0))
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,12 @@ class _Site:
 
 
 def flips(
-    integer: onnx.ModelProto, folded: onnx.ModelProto, dataset: Dataset, limit: int = 64, batch: int = 8
+    integer: onnx.ModelProto,
+    folded: onnx.ModelProto,
+    dataset: Dataset,
+    limit: int = 64,
+    batch: int = 8,
+    threads: int = 0,
 ) -> Flips:
     """Compare both forms on the first `limit` samples.
 
@@ -85,11 +100,11 @@ def flips(
             "give the integer and the folded form of one plan (--plan-out, then --plan)",
         )
     graphs = [spiking_graph(proto) for proto in (integer, folded)]
-    sites = _sites(*graphs)
+    sites = _sites(counts_of(integer), graphs[1])
     outputs = [tensor.name for tensor in graphs[1].outputs]
     wanted = [[site.count for site in sites], [site.pooled or site.x for site in sites]]
     sessions = [
-        open_session(_with_outputs(graph, names, one.coding), use_native=False)
+        open_session(_with_outputs(graph, names, one.coding), threads=threads, use_native=False)
         for graph, names in zip(graphs, wanted, strict=True)
     ]
     fixed = fixed_batch(input_specs(sessions[1]))
@@ -102,26 +117,32 @@ def flips(
         for site in sites:
             values = theirs[site.pooled or site.x]
             expected = _unscaled(values, site.neuron) if site.pooled else site.neuron.count(values)
+            if expected.shape != ours[site.count].shape:
+                raise ModelError(
+                    f"{site.count!r} is not the counts of {site.name!r}", "convert it with graphpass again"
+                )
             results[site.name] = _updated(results[site.name], ours[site.count], expected)
         for name in outputs:
             a, b = (np.nan_to_num(each[name].astype(np.float64)) for each in (ours, theirs))
-            errors[name] += ((a - b) ** 2).sum(), (b**2).sum()
+            with np.errstate(over="ignore", invalid="ignore"):  # an infinite error is one
+                errors[name] += ((a - b) ** 2).sum(), (b**2).sum()
         samples += part.size
-    relative = {name: float(np.sqrt(d / n)) if n else float(d > 0) for name, (d, n) in errors.items()}
+    with np.errstate(invalid="ignore"):
+        relative = {name: float(np.sqrt(d / n)) if n else float(d > 0) for name, (d, n) in errors.items()}
     return Flips(samples, one.time_steps, one.coding, tuple(results.values()), relative)
 
 
-def _sites(integer: gs.Graph, folded: gs.Graph) -> list[_Site]:
-    made, sites = integer.tensors(), []
+def _sites(counts: Mapping[str, str], folded: gs.Graph) -> list[_Site]:
+    sites = []
     for node in (node for node in folded.nodes if node.op == operators.FOLDED_NEURON):
         y = node.outputs[0]
         parts = [np.asarray(tensor.values, np.float32) for tensor in node.inputs[1:]]
         neuron = Neuron(parts[0], parts[1], parts[2], parts[3], int(node.attrs["levels"]))
-        behind = [reader.outputs[0].name for reader in y.outputs if f"{reader.outputs[0].name}{COUNT}" in made]
-        if f"{y.name}{COUNT}" in made:
-            sites.append(_Site(node.name, neuron, node.inputs[0].name, None, f"{y.name}{COUNT}"))
+        behind = [reader.outputs[0].name for reader in y.outputs if reader.outputs[0].name in counts]
+        if y.name in counts:
+            sites.append(_Site(node.name, neuron, node.inputs[0].name, None, counts[y.name]))
         elif len(y.outputs) == 1 and behind:  # the pooling came in front of the neurons
-            sites.append(_Site(node.name, neuron, node.inputs[0].name, behind[0], f"{behind[0]}{COUNT}"))
+            sites.append(_Site(node.name, neuron, node.inputs[0].name, behind[0], counts[behind[0]]))
         else:
             raise ModelError(
                 f"the integer form has no counts for the neurons {node.name!r}", "convert both forms from one plan"
@@ -133,6 +154,8 @@ def _with_outputs(graph: gs.Graph, names: list[str], coding: str) -> onnx.ModelP
     tensors, held = graph.tensors(), {tensor.name for tensor in graph.outputs}
     own = {tensor.name for tensor in graph.inputs}
     for name in dict.fromkeys(names):
+        if name not in tensors:
+            raise ModelError(f"there is no tensor {name!r}, which should be counts", "convert it with graphpass again")
         if name not in held | own:
             graph.outputs.append(tensors[name])
     return export_untyped(graph, lambda each: assemble(each, coding))
@@ -154,4 +177,6 @@ def _updated(found: SiteFlips, ours: NDArray[Any], expected: NDArray[Any]) -> Si
         found.counts + ours.size,
         found.flips + different,
         max(found.largest, int(difference.max(initial=0))),
+        found.apart + float(np.square(difference).sum()),
+        found.size + float(np.square(expected.astype(np.float64)).sum()),
     )

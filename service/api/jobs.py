@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import StringConstraints
 
+from graphpass.errors import OptionError
+from graphpass.options import SEVERAL, is_default, require_images, require_options
 from service.api.answers import COLLECTIONS, JobAnswer, JobKind, JobPage, State, job_answer
 from service.api.context import Service, Tenant, With, problems
 from service.api.objects import object_of
@@ -34,7 +36,11 @@ Kinds = Annotated[JobKind | None, Query(alias="kind", description="Only jobs of 
 log = logging.getLogger(__name__)
 REPORT = 4 << 20  # bytes of a report: most of it is the script of its plots
 CHANGED = ("optimal", "da-qcfs")  # methods that change weights: the plan has them once more
-ACCEPTING = ("not-found", "not-ready", "idempotency-conflict", "no-worker", "queue-quota", "storage-quota")
+ACCEPTING = tuple(
+    "not-found not-ready idempotency-conflict invalid-options no-worker queue-quota storage-quota".split()
+)
+COMMANDS = {"conversion": "convert", "evaluation": "evaluate", "sweep": "sweep"}  # of the command line
+DATA = ("calibration", "evaluation", "dataset")  # roles of datasets
 PREFIX = {"conversion": "con_", "evaluation": "eva_", "sweep": "swe_"}
 
 
@@ -114,12 +120,11 @@ def _accepts(kind: JobKind, *more: str) -> dict[str, Any]:
     }
 
 
-@conversions.post("", **_accepts("conversion", "invalid-options"))
+@conversions.post("", **_accepts("conversion"))
 async def convert(
     asked: ConversionRequest, response: Response, service: With, tenant: Tenant, key: Key = None
 ) -> JobAnswer:
     """Convert a network; evaluate it afterwards if `evaluation` names a dataset."""
-    _require_consistency(asked)
     names = {"model": asked.model, "calibration": asked.calibration, "evaluation": asked.evaluation}
     return await asyncio.to_thread(_accept, service, tenant, "conversion", asked, names, key, response)
 
@@ -182,6 +187,7 @@ def _accept(
     request, jobs = request_json(asked), service.metadata.jobs
     job, fresh = jobs.repeated(tenant, kind, request=request, idempotency_key=key), False
     if job is None:  # inputs of a repeated request may be gone
+        _require_options(service, tenant, COMMANDS[kind], asked, names)
         _require_worker(service, queue_of(request))
         inputs = dict(_input(service, tenant, role, id) for role, id in names.items() if id is not None)
         job, fresh = jobs.create(
@@ -222,14 +228,25 @@ def _settle(service: Service, tenant: str) -> None:
         settle(service.metadata, service.blobs, tenant)
 
 
-def _require_consistency(asked: ConversionRequest) -> None:
-    """Problem: invalid-options."""
-    if asked.options.synthetic and asked.calibration:
-        what, remedy = "synthetic excludes calibration data", "real data is better: leave `synthetic` out"
-        raise ProblemError("invalid-options", what, remedy, where="options.synthetic")
-    if asked.options.metric and not asked.evaluation:
-        what, remedy = "metric needs evaluation data", "name a dataset as `evaluation`, or leave `metric` out"
-        raise ProblemError("invalid-options", what, remedy, where="options.metric")
+def _require_options(
+    service: Service, tenant: str, command: str, asked: JobRequest, names: Mapping[str, str | None]
+) -> None:
+    """That every option has an effect. One that is given as its default is not held against anybody.
+
+    Problems: invalid-options, not-found.
+    """
+    known = {name: getattr(asked.options, name) for name in type(asked.options).model_fields}
+    given = {name: value for name, value in known.items() if value not in (None, []) and not is_default(name, value)}
+    try:
+        require_options(command, {**names, **given}, several=SEVERAL if command == "sweep" else ())
+        kinds = [
+            object_of(service, tenant, names[role] or "", "dataset").description for role in DATA if names.get(role)
+        ]
+        if not given.get("synthetic") and not any(kind.get("kind") == "images" for kind in kinds):
+            require_images(given)
+    except OptionError as error:
+        where = f"options.{error.option}" if error.option else ""
+        raise ProblemError("invalid-options", error.what, error.remedy, where=where) from error
 
 
 def _room(service: Service, tenant: str, asked: JobRequest) -> int:

@@ -68,21 +68,25 @@ from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import ModelError, OptionError
 from graphpass.evaluation.evaluate import Pair, compare, evaluate_pair, measure, open_pair
-from graphpass.evaluation.results import PREFIX, Evaluation, conversion_of
+from graphpass.evaluation.results import Evaluation, conversion_of
 from graphpass.evaluation.shards import Partial, from_text, merge
-from graphpass.graph.model import Source, digest, load, opset_of, read
+from graphpass.graph.description import PREFIX
+from graphpass.graph.domains import opset_of
+from graphpass.graph.model import Source, digest, load, read
 from graphpass.graph.plan import load_plan, save_plan
 from graphpass.inspection import inspect
 from graphpass.network import Network, prepare, require_coverage
+from graphpass.options import SEVERAL, TIME_STEPS, several_of
 from graphpass.report.files import write_json, write_report
 from graphpass.report.pages import evaluation_report, sweep_report
-from graphpass.runtime.session import ProviderWarning, available_providers, input_specs, open_session
+from graphpass.runtime.session import input_specs, open_session, required
+from graphpass.settings import Settings
 from graphpass.sites.sites import Selection
 from graphpass.sweeps import combinations, part_of, row_of
 from service.sandbox.bounds import OMITTED, RESULT, SUMMARY, WHOLE, summary
 from service.sandbox.data import data_file
 from service.sandbox.models import model_path, understood
-from service.sandbox.options import CONVERT, EVALUATE, IMAGES, PROVIDERS, SELECTION, SEVERAL, SWEEP, Chosen
+from service.sandbox.options import FILES, task_options
 from service.sandbox.workplace import Workplace
 
 JSON = dict[str, Any]
@@ -92,7 +96,7 @@ G_LOGGER.severity = G_LOGGER.ERROR
 
 def describe_model(place: Workplace) -> JSON:
     """A network, or one that was converted before; onnxruntime loads it, nothing is run."""
-    chosen = Chosen(place.arguments, SELECTION)
+    chosen = task_options(place.arguments, "inspect")
     path = model_path(place, "file")
     with understood(path):
         proto = read(path)
@@ -100,7 +104,7 @@ def describe_model(place: Workplace) -> JSON:
             return _described(place, _converted(path, proto))
         found = inspect(prepare(source := load(path), chosen.selection()))
     description = {
-        **_interface(source.proto),
+        **_interface(source),
         "opset": found.opset,
         "nodes": found.nodes,
         "parameters": found.parameters,
@@ -116,11 +120,11 @@ def describe_model(place: Workplace) -> JSON:
 
 def describe_dataset(place: Workplace) -> JSON:
     """Headers are read, and with a model the first sample."""
-    chosen = Chosen(place.arguments, IMAGES)
+    chosen = task_options(place.arguments, "open_dataset")
     data = data_file(place, "file")
     if place.arguments.get("model") is None:
         return _described(place, {"kind": data.kind, **data.describe()})
-    dataset = data.dataset(_specs(_source(place, "model").proto), chosen.images())
+    dataset = data.dataset(_specs(_source(place, "model")), chosen.images())
     first = next(iter(dataset.batches(1))).inputs
     arrays = {name: {"dtype": str(a.dtype), "shape": [dataset.samples, *a.shape[1:]]} for name, a in first.items()}
     found = {"kind": data.kind, "samples": dataset.samples, "labels": dataset.labelled, "arrays": arrays}
@@ -129,13 +133,9 @@ def describe_dataset(place: Workplace) -> JSON:
 
 def convert_model(place: Workplace) -> JSON:
     """As `graphpass convert`, byte for byte."""
-    chosen = Chosen(place.arguments, CONVERT)
+    chosen = task_options(place.arguments, "convert")
     network = _network(place, "model", chosen.selection())
-    calibration, plan = (place.arguments.get(role) for role in ("calibration", "plan"))
-    if calibration is not None and plan is not None:
-        raise OptionError("plan and calibration exclude each other", "a plan needs no data")
-    if chosen.synthetic() and (calibration is not None or plan is not None):
-        raise OptionError("synthetic excludes calibration and plan", "real data and plans are better: leave it out")
+    calibration, plan = (place.arguments.get(role) for role in FILES)
     chosen.evaluation()  # metrics that make no sense are refused before the work
     images = chosen.images()
     data = None if calibration is None else _dataset(place, "calibration", network.source, images)
@@ -144,11 +144,10 @@ def convert_model(place: Workplace) -> JSON:
             network,
             data or chosen.synthetic(),
             place.out("snn.onnx"),
-            **_settings(chosen),
+            **chosen.conversion(),
             plan=None if plan is None else load_plan(place.file("plan")),
-            allow_partial=chosen("allow_partial", False),
             images=images,
-            options=chosen.calibration("limit"),
+            options=chosen.calibration(),
             levels=chosen.levels(),
             observed=place.files("observed"),
             progress=place.progress,
@@ -187,19 +186,20 @@ def _told(place: Workplace) -> Iterator[list[str]]:
 
 def observe_model(place: Workplace) -> JSON:
     """A part of `convert`."""
-    chosen = Chosen(place.arguments, CONVERT)
+    chosen = task_options(place.arguments, "convert")
     start, stop = _span(place)
     network = _network(place, "model", chosen.selection())
-    require_coverage(network, chosen("allow_partial", False))
+    require_coverage(network, chosen("allow_partial"))
     chosen.levels(), chosen.evaluation()  # what makes no sense is refused here, too
-    settings = settings_of(network, **_settings(chosen), options=chosen.calibration("limit"))
+    how = {name: chosen(name) for name in ("time_steps", "coding", "method", "form")}
+    settings = settings_of(network, **how, options=chosen.calibration())
     dataset = _dataset(place, "calibration", network.source, chosen.images())
     return {"samples": observe(network, dataset, settings, place.out("part.npz"), start, stop, place.progress)}
 
 
 def evaluate_model(place: Workplace) -> JSON:
     """As `graphpass evaluate --json --report`."""
-    chosen = Chosen(place.arguments, EVALUATE)
+    chosen = task_options(place.arguments, "evaluate")
     pair, snn_digest = _pair(place, chosen)
     dataset = _dataset(place, "dataset", pair.source, chosen.images())
     return _reported(place, evaluate_pair(pair, dataset, snn_digest, place.progress))
@@ -207,7 +207,7 @@ def evaluate_model(place: Workplace) -> JSON:
 
 def evaluate_shard(place: Workplace) -> JSON:
     """A part of `evaluate`."""
-    chosen = Chosen(place.arguments, EVALUATE)
+    chosen = task_options(place.arguments, "evaluate")
     start, stop = _span(place)
     measures = place.arguments.get("measure")
     if not isinstance(measures, bool):
@@ -227,9 +227,9 @@ def reduce_shards(place: Workplace) -> JSON:
 
 def sweep_settings(place: Workplace) -> JSON:
     """The conversions of `graphpass sweep`, each of which is a shard."""
-    chosen = Chosen(place.arguments, SWEEP, SEVERAL)
-    require_coverage(_network(place, "model", chosen.selection()), chosen("allow_partial", False))
-    several = (chosen("time_steps", [1, 2, 4, 8, 16, 32]), chosen("coding", ["rate"]), chosen("method", ["optimal"]))
+    chosen = task_options(place.arguments, "sweep", SEVERAL)
+    require_coverage(_network(place, "model", chosen.selection()), chosen("allow_partial"))
+    several = [several_of(chosen(name)) or TIME_STEPS for name in SEVERAL]
     chosen.evaluation()  # metrics that make no sense are refused here, too
     wanted = combinations(chosen.calibration("calibration_limit"), *several)
     return {"settings": [{name: getattr(each, name) for name in SEVERAL} for each in wanted]}
@@ -237,15 +237,11 @@ def sweep_settings(place: Workplace) -> JSON:
 
 def sweep_shard(place: Workplace) -> JSON:
     """One row of `graphpass sweep`."""
-    chosen = Chosen(place.arguments, SWEEP)
+    chosen = task_options(place.arguments, "sweep")
     network, images = _network(place, "model", chosen.selection()), chosen.images()
     start = chosen.calibration("calibration_limit")
-    (settings,) = combinations(
-        start,
-        [chosen("time_steps", start.time_steps)],
-        [chosen("coding", start.coding)],
-        [chosen("method", start.method)],
-    )
+    steps = chosen("time_steps") or start.time_steps
+    (settings,) = combinations(start, [steps], [chosen("coding")], [chosen("method")])
     calibration, data = (_dataset(place, role, network.source, images) for role in ("calibration", "dataset"))
     part = part_of(network, calibration, data, settings, chosen.evaluation(), place.progress)
     return _part(place, part)
@@ -265,12 +261,6 @@ def reduce_sweep(place: Workplace) -> JSON:
 def check(place: Workplace) -> JSON:
     """That a task could run here: all of the above can be imported under what confines this process, which is told."""
     return dict(place.confined)
-
-
-def _settings(chosen: Chosen) -> JSON:
-    """What decides on a conversion, with the defaults of the command line."""
-    defaults = {"time_steps": None, "coding": "rate", "method": "optimal", "form": "folded"}
-    return {name: chosen(name, default) for name, default in defaults.items()}
 
 
 def _span(place: Workplace) -> tuple[int, int]:
@@ -317,42 +307,25 @@ def _network(place: Workplace, role: str, selection: Selection) -> Network:
         return prepare(source, selection)
 
 
-def _pair(place: Workplace, chosen: Chosen) -> tuple[Pair, str]:
+def _pair(place: Workplace, chosen: Settings) -> tuple[Pair, str]:
     """A network and what it was converted to, and the digest of the latter's file."""
     source = _source(place, "ann")
     path = model_path(place, "snn")
-    with understood(path), _as_asked(chosen("provider", "cpu")):
-        return open_pair(source, read(path), chosen.evaluation()), digest(path)
+    options, remedy = chosen.evaluation(), "see `graphpass doctor` on the workers of the queue gpu, or leave it out"
+    with understood(path), required(options.providers, remedy):
+        return open_pair(source, read(path), options), digest(path)
 
 
-@contextmanager
-def _as_asked(provider: str) -> Iterator[None]:
-    """What was to run on a GPU does not silently run on the CPU. Raises OptionError."""
-    name = (PROVIDERS[provider] or ("",))[0]
-    if not name:
-        yield
-        return
-    remedy = "see `graphpass doctor` on the workers of the queue gpu, or leave out the option"
-    if name not in available_providers():
-        raise OptionError(f"provider: {name} is not in this worker's onnxruntime", remedy)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", ".* could not be started", ProviderWarning)
-        try:
-            yield
-        except ProviderWarning as warning:
-            raise OptionError(f"provider: {warning}", remedy) from warning
-
-
-def _specs(proto: onnx.ModelProto) -> tuple[InputSpec, ...]:
-    return input_specs(open_session(proto))
+def _specs(model: Source) -> tuple[InputSpec, ...]:
+    return input_specs(open_session(model, threads=1))  # nothing is run
 
 
 def _dataset(place: Workplace, role: str, source: Source, images: ImageOptions) -> Dataset:
-    return data_file(place, role).dataset(_specs(source.proto), images)
+    return data_file(place, role).dataset(_specs(source), images)
 
 
-def _interface(proto: onnx.ModelProto) -> JSON:
-    session = open_session(proto)
+def _interface(model: Source | onnx.ModelProto) -> JSON:
+    session = open_session(model, threads=1)  # nothing is run
     inputs = [{"name": s.name, "dtype": str(s.dtype), "shape": list(s.shape)} for s in input_specs(session)]
     return {"inputs": inputs, "outputs": [value.name for value in session.get_outputs()]}
 

@@ -8,13 +8,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from graphpass.calibration import calibrate as calibrate_module
-from graphpass.calibration import observation
+from graphpass.calibration import memory, observation
 from graphpass.calibration.calibrate import Options, calibrate, qcfs_plan
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import CalibrationError, OptionError
 from graphpass.forms import operators
 from graphpass.forms.folded import fold
-from graphpass.graph.model import export, opset_of
+from graphpass.graph.domains import opset_of
+from graphpass.graph.model import export
 from graphpass.maths.methods import METHODS
 from graphpass.maths.neuron import CODINGS, levels_of
 from graphpass.passes.normalise import normalise
@@ -221,7 +222,7 @@ def test_the_same_plan_twice_bit_for_bit(name, monkeypatch):
     assert finite(first)
     assert [site.name for site in first.sites] == [site.name for site in one.coverage().sites]
     assert same(one.plan(), first)
-    monkeypatch.setattr(observation, "STORE_SHARE", 0)
+    monkeypatch.setattr(memory, "STORE_SHARE", 0)
     assert same(one.plan(), first)
 
 
@@ -442,12 +443,12 @@ def test_more_time_steps_come_nearer():
 
 
 def test_a_site_without_a_channel_axis():
-    """Weights from the left, and readers that see channels on different axes: one set of parameters."""
+    """A product of two activations, and readers that see channels on different axes: one set of parameters."""
     model = build(
-        [node("MatMul", "left x", "h", "mixing"), node("Relu", "h", "a", "act"),
+        [node("MatMul", "x x", "h", "mixing"), node("Relu", "h", "a", "act"),
          node("Conv", "a c", "u", "conv", **PAD),
          node("MatMul", "a w", "v", "fc"), node("Add", "u v", "y", "join")],
-        {"x": ["N", 3, 6, 6]}, {"y": None}, {"left": weights(6, 6), "c": weights(3, 3, 3, 3), "w": weights(6, 6)},
+        {"x": ["N", 3, 6, 6]}, {"y": None}, {"c": weights(3, 3, 3, 3), "w": weights(6, 6)},
     )  # fmt: skip
     one = Case(model, images())
     assert [site.axis for site in one.coverage().sites] == [None]

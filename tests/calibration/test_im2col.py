@@ -12,18 +12,18 @@ from tests.models import build, node, run
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
-def check(op, shape, weight, bias=None, **attributes):
+def check(op, shape, weight, bias=None, left=False, **attributes):
     """Compares at random positions, and takes the weights there and back."""
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=shape).astype(np.float32), rng.normal(size=weight).astype(np.float32)
     constants = {"w": w} | ({} if bias is None else {"b": np.float32(bias)})
-    inputs = "x w" if bias is None else "x w b"
+    inputs = " ".join([*("wx" if left else "xw"), *("b" if bias is not None else "")])
     model = build([node(op, inputs, "y", "layer", **attributes)], {"x": [None, *shape[1:]]}, {"y": None}, constants)
     (layer,) = weight_layers(gs.import_onnx(model))
     form = geometry(layer)
     assert not isinstance(form, str)
     y = run(model, x)[0]
-    rows = np.moveaxis(y, 1, -1) if op == "Conv" else y
+    rows = np.moveaxis(y, layer.output_axis, -1)
     positions = tuple(rng.integers(0, size, 40) for size in rows.shape[:-1])
     unfolded, matrix = unfold(x, positions, form), to_matrix(w, form)
     assert unfolded.dtype == matrix.dtype == np.float32
@@ -86,6 +86,11 @@ def test_matmul(shape):
     check("MatMul", shape, (6, 4))
 
 
+@pytest.mark.parametrize("shape", [(6, 20), (5, 6, 7), (3, 2, 6, 5)])
+def test_matmul_with_weights_on_the_left(shape):
+    check("MatMul", shape, (4, 6), left=True)
+
+
 def test_float16_weights_come_back_in_their_type():
     weight = np.random.default_rng(0).normal(size=(4, 2, 3, 3)).astype(np.float16)
     model = build([node("Conv", "x w", "y", "layer")], {"x": ["N", 2, 5, 5]}, {"y": None}, {"w": weight}, dtype=10)
@@ -101,13 +106,14 @@ def test_float16_weights_come_back_in_their_type():
     [
         ("Gemm", "w x", (4, 20), {}, "its data is transposed"),
         ("Gemm", "x w", (20, 4), {"transA": 1}, "its data is transposed"),
-        ("MatMul", "w x", (4, 20), {}, "not one matrix on the right"),
+        ("MatMul", "x w", (3, 6, 4), {}, "not one matrix"),
+        ("MatMul", "w v", (4, 20), {}, "its data is one vector"),
         ("ConvTranspose", "x4 w", (2, 4, 3, 3), {}, "ConvTranspose is not compensated"),
     ],
 )
 def test_layers_without_a_matrix(op, inputs, weight, attributes, reason):
-    shapes = {"x": [20, 6], "x4": [1, 2, 5, 5]}
-    name = "x4" if "x4" in inputs else "x"
+    shapes = {"x": [20, 6], "x4": [1, 2, 5, 5], "v": [20]}
+    name = next(each for each in inputs.split() if each in shapes)
     model = build(
         [node(op, inputs, "y", "layer", **attributes)],
         {name: shapes[name]},

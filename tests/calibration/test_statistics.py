@@ -2,7 +2,6 @@
 
 import numpy as np
 import onnx_graphsurgeon as gs
-import pytest
 from onnx import TensorProto
 
 from graphpass.calibration.statistics import (
@@ -41,7 +40,7 @@ def norm(number: int, x: str, y: str, **attributes) -> list:
     ]
 
 
-def network(opset: int = 17):
+def network():
     """conv1 → norm1 → relu → conv2 → norm2 → relu → conv3"""
     weights = {f"w{k}": RANDOM.normal(size=(CHANNELS, CHANNELS, 3, 3)).astype(np.float32) for k in (1, 2, 3)}
     return build(
@@ -50,7 +49,7 @@ def network(opset: int = 17):
             node("Conv", "r1 w2", "c2", "conv2"), *norm(2, "c2", "n2"), node("Relu", "n2", "r2", "relu2"),
             node("Conv", "r2 w3", "y", "conv3"),
         ],
-        {"x": ["N", CHANNELS, 10, 10]}, {"y": None}, {**weights, **parts(1), **parts(2)}, opset=opset,
+        {"x": ["N", CHANNELS, 10, 10]}, {"y": None}, {**weights, **parts(1), **parts(2)}, opset=21,
     )  # fmt: skip
 
 
@@ -71,9 +70,8 @@ def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return wide.mean((0, 2, 3)), wide.var((0, 2, 3))
 
 
-@pytest.mark.parametrize("opset", [17, 21])
-def test_matched_normalisations_have_their_own_moments_on_other_data(opset: int) -> None:
-    graph = gs.import_onnx(network(opset))
+def test_matched_normalisations_have_their_own_moments_on_other_data() -> None:
+    graph = gs.import_onnx(network())
     measuring = graph.copy()
     names = use_batch_statistics(measuring)
     found = run(open_session(export(measuring.cleanup().toposort())), {"x": X})

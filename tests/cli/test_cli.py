@@ -10,7 +10,7 @@ import pytest
 
 from graphpass.cli.app import main
 from graphpass.graph.model import read
-from tests.models import run
+from tests.models import build, node, run
 from tests.test_conversion import data, network
 
 
@@ -115,7 +115,7 @@ def test_doctor_and_version(capsys):
         (("convert", "ann.onnx", "out.onnx", "--calibration", "nothing.npz"), "nothing.npz"),
         (("convert", "ann.onnx", "no/out.onnx", "--calibration", "data.npz"), "no: no such folder"),
         (("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--exclude", "("), "regular expression"),
-        (("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--memory-budget", "much"), "not a size"),
+        (("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--memory-budget", "much"), "give a size"),
         (("convert", "ann.onnx", "out.onnx", "--plan", "p.json", "--calibration", "data.npz"), "exclude each other"),
         (
             ("sweep", "ann.onnx", "--calibration", "data.npz", "--data", "data.npz", "--time-steps", "x"),
@@ -147,3 +147,24 @@ def test_help_needs_no_runtime(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert status("convert", "--help") == 0
     assert "--identity-sites" in capsys.readouterr().out
+
+
+def test_training_mode_is_told_by_every_command(folder, capsys):
+    """By the name of the node: who inspects, converts or evaluates sees that results differ from run to run."""
+    constants = {"w": np.eye(4, dtype=np.float32), "half": np.float32(0.5), "true": np.array(True)}
+    nodes = [
+        node("MatMul", "x w", "c", "one"), node("Relu", "c", "r", "act"), node("Dropout", "r half true", "d", "drop"),
+        node("MatMul", "d w", "y", "two"),
+    ]  # fmt: skip
+    onnx.save(build(nodes, {"x": ["N", 4]}, {"y": ["N", 4]}, constants), "training.onnx")
+    np.savez("x.npz", x=np.ones((8, 4), np.float32))
+    told = "training mode"
+    assert status("inspect", "training.onnx") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "drop" in text and told in text and "near-misses of the rules" in text
+    assert status("convert", "training.onnx", "snn.onnx", "--calibration", "x.npz", "--allow-partial") == 0
+    converted = capsys.readouterr()
+    assert "node 'drop' (Dropout) is in training mode" in converted.err and told in " ".join(converted.out.split())
+    assert status("evaluate", "training.onnx", "snn.onnx", "--data", "x.npz", "--json", "e.json") == 0
+    assert "note: node 'drop' (Dropout) is in training mode" in capsys.readouterr().out
+    assert any("'drop' (Dropout)" in note for note in json.loads(Path("e.json").read_text())["notes"])

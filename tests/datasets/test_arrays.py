@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpass.datasets.parts import InputSpec
 from graphpass.datasets.sources import open_dataset
 from graphpass.errors import DataError
+from tests.properties import examples
 from tests.sources import BAD, FLOAT32, IDS, SAMPLES, TARGETS, X, check_whole, refuse
 
 
@@ -143,7 +144,7 @@ KINDS = st.sampled_from(["|S0", "<U0", "|V0", "|u1", "|S1", "<f4", ">f8", "?", "
 
 
 @given(KINDS, st.lists(SIZES, max_size=4).map(tuple), st.integers(0, 300), st.booleans())
-@settings(max_examples=150, deadline=None)  # each example writes a file
+@examples(150)  # each example writes a file
 def test_samples_are_never_more_than_bytes(kind: Any, shape: tuple[int, ...], size: int, packed: bool) -> None:
     spec = InputSpec("x", np.dtype(np.uint8 if kind == "|u1" else np.float32), (None,) * len(shape))
     with tempfile.TemporaryDirectory() as folder:

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from graphpass.datasets.parts import InputSpec
 from graphpass.datasets.sources import from_arrays, open_dataset
 from graphpass.errors import DataError, OptionError
+from tests.properties import examples
 from tests.sources import FLOAT32, IDS, SAMPLES, TARGETS, X, check_whole, save_function, save_npz, save_shards, together
 
 
@@ -64,7 +65,7 @@ def test_types_cast_within_a_kind(given_type: str, wanted: str) -> None:
     size=st.integers(1, 12),
     limit=st.none() | st.integers(1, 40),
 )
-@settings(max_examples=60, deadline=None)  # each example writes files
+@examples(60)  # each example writes files
 def test_batches_are_the_first_samples(lengths: list[int], size: int, limit: int | None) -> None:
     total = sum(lengths)
     rows, labels = np.arange(total * 2, dtype=np.float32).reshape(total, 2), np.arange(total)

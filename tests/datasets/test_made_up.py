@@ -7,13 +7,22 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import InputSpec
 from graphpass.datasets.synthetic import synthetic_dataset
-from graphpass.errors import DataError
+from graphpass.errors import DataError, OptionError
 
 FLOAT, INT = np.dtype(np.float32), np.dtype(np.int64)
 
 
-def made(*specs: InputSpec, samples: int = 12, seed: int = 0, tables: dict[str, int] | None = None) -> Dataset:
-    images = ImageOptions(size=40, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
+MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
+
+
+def made(
+    *specs: InputSpec,
+    samples: int = 12,
+    seed: int = 0,
+    tables: dict[str, int] | None = None,
+    images: ImageOptions | None = None,
+) -> Dataset:
+    images = images or ImageOptions(mean=MEAN, std=STD)
     return synthetic_dataset(specs, images, samples, seed, tables or {})
 
 
@@ -32,9 +41,10 @@ def arrays(dataset: Dataset) -> dict[str, np.ndarray]:
     ],
 )
 def test_images_are_normalised_as_a_folder_of_them(shape, expected) -> None:
-    found = arrays(made(InputSpec("x", FLOAT, shape)))["x"]
-    assert found.shape == expected and found.dtype == np.float32
     channels = expected[1] if shape[1] in (1, 3) else expected[3]
+    images = ImageOptions(40 if None in shape[1:] else None, MEAN[:channels], STD[:channels])
+    found = arrays(made(InputSpec("x", FLOAT, shape), images=images))["x"]
+    assert found.shape == expected and found.dtype == np.float32
     pixels = (found if shape[1] in (1, 3) else found.transpose(0, 3, 1, 2)) * np.array([0.5, 0.25, 0.2])[
         :channels, None, None
     ] + np.array([0.5, 0.4, 0.3])[:channels, None, None]
@@ -80,3 +90,13 @@ def test_numbers_and_words() -> None:
 def test_an_input_without_samples_is_refused() -> None:
     with pytest.raises(DataError, match="has no batch axis"):
         made(InputSpec("rate", INT, ()))
+
+
+def test_options_of_images_that_no_input_could_follow_are_refused() -> None:
+    fixed, free = InputSpec("x", FLOAT, (None, 3, 16, 16)), InputSpec("y", FLOAT, (None, 3, None, None))
+    with pytest.raises(OptionError, match="image size 8 for a model whose input 'x' is 16 x 16"):
+        made(fixed, images=ImageOptions(size=8))
+    with pytest.raises(OptionError, match="image mean has 2 values, the model takes 3 channels"):
+        made(free, images=ImageOptions(mean=(0.5, 0.4)))
+    both = arrays(made(fixed, free, images=ImageOptions(size=8)))
+    assert both["x"].shape[2:] == (16, 16) and both["y"].shape[2:] == (8, 8)

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpass.evaluation.counting import layer_fan_out, probe
@@ -12,6 +12,7 @@ from graphpass.graph import model
 from graphpass.graph.layers import weight_layers
 from graphpass.runtime.session import open_session, run
 from tests import models
+from tests.properties import examples
 
 CONVOLUTIONS = st.fixed_dictionaries(
     {
@@ -27,7 +28,7 @@ CONVOLUTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(CONVOLUTIONS)
 def test_fan_out_is_what_the_runtime_convolves(case):
     """Σ over outputs of a convolution of masks by onnxruntime is Σ mask · fan-out."""

@@ -18,6 +18,7 @@ from graphpass.datasets.sources import from_arrays
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.evaluation.counting import probe
 from graphpass.evaluation.evaluate import Options, evaluate
+from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.evaluation.results import Evaluation
 from graphpass.forms.registry import assemble
 from graphpass.graph.model import Source, load, save
@@ -137,6 +138,32 @@ def test_without_labels(tmp_path: Path) -> None:
     assert found.notes == ()
 
 
+@pytest.mark.parametrize("count", [6, 4, 3, 1])
+def test_texts_of_as_many_frames_as_a_batch_has_samples(tmp_path: Path, count: int) -> None:
+    """[4 frames, N, C] with a fixed batch of 4: the last batch is cut along N, and every text is read."""
+    random = np.random.default_rng(0)
+    model = build(
+        [
+            node("MatMul", "x w", "h", "first"), node("Relu", "h", "a", "relu"), node("MatMul", "a v", "z", "last"),
+            node("Transpose", "z", "scores", "frames", perm=[1, 0, 2]),
+        ],
+        {"x": (4, 4, 5)}, {"scores": (4, 4, 5)}, {"w": np.eye(5, dtype=np.float32), "v": np.eye(5, dtype=np.float32)},
+    )  # fmt: skip
+    save(model, tmp_path / "ann.onnx")
+    classes = np.array([[1, 0, 2, 3], [1, 1, 0, 1], [2, 3, 4, 1], [0, 0, 0, 4], [3, 0, 3, 0], [4, 1, 2, 3]])[:count]
+    texts = [[1, 2, 3, -1], [1, 1, -1, -1], [2, 3, 4, 1], [4, -1, -1, -1], [3, 3, -1, -1], [4, 1, 2, 3]][:count]
+    x = np.eye(5, dtype=np.float32)[classes] + 0.1 * random.random((count, 4, 5), np.float32)
+    source = load(tmp_path / "ann.onnx")
+    made = convert(source, {"x": x}, method="max", time_steps=16)
+    spec = (InputSpec("x", np.dtype(np.float32), (4, 4, 5)),)
+    samples = from_arrays({"x": x, "labels": np.array(texts)}, spec)
+    found = evaluate(source, made.proto, samples, Options(metrics=metrics_of(["ctc:axis=1"], allow_code=True)))
+    figures = {(each.metric, each.name): (each.ann, each.snn) for each in found.metrics}
+    assert figures["ctc:axis=1", "exact"] == (1.0, 1.0)
+    assert figures["ctc:axis=1", "character_error_rate"] == (0.0, 0.0)
+    assert not any("another shape" in note for note in found.notes)
+
+
 def test_fixed_batch(tmp_path: Path) -> None:
     """Three samples in batches of two: all compared, the operations on the full batch only."""
     samples = np.concatenate([SAMPLES, SAMPLES[:1]])
@@ -186,7 +213,7 @@ def test_another_model(tmp_path: Path) -> None:
     proto = convert(source, plan=plan_for(source, 4, "rate")).proto
     with pytest.raises(ModelError, match=r"was not converted from .*; give the two models that belong together"):
         evaluate(replace(source, digest="0" * 64), proto, data())
-    with pytest.raises(ModelError, match=r"lacks the metadata graphpass\.version; convert it with graphpass"):
+    with pytest.raises(ModelError, match=r"metadata .*: graphpass\.version: is missing; convert it with graphpass"):
         evaluate(source, source.proto, data())
 
 

@@ -63,7 +63,7 @@ def converted(tmp_path, proto, *, time_steps=3, coding="rate", form="folded"):
         for site in find_sites(graph).sites
     )  # fmt: skip
     plan = Plan(time_steps, coding, "optimal", sites)
-    keys = ("name", "kind", "input", "output", "layers", "lowest", "highest")
+    keys = ("name", "kind", "input", "output", "layers", "levels", "lowest", "highest")
     told = {
         "version": "0", "time_steps": str(time_steps), "coding": coding, "levels": str(levels), "method": "optimal",
         "form": form, "model_sha256": source.digest, "data_sha256": "d" * 64, "left": "[]",

@@ -6,15 +6,15 @@ import pytest
 
 from graphpass.graph.layers import (
     channel_axis,
-    copies,
     data_inputs,
     is_linear,
+    moves,
     passes,
     reached_layers,
     weight_layer,
     weight_layers,
 )
-from tests.models import build, node
+from tests.models import build, node, run
 
 CONV = np.ones((4, 4, 3, 3), np.float32)
 MATRIX = np.ones((4, 4), np.float32)
@@ -119,7 +119,7 @@ def test_linear_operators(op, inputs, attributes, linear):
      ("Resize", {"mode": "linear"}, False), ("AveragePool", {}, False), ("Add", {}, False)],
 )  # fmt: skip
 def test_operators_that_copy(op, attributes, copied):
-    assert copies(gs.Node(op, op, attributes, [X], [gs.Variable("y")])) == copied
+    assert moves(gs.Node(op, op, attributes, [X], [gs.Variable("y")])) == copied
 
 
 def test_indices_and_shapes_carry_no_data():
@@ -164,7 +164,11 @@ def test_a_tensor_that_shapes_another_reaches_nothing():
         ([node("Conv", "x c", "h", "a")], 1),
         ([node("ConvTranspose", "x c", "h", "a")], 1),
         ([node("MatMul", "x w8", "h", "a")], -1),
-        ([node("MatMul", "w8 x", "h", "a")], None),
+        ([node("MatMul", "w8 x", "h", "a")], -2),
+        ([node("MatMul", "x x", "h", "a")], None),
+        ([node("MatMul", "w8 x", "t", "a"), node("Add", "column t", "u", "b"), node("Selu", "u", "h", "d")], -2),
+        ([node("MatMul", "w8 x", "t", "a"), node("MatMul", "x w8", "u", "b"), node("Add", "u t", "h", "d")], None),
+        ([node("MatMul", "w8 x", "t", "a"), node("Slice", "t zero two", "h", "b")], -2),
         ([node("Conv", "x c", "t", "a"), node("Transpose", "t", "h", "b", perm=[0, 2, 3, 1])], 3),
         ([node("MatMul", "x w8", "t", "a"), node("Transpose", "t", "h", "b", perm=[0, 3, 1, 2])], 1),
         ([node("Conv", "x c", "t", "a", pads=[1] * 4), node("Add", "x t", "h", "b")], 1),
@@ -179,7 +183,8 @@ def test_a_tensor_that_shapes_another_reaches_nothing():
 def test_channel_axis_from_the_producer(nodes, axis):
     graph = graph_of(
         [*nodes, node("Neg", "h", "y", "end")], c=CONV, w8=np.ones((8, 8), np.float32), b=np.ones(8, np.float32),
-        s=np.ones(8, np.float32), shape=np.array([0, -1]),
+        s=np.ones(8, np.float32), shape=np.array([0, -1]), column=np.ones((8, 1), np.float32),
+        zero=np.array([0]), two=np.array([2]),
         all=np.ones((1, 4, 8, 8), np.float32),
     )  # fmt: skip
     named(graph, "end").inputs[0].shape = None
@@ -191,6 +196,11 @@ def test_channel_axis_from_the_producer(nodes, axis):
     [
         ([node("Gemm", "h w", "y", "fc")], -1),
         ([node("Gemm", "h w", "y", "fc"), node("MatMul", "h w", "z", "fc2")], -1),
+        ([node("MatMul", "w h", "y", "fc")], -2),
+        ([node("Gemm", "h w", "y", "fc", transA=1)], -2),
+        ([node("Gemm", "w h", "y", "fc")], -2),
+        ([node("Gemm", "w h", "y", "fc", transB=1)], -1),
+        ([node("MatMul", "h w", "y", "fc"), node("MatMul", "w h", "z", "fc2")], None),
         ([node("Neg", "h", "y", "end")], None),
     ],
 )
@@ -199,6 +209,44 @@ def test_channel_axis_from_the_consumers_of_a_reshape(readers, axis):
     outputs = [each.output[0] for each in readers]
     graph = graph_of(nodes, outputs=outputs, c=CONV, w=MATRIX, shape=np.array([-1, 4]))
     assert channel_axis(graph.tensors()["h"]) == axis
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes", "input_axis", "output_axis"),
+    [
+        ("Conv", "x4 c", {}, 1, 1),
+        ("Gemm", "x w", {}, -1, -1),
+        ("Gemm", "x w", {"transB": 1}, -1, -1),
+        ("Gemm", "x w", {"transA": 1}, -2, -1),
+        ("Gemm", "w x", {}, -2, -2),
+        ("Gemm", "w x", {"transB": 1}, -1, -2),
+        ("Gemm", "w x", {"transA": 1}, -2, -2),
+        ("MatMul", "x w", {}, -1, -1),
+        ("MatMul", "w x", {}, -2, -2),
+        ("MatMul", "v w", {}, -1, -1),
+        ("MatMul", "w v", {}, -1, -1),
+        ("MatMul", "x4 m", {}, -1, -1),
+        ("MatMul", "m x4", {}, -2, -2),
+    ],
+)
+def test_axes_of_weight_layers(op, inputs, attributes, input_axis, output_axis):
+    """Scaling what lies along the input axis is scaling W's inputs; adding to W's outputs moves the output axis."""
+    random = np.random.default_rng(0)
+    shapes = {"x": (4, 4), "x4": (2, 4, 4, 4), "v": (4,)}
+    constants = {"c": CONV, "w": random.standard_normal((4, 4)), "m": random.standard_normal((2, 4, 4, 4))}
+    constants = {name: values.astype(np.float32) for name, values in constants.items() if name in inputs.split()}
+    name = next(each for each in inputs.split() if each in shapes)
+    model = build([node(op, inputs, "y", "layer", **attributes)], {name: shapes[name]}, {"y": None}, constants)
+    (layer,) = weight_layers(gs.import_onnx(model))
+    assert (layer.input_axis, layer.output_axis) == (input_axis, output_axis)
+    x = np.zeros(shapes[name], np.float32)
+    np.moveaxis(x, input_axis, 0)[1] = 1  # one input feature alone
+    y = np.moveaxis(run(model, x)[0], output_axis, 0)
+    for feature in y:  # each output feature sees it the same everywhere: the other axes are positions
+        inner = feature
+        if op == "MatMul" and "m" in inputs:  # a matrix for each
+            inner = inner.reshape(2, 4, -1)[0, 0]
+        np.testing.assert_allclose(inner, np.broadcast_to(inner.flat[0], inner.shape), rtol=1e-6)
 
 
 def test_channel_axis_takes_no_exponential_time():

@@ -9,8 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from graphpass.errors import ModelError, UnsupportedModelError
 from graphpass.graph import model as model_module
-from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.model import UpgradeWarning, digest, export, load, opset_of, save, walk
+from graphpass.graph.domains import SPIKING_DOMAIN, opset_of
+from graphpass.graph.model import UpgradeWarning, digest, export, load, save
+from graphpass.graph.tensors import walk
 from tests.models import build, node, run
 
 X = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
@@ -47,10 +48,10 @@ def floats(name, shape=("N", 3)):
 def test_opsets(tmp_path, opset, emitted):
     proto = linear(opset=opset)
     source = load(saved(proto, tmp_path))
-    assert (source.opset, opset_of(source.proto)) == (opset, emitted)
-    np.testing.assert_array_equal(run(source.proto, X)[0], run(proto, X)[0])
+    assert (source.opset, opset_of(source.upgraded)) == (opset, emitted)
+    np.testing.assert_array_equal(run(source.upgraded, X)[0], run(proto, X)[0])
     if opset < 21:
-        assert source.proto.ir_version == model_module.TARGET_IR
+        assert export(source.graph()).ir_version == model_module.TARGET_IR
 
 
 @pytest.mark.parametrize("opset", [9, 11, 13, 14])
@@ -58,8 +59,8 @@ def test_old_opsets_are_upgraded_with_a_warning(tmp_path, opset):
     proto = linear(opset=opset)
     with pytest.warns(UpgradeWarning, match=rf"m\.onnx: opset {opset} is older"):
         source = load(saved(proto, tmp_path))
-    assert (source.opset, opset_of(source.proto)) == (opset, 21)
-    np.testing.assert_array_equal(run(source.proto, X)[0], run(proto, X)[0])
+    assert (source.opset, opset_of(source.upgraded)) == (opset, 21)
+    np.testing.assert_array_equal(run(source.upgraded, X)[0], run(proto, X)[0])
 
 
 @pytest.mark.parametrize(
@@ -176,9 +177,9 @@ def local_function(body):
 def test_local_functions_are_inlined(tmp_path):
     proto = local_function([node("Add", "a a", "b", "double")])
     source = load(saved(proto, tmp_path))
-    assert [each.op_type for each in source.proto.graph.node] == ["Add"]
-    assert not source.proto.functions
-    np.testing.assert_array_equal(run(source.proto, X[:, :3])[0], 2 * X[:, :3])
+    assert [each.op_type for each in source.upgraded.graph.node] == ["Add"]
+    assert not source.upgraded.functions
+    np.testing.assert_array_equal(run(source.upgraded, X[:, :3])[0], 2 * X[:, :3])
 
 
 def test_refusals_look_into_local_functions(tmp_path):
@@ -239,7 +240,7 @@ def test_large_models_keep_their_weights_beside_them(tmp_path):
     assert path.stat().st_size < 1000
     np.testing.assert_array_equal(numpy_helper.to_array(onnx.load(path).graph.initializer[0]), weight)
     source = load(path)
-    np.testing.assert_array_equal(run(source.proto, X)[0], run(onnx.load_from_string(before), X)[0])
+    np.testing.assert_array_equal(run(source.upgraded, X)[0], run(onnx.load_from_string(before), X)[0])
 
 
 @pytest.mark.usefixtures("small_protobufs")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpass.maths.corrections import (
@@ -16,6 +16,7 @@ from graphpass.maths.corrections import (
     saturated_target,
 )
 from graphpass.maths.thresholds import largest, least_error, squared_error
+from tests.properties import examples
 
 # float32 products of a few hundred rows, summed in float64: about 1e-6 of the size of the result.
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
@@ -32,7 +33,7 @@ def dense(u, r, ridge):
 
 
 @given(st.integers(0, 2**31), st.sampled_from([1, 2, 4]), st.sampled_from([1e-3, 1e-2, 1.0]))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_compensate_is_the_dense_solution_of_each_group(seed, groups, ridge):
     generator = np.random.default_rng(seed)
     inputs = (generator.standard_normal((groups, 120, 6)) + 3).astype(np.float32)
@@ -97,7 +98,7 @@ def test_solving_again_from_the_solution_changes_nothing(rows, size, repeated):
 
 
 @given(st.integers(0, 2**31))
-@settings(max_examples=50)
+@examples(50)
 def test_saturated_target_is_the_nearest_equivalent_value(seed):
     x, z = np.random.default_rng(seed).uniform(-3, 3, (2, 50, 2)).astype(np.float32)
     low, high = np.float32([-1, 0]), np.float32([1, 2])

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -19,6 +19,7 @@ from graphpass.maths.neuron import (
     step_weights,
     time_mean,
 )
+from tests.properties import examples
 
 codings = st.sampled_from(CODINGS)
 steps = st.integers(1, 8)
@@ -202,7 +203,7 @@ def test_broken_numbers(dtype):
     np.testing.assert_array_equal(y, np.array([np.nan, 7, -1, 1], dtype))
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.integers(0, 2), st.integers(0, 2**31))
 def test_parameters_of_a_channel_act_on_its_channel(axis, seed):
     rng = np.random.default_rng(seed)

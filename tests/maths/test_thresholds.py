@@ -4,11 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpass.errors import CalibrationError
 from graphpass.maths.thresholds import Levels, largest, least_error, percentile, regress, squared_error
+from tests.properties import examples
 
 ROUNDING = 1e-5  # of Σ(a − ā)²: float32 values summed in float64, some thousand rows
 
@@ -37,7 +38,7 @@ ACTIVATIONS = {
     st.floats(0, 1),
     st.sampled_from([1e-3, 1.0, 1e4]),
 )
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_least_error_is_never_worse_than_largest(seed, name, levels, noise, scale):
     generator = np.random.default_rng(seed)
     x = generator.standard_normal((300, 3)).astype(np.float32) * [1, 3, 0.1] + [0, -1, 0.5]
@@ -129,7 +130,7 @@ def test_a_falling_activation_gets_its_mean():
     st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=2, max_size=20),
     st.sampled_from([2, 4, 256]),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_any_finite_values_give_finite_parameters(values, levels):
     x = np.array(values, np.float32)[:, None] * np.float32(1e-6)
     for found in (least_error(x, np.maximum(x, 0), levels), largest(x.max(0), levels, x.min(0))):

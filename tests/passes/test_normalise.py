@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
 from onnx import helper, numpy_helper
 
+from graphpass.graph.spelling import respell
 from graphpass.passes.normalise import RULES, normalise
 from graphpass.sites.activations import find_activations
 from tests.models import FLOAT, HALF, build, export, node, ops, run
@@ -39,6 +42,7 @@ def norm(x, y, **attributes):
 
 def check(model, expected_ops, feed, tolerance=FLOAT32, **rewrites):
     """Normalises; checks ops, rewrites per rule and that outputs did not change. Returns (graph, reports)."""
+    respell(Path("tiny.onnx"), model)
     graph = gs.import_onnx(model)
     reports = {report.rule: report for report in normalise(graph)}
     assert list(reports) == [rule.__name__ for rule in RULES]
@@ -68,7 +72,7 @@ def test_nodes_get_unique_names_and_keep_theirs():
     graph = gs.import_onnx(build(nodes, {"x": [3]}, {"y": [3]}, {}))  # onnxruntime refuses to load it as it is
     reports = {report.rule: report for report in normalise(graph)}
     export(graph)
-    assert [each.name for each in graph.nodes] == ["Relu_0_", "Relu_0", "twin", "Neg_3"]
+    assert [each.name for each in graph.nodes] == ["Relu_0_1", "Relu_0", "twin", "Neg_3"]
     assert reports["name_nodes"].rewrites == 2
 
 
@@ -94,7 +98,7 @@ def test_constant_nodes_become_initializers():
     assert isinstance(graph.nodes[0].inputs[1], gs.Constant)
 
 
-def test_constants_of_other_floats_keep_their_bytes():
+def test_constants_of_other_floats_are_cast():
     tensor = helper.make_tensor("t", onnx.TensorProto.BFLOAT16, [2], [1.5, -3.0])
     half = numpy_helper.from_array(np.float16([1.5, 1e-7]))
     nodes = [
@@ -108,8 +112,7 @@ def test_constants_of_other_floats_keep_their_bytes():
     graph = gs.import_onnx(build(nodes, {"x": [2]}, {"y": [2]}, {}))
     normalise(graph)
     kept = {each.name: each for each in export(graph).graph.initializer}
-    assert kept["c"].data_type == onnx.TensorProto.BFLOAT16
-    assert numpy_helper.to_array(kept["c"]).astype(np.float32).tolist() == [1.5, -3.0]
+    assert numpy_helper.to_array(kept["d"]).tolist() == [1.5, -3.0]
     assert numpy_helper.to_array(kept["g"]).tolist() == np.float16([1.5, 1e-7]).astype(np.float32).tolist()
 
 
@@ -184,18 +187,18 @@ def test_weights_that_are_reshaped_at_run_time_are_folded():
         "axes": np.array([0]),
     }
     model = build(nodes, {"x": [5, 4]}, {"y": [5, 2]}, constants)
-    check(model, ["MatMul", "Add"], normal(5, 4), constant_arithmetic=6)
+    check(model, ["MatMul", "Add"], normal(5, 4), fold_constants=6)
 
 
-def test_integer_division_and_float_to_integer_are_not_folded():
+def test_integer_division_and_float_to_integer_are_as_the_runtime_computes_them():
     nodes = [
         node("Cast", "f", "i", to=onnx.TensorProto.INT64),
         node("Div", "k two", "h"),
         node("Add", "i h", "s"),
         node("Gather", "x s", "y"),
     ]
-    model = build(nodes, {"x": [9]}, {"y": [1]}, {"f": [1.5], "k": np.array([-7]), "two": np.array([2])})
-    check(model, ["Cast", "Div", "Add", "Gather"], normal(9), constant_arithmetic=0)
+    model = build(nodes, {"x": [9]}, {"y": [1]}, {"f": [5.5], "k": np.array([-7]), "two": np.array([2])})
+    check(model, ["Gather"], normal(9), fold_constants=3)
 
 
 CONVOLUTIONS = {
@@ -537,7 +540,7 @@ def test_filled_weights_become_initializers():
         {"y": [2, 4, 5, 5]},
         {"shape": np.array([4, 3, 1, 1])},
     )
-    check(model, ["Conv"], normal(2, 3, 5, 5), filled_weights=1)
+    check(model, ["Conv"], normal(2, 3, 5, 5), fold_constants=1)
 
 
 def padded_conv(*pad_inputs, pads=(0, 0, 1, 2, 0, 0, 3, 0), **attributes):

@@ -40,7 +40,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=\"http://evil/x\" onerror=
 def evaluation(name: str = "site", labels: bool = True, time_steps: int = 4) -> Evaluation:
     """Numbers of no network, but of the right kinds."""
     levels = time_steps + 1
-    site = SiteInfo(name, "relu", name, name, (name,), 0.0, 1.0)
+    site = SiteInfo(name, "relu", name, name, (name,), 5, 0.0, 1.0)
     accuracy = Accuracy(0.9, 0.99) if labels else Accuracy(None, None)
     return Evaluation(
         samples=100,

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import onnxruntime as ort
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -25,6 +25,7 @@ from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.maths.neuron import CODINGS, Neuron, levels_of, spike_train, step_weights
 from graphpass.runtime import native
 from graphpass.runtime.session import open_session
+from tests.properties import examples
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the native operators are not built")
 
@@ -166,13 +167,13 @@ def test_counts_are_exact_about_every_border(levels, scale):
 
 
 @given(cases())
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_neurons_and_counts_bit_for_bit(case):
     check_neurons_and_counts(case)
 
 
 @given(cases())
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_trains_bit_for_bit(case):
     check_trains(case)
 
@@ -190,7 +191,7 @@ def blocks(x, block):
     st.integers(0, 2**31),
     st.sampled_from([2, 5, 256]),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_blocks_of_channels_bit_for_bit(block, shape, single, seed, levels):
     generator = np.random.default_rng(seed)
     shape = (shape[0], shape[1] * block, 3 * shape[2], 37 * shape[3])

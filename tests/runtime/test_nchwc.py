@@ -6,7 +6,7 @@ Where the layout is not to be had, the session says why and runs the model as it
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -18,6 +18,7 @@ from graphpass.runtime import nchwc as blocked
 from graphpass.runtime import session as session_module
 from graphpass.runtime.nchwc import NotBlocked
 from graphpass.runtime.session import open_session
+from tests.properties import examples
 
 LEVELS = 5
 
@@ -232,7 +233,7 @@ KINDS = ("conv", "depthwise", "residual", "projection", "pool", "two", "mean")
 @given(
     st.lists(st.sampled_from(KINDS), min_size=1, max_size=6), st.sampled_from([8, 16, 24, 32]), st.booleans(), st.data()
 )
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_any_network_gives_the_numbers_of_the_plain_session(kinds, channels, coarse, data):
     net = Net(data.draw(st.integers(0, 9)), coarse)
     x, outputs = net.neuron(net.conv("x", channels)), []

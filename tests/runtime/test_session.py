@@ -13,9 +13,7 @@ from graphpass.runtime.session import (
     fixed_batch,
     input_specs,
     open_session,
-    pad_batch,
     run,
-    run_padded,
 )
 from tests.models import build, node
 
@@ -119,19 +117,3 @@ def test_inputs_that_are_no_numbers():
 @pytest.mark.parametrize(("batch", "expected"), [("N", None), (3, 3), (1, 1)])
 def test_fixed_batch(batch, expected):
     assert fixed_batch(input_specs(open_session(doubler(batch)))) == expected
-
-
-def test_a_short_batch_is_filled_up_and_cut_back():
-    opened = open_session(doubler(5))
-    with pytest.raises(SessionError):
-        run(opened, {"x": X})
-    outputs = run_padded(opened, {"x": X}, 5)
-    np.testing.assert_array_equal(outputs["y"], 2 * X)
-    assert outputs["total"].shape == ()
-    np.testing.assert_array_equal(pad_batch(X, 5)[3:], [X[2], X[2]])
-    np.testing.assert_array_equal(run_padded(open_session(doubler()), {"x": X}, None)["y"], 2 * X)
-
-
-def test_a_batch_that_is_too_long_is_no_crash():
-    with pytest.raises(SessionError, match="3 samples do not fit a model of fixed batch 2"):
-        run_padded(open_session(doubler(2)), {"x": X}, 2)

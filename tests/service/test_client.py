@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import pytest
 
+from graphpass.cli.app import main
 from graphpass.cli.remote import packed_data, packed_model
 from graphpass.client.client import Client, Stored
 from graphpass.client.connection import Connection
@@ -260,15 +261,19 @@ def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp
     line += ["--time-steps", "2", "--plan-out", "plan.json"]
     there = ("--server", service.url)
     run(*line)
-    here = [(tmp_path / name).read_bytes() for name in ("snn.onnx", "plan.json")]
+    written = ("snn.onnx", "plan.json", "plan.npz")
+    here = [(tmp_path / name).read_bytes() for name in written]
     (tmp_path / "snn.onnx").unlink()
     measured = ("--evaluation", data, "--metric", "classes", "--metric", "embedding")
     said = run(*line, *there, *measured, "--report", "r.html", "--json", "e.json")
-    assert [(tmp_path / name).read_bytes() for name in ("snn.onnx", "plan.json")] == here
+    assert [(tmp_path / name).read_bytes() for name in written] == here
     assert "5 sites, T = 2" in said and "top-1 accuracy" in said and "cosine (embedding)" in said
     assert "runs no functions" in run(*line, *there, *measured, "--metric", "mine.py:top", status=2)
     assert json.loads((tmp_path / "e.json").read_text())["samples"] == 1000 and (tmp_path / "r.html").exists()
-    run("convert", ann, "again.onnx", "--plan", "plan.json")
+    run(*line[:-1], "other.json", *there)  # of another name, beside the first
+    assert (tmp_path / "other.npz").read_bytes() == here[2] == (tmp_path / "plan.npz").read_bytes()
+    assert (tmp_path / "other.json").read_bytes().replace(b"other.npz", b"plan.npz") == here[1]
+    run("convert", ann, "again.onnx", "--plan", "other.json")
     assert (tmp_path / "again.onnx").read_bytes() == here[0]
 
     assert "93.20 %" in run("evaluate", ann, "snn.onnx", "--data", data, *there)
@@ -292,6 +297,22 @@ def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp
     )
     assert "unknown or revoked" in run(*line, *there, "--key", "gp_wrong", status=2)
     assert "runs no functions" in run(*line[:3], "--calibration", "data.py:make", *there, status=2)
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x0a\x12\xff\xff\xff\xff\x0f"])
+@pytest.mark.parametrize("command", ["convert", "evaluate"])
+def test_a_broken_model_is_one_line_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, content: bytes
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ann.onnx").write_bytes(content)
+    Path("x.npz").write_bytes(b"")
+    server = ("--server", "http://127.0.0.1:1")
+    data = ("--data", "x.npz") if command == "evaluate" else ("--calibration", "x.npz")
+    with pytest.raises(SystemExit) as ended:
+        main([command, "ann.onnx", "snn.onnx", *data, *server])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and told.count("\n") == 1 and told.startswith("graphpass: error: ann.onnx: not ")
 
 
 def test_folders_and_external_data_are_packed(tmp_path: Path) -> None:

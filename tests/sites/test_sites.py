@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from graphpass.errors import OptionError
 from graphpass.passes.normalise import normalise
@@ -21,6 +21,10 @@ def graph_of(nodes, inputs=None, outputs=("y",), **constants):
     graph = gs.import_onnx(build(nodes, inputs or IMAGE, dict.fromkeys(outputs), constants))
     normalise(graph)
     return graph
+
+
+def driven(graph, sites):
+    return {name for name, reason in spike_driven(graph, sites).items() if reason is None}
 
 
 def left(coverage):
@@ -47,8 +51,11 @@ def test_a_chain():
     assert (first.axis, first.layers) == (1, ("conv2",))
     assert (second.name, second.kind, second.layers) == ("act2", "leaky_relu", ("head",))
     assert second.parameters["alpha"] == pytest.approx(0.1)
-    assert (coverage.weight_layers, coverage.spiking_layers) == (3, 2)
-    assert left(coverage) == {"conv1": "its input is the network's own analogue input"}
+    assert (coverage.weight_layers, coverage.spiking_layers) == (3, 1)
+    assert left(coverage) == {
+        "conv1": "its input is the network's own analogue input",
+        "head": "its input is sums or means of spikes, which are no spikes: multiply-and-adds",
+    }
     assert coverage.complete
 
 
@@ -194,14 +201,14 @@ def test_identity_neurons_leave_spikes_beside_them_as_they_are():
         "x/identity": ("identity", 1, ("conv2",)),
         "t/identity": ("identity", 1, ("conv2",)),
     }
-    assert spike_driven(graph, coverage.sites) == {"up", "conv2"}
+    assert driven(graph, coverage.sites) == {"up", "conv2"}
     place_identities(graph, coverage.sites)
     nodes = {each.name: each for each in graph.nodes}
     assert [tensor.name for tensor in nodes["join"].inputs] == ["a", "t/identity", "x/identity"]
     assert nodes["conv1"].inputs[0].name == "x"
-    assert spike_driven(graph, coverage.sites) == {"up", "conv2"}
+    assert driven(graph, coverage.sites) == {"up", "conv2"}
     some = find_sites(skips(), Selection(identity_sites=True, exclude=["^x/"]))
-    assert spike_driven(skips(), some.sites) == {"up"}
+    assert driven(skips(), some.sites) == {"up"}
     assert left(some)["conv2"].startswith("its input is partly spikes, partly analogue")
 
 
@@ -238,7 +245,7 @@ def test_identity_neurons_of_a_sum_are_behind_it_and_in_front_of_its_copies():
     place_identities(graph, coverage.sites)
     read = {each.name: each.inputs[0].name for each in graph.nodes}
     assert (read["cut"], read["pad"], read["conv3"], read["gate"]) == (*["sum/identity"] * 3, "sum")
-    assert spike_driven(graph, coverage.sites) == {"conv2", "conv3"}
+    assert driven(graph, coverage.sites) == {"conv2", "conv3"}
 
 
 def test_embeddings_are_analogue():
@@ -297,6 +304,20 @@ def test_sites_are_in_topological_order():
         assert len({site.name for site in coverage.sites}) == len(coverage.sites)
 
 
+def test_falling_activations_are_left():
+    graph = graph_of(
+        [node("Gemm", "x w", "h", "fc"), node("LeakyRelu", "h", "a", "act", alpha=-1.0),
+         node("Gemm", "a w", "z", "fc2"), node("Relu", "z", "r", "relu"), node("Gemm", "r w", "y", "fc3")],
+        {"x": ["N", 4]}, w=MATRIX,
+    )  # fmt: skip
+    coverage = find_sites(graph)
+    assert [site.name for site in coverage.sites] == ["relu"]
+    assert left(coverage)["act"] == "decreases for x < 0: no staircase of one neuron stands for it"
+    assert coverage.complete  # as a gate is left, too
+    with_identity = find_sites(graph, Selection(identity_sites=True))
+    assert [site.name for site in with_identity.sites] == ["a/identity", "relu"]
+
+
 def test_float64_activations_are_left():
     model = build(
         [node("MatMul", "x w", "h", "fc"), node("Relu", "h", "a", "act"), node("MatMul", "a w", "y", "fc2")],
@@ -318,3 +339,48 @@ def test_bfloat16_networks_are_looked_at():
     imported = gs.import_onnx(helper.make_model(graph))
     coverage = find_sites(imported)
     assert len(coverage.sites) + len(coverage.left) >= 2
+
+
+def test_layers_that_cannot_be_spike_driven_stay_in_the_count():
+    """Whatever weights they have, and wherever these are: a computed kernel, another type, a fused operator, a body."""
+    bodies = [
+        helper.make_graph([inner], f"{inner.op_type}_body", [], [helper.make_empty_tensor_value_info(inner.output[0])])
+        for inner in (node("MatMul", "r m", "inner", "inside"), node("Neg", "r", "outer"))
+    ]
+    half = helper.make_tensor("h", TensorProto.BFLOAT16, [4, 4], np.zeros(16))
+    nodes = [
+        node("MatMul", "x m", "c", "first"), node("Relu", "c", "r", "act"), node("MatMul", "r m", "d", "second"),
+        node("ReduceMax", "x", "top", keepdims=0), node("Mul", "m top", "n", "computed"),
+        node("MatMul", "d n", "e", "product"), node("Einsum", "e m", "f", "einsum", equation="ij,jk->ik"),
+        node("FusedMatMul", "f m", "g", "fused", domain="com.microsoft"), node("Greater", "top zero", "flag"),
+        node("If", "flag", "o", "choice", then_branch=bodies[0], else_branch=bodies[1]),
+        node("Cast", "g", "b", "narrow", to=TensorProto.BFLOAT16), node("MatMul", "b h", "k", "half"),
+        node("Cast", "k", "y", "wide", to=TensorProto.FLOAT),
+    ]  # fmt: skip
+    weights = [numpy_helper.from_array(value, name) for name, value in (("m", MATRIX), ("zero", np.float32([0])))]
+    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in "xyo"}
+    graph = helper.make_graph(nodes, "g", [values["x"]], [values["y"], values["o"]], [half, *weights])
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    coverage = find_sites(gs.import_onnx(helper.make_model(graph, opset_imports=opsets, ir_version=10)))
+    # first, second, einsum, fused, half, inside; the product of two activations is no layer of weights
+    assert (coverage.weight_layers, coverage.spiking_layers) == (6, 1)
+    told = left(coverage)
+    assert {"first", "product", "einsum", "fused", "half", "choice"} <= set(told)
+    assert told["half"] == "its weights are no matrix of float16, float32 or float64"
+    assert "written as a MatMul" in told["einsum"] and "this one holds MatMul" in told["choice"]
+
+
+def test_what_differs_from_run_to_run_is_left_by_name():
+    graph = graph_of(
+        [
+            node("Gemm", "x w", "c", "one"), node("RandomUniformLike", "c", "n", "noise"),
+            node("Add", "c n", "s", "sum"),
+            node("BatchNormalization", "s g g g g", "b m v", "norm", training_mode=1), node("Relu", "b", "r", "act"),
+            node("Dropout", "r half true", "d", "drop"), node("Gemm", "d w", "y", "two"),
+        ],
+        {"x": ["N", 4]}, w=MATRIX, g=np.ones(4, np.float32), half=np.float32(0.5), true=np.array(True),
+    )  # fmt: skip
+    told = left(find_sites(graph))
+    assert told["noise"] == "random, it draws other numbers at every run"
+    assert told["drop"].startswith("in training mode, it drops other values at every run")
+    assert told["norm"].startswith("in training mode, it normalises each batch by its own statistics")

@@ -1,14 +1,12 @@
 """Metrics by name: METRICS, with parameters behind a colon, or a function of the user's."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from graphpass.datasets.functions import imported
+from graphpass.datasets.functions import code_of, imported
 from graphpass.datasets.parts import named
 from graphpass.errors import DataError, OptionError
 from graphpass.evaluation.metrics.boxes import Detection
@@ -79,16 +77,15 @@ def metrics_of(texts: Sequence[str], allow_code: bool = False) -> Metrics:
 
 
 def _metric(text: str, allow_code: bool) -> Metric:
-    code = re.fullmatch(r"(.+\.py):(\w+)", text)
-    if code:
+    if code := code_of(text):
         if not allow_code:
             raise OptionError(
                 f"metric {text}: code is not run here",
                 f"choose one of {', '.join((CLASSES, *METRICS))}, or evaluate on your own machine",
             )
-        if not Path(code[1]).is_file():
+        if not code[0].is_file():
             raise OptionError(f"metric {text}: no such file", "write file.py:function")
-        return Plugin(text, imported(Path(code[1]), code[2], "taking outputs, labels and reference"))
+        return Plugin(text, imported(*code, "taking outputs, labels and reference"))
     name, _, rest = text.partition(":")
     if name not in METRICS:
         raise OptionError(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from graphpass.datasets.dataset import Dataset
 from graphpass.evaluation.metrics.registry import Metrics
-from graphpass.runtime.session import run_padded
+from graphpass.runtime.samples import Axes, run_padded
 
 TRAINING_SAMPLES = 2048  # at most, where the data tells its length
 
@@ -36,9 +36,13 @@ def fitted(
     dataset: Dataset,
     batches: tuple[int, int | None],
     fixed: int | None,
+    axes: Axes,
     progress: Callable[[str, int, int], None],
 ) -> Metrics:
-    """The metrics, fitted where they want to be and there are labels. ann: its session. batches: size and limit."""
+    """The metrics, fitted where they want to be and there are labels. ann: its session. batches: size and limit.
+
+    fixed: the batch that the network insists on. axes: where the samples are in its outputs.
+    """
     if not dataset.labelled or not any(metric.trained for metric in metrics.chosen.values()):
         return metrics
     every, seen = training_stride(dataset, batches[1]), 0
@@ -49,7 +53,7 @@ def fitted(
         seen += batch.size
         if batch.labels is not None and rows.any():
             labels.append(batch.labels[rows])
-            found = run_padded(ann, {name: values[rows] for name, values in batch.inputs.items()}, fixed)
+            found = run_padded(ann, {name: values[rows] for name, values in batch.inputs.items()}, fixed, axes)
             for name, values in found.items():
                 outputs.setdefault(name, []).append(np.atleast_1d(values))
         progress("fitting the probe", seen, max(seen, min(dataset.samples or 0, batches[1] or seen)))

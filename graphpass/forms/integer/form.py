@@ -2,8 +2,8 @@
 
     y = A·n + o        n is the tensor y/count; the tensor y itself exists where something reads floats
 
-Shape-only nodes, max pooling and concatenation work on counts; what they owe (A and o, graph.pending) travels on and
-ends in the weights and bias of the next layers. A neuron's current is the sum of one or two terms:
+Nodes that move values, max pooling and concatenation work on counts; A and o (graph.affine) travel on with them and
+end in the weights and bias of the next layers. A neuron's current is the sum of one or two terms:
 
     layer                 QLinearConv or QGemm, y_scale 1, then Clip(0, L)                 graph.integer_layers
     layer + layer         one convolution over concatenated counts, where positions correspond
@@ -30,16 +30,16 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms import operators
-from graphpass.forms.affine import Affine, joined, neuron_affine, through
-from graphpass.forms.integer.layers import linear_of, nodes_of, scalar, settled
+from graphpass.forms.integer.layers import has_normal_scales, linear_of, nodes_of, scalar, settled
 from graphpass.forms.integer.sums import Counts, Sum, integer_nodes
 from graphpass.forms.integer.tensors import CARRIES, LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
-from graphpass.forms.preparation import compute_constants, infer_shapes
-from graphpass.forms.time_axis import POOLS, rank_of
+from graphpass.forms.preparation import compute_constants
+from graphpass.graph.affine import Affine, joined, neuron_affine, through
 from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.layers import WeightLayer, weight_layer
+from graphpass.graph.edit import held_names
+from graphpass.graph.layers import WeightLayer, is_maximum, rank_of, weight_layer
 from graphpass.graph.plan import Left
-from graphpass.graph.weights import held_names
+from graphpass.graph.shapes import infer_shapes
 
 COUNT = "/count"
 
@@ -55,16 +55,20 @@ def to_integers(graph: gs.Graph, ranges: Mapping[str, tuple[float, float]] | Non
     walk = _Walk(graph, ranges or {})
     walk.run()
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
-    return Integers(graph, tuple(walk.left), tuple(walk.encoded))
+    return Integers(graph, tuple(walk.left), tuple(walk.encoded), walk.sent)
 
 
 @dataclass(frozen=True)
 class Integers:
-    """A graph in the integer form: what stays float and why, and names of the analogue tensors that are encoded."""
+    """A graph in the integer form: what stays float and why, and names of the analogue tensors that are encoded.
+
+    counts: by the output of neurons, or of the max pooling that they moved behind, the tensor of their counts.
+    """
 
     graph: gs.Graph
     floats: tuple[Left, ...]
     encoded: tuple[str, ...]
+    counts: Mapping[str, str]
 
 
 class _Walk:
@@ -83,6 +87,9 @@ class _Walk:
         self._currents: set[int] = set()  # nodes that wait for the neuron they alone feed
         self.left: list[Left] = []
         self.encoded: list[str] = []
+        self.sent: dict[str, str] = {}
+        named = (*graph.tensors(), *(node.name for node in graph.nodes))
+        self._stems = {name[:end] for name in named for end in (*_slashes(name), len(name))}
 
     def run(self) -> None:
         nodes = list(self._graph.nodes)
@@ -108,6 +115,19 @@ class _Walk:
         for tensor in self._graph.outputs:
             self._pay(tensor)
         self._graph.nodes = self._nodes
+
+    def _stem(self, base: str) -> str:
+        """A name that neither is there nor begins one that is: <stem>/<what> is free for every what."""
+        number, name = 0, base
+        while name in self._stems:
+            number += 1
+            name = f"{base}_{number}"
+        self._stems.add(name)
+        return name
+
+    def _count(self, tensor: gs.Variable) -> gs.Variable:
+        """The counts that stand for a float tensor."""
+        return gs.Variable(self._stem(f"{tensor.name}{COUNT}"), np.uint8, tensor.shape)
 
     # ---- currents of neurons
 
@@ -153,7 +173,7 @@ class _Walk:
         x, y, parts = node.inputs[0], node.outputs[0], [np.asarray(tensor.values) for tensor in node.inputs[1:]]
         largest = int(node.attrs["levels"]) - 1
         rank = rank_of(x)
-        count = gs.Variable(f"{y.name}{COUNT}", np.uint8, y.shape)
+        count = self._count(y)
         total = self._terms(x)
         if isinstance(total, Sum) and rank is not None:
             made = integer_nodes(total, rank, parts[0], parts[1], largest, count)
@@ -163,9 +183,10 @@ class _Walk:
             layers = self._release(x)
             for name, op in layers or [(node.name, operators.COUNT_NEURON)]:
                 self._stay(name, op, f"the current of {node.name!r} is not integer: {made}")
-            y, count = self._fire_on_float(node, parts, largest)
+            y, count = self._fire_on_float(node, parts, largest, count)
         else:
             self._nodes.extend(made)
+        self.sent[y.name] = count.name
         node.inputs.clear()
         node.outputs.clear()
         if rank is not None and all(part.ndim < rank or part.shape[0] == 1 for part in parts):
@@ -187,7 +208,7 @@ class _Walk:
         return layers
 
     def _fire_on_float(
-        self, node: gs.Node, parts: Sequence[NDArray[np.float32]], largest: int
+        self, node: gs.Node, parts: Sequence[NDArray[np.float32]], largest: int, count: gs.Variable
     ) -> tuple[gs.Variable, gs.Variable]:
         """Counts of a float current: (what they stand for, counts).
 
@@ -198,18 +219,17 @@ class _Walk:
         maker = x.inputs[0] if x.inputs else None
         layer = weight_layer(maker) if maker is not None and len(x.outputs) == 1 and x.name not in self._held else None
         owed = None if rank is None else neuron_affine(parts[0], parts[1], 1.0, rank)
-        pool = y.outputs[0] if len(y.outputs) == 1 and y.name not in self._held and y.outputs[0].op in POOLS else None
+        pool = y.outputs[0] if len(y.outputs) == 1 and y.name not in self._held and is_maximum(y.outputs[0]) else None
         current = self._scaled_layer(layer, owed) if layer and owed else None
         rounded = current is not None
         current = current or x
         if pool is not None and len(pool.outputs) == 1 and _rises_by_channel(parts, rank):
             y = pool.outputs[0]
-            pooled = gs.Variable(f"{y.name}/current", x.dtype, y.shape)
+            pooled = gs.Variable(self._stem(f"{y.name}/current"), x.dtype, y.shape)
             pool.inputs, pool.outputs = [current], [pooled]
             self._currents.add(id(pool))
             self._nodes.append(pool)
-            current = pooled
-        count = gs.Variable(f"{y.name}{COUNT}", np.uint8, y.shape)
+            current, count = pooled, self._count(y)
         if rounded:
             # in this order: onnxruntime would move a bare QuantizeLinear in front of the pooling, where it is slow
             limited = gs.Variable(f"{count.name}/limited", np.float32, y.shape)
@@ -234,9 +254,12 @@ class _Walk:
         weight = np.asarray(layer.weight.values, np.float64)
         theta, psi = (part.astype(np.float64) for part in owed.vectors(1, len(weight)))
         bias = 0.0 if layer.bias is None else np.asarray(layer.bias.values, np.float64)
-        scaled = (weight / theta.reshape(-1, *(1,) * (weight.ndim - 1))).astype(np.float32)
-        shifted = ((bias + psi) / theta - 0.5).astype(np.float32)
-        current = gs.Variable(f"{output.name}/scaled", np.float32, output.shape)
+        with np.errstate(over="ignore"):
+            scaled = (weight / theta.reshape(-1, *(1,) * (weight.ndim - 1))).astype(np.float32)
+            shifted = ((bias + psi) / theta - 0.5).astype(np.float32)
+        if not (np.isfinite(scaled).all() and np.isfinite(shifted).all()):
+            return None
+        current = gs.Variable(self._stem(f"{output.name}/scaled"), np.float32, output.shape)
         node.inputs = [
             node.inputs[0],
             gs.Constant(f"{current.name}/weight", scaled),
@@ -252,7 +275,7 @@ class _Walk:
         code, rank = self._encodings.get(tensor.name), rank_of(tensor)
         if code is None or rank is None or tensor.name in self._counts:
             return
-        count = gs.Variable(f"{tensor.name}{COUNT}", np.uint8, tensor.shape)
+        count = self._count(tensor)
         parts = [
             scalar(f"{count.name}/scale", code.scale, np.float32),
             scalar(f"{count.name}/zero", code.zero, np.uint8),
@@ -274,7 +297,7 @@ class _Walk:
         if isinstance(total, str):
             made = total
         elif code and rank is not None and output.name not in self._held and not self._is_made_of_floats(node):
-            count = gs.Variable(f"{output.name}{COUNT}", np.uint8, output.shape)
+            count = self._count(output)
             theta, psi = np.full(1, code.scale), np.full(1, code.scale * (code.zero + 0.5))
             made = integer_nodes(total, rank, theta, psi, LARGEST, count)
             if not isinstance(made, str):
@@ -284,7 +307,12 @@ class _Walk:
             known = self._counts[layer.data.name]
             linear = linear_of(layer, known.tensor, known.affine, known.largest, known.zero)
             done = linear if isinstance(linear, str) else settled(linear)
-            made = done if isinstance(done, str) else nodes_of(done, output, name=f"{output.name}/product")
+            if isinstance(done, str):
+                made = done
+            elif has_normal_scales(done):
+                made = nodes_of(done, output, name=self._stem(f"{output.name}/product"))
+            else:
+                made = "its weights are too small for scales in float32"
         if isinstance(made, str):
             if layer and layer.data.name in self._counts:
                 self._stay(node.name, node.op, made)
@@ -319,7 +347,7 @@ class _Walk:
                 known, zero = [replace(entry, affine=entry.shifted) for entry in known], 0
             affine = joined(node, [entry.affine for entry in known]) if len(known) == len(entries) else None
             owed = None if affine is None else [affine]
-        elif node.op in POOLS:
+        elif is_maximum(node):
             rising = (first.affine.scale >= 0).all() and not first.affine.varying - {1} and len(node.outputs) == 1
             owed = [first.affine] if rising else None
         elif node.op in CARRIES and (node.op != "Transpose" or "perm" in node.attrs):
@@ -328,8 +356,8 @@ class _Walk:
             return False
         inputs = [entry.tensor if entry else tensor for entry, tensor in zip(entries, node.inputs, strict=True)]
         if node.op == "Pad":  # with zero, as a float
-            inputs[2:3] = [scalar(f"{node.name}/zero", zero, np.uint8)]
-        outputs = [gs.Variable(f"{tensor.name}{COUNT}", np.uint8, tensor.shape) for tensor in node.outputs]
+            inputs[2:3] = [scalar(self._stem(f"{node.name}/zero"), zero, np.uint8)]
+        outputs = [self._count(tensor) for tensor in node.outputs]
         for tensor, affine, output in zip(list(node.outputs), owed, outputs, strict=True):
             self._counts[tensor.name] = Counts(output, affine, largest, zero)
         node.inputs, node.outputs = inputs, outputs
@@ -362,7 +390,7 @@ class _Walk:
         self, count: gs.Variable, scale: NDArray[np.float32], offset: NDArray[np.float32], output: gs.Variable
     ) -> None:
         """output = scale·count + offset, as nodes."""
-        name, dtype = output.name, np.dtype(output.dtype or np.float32)
+        name, dtype = self._stem(f"{output.name}/float"), np.dtype(output.dtype or np.float32)
         output.inputs.clear()
         kind = int(onnx.helper.np_dtype_to_tensor_dtype(dtype))
         steps: list[tuple[str, str, NDArray[np.float32] | None]] = [("Cast", "", None)]
@@ -371,11 +399,15 @@ class _Walk:
         data = count
         for number, (op, part, values) in enumerate(steps):
             last = number == len(steps) - 1
-            result = output if last else gs.Variable(f"{name}/paid_{number}", dtype, output.shape)
+            result = output if last else gs.Variable(f"{name}/{number}", dtype, output.shape)
             operand = [] if values is None else [gs.Constant(f"{name}/{part}", values.astype(dtype))]
             attributes = {"to": kind} if op == "Cast" else {}
-            self._nodes.append(gs.Node(op, f"{name}/paid_{op}", attributes, [data, *operand], [result]))
+            self._nodes.append(gs.Node(op, f"{name}/{op}", attributes, [data, *operand], [result]))
             data = result
+
+
+def _slashes(name: str) -> list[int]:
+    return [place for place, letter in enumerate(name) if letter == "/"]
 
 
 def _rises_by_channel(parts: Sequence[NDArray[np.float32]], rank: int | None) -> bool:

@@ -8,9 +8,10 @@
 So a layer whose outputs are counts again needs y_scale = 1, y_zero = 0 and a Clip(0, L). Q keeps the sum of two
 products within int16, which processors without VNNI instructions compute first.
 
-Padding adds zeros, not o, so that W·o differs at the borders. Where that could move a sum by more than BORDER counts
-the data gets a channel of ones, whose weights are W·o tap by tap (the convolution pads it with zeros); otherwise W·o is
-part of the bias.
+Padding adds zeros, not o, so that W·o differs at the borders. Counts then have the zero point that comes nearest to 0,
+A·z + o ≈ 0, and are padded with it: what remains of the offset is o + A·z. Where that could still move a sum by more
+than BORDER counts, the data gets channels of a constant v, whose weights are W·(o + A·z)/(v − z) tap by tap, since the
+convolution pads them with z; otherwise W·(o + A·z) is part of the bias.
 """
 
 from dataclasses import dataclass, replace
@@ -20,12 +21,12 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.forms.affine import Affine
+from graphpass.graph.affine import Affine
 from graphpass.graph.layers import WeightLayer, is_padded
 
 MICROSOFT = "com.microsoft"
 BORDER = 1 / 16  # counts: about what int8 weights round away
-GROUPED_BORDER = 1 / 4  # counts: groups have no room for a channel of ones
+GROUPED_BORDER = 1 / 4  # counts: groups have no room for constant channels
 COPIES = 4
 INT16, INT32, BIAS = 2**15 - 1, 2**31 - 1, 2**24  # float32 holds integers up to 2^24
 
@@ -76,6 +77,19 @@ class Linear:
         border = None if self.border is None else self.border * taps
         return replace(self, weight=self.weight * outer, constant=self.constant * factor + shift, border=border)
 
+    def with_zero(self, scale: Array, offset: Array) -> "Linear":
+        """The same of n − z, for the whole number z that leaves least of scale·n + offset where n = z; both [I].
+
+        W·n + W₁·o = W·(n − z) + W₁·(o + scale·z): what padding cuts off shrinks to the second sum.
+        """
+        total = float(np.square(scale).sum())
+        zero = int(np.clip(np.rint(-float((scale * offset).sum()) / total), 0, self.largest)) if total > 0 else 0
+        if not zero or self.border is None:
+            return self
+        moved = self.border + zero * self.weight.sum(1)
+        smaller = np.abs(moved).sum() < np.abs(self.border).sum()
+        return replace(self, border=moved, zero=zero) if smaller else self
+
     def without_zero(self) -> "Linear":
         """The same of n + zero: W·(n + z) − W·z."""
         if not self.zero:
@@ -117,10 +131,10 @@ def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: in
     grouped = weight.reshape(groups, -1, *weight.shape[1:])
     new = (grouped * scale.reshape(groups, 1, -1, *taps)).reshape(weight.shape)
     reach = (grouped * offset.reshape(groups, 1, -1, *taps)).sum(2).reshape(outputs, *weight.shape[2:])
-    attributes = dict(node.attrs)
-    if affine.shifted and is_padded(attributes):
-        return Linear((Source(data),), attributes, new, constant, reach, largest, zero)
-    return Linear((Source(data),), attributes, new, constant + reach.reshape(outputs, -1).sum(1), None, largest, zero)
+    linear = Linear((Source(data),), dict(node.attrs), new, constant, None, largest, zero)
+    if affine.shifted and is_padded(linear.attributes):
+        return replace(linear, border=reach) if zero else replace(linear, border=reach).with_zero(scale, offset)
+    return replace(linear, constant=constant + reach.reshape(outputs, -1).sum(1))
 
 
 def scaling(data: gs.Variable, scale: Array, constant: Array, rank: int, largest: int) -> Linear:
@@ -184,9 +198,7 @@ def merged(one: Linear, two: Linear) -> Linear | None:
 
 
 def settled(linear: Linear) -> Linear | str:
-    """The layer with its border decided: None, or to be carried by a channel of ones. The layer is in counts."""
-    if linear.border is not None and linear.zero:
-        linear = linear.without_zero()  # a channel of ones is padded with zeros
+    """The layer with its border decided: None, or to be carried by constant channels. The layer is in counts."""
     if linear.border is not None:
         reach = np.abs(linear.border).reshape(linear.outputs, -1).sum(1).max(initial=0.0)
         if reach <= (BORDER if linear.groups == 1 else GROUPED_BORDER):
@@ -195,20 +207,54 @@ def settled(linear: Linear) -> Linear | str:
         elif linear.groups > 1:
             return "its groups see the padding, which has not the offset of the neurons"
     inputs = linear.weight[0].size if linear.convolution else len(linear.weight)
+    if linear.border is not None:
+        inputs += linear.border[0].size * _copies(linear)
     if inputs * linear.largest * _largest_weight(linear) + BIAS > INT32:
         return "its sums do not fit int32"
+    if not (_scales(linear) <= np.finfo(np.float32).max).all():
+        return "its scales do not fit float32"
     return linear
 
 
+def has_normal_scales(linear: Linear) -> bool:
+    """Whether no output is made of weights so small that their scale would be none that float32 holds precisely."""
+    scales = _scales(linear)
+    return bool(((scales == 0) | (scales >= np.finfo(np.float32).tiny)).all())
+
+
+def rounding_error(linear: Linear) -> float:
+    """What int8 weights may take from the sums of the worst output, in the unit of v, as the root of a mean square.
+
+    s·√(K·E(n − z)²/12): K weights, each off by up to s/2, on counts n that are equally likely.
+    """
+    inputs = linear.weight[0].size if linear.convolution else len(linear.weight)
+    counts = np.arange(linear.largest + 1, dtype=np.float64) - linear.zero
+    return float((_scales(linear) * np.sqrt(inputs * np.square(counts).mean() / 12)).max(initial=0.0))
+
+
+def _scales(linear: Linear) -> Array:
+    """s of formula (3) in float64, [O]; 0 for an output that is 0 throughout."""
+    rows = linear.weight.reshape(linear.outputs, -1) if linear.convolution else linear.weight.T
+    largest = np.abs(rows).max(1, initial=0.0)
+    if linear.border is not None:
+        largest = np.maximum(largest, np.abs(_marked(linear)).reshape(linear.outputs, -1).max(1))
+    return np.asarray(np.maximum(largest / _largest_weight(linear), np.abs(linear.constant) / BIAS))
+
+
+def _marked(linear: Linear) -> Array:
+    """The weights of one of the constant channels that carry a border, [O, …]."""
+    border = np.zeros(()) if linear.border is None else linear.border
+    return np.asarray(border / (_copies(linear) * (_mark(linear) - linear.zero)))
+
+
 def quantise(linear: Linear) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.float32]]:
-    """(q, round(c/s), s) of formula (3): int8, int32, float32. A border's weights are the last channel of q."""
+    """(q, round(c/s), s) of formula (3): int8, int32, float32. A border's weights are the last channels of q."""
     weight, constant = linear.weight, linear.constant
     if linear.border is not None:
-        weight = np.concatenate([weight, linear.border[:, None]], 1)
+        weight = np.concatenate([weight, *[_marked(linear)[:, None]] * _copies(linear)], 1)
     rows = weight.reshape(linear.outputs, -1) if linear.convolution else weight.T
-    largest = np.abs(rows).max(1, initial=0.0)
-    scale = np.maximum(largest / _largest_weight(linear), np.abs(constant) / BIAS)
-    scale = np.where(scale > np.finfo(np.float32).tiny, scale, 1.0).astype(np.float32)
+    own = _scales(linear)
+    scale = np.where(own > np.finfo(np.float32).tiny, own, 1.0).astype(np.float32)
     exact = scale.astype(np.float64)
     integers = np.rint(rows / exact[:, None]).astype(np.int8)
     shaped = integers.reshape(weight.shape) if linear.convolution else np.ascontiguousarray(integers.T)
@@ -254,7 +300,7 @@ def scalar(name: str, value: float, dtype: type) -> gs.Constant:
 
 
 def _gathered(linear: Linear, name: str, nodes: list[gs.Node]) -> gs.Variable:
-    """The sources of a layer as one tensor: strided, concatenated, with a channel of ones for a border."""
+    """The sources of a layer as one tensor: strided, concatenated, with constant channels for a border."""
     parts, rank = [], linear.weight.ndim
     for number, source in enumerate(linear.sources):
         tensor = source.tensor
@@ -276,9 +322,9 @@ def _gathered(linear: Linear, name: str, nodes: list[gs.Node]) -> gs.Variable:
         nodes.append(gs.Node("Concat", data.name, {"axis": 1}, parts, [data]))
     if linear.border is not None:
         pads = np.zeros((2, rank), np.int64)
-        pads[1, 1] = 1
-        inputs = [data, gs.Constant(f"{name}/pads", pads.ravel()), scalar(f"{name}/one", 1, np.uint8)]
-        data = gs.Variable(f"{name}/with_ones", np.uint8)
+        pads[1, 1] = _copies(linear)
+        inputs = [data, gs.Constant(f"{name}/pads", pads.ravel()), scalar(f"{name}/mark", _mark(linear), np.uint8)]
+        data = gs.Variable(f"{name}/marked", np.uint8)
         nodes.append(gs.Node("Pad", data.name, {"mode": "constant"}, inputs, [data]))
     return data
 
@@ -306,6 +352,20 @@ def _by_rows(product: gs.Node, data: gs.Variable, output: gs.Variable, linear: L
 
 def _largest_weight(linear: Linear) -> int:
     return min(127, INT16 // (2 * linear.largest))
+
+
+def _mark(linear: Linear) -> int:
+    """The value v of the channels that carry a border: a count, as far from the zero point as one can be."""
+    return linear.largest if 2 * linear.zero < linear.largest else 0
+
+
+def _copies(linear: Linear) -> int:
+    """How many channels share a border, so that it does not take all of int8 from the weights beside it."""
+    if linear.border is None:
+        return 0
+    wanted = np.abs(linear.border).reshape(linear.outputs, -1).max(1) / abs(_mark(linear) - linear.zero)
+    rows = np.abs(linear.weight).reshape(linear.outputs, -1).max(1)
+    return int(np.clip(np.ceil((wanted / np.maximum(rows, np.finfo(np.float32).tiny)).max()), 1, COPIES))
 
 
 def _pointwise(linear: Linear) -> bool:

@@ -13,22 +13,26 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.forms.affine import Affine, neuron_affine
 from graphpass.forms.integer.layers import (
     Linear,
     linear_of,
     merged,
     nodes_of,
     picked,
+    rounding_error,
     scalar,
     scaling,
     settled,
     sum_node,
 )
+from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.layers import WeightLayer
 
 COARSEST = 1.0  # counts: steps of a sum up to this round no more away than the counts themselves do
 WHOLE = 1e-3  # counts: what float32 rounds of a zero point up to 255, and no border notices
+ROUNDED = (
+    1 / 6
+)  # of the largest count: what int8 weights may take from a sum; 1/50 is usual, 1/12 the most of ResNet-20
 REACH = 3  # times the largest count: what a shortcut may add before it goes through the layer instead
 
 
@@ -96,6 +100,8 @@ def integer_nodes(
     done = settled(linear.scaled(1 / theta, added / theta - 0.5))
     if isinstance(done, str):
         return done
+    if rounding_error(done) > ROUNDED * largest:
+        return "rounding its weights to int8 would move its counts too far"
     if total.counts:
         same = _same_sizes(total.layers[0][0].output.shape, total.counts[0].tensor.shape)
         return _shortcut(done, total.counts[0], theta, axis, largest, count, same)

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphpass.forms.time_axis import POOLS
-from graphpass.graph.layers import weight_layers
-from graphpass.graph.weights import held_names
+from graphpass.graph.edit import held_names
+from graphpass.graph.layers import is_maximum, weight_layers
 
 CARRIES = frozenset(
     "Identity Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Gather Pad Expand Tile DepthToSpace "
@@ -65,7 +64,7 @@ def analogue_tensors(graph: gs.Graph, spiking: Collection[str]) -> tuple[str, ..
         maker = tensor.inputs[0] if tensor.inputs else None
         alone = tensor.name not in held and len(tensor.outputs) == 1
         if maker is not None and not maker.domain and alone and len(maker.outputs) == 1:
-            if maker.op in CARRIES | POOLS:
+            if maker.op in CARRIES or is_maximum(maker):
                 stack.append(maker.inputs[0])
                 continue
             if maker.op == "Concat":

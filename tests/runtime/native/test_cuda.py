@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from onnx import numpy_helper
 
 import graphpass
 from graphpass.runtime import native
 from graphpass.runtime.session import open_session
+from tests.properties import examples
 from tests.runtime.test_native import X, call, cases, check_neurons_and_counts, check_trains, equal
 
 CUDA = "CUDAExecutionProvider"
@@ -28,13 +29,13 @@ pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not has_gpu(), reason="no NVI
 
 
 @given(cases())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_neurons_and_counts_bit_for_bit(case):
     check_neurons_and_counts(case, providers=GPU)
 
 
 @given(cases())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_trains_bit_for_bit(case):
     check_trains(case, providers=GPU)
 

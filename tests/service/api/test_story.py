@@ -104,7 +104,7 @@ def test_made_up_data_beside_data_is_refused(http: httpx.Client, ids: dict[str, 
     assert answer.status_code == 422
     problem = answer.json()
     assert (problem["type"], problem["where"]) == ("/problems/invalid-options", "options.synthetic")
-    assert "excludes calibration data" in problem["detail"] and problem["remedy"]
+    assert "exclude each other" in problem["detail"] and problem["remedy"]
 
 
 @pytest.mark.parametrize("metric", [["mine.py:top"], ["embedding"]])

@@ -4,11 +4,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.jobs.fairness import PATIENCE, Holder, Kind, Room, first, leaver
 from service.jobs.places import Queued
+from tests.properties import examples
 
 TENANTS = st.sampled_from("abcd")
 KINDS = st.sampled_from(["description", "task"])
@@ -83,7 +84,7 @@ class Work:
 
 
 @given(st.integers(2, 4), st.lists(st.tuples(TENANTS, KINDS, st.integers(1, 30)), min_size=1, max_size=25))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_everybody_gets_to_the_end(places: int, given_works: list[tuple[str, Kind, int]]) -> None:
     """A second at a time: whatever comes, all of it is done, and no tenant waits for long while another holds two."""
     waiting = [Work(Queued(tenant, 0.0, kind), seconds) for tenant, kind, seconds in given_works]

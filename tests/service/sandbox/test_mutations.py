@@ -9,12 +9,13 @@ from unittest import mock
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 
 from service.sandbox import runner
 from service.sandbox.runner import Succeeded
 from tests.models import build, node
+from tests.properties import examples
 from tests.service.sandbox.hostile_files import npz, zipped
 from tests.service.sandbox.sandboxed import SMALL, Box
 
@@ -143,10 +144,8 @@ def check(box: Box, contents: list[bytes], ann: bytes | None = None) -> Counter[
     return ends
 
 
-BOUNDED = settings(
-    max_examples=3,
-    derandomize=True,
-    deadline=None,
+BOUNDED = examples(
+    3,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )

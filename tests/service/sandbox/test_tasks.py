@@ -115,7 +115,7 @@ def test_what_was_to_run_on_a_gpu_does_not_run_on_the_cpu(laid: Box, pair: Mappi
         pytest.skip("this onnxruntime has CUDA")
     outcome = laid.run("evaluate", {**pair, "options": {"provider": "cuda"}})
     assert isinstance(outcome, Failed) and outcome.type == "invalid-options", outcome
-    assert "CUDAExecutionProvider is not in this worker's onnxruntime" in outcome.what and "gpu" in outcome.remedy
+    assert "CUDAExecutionProvider is not in this onnxruntime" in outcome.what and "gpu" in outcome.remedy
     outcome = laid.run("evaluate", {**pair, "options": {"provider": "tpu"}})
     assert isinstance(outcome, Failed) and outcome.type == "invalid-options" and "give cpu or cuda" in outcome.remedy
 
@@ -407,18 +407,19 @@ def test_images_and_shards_calibrate(box: Box) -> None:
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        ({"time_steps": 0}, "time_steps is '0'; give a whole number of 1 or more"),
-        ({"time_steps": True}, "time_steps is 'True'"),
+        ({"time_steps": 0}, "time_steps is 0; give a whole number of 1 or more"),
+        ({"time_steps": True}, "time_steps is True"),
         ({"time_steps": "4"}, "time_steps is '4'"),
         ({"coding": "morse"}, "morse"),
         ({"method": "best"}, "unknown method 'best'"),
         ({"form": "round"}, "unknown form 'round'"),
-        ({"levels": "few"}, "levels 'few'; give auto"),
-        ({"energy": 0.5}, "without levels auto"),
+        ({"levels": "few"}, "levels is 'few'; give auto"),
+        ({"energy": 0.5}, "energy needs options: levels"),
         ({"levels": "auto", "energy": "half"}, "energy is 'half'; give a number"),
-        ({"seed": -1}, "seed is '-1'"),
+        ({"seed": -1}, "seed is -1"),
         ({"memory_budget": 10}, "a memory budget of 10 bytes"),
-        ({"include": "relu"}, "include is 'relu'; give a list of regular expressions"),
+        ({"include": 5}, "include is 5; give a regular expression, or several"),
+        ({"include": ["no such site"]}, "matches no site"),
         ({"include": ["("]}, "("),
         ({"exclude": ["(" * 500 + ")" * 500]}, "is not a regular expression (nested too deeply)"),
         ({"mean": [0.1, "x"]}, "mean is"),
@@ -460,7 +461,8 @@ def test_made_up_data_excludes_data_and_plan(laid: Box) -> None:
     for other in ({"calibration": "data/some.npz"}, {"plan": "p.json"}):
         outcome = laid.run("convert", {**given, **other})
         assert isinstance(outcome, Failed) and outcome.type == "invalid-options", outcome
-        assert outcome.what == "synthetic excludes calibration and plan"
+        assert outcome.what.startswith(f"options: {'plan' if 'plan' in other else 'synthetic'} and options: ")
+        assert "exclude each other" in outcome.what
 
 
 def test_what_it_warns_of_is_a_line_of_the_log(laid: Box) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
@@ -283,9 +283,7 @@ class Accounts(RuleBasedStateMachine):
 
 
 TestAccounts = Accounts.TestCase
-TestAccounts.settings = settings(
-    max_examples=12, stateful_step_count=25, deadline=None, phases=(Phase.reuse, Phase.generate)
-)
+TestAccounts.settings = examples(12, stateful_step_count=25, phases=(Phase.reuse, Phase.generate))
 
 
 @pytest.fixture

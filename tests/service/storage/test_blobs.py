@@ -6,12 +6,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from service.errors import NotFoundError, QuotaError, StorageDamagedError
 from service.settings import Settings
 from service.storage.blobs import Blobs
+from tests.properties import examples
 from tests.service.conftest import Held, HeldRoom
 
 LARGE = os.urandom(2**20) * 20  # more than two pieces of S3
@@ -48,7 +49,7 @@ def test_what_is_put_comes_back(blobs: Blobs, held, blob_settings: Settings, tmp
     assert scratch(blob_settings) == []
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.integers(0, 60), end=st.none() | st.integers(0, 60))
 def test_ranges_are_slices(blobs: Blobs, start: int, end: int | None) -> None:
     data = bytes(range(50))

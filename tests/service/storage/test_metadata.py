@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from service.errors import (
@@ -29,6 +29,7 @@ from service.storage.ids import PATTERN
 from service.storage.ledger import Reservation
 from service.storage.metadata import Metadata
 from service.storage.records import Job, StoredObject, Usage
+from tests.properties import examples
 
 Blob = Callable[[str], str]
 NOW = datetime.now(UTC)
@@ -176,7 +177,7 @@ def test_pages_are_newest_first_and_stable_under_inserts_and_deletes(metadata: M
     assert seen == jobs[::-1]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(limit=st.integers(1, 5), inserts=st.lists(st.integers(0, 3), min_size=3, max_size=3))
 def test_every_row_that_was_there_is_seen_once(metadata: Metadata, limit: int, inserts: list[int]) -> None:
     here = {job(metadata).id for _ in range(4)}

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from service.errors import NotFoundError, OffsetError, StorageDamagedError, StorageUnavailableError
@@ -17,6 +17,7 @@ from service.storage.local import LocalBlobs
 from service.storage.metadata import Metadata, opened
 from service.storage.stores import open_blobs
 from service.storage.uploads import append, complete, discard
+from tests.properties import examples
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,7 +40,7 @@ def begin(metadata: Metadata, length: int) -> str:
     return metadata.uploads.create("acme", "model", name="", length=length, metadata={}).id
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=20), max_size=6))
 def test_pieces_make_the_whole(metadata: Metadata, blobs: Blobs, pieces: list[bytes]) -> None:
     whole = b"".join(pieces)

@@ -11,18 +11,10 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphpass.graph.layers import is_linear, weight_layer
+from graphpass.graph.layers import is_linear, rank_of, weight_layer
 
 ELEMENTWISE = frozenset(["Add", "Sub", "Mean", "Mul", "Div"])
-ALWAYS = frozenset(
-    ["Identity", "Cast", "Dropout", "Neg", "DepthToSpace", "SpaceToDepth", "AveragePool", "GlobalAveragePool"]
-)
-POOLS = frozenset(["MaxPool", "GlobalMaxPool"])
-
-
-def rank_of(tensor: gs.Tensor) -> int | None:
-    """Number of axes, None where unknown."""
-    return None if tensor.shape is None else len(tensor.shape)
+ALWAYS = frozenset(["Identity", "Cast", "Neg", "DepthToSpace", "SpaceToDepth", "AveragePool", "GlobalAveragePool"])
 
 
 def first_size(tensor: gs.Tensor) -> Any:
@@ -59,6 +51,8 @@ def keeps_steps_apart(node: gs.Node, trains: Sequence[int]) -> bool:
         return False
     if node.op in ELEMENTWISE:
         return _aligned(node, trains)
+    if node.op == "Where":
+        return len(trains) == 1 and _chooses(node, trains[0])
     if node.op == "Concat":
         rank = rank_of(node.inputs[0])
         return rank is not None and node.attrs["axis"] % rank != 0
@@ -88,6 +82,15 @@ def _aligned(node: gs.Node, trains: Sequence[int]) -> bool:
             sizes.add(first_size(tensor))
     numbers = {size for size in sizes if isinstance(size, int)}
     return len(numbers) <= 1 and not (1 in numbers and len(sizes) > 1)
+
+
+def _chooses(node: gs.Node, train: int) -> bool:
+    """A Where with a constant mask between a train and a constant, neither of which tells samples apart."""
+    rank, others = rank_of(node.inputs[train]), [k for k in range(3) if k != train]
+    values = [constant_values(node, k) for k in others]
+    if rank in (None, 0) or rank_of(node.outputs[0]) != rank or any(each is None for each in values):
+        return False
+    return all(each.ndim < rank or each.shape[0] == 1 for each in values if each is not None)
 
 
 def _conv(node: gs.Node, weight_index: int) -> bool:
@@ -203,7 +206,22 @@ def _batch_norm(node: gs.Node, rank: int) -> bool:
     return rank >= 2 and not node.attrs.get("training_mode", 0)
 
 
+def _dropout(node: gs.Node, rank: int) -> bool:
+    return all(mask.is_empty() for mask in node.outputs[1:])
+
+
+def _compress(node: gs.Node, rank: int) -> bool:
+    return "axis" in node.attrs and bool(node.attrs["axis"] % rank != 0)
+
+
+def _trilu(node: gs.Node, rank: int) -> bool:
+    return rank > 2
+
+
 _RULES = {
+    "Dropout": _dropout,
+    "Compress": _compress,
+    "Trilu": _trilu,
     "Reshape": _reshape,
     "Flatten": _flatten,
     "Transpose": _transpose,

@@ -1,0 +1,155 @@
+"""Files that are written: all of one is there, or what was there before. Whether they can be is seen before the work.
+
+    with replacing(Path("snn.onnx"), ModelError) as path:
+        write(path)                   # in a folder of its own beside the target; a file beside it is a companion
+
+When the block ends, what it wrote is made durable and renamed into place, companions before the file that names them.
+A process that is killed leaves the old file or the new one. A target that is a symbolic link stays one.
+"""
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from graphpass.errors import GraphpassError, OptionError
+
+Identity = str | tuple[int, int]  # of a file: its real path, its inode
+
+PREFIX = ".graphpass-"  # of the folder beside a target
+
+
+@contextmanager
+def replacing(path: str | Path, error: type[GraphpassError], remedy: str = "choose another place") -> Iterator[Path]:
+    """Where to write what becomes `path`. Raises `error` where that, or the writing, fails; then nothing changes."""
+    path = Path(path)
+    try:
+        target = Path(os.path.realpath(path))
+        special = _is_special(target)
+    except (OSError, ValueError) as problem:  # ValueError: a name with a NUL
+        raise error(f"{path}: cannot be written ({problem})", remedy) from problem
+    try:
+        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=None if special else target.parent) as folder:
+            staged = Path(folder) / target.name
+            yield staged
+            if special:
+                if str(target) != os.devnull and len(os.listdir(folder)) > 1:
+                    raise error(f"{path}: is no file, and has no place for what belongs beside it", remedy)
+                with staged.open("rb") as source, open(target, "wb") as file:
+                    shutil.copyfileobj(source, file)
+                return
+            written = sorted(Path(folder).iterdir(), key=lambda each: (each == staged, each.name))
+            for each in written:
+                _make_durable(each)
+                _keep_mode(each, target.with_name(each.name))
+            for each in written:
+                os.replace(each, target.with_name(each.name))
+            _make_durable(target.parent)
+    except OSError as problem:
+        raise error(f"{path}: cannot be written ({problem.strerror or problem})", remedy) from problem
+
+
+def write_text(text: str, path: str | Path, error: type[GraphpassError]) -> None:
+    """Write UTF-8 text. Raises `error` where that is not possible."""
+    with replacing(path, error) as staged:
+        staged.write_text(text, encoding="utf-8")
+
+
+def require_targets(targets: Iterable[tuple[Path, Iterable[Path]]], sources: Iterable[Path]) -> None:
+    """That files can be written, each beside its companions, and that none of them is another one or a source.
+
+    targets: paths, each with the companions that may be written with it. sources: files and folders that are read; some
+    may not exist. A file under another name, by a symbolic or a hard link, is the same file. Raises OptionError.
+    """
+    files, folders = _expanded(sources)
+    taken: dict[Identity, Path] = {}
+    for target, companions in targets:
+        for path in (target, *companions):
+            with _named(path):
+                real = os.path.realpath(path)
+                identities: list[Identity] = [real, *_inode(real)]
+                special = _is_special(Path(real))
+            if special:
+                continue
+            if read := next((files[each] for each in identities if each in files), None):
+                raise OptionError(f"{path}: would be written over {read}, which is read", "choose another name")
+            if inside := next(
+                (folder for folder in folders if Path(real).is_relative_to(os.path.realpath(folder))), None
+            ):
+                raise OptionError(f"{path}: lies in {inside}, which is read as data", "choose another folder")
+            if other := next((taken[each] for each in identities if each in taken), None):
+                raise OptionError(f"{path}: would be written over {other}, which is written too", "choose another name")
+            taken.update(dict.fromkeys(identities, path))
+        _require_writable(target)
+
+
+def _require_writable(path: Path) -> None:
+    """That a file of this name can be created in its folder, or replaced."""
+    with _named(path):
+        target = Path(os.path.realpath(path))
+        if not target.parent.is_dir():
+            raise OptionError(f"{path.parent}: no such folder", "create it first")
+        if target.is_dir():
+            raise OptionError(f"{path}: is a folder", "give the name of a file")
+        if target.exists() and not os.access(target, os.W_OK):
+            raise OptionError(f"{path}: cannot be written (it is write-protected)", "choose another place")
+        if not _is_special(target):
+            tempfile.TemporaryFile(dir=target.parent, prefix=PREFIX).close()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as problem:  # ValueError: a name with a NUL
+        reason = problem.strerror if isinstance(problem, OSError) else None
+        raise OptionError(f"{path}: cannot be written ({reason or problem})", "choose another place") from problem
+
+
+def _expanded(sources: Iterable[Path]) -> tuple[dict[Identity, Path], list[Path]]:
+    """Every file that is read, under its real path and its inode, and the folders."""
+    files: dict[Identity, Path] = {}
+    folders = []
+    for source in sources:
+        found = [source]
+        if source.is_dir():
+            folders.append(source)
+            found = [Path(root) / name for root, _, names in os.walk(source, followlinks=True) for name in names]
+        for file in found:
+            real = os.path.realpath(file)
+            files.update(dict.fromkeys((real, *_inode(real)), file))
+    return files, folders
+
+
+def _inode(path: str) -> list[tuple[int, int]]:
+    """What hard links have in common; nothing where there is no regular file."""
+    with suppress(OSError):
+        found = os.stat(path)
+        if stat.S_ISREG(found.st_mode):
+            return [(found.st_dev, found.st_ino)]
+    return []
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a device or a pipe: nothing is renamed over these."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _keep_mode(staged: Path, target: Path) -> None:
+    with suppress(OSError):  # of a file system without modes
+        if target.is_file():
+            staged.chmod(stat.S_IMODE(target.stat().st_mode))
+
+
+def _make_durable(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if path.is_file():  # some file systems cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,245 @@
+"""The scale and offset of a train of binary spikes that are not applied yet: y = scale·s + offset.
+
+    neuron            scale = L_T·A, offset = o           L_T = Σ_t w_t, so that Σ_t (w_t/L_T)·(scale·s_t) = A·n
+    constants         c·y + d = (c·scale)·s + (c·offset + d)
+    moves, means      both travel with their elements; what a move fills in is offset, with s = 0 there
+    weight layer      W·(scale·s + o) + b = (W·scale)·s + (b + W·o)
+
+Both are float32 arrays of the tensor's rank, size 1 on axis 0 and on every axis along which they do not vary. Along
+which axes they vary follows from the graph alone, never from values: `graph.trains` can tell before a calibration which
+layers will see spikes. So it is the same array, not an equal one, that tells that two trains have one scale.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.graph.layers import WeightLayer, is_padded, rank_of
+from graphpass.graph.travel import LARGEST_MAP, Travel, travels
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """y = scale·s + offset."""
+
+    scale: Array
+    offset: Array
+
+    @property
+    def varying(self) -> set[int]:
+        """The axes along which scale or offset vary."""
+        return axes_along(self.scale) | axes_along(self.offset)
+
+    @property
+    def shifted(self) -> bool:
+        return bool(np.any(self.offset))
+
+    @property
+    def squashed(self) -> "Affine":
+        """The same, varying along no axis along which all values happen to be equal."""
+        return Affine(_squashed(self.scale), _squashed(self.offset))
+
+    def vectors(self, axis: int, size: int) -> tuple[Array, Array]:
+        """Scale and offset along the only axis they vary on, float32 [size]."""
+        scale, offset = (vector(part, axis, size) for part in (self.scale, self.offset))
+        return scale, offset
+
+
+def axes_along(values: NDArray[Any]) -> set[int]:
+    """The axes along which an array varies."""
+    return {axis for axis, size in enumerate(values.shape) if size > 1}
+
+
+def vector(values: Array, axis: int, size: int) -> Array:
+    """The array along the only axis on which it varies, float32 [size]."""
+    return np.broadcast_to(np.moveaxis(values, axis, 0).reshape(-1), (size,))
+
+
+def neuron_affine(amplitude: NDArray[Any], offset: NDArray[Any], total: float, rank: int) -> Affine:
+    """Scale and offset of the spikes of neurons on a tensor of this rank. total: L_T."""
+
+    def full(values: NDArray[Any]) -> Array:
+        array = np.asarray(values, np.float32)
+        return array.reshape((1,) * (rank - array.ndim) + array.shape)
+
+    return Affine(full(amplitude) * np.float32(total), full(offset))
+
+
+def through(node: gs.Node, affine: Affine) -> list[Affine] | None:
+    """Those of a node's outputs, for a node that moves or averages a train; None where they must be applied before.
+
+    The train itself goes through the node with zeros in place of what a move fills in (`unfilled`).
+    """
+    scales = travels(node, affine.scale, Travel.SCALE)
+    offsets = travels(node, affine.offset, Travel.OFFSET)
+    if scales is None or offsets is None:
+        return None
+    return [Affine(scale, offset) for scale, offset in zip(scales, offsets, strict=True)]
+
+
+def unfilled(node: gs.Node, train: gs.Variable, zeros: Callable[[gs.Constant], gs.Constant]) -> None:
+    """Let a node that moves a train fill in zeros: what it fills in is part of the offset. zeros: of a constant."""
+    if node.op == "Pad":
+        node.attrs.pop("value", None)
+        if len(node.inputs) > 2:
+            node.inputs[2] = gs.Variable.empty()
+    elif node.op == "Where":
+        for number in (1, 2):
+            if node.inputs[number] is not train:
+                node.inputs[number] = zeros(node.inputs[number])
+
+
+def joined(node: gs.Node, affines: Sequence[Affine]) -> Affine | None:
+    """Those of the output of a Concat; None where a part's size along the axis is unknown."""
+    rank = rank_of(node.outputs[0])
+    if rank is None or any(a.scale.ndim != rank for a in affines):
+        return None
+    axis = node.attrs["axis"] % rank
+    known = [tensor.shape[axis] for tensor in node.inputs if tensor.shape]
+    sizes = [size for size in known if isinstance(size, int)]
+    if len(sizes) != len(node.inputs):
+        return None
+
+    def join(parts: list[Array]) -> Array | None:
+        if parts[0].shape[axis] == 1 and all(part is parts[0] for part in parts):
+            return parts[0]  # parts of one train, side by side again
+        rest = np.broadcast_shapes(*((*part.shape[:axis], 1, *part.shape[axis + 1 :]) for part in parts))
+        if np.prod(rest) * sum(sizes) > LARGEST_MAP:
+            return None
+        full = [
+            np.broadcast_to(part, (*rest[:axis], size, *rest[axis + 1 :]))
+            for part, size in zip(parts, sizes, strict=True)
+        ]
+        return np.concatenate(full, axis)
+
+    scale, offset = join([a.scale for a in affines]), join([a.offset for a in affines])
+    return None if scale is None or offset is None else Affine(scale, offset)
+
+
+def arithmetic(node: gs.Node, affine: Affine) -> Affine | None:
+    """Those behind an Add, Sub, Mul or Div with a constant, or a Neg; None where it does not fit."""
+    if node.op == "Neg":
+        return Affine(-affine.scale, -affine.offset)
+    if len(node.inputs) != 2 or node.op not in ("Add", "Sub", "Mul", "Div"):
+        return None
+    number = next((k for k, tensor in enumerate(node.inputs) if isinstance(tensor, gs.Constant)), None)
+    rank = affine.scale.ndim
+    if number is None or rank_of(node.outputs[0]) != rank or rank_of(node.inputs[1 - number]) != rank:
+        return None
+    values = np.asarray(node.inputs[number].values, np.float32)
+    if values.ndim > rank or values.size > LARGEST_MAP:
+        return None
+    values = _squashed(values.reshape((1,) * (rank - values.ndim) + values.shape))
+    sizes = node.inputs[1 - number].shape
+    if values.shape[0] != 1 or any(size not in (1, sizes[axis]) for axis, size in enumerate(values.shape)):
+        return None  # a constant that widens its train
+    scale, offset = affine.scale, affine.offset
+    if any(np.prod(np.broadcast_shapes(values.shape, part.shape)) > LARGEST_MAP for part in (scale, offset)):
+        return None
+    if node.op == "Add":
+        return Affine(scale, offset + values)
+    if node.op == "Sub":
+        return Affine(scale, offset - values) if number == 1 else Affine(-scale, values - offset)
+    if node.op == "Mul":
+        return Affine(scale * values, offset * values)
+    return Affine(scale / values, offset / values) if values.all() and number == 1 else None
+
+
+def _squashed(values: NDArray[Any]) -> Array:
+    """The array with axes along which it is constant reduced to size 1."""
+    for axis in range(values.ndim):
+        first = values.take([0], axis) if values.shape[axis] else values
+        if values.shape[axis] > 1 and np.array_equal(np.broadcast_to(first, values.shape), values, equal_nan=True):
+            values = first
+    return np.ascontiguousarray(values, np.float32)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A layer that has taken in the scale and offset of its train: W·scale, and W·offset in one of two ways.
+
+    bias: to be added, float32 [outputs], None for none. field: an offset whose sum differs from position to position
+    (padding adds zeros, not offsets), so that it must be computed as the layer's own response to this field, float32 of
+    the data's rank, on one sample.
+    """
+
+    weight: NDArray[Any]
+    bias: Array | None = None
+    field: Array | None = None
+
+
+def fits(layer: WeightLayer, affine: Affine) -> bool:
+    """Whether a layer can take in the scale of its train: one value an input feature, or one for all."""
+    node, rank = layer.node, affine.scale.ndim
+    if node.op == "MatMul":
+        return rank >= 2 and axes_along(affine.scale) <= {layer.input_axis % rank}
+    data = 2 if node.op == "Gemm" else len(layer.weight.shape)
+    return rank == data and axes_along(affine.scale) <= {1} and layer.input_axis in (1, -1)
+
+
+def fold_into(layer: WeightLayer, affine: Affine) -> Folded:
+    """The layer with the scale and offset of a train that fits folded in; weights keep their type.
+
+    Sums are in float64, in an order that is the same everywhere.
+    """
+    node, old = layer.node, np.asarray(layer.weight.values)
+    axis = layer.input_axis % affine.scale.ndim
+    split, inner = _split_weight(layer, old.astype(np.float32))
+    size = _features(layer)
+    scale = vector(affine.scale, axis, size)
+    scaled = (split * scale.reshape(inner)).reshape(old.shape).astype(old.dtype)
+    offset = _squashed(affine.offset)
+    if not offset.any():
+        return Folded(scaled)
+    plain = axes_along(offset) <= {axis} and (node.op != "MatMul" or old.ndim == 2)
+    if not plain or node.op == "ConvTranspose" or (node.op == "Conv" and is_padded(node.attrs)):
+        full = np.broadcast_to(offset, [size if k == axis else n for k, n in enumerate(offset.shape)])
+        return Folded(scaled, field=np.ascontiguousarray(full))
+    bias = _over_inputs(layer, split, vector(offset, axis, size))
+    bias *= float(node.attrs.get("alpha", 1.0)) if node.op == "Gemm" else 1.0
+    return Folded(scaled, bias=bias.astype(np.float32))
+
+
+def _features(layer: WeightLayer) -> int:
+    """How many features the data of a layer has."""
+    shape, node = layer.weight.shape, layer.node
+    if node.op == "Conv":
+        return int(shape[1]) * int(node.attrs.get("group", 1))
+    if node.op == "ConvTranspose":
+        return int(shape[0])
+    return int(shape[_input_axis_of_weight(layer)])
+
+
+def _input_axis_of_weight(layer: WeightLayer) -> int:
+    """The axis of a Gemm's or MatMul's weights that the product sums over, from the end."""
+    transposed = bool(layer.node.attrs.get(("transA", "transB")[layer.weight_index], 0))
+    return -1 if (layer.weight_index == 0) != transposed else -2
+
+
+def _split_weight(layer: WeightLayer, weight: Array) -> tuple[Array, tuple[int, ...]]:
+    """The weights, those of a grouped convolution by group, and the shape in which input features broadcast to them."""
+    node, ones = layer.node, (1,) * (weight.ndim - 2)
+    if node.op == "Conv":
+        groups = int(node.attrs.get("group", 1))
+        return weight.reshape(groups, -1, *weight.shape[1:]), (groups, 1, -1, *ones)
+    if node.op == "ConvTranspose":
+        return weight, (-1, 1, *ones)
+    return weight, (-1, 1) if _input_axis_of_weight(layer) == -2 else (1, -1)
+
+
+def _over_inputs(layer: WeightLayer, split: Array, offset: Array) -> NDArray[np.float64]:
+    """W·offset summed over input features and taps, weights as of `_split_weight`: float64 [outputs]."""
+    values = offset.astype(np.float64)
+    if layer.node.op == "Conv":
+        groups, outputs, inputs = split.shape[:3]
+        taps = split.reshape(groups, outputs, inputs, -1)
+        sums = np.einsum("gmit,gi->gm", taps, values.reshape(groups, inputs)).reshape(-1)
+    else:
+        sums = np.einsum("io,i->o" if _input_axis_of_weight(layer) == -2 else "oi,i->o", split, values)
+    return np.asarray(sums, np.float64)

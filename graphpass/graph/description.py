@@ -1,0 +1,74 @@
+"""What a model says besides its arithmetic: metadata, documentation, who made it. Rewriting keeps it.
+
+    model              metadata_props but for graphpass's own, doc_string, domain, version, producer
+    graph              name, doc_string, metadata_props
+    inputs, outputs    by name: doc_string, metadata_props, denotations of type and axes
+    nodes              by name and operator: doc_string, metadata_props
+    weights            by name: doc_string, metadata_props
+
+Applications read metadata that their exporters wrote: class names, the characters of a text recogniser, the tokens of
+a model. Neither onnx's version converter nor graphsurgeon keeps all of it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+import onnx
+
+PREFIX = "graphpass."  # of the keys that a converted model tells of itself with
+
+
+def keep_description(given: onnx.ModelProto, made: onnx.ModelProto) -> tuple[str, ...]:
+    """Let `made`, a rewritten `given`, say what `given` says; what `made` has metadata for already stays.
+
+    Returns the keys of the given metadata that are graphpass's own, which are not taken over: they tell of another
+    conversion.
+    """
+    for name in ("doc_string", "domain", "model_version", "producer_name", "producer_version"):
+        _take(given, made, name)
+    for name in ("name", "doc_string"):
+        _take(given.graph, made.graph, name)
+    own = [entry for entry in given.metadata_props if entry.key.startswith(PREFIX)]
+    _take_metadata([entry for entry in given.metadata_props if not entry.key.startswith(PREFIX)], made)
+    _take_metadata(given.graph.metadata_props, made.graph)
+    for values, others in ((given.graph.input, made.graph.input), (given.graph.output, made.graph.output)):
+        known = {value.name: value for value in values}
+        for value in others:
+            if value.name in known:
+                _take_value(known[value.name], value)
+    names = Counter(node.name for node in given.graph.node)
+    alone = [node for node in given.graph.node if node.name and names[node.name] == 1]
+    _take_by_key(alone, made.graph.node, lambda node: (node.name, node.op_type))
+    _take_by_key(given.graph.initializer, made.graph.initializer, lambda tensor: tensor.name)
+    return tuple(entry.key for entry in own)
+
+
+def _take(given: Any, made: Any, name: str) -> None:
+    """A text or number that is set."""
+    if given.HasField(name):
+        setattr(made, name, getattr(given, name))
+
+
+def _take_metadata(entries: Iterable[onnx.StringStringEntryProto], made: Any) -> None:
+    known = {entry.key for entry in made.metadata_props}
+    made.metadata_props.extend(entry for entry in entries if entry.key not in known)
+
+
+def _take_by_key(given: Iterable[Any], made: Iterable[Any], key: Callable[[Any], Hashable]) -> None:
+    described = {key(each): each for each in given if each.doc_string or each.metadata_props}
+    for each in made if described else ():
+        found = described.get(key(each))
+        if found is not None:
+            _take(found, each, "doc_string")
+            _take_metadata(found.metadata_props, each)
+
+
+def _take_value(given: onnx.ValueInfoProto, made: onnx.ValueInfoProto) -> None:
+    _take(given, made, "doc_string")
+    _take_metadata(given.metadata_props, made)
+    _take(given.type, made.type, "denotation")
+    old, new = given.type.tensor_type.shape.dim, made.type.tensor_type.shape.dim
+    if made.type.HasField("tensor_type") and len(old) == len(new):
+        for one, other in zip(old, new, strict=True):
+            _take(one, other, "denotation")

@@ -1,0 +1,105 @@
+"""Names of nodes and tensors: one authority a graph, so that a name that is made up never meets one that is there.
+
+    fresh(base)     base, or the first of base_1, base_2 … that is free; taken from then on
+    settle(graph)   tensors and nodes of one name that are not the same get names of their own
+
+The cost is linear in the graph and in the names that are asked for.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphpass.graph.domains import SPIKING_DOMAIN
+
+
+class Names:
+    """The names of a graph, those inside subgraphs included. Make one at the start of a pass and ask it alone."""
+
+    def __init__(self, taken: set[str]):
+        self._taken = taken
+        self._next: dict[str, int] = {}
+
+    def fresh(self, base: str) -> str:
+        """`base`, or with the first number that makes it new; it is taken from now on."""
+        name, number = base, self._next.get(base, 0)
+        while name in self._taken:
+            number += 1
+            name = f"{base}_{number}"
+        self._next[base] = number
+        self._taken.add(name)
+        return name
+
+
+def names_of(graph: gs.Graph) -> Names:
+    """The names of every tensor and node of a graph and its subgraphs."""
+    tensors = {tensor.name for each in _graphs(graph) for tensor in _tensors(each)}
+    return Names(tensors | {node.name for each in _graphs(graph) for node in each.nodes})
+
+
+def settle(graph: gs.Graph) -> None:
+    """Let no two tensors, and no two nodes, share a name, in place; a file knows them by their names alone.
+
+    Inputs and outputs of the graph keep theirs, then what subgraphs hold, then neurons, then variables, then what
+    comes first. Constants of one name and equal values are one.
+    """
+    _settle_tensors(graph)
+    _settle_nodes(graph)
+
+
+def _settle_tensors(graph: gs.Graph) -> None:
+    owners: dict[str, gs.Tensor] = {}
+    clashing: list[gs.Tensor] = []
+    for tensor in _by_precedence(graph):
+        owner = owners.setdefault(tensor.name, tensor)
+        if owner is not tensor and not _same_constant(owner, tensor):
+            clashing.append(tensor)
+    names = names_of(graph) if clashing else None
+    renamed: set[int] = set()
+    for tensor in clashing:
+        if names and id(tensor) not in renamed:
+            renamed.add(id(tensor))
+            tensor.name = names.fresh(tensor.name)
+
+
+def _by_precedence(graph: gs.Graph) -> Iterator[gs.Tensor]:
+    """Every tensor with values of its own. One that nothing makes stands for the tensor of its name."""
+    yield from (*graph.inputs, *graph.outputs)
+    for inner in graph.subgraphs(recursive=True):
+        yield from inner.inputs
+        yield from (tensor for node in inner.nodes for tensor in node.outputs if not tensor.is_empty())
+    made = [tensor for node in graph.nodes for tensor in node.outputs if not tensor.is_empty()]
+    read = (tensor for node in graph.nodes for tensor in node.inputs)
+    yield from made
+    yield from (tensor for tensor in read if isinstance(tensor, gs.Constant) and not tensor.is_empty())
+
+
+def _same_constant(one: gs.Tensor, other: gs.Tensor) -> bool:
+    if not (isinstance(one, gs.Constant) and isinstance(other, gs.Constant)):
+        return False
+    if one._values is other._values:
+        return True
+    if one.dtype != other.dtype or tuple(one.shape) != tuple(other.shape):
+        return False
+    return not isinstance(one.dtype, int) and np.asarray(one.values).tobytes() == np.asarray(other.values).tobytes()
+
+
+def _settle_nodes(graph: gs.Graph) -> None:
+    seen: set[str] = set()
+    names: Names | None = None
+    for node in sorted(graph.nodes, key=lambda node: node.domain != SPIKING_DOMAIN):
+        if node.name and node.name in seen:
+            names = names or names_of(graph)
+            node.name = names.fresh(node.name)
+        seen.add(node.name)
+
+
+def _graphs(graph: gs.Graph) -> list[gs.Graph]:
+    return [graph, *graph.subgraphs(recursive=True)]
+
+
+def _tensors(graph: gs.Graph) -> Iterator[gs.Tensor]:
+    yield from (*graph.inputs, *graph.outputs)
+    for node in graph.nodes:
+        yield from (*node.inputs, *node.outputs)

@@ -1,0 +1,153 @@
+"""What graphpass does not take, by name: files that are no valid ONNX, and valid ones that it refuses.
+
+The authority on what is valid is onnx's checker, but for what it is stricter about than onnxruntime: outputs without
+a shape, graphs without a name, domains of the runtime that are not imported, initialisers that IR version 3 wants among
+the inputs, and operators that onnxruntime has where the opset of the file has none (RUNTIME_OPERATORS).
+"""
+
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper, shape_inference
+
+from graphpass.errors import ModelError, UnsupportedModelError
+from graphpass.graph.domains import RUNTIME_DOMAINS, RUNTIME_OPERATORS, SPIKING_DOMAIN, STANDARD_DOMAINS, opset_of
+from graphpass.graph.tensors import LARGEST_PROTOBUF, nodes_of_function, walk
+from graphpass.graph.types import is_number, type_name
+
+UNCHECKED = "graphpass.unchecked"  # domain that operators of the runtime are checked under
+QUANTISED = frozenset(
+    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear ConvInteger MatMulInteger ConvIntegerToFloat "
+    "MatMulIntegerToFloat DynamicQuantizeMatMul DynamicQuantizeLSTM QGemm QAttention QMoE QEmbedLayerNormalization "
+    "MatMulNBits MatMulBnb4 MatMulFpQ4 GatherBlockQuantized QuantizeWithOrder DequantizeWithOrder QuantizeBFP "
+    "DequantizeBFP".split()
+)
+QUANTISED_PREFIXES = ("QLinear", "QOrdered")
+
+
+def where(path: Path, node: NodeProto) -> str:
+    """The node, as messages call it."""
+    outputs = ", ".join(filter(None, node.output))
+    return f"{path}: node {node.name or outputs!r} ({node.op_type})"
+
+
+def refuse(path: Path, proto: ModelProto) -> None:
+    """Raise UnsupportedModelError for operators and inputs that graphpass does not take."""
+    local = {(function.domain, function.name) for function in proto.functions}
+    if any(node.domain == SPIKING_DOMAIN for node in proto.graph.node):
+        raise UnsupportedModelError(f"{path}: already a spiking network", "convert the network it came from")
+    for node in walk(proto.graph):
+        if (node.domain, node.op_type) not in local:
+            _refuse_node(path, node)
+    refuse_values(path, proto)
+
+
+def refuse_values(path: Path, proto: ModelProto) -> None:
+    """Raise UnsupportedModelError for inputs without a shape, and inputs and outputs that are no tensors of numbers."""
+    initialisers = {tensor.name for tensor in proto.graph.initializer}
+    for value in [*proto.graph.input, *proto.graph.output]:
+        kind = value.type.WhichOneof("value")
+        element = value.type.tensor_type.elem_type
+        if kind not in (None, "tensor_type") or (element and not is_number(helper.tensor_dtype_to_np_dtype(element))):
+            name = kind if kind != "tensor_type" else "string" if element == TensorProto.STRING else type_name(element)
+            raise UnsupportedModelError(
+                f"{path}: {value.name!r} is a {name}, not a numeric tensor",
+                "convert the part of the model between numeric tensors",
+            )
+    for value in proto.graph.input:
+        if value.name not in initialisers and not value.type.tensor_type.HasField("shape"):
+            raise UnsupportedModelError(
+                f"{path}: input {value.name!r} has no shape, not even a number of axes",
+                "export the model with the shape of its inputs; sizes may be left free",
+            )
+
+
+def _refuse_node(path: Path, node: NodeProto) -> None:
+    if node.domain not in RUNTIME_DOMAINS:
+        raise UnsupportedModelError(
+            f"{where(path, node)} is a custom operator of domain {node.domain!r}",
+            "export the model with standard operators",
+        )
+    if node.op_type in QUANTISED or node.op_type.startswith(QUANTISED_PREFIXES):
+        raise UnsupportedModelError(
+            f"{where(path, node)}: the model is already quantised",
+            "convert the float model it was quantised from; graphpass makes integers of it with --form integer",
+        )
+    standard = node.domain in STANDARD_DOMAINS
+    if standard and node.op_type not in RUNTIME_OPERATORS and not defs.has(node.op_type):
+        raise UnsupportedModelError(
+            f"{where(path, node)} is no operator of ONNX up to opset {defs.onnx_opset_version()}",
+            "export the model with standard operators",
+        )
+
+
+def check(path: Path, bare: ModelProto) -> None:
+    """Raise ModelError for a model that is not valid, naming the node where one is to blame; it is not changed.
+
+    bare: without its large weights.
+    """
+    opset, newest = opset_of(bare), defs.onnx_opset_version()
+    if opset > newest:
+        raise UnsupportedModelError(
+            f"{path}: opset {opset} is newer than the installed onnx, which knows {newest}",
+            "install a newer onnx and onnxruntime, or export the model with opset 21",
+        )
+    copy = ModelProto()
+    copy.CopyFrom(bare)
+    copy.ir_version = max(copy.ir_version, 4)
+    copy.graph.name = copy.graph.name or "graph"
+    local = {(function.domain, function.name) for function in copy.functions}
+    parts = [(copy, walk(copy.graph)), *((each, nodes_of_function(each)) for each in copy.functions)]
+    for part, node in ((part, node) for part, nodes in parts for node in nodes):
+        if node.domain in STANDARD_DOMAINS and (node.domain, node.op_type) not in local:
+            version = opset_of(part)
+            if _is_missing(node.op_type, version):
+                raise UnsupportedModelError(
+                    f"{where(path, node)} is no operator of opset {version}{_versions(node.op_type)}",
+                    "export the model with an opset that has it",
+                )
+            if not _has_schema(node.op_type, version):
+                node.domain = UNCHECKED
+    for part in (copy, *copy.functions):
+        imported = {entry.domain for entry in part.opset_import}
+        others = [domain for domain in (*RUNTIME_DOMAINS, UNCHECKED) if domain and domain not in imported]
+        part.opset_import.extend(helper.make_opsetid(domain, 1) for domain in others if domain != "ai.onnx")
+    for value in copy.graph.output:
+        _complete(value)
+    try:
+        if copy.ByteSize() < LARGEST_PROTOBUF:
+            onnx.checker.check_model(copy)
+    except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
+        raise ModelError(f"{path}: invalid ONNX ({line(error)})", "export it again") from error
+
+
+def _complete(value: ValueInfoProto) -> None:
+    """The checker wants a type and a shape of every output, the runtime finds them itself."""
+    tensor = value.type.tensor_type
+    tensor.elem_type = tensor.elem_type or TensorProto.FLOAT
+    tensor.shape.SetInParent()
+
+
+def _has_schema(op: str, opset: int) -> bool:
+    return bool(defs.has(op, max_inclusive_version=opset)) and not defs.get_schema(op, opset).deprecated
+
+
+def _is_missing(op: str, opset: int) -> bool:
+    """Whether neither this opset nor onnxruntime has the operator."""
+    since = RUNTIME_OPERATORS.get(op)
+    return not _has_schema(op, opset) and (since is None or opset < since)
+
+
+def _versions(op: str) -> str:
+    """Where the operator is one, in words; nothing for what ONNX never had."""
+    versions = [schema for schema in defs.get_all_schemas_with_history() if schema.name == op and not schema.domain]
+    if not versions:
+        return ""
+    first = min(schema.since_version for schema in versions)
+    ended = [schema.since_version - 1 for schema in versions if schema.deprecated]
+    return f" (ONNX has it from opset {first} {f'to {min(ended)}' if ended else 'on'})"
+
+
+def line(error: BaseException | None) -> str:
+    """An error in one line, for messages."""
+    return " ".join(str(error).split())[:400] or type(error).__name__

@@ -1,0 +1,116 @@
+"""One spelling for what the format lets be written in several ways, so that what reads graphs knows one.
+
+    domain "ai.onnx" → ""                       Constant(value_floats …, sparse_value) → Constant(value)
+    sparse initialiser → dense one              attribute that is an empty list → none (the same to every operator)
+    function of another opset → of the model's  (the checker has seen to it that its operators mean the same there)
+
+What graphsurgeon, which the graphs are edited with, would drop or stumble over is refused by the name of the node.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from graphpass.errors import UnsupportedModelError
+from graphpass.graph.domains import STANDARD_DOMAINS, opset_of
+from graphpass.graph.refusals import where
+from graphpass.graph.tensors import all_graphs, dense
+
+LARGEST_SPARSE = 1 << 30  # numbers of a sparse tensor with its zeros
+LISTS = {AttributeProto.FLOATS: "floats", AttributeProto.INTS: "ints", AttributeProto.STRINGS: "strings"}
+UNREADABLE = frozenset(
+    getattr(AttributeProto, name)
+    for name in ("TENSORS", "GRAPHS", "SPARSE_TENSOR", "SPARSE_TENSORS", "TYPE_PROTO", "TYPE_PROTOS")
+)
+
+
+def rename_domain(proto: ModelProto) -> None:
+    """The standard domain under its short name, in place; of two versions of it the first counts."""
+    for graph in all_graphs(proto):
+        _rename(graph.node)
+    for function in proto.functions:
+        _rename(function.node)
+    for owner in (proto, *proto.functions):
+        versions: dict[str, int] = {}
+        for entry in owner.opset_import:
+            versions.setdefault("" if entry.domain in STANDARD_DOMAINS else entry.domain, entry.version)
+        del owner.opset_import[:]
+        owner.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())
+
+
+def _rename(nodes: Iterable[NodeProto]) -> None:
+    for node in nodes:
+        if node.domain in STANDARD_DOMAINS:
+            node.domain = ""
+
+
+def respell(path: Path, proto: ModelProto) -> None:
+    """Bring a model whose domains are renamed into the one spelling, in place. Raises UnsupportedModelError."""
+    proto.graph.name = proto.graph.name or "graph"
+    for graph in all_graphs(proto):
+        _respell_initialisers(path, graph)
+        _respell_nodes(path, graph.node)
+        tensors = [value for value in graph.value_info if value.type.WhichOneof("value") == "tensor_type"]
+        del graph.value_info[:]
+        graph.value_info.extend(tensors)
+    for function in proto.functions:
+        _respell_nodes(path, function.node)
+    for function in proto.functions:
+        for entry in function.opset_import:
+            entry.version = opset_of(proto) if not entry.domain else entry.version
+
+
+def _respell_initialisers(path: Path, graph: GraphProto) -> None:
+    for sparse in graph.sparse_initializer:
+        if int(np.prod(sparse.dims, dtype=np.int64)) > LARGEST_SPARSE:
+            raise UnsupportedModelError(
+                f"{path}: the sparse initialiser {sparse.values.name!r} has {int(np.prod(sparse.dims))} numbers",
+                "export the model with dense weights",
+            )
+        graph.initializer.append(dense(sparse))
+    del graph.sparse_initializer[:]
+
+
+def _respell_nodes(path: Path, nodes: Iterable[NodeProto]) -> None:
+    for node in nodes:
+        if node.op_type == "Constant" and not node.domain:
+            _respell_constant(node)
+        for attribute in list(node.attribute):
+            if attribute.ref_attr_name:
+                continue
+            if attribute.type in UNREADABLE or not _is_text(attribute):
+                kind = AttributeProto.AttributeType.Name(attribute.type)
+                raise UnsupportedModelError(
+                    f"{where(path, node)}: its attribute {attribute.name!r} of type {kind} cannot be read",
+                    "export the model without it",
+                )
+            empty = attribute.type in LISTS and not getattr(attribute, LISTS[attribute.type])
+            if empty and node.op_type != "Unsqueeze":  # the one that wants its axes where there are none, too
+                node.attribute.remove(attribute)
+
+
+def _is_text(attribute: AttributeProto) -> bool:
+    try:
+        for text in (attribute.s, *attribute.strings):
+            text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _respell_constant(node: NodeProto) -> None:
+    """The tensor behind value_float, value_floats, value_int, value_ints and sparse_value; texts stay."""
+    for attribute in node.attribute:
+        tensor: TensorProto | None = None
+        if attribute.ref_attr_name:
+            continue
+        if attribute.name in ("value_float", "value_floats"):
+            tensor = numpy_helper.from_array(np.array(helper.get_attribute_value(attribute), np.float32))
+        elif attribute.name in ("value_int", "value_ints"):
+            tensor = numpy_helper.from_array(np.array(helper.get_attribute_value(attribute), np.int64))
+        elif attribute.name == "sparse_value":
+            tensor = dense(attribute.sparse_tensor)
+        if tensor is not None:
+            attribute.CopyFrom(helper.make_attribute("value", tensor))

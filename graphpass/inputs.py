@@ -1,0 +1,129 @@
+"""What a person has in hand, as what the functions take: models, data, and the files that they are read from."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike
+
+from graphpass.conversion import Conversion, dataset_for
+from graphpass.datasets.dataset import Dataset
+from graphpass.datasets.images import ImageOptions, is_image
+from graphpass.datasets.sources import is_image_folder, path_of
+from graphpass.errors import DataError, ModelError, OptionError
+from graphpass.graph.model import Source, digest, load, model_files, read
+from graphpass.graph.plan import companions
+from graphpass.network import Network, prepare
+from graphpass.runtime.session import input_specs, open_session
+from graphpass.sites.sites import Selection
+
+PathLike = str | os.PathLike[str]
+Model = PathLike | onnx.ModelProto | Source | Network  # a network that was not converted
+SpikingModel = PathLike | onnx.ModelProto | Conversion
+Data = PathLike | Mapping[str, ArrayLike] | np.ndarray | Dataset
+
+
+def source_of(model: Model) -> Source:
+    """A network that is to be converted, or was."""
+    match model:
+        case Network():
+            return model.source
+        case Source():
+            return model
+        case onnx.ModelProto():
+            return load(model)
+        case str() | os.PathLike():
+            return load(Path(model))
+        case Conversion():
+            raise ModelError("this is a network that was converted already", "give the one that it was made of")
+    raise _wrong("a model", model, "a path, an onnx.ModelProto, or what graphpass.load returned")
+
+
+def network_of(model: Model, selection: Selection) -> Network:
+    """A network with its sites found."""
+    if isinstance(model, Network):
+        if selection != Selection():
+            raise OptionError("a network whose sites were found already has its selection", "give the model itself")
+        return model
+    return prepare(source_of(model), selection)
+
+
+def spiking_of(snn: SpikingModel) -> tuple[onnx.ModelProto, str]:
+    """A converted network, and the sha256 of its file; an empty one where there was no file."""
+    match snn:
+        case Conversion():
+            return snn.proto, ""
+        case onnx.ModelProto():
+            return snn, ""
+        case str() | os.PathLike():
+            return read(Path(snn)), digest(Path(snn))
+        case Source() | Network():
+            raise ModelError("this is a network before its conversion", "give the one that was converted")
+    raise _wrong("a converted model", snn, "a path, an onnx.ModelProto, or what graphpass.convert returned")
+
+
+def takes_images(network: Network, threads: int) -> bool:
+    """Whether one of its inputs is of images, as made-up ones may be."""
+    return any(map(is_image, input_specs(open_session(network.source.proto, threads=threads))))
+
+
+def dataset_of(
+    data: Data, proto: onnx.ModelProto, images: ImageOptions, allow_code: bool = False, threads: int = 0
+) -> Dataset:
+    """Data for a model's inputs."""
+    match data:
+        case Dataset():
+            known, wanted = (
+                {spec.name: spec.dtype for spec in specs}
+                for specs in (data.inputs, input_specs(open_session(proto, threads=threads)))
+            )
+            if known != wanted:
+                takes, holds = (
+                    ", ".join(f"{name} ({dtype})" for name, dtype in each.items()) for each in (wanted, known)
+                )
+                raise DataError(
+                    f"{data.description}: was opened for a model that takes {holds}, not {takes}",
+                    "open it for this model",
+                )
+            return data
+        case str() | os.PathLike():
+            return dataset_for(proto, os.fspath(data), images, allow_code, threads)
+        case Mapping():
+            arrays = {str(name): np.asarray(values) for name, values in data.items()}
+            return dataset_for(proto, arrays, images, threads=threads)
+    if hasattr(data, "__array__"):
+        names = [spec.name for spec in input_specs(open_session(proto, threads=threads))]
+        if len(names) != 1:
+            raise DataError(f"one array for a model of {len(names)} inputs", f"give a dict with {', '.join(names)}")
+        return dataset_for(proto, {names[0]: np.asarray(data)}, images, threads=threads)
+    raise _wrong("data", data, "a path, a dict of arrays, an array, or what graphpass.open_dataset returned")
+
+
+def model_sources(model: Any) -> list[Path]:
+    """The files that a model, converted or not, is read from; none for what is in memory."""
+    if isinstance(model, Source | Network):
+        path = model.path if isinstance(model, Source) else model.source.path
+        return model_files(path)
+    return model_files(Path(model)) if isinstance(model, str | os.PathLike) else []
+
+
+def data_sources(data: Any) -> list[Path]:
+    """The file or folder that data is read from; none for what is in memory."""
+    return [path_of(os.fspath(data))] if isinstance(data, str | os.PathLike) else []
+
+
+def plan_sources(plan: Any) -> list[Path]:
+    """The files that a plan is read from; none for what is in memory."""
+    return [Path(plan), *companions(Path(plan))] if isinstance(plan, str | os.PathLike) else []
+
+
+def has_images(data: Any) -> bool:
+    """Whether it is a folder of images, to which image options apply."""
+    return isinstance(data, str | os.PathLike) and is_image_folder(os.fspath(data))
+
+
+def _wrong(what: str, given: Any, wanted: str) -> OptionError:
+    return OptionError(f"{what} cannot be of type {type(given).__name__}", f"give {wanted}")

@@ -1,0 +1,91 @@
+"""Fits of values of any size: what squares of float32 would lose is fitted in other units, and comes back.
+
+    fit(x/u, a/v) = (θ/u, ψ/u, A/v, o/v)          u, v: powers of two, so that nothing is rounded
+
+Squares of float32 end at 2^±63. Within 2^±BOUND u = v = 1, and nothing changes.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpass.maths.thresholds import Levels
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+BOUND = 40
+
+
+class Rows(Protocol):
+    """What a fit is made from: see graphpass.maths.methods.SiteSample."""
+
+    @property
+    def x(self) -> Floats: ...
+    @property
+    def x_snn(self) -> Floats: ...
+    @property
+    def a(self) -> Floats: ...
+    @property
+    def bottom(self) -> Array: ...
+    @property
+    def top(self) -> Array: ...
+    @property
+    def limits(self) -> tuple[float, float] | None: ...
+
+
+Sample = TypeVar("Sample", bound=Rows)
+
+
+def unit_of(*arrays: Array) -> float:
+    """A power of two near the largest finite magnitude in the arrays; 1 within 2^±BOUND.
+
+    >>> unit_of(np.float32([0.5, 3])), unit_of(np.float32([1e20])) == 2.0**66
+    (1.0, True)
+    """
+    largest = max((float(np.abs(array[np.isfinite(array)]).max(initial=0)) for array in arrays), default=0.0)
+    exponent = math.frexp(largest)[1] - 1 if largest > 0 else 0
+    return 1.0 if abs(exponent) <= BOUND else 2.0**exponent
+
+
+def in_units(fit: Callable[[Sample, int], Levels], same: Callable[[Sample], bool]) -> Callable[[Sample, int], Levels]:
+    """The fit, in units of its sample. same: whether x and a are to have one unit, since a is x in parts."""
+
+    def fitted(sample: Sample, levels: int) -> Levels:
+        u, v = unit_of(sample.x, sample.x_snn, sample.bottom, sample.top), unit_of(sample.a)
+        u, v = (max(u, v), max(u, v)) if same(sample) else (u, v)
+        if u == v == 1.0:
+            return fit(sample, levels)
+        found = fit(_divided(sample, u, v), levels)
+        return Levels(found.threshold * np.float32(u), found.shift * np.float32(u), found.amplitude * np.float32(v),
+                      found.offset * np.float32(v))  # fmt: skip
+
+    return fitted
+
+
+def corrected_in_units(
+    correct: Callable[[Array, Sample, int, bool], tuple[Floats, Floats]], same: Callable[[Sample], bool]
+) -> Callable[[Array, Sample, int, bool], tuple[Floats, Floats]]:
+    """The correction ΔM, Δb of a layer from its inputs, in units of its sample and of these: ΔM·u/w, Δb·u."""
+
+    def corrected(inputs: Array, sample: Sample, levels: int, refined: bool) -> tuple[Floats, Floats]:
+        u, v, w = unit_of(sample.x, sample.x_snn, sample.bottom, sample.top), unit_of(sample.a), unit_of(inputs)
+        u, v = (max(u, v), max(u, v)) if same(sample) else (u, v)
+        if u == v == w == 1.0:
+            return correct(inputs, sample, levels, refined)
+        weight, bias = correct(inputs / np.float32(w), _divided(sample, u, v), levels, refined)
+        return (weight.astype(np.float64) * (u / w)).astype(np.float32), bias * np.float32(u)
+
+    return corrected
+
+
+def _divided(sample: Sample, u: float, v: float) -> Sample:
+    limits = None if sample.limits is None else (sample.limits[0] / u, sample.limits[1] / u)
+    return replace(
+        sample,  # type: ignore[type-var]
+        x=sample.x / np.float32(u), x_snn=sample.x_snn / np.float32(u), a=sample.a / np.float32(v),
+        bottom=sample.bottom / np.float32(u), top=sample.top / np.float32(u), limits=limits,
+    )  # fmt: skip

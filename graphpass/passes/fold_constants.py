@@ -1,0 +1,215 @@
+"""fold_constants: what depends on constants alone is a constant, computed once by the runtime that would compute it.
+
+    f(c₁, c₂ …) → the constant c that running f gives
+
+for every f but those that draw random numbers, hold subgraphs or make what numpy has no type for. Weights that a
+network standardises, reshapes or casts as it runs are then weights like others.
+Memory is bounded: a constant that is larger than what it is made of is computed if it is small, or if a weight layer
+reads it, and then up to LARGEST_WEIGHT.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import helper
+
+from graphpass.errors import SessionError
+from graphpass.graph.edit import Editor
+from graphpass.graph.layers import draws
+from graphpass.graph.model import export_untyped
+from graphpass.graph.types import NUMBERS, is_number, onnx_type
+from graphpass.graph.weights import is_op, values_of
+from graphpass.passes.base import HELD, Miss, RuleReport
+from graphpass.runtime.session import open_session, run
+
+RULE = "fold_constants"
+LARGEST_GROWN = 1 << 20  # bytes that a constant may have whatever it is made of
+LARGEST_WEIGHT = 1 << 30  # bytes of one that a weight layer reads
+SMALL = 1 << 10  # numbers of a constant whose values decide on sizes
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization")
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Of one tensor: bytes, and whether its type is a number that numpy has."""
+
+    nbytes: int
+    is_number: bool
+
+
+def fold_constants(graph: gs.Graph) -> RuleReport:
+    """f(c₁, c₂ …) → the constant that onnxruntime computes for it."""
+    misses: dict[str, Miss] = {}
+    rewrites, known = 0, -1
+    while known != rewrites + len(misses):  # sizes of what comes next may depend on the last results
+        known = rewrites + len(misses)
+        edit = Editor(graph)
+        chosen = _affordable(_dependent_on_constants(graph, edit.held, misses), graph, misses)
+        rewrites += _fold(edit, chosen, graph, misses)
+        edit.finish()
+    return RuleReport(RULE, rewrites, tuple(misses.values()))
+
+
+def _dependent_on_constants(graph: gs.Graph, held: frozenset[str], misses: dict[str, Miss]) -> list[gs.Node]:
+    """The nodes that depend on constants alone and may be run, in order."""
+    made: set[int] = set()
+    found = []
+    for node in graph.nodes:
+        given = [tensor for tensor in node.inputs if not tensor.is_empty()]
+        if not given or not all(isinstance(tensor, gs.Constant) or id(tensor) in made for tensor in given):
+            continue
+        reason = _not_foldable(node, held)
+        if reason:
+            misses.setdefault(node.name, Miss(RULE, node.name, reason))
+        if node.name not in misses:
+            made |= {id(tensor) for tensor in node.outputs}
+            found.append(node)
+    return found
+
+
+def _not_foldable(node: gs.Node, held: frozenset[str]) -> str | None:
+    if draws(node):
+        return "it draws random numbers"
+    if any(node.subgraphs()):
+        return "it holds subgraphs, which are left alone"
+    if any(tensor.name in held for tensor in node.outputs):
+        return HELD
+    return None
+
+
+def _affordable(group: Sequence[gs.Node], graph: gs.Graph, misses: dict[str, Miss]) -> list[gs.Node]:
+    """Those whose results are known not to grow too large. What is not known may be in the next round."""
+    sizes = _sizes(group, graph) if group else {}
+    chosen, refused = [], set()
+    for node in group:
+        given = [tensor for tensor in node.inputs if not tensor.is_empty()]
+        known = [sizes.get(tensor.name) or _size_of(tensor) for tensor in given]
+        results = [sizes.get(tensor.name) for tensor in node.outputs if not tensor.is_empty()]
+        if any(id(tensor) in refused for tensor in given) or any(size is None for size in known):
+            refused |= {id(tensor) for tensor in node.outputs}
+            continue
+        taken = sum(size.nbytes for size in known if size)
+        wanted = sum(size.nbytes for size in results if size)
+        bound = LARGEST_WEIGHT if _is_weight(node) else LARGEST_GROWN
+        if None in results and taken > LARGEST_GROWN:
+            misses[node.name] = Miss(RULE, node.name, "how large its result would be is not known")
+        elif wanted > max(taken, bound):
+            reason = f"its result of {wanted:,} bytes would be larger than what it is made of"
+            misses[node.name] = Miss(RULE, node.name, reason)
+        if node.name in misses:
+            refused |= {id(tensor) for tensor in node.outputs}
+        else:
+            chosen.append(node)
+    return chosen
+
+
+def _is_weight(node: gs.Node) -> bool:
+    """Whether a weight layer reads what the node makes, or what is made of that and of constants alone."""
+    stack, seen = list(node.outputs), set()
+    while stack:
+        for reader in stack.pop().outputs:
+            if is_op(reader, *LAYERS):
+                return True
+            if id(reader) not in seen and all(isinstance(t, gs.Constant) or t in node.outputs for t in reader.inputs):
+                seen.add(id(reader))
+                stack.extend(reader.outputs)
+    return False
+
+
+def _size_of(tensor: gs.Tensor) -> _Size | None:
+    if not isinstance(tensor, gs.Constant):
+        return None
+    width = helper.tensor_dtype_to_np_dtype(onnx_type(tensor.dtype)).itemsize
+    return _Size(int(np.prod(tensor.shape, dtype=np.int64)) * width, is_number(tensor.dtype))
+
+
+def _sizes(group: Sequence[gs.Node], graph: gs.Graph) -> dict[str, _Size]:
+    """Sizes of what the nodes make, as far as they can be inferred without running them."""
+    proto, _ = _model(group, [tensor for node in group for tensor in node.outputs if tensor.name], graph)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError):
+        return {}
+    sizes = {}
+    for value in (*inferred.value_info, *inferred.output):
+        kind = value.type.tensor_type
+        dims = [each.dim_value if each.HasField("dim_value") else -1 for each in kind.shape.dim]
+        if kind.elem_type and kind.HasField("shape") and min(dims, default=0) >= 0:
+            dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+            nbytes = int(np.prod([float(each) for each in dims])) * dtype.itemsize
+            sizes[value.name] = _Size(nbytes, dtype in NUMBERS)
+    return sizes
+
+
+def _model(
+    nodes: Sequence[gs.Node], wanted: Iterable[gs.Tensor], graph: gs.Graph
+) -> tuple[onnx.ModelProto, list[gs.Constant]]:
+    """The nodes as a model that makes `wanted`, and its inputs: the constants of more than SMALL numbers."""
+    twins: dict[int, gs.Tensor] = {}
+    fed = []
+    for tensor in (tensor for node in nodes for tensor in node.inputs):
+        if not isinstance(tensor, gs.Constant) or id(tensor) in twins:
+            continue
+        if is_number(tensor.dtype) and int(np.prod(tensor.shape, dtype=np.int64)) > SMALL:
+            twins[id(tensor)] = gs.Variable(tensor.name, np.dtype(tensor.dtype), list(tensor.shape))
+            fed.append(tensor)
+        else:
+            twins[id(tensor)] = gs.Constant(tensor.name, tensor._values)
+
+    def twin(tensor: gs.Tensor) -> gs.Tensor:
+        return twins.setdefault(id(tensor), gs.Variable(tensor.name))
+
+    copies = [
+        gs.Node(
+            node.op, node.name, dict(node.attrs), [*map(twin, node.inputs)], [*map(twin, node.outputs)], node.domain
+        )
+        for node in nodes
+    ]
+    inputs, outputs = [twins[id(tensor)] for tensor in fed], [twin(tensor) for tensor in wanted]
+    part = gs.Graph(copies, inputs, outputs, opset=graph.opset, import_domains=graph.import_domains)
+    return export_untyped(part), fed
+
+
+def _is_moment(tensor: gs.Tensor) -> bool:
+    """Mean or variance of a BatchNormalization in training mode. Where nobody takes them, onnxruntime (1.32) writes
+    them over what it normalises with.
+    """
+    (maker,) = tensor.inputs
+    return bool(maker.op == "BatchNormalization" and maker.outputs[0] is not tensor)
+
+
+def _fold(edit: Editor, chosen: Sequence[gs.Node], graph: gs.Graph, misses: dict[str, Miss]) -> int:
+    """Run the chosen nodes and put their results in their place. Returns how many nodes are gone.
+
+    Where the runtime cannot run all of them, the first half is tried, and the next round goes on from there.
+    """
+    inside = {id(node) for node in chosen}
+    results = [tensor for node in chosen for tensor in node.outputs]
+    wanted = [tensor for tensor in results if any(id(reader) not in inside for reader in tensor.outputs)]
+    others = {name for name, size in (_sizes(chosen, graph) if wanted else {}).items() if not size.is_number}
+    wanted = [tensor for tensor in wanted if tensor.name not in others]
+    if not wanted:
+        return 0
+    kept = [*wanted, *(tensor for tensor in results if _is_moment(tensor) and tensor not in wanted)]
+    proto, fed = _model(chosen, kept, graph)
+    try:
+        session = open_session(proto, threads=1, use_native=False)
+        values = run(session, {tensor.name: values_of(tensor) for tensor in fed})
+    except SessionError as error:
+        if len(chosen) > 1:
+            return _fold(edit, chosen[: len(chosen) // 2], graph, misses)
+        misses[chosen[0].name] = Miss(RULE, chosen[0].name, error.what)
+        return 0
+    for tensor in wanted:
+        (maker,) = tensor.inputs
+        maker.outputs[next(k for k, each in enumerate(maker.outputs) if each is tensor)] = gs.Variable.empty()
+        tensor.to_constant(np.array(values[tensor.name]))  # a copy: the result holds on to the session
+    gone = 0
+    for node in reversed(chosen):
+        if not any(tensor.outputs for tensor in node.outputs if not tensor.is_empty()):
+            edit.remove(node)
+            gone += 1
+    return gone

@@ -1,0 +1,89 @@
+"""Where the samples are in what a network gives: along axis 0 as a rule, but not always.
+
+    scores [N, C]          axis 0
+    text   [frames, N, C]  axis 1, whatever the number of frames
+    count  [4]             nowhere, also where a batch has 4 samples
+
+The size of an axis does not tell. What does: samples that change places in the inputs change places in the outputs.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpass.errors import SessionError
+from graphpass.runtime.session import pad_inputs, run
+
+Array = NDArray[Any]
+Axes = Mapping[str, int | None]
+
+NEAR = 1e-3  # of the largest value: a sample's place in the batch may change how sums are rounded
+
+
+def sample_axes(session: Any, inputs: Mapping[str, Array]) -> dict[str, int | None]:
+    """The axis of each output along which samples lie, None where there is none.
+
+    inputs: a batch, filled up if the model's batch is fixed. Runs the network twice. Where several axes would do, since
+    all that lies along them is equal, it is the first.
+    """
+    size = len(next(iter(inputs.values())))
+    before = _distinct(inputs)
+    moved = {name: np.roll(values, 1, axis=0) for name, values in before.items()}
+    return {
+        name: _axis(run_one, run_two, size)
+        for (name, run_one), run_two in zip(run(session, before).items(), run(session, moved).values(), strict=True)
+    }
+
+
+def _distinct(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The batch, its first sample turned around along the last axis where all are one sample: still legal values."""
+    if any((values != values[:1]).any() for values in inputs.values()):
+        return dict(inputs)
+    turned = {name: values.copy() for name, values in inputs.items()}
+    for values in turned.values():
+        if values.ndim > 1:
+            values[0] = np.flip(values[0], -1)
+    return turned
+
+
+def _axis(before: Array, after: Array, size: int) -> int | None:
+    if before.shape != after.shape:
+        return None
+    apart = {axis: _difference(np.roll(before, 1, axis), after) for axis, n in enumerate(before.shape) if n == size}
+    axis = min(apart, key=lambda each: apart[each], default=None)
+    return axis if axis is not None and apart[axis] <= NEAR else None
+
+
+def _difference(one: Array, two: Array) -> float:
+    """Largest difference, of the largest value; infinite where one of the two is not a number."""
+    if one.dtype.kind not in "fiub":
+        return 0.0 if (one == two).all() else np.inf
+    if one.dtype.kind == "f" and not np.array_equal(np.isfinite(one), np.isfinite(two)):
+        return np.inf
+    a, b = (np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0) for values in (one, two))
+    largest = np.abs(a).max(initial=0)
+    return float(np.abs(a - b).max(initial=0) / largest) if largest else float(np.abs(b).max(initial=0))
+
+
+def cut(outputs: Mapping[str, Array], size: int, axes: Axes) -> dict[str, Array]:
+    """The outputs of the first `size` samples; what has no axis of samples stays whole."""
+    kept = {}
+    for name, values in outputs.items():
+        axis = axes.get(name)
+        kept[name] = values if axis is None else values[(slice(None),) * axis + (slice(size),)]
+    return kept
+
+
+def run_padded(session: Any, inputs: Mapping[str, Array], batch: int | None, axes: Axes) -> dict[str, Array]:
+    """As `run`, for a model of fixed batch: a short batch is filled up with its last sample and the outputs cut back.
+
+    axes: what `sample_axes` found of this network or of one that it was converted to.
+    """
+    size = len(next(iter(inputs.values())))
+    if batch is None or size == batch:
+        return run(session, inputs)
+    if size > batch:
+        raise SessionError(f"{size} samples do not fit a model of fixed batch {batch}", "run them in smaller batches")
+    return cut(run(session, pad_inputs(inputs, batch)), size, axes)

@@ -1,0 +1,68 @@
+"""The options of a command, accepted, as the dataclasses that calibration, evaluation and data take."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from graphpass.calibration.calibrate import Options as CalibrationOptions
+from graphpass.calibration.synthetic import Synthetic
+from graphpass.datasets.images import ImageOptions
+from graphpass.evaluation.evaluate import Options as EvaluationOptions
+from graphpass.evaluation.metrics.registry import metrics_of
+from graphpass.maths.allocation import Auto, auto_of
+from graphpass.options import OPTIONS, PROVIDERS, bytes_of, named, plain_of, require_options, several_of
+from graphpass.sites.sites import Selection
+
+
+class Settings:
+    """What was given of a command's options and files by name; None was not. Raises OptionError (graphpass.options)."""
+
+    def __init__(
+        self,
+        command: str,
+        given: Mapping[str, Any],
+        spelled: Callable[[str], str] = named,
+        several: Collection[str] = (),
+    ):
+        require_options(command, given, spelled, several)
+        self._values = {name: plain_of(given[name]) for name in OPTIONS if given.get(name) is not None}
+
+    def __call__(self, name: str) -> Any:
+        """The value of an option, or its default."""
+        return self._values.get(name, OPTIONS[name].default)
+
+    def selection(self) -> Selection:
+        include, exclude = (several_of(self(name)) for name in ("include", "exclude"))
+        return Selection(include, exclude, self("identity_sites"))
+
+    def images(self) -> ImageOptions:
+        """How images become arrays. A size that was not given is None: the default gives way to the model."""
+        mean, std = (tuple(map(float, several_of(self(name)))) for name in ("mean", "std"))
+        return ImageOptions(self._values.get("image_size"), mean, std)
+
+    def levels(self) -> Auto | Mapping[str, int] | None:
+        levels = self("levels")
+        by_site = isinstance(levels, Mapping)
+        auto = auto_of(None if by_site else levels, self("energy"), self("mean_levels"))
+        return levels if by_site else auto
+
+    def synthetic(self) -> Synthetic | None:
+        return Synthetic(self("limit") or Synthetic.samples) if self("synthetic") else None
+
+    def calibration(self, limit: str = "limit") -> CalibrationOptions:
+        """limit: the name of the option that limits its samples."""
+        memory = bytes_of(self("memory_budget"))
+        return CalibrationOptions(seed=self("seed"), limit=self(limit), memory=memory, threads=self("threads"))
+
+    def conversion(self) -> dict[str, Any]:
+        """What decides on a conversion beside these: arguments of `graphpass.conversion.convert`."""
+        names = ("time_steps", "coding", "method", "form", "allow_partial")
+        return {name: self(name) for name in names}
+
+    def evaluation(self, allow_code: bool = False) -> EvaluationOptions:
+        """allow_code: whether metrics may be functions of the user's, which are run."""
+        return EvaluationOptions(
+            limit=self("limit"),
+            threads=self("threads"),
+            metrics=metrics_of(several_of(self("metric")), allow_code),
+            providers=PROVIDERS[self("provider")],
+        )

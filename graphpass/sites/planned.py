@@ -1,0 +1,65 @@
+"""The sites of a plan, held against the network that it is applied to: parameters may be edited, structure not."""
+
+import re
+from collections.abc import Mapping
+
+import onnx_graphsurgeon as gs
+
+from graphpass.errors import PlanError
+from graphpass.graph.layers import channel_axis, reached_layers, weight_layers
+from graphpass.graph.plan import Plan, SitePlan, reaches
+from graphpass.sites.activations import Activation, find_activations
+from graphpass.sites.sites import Site
+
+REMEDY = "use the plan with its own model, and leave names, kinds, layers and shapes as they are"
+
+
+def planned_sites(graph: gs.Graph, plan: Plan) -> tuple[Site, ...]:
+    """The plan's sites as sites of a normalised graph. Raises PlanError naming the site and what does not fit."""
+    activations = {activation.name: activation for activation in find_activations(graph)}
+    layers = {layer.node.name for layer in weight_layers(graph)}
+    tensors = graph.tensors()
+    return tuple(
+        _identity(site, tensors, layers) if site.kind == "identity" else _activation(site, activations)
+        for site in plan.sites
+    )
+
+
+def _activation(site: SitePlan, activations: Mapping[str, Activation]) -> Site:
+    found = activations.get(site.name)
+    if found is None:
+        raise PlanError(f"the plan's site {site.name!r} is not in the model", REMEDY)
+    layers = tuple(dict.fromkeys(layer.node.name for layer in reached_layers(found.output)))
+    expected = {"kind": found.kind, "input": found.input.name, "output": found.output.name, "layers": layers}
+    for name, value in expected.items():
+        if getattr(site, name) != value:
+            raise PlanError(f"the plan's site {site.name!r}: {name} is {getattr(site, name)!r}, not {value!r}", REMEDY)
+    axis = channel_axis(found.input, found.output)
+    _require_shape(site, found.input, axis, qcfs="steps" in found.parameters)
+    return Site(site.name, site.kind, site.input, site.output, axis, site.layers, found.parameters)
+
+
+def _identity(site: SitePlan, tensors: Mapping[str, gs.Tensor], layers: set[str]) -> Site:
+    tensor = tensors.get(site.input)
+    own = re.fullmatch(rf"{re.escape(site.input)}/identity(_\d+)?", site.name) and site.name not in tensors
+    if not isinstance(tensor, gs.Variable) or not own or site.output != site.name:
+        raise PlanError(f"the plan's site {site.name!r} is not in the model", REMEDY)
+    if unknown := next((name for name in site.layers if name not in layers), None):
+        raise PlanError(f"the plan's layer {unknown!r}, of site {site.name!r}, is not in the model", REMEDY)
+    axis = channel_axis(tensor)
+    _require_shape(site, tensor, axis, qcfs=False)
+    return Site(site.name, site.kind, site.input, site.output, axis, site.layers)
+
+
+def _require_shape(site: SitePlan, x: gs.Variable, axis: int | None, qcfs: bool) -> None:
+    """One parameter for the tensor, or one a channel; a QCFS chain has those that it was trained with."""
+    sizes = x.shape
+    if sizes is None:
+        return
+    own = [place for place, size in enumerate(site.shape, len(sizes) - len(site.shape)) if size != 1]
+    known = all(isinstance(sizes[place], int) or (axis is not None and place == axis % len(sizes)) for place in own)
+    if not reaches(site.shape, sizes) or not (qcfs or (len(own) <= 1 and known)):
+        raise PlanError(
+            f"the plan's site {site.name!r}: parameters of shape {list(site.shape)} do not fit {list(sizes)}",
+            REMEDY,
+        )

@@ -1,0 +1,215 @@
+"""How far a form is from the folded form of the same plan, on some samples: what a conversion checks of its result.
+
+    d = ‖form − folded‖₂ / ‖folded‖₂        e = ‖folded − ann‖₂ / ‖ann‖₂        of each output
+
+Both are to be judged together: with few levels a count that flips moves an output by much, in any form, and then e is
+large as well. Up to NOTABLE + e nothing is said; beyond LARGEST + e a form is refused. Made-up inputs may be nothing
+that the network was made for, so that it takes more for them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.calibration.calibrate import Options
+from graphpass.calibration.synthetic import Synthetic, made_up
+from graphpass.datasets.dataset import Dataset
+from graphpass.datasets.images import ImageOptions
+from graphpass.datasets.sources import from_arrays
+from graphpass.errors import DataError, FormError
+from graphpass.evaluation.probing import site_of
+from graphpass.forms import operators
+from graphpass.forms.preparation import settle_pooling
+from graphpass.forms.registry import assemble, coding_of, spiking_graph
+from graphpass.graph.model import Source, export_untyped
+from graphpass.graph.plan import Plan
+from graphpass.maths.neuron import Neuron, count_of
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
+from graphpass.verification.integer import flips
+
+Arrays = Mapping[str, NDArray[Any]]
+
+NOTABLE = 0.1
+LARGEST = {"calibration": 0.25, "made-up": 0.9}  # by what the samples are
+SAMPLES = {"unrolled": 4, "integer": 16}  # by form
+STEPS = 64  # time-steps of all samples of one run of the unrolled form
+
+
+@dataclass(frozen=True)
+class Forms:
+    """A form of a plan, and the folded form of the same plan."""
+
+    name: str
+    proto: onnx.ModelProto
+    folded: onnx.ModelProto
+
+
+@dataclass(frozen=True)
+class OutputDistance:
+    """One output: d, and the e of the folded form. Of integers: the fraction of values that differ."""
+
+    name: str
+    form: float
+    folded: float
+    integers: bool = False
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Of a form from the folded form. data: what the samples are, "calibration" or "made-up"."""
+
+    form: str
+    samples: int
+    data: str
+    outputs: tuple[OutputDistance, ...]
+
+    @property
+    def worst(self) -> OutputDistance | None:
+        """The output that is farther off than its folded form explains; None where there is no output."""
+        return max(self.outputs, key=lambda output: _order(output.form - output.folded), default=None)
+
+    @property
+    def notable(self) -> bool:
+        return any(not output.form <= NOTABLE + output.folded for output in self.outputs)
+
+    @property
+    def too_far(self) -> bool:
+        """Whether this is another function. Integers, such as classes, follow from small steps of what they are of."""
+        most = LARGEST[self.data]
+        return any(not output.form <= most + output.folded for output in self.outputs if not output.integers)
+
+    def __str__(self) -> str:
+        figure = f"{100 * self.worst.form:.2g} % at output {self.worst.name!r}" if self.worst else "nothing"
+        return f"the {self.form} form differs from the folded form by {figure} ({self.samples} {self.data} samples)"
+
+
+def measured(
+    source: Source,
+    plan: Plan,
+    forms: Forms,
+    dataset: Dataset | None,
+    images: ImageOptions | None = None,
+    threads: int = 0,
+) -> Distance | None:
+    """The distance on calibration samples, without a dataset on made-up ones; None where none can be made up.
+
+    images: of what is made up. Raises FormError where the form is another function.
+    """
+    data = "made-up" if dataset is None else "calibration"
+    count = SAMPLES[forms.name]
+    dataset = dataset or _made_up_within(source, Options(seed=plan.seed, threads=threads), plan, count, images)
+    if dataset is None:
+        return None
+    fixed = fixed_batch(input_specs(open_session(source.proto, threads=threads)))
+    size = fixed or (count if forms.name == "integer" else max(1, min(count, STEPS // plan.time_steps)))
+    batches = [pad_inputs(batch.inputs, fixed) for batch in dataset.batches(size, max(size, count))]
+    found = distance(forms, source.proto, batches, data, threads)
+    if found.too_far:
+        neurons = first_neurons_apart(forms, batches[0], threads) or ""
+        site = site_of(neurons, [site.name for site in plan.sites]) or neurons
+        where = f", from site {site!r} on" if site else ""
+        raise FormError(f"{source.path}: {found}{where}", "convert it in the folded form (--form folded)")
+    return found
+
+
+def _made_up_within(
+    source: Source, options: Options, plan: Plan, count: int, images: ImageOptions | None
+) -> Dataset | None:
+    """Inputs made up, within the ranges that the plan knows; None where they cannot be."""
+    try:
+        inputs = next(iter(made_up(source, Synthetic(count), images, options).batches(count))).inputs
+    except DataError:
+        return None
+    limited = {
+        name: np.clip(values, *plan.ranges[name]).astype(values.dtype) if name in plan.ranges else values
+        for name, values in inputs.items()
+    }
+    return from_arrays(limited, input_specs(open_session(source.proto, threads=options.threads)))
+
+
+def distance(forms: Forms, ann: onnx.ModelProto, batches: Sequence[Arrays], data: str, threads: int = 0) -> Distance:
+    """Run a form, the folded form and the network that they were made from on batches that fit all three."""
+    sessions = [open_session(model, threads=threads) for model in (forms.proto, forms.folded, ann)]
+    sums: dict[str, NDArray[np.float64]] = {}
+    integers: dict[str, bool] = {}
+    samples = 0
+    for inputs in batches:
+        ours, theirs, given = (run(session, inputs) for session in sessions)
+        samples += len(next(iter(inputs.values())))
+        for name, values in theirs.items():
+            integers[name] = values.dtype.kind != "f"
+            compare = _unequal if integers[name] else _squares
+            known = sums.setdefault(name, np.zeros((2, 2)))
+            known += [compare(ours[name], values), compare(values, given[name])]
+    outputs = []
+    for name, found in sums.items():
+        of_form, of_folded = (_ratio(part, of, integers[name]) for part, of in found)
+        outputs.append(OutputDistance(name, of_form, of_folded, integers[name]))
+    return Distance(forms.name, samples, data, tuple(outputs))
+
+
+def _squares(one: NDArray[Any], two: NDArray[Any]) -> tuple[float, float]:
+    """Σ(one − two)² and Σtwo², where two is finite; infinite where one is not, or has another shape."""
+    if one.shape != two.shape:
+        return math.inf, 1.0
+    kept = np.isfinite(two)
+    a, b = one[kept].astype(np.float64), two[kept].astype(np.float64)
+    if not np.isfinite(a).all():
+        return math.inf, 1.0
+    return float(np.square(a - b).sum()), float(np.square(b).sum())
+
+
+def _unequal(one: NDArray[Any], two: NDArray[Any]) -> tuple[float, float]:
+    return (float((one != two).sum()), float(two.size)) if one.shape == two.shape else (1.0, 1.0)
+
+
+def _ratio(part: float, of: float, integers: bool) -> float:
+    if not of:
+        return 0.0 if not part else math.inf
+    return part / of if integers else math.sqrt(part / of)
+
+
+def _order(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def first_neurons_apart(forms: Forms, inputs: Arrays, threads: int = 0) -> str | None:
+    """Name of the first neurons whose counts are half as far from the folded form's as those of any; None for none."""
+    if forms.name == "integer":
+        dataset = from_arrays(dict(inputs), input_specs(open_session(forms.folded, threads=threads)))
+        found = {site.name: site.distance for site in flips(forms.proto, forms.folded, dataset, threads=threads).sites}
+    else:
+        found = _distances_of_trains(forms, inputs, threads)
+    largest = max(found.values(), default=0.0)
+    return next((name for name, apart in found.items() if apart >= largest / 2), None) if largest else None
+
+
+def _distances_of_trains(forms: Forms, inputs: Arrays, threads: int) -> dict[str, float]:
+    """‖n_unrolled − n_folded‖₂ / ‖n_folded‖₂ by the name of neurons, in the order of the network."""
+    ours, theirs = spiking_graph(forms.proto), settle_pooling(spiking_graph(forms.folded))
+    coding = coding_of(theirs) or "rate"
+    trains = {node.name: node for node in ours.nodes if node.op == operators.TRAIN_NEURON}
+    neurons = {node.name: node for node in theirs.nodes if node.op == operators.FOLDED_NEURON and node.name in trains}
+    spikes = _fetched(ours, [node.outputs[0] for node in trains.values()], coding, inputs, threads)
+    currents = _fetched(theirs, [node.inputs[0] for node in neurons.values()], coding, inputs, threads)
+    found = {}
+    for name, node in neurons.items():
+        parts = [np.asarray(tensor.values, np.float32) for tensor in node.inputs[1:]]
+        x = {**inputs, **currents}[node.inputs[0].name]
+        expected = Neuron(parts[0], parts[1], parts[2], parts[3], int(node.attrs["levels"])).count(x).astype(np.float64)
+        train = spikes[trains[name].outputs[0].name].reshape(int(node.attrs["time_steps"]), *x.shape)
+        apart = float(np.linalg.norm(count_of(train != 0, coding) - expected))
+        found[name] = apart / max(float(np.linalg.norm(expected)), 1.0)
+    return found
+
+
+def _fetched(graph: gs.Graph, tensors: Sequence[gs.Tensor], coding: str, inputs: Arrays, threads: int) -> Arrays:
+    held = {tensor.name for tensor in (*graph.inputs, *graph.outputs)}
+    graph.outputs += [tensor for tensor in {t.name: t for t in tensors}.values() if tensor.name not in held]
+    return run(open_session(export_untyped(graph, lambda each: assemble(each, coding)), threads=threads), inputs)

@@ -1,0 +1,23 @@
+"""Properties: the same examples in every run; with `-m slow` many at random, which every property is run for then."""
+
+import pytest
+from hypothesis import is_hypothesis_test, settings
+
+from tests.properties import EXPLORE, SAME
+
+
+def _explores(config: pytest.Config) -> bool:
+    chosen = config.option.markexpr or ""
+    return "slow" in chosen and "not slow" not in chosen
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile(EXPLORE if _explores(config) else SAME)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if _explores(config):
+        for item in items:
+            if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
+                item.add_marker(pytest.mark.slow)

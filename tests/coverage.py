@@ -1,0 +1,103 @@
+"""Writes docs/coverage.md: every operator of ONNX, what becomes of it, and where that is tested.
+
+    python -m tests.coverage
+
+What becomes of an operator behind spikes is looked up in what graphpass makes of it, not in a table.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from graphpass.graph.domains import RUNTIME_OPERATORS
+from graphpass.graph.refusals import QUANTISED, QUANTISED_PREFIXES
+from graphpass.graph.upgrade import UPGRADES
+from graphpass.sites.sites import SEQUENCE_OPS, SUBGRAPH_OPS
+from tests.graph.test_upgrade import RANDOM, TEXTS, WITHOUT_KERNEL
+from tests.operators import CASES, HISTORY, NEWEST, OLDEST, versions_of
+from tests.test_operators import chosen, prepared, reached
+
+PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
+HEAD = f"""# What becomes of every operator
+
+Written by `python -m tests.coverage`; a test holds it against the code. Operators of ONNX up to opset {NEWEST}, and
+those that onnxruntime has in ONNX's domain besides.
+
+* **Rewritten**: a network below that opset spells the operator otherwise; it is written anew in opset 21 by a rule of
+  `graphpass/graph/upgrade.py`, and computes the same. Every other operator reads the same from opset {OLDEST} on.
+* **Behind spikes**: what graphpass makes of x → Relu → the operator → MatMul.
+  *neurons*: it is an activation, and becomes neurons. *spikes drive it*: a weight layer. *spikes pass*: step by step,
+  to the layer behind it. *on the mean*: it works on the mean over time, which is exact; the layer behind it is
+  analogue. *as it is*: its first input or its output is no float, or has no samples; it is left as it is.
+* **Tested**: *versions*: in each version from opset {OLDEST} on beside its upgrade, alone, in subgraphs and functions
+  (`tests/graph/test_upgrade.py`); *forms*: converted in every form (`tests/test_operators.py`); or the file.
+
+What depends on constants alone is computed beforehand, whatever the operators.
+
+| operator | versions | rewritten | behind spikes | tested |
+|---|---|---|---|---|
+"""
+# where operators without a case are tested
+FILES = {
+    **dict.fromkeys(sorted(SEQUENCE_OPS), "tests/test_refusals.py"),
+    **dict.fromkeys(["If", "Loop", "Scan"], "tests/test_legal_models.py, tests/test_refusals.py"),
+    **dict.fromkeys(sorted(RANDOM), "tests/verification/test_source.py"),
+    **dict.fromkeys(sorted(QUANTISED), "tests/test_refusals.py"),
+}
+
+
+def role(op: str, folder: Path) -> str:
+    """What becomes of an operator, as the converter says."""
+    if op in QUANTISED or op.startswith(QUANTISED_PREFIXES):
+        return "refused: give the float model"
+    if op in SEQUENCE_OPS or op in TEXTS or op.startswith(("Sequence", "Optional", "SplitTo")):
+        return "stays as it is; no spikes pass"
+    if op in SUBGRAPH_OPS:
+        return "stays as it is, with its body"
+    if op in RANDOM:
+        return "stays as it is; named as random"
+    if op not in chosen():
+        return "no kernel in onnxruntime" if not any(case.op == op for case in CASES) else "as it is"
+    network, _ = prepared(op, folder)
+    if "the_op" in {site.name for site in network.coverage.sites}:
+        return "neurons"
+    layers = reached(network)
+    expected = all(entry.expected for entry in network.coverage.left if entry.node == "the_op")
+    if layers:
+        return "spikes drive it" if "the_op" in layers else "spikes pass"
+    return "on the mean" if expected else "on the mean, with --allow-partial"
+
+
+def tested(op: str) -> str:
+    if not any(case.op == op for case in CASES):
+        return FILES.get(op, "—")
+    return "versions, forms" if op in chosen() else "versions"
+
+
+def versions(op: str) -> Iterator[str]:
+    """Those in force from the oldest opset on."""
+    known = versions_of(op)
+    for version, after in zip(known, [*known[1:], NEWEST + 1], strict=True):
+        if after > OLDEST:
+            yield f"{version}†" if (op, version) in WITHOUT_KERNEL else str(version)
+
+
+def operators() -> Iterable[str]:
+    return sorted({each.name for each in HISTORY} | set(RUNTIME_OPERATORS))
+
+
+def page() -> str:
+    """The whole page."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for op in operators():
+            since = UPGRADES[op][0] if op in UPGRADES else 0
+            rewritten = "" if not since else "always" if since > NEWEST else f"below {since}"
+            rows.append(
+                f"| {op} | {' '.join(versions(op))} | {rewritten} | {role(op, Path(folder))} | {tested(op)} |\n"
+            )
+    return HEAD + "".join(rows) + "\n† onnxruntime has no kernel for this version.\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")

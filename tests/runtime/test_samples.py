@@ -1,0 +1,127 @@
+"""Where the samples are in a network's outputs, and short batches of networks of fixed batch."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphpass.errors import SessionError
+from graphpass.runtime.samples import cut, run_padded, sample_axes
+from graphpass.runtime.session import open_session, pad_batch, pad_inputs
+from tests.models import build, node
+from tests.properties import examples
+
+FRAMES = 4
+
+
+def network(batch: int | str = FRAMES):
+    """x [N, 4 frames, 3 features]: outputs whose first axis has 4 of something, samples or not."""
+    return build(
+        [
+            node("MatMul", "x w", "scores", "scores"),  # [N, 4, 3]
+            node("Transpose", "scores", "text", "text", perm=[1, 0, 2]),  # [4 frames, N, 3]
+            node("Transpose", "scores", "last", "last", perm=[1, 2, 0]),  # [4 frames, 3, N]
+            node("ReduceMean", "x", "mean", "mean", axes=[0], keepdims=0),  # [4 frames, 3]
+            node("Reshape", "mean flat", "long", "long"),  # [12]
+            node("ReduceMax", "x", "most", "most", keepdims=0),  # []
+            node("Greater", "scores zero", "bools", "bools"),
+            node("Cast", "bools", "above", "above", to=1),  # [N, 4, 3]
+            node("ArgMax", "text", "numbers", "numbers", axis=2, keepdims=0),
+            node("Cast", "numbers", "classes", "classes", to=1),  # [4 frames, N]
+            node("Reshape", "x flat2", "rows", "rows"),
+            node("Transpose", "rows", "columns", "columns", perm=[1, 0]),
+            node("MatMul", "rows columns", "alike", "alike"),  # [N, N]: of pairs of samples
+        ],
+        {"x": [batch, FRAMES, 3]},
+        dict.fromkeys(("scores", "text", "last", "mean", "long", "most", "above", "classes", "alike")),
+        {
+            "w": np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32),
+            "zero": 0.0,
+            "flat": np.array([-1]),
+            "flat2": np.array([0, -1]),
+        },
+    )
+
+
+AXES = {
+    "scores": 0, "text": 1, "last": 2, "mean": None, "long": None, "most": None, "above": 0, "classes": 1,
+    "alike": None,
+}  # fmt: skip
+
+
+def inputs(samples: int, seed: int = 1):
+    return {"x": np.random.default_rng(seed).standard_normal((samples, FRAMES, 3)).astype(np.float32)}
+
+
+@pytest.mark.parametrize("batch", [FRAMES, "N"])
+def test_samples_are_found_wherever_they_are(batch):
+    assert sample_axes(open_session(network(batch)), inputs(FRAMES)) == AXES
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3])
+def test_a_batch_that_is_filled_up_tells_the_same(samples):
+    """One sample repeated is told from its mirror image; frames of one sample differ from each other anyway."""
+    assert sample_axes(open_session(network()), pad_inputs(inputs(samples), FRAMES)) == AXES
+
+
+def test_one_sample_of_a_free_batch():
+    found = sample_axes(open_session(network("N")), inputs(1))
+    assert (found["scores"], found["text"]) == (0, 1)
+
+
+def test_a_batch_of_integers_that_are_rows_of_a_table():
+    """Turned around they are rows still."""
+    model = build(
+        [node("Cast", "x", "ids", "ids", to=7), node("Gather", "table ids", "e", "e"),
+         node("Transpose", "e", "y", "y", perm=[1, 0, 2])],
+        {"x": [3, 3]}, {"y": None}, {"table": np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)},
+    )  # fmt: skip
+    assert sample_axes(open_session(model), {"x": np.float32([[1, 4, 2]] * 3)}) == {"y": 1}
+
+
+def test_random_outputs_have_no_samples():
+    model = build(
+        [node("RandomNormalLike", "x", "y", "y", dtype=1), node("Neg", "x", "z", "z")],
+        {"x": [3, 4]}, {"y": None, "z": None}, {},
+    )  # fmt: skip
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    assert sample_axes(open_session(model), {"x": x}) == {"y": None, "z": 0}
+
+
+def test_values_that_are_not_finite_are_no_obstacle():
+    model = build([node("Log", "x", "y", "y")], {"x": [3, 2]}, {"y": None}, {})
+    assert sample_axes(open_session(model), {"x": np.float32([[-1, 0], [1, 2], [3, 4]])}) == {"y": 0}
+
+
+@examples(25)
+@given(st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_a_short_batch_gives_what_the_samples_give_alone(samples, seed):
+    given = inputs(samples, seed)
+    found = run_padded(open_session(network()), given, FRAMES, AXES)
+    alone = run_padded(open_session(network("N")), given, None, AXES)
+    for name, axis in AXES.items():
+        if axis is None:
+            assert found[name].shape == network_shape(name)
+        else:
+            np.testing.assert_allclose(found[name], alone[name], rtol=1e-5, atol=1e-6)  # sums of three products
+
+
+def network_shape(name: str):
+    """Of what belongs to the whole batch, padding and all."""
+    return {"mean": (FRAMES, 3), "long": (12,), "most": (), "alike": (FRAMES, FRAMES)}[name]
+
+
+def test_padding_repeats_the_last_sample():
+    x = np.arange(6).reshape(3, 2)
+    np.testing.assert_array_equal(pad_batch(x, 5), x[[0, 1, 2, 2, 2]])
+
+
+def test_outputs_without_a_known_axis_stay_whole():
+    outputs = {"a": np.zeros((4, 2)), "b": np.zeros((4, 2)), "c": np.zeros((2, 4))}
+    found = cut(outputs, 3, {"a": 0, "b": None, "c": 1})
+    assert {name: values.shape for name, values in found.items()} == {"a": (3, 2), "b": (4, 2), "c": (2, 3)}
+
+
+def test_a_batch_that_is_too_long_is_no_crash():
+    with pytest.raises(SessionError, match="5 samples do not fit a model of fixed batch 4"):
+        run_padded(open_session(network()), inputs(5), FRAMES, AXES)

@@ -1,0 +1,193 @@
+"""The network that is converted beside the file that was given: mistakes are found and named, rounding is not one."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from graphpass.conversion import convert, dataset_for
+from graphpass.datasets.dataset import Dataset
+from graphpass.errors import ModelError, SessionError
+from graphpass.evaluation.evaluate import Options, evaluate
+from graphpass.graph import upgrade
+from graphpass.graph.model import load
+from graphpass.graph.upgrade import Writer
+from graphpass.network import Network, prepare
+from graphpass.passes import normalise as normalisation
+from graphpass.passes.base import RuleReport
+from graphpass.runtime.session import open_session, run
+from graphpass.verification.source import SourceWarning, check_source, difference
+from tests.models import build, node
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(8, 3, 6, 6)).astype(np.float32)
+
+
+def normal(*shape: int) -> NDArray[np.float32]:
+    return (RNG.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+
+def saved(
+    folder: Path, nodes: Sequence[onnx.NodeProto], constants: Mapping[str, Any], opset: int = 17, x: Any = X,
+    outputs: Mapping[str, Any] | None = None,
+) -> Path:  # fmt: skip
+    proto = build(nodes, {"x": ["N", *x.shape[1:]]}, outputs or {"y": None}, constants, opset=opset)
+    onnx.save(proto, folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+def enlarging(folder: Path, mode: str = "linear") -> Path:
+    nodes = [
+        node("Conv", "x a", "c", "conv"), node("Relu", "c", "r", "relu"),
+        node("Resize", "r s", "u", "up", mode=mode), node("Conv", "u b", "y", "out"),
+    ]  # fmt: skip
+    constants = {"a": normal(6, 3, 3, 3), "b": normal(4, 6, 3, 3), "s": np.float32([1, 1, 2, 2])}
+    return saved(folder, nodes, constants, opset=10)
+
+
+def prepared(path: Path) -> tuple[Network, Dataset]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        source = load(path)
+    return prepare(source), dataset_for(source, {"x": X})
+
+
+def test_a_right_upgrade_is_not_spoken_of(tmp_path: Path) -> None:
+    check_source(*prepared(enlarging(tmp_path)))
+    check_source(prepared(enlarging(tmp_path))[0])  # on inputs that are made up
+
+
+def test_a_wrong_upgrade_is_an_error_that_names_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What onnx's own converter makes of it: half_pixel, the default of later opsets."""
+
+    def careless(to: Writer) -> None:
+        to.keep(inputs=[to.node.input[0], "", to.node.input[1]])
+
+    monkeypatch.setitem(upgrade.UPGRADES, "Resize", (11, careless))
+    with pytest.raises(ModelError) as caught:
+        check_source(*prepared(enlarging(tmp_path)))
+    assert "node 'up' (Resize): writing it in opset 21 changes its output 'u' by" in caught.value.what
+    assert "report this" in caught.value.remedy
+
+
+def test_a_wrong_rule_is_an_error_that_names_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(graph: gs.Graph) -> RuleReport:
+        (layer,) = (node for node in graph.nodes if node.name == "out")
+        layer.inputs[1] = gs.Constant("other", layer.inputs[1].values * np.float32(1.01))
+        return RuleReport("careless", 1, ())
+
+    monkeypatch.setattr(normalisation, "RULES", (*normalisation.RULES, careless))
+    with pytest.raises(ModelError, match=r"node 'out' \(Conv\): normalising it changes its output 'y' by 1\.0e-02 of"):
+        check_source(*prepared(enlarging(tmp_path)))
+
+
+def test_evaluate_compares_with_the_bytes_that_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were the upgrade wrong, and the check blind, the figures would still say so."""
+
+    def careless(to: Writer) -> None:
+        to.keep(inputs=[to.node.input[0], "", to.node.input[1]])
+
+    path = enlarging(tmp_path)
+    session = open_session(path)
+    monkeypatch.setitem(upgrade.UPGRADES, "Resize", (11, careless))
+    monkeypatch.setattr("graphpass.conversion.check_source", lambda *_: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        source = load(path)
+    done = convert(source, {"x": X}, time_steps=8, coding="phase")
+    found = evaluate(source, done.proto, dataset_for(source, {"x": X}), Options(rounds=1))
+    before, after = (run(each, {"x": X})["y"].astype(np.float64) for each in (session, open_session(done.proto)))
+    error = np.linalg.norm(after - before) / np.linalg.norm(before)
+    assert found.outputs[0].relative_error == pytest.approx(error, rel=1e-3) and error > 0.1
+
+
+def stepped(folder: Path, shift: float) -> Path:
+    """y = Σ floor(10⁵·W·relu(BN(W·x))): folding the normalisation moves some values over a step."""
+    nodes = [
+        node("Conv", "x a bias", "c", "conv"),
+        node("BatchNormalization", "c g b m v", "n", "norm"),
+        node("Relu", "n", "r", "relu"),
+        node("Conv", "r w", "d", "second"),
+        node("Mul", "d k", "e", "times"),
+        node("Floor", "e", "f", "step"),
+        node("Sin", "f", "y", "wave"),
+    ]
+    constants = {
+        "a": normal(6, 3, 3, 3), "w": normal(4, 6, 3, 3), "g": normal(6) + 1, "b": normal(6), "bias": normal(6) + shift,
+        "m": normal(6) + shift, "v": normal(6) ** 2 + 1, "k": np.float32(1e5),
+    }  # fmt: skip
+    return saved(folder, nodes, constants)
+
+
+def test_rounding_that_the_network_enlarges_is_a_warning(tmp_path: Path) -> None:
+    """The mean that is folded is a thousand times the deviation: 10 of 24 bits are lost, and the step shows it."""
+    path = stepped(tmp_path, 1000.0)
+    with pytest.warns(SourceWarning, match="no more than rounding moves it"):
+        check_source(*prepared(path))
+
+
+def test_infinite_and_missing_values_of_the_given_network_are_its_own(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", "x a", "c", "conv"), node("Relu", "c", "r", "relu"), node("Log", "r", "l", "log"),
+        node("Conv", "r b", "d", "out"), node("Sqrt", "d", "y", "root"), node("Identity", "l", "z", "other"),
+    ]  # fmt: skip
+    path = saved(tmp_path, nodes, {"a": normal(6, 3, 3, 3), "b": normal(4, 6, 3, 3)}, outputs={"y": None, "z": None})
+    check_source(*prepared(path))
+
+
+def test_nodes_whose_results_differ_from_run_to_run_are_named(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", "x a", "c", "conv"), node("RandomNormalLike", "c", "n", "noise"), node("Add", "c n", "s", "sum"),
+        node("Relu", "s", "r", "relu"), node("Dropout", "r half true", "d", "drop"), node("Conv", "d b", "y", "out"),
+    ]  # fmt: skip
+    constants = {"a": normal(6, 3, 3, 3), "b": normal(4, 6, 3, 3), "half": np.float32(0.5), "true": np.array(True)}
+    path = saved(tmp_path, nodes, constants)
+    with pytest.warns(SourceWarning) as caught:
+        check_source(*prepared(path))
+    told = [str(each.message) for each in caught]
+    assert [f"{path}: node 'noise' (RandomNormalLike) is random" in text for text in told] == [True, False]
+    assert "node 'drop' (Dropout) is in training mode, it drops other values at every run (export" in told[1]
+
+
+def test_a_file_that_nobody_can_run_has_no_reference(tmp_path: Path) -> None:
+    nodes = [node("Conv", "x a", "c", "twin"), node("Relu", "c", "r", "twin"), node("Conv", "r b", "y", "out")]
+    path = saved(tmp_path, nodes, {"a": normal(6, 3, 3, 3), "b": normal(4, 6, 3, 3)})
+    with pytest.raises(SessionError, match=r"m\.onnx: onnxruntime cannot load it .*two nodes with same node name"):
+        convert(path, {"x": X})
+
+
+def test_inputs_that_cannot_be_made_up_are_spoken_of(tmp_path: Path) -> None:
+    """Whole numbers that are sizes: made-up ones do not fit."""
+    nodes = [
+        node("Reshape", "x size", "h", "shape"), node("MatMul", "h a", "c", "one"), node("Relu", "c", "r", "relu"),
+        node("MatMul", "r b", "y", "two"),
+    ]  # fmt: skip
+    constants = [
+        onnx.numpy_helper.from_array(values, name) for name, values in (("a", normal(8, 8)), ("b", normal(8, 3)))
+    ]
+    inputs = [("x", TensorProto.FLOAT, ["N", 8]), ("size", TensorProto.INT64, ["M"])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info(*each) for each in inputs], outputs, constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(proto, tmp_path / "m.onnx")
+    network = prepare(load(tmp_path / "m.onnx"))
+    with pytest.warns(SourceWarning, match=r"m\.onnx: could not be run on inputs that are made up .* unchecked"):
+        check_source(network)
+
+
+def test_differences() -> None:
+    one = np.float32([1, 2, np.nan, np.inf])
+    assert difference(one, np.float32([1, 2.2, 0, 0])) == pytest.approx(0.1)
+    assert difference(one, one[:3]) == np.inf and difference(one, one.astype(np.float64)) == np.inf
+    assert difference(one[:2], np.float32([1, np.nan])) == np.inf
+    assert difference(one[2:], np.float32([0, 0])) == 0
+    assert difference(np.array([1, 2]), np.array([1, 3])) == 0.5
+    assert difference(np.zeros(2, np.float32), np.float32([0, 0.5])) == 0.5
+    assert difference(np.zeros((0, 2), np.int64), np.zeros((0, 2), np.int64)) == 0
