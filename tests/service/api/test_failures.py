@@ -69,6 +69,7 @@ def asked_of(ids: dict[str, str]) -> dict[str, object]:
     return {"model": ids["model"], "calibration": ids["calibration"], "options": ASKED}
 
 
+@pytest.mark.slow
 def test_a_full_disk(disk: Path, tmp_path: Path) -> None:
     with Server(tmp_path, WORKERS="1") as server:
         http, ids = server.http, example(server.http)
@@ -128,6 +129,7 @@ def test_a_full_disk_and_an_end(disk: Path, tmp_path: Path) -> None:
         assert finished(server.http, url)["state"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_data_folders_that_cannot_be_written_to(disk: Path, tmp_path: Path) -> None:
     with Server(tmp_path) as server:
         ids = example(server.http)
@@ -156,6 +158,7 @@ def gate(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     gate.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "words"),
     [
@@ -210,6 +213,7 @@ def told(server: Server, url: str) -> list[tuple[int, str, dict[str, object]]]:
         return found
 
 
+@pytest.mark.slow
 def test_stores_and_databases_that_are_away_at_the_start(gate: Gate, s3: S3Server, tmp_path: Path) -> None:
     postgres = Postgres()
     try:

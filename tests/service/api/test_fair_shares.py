@@ -94,6 +94,7 @@ def test_a_small_upload_beside_a_tenant_who_floods_with_everything(server: Serve
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_an_evaluation_beside_a_sweep_waits_for_one_turn(server: Server, tenants: Tenants) -> None:
     """Between its start and its end the tenant with the sweep gets no more turns than two places allow."""
     sweeping, small = tenants(server, "sweeping"), tenants(server, "small")

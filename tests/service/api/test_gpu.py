@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.service.running import Server, Worker, example, finished
 from tests.service.servers import Postgres
@@ -41,6 +42,7 @@ def test_one_process(tmp_path: Path) -> None:
         assert job["state"] == "failed" and WORDS in job["error"]["what"], job
 
 
+@pytest.mark.slow
 def test_workers(postgres: Postgres, tmp_path: Path) -> None:
     with postgres.database() as url:
         shared = {"DATABASE_URL": url, "STORE_URL": f"file://{tmp_path}/blobs"}

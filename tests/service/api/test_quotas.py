@@ -200,6 +200,7 @@ def test_a_job_whose_files_are_larger_than_what_is_left_fails_and_keeps_nothing(
     assert stored(small) == before
 
 
+@pytest.mark.slow
 def test_what_is_being_downloaded_counts_until_it_is_read(small: Server, tenant: httpx.Client) -> None:
     """A slow reader of what was deleted does not hold bytes of nobody, and gets all of them."""
     ids, before = example(tenant), stored(small)
@@ -243,6 +244,7 @@ def test_rows_are_counted_too(tenant: httpx.Client) -> None:
         tenant.delete(answer.headers["Location"])
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_while_it_receives_leaves_nothing_after_the_next_start(tmp_path: Path) -> None:
     with Server(tmp_path, QUOTA_BYTES=str(QUOTA)) as server:
         ids = example(server.http)

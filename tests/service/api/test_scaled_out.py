@@ -33,6 +33,7 @@ def with_key(server: Server) -> Server:
     return server
 
 
+@pytest.mark.slow
 def test_two_workers_and_shards_give_the_same(shared: dict[str, str], tmp_path: Path) -> None:
     """Conversions, evaluations and sweeps: both workers take part, and files and figures are those of one process."""
     shared["JOB_THREADS"] = "1"

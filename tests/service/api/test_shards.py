@@ -48,6 +48,7 @@ def observed(server: Server, id: str) -> int:
     return found.count("succeeded")
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_the_shards(sharding: Server, model: dict[str, str]) -> None:
     """What was done stays done; the parts do not outlive the job."""
     whole = finished(sharding.http, convert(sharding, model, limit=128))

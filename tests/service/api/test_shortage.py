@@ -31,6 +31,7 @@ def enough(pid: int, files: tuple[int, int]) -> None:
     resource.prlimit(pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("short", [of_files, pytest.param(of_memory, marks=pytest.mark.slow)])
 def test_no_accepted_job_fails(short: Callable[[int], None], tmp_path: Path) -> None:
     with Server(tmp_path, WORKERS="2", SHARD_SAMPLES="128", JOB_THREADS="1") as server:

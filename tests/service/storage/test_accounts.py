@@ -22,6 +22,7 @@ from service.storage.garbage import Swept, abandon, sweep
 from service.storage.ledger import Reservation
 from service.storage.local import LocalBlobs
 from service.storage.metadata import Metadata, open_metadata
+from tests.properties import examples
 
 HOUR = timedelta(hours=1)
 NOTHING = Swept(0, 0, 0, 0, 0)
