@@ -13,6 +13,7 @@ from onnx import inliner
 from graphpass import conversion, inspection, sweeps
 from graphpass.conversion import Conversion
 from graphpass.datasets.dataset import Dataset
+from graphpass.errors import OptionError
 from graphpass.evaluation import evaluate as evaluation
 from graphpass.evaluation.results import Evaluation
 from graphpass.files import require_targets
@@ -346,7 +347,7 @@ def load(model: PathLike | onnx.ModelProto) -> Source:
     model: a path, or an onnx.ModelProto with its weights. Raises ModelError for what is damaged, UnsupportedModelError
     naming the node for what this tool refuses.
     """
-    return models.load(model if isinstance(model, onnx.ModelProto) else Path(model))
+    return source_of(model)
 
 
 def open_dataset(
@@ -385,8 +386,10 @@ def load_plan(path: PathLike) -> Plan:
 def save_plan(plan: Plan, path: PathLike) -> None:
     """Write a plan, as `conversion.plan`, to a path as JSON that can be edited; new weights go to an .npz beside it.
 
-    Raises PlanError where that is not possible.
+    Raises PlanError where that is not possible, OptionError for what is no plan.
     """
+    if not isinstance(plan, Plan):
+        raise OptionError(f"a plan cannot be of type {type(plan).__name__}", "give conversion.plan")
     plans.save_plan(plan, Path(path))
 
 

@@ -116,3 +116,17 @@ def test_every_module_is_in_the_list_of_files() -> None:
         folders.append(folders[-1] / name)
         listed |= {folders[-1]} if name.endswith(".py") else set()
     assert listed == {path for path in PACKAGE.rglob("*.py") if path.stat().st_size}
+
+
+def test_every_session_is_told_how_many_threads_it_may_have() -> None:
+    """`open_session` without them takes all cores, whatever was asked for."""
+    untold = [
+        f"{name}:{call.lineno}"
+        for name, tree in MODULES.items()
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        and (getattr(call.func, "id", "") or getattr(call.func, "attr", "")) == "open_session"
+        and len(call.args) < 3
+        and "threads" not in {keyword.arg for keyword in call.keywords}
+    ]
+    assert untold == []

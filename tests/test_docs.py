@@ -7,13 +7,17 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import typer
 
+import graphpass
 from graphpass.cli.app import app
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.maths.neuron import CODINGS
+from tests.models import build, node
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -107,3 +111,60 @@ def test_wrong_command_lines_do_not_parse(line: str) -> None:
 def test_unknown_commands_do_not_parse() -> None:
     with pytest.raises(AssertionError, match="no command"):
         parse(command_lines("    graphpass \\\n        convret a.onnx\n")[0])
+
+
+NOT_RUN = {  # block of Python, as page and number
+    ("docs/native.md", 0): "asks for a GPU",
+    ("docs/service.md", 0): "asks a service (tests/service/test_client.py does)",
+}
+BLOCKS = [
+    (str(path.relative_to(ROOT)), number, block)
+    for path in PAGES
+    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.M | re.S))
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that pages speak of."""
+    random = np.random.default_rng(0)
+    weights = {"a": random.normal(size=(3, 8)).astype(np.float32), "b": random.normal(size=(8, 4)).astype(np.float32)}
+    nodes = [node("GlobalAveragePool", "image", "p"), node("Flatten", "p", "f"), node("MatMul", "f a", "h"),
+             node("Relu", "h", "r"), node("MatMul", "r b", "scores")]  # fmt: skip
+    model = build(nodes, {"image": ["N", 3, 4, 4]}, {"scores": ["N", 4]}, weights)
+    onnx.save(model, tmp_path / "ann.onnx")
+    images, labels = random.random((16, 3, 4, 4), dtype=np.float32), random.integers(0, 4, 16)
+    np.savez(tmp_path / "images.npz", image=images)
+    np.savez(tmp_path / "labelled.npz", image=images, labels=labels)
+    graphpass.convert(model, images, tmp_path / "snn.onnx", time_steps=4)
+    monkeypatch.chdir(tmp_path)
+    pages = {path: path.read_text("utf-8") for path in PAGES}
+    margin = re.search(r"^def margin.*?^```", pages[ROOT / "docs" / "metrics.md"], re.MULTILINE | re.DOTALL)
+    assert margin
+    (tmp_path / "mine.py").write_text("import numpy as np\n" + margin[0].removesuffix("```"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("page", "number", "block"), BLOCKS, ids=lambda value: str(value)[:24])
+def test_blocks_of_python_run_as_they_stand(page: str, number: int, block: str, folder: Path) -> None:
+    if (page, number) in NOT_RUN:
+        pytest.skip(NOT_RUN[page, number])
+    random = np.random.default_rng(1)
+    names = {
+        "graphpass": graphpass,
+        "np": np,
+        "images": random.integers(0, 256, (6, 3, 4, 4), np.uint8),
+        "labels": random.integers(0, 4, 6),
+        "paths": ["one"],
+        "prepare": lambda path: (np.ones((3, 4, 4)), 2),
+    }
+    exec(compile(block, f"{page} {number}", "exec"), names)
+    if "samples" in names:
+        assert [each["labels"] for each in names["samples"]()] == [[2]]
+
+
+def test_names_of_graphpass_in_pages_are_there() -> None:
+    for path in PAGES:
+        for block in re.findall(r"```.*?```|`[^`\n]*`", path.read_text("utf-8"), re.DOTALL):
+            for name in re.findall(r"\bgraphpass\.([A-Za-z_]+)\(", block):
+                assert hasattr(graphpass, name), f"{path.name}: graphpass.{name}"

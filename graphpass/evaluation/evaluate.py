@@ -29,7 +29,7 @@ from graphpass.evaluation.probing import Tally, probed_ann, probed_folded, probe
 from graphpass.evaluation.results import Conversion, Evaluation, Latency, Provenance, Timing, conversion_of
 from graphpass.evaluation.shards import Measured, Partial, merge
 from graphpass.forms import operators
-from graphpass.forms.registry import FORMS, assemble, spiking_graph
+from graphpass.forms.registry import FORMS, assemble, form_of, spiking_graph
 from graphpass.graph.model import Source
 from graphpass.passes.normalise import normalise
 from graphpass.runtime.samples import run_padded, sample_axes
@@ -138,7 +138,13 @@ def open_pair(source: Source, snn: onnx.ModelProto, options: Options | None = No
             "give the two models that belong together",
         )
     told = {site.name: site.levels for site in conversion.sites}
-    levels = told if conversion.form == "integer" else _levels(spiking_graph(snn), conversion)
+    graph = spiking_graph(snn)
+    if (form := form_of(graph)) != conversion.form:
+        raise ModelError(
+            f"the spiking model has the neurons of the {form} form, its metadata tells of the {conversion.form} form",
+            "convert it with graphpass again",
+        )
+    levels = told if form == "integer" else _levels(graph, conversion)
     models: dict[str, Source | onnx.ModelProto] = {"ann": source, "snn": snn}
     models["baseline"] = _baseline(source, conversion, levels)
     sessions = {name: open_session(model, options.providers, options.threads) for name, model in models.items()}
@@ -260,7 +266,13 @@ def _levels(graph: gs.Graph, conversion: Conversion) -> dict[str, int]:
     names = [site.name for site in conversion.sites]
     levels: dict[str, int] = {}
     for node in nodes:
-        levels.setdefault(site_of(node.name, names) or "", int(node.attrs["levels"]))
+        owner = site_of(node.name, names)
+        if owner is None and node.op == operators.FOLDED_NEURON:  # trains are sent once more behind a max pooling
+            raise ModelError(
+                f"neurons {node.name!r} are of no site of the metadata",
+                "convert it with graphpass again",
+            )
+        levels.setdefault(owner or "", int(node.attrs["levels"]))
     for site in conversion.sites:
         if site.name not in levels:
             raise ModelError(

@@ -76,6 +76,13 @@ def emit(graph: gs.Graph, plan: Plan, form: str, metadata: Mapping[str, str]) ->
     return proto
 
 
+def form_of(graph: gs.Graph) -> str:
+    """The form of a converted model, by its neurons; integers need none."""
+    ops = {node.op for node in graph.nodes if node.domain == SPIKING_DOMAIN}
+    neurons = {operators.FOLDED_NEURON: "folded", operators.TRAIN_NEURON: "unrolled"}
+    return next((form for op, form in neurons.items() if op in ops), "integer")
+
+
 def floats_of(proto: onnx.ModelProto) -> tuple[Left, ...]:
     """What stays float in an integer model, by its metadata. Raises ModelError."""
     found: tuple[Left, ...] = _told(proto, FLOATS, tuple[Left, ...])

@@ -2,8 +2,9 @@
 
     pooling with ceil_mode below opset 22    one window more than there is, where the last would begin in the padding
     STFT                                     all bins, where only the first half is wanted
+    KEEPS_SHAPE                              nothing, where the result has the type and the shape of the input
 
-Nothing is said of these sizes, as of any that only a run can tell.
+Nothing is said of the first two's sizes, as of any that only a run can tell.
 """
 
 import onnx
@@ -14,6 +15,7 @@ from graphpass.graph.tensors import LARGEST_PROTOBUF
 
 POOLS = frozenset(["AveragePool", "LpPool", "MaxPool"])
 RIGHT_POOLS = 22  # opset
+KEEPS_SHAPE = frozenset(["GroupNormalization", "MeanVarianceNormalization", "SimplifiedLayerNormalization"])
 OPAQUE = "graphpass.opaque"  # domain of nodes that inference does not look into
 
 
@@ -29,25 +31,39 @@ def with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
     del bare.graph.value_info[:]
+    normalisations = _as_identities(bare)
     try:
         inferred = shape_inference.infer_shapes(bare, data_prop=True)
         known = {value.name: value for value in inferred.graph.value_info if value.type.tensor_type.HasField("shape")}
         wrong = [node for node in bare.graph.node if _is_misjudged(node, opset_of(proto))]
         doubted = [_free(known[name]) for node in wrong for name in node.output if name in known]
         rest = [value for name, value in told.items() if name not in known]
-        if not (doubted or rest):
-            return inferred
-        for node in wrong:
-            node.domain = OPAQUE
-        bare.opset_import.append(helper.make_opsetid(OPAQUE, 1))
-        bare.graph.value_info.extend([*doubted, *rest])
-        inferred = shape_inference.infer_shapes(bare, data_prop=True)
+        if doubted or rest:
+            for node in wrong:
+                node.domain = OPAQUE
+            bare.opset_import.append(helper.make_opsetid(OPAQUE, 1))
+            bare.graph.value_info.extend([*doubted, *rest])
+            inferred = shape_inference.infer_shapes(bare, data_prop=True)
+            for node in inferred.graph.node:
+                node.domain = "" if node.domain == OPAQUE else node.domain
+            del inferred.opset_import[-1]
     except (shape_inference.InferenceError, RuntimeError):  # onnxruntime, which is stricter, has the last word
         return proto
-    for node in inferred.graph.node:
-        node.domain = "" if node.domain == OPAQUE else node.domain
-    del inferred.opset_import[-1]
+    for place, node in normalisations.items():
+        inferred.graph.node[place].CopyFrom(node)
     return inferred
+
+
+def _as_identities(proto: onnx.ModelProto) -> dict[int, NodeProto]:
+    """Let what keeps the shape of its input be an Identity, in place; the nodes as they were, by their place."""
+    found = {}
+    for place, node in enumerate(proto.graph.node):
+        if node.op_type in KEEPS_SHAPE and not node.domain:
+            found[place] = NodeProto()
+            found[place].CopyFrom(node)
+            node.op_type = "Identity"
+            del node.input[1:], node.output[1:], node.attribute[:]
+    return found
 
 
 def _is_misjudged(node: NodeProto, opset: int) -> bool:

@@ -237,6 +237,8 @@ def run(
 ) -> dict[str, NDArray[Any]]:
     """Outputs by name. Raises SessionError with the runtime's own words, which name the failing node."""
     names = list(names) if names is not None else [value.name for value in session.get_outputs()]
+    if not names:  # which onnxruntime would take for all
+        return {}
     try:
         values = session.run(names, dict(inputs))
     except Exception as error:  # as above: no common base

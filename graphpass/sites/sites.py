@@ -257,7 +257,7 @@ def _left_layers(graph: gs.Graph, driven: Mapping[str, str | None]) -> list[Left
                 left.append(Left(node.name, node.op, reason, True))
         elif node.op in ("MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"):
             reason = "a product of two activations works on the mean over time"
-            if node.op == "Einsum" and holds_weights(node):
+            if node.op == "Einsum" and (holds_weights(node) or len(node.inputs) == 1):
                 reason = "an Einsum works on the mean over time; written as a MatMul it could be spike-driven"
             elif any(is_fixed(tensor) for tensor in node.inputs[:2]):
                 reason = "its weights are no matrix of float16, float32 or float64"

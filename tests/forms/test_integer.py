@@ -13,10 +13,12 @@ import onnx_graphsurgeon as gs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto
 
+from graphpass.api import convert
 from graphpass.forms.integer.form import COUNT, to_integers
 from graphpass.forms.integer.layers import COPIES, Linear, Source, nodes_of, quantise, settled
-from graphpass.forms.integer.tensors import encoding_of
+from graphpass.forms.integer.tensors import CARRIES, encoding_of
 from graphpass.forms.registry import assemble
 from graphpass.graph.plan import Left
 from graphpass.maths.neuron import Neuron, levels_of
@@ -609,3 +611,48 @@ def test_an_encoding_holds_its_range_and_zero(one: float, two: float) -> None:
 def test_ranges_that_are_no_numbers_have_no_encoding() -> None:
     assert encoding_of(-np.inf, 1.0) is None
     assert encoding_of(0.0, np.nan) is None
+
+
+CARRIED = {  # a way to use each operator that works on counts, from [3, 4, 6, 6] on
+    "Identity": ("-", {}), "Reshape": ("to", {}), "Flatten": ("-", {"axis": 2}), "Squeeze": ("axis", {}),
+    "Unsqueeze": ("axis", {}), "Transpose": ("-", {"perm": [0, 1, 3, 2]}), "Slice": ("one two axis", {}),
+    "Split": ("-", {"axis": 2, "num_outputs": 1}), "Gather": ("one", {"axis": 2}), "Expand": ("shape", {}),
+    "Pad": ("pads zero", {"mode": "constant"}), "Tile": ("repeats", {}), "DepthToSpace": ("-", {"blocksize": 2}),
+    "SpaceToDepth": ("-", {"blocksize": 2}), "ReduceMax": ("axis", {"keepdims": 1}),
+    "MaxPool": ("-", {"kernel_shape": [2, 2]}),
+}  # fmt: skip
+SHAPED = {
+    "to": [3, 4, 36, 1], "axis": [2], "one": [1], "two": [2], "pads": [0, 0, 1, 1, 0, 0, 1, 1], "repeats": [1, 1, 2, 2],
+    "shape": [3, 4, 6, 6],
+}  # fmt: skip
+
+
+def test_every_operator_that_works_on_counts_has_a_kernel_for_uint8() -> None:
+    assert CARRIED.keys() == CARRIES | {"ReduceMax", "MaxPool"}
+    x = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 6), np.uint8)
+    for op, (inputs, attributes) in CARRIED.items():
+        given = x[:, :, :1] if op == "Squeeze" else x
+        constants = {name: np.int64(values) for name, values in SHAPED.items()} | {"zero": np.array(7, np.uint8)}
+        names = "" if inputs == "-" else inputs
+        kept = {name: constants[name] for name in names.split()}
+        model = build([node(op, f"x {names}", "y", **attributes)], {"x": given.shape}, {"y": None}, kept, opset=21,
+                      dtype=TensorProto.UINT8)  # fmt: skip
+        (y,) = run(model, given)
+        assert y.dtype == np.uint8 and y.size
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_the_largest_count_of_a_channel(axes: int) -> None:
+    """GlobalMaxPool behind neurons whose current is made of counts: onnxruntime has it for floats alone."""
+    random, kernel = np.random.default_rng(axes), [3] * axes
+    weights = {name: random.normal(size=shape).astype(np.float32) / 8 for name, shape in
+               (("a", (8, 3, *kernel)), ("b", (8, 8, *kernel)), ("c", (5, 8, *[1] * axes)))}  # fmt: skip
+    nodes = [
+        node("Conv", "x a", "h", "one"), node("Relu", "h", "r"), node("Conv", "r b", "g", "two"),
+        node("Relu", "g", "s"), node("GlobalMaxPool", "s", "p", "largest"), node("Conv", "p c", "y", "three"),
+    ]  # fmt: skip
+    model = build(nodes, {"x": ["N", 3, *[7] * axes]}, {"y": None}, weights)
+    x = random.normal(size=(8, 3, *[7] * axes)).astype(np.float32)
+    done = convert(model, x, coding="phase", time_steps=8, form="integer", threads=1)
+    assert "ReduceMax" in [each.op_type for each in done.proto.graph.node]
+    assert done.distance is not None and done.distance.outputs[0].form < 0.05

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from graphpass import api
-from graphpass.errors import GraphpassError, ModelError, PlanError, SessionError
+from graphpass.errors import GraphpassError, ModelError, OptionError, PlanError, SessionError
 from graphpass.evaluation import evaluate as evaluation
 from graphpass.evaluation.results import PREFIX
 from graphpass.graph.plan import load_plan
@@ -114,6 +114,34 @@ def test_metadata(data: st.DataObject, form: str) -> None:
         assert flips is None or flips.samples == 6
     else:
         assert api.verify(proto, DATA).agrees  # it reads no metadata
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kept", [0, 1])
+def test_metadata_of_other_sites_than_there_are_neurons(form: str, kept: int) -> None:
+    proto = onnx.ModelProto()
+    proto.CopyFrom(CONVERTED[form])
+    entry = next(each for each in proto.metadata_props if each.key == f"{PREFIX}sites")
+    entry.value = json.dumps(json.loads(entry.value)[:kept])
+    found = refused(lambda: api.evaluate(SOURCE, proto, DATA, threads=1), ModelError)
+    assert (found is None) == (form == "folded")
+    assert found is None or len(found.sites) == kept
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("told", FORMS)
+def test_metadata_of_another_form(form: str, told: str) -> None:
+    proto = onnx.ModelProto()
+    proto.CopyFrom(CONVERTED[form])
+    next(each for each in proto.metadata_props if each.key == f"{PREFIX}form").value = told
+    found = refused(lambda: api.evaluate(SOURCE, proto, DATA, threads=1), ModelError)
+    assert (found is None) == (form != told)
+
+
+def test_what_is_no_model_and_no_plan() -> None:
+    for call in (lambda: api.load(b"abc"), lambda: api.load(None), lambda: api.save_plan(3, "plan.json")):
+        with pytest.raises(OptionError, match=r"cannot be of type (bytes|NoneType|int); give "):
+            call()
 
 
 @examples(40, suppress_health_check=SLOW)

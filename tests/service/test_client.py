@@ -113,7 +113,7 @@ def test_without_data(client: Client, stored: tuple[Stored, ...]) -> None:
     model, calibration, _ = stored
     job = client.convert(model, synthetic=True, **FEW).wait()
     assert job.result["samples"] == 64 and "SYNTHETIC" in job.result["warnings"][0]
-    with pytest.raises(OptionError, match="synthetic excludes calibration data"):
+    with pytest.raises(OptionError, match="synthetic and calibration exclude each other"):
         client.convert(model, calibration, synthetic=True)
 
 

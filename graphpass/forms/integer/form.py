@@ -357,6 +357,9 @@ class _Walk:
         inputs = [entry.tensor if entry else tensor for entry, tensor in zip(entries, node.inputs, strict=True)]
         if node.op == "Pad":  # with zero, as a float
             inputs[2:3] = [scalar(self._stem(f"{node.name}/zero"), zero, np.uint8)]
+        if node.op == "GlobalMaxPool":  # onnxruntime has it for floats alone
+            axes = np.arange(2, first.affine.scale.ndim, dtype=np.int64)
+            node.op, inputs = "ReduceMax", [*inputs, gs.Constant(self._stem(f"{node.name}/axes"), axes)]
         outputs = [self._count(tensor) for tensor in node.outputs]
         for tensor, affine, output in zip(list(node.outputs), owed, outputs, strict=True):
             self._counts[tensor.name] = Counts(output, affine, largest, zero)

@@ -444,7 +444,7 @@ def test_errors_of_every_kind_have_their_type(laid: Box, pair: Mapping[str, str]
         ("convert", "model", "nothing.onnx"): ("unsupported-model", "nothing to convert"),
         ("convert", "calibration", "nan.npz"): ("invalid-data", "nan.npz: 'x' holds NaN or inf"),
         ("evaluate", "ann", "other.onnx"): ("invalid-model", "was not converted from other.onnx"),
-        ("evaluate", "snn", "ann/net.onnx"): ("invalid-model", "lacks the metadata"),
+        ("evaluate", "snn", "ann/net.onnx"): ("invalid-model", "graphpass.version: is missing"),
     }
     for (task, role, file), (kind, text) in expected.items():
         start = pair if task == "evaluate" else {"model": "ann/net.onnx", "calibration": "data/some.npz"}
