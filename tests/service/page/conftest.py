@@ -95,7 +95,7 @@ def accessible(page: Page) -> None:
 def take_example(page: Page) -> None:
     """Choose the built-in example."""
     page.get_by_role("button", name="Use the built-in example").click()
-    page.get_by_text("Spikes will reach 5 of 6 weight layers").wait_for()
+    page.get_by_text("Spikes will reach 4 of 6 weight layers").wait_for()
 
 
 def start(page: Page) -> None:

@@ -24,7 +24,7 @@ def test_a_bad_model_is_refused_with_its_remedy(opened: Opened, tmp_path: Path) 
     expect(alarm).to_contain_text("What to do:")
     accessible(page)
     page.get_by_label("for “1 · The network”").first.set_input_files(EXAMPLE / "fashion_mnist.onnx")
-    expect(page.get_by_text("Spikes will reach 5 of 6 weight layers")).to_be_visible()
+    expect(page.get_by_text("Spikes will reach 4 of 6 weight layers")).to_be_visible()
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
@@ -55,20 +55,20 @@ def test_a_wrong_key_is_refused_and_not_kept(opened: Opened, server: Server) -> 
 
 def test_a_job_that_fails_says_why_and_can_be_changed(opened: Opened, server: Server) -> None:
     ids = example(server.http)
-    asked = {"model": ids["model"], "calibration": ids["calibration"], "options": {"include": ["no such site"]}}
+    asked = {"model": ids["model"], "calibration": ids["calibration"], "options": {"exclude": ["."]}}
     url = server.http.post("/v1/conversions", json=asked).headers["Location"]
     job = finished(server.http, url)
     page = opened(at="#/jobs")
     row = page.get_by_role("row").filter(has_text="Failed").first
-    assert "--include" in job["error"]["what"] and "--identity-sites" in job["error"]["remedy"]
+    assert "--exclude" in job["error"]["what"] and "--identity-sites" in job["error"]["remedy"]
     expect(row).to_contain_text("nothing to convert")
-    expect(row).to_contain_text("not matched by “Convert only”")  # the page's own words
+    expect(row).to_contain_text("excluded by “Leave analogue”")  # the page's own words
     accessible(page)
     row.get_by_role("link").click()
     expect(page.get_by_role("alert")).to_contain_text("try “Neurons in front of layers without activation”")
     page.get_by_role("button", name="Change it and run again").click()
     page.get_by_text("More options").click()
-    expect(page.get_by_label("Convert only")).to_have_value("no such site")
+    expect(page.get_by_label("Leave analogue")).to_have_value(".")
 
 
 def test_cancel(opened: Opened, server: Server) -> None:

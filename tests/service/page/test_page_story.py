@@ -20,7 +20,7 @@ def test_upload_convert_watch_look_download(opened: Opened, server: Server, tmp_
     page = opened()
     assert "key=" not in page.url  # not in the address, nor in the history
     choose(page, "1 · The network", EXAMPLE / "fashion_mnist.onnx")
-    expect(page.get_by_text("Spikes will reach 5 of 6 weight layers")).to_be_visible()
+    expect(page.get_by_text("Spikes will reach 4 of 6 weight layers")).to_be_visible()
     page.get_by_text("What becomes spiking, and what stays as it is").click()
     expect(page.get_by_role("row", name="/layers/layers.0/Conv Conv its input is")).to_be_visible()
     choose(page, "2 · Calibration data", EXAMPLE / "calibration.npz")
@@ -219,7 +219,7 @@ def test_the_keyboard_is_enough(opened: Opened) -> None:
     assert page.evaluate("document.activeElement.id") == "main"
     tab_to("Use the built-in example")
     page.keyboard.press("Enter")
-    page.get_by_text("Spikes will reach 5 of 6 weight layers").wait_for()
+    page.get_by_text("Spikes will reach 4 of 6 weight layers").wait_for()
     expect(page.locator("#announcer")).to_contain_text("The example is chosen")
     tab_to("time-steps")
     page.keyboard.press("Control+A")

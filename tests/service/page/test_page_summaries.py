@@ -22,4 +22,4 @@ def test_a_network_of_long_names_is_shown(opened: Opened, server: Server, tmp_pa
     expect(page.get_by_role("region", name="Both networks side by side")).to_contain_text("Top-1 accuracy")
     expect(page.locator(".plot svg.main-svg").first).to_be_visible()
     page.get_by_role("button", name="Run again with other options").click()
-    expect(page.get_by_text("Spikes will reach 5 of 6 weight layers, from neurons at 5 sites")).to_be_visible()
+    expect(page.get_by_text("Spikes will reach 4 of 6 weight layers, from neurons at 5 sites")).to_be_visible()
