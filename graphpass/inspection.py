@@ -22,7 +22,7 @@ class InspectedSite:
 
 @dataclass(frozen=True)
 class Inspection:
-    """rewrites: how often each rule of graph/normalise.py applied. parameters: numbers in weight layers."""
+    """rewrites: how often each rule of passes/normalise.py applied. parameters: numbers in weight layers."""
 
     path: str
     sha256: str

@@ -17,15 +17,13 @@ import onnx_graphsurgeon as gs
 from onnx import helper
 
 from graphpass.errors import SessionError
-from graphpass.graph.edit import Editor
 from graphpass.graph.layers import draws
 from graphpass.graph.model import export_untyped
 from graphpass.graph.types import NUMBERS, is_number, onnx_type
 from graphpass.graph.weights import is_op, values_of
-from graphpass.passes.base import HELD, Miss, RuleReport
+from graphpass.passes.base import HELD, Rewriting
 from graphpass.runtime.session import open_session, run
 
-RULE = "fold_constants"
 LARGEST_GROWN = 1 << 20  # bytes that a constant may have whatever it is made of
 LARGEST_WEIGHT = 1 << 30  # bytes of one that a weight layer reads
 SMALL = 1 << 10  # numbers of a constant whose values decide on sizes
@@ -40,31 +38,27 @@ class _Size:
     is_number: bool
 
 
-def fold_constants(graph: gs.Graph) -> RuleReport:
+def fold_constants(work: Rewriting) -> None:
     """f(c₁, c₂ …) → the constant that onnxruntime computes for it."""
-    misses: dict[str, Miss] = {}
-    rewrites, known = 0, -1
-    while known != rewrites + len(misses):  # sizes of what comes next may depend on the last results
-        known = rewrites + len(misses)
-        edit = Editor(graph)
-        chosen = _affordable(_dependent_on_constants(graph, edit.held, misses), graph, misses)
-        rewrites += _fold(edit, chosen, graph, misses)
-        edit.finish()
-    return RuleReport(RULE, rewrites, tuple(misses.values()))
+    known = -1
+    while known != work.rewrites + work.misses:  # sizes of what comes next may depend on the last results
+        known = work.rewrites + work.misses
+        _fold(work, _affordable(work, _dependent_on_constants(work)))
+        work.next_round()
 
 
-def _dependent_on_constants(graph: gs.Graph, held: frozenset[str], misses: dict[str, Miss]) -> list[gs.Node]:
+def _dependent_on_constants(work: Rewriting) -> list[gs.Node]:
     """The nodes that depend on constants alone and may be run, in order."""
     made: set[int] = set()
     found = []
-    for node in graph.nodes:
+    for node in work.graph.nodes:
         given = [tensor for tensor in node.inputs if not tensor.is_empty()]
         if not given or not all(isinstance(tensor, gs.Constant) or id(tensor) in made for tensor in given):
             continue
-        reason = _not_foldable(node, held)
+        reason = _not_foldable(node, work.edit.held)
         if reason:
-            misses.setdefault(node.name, Miss(RULE, node.name, reason))
-        if node.name not in misses:
+            work.miss(node, reason)
+        if not work.is_missed(node):
             made |= {id(tensor) for tensor in node.outputs}
             found.append(node)
     return found
@@ -80,9 +74,9 @@ def _not_foldable(node: gs.Node, held: frozenset[str]) -> str | None:
     return None
 
 
-def _affordable(group: Sequence[gs.Node], graph: gs.Graph, misses: dict[str, Miss]) -> list[gs.Node]:
+def _affordable(work: Rewriting, group: Sequence[gs.Node]) -> list[gs.Node]:
     """Those whose results are known not to grow too large. What is not known may be in the next round."""
-    sizes = _sizes(group, graph) if group else {}
+    sizes = _sizes(group, work.graph) if group else {}
     chosen, refused = [], set()
     for node in group:
         given = [tensor for tensor in node.inputs if not tensor.is_empty()]
@@ -95,11 +89,10 @@ def _affordable(group: Sequence[gs.Node], graph: gs.Graph, misses: dict[str, Mis
         wanted = sum(size.nbytes for size in results if size)
         bound = LARGEST_WEIGHT if _is_weight(node) else LARGEST_GROWN
         if None in results and taken > LARGEST_GROWN:
-            misses[node.name] = Miss(RULE, node.name, "how large its result would be is not known")
+            work.miss(node, "how large its result would be is not known")
         elif wanted > max(taken, bound):
-            reason = f"its result of {wanted:,} bytes would be larger than what it is made of"
-            misses[node.name] = Miss(RULE, node.name, reason)
-        if node.name in misses:
+            work.miss(node, f"its result of {wanted:,} bytes would be larger than what it is made of")
+        if work.is_missed(node):
             refused |= {id(tensor) for tensor in node.outputs}
         else:
             chosen.append(node)
@@ -181,35 +174,34 @@ def _is_moment(tensor: gs.Tensor) -> bool:
     return bool(maker.op == "BatchNormalization" and maker.outputs[0] is not tensor)
 
 
-def _fold(edit: Editor, chosen: Sequence[gs.Node], graph: gs.Graph, misses: dict[str, Miss]) -> int:
-    """Run the chosen nodes and put their results in their place. Returns how many nodes are gone.
+def _fold(work: Rewriting, chosen: Sequence[gs.Node]) -> None:
+    """Run the chosen nodes and put their results in their place.
 
     Where the runtime cannot run all of them, the first half is tried, and the next round goes on from there.
     """
     inside = {id(node) for node in chosen}
     results = [tensor for node in chosen for tensor in node.outputs]
     wanted = [tensor for tensor in results if any(id(reader) not in inside for reader in tensor.outputs)]
-    others = {name for name, size in (_sizes(chosen, graph) if wanted else {}).items() if not size.is_number}
+    others = {name for name, size in (_sizes(chosen, work.graph) if wanted else {}).items() if not size.is_number}
     wanted = [tensor for tensor in wanted if tensor.name not in others]
     if not wanted:
-        return 0
+        return
     kept = [*wanted, *(tensor for tensor in results if _is_moment(tensor) and tensor not in wanted)]
-    proto, fed = _model(chosen, kept, graph)
+    proto, fed = _model(chosen, kept, work.graph)
     try:
         session = open_session(proto, threads=1, use_native=False)
         values = run(session, {tensor.name: values_of(tensor) for tensor in fed})
     except SessionError as error:
         if len(chosen) > 1:
-            return _fold(edit, chosen[: len(chosen) // 2], graph, misses)
-        misses[chosen[0].name] = Miss(RULE, chosen[0].name, error.what)
-        return 0
+            _fold(work, chosen[: len(chosen) // 2])
+        else:
+            work.miss(chosen[0], error.what)
+        return
     for tensor in wanted:
         (maker,) = tensor.inputs
         maker.outputs[next(k for k, each in enumerate(maker.outputs) if each is tensor)] = gs.Variable.empty()
         tensor.to_constant(np.array(values[tensor.name]))  # a copy: the result holds on to the session
-    gone = 0
     for node in reversed(chosen):
         if not any(tensor.outputs for tensor in node.outputs if not tensor.is_empty()):
-            edit.remove(node)
-            gone += 1
-    return gone
+            work.edit.remove(node)
+            work.done()

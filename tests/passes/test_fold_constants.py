@@ -15,7 +15,7 @@ from graphpass.graph.layers import weight_layers
 from graphpass.graph.model import load
 from graphpass.network import Network, prepare
 from graphpass.passes import fold_constants as module
-from graphpass.passes.base import RuleReport
+from graphpass.passes.base import RuleReport, run_rule
 from graphpass.passes.fold_constants import fold_constants
 from graphpass.runtime.session import open_session
 from tests.models import FLOAT, build, export, node, ops, run
@@ -33,7 +33,7 @@ def folded(
     """x → nodes → y with its constants computed; the outputs are those of before."""
     model = build(nodes, {"x": x}, {"y": None}, constants, opset=opset)
     graph = gs.import_onnx(model)
-    report = fold_constants(graph)
+    report = run_rule(fold_constants, graph)
     graph.cleanup()
     feed = normal(*x)
     for was, now in zip(run(model, feed), run(export(graph), feed), strict=True):
@@ -88,7 +88,7 @@ def test_random_numbers_and_training_mode_are_left() -> None:
     model = build(nodes, {"x": [2, 3]}, {"y": None, "unread": None},
                   {"w": normal(3, 2), "zero": 0.0, "ratio": 0.5, "true": np.array(True)})  # fmt: skip
     graph = gs.import_onnx(model)
-    report = fold_constants(graph)
+    report = run_rule(fold_constants, graph)
     assert ops(graph) == ["RandomNormalLike", "Dropout", "Mul", "Add", "MatMul", "Identity"]
     assert reasons(report) == {"noise": "it draws random numbers", "drop": "it draws random numbers"}
 
@@ -166,7 +166,7 @@ def test_a_constant_that_other_types_read_stays_beside_its_cast() -> None:
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     found = gs.import_onnx(onnx.shape_inference.infer_shapes(model))
-    report = fold_constants(found)
+    report = run_rule(fold_constants, found)
     found.cleanup()
     assert ops(found) == ["Identity", "Add", "Cast", "Where"]  # the Cast is the network's own
     assert report.rewrites == 2
@@ -192,7 +192,7 @@ def test_memory_is_bounded() -> None:
     }  # fmt: skip
     model = build(nodes, {"x": [2, 3]}, {"y": None}, constants)
     graph = gs.import_onnx(model)
-    report = fold_constants(graph)
+    report = run_rule(fold_constants, graph)
     assert ops(graph) == ["ConstantOfShape", "ReduceMax", "Expand", "ReduceMax", "MatMul", "Sum", "Add"]
     assert reasons(report) == {
         "gigabytes": "its result of 4,294,967,296 bytes would be larger than what it is made of",
@@ -225,7 +225,7 @@ def test_what_the_runtime_cannot_run_is_left_with_its_words() -> None:
         gs.Node("Reshape", "again", {}, [broken, graph.nodes[-1].outputs[0]], [gs.Variable("r", np.float32)])
     )
     graph.outputs.append(graph.nodes[-1].outputs[0])
-    report = fold_constants(graph)
+    report = run_rule(fold_constants, graph)
     assert "Reshape" in ops(graph) and "Abs" not in ops(graph) and "Neg" not in ops(graph)
     assert "onnxruntime failed" in reasons(report)["broken"]
 
@@ -233,7 +233,7 @@ def test_what_the_runtime_cannot_run_is_left_with_its_words() -> None:
 def test_outputs_and_what_subgraphs_read_are_left() -> None:
     nodes = [node("Neg", "a", "b", "minus"), node("Add", "x b", "y")]
     model = build(nodes, {"x": [2, 3]}, {"y": None, "b": None}, {"a": normal(3)})
-    report = fold_constants(graph := gs.import_onnx(model))
+    report = run_rule(fold_constants, graph := gs.import_onnx(model))
     assert ops(graph) == ["Neg", "Add"] and reasons(report) == {
         "minus": "it is a graph output, or a subgraph captures it"
     }

@@ -21,7 +21,7 @@ from graphpass.graph.model import load
 from graphpass.graph.upgrade import Writer
 from graphpass.network import Network, prepare
 from graphpass.passes import normalise as normalisation
-from graphpass.passes.base import RuleReport
+from graphpass.passes.base import Rewriting
 from graphpass.runtime.session import open_session, run
 from graphpass.verification.source import SourceWarning, check_source, difference
 from tests.models import build, node
@@ -78,10 +78,9 @@ def test_a_wrong_upgrade_is_an_error_that_names_the_node(tmp_path: Path, monkeyp
 
 
 def test_a_wrong_rule_is_an_error_that_names_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def careless(graph: gs.Graph) -> RuleReport:
-        (layer,) = (node for node in graph.nodes if node.name == "out")
+    def careless(work: Rewriting) -> None:
+        (layer,) = (node for node in work.graph.nodes if node.name == "out")
         layer.inputs[1] = gs.Constant("other", layer.inputs[1].values * np.float32(1.01))
-        return RuleReport("careless", 1, ())
 
     monkeypatch.setattr(normalisation, "RULES", (*normalisation.RULES, careless))
     with pytest.raises(ModelError, match=r"node 'out' \(Conv\): normalising it changes its output 'y' by 1\.0e-02 of"):

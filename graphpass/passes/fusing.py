@@ -1,0 +1,50 @@
+"""What the rules share that put scales and shifts into the weights of a layer."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphpass.graph.edit import used_once
+from graphpass.graph.weights import Array, Weights, floats_of, misfit, scale_outputs, write
+from graphpass.passes.base import Rewriting
+
+
+def batch_norms(work: Rewriting) -> Iterator[tuple[gs.Node, tuple[Array, Array] | str]]:
+    """Each BatchNormalization with (γ/σ, β − μ·γ/σ), float64 [C], or why it has none."""
+    for node in work.nodes("BatchNormalization"):
+        values = [floats_of(tensor) for tensor in node.inputs[1:5]]
+        old = work.graph.opset < 7 and not node.attrs.get("is_test", 0)
+        if old or node.attrs.get("training_mode", 0) or any(not each.is_empty() for each in node.outputs[1:]):
+            yield node, "it is in training mode"
+        elif not node.attrs.get("spatial", 1):
+            yield node, "it normalises each position by itself (spatial = 0)"
+        elif len(values) != 4 or any(each is None for each in values):
+            yield node, "its scale, bias, mean or variance is not a constant"
+        else:
+            gamma, beta, mean, variance = values
+            with np.errstate(all="ignore"):  # a variance below −ε gives NaN, as it does at run time
+                scale = gamma / np.sqrt(variance + node.attrs.get("epsilon", 1e-5))
+                shift = beta - mean * scale
+            yield node, (scale, shift)
+
+
+def fuse_into_layer(
+    work: Rewriting, layer: Weights | str, node: gs.Node, scale: Array, shift: Array, ranks: dict[str, int]
+) -> str | None:
+    """node(y) = s·y + t, y the layer's result, becomes part of the layer; or the reason why not."""
+    if isinstance(layer, str):
+        return layer
+    result = layer.last.outputs[0]
+    if not used_once(result, work.edit.held):
+        return f"{result.name} is used elsewhere too"
+    if node.op == "BatchNormalization" and layer.node.op == "MatMul" and ranks.get(result.name) != 2:
+        return "its channel axis is not known to be the last axis of the MatMul"
+    if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
+        return "its scale or shift is not finite"
+    weight, bias = scale_outputs(layer, scale, shift)
+    reason = misfit(layer, weight, bias)
+    if reason is None:
+        maker = write(work.edit, layer, weight, bias)
+        work.edit.take_over(maker, maker.outputs[0], node)
+    return reason
