@@ -10,15 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+import psycopg
 import sqlalchemy as sa
 
 from service.errors import SettingsError
 from service.jobs.engine import KEEPALIVES
-from service.jobs.later import later
 from service.storage.database import Database
-
-with later("psycopg"):
-    import psycopg
 
 SPACE = 0x67706173  # advisory locks of graphpass: first of the two numbers
 QUEUES = 0x67707175  # the same of those that tell which queues somebody works on

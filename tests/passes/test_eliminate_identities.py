@@ -1,6 +1,5 @@
 """What hands its input on."""
 
-
 import numpy as np
 
 from tests.models import FLOAT, build, node

@@ -1,6 +1,5 @@
 """Constant nodes become initialisers."""
 
-
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs

@@ -1,6 +1,5 @@
 """BatchNormalization behind a layer."""
 
-
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest

@@ -1,6 +1,5 @@
 """BatchNormalization in front of layers."""
 
-
 import numpy as np
 import pytest
 

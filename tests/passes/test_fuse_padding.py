@@ -1,6 +1,5 @@
 """Padding in front of a convolution."""
 
-
 import numpy as np
 import pytest
 

@@ -1,6 +1,5 @@
 """Names of nodes."""
 
-
 import onnx_graphsurgeon as gs
 
 from graphpass.passes.normalise import normalise

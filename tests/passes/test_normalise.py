@@ -1,6 +1,5 @@
 """All rules together."""
 
-
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs

@@ -1,6 +1,5 @@
 """BatchNormalization that no layer takes."""
 
-
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs

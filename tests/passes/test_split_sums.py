@@ -1,6 +1,5 @@
 """Sums of many terms."""
 
-
 import pytest
 
 from tests.models import build, node

@@ -13,8 +13,7 @@ from tests.service.raw import connect, head
 from tests.service.running import Server
 
 NEEDLESS = (  # on SQLite and a local folder
-    "onnx onnxruntime onnx_graphsurgeon google.protobuf numpy PIL plotly rich typer httpx "
-    "alembic mako psycopg psycopg_binary yaml obstore"
+    "onnx onnxruntime onnx_graphsurgeon google.protobuf numpy PIL plotly rich typer httpx alembic mako obstore"
 ).split()
 SOURCE = f"""
 import json, os, sys
