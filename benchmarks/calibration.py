@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks import datasets
 from benchmarks.results import TRAINED, table
 from benchmarks.timing import arguments, machine
-from graphpass.calibration.calibrate import Options
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import dataset_for, make_plan
 from graphpass.datasets.sources import from_arrays
 from graphpass.graph.model import load
@@ -83,11 +83,11 @@ def measure(model: Path, count: int) -> Cost:
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        for batch in data.batches(Options.batch):
+        for batch in data.batches(CalibrationOptions.batch):
             run(session, batch.inputs)
         seconds.append(time.perf_counter() - started)
     before, started = peak(), time.perf_counter()
-    make_plan(network, data, Options(threads=THREADS), lambda what, done, total: None)
+    make_plan(network, data, CalibrationOptions(threads=THREADS), lambda what, done, total: None)
     return Cost(time.perf_counter() - started, float(np.median(seconds)), before, peak())
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks import datasets, networks
 from benchmarks.levels import divergence
 from benchmarks.results import table
-from graphpass.calibration.calibrate import Options
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import convert
 from graphpass.datasets.sources import from_arrays
 from graphpass.graph.model import load
@@ -83,7 +83,7 @@ def converted(network: Network, images: Floats, levels: int, method: str, auto: 
         time_steps=bits + 2 if auto else bits,
         coding="phase",
         method=method,
-        options=Options(threads=threads),
+        options=CalibrationOptions(threads=threads),
         levels=Auto(mean_levels=levels) if auto else None,
     ).proto
 

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from benchmarks.results import table
 from benchmarks.zoo.members import MEMBERS
-from graphpass.calibration.calibrate import Options
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.sensitivity import Sensitivity, held_out_errors, measure
 from graphpass.conversion import dataset_for, make_plan, spiking_model
-from graphpass.evaluation.evaluate import Options as EvaluationOptions
-from graphpass.evaluation.evaluate import evaluate
+from graphpass.evaluation.evaluate import EvaluationOptions, evaluate
 from graphpass.graph.model import load
 from graphpass.maths.allocation import Auto
 from graphpass.maths.metrics import Difference
@@ -63,7 +62,7 @@ def up_to(sensitivity: Sensitivity, levels: int) -> Sensitivity:
 
 def pairs(name: str, steps: Sequence[int], threads: int) -> Iterator[Sequence[object]]:
     """Rows of equal levels and of dealt out ones at the same additions."""
-    entry, settings = MEMBERS[name], Options(threads=threads)
+    entry, settings = MEMBERS[name], CalibrationOptions(threads=threads)
     source, samples = load(entry.model()), entry.samples()
     network = prepare(source, list(entry.variants.values())[-1])
     fixed = fixed_batch(input_specs(open_session(source.proto)))
@@ -79,7 +78,7 @@ def pairs(name: str, steps: Sequence[int], threads: int) -> Iterator[Sequence[ob
     ann = outputs(source.proto)
     kept = entry.task.keep(ann)
 
-    def row(what: str, options: Options, held_out: float) -> Sequence[object]:
+    def row(what: str, options: CalibrationOptions, held_out: float) -> Sequence[object]:
         plan = make_plan(network, calibration, options, lambda *_: None)
         proto = spiking_model(network, plan, "folded")
         snn = outputs(proto)

@@ -21,10 +21,10 @@ import numpy as np
 import onnx
 
 from benchmarks import datasets, file_types, networks
-from graphpass.calibration.calibrate import Options
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import convert, dataset_for, make_plan, spiking_model
 from graphpass.datasets.dataset import Dataset
-from graphpass.evaluation.evaluate import Options as EvaluationOptions
+from graphpass.evaluation.evaluate import EvaluationOptions
 from graphpass.evaluation.results import Evaluation
 from graphpass.graph.model import load
 from graphpass.network import prepare
@@ -179,7 +179,7 @@ def cost() -> None:
         for batch in data.batches(32):
             run(session, batch.inputs)
         forward.append(time.perf_counter() - started)
-    options = Options(time_steps=8)
+    options = CalibrationOptions(time_steps=8)
     started = time.perf_counter()
     plan = make_plan(network, data, options, lambda what, done, total: None)
     calibrating = time.perf_counter() - started

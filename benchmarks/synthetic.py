@@ -17,7 +17,7 @@ import onnx
 from benchmarks import batch_norms, datasets, networks
 from benchmarks.results import TRAINED, table
 from benchmarks.timing import arguments, machine
-from graphpass.calibration.calibrate import Options
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.synthetic import Synthetic
 from graphpass.conversion import convert, dataset_for
 from graphpass.datasets.dataset import Dataset
@@ -100,7 +100,7 @@ def rows(name: str, method: str, quick: bool) -> Iterator[Sequence[object]]:
     given: list[tuple[Source, Dataset | Synthetic]] = [(source, real), (source, made_up)]
     if case.with_norms:
         given.append((load(case.with_norms()), made_up))
-    options = Options(limit=case.samples, threads=THREADS)
+    options = CalibrationOptions(limit=case.samples, threads=THREADS)
     for steps in TIME_STEPS[:1] if quick else TIME_STEPS:
         found = []
         for model, calibration in given:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from graphpass.calibration.calibrate import Options, Progress, calibrate, observe_part, qcfs_plan
+from graphpass.calibration.calibrate import CalibrationOptions, Progress, calibrate, observe_part, qcfs_plan
 from graphpass.calibration.memory import CHECKED_SAMPLES
 from graphpass.calibration.sensitivity import choose
 from graphpass.calibration.synthetic import Synthetic, for_made_up, made_up, synthetic_plan
@@ -77,7 +77,7 @@ def convert(
     selection: Selection | None = None,
     allow_partial: bool = False,
     images: ImageOptions | None = None,
-    options: Options | None = None,
+    options: CalibrationOptions | None = None,
     levels: Auto | Mapping[str, int] | None = None,
     observed: Sequence[str | Path] = (),
     progress: Progress = lambda what, done, total: None,
@@ -100,7 +100,7 @@ def convert(
     """
     if form not in FORMS:
         raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
-    threads = (options or Options()).threads
+    threads = (options or CalibrationOptions()).threads
     if isinstance(model, Network):
         network = model
     else:
@@ -142,12 +142,17 @@ def convert(
 
 
 def settings_of(
-    network: Network, time_steps: int | None, coding: str, method: str, form: str, options: Options | None = None
-) -> Options:
+    network: Network,
+    time_steps: int | None,
+    coding: str,
+    method: str,
+    form: str,
+    options: CalibrationOptions | None = None,
+) -> CalibrationOptions:
     """How `convert` calibrates with these arguments, but for levels."""
     own = own_time_steps(network, coding) if time_steps is None else None
     steps = (own or DEFAULT_TIME_STEPS) if time_steps is None else time_steps
-    given = options or Options()
+    given = options or CalibrationOptions()
     return replace(given, time_steps=steps, coding=coding, method=method, exact_padding=form == "integer")
 
 
@@ -164,7 +169,7 @@ def own_plan(network: Network, plan: Plan) -> Plan:
 def make_plan(
     network: Network,
     dataset: Dataset | None,
-    options: Options,
+    options: CalibrationOptions,
     progress: Progress,
     auto: Auto | None = None,
     synthetic: bool = False,
@@ -204,7 +209,7 @@ def make_plan(
 def observe(
     network: Network,
     dataset: Dataset,
-    options: Options,
+    options: CalibrationOptions,
     path: str | Path,
     start: int,
     stop: int,
@@ -219,7 +224,7 @@ def observe(
     return observe_part(network.graph, network.coverage, dataset, options, path, start, stop, batch, progress)
 
 
-def _batch_of(source: Source, options: Options) -> int | None:
+def _batch_of(source: Source, options: CalibrationOptions) -> int | None:
     return fixed_batch(input_specs(open_session(source, threads=options.threads)))
 
 

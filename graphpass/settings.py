@@ -3,10 +3,10 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from graphpass.calibration.calibrate import Options as CalibrationOptions
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.synthetic import Synthetic
 from graphpass.datasets.images import ImageOptions
-from graphpass.evaluation.evaluate import Options as EvaluationOptions
+from graphpass.evaluation.evaluate import EvaluationOptions
 from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.maths.allocation import Auto, auto_of
 from graphpass.options import OPTIONS, PROVIDERS, bytes_of, named, plain_of, require_options, several_of

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from graphpass.calibration.calibrate import Options, Progress
+from graphpass.calibration.calibrate import CalibrationOptions, Progress
 from graphpass.conversion import make_plan, spiking_model
 from graphpass.datasets.dataset import Dataset
-from graphpass.evaluation.evaluate import Options as EvaluationOptions
-from graphpass.evaluation.evaluate import open_pair, whole_part
+from graphpass.evaluation.evaluate import EvaluationOptions, open_pair, whole_part
 from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import Partial, merge
 from graphpass.graph.model import Source
@@ -33,8 +32,8 @@ class Row:
 
 
 def combinations(
-    options: Options, time_steps: Sequence[int], codings: Sequence[str], methods: Sequence[str]
-) -> list[Options]:
+    options: CalibrationOptions, time_steps: Sequence[int], codings: Sequence[str], methods: Sequence[str]
+) -> list[CalibrationOptions]:
     """The options with every method, coding and T, in this order. Raises OptionError where one makes no sense."""
     return [
         replace(options, time_steps=steps, coding=coding, method=method)
@@ -48,7 +47,7 @@ def part_of(
     network: Network,
     calibration: Dataset,
     data: Dataset,
-    options: Options,
+    options: CalibrationOptions,
     evaluation: EvaluationOptions | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Partial:
@@ -76,7 +75,7 @@ def sweep(
     methods: Sequence[str] = ("optimal",),
     selection: Selection | None = None,
     allow_partial: bool = False,
-    options: Options | None = None,
+    options: CalibrationOptions | None = None,
     evaluation: EvaluationOptions | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> list[Row]:
@@ -86,7 +85,7 @@ def sweep(
     """
     network = model if isinstance(model, Network) else prepare(model, selection)
     require_coverage(network, allow_partial)
-    wanted = combinations(options or Options(), time_steps, codings, methods)
+    wanted = combinations(options or CalibrationOptions(), time_steps, codings, methods)
     rows = []
     for number, settings in enumerate(wanted):
         progress("conversions", number, len(wanted))

@@ -158,7 +158,7 @@ def create_app(process: Process, bounds: Bounds) -> FastAPI:
     complete(app)
 
     if PAGE.is_dir():
-        app.router.routes.append(Elsewhere("/", Page(directory=PAGE, html=True), name="page"))
+        app.router.routes.append(Elsewhere("/", PageFiles(directory=PAGE, html=True), name="page"))
     return app
 
 
@@ -170,7 +170,7 @@ class Elsewhere(Mount):
         return (Match.NONE, {}) if scope["path"].startswith("/v1/") else super().matches(scope)
 
 
-class Page(StaticFiles):
+class PageFiles(StaticFiles):
     """Files of the page: browsers ask whether there are newer ones, or a page could mix those of two versions.
 
     The frame that shows a report has the report's policy.

@@ -18,7 +18,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from graphpass.conversion import Conversion, convert, dataset_for
 from graphpass.errors import GraphpassError, ModelError, SessionError, UnsupportedModelError
 from graphpass.evaluation import evaluate as evaluation
-from graphpass.evaluation.evaluate import Options, evaluate
+from graphpass.evaluation.evaluate import EvaluationOptions, evaluate
 from graphpass.graph.model import digest, load
 from graphpass.inspection import inspect
 from graphpass.network import Network, prepare
@@ -110,7 +110,7 @@ def proved(done: Conversion, feeds: Mapping[str, NDArray[Any]]) -> None:
     network = done.network
     data = dataset_for(network.source, dict(feeds))
     assert verify(done.proto, data, limit=4).agrees
-    assert evaluate(network.source, done.proto, data, Options(rounds=1)).sites
+    assert evaluate(network.source, done.proto, data, EvaluationOptions(rounds=1)).sites
     assert inspect(network).to_json()
 
 

@@ -80,14 +80,14 @@ def test_requests_have_the_options_of_the_table_and_its_defaults(command: str) -
 
 
 def test_the_defaults_are_those_of_the_dataclasses_that_take_them() -> None:
-    start, images = calibrate.Options(), ImageOptions()
+    start, images = calibrate.CalibrationOptions(), ImageOptions()
     assert (start.coding, start.method, start.seed) == tuple(
         OPTIONS[name].default for name in ("coding", "method", "seed")
     )
     assert start.memory == bytes_of(OPTIONS["memory_budget"].default)
-    assert start.threads == evaluation.Options().threads == OPTIONS["threads"].default
+    assert start.threads == evaluation.EvaluationOptions().threads == OPTIONS["threads"].default
     assert (images.mean, images.std) == ((OPTIONS["mean"].default,), (OPTIONS["std"].default,))
-    assert evaluation.Options().providers == PROVIDERS[OPTIONS["provider"].default]
+    assert evaluation.EvaluationOptions().providers == PROVIDERS[OPTIONS["provider"].default]
 
 
 @pytest.mark.parametrize("values", [ConversionOptions(mean=[0.5, 0.4, 0.3], seed=2**63 - 1), EvaluationOptions()])

@@ -23,11 +23,10 @@ from benchmarks.zoo.entry import (
     Verified,
     load_result,
 )
-from graphpass.calibration.calibrate import Options
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import Conversion, convert, dataset_for
 from graphpass.errors import CoverageError, UnsupportedModelError
-from graphpass.evaluation.evaluate import Options as EvaluationOptions
-from graphpass.evaluation.evaluate import measure, open_pair
+from graphpass.evaluation.evaluate import EvaluationOptions, measure, open_pair
 from graphpass.evaluation.metrics.score import Metric, Sampled, Score
 from graphpass.evaluation.probing import ProbedGraph, probed_ann
 from graphpass.evaluation.results import conversion_of
@@ -114,7 +113,7 @@ class Work:
             coding=coding,
             form=form,
             allow_partial=self.entry.allow_partial,
-            options=Options(threads=self.threads),
+            options=CalibrationOptions(threads=self.threads),
         )
 
     def covered(self, network: Network, proto: onnx.ModelProto) -> Covered:

@@ -47,7 +47,7 @@ FEW_LEVELS = 4  # up to so many, offsets are worth the integer form's correction
 
 
 @dataclass(frozen=True)
-class Options(observation.Options):
+class CalibrationOptions(observation.ObservationOptions):
     """How to calibrate.
 
     exact_padding: no offsets that padding would cut off, for the integer form.
@@ -81,7 +81,7 @@ def calibrate(
     graph: gs.Graph,
     coverage: Coverage,
     dataset: Dataset,
-    options: Options,
+    options: CalibrationOptions,
     fixed_batch: int | None = None,
     progress: Progress = lambda what, done, total: None,
     observed: Sequence[str | Path] = (),
@@ -122,7 +122,7 @@ def observe_part(
     graph: gs.Graph,
     coverage: Coverage,
     dataset: Dataset,
-    options: Options,
+    options: CalibrationOptions,
     path: str | Path,
     start: int,
     stop: int,
@@ -141,13 +141,13 @@ def observe_part(
     return sum(seen.sizes)
 
 
-def _require_sites(coverage: Coverage, options: Options) -> None:
+def _require_sites(coverage: Coverage, options: CalibrationOptions) -> None:
     unknown = sorted(options.levels.keys() - {site.name for site in coverage.sites})
     if unknown:
         raise OptionError(f"levels for {unknown[0]!r}, which is no site", "name sites as `graphpass inspect` does")
 
 
-def _may_have_offset(site: Site | None, padded: Set[str], options: Options) -> bool:
+def _may_have_offset(site: Site | None, padded: Set[str], options: CalibrationOptions) -> bool:
     """Whether y = A·n + o may have an o other than 0.
 
     Padding adds 0, not o, which costs the integer form a correction at every border, and keeps padded depthwise layers
@@ -161,7 +161,7 @@ def _may_have_offset(site: Site | None, padded: Set[str], options: Options) -> b
     return options.levels_at(site.name) <= FEW_LEVELS
 
 
-def _is_small(steps: Sequence[Step], options: Options) -> bool:
+def _is_small(steps: Sequence[Step], options: CalibrationOptions) -> bool:
     """Whether refining every step costs seconds."""
     work = 0
     for step in steps:
@@ -174,7 +174,7 @@ def _is_small(steps: Sequence[Step], options: Options) -> bool:
 class _Calibrator:
     """The SNN's side of the walk so far, and what was decided on it."""
 
-    def __init__(self, subject: Subject, seen: Observation, options: Options):
+    def __init__(self, subject: Subject, seen: Observation, options: CalibrationOptions):
         self._subject, self._seen, self._options = subject, seen, options
         self._walk = subject.walk
         self._method = METHODS[options.method]

@@ -58,7 +58,7 @@ REMEDY = "give all parts of one calibration, in the order of their samples"
 
 
 @dataclass(frozen=True)
-class Options:
+class ObservationOptions:
     """What the ANN's side of a calibration depends on.
 
     positions: sampled rows of a step, more where its layers are narrow. memory: bytes. threads: 0 for all cores.
@@ -94,7 +94,7 @@ class Subject:
     steps: Sequence[Step]
     analogue: tuple[str, ...]
     dataset: Dataset
-    options: Options
+    options: ObservationOptions
     fixed: int | None
     key: str
 
@@ -137,14 +137,14 @@ class Subject:
 
 @contextmanager
 def opened(
-    graph: gs.Graph, sites: Sequence[Site], dataset: Dataset, options: Options, fixed: int | None
+    graph: gs.Graph, sites: Sequence[Site], dataset: Dataset, options: ObservationOptions, fixed: int | None
 ) -> Iterator[Subject]:
     """A normalised graph (not changed) as a subject; what is stored goes in the end."""
     graph = graph.copy()
     place_identities(graph, sites)
     steps = steps_of(graph, sites, METHODS[options.method].correct is not None)
     analogue = analogue_tensors(graph, {site.output for site in sites})
-    known = {each.name: getattr(options, each.name) for each in fields(Options) if each.name != "threads"}
+    known = {each.name: getattr(options, each.name) for each in fields(ObservationOptions) if each.name != "threads"}
     told = [(s.target, s.site and s.site.name, [layer.node.name for layer in s.layers]) for s in steps]
     text = json.dumps([known, told, analogue, fixed], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()
@@ -221,7 +221,7 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     )
 
 
-def _batch_size(per_batch: int, fixed: int | None, options: Options) -> int:
+def _batch_size(per_batch: int, fixed: int | None, options: ObservationOptions) -> int:
     """Samples of a run. per_batch: bytes that are fetched from a run on one sample."""
     return fixed or int(np.clip(options.memory * FETCH_SHARE // per_batch, 1, options.batch))
 
@@ -346,7 +346,7 @@ def _parts(step: Step) -> str:
     return "xa" if step.site else "x"
 
 
-def rows_of(step: Step, options: Options, steps: int) -> int:
+def rows_of(step: Step, options: ObservationOptions, steps: int) -> int:
     """Sampled rows of a step: more where its layers are narrow or the network has few steps."""
     total = options.positions
     if step.layers:
@@ -356,7 +356,7 @@ def rows_of(step: Step, options: Options, steps: int) -> int:
     return min(total, affordable_rows(step, options))
 
 
-def affordable_rows(step: Step, options: Options) -> int:
+def affordable_rows(step: Step, options: ObservationOptions) -> int:
     """Rows whose inputs, and pre-activations, the memory budget has room for."""
     if not step.layers:
         return sys.maxsize

@@ -22,7 +22,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.calibration.calibrate import Options, calibrate, fit_site, flat_neuron
+from graphpass.calibration.calibrate import CalibrationOptions, calibrate, fit_site, flat_neuron
 from graphpass.calibration.sampling import Sample
 from graphpass.calibration.steps import Step
 from graphpass.datasets.dataset import Dataset
@@ -63,7 +63,7 @@ class Sensitivity:
     costs: Array
     neurons: tuple[int, ...]
 
-    def candidates(self, auto: Auto, options: Options) -> list[Options]:
+    def candidates(self, auto: Auto, options: CalibrationOptions) -> list[CalibrationOptions]:
         """The options with levels for every site within a budget, and T the most that one of them takes: first as E and
         C deal them out, then the most that all sites may have alike, if that is another choice.
 
@@ -86,7 +86,7 @@ class Sensitivity:
             found.append(replace(options, levels=levels, time_steps=steps))
         return found
 
-    def told(self, options: Options) -> str:
+    def told(self, options: CalibrationOptions) -> str:
         """What was chosen, in words: mean levels and energy beside those of T everywhere."""
         how = "chosen by sensitivity" if len(set(options.levels.values())) > 1 else "equal at all sites"
         rungs = [self.rungs.index(options.levels[name]) for name in self.sites]
@@ -99,11 +99,11 @@ def choose(
     graph: gs.Graph,
     coverage: Coverage,
     dataset: Dataset,
-    options: Options,
+    options: CalibrationOptions,
     auto: Auto,
     fixed_batch: int | None = None,
     progress: Progress = lambda what, done, total: None,
-) -> tuple[Options, str]:
+) -> tuple[CalibrationOptions, str]:
     """The options with the levels of every site for a normalised graph (not changed), and what was chosen, in words.
 
     Raises what `measure` and `Sensitivity.candidates` raise.
@@ -120,7 +120,7 @@ def measure(
     graph: gs.Graph,
     coverage: Coverage,
     dataset: Dataset,
-    options: Options,
+    options: CalibrationOptions,
     fixed_batch: int | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Sensitivity:
@@ -154,7 +154,7 @@ def held_out_errors(
     graph: gs.Graph,
     coverage: Coverage,
     dataset: Dataset,
-    candidates: Sequence[Options],
+    candidates: Sequence[CalibrationOptions],
     fixed_batch: int | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> list[float]:
@@ -217,7 +217,7 @@ class _Seen:
 
 
 def _observe(
-    graph: gs.Graph, sites: Sequence[Site], batches: Sequence[Arrays], options: Options, fixed: int | None
+    graph: gs.Graph, sites: Sequence[Site], batches: Sequence[Arrays], options: CalibrationOptions, fixed: int | None
 ) -> _Seen:
     """Run the ANN: for its outputs, and for rows of all sites at once, a sample at a time where the batch is free."""
     graph = graph.copy()
@@ -294,7 +294,7 @@ def _singly(batches: Sequence[Arrays]) -> Iterator[Arrays]:
 
 
 def _response(
-    graph: gs.Graph, site: SitePlan, batches: Sequence[Arrays], outputs: Sequence[Arrays], options: Options
+    graph: gs.Graph, site: SitePlan, batches: Sequence[Arrays], outputs: Sequence[Arrays], options: CalibrationOptions
 ) -> float:
     """The error of the outputs with neurons at one site alone: the mean over outputs of Σ (y − a)² / Σ (a − ā)²."""
     plan = Plan(options.time_steps, options.coding, options.method, (site,))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphpass.calibration.calibrate import Options, Progress, calibrate
+from graphpass.calibration.calibrate import CalibrationOptions, Progress, calibrate
 from graphpass.calibration.statistics import (
     Moments,
     batch_norms,
@@ -49,20 +49,25 @@ class Synthetic:
             raise OptionError(f"{self.samples} synthetic samples", "give at least 1")
 
 
-def made_up(source: Source, synthetic: Synthetic, images: ImageOptions | None, options: Options) -> Dataset:
+def made_up(source: Source, synthetic: Synthetic, images: ImageOptions | None, options: CalibrationOptions) -> Dataset:
     """Inputs for a model, the same for the same seed of the options. images: as for a folder of images."""
     specs = input_specs(open_session(source, threads=options.threads))
     rows = lookup_rows(source.graph())
     return synthetic_dataset(specs, images or ImageOptions(), synthetic.samples, options.seed, rows)
 
 
-def for_made_up(coverage: Coverage, options: Options) -> Options:
+def for_made_up(coverage: Coverage, options: CalibrationOptions) -> CalibrationOptions:
     """The options for inputs that are made up: a network of clips knows its ranges without them."""
     return replace(options, clip_limits=any(site.limits for site in coverage.sites))
 
 
 def synthetic_plan(
-    source: Source, graph: gs.Graph, coverage: Coverage, dataset: Dataset, options: Options, progress: Progress
+    source: Source,
+    graph: gs.Graph,
+    coverage: Coverage,
+    dataset: Dataset,
+    options: CalibrationOptions,
+    progress: Progress,
 ) -> Plan:
     """The plan for a normalised graph of a model, from a made-up dataset. notes: what it was made from."""
     matched = source.graph()
@@ -80,7 +85,7 @@ def synthetic_plan(
 
 
 def measure(
-    source: Source, dataset: Dataset, options: Options, fixed: int | None, progress: Progress
+    source: Source, dataset: Dataset, options: CalibrationOptions, fixed: int | None, progress: Progress
 ) -> dict[str, Moments]:
     """Mean and variance that each normalisation meets, over batches that those before it have normalised.
 

@@ -33,8 +33,8 @@ from graphpass.cli.options import (
     Provider,
     Report,
     Seed,
+    ServerOptions,
     ServerUrl,
-    Service,
     Snn,
     Std,
     Threads,
@@ -120,7 +120,7 @@ def convert(
 
         service_metrics(metric)
         remote.convert(
-            Service(server, key or ""), ann, snn, calibration, evaluation, options, plan_out, as_json, report
+            ServerOptions(server, key or ""), ann, snn, calibration, evaluation, options, plan_out, as_json, report
         )
         return
     from graphpass import api
@@ -189,7 +189,7 @@ def evaluate(
         from graphpass.cli import remote
 
         service_metrics(metric)
-        remote.evaluate(Service(server, key or ""), ann, snn, data, options, as_json, report)
+        remote.evaluate(ServerOptions(server, key or ""), ann, snn, data, options, as_json, report)
         return
     from graphpass import api
 
@@ -236,7 +236,7 @@ def sweep(
         from graphpass.cli import remote
 
         service_metrics(metric)
-        remote.sweep(Service(server, key or ""), ann, calibration, data, options, as_json, report)
+        remote.sweep(ServerOptions(server, key or ""), ann, calibration, data, options, as_json, report)
         return
     from graphpass import api
     from graphpass.report.tables import sweep_table

@@ -124,7 +124,7 @@ Key = Annotated[
 
 
 @dataclass(frozen=True)
-class Service:
+class ServerOptions:
     """Where --server and --key lead."""
 
     url: str

@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from graphpass.cli.options import Service
+from graphpass.cli.options import ServerOptions
 from graphpass.cli.terminal import out, print_left, progress_bars
 from graphpass.client.client import Client, Job, Stored
 from graphpass.errors import DataError, GraphpassError, ModelError, OptionError
@@ -23,7 +23,7 @@ NONE = "–"
 
 
 def convert(
-    service: Service,
+    service: ServerOptions,
     ann: str,
     snn: Path,
     calibration: str | None,
@@ -66,7 +66,7 @@ def convert(
 
 
 def evaluate(
-    service: Service, ann: str, snn: str, data: str, options: Options, as_json: Path | None, report: Path | None
+    service: ServerOptions, ann: str, snn: str, data: str, options: Options, as_json: Path | None, report: Path | None
 ) -> None:
     """As `graphpass evaluate`."""
     with _session(service) as (client, upload):
@@ -77,7 +77,13 @@ def evaluate(
 
 
 def sweep(
-    service: Service, ann: str, calibration: str, data: str, options: Options, as_json: Path | None, report: Path | None
+    service: ServerOptions,
+    ann: str,
+    calibration: str,
+    data: str,
+    options: Options,
+    as_json: Path | None,
+    report: Path | None,
 ) -> None:
     """As `graphpass sweep`."""
     with _session(service) as (client, upload):
@@ -88,7 +94,7 @@ def sweep(
 
 
 @contextmanager
-def _session(service: Service) -> Iterator[tuple[Client, Callable[[str, str], Stored]]]:
+def _session(service: ServerOptions) -> Iterator[tuple[Client, Callable[[str, str], Stored]]]:
     """A client, and a function that uploads a model or data by its path on this machine."""
     with Client(service.url, service.key) as client, ExitStack() as stack, progress_bars() as bar:
 

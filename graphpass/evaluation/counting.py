@@ -31,14 +31,14 @@ UNCOUNTED = frozenset(
 
 
 @dataclass(frozen=True)
-class Counts:
+class OperationCounts:
     """Operations of one layer over everything counted: those that happened, and all there would be if dense."""
 
     effective: int = 0
     dense: int = 0
 
-    def merge(self, other: "Counts") -> "Counts":
-        return Counts(self.effective + other.effective, self.dense + other.dense)
+    def merge(self, other: "OperationCounts") -> "OperationCounts":
+        return OperationCounts(self.effective + other.effective, self.dense + other.dense)
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class _Layer:
     data: _Tensor
     output_shape: str
 
-    def count(self, values: Arrays) -> Counts:
+    def count(self, values: Arrays) -> OperationCounts:
         shape = tuple(int(size) for size in values[self.data.shape])
         counts = np.rint(values[self.data.counts]).astype(np.int64)
         met, all_ = layer_fan_out(self.layer, shape, tuple(int(size) for size in values[self.output_shape]))
         # every position that fan_out names once is there as often as the tensor repeats it
-        return Counts(int((counts * met).sum()), int(all_.sum()) * (int(np.prod(shape)) // max(all_.size, 1)))
+        return OperationCounts(int((counts * met).sum()), int(all_.sum()) * (int(np.prod(shape)) // max(all_.size, 1)))
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class _Product:
     a: _Tensor
     b: _Tensor
 
-    def count(self, values: Arrays) -> Counts:
+    def count(self, values: Arrays) -> OperationCounts:
         shape_a, shape_b = values[self.a.shape], values[self.b.shape]
         a, b = (np.rint(values[each.counts]).astype(np.int64) for each in (self.a, self.b))
         places = int(np.prod(np.broadcast_shapes(a.shape, b.shape)))
-        return Counts(int((a * b).sum()), places * int(shape_a[-2]) * int(shape_b[-1]))
+        return OperationCounts(int((a * b).sum()), places * int(shape_a[-2]) * int(shape_b[-1]))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Probes:
     uncounted: tuple[str, ...]
     names: tuple[str, ...] = field(default=())
 
-    def operations(self, values: Arrays) -> dict[str, Counts]:
+    def operations(self, values: Arrays) -> dict[str, OperationCounts]:
         """Counts of each layer for one run's outputs."""
         return {name: layer.count(values) for name, layer in self.layers.items()}
 

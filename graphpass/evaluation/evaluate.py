@@ -26,7 +26,7 @@ from graphpass.evaluation.comparison import Comparison
 from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.evaluation.metrics.training import fitted, of_training, training_stride
 from graphpass.evaluation.probing import Tally, probed_ann, probed_folded, probed_unrolled, site_of
-from graphpass.evaluation.results import Conversion, Evaluation, Latency, Provenance, Timing, conversion_of
+from graphpass.evaluation.results import ConversionFacts, Evaluation, Latency, Provenance, Timing, conversion_of
 from graphpass.evaluation.shards import Measured, Partial, merge
 from graphpass.forms import operators
 from graphpass.forms.registry import FORMS, assemble, form_of, spiking_graph
@@ -50,7 +50,7 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
 @dataclass(frozen=True)
-class Options:
+class EvaluationOptions:
     """How to evaluate.
 
     limit: samples, None for all. batch: samples a run, where the model leaves it free. threads: 0 for all cores.
@@ -81,18 +81,18 @@ class Pair:
 
     source: Source
     snn: onnx.ModelProto
-    conversion: Conversion
+    conversion: ConversionFacts
     levels: Mapping[str, int]
     sessions: Mapping[str, Any]
     fixed: int | None
-    options: Options
+    options: EvaluationOptions
 
 
 def evaluate(
     source: Source,
     snn: onnx.ModelProto,
     dataset: Dataset,
-    options: Options | None = None,
+    options: EvaluationOptions | None = None,
     snn_digest: str = "",
     progress: Progress = lambda what, done, total: None,
 ) -> Evaluation:
@@ -119,9 +119,9 @@ def whole_part(
     return replace(compared, measured=measure(pair, dataset, snn_digest, progress))
 
 
-def open_pair(source: Source, snn: onnx.ModelProto, options: Options | None = None) -> Pair:
+def open_pair(source: Source, snn: onnx.ModelProto, options: EvaluationOptions | None = None) -> Pair:
     """Raises ModelError when the SNN was not converted from this model."""
-    options = options or Options()
+    options = options or EvaluationOptions()
     conversion = conversion_of(snn)
     if conversion.form not in FORMS:
         raise ModelError(f"form {conversion.form!r} is not known", f"convert it in one of {', '.join(FORMS)}")
@@ -246,7 +246,7 @@ def _runtime_version() -> str:
     return ""
 
 
-def _normalised(source: Source, conversion: Conversion) -> gs.Graph:
+def _normalised(source: Source, conversion: ConversionFacts) -> gs.Graph:
     """The ANN as the sites name its tensors."""
     graph = source.graph()
     normalise(graph)
@@ -254,7 +254,7 @@ def _normalised(source: Source, conversion: Conversion) -> gs.Graph:
     return graph
 
 
-def _levels(graph: gs.Graph, conversion: Conversion) -> dict[str, int]:
+def _levels(graph: gs.Graph, conversion: ConversionFacts) -> dict[str, int]:
     """Levels of each site's neurons, in any form."""
     nodes = [node for node in graph.nodes if node.op in operators.NEURONS]
     told = (conversion.time_steps, conversion.coding)
@@ -287,13 +287,13 @@ def _levels(graph: gs.Graph, conversion: Conversion) -> dict[str, int]:
     return {name: levels[name] for name in names}
 
 
-def _baseline(source: Source, conversion: Conversion, levels: Mapping[str, int]) -> onnx.ModelProto:
+def _baseline(source: Source, conversion: ConversionFacts, levels: Mapping[str, int]) -> onnx.ModelProto:
     graph = _normalised(source, conversion)
     quantise_sites(graph, conversion.sites, levels, conversion.time_steps, conversion.coding)
     return assemble(graph, conversion.coding)
 
 
-def _count(tally: Tally, dataset: Dataset, options: Options, progress: Progress) -> None:
+def _count(tally: Tally, dataset: Dataset, options: EvaluationOptions, progress: Progress) -> None:
     """Operations, spikes and site errors.
 
     A short last batch of a model of fixed batch is left out, unless it is the only one.
@@ -312,7 +312,9 @@ def _count(tally: Tally, dataset: Dataset, options: Options, progress: Progress)
         progress("counting", min(tally.samples, total), total)
 
 
-def _time(ann: Any, snn: Any, dataset: Dataset, options: Options, fixed: int | None, progress: Progress) -> Latency:
+def _time(
+    ann: Any, snn: Any, dataset: Dataset, options: EvaluationOptions, fixed: int | None, progress: Progress
+) -> Latency:
     """Both networks in turn on one batch, so that what else the machine does hits both alike."""
     batch = next(iter(dataset.batches(fixed or options.latency_batch, fixed or options.latency_batch)))
     size = fixed or batch.size

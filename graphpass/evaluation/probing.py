@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from graphpass.datasets.dataset import Batch
 from graphpass.errors import ModelError
-from graphpass.evaluation.counting import Counts, Probes, probe
-from graphpass.evaluation.results import Conversion, LayerResult, OperationCount, SiteResult
+from graphpass.evaluation.counting import OperationCounts, Probes, probe
+from graphpass.evaluation.results import ConversionFacts, LayerResult, OperationCount, SiteResult
 from graphpass.forms.neurons import within_float32
 from graphpass.forms.registry import assemble, spiking_graph
 from graphpass.forms.unrolled import spike_inputs, unroll
@@ -35,7 +35,7 @@ class Tally:
     ann: "ProbedGraph"
     folded: "ProbedGraph | None"
     unrolled: "ProbedGraph | None"
-    conversion: Conversion
+    conversion: ConversionFacts
     levels: Mapping[str, int]
     fixed: int | None
     samples: int = 0
@@ -128,7 +128,7 @@ class ProbedGraph:
         self.probes = probes
         self.ops = ops
         self.spiking = spiking
-        self.counts: dict[str, Counts] = {}
+        self.counts: dict[str, OperationCounts] = {}
         self.spikes: dict[str, SpikeCount] = {}
         self._fetch = list(dict.fromkeys([*probes.names, *fetch]))
         self._session = open_session(proto, threads=threads)
@@ -137,7 +137,7 @@ class ProbedGraph:
         """The outputs for one batch, after adding up what the probes say of it."""
         values = run(self._session, inputs, self._fetch)
         for name, counts in self.probes.operations(values).items():
-            self.counts[name] = self.counts.get(name, Counts()).merge(counts)
+            self.counts[name] = self.counts.get(name, OperationCounts()).merge(counts)
         for name, spikes in self.probes.spikes(values).items():
             self.spikes[name] = self.spikes.get(name, SpikeCount()).merge(spikes)
         return values
@@ -150,19 +150,19 @@ class ProbedGraph:
         return Operations(additions / samples, (effective - additions) / samples, dense / samples)
 
 
-def probed_ann(graph: gs.Graph, conversion: Conversion, threads: int) -> ProbedGraph:
+def probed_ann(graph: gs.Graph, conversion: ConversionFacts, threads: int) -> ProbedGraph:
     """The normalised ANN: its operations and the outputs of its sites. graph: is changed."""
     return _probed(graph, conversion, {}, threads, operations=True, sites=True)
 
 
-def probed_folded(snn: onnx.ModelProto, conversion: Conversion, threads: int) -> ProbedGraph | None:
+def probed_folded(snn: onnx.ModelProto, conversion: ConversionFacts, threads: int) -> ProbedGraph | None:
     """The folded SNN: the outputs of its sites; None in other forms, where amplitudes are part of the weights."""
     if conversion.form != "folded":
         return None
     return _probed(spiking_graph(snn), conversion, {}, threads, operations=False, sites=True)
 
 
-def probed_unrolled(snn: onnx.ModelProto, conversion: Conversion, threads: int) -> ProbedGraph | None:
+def probed_unrolled(snn: onnx.ModelProto, conversion: ConversionFacts, threads: int) -> ProbedGraph | None:
     """The unrolled SNN: its operations and spikes; None for the integer form, which cannot be unrolled."""
     if conversion.form == "integer":
         return None
@@ -174,7 +174,7 @@ def probed_unrolled(snn: onnx.ModelProto, conversion: Conversion, threads: int) 
 
 def _probed(
     graph: gs.Graph,
-    conversion: Conversion,
+    conversion: ConversionFacts,
     spiking: Mapping[str, bool],
     threads: int,
     *,

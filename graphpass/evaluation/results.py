@@ -34,7 +34,7 @@ class SiteInfo:
 
 
 @dataclass(frozen=True)
-class Conversion:
+class ConversionFacts:
     """The metadata of a converted model (keys ``graphpass.*``). data: given, synthetic, none, or empty if unknown."""
 
     version: str
@@ -50,7 +50,7 @@ class Conversion:
     data: str = ""
 
 
-def conversion_of(snn: onnx.ModelProto) -> Conversion:
+def conversion_of(snn: onnx.ModelProto) -> ConversionFacts:
     """What the metadata of a converted model says. Raises ModelError where it is missing or makes no sense."""
     stored = {
         entry.key.removeprefix(PREFIX): entry.value for entry in snn.metadata_props if entry.key.startswith(PREFIX)
@@ -61,7 +61,7 @@ def conversion_of(snn: onnx.ModelProto) -> Conversion:
         raise ModelError(f"the metadata of the spiking model: {PREFIX}{error}", "convert it with graphpass") from error
 
 
-def _conversion(stored: Mapping[str, str]) -> Conversion:
+def _conversion(stored: Mapping[str, str]) -> ConversionFacts:
     if missing := next((key for key in KEYS if key not in stored), None):
         raise RecordError(f"{missing}: is missing")
     steps, levels = (_whole(stored[key], key) for key in ("time_steps", "levels"))
@@ -75,7 +75,7 @@ def _conversion(stored: Mapping[str, str]) -> Conversion:
             raise RecordError(f"sites[{place}].lowest: {site.lowest} is above highest, {site.highest}")
     if twice := next((site.name for site in sites if sum(site.name == each.name for each in sites) > 1), None):
         raise RecordError(f"sites: {twice!r} is there twice")
-    return Conversion(
+    return ConversionFacts(
         version=stored["version"],
         time_steps=steps,
         coding=stored["coding"],
@@ -224,7 +224,7 @@ class Evaluation:
     """An ANN beside the SNN that it became. firing_rate: of all neurons together."""
 
     samples: int
-    conversion: Conversion
+    conversion: ConversionFacts
     class_output: str | None
     ann: Accuracy
     snn: Accuracy

@@ -15,7 +15,7 @@ from graphpass.errors import DataError
 from graphpass.evaluation.comparison import Comparison
 from graphpass.evaluation.results import (
     Baseline,
-    Conversion,
+    ConversionFacts,
     Evaluation,
     Latency,
     OperationCount,
@@ -31,7 +31,7 @@ REMEDY = "merge all parts of one evaluation, in the order of their samples, one 
 class Measured:
     """What an evaluation does not sum over all samples. levels: of the baseline."""
 
-    conversion: Conversion
+    conversion: ConversionFacts
     firing_rate: float | None
     operations: OperationCount
     latency: Latency

@@ -35,7 +35,7 @@ class Facts:
 
 
 @dataclass
-class Writer:
+class NodeWriter:
     """Writes the nodes that take the place of one. version: of its operator, as the file's opset has it."""
 
     path: Path
@@ -95,7 +95,7 @@ class Writer:
         )
 
 
-Rule = Callable[[Writer], None]
+Rule = Callable[[NodeWriter], None]
 
 
 def drop(node: NodeProto, *names: str) -> None:
@@ -107,7 +107,7 @@ def drop(node: NodeProto, *names: str) -> None:
 def attributes_to_inputs(*names: str) -> Rule:
     """f(x; a) → f(x, a): integers that were attributes are inputs; where one is missing, so is the input."""
 
-    def rule(to: Writer) -> None:
+    def rule(to: NodeWriter) -> None:
         values = [to.attribute(name) for name in names]
         inputs = ["" if value is None else to.constant(name, value) for name, value in zip(names, values, strict=True)]
         while inputs and not inputs[-1]:
@@ -117,12 +117,12 @@ def attributes_to_inputs(*names: str) -> Rule:
     return rule
 
 
-def reduction(to: Writer) -> None:
+def reduction(to: NodeWriter) -> None:
     """Reduce(x; axes) → Reduce(x, axes). No axes are all axes, before and after."""
     attributes_to_inputs("axes")(to)
 
 
-def clip(to: Writer) -> None:
+def clip(to: NodeWriter) -> None:
     """Clip(x; min, max) → Clip(x, min, max), of the type of x."""
     x = to.node.input[0]
     bounds = [(name, to.attribute(name)) for name in ("min", "max")]
@@ -130,19 +130,19 @@ def clip(to: Writer) -> None:
     drop(to.keep(inputs=[x, *inputs]), "min", "max")
 
 
-def pad(to: Writer) -> None:
+def pad(to: NodeWriter) -> None:
     """Pad(x; pads, value) → Pad(x, pads, value)."""
     x, value = to.node.input[0], to.attribute("value", 0.0)
     inputs = [x, to.constant("pads", to.attribute("pads")), *([to.constant_like("value", value, x)] if value else [])]
     drop(to.keep(inputs=inputs), "pads", "value")
 
 
-def top_k(to: Writer) -> None:
+def top_k(to: NodeWriter) -> None:
     """TopK(x; k) → TopK(x, [k])."""
     drop(to.keep(inputs=[to.node.input[0], to.constant("k", [to.attribute("k")])]), "k")
 
 
-def split(to: Writer) -> None:
+def split(to: NodeWriter) -> None:
     """Split(x; split) → Split(x, split), or with as many parts as outputs where no sizes are given."""
     if to.version >= 13:
         sizes = list(to.node.input[1:2])
@@ -156,7 +156,7 @@ def split(to: Writer) -> None:
         kept.attribute.append(helper.make_attribute("num_outputs", len(kept.output)))
 
 
-def rows(to: Writer) -> None:
+def rows(to: NodeWriter) -> None:
     """softmax over all axes from `axis` on → Reshape(softmax(Flatten(x)), Shape(x)); itself on the last axis."""
     x, axis = to.node.input[0], to.attribute("axis", 1)
     rank = to.facts.ranks.get(x)
@@ -173,7 +173,7 @@ def rows(to: Writer) -> None:
     to.add("Reshape", [inner, to.add("Shape", [x])], to.node.output[0])
 
 
-def dropout(to: Writer) -> None:
+def dropout(to: NodeWriter) -> None:
     """Dropout at inference is x; its mask was false, or 0, everywhere, and is true from opset 12 on."""
     x, (y, *mask) = to.node.input[0], to.node.output
     drop(to.keep(inputs=[x], outputs=[y]), "ratio", "is_test")
@@ -183,7 +183,7 @@ def dropout(to: Writer) -> None:
         to.add("ConstantOfShape", [to.add("Shape", [x])], mask[0], value=zero)
 
 
-def batch_norm(to: Writer) -> None:
+def batch_norm(to: NodeWriter) -> None:
     """Further outputs say that it is in training mode. spatial = 0: (x − μ)/√(σ² + ε)·γ + β for every position."""
     if any(to.node.output[1:]):
         if not to.facts.read.isdisjoint(to.node.output[3:]):
@@ -203,7 +203,7 @@ def batch_norm(to: Writer) -> None:
     del last.attribute[:]
 
 
-def group_norm(to: Writer) -> None:
+def group_norm(to: NodeWriter) -> None:
     """Before opset 21 scale and bias are a group's: InstanceNormalization of the groups, reshaped."""
     x, scale, bias = to.node.input
     flat = to.add("Reshape", [x, to.constant("groups", [0, to.attribute("num_groups"), -1])])
@@ -212,7 +212,7 @@ def group_norm(to: Writer) -> None:
     to.add("Reshape", [inner, to.add("Shape", [x])], to.node.output[0])
 
 
-def resize(to: Writer) -> None:
+def resize(to: NodeWriter) -> None:
     """Resize of opset 10 and Upsample: from where the output's corner is; nearest is rounded down where it grows, up
     where it shrinks.
     """
@@ -237,12 +237,12 @@ def resize(to: Writer) -> None:
     kept.attribute.extend(helper.make_attribute(name, value) for name, value in common.items())
 
 
-def roi_align(to: Writer) -> None:
+def roi_align(to: NodeWriter) -> None:
     """Opset 10 knows one mode, which is not the default of later ones."""
     to.keep().attribute.append(helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
 
 
-def grid_sample(to: Writer) -> None:
+def grid_sample(to: NodeWriter) -> None:
     """bilinear and bicubic are called linear and cubic from opset 20 on."""
     kept = to.keep()
     for attribute in kept.attribute:
@@ -250,19 +250,19 @@ def grid_sample(to: Writer) -> None:
             attribute.s = attribute.s.removeprefix(b"bi")
 
 
-def dft(to: Writer) -> None:
+def dft(to: NodeWriter) -> None:
     """DFT(x, length; axis) → DFT(x, length, axis); the axis was 1 where none was given."""
     inputs = [*to.node.input, ""][:2]
     drop(to.keep(inputs=[*inputs, to.constant("axis", to.attribute("axis", 1))]), "axis")
 
 
-def scatter(to: Writer) -> None:
+def scatter(to: NodeWriter) -> None:
     """Scatter has been called ScatterElements since opset 11."""
     to.keep("ScatterElements")
 
 
 def refused(why: str) -> Rule:
-    def rule(to: Writer) -> None:
+    def rule(to: NodeWriter) -> None:
         raise to.refusal(why)
 
     return rule
@@ -320,7 +320,7 @@ def _upgraded(path: Path, node: NodeProto, opset: int, names: Names, facts: Fact
     if node.domain:
         return [node]
     version = version_of(node.op_type, opset)
-    writer = Writer(path, node, version, names, facts)
+    writer = NodeWriter(path, node, version, names, facts)
     if opset < OLDEST_OPSET and version != version_of(node.op_type, OLDEST_OPSET):
         raise writer.refusal(f"it changed with opset {OLDEST_OPSET}, the oldest that onnxruntime has it in")
     since, rule = UPGRADES.get(node.op_type, (0, None))

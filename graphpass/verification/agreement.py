@@ -45,7 +45,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Mean:
+class RunningMean:
     """A mean over time: tensor in F, and in U's run the computed mean and the name F's value is fed by."""
 
     tensor: str
@@ -59,7 +59,7 @@ class Forced:
 
     proto: onnx.ModelProto
     cuts: tuple[Cut, ...]
-    means: tuple[Mean, ...]
+    means: tuple[RunningMean, ...]
 
 
 def forced(unrolled: gs.Graph, folded: gs.Graph, coding: str) -> Forced:
@@ -80,7 +80,7 @@ def forced(unrolled: gs.Graph, folded: gs.Graph, coding: str) -> Forced:
         inputs.append(fed)
         if name not in kept:
             outputs.append(own)
-        means.append(Mean(counterpart(name, reference) or name, name, fed.name))
+        means.append(RunningMean(counterpart(name, reference) or name, name, fed.name))
     for number, node in enumerate([n for n in graph.nodes if n.op == operators.TRAIN_NEURON]):
         currents, spikes = node.inputs[0], node.outputs[0]
         dtype = currents.dtype or np.float32

@@ -17,7 +17,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.calibration.calibrate import Options
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.synthetic import Synthetic, made_up
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
@@ -103,7 +103,9 @@ def measured(
     """
     data = "made-up" if dataset is None else "calibration"
     count = SAMPLES[forms.name]
-    dataset = dataset or _made_up_within(source, Options(seed=plan.seed, threads=threads), plan, count, images)
+    dataset = dataset or _made_up_within(
+        source, CalibrationOptions(seed=plan.seed, threads=threads), plan, count, images
+    )
     if dataset is None:
         return None
     fixed = fixed_batch(input_specs(open_session(source.proto, threads=threads)))
@@ -119,7 +121,7 @@ def measured(
 
 
 def _made_up_within(
-    source: Source, options: Options, plan: Plan, count: int, images: ImageOptions | None
+    source: Source, options: CalibrationOptions, plan: Plan, count: int, images: ImageOptions | None
 ) -> Dataset | None:
     """Inputs made up, within the ranges that the plan knows; None where they cannot be."""
     try:

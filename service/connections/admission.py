@@ -13,7 +13,7 @@ LOOK_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class Connection(Protocol):
+class OpenConnection(Protocol):
     """What Admission knows of a connection."""
 
     @property
@@ -40,15 +40,15 @@ class Admission:
 
     def __init__(self, bounds: Bounds, metrics: Metrics):
         self.bounds, self.metrics = bounds, metrics
-        self._open: set[Connection] = set()
-        self._asking_nothing: dict[Connection, None] = {}  # the longest first
+        self._open: set[OpenConnection] = set()
+        self._asking_nothing: dict[OpenConnection, None] = {}  # the longest first
         self._of: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def enter(self, connection: Connection) -> ProblemError | None:
+    def enter(self, connection: OpenConnection) -> ProblemError | None:
         """Count a new connection, which `leave` has to undo. A problem is to be answered, and the connection closed."""
         crowded = len(self._open) >= self.bounds.connections
         longest = next(iter(self._asking_nothing), None)
@@ -81,7 +81,7 @@ class Admission:
         self._asking_nothing[connection] = None
         return None
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: OpenConnection) -> None:
         """A connection is closed."""
         if connection in self._open:
             self._open.discard(connection)
@@ -92,11 +92,11 @@ class Admission:
                 del self._of[who]
             self.metrics.connections.set(len(self._open))
 
-    def asks(self, connection: Connection) -> None:
+    def asks(self, connection: OpenConnection) -> None:
         """It has sent the head of a request."""
         self._asking_nothing.pop(connection, None)
 
-    def rests(self, connection: Connection) -> None:
+    def rests(self, connection: OpenConnection) -> None:
         """Its request is answered."""
         if connection in self._open:
             self._asking_nothing[connection] = None

@@ -47,7 +47,7 @@ H = TypeVar("H", bound=Holder)
 
 
 @dataclass(frozen=True)
-class Room:
+class Occupancy:
     """The places of this process: how many, and who holds some of them.
 
     elsewhere: places that tenants hold in other processes. used: seconds for which tenants have held places here.
@@ -63,7 +63,7 @@ class Room:
         return Counter(holder.tenant for holder in self.holders) + Counter(self.elsewhere)
 
 
-def first(wishes: Iterable[W], room: Room) -> W | None:
+def first(wishes: Iterable[W], room: Occupancy) -> W | None:
     """The wish that gets the next free place; None where nobody waits."""
     held = room.held()
     described = sum(holder.kind == "description" for holder in room.holders)
@@ -76,7 +76,7 @@ def first(wishes: Iterable[W], room: Room) -> W | None:
     return min(wishes, key=rank, default=None)
 
 
-def leaver(wishes: Iterable[W], candidates: Collection[H], room: Room, now: float) -> tuple[H, W] | None:
+def leaver(wishes: Iterable[W], candidates: Collection[H], room: Occupancy, now: float) -> tuple[H, W] | None:
     """Which of the candidates, holders of this process, gives its place up, and to whom; None where nobody has to."""
     held = room.held()
     several = {holder for holder in candidates if held[holder.tenant] > 1}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from service.errors import ShortageError
-from service.jobs.fairness import Holder, Kind, Room, first, leaver
+from service.jobs.fairness import Holder, Kind, Occupancy, first, leaver
 
 R = TypeVar("R")
 ARRIVAL = 5.0  # seconds for which a place is kept for what was taken from a queue and does not come
@@ -249,10 +249,10 @@ class Places:
         begun = {turn.tenant for turn in self._waiting if turn.kind == "task"}
         return here + [wish for wish in queued if wish.tenant not in begun]
 
-    def _room(self, elsewhere: Mapping[str, int]) -> Room:
+    def _room(self, elsewhere: Mapping[str, int]) -> Occupancy:
         here: list[Holder] = [_Holder(turn.tenant, turn.kind, since, turn) for turn, since in self._held.items()]
         here += [Holder(tenant, "task", since) for tenant, since in self._kept.values()]
-        return Room(self.capacity, here, elsewhere, self._usage())
+        return Occupancy(self.capacity, here, elsewhere, self._usage())
 
     def _usage(self) -> Mapping[str, float]:
         """Seconds of places by tenant, with those that are held now."""

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from graphpass.errors import GraphpassError
-from service.sandbox.failures import LimitError
+from service.sandbox.failures import TaskLimitError
 from service.sandbox.limits import Limits
 from service.sandbox.outcome import out_of_room
 from service.sandbox.workplace import is_plain
@@ -63,11 +63,11 @@ def members(path: Path, limits: Limits, refusal: type[GraphpassError]) -> list[z
 def unpack(path: Path, target: Path, limits: Limits, refusal: type[GraphpassError]) -> None:
     """Write an archive's files beneath `target`.
 
-    Errors as of `members`, and for what its directory lies about; LimitError for more bytes than may be written.
+    Errors as of `members`, and for what its directory lies about; TaskLimitError for more bytes than may be written.
     """
     wanted = members(path, limits, refusal)
     if sum(info.file_size for info in wanted) > limits.file_bytes:
-        raise LimitError(out_of_room(limits, f"{path.name} unpacks to"))
+        raise TaskLimitError(out_of_room(limits, f"{path.name} unpacks to"))
     left = limits.file_bytes
     with zipfile.ZipFile(path) as archive:
         for info in wanted:
@@ -82,7 +82,7 @@ def unpack(path: Path, target: Path, limits: Limits, refusal: type[GraphpassErro
                 raise refusal(f"{path}: member {info.filename!r} is damaged ({error})", "pack it again") from error
             left -= written
             if left < 0:
-                raise LimitError(out_of_room(limits, f"{path.name} unpacks to"))
+                raise TaskLimitError(out_of_room(limits, f"{path.name} unpacks to"))
 
 
 def _copy(member: IO[bytes], file: IO[bytes], most: int) -> int:

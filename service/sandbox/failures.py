@@ -33,7 +33,7 @@ TYPES: tuple[tuple[type[errors.GraphpassError], str], ...] = (
 )
 
 
-class LimitError(Exception):
+class TaskLimitError(Exception):
     """More than a task may use, seen before it is used."""
 
     def __init__(self, failure: Failed):
@@ -52,7 +52,7 @@ def failure_of(error: BaseException, place: Workplace) -> Failed:
         return SHORT
     if any(isinstance(each, OSError) and (each.errno in FULL or NOWHERE in str(each)) for each in chain):
         return Failed("unavailable", "no space left for the files of the task", "make room and try again")
-    if isinstance(error, LimitError):
+    if isinstance(error, TaskLimitError):
         return error.failure
     for kind, name in TYPES:
         if isinstance(error, kind):

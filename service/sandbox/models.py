@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from graphpass.errors import GraphpassError, ModelError
 from service.sandbox.archives import is_archive, unpack
-from service.sandbox.failures import LimitError
+from service.sandbox.failures import TaskLimitError
 from service.sandbox.workplace import Workplace, is_plain
 
 IN_MEMORY = "_ORT_MEM_ADDR_"  # onnxruntime takes such a location for an address in its own process
@@ -44,7 +44,7 @@ def understood(path: Path) -> Iterator[None]:
     """Turns what libraries raise over a damaged model, which is anything, into a ModelError."""
     try:
         yield
-    except (GraphpassError, LimitError, MemoryError):
+    except (GraphpassError, TaskLimitError, MemoryError):
         raise
     except RecursionError as error:
         raise ModelError(f"{path}: its graphs or functions are nested too deeply", "export it flat") from error

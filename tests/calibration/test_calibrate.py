@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from graphpass.calibration import calibrate as calibrate_module
 from graphpass.calibration import memory, observation
-from graphpass.calibration.calibrate import Options, calibrate, qcfs_plan
+from graphpass.calibration.calibrate import CalibrationOptions, calibrate, qcfs_plan
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import CalibrationError, OptionError
 from graphpass.forms import operators
@@ -181,7 +181,7 @@ class Case:
         return find_sites(self.graph(), self.selection)
 
     def plan(self, **options):
-        settings = Options(**{"time_steps": 4, "threads": 1, "batch": 5, **options})
+        settings = CalibrationOptions(**{"time_steps": 4, "threads": 1, "batch": 5, **options})
         dataset = from_arrays({self.specs[0].name: self.x}, self.specs)
         return calibrate(self.graph(), self.coverage(), dataset, settings, fixed_batch(self.specs))
 
@@ -660,13 +660,13 @@ def test_options_are_checked():
         {"memory": 5},
     ):
         with pytest.raises(OptionError):
-            Options(**wrong)
+            CalibrationOptions(**wrong)
 
 
 def test_progress_is_told():
     one, told = case("plain"), []
     dataset = from_arrays({"x": one.x}, one.specs)
-    options = Options(time_steps=4, threads=1)
+    options = CalibrationOptions(time_steps=4, threads=1)
     calibrate(one.graph(), one.coverage(), dataset, options, progress=lambda *step: told.append(step))
     assert told[:3] == [("running the network", 0, 1), ("running the network", 1, 1), ("calibrating", 0, 3)]
     assert told[-1] == ("calibrating", 3, 3)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphpass.calibration.calibrate import Options, calibrate, observe_part
+from graphpass.calibration.calibrate import CalibrationOptions, calibrate, observe_part
 from graphpass.calibration.memory import MemoryBudgetWarning
 from graphpass.conversion import convert, observe, settings_of
 from graphpass.datasets.dataset import Dataset
@@ -39,7 +39,7 @@ def dataset(case: Case) -> Dataset:
 
 def in_parts(case: Case, folder: Path, cuts: list[int], **options: Any) -> tuple[Plan, list[Path]]:
     """The plan from parts that are cut here, and the parts."""
-    settings = Options(**{"time_steps": 4, "threads": 1, "batch": BATCH, **options})
+    settings = CalibrationOptions(**{"time_steps": 4, "threads": 1, "batch": BATCH, **options})
     fixed, graph, coverage = fixed_batch(case.specs), case.graph(), case.coverage()
     paths = []
     for number, (start, stop) in enumerate(pairwise([0, *cuts, len(case.x)])):
@@ -119,7 +119,7 @@ def test_the_files_of_a_conversion(form: str, tmp_path: Path) -> None:
     network = prepare(load(tmp_path / "ann.onnx"))
     x = many(Case(plain(), images())).x
     source = from_arrays({"x": x}, Case(plain(), x).specs)
-    settings = settings_of(network, 4, "rate", "optimal", form, Options(threads=1))
+    settings = settings_of(network, 4, "rate", "optimal", form, CalibrationOptions(threads=1))
     paths = [tmp_path / "0.npz", tmp_path / "1.npz"]
     found = [
         observe(network, source, settings, path, *span) for path, span in zip(paths, [(0, 30), (30, 53)], strict=True)
@@ -127,7 +127,9 @@ def test_the_files_of_a_conversion(form: str, tmp_path: Path) -> None:
     assert found == [32, 21]
     made = []
     for observed in ((), paths):
-        done = convert(network, source, time_steps=4, form=form, options=Options(threads=1), observed=observed)
+        done = convert(
+            network, source, time_steps=4, form=form, options=CalibrationOptions(threads=1), observed=observed
+        )
         (folder := tmp_path / f"{len(observed)}").mkdir()
         done.save(folder / "snn.onnx")
         save_plan(done.plan, folder / "plan.json")
@@ -146,7 +148,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, list[Path]]:
 
 
 def join(case: Case, paths: list[Path], **options: Any) -> Plan:
-    settings = Options(**{"time_steps": 4, "threads": 1, "batch": BATCH, **options})
+    settings = CalibrationOptions(**{"time_steps": 4, "threads": 1, "batch": BATCH, **options})
     return calibrate(case.graph(), case.coverage(), dataset(case), settings, observed=paths)
 
 
@@ -225,4 +227,4 @@ def test_a_function_does_not_tell_its_length(tmp_path: Path) -> None:
     source = open_function(tmp_path / "made.py", "samples", case.specs, allow_code=True)
     assert source.samples is None
     with pytest.raises(DataError, match="does not tell how many samples"):
-        observe_part(case.graph(), case.coverage(), source, Options(threads=1), tmp_path / "0.npz", 0, 5)
+        observe_part(case.graph(), case.coverage(), source, CalibrationOptions(threads=1), tmp_path / "0.npz", 0, 5)

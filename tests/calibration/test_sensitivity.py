@@ -7,12 +7,11 @@ import onnx
 import pytest
 
 from graphpass.calibration import sensitivity as sensitivity_module
-from graphpass.calibration.calibrate import Options
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.sensitivity import choose, held_out_errors, measure
 from graphpass.conversion import convert, dataset_for
 from graphpass.errors import OptionError
-from graphpass.evaluation.evaluate import Options as EvaluationOptions
-from graphpass.evaluation.evaluate import evaluate
+from graphpass.evaluation.evaluate import EvaluationOptions, evaluate
 from graphpass.forms.registry import assemble, spiking_graph
 from graphpass.forms.unrolled import unroll
 from graphpass.graph.model import load
@@ -91,7 +90,7 @@ def sensitivity(path, **options):
     known = prepare(load(path))
     dataset = dataset_for(known.source.proto, data(24))
     batch = fixed_batch(input_specs(open_session(known.source.proto)))
-    return measure(known.graph, known.coverage, dataset, Options(**options), batch)
+    return measure(known.graph, known.coverage, dataset, CalibrationOptions(**options), batch)
 
 
 @pytest.mark.parametrize("coding", CODINGS)
@@ -120,7 +119,7 @@ def test_the_cost_is_what_evaluation_counts(tmp_path):
     onnx.save(test_conversion.network(), tmp_path / "ann.onnx")
     known, samples = prepare(load(tmp_path / "ann.onnx")), test_conversion.data(24)
     dataset = dataset_for(known.source.proto, samples)
-    found = measure(known.graph, known.coverage, dataset, Options(time_steps=8, method="max"))
+    found = measure(known.graph, known.coverage, dataset, CalibrationOptions(time_steps=8, method="max"))
     done = convert(known, samples, time_steps=8, method="max")
     counted = evaluate(known.source, done.proto, dataset, EvaluationOptions(operation_samples=24))
     # positions at the border meet fewer weights and may fire more or less than others
@@ -143,7 +142,7 @@ def test_auto_keeps_its_budget_and_tells_what_it_chose(ann):
 def test_candidates_are_dealt_out_and_equal_levels_within_the_budget(ann):
     found = sensitivity(ann, time_steps=16)
     for auto in (Auto(energy=0.5), Auto(mean_levels=6)):
-        dealt, equal = found.candidates(auto, Options(time_steps=16))
+        dealt, equal = found.candidates(auto, CalibrationOptions(time_steps=16))
         assert len(set(dealt.levels.values())) == 2 and len(set(equal.levels.values())) == 1
         for options in (dealt, equal):
             rungs = [found.rungs.index(options.levels[name]) for name in found.sites]
@@ -152,13 +151,13 @@ def test_candidates_are_dealt_out_and_equal_levels_within_the_budget(ann):
             else:
                 assert found.costs[range(2), rungs].sum() <= 0.5 * found.costs[:, -1].sum()
             assert options.time_steps == max(options.levels.values()) - 1
-    assert len(found.candidates(Auto(energy=1.0), Options(time_steps=16))) == 1
+    assert len(found.candidates(Auto(energy=1.0), CalibrationOptions(time_steps=16))) == 1
 
 
 def test_the_held_out_error_is_that_of_samples_that_were_not_calibrated_on(ann):
     known, samples = prepare(load(ann)), data(24)
     dataset = dataset_for(known.source.proto, samples)
-    both = [Options(time_steps=4, method="max"), Options(time_steps=16, method="max")]
+    both = [CalibrationOptions(time_steps=4, method="max"), CalibrationOptions(time_steps=16, method="max")]
     errors = held_out_errors(known.graph, known.coverage, dataset, both)
     first, last = ({name: values[part] for name, values in samples.items()} for part in (slice(18), slice(18, None)))
     for options, error in zip(both, errors, strict=True):
@@ -175,7 +174,7 @@ def test_what_errs_less_on_held_out_samples_is_chosen(ann, best, monkeypatch):
     known = prepare(load(ann))
     dataset = dataset_for(known.source.proto, data(24))
     monkeypatch.setattr(sensitivity_module, "held_out_errors", lambda *_: [0.2 + 0.1 * best, 0.25])
-    options, told = choose(known.graph, known.coverage, dataset, Options(time_steps=16), Auto())
+    options, told = choose(known.graph, known.coverage, dataset, CalibrationOptions(time_steps=16), Auto())
     assert (len(set(options.levels.values())) == 1) is bool(best)
     assert told.startswith("equal at all sites" if best else "chosen by sensitivity")
     assert told.endswith(f"held-out error {0.2 + 0.1 * best:.4g}, of equal levels 0.25")

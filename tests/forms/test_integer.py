@@ -17,7 +17,7 @@ from onnx import TensorProto
 
 from graphpass.api import convert
 from graphpass.forms.integer.form import COUNT, to_integers
-from graphpass.forms.integer.layers import COPIES, Linear, Source, nodes_of, quantise, settled
+from graphpass.forms.integer.layers import COPIES, LayerSource, Linear, nodes_of, quantise, settled
 from graphpass.forms.integer.tensors import CARRIES, encoding_of
 from graphpass.forms.registry import assemble
 from graphpass.graph.plan import Left
@@ -201,8 +201,10 @@ def test_a_layer_is_the_rounded_sum_of_its_counts(seed: int, largest: int, convo
     counts = random.integers(0, largest + 1, (5, inputs)).astype(np.uint8)
     shape = ["N", inputs, 1, 1] if convolution else ["N", inputs]
     x, y = gs.Variable("x", np.uint8, shape), gs.Variable("y", np.uint8, ["N", outputs, 1, 1][: len(shape)])
-    plain = Linear((Source(x),), {}, weight, constant, None, largest)
-    linear = Linear((Source(x),), {}, weight.T[:, :, None, None], constant, None, largest) if convolution else plain
+    plain = Linear((LayerSource(x),), {}, weight, constant, None, largest)
+    linear = (
+        Linear((LayerSource(x),), {}, weight.T[:, :, None, None], constant, None, largest) if convolution else plain
+    )
     assert settled(linear) is linear
     graph = gs.Graph(nodes_of(linear, y, scale, zero), [x], [y], opset=21)
     (found,) = run(assemble(graph, "rate"), counts.reshape(5, *[inputs, 1, 1][: len(shape) - 1]))

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from graphpass.calibration.calibrate import Options
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import convert
 from graphpass.forms.registry import FORMS
 from graphpass.graph.model import load
@@ -22,7 +22,7 @@ from graphpass.sites.sites import Selection
 from tests.fuzz.networks import network
 
 SEED = 16  # branches, a gate, a pyramid of poolings, a fixed batch or none: most kinds of layers
-OPTIONS = Options(threads=1)
+OPTIONS = CalibrationOptions(threads=1)
 
 
 def digest(proto: onnx.ModelProto) -> str:

@@ -12,7 +12,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 import graphpass.evaluation.evaluate as evaluation
-from graphpass.calibration.calibrate import Options
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import convert
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import FormError
@@ -51,7 +51,12 @@ def check_claim(folder, seed: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             done = convert(
-                network, {"x": drawn.inputs}, time_steps=3, coding=coding, method=method, options=Options(threads=1)
+                network,
+                {"x": drawn.inputs},
+                time_steps=3,
+                coding=coding,
+                method=method,
+                options=CalibrationOptions(threads=1),
             )
         unrolled = spike_inputs(unroll(spiking_graph(done.proto)))
         assert {name for name, spikes in unrolled.items() if spikes} == claimed
@@ -82,7 +87,7 @@ def check_distances(folder, seed: int) -> None:
             warnings.simplefilter("ignore")
             done = convert(
                 network, None if plan else {"x": drawn.inputs}, time_steps=8, coding="phase", form=form, plan=plan,
-                options=Options(threads=1),
+                options=CalibrationOptions(threads=1),
             )  # fmt: skip
         plan = done.plan
         assert done.distance is not None
@@ -117,7 +122,9 @@ def test_what_spikes_reach_is_what_is_counted(folder, seed, form, monkeypatch):
     """Every weight layer is counted: as additions where spikes are all that it sees, else as multiply-and-adds."""
     monkeypatch.setattr(evaluation, "SHORTEST_TIMING", 0.0)
     drawn, network = prepared(folder, seed)
-    done = convert(network, {"x": drawn.inputs}, method="max", time_steps=2, form=form, options=Options(threads=1))
+    done = convert(
+        network, {"x": drawn.inputs}, method="max", time_steps=2, form=form, options=CalibrationOptions(threads=1)
+    )
     samples = from_arrays({"x": drawn.inputs}, input_specs(open_session(network.source.proto)))
     options = evaluation.Options(limit=4, operation_samples=2, rounds=1, threads=1)
     counted = evaluation.evaluate(network.source, done.proto, samples, options).operations

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 import pytest
 
 import graphpass.evaluation.evaluate as evaluation
-from graphpass.calibration.calibrate import Options
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import convert
 from graphpass.datasets.sources import from_arrays
 from graphpass.forms.registry import FORMS
@@ -26,7 +26,7 @@ SELECTION = Selection(identity_sites=True)
 
 
 def converted(path, inputs, form, coding, plan=None):
-    options = Options(threads=1)
+    options = CalibrationOptions(threads=1)
     return convert(
         load(path), None if plan else inputs, form=form, coding=coding, time_steps=3, method="max", selection=SELECTION,
         options=options, plan=plan,

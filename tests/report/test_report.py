@@ -15,7 +15,7 @@ from graphpass.errors import OptionError
 from graphpass.evaluation.results import (
     Accuracy,
     Baseline,
-    Conversion,
+    ConversionFacts,
     Evaluation,
     Latency,
     LayerResult,
@@ -44,7 +44,7 @@ def evaluation(name: str = "site", labels: bool = True, time_steps: int = 4) -> 
     accuracy = Accuracy(0.9, 0.99) if labels else Accuracy(None, None)
     return Evaluation(
         samples=100,
-        conversion=Conversion(
+        conversion=ConversionFacts(
             *("0.1.0", time_steps, "rate", levels, "optimal", "folded", "a", "b", (site,)),
             (Left(name, "Softmax", f"because {name}", True),),
         ),

@@ -15,10 +15,10 @@ from onnx import TensorProto, helper
 from graphpass.conversion import convert, dataset_for
 from graphpass.datasets.dataset import Dataset
 from graphpass.errors import ModelError, SessionError
-from graphpass.evaluation.evaluate import Options, evaluate
+from graphpass.evaluation.evaluate import EvaluationOptions, evaluate
 from graphpass.graph import upgrade
 from graphpass.graph.model import load
-from graphpass.graph.upgrade import Writer
+from graphpass.graph.upgrade import NodeWriter
 from graphpass.network import Network, prepare
 from graphpass.passes import normalise as normalisation
 from graphpass.passes.base import Rewriting
@@ -67,7 +67,7 @@ def test_a_right_upgrade_is_not_spoken_of(tmp_path: Path) -> None:
 def test_a_wrong_upgrade_is_an_error_that_names_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What onnx's own converter makes of it: half_pixel, the default of later opsets."""
 
-    def careless(to: Writer) -> None:
+    def careless(to: NodeWriter) -> None:
         to.keep(inputs=[to.node.input[0], "", to.node.input[1]])
 
     monkeypatch.setitem(upgrade.UPGRADES, "Resize", (11, careless))
@@ -90,7 +90,7 @@ def test_a_wrong_rule_is_an_error_that_names_the_node(tmp_path: Path, monkeypatc
 def test_evaluate_compares_with_the_bytes_that_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were the upgrade wrong, and the check blind, the figures would still say so."""
 
-    def careless(to: Writer) -> None:
+    def careless(to: NodeWriter) -> None:
         to.keep(inputs=[to.node.input[0], "", to.node.input[1]])
 
     path = enlarging(tmp_path)
@@ -101,7 +101,7 @@ def test_evaluate_compares_with_the_bytes_that_were_given(tmp_path: Path, monkey
         warnings.simplefilter("ignore")
         source = load(path)
     done = convert(source, {"x": X}, time_steps=8, coding="phase")
-    found = evaluate(source, done.proto, dataset_for(source, {"x": X}), Options(rounds=1))
+    found = evaluate(source, done.proto, dataset_for(source, {"x": X}), EvaluationOptions(rounds=1))
     before, after = (run(each, {"x": X})["y"].astype(np.float64) for each in (session, open_session(done.proto)))
     error = np.linalg.norm(after - before) / np.linalg.norm(before)
     assert found.outputs[0].relative_error == pytest.approx(error, rel=1e-3) and error > 0.1

@@ -11,7 +11,7 @@ from graphpass.datasets.parts import named
 from graphpass.errors import DataError, OptionError
 from graphpass.evaluation.metrics.boxes import Detection
 from graphpass.evaluation.metrics.score import Array, Arrays, Metric, Sampled, Score, Untrained, plain, scored
-from graphpass.evaluation.metrics.tasks import Ctc, Embedding, Psnr, Regression
+from graphpass.evaluation.metrics.tasks import Ctc, Embedding, Psnr, RegressionTask
 
 CLASSES = "classes"  # top-1, top-5 and agreement (evaluation/comparison.py): measured where none is named
 METRICS: Mapping[str, Callable[..., Metric]] = {
@@ -19,7 +19,7 @@ METRICS: Mapping[str, Callable[..., Metric]] = {
     "embedding": Embedding,
     "psnr": Psnr,
     "detection": Detection,
-    "regression": Regression,
+    "regression": RegressionTask,
 }
 RESERVED = frozenset({"probe"})  # fields that are no parameters
 

@@ -140,7 +140,7 @@ class Psnr(Untrained):
 
 
 @dataclass(frozen=True)
-class Regression(Untrained):
+class RegressionTask(Untrained):
     """Numbers [N, …]. Labels: of the same shape."""
 
     output: str = ""

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from graphpass.forms import operators
 from graphpass.forms.integer.layers import has_normal_scales, linear_of, nodes_of, scalar, settled
-from graphpass.forms.integer.sums import Counts, Sum, integer_nodes
+from graphpass.forms.integer.sums import CountSum, CountTerm, integer_nodes
 from graphpass.forms.integer.tensors import CARRIES, LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
 from graphpass.forms.preparation import compute_constants
 from graphpass.graph.affine import Affine, joined, neuron_affine, through
@@ -81,7 +81,7 @@ class _Walk:
         codes = ((name, encoding_of(*ranges[name])) for name in analogue_tensors(graph, spiking) if name in ranges)
         self._encodings: dict[str, Encoding] = {name: code for name, code in codes if code}
         self._nodes: list[gs.Node] = []
-        self._counts: dict[str, Counts] = {}
+        self._counts: dict[str, CountTerm] = {}
         self._paid: set[str] = set()
         self._made_of_floats: set[str] = set()  # encoded tensors that exist as floats
         self._currents: set[int] = set()  # nodes that wait for the neuron they alone feed
@@ -144,20 +144,20 @@ class _Walk:
                 if not isinstance(tensor, gs.Constant):
                     self._claim(tensor, depth + 1)
 
-    def _terms(self, current: gs.Tensor) -> Sum | str:
+    def _terms(self, current: gs.Tensor) -> CountSum | str:
         node = current.inputs[0] if current.inputs else None
         if node is None or id(node) not in self._currents:
             known = self._counts.get(current.name)
-            return Sum(counts=(known,)) if known else f"it adds {current.name!r}, which is not made of counts"
+            return CountSum(counts=(known,)) if known else f"it adds {current.name!r}, which is not made of counts"
         return self._terms_of(node)
 
-    def _terms_of(self, node: gs.Node) -> Sum | str:
+    def _terms_of(self, node: gs.Node) -> CountSum | str:
         layer = weight_layer(node)
         if layer:
             known = self._counts.get(layer.data.name)
             unknown = f"{layer.data.name!r} is not made of counts, and its range is not known"
-            return Sum(layers=((layer, known),)) if known else unknown
-        total = Sum()
+            return CountSum(layers=((layer, known),)) if known else unknown
+        total = CountSum()
         for tensor in node.inputs:
             if isinstance(tensor, gs.Constant):
                 total = replace(total, constants=(*total.constants, np.asarray(tensor.values, np.float32)))
@@ -165,7 +165,7 @@ class _Walk:
             part = self._terms(tensor)
             if isinstance(part, str):
                 return part
-            total = Sum(total.layers + part.layers, total.counts + part.counts, total.constants + part.constants)
+            total = CountSum(total.layers + part.layers, total.counts + part.counts, total.constants + part.constants)
         return total
 
     def _fire(self, node: gs.Node) -> None:
@@ -175,7 +175,7 @@ class _Walk:
         rank = rank_of(x)
         count = self._count(y)
         total = self._terms(x)
-        if isinstance(total, Sum) and rank is not None:
+        if isinstance(total, CountSum) and rank is not None:
             made = integer_nodes(total, rank, parts[0], parts[1], largest, count)
         else:
             made = total if isinstance(total, str) else "its number of axes is not known"
@@ -190,7 +190,7 @@ class _Walk:
         node.inputs.clear()
         node.outputs.clear()
         if rank is not None and all(part.ndim < rank or part.shape[0] == 1 for part in parts):
-            self._counts[y.name] = Counts(count, neuron_affine(parts[2], parts[3], 1.0, rank), largest)
+            self._counts[y.name] = CountTerm(count, neuron_affine(parts[2], parts[3], 1.0, rank), largest)
         else:
             self._scale(count, parts[2], parts[3], y)
 
@@ -362,7 +362,7 @@ class _Walk:
             node.op, inputs = "ReduceMax", [*inputs, gs.Constant(self._stem(f"{node.name}/axes"), axes)]
         outputs = [self._count(tensor) for tensor in node.outputs]
         for tensor, affine, output in zip(list(node.outputs), owed, outputs, strict=True):
-            self._counts[tensor.name] = Counts(output, affine, largest, zero)
+            self._counts[tensor.name] = CountTerm(output, affine, largest, zero)
         node.inputs, node.outputs = inputs, outputs
         self._nodes.append(node)
         return True
@@ -424,5 +424,5 @@ def _adds_constant(node: gs.Node) -> bool:
     return node.op == "Add" and not node.domain and any(isinstance(tensor, gs.Constant) for tensor in node.inputs)
 
 
-def _encoded(count: gs.Variable, code: Encoding, rank: int) -> Counts:
-    return Counts(count, neuron_affine(np.full(1, code.scale), np.zeros(1), 1.0, rank), LARGEST, code.zero)
+def _encoded(count: gs.Variable, code: Encoding, rank: int) -> CountTerm:
+    return CountTerm(count, neuron_affine(np.full(1, code.scale), np.zeros(1), 1.0, rank), LARGEST, code.zero)

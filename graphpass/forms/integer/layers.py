@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Source:
+class LayerSource:
     """A tensor of counts [N, I, …] or [N, I] that a layer reads: every `strides`-th position, some channels or all."""
 
     tensor: gs.Variable
@@ -50,7 +50,7 @@ class Linear:
     nothing. largest: the largest count of n. zero: the sources hold n + zero, padding included.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[LayerSource, ...]
     attributes: dict[str, Any]
     weight: Array
     constant: Array
@@ -125,13 +125,15 @@ def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: in
     constant: Array = np.broadcast_to(bias.reshape(-1), (outputs,)).copy()
     if node.op != "Conv":
         scale, offset = (part.astype(np.float64) for part in affine.vectors(axis, len(weight)))
-        return Linear((Source(data),), {}, weight * scale[:, None], constant + offset @ weight, None, largest, zero)
+        return Linear(
+            (LayerSource(data),), {}, weight * scale[:, None], constant + offset @ weight, None, largest, zero
+        )
     groups, taps = int(node.attrs.get("group", 1)), (1,) * (weight.ndim - 2)
     scale, offset = (part.astype(np.float64) for part in affine.vectors(1, weight.shape[1] * groups))
     grouped = weight.reshape(groups, -1, *weight.shape[1:])
     new = (grouped * scale.reshape(groups, 1, -1, *taps)).reshape(weight.shape)
     reach = (grouped * offset.reshape(groups, 1, -1, *taps)).sum(2).reshape(outputs, *weight.shape[2:])
-    linear = Linear((Source(data),), dict(node.attrs), new, constant, None, largest, zero)
+    linear = Linear((LayerSource(data),), dict(node.attrs), new, constant, None, largest, zero)
     if affine.shifted and is_padded(linear.attributes):
         return replace(linear, border=reach) if zero else replace(linear, border=reach).with_zero(scale, offset)
     return replace(linear, constant=constant + reach.reshape(outputs, -1).sum(1))
@@ -140,7 +142,7 @@ def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: in
 def scaling(data: gs.Variable, scale: Array, constant: Array, rank: int, largest: int) -> Linear:
     """scale·n + constant, a value a channel, as a convolution of one tap for every channel."""
     weight = scale.reshape(-1, *(1,) * (rank - 1))
-    return Linear((Source(data),), {"group": len(scale)}, weight, constant, None, largest)
+    return Linear((LayerSource(data),), {"group": len(scale)}, weight, constant, None, largest)
 
 
 def picked(data: gs.Variable, scale: Array, channels: NDArray[np.int64], beside: Linear, largest: int) -> Linear:
@@ -156,7 +158,7 @@ def picked(data: gs.Variable, scale: Array, channels: NDArray[np.int64], beside:
     weight[index, np.arange(len(index))] = np.repeat(scale[channels] / copies, copies)
     some = None if np.array_equal(index, np.arange(len(scale))) else tuple(index.tolist())
     shaped = weight.reshape(*weight.shape, *(1,) * (beside.weight.ndim - 2))
-    return Linear((Source(data, channels=some),), {}, shaped, np.zeros(len(scale)), None, largest)
+    return Linear((LayerSource(data, channels=some),), {}, shaped, np.zeros(len(scale)), None, largest)
 
 
 def merged(one: Linear, two: Linear) -> Linear | None:

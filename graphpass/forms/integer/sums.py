@@ -37,7 +37,7 @@ REACH = 3  # times the largest count: what a shortcut may add before it goes thr
 
 
 @dataclass(frozen=True)
-class Counts:
+class CountTerm:
     """A tensor of counts and what it stands for: affine.scale·(n − zero) + affine.offset. largest: count."""
 
     tensor: gs.Variable
@@ -52,16 +52,16 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Sum:
+class CountSum:
     """A current as terms: layers, counts that are added as they are, and constants [1, …] to be added."""
 
-    layers: tuple[tuple[WeightLayer, Counts], ...] = ()
-    counts: tuple[Counts, ...] = ()
+    layers: tuple[tuple[WeightLayer, CountTerm], ...] = ()
+    counts: tuple[CountTerm, ...] = ()
     constants: tuple[NDArray[np.float32], ...] = ()
 
 
 def integer_nodes(
-    total: Sum,
+    total: CountSum,
     rank: int,
     threshold: NDArray[np.float32],
     shift: NDArray[np.float32],
@@ -109,7 +109,7 @@ def integer_nodes(
 
 
 def _added(
-    total: Sum, threshold: NDArray[np.float32], shift: NDArray[np.float32], largest: int, count: gs.Variable
+    total: CountSum, threshold: NDArray[np.float32], shift: NDArray[np.float32], largest: int, count: gs.Variable
 ) -> list[gs.Node] | str:
     """r·n + r'·n' of one scale each, where what is added to them is a whole number of counts."""
     if len(total.counts) != 2 or total.constants or any(each.affine.varying for each in total.counts):
@@ -127,7 +127,7 @@ def _added(
 
 def _shortcut(
     linear: Linear,
-    other: Counts,
+    other: CountTerm,
     theta: NDArray[np.float64],
     axis: int,
     largest: int,
@@ -186,7 +186,7 @@ def _same_sizes(one: Sequence[object] | None, two: Sequence[object] | None) -> b
     return all(isinstance(size, int) and size == other for size, other in zip(one[2:], two[2:], strict=True))
 
 
-def _same_channels(counts: Counts, channels: int) -> bool:
+def _same_channels(counts: CountTerm, channels: int) -> bool:
     """Whether counts are known to have so many channels, and are not broadcast over them."""
     shape = counts.tensor.shape
     return shape is not None and len(shape) > 2 and shape[1] == channels

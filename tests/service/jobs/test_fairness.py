@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.jobs.fairness import PATIENCE, Holder, Kind, Room, first, leaver
+from service.jobs.fairness import PATIENCE, Holder, Kind, Occupancy, first, leaver
 from service.jobs.places import Queued
 from tests.properties import examples
 
@@ -19,15 +19,15 @@ NOW = 100.0
 
 
 @st.composite
-def rooms(draw: st.DrawFn, full: bool = False) -> Room:
+def rooms(draw: st.DrawFn, full: bool = False) -> Occupancy:
     """Places of which some, or all, are held."""
     places = draw(st.integers(1, 5))
     holders = draw(st.lists(st.builds(Holder, TENANTS, KINDS, TIMES), min_size=places if full else 0, max_size=places))
     elsewhere = draw(st.dictionaries(TENANTS, st.integers(0, 3)))
-    return Room(places, holders, elsewhere, draw(st.dictionaries(TENANTS, TIMES)))
+    return Occupancy(places, holders, elsewhere, draw(st.dictionaries(TENANTS, TIMES)))
 
 
-def held_after(room: Room, leaves: Holder | None, comes: str) -> Counter[str]:
+def held_after(room: Occupancy, leaves: Holder | None, comes: str) -> Counter[str]:
     """Places by tenant, once one has left and another has come."""
     held = room.held()
     held[comes] += 1
@@ -37,7 +37,7 @@ def held_after(room: Room, leaves: Holder | None, comes: str) -> Counter[str]:
 
 
 @given(WISHES, rooms())
-def test_whoever_holds_least_comes_first(wishes: list[Queued], room: Room) -> None:
+def test_whoever_holds_least_comes_first(wishes: list[Queued], room: Occupancy) -> None:
     chosen = first(wishes, room)
     assert (chosen is None) == (not wishes)
     if chosen is not None:
@@ -48,7 +48,7 @@ def test_whoever_holds_least_comes_first(wishes: list[Queued], room: Room) -> No
 
 
 @given(WISHES, rooms(full=True))
-def test_who_gives_a_place_up(wishes: list[Queued], room: Room) -> None:
+def test_who_gives_a_place_up(wishes: list[Queued], room: Occupancy) -> None:
     found = leaver(wishes, room.holders, room, NOW)
     held = room.held()
     if found is None:
@@ -93,8 +93,8 @@ def test_everybody_gets_to_the_end(places: int, given_works: list[tuple[str, Kin
     used: Counter[str] = Counter()
     now = 0.0
 
-    def room() -> Room:
-        return Room(places, [work.holder for work in running if work.holder], {}, used)
+    def room() -> Occupancy:
+        return Occupancy(places, [work.holder for work in running if work.holder], {}, used)
 
     def begin(wish: Queued | None) -> None:
         work = next(each for each in waiting if each.wish is wish)
@@ -137,30 +137,30 @@ def test_two_places(held: dict[str, str], expected: str) -> None:
     kinds = {"t": "task", "d": "description"}
     holders = [Holder(tenant, kinds[kind], 0.0) for tenant, kind in held.items()]  # type: ignore[arg-type]
     wishes = [Queued("b", 1.0), Queued("a", 2.0, "description")]
-    found = first(wishes, Room(2, holders, {}, {}))
+    found = first(wishes, Occupancy(2, holders, {}, {}))
     assert found is not None and f"{found.kind} of {found.tenant}" == expected
 
 
 def test_time_that_was_used_decides_where_there_is_one_place() -> None:
     wishes = [Queued("long", 0.0), Queued("short", 50.0)]
-    assert first(wishes, Room(1, [], {}, {"long": 3600.0, "short": 60.0})) is wishes[1]
+    assert first(wishes, Occupancy(1, [], {}, {"long": 3600.0, "short": 60.0})) is wishes[1]
     assert (
-        first(wishes, Room(1, [], {"short": 1}, {"long": 3600.0, "short": 60.0})) is wishes[0]
+        first(wishes, Occupancy(1, [], {"short": 1}, {"long": 3600.0, "short": 60.0})) is wishes[0]
     )  # it has one elsewhere
 
 
 def test_one_place_is_not_given_up() -> None:
-    room = Room(1, [Holder("a", "task", 0.0)], {}, {})
+    room = Occupancy(1, [Holder("a", "task", 0.0)], {}, {})
     assert leaver([Queued("b", 0.0, "description")], room.holders, room, NOW) is None
 
 
 def test_the_last_place_of_a_tenant_here_is_given_up_where_it_holds_another_one_elsewhere() -> None:
-    room = Room(1, [Holder("a", "task", 0.0)], {"a": 1}, {})
+    room = Occupancy(1, [Holder("a", "task", 0.0)], {"a": 1}, {})
     assert leaver([Queued("b", 0.0)], room.holders, room, NOW) == (room.holders[0], Queued("b", 0.0))
-    assert leaver([Queued("b", 0.0)], room.holders, Room(1, room.holders, {"a": 1, "b": 1}, {}), NOW) is None
+    assert leaver([Queued("b", 0.0)], room.holders, Occupancy(1, room.holders, {"a": 1, "b": 1}, {}), NOW) is None
 
 
 def test_an_upload_of_whoever_has_all_places_costs_him_his_own_job() -> None:
     holders = [Holder("a", "task", 1.0), Holder("b", "task", 9.0), Holder("a", "task", 2.0)]
-    found = leaver([Queued("a", 0.0, "description")], holders, Room(3, holders, {}, {}), NOW)
+    found = leaver([Queued("a", 0.0, "description")], holders, Occupancy(3, holders, {}, {}), NOW)
     assert found is not None and found[0] == holders[2]
