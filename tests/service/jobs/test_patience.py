@@ -63,7 +63,7 @@ def test_it_is_tried_until_it_succeeds_and_each_reason_is_told_once(caplog: pyte
     with caplog.at_level(logging.WARNING):
         found = asyncio.run(patiently(attempts(FULL, FULL, AWAY, AWAY, FULL, "done"), tell))
     assert found == "done"
-    assert told == [f"{FULL}; waiting", f"{AWAY}; waiting", f"{FULL}; waiting"]
+    assert told == [f"{FULL.public[0]}; waiting", f"{AWAY.public[0]}; waiting", f"{FULL.public[0]}; waiting"]
     assert len(caplog.records) == 3 and not any(record.exc_info for record in caplog.records)
 
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_told_now_is_told_later() -> None:
             raise AWAY
 
     assert asyncio.run(patiently(attempts(FULL, FULL, FULL, "done"), tell)) == "done"
-    assert told == [f"{FULL}; waiting"] * 2
+    assert told == [f"{FULL.public[0]}; waiting"] * 2
 
 
 def test_other_errors_and_too_long_a_wait_are_raised() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from service.errors import NotFoundError
 from service.jobs import work
+from service.jobs.places import Places
 from service.jobs.running import Outcome
 from service.problems import JobError
 from service.settings import load_settings
@@ -53,8 +54,8 @@ class Engine:
 def split(monkeypatch: pytest.MonkeyPatch, engine: Engine, each: Iterator[dict[str, Any]], count: int) -> list[Outcome]:
     """What comes of so many shards."""
     monkeypatch.setattr(work, "DBOS", engine)
-    subject = SimpleNamespace(shard=None)
-    return asyncio.run(work.Work._split(subject, "eva_1", "evaluate_shard", each, count, {}, "shards"))
+    subject = SimpleNamespace(shard=None, _places=Places(1))
+    return asyncio.run(work.Work._split(subject, "eva_1", "acme", "evaluate_shard", each, count, {}, "shards"))
 
 
 def test_shards_are_made_as_there_is_room_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
