@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import is_hypothesis_test, settings
 
-from tests.properties import EXPLORE, SAME
+from tests.properties import SAME, explore
 
 
 def _explores(config: pytest.Config) -> bool:
@@ -11,8 +11,17 @@ def _explores(config: pytest.Config) -> bool:
     return "slow" in chosen and "not slow" not in chosen
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--explore", type=int, default=2, metavar="N", help="with -m slow: N times the examples of an ordinary run"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    settings.load_profile(EXPLORE if _explores(config) else SAME)
+    if _explores(config):
+        explore(config.option.explore)
+    else:
+        settings.load_profile(SAME)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

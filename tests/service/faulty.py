@@ -178,7 +178,7 @@ class FaultyService:
             assert time.monotonic() < deadline, (self._left(), [sandboxes(pid) for pid in (*processes, 1)])
             time.sleep(0.2)
         with opened(self.settings) as metadata:
-            blobs = open_blobs(self.settings, metadata.ledger)
+            blobs = open_blobs(self.settings)
             sweep(metadata, blobs, datetime.now(UTC) + timedelta(hours=2), timedelta(hours=1))
             stored = {digest for digest, _ in blobs.listing()}
         named = {each["sha256"] for kind in ("models", "datasets") for each in self._all(f"/v1/{kind}")}

@@ -244,6 +244,7 @@ def test_an_upload_goes_on_in_another_process(client: Client, tmp_path: Path) ->
         client.upload_dataset(EXAMPLE / "calibration.npz", resume=address)
 
 
+@pytest.mark.slow
 def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp_path: Path) -> None:
     def run(*arguments: str, status: int = 0) -> str:
         done = subprocess.run(

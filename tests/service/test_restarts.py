@@ -29,11 +29,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyService]
 @pytest.mark.parametrize(
     ("story", "fault"),
     [
-        ("evaluation", f"kill 1 after {ACCEPTED}"),  # accepted, not sent
-        ("sweep", f"kill 1 after {SHARD}"),  # one of two shards is on its queue
+        pytest.param("evaluation", f"kill 1 after {ACCEPTED}", marks=pytest.mark.slow),  # accepted, not sent
+        pytest.param("sweep", f"kill 1 after {SHARD}", marks=pytest.mark.slow),  # one of two shards is on its queue
         ("evaluation", f"kill 1 after {FINISHED}"),  # the job is done, and its workflow not
-        ("cancelled", f"kill 1 after {CANCELLED}"),  # the engine does not know of it
-        ("evaluation", f"full 2 1 before {STEP}"),
+        pytest.param("cancelled", f"kill 1 after {CANCELLED}", marks=pytest.mark.slow),  # the engine does not know it
+        pytest.param("evaluation", f"full 2 1 before {STEP}", marks=pytest.mark.slow),
         ("upload", "full 2 1 before fsync"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from tests.service.running import Server, example, finished, sandboxes, until
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_job(tmp_path: Path) -> None:
     with Server(tmp_path, SHARD_SAMPLES="32") as server:
         ids = example(server.http)
@@ -39,6 +40,7 @@ def test_killed_in_the_middle_of_a_job(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_accepted_but_never_sent(tmp_path: Path) -> None:
     """The process dies between writing a job down and sending it: housekeeping of the next one sends it."""
     with Server(tmp_path, QUEUES="convert") as server:

@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.service.running import Server, example, finished, sandboxes
 
 SLOW = {"time_steps": 8, "method": "optimal"}  # seconds in one step
@@ -31,6 +33,7 @@ def kill_and_start_again(server: Server) -> None:
     server.up()
 
 
+@pytest.mark.slow
 def test_a_job_whose_process_died_twice_fails_by_itself_and_others_do_not(tmp_path: Path) -> None:
     """Two run when it dies for the first time: they take turns after that, and the second death is one job's alone."""
     with Server(tmp_path, WORKERS="2") as server:
@@ -53,6 +56,7 @@ def test_a_job_whose_process_died_twice_fails_by_itself_and_others_do_not(tmp_pa
         assert [server.http.get(job["links"]["self"]).json()["state"] for job in jobs] == ["failed", "succeeded"]
 
 
+@pytest.mark.slow
 def test_deaths_in_different_steps_and_orderly_ends_are_forgiven(tmp_path: Path) -> None:
     with Server(tmp_path, WORKERS="1") as server:
         ids = example(server.http)

@@ -67,6 +67,7 @@ def tenants() -> Iterator[Tenants]:
         yield lambda server, name: stack.enter_context(server.as_tenant(name))
 
 
+@pytest.mark.slow
 def test_a_small_upload_beside_a_tenant_who_floods_with_everything(server: Server, tenants: Tenants) -> None:
     flood, small = tenants(server, "flood"), tenants(server, "small")
     began = time.monotonic()

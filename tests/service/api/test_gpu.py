@@ -9,7 +9,7 @@ import pytest
 from tests.service.running import Server, Worker, example, finished
 from tests.service.servers import Postgres
 
-WORDS = "CUDAExecutionProvider is not in this worker's onnxruntime"
+WORDS = "CUDAExecutionProvider is not in this onnxruntime"
 
 
 def evaluation(http: httpx.Client) -> dict[str, object]:

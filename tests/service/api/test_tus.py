@@ -98,6 +98,7 @@ def test_a_broken_connection_keeps_what_arrived(server: Server, http: httpx.Clie
     assert http.get(url).json()["sha256"] == hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [0, 2])
 def test_a_real_client_and_a_server_that_is_killed(tmp_path: Path, kills: int) -> None:
     content = bytes(range(256)) * 40_000

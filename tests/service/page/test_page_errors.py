@@ -99,6 +99,7 @@ def mortal(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
 def test_the_service_is_killed_during_an_upload_and_during_a_job(
     opened: Opened, mortal: Server, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.service.page.conftest import DESKTOP, PHONE, Opened, accessible, start, take_example
@@ -97,6 +98,7 @@ def test_a_report_has_no_rights(browser: Browser, server: Server, job: str) -> N
     assert "/evil" not in server.output()
 
 
+@pytest.mark.slow
 def test_levels_of_each_site(opened: Opened) -> None:
     page = opened()
     take_example(page)
@@ -145,6 +147,7 @@ def test_compare_over_t_then_convert_with_the_best(opened: Opened) -> None:
     expect(page.get_by_label("Max", exact=True)).to_be_checked()
 
 
+@pytest.mark.slow
 def test_without_data(opened: Opened) -> None:
     page = opened()
     choose(page, "1 · The network", EXAMPLE / "fashion_mnist.onnx")
@@ -184,6 +187,7 @@ def test_without_data(opened: Opened) -> None:
     expect(page.get_by_role("alert")).to_contain_text("have inputs made up there")
 
 
+@pytest.mark.slow
 def test_every_view_is_accessible_in_light_and_dark(opened: Opened, server: Server, job: str) -> None:
     for scheme, size in (("light", DESKTOP), ("dark", PHONE)):
         page = opened(scheme, size)

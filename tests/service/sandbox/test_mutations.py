@@ -175,6 +175,7 @@ def test_many_damaged_models(box: Box) -> None:
     assert total["succeeded"] and total["invalid-model"], total
 
 
+@pytest.mark.slow
 def test_damaged_conversions(box: Box) -> None:
     """Of the model, and of what it says about itself."""
     snn = converted(box)
