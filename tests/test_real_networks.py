@@ -73,6 +73,9 @@ RECURRENT = {
 }
 
 
+@pytest.mark.filterwarnings(
+    "ignore::graphpass.calibration.memory.MemoryBudgetWarning"
+)  # one layer is large; tests of the budget are others
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::graphpass.graph.model.UpgradeWarning")
 @pytest.mark.parametrize("name", RECURRENT)

@@ -66,7 +66,7 @@ class _Unroller:
         self._steps = time_steps
         self._coding = coding
         self._total = float(step_weights(time_steps, coding).sum())
-        self._trains = Trains(neurons_of(graph, self._total))
+        self._trains = Trains(neurons_of(graph, self._total), nested=coding == "rate")
         self._stands: dict[str, gs.Variable] = {}
         self._nodes: list[gs.Node] = []
         self._means: dict[str, gs.Variable] = {}

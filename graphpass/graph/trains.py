@@ -54,11 +54,12 @@ class Trains:
     """What a walk has found so far. known: trains by the name of their tensor.
 
     neurons: scale and offset of the spikes that replace a tensor, by its name; None where their parameters vary along
-    axis 0, so that they cannot be told apart from samples and time.
+    axis 0, so that they cannot be told apart from samples and time. nested: whether the steps of a larger count hold
+    those of a smaller one, as they do in the rate code: else the maximum of each step is not that of the counts.
     """
 
-    def __init__(self, neurons: Mapping[str, Affine | None]):
-        self._neurons = neurons
+    def __init__(self, neurons: Mapping[str, Affine | None], nested: bool = True):
+        self._neurons, self._nested = neurons, nested
         self.known: dict[str, Train] = {}
 
     def take(self, node: gs.Node) -> Way:
@@ -73,8 +74,8 @@ class Trains:
         if node.op == "Shape":
             return Way.SHAPE if rank_of(node.inputs[0]) is not None else Way.REST
         if is_maximum(node):
-            nested = first.spikes and first.affine is not None and len(node.outputs) == 1
-            if nested and first.affine and _pools_apart(first.affine):
+            alike = first.spikes and len(node.outputs) == 1
+            if self._nested and alike and first.affine and _pools_apart(first.affine):
                 return self._found(node, Way.POOL, [first])
             return Way.REST
         if not keeps_steps_apart(node, numbers):

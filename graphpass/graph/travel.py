@@ -150,8 +150,17 @@ def _slice(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels | No
             return None
         start, stop = (int(limit[k]) for limit in limits if limit is not None)
         step = 1 if steps is None else int(steps[k])
-        labels = labels.take(range(*slice(start, stop, step).indices(labels.shape[axis])), axis)
+        labels = labels.take(_positions(start, stop, step, labels.shape[axis]), axis)
     return labels
+
+
+def _positions(start: int, stop: int, step: int, size: int) -> range:
+    """What Slice takes of an axis. Limits beyond it are moved to its edges, which differs from Python's slices where a
+    step is negative: a start in front of the axis is its first position.
+    """
+    start, stop = (limit + size if limit < 0 else limit for limit in (start, stop))
+    lowest, highest = (0, size) if step > 0 else (-1, size - 1)
+    return range(min(max(start, 0), highest), min(max(stop, lowest), highest), step)
 
 
 def _split(node: gs.Node, labels: Labels, out: int, what: Travel) -> list[Labels] | None:

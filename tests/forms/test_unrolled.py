@@ -315,6 +315,24 @@ def test_max_pooling_behind_moved_spikes(coding, steps):
     assert sorted(again) == (["p/neuron", "q/neuron"] if coding == "phase" else [])
 
 
+@pytest.mark.parametrize("steps", [2, 3, 8])
+def test_digits_are_not_pooled_one_by_one(steps):
+    """Of 5 = 101 and 2 = 010 the largest is 5, and the largest of each digit 111."""
+    net = Net("phase", steps)
+    for name in ("a", "b"):
+        net.neuron("x", name, (2, 1), amplitude=1)
+    net.op("Concat", "a b", "ab", axis=1)
+    net.op("MaxPool", "ab", "p", kernel_shape=[2])
+    net.op("Conv", f"p {net.weight('w', 2, 4, 1)}", "c")
+    counts = np.stack(
+        [np.arange(2**steps), np.arange(2**steps)[::-1]], -1
+    )  # beside each other: a number and its complement
+    x = np.broadcast_to(3.0 * counts.reshape(1, 1, -1), (1, 2, 2 * 2**steps)).astype(np.float32)
+    graph = net.graph({"x": ["N", 2, x.shape[2]]}, {"c": 3})
+    folded, unrolled = (run(assemble(each, "phase"), x)[0] for each in (graph, unroll(graph.copy())))
+    np.testing.assert_allclose(unrolled, folded, rtol=RELATIVE, atol=RELATIVE * np.abs(folded).max())
+
+
 def test_zeros_around_spikes_with_offsets_are_pooled_as_values():
     """The largest of a spike's value and a zero that padding adds is no spike: the pooling works on the mean."""
     net = Net("rate", 3)

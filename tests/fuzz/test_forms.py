@@ -96,7 +96,7 @@ def check_distances(folder, seed: int) -> None:
             assert output.form <= (0.25 if form == "integer" else 0.02) + output.folded
 
 
-@pytest.mark.parametrize("seed", [0, 8, 84, 227, 306])  # those that were farthest off
+@pytest.mark.parametrize("seed", [0, 8, 84, 227, 306, 572])  # those that were farthest off
 def test_forms_are_near_the_folded_one(folder, seed):
     check_distances(folder, seed)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from graphpass.graph.travel import RULES, Travel, travels
@@ -135,6 +135,7 @@ def test_rows_that_merge_with_samples_have_no_map():
 
 
 @examples(60)
+@example([(-5, -5, -1)], (1,))  # a start in front of the axis
 @given(
     st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5), st.sampled_from([-3, -2, -1, 1, 2])), min_size=1,
              max_size=3),
