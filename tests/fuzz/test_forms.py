@@ -126,7 +126,7 @@ def test_what_spikes_reach_is_what_is_counted(folder, seed, form, monkeypatch):
         network, {"x": drawn.inputs}, method="max", time_steps=2, form=form, options=CalibrationOptions(threads=1)
     )
     samples = from_arrays({"x": drawn.inputs}, input_specs(open_session(network.source.proto)))
-    options = evaluation.Options(limit=4, operation_samples=2, rounds=1, threads=1)
+    options = evaluation.EvaluationOptions(limit=4, operation_samples=2, rounds=1, threads=1)
     counted = evaluation.evaluate(network.source, done.proto, samples, options).operations
     kinds = {layer.name: layer.input for layer in counted.layers}
     driven = spike_driven(network.graph, network.coverage.sites)
