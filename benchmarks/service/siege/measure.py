@@ -155,11 +155,11 @@ class Row:
         """How many times longer a step takes."""
         return self.beside.p99(step) / self.alone.p99(step)
 
-    def broken(self) -> list[str]:
-        """Promises that do not hold."""
-        found = [f"{step} × {self.ratio(step):.1f}" for step in STEPS if not self.ratio(step) <= RATIO]
+    def broken(self, timed: bool = True) -> list[str]:
+        """Promises that do not hold. timed: those of times, too, which other work on the machine breaks as well."""
+        found = [f"{step} × {self.ratio(step):.1f}" for step in STEPS if timed and not self.ratio(step) <= RATIO]
         found += [f"{self.memory} MiB"] if self.memory > MEMORY_MIB else []
-        found += [f"recovered after {self.recovery:.0f} s"] if not self.recovery <= RECOVERY_SECONDS else []
+        found += [f"recovered after {self.recovery:.0f} s"] if timed and not self.recovery <= RECOVERY_SECONDS else []
         return found + self.beside.errors[:3]
 
     def text(self) -> str:
