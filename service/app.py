@@ -3,13 +3,12 @@
 import asyncio
 import fcntl
 import os
-import shutil
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from service.jobs.housekeeping import JOBS_EVERY, RENEW_EVERY, SWEEP_EVERY, Hous
 from service.jobs.places import Places
 from service.jobs.presence import Alone, Locks
 from service.jobs.queues import Queues
+from service.jobs.running import clear_scratch
 from service.jobs.scheduler import EVERY_SHARED, Scheduler
 from service.metrics import Metrics
 from service.settings import Settings
@@ -49,7 +49,6 @@ from service.storage.stores import open_blobs
 SQLITE_THREADS = 4  # that answer requests: each takes a connection and memory, and more do not read a local file faster
 READING = 8  # threads that read from the store for downloads
 STORING = 32  # threads that write bodies and ask the engine: each may wait for the store
-OLD_SCRATCH = 24 * 3600.0  # seconds after which a folder of scratch files belongs to nobody
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         shared = engine.is_postgres(settings)
         if not shared:
             stack.callback(os.close, _lock(settings.data_dir))
-        _clear_scratch(settings.data_dir / "scratch", 0 if not shared else OLD_SCRATCH)
+        clear_scratch(settings.data_dir / "scratch")
         metadata = open_metadata(settings, stays=True)
         stack.callback(metadata.close)
         blobs = open_blobs(settings)
@@ -222,12 +221,6 @@ def _lock(folder: Path) -> int:
     return file
 
 
-def _clear_scratch(scratch: Path, older: float) -> None:
-    for folder in scratch.glob("*"):
-        if time.time() - folder.stat().st_mtime >= older:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _guard(settings: Settings) -> Guard:
     return Guard(settings.database_url, settings.executor_id, settings.queues)
 
@@ -238,7 +231,8 @@ def _chores(
     """What keeps promises, and every so many seconds."""
     here = ((reconciler.stranded, JOBS_EVERY),) if settings.queues else ()
     often = ((metadata.ledger.renew, RENEW_EVERY), (reconciler.jobs, JOBS_EVERY), (reconciler.workflows, JOBS_EVERY))
-    rarely = ((lambda: tidy(metadata, blobs, settings), SWEEP_EVERY), (reconciler.forget, SWEEP_EVERY))
+    sweep, scratch = partial(tidy, metadata, blobs, settings), partial(clear_scratch, settings.data_dir / "scratch")
+    rarely = ((sweep, SWEEP_EVERY), (scratch, SWEEP_EVERY), (reconciler.forget, SWEEP_EVERY))
     return (*often, *here, *rarely)
 
 

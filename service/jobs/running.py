@@ -8,11 +8,14 @@ A user's error is an Outcome; what is raised is a fault of the machinery, and wo
 """
 
 import asyncio
+import fcntl
+import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ Tell = Callable[[JSON], Awaitable[None]]
 Keep = Callable[[Path], Mapping[str, str]]
 FILES_AT_MOST = 10_000  # that an archive unpacks to
 ROOM = 2**16  # bytes
+FRESH = 0.2  # seconds in which a new folder gets its lock
 TASKS = "the folder of tasks"  # as users know it
 LINES, STAGES = 50, 32  # of one task's log, and of its progress
 EVERY, SHARE = 0.25, 0.005  # between two events of one stage: seconds, or this share of the time since its beginning
@@ -136,12 +140,38 @@ async def run_task(
     with typed(scratch, TASKS):
         scratch.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=scratch))
-        try:
-            await asyncio.to_thread(_fill, folder, inputs, blobs, given_up)
-            return await _run_in(folder, task, arguments, settings, keep, tell)
-        finally:
-            given_up.set()
-            await asyncio.shield(_removed(folder))
+        with _locked(folder):
+            try:
+                await asyncio.to_thread(_fill, folder, inputs, blobs, given_up)
+                return await _run_in(folder, task, arguments, settings, keep, tell)
+            finally:
+                given_up.set()
+                await asyncio.shield(_removed(folder))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """While the task lasts, or its process lives, others see that the folder is somebody's."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def clear_scratch(scratch: Path) -> None:
+    """Remove the folders of tasks whose process is gone, of whatever process that works in this folder."""
+    for folder in scratch.glob("*"):
+        with suppress(OSError):  # somebody's, or gone
+            if time.time() - folder.stat().st_mtime < FRESH:
+                continue
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 async def _removed(folder: Path) -> None:

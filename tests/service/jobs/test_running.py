@@ -1,6 +1,7 @@
 """One task: the folder that it works in goes with it, however it ends."""
 
 import asyncio
+import os
 import threading
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import StorageUnavailableError
-from service.jobs.running import run_task
+from service.jobs.running import clear_scratch, run_task
 from service.settings import load_settings
 
 
@@ -60,3 +61,31 @@ def test_inputs_that_cannot_be_fetched(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailableError):
         asyncio.run(run_task("check", {}, {"a/b": "0" * 64}, settings=settings, blobs=Away(), keep=none))  # type: ignore[arg-type]
     assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_folders_of_processes_that_are_gone_are_removed(tmp_path: Path) -> None:
+    """Those of tasks that run, here or in another process, stay."""
+    settings, store = load_settings(data_dir=tmp_path), Slow()
+    scratch = tmp_path / "scratch"
+    (scratch / "left").mkdir(parents=True)
+    (scratch / "left" / "large").write_bytes(b"1")
+    old = time.time() - 10
+    os.utime(scratch / "left", (old, old))
+
+    async def looked_at() -> set[str]:
+        task = asyncio.ensure_future(
+            run_task("check", {}, {"model/a": "0" * 64}, settings=settings, blobs=store, keep=none)
+        )  # type: ignore[arg-type]
+        await asyncio.to_thread(store.fetching.wait)
+        for folder in scratch.iterdir():
+            os.utime(folder, (old, old))
+        clear_scratch(scratch)
+        found = {path.name for path in scratch.iterdir()}
+        task.cancel()
+        await asyncio.wait({task})
+        return found
+
+    assert len(asyncio.run(looked_at()) - {"left"}) == 1 and not (scratch / "left").exists()
+    (scratch / "young").mkdir()  # between this and the lock of its task
+    clear_scratch(scratch)
+    assert (scratch / "young").exists()
