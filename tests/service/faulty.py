@@ -100,10 +100,10 @@ class FaultyService:
             except httpx.TransportError:
                 pass
             assert time.monotonic() < deadline, f"{method} {path}"
-            self._revive()
+            self.revive()
             time.sleep(0.1)
 
-    def _revive(self) -> None:
+    def revive(self) -> None:
         """Start what a fault has killed: it is disarmed then."""
         if any(each.process is None or each.process.poll() is not None for each in (self.server, *self.workers)):
             self.disarm()
@@ -146,7 +146,7 @@ class FaultyService:
         found = STORIES[story](self)
         self.disarm()
         struck = any(" : " in line for line in self.told())
-        self._revive()
+        self.revive()
         assert found == expected, (fault, found, expected)
         self.check(self._jobs() - before)
         return struck
@@ -162,7 +162,7 @@ class FaultyService:
         deadline = time.monotonic() + 120
         while (job := self.ask("GET", url).json())["state"] not in FINISHED:
             assert time.monotonic() < deadline, job
-            self._revive()
+            self.revive()
             time.sleep(0.05)
         return dict(job)
 
@@ -271,6 +271,7 @@ def _cancelled(service: FaultyService) -> object:
     deadline = time.monotonic() + 60
     while service.ask("GET", url).json()["state"] == "queued":
         assert time.monotonic() < deadline
+        service.revive()
         time.sleep(0.05)
     assert service.ask("POST", f"{url}/cancel").json()["state"] == "cancelled"
     states = [data["state"] for _, name, data in events(service.server.http, url) if name == "state"]
