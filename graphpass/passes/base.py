@@ -62,9 +62,9 @@ class Rewriting:
         """The nodes of these standard operators, in the order of the graph; the list stays as it is during edits."""
         return [node for node in self.graph.nodes if is_op(node, *ops)]
 
-    def done(self, count: int = 1) -> None:
-        """So many rewrites more."""
-        self.rewrites += count
+    def done(self) -> None:
+        """One rewrite more."""
+        self.rewrites += 1
 
     def miss(self, node: gs.Node, reason: str) -> None:
         """A near-match is left; the first reason for a node counts."""

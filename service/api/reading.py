@@ -37,8 +37,7 @@ async def reading(
 async def _kept(
     service: Service, tenant: str, digest: str, pieces: Sequence[tuple[bytes, int, int]], first: Iterator[bytes]
 ) -> AsyncIterator[bytes]:
-    account = Account(service.metadata, service.blobs, tenant)
-    try:
+    async with Account(service.metadata, service.blobs, tenant) as account:
         with suppress(NotFoundError, StorageError):  # it is read all the same, as far as it is there
             await asyncio.to_thread(account.keep, digest)
         for index, (head, start, end) in enumerate(pieces):
@@ -48,5 +47,3 @@ async def _kept(
                 read = first if index == 0 else await in_turn(service, service.blobs.read, digest, start, end, PIECE)
                 while chunk := await in_turn(service, next, read, b""):
                     yield chunk
-    finally:
-        await asyncio.shield(asyncio.to_thread(account.close))

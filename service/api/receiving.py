@@ -8,7 +8,6 @@ import asyncio
 import re
 import unicodedata
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,14 +56,9 @@ async def read_small(request: Request) -> bytes:
     return b"".join([chunk async for chunk in chunks(request, SMALL)])
 
 
-@asynccontextmanager
-async def account_of(service: Service, tenant: str) -> AsyncIterator[Account]:
+def account_of(service: Service, tenant: str) -> Account:
     """The tenant's account, for what is stored inside."""
-    account = Account(service.metadata, service.blobs, tenant, service.settings.quota)
-    try:
-        yield account
-    finally:
-        await asyncio.shield(asyncio.to_thread(account.close))
+    return Account(service.metadata, service.blobs, tenant, service.settings.quota)
 
 
 async def create_from_body(

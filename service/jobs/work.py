@@ -281,8 +281,7 @@ class Work(DBOSConfiguredInstance):
     async def _attempted(
         self, id: str, workflow: str, tenant: str, task: str, arguments: JSON, inputs: dict[str, str]
     ) -> Outcome:
-        account = Account(self._metadata, self._blobs, tenant, self._settings.quota, id)
-        try:
+        async with Account(self._metadata, self._blobs, tenant, self._settings.quota, id) as account:
             outcome = await run_task(
                 task,
                 self._threaded(arguments),
@@ -297,8 +296,6 @@ class Work(DBOSConfiguredInstance):
                 kept = {f"{step}/{name}": digest for name, digest in outcome.files.items()}
                 await asyncio.to_thread(self._metadata.jobs.pin, id, kept)
             return outcome
-        finally:
-            await asyncio.shield(asyncio.to_thread(account.close))
 
     @DBOS.step()
     async def _begin(self, id: str) -> JSON | None:

@@ -5,6 +5,7 @@ with Account(metadata, blobs, "acme", quota) as account:
     …                                   # a row of the tenant refers to the digest, or it is gone afterwards
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,6 +70,15 @@ class Account:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        """In a thread, and to its end even where the caller is cancelled."""
+        await asyncio.shield(asyncio.to_thread(self.close))
 
 
 def settle(metadata: Metadata, blobs: Blobs, tenant: str | None = None) -> tuple[int, int]:
