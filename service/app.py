@@ -48,6 +48,7 @@ from service.storage.stores import open_blobs
 
 SQLITE_THREADS = 4  # that answer requests: each takes a connection and memory, and more do not read a local file faster
 READING = 8  # threads that read from the store for downloads
+PIECES = 4  # of resumable uploads that are in memory, each of some 8 MiB
 STORING = 32  # threads that write bodies and ask the engine: each may wait for the store
 
 
@@ -113,7 +114,17 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         stack.callback(housekeeper.stop)
         rate, calls = RateLimit(settings.rate_per_minute), Calls(bounds, metadata.keys.valid)
         service = Service(
-            settings, metadata, blobs, dispatcher, queues, rate, metrics, places, calls, CapacityLimiter(READING)
+            settings,
+            metadata,
+            blobs,
+            dispatcher,
+            queues,
+            rate,
+            metrics,
+            places,
+            calls,
+            CapacityLimiter(READING),
+            CapacityLimiter(PIECES),
         )
         metrics.watch(lambda: _gauges(service))
         return Process(service, stack.pop_all())

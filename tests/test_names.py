@@ -25,7 +25,7 @@ from tests.models import FLOAT, build, node
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(8, 3, 8, 8)).astype(np.float32)
 SELECTION = Selection(identity_sites=True)
-FORMS_TRIED = ("folded", "unrolled", "integer")
+TRIED = (("folded", "rate"), ("unrolled", "phase"), ("integer", "rate"))  # forms and codes
 
 
 def normal(*shape: int) -> NDArray[np.float32]:
@@ -94,9 +94,8 @@ def crowded(proto: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
 
 def made_up(path: Path, proto: onnx.ModelProto) -> Iterator[tuple[str, str, set[str]]]:
     onnx.save(proto, path)
-    for form in FORMS_TRIED:
-        for coding in ("rate", "phase"):
-            yield form, coding, names_of(converted(path, form, coding)) - names_of(proto)
+    for form, coding in TRIED:
+        yield form, coding, names_of(converted(path, form, coding)) - names_of(proto)
 
 
 @pytest.mark.filterwarnings("ignore::graphpass.verification.source.SourceWarning")

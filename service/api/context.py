@@ -41,6 +41,7 @@ class Service:
     places: Places
     calls: Calls
     reading: CapacityLimiter  # threads that read from the store for downloads
+    pieces: CapacityLimiter  # threads that have a piece of a resumable upload in memory, on its way to the store
 
     def expiry(self) -> datetime | None:
         """When a job that finishes now goes; None for never."""

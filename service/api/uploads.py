@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.requests import ClientDisconnect
 
@@ -188,8 +189,9 @@ async def _receive(request: Request, service: Service, tenant: str, upload: Uplo
             nonlocal upload
             await spill()
             if spool.size:
-                upload = await asyncio.to_thread(
-                    lambda: append(service.metadata, service.blobs, tenant, upload.id, upload.offset, spool.take())
+                upload = await to_thread.run_sync(
+                    lambda: append(service.metadata, service.blobs, tenant, upload.id, upload.offset, spool.take()),
+                    limiter=service.pieces,
                 )
 
         try:

@@ -129,7 +129,7 @@ def state(folder: Path) -> dict[str, bytes]:
 CONVERT = ["convert", "ann.onnx", "snn2.onnx", "--calibration", "images.npz"]
 
 
-@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @example(line=[*CONVERT, "--memory-budget", "inf"])
 @example(line=[*CONVERT, "--plan-out", "/"])
 @example(line=[*CONVERT, "--include", "(" * 500])

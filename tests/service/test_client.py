@@ -86,6 +86,7 @@ def test_upload_convert_watch_download(client: Client, stored: tuple[Stored, ...
     assert refused.value.slug == "not-found"
 
 
+@pytest.mark.slow
 def test_what_is_long_is_fetched_whole(client: Client, stored: tuple[Stored, ...], tmp_path: Path) -> None:
     """Names of a hundred thousand letters: answers are summaries, and nobody has to know."""
     proto = onnx.load(EXAMPLE / "fashion_mnist.onnx")
@@ -192,6 +193,7 @@ def test_an_interrupt_on_the_command_line_cancels_the_job(service: Server, tmp_p
     assert not (tmp_path / "snn.onnx").exists()
 
 
+@pytest.mark.slow
 def test_killed_during_an_upload_and_during_a_job(tmp_path: Path) -> None:
     images = np.random.default_rng(0).random((LARGE // (28 * 28 * 4), 1, 28, 28), np.float32)
     large = tmp_path / "large.npz"

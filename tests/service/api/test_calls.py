@@ -54,6 +54,7 @@ def revoke(server: Server, tenant: str) -> float:
     return time.monotonic()
 
 
+@pytest.mark.slow
 def test_an_open_event_stream_ends_with_its_key(idle: Server) -> None:
     key, other = idle.new_key("gone"), idle.new_key("stays")
     with idle.client(key) as http, idle.client(other) as another, ExitStack() as stack:
@@ -71,6 +72,7 @@ def test_an_open_event_stream_ends_with_its_key(idle: Server) -> None:
         problem(http.get(f"{paths[key]}/events"), 401, "unauthorized")
 
 
+@pytest.mark.slow
 def test_a_body_that_is_being_sent_is_refused_when_its_key_is_gone(idle: Server) -> None:
     key = idle.new_key("sender")
     with idle.client(key) as http, connect(idle.url) as connection:

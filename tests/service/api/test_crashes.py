@@ -63,6 +63,7 @@ def test_accepted_but_never_sent(tmp_path: Path) -> None:
         assert finished(server.http, f"{url}/{job.id}")["state"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_one_process_a_folder_and_a_port(tmp_path: Path) -> None:
     with Server(tmp_path, HOST="0.0.0.0") as server:
         assert server.url.startswith("http://127.0.0.1:")  # a link that can be opened

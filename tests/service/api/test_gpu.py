@@ -33,6 +33,7 @@ def refused(http: httpx.Client, asked: dict[str, object]) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_one_process(tmp_path: Path) -> None:
     with Server(tmp_path) as server:
         asked = evaluation(server.http)

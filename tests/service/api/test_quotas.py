@@ -144,6 +144,7 @@ def test_parallel_clients_cannot_overdraw_together(small: Server, tenant: httpx.
     assert stored(small) == before
 
 
+@pytest.mark.slow
 def test_results_count_and_a_job_needs_room_for_them(small: Server, tenant: httpx.Client) -> None:
     ids = example(tenant)
     asked = {"model": ids["model"], "calibration": ids["calibration"], "options": FEW}

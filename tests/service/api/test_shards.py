@@ -86,6 +86,7 @@ def test_cancelling_kills_a_shard_within_a_second(sharding: Server, model: dict[
     assert not sandboxes(sharding.process.pid)
 
 
+@pytest.mark.slow
 def test_bad_data_in_a_shard_fails_the_job(sharding: Server, model: dict[str, str], tmp_path: Path) -> None:
     images = dict(np.load(EXAMPLE / "calibration.npz"))["image"][:300]
     images[150, 0, 3, 3] = np.nan

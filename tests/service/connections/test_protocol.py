@@ -222,6 +222,7 @@ def test_an_address_has_its_bound_and_its_log_does_not_grow(tmp_path: Path) -> N
         assert len(refused) == 20 and refused[0]["client"] == "127.0.0.1"
 
 
+@pytest.mark.slow
 def test_more_half_requests_than_files_and_jobs_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.service.running.COMMAND", ("prlimit", f"--nofile={FILES}:{FILES}", "--", *COMMAND))
     with Server(tmp_path) as server, ExitStack() as stack:

@@ -93,7 +93,6 @@ def test_a_report_has_no_rights(browser: Browser, server: Server, job: str) -> N
         page.goto(f"{server.url}/#/jobs/{job}/report")
         told = page.frame_locator("iframe").locator("p")
         expect(told).to_have_text("null SecurityError SecurityError SecurityError EvalError offline")
-        page.wait_for_load_state("networkidle")
         assert "evil" not in page.url
     assert "/evil" not in server.output()
 
@@ -127,6 +126,7 @@ def test_compare_over_t_from_a_conversion(opened: Opened, job: str) -> None:
     expect(page.get_by_role("heading", name="Cancelled")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_compare_over_t_then_convert_with_the_best(opened: Opened) -> None:
     page = opened()
     take_example(page)

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import onnx
+import pytest
 from playwright.sync_api import expect
 
 from tests.service.page.conftest import Opened
 from tests.service.running import EXAMPLE, Server, example, finished, upload
 
 
+@pytest.mark.slow
 def test_a_network_of_long_names_is_shown(opened: Opened, server: Server, tmp_path: Path) -> None:
     proto = onnx.load(EXAMPLE / "fashion_mnist.onnx")
     for number, node in enumerate(proto.graph.node):

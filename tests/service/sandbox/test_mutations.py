@@ -157,6 +157,7 @@ def test_damaged_bytes(box: Box, damages: list) -> None:
     check(box, [damaged(MODEL, each) for each in damages])
 
 
+@pytest.mark.slow
 @BOUNDED
 @given(st.integers(0, 1 << 30))
 def test_damaged_fields(box: Box, seed: int) -> None:
