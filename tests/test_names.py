@@ -132,3 +132,27 @@ def test_a_site_inside_the_name_of_another(tmp_path: Path) -> None:
     found = evaluate(source, done.proto, dataset_for(source, {"x": x}))
     assert {site.name: site.levels for site in found.sites} == {"a": 3, "a/neuron": 5}
     assert [each.name for each in done.proto.graph.node if each.domain] == ["a/neuron", "a/neuron/neuron"]
+
+
+@pytest.mark.parametrize("coding", ["rate", "phase"])
+def test_a_pooling_that_is_called_like_neurons(tmp_path: Path, coding: str) -> None:
+    """Spikes of the neurons of a, which move behind the pooling in the phase code, are not those of a/neuron."""
+    nodes = [
+        node("Conv", "x w", "c", "one", pads=[1, 1, 1, 1]), node("Relu", "c", "r", "a"),
+        node("MaxPool", "r", "p", "neuron/p", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Conv", "p w", "d", "two", pads=[1, 1, 1, 1]), node("Relu", "d", "s", "a/neuron"),
+        node("MaxPool", "s", "q", "pooled", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Conv", "q w", "y", "a/neuron/pooled", pads=[1, 1, 1, 1]),
+    ]  # fmt: skip
+    x = normal(16, 3, 8, 8)
+    proto = build(nodes, {"x": ["N", 3, 8, 8]}, {"y": ["N", 3, 2, 2]}, {"w": normal(3, 3, 3, 3)})
+    rates = []
+    for renamed in (False, True):
+        if renamed:
+            for each in proto.graph.node:
+                each.name = "".join(chr(ord("k") + "xcrpdsqy".index(each.output[0])))
+        onnx.save(proto, tmp_path / "m.onnx")
+        source = load(tmp_path / "m.onnx")
+        done = convert(source, {"x": x}, coding=coding, time_steps=4)
+        rates.append([site.rate for site in evaluate(source, done.proto, dataset_for(source, {"x": x})).sites])
+    assert rates[0] == rates[1] and len(rates[0]) == 2

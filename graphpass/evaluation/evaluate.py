@@ -25,12 +25,13 @@ from graphpass.evaluation.baseline import quantise_sites
 from graphpass.evaluation.comparison import Comparison
 from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.evaluation.metrics.training import fitted, of_training, training_stride
-from graphpass.evaluation.probing import Tally, probed_ann, probed_folded, probed_unrolled, site_of
+from graphpass.evaluation.probing import Tally, probed_ann, probed_folded, probed_unrolled
 from graphpass.evaluation.results import ConversionFacts, Evaluation, Latency, Provenance, Timing, conversion_of
 from graphpass.evaluation.shards import Measured, Partial, merge
 from graphpass.forms import operators
 from graphpass.forms.registry import FORMS, assemble, form_of, spiking_graph
 from graphpass.graph.model import Source
+from graphpass.graph.names import site_of
 from graphpass.passes.normalise import normalise
 from graphpass.runtime.samples import run_padded, sample_axes
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run

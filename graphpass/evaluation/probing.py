@@ -19,6 +19,7 @@ from graphpass.forms.neurons import within_float32
 from graphpass.forms.registry import assemble, spiking_graph
 from graphpass.forms.unrolled import spike_inputs, unroll
 from graphpass.graph.model import export_untyped
+from graphpass.graph.names import site_of
 from graphpass.maths.metrics import Difference, Operations, SpikeCount
 from graphpass.runtime.session import open_session, pad_inputs, run
 
@@ -196,15 +197,6 @@ def _probed(
             graph.outputs.append(tensors[name])
     proto = export_untyped(graph, lambda each: assemble(each, conversion.coding))
     return ProbedGraph(proto, probes, ops, spiking, fetch, threads)
-
-
-def site_of(neurons: str, sites: Iterable[str]) -> str | None:
-    """The site that a node of neurons belongs to, None where it belongs to none; a site may have several nodes.
-
-    Names of sites may begin with those of others, and with what was added to these.
-    """
-    found = [site for site in sites if neurons == f"{site}/neuron" or neurons.startswith(f"{site}/neuron/")]
-    return max(found, key=len, default=None)
 
 
 def _merged(counts: Iterable[SpikeCount]) -> SpikeCount:

@@ -11,7 +11,7 @@ from graphpass.errors import PlanError
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.layers import WeightLayer, weight_layers
-from graphpass.graph.names import Names, names_of
+from graphpass.graph.names import NEURONS, Names, names_of
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.sites.identities import place_identities
 
@@ -62,7 +62,7 @@ def neuron_node(site: SitePlan, time_steps: int, coding: str, x: gs.Variable, y:
     ]
     attributes = {"time_steps": time_steps, "levels": site.levels, "coding": coding}
     return gs.Node(
-        operators.FOLDED_NEURON, f"{site.name}/neuron", attributes, [x, *parameters], [y], domain=SPIKING_DOMAIN
+        operators.FOLDED_NEURON, site.name + NEURONS, attributes, [x, *parameters], [y], domain=SPIKING_DOMAIN
     )
 
 

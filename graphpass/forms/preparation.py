@@ -10,7 +10,7 @@ from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.edit import held_names
 from graphpass.graph.layers import is_maximum, rank_of
 from graphpass.graph.model import export
-from graphpass.graph.names import Names, names_of
+from graphpass.graph.names import NEURONS, POOLED, Names, names_of
 from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.trains import Trains, Way
 from graphpass.maths.neuron import levels_of
@@ -104,7 +104,7 @@ def _move_behind_pooling(graph: gs.Graph, names: Names) -> None:
         y = node.outputs[0]
         node.inputs[0] = neuron.inputs[0]
         node.outputs[0] = gs.Variable(names.fresh(f"{y.name}/current"), y.dtype, y.shape)
-        inputs, name = [node.outputs[0], *neuron.inputs[1:]], names.fresh(f"{neuron.name}/{node.name}")
+        inputs, name = [node.outputs[0], *neuron.inputs[1:]], names.fresh(neuron.name + POOLED)
         graph.nodes.append(gs.Node(neuron.op, name, dict(neuron.attrs), inputs, [y], domain=SPIKING_DOMAIN))
     graph.toposort()
 
@@ -127,7 +127,7 @@ def _send_again_behind_pooling(graph: gs.Graph, names: Names) -> None:
             gs.Constant(names.fresh(f"{y.name}/{k}"), np.ascontiguousarray(v, np.float32)) for k, v in values.items()
         ]
         attributes = {"time_steps": steps, "levels": levels_of(steps, coding), "coding": coding}
-        neuron = gs.Node(operators.FOLDED_NEURON, names.fresh(f"{node.name}/neuron"), attributes, domain=SPIKING_DOMAIN)
+        neuron = gs.Node(operators.FOLDED_NEURON, names.fresh(node.name + NEURONS), attributes, domain=SPIKING_DOMAIN)
         neuron.inputs, neuron.outputs = [node.outputs[0], *parts], [y]
         graph.nodes.append(neuron)
     graph.toposort()

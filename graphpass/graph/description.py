@@ -3,7 +3,7 @@
     model              metadata_props but for graphpass's own, doc_string, domain, version, producer
     graph              name, doc_string, metadata_props
     inputs, outputs    by name: doc_string, metadata_props, denotations of type and axes
-    nodes              by name and operator: doc_string, metadata_props
+    nodes              by name and operator: doc_string, metadata_props; neurons: those of the activation of their site
     weights            by name: doc_string, metadata_props
 
 Applications read metadata that their exporters wrote: class names, the characters of a text recogniser, the tokens of
@@ -15,6 +15,9 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import onnx
+
+from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.names import NEURONS
 
 PREFIX = "graphpass."  # of the keys that a converted model tells of itself with
 
@@ -39,7 +42,10 @@ def keep_description(given: onnx.ModelProto, made: onnx.ModelProto) -> tuple[str
                 _take_value(known[value.name], value)
     names = Counter(node.name for node in given.graph.node)
     alone = [node for node in given.graph.node if node.name and names[node.name] == 1]
-    _take_by_key(alone, made.graph.node, lambda node: (node.name, node.op_type))
+    neurons = [node for node in made.graph.node if node.domain == SPIKING_DOMAIN]
+    others = [node for node in made.graph.node if node.domain != SPIKING_DOMAIN]
+    _take_by_key(alone, others, lambda node: (node.name, node.op_type))
+    _take_by_key(alone, neurons, lambda node: node.name.removesuffix(NEURONS))
     _take_by_key(given.graph.initializer, made.graph.initializer, lambda tensor: tensor.name)
     return tuple(entry.key for entry in own)
 

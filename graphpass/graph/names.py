@@ -2,16 +2,20 @@
 
     fresh(base)     base, or the first of base_1, base_2 … that is free; taken from then on
     settle(graph)   tensors and nodes of one name that are not the same get names of their own
+    site_of(…)      the site that a node of neurons belongs to: <site>/neuron, and behind max poolings …/pooled
 
 The cost is linear in the graph and in the names that are asked for.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.graph.domains import SPIKING_DOMAIN
+
+NEURONS, POOLED = "/neuron", "/pooled"  # what is added to the name of a site, and to that of neurons
 
 
 class Names:
@@ -36,6 +40,16 @@ def names_of(graph: gs.Graph) -> Names:
     """The names of every tensor and node of a graph and its subgraphs."""
     tensors = {tensor.name for each in _graphs(graph) for tensor in _tensors(each)}
     return Names(tensors | {node.name for each in _graphs(graph) for node in each.nodes})
+
+
+def site_of(neurons: str, sites: Iterable[str]) -> str | None:
+    """The site that a node of neurons belongs to, None where it belongs to none; a site may have several nodes.
+
+    Names of sites may begin with those of others, and with what was added to these.
+    """
+    name = re.sub(rf"({POOLED}(_\d+)?)+$", "", neurons)
+    site = name.removesuffix(NEURONS)
+    return site if name.endswith(NEURONS) and site in sites else None
 
 
 def settle(graph: gs.Graph) -> None:

@@ -23,11 +23,11 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import DataError, FormError
-from graphpass.evaluation.probing import site_of
 from graphpass.forms import operators
 from graphpass.forms.preparation import settle_pooling
 from graphpass.forms.registry import assemble, coding_of, spiking_graph
 from graphpass.graph.model import Source, export_untyped
+from graphpass.graph.names import site_of
 from graphpass.graph.plan import Plan
 from graphpass.maths.neuron import Neuron, count_of
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run

@@ -41,6 +41,8 @@ def described(opset=17):
     graph.output[0].doc_string = "scores"
     graph.node[0].doc_string = "embeds"
     graph.node[0].metadata_props.add(key="line", value="model.py:3")
+    graph.node[1].doc_string = "fires"
+    graph.node[1].metadata_props.add(key="line", value="model.py:4")
     graph.initializer[0].doc_string = "trained"
     return model
 
@@ -48,9 +50,9 @@ def described(opset=17):
 def told(model):
     """What a model says, as plain values."""
     graph = model.graph
-    first, weight = (
-        next((each for each in found if each.name == name), None)
-        for found, name in ((graph.node, "first"), (graph.initializer, "a"))
+    first, relu, weight = (
+        next((each for each in found if each.name in names), None)
+        for found, names in ((graph.node, ["first"]), (graph.node, ["relu", "relu/neuron"]), (graph.initializer, ["a"]))
     )
     return {
         "metadata": {
@@ -65,6 +67,7 @@ def told(model):
         ),
         "output": graph.output[0].doc_string,
         "node": first and (first.doc_string, {entry.key: entry.value for entry in first.metadata_props}),
+        "activation": relu and (relu.doc_string, {entry.key: entry.value for entry in relu.metadata_props}),
         "weight": weight and weight.doc_string,
     }
 
@@ -85,7 +88,7 @@ def test_every_form_keeps_it_by_data_and_by_plan(tmp_path, form):
     for proto in (done.proto, again.proto):
         found = told(proto)
         if form == "integer":  # its layers are other nodes, with other weights
-            found |= {key: expected[key] for key in ("node", "weight") if found[key] is None}
+            found |= {key: expected[key] for key in ("node", "activation", "weight") if found[key] is None}
         assert found == expected
         assert {entry.key: entry.value for entry in proto.metadata_props}["graphpass.form"] == form
 
