@@ -38,7 +38,7 @@ from graphpass.inputs import (
 )
 from graphpass.inspection import Inspection
 from graphpass.network import Network
-from graphpass.options import OPTIONS, SEVERAL, TIME_STEPS, VERIFIED, require_images, several_of
+from graphpass.options import OPTIONS, SEVERAL, VERIFIED, require_images, several_of
 from graphpass.runtime import session as sessions
 from graphpass.runtime.threads import limited_threads
 from graphpass.settings import Settings
@@ -121,28 +121,28 @@ def convert(
     CoverageError where a site that should be converted cannot be.
     """
     given = locals()
-    chosen = Settings("convert", given)
-    options = chosen.calibration()
+    choices = Settings("convert", given)
+    options = choices.calibration()
     if output is not None:
         output = Path(output)
         read = [*model_sources(model), *data_sources(calibration), *plan_sources(plan)]
         require_targets([(output, models.companions(output))], read)
     with limited_threads(options.threads):
-        network = network_of(model, chosen.selection())
+        network = network_of(model, choices.selection())
         data = None
         if calibration is not None:
-            data = dataset_of(calibration, network.source.proto, chosen.images(), allow_code, options.threads)
+            data = dataset_of(calibration, network.source.proto, choices.images(), allow_code, options.threads)
         if not has_images(calibration) and not (synthetic and takes_images(network, options.threads)):
             require_images(given)
         return conversion.convert(
             network,
-            chosen.synthetic() or data,
+            choices.synthetic() or data,
             output,
-            **chosen.conversion(),
+            **choices.conversion(),
             plan=plan if plan is None or isinstance(plan, Plan) else Path(plan),
-            images=chosen.images(),
+            images=choices.images(),
             options=options,
-            levels=chosen.levels(),
+            levels=choices.levels(),
             progress=progress,
         )
 
@@ -180,11 +180,11 @@ def evaluate(
     SessionError.
     """
     given = locals()
-    chosen = Settings("evaluate", given)
-    options = chosen.evaluation(allow_code)
+    choices = Settings("evaluate", given)
+    options = choices.evaluation(allow_code)
     source, (proto, digest) = source_of(ann), spiking_of(snn)
     with limited_threads(options.threads), sessions.required(options.providers):
-        dataset = dataset_of(data, source.proto, chosen.images(), allow_code, options.threads)
+        dataset = dataset_of(data, source.proto, choices.images(), allow_code, options.threads)
         if not has_images(data):
             require_images(given)
         return evaluation.evaluate(source, proto, dataset, options, digest, progress)
@@ -226,17 +226,17 @@ def sweep(
     combination makes no sense.
     """
     lists = {
-        "time_steps": TIME_STEPS if time_steps is None else several_of(time_steps),
+        "time_steps": OPTIONS["time_steps"].several if time_steps is None else several_of(time_steps),
         "coding": several_of(coding or OPTIONS["coding"].default),
         "method": several_of(method or OPTIONS["method"].default),
     }
     given = {**locals(), **lists}
-    chosen = Settings("sweep", given, several=SEVERAL)
-    options = chosen.evaluation(allow_code)
+    choices = Settings("sweep", given, several=SEVERAL)
+    options = choices.evaluation(allow_code)
     with limited_threads(options.threads):
-        network = network_of(model, chosen.selection())
+        network = network_of(model, choices.selection())
         both = [
-            dataset_of(each, network.source.proto, chosen.images(), allow_code, options.threads)
+            dataset_of(each, network.source.proto, choices.images(), allow_code, options.threads)
             for each in (calibration, data)
         ]
         if not has_images(calibration) and not has_images(data):
@@ -244,11 +244,11 @@ def sweep(
         rows = sweeps.sweep(
             network,
             *both,
-            time_steps=chosen("time_steps"),
-            codings=chosen("coding"),
-            methods=chosen("method"),
+            time_steps=choices("time_steps"),
+            codings=choices("coding"),
+            methods=choices("method"),
             allow_partial=allow_partial,
-            options=chosen.calibration("calibration_limit"),
+            options=choices.calibration("calibration_limit"),
             evaluation=options,
             progress=progress,
         )
@@ -278,11 +278,11 @@ def verify(
     ModelError, DataError, SessionError; forms that do not agree are no error, but `agrees` is False.
     """
     given = locals()
-    chosen = Settings("verify", given)
-    most, most_threads = chosen("limit") or VERIFIED, chosen("threads")
+    choices = Settings("verify", given)
+    most, most_threads = choices("limit") or VERIFIED, choices("threads")
     proto, _ = spiking_of(snn)
     with limited_threads(most_threads):
-        dataset = dataset_of(data, proto, chosen.images(), allow_code, most_threads)
+        dataset = dataset_of(data, proto, choices.images(), allow_code, most_threads)
         if not has_images(data):
             require_images(given)
         if reference is None:

@@ -27,12 +27,12 @@ from graphpass.graph.plan import Plan, load_plan
 from graphpass.graph.upgrade import TARGET_OPSET
 from graphpass.maths.allocation import Auto
 from graphpass.network import Network, own_time_steps, planned, prepare, require_coverage
+from graphpass.options import OPTIONS, STEPS
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Selection
 from graphpass.verification.distance import Distance, Forms, measured
 from graphpass.verification.source import check_source
 
-DEFAULT_TIME_STEPS = 8
 UNREAL = (
     "CALIBRATED ON SYNTHETIC DATA ({what}): the inputs were made up, the network may be much worse than with real data "
     "(docs/calibration.md); evaluate it, and calibrate on real inputs where there are any"
@@ -70,9 +70,9 @@ def convert(
     output: str | Path | None = None,
     *,
     time_steps: int | None = None,
-    coding: str = "rate",
-    method: str = "optimal",
-    form: str = "folded",
+    coding: str = OPTIONS["coding"].default,
+    method: str = OPTIONS["method"].default,
+    form: str = OPTIONS["form"].default,
     plan: str | Path | Plan | None = None,
     selection: Selection | None = None,
     allow_partial: bool = False,
@@ -151,7 +151,7 @@ def settings_of(
 ) -> CalibrationOptions:
     """How `convert` calibrates with these arguments, but for levels."""
     own = own_time_steps(network, coding) if time_steps is None else None
-    steps = (own or DEFAULT_TIME_STEPS) if time_steps is None else time_steps
+    steps = (own or STEPS) if time_steps is None else time_steps
     given = options or CalibrationOptions()
     return replace(given, time_steps=steps, coding=coding, method=method, exact_padding=form == "integer")
 

@@ -12,6 +12,7 @@ from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import Partial, merge
 from graphpass.graph.model import Source
 from graphpass.network import Network, prepare, require_coverage
+from graphpass.options import OPTIONS
 from graphpass.sites.sites import Selection
 from graphpass.verification.source import check_source
 
@@ -71,8 +72,8 @@ def sweep(
     data: Dataset,
     *,
     time_steps: Sequence[int],
-    codings: Sequence[str] = ("rate",),
-    methods: Sequence[str] = ("optimal",),
+    codings: Sequence[str] = OPTIONS["coding"].several,
+    methods: Sequence[str] = OPTIONS["method"].several,
     selection: Selection | None = None,
     allow_partial: bool = False,
     options: CalibrationOptions | None = None,

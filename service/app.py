@@ -21,7 +21,18 @@ from starlette.responses import Response
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
-from service.api import answering, assets, events, examples, jobs, middleware, objects, operations, results, uploads
+from service.api import (
+    assets,
+    error_handlers,
+    events,
+    examples,
+    jobs,
+    middleware,
+    objects,
+    operations,
+    results,
+    uploads,
+)
 from service.api.assets import PAGE
 from service.api.calls import Calls
 from service.api.context import Service
@@ -157,9 +168,9 @@ def create_app(process: Process, bounds: Bounds) -> FastAPI:
     app.state.service = process.service
     for router in ROUTERS:
         app.include_router(router)
-    answering.install(app)
+    error_handlers.install(app)
     app.add_middleware(
-        middleware.Around,
+        middleware.ServiceMiddleware,
         metrics=process.service.metrics,
         calls=process.service.calls,
         turns=Turns(bounds.requests_per_tenant),
@@ -168,11 +179,11 @@ def create_app(process: Process, bounds: Bounds) -> FastAPI:
     complete(app)
 
     if PAGE.is_dir():
-        app.router.routes.append(Elsewhere("/", PageFiles(directory=PAGE, html=True), name="page"))
+        app.router.routes.append(PageMount("/", PageFiles(directory=PAGE, html=True), name="page"))
     return app
 
 
-class Elsewhere(Mount):
+class PageMount(Mount):
     """What is below no other route. A method that a path of the API does not have stays 405."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

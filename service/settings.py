@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service.errors import SettingsError
 
 PREFIX = "GRAPHPASS_"
-ELSEWHERE = frozenset({"GRAPHPASS_CUDA", "GRAPHPASS_KEY", "GRAPHPASS_SERVER"})  # read by the build and by clients
+OTHER_VARIABLES = frozenset({"GRAPHPASS_CUDA", "GRAPHPASS_KEY", "GRAPHPASS_SERVER"})  # read by the build and by clients
 DAY = 24
 
 
@@ -181,18 +181,18 @@ class Settings(BaseSettings):
 
     def upload_expiry(self, now: datetime) -> datetime | None:
         """When a model or dataset that is made now goes; None for never."""
-        return _later(now, self.upload_ttl_hours)
+        return _after(now, self.upload_ttl_hours)
 
     def unfinished_expiry(self, now: datetime) -> datetime | None:
         """When a resumable upload that begins now goes."""
-        return _later(now, self.unfinished_ttl_hours)
+        return _after(now, self.unfinished_ttl_hours)
 
     def result_expiry(self, now: datetime) -> datetime | None:
         """When a job that finishes now goes; None for never."""
-        return _later(now, self.result_ttl_hours)
+        return _after(now, self.result_ttl_hours)
 
 
-def _later(now: datetime, hours: float) -> datetime | None:
+def _after(now: datetime, hours: float) -> datetime | None:
     return now + timedelta(hours=hours) if hours else None
 
 
@@ -234,7 +234,7 @@ def _complaint(error: Any) -> tuple[str, str]:
 def unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
     """One warning for each variable that looks like a setting and is none; the service logs them at its start."""
     found = []
-    for variable in sorted(set(environment) - ELSEWHERE):
+    for variable in sorted(set(environment) - OTHER_VARIABLES):
         name = variable.removeprefix(PREFIX).lower()
         if variable.startswith(PREFIX) and name not in Settings.model_fields:
             close = get_close_matches(name, Settings.model_fields, 1)

@@ -154,5 +154,5 @@ def test_a_pooling_that_is_called_like_neurons(tmp_path: Path, coding: str) -> N
         onnx.save(proto, tmp_path / "m.onnx")
         source = load(tmp_path / "m.onnx")
         done = convert(source, {"x": x}, coding=coding, time_steps=4)
-        rates.append([site.rate for site in evaluate(source, done.proto, dataset_for(source, {"x": x})).sites])
+        rates.append([site.firing_rate for site in evaluate(source, done.proto, dataset_for(source, {"x": x})).sites])
     assert rates[0] == rates[1] and len(rates[0]) == 2

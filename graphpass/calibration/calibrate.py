@@ -37,6 +37,7 @@ from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.maths.corrections import ROUNDS
 from graphpass.maths.methods import COARSE_LEVELS, EXACT_RECTIFIERS, METHODS, Method, correct_bias
 from graphpass.maths.neuron import Neuron, levels_of
+from graphpass.options import OPTIONS, STEPS
 from graphpass.sites.sites import Coverage, Site
 
 Array = NDArray[Any]
@@ -56,8 +57,8 @@ class CalibrationOptions(observation.ObservationOptions):
     levels: of single sites, by name; all others have as many as T allows.
     """
 
-    time_steps: int = 8
-    coding: str = "rate"
+    time_steps: int = STEPS
+    coding: str = OPTIONS["coding"].default
     exact_padding: bool = False
     clip_limits: bool = False
     levels: Mapping[str, int] = field(default_factory=dict)
@@ -190,10 +191,10 @@ class _Calibrator:
         walk, step = self._walk, self._subject.steps[number]
         site = step.site
         output = site.output if site else None
-        nodes = walk.pending([step.target, *([output] if output else [])])
+        nodes = walk.nodes_for([step.target, *([output] if output else [])])
         frontier = walk.frontier(nodes)
         kept = [name for name in frontier if name != output]
-        before = walk.pending([step.target, *kept], stop=[output] if output else [])
+        before = walk.nodes_for([step.target, *kept], stop=[output] if output else [])
         self._mark(before)
         behind = walk.descendants(before, [layer.node for layer in step.layers])
         moved = {tensor.name for node in behind for tensor in node.outputs}
@@ -295,9 +296,9 @@ def fit_site(site: Site, sample: Sample, levels: int, method: Method) -> SitePla
     chain = qcfs_plan(site, levels)
     if chain is not None:
         return chain
-    chosen = method.fit(sample.site, levels)
-    parameters = (chosen.threshold, chosen.shift, chosen.amplitude, chosen.offset)
-    return _site_plan(site, sample.parameter_shape(len(chosen.threshold)), levels, parameters)
+    found = method.fit(sample.site, levels)
+    parameters = (found.threshold, found.shift, found.amplitude, found.offset)
+    return _site_plan(site, sample.parameter_shape(len(found.threshold)), levels, parameters)
 
 
 def flat_neuron(site: SitePlan) -> Neuron:

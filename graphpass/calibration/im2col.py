@@ -43,7 +43,7 @@ def geometry(layer: WeightLayer) -> Geometry | str:
         rank = len(weight.shape) - 2
         return Geometry(
             "Conv",
-            node.attrs.get("group", 1),
+            layer.groups,
             tuple(weight.shape[2:]),
             tuple(node.attrs.get("strides", [1] * rank)),
             tuple(node.attrs.get("dilations", [1] * rank)),
@@ -51,11 +51,11 @@ def geometry(layer: WeightLayer) -> Geometry | str:
             node.attrs.get("auto_pad", "NOTSET"),
         )
     if node.op == "Gemm":
-        if layer.weight_index == 0 or node.attrs.get("transA", 0):
+        if layer.weight_index == 0 or layer.transposes_data:
             return "its data is transposed"
-        if layer.bias is not None and np.prod(layer.bias.shape) not in (1, outputs_of(layer)):
+        if layer.bias is not None and np.prod(layer.bias.shape) not in (1, layer.outputs):
             return "its bias is not one value an output"
-        return Geometry("Gemm", transposed=bool(node.attrs.get("transB", 0)), scale=float(node.attrs.get("alpha", 1.0)))
+        return Geometry("Gemm", transposed=layer.transposes_weight, scale=layer.alpha)
     if node.op == "MatMul":
         if len(weight.shape) != 2:
             return "its weights are not one matrix"
@@ -64,26 +64,6 @@ def geometry(layer: WeightLayer) -> Geometry | str:
             return "its data is one vector"
         return Geometry("MatMul", transposed=left, left=left)
     return f"{node.op} is not compensated"
-
-
-def inputs_of(layer: WeightLayer) -> int:
-    """K: how many inputs one output of the layer sees."""
-    shape = layer.weight.shape
-    if layer.node.op == "Conv":
-        return int(np.prod(shape[1:]))
-    return int(shape[1] if _is_transposed(layer) else shape[0])
-
-
-def outputs_of(layer: WeightLayer) -> int:
-    """Output channels of the layer."""
-    shape = layer.weight.shape
-    first = layer.node.op == "Conv" or _is_transposed(layer)
-    return int(shape[0] if first else shape[1])
-
-
-def _is_transposed(layer: WeightLayer) -> bool:
-    """Whether a Gemm or MatMul stores its weights as [outputs, inputs]."""
-    return layer.weight_index == 0 or bool(layer.node.attrs.get("transB", 0))
 
 
 def to_matrix(weight: Array, shape: Geometry) -> NDArray[np.float32]:
@@ -107,7 +87,7 @@ def bias_of(layer: WeightLayer) -> NDArray[np.float32]:
     """b of a layer that has a geometry: float32, broadcasts to [outputs]."""
     if layer.bias is None:
         return np.zeros(1, np.float32)
-    return np.ravel(np.asarray(layer.bias.values, np.float32)) * np.float32(layer.node.attrs.get("beta", 1.0))
+    return np.ravel(np.asarray(layer.bias.values, np.float32)) * np.float32(layer.beta)
 
 
 def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry) -> NDArray[np.float32]:

@@ -31,7 +31,6 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.calibration import memory
-from graphpass.calibration.im2col import inputs_of, outputs_of
 from graphpass.calibration.ranges import Extremes, extremes_of
 from graphpass.calibration.sampling import Extent, Sample
 from graphpass.calibration.segments import TensorStore, Walk
@@ -42,6 +41,7 @@ from graphpass.datasets.parts import named
 from graphpass.errors import DataError, OptionError
 from graphpass.forms.integer.tensors import analogue_tensors
 from graphpass.maths.methods import METHODS
+from graphpass.options import OPTIONS, bytes_of
 from graphpass.runtime.session import pad_inputs
 from graphpass.sites.identities import place_identities
 from graphpass.sites.sites import Site
@@ -64,13 +64,13 @@ class ObservationOptions:
     positions: sampled rows of a step, more where its layers are narrow. memory: bytes. threads: 0 for all cores.
     """
 
-    method: str = "optimal"
-    seed: int = 0
+    method: str = OPTIONS["method"].default
+    seed: int = OPTIONS["seed"].default
     positions: int = 16384
     batch: int = 32
     limit: int | None = None
-    memory: int = 2 << 30
-    threads: int = 0
+    memory: int = bytes_of(OPTIONS["memory_budget"].default)
+    threads: int = OPTIONS["threads"].default
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -145,8 +145,8 @@ def opened(
     steps = steps_of(graph, sites, METHODS[options.method].correct is not None)
     analogue = analogue_tensors(graph, {site.output for site in sites})
     known = {each.name: getattr(options, each.name) for each in fields(ObservationOptions) if each.name != "threads"}
-    told = [(s.target, s.site and s.site.name, [layer.node.name for layer in s.layers]) for s in steps]
-    text = json.dumps([known, told, analogue, fixed], sort_keys=True)
+    plan = [(s.target, s.site and s.site.name, [layer.node.name for layer in s.layers]) for s in steps]
+    text = json.dumps([known, plan, analogue, fixed], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()
     with (
         TensorStore(int(options.memory * memory.STORE_SHARE)) as store,
@@ -186,7 +186,7 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     pairs = [(step.target, step.site.output if step.site else step.target) for step in steps]
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     example = pad_inputs(next(iter(dataset.batches(fixed or 1, options.limit))).inputs, fixed)
-    segment = walk.segment(walk.pending(names), names, example)
+    segment = walk.segment(walk.nodes_for(names), names, example)
     per_batch = max(1, sum(values.nbytes for values in segment.run(example).values()))
     size = _batch_size(per_batch, fixed, options)
     extremes = extremes_of(
@@ -365,4 +365,4 @@ def affordable_rows(step: Step, options: ObservationOptions) -> int:
 
 def sizes_of(step: Step) -> tuple[int, int]:
     """Inputs that one output of the step's layers sees, and output channels."""
-    return max(1, sum(inputs_of(layer) for layer in step.layers)), max(1, *(outputs_of(layer) for layer in step.layers))
+    return max(1, sum(layer.fan_in for layer in step.layers)), max(1, *(layer.outputs for layer in step.layers))

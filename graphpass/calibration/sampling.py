@@ -43,14 +43,14 @@ class Extent:
     lowest: float = np.inf
     highest: float = -np.inf
 
-    def joined(self, later: "Extent") -> "Extent":
+    def joined(self, other: "Extent") -> "Extent":
         """With the batches that follow."""
         return Extent(
-            (*self.shapes, *later.shapes),
-            np.minimum(self.bottom, later.bottom),
-            np.maximum(self.top, later.top),
-            min(self.lowest, later.lowest),
-            max(self.highest, later.highest),
+            (*self.shapes, *other.shapes),
+            np.minimum(self.bottom, other.bottom),
+            np.maximum(self.top, other.top),
+            min(self.lowest, other.lowest),
+            max(self.highest, other.highest),
         )
 
 

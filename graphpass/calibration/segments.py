@@ -101,7 +101,7 @@ class Walk:
                 self._readers.setdefault(tensor.name, []).append(node)
         self._live = {tensor.name for tensor in graph.inputs}
 
-    def pending(self, targets: Iterable[str], stop: Iterable[str] = ()) -> list[gs.Node]:
+    def nodes_for(self, targets: Iterable[str], stop: Iterable[str] = ()) -> list[gs.Node]:
         """The nodes that have not run and that the targets need, in the graph's order; not beyond `stop` tensors."""
         stop = set(stop)
         wanted: set[int] = set()

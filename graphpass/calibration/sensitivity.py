@@ -80,13 +80,13 @@ class Sensitivity:
         if len(alike) and choices[0] != [int(alike[-1])] * len(costs):
             choices.append([int(alike[-1])] * len(costs))
         found = []
-        for chosen in choices:
-            levels = {name: self.rungs[rung] for name, rung in zip(self.sites, chosen, strict=True)}
+        for choice in choices:
+            levels = {name: self.rungs[rung] for name, rung in zip(self.sites, choice, strict=True)}
             steps = max(steps_needed(count, options.coding) for count in levels.values())
             found.append(replace(options, levels=levels, time_steps=steps))
         return found
 
-    def told(self, options: CalibrationOptions) -> str:
+    def note(self, options: CalibrationOptions) -> str:
         """What was chosen, in words: mean levels and energy beside those of T everywhere."""
         how = "chosen by sensitivity" if len(set(options.levels.values())) > 1 else "equal at all sites"
         rungs = [self.rungs.index(options.levels[name]) for name in self.sites]
@@ -113,7 +113,7 @@ def choose(
     errors = held_out_errors(graph, coverage, dataset, candidates, fixed_batch, progress) if len(candidates) > 1 else []
     best = int(np.argmin(errors)) if errors else 0
     beside = f"; held-out error {errors[0]:.4g}, of equal levels {errors[1]:.4g}" if errors else ""
-    return candidates[best], found.told(candidates[best]) + beside
+    return candidates[best], found.note(candidates[best]) + beside
 
 
 def measure(

@@ -31,6 +31,7 @@ from graphpass.datasets.synthetic import synthetic_dataset
 from graphpass.errors import OptionError
 from graphpass.graph.model import Source, export
 from graphpass.graph.plan import Plan
+from graphpass.options import MADE_UP
 from graphpass.passes.normalise import normalise
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Coverage
@@ -42,7 +43,7 @@ BATCH = 32  # samples that normalisations are measured on at a time
 class Synthetic:
     """Calibration data to make up: how many samples."""
 
-    samples: int = 256
+    samples: int = MADE_UP
 
     def __post_init__(self) -> None:
         if self.samples < 1:

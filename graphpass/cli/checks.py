@@ -19,13 +19,12 @@ from graphpass.cli.options import (
     Snn,
     Std,
     Threads,
-    option,
+    VerifyLimit,
     options_of,
     require_images_read,
 )
 from graphpass.cli.terminal import axis_text, name_column, out, plain, print_left
 from graphpass.errors import OptionError, VerificationError
-from graphpass.options import VERIFIED
 
 
 def add(app: typer.Typer) -> None:
@@ -76,7 +75,7 @@ def verify(
     data: Annotated[
         str, typer.Option("--data", metavar="DATA", help=f"{DATA_HELP}; labels are not needed.", show_default=False)
     ],
-    limit: Annotated[int | None, option("limit", f"Use at most so many samples. Default {VERIFIED}.", min=1)] = None,
+    limit: VerifyLimit = None,
     reference: Annotated[
         Path | None,
         typer.Option(

@@ -7,17 +7,18 @@ from typing import Annotated, Any
 import typer
 
 from graphpass.cli.options import (
-    CALIBRATION,
     DATA_HELP,
     AllowPartial,
     Ann,
     Calibration,
     CalibrationLimit,
     Coding,
+    CodingsOfSweep,
     ConversionLimit,
     Energy,
     EvaluationData,
     Exclude,
+    FormName,
     IdentitySites,
     ImageSize,
     Include,
@@ -25,10 +26,12 @@ from graphpass.cli.options import (
     Key,
     Levels,
     Limit,
+    MadeUp,
     Mean,
     MeanLevels,
     Memory,
     MethodName,
+    MethodsOfSweep,
     MetricNames,
     Provider,
     Report,
@@ -37,15 +40,16 @@ from graphpass.cli.options import (
     ServerUrl,
     Snn,
     Std,
+    StepsOfSweep,
     Threads,
-    option,
+    TimeSteps,
     options_of,
     output,
     require_images_read,
     service_metrics,
 )
 from graphpass.cli.terminal import out, print_left, progress_bars
-from graphpass.options import IMAGES, SEVERAL, TIME_STEPS
+from graphpass.options import IMAGES, SEVERAL
 
 
 def add(app: typer.Typer) -> None:
@@ -62,28 +66,11 @@ def convert(
         Path, typer.Argument(metavar="SNN.onnx", help="Where the converted network goes.", show_default=False)
     ],
     calibration: Calibration = None,
-    synthetic: Annotated[
-        bool,
-        option(
-            "synthetic",
-            "Without data: make inputs up, with --limit samples (256). Costs accuracy.",
-            rich_help_panel=CALIBRATION,
-        ),
-    ] = False,
-    time_steps: Annotated[
-        int | None,
-        option("time_steps", "T. Default 8, or the network's own if it was trained with QCFS.", min=1),
-    ] = None,
+    synthetic: MadeUp = False,
+    time_steps: TimeSteps = None,
     coding: Coding = None,
     method: MethodName = None,
-    form: Annotated[
-        str | None,
-        option(
-            "form",
-            "folded (one pass), unrolled (time-major binary spikes) or integer (uint8 counts and int8 weights, fast on "
-            "CPUs).",
-        ),
-    ] = None,
+    form: FormName = None,
     levels: Levels = None,
     energy: Energy = None,
     mean_levels: MeanLevels = None,
@@ -126,7 +113,7 @@ def convert(
     from graphpass import api
     from graphpass.evaluation.metrics.registry import metrics_of
     from graphpass.forms.registry import encoded_of, floats_of
-    from graphpass.maths.allocation import told
+    from graphpass.maths.allocation import levels_text
 
     source = api.load(ann)
     metrics_of(metric or (), allow_code=True)  # what makes no sense is refused before the work
@@ -136,7 +123,7 @@ def convert(
     with progress_bars() as progress:
         done = api.convert(source, calibration, snn, plan=plan, **own, **prepared, allow_code=True, progress=progress)
     coverage, decided = done.network.coverage, done.plan
-    levels_of_sites = told([site.levels for site in decided.sites])
+    levels_of_sites = levels_text([site.levels for site in decided.sites])
     out.print(
         f"{snn}: {len(decided.sites)} sites, T = {decided.time_steps} ({decided.coding}, {levels_of_sites} levels), "
         f"method {decided.method}, form {done.form}; spikes reach {coverage.spiking_layers} of "
@@ -205,11 +192,9 @@ def sweep(
         str, typer.Option(metavar="DATA", help=f"Calibration data: {DATA_HELP}.", show_default=False)
     ],
     data: EvaluationData,
-    time_steps: Annotated[
-        str | None, option("time_steps", f"Comma-separated. Default {','.join(map(str, TIME_STEPS))}.")
-    ] = None,
-    coding: Annotated[str | None, option("coding", "Comma-separated: rate, phase.")] = None,
-    method: Annotated[str | None, option("method", "Comma-separated: optimal, da-qcfs, percentile, max.")] = None,
+    time_steps: StepsOfSweep = None,
+    coding: CodingsOfSweep = None,
+    method: MethodsOfSweep = None,
     metric: MetricNames = None,
     as_json: JsonOut = None,
     report: Report = None,

@@ -9,19 +9,27 @@ from typing import Annotated, Any
 import typer
 
 from graphpass.errors import OptionError
-from graphpass.options import LARGEST_IMAGE, MOST_THREADS, OPTIONS, dashed, require_images, require_options
+from graphpass.options import OPTIONS, VERIFIED, dashed, require_images, require_options
 
 DATA_HELP = "x.npz, x.npy, a folder of .npz shards, a folder of images by class, or file.py:function"
 CALIBRATION = "Calibration"
 DATA = "Data"
 
 
-def option(name: str, text: str, *declarations: str, **more: Any) -> Any:
-    """The option of this name of the table, with its default shown."""
-    default = OPTIONS[name].default if name in OPTIONS else None
-    if default is not None and default is not False:
-        text += f" Default {default:g}." if isinstance(default, float) else f" Default {default}."
-    return typer.Option(*(declarations or (dashed(name),)), help=text, show_default=False, **more)
+def option(name: str, note: str = "", **more: Any) -> Any:
+    """The option of this name of the table: its help, default and limits."""
+    known = OPTIONS[name]
+    text = f"{known.help} {note}".strip()
+    if known.default is not None and known.default is not False:
+        text += f" Default {known.default:g}." if isinstance(known.default, float) else f" Default {known.default}."
+    return typer.Option(dashed(name), help=text, show_default=False, **{"min": known.least, "max": known.most, **more})
+
+
+def several(name: str) -> Any:
+    """The same, of which a sweep takes several."""
+    known = OPTIONS[name]
+    text = f"{known.help} Comma-separated. Default {','.join(map(str, known.several))}."
+    return typer.Option(dashed(name), help=text, show_default=False)
 
 
 def output(text: str, metavar: str) -> Any:
@@ -31,88 +39,46 @@ def output(text: str, metavar: str) -> Any:
 
 Ann = Annotated[str, typer.Argument(metavar="ANN.onnx", help="The network to convert.", show_default=False)]
 Snn = Annotated[str, typer.Argument(metavar="SNN.onnx", help="The converted network.", show_default=False)]
-Coding = Annotated[str | None, option("coding", "How a count is sent: rate (T + 1 levels) or phase (2^T levels).")]
-MethodName = Annotated[str | None, option("method", "optimal, da-qcfs, percentile or max: see docs/calibration.md.")]
-Levels = Annotated[
-    str | None,
-    option(
-        "levels",
-        "auto: each site gets as many levels as the outputs need of it, within --energy or --mean-levels; T is then "
-        "the most that a site may take.",
-        metavar="auto",
-    ),
-]
-Energy = Annotated[
-    float | None,
-    option(
-        "energy",
-        "Budget of --levels auto: additions behind sites, as a share of those at T everywhere. Default 0.5.",
-    ),
-]
-MeanLevels = Annotated[float | None, option("mean_levels", "Budget of --levels auto: levels, mean over all neurons.")]
-Include = Annotated[list[str] | None, option("include", "Only sites whose node name matches this regular expression.")]
-Exclude = Annotated[list[str] | None, option("exclude", "Leave sites whose node name matches this analogue.")]
-IdentitySites = Annotated[
-    bool, option("identity_sites", "Neurons in front of layers that activations do not feed, or not alone.")
-]
-AllowPartial = Annotated[bool, option("allow_partial", "Convert although sites that should convert cannot.")]
+TimeSteps = Annotated[int | None, option("time_steps")]
+Coding = Annotated[str | None, option("coding")]
+MethodName = Annotated[str | None, option("method")]
+FormName = Annotated[str | None, option("form")]
+Levels = Annotated[str | None, option("levels", metavar="auto")]
+Energy = Annotated[float | None, option("energy")]
+MeanLevels = Annotated[float | None, option("mean_levels")]
+Include = Annotated[list[str] | None, option("include")]
+Exclude = Annotated[list[str] | None, option("exclude")]
+IdentitySites = Annotated[bool, option("identity_sites")]
+AllowPartial = Annotated[bool, option("allow_partial")]
 Calibration = Annotated[
     str | None,
-    option("calibration", f"Calibration data: {DATA_HELP}.", metavar="DATA", rich_help_panel=CALIBRATION),
-]
-Seed = Annotated[
-    int | None,
-    option("seed", "Of the sampled positions; the same seed gives the same plan.", min=0, rich_help_panel=CALIBRATION),
-]
-Memory = Annotated[
-    str | None, option("memory_budget", "Memory for calibration, as 512MiB or 2GiB.", rich_help_panel=CALIBRATION)
-]
-ConversionLimit = Annotated[
-    int | None, option("limit", "Use at most so many calibration samples.", min=1, rich_help_panel=CALIBRATION)
-]
-CalibrationLimit = Annotated[
-    int | None,
-    option("calibration_limit", "Use at most so many calibration samples.", min=1, rich_help_panel=CALIBRATION),
-]
-Threads = Annotated[
-    int | None,
-    option("threads", "Threads of the runtime and of linear algebra; 0 for all cores.", min=0, max=MOST_THREADS),
-]
-ImageSize = Annotated[
-    int | None,
-    option(
-        "image_size",
-        "Side of the images of an image folder, if the model leaves it open.",
-        min=1,
-        max=LARGEST_IMAGE,
-        rich_help_panel=DATA,
+    typer.Option(
+        metavar="DATA", help=f"Calibration data: {DATA_HELP}.", show_default=False, rich_help_panel=CALIBRATION
     ),
 ]
-Mean = Annotated[
-    str | None,
-    option("mean", "Of images: subtracted from pixels/255, one number or one a channel (a,b,c).", rich_help_panel=DATA),
-]
-Std = Annotated[
-    str | None, option("std", "Of images: then divided by, one number or one a channel.", rich_help_panel=DATA)
-]
+MadeUp = Annotated[bool, option("synthetic", rich_help_panel=CALIBRATION)]
+Seed = Annotated[int | None, option("seed", max=None, rich_help_panel=CALIBRATION)]
+Memory = Annotated[str | None, option("memory_budget", rich_help_panel=CALIBRATION)]
+ConversionLimit = Annotated[int | None, option("limit", rich_help_panel=CALIBRATION)]
+CalibrationLimit = Annotated[int | None, option("calibration_limit", rich_help_panel=CALIBRATION)]
+Threads = Annotated[int | None, option("threads")]
+ImageSize = Annotated[int | None, option("image_size", rich_help_panel=DATA)]
+Mean = Annotated[str | None, option("mean", metavar="A,B,C", rich_help_panel=DATA)]
+Std = Annotated[str | None, option("std", metavar="A,B,C", rich_help_panel=DATA)]
 JsonOut = Annotated[
     Path | None, typer.Option("--json", metavar="E.json", help="Write the figures as JSON.", show_default=False)
 ]
 Report = Annotated[Path | None, output("Write a self-contained report.", "R.html")]
-Limit = Annotated[int | None, option("limit", "Use at most so many samples.", min=1)]
-MetricNames = Annotated[
-    list[str] | None,
-    option(
-        "metric",
-        "What to measure: classes, ctc, embedding, psnr, detection, regression or file.py:function; may be given "
-        "several times. See docs/metrics.md.",
-        metavar="NAME",
-    ),
-]
+Limit = Annotated[int | None, option("limit")]
+VerifyLimit = Annotated[int | None, option("limit", note=f"Default {VERIFIED}.")]
+MetricNames = Annotated[list[str] | None, option("metric", metavar="NAME, or file.py:function")]
 EvaluationData = Annotated[
     str, typer.Option("--data", metavar="DATA", help=f"Labelled data: {DATA_HELP}.", show_default=False)
 ]
-Provider = Annotated[str | None, option("provider", "Where the networks run: cpu or cuda.")]
+Provider = Annotated[str | None, option("provider")]
+StepsOfSweep = Annotated[str | None, several("time_steps")]
+CodingsOfSweep = Annotated[str | None, several("coding")]
+MethodsOfSweep = Annotated[str | None, several("method")]
 ServerUrl = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Do it on a service: its address.", show_default=False, rich_help_panel="Service"),

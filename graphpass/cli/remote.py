@@ -16,7 +16,7 @@ from graphpass.cli.options import ServerOptions
 from graphpass.cli.terminal import out, print_left, progress_bars
 from graphpass.client.client import Client, Job, Stored
 from graphpass.errors import DataError, GraphpassError, ModelError, OptionError
-from graphpass.maths.allocation import told
+from graphpass.maths.allocation import levels_text
 
 Options = Mapping[str, Any]  # those that were given, by name
 NONE = "–"
@@ -44,7 +44,7 @@ def convert(
         _finish(job)
         job.download(snn)
         found = job.result
-        levels = told(found.get("site_levels") or [found["levels"]])
+        levels = levels_text(found.get("site_levels") or [found["levels"]])
         out.print(
             f"{snn}: {len(found['sites'])} sites, T = {found['time_steps']} ({found['coding']}, {levels} "
             f"levels), method {found['method']}, form {found['form']}; spikes reach {found['spiking_layers']} of "
@@ -199,7 +199,7 @@ def _summary(found: Mapping[str, Any]) -> Table:
     operations, energy = found["synaptic_operations"], found["energy_pj"]
     sites = found["sites"]
     each = [site["levels"] for site in sites] or [found["levels"]]
-    levels = told(each, [site["neurons"] for site in sites], " levels")
+    levels = levels_text(each, [site["neurons"] for site in sites], " levels")
     table = Table(title=Text(f"{found['samples']:,} samples, T = {found['time_steps']}, {levels}"))
     for number, name in enumerate(("", "ANN", "SNN", "quantised ANN")):
         table.add_column(name, justify="right" if number else "left")

@@ -72,8 +72,8 @@ def checked(answer: httpx.Response) -> httpx.Response:
             problem["type"] = "/problems/unavailable"
     error = error_of(problem)
     if isinstance(error, PassingError):
-        told = answer.headers.get("Retry-After", "")
-        error.retry_after = float(told) if told.isdecimal() else 0.0
+        delay = answer.headers.get("Retry-After", "")
+        error.retry_after = float(delay) if delay.isdecimal() else 0.0
     raise error
 
 

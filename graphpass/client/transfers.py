@@ -109,7 +109,7 @@ def _standing(connection: Connection, address: str, path: Path, size: int) -> in
     return int(headers["Upload-Offset"])
 
 
-def _read(path: Path, start: int, stop: int, told: Callable[[int], None]) -> Iterator[bytes]:
+def _read(path: Path, start: int, stop: int, report: Callable[[int], None]) -> Iterator[bytes]:
     with path.open("rb") as file:
         file.seek(start)
         while (here := file.tell()) < stop:
@@ -117,7 +117,7 @@ def _read(path: Path, start: int, stop: int, told: Callable[[int], None]) -> Ite
             if not chunk:
                 raise DataError(f"{path}: became shorter while it was sent", "send it when it is finished")
             yield chunk
-            told(file.tell() - start)
+            report(file.tell() - start)
 
 
 def _sha256(path: Path) -> str:

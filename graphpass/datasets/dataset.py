@@ -86,22 +86,22 @@ class Dataset:
         return self.batches(size, min(ends, default=None), whole_batches(start, size))
 
     def _batches(self, size: int, limit: int, start: int) -> Iterator[Batch]:
-        pending: list[Batch] = []
+        collected: list[Batch] = []
         before = 0  # samples of the parts so far
         for part, length in checked(self.description, self.parts(), self.inputs):
             first, last = max(start - before, 0), min(length, limit - before)
-            missing = size - sum(batch.size for batch in pending)
+            missing = size - sum(batch.size for batch in collected)
             cuts = Cuts(first, last, missing, size)
             for cut, arrays in zip(cuts, part.read(cuts), strict=True):
-                pending.append(_given(part.where, arrays, self.inputs, cut.start))
+                collected.append(_given(part.where, arrays, self.inputs, cut.start))
                 if cut.stop - cut.start == missing:
-                    yield _joined(pending)
-                    pending, missing = [], size
+                    yield _joined(collected)
+                    collected, missing = [], size
             before += length
             if before >= limit:
                 break
-        if pending:
-            yield _joined(pending)
+        if collected:
+            yield _joined(collected)
 
     @functools.cached_property
     def digest(self) -> str:

@@ -13,10 +13,11 @@ from PIL import Image
 
 from graphpass.datasets.parts import LABELS, Arrays, Header, InputSpec, Part, named
 from graphpass.errors import DataError, OptionError
+from graphpass.options import OPTIONS
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-SIZE = 224  # pixels of a side, where neither the model nor the options say
+SIZE: int = OPTIONS["image_size"].default  # pixels of a side, where neither the model nor the options say
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class ImageOptions:
     """
 
     size: int | None = None
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    mean: tuple[float, ...] = (OPTIONS["mean"].default,)
+    std: tuple[float, ...] = (OPTIONS["std"].default,)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class Comparison:
         """
         reference = outputs[REFERENCE]
         sampled = Sampled(batch.size, batch.labels, training)
-        for text, metric in metrics.chosen.items():
+        for text, metric in metrics.by_name.items():
             by_network = self.scores.setdefault(text, {})
             for network, found in outputs.items():
                 score = metric.score(found, sampled, reference)

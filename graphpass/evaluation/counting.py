@@ -195,15 +195,7 @@ def _summed(layer: WeightLayer) -> tuple[int, int | None]:
     """The axis along which the data of a layer can be summed: samples, not what meets different weights."""
     if layer.node.op == "MatMul":
         return 0, int(layer.weight.shape[0])
-    if layer.node.op == "Gemm":
-        return 1 - _inner_axis(layer, layer.data_index), None
-    return 0, None
-
-
-def _inner_axis(layer: WeightLayer, index: int) -> int:
-    """The axis of a Gemm's input number `index` that the product sums over."""
-    transposed = bool(layer.node.attrs.get(("transA", "transB")[index], 0))
-    return 1 - index if not transposed else index
+    return (0 if layer.input_axis in (1, -1) else 1), None
 
 
 def layer_fan_out(layer: WeightLayer, shape: tuple[int, ...], output: tuple[int, ...]) -> tuple[Integers, Integers]:
@@ -213,12 +205,12 @@ def layer_fan_out(layer: WeightLayer, shape: tuple[int, ...], output: tuple[int,
     """
     weight = np.asarray(layer.weight.values) != 0
     node = layer.node
-    if node.op in ("Gemm", "MatMul"):
-        axis = 0 if node.op == "MatMul" else _inner_axis(layer, layer.weight_index)
+    if not layer.convolves:
+        axis = 0 if node.op == "MatMul" else layer.weight_input_axis % 2
         return weight.sum(1 - axis, dtype=np.int64), np.full(weight.shape[axis], weight.shape[1 - axis], np.int64)
-    transposed, groups = node.op == "ConvTranspose", int(node.attrs.get("group", 1))
+    transposed = node.op == "ConvTranspose"
     if not transposed:  # [outputs, inputs/groups, k, …] → [inputs, k, …], summed over the outputs of the group
-        weight = weight.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)
+        weight = weight.reshape(layer.groups, -1, *weight.shape[1:]).swapaxes(1, 2)
         weight = weight.reshape(-1, *weight.shape[2:])
     taps = weight.sum(1, dtype=np.int64)
     axes = _axes(layer, shape[2:], output[2:])

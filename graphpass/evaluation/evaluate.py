@@ -32,6 +32,7 @@ from graphpass.forms import operators
 from graphpass.forms.registry import FORMS, assemble, form_of, spiking_graph
 from graphpass.graph.model import Source
 from graphpass.graph.names import site_of
+from graphpass.options import OPTIONS, PROVIDERS
 from graphpass.passes.normalise import normalise
 from graphpass.runtime.samples import run_padded, sample_axes
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
@@ -62,13 +63,13 @@ class EvaluationOptions:
 
     limit: int | None = None
     batch: int = 32
-    threads: int = 0
+    threads: int = OPTIONS["threads"].default
     operation_samples: int | None = None
     output: str | None = None
     metrics: Metrics = field(default_factory=Metrics)
     rounds: int = 5
     latency_batch: int = 1
-    providers: Sequence[str] | None = None
+    providers: Sequence[str] | None = PROVIDERS[OPTIONS["provider"].default]
 
     def __post_init__(self) -> None:
         least = min(self.batch, self.rounds, self.latency_batch)
@@ -138,14 +139,14 @@ def open_pair(source: Source, snn: onnx.ModelProto, options: EvaluationOptions |
             f"the spiking model lacks the output {missing!r} of {source.path}",
             "give the two models that belong together",
         )
-    told = {site.name: site.levels for site in conversion.sites}
+    stated = {site.name: site.levels for site in conversion.sites}
     graph = spiking_graph(snn)
     if (form := form_of(graph)) != conversion.form:
         raise ModelError(
             f"the spiking model has the neurons of the {form} form, its metadata tells of the {conversion.form} form",
             "convert it with graphpass again",
         )
-    levels = told if form == "integer" else _levels(graph, conversion)
+    levels = stated if form == "integer" else _levels(graph, conversion)
     models: dict[str, Source | onnx.ModelProto] = {"ann": source, "snn": snn}
     models["baseline"] = _baseline(source, conversion, levels)
     sessions = {name: open_session(model, options.providers, options.threads) for name, model in models.items()}
@@ -258,8 +259,8 @@ def _normalised(source: Source, conversion: ConversionFacts) -> gs.Graph:
 def _levels(graph: gs.Graph, conversion: ConversionFacts) -> dict[str, int]:
     """Levels of each site's neurons, in any form."""
     nodes = [node for node in graph.nodes if node.op in operators.NEURONS]
-    told = (conversion.time_steps, conversion.coding)
-    if other := next((node for node in nodes if (node.attrs["time_steps"], node.attrs["coding"]) != told), None):
+    stated = (conversion.time_steps, conversion.coding)
+    if other := next((node for node in nodes if (node.attrs["time_steps"], node.attrs["coding"]) != stated), None):
         raise ModelError(
             f"neurons {other.name!r} have other time-steps, or another code, than the metadata tells",
             "convert it with graphpass again",

@@ -103,9 +103,8 @@ def add_to_bias(graph: gs.Graph, names: Names, layer: WeightLayer, change: np.nd
     if old is None:
         new = change.astype(dtype)
     elif isinstance(old, gs.Constant):
-        scale = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
         values = np.asarray(old.values, np.float32)
-        new = (values + (change / scale if scale else 0.0)).astype(dtype)
+        new = (values + (change / layer.beta if layer.beta else 0.0)).astype(dtype)
     else:
         raise PlanError(f"the bias of {node.name!r} is computed at run time", "leave the layer uncompensated")
     constant = gs.Constant(names.fresh(f"{node.name}/bias"), new)
@@ -118,5 +117,5 @@ def add_to_bias(graph: gs.Graph, names: Names, layer: WeightLayer, change: np.nd
 
 def has_constant_bias(layer: WeightLayer) -> bool:
     """Whether add_to_bias can change this layer."""
-    constant = isinstance(layer.bias, gs.Constant) and layer.node.attrs.get("beta", 1.0) != 0
+    constant = isinstance(layer.bias, gs.Constant) and layer.beta != 0
     return layer.bias is None or constant

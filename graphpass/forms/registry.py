@@ -36,7 +36,7 @@ class Formed:
     """A graph in a form, and what its metadata says about that."""
 
     graph: gs.Graph
-    told: Mapping[str, str]
+    metadata: Mapping[str, str]
 
 
 def _folded(graph: gs.Graph, plan: Plan) -> Formed:
@@ -50,8 +50,8 @@ def _unrolled(graph: gs.Graph, plan: Plan) -> Formed:
 def _integer(graph: gs.Graph, plan: Plan) -> Formed:
     made = to_integers(graph, plan.ranges)
     floats = json.dumps([asdict(entry) for entry in made.floats])
-    told = {FLOATS: floats, ENCODED: json.dumps(made.encoded), COUNTS: json.dumps(dict(made.counts))}
-    return Formed(made.graph, told)
+    metadata = {FLOATS: floats, ENCODED: json.dumps(made.encoded), COUNTS: json.dumps(dict(made.counts))}
+    return Formed(made.graph, metadata)
 
 
 FORMS: dict[str, Callable[[gs.Graph, Plan], Formed]] = {  # from the folded form
@@ -71,7 +71,7 @@ def emit(graph: gs.Graph, plan: Plan, form: str, metadata: Mapping[str, str]) ->
     with within_float32(PlanError, "the plan"):
         formed = FORMS[form](fold(graph, plan), plan)
     proto = assemble(formed.graph, plan.coding)
-    for key, value in {**metadata, **formed.told}.items():
+    for key, value in {**metadata, **formed.metadata}.items():
         proto.metadata_props.add(key=key, value=value)
     return proto
 

@@ -183,7 +183,7 @@ class _Unroller:
                 constant = self._constant(f"{node.name}/spike_bias", bias.astype(old.dtype))
                 node.inputs = [*node.inputs[:2], constant]
             else:
-                after = len(old.shape) - 2 if node.op[:4] == "Conv" else -1 - layer.output_axis
+                after = len(old.shape) - 2 if layer.convolves else -1 - layer.output_axis
                 shaped = folded.bias.reshape(-1, *(1,) * after).astype(old.dtype)
                 self._behind_layer(node, self._constant(f"{node.name}/spike_bias", shaped), output)
 
@@ -313,9 +313,8 @@ def _new_bias(layer: WeightLayer, change: np.ndarray) -> np.ndarray | None:
     node = layer.node
     if node.op == "MatMul" or (layer.bias is not None and not isinstance(layer.bias, gs.Constant)):
         return None
-    beta = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
     old = 0.0 if layer.bias is None else np.asarray(layer.bias.values, np.float32)
-    return old + change / np.float32(beta) if beta else None
+    return old + change / np.float32(layer.beta) if layer.beta else None
 
 
 def _captured(body: gs.Graph) -> dict[str, gs.Variable]:

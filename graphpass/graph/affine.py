@@ -191,7 +191,7 @@ def fold_into(layer: WeightLayer, affine: Affine) -> Folded:
     node, old = layer.node, np.asarray(layer.weight.values)
     axis = layer.input_axis % affine.scale.ndim
     split, inner = _split_weight(layer, old.astype(np.float32))
-    size = _features(layer)
+    size = layer.inputs
     scale = vector(affine.scale, axis, size)
     scaled = (split * scale.reshape(inner)).reshape(old.shape).astype(old.dtype)
     offset = _squashed(affine.offset)
@@ -202,35 +202,18 @@ def fold_into(layer: WeightLayer, affine: Affine) -> Folded:
         full = np.broadcast_to(offset, [size if k == axis else n for k, n in enumerate(offset.shape)])
         return Folded(scaled, field=np.ascontiguousarray(full))
     bias = _over_inputs(layer, split, vector(offset, axis, size))
-    bias *= float(node.attrs.get("alpha", 1.0)) if node.op == "Gemm" else 1.0
+    bias *= layer.alpha
     return Folded(scaled, bias=bias.astype(np.float32))
-
-
-def _features(layer: WeightLayer) -> int:
-    """How many features the data of a layer has."""
-    shape, node = layer.weight.shape, layer.node
-    if node.op == "Conv":
-        return int(shape[1]) * int(node.attrs.get("group", 1))
-    if node.op == "ConvTranspose":
-        return int(shape[0])
-    return int(shape[_input_axis_of_weight(layer)])
-
-
-def _input_axis_of_weight(layer: WeightLayer) -> int:
-    """The axis of a Gemm's or MatMul's weights that the product sums over, from the end."""
-    transposed = bool(layer.node.attrs.get(("transA", "transB")[layer.weight_index], 0))
-    return -1 if (layer.weight_index == 0) != transposed else -2
 
 
 def _split_weight(layer: WeightLayer, weight: Array) -> tuple[Array, tuple[int, ...]]:
     """The weights, those of a grouped convolution by group, and the shape in which input features broadcast to them."""
     node, ones = layer.node, (1,) * (weight.ndim - 2)
     if node.op == "Conv":
-        groups = int(node.attrs.get("group", 1))
-        return weight.reshape(groups, -1, *weight.shape[1:]), (groups, 1, -1, *ones)
+        return weight.reshape(layer.groups, -1, *weight.shape[1:]), (layer.groups, 1, -1, *ones)
     if node.op == "ConvTranspose":
         return weight, (-1, 1, *ones)
-    return weight, (-1, 1) if _input_axis_of_weight(layer) == -2 else (1, -1)
+    return weight, (-1, 1) if layer.weight_input_axis == -2 else (1, -1)
 
 
 def _over_inputs(layer: WeightLayer, split: Array, offset: Array) -> NDArray[np.float64]:
@@ -241,5 +224,5 @@ def _over_inputs(layer: WeightLayer, split: Array, offset: Array) -> NDArray[np.
         taps = split.reshape(groups, outputs, inputs, -1)
         sums = np.einsum("gmit,gi->gm", taps, values.reshape(groups, inputs)).reshape(-1)
     else:
-        sums = np.einsum("io,i->o" if _input_axis_of_weight(layer) == -2 else "oi,i->o", split, values)
+        sums = np.einsum("io,i->o" if layer.weight_input_axis == -2 else "oi,i->o", split, values)
     return np.asarray(sums, np.float64)

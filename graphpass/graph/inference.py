@@ -27,7 +27,7 @@ def with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     """
     if proto.ByteSize() >= LARGEST_PROTOBUF:
         return proto
-    told = {value.name: value for value in proto.graph.value_info}
+    stated = {value.name: value for value in proto.graph.value_info}
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
     del bare.graph.value_info[:]
@@ -37,7 +37,7 @@ def with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
         known = {value.name: value for value in inferred.graph.value_info if value.type.tensor_type.HasField("shape")}
         wrong = [node for node in bare.graph.node if _is_misjudged(node, opset_of(proto))]
         doubted = [_free(known[name]) for node in wrong for name in node.output if name in known]
-        rest = [value for name, value in told.items() if name not in known]
+        rest = [value for name, value in stated.items() if name not in known]
         if doubted or rest:
             for node in wrong:
                 node.domain = OPAQUE

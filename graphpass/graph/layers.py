@@ -35,7 +35,11 @@ RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLik
 
 @dataclass(frozen=True)
 class WeightLayer:
-    """One weight layer: data and weight are inputs number data_index and weight_index of node."""
+    """One weight layer, and the one place where the attributes of its operator are read.
+
+    Conv, ConvTranspose, MatMul: y = W·x + b, a MatMul without b.  Gemm: y = α·W·x + β·b, either operand transposed.
+    Data and weight are inputs number data_index and weight_index of node.
+    """
 
     node: gs.Node
     data_index: int
@@ -54,30 +58,88 @@ class WeightLayer:
         return self.node.outputs[0]
 
     @property
+    def bias(self) -> gs.Tensor | None:
+        """The bias inside the node (Conv, ConvTranspose, Gemm), None where it has none."""
+        has = self.node.op != "MatMul" and len(self.node.inputs) > 2 and not absent(self.node.inputs[2])
+        return self.node.inputs[2] if has else None
+
+    @property
+    def convolves(self) -> bool:
+        """Whether it is a Conv or ConvTranspose."""
+        return bool(self.node.op.startswith("Conv"))
+
+    @property
+    def groups(self) -> int:
+        """Groups of a convolution, 1 of others."""
+        return int(self.node.attrs.get("group", 1)) if self.convolves else 1
+
+    @property
+    def alpha(self) -> float:
+        """α: what a Gemm multiplies the product by, 1 of others."""
+        return float(self.node.attrs.get("alpha", 1.0)) if self.node.op == "Gemm" else 1.0
+
+    @property
+    def beta(self) -> float:
+        """β: what a Gemm multiplies its bias by, 1 of others."""
+        return float(self.node.attrs.get("beta", 1.0)) if self.node.op == "Gemm" else 1.0
+
+    @property
+    def transposes_data(self) -> bool:
+        """Whether a Gemm transposes its data."""
+        return self._transposes(self.data_index)
+
+    @property
+    def transposes_weight(self) -> bool:
+        """Whether a Gemm transposes its weights."""
+        return self._transposes(self.weight_index)
+
+    def _transposes(self, index: int) -> bool:
+        return self.node.op == "Gemm" and bool(self.node.attrs.get(("transA", "transB")[index], 0))
+
+    @property
     def input_axis(self) -> int:
         """The axis of the data that the layer sums over: 1 of a convolution, else from the end."""
-        if self.node.op.startswith("Conv"):
+        if self.convolves:
             return 1
-        transposed = bool(self.node.attrs.get(("transA", "transB")[self.data_index], 0))  # of a Gemm
-        return -1 if (self.data_index == 0) != transposed or self._is_of_vectors else -2
+        return -1 if (self.data_index == 0) != self.transposes_data or self._is_of_vectors else -2
 
     @property
     def output_axis(self) -> int:
         """The axis of the output along which its features lie: 1 of a convolution, else from the end."""
-        if self.node.op.startswith("Conv"):
+        if self.convolves:
             return 1
         return -1 if self.data_index == 0 or self._is_of_vectors else -2
+
+    @property
+    def weight_input_axis(self) -> int:
+        """The axis of the weights along which input features lie: 1, 0 of a ConvTranspose, from the end of a matrix."""
+        if self.convolves:
+            return 0 if self.node.op == "ConvTranspose" else 1
+        return -1 if (self.weight_index == 0) != self.transposes_weight else -2
+
+    @property
+    def inputs(self) -> int:
+        """Number of features of its data."""
+        groups = self.groups if self.node.op == "Conv" else 1
+        return int(self.weight.shape[self.weight_input_axis]) * groups
+
+    @property
+    def outputs(self) -> int:
+        """Number of features of its output."""
+        shape = self.weight.shape
+        if self.node.op == "ConvTranspose":
+            return int(shape[1]) * self.groups
+        return int(shape[0 if self.convolves else -3 - self.weight_input_axis])
+
+    @property
+    def fan_in(self) -> int:
+        """How many inputs one output sees: those of a group at every tap of a Conv, else all."""
+        return int(np.prod(self.weight.shape[1:])) if self.node.op == "Conv" else self.inputs
 
     @property
     def _is_of_vectors(self) -> bool:
         """Whether a MatMul's data is one vector, [K] without a batch."""
         return self.data.shape is not None and len(self.data.shape) == 1
-
-    @property
-    def bias(self) -> gs.Constant | None:
-        """The bias inside the node (Conv, ConvTranspose, Gemm), None where it has none."""
-        has = self.node.op != "MatMul" and len(self.node.inputs) > 2 and not absent(self.node.inputs[2])
-        return self.node.inputs[2] if has else None
 
 
 def is_padded(attributes: Mapping[str, Any]) -> bool:
@@ -103,7 +165,7 @@ def weight_layer(node: gs.Node) -> WeightLayer | None:
         data, weight = node.inputs[data_index], node.inputs[weight_index]
         constant = isinstance(weight, gs.Constant) and not isinstance(data, gs.Constant)
         if constant and is_float(weight.dtype) and len(weight.shape) >= 2:
-            if node.op.startswith("Conv") and weight_index == 0:
+            if weight_index == 0 and node.op.startswith("Conv"):
                 return None
             return WeightLayer(node, data_index, weight_index)
     return None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphpass.graph.layers import is_linear, rank_of, weight_layer
+from graphpass.graph.layers import WeightLayer, is_linear, rank_of, weight_layer
 
 ELEMENTWISE = frozenset(["Add", "Sub", "Mean", "Mul", "Div"])
 ALWAYS = frozenset(["Identity", "Cast", "Neg", "DepthToSpace", "SpaceToDepth", "AveragePool", "GlobalAveragePool"])
@@ -98,7 +98,7 @@ def _conv(node: gs.Node, weight_index: int) -> bool:
 
 
 def _gemm(node: gs.Node, weight_index: int) -> bool:
-    if weight_index != 1 or node.attrs.get("transA", 0):
+    if weight_index != 1 or WeightLayer(node, 0, 1).transposes_data:
         return False
     bias = node.inputs[2] if given(node, 2) else None
     return bias is None or (isinstance(bias, gs.Constant) and (len(bias.shape) < 2 or bias.shape[0] == 1))

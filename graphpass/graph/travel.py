@@ -183,10 +183,10 @@ def _gather(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels | N
 
 
 def _compress(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels | None:
-    axis, chosen = node.attrs["axis"] % out, constant_values(node, 1)
+    axis, kept_places = node.attrs["axis"] % out, constant_values(node, 1)
     if labels.shape[axis] == 1:
         return labels
-    return None if chosen is None else labels.take(np.flatnonzero(chosen), axis)
+    return None if kept_places is None else labels.take(np.flatnonzero(kept_places), axis)
 
 
 def _pad(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels | None:

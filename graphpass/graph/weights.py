@@ -17,8 +17,8 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from graphpass.graph.domains import STANDARD_DOMAINS
 from graphpass.graph.edit import Editor, used_once
+from graphpass.graph.layers import WEIGHTS, WeightLayer
 
-WEIGHT_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 RANK_KEEPING_OPS = ("Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "Clip", "HardSwish",
                     "HardSigmoid", "Gelu", "BatchNormalization", "MaxPool", "AveragePool",
                     "GlobalAveragePool", "Softmax", "Concat")  # fmt: skip
@@ -30,39 +30,20 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of one layer. weight: float64, as stored; bias: float64 [C_out] or None; add: Add of MatMul."""
+    """What a layer computes, α and β multiplied in: float64 W, as stored; b [C_out] or None; add: Add of a MatMul."""
 
-    node: gs.Node
+    layer: WeightLayer
     add: gs.Node | None
     weight: Array
     bias: Array | None
 
     @property
+    def node(self) -> gs.Node:
+        return self.layer.node
+
+    @property
     def last(self) -> gs.Node:
         return self.add or self.node
-
-    @property
-    def group(self) -> int:
-        return int(self.node.attrs.get("group", 1))
-
-    @property
-    def transposed(self) -> bool:
-        """True where a Gemm keeps its weight as [out, in]."""
-        return self.node.op == "Gemm" and bool(self.node.attrs.get("transB", 0))
-
-    @property
-    def outputs(self) -> int:
-        """Number of output channels."""
-        if self.node.op == "ConvTranspose":
-            return int(self.weight.shape[1]) * self.group
-        return int(self.weight.shape[0 if self.node.op == "Conv" or self.transposed else 1])
-
-    @property
-    def inputs(self) -> int:
-        """Number of input channels."""
-        if self.node.op == "Conv":
-            return int(self.weight.shape[1]) * self.group
-        return int(self.weight.shape[1 if self.transposed else 0])
 
 
 def is_op(node: gs.Node, *ops: str) -> bool:
@@ -121,31 +102,28 @@ def bias_of_add(node: gs.Node, channels: int) -> tuple[gs.Variable, Array] | Non
 
 
 def read_weights(node: gs.Node, held: frozenset[str]) -> Weights | str:
-    """The layer that `node` belongs to, or why its weights cannot be rewritten. node: one of WEIGHT_OPS."""
+    """The layer that `node` belongs to, or why its weights cannot be rewritten. node: one of WEIGHTS."""
     weight = floats_of(node.inputs[1])
     if weight is None:
         return "its weight is not a constant of float16, float32 or float64"
-    bias: Array | None = None
+    layer = WeightLayer(node, 0, 1)
     if node.op == "MatMul":
         if weight.ndim != 2:
             return f"its weight has {weight.ndim} axes, not 2"
         follower = node.outputs[0].outputs[0] if used_once(node.outputs[0], held) else None
-        found = bias_of_add(follower, weight.shape[1]) if follower is not None else None
-        return Weights(node, follower if found else None, weight, found[1] if found else None)
-    if node.op == "Gemm" and node.attrs.get("transA", 0):
+        found = bias_of_add(follower, layer.outputs) if follower is not None else None
+        return Weights(layer, follower if found else None, weight, found[1] if found else None)
+    if layer.transposes_data:
         return "it transposes its input"
-    layer = Weights(node, None, weight, None)
-    if len(node.inputs) > 2 and not node.inputs[2].is_empty():
-        bias = floats_of(node.inputs[2])
+    bias: Array | None = None
+    if layer.bias is not None:
+        bias = floats_of(layer.bias)
         if bias is None:
             return "its bias is not a constant of float16, float32 or float64"
         if bias.size not in (1, layer.outputs) or bias.size != (bias.shape or (1,))[-1]:
             return "its bias differs between rows"
-        bias = np.broadcast_to(bias.reshape(-1), (layer.outputs,))
-    if node.op == "Gemm":
-        weight = weight * node.attrs.get("alpha", 1.0)
-        bias = bias if bias is None else bias * node.attrs.get("beta", 1.0)
-    return Weights(node, None, weight, bias)
+        bias = np.broadcast_to(bias.reshape(-1), (layer.outputs,)) * layer.beta
+    return Weights(layer, None, weight * layer.alpha, bias)
 
 
 def layer_ending_at(tensor: gs.Tensor, held: frozenset[str]) -> Weights | str | None:
@@ -155,10 +133,10 @@ def layer_ending_at(tensor: gs.Tensor, held: frozenset[str]) -> Weights | str | 
         return None
     if is_op(node, "MatMul", "Gemm") and isinstance(node.inputs[1], gs.Variable):
         return None  # a product of two activations
-    if is_op(node, *WEIGHT_OPS):
+    if is_op(node, *WEIGHTS):
         layer = read_weights(node, held)
         # A MatMul that is followed by its bias ends at the Add; here only the MatMul itself is asked for.
-        return Weights(node, None, layer.weight, None) if isinstance(layer, Weights) and layer.add else layer
+        return Weights(layer.layer, None, layer.weight, None) if isinstance(layer, Weights) and layer.add else layer
     if is_op(node, "Add"):
         for x in node.inputs:
             matmul = producer(x)
@@ -171,12 +149,12 @@ def layer_ending_at(tensor: gs.Tensor, held: frozenset[str]) -> Weights | str | 
 
 def scale_outputs(layer: Weights, scale: Array, shift: Array) -> tuple[Array, Array | None]:
     """W' = s·W, b' = s·b + t. scale s, shift t: [C_out]."""
-    weight, kind = layer.weight, layer.node.op
+    weight, kind, groups = layer.weight, layer.node.op, layer.layer.groups
     if kind == "ConvTranspose":
-        split = weight.reshape(layer.group, -1, *weight.shape[1:])
-        factor = scale.reshape(layer.group, 1, -1, *(1,) * (weight.ndim - 2))
+        split = weight.reshape(groups, -1, *weight.shape[1:])
+        factor = scale.reshape(groups, 1, -1, *(1,) * (weight.ndim - 2))
         scaled = (split * factor).reshape(weight.shape)
-    elif kind == "Conv" or layer.transposed:
+    elif kind == "Conv" or layer.layer.transposes_weight:
         scaled = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
     else:
         scaled = weight * scale
@@ -187,16 +165,16 @@ def scale_outputs(layer: Weights, scale: Array, shift: Array) -> tuple[Array, Ar
 
 def scale_inputs(layer: Weights, scale: Array, shift: Array) -> tuple[Array, Array | None]:
     """W' = W·s, b' = b + Σ W·t over input channels and taps. s, t: [C_in]; t = 0 for ConvTranspose."""
-    weight, kind = layer.weight, layer.node.op
+    weight, kind, groups = layer.weight, layer.node.op, layer.layer.groups
     if kind == "Conv":
         ones = (1,) * (weight.ndim - 2)
-        split = weight.reshape(layer.group, -1, *weight.shape[1:])
-        scaled = (split * scale.reshape(layer.group, 1, -1, *ones)).reshape(weight.shape)
+        split = weight.reshape(groups, -1, *weight.shape[1:])
+        scaled = (split * scale.reshape(groups, 1, -1, *ones)).reshape(weight.shape)
         taps = split.reshape(*split.shape[:3], -1).sum(axis=-1)
-        added = np.einsum("gmc,gc->gm", taps, shift.reshape(layer.group, -1)).reshape(-1)
+        added = np.einsum("gmc,gc->gm", taps, shift.reshape(groups, -1)).reshape(-1)
     elif kind == "ConvTranspose":
-        scaled, added = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1)), np.zeros(layer.outputs)
-    elif layer.transposed:
+        scaled, added = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1)), np.zeros(layer.layer.outputs)
+    elif layer.layer.transposes_weight:
         scaled, added = weight * scale, weight @ shift
     else:
         scaled, added = weight * scale[:, None], shift @ weight

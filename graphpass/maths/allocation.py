@@ -53,10 +53,10 @@ def auto_of(levels: str | None, energy: float | None = None, mean_levels: float 
     return Auto(energy, mean_levels) if levels else None
 
 
-def told(levels: Sequence[int], neurons: Sequence[int] | None = None, unit: str = "") -> str:
+def levels_text(levels: Sequence[int], neurons: Sequence[int] | None = None, unit: str = "") -> str:
     """Levels of sites in a few words: those that all have, or the least and the most, and the mean over neurons.
 
-    >>> told([9, 9], unit=" levels"), told([5, 13, 9], [10, 20, 10]), told([5, 13])
+    >>> levels_text([9, 9], unit=" levels"), levels_text([5, 13, 9], [10, 20, 10]), levels_text([5, 13])
     ('9 levels', '5–13, mean 10.0', '5–13')
     """
     if len(set(levels)) == 1:
@@ -103,23 +103,23 @@ def allocate(errors: Array, costs: Array, budget: float) -> Integers:
     Raises OptionError where the cheapest rungs cost more than the budget.
     """
     sites = np.arange(len(costs))
-    chosen: Integers = costs.argmin(1)
-    spent = float(costs[sites, chosen].sum())
+    choice: Integers = costs.argmin(1)
+    spent = float(costs[sites, choice].sum())
     if spent > budget:
         raise OptionError("the budget is below what the least levels at every site cost", "give a larger one")
     for _, site, rung in sorted(_upgrades(errors, costs)):
-        price = float(costs[site, rung] - costs[site, chosen[site]])
+        price = float(costs[site, rung] - costs[site, choice[site]])
         if spent + price > budget:
             break
         spent += price
-        chosen[site] = rung
-    held = float(errors[sites, chosen].sum())
+        choice[site] = rung
+    held = float(errors[sites, choice].sum())
     fitting = np.flatnonzero(costs.sum(0) <= budget)
     if len(fitting):
         uniform = fitting[errors[:, fitting].sum(0).argmin()]
         if errors[:, uniform].sum() < held:
             return np.full(len(costs), uniform)
-    return chosen
+    return choice
 
 
 def _upgrades(errors: Array, costs: Array) -> list[tuple[float, int, int]]:

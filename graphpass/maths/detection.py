@@ -44,8 +44,8 @@ def ranked(corners: Array, scores: Array, classes: Array, least: float, overlap:
     free = np.ones(len(boxes), bool)
     for k in range(len(boxes)):
         if free[k]:
-            later = np.flatnonzero(free[k + 1 :] & (boxes.classes[k + 1 :] == boxes.classes[k])) + k + 1
-            free[later[ious(boxes.corners[k : k + 1], boxes.corners[later])[0] > overlap]] = False
+            rest = np.flatnonzero(free[k + 1 :] & (boxes.classes[k + 1 :] == boxes.classes[k])) + k + 1
+            free[rest[ious(boxes.corners[k : k + 1], boxes.corners[rest])[0] > overlap]] = False
     return Boxes(boxes.corners[free], boxes.scores[free], boxes.classes[free])
 
 

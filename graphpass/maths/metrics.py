@@ -116,25 +116,25 @@ class Agreement:
 class Sum:
     """Σ of float64, added exactly and rounded once: the same whatever the order of the terms, and how they are grouped.
 
-    exact: of the finite terms. wild: of infinities and NaN, 0 where there are none; it is the whole sum otherwise.
+    exact: of the finite terms. nonfinite: of infinities and NaN, 0 where there are none; it is the whole sum otherwise.
 
     >>> float(Sum().add(1e16).add(1.0).add(-1e16))
     1.0
     """
 
     exact: Fraction = Fraction(0)
-    wild: float = 0.0
+    nonfinite: float = 0.0
 
     def add(self, term: float) -> "Sum":
         """With one more term."""
-        return self.merge(Sum(Fraction(term)) if math.isfinite(term) else Sum(wild=term))
+        return self.merge(Sum(Fraction(term)) if math.isfinite(term) else Sum(nonfinite=term))
 
     def merge(self, other: "Sum") -> "Sum":
-        return Sum(self.exact + other.exact, self.wild + other.wild)
+        return Sum(self.exact + other.exact, self.nonfinite + other.nonfinite)
 
     def __float__(self) -> float:
         try:
-            return float(self.exact) if self.wild == 0 else self.wild
+            return float(self.exact) if self.nonfinite == 0 else self.nonfinite
         except OverflowError:
             return math.inf if self.exact > 0 else -math.inf
 

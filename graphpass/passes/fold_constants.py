@@ -77,7 +77,7 @@ def _not_foldable(node: gs.Node, held: frozenset[str]) -> str | None:
 def _affordable(work: Rewriting, group: Sequence[gs.Node]) -> list[gs.Node]:
     """Those whose results are known not to grow too large. What is not known may be in the next round."""
     sizes = _sizes(group, work.graph) if group else {}
-    chosen, refused = [], set()
+    region, refused = [], set()
     for node in group:
         given = [tensor for tensor in node.inputs if not tensor.is_empty()]
         known = [sizes.get(tensor.name) or _size_of(tensor) for tensor in given]
@@ -95,8 +95,8 @@ def _affordable(work: Rewriting, group: Sequence[gs.Node]) -> list[gs.Node]:
         if work.is_missed(node):
             refused |= {id(tensor) for tensor in node.outputs}
         else:
-            chosen.append(node)
-    return chosen
+            region.append(node)
+    return region
 
 
 def _is_weight(node: gs.Node) -> bool:
@@ -174,34 +174,34 @@ def _is_moment(tensor: gs.Tensor) -> bool:
     return bool(maker.op == "BatchNormalization" and maker.outputs[0] is not tensor)
 
 
-def _fold(work: Rewriting, chosen: Sequence[gs.Node]) -> None:
+def _fold(work: Rewriting, region: Sequence[gs.Node]) -> None:
     """Run the chosen nodes and put their results in their place.
 
     Where the runtime cannot run all of them, the first half is tried, and the next round goes on from there.
     """
-    inside = {id(node) for node in chosen}
-    results = [tensor for node in chosen for tensor in node.outputs]
+    inside = {id(node) for node in region}
+    results = [tensor for node in region for tensor in node.outputs]
     wanted = [tensor for tensor in results if any(id(reader) not in inside for reader in tensor.outputs)]
-    others = {name for name, size in (_sizes(chosen, work.graph) if wanted else {}).items() if not size.is_number}
+    others = {name for name, size in (_sizes(region, work.graph) if wanted else {}).items() if not size.is_number}
     wanted = [tensor for tensor in wanted if tensor.name not in others]
     if not wanted:
         return
     kept = [*wanted, *(tensor for tensor in results if _is_moment(tensor) and tensor not in wanted)]
-    proto, fed = _model(chosen, kept, work.graph)
+    proto, fed = _model(region, kept, work.graph)
     try:
         session = open_session(proto, threads=1, use_native=False)
         values = run(session, {tensor.name: values_of(tensor) for tensor in fed})
     except SessionError as error:
-        if len(chosen) > 1:
-            _fold(work, chosen[: len(chosen) // 2])
+        if len(region) > 1:
+            _fold(work, region[: len(region) // 2])
         else:
-            work.miss(chosen[0], error.what)
+            work.miss(region[0], error.what)
         return
     for tensor in wanted:
         (maker,) = tensor.inputs
         maker.outputs[next(k for k, each in enumerate(maker.outputs) if each is tensor)] = gs.Variable.empty()
         tensor.to_constant(np.array(values[tensor.name]))  # a copy: the result holds on to the session
-    for node in reversed(chosen):
+    for node in reversed(region):
         if not any(tensor.outputs for tensor in node.outputs if not tensor.is_empty()):
             work.edit.remove(node)
             work.done()

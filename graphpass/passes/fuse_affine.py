@@ -58,4 +58,5 @@ def _per_channel(constant: gs.Constant, layer: Weights, ranks: dict[str, int]) -
     values = floats_of(constant)
     if values is None or len(shape) > rank or any(n != 1 and k != axis for k, n in enumerate(shape)):
         return None
-    return np.broadcast_to(values.reshape(-1), (layer.outputs,)) if values.size in (1, layer.outputs) else None
+    outputs = layer.layer.outputs
+    return np.broadcast_to(values.reshape(-1), (outputs,)) if values.size in (1, outputs) else None

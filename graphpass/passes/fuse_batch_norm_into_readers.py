@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphpass.graph.layers import WEIGHTS, is_padded
 from graphpass.graph.weights import (
-    WEIGHT_OPS,
     Array,
     Weights,
     is_op,
@@ -45,7 +45,7 @@ def fuse_batch_norm_into_readers(work: Rewriting) -> None:
 
 def _reaches_weights(tensor: gs.Tensor) -> bool:
     return any(
-        is_op(node, *WEIGHT_OPS) or (is_op(node, *COMMUTING) and _reaches_weights(node.outputs[0]))
+        is_op(node, *WEIGHTS) or (is_op(node, *COMMUTING) and _reaches_weights(node.outputs[0]))
         for node in tensor.outputs
     )
 
@@ -64,7 +64,7 @@ def _readers(
             if shift.any() and node.attrs.get("count_include_pad", 0):
                 yield f"{where} counts its padding"
             yield from _readers(node.outputs[0], scale, shift, held, ranks)
-        elif not is_op(node, *WEIGHT_OPS):
+        elif not is_op(node, *WEIGHTS):
             yield f"{where} reads it and is not a weight layer"
         elif node.inputs[0] is not tensor:
             yield f"{where} reads it as a weight"
@@ -78,12 +78,11 @@ def _readers(
                 yield f"{where}: {layer}"
             else:
                 # Flatten lays the positions of one channel side by side
-                repeats = layer.inputs // len(scale)
+                repeats = layer.layer.inputs // len(scale)
                 yield layer, np.repeat(scale, repeats), np.repeat(shift, repeats)
 
 
 def _pads_with_zeros(node: gs.Node) -> bool:
     if node.op == "ConvTranspose":
         return True  # its borders see fewer taps, which is the same thing
-    automatic = node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    return node.op == "Conv" and (automatic or any(node.attrs.get("pads", [])))
+    return node.op == "Conv" and is_padded(node.attrs)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from graphpass.evaluation.results import Evaluation, MetricResult, Timing, ratio
-from graphpass.maths.allocation import told
+from graphpass.maths.allocation import levels_text
 from graphpass.sweeps import Row
 
 NONE = "–"
@@ -30,7 +30,12 @@ def headline(evaluation: Evaluation) -> tuple[Cells, list[Cells]]:
     energy = ratio(evaluation.energy_snn, evaluation.energy_ann)
     rows += [
         ("relative error of the output", NONE, percent(main_error(evaluation)), percent(baseline.relative_error)),
-        ("levels", NONE, levels(evaluation), levels(evaluation) if _chosen(evaluation) else str(baseline.levels)),
+        (
+            "levels",
+            NONE,
+            levels(evaluation),
+            levels(evaluation) if _has_own_levels(evaluation) else str(baseline.levels),
+        ),
         ("firing rate", NONE, percent(evaluation.firing_rate), NONE),
         ("MACs a sample", *(count(value) for value in macs), NONE),
         ("ACs a sample", *(count(value) for value in acs), NONE),
@@ -101,12 +106,12 @@ def main_error(evaluation: Evaluation) -> float | None:
 def levels(evaluation: Evaluation, unit: str = "") -> str:
     """Those of all sites, or their range and mean."""
     sites = evaluation.sites
-    if not _chosen(evaluation):
+    if not _has_own_levels(evaluation):
         return f"{evaluation.conversion.levels}{unit}"
-    return told([site.levels for site in sites], [site.neurons for site in sites], unit)
+    return levels_text([site.levels for site in sites], [site.neurons for site in sites], unit)
 
 
-def _chosen(evaluation: Evaluation) -> bool:
+def _has_own_levels(evaluation: Evaluation) -> bool:
     return len({site.levels for site in evaluation.sites}) > 1
 
 

@@ -37,7 +37,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 NOTABLE = 0.1
 LARGEST = {"calibration": 0.25, "made-up": 0.9}  # by what the samples are
-SAMPLES = {"unrolled": 4, "integer": 16}  # by form
+SAMPLES, UNROLLED_SAMPLES = 16, 4
 STEPS = 64  # time-steps of all samples of one run of the unrolled form
 
 
@@ -102,14 +102,14 @@ def measured(
     images: of what is made up. Raises FormError where the form is another function.
     """
     data = "made-up" if dataset is None else "calibration"
-    count = SAMPLES[forms.name]
+    count = UNROLLED_SAMPLES if forms.name == "unrolled" else SAMPLES
     dataset = dataset or _made_up_within(
         source, CalibrationOptions(seed=plan.seed, threads=threads), plan, count, images
     )
     if dataset is None:
         return None
     fixed = fixed_batch(input_specs(open_session(source.proto, threads=threads)))
-    size = fixed or (count if forms.name == "integer" else max(1, min(count, STEPS // plan.time_steps)))
+    size = fixed or (max(1, min(count, STEPS // plan.time_steps)) if forms.name == "unrolled" else count)
     batches = [pad_inputs(batch.inputs, fixed) for batch in dataset.batches(size, max(size, count))]
     found = distance(forms, source.proto, batches, data, threads)
     if found.too_far:

@@ -10,8 +10,8 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from service.api.answers import Problem
 from service.api.calls import Calls
+from service.api.responses import Problem
 from service.auth import RateLimit, authenticate
 from service.jobs.dispatch import Dispatcher
 from service.jobs.places import Places
@@ -92,7 +92,7 @@ def unauthorized(what: str) -> ProblemError:
     )
 
 
-With = Annotated[Service, Depends(service_of)]
+ServiceDependency = Annotated[Service, Depends(service_of)]
 Tenant = Annotated[str, Depends(tenant_of)]
 Watcher = Annotated[str, Depends(watcher_of)]
 

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 
-from service.api.answers import COLLECTIONS, JobKind
-from service.api.context import Service, Watcher, With, problems
+from service.api.context import Service, ServiceDependency, Watcher, problems
 from service.api.jobs import job_of
+from service.api.responses import COLLECTIONS, JobKind
 from service.errors import NotFoundError, StorageError
 from service.storage.records import FINISHED
 
@@ -55,7 +55,7 @@ def routes(kind: JobKind) -> APIRouter:
         response_class=StreamingResponse,
         responses=problems("not-found", also=STREAM),
     )
-    async def events(id: str, service: With, tenant: Watcher, last: LastId = None) -> StreamingResponse:
+    async def events(id: str, service: ServiceDependency, tenant: Watcher, last: LastId = None) -> StreamingResponse:
         """Progress as server-sent events. The browser's EventSource cannot send a key: read it with fetch."""
         await asyncio.to_thread(job_of, service, tenant, id, kind)
         body = _beating(_events(service, tenant, id, int(last) + 1 if last else 0))
@@ -68,11 +68,11 @@ def routes(kind: JobKind) -> APIRouter:
 
 async def _events(service: Service, tenant: str, id: str, offset: int) -> AsyncIterator[str]:
     """All events from `offset` on; one that tells the final state comes last, even where no worker could write it."""
-    told = ""
+    last_state = ""
     while True:
         async for number, value in service.dispatcher.events(id, offset):
             offset = number + 1
-            told = value["state"] if value["event"] == "state" else told
+            last_state = value["state"] if value["event"] == "state" else last_state
             yield _text(number, value)
         try:
             job = await asyncio.to_thread(service.metadata.jobs.get, tenant, id)
@@ -82,7 +82,7 @@ async def _events(service: Service, tenant: str, id: str, offset: int) -> AsyncI
             await asyncio.sleep(LOOK_SECONDS)
             continue
         if job.state in FINISHED:
-            if told != job.state:
+            if last_state != job.state:
                 yield _text(offset, {"event": "state", "state": job.state, "error": job.error})
             return
         await asyncio.sleep(LOOK_SECONDS)

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request
 from fastapi import Path as InPath
 
-from service.api.answers import ExampleAnswer
-from service.api.context import Tenant, With, problems
-from service.api.receiving import create_from_file
+from service.api.context import ServiceDependency, Tenant, problems
+from service.api.intake import create_from_file
+from service.api.responses import ExampleAnswer
 from service.problems import ProblemError
 from service.storage.records import ObjectKind
 
@@ -29,7 +29,7 @@ Example = Annotated[Literal["fashion-mnist"], InPath(description="Which example.
     summary="Take the built-in example",
     responses=problems("not-found", "storage-quota"),
 )
-async def take(request: Request, example: Example, service: With, tenant: Tenant) -> ExampleAnswer:
+async def take(request: Request, example: Example, service: ServiceDependency, tenant: Tenant) -> ExampleAnswer:
     """A convolutional network and images of Fashion-MNIST, as a model and two datasets of the caller."""
     folder = _folder()
 

@@ -11,11 +11,11 @@ from pydantic import StringConstraints
 
 from graphpass.errors import OptionError
 from graphpass.options import SEVERAL, is_default, require_images, require_options
-from service.api.answers import COLLECTIONS, JobAnswer, JobKind, JobPage, State, job_answer
-from service.api.context import Service, Tenant, With, problems
+from service.api.context import Service, ServiceDependency, Tenant, problems
 from service.api.objects import object_of
 from service.api.pages import After, Limit, next_link
 from service.api.requests import ConversionRequest, EvaluationRequest, JobRequest, SweepRequest, request_json
+from service.api.responses import COLLECTIONS, JobAnswer, JobKind, JobPage, State, job_answer
 from service.errors import StorageError, StorageUnavailableError
 from service.jobs.dispatch import queue_of
 from service.jobs.engine import GPU
@@ -51,14 +51,14 @@ def routes(kind: JobKind) -> APIRouter:
 
     @router.get("", response_model=JobPage, summary=f"List {collection}", responses=problems())
     def list_them(
-        service: With, tenant: Tenant, state: States = None, after: After = None, limit: Limit = 50
+        service: ServiceDependency, tenant: Tenant, state: States = None, after: After = None, limit: Limit = 50
     ) -> JobPage:
         page = service.metadata.jobs.list(tenant, kind=kind, states=state or (), after=after, limit=limit)
         link = next_link(f"/v1/{collection}", page.after, limit, state=state)
         return JobPage(items=[job_answer(job) for job in page.rows], next=link)
 
     @router.get("/{id}", response_model=JobAnswer, summary=f"Get a {kind}", responses=problems("not-found"))
-    def get(id: str, service: With, tenant: Tenant) -> JobAnswer:
+    def get(id: str, service: ServiceDependency, tenant: Tenant) -> JobAnswer:
         return job_answer(job_of(service, tenant, id, kind))
 
     @router.post(
@@ -74,7 +74,7 @@ def routes(kind: JobKind) -> APIRouter:
             },
         ),
     )
-    def cancel(id: str, response: Response, service: With, tenant: Tenant) -> JobAnswer:
+    def cancel(id: str, response: Response, service: ServiceDependency, tenant: Tenant) -> JobAnswer:
         """It ends at once: its child is killed within a second, nothing is kept. May be repeated."""
         job = job_of(service, tenant, id, kind)
         if job.state not in FINISHED:
@@ -90,7 +90,7 @@ def routes(kind: JobKind) -> APIRouter:
         summary=f"Delete a {kind}",
         responses=problems("not-found", "not-finished", also={204: {"description": "It is deleted."}}),
     )
-    def delete(id: str, service: With, tenant: Tenant) -> None:
+    def delete(id: str, service: ServiceDependency, tenant: Tenant) -> None:
         """A job that is finished goes with its files; one that is not has to be cancelled first."""
         job = job_of(service, tenant, id, kind)
         if job.state not in FINISHED:
@@ -122,7 +122,7 @@ def _accepts(kind: JobKind, *more: str) -> dict[str, Any]:
 
 @conversions.post("", **_accepts("conversion"))
 async def convert(
-    asked: ConversionRequest, response: Response, service: With, tenant: Tenant, key: Key = None
+    asked: ConversionRequest, response: Response, service: ServiceDependency, tenant: Tenant, key: Key = None
 ) -> JobAnswer:
     """Convert a network; evaluate it afterwards if `evaluation` names a dataset."""
     names = {"model": asked.model, "calibration": asked.calibration, "evaluation": asked.evaluation}
@@ -131,7 +131,7 @@ async def convert(
 
 @evaluations.post("", **_accepts("evaluation"))
 async def evaluate(
-    asked: EvaluationRequest, response: Response, service: With, tenant: Tenant, key: Key = None
+    asked: EvaluationRequest, response: Response, service: ServiceDependency, tenant: Tenant, key: Key = None
 ) -> JobAnswer:
     """Compare a converted network with its origin on labelled data."""
     names = {"ann": asked.ann, "snn": asked.snn, "dataset": asked.dataset}
@@ -139,7 +139,9 @@ async def evaluate(
 
 
 @sweeps.post("", **_accepts("sweep", "invalid-options"))
-async def sweep(asked: SweepRequest, response: Response, service: With, tenant: Tenant, key: Key = None) -> JobAnswer:
+async def sweep(
+    asked: SweepRequest, response: Response, service: ServiceDependency, tenant: Tenant, key: Key = None
+) -> JobAnswer:
     """Convert and evaluate for many T, codings and methods."""
     options, most = asked.options, service.settings.max_rows
     if (rows := len(options.time_steps) * len(options.coding) * len(options.method)) > most:
@@ -154,7 +156,7 @@ async def sweep(asked: SweepRequest, response: Response, service: With, tenant: 
 
 @every.get("", response_model=JobPage, summary="List all jobs", responses=problems())
 def list_all(
-    service: With,
+    service: ServiceDependency,
     tenant: Tenant,
     kind: Kinds = None,
     state: States = None,

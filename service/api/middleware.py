@@ -11,9 +11,9 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.answering import problem_body, problem_of, problem_response
 from service.api.calls import Call, Calls
 from service.api.context import unauthorized
+from service.api.error_handlers import problem_body, problem_of, problem_response
 from service.api.turns import Slowness, Turns, has_key
 from service.logs import request_id
 from service.metrics import Metrics
@@ -44,7 +44,7 @@ QUIET = ("/livez", "/readyz", "/metrics")
 log = logging.getLogger("service.requests")
 
 
-class Around:
+class ServiceMiddleware:
     """ASGI middleware around everything: nothing leaves the process without it."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, calls: Calls, turns: Turns, slowness: Slowness):

@@ -8,12 +8,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import StringConstraints
 
-from service.api.answers import COLLECTIONS, ObjectAnswer, ObjectPage, object_answer
-from service.api.context import Service, Tenant, With, problems
+from service.api.context import Service, ServiceDependency, Tenant, problems
+from service.api.intake import create_from_body, create_from_upload, file_name, read_small
 from service.api.pages import After, Limit, next_link
 from service.api.reading import in_turn, reading
-from service.api.receiving import create_from_body, create_from_upload, file_name, read_small
 from service.api.requests import FromUpload
+from service.api.responses import COLLECTIONS, ObjectAnswer, ObjectPage, object_answer
 from service.problems import ProblemError, not_found
 from service.storage.accounts import settle
 from service.storage.records import ObjectKind, StoredObject
@@ -59,7 +59,7 @@ def routes(kind: ObjectKind) -> APIRouter:
         },
     )  # fmt: skip
     async def create(
-        request: Request, response: Response, service: With, tenant: Tenant, name: Name = None
+        request: Request, response: Response, service: ServiceDependency, tenant: Tenant, name: Name = None
     ) -> ObjectAnswer:
         media = request.headers.get("content-type", MEDIA).partition(";")[0].strip().lower()
         if media == "application/json":
@@ -77,14 +77,14 @@ def routes(kind: ObjectKind) -> APIRouter:
         return object_answer(found)
 
     @router.get("", response_model=ObjectPage, summary=f"List {collection}", responses=problems())
-    def list_them(service: With, tenant: Tenant, after: After = None, limit: Limit = 50) -> ObjectPage:
+    def list_them(service: ServiceDependency, tenant: Tenant, after: After = None, limit: Limit = 50) -> ObjectPage:
         page = service.metadata.objects.list(tenant, kind=kind, after=after, limit=limit)
         return ObjectPage(
             items=[object_answer(found) for found in page.rows], next=next_link(f"/v1/{collection}", page.after, limit)
         )
 
     @router.get("/{id}", response_model=ObjectAnswer, summary=f"Get a {kind}", responses=problems("not-found"))
-    def get(id: str, service: With, tenant: Tenant) -> ObjectAnswer:
+    def get(id: str, service: ServiceDependency, tenant: Tenant) -> ObjectAnswer:
         return object_answer(object_of(service, tenant, id, kind))
 
     @router.get(
@@ -93,7 +93,7 @@ def routes(kind: ObjectKind) -> APIRouter:
         summary=f"Get the whole description of a {kind}",
         responses=problems("not-found"),
     )
-    async def description(request: Request, id: str, service: With, tenant: Tenant) -> Response:
+    async def description(request: Request, id: str, service: ServiceDependency, tenant: Tenant) -> Response:
         """All that `description` is a summary of, as far as it fits into 16 MiB."""
         found = await run_in_threadpool(object_of, service, tenant, id, kind)
         digest = found.whole_description
@@ -105,7 +105,7 @@ def routes(kind: ObjectKind) -> APIRouter:
         return StreamingResponse(content, headers={"Content-Length": str(size)}, media_type="application/json")
 
     @router.delete("/{id}", status_code=204, summary=f"Delete a {kind}", responses=problems("not-found"))
-    def delete(id: str, service: With, tenant: Tenant) -> None:
+    def delete(id: str, service: ServiceDependency, tenant: Tenant) -> None:
         """Jobs that were accepted before go on with it."""
         object_of(service, tenant, id, kind)
         service.metadata.objects.delete(tenant, id)

@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.api.answers import Problem
 from service.api.context import PROBLEM_SCHEMA
+from service.api.responses import Problem
 from service.problems import PROBLEM_JSON
 
 REF = "#/components/schemas/{model}"

@@ -11,7 +11,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from service.api.context import PROBLEM_SCHEMA, With
+from graphpass.options import OPTIONS
+from service.api.context import PROBLEM_SCHEMA, ServiceDependency
 from service.errors import StorageError
 from service.problems import PROBLEM_JSON, PROBLEMS, not_found
 
@@ -36,6 +37,46 @@ class ProblemType(BaseModel):
     when: str
 
 
+class OptionName(BaseModel):
+    """One of the values that an option has names for."""
+
+    name: str
+    title: str
+    meaning: str
+
+
+class OptionAnswer(BaseModel):
+    """What an option decides, what holds where none is given, and what it may be.
+
+    usual: the default where the network does not say; several: of a sweep. least, most: the ends of a number.
+    """
+
+    help: str
+    default: bool | int | float | str | None
+    usual: int | None
+    several: list[int | str]
+    names: list[OptionName]
+    least: int | None
+    most: int | None
+
+
+@router.get("/v1/options", response_model=dict[str, OptionAnswer], summary="Options: names, help, defaults, limits")
+async def options() -> dict[str, OptionAnswer]:
+    """By name. Needs no key."""
+    return {
+        name: OptionAnswer(
+            help=known.help,
+            default=known.default,
+            usual=known.usual,
+            several=list(known.several),
+            names=[OptionName(name=each, title=title, meaning=text) for each, (title, text) in known.names.items()],
+            least=known.least,
+            most=known.most,
+        )
+        for name, known in OPTIONS.items()
+    }
+
+
 @router.get("/livez", response_class=PlainTextResponse, summary="Is the process alive?")
 async def livez() -> str:
     """Always, while it answers."""
@@ -48,7 +89,7 @@ async def livez() -> str:
     summary="Can it take work?",
     responses={503: {"model": Readiness, "description": "A part does not answer."}},
 )
-async def readyz(service: With) -> Response:
+async def readyz(service: ServiceDependency) -> Response:
     """Asks the database, the store and the engine of jobs."""
     parts: dict[str, Callable[[], object]] = {
         "database": service.metadata.ping,
@@ -61,7 +102,7 @@ async def readyz(service: With) -> Response:
 
 
 @router.get("/metrics", response_class=PlainTextResponse, summary="Metrics for Prometheus")
-def metrics(service: With) -> Response:
+def metrics(service: ServiceDependency) -> Response:
     """Requests, queues, jobs, sandbox and storage."""
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 

@@ -1,27 +1,42 @@
-"""What the routes take: strict pydantic models, unknown fields refused, an example each."""
+"""What the routes take: strict pydantic models, unknown fields refused, an example each.
 
-from typing import Annotated, Any, Literal
+Options have the names, help, defaults and limits of graphpass/options.py.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from graphpass.options import MOST_CHANNELS, MOST_LEVELS, OPTIONS
 
 _BODY = "[0-9a-hjkmnp-tv-z]"  # base32 without i, l, o, u
 ModelId = Annotated[str, StringConstraints(pattern=rf"^mod_{_BODY}{{26}}$")]
 DatasetId = Annotated[str, StringConstraints(pattern=rf"^dat_{_BODY}{{26}}$")]
 SnnId = Annotated[str, StringConstraints(pattern=rf"^(mod|con)_{_BODY}{{26}}$")]
 
-Coding = Literal["rate", "phase"]
-Method = Literal["optimal", "da-qcfs", "percentile", "max"]
-Provider = Literal["cpu", "cuda"]
-Form = Literal["folded", "unrolled", "integer"]
+
+def option(name: str, **more: Any) -> Any:
+    """The field of an option: its help, and its limits beside the service's own."""
+    known = OPTIONS[name]
+    ends = {"ge": known.least, "le": known.most}
+    return Field(description=known.help, **{end: value for end, value in (ends | more).items() if value is not None})
+
+
+if TYPE_CHECKING:
+    Coding = str
+    Method = str
+    Provider = str
+    Form = str
+else:
+    Coding, Method, Provider, Form = (
+        Literal[tuple(OPTIONS[name].names)] for name in ("coding", "method", "provider", "form")
+    )
+PATTERNS, IMAGE_NUMBERS = {"max_length": 100}, {"min_length": 1, "max_length": MOST_CHANNELS}
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 MetricName = Annotated[
-    str,
-    StringConstraints(pattern=r"^(classes|ctc|embedding|psnr|detection|regression)(:[\w=.,/:-]+)?$", max_length=300),
+    str, StringConstraints(pattern=rf"^({'|'.join(OPTIONS['metric'].names)})(:[\w=.,/:-]+)?$", max_length=300)
 ]
-Metrics = Annotated[
-    list[MetricName],
-    Field(max_length=6, description="What to measure; none: classes, where an output holds scores. No functions."),
-]
+Metrics = Annotated[list[MetricName], option("metric", max_length=len(OPTIONS["metric"].names))]
 TimeSteps = Annotated[int, Field(ge=1, le=4096)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -39,61 +54,33 @@ class Strict(BaseModel):
 class Images(Strict):
     """How a folder of images becomes arrays; without meaning for other data."""
 
-    image_size: Annotated[int, Field(ge=1, le=4096, description="Side of the images, if the model leaves it open.")] = (
-        224
-    )
-    mean: Annotated[
-        list[Number],
-        Field(min_length=1, max_length=16, description="Subtracted from pixels/255; one, or one a channel."),
-    ] = [0.0]
-    std: Annotated[
-        list[Number], Field(min_length=1, max_length=16, description="Then divided by; one, or one a channel.")
-    ] = [1.0]
+    image_size: Annotated[int, option("image_size")] = OPTIONS["image_size"].default
+    mean: Annotated[list[Number], option("mean", **IMAGE_NUMBERS)] = [OPTIONS["mean"].default]
+    std: Annotated[list[Number], option("std", **IMAGE_NUMBERS)] = [OPTIONS["std"].default]
 
 
 class Sites(Images):
     """Which sites get neurons, and how many samples are read."""
 
-    include: Annotated[
-        list[Pattern], Field(max_length=100, description="Only sites whose node name matches one of these patterns.")
-    ] = []
-    exclude: Annotated[
-        list[Pattern], Field(max_length=100, description="Leave sites whose node name matches one of these analogue.")
-    ] = []
-    identity_sites: Annotated[bool, Field(description="Neurons in front of layers that no activation feeds.")] = False
-    allow_partial: Annotated[bool, Field(description="Convert although sites that should convert cannot.")] = False
-    limit: Annotated[int | None, Field(ge=1, description="Use at most so many samples.")] = None
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="Of the sampled positions; same seed, same plan.")] = 0
+    include: Annotated[list[Pattern], option("include", **PATTERNS)] = []
+    exclude: Annotated[list[Pattern], option("exclude", **PATTERNS)] = []
+    identity_sites: Annotated[bool, option("identity_sites")] = OPTIONS["identity_sites"].default
+    allow_partial: Annotated[bool, option("allow_partial")] = OPTIONS["allow_partial"].default
+    limit: Annotated[int | None, option("limit")] = None
+    seed: Annotated[int, option("seed")] = OPTIONS["seed"].default
 
 
 class ConversionOptions(Sites):
     """The options of `graphpass convert`, under the same names and with the same defaults."""
 
-    time_steps: Annotated[
-        TimeSteps | None, Field(description="T; null: 8, or the network's own if it was trained with QCFS.")
-    ] = None
-    coding: Annotated[Coding, Field(description="rate (T + 1 levels) or phase (2^T levels).")] = "rate"
-    method: Annotated[Method, Field(description="How thresholds are calibrated.")] = "optimal"
-    form: Annotated[Form, Field(description="What the converted network is written as.")] = "folded"
-    synthetic: Annotated[
-        bool,
-        Field(
-            description="Without calibration data: make inputs up, `limit` of them (256). It costs accuracy, and the "
-            "network says so for good; evaluate it."
-        ),
-    ] = False
-    levels: Annotated[
-        Literal["auto"] | None,
-        Field(description="auto: each site as many levels as the outputs need of it, up to T's; null: all T's."),
-    ] = None
-    energy: Annotated[
-        float | None,
-        Field(gt=0, le=1, description="Budget of auto: additions, as a share of those at T everywhere; null: 0.5."),
-    ] = None
-    mean_levels: Annotated[
-        float | None,
-        Field(ge=2, le=256, description="Budget of auto in place of energy: levels, mean over all neurons."),
-    ] = None
+    time_steps: Annotated[TimeSteps | None, Field(description=OPTIONS["time_steps"].help)] = None
+    coding: Annotated[Coding, option("coding")] = OPTIONS["coding"].default
+    method: Annotated[Method, option("method")] = OPTIONS["method"].default
+    form: Annotated[Form, option("form")] = OPTIONS["form"].default
+    synthetic: Annotated[bool, option("synthetic")] = OPTIONS["synthetic"].default
+    levels: Annotated[Literal["auto"] | None, option("levels")] = None
+    energy: Annotated[float | None, option("energy", gt=0, le=1)] = None
+    mean_levels: Annotated[float | None, option("mean_levels", ge=2, le=MOST_LEVELS)] = None
     metric: Metrics = []
 
 
@@ -101,18 +88,24 @@ class EvaluationOptions(Images):
     """The options of `graphpass evaluate`, and where the networks run."""
 
     metric: Metrics = []
-    limit: Annotated[int | None, Field(ge=1, description="Use at most so many samples.")] = None
-    provider: Annotated[Provider, Field(description="cuda: on a worker of the queue gpu.")] = "cpu"
+    limit: Annotated[int | None, option("limit")] = None
+    provider: Annotated[Provider, option("provider")] = OPTIONS["provider"].default
 
 
 class SweepOptions(Sites):
     """The options of `graphpass sweep`: every combination is converted and evaluated."""
 
-    time_steps: Annotated[list[TimeSteps], Field(min_length=1, max_length=16)] = [1, 2, 4, 8, 16, 32]
-    coding: Annotated[list[Coding], Field(min_length=1, max_length=2)] = ["rate"]
-    method: Annotated[list[Method], Field(min_length=1, max_length=4)] = ["optimal"]
+    time_steps: Annotated[
+        list[TimeSteps], Field(description=OPTIONS["time_steps"].help, min_length=1, max_length=16)
+    ] = list(OPTIONS["time_steps"].several)
+    coding: Annotated[list[Coding], option("coding", min_length=1, max_length=len(OPTIONS["coding"].names))] = list(
+        OPTIONS["coding"].several
+    )
+    method: Annotated[list[Method], option("method", min_length=1, max_length=len(OPTIONS["method"].names))] = list(
+        OPTIONS["method"].several
+    )
     metric: Metrics = []
-    calibration_limit: Annotated[int | None, Field(ge=1, description="Calibrate on at most so many samples.")] = None
+    calibration_limit: Annotated[int | None, option("calibration_limit")] = None
 
 
 class ConversionRequest(Strict):

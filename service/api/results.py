@@ -10,11 +10,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
-from service.api.answers import COLLECTIONS, JobKind
 from service.api.conditions import Conditions, is_unchanged, parts_of
-from service.api.context import Service, Tenant, With, problems
+from service.api.context import Service, ServiceDependency, Tenant, problems
 from service.api.jobs import job_of
 from service.api.reading import in_turn, reading
+from service.api.responses import COLLECTIONS, JobKind
 from service.errors import NotFoundError
 from service.problems import ProblemError
 from service.storage.records import FINISHED, Job
@@ -56,33 +56,39 @@ def routes(kind: JobKind) -> APIRouter:
     if kind == "conversion":
 
         @router.get("/{id}/artifact", summary="Download the converted network", **_answers(BINARY))
-        async def artifact(request: Request, id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
+        async def artifact(
+            request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked
+        ) -> Response:
             """An ONNX file for any onnxruntime. Ranges and entity tags resume a download."""
             job = await run_in_threadpool(job_of, service, tenant, id, kind)
             name = await run_in_threadpool(_snn_name, service, job)
             return await _file(request, service, job, "snn.onnx", BINARY, asked, name=name)
 
         @router.get("/{id}/plan", summary="Download the plan", **_answers(JSON))
-        async def plan(request: Request, id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
+        async def plan(request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked) -> Response:
             """What calibration decided, as in docs/formats.md; `graphpass convert --plan` applies it again."""
             job = await run_in_threadpool(job_of, service, tenant, id, kind)
             return await _file(request, service, job, "plan.json", JSON, asked)
 
         @router.get("/{id}/result", summary="Get the whole result", **_answers(JSON))
-        async def result(request: Request, id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
+        async def result(
+            request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked
+        ) -> Response:
             """All that `result` is a summary of, but for `evaluation`; there is one where something was left out."""
             job = await run_in_threadpool(job_of, service, tenant, id, kind)
             return await _file(request, service, job, "result.json", JSON, asked)
 
         @router.get("/{id}/plan/arrays", summary="Download the plan's weights", **_answers(BINARY))
-        async def plan_arrays(request: Request, id: str, service: With, tenant: Tenant, asked: Asked) -> Response:
+        async def plan_arrays(
+            request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked
+        ) -> Response:
             """The .npz that belongs beside the plan; there is none where calibration changed no weights."""
             job = await run_in_threadpool(job_of, service, tenant, id, kind)
             return await _file(request, service, job, "plan.npz", BINARY, asked)
 
     @router.get("/{id}/report", summary="Get the report", **_answers(HTML, JSON))
     async def report(
-        request: Request, id: str, service: With, tenant: Tenant, asked: Asked, format: Format = "html"
+        request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked, format: Format = "html"
     ) -> Response:
         """Accuracy, spikes, operations and energy; a conversion has one if it was asked to evaluate."""
         job = await run_in_threadpool(job_of, service, tenant, id, kind)

@@ -12,9 +12,9 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.requests import ClientDisconnect
 
-from service.api.answers import UploadAnswer, upload_answer
-from service.api.context import Service, Tenant, With, problems
-from service.api.receiving import CHUNK, file_name
+from service.api.context import Service, ServiceDependency, Tenant, problems
+from service.api.intake import CHUNK, file_name
+from service.api.responses import UploadAnswer, upload_answer
 from service.problems import ProblemError, too_large
 from service.storage.records import ObjectKind, Upload
 from service.storage.scratch import Spool
@@ -45,7 +45,7 @@ Count = Annotated[int, Header(ge=0, le=2**53)]
 
 
 @router.options("", status_code=204, summary="What the server can do")
-def can(service: With) -> Response:
+def can(service: ServiceDependency) -> Response:
     """Versions, extensions and the largest upload; needs no key."""
     return Response(
         status_code=204,
@@ -68,7 +68,7 @@ def can(service: With) -> Response:
     ),
 )
 def create(
-    service: With,
+    service: ServiceDependency,
     tenant: Tenant,
     length: Annotated[int, Header(alias="Upload-Length", ge=1, le=2**53)],
     metadata: Annotated[
@@ -108,7 +108,7 @@ def create(
     dependencies=[Depends(speaks_tus)],
     responses=problems("not-found", "tus-version"),
 )
-def offset(id: str, service: With, tenant: Tenant) -> Response:
+def offset(id: str, service: ServiceDependency, tenant: Tenant) -> Response:
     """Upload-Offset tells how many bytes are safely there."""
     upload = service.metadata.uploads.get(tenant, id)
     headers = {"Upload-Length": str(upload.length), "Cache-Control": "no-store", **_headers(upload)}
@@ -116,7 +116,7 @@ def offset(id: str, service: With, tenant: Tenant) -> Response:
 
 
 @router.get("/{id}", response_model=UploadAnswer, summary="Get an upload", responses=problems("not-found"))
-def get(id: str, service: With, tenant: Tenant) -> UploadAnswer:
+def get(id: str, service: ServiceDependency, tenant: Tenant) -> UploadAnswer:
     """The same as JSON."""
     return upload_answer(service.metadata.uploads.get(tenant, id))
 
@@ -140,7 +140,7 @@ def get(id: str, service: With, tenant: Tenant) -> UploadAnswer:
 async def send(
     request: Request,
     id: str,
-    service: With,
+    service: ServiceDependency,
     tenant: Tenant,
     offset: Annotated[Count, Header(alias="Upload-Offset", description="Where these bytes belong.")],
 ) -> Response:
@@ -166,7 +166,7 @@ async def send(
     dependencies=[Depends(speaks_tus)],
     responses=problems("not-found", "tus-version"),
 )
-def give_up(id: str, service: With, tenant: Tenant) -> Response:
+def give_up(id: str, service: ServiceDependency, tenant: Tenant) -> Response:
     """Its bytes go; a model or dataset that was made of it stays."""
     discard(service.metadata, service.blobs, tenant, id)
     return Response(status_code=204)

@@ -147,7 +147,7 @@ def executing() -> set[str]:
     return set(_get_dbos_instance()._active_workflows_set.activeList())
 
 
-def begin_again(workflow: str, executor: str) -> None:
+def start_again(workflow: str, executor: str) -> None:
     """Have a workflow that this process took, and does not execute, begin there."""
     DBOS.resume_workflow(workflow, queue_name=own_queue(executor))
 

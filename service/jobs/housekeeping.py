@@ -76,10 +76,10 @@ class Reconciler:
 
     def workflows(self) -> int:
         """Cancel what runs or waits for jobs that are over: whoever cancelled them died, or the engine was away."""
-        begun = list(self._queues.jobs())
-        over = set(begun)
-        for start in range(0, len(begun), PAGE):
-            over -= self._metadata.jobs.among(begun[start : start + PAGE], UNFINISHED)
+        started = list(self._queues.jobs())
+        over = set(started)
+        for start in range(0, len(started), PAGE):
+            over -= self._metadata.jobs.among(started[start : start + PAGE], UNFINISHED)
         twice, self._over = over & self._over, over  # in two looks: it may be about to end
         for id in twice:
             self._dispatcher.cancel(id)
@@ -87,11 +87,11 @@ class Reconciler:
 
     def stranded(self) -> int:
         """Begin what this process has taken and does not execute: the machine was short of something at that moment."""
-        missing = self._queues.begun_before(STRANDED) - engine.executing()
+        missing = self._queues.started_before(STRANDED) - engine.executing()
         twice, self._stranded = missing & self._stranded, missing
         for id in twice:
             log.warning("workflow %s was taken and not begun; it begins now", id)
-            engine.begin_again(id, self._settings.executor_id)
+            engine.start_again(id, self._settings.executor_id)
         return len(twice)
 
     def forget(self) -> int:

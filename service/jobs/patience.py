@@ -34,7 +34,7 @@ async def patiently(
 
     tell: gets the reason, once as long as it stays the same.
     """
-    began, pause, told = time.monotonic(), FIRST_PAUSE, ""
+    began, pause, reported = time.monotonic(), FIRST_PAUSE, ""
     while True:
         try:
             return await attempt()
@@ -42,9 +42,9 @@ async def patiently(
             if not passes(error) or (within is not None and time.monotonic() - began > within):
                 raise
             reason = str(error)
-            if reason != told:
+            if reason != reported:
                 log.warning("%s; waiting", reason)
-                told = reason if await _told(tell, _public(error)) else ""
+                reported = reason if await _report(tell, _public(error)) else ""
         await asyncio.sleep(pause * random.uniform(0.75, 1.25))
         pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -58,7 +58,7 @@ def _public(error: Exception) -> str:
     return f"the machine is short of {short_of(error) or 'something'}"
 
 
-async def _told(tell: Callable[[str], Awaitable[None]], reason: str) -> bool:
+async def _report(tell: Callable[[str], Awaitable[None]], reason: str) -> bool:
     """Whether it could be told."""
     try:
         await tell(f"{reason}; waiting")

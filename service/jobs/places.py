@@ -246,8 +246,8 @@ class Places:
         here: list[_Turn | Queued] = [
             turn for turn in self._waiting if turn.rests_until <= now or turn.tenant not in holding
         ]
-        begun = {turn.tenant for turn in self._waiting if turn.kind == "task"}
-        return here + [wish for wish in queued if wish.tenant not in begun]
+        at_work = {turn.tenant for turn in self._waiting if turn.kind == "task"}
+        return here + [wish for wish in queued if wish.tenant not in at_work]
 
     def _room(self, elsewhere: Mapping[str, int]) -> Occupancy:
         here: list[Holder] = [_Holder(turn.tenant, turn.kind, since, turn) for turn, since in self._held.items()]

@@ -62,17 +62,17 @@ class Locks:
     def __init__(self, database: sa.Engine):
         self._database = database.execution_options(isolation_level="AUTOCOMMIT")
         self._connection: Connection | None = None
-        self._told: Counter[str] = Counter()
+        self._announced: Counter[str] = Counter()
 
     def tell(self, held: Mapping[str, int]) -> None:
         """Lock and unlock what has changed."""
         wanted = Counter({tenant: min(count, MOST) for tenant, count in held.items()})
-        for tenant in wanted.keys() | self._told.keys():
-            for number in range(self._told[tenant], wanted[tenant]):
+        for tenant in wanted.keys() | self._announced.keys():
+            for number in range(self._announced[tenant], wanted[tenant]):
                 self._call("pg_advisory_lock_shared", PLACE + number, tenant)
-            for number in range(wanted[tenant], self._told[tenant]):
+            for number in range(wanted[tenant], self._announced[tenant]):
                 self._call("pg_advisory_unlock_shared", PLACE + number, tenant)
-        self._told = +wanted
+        self._announced = +wanted
 
     def others(self, tenants: Collection[str]) -> Mapping[str, int]:
         """Locks of other connections."""
@@ -98,7 +98,7 @@ class Locks:
             if not self._connection.invalidated:
                 self._connection.detach()  # not back into the pool: it has locks
             self._connection.close()
-            self._connection, self._told = None, Counter()
+            self._connection, self._announced = None, Counter()
 
     def _call(self, function: str, number: int, text: str) -> object:
         with self._connected() as connection:

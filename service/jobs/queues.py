@@ -54,15 +54,15 @@ class Queues:
         """
         rows, shards, jobs = (self._table.alias(name) for name in ("waiting", "shards", "jobs"))
         running = sa.select(shards.c.parent_workflow_id, sa.func.count().label("count"))
-        running = running.where(_in_flight(shards), shards.c.name == SHARD, _begun(shards))
+        running = running.where(_in_flight(shards), shards.c.name == SHARD, _is_started(shards))
         counts = running.group_by(shards.c.parent_workflow_id).subquery("running")
         both = rows.outerjoin(counts, counts.c.parent_workflow_id == rows.c.parent_workflow_id)
         both = both.outerjoin(jobs, jobs.c.workflow_uuid == rows.c.parent_workflow_id)
         age = sa.func.coalesce(jobs.c.created_at, rows.c.created_at)
         order = (sa.func.coalesce(counts.c.count, 0), age, rows.c.created_at, rows.c.workflow_uuid)
-        chosen = sa.select(rows.c.workflow_uuid).select_from(both).where(self._ready(rows), _tenant(rows) == tenant)
-        chosen = chosen.order_by(*order).limit(1)
-        this = (self._table.c.workflow_uuid == chosen.scalar_subquery(), self._table.c.status == "ENQUEUED")
+        first = sa.select(rows.c.workflow_uuid).select_from(both).where(self._ready(rows), _tenant(rows) == tenant)
+        first = first.order_by(*order).limit(1)
+        this = (self._table.c.workflow_uuid == first.scalar_subquery(), self._table.c.status == "ENQUEUED")
         moved = sa.update(self._table).where(*this).values(queue_name=own_queue(self._executor))
         with self._database.begin() as connection:
             if self._postgres:
@@ -114,7 +114,7 @@ class Queues:
             return set(connection.scalars(sa.select(job).distinct().where(_in_flight(self._table))))
 
     @reached
-    def begun_before(self, seconds: float) -> set[str]:
+    def started_before(self, seconds: float) -> set[str]:
         """Workflows that this process took so many seconds ago or earlier, and that are not finished."""
         table, then = self._table, int(1000 * (time.time() - seconds))
         ours = (_in_flight(table), table.c.status == "PENDING", table.c.executor_id == self._executor)
@@ -136,9 +136,9 @@ class Queues:
         waits = sa.and_(_in_flight(rows), rows.c.status == "ENQUEUED", rows.c.queue_name.in_(self._queues))
         if not self._running:
             return waits
-        begun = self._table.alias("begun")
-        runs = (_in_flight(begun), begun.c.name != SHARD, _begun(begun))
-        full = sa.select(_tenant(begun)).where(*runs).group_by(_tenant(begun))
+        others = self._table.alias("begun")
+        runs = (_in_flight(others), others.c.name != SHARD, _is_started(others))
+        full = sa.select(_tenant(others)).where(*runs).group_by(_tenant(others))
         full = full.having(sa.func.count() >= self._running)
         return sa.and_(waits, sa.or_(rows.c.name == SHARD, _tenant(rows).not_in(full)))
 
@@ -151,7 +151,7 @@ def _in_flight(rows: sa.FromClause) -> sa.ColumnElement[bool]:
     return rows.c.status.in_(IN_FLIGHT)
 
 
-def _begun(rows: sa.FromClause) -> sa.ColumnElement[bool]:
+def _is_started(rows: sa.FromClause) -> sa.ColumnElement[bool]:
     return sa.or_(rows.c.status == "PENDING", _taken(rows))
 
 

@@ -83,7 +83,7 @@ class Events:
         self._queue: asyncio.Queue[JSON | None] = asyncio.Queue()
         self._started = clock()
         self._began: dict[str, float] = {}
-        self._told: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
         self._ended: set[str] = set()
         self._logged = 0
 
@@ -100,11 +100,11 @@ class Events:
         began = self._began.setdefault(stage, now)
         every = max(self._every, (now - self._started) * SHARE)
         ends = done >= total and stage not in self._ended
-        if not ends and stage in self._told and now - self._told[stage] < every:
+        if not ends and stage in self._reported and now - self._reported[stage] < every:
             return
         if ends:
             self._ended.add(stage)
-        self._told[stage] = now
+        self._reported[stage] = now
         left = round((now - began) / done * (total - done), 1) if done > 0 else None
         self._queue.put_nowait(
             {"event": "progress", "stage": stage, "done": done, "total": total, "seconds_left": left}

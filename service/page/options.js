@@ -1,16 +1,18 @@
 // T, code, method and form, each with what it means; the rest of the options behind a fold.
 
 import { freshId, h } from "./element.js";
-import { BUDGETS, CODINGS, FORMS, LEVELS, METHODS, levels, listed, mostSteps } from "./words.js";
+import { BUDGETS, CODINGS, FORMS, LEVELS, METHODS, METRICS, OPTIONS, levels, listed, mostSteps } from "./words.js";
 
+const start = Object.fromEntries(Object.entries(OPTIONS).map(([name, option]) => [name, option.default]));
 export const FRESH = {
-  synthetic: false, metric: [], levels: "same", budget: "energy", energy: "", mean_levels: "", time_steps: 8, coding: "rate", method: "optimal", form: "folded",
-  sweep_steps: [1, 2, 4, 8, 16, 32], sweep_coding: ["rate"], sweep_method: ["optimal"],
-  include: [], exclude: [], identity_sites: false, allow_partial: false, limit: "", seed: 0,
-  image_size: 224, mean: [0], std: [1],
+  synthetic: start.synthetic, metric: [], levels: "same", budget: "energy", energy: "", mean_levels: "", time_steps: OPTIONS.time_steps.usual,
+  coding: start.coding, method: start.method, form: start.form,
+  sweep_steps: OPTIONS.time_steps.several, sweep_coding: OPTIONS.coding.several, sweep_method: OPTIONS.method.several,
+  include: [], exclude: [], identity_sites: start.identity_sites, allow_partial: start.allow_partial, limit: "", seed: start.seed,
+  image_size: start.image_size, mean: [start.mean], std: [start.std],
 };
-const METRIC = "\\s*((classes|ctc|embedding|psnr|detection|regression)(:[\\w=.,\\/:\\-]+)?\\s+)*"
-  + "((classes|ctc|embedding|psnr|detection|regression)(:[\\w=.,\\/:\\-]+)?)?";
+const NAME = `(${METRICS.join("|")})(:[\\w=.,\\/:\\-]+)?`;
+const METRIC = `\\s*(${NAME}\\s+)*(${NAME})?`;
 const STEPS = [1, 2, 4, 8, 16, 32, 64];
 const MODES = {
   conversion: ["Convert once", "One network, with the T that you choose."],
@@ -60,17 +62,17 @@ function several(legend, name, words, options, set) {
 
 function oneT(options, set, own) {
   const most = mostSteps(options.coding);
-  const told = () => {
+  const text = () => {
     const steps = Number(options.time_steps);
-    if (options.time_steps === "") return own ? "the network’s own T, which it was trained for" : "8";
+    if (options.time_steps === "") return own ? "the network’s own T, which it was trained for" : String(OPTIONS.time_steps.usual);
     if (!(steps >= 1 && steps <= most)) return `1 to ${most} with this code`;
     return `${levels(steps, options.coding)} levels for each value`;
   };
-  const output = h("output", { for: "time-steps", class: "levels" }, told());
+  const output = h("output", { for: "time-steps", class: "levels" }, text());
   const input = h("input", { type: "number", id: "time-steps", min: "1", max: String(most), step: "1", inputmode: "numeric",
     value: String(options.time_steps), "aria-describedby": "time-steps-about", oninput: () => {
       options.time_steps = input.value;
-      output.textContent = told();
+      output.textContent = text();
     } });
   return h("div", { class: "field" }, h("label", { for: "time-steps" }, "Time-steps T"),
     h("div", { class: "beside" }, input, output),
@@ -139,12 +141,11 @@ function more(options, set) {
     h("summary", {}, "More options"),
     h("div", { class: "grid" },
       field("limit", "Calibration samples at most", "Empty: all of them; 256 where they are made up.", { ...whole, min: "1" }, String(options.limit), (text) => text),
-      field("seed", "Seed", "The same seed gives the same network.", { ...whole, min: "0" }, String(options.seed), (text) => text || 0),
+      field("seed", "Seed", "The same seed gives the same network.", { ...whole, min: "0" }, String(options.seed), (text) => text || start.seed),
       field("exclude", "Leave analogue", "Regular expressions of node names, with spaces between.", { type: "text" }, options.exclude.join(" "), words),
       field("include", "Convert only", "The same; empty: everything.", { type: "text" }, options.include.join(" "), words),
-      field("metric", "What to measure", "On the evaluation data: classes, ctc, embedding, psnr, detection, regression; with "
-        + "parameters, as ctc:blank=0. Empty: classes.", measures, options.metric.join(" "), words),
-      field("image_size", "Side of images", "For a .zip of images, if the network leaves it open.", { ...whole, min: "1" }, String(options.image_size), (text) => text || 224),
+      field("metric", "What to measure", `On the evaluation data: ${METRICS.join(", ")}; with parameters, as ctc:blank=0. Empty: classes.`, measures, options.metric.join(" "), words),
+      field("image_size", "Side of images", "For a .zip of images, if the network leaves it open.", { ...whole, min: "1" }, String(options.image_size), (text) => text || start.image_size),
       field("mean", "Mean of images", "Subtracted from pixels/255: one number, or one a channel.", list, options.mean.join(", "), numbers),
       field("std", "Deviation of images", "Then divided by.", list, options.std.join(", "), numbers)),
     tick("identity_sites", options, set, "Neurons in front of layers without activation",

@@ -86,10 +86,10 @@ function sweepTable(rows) {
 }
 
 /** What its user should know of a conversion, made-up data before all. */
-function warnings({ warnings: told = [], notes = {} }) {
+function warnings({ warnings: texts = [], notes = {} }) {
   const unreal = notes.data === "synthetic" && h("p", { class: "mark bad" }, h("strong", {}, "Calibrated on made-up inputs"),
     ` (${notes.synthetic}). It may be much worse than with real data: evaluate it before you use it.`);
-  const others = told.filter((text) => !(unreal && text.includes("SYNTHETIC")));
+  const others = texts.filter((text) => !(unreal && text.includes("SYNTHETIC")));
   return [unreal, ...others.map((text) => h("p", { class: "mark warn" }, here(text)))].filter(Boolean);
 }
 
@@ -120,10 +120,10 @@ function evaluation(found, warned = []) {
     [`Latency, batch of ${latency.batch}`, timing(latency.ann, latency.ann_range), timing(latency.snn, latency.snn_range), "–"],
     ["Samples a second", count(latency.throughput_ann), count(latency.throughput_snn), "–"],
   ].filter(Boolean);
-  const told = warned.some((each) => each.classList.contains("bad"));
+  const inRed = warned.some((each) => each.classList.contains("bad"));
   return [
     card("Results", h("p", {}, `${count(found.samples)} samples, T = ${found.time_steps}, ${found.coding} code, ${levelsOf(found.sites, found.levels, " levels")}.`),
-      warned, found.notes.filter((note) => !(told && note.includes("synthetic"))).map((note) => h("p", { class: "mark warn" }, note)),
+      warned, found.notes.filter((note) => !(inRed && note.includes("synthetic"))).map((note) => h("p", { class: "mark warn" }, note)),
       h("ul", { class: "figures" }, figures.map(([name, value, about]) =>
         h("li", {}, h("span", { class: "name" }, name), h("strong", {}, value), h("span", { class: "note" }, about)))),
       table("Both networks side by side", ["", ...plain], rows)),

@@ -14,9 +14,9 @@ export async function upload(kind, file, progress, signal) {
   if (file.size === 0)
     throw new Problem(0, { title: "The file is empty", detail: `${file.name} holds no bytes.`, remedy: "Choose another." });
   if (file.size <= SMALL) {
-    const told = (sent) => progress(sent, sent < file.size ? "sending" : "checking");
+    const report = (sent) => progress(sent, sent < file.size ? "sending" : "checking");
     const name = `?name=${encodeURIComponent(file.name.slice(-200))}`;
-    const answer = await send("POST", path + name, file, { "Content-Type": "application/octet-stream" }, told, signal);
+    const answer = await send("POST", path + name, file, { "Content-Type": "application/octet-stream" }, report, signal);
     return JSON.parse(answer.body);
   }
   const url = await inPieces(kind, file, progress, signal);

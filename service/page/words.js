@@ -1,20 +1,12 @@
 // What things are called and what they mean, in plain words; numbers and times as people read them.
 
-export const CODINGS = {
-  rate: ["Rate code", "A value is how many of the T steps spike: T + 1 levels. Robust, and the usual choice."],
-  phase: ["Phase code", "A spike counts twice as much as one a step later: 2^T levels from T steps. More exact for few steps."],
-};
-export const METHODS = {
-  optimal: ["Optimal", "Thresholds with the least error, and weights corrected layer by layer. The most exact; takes longest."],
-  "da-qcfs": ["DA-QCFS", "Thresholds from the range, shifted so that means agree. Weights stay as they are."],
-  percentile: ["Percentile", "Thresholds from the range without 0.1 % outliers. Weights stay as they are."],
-  max: ["Max", "Thresholds from the whole range. Quick, and the coarsest."],
-};
-export const FORMS = {
-  folded: ["Folded", "All steps in one pass: runs everywhere, and costs the same for any T."],
-  unrolled: ["Unrolled", "Every step and every binary spike is there to see: for study and for spiking hardware."],
-  integer: ["Integer", "Counts of 8 bits and weights of 8 bits: fastest on CPUs, a little less exact."],
-};
+/** What the service knows of each option: its names, defaults and limits, which stand in one list for all. */
+export const OPTIONS = await fetch("/v1/options").then((answer) => answer.json());
+const names = (option) => Object.fromEntries(OPTIONS[option].names.map(({ name, title, meaning }) => [name, [title, meaning]]));
+export const CODINGS = names("coding");
+export const METHODS = names("method");
+export const FORMS = names("form");
+export const METRICS = Object.keys(names("metric"));
 export const LEVELS = {
   same: ["The same everywhere", "Every site has all levels that T gives."],
   auto: ["Chosen for each site", "Fewer where the output does not need them, within a budget. T is the most that a site may take."],

@@ -101,10 +101,10 @@ def _sum(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
     return {name: count for name, count in both.items() if count}
 
 
-def _counts(told: Any, found: Mapping[str, Any]) -> dict[str, int]:
+def _counts(stated: Any, found: Mapping[str, Any]) -> dict[str, int]:
     """What a summary says that was left out of it already."""
     known = {*found, CHARACTERS, OTHERS}
-    given = told.items() if isinstance(told, Mapping) else ()
+    given = stated.items() if isinstance(stated, Mapping) else ()
     counts = {name: count for name, count in given if type(count) is int and count > 0 and len(name) < PATH}
     return {name: count for name, count in counts.items() if name.partition(".")[0] in known}
 

@@ -42,7 +42,7 @@ def main(load_tasks: Callable[[], Tasks]) -> None:
     place = Workplace(folder, request["arguments"], limits, channel.progress, confined)
     warnings.simplefilter("default")
     warnings.showwarning = lambda message, *_, **__: channel.send(
-        {"log": shortened(f"warning: {place.told(str(message))}", LOG)}
+        {"log": shortened(f"warning: {place.without_folders(str(message))}", LOG)}
     )
     try:
         result = load_tasks()[request["task"]](place)

@@ -56,10 +56,12 @@ def failure_of(error: BaseException, place: Workplace) -> Failed:
         return error.failure
     for kind, name in TYPES:
         if isinstance(error, kind):
-            what = " ".join(place.told(error.what).split())
-            return Failed(name, shortened(what, TEXT), shortened(place.told(error.remedy), TEXT), place.role_in(what))
+            what = " ".join(place.without_folders(error.what).split())
+            return Failed(
+                name, shortened(what, TEXT), shortened(place.without_folders(error.remedy), TEXT), place.role_in(what)
+            )
     traceback.print_exception(error, file=sys.stderr)
-    text = shortened(place.told(" ".join(str(error).split())), 300)
+    text = shortened(place.without_folders(" ".join(str(error).split())), 300)
     return Failed("internal", f"unexpected {type(error).__name__}: {text}", "report this")
 
 

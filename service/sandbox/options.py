@@ -22,6 +22,6 @@ def task_options(arguments: Mapping[str, Any], command: str, several: tuple[str,
     allowed = COMMANDS[command]
     if unknown := next((name for name in given if name not in allowed and given[name] is not None), None):
         raise OptionError(f"options: {str(unknown)[:80]!r} is unknown here", f"choose from {', '.join(allowed)}")
-    chosen = {name: value for name, value in given.items() if value is not None and not is_default(name, value)}
+    choices = {name: value for name, value in given.items() if value is not None and not is_default(name, value)}
     files = {name: arguments.get(name) for name in FILES}
-    return Settings(command, {**files, **chosen, "evaluation": True}, "options: {}".format, several)
+    return Settings(command, {**files, **choices, "evaluation": True}, "options: {}".format, several)

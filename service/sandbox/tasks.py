@@ -76,7 +76,7 @@ from graphpass.graph.model import Source, digest, load, read
 from graphpass.graph.plan import load_plan, save_plan
 from graphpass.inspection import inspect
 from graphpass.network import Network, prepare, require_coverage
-from graphpass.options import SEVERAL, TIME_STEPS, several_of
+from graphpass.options import OPTIONS, SEVERAL, several_of
 from graphpass.report.files import write_json, write_report
 from graphpass.report.pages import evaluation_report, sweep_report
 from graphpass.runtime.session import input_specs, open_session, required
@@ -96,13 +96,13 @@ G_LOGGER.severity = G_LOGGER.ERROR
 
 def describe_model(place: Workplace) -> JSON:
     """A network, or one that was converted before; onnxruntime loads it, nothing is run."""
-    chosen = task_options(place.arguments, "inspect")
+    choices = task_options(place.arguments, "inspect")
     path = model_path(place, "file")
     with understood(path):
         proto = read(path)
         if any(entry.key.startswith(PREFIX) for entry in proto.metadata_props):
             return _described(place, _converted(path, proto))
-        found = inspect(prepare(source := load(path), chosen.selection()))
+        found = inspect(prepare(source := load(path), choices.selection()))
     description = {
         **_interface(source),
         "opset": found.opset,
@@ -120,11 +120,11 @@ def describe_model(place: Workplace) -> JSON:
 
 def describe_dataset(place: Workplace) -> JSON:
     """Headers are read, and with a model the first sample."""
-    chosen = task_options(place.arguments, "open_dataset")
+    choices = task_options(place.arguments, "open_dataset")
     data = data_file(place, "file")
     if place.arguments.get("model") is None:
         return _described(place, {"kind": data.kind, **data.describe()})
-    dataset = data.dataset(_specs(_source(place, "model")), chosen.images())
+    dataset = data.dataset(_specs(_source(place, "model")), choices.images())
     first = next(iter(dataset.batches(1))).inputs
     arrays = {name: {"dtype": str(a.dtype), "shape": [dataset.samples, *a.shape[1:]]} for name, a in first.items()}
     found = {"kind": data.kind, "samples": dataset.samples, "labels": dataset.labelled, "arrays": arrays}
@@ -133,22 +133,22 @@ def describe_dataset(place: Workplace) -> JSON:
 
 def convert_model(place: Workplace) -> JSON:
     """As `graphpass convert`, byte for byte."""
-    chosen = task_options(place.arguments, "convert")
-    network = _network(place, "model", chosen.selection())
+    choices = task_options(place.arguments, "convert")
+    network = _network(place, "model", choices.selection())
     calibration, plan = (place.arguments.get(role) for role in FILES)
-    chosen.evaluation()  # metrics that make no sense are refused before the work
-    images = chosen.images()
+    choices.evaluation()  # metrics that make no sense are refused before the work
+    images = choices.images()
     data = None if calibration is None else _dataset(place, "calibration", network.source, images)
-    with _told(place) as told:
+    with _collecting_warnings(place) as messages:
         done = convert(
             network,
-            data or chosen.synthetic(),
+            data or choices.synthetic(),
             place.out("snn.onnx"),
-            **chosen.conversion(),
+            **choices.conversion(),
             plan=None if plan is None else load_plan(place.file("plan")),
             images=images,
-            options=chosen.calibration(),
-            levels=chosen.levels(),
+            options=choices.calibration(),
+            levels=choices.levels(),
             observed=place.files("observed"),
             progress=place.progress,
         )
@@ -164,56 +164,56 @@ def convert_model(place: Workplace) -> JSON:
         "spiking_layers": coverage.spiking_layers,
         "weight_layers": coverage.weight_layers,
         "notes": dict(decided.notes),
-        "warnings": told,
+        "warnings": messages,
     }
     return _summarised(place, result, RESULT, "result.json")
 
 
 @contextmanager
-def _told(place: Workplace) -> Iterator[list[str]]:
+def _collecting_warnings(place: Workplace) -> Iterator[list[str]]:
     """The warnings that come inside; they are logged as well."""
-    told: list[str] = []
+    messages: list[str] = []
     log = warnings.showwarning
     with warnings.catch_warnings():
 
         def show(message: Warning | str, *where: Any, **more: Any) -> None:
-            told.append(place.told(str(message)))
+            messages.append(place.without_folders(str(message)))
             log(message, *where, **more)
 
         warnings.showwarning = show
-        yield told
+        yield messages
 
 
 def observe_model(place: Workplace) -> JSON:
     """A part of `convert`."""
-    chosen = task_options(place.arguments, "convert")
+    choices = task_options(place.arguments, "convert")
     start, stop = _span(place)
-    network = _network(place, "model", chosen.selection())
-    require_coverage(network, chosen("allow_partial"))
-    chosen.levels(), chosen.evaluation()  # what makes no sense is refused here, too
-    how = {name: chosen(name) for name in ("time_steps", "coding", "method", "form")}
-    settings = settings_of(network, **how, options=chosen.calibration())
-    dataset = _dataset(place, "calibration", network.source, chosen.images())
+    network = _network(place, "model", choices.selection())
+    require_coverage(network, choices("allow_partial"))
+    choices.levels(), choices.evaluation()  # what makes no sense is refused here, too
+    how = {name: choices(name) for name in ("time_steps", "coding", "method", "form")}
+    settings = settings_of(network, **how, options=choices.calibration())
+    dataset = _dataset(place, "calibration", network.source, choices.images())
     return {"samples": observe(network, dataset, settings, place.out("part.npz"), start, stop, place.progress)}
 
 
 def evaluate_model(place: Workplace) -> JSON:
     """As `graphpass evaluate --json --report`."""
-    chosen = task_options(place.arguments, "evaluate")
-    pair, snn_digest = _pair(place, chosen)
-    dataset = _dataset(place, "dataset", pair.source, chosen.images())
+    choices = task_options(place.arguments, "evaluate")
+    pair, snn_digest = _pair(place, choices)
+    dataset = _dataset(place, "dataset", pair.source, choices.images())
     return _reported(place, evaluate_pair(pair, dataset, snn_digest, place.progress))
 
 
 def evaluate_shard(place: Workplace) -> JSON:
     """A part of `evaluate`."""
-    chosen = task_options(place.arguments, "evaluate")
+    choices = task_options(place.arguments, "evaluate")
     start, stop = _span(place)
     measures = place.arguments.get("measure")
     if not isinstance(measures, bool):
         raise OptionError(f"measure {measures!r}", "give true or false")
-    pair, snn_digest = _pair(place, chosen)
-    dataset = _dataset(place, "dataset", pair.source, chosen.images())
+    pair, snn_digest = _pair(place, choices)
+    dataset = _dataset(place, "dataset", pair.source, choices.images())
     part = compare(pair, dataset, start, stop, place.progress)
     if measures:
         part = replace(part, measured=measure(pair, dataset, snn_digest, place.progress))
@@ -227,23 +227,23 @@ def reduce_shards(place: Workplace) -> JSON:
 
 def sweep_settings(place: Workplace) -> JSON:
     """The conversions of `graphpass sweep`, each of which is a shard."""
-    chosen = task_options(place.arguments, "sweep", SEVERAL)
-    require_coverage(_network(place, "model", chosen.selection()), chosen("allow_partial"))
-    several = [several_of(chosen(name)) or TIME_STEPS for name in SEVERAL]
-    chosen.evaluation()  # metrics that make no sense are refused here, too
-    wanted = combinations(chosen.calibration("calibration_limit"), *several)
+    choices = task_options(place.arguments, "sweep", SEVERAL)
+    require_coverage(_network(place, "model", choices.selection()), choices("allow_partial"))
+    several = [several_of(choices(name)) or OPTIONS[name].several for name in SEVERAL]
+    choices.evaluation()  # metrics that make no sense are refused here, too
+    wanted = combinations(choices.calibration("calibration_limit"), *several)
     return {"settings": [{name: getattr(each, name) for name in SEVERAL} for each in wanted]}
 
 
 def sweep_shard(place: Workplace) -> JSON:
     """One row of `graphpass sweep`."""
-    chosen = task_options(place.arguments, "sweep")
-    network, images = _network(place, "model", chosen.selection()), chosen.images()
-    start = chosen.calibration("calibration_limit")
-    steps = chosen("time_steps") or start.time_steps
-    (settings,) = combinations(start, [steps], [chosen("coding")], [chosen("method")])
+    choices = task_options(place.arguments, "sweep")
+    network, images = _network(place, "model", choices.selection()), choices.images()
+    start = choices.calibration("calibration_limit")
+    steps = choices("time_steps") or start.time_steps
+    (settings,) = combinations(start, [steps], [choices("coding")], [choices("method")])
     calibration, data = (_dataset(place, role, network.source, images) for role in ("calibration", "dataset"))
-    part = part_of(network, calibration, data, settings, chosen.evaluation(), place.progress)
+    part = part_of(network, calibration, data, settings, choices.evaluation(), place.progress)
     return _part(place, part)
 
 
@@ -259,7 +259,7 @@ def reduce_sweep(place: Workplace) -> JSON:
 
 
 def check(place: Workplace) -> JSON:
-    """That a task could run here: all of the above can be imported under what confines this process, which is told."""
+    """That a task could run here: all of the above can be imported under what confines this process, which is facts."""
     return dict(place.confined)
 
 
@@ -307,11 +307,11 @@ def _network(place: Workplace, role: str, selection: Selection) -> Network:
         return prepare(source, selection)
 
 
-def _pair(place: Workplace, chosen: Settings) -> tuple[Pair, str]:
+def _pair(place: Workplace, choices: Settings) -> tuple[Pair, str]:
     """A network and what it was converted to, and the digest of the latter's file."""
     source = _source(place, "ann")
     path = model_path(place, "snn")
-    options, remedy = chosen.evaluation(), "see `graphpass doctor` on the workers of the queue gpu, or leave it out"
+    options, remedy = choices.evaluation(), "see `graphpass doctor` on the workers of the queue gpu, or leave it out"
     with understood(path), required(options.providers, remedy):
         return open_pair(source, read(path), options), digest(path)
 
@@ -332,7 +332,7 @@ def _interface(model: Source | onnx.ModelProto) -> JSON:
 
 def _converted(path: Path, proto: onnx.ModelProto) -> JSON:
     try:
-        told = conversion_of(proto)
+        facts = conversion_of(proto)
     except ModelError as error:
         raise ModelError(f"{path}: {error.what}", error.remedy) from error
     keys = ("time_steps", "coding", "levels", "method", "form")
@@ -341,12 +341,12 @@ def _converted(path: Path, proto: onnx.ModelProto) -> JSON:
         "opset": opset_of(proto),
         "nodes": len(proto.graph.node),
         "parameters": sum(math.prod(tensor.dims) for tensor in proto.graph.initializer),
-        "sites": [{"name": s.name, "kind": s.kind, "axis": None, "layers": list(s.layers)} for s in told.sites],
-        "left": [asdict(entry) for entry in told.left],
-        "spiking_layers": len({layer for site in told.sites for layer in site.layers}),
-        "weight_layers": len({layer for site in told.sites for layer in site.layers}),
+        "sites": [{"name": s.name, "kind": s.kind, "axis": None, "layers": list(s.layers)} for s in facts.sites],
+        "left": [asdict(entry) for entry in facts.left],
+        "spiking_layers": len({layer for site in facts.sites for layer in site.layers}),
+        "weight_layers": len({layer for site in facts.sites for layer in site.layers}),
         "digest": digest(path),
-        "spiking": {**{key: getattr(told, key) for key in keys}, "model_sha256": told.model_digest},
+        "spiking": {**{key: getattr(facts, key) for key in keys}, "model_sha256": facts.model_digest},
     }
 
 

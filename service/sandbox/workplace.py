@@ -48,7 +48,7 @@ class Workplace:
         """Where a result goes."""
         return self.folder / "out" / name
 
-    def told(self, text: str) -> str:
+    def without_folders(self, text: str) -> str:
         """A message without this machine's folders: files are named as the user named them."""
         for role, name in self.arguments.items():
             if isinstance(name, str) and name:

@@ -161,7 +161,7 @@ class Hasher:
         return self._hash.hexdigest()
 
 
-def begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def start_reading(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """A generator that has run up to its first chunk, which is empty: it has raised what it raises at its beginning."""
     next(chunks)
     return chunks

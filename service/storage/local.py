@@ -25,11 +25,11 @@ from service.storage.blobs import (
     Hasher,
     Room,
     Writer,
-    begun,
     checked,
     checked_name,
     missing,
     pieces_missing,
+    start_reading,
 )
 from service.storage.scratch import drop, file_writer, names, new_file, typed, write_all
 
@@ -95,7 +95,7 @@ class LocalBlobs:
 
     def read(self, digest: str, start: int = 0, end: int | None = None, size: int = CHUNK) -> Iterator[bytes]:
         """Bytes [start, end)."""
-        return begun(self._chunks(self._path(digest), digest, start, end, size))
+        return start_reading(self._chunks(self._path(digest), digest, start, end, size))
 
     def _chunks(self, path: Path, name: str, start: int, end: int | None, size: int) -> Iterator[bytes]:
         with typed(self.root):

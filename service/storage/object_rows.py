@@ -131,9 +131,9 @@ def _again(
         return None
     found = StoredObject(**row)
     _let_uploads_go(connection, tenant, kind, digest)
-    later = max(found.expires, expires) if found.expires and expires else None
-    connection.execute(sa.update(TABLE).where(TABLE.c.id == found.id).values(expires=later))
-    return replace(found, expires=later)
+    latest = max(found.expires, expires) if found.expires and expires else None
+    connection.execute(sa.update(TABLE).where(TABLE.c.id == found.id).values(expires=latest))
+    return replace(found, expires=latest)
 
 
 def _let_uploads_go(connection: Connection, tenant: str, kind: ObjectKind, digest: str) -> None:

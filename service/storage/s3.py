@@ -29,11 +29,11 @@ from service.storage.blobs import (
     Hasher,
     Room,
     Writer,
-    begun,
     checked,
     checked_name,
     missing,
     pieces_missing,
+    start_reading,
 )
 from service.storage.scratch import drop, file_writer, names, typed
 
@@ -142,7 +142,7 @@ class S3Blobs:
 
     def read(self, digest: str, start: int = 0, end: int | None = None, size: int = PIECE) -> Iterator[bytes]:
         """Bytes [start, end)."""
-        return begun(self._chunks(_key(digest), start, end, max(size, LEAST_PIECE)))
+        return start_reading(self._chunks(_key(digest), start, end, max(size, LEAST_PIECE)))
 
     def _chunks(self, key: str, start: int, end: int | None, size: int) -> Iterator[bytes]:
         with self._errors(key):
@@ -198,7 +198,7 @@ class S3Blobs:
         """A blob of its own: for a moment the bytes are there twice, and spooled once more."""
         with self.writer(room) as writer:
             for name in pieces:
-                for chunk in begun(self._chunks(_part(upload, name), 0, None, PIECE)):
+                for chunk in start_reading(self._chunks(_part(upload, name), 0, None, PIECE)):
                     writer.write(chunk)
             if writer.size != size:
                 raise pieces_missing(upload)

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 
-from graphpass.calibration.im2col import from_matrix, geometry, inputs_of, to_matrix, unfold
+from graphpass.calibration.im2col import from_matrix, geometry, to_matrix, unfold
 from graphpass.graph.layers import weight_layers
 from tests.models import build, node, run
 
@@ -27,7 +27,7 @@ def check(op, shape, weight, bias=None, left=False, **attributes):
     positions = tuple(rng.integers(0, size, 40) for size in rows.shape[:-1])
     unfolded, matrix = unfold(x, positions, form), to_matrix(w, form)
     assert unfolded.dtype == matrix.dtype == np.float32
-    assert unfolded.shape[2] == matrix.shape[1] == inputs_of(layer)
+    assert unfolded.shape[2] == matrix.shape[1] == layer.fan_in
     product = (unfolded @ matrix).transpose(1, 0, 2).reshape(40, -1)
     if bias is not None:
         product += np.float32(bias) * attributes.get("beta", 1.0)

@@ -102,18 +102,18 @@ def test_pending_and_frontier():
     graph = diamond()
     with TensorStore(1 << 20) as store:
         walk = Walk(graph, store, 1)
-        first = walk.pending(["tb"])
+        first = walk.nodes_for(["tb"])
         assert names(first) == ["a", "b"]
         assert sorted(walk.frontier(first)) == ["ta", "tb"]
-        assert names(walk.pending(["td"], stop=["ta"])) == ["b", "c", "d"]
-        assert names(walk.descendants(walk.pending(["td"]), first[1:])) == ["b", "d"]
+        assert names(walk.nodes_for(["td"], stop=["ta"])) == ["b", "c", "d"]
+        assert names(walk.descendants(walk.nodes_for(["td"]), first[1:])) == ["b", "d"]
         for name in ("x", "ta", "tb"):
             store.put(name, 0, X)
         walk.finish(first, ["ta", "tb"])
         with pytest.raises(KeyError):
             store.get("x", 0)  # only a read it
-        assert names(walk.pending(["y"])) == ["c", "d", "e"]
-        rest = walk.pending(["td"])
+        assert names(walk.nodes_for(["y"])) == ["c", "d", "e"]
+        rest = walk.nodes_for(["td"])
         assert walk.outside(rest) == ["ta", "tb"]
         walk.finish(rest, ["td"])
         for name in ("ta", "tb"):
@@ -127,8 +127,8 @@ def test_a_segment_computes_its_part(dtype):
     with TensorStore(1 << 20) as store:
         walk = Walk(graph, store, 1)
         x = X.astype(dtype) / 16
-        walk.finish(walk.pending(["ta"]))
-        nodes = walk.pending(["td"])
+        walk.finish(walk.nodes_for(["ta"]))
+        nodes = walk.nodes_for(["td"])
         segment = walk.segment(nodes, ["tc", "td"], {"ta": x})
         values = segment.run({"ta": x, "unused": x})
         assert list(values) == ["tc", "td"]
@@ -171,11 +171,11 @@ def test_what_subgraphs_capture_is_needed():
     assert {tensor.name for tensor in needs(outer)} == {"flag", "one", "two", "deep"}
     with TensorStore(1 << 20) as store:
         walk = Walk(graph, store, 1)
-        assert sorted(names(walk.pending(["y"]))) == ["a", "b", "c", "outer"]
-        first = walk.pending(["one", "two", "deep"])
+        assert sorted(names(walk.nodes_for(["y"]))) == ["a", "b", "c", "outer"]
+        first = walk.nodes_for(["one", "two", "deep"])
         assert sorted(walk.frontier(first)) == ["deep", "one", "two"]
         walk.finish(first)
         for flag, expected in ((True, -(X + 1)), (False, -(X + 2))):
             values = {"flag": np.array(flag), "one": X, "two": np.ones_like(X), "deep": X + 2}
-            segment = walk.segment(walk.pending(["y"]), ["y"], values)
+            segment = walk.segment(walk.nodes_for(["y"]), ["y"], values)
             np.testing.assert_array_equal(segment.run(values)["y"], expected)

@@ -14,7 +14,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def metric(text: str) -> Metric:
-    return metrics_of([text], allow_code=True).chosen[text]
+    return metrics_of([text], allow_code=True).by_name[text]
 
 
 def figures(
@@ -182,7 +182,7 @@ def test_names_and_parameters_that_make_no_sense(text: str, what: str) -> None:
 
 
 def test_what_is_measured_where_nothing_is_named() -> None:
-    assert metrics_of([]).classes and not metrics_of([]).chosen
+    assert metrics_of([]).classes and not metrics_of([]).by_name
     assert not metrics_of(["ctc"]).classes
     assert metrics_of(["classes", *METRICS]).classes
     with pytest.raises(OptionError, match="named twice"):

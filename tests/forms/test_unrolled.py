@@ -384,7 +384,7 @@ def test_max_pooling(coding, steps, amplitude):
     unrolled = net.check({"x": (2, 6, 6)}, {"c": 4, "d": 4})
     assert spike_inputs(unrolled)["c"] == (amplitude > 0)
     neurons = [each.name for each in unrolled.nodes if each.op == operators.TRAIN_NEURON]
-    assert ("y/neuron/p" in neurons) == (coding == "phase" and amplitude > 0)
+    assert ("y/neuron/pooled" in neurons) == (coding == "phase" and amplitude > 0)
 
 
 @every_code

@@ -38,6 +38,7 @@ def ann(tmp_path_factory):
     return folder / "ann.onnx"
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("coding", ["rate", "phase"])
 def test_a_saved_plan_gives_the_bytes_of_the_conversion_that_saved_it(ann, coding, method, tmp_path):

@@ -69,7 +69,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return folder, document(folder)
 
 
-@examples(40, suppress_health_check=SLOW)
+@examples(20, suppress_health_check=SLOW)
 @given(data=st.data(), form=st.sampled_from(FORMS))
 def test_plans(saved: tuple[Path, Any], data: st.DataObject, form: str) -> None:
     folder, original = saved
@@ -86,7 +86,7 @@ def test_plans(saved: tuple[Path, Any], data: st.DataObject, form: str) -> None:
     assert found.samples == 6 and json.dumps(found.to_json(), allow_nan=False)
 
 
-@examples(40, suppress_health_check=SLOW)
+@examples(20, suppress_health_check=SLOW)
 @given(data=st.data(), form=st.sampled_from(FORMS))
 def test_metadata(data: st.DataObject, form: str) -> None:
     stored = {entry.key: entry.value for entry in CONVERTED[form].metadata_props}
@@ -144,7 +144,7 @@ def test_what_is_no_model_and_no_plan() -> None:
             call()
 
 
-@examples(40, suppress_health_check=SLOW)
+@examples(20, suppress_health_check=SLOW)
 @given(data=st.data(), form=st.sampled_from(["folded", "unrolled"]))
 def test_neurons(data: st.DataObject, form: str) -> None:
     """Attributes, parameters and inputs of the neurons themselves."""

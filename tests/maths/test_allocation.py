@@ -6,18 +6,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from graphpass.errors import OptionError
-from graphpass.maths.allocation import Auto, allocate, auto_of, ladder, spikes_of, steps_needed, told
+from graphpass.maths.allocation import Auto, allocate, auto_of, ladder, levels_text, spikes_of, steps_needed
 from graphpass.maths.neuron import CODINGS, levels_of, spike_train
 from tests.properties import examples
 
 ROUNDING = 1e-12  # of sums of at most a dozen float64, added up in another order than the product does
 
 
-def surfaces(seed: int, sites: int, rungs: int, wild: bool) -> tuple[np.ndarray, np.ndarray]:
+def surfaces(seed: int, sites: int, rungs: int, nonfinite: bool) -> tuple[np.ndarray, np.ndarray]:
     """Errors that fall and costs that rise along the rungs; wild: each in any order."""
     generator = np.random.default_rng(seed)
     errors, costs = generator.exponential(size=(2, sites, rungs)) * 10 ** generator.uniform(-3, 3, (2, sites, 1))
-    return (errors, costs) if wild else (-np.sort(-errors, axis=1), np.sort(costs, axis=1))
+    return (errors, costs) if nonfinite else (-np.sort(-errors, axis=1), np.sort(costs, axis=1))
 
 
 def totals(errors, costs, chosen):
@@ -29,8 +29,8 @@ def totals(errors, costs, chosen):
 @example(8, 12, 4, False, 0.9999999999999999)  # equal levels fit by one sum of their costs, not by the other
 @example(16, 12, 4, False, 1.0)
 @examples(200)
-def test_the_budget_is_kept_and_equal_levels_are_never_better(seed, sites, rungs, wild, share):
-    errors, costs = surfaces(seed, sites, rungs, wild)
+def test_the_budget_is_kept_and_equal_levels_are_never_better(seed, sites, rungs, nonfinite, share):
+    errors, costs = surfaces(seed, sites, rungs, nonfinite)
     least = costs.min(1).sum()
     budget = least + share * (costs.max(1).sum() - least)
     error, cost = totals(errors, costs, allocate(errors, costs, budget))
@@ -42,8 +42,8 @@ def test_the_budget_is_kept_and_equal_levels_are_never_better(seed, sites, rungs
 
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 9), st.booleans())
 @examples(100)
-def test_more_budget_never_gives_more_error(seed, sites, rungs, wild):
-    errors, costs = surfaces(seed, sites, rungs, wild)
+def test_more_budget_never_gives_more_error(seed, sites, rungs, nonfinite):
+    errors, costs = surfaces(seed, sites, rungs, nonfinite)
     budgets = np.linspace(costs.min(1).sum(), costs.max(1).sum() * 1.01, 20)[1:]
     found = [totals(errors, costs, allocate(errors, costs, budget))[0] for budget in budgets]
     assert (np.diff(found) <= ROUNDING * np.abs(found[:-1])).all()
@@ -110,7 +110,8 @@ def test_the_words_of_options():
 
 
 def test_levels_are_told_as_one_or_as_a_range_and_a_mean_over_neurons():
-    assert told([9, 9], [1, 2]) == "9"
-    assert told([5, 13, 9], [10, 20, 10]) == "5–13, mean 10.0"
-    assert told([9, 9], unit=" levels") == "9 levels" and told([5, 9], [1, 1], " levels") == "5–9 levels, mean 7.0"
-    assert told([5, 13]) == told([5, 13], [0, 0]) == "5–13"
+    assert levels_text([9, 9], [1, 2]) == "9"
+    assert levels_text([5, 13, 9], [10, 20, 10]) == "5–13, mean 10.0"
+    assert levels_text([9, 9], unit=" levels") == "9 levels"
+    assert levels_text([5, 9], [1, 1], " levels") == "5–9 levels, mean 7.0"
+    assert levels_text([5, 13]) == levels_text([5, 13], [0, 0]) == "5–13"

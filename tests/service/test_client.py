@@ -176,6 +176,7 @@ def test_cancel(client: Client, stored: tuple[Stored, ...]) -> None:
     assert job.state == "cancelled"
 
 
+@pytest.mark.slow
 def test_an_interrupt_on_the_command_line_cancels_the_job(service: Server, tmp_path: Path) -> None:
     (tmp_path / "loop.onnx").write_bytes(endless_loop().SerializeToString())
     np.savez(tmp_path / "few.npz", x=np.zeros((16, 4), np.float32))

@@ -43,7 +43,9 @@ def drawn(moments: list[str], count: int) -> list[str]:
     [
         pytest.param("evaluation", f"kill 1 after {ACCEPTED}", marks=pytest.mark.slow),  # accepted, not sent
         pytest.param("sweep", f"kill 1 after {SHARD}", marks=pytest.mark.slow),  # one of two shards is on its queue
-        ("evaluation", f"kill 1 after {FINISHED}"),  # the job is done, and its workflow not
+        pytest.param(
+            "evaluation", f"kill 1 after {FINISHED}", marks=pytest.mark.slow
+        ),  # the job is done, its workflow not
         pytest.param("cancelled", f"kill 1 after {CANCELLED}", marks=pytest.mark.slow),  # the engine does not know it
         pytest.param("evaluation", f"full 2 1 before {STEP}", marks=pytest.mark.slow),
         ("upload", "full 2 1 before fsync"),

@@ -28,7 +28,7 @@ RESERVED = frozenset({"probe"})  # fields that are no parameters
 class Metrics:
     """Metrics by the text that chose them. classes: whether outputs may be class scores."""
 
-    chosen: Mapping[str, Metric] = field(default_factory=dict)
+    by_name: Mapping[str, Metric] = field(default_factory=dict)
     classes: bool = True
 
 
@@ -72,8 +72,8 @@ def metrics_of(texts: Sequence[str], allow_code: bool = False) -> Metrics:
         return Metrics()
     if len(set(texts)) < len(texts):
         raise OptionError(f"metrics {', '.join(texts)}: one is named twice", "name each once")
-    chosen = {text: _metric(text, allow_code) for text in texts if text != CLASSES}
-    return Metrics(chosen, CLASSES in texts)
+    by_name = {text: _metric(text, allow_code) for text in texts if text != CLASSES}
+    return Metrics(by_name, CLASSES in texts)
 
 
 def _metric(text: str, allow_code: bool) -> Metric:

@@ -43,7 +43,7 @@ def fitted(
 
     fixed: the batch that the network insists on. axes: where the samples are in its outputs.
     """
-    if not dataset.labelled or not any(metric.trained for metric in metrics.chosen.values()):
+    if not dataset.labelled or not any(metric.trained for metric in metrics.by_name.values()):
         return metrics
     every, seen = training_stride(dataset, batches[1]), 0
     outputs: dict[str, list[NDArray[Any]]] = {}
@@ -59,5 +59,5 @@ def fitted(
         progress("fitting the probe", seen, max(seen, min(dataset.samples or 0, batches[1] or seen)))
     joined = {name: np.concatenate(parts) for name, parts in outputs.items()}
     known = np.concatenate(labels)
-    chosen = {text: m.fitted(joined, known) if m.trained else m for text, m in metrics.chosen.items()}
-    return replace(metrics, chosen=chosen)
+    by_name = {text: m.fitted(joined, known) if m.trained else m for text, m in metrics.by_name.items()}
+    return replace(metrics, by_name=by_name)

@@ -82,7 +82,7 @@ class _Walk:
         self._encodings: dict[str, Encoding] = {name: code for name, code in codes if code}
         self._nodes: list[gs.Node] = []
         self._counts: dict[str, CountTerm] = {}
-        self._paid: set[str] = set()
+        self._decoded: set[str] = set()
         self._made_of_floats: set[str] = set()  # encoded tensors that exist as floats
         self._currents: set[int] = set()  # nodes that wait for the neuron they alone feed
         self.left: list[Left] = []
@@ -113,7 +113,7 @@ class _Walk:
                 for tensor in node.outputs:
                     self._encode(tensor)
         for tensor in self._graph.outputs:
-            self._pay(tensor)
+            self._decode(tensor)
         self._graph.nodes = self._nodes
 
     def _stem(self, base: str) -> str:
@@ -198,7 +198,7 @@ class _Walk:
         """Emit the nodes of a current as floats; returns the layers among them as (name, op)."""
         node = current.inputs[0] if current.inputs else None
         if node is None or id(node) not in self._currents:
-            self._pay(current)
+            self._decode(current)
             return []
         layers = [(node.name, node.op)] if weight_layer(node) else []
         for tensor in node.inputs if not layers else []:
@@ -218,9 +218,9 @@ class _Walk:
         x, y, rank = node.inputs[0], node.outputs[0], rank_of(node.inputs[0])
         maker = x.inputs[0] if x.inputs else None
         layer = weight_layer(maker) if maker is not None and len(x.outputs) == 1 and x.name not in self._held else None
-        owed = None if rank is None else neuron_affine(parts[0], parts[1], 1.0, rank)
+        transform = None if rank is None else neuron_affine(parts[0], parts[1], 1.0, rank)
         pool = y.outputs[0] if len(y.outputs) == 1 and y.name not in self._held and is_maximum(y.outputs[0]) else None
-        current = self._scaled_layer(layer, owed) if layer and owed else None
+        current = self._scaled_layer(layer, transform) if layer and transform else None
         rounded = current is not None
         current = current or x
         if pool is not None and len(pool.outputs) == 1 and _rises_by_channel(parts, rank):
@@ -244,15 +244,15 @@ class _Walk:
             self._nodes.append(neuron)
         return y, count
 
-    def _scaled_layer(self, layer: WeightLayer, owed: Affine) -> gs.Variable | None:
+    def _scaled_layer(self, layer: WeightLayer, transform: Affine) -> gs.Variable | None:
         """(layer + ψ)/θ − 1/2 as the layer's new output; None where the layer cannot take that in."""
         node = layer.node
         constant = layer.bias is None or isinstance(layer.bias, gs.Constant)
-        if node.op != "Conv" or np.dtype(layer.weight.dtype) != np.float32 or owed.varying - {1} or not constant:
+        if node.op != "Conv" or np.dtype(layer.weight.dtype) != np.float32 or transform.varying - {1} or not constant:
             return None
         output = node.outputs[0]
         weight = np.asarray(layer.weight.values, np.float64)
-        theta, psi = (part.astype(np.float64) for part in owed.vectors(1, len(weight)))
+        theta, psi = (part.astype(np.float64) for part in transform.vectors(1, len(weight)))
         bias = 0.0 if layer.bias is None else np.asarray(layer.bias.values, np.float64)
         with np.errstate(over="ignore"):
             scaled = (weight / theta.reshape(-1, *(1,) * (weight.ndim - 1))).astype(np.float32)
@@ -283,7 +283,7 @@ class _Walk:
         self._nodes.append(gs.Node("QuantizeLinear", f"{count.name}/encode", {}, [tensor, *parts], [count]))
         self._counts[tensor.name] = _encoded(count, code, rank)
         self.encoded.append(tensor.name)
-        self._paid.add(tensor.name)
+        self._decoded.add(tensor.name)
         self._made_of_floats.add(tensor.name)
 
     def _go_on(self, node: gs.Node) -> bool:
@@ -335,7 +335,7 @@ class _Walk:
             return False
         first = entries[0]
         largest = max(entry.largest for entry in entries if entry)
-        owed: list[Affine] | None = None
+        transform: list[Affine] | None = None
         if node.op == "Shape":
             node.inputs[0] = first.tensor
             self._nodes.append(node)
@@ -346,13 +346,15 @@ class _Walk:
             if any(entry.zero != zero for entry in known):
                 known, zero = [replace(entry, affine=entry.shifted) for entry in known], 0
             affine = joined(node, [entry.affine for entry in known]) if len(known) == len(entries) else None
-            owed = None if affine is None else [affine]
+            transform = None if affine is None else [affine]
         elif is_maximum(node):
             rising = (first.affine.scale >= 0).all() and not first.affine.varying - {1} and len(node.outputs) == 1
-            owed = [first.affine] if rising else None
+            transform = [first.affine] if rising else None
         elif node.op in CARRIES and (node.op != "Transpose" or "perm" in node.attrs):
-            owed = through(node, first.affine)
-        if owed is None or any(each.scale.ndim != rank_of(t) for each, t in zip(owed, node.outputs, strict=True)):
+            transform = through(node, first.affine)
+        if transform is None or any(
+            each.scale.ndim != rank_of(t) for each, t in zip(transform, node.outputs, strict=True)
+        ):
             return False
         inputs = [entry.tensor if entry else tensor for entry, tensor in zip(entries, node.inputs, strict=True)]
         if node.op == "Pad":  # with zero, as a float
@@ -361,7 +363,7 @@ class _Walk:
             axes = np.arange(2, first.affine.scale.ndim, dtype=np.int64)
             node.op, inputs = "ReduceMax", [*inputs, gs.Constant(self._stem(f"{node.name}/axes"), axes)]
         outputs = [self._count(tensor) for tensor in node.outputs]
-        for tensor, affine, output in zip(list(node.outputs), owed, outputs, strict=True):
+        for tensor, affine, output in zip(list(node.outputs), transform, outputs, strict=True):
             self._counts[tensor.name] = CountTerm(output, affine, largest, zero)
         node.inputs, node.outputs = inputs, outputs
         self._nodes.append(node)
@@ -370,23 +372,23 @@ class _Walk:
     def _float(self, node: gs.Node) -> None:
         """A node that reads floats; so do the bodies of If, Loop and Scan, by name."""
         for tensor in node.inputs:
-            self._pay(tensor)
+            self._decode(tensor)
         for body in node.subgraphs():
             for inner in (body, *body.subgraphs(recursive=True)):
                 for tensor in (t for reader in inner.nodes for t in reader.inputs):
-                    self._pay(tensor)
+                    self._decode(tensor)
                 for tensor in inner.outputs:
-                    self._pay(tensor)
+                    self._decode(tensor)
         self._nodes.append(node)
 
     def _stay(self, node: str, op: str, reason: str) -> None:
         self.left.append(Left(node, op, reason, True))
 
-    def _pay(self, tensor: gs.Tensor) -> None:
+    def _decode(self, tensor: gs.Tensor) -> None:
         """Make the float tensor that counts stand for, where it is one."""
         known = self._counts.get(tensor.name)
-        if known is not None and tensor.name not in self._paid:
-            self._paid.add(tensor.name)
+        if known is not None and tensor.name not in self._decoded:
+            self._decoded.add(tensor.name)
             self._scale(known.tensor, known.affine.scale, known.shifted.offset, tensor)
 
     def _scale(

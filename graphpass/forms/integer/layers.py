@@ -108,7 +108,7 @@ def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: in
     weight = np.asarray(layer.weight.values, np.float64)
     if node.op == "ConvTranspose":
         return "a transposed convolution has no integer operator"
-    if layer.weight_index != 1 or node.attrs.get("transA", 0) or (node.op != "Conv" and weight.ndim != 2):
+    if layer.weight_index != 1 or layer.transposes_data or (node.op != "Conv" and weight.ndim != 2):
         return "its weights come first or have several matrices"
     bias: Array = np.zeros(1)
     if layer.bias is not None:
@@ -116,8 +116,8 @@ def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: in
             return "its bias is computed at run time"
         bias = np.asarray(layer.bias.values, np.float64)
     if node.op == "Gemm":
-        weight = (weight.T if node.attrs.get("transB", 0) else weight) * float(node.attrs.get("alpha", 1.0))
-        bias = bias * float(node.attrs.get("beta", 1.0))
+        weight = (weight.T if layer.transposes_weight else weight) * layer.alpha
+        bias = bias * layer.beta
     axis = 1 if node.op == "Conv" else affine.scale.ndim - 1
     outputs = len(weight) if node.op == "Conv" else weight.shape[1]
     if affine.varying - {axis} or bias.size != (bias.shape or (1,))[-1] or bias.size not in (1, outputs):
@@ -128,7 +128,7 @@ def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: in
         return Linear(
             (LayerSource(data),), {}, weight * scale[:, None], constant + offset @ weight, None, largest, zero
         )
-    groups, taps = int(node.attrs.get("group", 1)), (1,) * (weight.ndim - 2)
+    groups, taps = layer.groups, (1,) * (weight.ndim - 2)
     scale, offset = (part.astype(np.float64) for part in affine.vectors(1, weight.shape[1] * groups))
     grouped = weight.reshape(groups, -1, *weight.shape[1:])
     new = (grouped * scale.reshape(groups, 1, -1, *taps)).reshape(weight.shape)
@@ -313,10 +313,10 @@ def _gathered(linear: Linear, name: str, nodes: list[gs.Node]) -> gs.Variable:
             limits = [gs.Constant(f"{tensor.name}/{key}", each) for key, each in zip("abcd", given, strict=True)]
             nodes.append(gs.Node("Slice", tensor.name, {}, [source.tensor, *limits], [tensor]))
         if source.channels is not None:
-            chosen = gs.Variable(f"{name}/chosen_{number}", np.uint8)
-            index = gs.Constant(f"{chosen.name}/channels", np.asarray(source.channels, np.int64))
-            nodes.append(gs.Node("Gather", chosen.name, {"axis": 1}, [tensor, index], [chosen]))
-            tensor = chosen
+            selected = gs.Variable(f"{name}/chosen_{number}", np.uint8)
+            index = gs.Constant(f"{selected.name}/channels", np.asarray(source.channels, np.int64))
+            nodes.append(gs.Node("Gather", selected.name, {"axis": 1}, [tensor, index], [selected]))
+            tensor = selected
         parts.append(tensor)
     data = parts[0]
     if len(parts) > 1:

@@ -79,14 +79,14 @@ def integer_nodes(
             return linear
         linears.append(linear)
     axis, size = (1 if linears[0].convolution else rank - 1), linears[0].outputs
-    owed = neuron_affine(threshold, shift, 1.0, rank)
+    transform = neuron_affine(threshold, shift, 1.0, rank)
     constants = [neuron_affine(np.ones(1), part, 1.0, rank) for part in total.constants if part.ndim <= rank]
-    parameters = [owed, *constants, *(known.affine for known in total.counts)]
+    parameters = [transform, *constants, *(known.affine for known in total.counts)]
     if len(constants) < len(total.constants) or any(each.scale.ndim != rank for each in parameters):
         return "its terms have different ranks"
     if any(each.varying - {axis} for each in parameters) or any(each.outputs != size for each in linears):
         return "its terms or its thresholds vary along other axes than the layer's channels"
-    theta, psi = (part.astype(np.float64) for part in owed.vectors(axis, size))
+    theta, psi = (part.astype(np.float64) for part in transform.vectors(axis, size))
     added = sum((each.vectors(axis, size)[1].astype(np.float64) for each in parameters[1:]), psi)
     linear = linears[0]
     shapes = [layer.output.shape for layer, _ in total.layers]

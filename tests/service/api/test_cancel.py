@@ -146,6 +146,7 @@ def test_nobody_elses_job_is_cancelled(service: Server, endless: dict[str, str])
     service.http.post(f"{url}/cancel")
 
 
+@pytest.mark.slow
 def test_the_client_races_with_completion_and_deletes_nothing(service: Server) -> None:
     """Cancelled at any moment around its end, a job is either cancelled, or has succeeded with all its files."""
     ids = example(service.http)

@@ -28,7 +28,7 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="module", params=["off", "on"])
+@pytest.fixture(scope="module", params=["off", pytest.param("on", marks=pytest.mark.slow)])
 def nginx(request: pytest.FixtureRequest, behind: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     """nginx in front of it, its buffering on or off."""
     assert SNIPPET

@@ -232,6 +232,7 @@ def test_what_is_being_downloaded_counts_until_it_is_read(small: Server, tenant:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_rows_are_counted_too(tenant: httpx.Client) -> None:
     ids = example(tenant)
     asked = {"model": ids["model"], "calibration": ids["calibration"], "options": FEW}
@@ -269,6 +270,7 @@ def test_a_process_that_dies_while_it_receives_leaves_nothing_after_the_next_sta
         assert server.http.get(f"/v1/models/{ids['model']}").status_code == 200
 
 
+@pytest.mark.slow
 def test_what_was_refused_is_not_there_for_anybody(small: Server, tenant: httpx.Client) -> None:
     """Nothing is committed before it was described: its digest leads nowhere."""
     path = EXAMPLE / "fashion_mnist.onnx"

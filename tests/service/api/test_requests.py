@@ -139,6 +139,7 @@ def test_equal_bytes_are_stored_and_described_once(http: httpx.Client) -> None:
     assert first["expires"]
 
 
+@pytest.mark.slow
 def test_limits_of_size_and_number(tmp_path: Path) -> None:
     size = (EXAMPLE / "fashion_mnist.onnx").stat().st_size
     quota = 7 * size  # three files, and room for a conversion of the model: its network, and its weights once more

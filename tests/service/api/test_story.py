@@ -74,6 +74,7 @@ def test_upload_convert_watch_evaluate_download(http: httpx.Client, tmp_path: Pa
     assert report.headers["content-security-policy"].startswith("sandbox allow-scripts")
 
 
+@pytest.mark.slow
 def test_a_conversion_evaluates_if_asked_to(http: httpx.Client, ids: dict[str, str]) -> None:
     asked = {name: ids[name] for name in ("model", "calibration", "evaluation")}
     options = {**FEW, "metric": ["classes", "embedding"]}
@@ -120,6 +121,7 @@ def test_a_conversion_without_any_data_says_what_to_do(http: httpx.Client, ids: 
     assert job["error"]["type"] == "/problems/invalid-options" and "--synthetic" in job["error"]["remedy"]
 
 
+@pytest.mark.slow
 def test_a_sweep(http: httpx.Client, ids: dict[str, str]) -> None:
     asked = {
         "model": ids["model"],

@@ -84,6 +84,7 @@ def test_silence_is_no_request(short: Server) -> None:
     assert answer.data == b"" and answer.seconds <= HEADER + SLACK
 
 
+@pytest.mark.slow
 def test_a_connection_may_wait_for_its_next_request(short: Server) -> None:
     with connect(short.url) as connection:
         for _ in range(2):
@@ -160,6 +161,7 @@ def test_whoever_does_not_read_the_answer_is_cut(short: Server) -> None:
             time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_whoever_reads_slowly_but_not_too_slowly_gets_all(short: Server) -> None:
     with connect(short.url, receive_bytes=2**14) as connection:
         connection.sendall(head("GET", PLOTLY, Connection="close"))
@@ -207,6 +209,7 @@ def test_every_place_taken_by_half_requests_and_it_answers(tmp_path: Path) -> No
         assert metric(server, "graphpass_connections") <= 20
 
 
+@pytest.mark.slow
 def test_an_address_has_its_bound_and_its_log_does_not_grow(tmp_path: Path) -> None:
     bounds = {"CONNECTIONS_PER_ADDRESS": "3", "TRUSTED_PROXIES": "10.0.0.0/8", "HEADER_SECONDS": "60"}
     with Server(tmp_path, **bounds) as server, ExitStack() as stack:

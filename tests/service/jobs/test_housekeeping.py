@@ -47,7 +47,7 @@ class Engine:
     def ended(self, after: str, limit: int) -> list[str]:
         return sorted(id for id, state in self.workflows.items() if id > after and id not in self.jobs())[:limit]
 
-    def begun_before(self, seconds: float) -> set[str]:
+    def started_before(self, seconds: float) -> set[str]:
         return self.begun
 
 
@@ -154,7 +154,7 @@ def test_workflows_of_jobs_that_are_over_are_cancelled_in_the_second_look(
 def test_what_was_taken_and_not_begun_begins(reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
     monkeypatch.setattr(engine, "executing", lambda: {"con_runs"})
-    monkeypatch.setattr(engine, "begin_again", lambda id, executor: begun.append(id))
+    monkeypatch.setattr(engine, "start_again", lambda id, executor: begun.append(id))
     engine_of(reconciler).begun = {"con_runs", "con_stranded"}
     assert reconciler.stranded() == 0 and reconciler.stranded() == 1 and begun == ["con_stranded"]
     engine_of(reconciler).begun = {"con_runs"}

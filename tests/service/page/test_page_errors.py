@@ -53,6 +53,7 @@ def test_a_wrong_key_is_refused_and_not_kept(opened: Opened, server: Server) -> 
     assert page.evaluate("Object.values(localStorage).join()").find("gp_") == -1
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_says_why_and_can_be_changed(opened: Opened, server: Server) -> None:
     ids = example(server.http)
     asked = {"model": ids["model"], "calibration": ids["calibration"], "options": {"exclude": ["."]}}

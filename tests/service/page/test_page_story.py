@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.service.page.conftest import DESKTOP, PHONE, Opened, accessible, start, take_example
 from tests.service.running import EXAMPLE, Server
@@ -65,6 +65,7 @@ def test_upload_convert_watch_look_download(opened: Opened, server: Server, tmp_
     expect(page.get_by_text("max · folded")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_the_report_opens(opened: Opened, job: str) -> None:
     page = opened(at=f"#/jobs/{job}")
     for again in (False, True):  # from the browser's cache, too
@@ -95,6 +96,25 @@ def test_a_report_has_no_rights(browser: Browser, server: Server, job: str) -> N
         expect(told).to_have_text("null SecurityError SecurityError SecurityError EvalError offline")
         assert "evil" not in page.url
     assert "/evil" not in server.output()
+
+
+def test_the_page_offers_what_the_service_has(browser: Browser, server: Server) -> None:
+    def change(route: Route) -> None:
+        answer = route.fetch()
+        found = answer.json()
+        found["method"]["names"].append({"name": "median", "title": "Median", "meaning": "What was added."})
+        found["method"]["default"], found["seed"]["default"], found["time_steps"]["usual"] = "max", 7, 5
+        route.fulfill(response=answer, json=found)
+
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.route("**/v1/options", change)
+        page.goto(f"{server.url}/#key={server.key}")
+        expect(page.get_by_label("Max", exact=True)).to_be_checked()
+        expect(page.get_by_label("Median")).to_be_visible()
+        expect(page.get_by_label("Time-steps T")).to_have_value("5")
+        page.get_by_text("More options").click()
+        expect(page.get_by_label("Seed")).to_have_value("7")
 
 
 @pytest.mark.slow
@@ -206,6 +226,7 @@ def test_every_view_is_accessible_in_light_and_dark(opened: Opened, server: Serv
         accessible(page)
 
 
+@pytest.mark.slow
 def test_the_keyboard_is_enough(opened: Opened) -> None:
     page = opened()
 

@@ -66,6 +66,7 @@ def convert(box: Box, content: bytes, data: bytes = SAMPLES) -> Succeeded | Fail
 OUTSIDE = "is absolute, or lies outside of the model's folder"
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("location", "rule"),
     [
@@ -126,12 +127,14 @@ def test_external_data_that_is_a_link(tmp_path: Path, kind: str) -> None:
 # models: what they make the runtime do
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("op", ["ConstantOfShape", "Expand"])
 def test_shape_bomb(box: Box, op: str) -> None:
     for size in (1 << 29, 1 << 40):
         refused(convert(box, shape_bomb(op, size).SerializeToString()), "memory-limit", "1 GiB", "memory_bytes")
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     ("content", "task"),
     [
@@ -168,6 +171,7 @@ def test_unknown_operator(box: Box) -> None:
         refused(describe(box, model([node]).SerializeToString()), kind, "Foo")
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("content", [b"", b"hello" * 100, b"\x08\x08", TINY[:-40], b"\x93NUMPY", os.urandom(4096)])
 def test_no_model(box: Box, content: bytes) -> None:
     refused(describe(box, content), "invalid-model", "model.onnx")
@@ -178,6 +182,7 @@ def test_no_model(box: Box, content: bytes) -> None:
 PATH = "has a path that is absolute, climbs out of the archive or cannot be shown"
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize(
     ("content", "kind", "rule"),
     [
@@ -234,6 +239,7 @@ def test_pickled_arrays(box: Box) -> None:
     refused(outcome, "invalid-data", "holds pickled Python objects")
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     "content",
     [huge_npz((1 << 39, 4), 16), huge_npz((1 << 39, 4), 16, fortran=True)],
@@ -252,6 +258,7 @@ def test_a_header_of_eight_terabytes_that_the_directory_confirms(box: Box) -> No
     refused(convert(box, TINY, lying_npz((1 << 39, 4))), "invalid-data", why, "calibration")
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("fortran", [False, True])
 def test_npz_bomb(box: Box, fortran: bool) -> None:
     """512 MiB of one sample, in half a megabyte."""
@@ -309,6 +316,7 @@ def test_the_name_of_a_file_is_no_way_out(box: Box) -> None:
 # counts that a file claims, and texts
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize(
     ("kind", "shape"),
     [("|S0", (10**14,)), ("|V0", (10**14,)), ("<U0", (10**14,)), ("<f4", (10**12, 0)), ("<f4", (-1, 4))],
@@ -323,6 +331,7 @@ def test_samples_that_no_byte_stands_for(box: Box, kind: str, shape: tuple[int, 
     assert "hold no values" in outcome.what or "has shape (-1, 4)" in outcome.what
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("kind", ["<U3", "|S5", "<M8[s]", "<c8", "|V4", [("a", "<f4")]])
 def test_arrays_that_are_no_numbers(box: Box, kind: object) -> None:
     """No model takes them, and no label is one."""
@@ -412,6 +421,7 @@ SITES = (
 )
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -56,6 +56,7 @@ CONVERSIONS: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(("options", "arguments"), CONVERSIONS)
 def test_convert_gives_the_bytes_of_the_command_line(
     laid: Box, tmp_path: Path, options: dict[str, Any], arguments: list[str]
@@ -126,6 +127,7 @@ def kept_part(laid: Box, number: int) -> str:
     return laid.put(f"parts/{number}/part.json", files(laid)["part.json"])
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("measures", [0, 1])
 def test_shards_come_to_the_whole(laid: Box, pair: Mapping[str, str], measures: int) -> None:
     whole = laid.result("evaluate", pair)
@@ -147,6 +149,7 @@ def test_shards_come_to_the_whole(laid: Box, pair: Mapping[str, str], measures: 
         assert isinstance(outcome := laid.run("reduce_shards", bad), Failed) and outcome.type == "invalid-options"
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     "options",
     [{}, {"method": "max", "form": "integer", "limit": 37}, {"levels": "auto", "identity_sites": True}],
@@ -184,6 +187,7 @@ def test_what_convert_would_refuse_is_refused_before_the_network_runs(laid: Box)
         assert not files(laid) if (laid.folder / "out").exists() else True
 
 
+@pytest.mark.slow
 def test_parts_that_are_none(laid: Box) -> None:
     arguments = {"model": "ann/net.onnx", "calibration": "data/some.npz"}
     np.savez_compressed(bomb := io.BytesIO(), key=np.zeros(1 << 26, np.uint8))
@@ -198,6 +202,7 @@ def test_parts_that_are_none(laid: Box) -> None:
         assert isinstance(outcome, Failed) and outcome.type == "invalid-options" and "observed" in outcome.what
 
 
+@pytest.mark.slow
 def test_metrics_by_name_in_shards_and_no_code(laid: Box, pair: Mapping[str, str]) -> None:
     options = {"metric": ["classes", "embedding:output=scores"]}
     whole = laid.result("evaluate", {**pair, "options": options})
@@ -222,6 +227,7 @@ def test_metrics_by_name_in_shards_and_no_code(laid: Box, pair: Mapping[str, str
         assert isinstance(early, Failed) and early.type == "invalid-options" and "colour" in early.what
 
 
+@pytest.mark.slow
 def test_sweep_gives_the_figures_of_the_command_line(laid: Box, tmp_path: Path) -> None:
     arguments = {"model": "ann/net.onnx", "calibration": "data/some.npz", "dataset": "data/test.npz"}
     options = {"time_steps": [1, 2], "coding": ["rate", "phase"], "metric": ["embedding"], "calibration_limit": 20}
@@ -259,6 +265,7 @@ def test_describe_a_model(laid: Box) -> None:
     assert found["left"][0]["node"] == "first" and found["left"][0]["expected"]
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("form", ["folded", "unrolled", "integer"])
 def test_describe_a_converted_model(laid: Box, form: str) -> None:
     options = {"form": form, "time_steps": 4}
@@ -308,6 +315,7 @@ IMAGES = {"cat/1.png": image(1), "cat/2.jpg": image(9, "JPEG"), "dog/1.png": ima
 X = {"dtype": "float32", "shape": [5, 4]}
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -352,6 +360,7 @@ def test_describe_data_for_a_model(box: Box) -> None:
     assert isinstance(outcome, Failed) and outcome.what.startswith("photos.zip: images need a model")
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
@@ -404,6 +413,7 @@ def test_images_and_shards_calibrate(box: Box) -> None:
     assert box.result("convert", {**arguments, "options": {"mean": [0.5, 0.4, 0.3], "std": 0.2}})["samples"] == 3
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize(
     ("options", "rule"),
     [

@@ -284,7 +284,7 @@ class Accounts(RuleBasedStateMachine):
 
 
 TestAccounts = Accounts.TestCase
-TestAccounts.settings = examples(12, stateful_step_count=25, phases=(Phase.reuse, Phase.generate))
+TestAccounts.settings = examples(6, stateful_step_count=25, phases=(Phase.reuse, Phase.generate))
 
 
 @pytest.fixture

@@ -177,6 +177,7 @@ def test_pages_are_newest_first_and_stable_under_inserts_and_deletes(metadata: M
     assert seen == jobs[::-1]
 
 
+@pytest.mark.slow
 @examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(limit=st.integers(1, 5), inserts=st.lists(st.integers(0, 3), min_size=3, max_size=3))
 def test_every_row_that_was_there_is_seen_once(metadata: Metadata, limit: int, inserts: list[int]) -> None:

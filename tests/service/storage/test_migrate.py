@@ -35,6 +35,7 @@ def test_migrating_again_changes_nothing(database_settings: Settings) -> None:
         assert metadata.keys.list() == (key,)
 
 
+@pytest.mark.slow
 def test_many_processes_migrate_at_once(database_settings: Settings) -> None:
     source = (
         "import sys; from service.settings import load_settings; from service.storage.metadata import open_metadata\n"

@@ -143,10 +143,10 @@ async def _describe(
     short = settings.model_copy(update={"job_seconds": seconds})
     task, place = TASKS[kind], f"{kind}/{name}"
 
-    begun = asyncio.Event()
+    start = asyncio.Event()
 
     async def describe() -> Outcome:
-        begun.set()
+        start.set()
         with service.metrics.task(task) as tally:
             found = await run_task(
                 task, {"file": place}, {place: digest}, settings=short, blobs=service.blobs, keep=account.store_all
@@ -155,7 +155,7 @@ async def _describe(
             return found
 
     turn = service.places.run(tenant, "description", describe, within=settings.describe_wait_seconds)
-    found = await _answered(turn, begun, request)
+    found = await _answered(turn, start, request)
     if found.error:
         raise ProblemError(found.error.type, found.error.what, found.error.remedy, where=found.error.where)
     if kind == "dataset":
@@ -177,12 +177,12 @@ async def _describe(
     )
 
 
-async def _answered(turn: Coroutine[Any, Any, Outcome], begun: asyncio.Event, request: Request) -> Outcome:
+async def _answered(turn: Coroutine[Any, Any, Outcome], start: asyncio.Event, request: Request) -> Outcome:
     """What a description gives, unless whoever asked for it goes away before it has begun."""
     task = asyncio.ensure_future(turn)
     try:
         while not (await asyncio.wait({task}, timeout=CONNECTED_EVERY))[0]:
-            if not begun.is_set() and await request.is_disconnected():
+            if not start.is_set() and await request.is_disconnected():
                 raise ProblemError("malformed-request", "the connection was closed", "send it again, and wait")
         return task.result()
     finally:

@@ -1,0 +1,32 @@
+"""What is changed or added in one table is seen everywhere, and every name is documented."""
+
+from pathlib import Path
+
+import pytest
+
+from graphpass.evaluation.metrics.registry import CLASSES, METRICS
+from graphpass.forms.registry import FORMS
+from graphpass.maths.methods import METHODS
+from graphpass.maths.neuron import CODINGS
+from graphpass.options import OPTIONS, PROVIDERS
+from tests.additions import run
+
+DOCS = Path(__file__).parents[1] / "docs"
+KNOWN = {"coding": CODINGS, "method": METHODS, "form": FORMS, "metric": (CLASSES, *METRICS), "provider": PROVIDERS}
+WRITTEN = {"coding": "neuron.md", "method": "calibration.md", "form": "formats.md", "metric": "metrics.md"}
+
+
+@pytest.mark.parametrize("what", ["defaults", "kinds"])
+def test_seen_everywhere(what: str, tmp_path: Path) -> None:
+    run(what, tmp_path)
+
+
+@pytest.mark.parametrize("option", KNOWN)
+def test_the_names_of_an_option_are_those_of_its_registry(option: str) -> None:
+    assert tuple(OPTIONS[option].names) == tuple(KNOWN[option])
+
+
+@pytest.mark.parametrize("option", WRITTEN)
+def test_every_name_is_documented(option: str) -> None:
+    text = (DOCS / WRITTEN[option]).read_text("utf-8")
+    assert [name for name in OPTIONS[option].names if name not in text] == []
