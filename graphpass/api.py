@@ -131,8 +131,8 @@ def convert(
         network = network_of(model, choices.selection())
         data = None
         if calibration is not None:
-            data = dataset_of(calibration, network.source.proto, choices.images(), allow_code, options.threads)
-        if not has_images(calibration) and not (synthetic and takes_images(network, options.threads)):
+            data = dataset_of(calibration, network.source.proto, choices.images(), allow_code)
+        if not has_images(calibration) and not (synthetic and takes_images(network)):
             require_images(given)
         return conversion.convert(
             network,
@@ -184,7 +184,7 @@ def evaluate(
     options = choices.evaluation(allow_code)
     source, (proto, digest) = source_of(ann), spiking_of(snn)
     with limited_threads(options.threads), sessions.required(options.providers):
-        dataset = dataset_of(data, source.proto, choices.images(), allow_code, options.threads)
+        dataset = dataset_of(data, source.proto, choices.images(), allow_code)
         if not has_images(data):
             require_images(given)
         return evaluation.evaluate(source, proto, dataset, options, digest, progress)
@@ -235,10 +235,7 @@ def sweep(
     options = choices.evaluation(allow_code)
     with limited_threads(options.threads):
         network = network_of(model, choices.selection())
-        both = [
-            dataset_of(each, network.source.proto, choices.images(), allow_code, options.threads)
-            for each in (calibration, data)
-        ]
+        both = [dataset_of(each, network.source.proto, choices.images(), allow_code) for each in (calibration, data)]
         if not has_images(calibration) and not has_images(data):
             require_images(given)
         rows = sweeps.sweep(
@@ -282,7 +279,7 @@ def verify(
     most, most_threads = choices("limit") or VERIFIED, choices("threads")
     proto, _ = spiking_of(snn)
     with limited_threads(most_threads):
-        dataset = dataset_of(data, proto, choices.images(), allow_code, most_threads)
+        dataset = dataset_of(data, proto, choices.images(), allow_code)
         if not has_images(data):
             require_images(given)
         if reference is None:
@@ -369,7 +366,7 @@ def open_dataset(
     given = locals()
     images = Settings("open_dataset", given).images()
     proto = spiking_of(model)[0] if isinstance(model, Conversion) else source_of(model).proto
-    dataset = dataset_of(data, proto, images, allow_code, threads=1)
+    dataset = dataset_of(data, proto, images, allow_code)
     if not has_images(data):
         require_images(given)
     return dataset

@@ -129,7 +129,7 @@ def convert(
         else:
             dataset = None
             if calibration is not None:
-                dataset = dataset_for(network.source, calibration, images, threads=threads)
+                dataset = dataset_for(network.source, calibration, images)
             check_source(network, dataset, threads)
             decided = make_plan(network, dataset, settings, progress, auto, observed=observed)
     proto = spiking_model(network, decided, form)
@@ -192,7 +192,7 @@ def make_plan(
         sites = tuple(site for site in read if site is not None)
         left = coverage.left
         return Plan(options.time_steps, options.coding, "qcfs", sites, (), left, source.digest, tool=tool)
-    batch = _batch_of(source, options)
+    batch = fixed_batch(input_specs(source))
     notes = {}
     if synthetic:
         options = for_made_up(coverage, options)
@@ -220,12 +220,8 @@ def observe(
     options: as of `settings_of`. Returns how many samples are in it: both ends move up to the next whole batch.
     Raises CalibrationError, and DataError for bad data or data that does not tell its length.
     """
-    batch = _batch_of(network.source, options)
+    batch = fixed_batch(input_specs(network.source))
     return observe_part(network.graph, network.coverage, dataset, options, path, start, stop, batch, progress)
-
-
-def _batch_of(source: Source, options: CalibrationOptions) -> int | None:
-    return fixed_batch(input_specs(open_session(source, threads=options.threads)))
 
 
 def dataset_for(
@@ -233,12 +229,11 @@ def dataset_for(
     data: Data,
     images: ImageOptions | None = None,
     allow_code: bool = False,
-    threads: int = 0,
 ) -> Dataset:
     """Data for a model's inputs, from a path or from arrays; `file.py:function` only with allow_code."""
     if isinstance(data, Dataset):
         return data
-    specs = input_specs(open_session(model, threads=threads))
+    specs = input_specs(model)
     if isinstance(data, Mapping):
         return from_arrays(data, specs)
     return open_dataset(str(data), specs, images, allow_code)

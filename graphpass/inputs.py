@@ -17,7 +17,7 @@ from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.graph.model import Source, digest, load, model_files, read
 from graphpass.graph.plan import companions
 from graphpass.network import Network, prepare
-from graphpass.runtime.session import input_specs, open_session
+from graphpass.runtime.session import input_specs
 from graphpass.sites.sites import Selection
 
 PathLike = str | os.PathLike[str]
@@ -65,21 +65,16 @@ def spiking_of(snn: SpikingModel) -> tuple[onnx.ModelProto, str]:
     raise _wrong("a converted model", snn, "a path, an onnx.ModelProto, or what graphpass.convert returned")
 
 
-def takes_images(network: Network, threads: int) -> bool:
+def takes_images(network: Network) -> bool:
     """Whether one of its inputs is of images, as made-up ones may be."""
-    return any(map(is_image, input_specs(open_session(network.source.proto, threads=threads))))
+    return any(map(is_image, input_specs(network.source.proto)))
 
 
-def dataset_of(
-    data: Data, proto: onnx.ModelProto, images: ImageOptions, allow_code: bool = False, threads: int = 0
-) -> Dataset:
+def dataset_of(data: Data, proto: onnx.ModelProto, images: ImageOptions, allow_code: bool = False) -> Dataset:
     """Data for a model's inputs."""
     match data:
         case Dataset():
-            known, wanted = (
-                {spec.name: spec.dtype for spec in specs}
-                for specs in (data.inputs, input_specs(open_session(proto, threads=threads)))
-            )
+            known, wanted = ({spec.name: spec.dtype for spec in specs} for specs in (data.inputs, input_specs(proto)))
             if known != wanted:
                 takes, holds = (
                     ", ".join(f"{name} ({dtype})" for name, dtype in each.items()) for each in (wanted, known)
@@ -90,15 +85,15 @@ def dataset_of(
                 )
             return data
         case str() | os.PathLike():
-            return dataset_for(proto, os.fspath(data), images, allow_code, threads)
+            return dataset_for(proto, os.fspath(data), images, allow_code)
         case Mapping():
             arrays = {str(name): np.asarray(values) for name, values in data.items()}
-            return dataset_for(proto, arrays, images, threads=threads)
+            return dataset_for(proto, arrays, images)
     if hasattr(data, "__array__"):
-        names = [spec.name for spec in input_specs(open_session(proto, threads=threads))]
+        names = [spec.name for spec in input_specs(proto)]
         if len(names) != 1:
             raise DataError(f"one array for a model of {len(names)} inputs", f"give a dict with {', '.join(names)}")
-        return dataset_for(proto, {names[0]: np.asarray(data)}, images, threads=threads)
+        return dataset_for(proto, {names[0]: np.asarray(data)}, images)
     raise _wrong("data", data, "a path, a dict of arrays, an array, or what graphpass.open_dataset returned")
 
 

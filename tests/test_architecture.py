@@ -1,6 +1,7 @@
 """Imports between the modules of graphpass, read from their source: they point one way."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -116,6 +117,17 @@ def test_every_module_is_in_the_list_of_files() -> None:
         folders.append(folders[-1] / name)
         listed |= {folders[-1]} if name.endswith(".py") else set()
     assert listed == {path for path in PACKAGE.rglob("*.py") if path.stat().st_size}
+
+
+def test_every_function_of_the_pictures_is_there() -> None:
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+    named = re.findall(r"([\w/]+\.py) · (\w+)", "".join(re.findall(r"```mermaid\n(.*?)```", text, re.DOTALL)))
+    assert len(named) > 30
+    for path, function in named:
+        source = (PACKAGE.parent if path.startswith("service/") else PACKAGE) / path
+        tree = ast.parse(source.read_text("utf-8"))
+        kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        assert function in {node.name for node in tree.body if isinstance(node, kinds)}, f"{path} · {function}"
 
 
 def test_every_session_is_told_how_many_threads_it_may_have() -> None:

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from graphpass.calibration import observation
 from graphpass.calibration.im2col import Geometry, from_matrix, to_matrix
 from graphpass.calibration.observation import Observation, Subject, rows_of, sizes_of
-from graphpass.calibration.sampling import Sample
-from graphpass.calibration.segments import needs
+from graphpass.calibration.sampling import Sample, SpikingSide
+from graphpass.calibration.segments import StepSegments, cut, needs
 from graphpass.calibration.steps import Step
 from graphpass.datasets.dataset import Dataset
 from graphpass.errors import DataError, OptionError
@@ -189,31 +189,22 @@ class _Calibrator:
     def take(self, number: int) -> None:
         """One step: run, sample, correct, fit, go on."""
         walk, step = self._walk, self._subject.steps[number]
-        site = step.site
-        output = site.output if site else None
-        nodes = walk.nodes_for([step.target, *([output] if output else [])])
-        frontier = walk.frontier(nodes)
-        kept = [name for name in frontier if name != output]
-        before = walk.nodes_for([step.target, *kept], stop=[output] if output else [])
-        self._mark(before)
-        behind = walk.descendants(before, [layer.node for layer in step.layers])
-        moved = {tensor.name for node in behind for tensor in node.outputs}
-        boundary = walk.outside(behind) if behind else ([step.target] if site else [])
-        ahead = [node for node in before if not any(node is other for other in behind)]
-
-        sample = self._sample(number, step, ahead, [*(name for name in kept if name not in moved), *boundary])
+        segments = cut(walk, step)
+        self._mark(segments)
+        sample = self._sample(number, step, segments)
         sample.require_finite()
         changes = self._correct(step, sample)
+        downstream: Sequence[gs.Node] = segments.downstream
         for layer, change in changes:
-            behind = _with_added(behind, layer.node, replace_weight(walk.graph, walk.names, layer, change))
-        neuron = self._fit(site, sample) if site else None
-        self._go_on(behind, neuron, [name for name in kept if name in moved])
-        walk.finish({id(n): n for n in (*nodes, *before)}.values(), frontier, boundary)
+            downstream = _with_added(downstream, layer.node, replace_weight(walk.graph, walk.names, layer, change))
+        neurons = self._fit(step.site, sample) if step.site else None
+        self._go_on(downstream, neurons, segments.corrected)
+        walk.finish(segments.nodes, segments.frontier, segments.boundary)
         self.layers.extend(change for _, change in changes)
 
-    def _mark(self, nodes: Sequence[gs.Node]) -> None:
-        """Note which outputs of the nodes a neuron has a part in."""
-        for node in nodes:
+    def _mark(self, segments: StepSegments) -> None:
+        """Note which tensors in front of the step's neurons a neuron has a part in."""
+        for node in (*segments.upstream, *segments.downstream):
             if any(tensor.name in self._spiking for tensor in needs(node)):
                 self._spiking.update(tensor.name for tensor in node.outputs)
 
@@ -234,17 +225,19 @@ class _Calibrator:
                 values[name] = value
             yield batch, values
 
-    def _sample(self, number: int, step: Step, nodes: Sequence[gs.Node], fetch: Sequence[str]) -> Sample:
-        """The SNN's side up to what the target is a sum of; `fetch`, what later segments need, goes to the store."""
-        seen, offset = self._seen, _may_have_offset(step.site, self._padded, self._options)
-        sample = self._subject.sample(number, seen.total, offset=offset, clip_limits=self._options.clip_limits)
-        sample.extend(seen.sizes, self._subject.fixed, seen.extents[number])
+    def _sample(self, number: int, step: Step, segments: StepSegments) -> Sample:
+        """The SNN's side up to what the target is a sum of; what later segments need goes to the store."""
+        seen, options = self._seen, self._options
+        positions = self._subject.positions(number, seen.total)
+        positions.extend(seen.sizes, self._subject.fixed, seen.extents[number])
+        side = SpikingSide(positions)
         parts = [layer.data.name for layer in step.layers] or [step.target]
         parts += [tensor.name for tensor in step.addends if not isinstance(tensor, gs.Constant)]
-        for batch, values in self._run(nodes, list(dict.fromkeys([*fetch, *parts]))):
-            sample.add_snn(batch, values)
-        sample.close(*seen.take(number))
-        return sample
+        fetch = list(dict.fromkeys([*segments.passing, *segments.boundary, *parts]))
+        for batch, values in self._run(segments.upstream, fetch):
+            side.add(batch, values)
+        offset = _may_have_offset(step.site, self._padded, options)
+        return side.sample(*seen.take(number), offset, options.clip_limits, options.threads)
 
     def _correct(self, step: Step, sample: Sample) -> list[tuple[WeightLayer, LayerPlan]]:
         """New weights of the step's layers; the sample's x_q follows them."""
@@ -279,9 +272,9 @@ class _Calibrator:
         self.sites.append(plan)
         return plan
 
-    def _go_on(self, behind: Sequence[gs.Node], site: SitePlan | None, kept: Sequence[str]) -> None:
+    def _go_on(self, downstream: Sequence[gs.Node], site: SitePlan | None, corrected: Sequence[str]) -> None:
         """The SNN's side behind the corrected layers, through the neurons."""
-        nodes, fetch = list(behind), list(kept)
+        nodes, fetch = list(downstream), list(corrected)
         if site:
             x, y = self._walk.tensors[site.input], self._walk.tensors[site.output]
             nodes.append(neuron_node(site, self._options.time_steps, self._options.coding, x, y, self._walk.names))
@@ -292,13 +285,13 @@ class _Calibrator:
 
 
 def fit_site(site: Site, sample: Sample, levels: int, method: Method) -> SitePlan:
-    """A site's neurons, by the method from its closed sample, or as its QCFS chain says."""
+    """A site's neurons, by the method from its sample, or as its QCFS chain says."""
     chain = qcfs_plan(site, levels)
     if chain is not None:
         return chain
     found = method.fit(sample.site, levels)
     parameters = (found.threshold, found.shift, found.amplitude, found.offset)
-    return _site_plan(site, sample.parameter_shape(len(found.threshold)), levels, parameters)
+    return _site_plan(site, sample.positions.parameter_shape(len(found.threshold)), levels, parameters)
 
 
 def flat_neuron(site: SitePlan) -> Neuron:

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from graphpass.calibration import memory
 from graphpass.calibration.ranges import Extremes, extremes_of
-from graphpass.calibration.sampling import Extent, Sample
+from graphpass.calibration.sampling import Extent, Positions
 from graphpass.calibration.segments import TensorStore, Walk
 from graphpass.calibration.steps import Step, steps_of
 from graphpass.datasets.arrays import archive_part
@@ -98,31 +98,13 @@ class Subject:
     fixed: int | None
     key: str
 
-    def sample(
-        self,
-        number: int,
-        total: int,
-        first: int = 0,
-        start: int = 0,
-        offset: bool = True,
-        clip_limits: bool = False,
-    ) -> Sample:
-        """An empty sample of a step, for batches from number `first`, sample `start`, on of so many samples in all."""
+    def positions(self, number: int, total: int, first: int = 0, start: int = 0) -> Positions:
+        """None yet of a step, for batches from number `first`, sample `start`, on of so many samples in all."""
         step, options = self.steps[number], self.options
         rows, most = rows_of(step, options, len(self.steps)), affordable_rows(step, options)
-        return Sample(
-            step,
-            -(-rows // total),
-            (options.seed, number),
-            METHODS[options.method].ranges,
-            offset,
-            first,
-            clip_limits,
-            options.threads,
-            start,
-            min(most, total),
-            total,
-        )
+        ranges = METHODS[options.method].ranges
+        each = -(-rows // total)
+        return Positions(step, each, (options.seed, number), ranges, first, start, min(most, total), total)
 
     def store_inputs(self, size: int, start: int = 0, stop: int | None = None) -> list[int]:
         """Put the inputs of batches of `size` into the walk's store, padded to a fixed batch; the samples of each."""
@@ -197,13 +179,13 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     total = sum(sizes) if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
     if not start:
         memory.warn_of(lambda budget: _needs(subject, per_batch, total, budget), options.memory)
-    samples = [subject.sample(number, total, first, first * size) for number in range(len(steps))]
+    positions = [subject.positions(number, total, first, first * size) for number in range(len(steps))]
     for number, count in enumerate(sizes, first):
         progress("running the network", number - first, len(sizes))
         found = {name: walk.store.get(name, number) for name in example}
         found.update(segment.run(found))
-        for index, (sample, (x, a)) in enumerate(zip(samples, pairs, strict=True)):
-            x_rows, a_rows = sample.add_ann(count, fixed or count, found[x], found[a])
+        for index, (places, (x, a)) in enumerate(zip(positions, pairs, strict=True)):
+            x_rows, a_rows = places.add_ann(count, fixed or count, found[x], found[a])
             for part, rows in zip(_parts(steps[index]), (x_rows, a_rows), strict=False):
                 subject.kept.put(f"{index}/{part}", number, rows)
     progress("running the network", len(sizes), len(sizes))
@@ -217,7 +199,7 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
         return rows[0], rows[-1]
 
     return Observation(
-        subject.key, total, size, first, tuple(sizes), tuple(sample.extent for sample in samples), extremes, take
+        subject.key, total, size, first, tuple(sizes), tuple(places.extent for places in positions), extremes, take
     )
 
 
@@ -295,11 +277,11 @@ def load(path: str | Path, subject: Subject) -> Observation:
             shapes = tuple(tuple(map(int, shape)) for shape in read(f"{index}/shapes", "i", len(sizes), None))
             bottom, top = (read(f"{index}/{end}", "f", None) for end in ("bottom", "top"))
             extents.append(Extent(shapes, bottom, top, lowest, highest))
-            sample = subject.sample(index, total, first, first * batch)
-            sample.extend(sizes, subject.fixed, extents[-1])
+            places = subject.positions(index, total, first, first * batch)
+            places.extend(sizes, subject.fixed, extents[-1])
             for part in _parts(step):
                 header = headers[f"{index}/{part}"]
-                _require(header.dtype == np.float32 and header.shape == sample.row_shape, f"{index}/{part}")
+                _require(header.dtype == np.float32 and header.shape == places.row_shape, f"{index}/{part}")
         extremes = Extremes(subject.analogue, low, high, int(read("ranged", "i")))
 
     def take(index: int) -> tuple[Array, Array]:

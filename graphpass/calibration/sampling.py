@@ -1,5 +1,9 @@
 """Rows of a step's tensors at random positions: all that regressions and thresholds see of the data.
 
+    Positions      where, batch by batch, as the ANN runs: rows of x and a, and what they span
+    SpikingSide    at the same positions, as the converted network runs: rows of u, and of what else x_q is a sum of
+    Sample         all of it joined: x, a, x_q and u, from which weights are corrected and neurons fitted
+
 A position is an index into every axis but the channel axis. It is drawn by a generator seeded with (seed, step, batch),
 so the same data gives the same rows.
 """
@@ -12,7 +16,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.calibration.im2col import bias_of, geometry, to_matrix, unfold
+from graphpass.calibration.im2col import Geometry, bias_of, geometry, to_matrix, unfold
 from graphpass.calibration.steps import Step
 from graphpass.errors import CalibrationError
 from graphpass.maths.corrections import apply
@@ -22,7 +26,7 @@ from graphpass.sites.sites import Site
 Array = NDArray[Any]
 EXACT = 1e-5  # of the largest value
 
-Positions = tuple[NDArray[np.int64], ...]
+Index = tuple[NDArray[np.int64], ...]
 
 
 def _none(value: float) -> Array:
@@ -54,14 +58,11 @@ class Extent:
         )
 
 
-class Sample:
-    """Rows of x, a, x_q and the layers' inputs u, at the same positions; ranges over all data.
+class Positions:
+    """Where a step's tensors are sampled, batch by batch, and what they span over all data.
 
-    First every batch of the ANN's side (`add_ann`, or `extend` where its rows are there already), then, when the walk
-    has come to the step, every batch of the SNN's (`add_snn`), then `close`.
-
-    rows: of each sample that any are drawn from; most: of how many of the `total` samples, evenly spread. first, start:
-    number of the first batch, and of its first sample.
+    rows: of each sample that any are drawn from; most: of how many of the `total` samples, evenly spread. ranges:
+    whether anybody wants those of the channels. first, start: number of the first batch, and of its first sample.
     """
 
     def __init__(
@@ -69,54 +70,41 @@ class Sample:
         step: Step,
         rows: int,
         seed: tuple[int, ...],
-        ranges: bool,
-        offset: bool,
+        ranges: bool = False,
         first: int = 0,
-        clip_limits: bool = False,
-        threads: int = 0,
         start: int = 0,
         most: int = 1,
         total: int = 1,
     ):
-        self._step = step
-        self._first = first
-        self._place = start
-        self._most, self._total = most, total
-        self._offset = offset
-        self._threads = threads
-        self._limits = step.site.limits if step.site and clip_limits else None
-        self._rows = rows
-        self._seed = seed
+        self.step = step
+        self.span = Extent()  # without the shapes, which are many
+        self._rows, self._most, self._total = rows, most, total
+        self._seed, self._first, self._place = seed, first, start
         self._ranges = ranges
-        self._axis = _channel_axis(step)
         self._shapes: list[tuple[int, ...]] = []  # of the target, by batch
         self._flat: list[NDArray[np.uint32]] = []  # positions, by batch
-        self._added: list[Array] = []
-        self._inputs: list[list[Array]] = [[] for _ in step.layers]
-        self.span = Extent()  # without the shapes, which are many
-        self.geometries = [shape for layer in step.layers if not isinstance(shape := geometry(layer), str)]
 
     def add_ann(self, size: int, full: int, x: Array, a: Array) -> tuple[Array, Array]:
         """The rows of x and a = f(x) of the next batch, float32 [P, C].
 
         size: samples in the batch; full: with those that only fill up a fixed batch, from which no row is drawn.
         """
-        x, a = self._rows_of(x), self._rows_of(a)
-        axis, extent = _axis(self._axis, x.ndim), Extent((x.shape,))
+        x, a = self.column(x), self.column(a)
+        axis, extent = self.axis(x.ndim), Extent((x.shape,))
         if self._ranges:
             others = tuple(k for k in range(x.ndim) if k != axis)
             extent = replace(extent, bottom=x.min(others), top=x.max(others))
-        if self._step.site:
+        if self.step.site:
             extent = replace(extent, lowest=float(a.min()), highest=float(a.max()))
         self.extend([size], full, extent)
-        positions = self._positions(len(self._shapes) - 1)
-        rows = _take(x, axis, positions)
-        return rows, rows if a is x else _take(a, axis, positions)
+        index = self.index(len(self._shapes) - 1)
+        rows = _take(x, axis, index)
+        return rows, rows if a is x else _take(a, axis, index)
 
     def extend(self, sizes: Sequence[int], full: int | None, extent: Extent) -> None:
         """The next batches, whose rows were taken elsewhere. full: as of `add_ann`; None: each as full as its size."""
         for size, shape in zip(sizes, extent.shapes, strict=True):
-            axis = _axis(self._axis, len(shape))
+            axis = self.axis(len(shape))
             by_sample = axis != 0 and shape[0] == (full or size)
             drawn = (size, *shape[1:]) if by_sample else shape
             self._shapes.append(shape)
@@ -133,75 +121,43 @@ class Sample:
     def row_shape(self) -> tuple[int, int]:
         """[P, C] of the rows of all batches so far."""
         shape = self._shapes[0]
-        return sum(len(flat) for flat in self._flat), shape[_axis(self._axis, len(shape))]
+        return sum(len(flat) for flat in self._flat), shape[self.axis(len(shape))]
 
-    def add_snn(self, batch: int, values: Mapping[str, Array]) -> None:
-        """The rows of x_q and u of a batch. values: the target, or the layers' inputs and the addends."""
-        positions = self._positions(batch)
-        if not self._step.layers:
-            target = self._rows_of(values[self._step.target])
-            self._added.append(_take(target, _axis(self._axis, target.ndim), positions))
-            return
-        for parts, layer, shape in zip(self._inputs, self._step.layers, self.geometries, strict=True):
-            parts.append(unfold(values[layer.data.name], positions, shape))
-        whole = self._shapes[batch]
-        axis = _axis(self._axis, len(whole))
-        total = np.zeros((len(positions[0]), whole[axis]), np.float32)
-        for tensor in self._step.addends:
-            value = tensor.values if isinstance(tensor, gs.Constant) else values[tensor.name]
-            total += _take(np.broadcast_to(value, whole), axis, positions)
-        self._added.append(total)
+    def shape(self, batch: int) -> tuple[int, ...]:
+        """Of the target in a batch."""
+        return self._shapes[batch]
 
-    def close(self, x: Array, a: Array) -> None:
-        """Join the batches; x, a: the ANN's rows. Without a channel axis the whole tensor is one channel."""
-        self.x, self.a, self.x_snn = x, a, np.concatenate(self._added)
-        self._added.clear()
-        self.inputs = []
-        for layer, shape in zip(self._step.layers, self.geometries, strict=True):
-            inputs = np.concatenate(self._inputs.pop(0), axis=1)
-            self.x_snn += apply(inputs, to_matrix(layer.weight.values, shape), bias_of(layer))
-            self.inputs.append(inputs)
-        if self._axis is None:
-            self.x, self.a, self.x_snn = (v.reshape(-1, 1) for v in (self.x, self.a, self.x_snn))
-            bottom, top = np.array([self.span.bottom.min()]), np.array([self.span.top.max()])
-            self.span = replace(self.span, bottom=bottom, top=top)
-
-    def require_finite(self) -> None:
-        """Raises CalibrationError where a row is not."""
-        if not all(np.isfinite(v).all() for v in (self.x, self.x_snn, self.a)):
-            step = self._step
-            where = f"site {step.site.name!r}" if step.site else f"layer {step.layers[0].node.name!r}"
-            raise CalibrationError(
-                f"{where} has NaN or infinite values on the calibration data",
-                "check the data and the model, or leave the site out with --exclude",
-            )
+    def index(self, batch: int) -> Index:
+        """The positions of a batch, by axis of the target but its channel axis."""
+        shape = self._shapes[batch]
+        axis = self.axis(len(shape))
+        return np.unravel_index(self._flat[batch], [size for k, size in enumerate(shape) if k != axis])
 
     @property
-    def is_exact(self) -> bool:
-        """Whether x_q is x but for what float32 sums round."""
-        return bool(np.abs(self.x_snn - self.x).max(initial=0) <= EXACT * np.abs(self.x).max(initial=0))
+    def channel_axis(self) -> int | None:
+        """The axis that parameters differ along, None where they do not."""
+        site = self.step.site
+        if site is None:
+            return self.step.layers[0].output_axis
+        if "steps" in site.parameters:  # the channels that a QCFS chain has thresholds for
+            return _qcfs_axis(site)
+        return site.axis
 
-    @property
-    def site(self) -> SiteSample:
-        kind = self._step.site.kind if self._step.site else ""
-        known = self.span
-        ends = known.bottom, known.top
-        return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self._offset, self._limits, self._threads)
+    def axis(self, rank: int) -> int:
+        """The channel axis of a tensor of so many axes, counted from the first; the last where there is none."""
+        axis = self.channel_axis
+        return (-1 if axis is None else axis) % rank
 
-    def move(self, inputs: Array, weight: Array, bias: Array) -> None:
-        """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""
-        self.x_snn += apply(inputs, weight, bias)
+    def column(self, x: Array) -> Array:
+        """A site's tensor of one axis (samples) or none as one column: it has no channel axis."""
+        return x.reshape(-1, 1) if x.ndim < 2 and not self.step.layers else x
 
     def parameter_shape(self, channels: int) -> tuple[int, ...]:
         """What channel parameters are reshaped to so as to broadcast to the site's tensor."""
         if channels == 1:
             return (1,)
         rank = len(self._shapes[0])
-        return (channels, *(1,) * (rank - _axis(self._axis, rank) - 1))
-
-    def _rows_of(self, x: Array) -> Array:
-        """A site's tensor of one axis (samples) or none as one column: it has no channel axis."""
-        return x.reshape(-1, 1) if x.ndim < 2 and not self._step.layers else x
+        return (channels, *(1,) * (rank - self.axis(rank) - 1))
 
     def _draw(self, sizes: Sequence[int], by_sample: bool) -> NDArray[np.uint32]:
         """Random flat positions of a tensor without its channel axis: `rows` a sample, or all where there are fewer.
@@ -218,29 +174,103 @@ class Sample:
         drawn = generator.integers(0, inner, (len(samples), self._rows)) + samples[:, None] * inner
         return drawn.ravel().astype(np.uint32)
 
-    def _positions(self, batch: int) -> Positions:
-        shape = self._shapes[batch]
-        axis = _axis(self._axis, len(shape))
-        return np.unravel_index(self._flat[batch], [size for k, size in enumerate(shape) if k != axis])
+
+class SpikingSide:
+    """Rows of the converted network at the positions of the ANN's: add every batch, then take the sample."""
+
+    def __init__(self, positions: Positions):
+        self._positions = positions
+        layers = positions.step.layers
+        self._geometries = [shape for layer in layers if not isinstance(shape := geometry(layer), str)]
+        self._inputs: list[list[Array]] = [[] for _ in layers]
+        self._added: list[Array] = []  # of x_q what no layer gives: all of it where there is none
+
+    def add(self, batch: int, values: Mapping[str, Array]) -> None:
+        """The rows of a batch. values: the target, or the layers' inputs and the addends."""
+        positions, step = self._positions, self._positions.step
+        index = positions.index(batch)
+        if not step.layers:
+            target = positions.column(values[step.target])
+            self._added.append(_take(target, positions.axis(target.ndim), index))
+            return
+        for parts, layer, shape in zip(self._inputs, step.layers, self._geometries, strict=True):
+            parts.append(unfold(values[layer.data.name], index, shape))
+        whole = positions.shape(batch)
+        axis = positions.axis(len(whole))
+        total = np.zeros((len(index[0]), whole[axis]), np.float32)
+        for tensor in step.addends:
+            value = tensor.values if isinstance(tensor, gs.Constant) else values[tensor.name]
+            total += _take(np.broadcast_to(value, whole), axis, index)
+        self._added.append(total)
+
+    def sample(self, x: Array, a: Array, offset: bool = True, clip_limits: bool = False, threads: int = 0) -> "Sample":
+        """All batches joined, which are then gone from here. x, a: the ANN's rows; the rest as in SiteSample."""
+        positions, step = self._positions, self._positions.step
+        x_snn, inputs = np.concatenate(self._added), []
+        self._added.clear()
+        for layer, shape in zip(step.layers, self._geometries, strict=True):
+            rows = np.concatenate(self._inputs.pop(0), axis=1)
+            x_snn += apply(rows, to_matrix(layer.weight.values, shape), bias_of(layer))
+            inputs.append(rows)
+        span = positions.span
+        if positions.channel_axis is None:  # the whole tensor is one channel
+            x, a, x_snn = (v.reshape(-1, 1) for v in (x, a, x_snn))
+            span = replace(span, bottom=np.array([span.bottom.min()]), top=np.array([span.top.max()]))
+        limits = step.site.limits if step.site and clip_limits else None
+        return Sample(positions, self._geometries, inputs, x, a, x_snn, span, offset, limits, threads)
 
 
-def _channel_axis(step: Step) -> int | None:
-    """The axis that parameters differ along, None where they do not."""
-    if step.site is None:
-        return step.layers[0].output_axis
-    if "steps" in step.site.parameters:  # the channels that a QCFS chain has thresholds for
-        return _qcfs_axis(step.site)
-    return step.site.axis
+@dataclass(eq=False)
+class Sample:
+    """Rows of x, a, x_q and the layers' inputs u, at the same positions; ranges over all data.
+
+    inputs: u of each layer, float32 [G, P, K]. x, a, x_snn: float32 [P, C]. span: of x and a over all data. offset,
+    limits, threads: as in SiteSample.
+    """
+
+    positions: Positions
+    geometries: Sequence[Geometry]
+    inputs: list[Array]
+    x: Array
+    a: Array
+    x_snn: Array
+    span: Extent
+    offset: bool
+    limits: tuple[float, float] | None
+    threads: int
+
+    def require_finite(self) -> None:
+        """Raises CalibrationError where a row is not."""
+        if not all(np.isfinite(v).all() for v in (self.x, self.x_snn, self.a)):
+            step = self.positions.step
+            where = f"site {step.site.name!r}" if step.site else f"layer {step.layers[0].node.name!r}"
+            raise CalibrationError(
+                f"{where} has NaN or infinite values on the calibration data",
+                "check the data and the model, or leave the site out with --exclude",
+            )
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether x_q is x but for what float32 sums round."""
+        return bool(np.abs(self.x_snn - self.x).max(initial=0) <= EXACT * np.abs(self.x).max(initial=0))
+
+    @property
+    def site(self) -> SiteSample:
+        """What a method is given."""
+        site = self.positions.step.site
+        ends = self.span.bottom, self.span.top
+        kind = site.kind if site else ""
+        return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self.offset, self.limits, self.threads)
+
+    def move(self, inputs: Array, weight: Array, bias: Array) -> None:
+        """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""
+        self.x_snn += apply(inputs, weight, bias)
 
 
 def _qcfs_axis(site: Site) -> int | None:
     shape = np.broadcast_shapes(*(np.shape(value) for value in site.parameters.values()))
     own = [axis - len(shape) for axis, size in enumerate(shape) if size != 1]
     return own[0] if own else site.axis
-
-
-def _axis(axis: int | None, rank: int) -> int:
-    return (-1 if axis is None else axis) % rank
 
 
 def _take(x: Array, axis: int, positions: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:

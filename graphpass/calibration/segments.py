@@ -6,6 +6,7 @@ number, in memory up to a budget and in a temporary folder beyond it.
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from graphpass.calibration.steps import Step
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.model import export_untyped
@@ -175,6 +177,51 @@ class Walk:
         """Names of the variables that the nodes read and do not make."""
         produced = {tensor.name for node in nodes for tensor in node.outputs}
         return list(dict.fromkeys(t.name for node in nodes for t in needs(node) if t.name not in produced))
+
+
+@dataclass(frozen=True)
+class StepSegments:
+    """The part of the network that one step of the walk runs, cut in front of the step's layers.
+
+        stored ──► upstream ──► boundary ──► downstream ──► target ──► neurons ──► output
+                      │         (with u)    (the layers and     (in place of the
+                      │                      what adds them up)   activation)
+                      └──► passing              └──► corrected
+
+    upstream, downstream: nodes, in order. boundary: tensors that downstream reads, u among them; of a step without
+    layers its target. passing, corrected: tensors that later steps read, of the one and the other. nodes: all of the
+    step, the activation among them. frontier: what later steps read, the output among it.
+    """
+
+    nodes: tuple[gs.Node, ...]
+    upstream: tuple[gs.Node, ...]
+    downstream: tuple[gs.Node, ...]
+    boundary: tuple[str, ...]
+    passing: tuple[str, ...]
+    corrected: tuple[str, ...]
+    frontier: tuple[str, ...]
+
+
+def cut(walk: Walk, step: Step) -> StepSegments:
+    """The segments of the next step."""
+    output = step.site.output if step.site else None
+    ends = [output] if output else []
+    whole = walk.nodes_for([step.target, *ends])
+    frontier = walk.frontier(whole)
+    read = [name for name in frontier if name != output]
+    linear = walk.nodes_for([step.target, *read], stop=ends)  # all but the activation
+    downstream = walk.descendants(linear, [layer.node for layer in step.layers])
+    changed = {tensor.name for node in downstream for tensor in node.outputs}
+    inside = {id(node) for node in downstream}
+    return StepSegments(
+        nodes=tuple({id(node): node for node in (*whole, *linear)}.values()),
+        upstream=tuple(node for node in linear if id(node) not in inside),
+        downstream=tuple(downstream),
+        boundary=tuple(walk.outside(downstream) if downstream else ([step.target] if step.site else [])),
+        passing=tuple(name for name in read if name not in changed),
+        corrected=tuple(name for name in read if name in changed),
+        frontier=tuple(frontier),
+    )
 
 
 class Segment:

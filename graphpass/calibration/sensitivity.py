@@ -23,7 +23,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.calibration.calibrate import CalibrationOptions, calibrate, fit_site, flat_neuron
-from graphpass.calibration.sampling import Sample
+from graphpass.calibration.sampling import Positions, Sample, SpikingSide
 from graphpass.calibration.steps import Step
 from graphpass.datasets.dataset import Dataset
 from graphpass.evaluation.counting import layer_fan_out
@@ -208,7 +208,7 @@ def _joined(samples: Sequence[Mapping[str, Array]]) -> Arrays:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Of the ANN: closed samples, neurons and synapses of each site, and the network's outputs of each batch."""
+    """Of the ANN: samples, neurons and synapses of each site, and the network's outputs of each batch."""
 
     samples: list[Sample]
     neurons: tuple[int, ...]
@@ -230,30 +230,22 @@ def _observe(
     session = open_session(_fetching(graph, wanted), threads=options.threads)
     count = sum(_size(batch) for batch in batches)
     ranges = METHODS[options.method].ranges
-    samples = [
-        Sample(
-            Step(site.input, (), site),
-            -(-ROWS // count),
-            (options.seed, k),
-            ranges,
-            True,
-            clip_limits=options.clip_limits,
-            threads=options.threads,
-        )
-        for k, site in enumerate(sites)
-    ]
+    steps = [Step(site.input, (), site) for site in sites]
+    positions = [Positions(step, -(-ROWS // count), (options.seed, k), ranges) for k, step in enumerate(steps)]
+    sides = [SpikingSide(places) for places in positions]
     rows: list[list[tuple[Array, Array]]] = [[] for _ in sites]
     shapes: dict[str, tuple[int, ...]] = {}
     for number, part in enumerate(batches if fixed else _singly(batches)):
         values = {**part, **run(session, part)}
         shapes = shapes or {name: values[name].shape for name in wanted}
-        for site, sample, taken in zip(sites, samples, rows, strict=True):
-            taken.append(sample.add_ann(fixed or 1, fixed or 1, values[site.input], values[site.output]))
-            sample.add_snn(number, {site.input: values[site.input]})
-    for sample, taken in zip(samples, rows, strict=True):
+        for site, places, side, taken in zip(sites, positions, sides, rows, strict=True):
+            taken.append(places.add_ann(fixed or 1, fixed or 1, values[site.input], values[site.output]))
+            side.add(number, {site.input: values[site.input]})
+    samples = []
+    for side, taken in zip(sides, rows, strict=True):
         x, a = (np.concatenate(parts) for parts in zip(*taken, strict=True))
-        sample.close(x, a)
-        sample.require_finite()
+        samples.append(side.sample(x, a, clip_limits=options.clip_limits, threads=options.threads))
+        samples[-1].require_finite()
     each = fixed or 1
     neurons = tuple(int(np.prod(shapes[site.output])) // each for site in sites)
     synapses = tuple(

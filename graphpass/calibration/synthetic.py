@@ -52,7 +52,7 @@ class Synthetic:
 
 def made_up(source: Source, synthetic: Synthetic, images: ImageOptions | None, options: CalibrationOptions) -> Dataset:
     """Inputs for a model, the same for the same seed of the options. images: as for a folder of images."""
-    specs = input_specs(open_session(source, threads=options.threads))
+    specs = input_specs(source)
     rows = lookup_rows(source.graph())
     return synthetic_dataset(specs, images or ImageOptions(), synthetic.samples, options.seed, rows)
 
@@ -73,7 +73,7 @@ def synthetic_plan(
     """The plan for a normalised graph of a model, from a made-up dataset. notes: what it was made from."""
     matched = source.graph()
     norms = batch_norms(matched)
-    fixed = fixed_batch(input_specs(open_session(source, threads=options.threads)))
+    fixed = fixed_batch(input_specs(source))
     if norms:
         match(matched, measure(source, dataset, options, fixed, progress))
         normalise(matched)

@@ -212,18 +212,33 @@ def _create(model: str | Path | onnx.ModelProto, options: ort.SessionOptions, pr
         return Session(str(path), options, providers)
 
 
-def input_specs(session: ort.InferenceSession) -> tuple[InputSpec, ...]:
-    """Names, dtypes and shapes of a model's inputs; None for free dimensions.
+def input_specs(model: ort.InferenceSession | onnx.ModelProto | Source) -> tuple[InputSpec, ...]:
+    """Names, dtypes and shapes of a model's inputs; None for free dimensions. A model is read, not opened.
 
     Raises SessionError for inputs that are not numeric tensors.
     """
+    if isinstance(model, ort.InferenceSession):
+        found = [(value.name, value.type, value.shape) for value in model.get_inputs()]
+    else:
+        graph = (model.proto if isinstance(model, Source) else model).graph
+        weights = {tensor.name for tensor in (*graph.initializer, *(each.values for each in graph.sparse_initializer))}
+        found = [(value.name, *_type_of(value)) for value in graph.input if value.name not in weights]
     specs = []
-    for value in session.get_inputs():
-        if value.type not in _NUMPY:
-            raise SessionError(f"input {value.name!r} is a {value.type}, not a numeric tensor")
-        shape = tuple(size if isinstance(size, int) and size > 0 else None for size in value.shape)
-        specs.append(InputSpec(value.name, np.dtype(_NUMPY[value.type]), shape))
+    for name, kind, sizes in found:
+        if kind not in _NUMPY:
+            raise SessionError(f"input {name!r} is a {kind}, not a numeric tensor")
+        shape = tuple(size if isinstance(size, int) and size > 0 else None for size in sizes)
+        specs.append(InputSpec(name, np.dtype(_NUMPY[kind]), shape))
     return tuple(specs)
+
+
+def _type_of(value: onnx.ValueInfoProto) -> tuple[str, list[int]]:
+    """As onnxruntime calls it, and its sizes, 0 where they are free."""
+    tensor, kind = value.type.tensor_type, value.type.WhichOneof("value") or "value of unknown type"
+    if kind != "tensor_type":
+        return kind.removesuffix("_type"), []
+    name = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    return f"tensor({name})", [size.dim_value for size in tensor.shape.dim]
 
 
 def fixed_batch(specs: Sequence[InputSpec]) -> int | None:

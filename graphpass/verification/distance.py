@@ -108,7 +108,7 @@ def measured(
     )
     if dataset is None:
         return None
-    fixed = fixed_batch(input_specs(open_session(source.proto, threads=threads)))
+    fixed = fixed_batch(input_specs(source.proto))
     size = fixed or (max(1, min(count, STEPS // plan.time_steps)) if forms.name == "unrolled" else count)
     batches = [pad_inputs(batch.inputs, fixed) for batch in dataset.batches(size, max(size, count))]
     found = distance(forms, source.proto, batches, data, threads)
@@ -132,7 +132,7 @@ def _made_up_within(
         name: np.clip(values, *plan.ranges[name]).astype(values.dtype) if name in plan.ranges else values
         for name, values in inputs.items()
     }
-    return from_arrays(limited, input_specs(open_session(source.proto, threads=options.threads)))
+    return from_arrays(limited, input_specs(source.proto))
 
 
 def distance(forms: Forms, ann: onnx.ModelProto, batches: Sequence[Arrays], data: str, threads: int = 0) -> Distance:
@@ -184,7 +184,7 @@ def _order(value: float) -> float:
 def first_neurons_apart(forms: Forms, inputs: Arrays, threads: int = 0) -> str | None:
     """Name of the first neurons whose counts are half as far from the folded form's as those of any; None for none."""
     if forms.name == "integer":
-        dataset = from_arrays(dict(inputs), input_specs(open_session(forms.folded, threads=threads)))
+        dataset = from_arrays(dict(inputs), input_specs(forms.folded))
         found = {site.name: site.distance for site in flips(forms.proto, forms.folded, dataset, threads=threads).sites}
     else:
         found = _distances_of_trains(forms, inputs, threads)

@@ -159,7 +159,7 @@ class _Check:
         self._unrolled = open_session(self._forced.proto, threads=threads, use_native=False)
         absolute = self._magnitudes.proto
         self._absolute = open_session(absolute, threads=threads, use_native=False) if absolute else None
-        self.fixed = fixed_batch(input_specs(open_session(proto, threads=threads, use_native=False)))
+        self.fixed = fixed_batch(input_specs(proto))
         self._shapes = {name: tensor.shape for name, tensor in folded.tensors().items()}
         self._sites = {cut.name: SiteAgreement(cut.name) for cut in self._forced.cuts}
         self._means = {mean.tensor: SiteAgreement(mean.tensor) for mean in self._forced.means}

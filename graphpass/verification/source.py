@@ -65,7 +65,7 @@ def check_source(network: Network, dataset: Dataset | None = None, threads: int 
     session = open_session(source, threads=threads)
     batch = fixed_batch(input_specs(session))
     try:
-        given = dataset or made_up_inputs(source, batch, threads)
+        given = dataset or made_up_inputs(source, batch)
         inputs = pad_inputs(next(iter(given.batches(batch or CHECKED_SAMPLES))).inputs, batch)
         before = run(session, inputs)
     except (SessionError, DataError) as error:
@@ -90,9 +90,9 @@ def check_source(network: Network, dataset: Dataset | None = None, threads: int 
         )
 
 
-def made_up_inputs(source: Source, batch: int | None, threads: int = 0) -> Dataset:
+def made_up_inputs(source: Source, batch: int | None) -> Dataset:
     """Inputs for a model that there is no data for."""
-    specs = input_specs(open_session(source, threads=threads))
+    specs = input_specs(source)
     return synthetic_dataset(specs, ImageOptions(), batch or CHECKED_SAMPLES, 0, lookup_rows(source.graph()))
 
 

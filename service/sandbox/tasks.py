@@ -65,7 +65,6 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from graphpass.conversion import convert, observe, settings_of
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
-from graphpass.datasets.parts import InputSpec
 from graphpass.errors import ModelError, OptionError
 from graphpass.evaluation.evaluate import Pair, compare, evaluate_pair, measure, open_pair
 from graphpass.evaluation.results import Evaluation, conversion_of
@@ -124,7 +123,7 @@ def describe_dataset(place: Workplace) -> JSON:
     data = data_file(place, "file")
     if place.arguments.get("model") is None:
         return _described(place, {"kind": data.kind, **data.describe()})
-    dataset = data.dataset(_specs(_source(place, "model")), choices.images())
+    dataset = data.dataset(input_specs(_source(place, "model")), choices.images())
     first = next(iter(dataset.batches(1))).inputs
     arrays = {name: {"dtype": str(a.dtype), "shape": [dataset.samples, *a.shape[1:]]} for name, a in first.items()}
     found = {"kind": data.kind, "samples": dataset.samples, "labels": dataset.labelled, "arrays": arrays}
@@ -316,12 +315,8 @@ def _pair(place: Workplace, choices: Settings) -> tuple[Pair, str]:
         return open_pair(source, read(path), options), digest(path)
 
 
-def _specs(model: Source) -> tuple[InputSpec, ...]:
-    return input_specs(open_session(model, threads=1))  # nothing is run
-
-
 def _dataset(place: Workplace, role: str, source: Source, images: ImageOptions) -> Dataset:
-    return data_file(place, role).dataset(_specs(source), images)
+    return data_file(place, role).dataset(input_specs(source), images)
 
 
 def _interface(model: Source | onnx.ModelProto) -> JSON:
