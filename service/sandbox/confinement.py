@@ -2,7 +2,7 @@
 
 die with the parent     PR_SET_PDEATHSIG
 die first               oom_score_adj
-limits                  DATA, CPU, FSIZE, NOFILE, NPROC, CORE, MEMLOCK, MSGQUEUE
+limits                  DATA, CPU, FSIZE, NOFILE, CORE, MEMLOCK, MSGQUEUE
 no capabilities         root in name only: no override of file permissions, no raising of limits
 no_new_privs            a condition of the two below
 Landlock                only its folder and the installation; best effort, by kernel

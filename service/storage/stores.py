@@ -12,7 +12,7 @@ def open_blobs(settings: Settings) -> Blobs:
     """The store that GRAPHPASS_STORE_URL names; a folder in the data directory if it is empty. Raises StorageError."""
     url = urlsplit(settings.store_url)
     if url.scheme == "s3":
-        from service.storage.s3 import S3Blobs, connect  # boto3 is large, and needed here alone
+        from service.storage.s3 import S3Blobs, connect  # obstore is large, and needed here alone
 
         return S3Blobs(connect(settings), settings.data_dir / "spool")
     return LocalBlobs(Path(unquote(url.path)) if url.path else settings.data_dir / "blobs")

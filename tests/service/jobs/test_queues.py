@@ -154,7 +154,7 @@ def test_whether_a_workflow_is_still_ours(dispatcher: Dispatcher, database: sa.E
     queues = make()
     assert queues.take("acme") and not queues.is_ours("con_1")  # not begun
     change(database, "con_1", status="PENDING", executor_id="w1", started_at_epoch_ms=1000)
-    assert queues.is_ours("con_1") and queues.started_before(20) == {"con_1"} and not make("w2").begun_before(20)
+    assert queues.is_ours("con_1") and queues.started_before(20) == {"con_1"} and not make("w2").started_before(20)
     dispatcher.cancel("con_1")
     assert not queues.is_ours("con_1") and not queues.started_before(20)
     dispatcher.forget(["con_1"])
