@@ -1,7 +1,7 @@
 """The public functions. Each takes what a person has in hand: a path, a model, arrays, or what another one returned.
 
 Options have the names, meanings and defaults of the command line; None is an option that is not given, and one that
-would have no effect is refused (graphpass/options.py). Results are frozen dataclasses.
+would have no effect is refused (graphpass/options). Results are frozen dataclasses.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,9 @@ from graphpass.inputs import (
 )
 from graphpass.inspection import Inspection
 from graphpass.network import Network
-from graphpass.options import OPTIONS, SEVERAL, VERIFIED, require_images, several_of
+from graphpass.options.rules import require_images
+from graphpass.options.table import OPTIONS, SEVERAL, VERIFIED
+from graphpass.options.values import several_of
 from graphpass.runtime import session as sessions
 from graphpass.runtime.threads import limited_threads
 from graphpass.settings import Settings

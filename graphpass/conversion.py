@@ -27,7 +27,7 @@ from graphpass.graph.plan import Plan, load_plan
 from graphpass.graph.upgrade import TARGET_OPSET
 from graphpass.maths.allocation import Auto
 from graphpass.network import Network, own_time_steps, planned, prepare, require_coverage
-from graphpass.options import OPTIONS, STEPS
+from graphpass.options.table import OPTIONS, STEPS
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Selection
 from graphpass.verification.distance import Distance, Forms, measured

@@ -9,12 +9,14 @@ from graphpass.datasets.images import ImageOptions
 from graphpass.evaluation.evaluate import EvaluationOptions
 from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.maths.allocation import Auto, auto_of
-from graphpass.options import OPTIONS, PROVIDERS, bytes_of, named, plain_of, require_options, several_of
+from graphpass.options.rules import named, require_options
+from graphpass.options.table import OPTIONS, PROVIDERS
+from graphpass.options.values import bytes_of, plain_of, several_of
 from graphpass.sites.sites import Selection
 
 
 class Settings:
-    """What was given of a command's options and files by name; None was not. Raises OptionError (graphpass.options)."""
+    """What was given of a command's options and files by name; None was not. Raises OptionError (graphpass/options)."""
 
     def __init__(
         self,

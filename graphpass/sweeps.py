@@ -9,10 +9,10 @@ from graphpass.conversion import make_plan, spiking_model
 from graphpass.datasets.dataset import Dataset
 from graphpass.evaluation.evaluate import EvaluationOptions, open_pair, whole_part
 from graphpass.evaluation.results import Evaluation
-from graphpass.evaluation.shards import Partial, merge
+from graphpass.evaluation.shards import EvaluationShard, merge
 from graphpass.graph.model import Source
 from graphpass.network import Network, prepare, require_coverage
-from graphpass.options import OPTIONS
+from graphpass.options.table import OPTIONS
 from graphpass.sites.sites import Selection
 from graphpass.verification.source import check_source
 
@@ -51,7 +51,7 @@ def part_of(
     options: CalibrationOptions,
     evaluation: EvaluationOptions | None = None,
     progress: Progress = lambda what, done, total: None,
-) -> Partial:
+) -> EvaluationShard:
     """One conversion, evaluated: a row as text can carry it. The network is not changed."""
     check_source(network, calibration, options.threads)
     plan = make_plan(network, calibration, options, progress)
@@ -59,7 +59,7 @@ def part_of(
     return whole_part(open_pair(network.source, proto, evaluation), data, progress=progress)
 
 
-def row_of(part: Partial) -> Row:
+def row_of(part: EvaluationShard) -> Row:
     """The row of `part_of`."""
     found = merge([part])
     made = found.conversion

@@ -55,7 +55,7 @@ def served() -> Mapping[str, Any]:
 
 def change_defaults(folder: Path) -> None:
     """Other defaults in OPTIONS are those of the command line, Python, requests, the sandbox and the page."""
-    from graphpass.options import OPTIONS
+    from graphpass.options.table import OPTIONS
 
     changed = {"seed": 7, "coding": "phase", "method": "max", "image_size": 96, "threads": 1, "mean": 0.25}
     table: Any = OPTIONS
@@ -105,7 +105,7 @@ def add_kinds(folder: Path) -> None:
     from graphpass.evaluation.metrics.score import Untrained, plain, scored
     from graphpass.forms import registry as forms
     from graphpass.maths import methods
-    from graphpass.options import OPTIONS
+    from graphpass.options.table import OPTIONS
     from graphpass.passes import normalise
     from graphpass.passes.base import Rewriting
     from graphpass.sites import activations

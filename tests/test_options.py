@@ -21,18 +21,9 @@ from graphpass.cli.app import app
 from graphpass.datasets.images import ImageOptions
 from graphpass.errors import OptionError
 from graphpass.evaluation import evaluate as evaluation
-from graphpass.options import (
-    COMMANDS,
-    LARGEST,
-    OPTIONS,
-    PROVIDERS,
-    RULES,
-    bytes_of,
-    dashed,
-    is_default,
-    require_options,
-    several_of,
-)
+from graphpass.options.rules import RULES, dashed, require_options
+from graphpass.options.table import COMMANDS, OPTIONS, PROVIDERS, is_default
+from graphpass.options.values import LARGEST, bytes_of, several_of
 from graphpass.runtime import session as sessions
 from service.api.requests import ConversionOptions, EvaluationOptions, SweepOptions
 from tests.models import build, node

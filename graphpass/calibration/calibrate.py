@@ -37,7 +37,7 @@ from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.maths.corrections import ROUNDS
 from graphpass.maths.methods import COARSE_LEVELS, EXACT_RECTIFIERS, METHODS, Method, correct_bias
 from graphpass.maths.neuron import Neuron, levels_of
-from graphpass.options import OPTIONS, STEPS
+from graphpass.options.table import OPTIONS, STEPS
 from graphpass.sites.sites import Coverage, Site
 
 Array = NDArray[Any]

@@ -41,7 +41,8 @@ from graphpass.datasets.parts import named
 from graphpass.errors import DataError, OptionError
 from graphpass.forms.integer.tensors import analogue_tensors
 from graphpass.maths.methods import METHODS
-from graphpass.options import OPTIONS, bytes_of
+from graphpass.options.table import OPTIONS
+from graphpass.options.values import bytes_of
 from graphpass.runtime.session import pad_inputs
 from graphpass.sites.identities import place_identities
 from graphpass.sites.sites import Site

@@ -31,7 +31,7 @@ from graphpass.datasets.synthetic import synthetic_dataset
 from graphpass.errors import OptionError
 from graphpass.graph.model import Source, export
 from graphpass.graph.plan import Plan
-from graphpass.options import MADE_UP
+from graphpass.options.table import MADE_UP
 from graphpass.passes.normalise import normalise
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Coverage

@@ -49,7 +49,7 @@ from graphpass.cli.options import (
     service_metrics,
 )
 from graphpass.cli.terminal import out, print_left, progress_bars
-from graphpass.options import IMAGES, SEVERAL
+from graphpass.options.table import IMAGES, SEVERAL
 
 
 def add(app: typer.Typer) -> None:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from graphpass.errors import OptionError
-from graphpass.options import OPTIONS, VERIFIED, dashed, require_images, require_options
+from graphpass.options.rules import dashed, require_images, require_options
+from graphpass.options.table import OPTIONS, VERIFIED
 
 DATA_HELP = "x.npz, x.npy, a folder of .npz shards, a folder of images by class, or file.py:function"
 CALIBRATION = "Calibration"

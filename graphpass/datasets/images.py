@@ -13,7 +13,7 @@ from PIL import Image
 
 from graphpass.datasets.parts import LABELS, Arrays, Header, InputSpec, Part, named
 from graphpass.errors import DataError, OptionError
-from graphpass.options import OPTIONS
+from graphpass.options.table import OPTIONS
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")

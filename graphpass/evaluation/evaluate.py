@@ -27,12 +27,12 @@ from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.evaluation.metrics.training import fitted, of_training, training_stride
 from graphpass.evaluation.probing import Tally, probed_ann, probed_folded, probed_unrolled
 from graphpass.evaluation.results import ConversionFacts, Evaluation, Latency, Provenance, Timing, conversion_of
-from graphpass.evaluation.shards import Measured, Partial, merge
+from graphpass.evaluation.shards import EvaluationShard, Measured, merge
 from graphpass.forms import operators
 from graphpass.forms.registry import FORMS, assemble, form_of, spiking_graph
 from graphpass.graph.model import Source
 from graphpass.graph.names import site_of
-from graphpass.options import OPTIONS, PROVIDERS
+from graphpass.options.table import OPTIONS, PROVIDERS
 from graphpass.passes.normalise import normalise
 from graphpass.runtime.samples import run_padded, sample_axes
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
@@ -115,7 +115,7 @@ def evaluate_pair(
 
 def whole_part(
     pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
-) -> Partial:
+) -> EvaluationShard:
     """An evaluation as the one part that compares all samples, and measures."""
     compared = compare(pair, dataset, progress=progress)
     return replace(compared, measured=measure(pair, dataset, snn_digest, progress))
@@ -160,7 +160,7 @@ def compare(
     start: int = 0,
     stop: int | None = None,
     progress: Progress = lambda what, done, total: None,
-) -> Partial:
+) -> EvaluationShard:
     """Samples start … stop − 1, by default all, through the three networks.
 
     Both ends move up to the next whole batch, so that parts which meet still do; one may thereby be empty. The class
@@ -192,7 +192,7 @@ def compare(
         progress("comparing", comparison.samples, max(expected, comparison.samples))
     total = comparison.samples if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
     start = min(start, total)
-    return Partial(start, start + comparison.samples, total, comparison)
+    return EvaluationShard(start, start + comparison.samples, total, comparison)
 
 
 def measure(

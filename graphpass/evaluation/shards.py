@@ -42,7 +42,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Partial:
+class EvaluationShard:
     """Samples start … stop − 1 of `total`, and the measurements where this part made them."""
 
     start: int
@@ -56,16 +56,16 @@ class Partial:
         return json.dumps(json_of(self), allow_nan=False)
 
 
-def from_text(text: str) -> Partial:
+def from_text(text: str) -> EvaluationShard:
     """What Partial.to_text gave. Raises DataError for anything else."""
     try:
-        part: Partial = record_of(Partial, parsed(text), number=any_number)
+        part: EvaluationShard = record_of(EvaluationShard, parsed(text), number=any_number)
         return part
     except RecordError as error:
         raise DataError(f"not a part of an evaluation ({error})", REMEDY) from error
 
 
-def merge(parts: Sequence[Partial]) -> Evaluation:
+def merge(parts: Sequence[EvaluationShard]) -> Evaluation:
     """The evaluation that the parts make up. Raises DataError where one is missing, there twice, or of another."""
     measured = [part.measured for part in parts if part.measured is not None]
     if len(measured) != 1:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import onnx_graphsurgeon as gs
 
 from graphpass.errors import PlanError
-from graphpass.graph.layers import channel_axis, reached_layers, weight_layers
+from graphpass.graph.channels import channel_axis
+from graphpass.graph.layers import reached_layers, weight_layers
 from graphpass.graph.plan import Plan, SitePlan, reaches
 from graphpass.sites.activations import Activation, find_activations
 from graphpass.sites.sites import Site

@@ -13,11 +13,11 @@ import onnx_graphsurgeon as gs
 
 from graphpass.errors import OptionError
 from graphpass.graph.affine import Affine, neuron_affine
+from graphpass.graph.channels import channel_axis
 from graphpass.graph.domains import STANDARD_DOMAINS
 from graphpass.graph.layers import (
     RECURRENT,
     WeightLayer,
-    channel_axis,
     draws,
     holds_weights,
     is_fixed,

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import StringConstraints
 
 from graphpass.errors import OptionError
-from graphpass.options import SEVERAL, is_default, require_images, require_options
+from graphpass.options.rules import require_images, require_options
+from graphpass.options.table import SEVERAL, is_default
 from service.api.context import Service, ServiceDependency, Tenant, problems
 from service.api.objects import object_of
 from service.api.pages import After, Limit, next_link

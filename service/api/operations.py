@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from graphpass.options import OPTIONS
+from graphpass.options.table import OPTIONS
 from service.api.context import PROBLEM_SCHEMA, ServiceDependency
 from service.errors import StorageError
 from service.problems import PROBLEM_JSON, PROBLEMS, not_found

@@ -1,13 +1,14 @@
 """What the routes take: strict pydantic models, unknown fields refused, an example each.
 
-Options have the names, help, defaults and limits of graphpass/options.py.
+Options have the names, help, defaults and limits of graphpass/options/table.py.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from graphpass.options import MOST_CHANNELS, MOST_LEVELS, OPTIONS
+from graphpass.options.table import OPTIONS
+from graphpass.options.values import MOST_CHANNELS, MOST_LEVELS
 
 _BODY = "[0-9a-hjkmnp-tv-z]"  # base32 without i, l, o, u
 ModelId = Annotated[str, StringConstraints(pattern=rf"^mod_{_BODY}{{26}}$")]

@@ -6,7 +6,7 @@ import os
 import socket
 from typing import Any
 
-IN_A_ROW = 32
+IN_A_ROW = 8
 SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 

@@ -4,7 +4,7 @@ A free place goes to the tenant that holds the fewest places, in all processes; 
 description rather than to a task, as long as one place is left to tasks; then to the tenant that has used places for
 the shortest time; then to what has waited longest.
 
-Where every place is taken, the youngest holder gives its place up to a wish that has waited for its PATIENCE, if
+Where every place is taken, the youngest holder gives its place up to a wish that has waited for PATIENCE, if
 
     the wish's tenant holds nothing, and the holder's tenant two places or more; or
     the wish is a description, and tasks hold every place of this process, of which there are two or more.
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 Kind = Literal["description", "task"]
-PATIENCE: Mapping[Kind, float] = {"description": 1.0, "task": 3.0}  # seconds
+PATIENCE = 1.0  # seconds
 
 
 class Wish(Protocol):
@@ -81,7 +81,7 @@ def leaver(wishes: Iterable[W], candidates: Collection[H], room: Occupancy, now:
     held = room.held()
     several = {holder for holder in candidates if held[holder.tenant] > 1}
     tasks = room.places > 1 and all(holder.kind == "task" for holder in room.holders)
-    waited = [wish for wish in wishes if now - wish.since >= PATIENCE[wish.kind]]
+    waited = [wish for wish in wishes if now - wish.since >= PATIENCE]
     wish = first([each for each in waited if several and not held[each.tenant]], room)
     leaving = several
     if wish is None and tasks:

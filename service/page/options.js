@@ -21,13 +21,13 @@ const MODES = {
 let unfolded = false;
 
 /** Draw the form into a place, keeping the focus where it was. */
-export function optionsForm(place, chosen, changed) {
+export function optionsForm(place, choices, changed) {
   const focused = place.contains(document.activeElement) && document.activeElement.id;
-  const { options, mode } = chosen;
+  const { options, mode } = choices;
   const set = (name, value, redraw = true) => { options[name] = value; if (redraw) changed(); };
-  const own = chosen.model?.description.sites?.some((site) => site.kind === "qcfs");
+  const own = choices.model?.description.sites?.some((site) => site.kind === "qcfs");
   place.replaceChildren(...[
-    choice("What", "mode", MODES, mode, (value) => { chosen.mode = value; changed(); }),
+    choice("What", "mode", MODES, mode, (value) => { choices.mode = value; changed(); }),
     ...(mode === "sweep"
       ? [steps(options, set), several("Code", "sweep_coding", CODINGS, options, set), several("Method", "sweep_method", METHODS, options, set)]
       : [oneT(options, set, own), choice("Code", "coding", CODINGS, options.coding, (value) => set("coding", value)),
@@ -35,17 +35,17 @@ export function optionsForm(place, chosen, changed) {
         choice("Levels", "levels", LEVELS, options.levels, (value) => set("levels", value)),
         options.levels === "auto" && budget(options, set),
         choice("Form of the file", "form", FORMS, options.form, (value) => set("form", value))]),
-    partial(chosen, set),
+    incomplete(choices, set),
     more(options, set),
   ].filter(Boolean));
   if (focused) document.getElementById(focused)?.focus();
 }
 
-function choice(legend, name, words, value, chosen) {
+function choice(legend, name, words, value, choose) {
   return h("fieldset", {}, h("legend", {}, legend), h("div", { class: "choices" },
     Object.entries(words).map(([each, [title, about]]) => h("div", { class: "choice" },
       h("input", { type: "radio", name, id: `${name}-${each}`, value: each, checked: value === each,
-        "aria-describedby": `${name}-${each}-about`, onchange: () => chosen(each) }),
+        "aria-describedby": `${name}-${each}-about`, onchange: () => choose(each) }),
       h("label", { for: `${name}-${each}` }, title),
       h("p", { class: "note", id: `${name}-${each}-about` }, about)))));
 }
@@ -109,10 +109,10 @@ function steps(options, set) {
     `The phase code takes 1 to 8 steps: untick ${listed(unfit.map(String))}, or the phase code.`));
 }
 
-function partial(chosen, set) {
-  const blocked = chosen.model?.description.left?.filter((entry) => entry.expected === false) ?? [];
+function incomplete(choices, set) {
+  const blocked = choices.model?.description.left?.filter((entry) => entry.expected === false) ?? [];
   if (blocked.length === 0) return null;
-  return tick("allow_partial", chosen.options, set, "Convert although not everything can be",
+  return tick("allow_partial", choices.options, set, "Convert although not everything can be",
     `${listed(blocked.slice(0, 5).map((entry) => entry.node))} will stay analogue. Without this tick the conversion stops.`);
 }
 

@@ -8,23 +8,23 @@ import { bytes, percent, when } from "./words.js";
 const TAKES = { model: ".onnx,.zip", dataset: ".npz,.npy,.zip" };
 const WHAT = { sending: "Sending", checking: "Looking at it", waiting: "The connection is lost. Trying again" };
 
-/** `chosen[role]` is what is picked; `changed` is called when it changes. `instead`: drawn where nothing is picked, and
+/** `choices[role]` is what is picked; `changed` is called when it changes. `instead`: drawn where nothing is picked, and
  *  whether it is in place of a file. */
-export function picker({ kind, title, hint, known, chosen, role, summary, changed, signal, optional = false, instead = null }) {
+export function picker({ kind, title, hint, known, choices, role, summary, changed, signal, optional = false, instead = null }) {
   const heading = freshId("picker");
   const body = h("div", {});
   const element = h("section", { class: "card", "aria-labelledby": heading },
     h("h2", { id: heading }, title, optional && h("span", { class: "note" }, " (optional)")), body);
 
   const choose = (found) => {
-    chosen[role] = found;
+    choices[role] = found;
     if (found && !known.some((each) => each.id === found.id)) known.unshift(found);
     draw();
     changed();
   };
 
   function draw(trouble = null) {
-    const found = chosen[role];
+    const found = choices[role];
     body.replaceChildren(...(found ? picked(found) : empty(trouble)));
   }
 
@@ -63,7 +63,7 @@ export function picker({ kind, title, hint, known, chosen, role, summary, change
       } }, h("option", { value: "" }, "Choose …"), known.map((each) =>
         h("option", { value: each.id }, `${each.name} · ${detail(each)} · ${when(each.created)}`))));
     const other = instead?.(draw);
-    return [trouble && alarm(trouble), ...(other?.chosen ? [] : [zone, before]), other?.element].filter(Boolean);
+    return [trouble && alarm(trouble), ...(other?.picked ? [] : [zone, before]), other?.element].filter(Boolean);
   }
 
   async function take(file) {

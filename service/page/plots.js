@@ -61,7 +61,7 @@ const short = (text) => (text.length > LONGEST ? `…${text.slice(1 - LONGEST)}`
 const hundred = (value) => (value === null ? null : 100 * value);
 
 /** Accuracy of the SNN over T (its error, where there are no labels); the ANN dashed, quantisation alone dotted. */
-export function stepsPlot(rows, chosen = null) {
+export function stepsPlot(rows, marked = null) {
   const labelled = rows.some((row) => row.evaluation.ann.top1 !== null);
   const value = (found) => hundred(labelled ? found.snn.top1 : mainError(found));
   const steps = [...new Set(rows.map((row) => row.time_steps))].sort((a, b) => a - b);
@@ -75,7 +75,7 @@ export function stepsPlot(rows, chosen = null) {
   const traces = [...groups].map(([name, found], k) => line(name, found.map((row) => row.time_steps),
     found.map((row) => value(row.evaluation)), {
       line: { color: COLOURS[k % COLOURS.length], width: 2.5 },
-      marker: { color: COLOURS[k % COLOURS.length], size: found.map((row) => (row.time_steps === chosen ? 13 : 8)) },
+      marker: { color: COLOURS[k % COLOURS.length], size: found.map((row) => (row.time_steps === marked ? 13 : 8)) },
       customdata: found.map((row) => row.levels),
       hovertemplate: `T = %{x}, %{customdata} levels: %{y:.2f} %<extra>${name}</extra>`,
     }));

@@ -7,13 +7,13 @@ import { FRESH, optionsForm } from "./options.js";
 import { picker } from "./picker.js";
 import { UNREAL, mostSteps } from "./words.js";
 
-const chosen = { model: null, calibration: null, evaluation: null, options: structuredClone(FRESH), mode: "conversion" };
+const choices = { model: null, calibration: null, evaluation: null, options: structuredClone(FRESH), mode: "conversion" };
 
 /** Fill in what a job was asked for, so that it can be changed and run again without uploading. */
 export async function fillFrom(job, changes = {}) {
   const { request } = job;
   const find = (kind, id) => (id ? get(`/v1/${kind}s/${id}`).catch(() => null) : null);
-  [chosen.model, chosen.calibration, chosen.evaluation] = await Promise.all([
+  [choices.model, choices.calibration, choices.evaluation] = await Promise.all([
     find("model", request.model ?? request.ann),
     find("dataset", request.calibration),
     find("dataset", request.evaluation ?? request.dataset),
@@ -26,8 +26,8 @@ export async function fillFrom(job, changes = {}) {
   }
   if (options.mean_levels !== "") options.budget = "mean_levels";
   if (job.kind === "sweep") options.limit = request.options.calibration_limit ?? "";
-  chosen.options = options;
-  chosen.mode = changes.mode ?? (job.kind === "sweep" ? "sweep" : "conversion");
+  choices.options = options;
+  choices.mode = changes.mode ?? (job.kind === "sweep" ? "sweep" : "conversion");
 }
 
 const SEVERAL = { time_steps: "sweep_steps", coding: "sweep_coding", method: "sweep_method" };
@@ -40,21 +40,21 @@ export async function setupView(place, signal) {
   const coverage = h("div", {});
   const start = h("button", { class: "primary", type: "submit" });
   const settle = () => {
-    optionsForm(options, chosen, settle);
-    start.textContent = chosen.mode === "sweep" ? "Start the comparison" : "Start the conversion";
+    optionsForm(options, choices, settle);
+    start.textContent = choices.mode === "sweep" ? "Start the comparison" : "Start the conversion";
   };
   const pickers = {
     model: picker({
-      kind: "model", title: "1 · The network", known: models, chosen, role: "model", signal, summary: modelSummary,
+      kind: "model", title: "1 · The network", known: models, choices, role: "model", signal, summary: modelSummary,
       hint: "An .onnx file, or a .zip of one .onnx with its external data.", changed: settle,
     }),
     calibration: picker({
-      kind: "dataset", title: "2 · Calibration data", known: datasets, chosen, role: "calibration", signal,
+      kind: "dataset", title: "2 · Calibration data", known: datasets, choices, role: "calibration", signal,
       summary: datasetSummary, changed: settle, instead: withoutData,
       hint: "A few hundred typical samples, without labels: .npz, .npy, or a .zip of .npz shards or of images.",
     }),
     evaluation: picker({
-      kind: "dataset", title: "3 · Evaluation data", known: datasets, chosen, role: "evaluation", signal,
+      kind: "dataset", title: "3 · Evaluation data", known: datasets, choices, role: "evaluation", signal,
       summary: datasetSummary, changed: settle, optional: true,
       hint: "Labelled samples that both networks are compared on: an .npz with “labels”, or a .zip of images by class.",
     }),
@@ -76,7 +76,7 @@ export async function setupView(place, signal) {
 
 /** In place of calibration data: made-up inputs, and what they cost. */
 function withoutData(redraw) {
-  const { options } = chosen;
+  const { options } = choices;
   const box = h("input", { type: "checkbox", id: "synthetic", checked: options.synthetic, "aria-describedby": "synthetic-about",
     onchange: () => {
       options.synthetic = box.checked;
@@ -85,7 +85,7 @@ function withoutData(redraw) {
       if (options.synthetic) announce(UNREAL.join(" "));
     } });
   const [short, long] = UNREAL;
-  return { chosen: options.synthetic, element: h("div", { class: "without" },
+  return { picked: options.synthetic, element: h("div", { class: "without" },
     h("div", { class: "choice" }, box, h("label", { for: "synthetic" }, "I have no data: make inputs up"),
       !options.synthetic && h("p", { class: "note", id: "synthetic-about" }, "It costs accuracy; a few real samples are better.")),
     options.synthetic && h("p", { class: "mark bad", id: "synthetic-about" }, h("strong", {}, short), " ", long)) };
@@ -137,7 +137,7 @@ async function submit(event, pickers, start, trouble) {
 }
 
 function missing(pickers) {
-  const { model, calibration, evaluation, options, mode } = chosen;
+  const { model, calibration, evaluation, options, mode } = choices;
   const own = model?.description.sites?.some((site) => site.kind === "qcfs");
   if (!model) return { what: "No network is chosen.", remedy: "Choose an .onnx file in step 1.", picker: pickers.model };
   if (model.description.spiking)
@@ -164,7 +164,7 @@ function missing(pickers) {
 }
 
 function request() {
-  const { model, calibration, evaluation, options, mode } = chosen;
+  const { model, calibration, evaluation, options, mode } = choices;
   const number = (value) => (value === "" || value === null ? null : Number(value));
   const shared = {
     exclude: options.exclude, include: options.include, identity_sites: options.identity_sites,

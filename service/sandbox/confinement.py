@@ -2,6 +2,7 @@
 
 die with the parent     PR_SET_PDEATHSIG
 die first               oom_score_adj
+computes last           nice: requests are answered first
 limits                  DATA, CPU, FSIZE, NOFILE, CORE, MEMLOCK, MSGQUEUE
 no capabilities         root in name only: no override of file permissions, no raising of limits
 no_new_privs            a condition of the two below
@@ -25,6 +26,7 @@ from service.sandbox import landlock, seccomp
 from service.sandbox.limits import Limits
 
 FIRST = "1000"  # of those whom the system kills when it has no memory
+NICE = 10
 OPEN_FILES = 1024  # descriptors; calibration maps spilled tensors, which hold one each
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITIES_V3 = 0x20080522
@@ -46,6 +48,7 @@ def confine(folder: Path, limits: Limits, parent: int) -> dict[str, Any]:
     libc = ctypes.CDLL(None, use_errno=True)
     _die_with(libc, parent)
     _die_first()
+    os.nice(NICE)
     _limit(limits)
     hide_memory()
     _drop_capabilities(libc)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphpass.errors import OptionError
-from graphpass.options import COMMANDS, is_default
+from graphpass.options.table import COMMANDS, is_default
 from graphpass.settings import Settings
 
 FILES = ("calibration", "plan")  # arguments of tasks that options depend on

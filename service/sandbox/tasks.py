@@ -68,14 +68,15 @@ from graphpass.datasets.images import ImageOptions
 from graphpass.errors import ModelError, OptionError
 from graphpass.evaluation.evaluate import Pair, compare, evaluate_pair, measure, open_pair
 from graphpass.evaluation.results import Evaluation, conversion_of
-from graphpass.evaluation.shards import Partial, from_text, merge
+from graphpass.evaluation.shards import EvaluationShard, from_text, merge
 from graphpass.graph.description import PREFIX
 from graphpass.graph.domains import opset_of
 from graphpass.graph.model import Source, digest, load, read
 from graphpass.graph.plan import load_plan, save_plan
 from graphpass.inspection import inspect
 from graphpass.network import Network, prepare, require_coverage
-from graphpass.options import OPTIONS, SEVERAL, several_of
+from graphpass.options.table import OPTIONS, SEVERAL
+from graphpass.options.values import several_of
 from graphpass.report.files import write_json, write_report
 from graphpass.report.pages import evaluation_report, sweep_report
 from graphpass.runtime.session import input_specs, open_session, required
@@ -270,12 +271,12 @@ def _span(place: Workplace) -> tuple[int, int]:
     return start, stop
 
 
-def _part(place: Workplace, part: Partial) -> JSON:
+def _part(place: Workplace, part: EvaluationShard) -> JSON:
     place.out("part.json").write_text(part.to_text(), "utf-8")
     return {"samples": part.stop - part.start}
 
 
-def _parts(place: Workplace) -> list[Partial]:
+def _parts(place: Workplace) -> list[EvaluationShard]:
     paths = place.files("parts")
     if not paths:
         raise OptionError("parts: none", "give the parts of the shards, in order")

@@ -20,7 +20,7 @@ from graphpass.maths.methods import METHODS
 from graphpass.network import prepare
 from graphpass.runtime.session import fixed_batch
 from graphpass.sites.sites import Selection
-from tests.calibration.test_calibrate import NETWORKS, Case, images, plain, tokens, transformer, weights
+from tests.calibration.networks import NETWORKS, Case, images, plain, tokens, transformer, weights
 from tests.models import build, node, same
 
 BATCH = 5

@@ -20,7 +20,7 @@ from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.evaluation.metrics.score import Score
 from graphpass.evaluation.metrics.training import of_training, training_stride
 from graphpass.evaluation.results import Evaluation
-from graphpass.evaluation.shards import Partial, from_text, merge
+from graphpass.evaluation.shards import EvaluationShard, from_text, merge
 from graphpass.graph.model import load, save
 from graphpass.maths.detection import Detections
 from graphpass.maths.metrics import Sum
@@ -82,7 +82,7 @@ def figures(found: Evaluation) -> dict:
 
 
 @pytest.fixture(scope="module")
-def whole(pair: Pair, dataset: Dataset) -> Partial:
+def whole(pair: Pair, dataset: Dataset) -> EvaluationShard:
     patch = pytest.MonkeyPatch()
     patch.setattr(module, "SHORTEST_TIMING", 0.0)
     with patch.context():
@@ -90,7 +90,7 @@ def whole(pair: Pair, dataset: Dataset) -> Partial:
 
 
 @pytest.mark.parametrize("cuts", [[], [1], [8], [50], [16, 17], [3, 40, 64, 102], [*range(8, SAMPLES, 8)]])
-def test_any_cut_comes_to_the_same(pair: Pair, dataset: Dataset, whole: Partial, cuts: list[int]) -> None:
+def test_any_cut_comes_to_the_same(pair: Pair, dataset: Dataset, whole: EvaluationShard, cuts: list[int]) -> None:
     parts = [compare(pair, dataset, start, stop) for start, stop in pairwise([0, *cuts, SAMPLES])]
     assert {part.total for part in parts} == {SAMPLES}
     parts[-1] = replace(parts[-1], measured=whole.measured)
@@ -106,7 +106,7 @@ PLUGIN = (
 
 @pytest.mark.parametrize("cuts", [[8], [16, 17], [*range(8, SAMPLES, 8)]])
 def test_metrics_come_to_the_same_wherever_samples_are_cut(
-    pair: Pair, dataset: Dataset, whole: Partial, cuts: list[int], tmp_path: Path
+    pair: Pair, dataset: Dataset, whole: EvaluationShard, cuts: list[int], tmp_path: Path
 ) -> None:
     """A probe, which every part fits by itself, and a function of one's own."""
     (tmp_path / "mine.py").write_text(PLUGIN)
@@ -125,14 +125,14 @@ def test_metrics_come_to_the_same_wherever_samples_are_cut(
     assert probe.ann is not None and 0 <= probe.ann <= 1
 
 
-def test_parts_that_measure_other_things_are_not_merged(pair: Pair, dataset: Dataset, whole: Partial) -> None:
+def test_parts_that_measure_other_things_are_not_merged(pair: Pair, dataset: Dataset, whole: EvaluationShard) -> None:
     chosen = replace(pair, options=replace(pair.options, metrics=metrics_of(["classes", "embedding:output=scores"])))
     one, two = compare(chosen, dataset, 0, 40), compare(pair, dataset, 40, SAMPLES)
     with pytest.raises(DataError, match="different evaluations"):
         merge([replace(one, measured=whole.measured), two])
 
 
-def test_boxes_are_kept_as_they_are(whole: Partial) -> None:
+def test_boxes_are_kept_as_they_are(whole: EvaluationShard) -> None:
     boxes = Detections({"1": 2}, {"1": (0.1, 1 / 3)}, {"1": (1, 1023)})
     scores = {"detection": {"ann": Score({}, boxes)}}
     part = replace(whole, comparison=replace(whole.comparison, scores=scores))
@@ -147,7 +147,7 @@ def test_the_training_part_is_a_share_of_what_is_compared(dataset: Dataset) -> N
     assert of_training(3, 4, 3).tolist() == [True, False, False, True]
 
 
-def test_the_limit_is_of_the_whole(pair: Pair, dataset: Dataset, whole: Partial) -> None:
+def test_the_limit_is_of_the_whole(pair: Pair, dataset: Dataset, whole: EvaluationShard) -> None:
     limited = replace(pair, options=replace(pair.options, limit=30))
     parts = [compare(limited, dataset, start, stop) for start, stop in ((0, 16), (16, 48), (48, 400))]
     assert (parts[-1].start, parts[-1].stop, parts[-1].total) == (30, 30, 30)
@@ -156,7 +156,7 @@ def test_the_limit_is_of_the_whole(pair: Pair, dataset: Dataset, whole: Partial)
     assert figures(merge(parts)) == figures(alone) and alone.samples == 30
 
 
-def test_what_is_missing_twice_or_foreign_is_refused(pair: Pair, dataset: Dataset, whole: Partial) -> None:
+def test_what_is_missing_twice_or_foreign_is_refused(pair: Pair, dataset: Dataset, whole: EvaluationShard) -> None:
     one, two, three = (compare(pair, dataset, *span) for span in ((0, 40), (40, 80), (80, SAMPLES)))
     one = replace(one, measured=whole.measured)
     for parts in ([], [one], [one, two], [one, three], [two, one, three], [one, two, two, three], [one, one, two]):
@@ -175,7 +175,7 @@ def test_what_is_no_part_is_refused(text: str) -> None:
         from_text(text)
 
 
-def test_a_part_with_a_field_of_another_type_is_refused(whole: Partial) -> None:
+def test_a_part_with_a_field_of_another_type_is_refused(whole: EvaluationShard) -> None:
     for field, value in (("start", "0"), ("comparison", 3), ("measured", {}), ("total", 1.5)):
         with pytest.raises(DataError, match="not a part of an evaluation"):
             from_text(json.dumps({**json.loads(whole.to_text()), field: value}))

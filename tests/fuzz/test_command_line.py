@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from graphpass import api
 from graphpass.cli.app import main
 from graphpass.evaluation import evaluate as evaluation
-from graphpass.options import dashed
+from graphpass.options.rules import dashed
 from tests.properties import examples
 from tests.public_names import images, network
 

@@ -4,16 +4,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 
-from graphpass.graph.layers import (
-    channel_axis,
-    data_inputs,
-    is_linear,
-    moves,
-    passes,
-    reached_layers,
-    weight_layer,
-    weight_layers,
-)
+from graphpass.graph.channels import channel_axis
+from graphpass.graph.layers import data_inputs, is_linear, moves, passes, reached_layers, weight_layer, weight_layers
 from tests.models import build, node, run
 
 CONV = np.ones((4, 4, 3, 3), np.float32)

@@ -17,7 +17,7 @@ from benchmarks.service.siege.networks import dense, samples
 from tests.service.running import ROOT, Server, events
 
 RATIO, MEMORY_MIB, RECOVERY_SECONDS = 3.0, 300, 30.0  # what is promised
-DOWNLOADS = 10  # of one round
+DOWNLOADS = 30  # of one round
 STEPS = ("upload", "job", "download")
 SLACK_DESCRIPTORS = 16  # open files more than before, when an attack is over
 PATIENCE = 120.0  # seconds for one request of the well-behaved tenant

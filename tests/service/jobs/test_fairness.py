@@ -52,14 +52,14 @@ def test_who_gives_a_place_up(wishes: list[Queued], room: Occupancy) -> None:
     found = leaver(wishes, room.holders, room, NOW)
     held = room.held()
     if found is None:
-        waited = [wish for wish in wishes if NOW - wish.since >= PATIENCE[wish.kind]]
+        waited = [wish for wish in wishes if NOW - wish.since >= PATIENCE]
         here = {holder.tenant for holder in room.holders}
         assert not any(held[wish.tenant] == 0 for wish in waited) or max(held[tenant] for tenant in here) < 2
         if room.places > 1 and all(holder.kind == "task" for holder in room.holders):
             assert not any(wish.kind == "description" for wish in waited)
         return
     holder, wish = found
-    assert NOW - wish.since >= PATIENCE[wish.kind]
+    assert NOW - wish.since >= PATIENCE
     after = held_after(room, holder, wish.tenant)
     if held[wish.tenant] == 0 and held[holder.tenant] > 1:
         assert after[holder.tenant] >= 1
@@ -115,7 +115,7 @@ def test_everybody_gets_to_the_end(places: int, given_works: list[tuple[str, Kin
         held = room().held()
         starved = {work.wish.tenant for work in waiting if not held[work.wish.tenant]} if max(held.values()) > 1 else ()
         hungry = Counter({tenant: hungry[tenant] + 1 for tenant in starved})
-        assert not hungry or max(hungry.values()) <= max(PATIENCE.values()) + 4
+        assert not hungry or max(hungry.values()) <= PATIENCE + 4
         now += 1
         for work in list(running):
             work.left -= 1

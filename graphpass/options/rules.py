@@ -1,0 +1,108 @@
+"""Which options have an effect beside which: one that would have none is refused with the reason, never ignored."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from graphpass.errors import OptionError
+from graphpass.options.table import BUDGETS, IMAGES, OPTIONS, SELECTION
+from graphpass.options.values import several_that, shown
+
+
+@dataclass(frozen=True)
+class OptionRule:
+    """None of `options` has an effect beside one of `excludes`, or without one of `needs`: all of them by name."""
+
+    options: tuple[str, ...]
+    reason: str
+    excludes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+
+HERE = "the service decides that by itself"
+KEY = OptionRule(("key",), "it is the key of a service", needs=("server",))
+# command → what holds between its options and files; the first rule that is broken is the one that is told
+RULES: Mapping[str, tuple[OptionRule, ...]] = {
+    "convert": (
+        OptionRule(("plan", "memory_budget", "threads"), HERE, excludes=("server",)),
+        KEY,
+        OptionRule(("plan",), "a plan needs no data", excludes=("calibration", "synthetic")),
+        OptionRule(("synthetic",), "real data is better than made-up inputs", excludes=("calibration",)),
+        OptionRule(
+            ("time_steps", "coding", "method", "levels", *BUDGETS, *SELECTION, "limit", "seed", "memory_budget"),
+            "a plan holds what calibration decided, and on what",
+            excludes=("plan",),
+        ),
+        OptionRule(("energy",), "both are budgets of levels", excludes=("mean_levels",)),
+        OptionRule(BUDGETS, "it is the budget of levels that are chosen", needs=("levels",)),
+        OptionRule(
+            ("method", "limit", "seed", "memory_budget"),
+            "it is of the calibration, which has no data",
+            needs=("calibration", "synthetic"),
+        ),
+        OptionRule(("metric", "report", "json"), "it is of an evaluation afterwards", needs=("evaluation",)),
+    ),
+    "evaluate": (OptionRule(("threads",), HERE, excludes=("server",)), KEY),
+    "sweep": (OptionRule(("memory_budget", "threads"), HERE, excludes=("server",)), KEY),
+    "verify": (),
+    "inspect": (),
+    "open_dataset": (),
+}
+
+
+def named(name: str) -> str:
+    """An option as Python and the service know it."""
+    return name
+
+
+def dashed(name: str) -> str:
+    """An option as the command line knows it.
+
+    >>> dashed("time_steps")
+    '--time-steps'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
+def require_options(
+    command: str, given: Mapping[str, Any], spelled: Callable[[str], str] = named, several: Collection[str] = ()
+) -> None:
+    """That every option that was given has a value that makes sense, and an effect beside the others.
+
+    given: options and files by name; those that are None, or False, were not given. spelled: how errors call an option.
+    several: options that take a list of what they else take one of. Raises OptionError.
+    """
+    present = {name for name, value in given.items() if value is not None and value is not False}
+    for name in sorted(present & OPTIONS.keys()):
+        require_value(name, given[name], spelled, several)
+    for rule in RULES[command]:
+        for name in (each for each in rule.options if each in present):
+            if other := next((each for each in rule.excludes if each in present), None):
+                raise OptionError(
+                    f"{spelled(name)} and {spelled(other)} exclude each other: {rule.reason}",
+                    f"leave out {spelled(other)} or {spelled(name)}",
+                    name,
+                )
+            if rule.needs and present.isdisjoint(rule.needs):
+                needed = " or ".join(map(spelled, rule.needs))
+                remedy = f"give {needed}, or leave out {spelled(name)}"
+                raise OptionError(f"{spelled(name)} needs {needed}: {rule.reason}", remedy, name)
+
+
+def require_value(name: str, value: Any, spelled: Callable[[str], str] = named, several: Collection[str] = ()) -> None:
+    """That a value is one that the option takes. Raises OptionError."""
+    words, check = OPTIONS[name].words, OPTIONS[name].check
+    if name in several:
+        words, check = f"one or more, each {words}", several_that(check)
+    if not check(value):
+        raise OptionError(f"{spelled(name)} is {shown(value)}", f"give {words}", name)
+
+
+def require_images(given: Mapping[str, Any], spelled: Callable[[str], str] = named) -> None:
+    """That no option of images was given, where none are read. Raises OptionError."""
+    if name := next((each for each in IMAGES if given.get(each) is not None), None):
+        raise OptionError(
+            f"{spelled(name)} has no effect: it is for a folder of images, and none is read",
+            "leave it out; arrays are taken as they are",
+            name,
+        )

@@ -1,0 +1,187 @@
+"""Networks in the integer form, and what every count of them has to be."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from graphpass.forms.integer.form import COUNT, to_integers
+from graphpass.forms.integer.layers import COPIES, Linear, quantise
+from graphpass.forms.integer.tensors import encoding_of
+from graphpass.forms.registry import assemble
+from graphpass.graph.plan import Left
+from graphpass.maths.neuron import Neuron, levels_of
+from tests.forms.nets import Net
+from tests.models import build, ops, run
+
+MADE = "/made"  # behind the name of a tensor that is given: what the network makes for it
+ROUNDING = 1e-4  # counts: float32 sums of some hundred terms below 2^8
+
+
+class RealNet(Net):
+    """A folded graph with real weights and per-channel parameters: every border may be met."""
+
+    def weight(self, name: str, *shape: int) -> str:
+        return self.constant(name, self.random.normal(size=shape) / np.sqrt(np.prod(shape[1:])))
+
+    def site(self, x: str, y: str, channels: int, axes: int = 2, offset: float = 0.0, **options) -> str:
+        shape = (channels, *(1,) * axes)
+        threshold = self.random.uniform(0.25, 0.5, shape)  # A/θ up to 2.4: sums of 24 levels in steps below 1/2
+        amplitude = threshold * self.random.uniform(0.8, 1.2, shape)
+        y = self.neuron(x, y, shape, amplitude, self.random.uniform(-offset, offset, shape), **options)
+        self.constants[f"{y}/threshold"] = threshold.astype(np.float32)
+        self.constants[f"{y}/shift"] = self.random.uniform(0, 0.2, shape).astype(np.float32)
+        return y
+
+    def compare(self, inputs: dict, outputs: dict, batch: int = 3, ranges: dict | None = None) -> "Found":
+        """The integer form beside the folded one. Every count is held to its bound, given the counts upstream."""
+        graph = self.graph({name: ["N", *shape] for name, shape in inputs.items()}, outputs)
+        feeds = {n: self.random.normal(size=(batch, *shape)).astype(np.float32) for n, shape in inputs.items()}
+        plain = values_of(assemble(graph.copy(), self.coding), feeds)
+        made = to_integers(graph.copy(), ranges)
+        integer, left = made.graph, made.floats
+        proto = assemble(integer, self.coding)
+        onnx.checker.check_model(proto)
+        ours = values_of(proto, feeds)
+        neurons = {each.output[0]: each.input[0] for each in self.nodes if each.op_type == "ParallelNeuron"}
+        counted = {y: x for y, x in neurons.items() if f"{y}{COUNT}" in ours}
+        neuron = {y: self.parameters(y) for y in neurons}
+        fed = {y: ours[f"{y}{COUNT}"] if y in counted else count_of_output(neuron[y], plain[y]) for y in neurons}
+        codes = {name: encoding_of(*(ranges or {})[name]) for name in made.encoded}
+        held = {name: ours[f"{name}{COUNT}"].astype(np.float32) - code.zero for name, code in codes.items()}
+        decoded = {y: neuron[y].decode(n) for y, n in fed.items()}
+        decoded |= {name: values * np.float32(codes[name].scale) for name, values in held.items()}
+        x = self.currents(neurons, {**feeds, **decoded}, self.constants)
+        ones = {
+            k: np.ones_like(v) if v.ndim > 1 and "/" not in k else np.zeros_like(v) for k, v in self.constants.items()
+        }
+        reached = {y: n.astype(np.float32) for y, n in fed.items()}
+        for y, zeros in zeros_of(integer, neurons).items():  # n − z is what weights are multiplied with
+            reached |= {y: np.abs(reached[y] - np.float32(list(zeros)).reshape(-1, *(1,) * reached[y].ndim)).max(0)}
+        reached |= {name: abs(v) for name, v in held.items()}
+        sums = self.currents(neurons, {**feeds, **reached}, ones)
+        expected = {y: (current, neuron[y]) for y, current in counted.items()}
+        expected |= {
+            name: (f"{name}{MADE}", Neuron(*np.float32([code.scale, code.scale * (code.zero + 0.5), 1, 0]), 256))
+            for name, code in codes.items()
+            if f"{name}{MADE}" in x
+        }
+        flips = {}
+        for y, (current, one) in expected.items():
+            count = ours[f"{y}{COUNT}"].astype(int)
+            reach = explained(integer, y, sums[current], one.levels - 1) * one.threshold
+            low, high = (one.count(x[current] + sign * reach) for sign in (-1, 1))
+            assert (low <= count).all()
+            assert (count <= high).all()
+            flips[y] = float((count != one.count(x[current])).mean())
+        for name in outputs:
+            assert plain[name].shape == ours[name].shape
+        return Found(ops(integer), left, flips, {**feeds, **plain}, ours, made.encoded)
+
+    def parameters(self, y: str) -> Neuron:
+        parts = [self.constants[f"{y}/{part}"] for part in ("threshold", "shift", "amplitude", "offset")]
+        return Neuron(*parts, levels_of(self.steps, self.coding))
+
+    def currents(self, neurons: dict, feeds: dict, constants: dict) -> dict:
+        """The neurons' currents for given outputs of all neurons; of other tensors given, what is made for them."""
+        nodes, made = [], dict.fromkeys(x for x in neurons.values() if x not in feeds)
+        for each in self.nodes:
+            if each.op_type != "ParallelNeuron":
+                nodes.append(onnx.NodeProto())
+                nodes[-1].CopyFrom(each)
+                if each.output[0] in feeds:
+                    nodes[-1].output[0] = f"{each.output[0]}{MADE}"
+                    made[nodes[-1].output[0]] = None
+        shapes = {name: values.shape for name, values in feeds.items()}
+        read = {name for each in nodes for name in each.input}
+        used = {name: values for name, values in constants.items() if name in read}
+        proto = build(nodes, shapes, made, used, opset=17)
+        found = run(proto, *(feeds[v.name] for v in proto.graph.input))
+        return {**feeds, **dict(zip(made, found, strict=True))}
+
+
+@dataclass(frozen=True)
+class Found:
+    """flips: fraction by site, given equal counts upstream. folded, integer: values by name."""
+
+    ops: list[str]
+    left: tuple[Left, ...]
+    flips: dict[str, float]
+    folded: dict[str, np.ndarray]
+    integer: dict[str, np.ndarray]
+    encoded: tuple[str, ...] = ()
+
+    @property
+    def floats(self) -> list[str]:
+        return [entry.node for entry in self.left]
+
+
+def count_of_output(neuron: Neuron, y: np.ndarray) -> np.ndarray:
+    """n of y = A·n + o."""
+    return np.rint((y - neuron.offset) / neuron.amplitude)
+
+
+def values_of(proto: onnx.ModelProto, feeds: dict) -> dict[str, np.ndarray]:
+    """All float and uint8 tensors of a run."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    del copy.graph.output[:]
+    names = [name for each in copy.graph.node for name in each.output if name]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return dict(zip(names, run(copy, *(feeds[v.name] for v in copy.graph.input)), strict=True))
+
+
+def zeros_of(graph: gs.Graph, neurons: dict) -> dict[str, set[int]]:
+    """The zero points that convolutions give the counts of neurons, and 0, by the neurons' output."""
+    makers = {each.outputs[0].name: each for each in graph.nodes}
+    found: dict[str, set[int]] = {}
+    for layer in (each for each in graph.nodes if each.op == "QLinearConv"):
+        stack = [layer.inputs[0].name]
+        while stack:
+            name = stack.pop()
+            if name.removesuffix(COUNT) in neurons:
+                found.setdefault(name.removesuffix(COUNT), {0}).add(int(layer.inputs[2].values))
+            elif name in makers:
+                stack += [tensor.name for tensor in makers[name].inputs if isinstance(tensor, gs.Variable)]
+    return found
+
+
+def explained(graph: gs.Graph, y: str, sums: np.ndarray, largest: int) -> np.ndarray:
+    """How far in counts the integer form may take a current: (Σn + taps + 1)·s/2 and half a step of every addend."""
+    bound = np.full(sums.shape, ROUNDING * (1 + sums.max()))
+    for made in graph.nodes:
+        if made.op not in ("QLinearConv", "QGemm") or not made.outputs[0].name.startswith(f"{y}{COUNT}"):
+            continue
+        scales, step = made.inputs[4].values, made.inputs[6 if made.op == "QLinearConv" else 7].values
+        taps = int(np.prod(made.inputs[3].shape[2:])) if made.op == "QLinearConv" else 0
+        shaped = scales.reshape(-1, *(1,) * (sums.ndim - 2)) if made.op == "QLinearConv" else scales
+        bound = bound + (sums + taps + 1) * shaped / 2
+        if "joined" in made.inputs[0].name:
+            bound = bound + COPIES * largest * shaped / 2  # copies of a shortcut's counts; they are in the sums once
+        if "marked" in made.inputs[0].name:
+            bound = bound + taps * COPIES * largest * shaped / 2  # constant channels, at every tap
+        bound = bound + (0 if step == 1 else step / 2)
+    return bound
+
+
+def near(one: np.ndarray, two: np.ndarray, share: float) -> None:
+    """‖one − two‖ ≤ share·‖two‖: int8 weights and the flips of a few counts."""
+    assert one.dtype == two.dtype
+    a, b = one.astype(np.float64), two.astype(np.float64)
+    assert np.linalg.norm(a - b) <= share * np.linalg.norm(b)
+
+
+def reference(linear: Linear, counts: np.ndarray, scale: float, zero: int) -> np.ndarray:
+    """saturate(round(v/scale) + zero) of the quantised product, in float32 like the operator's scaling."""
+    weight, bias, scales = quantise(linear)
+    sums = counts.astype(np.int64) @ weight.astype(np.int64) + bias
+    return np.clip(np.rint(sums.astype(np.float32) * (scales / np.float32(scale))) + zero, 0, 255).astype(np.uint8)
+
+
+def behind_float(offset: float, steps: int = 16) -> RealNet:
+    """A float convolution and its neurons y, four channels."""
+    net = RealNet("rate", steps)
+    net.op("Conv", f"x {net.weight('w', 4, 3, 1, 1)}", "c")
+    net.site("c", "y", 4, offset=offset)
+    return net
