@@ -102,7 +102,7 @@ def work(settings: Settings, metrics_port: int = 0) -> None:
 
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = Listener(family, socket.SOCK_STREAM)
+    listening = Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # without TCP's name asyncio leaves Nagle on
     listening.busy = raw_answer(ProblemError("unavailable", "no connection is free", "try again in a while"))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -31,9 +31,10 @@ async def reading(
     returns where it cannot begin.
     """
     _, start, end = pieces[0]
-    first = await in_turn(service, service.blobs.read, digest, start, end, PIECE)
     if len(pieces) == 1 and end - start <= PIECE:
-        return _at_once(await in_turn(service, b"".join, first))
+        whole = await in_turn(service, lambda: b"".join(service.blobs.read(digest, start, end, PIECE)))
+        return _at_once(whole)
+    first = await in_turn(service, service.blobs.read, digest, start, end, PIECE)
     return _kept(service, tenant, digest, pieces, first)
 
 

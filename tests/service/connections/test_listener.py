@@ -1,7 +1,13 @@
 """A process without a descriptor left: callers are told so, nothing spins, nothing waits, and it goes on afterwards."""
 
+import asyncio
+import socket
 import subprocess
 import sys
+from pathlib import Path
+
+from service.serving import _listen
+from service.settings import load_settings
 
 SOURCE = """
 import asyncio, os, resource, socket, time
@@ -60,3 +66,24 @@ asyncio.run(main())
 def test_without_a_descriptor_callers_are_answered() -> None:
     done = subprocess.run([sys.executable, "-X", "dev", "-W", "ignore", "-c", SOURCE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_small_answers_do_not_wait_for_acknowledgements(tmp_path: Path) -> None:
+    """Head and body of an answer go out at once, not 40 ms apart, as Nagle's algorithm would have them."""
+    found: list[int] = []
+
+    class Look(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            found.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            transport.close()
+
+    async def connect() -> None:
+        with _listen(load_settings(data_dir=tmp_path, port=0)) as listening:
+            server = await asyncio.get_running_loop().create_server(Look, sock=listening)
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            assert await reader.read() == b""
+            writer.close()
+            server.close()
+
+    asyncio.run(connect())
+    assert found and found[0]
