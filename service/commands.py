@@ -1,9 +1,7 @@
 """`graphpass serve` and `graphpass worker`: found by graphpass/cli/app.py as an entry point, imported when they run."""
 
-import os
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -27,7 +25,10 @@ def serve(
     data: Data = None,
 ) -> None:
     """Serve the API and the page, and run jobs; prints a link with a fresh key. Settings: docs/service.md."""
-    _become("serve", host=host, port=port, data_dir=data)
+    with needed():
+        from service import serving
+        from service.settings import load_settings
+    serving.serve(load_settings(host=host, port=port, data_dir=data))
 
 
 def worker(
@@ -38,16 +39,7 @@ def worker(
     metrics_port: Annotated[int, typer.Option(help="Serve metrics for Prometheus on this port; 0: do not.")] = 0,
 ) -> None:
     """Run jobs for processes that serve the API: they share GRAPHPASS_DATABASE_URL and the store."""
-    _become("worker", str(metrics_port), queues=queues, data_dir=data)
-
-
-def _become(kind: str, *arguments: str, **settings: object) -> NoReturn:
-    """Go on as service/__main__.py: the command line's modules would stay in memory, 4 MiB, as long as it serves."""
     with needed():
-        from service.settings import PREFIX, load_settings
-
-    load_settings(**settings)
-    given = {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items() if value is not None}
-    sys.stdout.flush()
-    command = (sys.executable, "-P", "-m", "service", kind, *arguments)
-    os.execve(sys.executable, command, os.environ | given)
+        from service import serving
+        from service.settings import load_settings
+    serving.work(load_settings(queues=queues, data_dir=data), metrics_port)

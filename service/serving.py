@@ -20,7 +20,6 @@ from service.connections.listener import Listener
 from service.connections.protocol import GuardedProtocol, raw_answer
 from service.errors import SettingsError
 from service.jobs.engine import is_postgres
-from service.memory import settle, spare
 from service.problems import ProblemError
 from service.settings import Settings, unknown_variables
 
@@ -34,14 +33,12 @@ DRAIN_SECONDS = 3  # for answers that are under way at the end; event streams ar
 
 def serve(settings: Settings) -> None:
     """Until a signal comes."""
-    spare()
     logs.set_up(settings.log_level)
     bounds = bounds_of(settings, raise_limit_of_files())
     listening = _listen(settings)
     process = open_process(settings, bounds)
     _warn()
     app = create_app(process, bounds)
-    settle()
     config = uvicorn.Config(
         app,
         http=partial(GuardedProtocol, admission=Admission(bounds, process.service.metrics)),  # type: ignore[arg-type]
@@ -73,7 +70,6 @@ def serve(settings: Settings) -> None:
 
 def work(settings: Settings, metrics_port: int = 0) -> None:
     """Work on queues until a signal comes."""
-    spare()
     logs.set_up(settings.log_level)
     if not is_postgres(settings):
         raise SettingsError(
@@ -93,7 +89,6 @@ def work(settings: Settings, metrics_port: int = 0) -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    settle()
     print(f"graphpass works on {', '.join(settings.queues)} as {settings.executor_id}", flush=True)
     ended.wait()
     process.close()

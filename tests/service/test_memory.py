@@ -23,7 +23,7 @@ from service.app import create_app, open_process
 from service.connections.bounds import bounds_of
 from service.jobs import work
 from service.settings import load_settings
-from service import __main__, serving
+from service import serving
 settings = load_settings(data_dir=sys.argv[1])
 bounds = bounds_of(settings, 1024)
 create_app(open_process(settings, bounds), bounds)
@@ -63,14 +63,6 @@ def test_a_large_body_passes_through_little_memory(tmp_path: Path) -> None:
         watcher.join()
         assert answer.json()["type"] == "/problems/invalid-data"
         assert len(seen) > 5 and max(seen) - before < 8  # of 256 MiB; 2 were seen
-
-
-def test_a_server_is_one_process_that_the_command_became(tmp_path: Path) -> None:
-    with Server(tmp_path) as server:
-        assert server.process is not None
-        line = Path(f"/proc/{server.process.pid}/cmdline").read_bytes().split(b"\0")
-        assert line[1:5] == [b"-P", b"-m", b"service", b"serve"]
-        assert server.stop() == 0
 
 
 @pytest.mark.slow

@@ -11,14 +11,13 @@ ROOT = Path(__file__).parents[2]
 # From the bottom up. A module may import from its own floor and from those below.
 FLOORS = (
     ("errors", "extra", "shortage"),
-    ("settings", "problems", "memory"),
+    ("settings", "problems"),
     ("storage",),
     ("auth", "sandbox", "logs", "metrics", "connections"),
     ("jobs",),
     ("api",),
     ("app",),
     ("serving",),
-    ("__main__",),
     ("commands", "keys_command"),
 )
 
