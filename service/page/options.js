@@ -1,7 +1,8 @@
 // T, code, method and form, each with what it means; the rest of the options behind a fold.
 
 import { freshId, h } from "./element.js";
-import { BUDGETS, CODINGS, FORMS, LEVELS, METHODS, METRICS, OPTIONS, levels, listed, mostSteps } from "./words.js";
+import { OPTIONS } from "./known.js";
+import { BUDGETS, CODINGS, FORMS, LEVELS, METHODS, METRICS, levels, listed, mostSteps } from "./words.js";
 
 const start = Object.fromEntries(Object.entries(OPTIONS).map(([name, option]) => [name, option.default]));
 export const FRESH = {

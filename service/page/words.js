@@ -1,7 +1,7 @@
 // What things are called and what they mean, in plain words; numbers and times as people read them.
 
-/** What the service knows of each option: its names, defaults and limits, which stand in one list for all. */
-export const OPTIONS = await fetch("/v1/options").then((answer) => answer.json());
+import { OPTIONS } from "./known.js";
+
 const names = (option) => Object.fromEntries(OPTIONS[option].names.map(({ name, title, meaning }) => [name, [title, meaning]]));
 export const CODINGS = names("coding");
 export const METHODS = names("method");
