@@ -9,13 +9,13 @@ from unittest import mock
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, Phase, given
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from service.sandbox import runner
 from service.sandbox.runner import Succeeded
 from tests.models import build, node
-from tests.properties import examples
+from tests.properties import PLAIN, examples
 from tests.service.sandbox.hostile_files import npz, zipped
 from tests.service.sandbox.sandboxed import SMALL, Box
 
@@ -168,7 +168,7 @@ def test_damaged_fields(box: Box, seed: int) -> None:
 def test_many_damaged_models(box: Box) -> None:
     total: Counter[str] = Counter()
     snn = converted(box)
-    for batch in range(20):
+    for batch in range(6 * settings.default.max_examples // PLAIN):
         seeds = [1000 * batch + number for number in range(50)]
         total += check(box, [fields(MODEL, seed) for seed in seeds])
         total += check(box, [fields(snn, seed) for seed in seeds], MODEL)
