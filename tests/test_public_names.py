@@ -24,7 +24,6 @@ FUNCTIONS = [name for name in graphpass.__all__ if inspect.isfunction(getattr(gr
 
 IN_EVERY_ORDER = """
 import importlib, os, sys
-import numpy, onnx, onnx_graphsurgeon, onnxruntime, httpx, rich, typer  # once, not in each child
 for name in sys.argv[1:]:
     child = os.fork()  # nothing of graphpass is imported yet
     if not child:
