@@ -24,7 +24,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from benchmarks import datasets, networks
 from benchmarks.results import TRAINED, table
-from benchmarks.timing import QUICK, Effort, PageMount, Timing, alternate, arguments, machine
+from benchmarks.timing import QUICK, Effort, OtherProcess, Timing, alternate, arguments, machine
 from benchmarks.zoo.files import synthetic
 from graphpass.conversion import convert
 from graphpass.datasets.sources import from_arrays
@@ -162,7 +162,7 @@ def measure(folder: Path, steps: Sequence[int], batch: int, threads: int, effort
     if threads == 1:
         return alternate({name: each() for name, each in make.items()}, effort)
     with ExitStack() as stack:
-        calls = {name: stack.enter_context(closing(PageMount(each))) for name, each in make.items()}
+        calls = {name: stack.enter_context(closing(OtherProcess(each))) for name, each in make.items()}
         return alternate(calls, effort)
 
 

@@ -70,7 +70,7 @@ def spread(values: NDArray[np.float64]) -> str:
     return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
-class PageMount:
+class OtherProcess:
     """A call made in a process of its own, which waits between its turns.
 
     In one process sessions of several threads slow each other down by up to a half, however long the pause between.
@@ -101,8 +101,8 @@ def _serve(pipe: Connection, make: Callable[[], Callable[[], object]]) -> None:
             pipe.send(_seconds(call, pipe.recv()))
 
 
-def _seconds(call: Callable[[], object] | PageMount, count: int) -> float:
-    if isinstance(call, PageMount):
+def _seconds(call: Callable[[], object] | OtherProcess, count: int) -> float:
+    if isinstance(call, OtherProcess):
         return call.take(count)
     started = time.perf_counter()
     for _ in range(count):
@@ -110,11 +110,11 @@ def _seconds(call: Callable[[], object] | PageMount, count: int) -> float:
     return time.perf_counter() - started
 
 
-def alternate(calls: Mapping[str, Callable[[], object] | PageMount], effort: Effort) -> dict[str, Timing]:
+def alternate(calls: Mapping[str, Callable[[], object] | OtherProcess], effort: Effort) -> dict[str, Timing]:
     """Times of the calls, in turns. Each is called twice before, and once untimed in each turn of several calls."""
     counts = {}
     total = 0.0
-    pause = LONG_PAUSE if any(isinstance(call, PageMount) for call in calls.values()) else PAUSE
+    pause = LONG_PAUSE if any(isinstance(call, OtherProcess) for call in calls.values()) else PAUSE
     for name, call in calls.items():
         _seconds(call, 1)
         once = _seconds(call, 1)

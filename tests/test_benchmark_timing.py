@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from benchmarks.timing import Effort, PageMount, Timing, alternate, spread
+from benchmarks.timing import Effort, OtherProcess, Timing, alternate, spread
 
 
 def test_calls_take_turns() -> None:
@@ -25,7 +25,7 @@ def test_calls_take_turns() -> None:
 
 def test_a_call_elsewhere_is_timed_there_and_ends_with_its_owner() -> None:
     before = set(multiprocessing.active_children())
-    with closing(PageMount(partial(partial, time.sleep, 0.01))) as call:
+    with closing(OtherProcess(partial(partial, time.sleep, 0.01))) as call:
         (process,) = set(multiprocessing.active_children()) - before
         assert 0.02 <= call.take(2) < 1
     process.join(10)

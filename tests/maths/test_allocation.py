@@ -13,11 +13,11 @@ from tests.properties import examples
 ROUNDING = 1e-12  # of sums of at most a dozen float64, added up in another order than the product does
 
 
-def surfaces(seed: int, sites: int, rungs: int, nonfinite: bool) -> tuple[np.ndarray, np.ndarray]:
+def surfaces(seed: int, sites: int, rungs: int, unordered: bool) -> tuple[np.ndarray, np.ndarray]:
     """Errors that fall and costs that rise along the rungs; wild: each in any order."""
     generator = np.random.default_rng(seed)
     errors, costs = generator.exponential(size=(2, sites, rungs)) * 10 ** generator.uniform(-3, 3, (2, sites, 1))
-    return (errors, costs) if nonfinite else (-np.sort(-errors, axis=1), np.sort(costs, axis=1))
+    return (errors, costs) if unordered else (-np.sort(-errors, axis=1), np.sort(costs, axis=1))
 
 
 def totals(errors, costs, chosen):
@@ -29,8 +29,8 @@ def totals(errors, costs, chosen):
 @example(8, 12, 4, False, 0.9999999999999999)  # equal levels fit by one sum of their costs, not by the other
 @example(16, 12, 4, False, 1.0)
 @examples(200)
-def test_the_budget_is_kept_and_equal_levels_are_never_better(seed, sites, rungs, nonfinite, share):
-    errors, costs = surfaces(seed, sites, rungs, nonfinite)
+def test_the_budget_is_kept_and_equal_levels_are_never_better(seed, sites, rungs, unordered, share):
+    errors, costs = surfaces(seed, sites, rungs, unordered)
     least = costs.min(1).sum()
     budget = least + share * (costs.max(1).sum() - least)
     error, cost = totals(errors, costs, allocate(errors, costs, budget))
@@ -42,8 +42,8 @@ def test_the_budget_is_kept_and_equal_levels_are_never_better(seed, sites, rungs
 
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 9), st.booleans())
 @examples(100)
-def test_more_budget_never_gives_more_error(seed, sites, rungs, nonfinite):
-    errors, costs = surfaces(seed, sites, rungs, nonfinite)
+def test_more_budget_never_gives_more_error(seed, sites, rungs, unordered):
+    errors, costs = surfaces(seed, sites, rungs, unordered)
     budgets = np.linspace(costs.min(1).sum(), costs.max(1).sum() * 1.01, 20)[1:]
     found = [totals(errors, costs, allocate(errors, costs, budget))[0] for budget in budgets]
     assert (np.diff(found) <= ROUNDING * np.abs(found[:-1])).all()
