@@ -3,6 +3,7 @@
     python -m benchmarks.training.resnet20 --data CIFAR10.npz --out resnet20.onnx
     python -m benchmarks.training.resnet20 --data CIFAR10.npz --out resnet20_qcfs4.onnx \
         --levels 4 --start resnet20.pt --epochs 8 --rate 0.05
+    python -m benchmarks.training.resnet20 --data CIFAR10.npz --out resnet20_silu.onnx --activation silu
 
 Plain PyTorch on the CPU (bfloat16 autocast, channels last), about a minute an epoch on two cores. With
 ``--levels`` every ReLU becomes the quantise-clip-floor-shift activation of Bu et al., ICLR 2022 (QCFS),
@@ -26,6 +27,7 @@ from benchmarks.torch_export import export
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
 
 
 class FloorStraightThrough(torch.autograd.Function):
@@ -120,7 +122,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--levels", type=int, default=0, help="QCFS with this many steps instead of ReLU")
+    parser.add_argument("--activation", choices=ACTIVATIONS, default="relu")
+    parser.add_argument("--levels", type=int, default=0, help="QCFS with this many steps instead of the activation")
     parser.add_argument("--start", type=Path, help="weights (.pt) to start from")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--rate", type=float, default=0.2, help="largest learning rate of the one-cycle schedule")
@@ -134,7 +137,7 @@ def main() -> None:
         labels = data["train_labels"]
         test, test_labels = np.ascontiguousarray(data["test"].transpose(0, 3, 1, 2)), data["test_labels"]
 
-    activation = (lambda: QCFS(options.levels)) if options.levels else nn.ReLU
+    activation = (lambda: QCFS(options.levels)) if options.levels else ACTIVATIONS[options.activation]
     model = ResNet20(activation).to(memory_format=torch.channels_last)
     if options.start:
         model.load_state_dict(torch.load(options.start), strict=False)

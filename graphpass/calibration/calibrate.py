@@ -31,11 +31,11 @@ from graphpass.calibration.steps import Step
 from graphpass.datasets.dataset import Dataset
 from graphpass.errors import DataError, OptionError
 from graphpass.forms import operators
-from graphpass.forms.folded import neuron_node, replace_weight
+from graphpass.forms.folded import neuron_node, replace_weight, value_of
 from graphpass.graph.layers import WeightLayer, is_padded, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.maths.corrections import ROUNDS
-from graphpass.maths.methods import COARSE_LEVELS, EXACT_RECTIFIERS, METHODS, Method, correct_bias
+from graphpass.maths.methods import COARSE_LEVELS, METHODS, RECTIFIERS, Method, correct_bias
 from graphpass.maths.neuron import Neuron, levels_of
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.sites.sites import Coverage, Site
@@ -155,7 +155,7 @@ def _may_have_offset(site: Site | None, padded: Set[str], options: CalibrationOp
     out of integers. Behind a rectifier that is 0 below, from some levels on, o matters little (docs/decisions/0009). A
     clip that begins elsewhere is not reached from 0 up.
     """
-    if not (options.exact_padding and site and site.kind in EXACT_RECTIFIERS and padded & set(site.layers)):
+    if not (options.exact_padding and site and site.kind in RECTIFIERS and padded & set(site.layers)):
         return True
     if site.kind == "clip" and site.parameters["low"] != 0:
         return True
@@ -265,7 +265,7 @@ class _Calibrator:
         """The site's neurons, by the method, or as its QCFS chain says."""
         fitted = fit_site(site, sample, self._options.levels_at(site.name), self._method)
         spread = float(np.square(sample.a - sample.a.mean(0), dtype=np.float64).sum())
-        error = float(np.square(flat_neuron(fitted).fire(sample.x_snn) - sample.a, dtype=np.float64).sum())
+        error = float(np.square(flat_neuron(fitted).fire(sample.site.even().x_snn) - sample.a, dtype=np.float64).sum())
         plan = replace(
             fitted, lowest=sample.span.lowest, highest=sample.span.highest, error=error / spread if spread > 0 else None
         )
@@ -277,6 +277,11 @@ class _Calibrator:
         nodes, fetch = list(downstream), list(corrected)
         if site:
             x, y = self._walk.tensors[site.input], self._walk.tensors[site.output]
+            if site.scale == "activation":
+                inside = {id(node) for node in nodes}
+                own = self._walk.nodes_for([site.output], stop=[site.input])
+                nodes += [node for node in own if id(node) not in inside]
+                x = value_of(site, y, self._walk.names)
             nodes.append(neuron_node(site, self._options.time_steps, self._options.coding, x, y, self._walk.names))
             fetch.append(site.output)
             self._spiking.add(site.output)
@@ -291,7 +296,8 @@ def fit_site(site: Site, sample: Sample, levels: int, method: Method) -> SitePla
         return chain
     found = method.fit(sample.site, levels)
     parameters = (found.threshold, found.shift, found.amplitude, found.offset)
-    return _site_plan(site, sample.positions.parameter_shape(len(found.threshold)), levels, parameters)
+    fitted = _site_plan(site, sample.positions.parameter_shape(len(found.threshold)), levels, parameters)
+    return replace(fitted, scale="activation") if sample.site.curve else fitted
 
 
 def flat_neuron(site: SitePlan) -> Neuron:

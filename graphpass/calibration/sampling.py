@@ -20,6 +20,7 @@ from graphpass.calibration.im2col import Geometry, bias_of, geometry, to_matrix,
 from graphpass.calibration.steps import Step
 from graphpass.errors import CalibrationError
 from graphpass.maths.corrections import apply
+from graphpass.maths.curves import Curve
 from graphpass.maths.methods import SiteSample
 from graphpass.sites.sites import Site
 
@@ -148,6 +149,11 @@ class Positions:
         axis = self.channel_axis
         return (-1 if axis is None else axis) % rank
 
+    @property
+    def curve(self) -> Curve | None:
+        """The site's, where levels are even on f(x)."""
+        return self.step.site.curve(len(self._shapes[0])) if self.step.site else None
+
     def column(self, x: Array) -> Array:
         """A site's tensor of one axis (samples) or none as one column: it has no channel axis."""
         return x.reshape(-1, 1) if x.ndim < 2 and not self.step.layers else x
@@ -260,7 +266,8 @@ class Sample:
         site = self.positions.step.site
         ends = self.span.bottom, self.span.top
         kind = site.kind if site else ""
-        return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self.offset, self.limits, self.threads)
+        curve = self.positions.curve
+        return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self.offset, self.limits, self.threads, curve)
 
     def move(self, inputs: Array, weight: Array, bias: Array) -> None:
         """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""

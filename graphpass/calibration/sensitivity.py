@@ -138,7 +138,7 @@ def measure(
         plans = [fit_site(site, sample, count, method) for count in rungs]
         for rung, plan in enumerate(plans):
             neuron = flat_neuron(plan)
-            counts = neuron.count(sample.x)
+            counts = neuron.count(sample.site.even().x)
             quantisation[number, rung] = np.square(neuron.decode(counts) - sample.a, dtype=np.float64).sum()
             spikes[number, rung] = spikes_of(counts, options.coding).mean()
         if quantisation[number, probed] > 0:

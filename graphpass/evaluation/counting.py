@@ -166,7 +166,7 @@ def probe(graph: gs.Graph) -> Probes:
     uncounted = []
     for node in list(graph.nodes):
         layer = weight_layer(node)
-        if node.op == operators.TRAIN_NEURON and node.domain == SPIKING_DOMAIN:
+        if node.op in operators.TRAIN_NEURONS and node.domain == SPIKING_DOMAIN:
             trains[node.name] = builder.counts(node.outputs[0], 0)
         elif layer and _is_constant(layer.data):
             continue  # the response to an offset: part of the bias

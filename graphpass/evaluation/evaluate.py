@@ -269,7 +269,7 @@ def _levels(graph: gs.Graph, conversion: ConversionFacts) -> dict[str, int]:
     levels: dict[str, int] = {}
     for node in nodes:
         owner = site_of(node.name, names)
-        if owner is None and node.op == operators.FOLDED_NEURON:  # trains are sent once more behind a max pooling
+        if owner is None and node.op in operators.FOLDED_NEURONS:  # trains are sent once more behind a max pooling
             raise ModelError(
                 f"neurons {node.name!r} are of no site of the metadata",
                 "convert it with graphpass again",

@@ -1,7 +1,7 @@
 """The folded form: one pass carries the count. Cost does not grow with T.
 
-Every site's output f(x) is replaced by y = A·clip(floor((x + ψ)/θ), 0, L) + o; compensated layers get their new
-weights.
+Every site's output f(x) is replaced by y = A·clip(floor((x + ψ)/θ), 0, L) + o, where f is curved by
+y = A·clip(floor((f(x) + ψ)/θ), 0, L) + o with f as it stands in the network; compensated layers get their new weights.
 """
 
 import numpy as np
@@ -14,6 +14,8 @@ from graphpass.graph.layers import WeightLayer, weight_layers
 from graphpass.graph.names import NEURONS, Names, names_of
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.sites.identities import place_identities
+
+VALUE = "/activation"  # suffix of the tensor f(x) in front of a curved site's neurons
 
 
 def fold(graph: gs.Graph, plan: Plan) -> gs.Graph:
@@ -44,9 +46,20 @@ def _named(found: dict[str, WeightLayer], name: str) -> WeightLayer:
 def _put_neuron(tensors: dict[str, gs.Tensor], site: SitePlan, plan: Plan, names: Names) -> gs.Node:
     if site.input not in tensors or site.output not in tensors:
         raise PlanError(f"the plan's site {site.name!r} is not in the model", "use the plan with its own model")
-    output = tensors[site.output]
-    output.inputs.clear()
-    return neuron_node(site, plan.time_steps, plan.coding, tensors[site.input], output, names)
+    output, current = tensors[site.output], tensors[site.input]
+    if site.scale == "activation":
+        current = value_of(site, output, names)
+    else:
+        output.inputs.clear()
+    return neuron_node(site, plan.time_steps, plan.coding, current, output, names)
+
+
+def value_of(site: SitePlan, output: gs.Variable, names: Names) -> gs.Variable:
+    """f(x) as a tensor of its own: the output's makers make that from now on, and the output has none."""
+    value = gs.Variable(names.fresh(f"{site.output}{VALUE}"), output.dtype, output.shape)
+    for node in list(output.inputs):
+        node.outputs = [value if tensor is output else tensor for tensor in node.outputs]
+    return value
 
 
 def neuron_node(site: SitePlan, time_steps: int, coding: str, x: gs.Variable, y: gs.Variable, names: Names) -> gs.Node:

@@ -11,7 +11,7 @@ from graphpass.errors import GraphpassError, ModelError, OptionError
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.plan import reaches
-from graphpass.maths.neuron import CODINGS, levels_of
+from graphpass.maths.neuron import CODINGS, Firing, Neuron, ThresholdNeuron, levels_of
 from graphpass.records import RecordError, text, whole
 
 Reader = Callable[[Any, str], Any]
@@ -20,7 +20,14 @@ ATTRIBUTES: Mapping[str, Mapping[str, Reader]] = {
     function.name: {name: text if name == "coding" else whole for name in function.attribute}
     for function in operators.functions(CODINGS[0], 21)
 }
-PARAMETERS = {operators.FOLDED_NEURON: 4, operators.TRAIN_NEURON: 2, operators.COUNT_NEURON: 2}  # constants behind x
+PARAMETERS = {  # constants behind x
+    operators.FOLDED_NEURON: 4,
+    operators.THRESHOLD_NEURON: 4,
+    operators.TRAIN_NEURON: 2,
+    operators.THRESHOLD_TRAIN: 2,
+    operators.COUNT_NEURON: 2,
+}
+THRESHOLDS = (operators.THRESHOLD_NEURON, operators.THRESHOLD_TRAIN)  # their first two constants are [L, …]
 REMEDY = "convert it with graphpass again"
 
 
@@ -66,16 +73,39 @@ def _require_parameters(node: gs.Node) -> None:
         raise RecordError(f"{len(node.inputs)} inputs, not {wanted + 1}")
     if isinstance(node.inputs[0], gs.Constant) or node.inputs[0].is_empty():
         raise RecordError("its first input is not computed by the network")
-    for tensor in node.inputs[1:]:
+    for number, tensor in enumerate(node.inputs[1:]):
         if not isinstance(tensor, gs.Constant):
             raise RecordError(f"{tensor.name!r} is not a constant")
-        values = np.asarray(tensor.values)
-        if values.dtype.kind != "f" or not values.size or not np.isfinite(values).all():
+        values, by_step = np.asarray(tensor.values), node.op in THRESHOLDS and number < 2
+        numbers = values[~np.isinf(values)] if by_step and values.dtype.kind == "f" else values
+        if values.dtype.kind != "f" or not values.size or not np.isfinite(numbers).all():
             raise RecordError(f"{tensor.name!r} is not made of finite numbers")
-        if not reaches(values.shape, node.inputs[0].shape):
+        if by_step and len(values) != node.attrs["levels"] - 1:
+            raise RecordError(f"{tensor.name!r} has thresholds of {len(values)} steps, not {node.attrs['levels'] - 1}")
+        shape = values.shape[1:] if by_step else values.shape
+        if not reaches(shape, node.inputs[0].shape):
             raise RecordError(f"{tensor.name!r} of shape {list(values.shape)} does not fit {node.inputs[0].name!r}")
-    if wanted and not (np.asarray(node.inputs[1].values) > 0).all():
+    if node.op in THRESHOLDS:
+        _require_order(node)
+    elif wanted and not (np.asarray(node.inputs[1].values) > 0).all():
         raise RecordError(f"{node.inputs[1].name!r}: thresholds are not above 0")
+
+
+def _require_order(node: gs.Node) -> None:
+    rising, falling = (np.asarray(tensor.values, np.float32) for tensor in node.inputs[1:3])
+    if rising.shape != falling.shape:
+        raise RecordError(f"thresholds of shapes {list(rising.shape)} and {list(falling.shape)}")
+    back = (falling[1:] > falling[:-1]) & (rising[:-1] > -np.inf)  # where b is −∞ a step fires for every x
+    if (rising[1:] < rising[:-1]).any() or back.any() or (falling > rising).any():
+        raise RecordError("its thresholds are not in order")
+
+
+def neuron_of(node: gs.Node) -> Firing:
+    """What a node of the folded form computes."""
+    parts = [np.asarray(tensor.values, np.float32) for tensor in node.inputs[1:]]
+    if node.op == operators.THRESHOLD_NEURON:
+        return ThresholdNeuron(parts[0], parts[1], parts[2], parts[3])
+    return Neuron(parts[0], parts[1], parts[2], parts[3], int(node.attrs["levels"]))
 
 
 @contextmanager

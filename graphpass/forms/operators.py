@@ -6,6 +6,8 @@ library that registers kernels under the same names replaces them. One page each
     ParallelNeuron(x, θ, ψ, A, o) → y                       folded form: A·clip(floor((x + ψ)/θ), 0, L) + o
     ParallelNeuronCount(x, θ, ψ) → n                        integer form: the count alone, uint8
     ParallelNeuronTrain(currents, θ, ψ) → spikes            unrolled form: [S·N, …] → [T·N, …], S = 1 or T
+    ThresholdNeuron(x, b, c, A, o) → y                      A·(#{k : x ≥ b_k} + #{k : x < c_k}) + o
+    ThresholdNeuronTrain(currents, b, c) → spikes           unrolled form: the train of that count
     TimeMean(currents) → x                                  [T·N, …] → [N, …]
     TimeRepeat(x) → currents                                [N, …] → [T·N, …]
 
@@ -22,11 +24,15 @@ VERSION = 1
 FOLDED_NEURON = "ParallelNeuron"
 COUNT_NEURON = "ParallelNeuronCount"
 TRAIN_NEURON = "ParallelNeuronTrain"
+THRESHOLD_NEURON = "ThresholdNeuron"
+THRESHOLD_TRAIN = "ThresholdNeuronTrain"
 BLOCKED_NEURON = "BlockedNeuron"  # these two are in no file: graphpass/runtime/nchwc.py
 BLOCKED_NEURON_OF_SUM = "BlockedNeuronOfSum"
 TIME_MEAN = "TimeMean"
 TIME_REPEAT = "TimeRepeat"
-NEURONS = (FOLDED_NEURON, TRAIN_NEURON)
+TRAIN_OF = {FOLDED_NEURON: TRAIN_NEURON, THRESHOLD_NEURON: THRESHOLD_TRAIN}  # what sends the counts of each
+FOLDED_NEURONS, TRAIN_NEURONS = frozenset(TRAIN_OF), frozenset(TRAIN_OF.values())
+NEURONS = FOLDED_NEURONS | TRAIN_NEURONS
 
 # count: x32 (float32), θ, ψ, levels → n
 _COUNT = """
@@ -39,6 +45,38 @@ _COUNT = """
     scaled = Div (shifted, threshold)
     level = Floor (scaled)
     count = Clip (level, zero, largest)
+"""
+
+# count: x32 (float32), b, c [L, …] → n, step by step so that the memory does not grow with L; NaN stays NaN
+_THRESHOLD_COUNT = """
+    x_shape = Shape (x32)
+    line = Constant <value_ints = [-1]> ()
+    x_line = Reshape (x32, line)
+    line_shape = Shape (x_line)
+    none = ConstantOfShape <value = float[1] {0.0}> (line_shape)
+    all_shape = Shape (rising)
+    first_1d = Constant <value_ints = [0]> ()
+    second_1d = Constant <value_ints = [1]> ()
+    most_1d = Slice (all_shape, first_1d, second_1d, first_1d)
+    most = Squeeze (most_1d)
+    yes = Constant <value = bool[1] {1}> ()
+    on = Squeeze (yes)
+    spikes_so_far = Loop (most, on, none) <body = counting
+        (int64 k, bool going, float[M] n_before) => (bool goes_on, float[M] n_after)
+    {
+        goes_on = Identity (going)
+        b = Gather <axis = 0> (rising, k)
+        c = Gather <axis = 0> (falling, k)
+        above = GreaterOrEqual (x32, b)
+        below = Less (x32, c)
+        outside = Or (above, below)
+        fires = Cast <to = 1> (outside)
+        one_more = Reshape (fires, line)
+        n_after = Add (n_before, one_more)
+    }>
+    spike_count = Reshape <allowzero = 1> (spikes_so_far, x_shape)
+    broken_x = IsNaN (x32)
+    count = Where (broken_x, x32, spike_count)
 """
 
 # mean over the steps of [S·N, …]: rows = [S, M], weights = [1, S] → x32 [N, …]
@@ -82,6 +120,17 @@ _MEAN = """
     x32 = Reshape <allowzero = 1> (mean, sample_shape)
 """
 
+# y: count, A, o → the output in the type of x
+_OUTPUT = """
+    scaled_count = Mul (count, amplitude)
+    y32 = Add (scaled_count, offset)
+    y = CastLike (y32, x)"""
+
+# what the spikes of the steps read besides the count
+_ONES = """
+    zero = Constant <value_float = 0.0> ()
+"""
+
 # spikes of the steps: count [N, …] → [T, M]
 _SPIKES = {
     "rate": """
@@ -118,17 +167,20 @@ def functions(coding: str, opset: int) -> tuple[onnx.FunctionProto, ...]:
     """The bodies of all operators for one coding, written in the given opset (15 or newer)."""
     mean = _MEAN.format(steps="time_steps", weights=_WEIGHTS[coding])
     train_mean = _MEAN.format(steps="input_steps", weights=_WEIGHTS[coding])
+    train = f"""
+    flat_shape = Concat <axis = 0> (one_1d, minus_one_1d)
+    flat = Reshape (count, flat_shape)
+    {_SPIKES[coding]}
+    sent = Mul (samples, output_steps)
+    train_shape = Concat <axis = 0> (sent, inner)
+    train = CastLike (fired, currents)
+    spikes = Reshape <allowzero = 1> (train, train_shape)"""
     return (
         _function(
             FOLDED_NEURON,
             "(x, threshold, shift, amplitude, offset) => (y)",
             "time_steps, levels, coding",
-            "x32 = Cast <to = 1> (x)"
-            + _COUNT
-            + """
-    scaled_count = Mul (count, amplitude)
-    y32 = Add (scaled_count, offset)
-    y = CastLike (y32, x)""",
+            "x32 = Cast <to = 1> (x)" + _COUNT + _OUTPUT,
             opset,
         ),
         _function(
@@ -147,16 +199,21 @@ def functions(coding: str, opset: int) -> tuple[onnx.FunctionProto, ...]:
             TRAIN_NEURON,
             "(currents, threshold, shift) => (spikes)",
             "time_steps, input_steps, levels, coding",
-            train_mean
-            + _COUNT
-            + f"""
-    flat_shape = Concat <axis = 0> (one_1d, minus_one_1d)
-    flat = Reshape (count, flat_shape)
-    {_SPIKES[coding]}
-    sent = Mul (samples, output_steps)
-    train_shape = Concat <axis = 0> (sent, inner)
-    train = CastLike (fired, currents)
-    spikes = Reshape <allowzero = 1> (train, train_shape)""",
+            train_mean + _COUNT + train,
+            opset,
+        ),
+        _function(
+            THRESHOLD_NEURON,
+            "(x, rising, falling, amplitude, offset) => (y)",
+            "time_steps, levels, coding",
+            "x32 = Cast <to = 1> (x)" + _THRESHOLD_COUNT + _OUTPUT,
+            opset,
+        ),
+        _function(
+            THRESHOLD_TRAIN,
+            "(currents, rising, falling) => (spikes)",
+            "time_steps, input_steps, levels, coding",
+            train_mean + _ONES + _THRESHOLD_COUNT + train,
             opset,
         ),
         _function(

@@ -1,7 +1,13 @@
-"""What a folded graph needs before time is made explicit: constants computed, phase-coded neurons behind poolings."""
+"""What a folded graph needs before time is made explicit.
+
+compute_constants    integers that depend on constants alone
+place_thresholds     f and the neurons behind it as neurons with a threshold for every step
+settle_pooling       phase-coded neurons behind max poolings
+"""
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from graphpass.forms import operators
@@ -13,8 +19,11 @@ from graphpass.graph.model import export
 from graphpass.graph.names import NEURONS, POOLED, Names, names_of
 from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.trains import Trains, Way
+from graphpass.maths.curves import CURVES, curve_of
 from graphpass.maths.neuron import levels_of
+from graphpass.sites.activations import Activation, find_activations
 
+Array = NDArray[np.float32]
 DIFFERS = frozenset("Div Pow".split())  # of integers, negative ones above all
 
 
@@ -58,6 +67,44 @@ def _is_integer(tensor: gs.Tensor) -> bool:
     return tensor.dtype is not None and not isinstance(tensor.dtype, int) and np.dtype(tensor.dtype).kind in "iub"
 
 
+def place_thresholds(graph: gs.Graph) -> gs.Graph:
+    """Neurons on f(x) as neurons on x, in place: n = #{k : f(x) ≥ k·θ − ψ} = #{k : x ≥ b_k} + #{k : x < c_k}.
+
+    f itself stays where something else reads it.
+    """
+    curved = {each.output.name: each for each in find_activations(graph) if each.kind in CURVES}
+    names = names_of(graph) if curved else None
+    for node in graph.nodes:
+        activation = curved.get(node.inputs[0].name) if node.op == operators.FOLDED_NEURON else None
+        found = _thresholds(node, activation) if activation else None
+        if activation and names and found:
+            constants = (
+                gs.Constant(names.fresh(f"{node.name}/{part}"), values)
+                for part, values in zip(("rising", "falling"), found, strict=True)
+            )
+            node.op = operators.THRESHOLD_NEURON
+            node.inputs = [activation.input, *constants, *node.inputs[3:]]
+    return graph.cleanup(remove_unused_graph_inputs=False).toposort() if curved else graph
+
+
+def _thresholds(node: gs.Node, activation: Activation) -> tuple[Array, Array] | None:
+    """b and c of neurons, float32 [L, …]; None where parameters of f and of neurons vary along different axes."""
+    curve = curve_of(activation.kind, activation.parameters)
+    if curve is None:
+        return None
+    threshold, shift = np.broadcast_arrays(*(np.asarray(tensor.values, np.float64) for tensor in node.inputs[1:3]))
+    shape, slope = threshold.shape, np.asarray(activation.parameters.get("slope", 0.0))
+    if slope.size > 1:
+        trimmed = slope.reshape(slope.shape[next(k for k, size in enumerate(slope.shape) if size > 1) :])
+        if threshold.size == 1:
+            shape = trimmed.shape
+        elif threshold.shape[-trimmed.ndim :] != trimmed.shape or threshold.size != slope.size:
+            return None
+    steps = np.arange(1, int(node.attrs["levels"]))[:, None]
+    rising, falling = curve.crossings(steps * threshold.ravel() - shift.ravel())
+    return rising.reshape(-1, *shape), falling.reshape(-1, *shape)
+
+
 def neurons_of(graph: gs.Graph, total: float) -> dict[str, Affine | None]:
     """Scale and offset of the spikes of each neuron of a folded graph, by its output, for graph.trains.
 
@@ -65,10 +112,13 @@ def neurons_of(graph: gs.Graph, total: float) -> dict[str, Affine | None]:
     """
     found = {}
     for node in graph.nodes:
-        if node.op == operators.FOLDED_NEURON:
+        if node.op in operators.FOLDED_NEURONS:
             parts = [np.asarray(tensor.values) for tensor in node.inputs[1:]]
+            shapes = [part.shape for part in parts]
+            if node.op == operators.THRESHOLD_NEURON:
+                shapes[:2] = [shape[1:] for shape in shapes[:2]]
             rank = rank_of(node.inputs[0])
-            along = rank is None or any(part.ndim == rank and part.shape[0] > 1 for part in parts)
+            along = rank is None or any(len(shape) == rank and shape[0] > 1 for shape in shapes)
             found[node.outputs[0].name] = None if along else neuron_affine(parts[2], parts[3], total, rank or 0)
     return found
 
@@ -77,12 +127,12 @@ def settle_pooling(graph: gs.Graph) -> gs.Graph:
     """Neurons of the phase code in front of max poolings, in place: behind them, or behind them once more.
 
     Phase trains are not nested, so that the maximum of each step would not be the train of the maximum. A neuron right
-    in front of a pooling moves behind it: max A·n(x) + o = A·n(max x) + o. Where spikes are moved on their way to the
-    pooling, neurons behind it send its counts again: n = floor((A·n + o + A/2 − o)/A). Both are exact, for amplitudes
-    from 0 up that do not vary within the pooled window.
+    in front of a pooling moves behind it, if its thresholds are even: max A·n(x) + o = A·n(max x) + o. Where they are
+    not, or spikes are moved on their way to the pooling, neurons behind it send its counts again:
+    n = floor((A·n + o + A/2 − o)/A). Both are exact, for amplitudes from 0 up that do not vary within the window.
     """
     infer_shapes(graph)
-    coding = next((node.attrs["coding"] for node in graph.nodes if node.op == operators.FOLDED_NEURON), "rate")
+    coding = next((node.attrs["coding"] for node in graph.nodes if node.op in operators.FOLDED_NEURONS), "rate")
     if coding == "phase":
         names = names_of(graph)
         _move_behind_pooling(graph, names)
@@ -111,7 +161,7 @@ def _move_behind_pooling(graph: gs.Graph, names: Names) -> None:
 
 def _send_again_behind_pooling(graph: gs.Graph, names: Names) -> None:
     trains = Trains(neurons_of(graph, 1.0))
-    first = next(node for node in graph.nodes if node.op == operators.FOLDED_NEURON)
+    first = next(node for node in graph.nodes if node.op in operators.FOLDED_NEURONS)
     steps, coding = first.attrs["time_steps"], first.attrs["coding"]
     for node in list(graph.nodes):
         if trains.take(node) is not Way.POOL:

@@ -79,8 +79,8 @@ def emit(graph: gs.Graph, plan: Plan, form: str, metadata: Mapping[str, str]) ->
 def form_of(graph: gs.Graph) -> str:
     """The form of a converted model, by its neurons; integers need none."""
     ops = {node.op for node in graph.nodes if node.domain == SPIKING_DOMAIN}
-    neurons = {operators.FOLDED_NEURON: "folded", operators.TRAIN_NEURON: "unrolled"}
-    return next((form for op, form in neurons.items() if op in ops), "integer")
+    neurons = {"folded": operators.FOLDED_NEURONS, "unrolled": operators.TRAIN_NEURONS}
+    return next((form for form, names in neurons.items() if names & ops), "integer")
 
 
 def floats_of(proto: onnx.ModelProto) -> tuple[Left, ...]:
@@ -117,7 +117,8 @@ def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:
     graph.functions = []
     proto = model.export(graph)
     del proto.functions[:]
-    proto.functions.extend(operators.functions(coding, opset_of(proto)))
+    used = {node.op for each in (graph, *graph.subgraphs(recursive=True)) for node in each.nodes}
+    proto.functions.extend(body for body in operators.functions(coding, opset_of(proto)) if body.name in used)
     others = [entry for entry in proto.opset_import if entry.domain != SPIKING_DOMAIN]
     del proto.opset_import[:]
     proto.opset_import.extend([*others, operators.opset_import()])

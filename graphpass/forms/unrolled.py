@@ -4,7 +4,8 @@
 
 A tensor is *static*, [N, …] and the same at every step, or a *train*, [T·N, …], time-major. A neuron turns either
 into a train of spikes s. Linear nodes run step by step; the scale and offset of spikes (L_T·A and o, graph.affine)
-travel on with them and end in a private copy of the next layer's weights and bias. Everything else, weight layers on
+travel on with them and end in a private copy of the next layer's weights and bias. Neurons of a curved activation f get
+a threshold on x for every step, and f goes. Everything else, weight layers on
 what are not spikes any more (sums, averages) among it, sees the mean over time. What becomes of each node:
 graph.trains. New tensors have names of their own:
 
@@ -24,7 +25,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.forms import operators
-from graphpass.forms.preparation import compute_constants, neurons_of, settle_pooling
+from graphpass.forms.preparation import compute_constants, neurons_of, place_thresholds, settle_pooling
 from graphpass.graph.affine import Affine, Folded, fold_into, unfilled
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.layers import WeightLayer, data_inputs, is_maximum, moves, rank_of, weight_layer, weight_layers
@@ -35,6 +36,7 @@ from graphpass.graph.trains import Trains, Way
 from graphpass.maths.neuron import step_weights
 
 MEAN = "/mean"
+FOLDED_OF = {train: folded for folded, train in operators.TRAIN_OF.items()}
 SAMPLES = "/samples"  # suffix of the nodes that take T out of the shape of a train
 
 
@@ -43,10 +45,11 @@ def unroll(graph: gs.Graph) -> gs.Graph:
 
     A graph without neurons stays as it is.
     """
-    neurons = [node for node in graph.nodes if node.op == operators.FOLDED_NEURON]
+    neurons = [node for node in graph.nodes if node.op in operators.FOLDED_NEURONS]
     if neurons:
         graph.toposort()
         compute_constants(graph)
+        place_thresholds(graph)
         settle_pooling(graph)
         infer_shapes(graph)
         _Unroller(graph, neurons[0].attrs["time_steps"], neurons[0].attrs["coding"]).run()
@@ -80,7 +83,7 @@ class _Unroller:
         for node in list(self._graph.nodes):
             numbers = [k for k, tensor in enumerate(node.inputs) if tensor.name in self._trains.known]
             way = self._trains.take(node)
-            if node.op == operators.FOLDED_NEURON:
+            if node.op in operators.FOLDED_NEURONS:
                 self._fire(node, way)
             elif way in (Way.POOL, Way.MOVE, Way.JOIN):
                 self._move(node, numbers)
@@ -111,7 +114,7 @@ class _Unroller:
         amplitude, offset = (np.asarray(tensor.values) for tensor in node.inputs[3:5])
         train = x.name in self._trains.known
         data = self._applied(x) if train else x
-        node.op = operators.TRAIN_NEURON
+        node.op = operators.TRAIN_OF[node.op]
         node.attrs["input_steps"] = self._steps if train else 1
         node.inputs = [data, *node.inputs[1:3]]
         self._nodes.append(node)
@@ -333,9 +336,9 @@ def fold_back(graph: gs.Graph) -> gs.Graph:
     """An unrolled graph as an equivalent folded one, in place: neurons send n/L_T, time operators vanish."""
     names = names_of(graph)
     for node in list(graph.nodes):
-        if node.op == operators.TRAIN_NEURON:
+        if node.op in FOLDED_OF:
             total = step_weights(node.attrs["time_steps"], node.attrs["coding"]).sum()
-            node.op = operators.FOLDED_NEURON
+            node.op = FOLDED_OF[node.op]
             del node.attrs["input_steps"]
             parts = {"amplitude": 1 / total, "offset": 0.0}
             for part, value in parts.items():
@@ -375,7 +378,7 @@ def _made_of_spikes(tensor: gs.Tensor) -> bool:
         if not isinstance(current, gs.Variable) or not current.inputs:
             return False
         node = current.inputs[0]
-        if node.op == operators.TRAIN_NEURON:
+        if node.op in operators.TRAIN_NEURONS:
             continue
         if not (moves(node) or is_maximum(node)) or _fills_in(node) or not data_inputs(node):
             return False

@@ -26,6 +26,7 @@ from graphpass.records import RecordError, parsed, record_of
 FORMAT = "graphpass-plan"
 VERSION = 1
 MOST_AXES = 8  # of a tensor
+SCALES = ("pre-activation", "activation")  # levels are even on x, or on f(x) where f is curved
 
 Floats = NDArray[np.float32]
 
@@ -46,7 +47,7 @@ class SitePlan:
 
     threshold, shift, amplitude, offset: float32 [C], or [1] for the whole tensor. shape: what they are reshaped to so
     as to broadcast to the site's tensor. levels: output levels. lowest, highest: of the ANN's activation over the
-    calibration data.
+    calibration data. scale: what threshold and shift are compared with, x or f(x): see SCALES.
     error: relative mean square error Σ(y − a)² / Σ(a − ā)² of the neurons against the ANN's activation, on the sample.
     input, output, layers: as in graph.sites.Site.
     """
@@ -65,6 +66,7 @@ class SitePlan:
     lowest: float = 0.0
     highest: float = 0.0
     error: float | None = None
+    scale: str = "pre-activation"
 
     @property
     def neuron(self) -> Neuron:
@@ -276,6 +278,8 @@ def _check_site(site: SitePlan, at: Callable[[str], str], most: int) -> None:
             raise RecordError(f"{at(name)}: {len(getattr(site, name))} numbers, its shape holds {count}")
     if not (site.threshold > 0).all():
         raise RecordError(f"{at('threshold')}: {site.threshold.min()} is not above 0")
+    if site.scale not in SCALES:
+        raise RecordError(f"{at('scale')}: {site.scale!r} is not one of {', '.join(SCALES)}")
     if not 2 <= site.levels <= most:
         raise RecordError(f"{at('levels')}: {site.levels} is not 2 to {most}, the plan's")
     if not site.lowest <= site.highest:

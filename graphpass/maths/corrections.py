@@ -25,7 +25,7 @@ Doubles = NDArray[np.float64]
 
 RIDGE = 1.0  # λ as a part of the mean of diag(UᵀU): 1e-2 overfits 512 images (docs/calibration.md)
 ROUNDS = 10  # refinement steps
-REFIT = 5  # refinement steps between two fits of the levels
+REFIT = 5  # refinement steps between two looks at the bounds
 WORK = 4e10  # float operations that the steps of one layer may take, about a second on two cores
 ROUNDING = 1e-5  # of a mean's square: less variance than that is what float32 sums lose
 ROWS = 4096  # rows multiplied in float32 before the product joins the float64 sum
@@ -147,8 +147,7 @@ def refine(
     inputs: Array,
     x: Array,
     x_q: Array,
-    fit: Callable[[Floats], Levels],
-    levels: int,
+    bounds: Callable[[Floats], tuple[Floats, Floats]],
     ridge: float = RIDGE,
     rounds: int = ROUNDS,
 ) -> tuple[Floats, Floats]:
@@ -158,7 +157,7 @@ def refine(
 
     All steps share one inverse; a layer whose steps would take more than WORK makes fewer of them.
     inputs: u, float32 [G, P, K]. x: the ANN's pre-activation, x_q: the converted network's, float32 [P, C], at the
-    same rows. fit: levels for a corrected pre-activation z (`least_error` on z and a). levels: L + 1.
+    same rows. bounds: low and high of `saturated_target` for a corrected pre-activation z.
     """
     equations = Regression(inputs, ridge, repeated=True)
     weight, bias = equations.solve(x - x_q)
@@ -167,7 +166,7 @@ def refine(
     step_work = 4.0 * inputs.size * x.shape[1] / inputs.shape[0]
     for number in range(min(rounds, int(WORK / max(step_work, 1.0)))):
         if number % REFIT == 0:
-            low, high = ends(fit(x_q + apply(inputs, weight, bias)), levels)
+            low, high = bounds(x_q + apply(inputs, weight, bias))
         momentum = number / (number + 3)  # Nesterov
         ahead = weight + momentum * (weight - before[0]), bias + momentum * (bias - before[1])
         before = weight, bias

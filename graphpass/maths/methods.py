@@ -5,8 +5,8 @@
     percentile  the range of the ANN without its tails (99.9 %)
     max         the range of the ANN
 
-What the last three leave open for activations other than ReLU (their source knows only ReLU) is settled by regression:
-gain and offset of the same range of x.
+What the last three leave open for activations other than ReLU (their source knows only ReLU): levels of a curved one
+span the range of f(x) evenly; of others, gain and offset for the range of x are found by regression.
 """
 
 from collections.abc import Callable
@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.maths.corrections import compensate, mean_bias, mean_gain, mean_shift, refine
+from graphpass.maths.corrections import compensate, ends, mean_bias, mean_gain, mean_shift, refine
+from graphpass.maths.curves import Curve
 from graphpass.maths.thresholds import Levels, largest, least_error, percentile, regress
 from graphpass.maths.units import corrected_in_units, in_units
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
-RECTIFIERS = frozenset("relu clip thresholded_relu gelu gelu_tanh quick_gelu silu hard_swish mish".split())
 FIT_ROWS = 16384  # rows that thresholds are searched on; regressions see all
 COARSE_LEVELS = 8  # up to so many levels refinement pays most (docs/calibration.md)
-EXACT_RECTIFIERS = frozenset("relu clip thresholded_relu".split())  # f(x) = x inside their range
+RECTIFIERS = frozenset("relu clip thresholded_relu".split())  # f(x) = x inside their range
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SiteSample:
     of the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of a channel, [C],
     for a method that wants them. offset: whether its neurons may have one. limits: the ends of a clip that the levels
     are to span, whatever the rows reach; then the rows are not trusted with more than means. threads: that a search may
-    take, 0 for all cores.
+    take, 0 for all cores. curve: f, where levels are even on f(x) and not on x.
     """
 
     kind: str
@@ -49,12 +49,22 @@ class SiteSample:
     offset: bool = True
     limits: tuple[float, float] | None = None
     threads: int = 0
+    curve: Curve | None = None
+
+    def even(self) -> "SiteSample":
+        """The sample on the scale where levels are even: f(x) in place of x where f is curved."""
+        if self.curve is None:
+            return self
+        bottom, top = self.curve.range(self.bottom, self.top)
+        with np.errstate(over="ignore"):
+            f_snn = self.curve.value(self.x_snn)
+        return replace(self, kind="identity", x=self.a, x_snn=f_snn, bottom=bottom, top=top, curve=None)
 
 
 @dataclass(frozen=True)
 class Method:
-    """fit: neurons of a site with so many levels. correct: ΔM [G, K, C/G] and Δb [C] of a layer from its inputs u, for
-    so many levels, refined or not.
+    """fit: neurons of a site with so many levels, θ and ψ on the scale of `SiteSample.even`. correct: ΔM [G, K, C/G]
+    and Δb [C] of a layer from its inputs u, for so many levels, refined or not.
 
     correct is None for a method that leaves the weights as they are. ranges: whether it needs bottom and top.
     """
@@ -101,7 +111,7 @@ def _percentile(sample: SiteSample, levels: int) -> Levels:
 def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
     spanned = _max(sample, levels)
     shifted = mean_shift(spanned, (sample.x - sample.x_snn).mean(0, dtype=np.float64))
-    if sample.kind not in EXACT_RECTIFIERS:
+    if sample.kind not in RECTIFIERS:
         return regress(sample.x_snn, sample.a, levels, shifted.threshold, shifted.shift)
     missing = sample.a - shifted.output(sample.x_snn, levels)
     return mean_gain(shifted, missing.mean(0, dtype=np.float64), levels - 1)
@@ -120,7 +130,12 @@ def _optimal(sample: SiteSample, levels: int) -> Levels:
 def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:
     if not sample.kind or not refined:
         return compensate(inputs, sample.x - sample.x_snn)
-    return refine(inputs, sample.x, sample.x_snn, lambda z: _optimal(replace(sample, x_snn=z), levels), levels)
+
+    def bounds(z: Floats) -> tuple[Floats, Floats]:
+        low, high = ends(_optimal(replace(sample, x_snn=z).even(), levels), levels)
+        return sample.curve.inside(low, high) if sample.curve else (low, high)
+
+    return refine(inputs, sample.x, sample.x_snn, bounds)
 
 
 def correct_bias(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:
@@ -130,12 +145,18 @@ def correct_bias(inputs: Array, sample: SiteSample, levels: int, refined: bool) 
 
 def _is_linear_inside(sample: SiteSample) -> bool:
     """Whether a is x inside its range, so that levels of x are levels of a."""
-    return sample.kind in EXACT_RECTIFIERS or sample.kind == "identity"
+    return sample.kind in RECTIFIERS or sample.kind == "identity"
+
+
+def _fit(fit: Callable[[SiteSample, int], Levels]) -> Callable[[SiteSample, int], Levels]:
+    """The fit on the scale where levels are even, in units of its own."""
+    fitted = in_units(fit, _is_linear_inside)
+    return lambda sample, levels: fitted(sample.even(), levels)
 
 
 METHODS: dict[str, Method] = {
-    "optimal": Method(in_units(_optimal, _is_linear_inside), corrected_in_units(_correct, _is_linear_inside)),
-    "da-qcfs": Method(in_units(_da_qcfs, _is_linear_inside), ranges=True),
-    "percentile": Method(in_units(_percentile, _is_linear_inside), ranges=True),
-    "max": Method(in_units(_max, _is_linear_inside), ranges=True),
+    "optimal": Method(_fit(_optimal), corrected_in_units(_correct, _is_linear_inside)),
+    "da-qcfs": Method(_fit(_da_qcfs), ranges=True),
+    "percentile": Method(_fit(_percentile), ranges=True),
+    "max": Method(_fit(_max), ranges=True),
 }

@@ -1,6 +1,6 @@
 """The parallel spiking neuron. THE definition: every form, operator and kernel is tested against it.
 
-    n = clip(floor((x + ψ) / θ), 0, L)          the count, L = levels − 1
+    n = clip(floor((x + ψ) / θ), 0, L)          the count, L = levels − 1                                       (1)
     y = A·n + o                                 the output
 
 x is the input current averaged over the time-steps, θ the threshold, ψ the shift, A the amplitude and o the
@@ -10,10 +10,15 @@ reaches the next layer as a train of T binary spikes:
     rate   L = T        n equal spikes, the last n steps fire           step t weighs 1
     phase  L = 2^T − 1  the binary digits of n, most significant first  step t weighs 2^(T − t)
 
-so that n = Σ_t w_t·s_t in both. Source: Hao et al., ICML 2025 (arXiv 2412.13610), equations 7–9 for the rate
-code, written with x = S/T, θ = θ_paper/T, ψ = ψ_paper/T; docs/neuron.md derives it.
+so that n = Σ_t w_t·s_t in both. For activations that are curved every step has a threshold of its own, and the count is
+
+    n = #{k : x ≥ b_k} + #{k : x < c_k}         k = 1 … L
+
+which is (1) where b_k = k·θ − ψ and no c_k is reached. Source: Hao et al., ICML 2025 (arXiv 2412.13610), equations 7–9
+for the rate code, written with x = S/T, θ = θ_paper/T, ψ = ψ_paper/T; docs/neuron.md derives it.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -57,13 +62,36 @@ def step_weights(time_steps: int, coding: str) -> Floats:
     return np.exp2(np.arange(time_steps - 1, -1, -1, dtype=np.float32))
 
 
-@dataclass(frozen=True)
-class Neuron:
-    """Parameters of the neurons of one site.
+class Firing(ABC):
+    """Neurons of one site: a count of spikes for every current, and what it stands for, y = A·n + o.
 
-    threshold θ > 0, shift ψ, amplitude A, offset o: float32 arrays that broadcast to the site's tensor with at
-    most one axis that is not 1 (the channel axis), in the unit of the pre-activation (θ, ψ) and of the
-    activation (A, o). levels: number of output levels, L + 1.
+    amplitude A, offset o: float32 arrays that broadcast to the site's tensor with at most one axis that is not 1 (the
+    channel axis), in the unit of the activation. levels: number of output levels, L + 1.
+    """
+
+    amplitude: Floats
+    offset: Floats
+    levels: int
+
+    @abstractmethod
+    def count(self, x: Array) -> NDArray[np.uint8]:
+        """n of currents x of any float dtype, uint8 of the same shape; NaN gives 0."""
+
+    def decode(self, count: Array) -> Floats:
+        """y = A·n + o. float32 of the counts' shape."""
+        return self.amplitude * count.astype(np.float32) + self.offset
+
+    def fire(self, x: Array) -> Array:
+        """y = A·n(x) + o, in the dtype of x; NaN stays NaN."""
+        y = self.decode(self.count(x))
+        return np.where(np.isnan(x), np.float32(np.nan), y).astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class Neuron(Firing):
+    """Neurons whose thresholds are even: border k between counts lies at k·θ − ψ.
+
+    threshold θ > 0, shift ψ: float32 arrays of the shape of A and o, in the unit of the pre-activation.
     """
 
     threshold: Floats
@@ -83,14 +111,36 @@ class Neuron:
         counts: NDArray[np.uint8] = np.fmin(np.fmax(level, 0), self.levels - 1).astype(np.uint8)  # fmax: NaN gives 0
         return counts
 
-    def decode(self, count: Array) -> Floats:
-        """y = A·n + o. float32 of the counts' shape."""
-        return self.amplitude * count.astype(np.float32) + self.offset
 
-    def fire(self, x: Array) -> Array:
-        """y = A·n(x) + o, in the dtype of x; NaN stays NaN."""
-        y = self.decode(self.count(x))
-        return np.where(np.isnan(x), np.float32(np.nan), y).astype(x.dtype)
+@dataclass(frozen=True)
+class ThresholdNeuron(Firing):
+    """Neurons with a threshold of its own for every step, for activations that are curved.
+
+    rising b_1 ≤ … ≤ b_L, falling c_1 ≥ … ≥ c_L: float32 [L, …], each step's of the shape of A and o, in the unit of the
+    pre-activation; c_k ≤ b_k, −∞ where an activation does not fall. See graphpass/maths/curves.py.
+    """
+
+    rising: Floats
+    falling: Floats
+    amplitude: Floats
+    offset: Floats
+
+    @property
+    def levels(self) -> int:  # type: ignore[override]
+        return len(self.rising) + 1
+
+    def count(self, x: Array) -> NDArray[np.uint8]:
+        """n = #{k : x ≥ b_k} + #{k : x < c_k}. x: any float dtype; uint8 of the same shape.
+
+        >>> one = ThresholdNeuron(*(np.float32(v) for v in ([[0.5], [2]], [[-1], [-np.inf]], [1], [0])))
+        >>> one.count(np.float32([-3, 0, 0.5, 9])).tolist()
+        [1, 0, 1, 2]
+        """
+        current = x.astype(np.float32)
+        counts = np.zeros(np.broadcast_shapes(current.shape, self.rising.shape[1:]), np.uint8)
+        for b, c in zip(self.rising, self.falling, strict=True):
+            counts += (current >= b) | (current < c)
+        return counts
 
 
 def spike_train(count: Array, time_steps: int, coding: str) -> NDArray[np.uint8]:

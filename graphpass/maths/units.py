@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpass.maths.curves import Curve
 from graphpass.maths.thresholds import Levels
 
 Array = NDArray[Any]
@@ -35,6 +36,8 @@ class Rows(Protocol):
     def top(self) -> Array: ...
     @property
     def limits(self) -> tuple[float, float] | None: ...
+    @property
+    def curve(self) -> Curve | None: ...
 
 
 Sample = TypeVar("Sample", bound=Rows)
@@ -88,4 +91,5 @@ def _divided(sample: Sample, u: float, v: float) -> Sample:
         sample,  # type: ignore[type-var]
         x=sample.x / np.float32(u), x_snn=sample.x_snn / np.float32(u), a=sample.a / np.float32(v),
         bottom=sample.bottom / np.float32(u), top=sample.top / np.float32(u), limits=limits,
+        curve=sample.curve.scaled(u, v) if sample.curve else None,
     )  # fmt: skip

@@ -197,15 +197,15 @@ ACTIVATIONS: tuple[Spelling, ...] = (
 )  # fmt: skip
 
 
+LIMITS = frozenset({"low", "high"})  # parameters that may be infinite
+
+
 def _below(*names: str) -> Callable[[Parameters], NDArray[np.bool_]]:
     return lambda found: np.any([~(np.atleast_1d(found[name]) >= 0) for name in names], axis=0)
 
 
 FALLING: Mapping[str, tuple[Callable[[Parameters], NDArray[np.bool_]], str]] = {  # by channel, and where
-    "leaky_relu": (_below("alpha"), "for x < 0"),
-    "prelu": (_below("slope"), "for x < 0"),
-    "elu": (_below("alpha"), "for x < 0"),
-    "selu": (_below("alpha", "gamma"), "for some x"),
+    "selu": (lambda found: np.atleast_1d(found["gamma"] < 0 and found["alpha"] < 0), "for x > 0, after a rise"),
     "hard_sigmoid": (_below("alpha"), "between its limits"),
     "thresholded_relu": (_below("alpha"), "at its threshold"),
     "silu": (lambda found: ~(np.atleast_1d(found["alpha"]) > 0), "for large x"),
@@ -216,9 +216,12 @@ FALLING: Mapping[str, tuple[Callable[[Parameters], NDArray[np.bool_]], str]] = {
 def falling(activation: Activation) -> str | None:
     """Why no staircase of one neuron stands for f, because it falls where x rises; None where it may stand for it.
 
-    Counts rise with x, and so does A·n + o where A > 0: a slope below 0 on one side has no such A. GELU, SiLU and their
-    kin fall a little below 0, which costs little; a QCFS chain may fall altogether (A < 0); CELU rises for every alpha.
+    A curve may fall and then rise (graphpass/maths/curves.py): each step then has two thresholds. Levels of others are
+    even on x, so that counts rise with x. A QCFS chain may fall altogether (A < 0).
     """
+    numbers = [np.asarray(value, np.float64) for name, value in activation.parameters.items() if name not in LIMITS]
+    if not all(np.isfinite(value).all() for value in numbers):
+        return "has a parameter that is no finite number"
     if activation.kind not in FALLING:
         return None
     falls, where = FALLING[activation.kind]

@@ -30,6 +30,7 @@ from graphpass.graph.plan import Left
 from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.trains import Train, Trains, Way
 from graphpass.graph.types import type_name
+from graphpass.maths.curves import Curve, curve_of
 from graphpass.sites.activations import Activation, falling, find_activations
 from graphpass.sites.identities import missing_identities, place_identities, sources
 
@@ -57,6 +58,17 @@ class Site:
     axis: int | None
     layers: tuple[str, ...]
     parameters: Mapping[str, float | np.ndarray] = field(default_factory=dict)
+
+    def curve(self, rank: int) -> Curve | None:
+        """f, where levels are even on f(x) and not on x, for a tensor of so many axes.
+
+        None also for slopes along another axis than that of the channels: neurons have one set of thresholds a channel.
+        """
+        slope = np.asarray(self.parameters.get("slope", 0.0))
+        along = [axis - slope.ndim for axis, size in enumerate(slope.shape) if size != 1]
+        if along and (self.axis is None or along[0] != self.axis % rank - rank):
+            return None
+        return curve_of(self.kind, self.parameters)
 
     @property
     def limits(self) -> tuple[float, float] | None:

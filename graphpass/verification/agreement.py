@@ -67,7 +67,7 @@ def forced(unrolled: gs.Graph, folded: gs.Graph, coding: str) -> Forced:
     graph = unrolled.copy()
     graph.toposort()
     tensors, reference, names = graph.tensors(), folded.tensors(), names_of(graph)
-    neurons = {node.name: node for node in folded.nodes if node.op == operators.FOLDED_NEURON}
+    neurons = {node.name: node for node in folded.nodes if node.op in operators.FOLDED_NEURONS}
     kept = {tensor.name for tensor in graph.outputs}
     inputs, outputs, added = list(graph.inputs), list(graph.outputs), []
     cuts, means = [], []
@@ -81,7 +81,7 @@ def forced(unrolled: gs.Graph, folded: gs.Graph, coding: str) -> Forced:
         if name not in kept:
             outputs.append(own)
         means.append(RunningMean(counterpart(name, reference) or name, name, fed.name))
-    for number, node in enumerate([n for n in graph.nodes if n.op == operators.TRAIN_NEURON]):
+    for number, node in enumerate([n for n in graph.nodes if n.op in operators.TRAIN_NEURONS]):
         currents, spikes = node.inputs[0], node.outputs[0]
         dtype = currents.dtype or np.float32
         x = gs.Variable(names.fresh(f"seen/x/{number}"), dtype)
@@ -171,12 +171,12 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
     graph.toposort()
     infer_shapes(graph)
     names = names_of(graph)
-    steps = max((n.attrs["time_steps"] for n in graph.nodes if n.op == operators.FOLDED_NEURON), default=1)
+    steps = max((n.attrs["time_steps"] for n in graph.nodes if n.op in operators.FOLDED_NEURONS), default=1)
     tensors = graph.tensors()
     counts: dict[str, tuple[int, int]] = {}
     sources: dict[str, gs.Variable] = {tensor.name: tensor for tensor in graph.inputs}
     for node in list(graph.nodes):
-        if node.op != operators.FOLDED_NEURON and _is_linear(node):
+        if node.op not in operators.FOLDED_NEURONS and _is_linear(node):
             before = [counts.get(tensor.name, (SAME_NODE, 4)) for tensor in data_inputs(node)]
             own = _roundings(node)
             total = max((k for k, _ in before), default=0) + own, max((d for _, d in before), default=0) + 2
@@ -184,7 +184,7 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
             _make_absolute(node, names)
             continue
         # A·n and + o in F; L·A, W·(L·A), Mul and Add in U: 8 at most beside the layers' own
-        start = (8 + steps + 2, 6) if node.op == operators.FOLDED_NEURON else (SAME_NODE, 4)
+        start = (8 + steps + 2, 6) if node.op in operators.FOLDED_NEURONS else (SAME_NODE, 4)
         for tensor in node.outputs:
             counts[tensor.name] = start
             sources[tensor.name] = tensor

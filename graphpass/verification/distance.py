@@ -24,12 +24,13 @@ from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import DataError, FormError
 from graphpass.forms import operators
-from graphpass.forms.preparation import settle_pooling
+from graphpass.forms.neurons import neuron_of
+from graphpass.forms.preparation import place_thresholds, settle_pooling
 from graphpass.forms.registry import assemble, coding_of, spiking_graph
 from graphpass.graph.model import Source, export_untyped
 from graphpass.graph.names import site_of
 from graphpass.graph.plan import Plan
-from graphpass.maths.neuron import Neuron, count_of
+from graphpass.maths.neuron import count_of
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.verification.integer import flips
 
@@ -194,17 +195,16 @@ def first_neurons_apart(forms: Forms, inputs: Arrays, threads: int = 0) -> str |
 
 def _distances_of_trains(forms: Forms, inputs: Arrays, threads: int) -> dict[str, float]:
     """‖n_unrolled − n_folded‖₂ / ‖n_folded‖₂ by the name of neurons, in the order of the network."""
-    ours, theirs = spiking_graph(forms.proto), settle_pooling(spiking_graph(forms.folded))
+    ours, theirs = spiking_graph(forms.proto), settle_pooling(place_thresholds(spiking_graph(forms.folded)))
     coding = coding_of(theirs) or "rate"
-    trains = {node.name: node for node in ours.nodes if node.op == operators.TRAIN_NEURON}
-    neurons = {node.name: node for node in theirs.nodes if node.op == operators.FOLDED_NEURON and node.name in trains}
+    trains = {node.name: node for node in ours.nodes if node.op in operators.TRAIN_NEURONS}
+    neurons = {node.name: node for node in theirs.nodes if node.op in operators.FOLDED_NEURONS and node.name in trains}
     spikes = _fetched(ours, [node.outputs[0] for node in trains.values()], coding, inputs, threads)
     currents = _fetched(theirs, [node.inputs[0] for node in neurons.values()], coding, inputs, threads)
     found = {}
     for name, node in neurons.items():
-        parts = [np.asarray(tensor.values, np.float32) for tensor in node.inputs[1:]]
         x = {**inputs, **currents}[node.inputs[0].name]
-        expected = Neuron(parts[0], parts[1], parts[2], parts[3], int(node.attrs["levels"])).count(x).astype(np.float64)
+        expected = neuron_of(node).count(x).astype(np.float64)
         train = spikes[trains[name].outputs[0].name].reshape(int(node.attrs["time_steps"]), *x.shape)
         apart = float(np.linalg.norm(count_of(train != 0, coding) - expected))
         found[name] = apart / max(float(np.linalg.norm(expected)), 1.0)

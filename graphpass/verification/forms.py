@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 from graphpass.datasets.dataset import Dataset
 from graphpass.errors import ModelError
 from graphpass.forms import operators
-from graphpass.forms.neurons import within_float32
-from graphpass.forms.preparation import settle_pooling
+from graphpass.forms.neurons import neuron_of, within_float32
+from graphpass.forms.preparation import place_thresholds, settle_pooling
 from graphpass.forms.registry import coding_of, spiking_graph
 from graphpass.forms.unrolled import fold_back, unroll
 from graphpass.graph.layers import draws
 from graphpass.graph.refusals import QUANTISED
-from graphpass.maths.neuron import Neuron, count_of, spike_train
+from graphpass.maths.neuron import count_of, spike_train
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.verification.agreement import SAME_NODE, Cut, Forced, Magnitudes, forced, magnitudes, reference
 
@@ -141,13 +141,13 @@ class _Check:
                 f"node {drawing.name!r} ({drawing.op}) draws other numbers at every run, so that no two runs agree",
                 "replace it by a constant to verify the rest",
             )
-        given = any(node.op == operators.TRAIN_NEURON for node in graph.nodes)
+        given = any(node.op in operators.TRAIN_NEURONS for node in graph.nodes)
         with within_float32(ModelError, "the spiking model"):
-            folded = fold_back(graph.copy()) if given else settle_pooling(graph.copy())
+            folded = fold_back(graph.copy()) if given else settle_pooling(place_thresholds(graph.copy()))
             unrolled = graph if given else unroll(graph)
         self._coding = coding
-        self._neurons = {n.name: _neuron(n) for n in folded.nodes if n.op == operators.FOLDED_NEURON}
-        self._steps = next(n.attrs["time_steps"] for n in unrolled.nodes if n.op == operators.TRAIN_NEURON)
+        self._neurons = {n.name: neuron_of(n) for n in folded.nodes if n.op in operators.FOLDED_NEURONS}
+        self._steps = next(n.attrs["time_steps"] for n in unrolled.nodes if n.op in operators.TRAIN_NEURONS)
         self._forced: Forced = forced(unrolled, folded, coding)
         self._outputs = [tensor.name for tensor in folded.outputs if not isinstance(tensor, gs.Constant)]
         targets = [cut.x_folded for cut in self._forced.cuts] + [mean.tensor for mean in self._forced.means]
@@ -284,8 +284,3 @@ def _equal(one: Array, two: Array) -> Array:
 
 def _wanted(session: Any, feeds: Arrays) -> dict[str, Array]:
     return {value.name: feeds[value.name] for value in session.get_inputs()}
-
-
-def _neuron(node: Any) -> Neuron:
-    threshold, shift, amplitude, offset = (np.asarray(tensor.values, np.float32) for tensor in node.inputs[1:])
-    return Neuron(threshold, shift, amplitude, offset, int(node.attrs["levels"]))

@@ -20,9 +20,10 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.errors import ModelError
 from graphpass.evaluation.results import conversion_of
 from graphpass.forms import operators
+from graphpass.forms.neurons import neuron_of
 from graphpass.forms.registry import assemble, counts_of, spiking_graph
 from graphpass.graph.model import export_untyped
-from graphpass.maths.neuron import Neuron
+from graphpass.maths.neuron import Firing
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -73,7 +74,7 @@ class _Site:
     """x → neurons → (a max pooling) → count: tensors of the folded form, and of the integer form."""
 
     name: str
-    neuron: Neuron
+    neuron: Firing
     x: str
     pooled: str | None
     count: str
@@ -136,8 +137,7 @@ def _sites(counts: Mapping[str, str], folded: gs.Graph) -> list[_Site]:
     sites = []
     for node in (node for node in folded.nodes if node.op == operators.FOLDED_NEURON):
         y = node.outputs[0]
-        parts = [np.asarray(tensor.values, np.float32) for tensor in node.inputs[1:]]
-        neuron = Neuron(parts[0], parts[1], parts[2], parts[3], int(node.attrs["levels"]))
+        neuron = neuron_of(node)
         behind = [reader.outputs[0].name for reader in y.outputs if reader.outputs[0].name in counts]
         if y.name in counts:
             sites.append(_Site(node.name, neuron, node.inputs[0].name, None, counts[y.name]))
@@ -161,7 +161,7 @@ def _with_outputs(graph: gs.Graph, names: list[str], coding: str) -> onnx.ModelP
     return export_untyped(graph, lambda each: assemble(each, coding))
 
 
-def _unscaled(y: NDArray[Any], neuron: Neuron) -> NDArray[Any]:
+def _unscaled(y: NDArray[Any], neuron: Firing) -> NDArray[Any]:
     """n of y = A·n + o; 0 where A is 0."""
     amplitude = np.where(neuron.amplitude == 0, 1, neuron.amplitude)
     return np.where(neuron.amplitude == 0, 0, np.rint((y.astype(np.float32) - neuron.offset) / amplitude))

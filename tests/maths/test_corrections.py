@@ -132,7 +132,7 @@ def test_compensation_lowers_the_error_and_refinement_lowers_it_more(seed):
 
     ridge = 1e-2  # judged on the fitted rows, 12 inputs for 4,000 of them: nothing to overfit
     compensated = x_q + apply(inputs, *compensate(inputs, x - x_q, ridge))
-    refined = x_q + apply(inputs, *refine(inputs, x, x_q, lambda z: least_error(z, a, 3), 3, ridge))
+    refined = x_q + apply(inputs, *refine(inputs, x, x_q, lambda z: ends(least_error(z, a, 3), 3), ridge))
     assert left(compensated) < left(x_q)
     assert left(refined) < left(compensated)
 
@@ -140,13 +140,15 @@ def test_compensation_lowers_the_error_and_refinement_lowers_it_more(seed):
 def test_refine_without_steps_is_compensate():
     inputs, x, x_q, a = quantised_layer(0)
     plain = compensate(inputs, x - x_q)
-    for one, other in zip(refine(inputs, x, x_q, lambda z: least_error(z, a, 3), 3, rounds=0), plain, strict=True):
+    for one, other in zip(
+        refine(inputs, x, x_q, lambda z: ends(least_error(z, a, 3), 3), rounds=0), plain, strict=True
+    ):
         np.testing.assert_array_equal(one, other)
 
 
 def test_the_same_data_gives_the_same_bits():
     inputs, x, x_q, a = quantised_layer(1)
-    runs = [refine(inputs, x, x_q, lambda z: least_error(z, a, 3), 3) for _ in range(2)]
+    runs = [refine(inputs, x, x_q, lambda z: ends(least_error(z, a, 3), 3)) for _ in range(2)]
     for one, other in zip(*runs, strict=True):
         np.testing.assert_array_equal(one, other)
 
