@@ -17,12 +17,14 @@ from graphpass.forms.operators import (
     BLOCKED_NEURON_OF_SUM,
     COUNT_NEURON,
     FOLDED_NEURON,
+    THRESHOLD_NEURON,
+    THRESHOLD_TRAIN,
     TIME_MEAN,
     TIME_REPEAT,
     TRAIN_NEURON,
 )
 from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.maths.neuron import CODINGS, Neuron, levels_of, spike_train, step_weights
+from graphpass.maths.neuron import CODINGS, Neuron, ThresholdNeuron, levels_of, spike_train, step_weights
 from graphpass.runtime import native
 from graphpass.runtime.session import open_session
 from tests.properties import examples
@@ -125,6 +127,36 @@ def check_trains(case, **options):
     equal(call(TRAIN_NEURON, flat, *parts, input_steps=steps, **over_time, **options), trains)
 
 
+@st.composite
+def threshold_cases(draw):
+    """Neurons with a threshold of its own for every step, some of which every x or none reaches."""
+    even, x, steps, coding, axis = draw(cases())
+    generator = np.random.default_rng(draw(st.integers(0, 2**31)))
+    size = next(
+        (p.shape for p in (even.amplitude, even.offset, even.threshold) if np.size(p) > 1), np.shape(even.shift)
+    )
+    rising = np.sort(generator.normal(0.5, 1.5, (even.levels - 1, *size)), axis=0).astype(np.float32)
+    falling = rising[:1] - np.cumsum(generator.uniform(0, 1, rising.shape), axis=0).astype(np.float32)
+    falling[draw(st.integers(0, len(falling))) :] = -np.inf
+    always, never = draw(st.integers(0, 2)), draw(st.integers(0, 2))
+    rising[:always] = falling[:always] = -np.inf
+    rising[len(rising) - never :] = np.inf
+    return ThresholdNeuron(rising, falling, even.amplitude, even.offset), x, steps, coding, axis
+
+
+def check_threshold_neurons(case, **options):
+    neuron, x, steps, coding, axis = case
+    parts = [neuron.rising, neuron.falling, neuron.amplitude, neuron.offset]
+    expected = np.where(np.isnan(x), np.float32(np.nan), neuron.decode(neuron.count(x)))
+    with np.errstate(over="ignore"):
+        equal(call(THRESHOLD_NEURON, x, *parts, **attributes_of(steps, coding), **options), expected.astype(x.dtype))
+    if not x.ndim or axis == 0:
+        return
+    over_time = {**attributes_of(steps, coding), "input_steps": 1}
+    trains = spike_train(neuron.count(x), steps, coding).reshape(steps * len(x), *x.shape[1:])
+    equal(call(THRESHOLD_TRAIN, x, *parts[:2], **over_time, **options), trains)
+
+
 def about_borders(theta, shift, levels):
     """k·θ − ψ, k = −1 … levels + 1, and the three floats on either side of each. [channels, numbers]"""
     with np.errstate(over="ignore", under="ignore"):
@@ -176,6 +208,12 @@ def test_neurons_and_counts_bit_for_bit(case):
 @examples(60)
 def test_trains_bit_for_bit(case):
     check_trains(case)
+
+
+@given(threshold_cases())
+@examples(60)
+def test_thresholds_of_every_step_bit_for_bit(case):
+    check_threshold_neurons(case)
 
 
 def blocks(x, block):
@@ -272,6 +310,12 @@ WRONG = {
     "coding": ((COUNT_NEURON, X, ONE, ONE), {"coding": "burst"}, "burst"),
     "steps that do not divide": (
         (TRAIN_NEURON, X, ONE, ONE), {"time_steps": 3, "levels": 4, "input_steps": 3}, "3 time-steps along axis 0"),
+    "thresholds of other steps": (
+        (THRESHOLD_NEURON, X, np.ones((3, 1), np.float32), np.ones((3, 1), np.float32), ONE, ONE), {},
+        "does not hold 4 steps"),
+    "axes of thresholds": (
+        (THRESHOLD_TRAIN, X, np.ones((4, 3, 1), np.float32), np.ones((4, 1), np.float32)), {"input_steps": 1},
+        "vary along different axes"),
     "input_steps": ((TRAIN_NEURON, X, ONE, ONE), {"input_steps": 2}, "input_steps is 2"),
 }  # fmt: skip
 

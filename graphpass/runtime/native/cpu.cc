@@ -72,6 +72,63 @@ GRAPHPASS_BOTH void elements(const In* x, Out* y, const Layout& layout, const Ne
   }
 }
 
+// run(start, size, channel): stretches of one channel, or (inner = 1) of channels in a row from `channel` on.
+template <typename Run>
+GRAPHPASS_BOTH void stretches(const Layout& layout, std::int64_t begin, std::int64_t end, Run run) {
+  const bool last = layout.inner == 1 && layout.channels > 1;
+  const std::int64_t row = last ? layout.channels : layout.channels == 1 ? end : layout.inner;
+  for (std::int64_t at = begin; at < end;) {
+    const std::int64_t within = layout.channels == 1 ? at : at % row, size = std::min(end - at, row - within);
+    run(at - begin, size, last ? within : at / layout.inner % layout.channels);
+    at += size;
+  }
+}
+
+// The counts of elements [begin, end) by the thresholds of every step. x, counts: from `begin` on.
+GRAPHPASS_BOTH void by_thresholds(const float* __restrict x, std::int32_t* __restrict counts, const Layout& layout,
+                                  const Thresholds& each, std::int64_t begin, std::int64_t end) {
+  const bool last = layout.inner == 1 && layout.channels > 1 && each.stride;
+  for (std::int64_t k = 0; k < end - begin; ++k) counts[k] = 0;
+  stretches(layout, begin, end, [&](std::int64_t start, std::int64_t size, std::int64_t channel) {
+    for (std::int64_t step = 0; step < each.steps; ++step) {
+      const float* __restrict b = each.rising + step * each.pitch + channel * each.stride;
+      const float* __restrict c = each.falling + step * each.pitch + channel * each.stride;
+      if (last) {
+        for (std::int64_t k = 0; k < size; ++k) counts[start + k] += outside(x[start + k], b[k], c[k]);
+      } else {
+        const float rising = *b, falling = *c;
+        for (std::int64_t k = 0; k < size; ++k) counts[start + k] += outside(x[start + k], rising, falling);
+      }
+    }
+  });
+}
+
+// What neurons with thresholds of every step give out. x, y: from element `begin` on.
+template <typename T>
+GRAPHPASS_BOTH void levels_by_thresholds(const T* x, T* y, const Layout& layout, const Neurons& n, std::int64_t begin,
+                                         std::int64_t end) {
+  float current[kBlock];
+  std::int32_t counts[kBlock];
+  const std::int64_t first = begin;
+  for (; begin < end; begin += kBlock) {
+    const std::int64_t now = std::min(kBlock, end - begin);
+    const T* from = x + (begin - first);
+    T* to = y + (begin - first);
+    for (std::int64_t k = 0; k < now; ++k) current[k] = widen(from[k]);
+    by_thresholds(current, counts, layout, n.each, begin, begin + now);
+    const std::int64_t beside = layout.inner == 1 && layout.channels > 1;  // channels lie side by side
+    stretches(layout, begin, begin + now, [&](std::int64_t start, std::int64_t size, std::int64_t channel) {
+      for (std::int64_t k = 0; k < size; ++k) {
+        const std::int64_t c = channel + beside * k;
+        const float value = current[start + k];
+        const float count = value == value ? static_cast<float>(counts[start + k]) : value;
+        to[start + k] = narrow<T>(n.amplitude.values[c * n.amplitude.stride] * count +
+                                  n.offset.values[c * n.offset.stride]);
+      }
+    });
+  }
+}
+
 // The same block of channels over rows of one value a channel. Input(k) is x at element k.
 template <int block, typename Input>
 GRAPHPASS_BOTH void block_rows(Input input, float* y, std::int64_t rows, const Neurons& n, std::int64_t channel) {
@@ -145,7 +202,10 @@ GRAPHPASS_BOTH void spikes(const T* currents, T* out, const Layout& layout, cons
   for (; begin < end; begin += kBlock) {
     const std::int64_t width = std::min(kBlock, end - begin);
     block_mean(currents + begin, x, size, steps, width);
-    elements<Counts>(x, counts, layout, n, begin, begin + width);
+    if (n.each.rising)
+      by_thresholds(x, counts, layout, n.each, begin, begin + width);
+    else
+      elements<Counts>(x, counts, layout, n, begin, begin + width);
     for (int plane = 0; plane < steps.output; ++plane) {
       T* __restrict to = out + plane * size + begin;
       if (steps.phase) {
@@ -172,11 +232,12 @@ GRAPHPASS_BOTH void means(const T* currents, T* x, std::int64_t size, const Step
 #define GRAPHPASS_KERNELS(T)                                                                                           \
   GRAPHPASS_CLONES void levels_of(const T* x, T* y, const Layout& l, const Neurons& n, std::int64_t b,                 \
                                   std::int64_t e) {                                                                    \
-    elements<Levels>(x + b, y + b, l, n, b, e);                                                                                \
+    if (n.each.rising) return levels_by_thresholds(x + b, y + b, l, n, b, e);                                          \
+    elements<Levels>(x + b, y + b, l, n, b, e);                                                                        \
   }                                                                                                                    \
   GRAPHPASS_CLONES void counts_of(const T* x, std::uint8_t* y, const Layout& l, const Neurons& n, std::int64_t b,      \
                                   std::int64_t e) {                                                                    \
-    elements<Counts>(x + b, y + b, l, n, b, e);                                                                                \
+    elements<Counts>(x + b, y + b, l, n, b, e);                                                                        \
   }                                                                                                                    \
   GRAPHPASS_CLONES void spikes_of(const T* x, T* y, const Layout& l, const Neurons& n, const Steps& s,                 \
                                   std::int64_t b, std::int64_t e) {                                                    \

@@ -26,6 +26,35 @@ __device__ std::int64_t channel_of(std::int64_t element, const Layout& layout) {
   return element / layout.inner % layout.channels;
 }
 
+// Steps that fire are nested, so the count is found by halving: on the rising side, or else on the falling one.
+__device__ std::int32_t count_of(float x, const Neurons& n, std::int64_t c) {
+  if (!n.each.rising)
+    return count(x, n.threshold.values[c * n.threshold.stride], n.shift.values[c * n.shift.stride], n.largest);
+  const float* rising = n.each.rising + c * n.each.stride;
+  const float* falling = n.each.falling + c * n.each.stride;
+  std::int32_t low = 0, high = static_cast<std::int32_t>(n.each.steps);
+  while (low < high) {
+    const std::int32_t middle = (low + high) / 2;
+    if (outside(x, rising[middle * n.each.pitch], falling[middle * n.each.pitch]))
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+template <typename T>
+__global__ void threshold_kernel(const T* x, T* y, Layout layout, Neurons n) {
+  const std::int64_t size = layout.outer * layout.channels * layout.inner;
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t k = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; k < size; k += step) {
+    const std::int64_t c = channel_of(k, layout);
+    const float value = widen(x[k]);
+    const float fired = value == value ? static_cast<float>(count_of(value, n, c)) : value;
+    y[k] = narrow<T>(n.amplitude.values[c * n.amplitude.stride] * fired + n.offset.values[c * n.offset.stride]);
+  }
+}
+
 template <typename Kind, typename In, typename Out, int Width>
 __global__ void neuron_kernel(const Pack<In, Width>* x, Pack<Out, Width>* y, Layout layout, Neurons n,
                               std::int64_t packs) {
@@ -79,8 +108,7 @@ __global__ void train_kernel(const T* currents, T* spikes, Layout layout, Neuron
   for (std::int64_t k = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; k < size; k += step) {
     const std::int64_t c = channel_of(k, layout);
     const float x = time_mean(currents + k, size, steps.input, steps.phase);
-    const std::int32_t fired =
-        count(x, n.threshold.values[c * n.threshold.stride], n.shift.values[c * n.shift.stride], n.largest);
+    const std::int32_t fired = count_of(x, n, c);
     for (int plane = 0; plane < steps.output; ++plane)
       spikes[plane * size + k] = spike<T>(fires(fired, plane, steps.output, steps.phase));
   }
@@ -95,8 +123,21 @@ __global__ void mean_kernel(const T* currents, T* x, std::int64_t size, Steps st
 
 }  // namespace
 
+template <typename T>
+static int thresholds_of(const void* x, void* y, const Layout& layout, const Neurons& neurons, void* stream) {
+  if (layout.size() == 0) return cudaSuccess;
+  threshold_kernel<T><<<blocks(layout.size()), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+      static_cast<const T*>(x), static_cast<T*>(y), layout, neurons);
+  return cudaGetLastError();
+}
+
 int neuron(Type type, Output output, const void* x, void* y, const Layout& layout, const Neurons& neurons,
            void* stream) {
+  if (neurons.each.rising) {
+    if (type == Type::f32) return thresholds_of<float>(x, y, layout, neurons, stream);
+    if (type == Type::f16) return thresholds_of<Half>(x, y, layout, neurons, stream);
+    return thresholds_of<BFloat>(x, y, layout, neurons, stream);
+  }
   if (output == Output::counts) {
     if (type == Type::f32) return elements<Counts, float, std::uint8_t>(x, y, layout, neurons, stream);
     if (type == Type::f16) return elements<Counts, Half, std::uint8_t>(x, y, layout, neurons, stream);

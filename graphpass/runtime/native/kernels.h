@@ -19,9 +19,18 @@ struct Parameter {
   std::int64_t stride = 0;
 };
 
+// A threshold of its own for every step: float32 [steps, channels], or [steps] where `stride` is 0.
+struct Thresholds {
+  const float* rising = nullptr;
+  const float* falling = nullptr;
+  std::int64_t steps = 0, pitch = 1, stride = 0;
+};
+
+// Even thresholds, or those of `each` where they are given.
 struct Neurons {
   Parameter threshold, shift, amplitude, offset;
   float largest = 0;  // levels - 1
+  Thresholds each;
 };
 
 struct Steps {

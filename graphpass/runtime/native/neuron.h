@@ -2,6 +2,7 @@
 // graphpass/maths/neuron.py is the definition; every kernel is tested against it bit for bit.
 //
 //   n = clip(floor((x + shift) / threshold), 0, levels - 1)        y = amplitude * n + offset
+//   n = #{k : x >= rising[k]} + #{k : x < falling[k]}              where every step has a threshold of its own
 //
 // All in float32, each operation rounded once: compile without contraction (-ffp-contract=off, nvcc -fmad=false).
 #pragma once
@@ -98,6 +99,9 @@ GRAPHPASS_BOTH std::int32_t count(float x, float threshold, float shift, float l
   value = value > 0.0f ? value : 0.0f;
   return static_cast<std::int32_t>(value > largest ? largest : value);
 }
+
+// Whether step k fires, given its thresholds.
+GRAPHPASS_BOTH bool outside(float x, float rising, float falling) { return (x >= rising) | (x < falling); }
 
 // What a neuron without amplitude and offset gives out.
 struct Counts {

@@ -121,8 +121,11 @@ struct Arguments {
   std::vector<std::vector<float>> spread;  // on the CPU: single values, one a channel
 };
 
-Arguments arguments(const OrtKernelContext* context, const Shape& shape, std::size_t count, float largest, bool host) {
-  static constexpr const char* kNames[] = {"threshold", "shift", "amplitude", "offset"};
+Arguments arguments(const OrtKernelContext* context, const Shape& shape, std::size_t count, float largest, bool host,
+                    bool every) {
+  static constexpr const char* kEven[] = {"threshold", "shift", "amplitude", "offset"};
+  static constexpr const char* kEvery[] = {"rising", "falling", "amplitude", "offset"};
+  const auto kNames = every ? kEvery : kEven;
   Arguments found;
   found.neurons.largest = largest;
   int axis = -1;
@@ -130,6 +133,13 @@ Arguments arguments(const OrtKernelContext* context, const Shape& shape, std::si
   std::vector<int> axes;
   for (std::size_t k = 0; k < count; ++k) {
     inputs.push_back(input(context, k + 1));
+    if (every && k < 2) {  // thresholds of every step: the steps come first
+      Shape& own = inputs[k].shape;
+      if (own.empty() || own[0] != static_cast<std::int64_t>(largest))
+        throw std::invalid_argument(std::string(kNames[k]) + " of shape " + written(own) + " does not hold " +
+                                    std::to_string(static_cast<int>(largest)) + " steps");
+      own.erase(own.begin());
+    }
     axes.push_back(axis_of(inputs[k].shape, shape, kNames[k]));
     if (axes[k] >= 0 && axis >= 0 && axes[k] != axis)
       throw std::invalid_argument(std::string(kNames[k]) + " varies along axis " + std::to_string(axes[k]) +
@@ -144,7 +154,13 @@ Arguments arguments(const OrtKernelContext* context, const Shape& shape, std::si
   }
   const std::array<Parameter*, 4> parameters = {&found.neurons.threshold, &found.neurons.shift,
                                                 &found.neurons.amplitude, &found.neurons.offset};
-  for (std::size_t k = 0; k < count; ++k) {
+  if (every) {
+    if (axes[0] != axes[1]) throw std::invalid_argument("rising and falling vary along different axes");
+    const std::int64_t pitch = axes[0] >= 0 ? found.layout.channels : 1;
+    found.neurons.each = {static_cast<const float*>(inputs[0].data), static_cast<const float*>(inputs[1].data),
+                          static_cast<std::int64_t>(largest), pitch, axes[0] >= 0 ? 1 : 0};
+  }
+  for (std::size_t k = every ? 2 : 0; k < count; ++k) {
     const auto* values = static_cast<const float*>(inputs[k].data);
     *parameters[k] = {values, axes[k] >= 0 ? 1 : 0};
     if (host && axes[k] < 0 && found.layout.inner == 1 && found.layout.channels > 1) {
@@ -173,11 +189,14 @@ void parallel(const OrtKernelContext* context, std::int64_t size, Body body) {
                                  tasks, std::size_t{0}, static_cast<void*>(&work));
 }
 
-enum class Kind { neuron, count, train, mean, repeat, blocked, blocked_sum };
+enum class Kind { neuron, count, train, mean, repeat, threshold, threshold_train, blocked, blocked_sum };
 
-constexpr const char* kOperatorNames[] = {"ParallelNeuron", "ParallelNeuronCount", "ParallelNeuronTrain", "TimeMean",
-                                          "TimeRepeat",     "BlockedNeuron",       "BlockedNeuronOfSum"};
-constexpr std::size_t kInputs[] = {5, 3, 3, 1, 1, 5, 6};
+constexpr const char* kOperatorNames[] = {"ParallelNeuron",  "ParallelNeuronCount",  "ParallelNeuronTrain",
+                                          "TimeMean",        "TimeRepeat",           "ThresholdNeuron",
+                                          "ThresholdNeuronTrain", "BlockedNeuron",   "BlockedNeuronOfSum"};
+constexpr std::size_t kInputs[] = {5, 3, 3, 1, 1, 5, 3, 5, 6};
+constexpr bool is_train(Kind kind) { return kind == Kind::train || kind == Kind::threshold_train; }
+constexpr bool has_every(Kind kind) { return kind == Kind::threshold || kind == Kind::threshold_train; }
 constexpr bool is_blocked(Kind kind) { return kind == Kind::blocked || kind == Kind::blocked_sum; }
 
 struct Kernel {
@@ -225,7 +244,7 @@ Kernel made(Kind kind, Type type, bool host, const OrtKernelInfo* info) {
     kernel.block = integer(info, "block");
     if (!is_block(kernel.block)) throw std::invalid_argument("block is " + std::to_string(kernel.block) + ", not 8 or 16");
   }
-  if (kind == Kind::train) {
+  if (is_train(kind)) {
     const std::int64_t input = integer(info, "input_steps");
     if (input != 1 && input != steps)
       throw std::invalid_argument("input_steps is " + std::to_string(input) + ", not 1 or time_steps");
@@ -277,7 +296,7 @@ void Kernel::compute_blocked(OrtKernelContext* context, const Input& x) const {
       throw std::invalid_argument("shapes " + written(x.shape) + " and " + written(other.shape) + " are added");
     added = static_cast<const float*>(other.data);
   }
-  const Neurons neurons{parameters[0], parameters[1], parameters[2], parameters[3], largest};
+  const Neurons neurons{parameters[0], parameters[1], parameters[2], parameters[3], largest, {}};
   auto* y = static_cast<float*>(output(context, x.shape));
   static_assert(kChunk % 16 == 0, "a task begins with a block");
   parallel(context, layout.size(), [&](std::int64_t begin, std::int64_t end) {
@@ -293,8 +312,8 @@ void Kernel::compute(OrtKernelContext* context) const {
     throw std::invalid_argument(std::to_string(given) + " inputs, not " + std::to_string(wanted));
   const Input x = input(context, 0);
   if (is_blocked(kind)) return compute_blocked(context, x);
-  if (kind == Kind::neuron || kind == Kind::count) {
-    const Arguments with = arguments(context, x.shape, wanted - 1, largest, host);
+  if (kind == Kind::neuron || kind == Kind::count || kind == Kind::threshold) {
+    const Arguments with = arguments(context, x.shape, wanted - 1, largest, host, has_every(kind));
     void* y = output(context, x.shape);
     const Output wants = kind == Kind::count ? Output::counts : Output::levels;
     if (host)
@@ -304,9 +323,9 @@ void Kernel::compute(OrtKernelContext* context) const {
 #ifdef GRAPHPASS_CUDA
     return succeeded(cuda::neuron(type, wants, x.data, y, with.layout, with.neurons, stream_of(context)));
 #endif
-  } else if (kind == Kind::train) {
+  } else if (is_train(kind)) {
     Shape shape = step_of(x.shape, steps.input);
-    const Arguments with = arguments(context, shape, wanted - 1, largest, host);
+    const Arguments with = arguments(context, shape, wanted - 1, largest, host, has_every(kind));
     shape[0] *= steps.output;
     void* spikes = output(context, shape);
     if (host)
@@ -380,9 +399,9 @@ void infer(Kind kind, OrtShapeInferContext* context) {
   if (shape.empty()) return;  // a scalar, or a tensor of unknown rank: the runtime does not tell them apart
   std::vector<const char*> symbols(shape.size());
   call<GetSymbolicDimensions>(kGetSymbolicDimensions, in, symbols.data(), symbols.size());
-  if (kind == Kind::train || kind == Kind::mean || kind == Kind::repeat) {
+  if (is_train(kind) || kind == Kind::mean || kind == Kind::repeat) {
     const std::int64_t steps = inferred(context, "time_steps");
-    const std::int64_t before = kind == Kind::train ? inferred(context, "input_steps") : kind == Kind::mean ? steps : 1;
+    const std::int64_t before = is_train(kind) ? inferred(context, "input_steps") : kind == Kind::mean ? steps : 1;
     const std::int64_t after = kind == Kind::mean ? 1 : steps;
     if (before < 1 || (shape[0] > 0 && shape[0] % before != 0)) return;  // the kernel will say what is wrong
     if (before != after) symbols[0] = "";
@@ -450,7 +469,8 @@ Operator::Operator(Kind kind, Type type, bool host) : OrtCustomOp{}, kind(kind),
 
 std::vector<std::unique_ptr<Operator>> all_operators() {
   std::vector<std::unique_ptr<Operator>> operators;
-  for (const Kind kind : {Kind::neuron, Kind::count, Kind::train, Kind::mean, Kind::repeat})
+  for (const Kind kind : {Kind::neuron, Kind::count, Kind::train, Kind::mean, Kind::repeat, Kind::threshold,
+                          Kind::threshold_train})
     for (const Type type : {Type::f32, Type::f16, Type::bf16}) {
       operators.push_back(std::make_unique<Operator>(kind, type, true));
 #ifdef GRAPHPASS_CUDA

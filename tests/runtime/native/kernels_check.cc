@@ -51,7 +51,8 @@ void check(Type type, Layout layout, bool per_channel, Steps steps, std::mt19937
   }
   const std::int64_t stride = per_channel ? 1 : 0;
   Neurons neurons{{threshold.data(), stride}, {shift.data(), stride}, {amplitude.data(), stride},
-                  {offset.data(), stride}, steps.phase ? static_cast<float>((1 << steps.output) - 1) : steps.output};
+                  {offset.data(), stride}, steps.phase ? static_cast<float>((1 << steps.output) - 1) : steps.output,
+                  {}};
   std::vector<T> x(size * steps.input);
   for (auto& value : x) value = narrow<T>(normal(random));
   const float special[] = {std::nanf(""), std::numeric_limits<float>::infinity(),
@@ -79,6 +80,44 @@ void check(Type type, Layout layout, bool per_channel, Steps steps, std::mt19937
   }
 }
 
+// Thresholds of every step, against a count of those that fire.
+template <typename T>
+void check_thresholds(Type type, Layout layout, bool per_channel, Steps steps, std::mt19937& random) {
+  std::normal_distribution<float> normal(0.3f, 1.5f);
+  const std::int64_t size = layout.size(), channels = per_channel ? layout.channels : 1, count = steps.output;
+  std::vector<float> rising(count * channels), falling(count * channels), amplitude(channels), offset(channels);
+  for (std::int64_t c = 0; c < channels; ++c) {
+    float b = normal(random), low = b;
+    for (std::int64_t k = 0; k < count; ++k) {
+      rising[k * channels + c] = b += std::abs(normal(random)) / count;
+      falling[k * channels + c] = low -= std::abs(normal(random));
+    }
+    amplitude[c] = normal(random), offset[c] = normal(random);
+  }
+  const std::int64_t stride = per_channel ? 1 : 0;
+  const Neurons neurons{{}, {}, {amplitude.data(), stride}, {offset.data(), stride}, static_cast<float>(count),
+                        {rising.data(), falling.data(), count, channels, stride}};
+  std::vector<T> x(size), levels(size), spikes(size * count);
+  for (auto& value : x) value = narrow<T>(normal(random));
+  if (size) x[0] = narrow<T>(std::nanf(""));
+  on_threads(size, [&](std::int64_t begin, std::int64_t end) {
+    cpu::neuron(type, Output::levels, x.data(), levels.data(), layout, neurons, begin, end);
+    cpu::train(type, x.data(), spikes.data(), layout, neurons, steps, begin, end);
+  });
+  for (std::int64_t k = 0; k < size; ++k) {
+    const std::int64_t c = per_channel ? k / layout.inner % layout.channels : 0;
+    const float value = widen(x[k]);
+    int fired = 0;
+    for (std::int64_t step = 0; step < count; ++step)
+      fired += value >= rising[step * channels + c] || value < falling[step * channels + c];
+    const float n = value == value ? static_cast<float>(fired) : value;
+    expect(same(levels[k], narrow<T>(amplitude[c] * n + offset[c])), "level by thresholds", k);
+    for (int plane = 0; plane < steps.output; ++plane)
+      expect(widen(spikes[plane * size + k]) == (fires(fired, plane, steps.output, false) ? 1.0f : 0.0f),
+             "spike by thresholds", k);
+  }
+}
+
 // Blocks of channels, in place and not, with and without a sum; against a loop over the same order in memory.
 void check_blocked(std::int64_t block, Layout layout, bool per_channel, std::mt19937& random) {
   std::normal_distribution<float> normal(0.3f, 1.5f);
@@ -90,7 +129,7 @@ void check_blocked(std::int64_t block, Layout layout, bool per_channel, std::mt1
   for (auto& value : added) value = normal(random);
   const std::int64_t stride = per_channel ? 1 : 0;
   const Neurons neurons{{parts[0].data(), stride}, {parts[1].data(), stride}, {parts[2].data(), stride},
-                        {parts[3].data(), stride}, 4.0f};
+                        {parts[3].data(), stride}, 4.0f, {}};
   std::vector<float> placed = x;
   for (std::int64_t begin = 0; begin < size; begin += 3 * block) {
     const std::int64_t end = std::min(begin + 3 * block, size);
@@ -121,6 +160,9 @@ int main() {
         check<float>(Type::f32, layout, per_channel, steps, random);
         check<Half>(Type::f16, layout, per_channel, steps, random);
         check<BFloat>(Type::bf16, layout, per_channel, steps, random);
+        if (steps.phase || steps.input > 1) continue;
+        check_thresholds<float>(Type::f32, layout, per_channel, steps, random);
+        check_thresholds<Half>(Type::f16, layout, per_channel, steps, random);
       }
   for (const std::int64_t block : {8, 16})
     for (const bool per_channel : {false, true})

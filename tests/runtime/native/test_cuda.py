@@ -12,7 +12,16 @@ import graphpass
 from graphpass.runtime import native
 from graphpass.runtime.session import open_session
 from tests.properties import examples
-from tests.runtime.test_native import X, call, cases, check_neurons_and_counts, check_trains, equal
+from tests.runtime.test_native import (
+    X,
+    call,
+    cases,
+    check_neurons_and_counts,
+    check_threshold_neurons,
+    check_trains,
+    equal,
+    threshold_cases,
+)
 
 CUDA = "CUDAExecutionProvider"
 GPU = (CUDA, "CPUExecutionProvider")
@@ -38,6 +47,12 @@ def test_neurons_and_counts_bit_for_bit(case):
 @examples(200)
 def test_trains_bit_for_bit(case):
     check_trains(case, providers=GPU)
+
+
+@given(threshold_cases())
+@examples(200)
+def test_thresholds_of_every_step_bit_for_bit(case):
+    check_threshold_neurons(case, providers=GPU)
 
 
 def test_repeating():
