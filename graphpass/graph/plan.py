@@ -24,7 +24,7 @@ from graphpass.maths.neuron import Neuron, levels_of
 from graphpass.records import RecordError, parsed, record_of
 
 FORMAT = "graphpass-plan"
-VERSION = 1
+VERSION = 2
 MOST_AXES = 8  # of a tensor
 SCALES = ("pre-activation", "activation")  # levels are even on x, or on f(x) where f is curved
 
@@ -162,9 +162,13 @@ def load_plan(path: str | Path) -> Plan:
         raise PlanError(f"{path}: {_not_json(error)}", "write the plan again with --plan-out") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise PlanError(f"{path}: not a graphpass plan", "write one with --plan-out")
-    if document.get("version") != VERSION:
-        raise PlanError(f"{path}: plan version {document.get('version')}, this tool reads {VERSION}", "write it again")
+    if document.get("version") not in (1, VERSION):
+        raise PlanError(
+            f"{path}: plan version {document.get('version')}, this tool reads 1 to {VERSION}", "write it again"
+        )
     try:
+        if document["version"] == 1:
+            _upgrade(document)
         file: _File = record_of(_File, document)
         plan = Plan(
             file.time_steps,
@@ -217,6 +221,14 @@ class _File:
     arrays: str | None
     ranges: tuple[_Range, ...]
     left: tuple[Left, ...]
+
+
+def _upgrade(document: dict[str, Any]) -> None:
+    """Version 1 as version 2, in place: levels were even on x."""
+    sites = document.get("sites")
+    for site in sites if isinstance(sites, list) else ():
+        if isinstance(site, dict):
+            site["scale"] = SCALES[0]
 
 
 def _not_json(error: ValueError) -> str:
@@ -280,6 +292,8 @@ def _check_site(site: SitePlan, at: Callable[[str], str], most: int) -> None:
         raise RecordError(f"{at('threshold')}: {site.threshold.min()} is not above 0")
     if site.scale not in SCALES:
         raise RecordError(f"{at('scale')}: {site.scale!r} is not one of {', '.join(SCALES)}")
+    if site.kind == "identity" and site.scale != SCALES[0]:
+        raise RecordError(f"{at('scale')}: {site.scale!r}, but an identity has no activation")
     if not 2 <= site.levels <= most:
         raise RecordError(f"{at('levels')}: {site.levels} is not 2 to {most}, the plan's")
     if not site.lowest <= site.highest:

@@ -31,7 +31,7 @@ from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.trains import Train, Trains, Way
 from graphpass.graph.types import type_name
 from graphpass.maths.curves import Curve, curve_of
-from graphpass.sites.activations import Activation, falling, find_activations
+from graphpass.sites.activations import Activation, Parameters, falling, find_activations
 from graphpass.sites.identities import missing_identities, place_identities, sources
 
 SUBGRAPH_OPS = frozenset("If Loop Scan SequenceMap".split())
@@ -64,11 +64,7 @@ class Site:
 
         None also for slopes along another axis than that of the channels: neurons have one set of thresholds a channel.
         """
-        slope = np.asarray(self.parameters.get("slope", 0.0))
-        along = [axis - slope.ndim for axis, size in enumerate(slope.shape) if size != 1]
-        if along and (self.axis is None or along[0] != self.axis % rank - rank):
-            return None
-        return curve_of(self.kind, self.parameters)
+        return curve_of(self.kind, self.parameters) if _slopes_are_along(self.parameters, self.axis, rank) else None
 
     @property
     def limits(self) -> tuple[float, float] | None:
@@ -77,6 +73,13 @@ class Site:
             return None
         low, high = float(self.parameters["low"]), float(self.parameters["high"])
         return (low, high) if np.isfinite([low, high]).all() else None
+
+
+def _slopes_are_along(parameters: Parameters, axis: int | None, rank: int | None) -> bool:
+    """Whether the slopes of a PRelu vary along no axis of a tensor but this."""
+    slope = np.asarray(parameters.get("slope", 0.0))
+    along = [place - slope.ndim for place, size in enumerate(slope.shape) if size != 1]
+    return not along or (axis is not None and rank is not None and along[0] == axis % rank - rank)
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
     activations = list(find_activations(graph))
     for activation in activations:
         layers = tuple(dict.fromkeys(layer.node.name for layer in reached_layers(activation.output)))
-        reason = _left_because(activation, layers) or selection.refusal(activation.name)
+        axis = channel_axis(activation.input, activation.output)
+        reason = _left_because(activation, layers, axis) or selection.refusal(activation.name)
         if reason:
             left.append(Left(activation.name, activation.kind, reason, True))
         else:
@@ -156,7 +160,7 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
                     activation.kind,
                     activation.input.name,
                     activation.output.name,
-                    channel_axis(activation.input, activation.output),
+                    axis,
                     layers,
                     activation.parameters,
                 )
@@ -174,9 +178,14 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
     return Coverage(tuple(sites), tuple(left), sum(map(holds_weights, nodes)), reached)
 
 
-def _left_because(activation: Activation, layers: Sequence[str]) -> str | None:
+def _left_because(activation: Activation, layers: Sequence[str], axis: int | None) -> str | None:
     if not layers:
         return "its output reaches no weight layer as spikes (a gate, or the network's output)"
+    slopes = activation.parameters
+    if np.any(np.asarray(slopes.get("slope", 0.0)) < 0) and not _slopes_are_along(
+        slopes, axis, rank_of(activation.output)
+    ):
+        return "its slopes, some below 0, vary along another axis than its channels: no thresholds a channel fit it"
     return _wrong_type(activation.output) or falling(activation)
 
 

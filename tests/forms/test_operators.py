@@ -8,9 +8,18 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from graphpass.forms import operators
-from graphpass.forms.operators import COUNT_NEURON, FOLDED_NEURON, TIME_MEAN, TIME_REPEAT, TRAIN_NEURON
+from graphpass.forms.neurons import PARAMETERS
+from graphpass.forms.operators import (
+    COUNT_NEURON,
+    FOLDED_NEURON,
+    THRESHOLD_NEURON,
+    THRESHOLD_TRAIN,
+    TIME_MEAN,
+    TIME_REPEAT,
+    TRAIN_NEURON,
+)
 from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.maths.neuron import CODINGS, Neuron, count_of, levels_of, spike_train, time_mean
+from graphpass.maths.neuron import CODINGS, Neuron, ThresholdNeuron, count_of, levels_of, spike_train, time_mean
 
 TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 DTYPES = {"float32": np.float32, "float16": np.float16}
@@ -22,7 +31,7 @@ CASES = [(time_steps, coding) for coding in CODINGS for time_steps in range(1, 9
 def session(op, shape, dtype, opset, **attributes):
     """One operator over the body of its function; the parameters are inputs."""
     coding = attributes["coding"]
-    wanted = {FOLDED_NEURON: 4, TRAIN_NEURON: 2, COUNT_NEURON: 2}.get(op, 0)
+    wanted = PARAMETERS.get(op, 0)
     inputs = [helper.make_tensor_value_info("x", TYPES[dtype], [None, *shape])]
     inputs += [helper.make_tensor_value_info(part, TensorProto.FLOAT, None) for part in PARTS[:wanted]]
     nodes = [helper.make_node(op, [each.name for each in inputs], ["y"], domain=SPIKING_DOMAIN, **attributes)]
@@ -115,6 +124,29 @@ def test_train_neuron(time_steps, coding, kind, opset):
     np.testing.assert_array_equal(
         train.reshape(time_steps, *x.shape), spike_train(neuron.count(mean), time_steps, coding)
     )
+
+
+@pytest.mark.parametrize(("kind", "opset"), BODIES)
+@pytest.mark.parametrize(("time_steps", "coding"), CASES)
+@pytest.mark.parametrize("along", [(3, 1, 1), (1,)])
+def test_thresholds_of_every_step(along, time_steps, coding, kind, opset):
+    dtype, rng, attributes = DTYPES[kind], np.random.default_rng(time_steps), attributes_of(time_steps, coding)
+    rising = np.sort(rng.normal(0.5, 1, (attributes["levels"] - 1, *along)), axis=0).astype(np.float32)
+    falling = rising[:1] - np.cumsum(rng.uniform(0, 1, rising.shape), axis=0).astype(np.float32)
+    falling[len(falling) // 2 :] = -np.inf
+    neuron = ThresholdNeuron(rising, falling, *rng.normal(size=(2, *along)).astype(np.float32))
+    x = inputs(rng, (2, 3, 4, 5), dtype)
+    parts = [neuron.rising, neuron.falling, neuron.amplitude, neuron.offset]
+    y = call(THRESHOLD_NEURON, x, *parts, opset=opset, **attributes)
+    assert y.dtype == dtype
+    tolerance = 2.0**-22 if dtype == np.float32 else 2.0**-10
+    np.testing.assert_allclose(y, neuron.fire(x), rtol=tolerance, atol=tolerance)
+    counts = call(
+        THRESHOLD_NEURON, x, *parts[:2], np.ones(1, np.float32), np.zeros(1, np.float32), opset=opset, **attributes
+    )
+    np.testing.assert_array_equal(np.nan_to_num(counts, nan=0), neuron.count(x))
+    train = call(THRESHOLD_TRAIN, x, *parts[:2], opset=opset, input_steps=1, **attributes)
+    np.testing.assert_array_equal(train.reshape(time_steps, *x.shape), spike_train(neuron.count(x), time_steps, coding))
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
@@ -225,6 +257,8 @@ def test_every_operator_has_a_body_of_standard_operators(coding, opset):
         FOLDED_NEURON,
         COUNT_NEURON,
         TRAIN_NEURON,
+        THRESHOLD_NEURON,
+        THRESHOLD_TRAIN,
         TIME_MEAN,
         TIME_REPEAT,
     }

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphpass.maths.curves import curve_of
 from graphpass.maths.neuron import Neuron
 from graphpass.sites.activations import ACTIVATIONS, falling, find_activations
 from tests.models import HALF, build, node, run
@@ -375,30 +376,42 @@ RISING = [
     ("Celu", {"alpha": -2.0}), ("HardSigmoid", {}), ("ThresholdedRelu", {"alpha": 0.0}), ("Swish", {"alpha": 0.5}),
     ("PRelu", {"slope": np.float32([0, 0.5, 1, 2]).reshape(4, 1, 1)}), ("Gelu", {}), ("HardSwish", {}), ("Mish", {}),
 ]  # fmt: skip
+VALLEYS = [
+    ("LeakyRelu", {"alpha": -1.0}), ("PRelu", {"slope": np.float32([-0.5])}), ("PRelu", {"slope": SLOPES}),
+    ("Elu", {"alpha": -1.0}), ("Selu", {"alpha": -1.0}), ("Selu", {"gamma": -1.0}),
+]  # fmt: skip
 FALLS = [
-    ("LeakyRelu", {"alpha": -1.0}, "for x < 0"), ("LeakyRelu", {"alpha": math.nan}, "for x < 0"),
-    ("PRelu", {"slope": np.float32([-0.5])}, "for x < 0"), ("PRelu", {"slope": SLOPES}, "for x < 0 in 1 of 4 channels"),
-    ("Elu", {"alpha": -1.0}, "for x < 0"), ("Selu", {"alpha": -1.0}, "for some x"),
-    ("Selu", {"gamma": -1.0}, "for some x"), ("HardSigmoid", {"alpha": -0.2}, "between its limits"),
+    ("HardSigmoid", {"alpha": -0.2}, "between its limits"),
+    ("Selu", {"alpha": -1.0, "gamma": -1.0}, "for x > 0, after a rise"),
     ("ThresholdedRelu", {"alpha": -1.0}, "at its threshold"), ("Swish", {"alpha": -1.0}, "for large x"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("op", "attributes", "where"), [*((*each, None) for each in RISING), *FALLS])
+@pytest.mark.parametrize(
+    ("op", "attributes", "where"), [*((*e, None) for e in RISING), *((*e, "") for e in VALLEYS), *FALLS]
+)
 def test_what_falls_is_no_staircase_and_says_where(op, attributes, where):
-    """GELU, HardSwish and Mish fall by less than 0.4 of what they rise on ±1; what is left falls by more."""
+    """What falls and then rises has two thresholds a step; what falls otherwise is left, and falls by more than 0.4."""
     slope = {name: value for name, value in attributes.items() if name == "slope"}
     numbers = {name: value for name, value in attributes.items() if name != "slope"}
     last = node(op, " ".join(["x", *slope]), "y", name="act", **numbers)
     model = build([last], {"x": ["N", 4, 1, 1]}, {"y": None}, slope, opset=24 if op == "Swish" else 22)
     (activation,) = find_activations(gs.import_onnx(model))
     reason = falling(activation)
-    assert reason == (where and f"decreases {where}: no staircase of one neuron stands for it")
+    assert reason == (f"decreases {where}: no staircase of one neuron stands for it" if where else None)
     x = np.linspace(-6, 6, 481).reshape(-1, 1)
     y = FUNCTIONS[activation.kind](x, **{k: np.ravel(v) for k, v in activation.parameters.items()})
-    if np.isfinite(y).all():
-        fall = (np.maximum.accumulate(y) - y).max(0)
-        assert (fall.max() > 0.4) == (reason is not None) or op == "Swish"  # a mirrored SiLU falls by 0.28, too
+    valley = where == ""
+    fall = (np.maximum.accumulate(y) - y).max(0)
+    # a mirrored SiLU falls by 0.28, too
+    assert (fall.max() > 0.4) == (reason is not None) or valley or op == "Swish"
+    assert not valley or np.max(curve_of(activation.kind, activation.parameters).least) > -math.inf
+
+
+def test_parameters_that_are_no_numbers_are_no_activation():
+    model = build([node("LeakyRelu", "x", "y", name="act", alpha=math.nan)], {"x": ["N", 4]}, {"y": None}, {})
+    (activation,) = find_activations(gs.import_onnx(model))
+    assert falling(activation) == "has a parameter that is no finite number"
 
 
 NO_CHAINS = {

@@ -306,16 +306,29 @@ def test_sites_are_in_topological_order():
 
 def test_falling_activations_are_left():
     graph = graph_of(
-        [node("Gemm", "x w", "h", "fc"), node("LeakyRelu", "h", "a", "act", alpha=-1.0),
+        [node("Gemm", "x w", "h", "fc"), node("HardSigmoid", "h", "a", "act", alpha=-1.0),
          node("Gemm", "a w", "z", "fc2"), node("Relu", "z", "r", "relu"), node("Gemm", "r w", "y", "fc3")],
         {"x": ["N", 4]}, w=MATRIX,
     )  # fmt: skip
     coverage = find_sites(graph)
     assert [site.name for site in coverage.sites] == ["relu"]
-    assert left(coverage)["act"] == "decreases for x < 0: no staircase of one neuron stands for it"
+    assert left(coverage)["act"] == "decreases between its limits: no staircase of one neuron stands for it"
     assert coverage.complete  # as a gate is left, too
     with_identity = find_sites(graph, Selection(identity_sites=True))
     assert [site.name for site in with_identity.sites] == ["a/identity", "relu"]
+
+
+def test_slopes_below_0_have_to_be_along_the_channels():
+    def coverage(slopes):
+        graph = graph_of(
+            [node("Conv", "x k", "h", "conv"), node("PRelu", "h slope", "a", "act"), node("Conv", "a k", "y", "conv2")],
+            {"x": ["N", 4, 5, 5]}, k=np.ones((4, 4, 1, 1), np.float32), slope=np.float32(slopes),
+        )  # fmt: skip
+        return find_sites(graph)
+
+    assert [site.name for site in coverage(np.full((4, 1, 1), -1)).sites] == ["act"]
+    assert [site.name for site in coverage(np.full((5,), 0.5)).sites] == ["act"]
+    assert left(coverage(np.full((5,), -0.5)))["act"].startswith("its slopes, some below 0, vary along another axis")
 
 
 def test_float64_activations_are_left():

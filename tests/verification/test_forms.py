@@ -153,9 +153,8 @@ def test_a_wrong_threshold_is_found(monkeypatch):
 
 
 def _with_body(proto: onnx.ModelProto, name: str, old: str, new: str) -> onnx.ModelProto:
-    """The model with one operator of one function body exchanged."""
-    function = next(each for each in proto.functions if each.name == name)
-    for each in function.node:
+    """The model with one operator of one function body, if it has that, exchanged."""
+    for each in (each for function in proto.functions if function.name == name for each in function.node):
         if each.op_type == old:
             each.op_type = new
     return proto
