@@ -22,6 +22,7 @@ from graphpass.graph.model import load
 from graphpass.network import Network, prepare
 from graphpass.runtime.session import input_specs, open_session
 from graphpass.sites.sites import spike_driven
+from graphpass.verification.distance import LARGEST
 from tests.fuzz import networks
 from tests.models import run
 from tests.properties import examples
@@ -101,8 +102,9 @@ def test_forms_are_near_the_folded_one(folder, seed):
     check_distances(folder, seed)
 
 
-def test_what_int8_cannot_hold_is_refused(folder):
+def test_what_int8_cannot_hold_is_refused(folder, monkeypatch):
     """A layer of 2,016 inputs whose neurons see the utmost tail of its sums: counts off by one decide on it."""
+    monkeypatch.setitem(LARGEST, "calibration", 0.1)
     with pytest.raises(FormError, match="from site 'relu_11' on"):
         check_distances(folder, 201)
 
