@@ -25,6 +25,9 @@ Doubles = NDArray[np.float64]
 
 RIDGE = 1.0  # λ as a part of the mean of diag(UᵀU): 1e-2 overfits 512 images (docs/calibration.md)
 ROUNDS = 10  # refinement steps
+RIDGES = (0.1, RIDGE, 10.0)  # that are tried on held-out rows
+WIDE = 2048  # inputs of a layer from which on RIDGE alone is tried: a solution costs K³
+HELD_OUT, BLOCKS = 4, 16  # every 4th of 16 stretches of rows
 REFIT = 5  # refinement steps between two looks at the bounds
 WORK = 4e10  # float operations that the steps of one layer may take, about a second on two cores
 ROUNDING = 1e-5  # of a mean's square: less variance than that is what float32 sums lose
@@ -45,29 +48,44 @@ def mean_gain(levels: Levels, difference: Array, largest_count: int) -> Levels:
     return replace(levels, amplitude=gain.astype(np.float32))
 
 
-class Regression:
-    """Centred normal equations of a layer's input, for many right-hand sides.
+class Gram:
+    """Second moments of a layer's input about its mean, from which a regression follows for every λ.
 
         (UᵀU + λI)·ΔW = Uᵀr          K ≤ P: a system of K unknowns
         ΔW = Uᵀ(UUᵀ + λI)⁻¹·r        K > P: the same ΔW from a system of P unknowns
 
-    inputs: U, float32 [G, P, K], not changed. λ = ridge · mean diag(UᵀU) in each group. repeated: whether many
-    solutions are wanted, which an inverse serves. A column that does not vary gets no weight.
+    inputs: U, float32 [G, P, K], not changed.
     """
 
-    def __init__(self, inputs: Array, ridge: float = RIDGE, repeated: bool = False):
+    def __init__(self, inputs: Array):
         _, rows, size = inputs.shape
-        self._mean = inputs.mean(1, dtype=np.float64)
-        self._wide = size > rows
-        if self._wide:
-            self._inputs = inputs - self._mean[:, None].astype(np.float32)
-            system = _products(self._inputs.transpose(0, 2, 1), self._inputs.transpose(0, 2, 1))
+        self.mean = inputs.mean(1, dtype=np.float64)
+        self.wide = size > rows
+        if self.wide:
+            self.inputs = inputs - self.mean[:, None].astype(np.float32)
+            self.system = _products(self.inputs.transpose(0, 2, 1), self.inputs.transpose(0, 2, 1))
         else:
-            self._inputs = inputs
-            system = _products(inputs, inputs) - rows * self._mean[:, :, None] * self._mean[:, None]
-        power = np.trace(system, axis1=1, axis2=2) / size
-        rounding = ROUNDING * rows * np.square(self._mean).mean(1)
-        self._penalty = np.where(power > rounding, ridge * power, np.maximum(rounding, 1.0))
+            self.inputs = inputs
+            self.system = _products(inputs, inputs) - rows * self.mean[:, :, None] * self.mean[:, None]
+        power = np.trace(self.system, axis1=1, axis2=2) / size
+        rounding = ROUNDING * rows * np.square(self.mean).mean(1)
+        self._power, self._least = np.where(power > rounding, power, 0.0), np.maximum(rounding, 1.0)
+
+    def penalty(self, ridge: float) -> Doubles:
+        """λ = ridge · mean diag(UᵀU), [G]; what a column that does not vary takes to get no weight."""
+        return np.where(self._power > 0, ridge * self._power, self._least)
+
+
+class Regression:
+    """ΔW, Δb for many right-hand sides. ridge: λ as of `Gram.penalty`. repeated: whether many solutions are wanted,
+    which an inverse serves.
+    """
+
+    def __init__(self, inputs: Array | Gram, ridge: float = RIDGE, repeated: bool = False):
+        gram = inputs if isinstance(inputs, Gram) else Gram(inputs)
+        self._mean, self._inputs, self._wide = gram.mean, gram.inputs, gram.wide
+        self._penalty = gram.penalty(ridge)
+        system = gram.system.copy()
         system[:, np.arange(system.shape[1]), np.arange(system.shape[1])] += self._penalty[:, None]
         self._system = np.linalg.inv(system) if repeated else system
         self._repeated = repeated
@@ -95,6 +113,30 @@ class Regression:
     def _solved(self, right: Array) -> Doubles:
         solved = self._system @ right if self._repeated else np.linalg.solve(self._system, right)
         return np.asarray(solved, np.float64)
+
+
+def best_ridge(inputs: Array, residual: Array) -> float | None:
+    """The λ of RIDGES with the least error on rows that it was not solved from; ∞ for biases alone, None for nothing.
+
+        E(λ) = Σ over held-out rows ‖r − u·ΔW(λ) − Δb(λ)‖²          solved from the other rows
+
+    Rows are in the order of the samples: every HELD_OUT-th of BLOCKS stretches is held out, so that few samples have
+    rows in both. A correction is thereby never worse than none but for chance. inputs, residual: as of `compensate`.
+    """
+    rows = residual.shape[0]
+    held = np.arange(rows) * BLOCKS // rows % HELD_OUT == HELD_OUT - 1
+    if not held.any():
+        return RIDGE
+    mean = residual[~held].mean(0, dtype=np.float64)
+    errors: dict[float | None, float] = {
+        None: _squares(residual[held]), np.inf: _squares(residual[held] - mean.astype(np.float32))
+    }  # fmt: skip
+    gram = Gram(np.ascontiguousarray(inputs[:, ~held]))
+    unseen = np.ascontiguousarray(inputs[:, held])
+    for ridge in RIDGES if inputs.shape[2] <= WIDE else (RIDGE,):
+        weight, bias = Regression(gram, ridge).solve(residual[~held])
+        errors[ridge] = _squares(residual[held] - apply(unseen, weight, bias))
+    return min(errors, key=lambda ridge: errors[ridge])
 
 
 def compensate(inputs: Array, residual: Array, ridge: float = RIDGE) -> tuple[Floats, Floats]:
@@ -141,6 +183,10 @@ def saturated_target(x: Array, z: Array, low: Array, high: Array) -> Floats:
         np.minimum(z, np.maximum(x, low)),
         np.where(x >= high, np.maximum(z, np.minimum(x, high)), x),
     )
+
+
+def _squares(values: Array) -> float:
+    return float(np.square(values, dtype=np.float64).sum())
 
 
 def refine(

@@ -1,7 +1,8 @@
 """Prove on data that the forms of a spiking network agree, count by count.
 
     (a) definition   every neuron's y equals graphpass.maths.neuron on the runtime's own x, bit for bit (float16: on an
-                     x within half a unit in the last place, since a runtime may hand it on unrounded)
+                     x within half a unit in the last place, since a runtime may hand it on unrounded); where the folded
+                     form has f and even thresholds behind it, its y is that of thresholds on x but for f's rounding
     (b) trains       every train of the unrolled form is spike_train(count(x)), x the mean of its own currents
     (c) forms        every x, mean over time and output of the unrolled form differs from the folded form's by no more
                      than float rounding explains, given equal counts and means upstream
@@ -40,6 +41,7 @@ from graphpass.verification.agreement import SAME_NODE, Cut, Forced, Magnitudes,
 
 ROUNDING = {np.dtype(np.float16): 2.0**-11}  # unit roundoff of what tensors are stored in; sums are in float32
 SUM_ROUNDING = 2.0**-24
+CURVE_ROUNDINGS = 32  # of f, in several operators, relative to the largest of |x|, |f(x)| and 1
 SMALLEST = {np.dtype(np.float16): 2.0**-14}  # smallest normal number: below, errors are absolute
 
 Array = NDArray[Any]
@@ -142,6 +144,7 @@ class _Check:
                 "replace it by a constant to verify the rest",
             )
         given = any(node.op in operators.TRAIN_NEURONS for node in graph.nodes)
+        self._curved = _Curved(graph, coding, threads)
         with within_float32(ModelError, "the spiking model"):
             folded = fold_back(graph.copy()) if given else settle_pooling(place_thresholds(graph.copy()))
             unrolled = graph if given else unroll(graph)
@@ -176,6 +179,7 @@ class _Check:
         """One batch through all three graphs."""
         folded = {**inputs, **run(self._folded, _wanted(self._folded, inputs))}
         counts = {cut.name: self._defined(cut, folded) for cut in self._forced.cuts}
+        self._definition += self._curved.mismatches(inputs)
         bounds = self._bounds(folded, counts)
         feeds: dict[str, Array] = {**inputs, **{mean.fed: folded[mean.tensor] for mean in self._forced.means}}
         feeds.update({c.count: counts[c.name].astype(folded[c.x_folded].dtype) for c in self._forced.cuts})
@@ -256,6 +260,40 @@ class _Check:
             self._output.bound,
             self._output.unexplained,
         )
+
+
+class _Curved:
+    """Neurons of a folded form that stand behind f: whether thresholds on x give the counts that they have.
+
+    n(f(x) − ε) ≤ #{k : x ≥ b_k} + #{k : x < c_k} ≤ n(f(x) + ε)         ε: what f, computed in its type, may be off
+    """
+
+    def __init__(self, graph: gs.Graph, coding: str, threads: int):
+        placed = place_thresholds(graph.copy())
+        even = {node.name: node for node in graph.nodes if node.op == operators.FOLDED_NEURON}
+        self._pairs = [
+            (node.inputs[0].name, neuron_of(node), even[node.name].inputs[0].name, neuron_of(even[node.name]))
+            for node in placed.nodes
+            if node.op == operators.THRESHOLD_NEURON and node.name in even
+        ]
+        names = [name for x, _, z, _ in self._pairs for name in (x, z)]
+        inputs = {tensor.name for tensor in graph.inputs}
+        proto = reference(graph, [name for name in names if name not in inputs], coding) if self._pairs else None
+        self._session = open_session(proto, threads=threads, use_native=False) if proto else None
+
+    def mismatches(self, inputs: Arrays) -> int:
+        """Counts of one batch that differ by more than f's rounding explains."""
+        if self._session is None:
+            return 0
+        found = {**inputs, **run(self._session, _wanted(self._session, inputs))}
+        total = 0
+        for x, every, z, even in self._pairs:
+            current, value = found[x], found[z].astype(np.float64)
+            unit = ROUNDING.get(current.dtype, SUM_ROUNDING)
+            near = CURVE_ROUNDINGS * unit * np.maximum(np.abs(current.astype(np.float64)), np.maximum(np.abs(value), 1))
+            count = every.count(current)
+            total += int(np.count_nonzero((count < even.count(value - near)) | (count > even.count(value + near))))
+        return total
 
 
 def _bound(sizes: Array, roundings: int, stored: int, dtype: np.dtype[Any]) -> Array:

@@ -197,3 +197,17 @@ def test_a_plan_of_even_thresholds_on_x_is_still_one(tmp_path):
     done = convert(path, {}, plan=tmp_path / "old.json")
     assert not {each.op_type for each in done.proto.graph.node} & LEFT
     assert run(done.proto, X[:2])[0].shape == (2, 10)
+
+
+def test_thresholds_that_are_not_those_of_f_are_found(tmp_path, monkeypatch):
+    """As a curve of another alpha would give them."""
+    from graphpass.forms import preparation
+
+    proto = converted(saved(tmp_path, network("silu", pool=False)), time_steps=6, coding="phase").proto
+    samples = from_arrays({"x": X[:4]}, input_specs(proto))
+    assert verify(proto, samples).definition_mismatches == 0
+    own = preparation.curve_of
+    monkeypatch.setattr(preparation, "curve_of", lambda kind, found: own(kind, {"alpha": 1.1}))
+    found = verify(proto, samples)
+    assert found.definition_mismatches > 100
+    assert not found.agrees
