@@ -12,7 +12,7 @@ by something whose numbers depend on the layout, such as a mean, stays as it is,
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,14 +79,21 @@ def reordering(channels: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
-def candidates(proto: onnx.ModelProto) -> frozenset[str]:
-    """Outputs of the neurons that may work in blocks. Raises NotBlocked where there is none."""
+def candidates(proto: onnx.ModelProto) -> dict[str, list[Floats]]:
+    """The neurons that may work in blocks: θ, ψ, A, o of each, float32 [C] or [1], by its output.
+
+    Raises NotBlocked where there is none.
+    """
     if any(attribute.HasField("g") or attribute.graphs for node in proto.graph.node for attribute in node.attribute):
         raise NotBlocked("the model has subgraphs")
     if any(each.name.startswith(PREFIX) for each in (*proto.graph.node, *proto.graph.initializer)):
         raise NotBlocked(f"the model has names that begin with {PREFIX}")
     nodes = _Nodes(proto.graph)
-    found = frozenset(node.output[0] for node in proto.graph.node if nodes.fits(node))
+    found = {
+        node.output[0]: [numpy_helper.to_array(nodes.constants[name]).reshape(-1) for name in node.input[1:]]
+        for node in proto.graph.node
+        if nodes.fits(node)
+    }
     if not found:
         raise NotBlocked("no neuron stands between convolutions of two dimensions, float32")
     return found
@@ -102,8 +109,8 @@ def named(proto: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def stand_in(proto: onnx.ModelProto, outputs: frozenset[str], reference: onnx.ModelProto) -> StandIn:
-    """The model (named) with stand-ins for the neurons of these outputs."""
+def stand_in(proto: onnx.ModelProto, wanted: Mapping[str, list[Floats]], reference: onnx.ModelProto) -> StandIn:
+    """The model (named) with stand-ins for neurons, given their parameters by their outputs."""
     made = onnx.ModelProto()
     made.CopyFrom(proto)
     graph, nodes = made.graph, _Nodes(made.graph)
@@ -115,12 +122,12 @@ def stand_in(proto: onnx.ModelProto, outputs: frozenset[str], reference: onnx.Mo
     neurons: dict[str, onnx.NodeProto] = {}
     parameters = {}
     for node in graph.node:
-        if not _is(node, FOLDED_NEURON, SPIKING_DOMAIN) or node.output[0] not in outputs:
+        if not _is(node, FOLDED_NEURON, SPIKING_DOMAIN) or node.output[0] not in wanted:
             continue
         name = f"{PREFIX}{len(neurons)}"
         neurons[name] = onnx.NodeProto()
         neurons[name].CopyFrom(node)
-        parameters[name] = [numpy_helper.to_array(nodes.constants[each]).reshape(-1) for each in node.input[1:]]
+        parameters[name] = wanted[node.output[0]]
         shown[node.input[0]] = None
         node.CopyFrom(helper.make_node(STAND_IN, node.input[:1], node.output, name))
     for name in [value.name for value in graph.output]:

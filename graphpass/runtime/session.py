@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import OptionError, SessionError
 from graphpass.graph.model import Source, save
-from graphpass.graph.tensors import LARGEST_PROTOBUF
+from graphpass.graph.tensors import LARGE, LARGEST_PROTOBUF
 from graphpass.runtime import native
 from graphpass.runtime import nchwc as blocked
 from graphpass.runtime.nchwc import NotBlocked
 
 CPU = "CPUExecutionProvider"
-LARGEST_BLOCKED = 2**30  # bytes of a model that is optimised twice in memory
+LARGEST_BLOCKED = 2**30  # bytes of a model; its weights are written twice to temporary files
 ROUNDS = 3  # of optimising, at most, until the same neurons stay in blocks
 _NUMPY = {
     "tensor(float)": np.float32,
@@ -145,6 +145,9 @@ def _options(threads: int, registered: bool) -> ort.SessionOptions:
 def _blocked_session(model: str | Path | onnx.ModelProto, threads: int) -> Session:
     """A session whose neurons work in blocks of channels. Raises NotBlocked where that cannot be, whatever the cause:
     the layout is onnxruntime's own, and the model as it is always an alternative.
+
+    onnxruntime optimises the model twice, as the reference and with stand-ins. Large weights wait in a file meanwhile:
+    they are written and read by none of the steps in between, and the session maps those that onnxruntime reordered.
     """
     try:
         size = model.ByteSize() if isinstance(model, onnx.ModelProto) else Path(model).stat().st_size
@@ -154,25 +157,30 @@ def _blocked_session(model: str | Path | onnx.ModelProto, threads: int) -> Sessi
             model = onnx.load(model, load_external_data=False)
         if any(value.data_location == onnx.TensorProto.EXTERNAL for value in model.graph.initializer):
             raise NotBlocked("the model has external data")
-        wanted, block = blocked.candidates(model), _channel_block()
-        model = blocked.named(model)
-        reference = _optimised(model)
-        for _ in range(ROUNDS):
-            stand = blocked.stand_in(model, wanted, reference)
-            optimised = _optimised(stand.proto)
-            found = blocked.blocked_outputs(stand, optimised, block)
-            if found == wanted:
-                break
-            wanted = found
-        else:
-            raise NotBlocked("onnxruntime does not settle on neurons in blocks")
-        if not wanted:
-            raise NotBlocked("onnxruntime convolves none of the neurons' inputs in blocks")
-        if not blocked.same_arithmetic(reference, optimised):
-            raise NotBlocked("onnxruntime would compute in another order around neurons in blocks")
-        options = _options(threads, registered=True)
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        session = Session(blocked.finished(stand, optimised, block).SerializeToString(), options, [CPU])
+        parameters, block = blocked.candidates(model), _channel_block()
+        with tempfile.TemporaryDirectory(prefix="graphpass-") as temporary:
+            folder = Path(temporary)
+            model = blocked.named(model)  # a copy
+            _set_weights_aside(model, folder)
+            reference, wanted = _optimised(model, folder), frozenset(parameters)
+            for _ in range(ROUNDS):
+                stand = blocked.stand_in(model, {name: parameters[name] for name in wanted}, reference)
+                optimised = _optimised(stand.proto, folder)
+                found = blocked.blocked_outputs(stand, optimised, block)
+                if found == wanted:
+                    break
+                wanted = found
+            else:
+                raise NotBlocked("onnxruntime does not settle on neurons in blocks")
+            if not wanted:
+                raise NotBlocked("onnxruntime convolves none of the neurons' inputs in blocks")
+            if not blocked.same_arithmetic(reference, optimised):
+                raise NotBlocked("onnxruntime would compute in another order around neurons in blocks")
+            path = folder / "blocked.onnx"
+            path.write_bytes(blocked.finished(stand, optimised, block).SerializeToString())
+            options = _options(threads, registered=True)
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            session = Session(str(path), options, [CPU])
     except NotBlocked:
         raise
     except Exception as error:  # as in open_session; the session over the model as it is says what is wrong with it
@@ -181,14 +189,23 @@ def _blocked_session(model: str | Path | onnx.ModelProto, threads: int) -> Sessi
     return session
 
 
-def _optimised(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """What onnxruntime makes of a model on this machine."""
-    with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
-        options = _options(1, registered=True)
-        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        options.add_session_config_entry("session.disable_prepacking", "1")
-        ort.InferenceSession(proto.SerializeToString(), options, [CPU])
-        return onnx.load(options.optimized_model_filepath)
+def _set_weights_aside(proto: onnx.ModelProto, folder: Path) -> None:
+    """Moves the large initialisers into a file of the folder; they are then external data of the proto."""
+    onnx.save(proto, folder / "model.onnx", save_as_external_data=True, location="model.weights", size_threshold=LARGE)
+
+
+def _optimised(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+    """What onnxruntime makes of a model on this machine. Large weights of either are in files of the folder."""
+    given, made, weights = (folder / name for name in ("given.onnx", "optimised.onnx", "optimised.weights"))
+    weights.unlink(missing_ok=True)  # of the model before
+    given.write_bytes(proto.SerializeToString())
+    options = _options(1, registered=True)
+    options.optimized_model_filepath = str(made)
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights.name)
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(LARGE))
+    ort.InferenceSession(str(given), options, [CPU])
+    return onnx.load(made, load_external_data=False)
 
 
 @functools.cache
