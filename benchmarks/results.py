@@ -63,6 +63,7 @@ def swept(
                 *known,
                 time_steps=(count,),
                 codings=(coding,),
+                methods=("optimal",),
                 selection=selection,
                 evaluation=EvaluationOptions(batch=100, operation_samples=operations),
             )

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from graphpass.calibration.calibrate import CalibrationOptions, Progress, calibrate, observe_part, qcfs_plan
+from graphpass.calibration.calibrate import CalibrationOptions, calibrate, observe_part, qcfs_plan
 from graphpass.calibration.memory import CHECKED_SAMPLES
 from graphpass.calibration.sensitivity import choose
 from graphpass.calibration.synthetic import Synthetic, for_made_up, made_up, synthetic_plan
@@ -28,6 +28,7 @@ from graphpass.graph.upgrade import TARGET_OPSET
 from graphpass.maths.allocation import Auto
 from graphpass.network import Network, own_time_steps, planned, prepare, require_coverage
 from graphpass.options.table import OPTIONS, STEPS
+from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Selection
 from graphpass.verification.distance import Distance, Forms, measured
@@ -80,7 +81,7 @@ def convert(
     options: CalibrationOptions | None = None,
     levels: Auto | Mapping[str, int] | None = None,
     observed: Sequence[str | Path] = (),
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Conversion:
     """Convert an ONNX network into a spiking one, and write it to `output` if given.
 
@@ -213,7 +214,7 @@ def observe(
     path: str | Path,
     start: int,
     stop: int,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> int:
     """Write what the original network shows of samples start … stop − 1, a part for `convert(observed=…)`.
 

@@ -1,7 +1,7 @@
 """What a person has in hand, as what the functions take: models, data, and the files that they are read from."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ PathLike = str | os.PathLike[str]
 Model = PathLike | onnx.ModelProto | Source | Network  # a network that was not converted
 SpikingModel = PathLike | onnx.ModelProto | Conversion
 Data = PathLike | Mapping[str, ArrayLike] | np.ndarray | Dataset
+Numbers = float | Sequence[float]
+Texts = str | Sequence[str]
 
 
 def source_of(model: Model) -> Source:

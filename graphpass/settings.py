@@ -16,7 +16,11 @@ from graphpass.sites.sites import Selection
 
 
 class Settings:
-    """What was given of a command's options and files by name; None was not. Raises OptionError (graphpass/options)."""
+    """What was given of a command's options and files by name; None was not given.
+
+    spelled: how errors call an option. several: options that are lists here; one value is a list of one.
+    Raises OptionError (graphpass/options).
+    """
 
     def __init__(
         self,
@@ -25,12 +29,15 @@ class Settings:
         spelled: Callable[[str], str] = named,
         several: Collection[str] = (),
     ):
+        given = {**given, **{name: several_of(given[name]) for name in several if given.get(name) is not None}}
         require_options(command, given, spelled, several)
         self._values = {name: plain_of(given[name]) for name in OPTIONS if given.get(name) is not None}
+        self._several = several
 
     def __call__(self, name: str) -> Any:
         """The value of an option, or its default."""
-        return self._values.get(name, OPTIONS[name].default)
+        option = OPTIONS[name]
+        return self._values.get(name, option.several if name in self._several else option.default)
 
     def selection(self) -> Selection:
         include, exclude = (several_of(self(name)) for name in ("include", "exclude"))

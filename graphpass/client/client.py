@@ -20,8 +20,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from graphpass.client.connection import Connection, checked, error_of
-from graphpass.client.transfers import Progress, download, upload
+from graphpass.client.transfers import download, upload
 from graphpass.errors import JobCancelledError, OptionError, RemoteError
+from graphpass.progress import Progress, silent
 
 JSON = dict[str, Any]
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
@@ -33,10 +34,6 @@ FILES = {  # name of a link of a job: name of its file, whose digest the job tel
     "report": "report.html",
     "report_json": "report.json",
 }
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ class Job:
                         last = event.id
                         yield event
 
-    def wait(self, progress: Progress = _silent) -> "Job":
+    def wait(self, progress: Progress = silent) -> "Job":
         """Until it has succeeded: itself. Raises why it failed, and JobCancelledError if it was cancelled."""
         last = None
         while self.state not in FINISHED:  # a stream that ends with the service is read on
@@ -139,7 +136,7 @@ class Job:
             raise error_of(self._found["error"])
         return self
 
-    def download(self, path: str | Path, what: str = "artifact", progress: Progress = _silent) -> Path:
+    def download(self, path: str | Path, what: str = "artifact", progress: Progress = silent) -> Path:
         """Fetch one of its `files` to a path, which exists when all of it is there."""
         if what not in self.files:
             remedy = f"choose one of {', '.join(self.files)}" if self.files else "wait for it first"
@@ -171,7 +168,7 @@ class Client:
         self._connection = Connection(address.rstrip("/"), key or fragment.removeprefix("key="), patience)
 
     def upload_model(
-        self, path: str | Path, progress: Progress = _silent, *, name: str | None = None, resume: str | None = None
+        self, path: str | Path, progress: Progress = silent, *, name: str | None = None, resume: str | None = None
     ) -> Stored:
         """Upload an .onnx, or a .zip of one and its external data. Equal bytes are stored once.
 
@@ -180,7 +177,7 @@ class Client:
         return Stored.from_json(upload(self._connection, "model", Path(path), progress, resume, name))
 
     def upload_dataset(
-        self, path: str | Path, progress: Progress = _silent, *, name: str | None = None, resume: str | None = None
+        self, path: str | Path, progress: Progress = silent, *, name: str | None = None, resume: str | None = None
     ) -> Stored:
         """Upload an .npz, .npy, or a .zip of .npz shards or of images (by class). resume: as of upload_model."""
         return Stored.from_json(upload(self._connection, "dataset", Path(path), progress, resume, name))

@@ -11,8 +11,8 @@ import httpx
 from graphpass.client.connection import Connection, checked
 from graphpass.errors import DataError, RemoteError
 from graphpass.files import replacing
+from graphpass.progress import Progress
 
-Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
 SMALL = 8 * 2**20  # bytes of a file that is sent at once
 PIECE = 32 * 2**20  # bytes of one request of a larger one
 CHUNK = 2**18  # bytes between two calls of progress

@@ -9,7 +9,7 @@ has, between the least and the largest value that calibration saw (graph/baselin
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -34,12 +34,11 @@ from graphpass.graph.model import Source
 from graphpass.graph.names import site_of
 from graphpass.options.table import OPTIONS, PROVIDERS
 from graphpass.passes.normalise import normalise
+from graphpass.progress import Progress, silent
 from graphpass.runtime.samples import run_padded, sample_axes
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.identities import place_identities
 from graphpass.sites.sites import unsteady
-
-Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 SHORTEST_TIMING = 0.5  # seconds a network is timed for where the least number of rounds takes less
 MOST_ROUNDS = 50
@@ -96,7 +95,7 @@ def evaluate(
     dataset: Dataset,
     options: EvaluationOptions | None = None,
     snn_digest: str = "",
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Evaluate a converted model against the model it came from, on samples with or without labels.
 
@@ -106,16 +105,12 @@ def evaluate(
     return evaluate_pair(open_pair(source, snn, options), dataset, snn_digest, progress)
 
 
-def evaluate_pair(
-    pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
-) -> Evaluation:
+def evaluate_pair(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = silent) -> Evaluation:
     """The two of `evaluate`, once they are open."""
     return merge([whole_part(pair, dataset, snn_digest, progress)])
 
 
-def whole_part(
-    pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
-) -> EvaluationShard:
+def whole_part(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = silent) -> EvaluationShard:
     """An evaluation as the one part that compares all samples, and measures."""
     compared = compare(pair, dataset, progress=progress)
     return replace(compared, measured=measure(pair, dataset, snn_digest, progress))
@@ -159,7 +154,7 @@ def compare(
     dataset: Dataset,
     start: int = 0,
     stop: int | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> EvaluationShard:
     """Samples start … stop − 1, by default all, through the three networks.
 
@@ -195,9 +190,7 @@ def compare(
     return EvaluationShard(start, start + comparison.samples, total, comparison)
 
 
-def measure(
-    pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
-) -> Measured:
+def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = silent) -> Measured:
     """Operations, spikes and site errors on some samples, and the time of both networks. Whatever part compares."""
     source, conversion, options = pair.source, pair.conversion, pair.options
     normalised = _normalised(source, conversion)
