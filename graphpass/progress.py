@@ -1,4 +1,4 @@
-"""What long work calls with how far it is."""
+"""The function that long work calls to report its progress."""
 
 from collections.abc import Callable
 
@@ -7,4 +7,4 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """For those who do not want to know."""
+    """The default: progress is not reported."""

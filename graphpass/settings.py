@@ -1,4 +1,4 @@
-"""The options of a command, accepted, as the dataclasses that calibration, evaluation and data take."""
+"""The options of a command, checked, as the dataclasses that calibration, evaluation and data take."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -16,9 +16,9 @@ from graphpass.sites.sites import Selection
 
 
 class Settings:
-    """What was given of a command's options and files by name; None was not given.
+    """The options and files of a command by name; None is an option that was not given.
 
-    spelled: how errors call an option. several: options that are lists here; one value is a list of one.
+    spelled: the name of an option in errors. several: options that are lists here; a single value is a list of one.
     Raises OptionError (graphpass/options).
     """
 
@@ -44,7 +44,7 @@ class Settings:
         return Selection(include, exclude, self("identity_sites"))
 
     def images(self) -> ImageOptions:
-        """How images become arrays. A size that was not given is None: the default gives way to the model."""
+        """How images become arrays. A size that was not given is None, since the model's comes before the default."""
         mean, std = (tuple(map(float, several_of(self(name)))) for name in ("mean", "std"))
         return ImageOptions(self._values.get("image_size"), mean, std)
 
@@ -63,12 +63,12 @@ class Settings:
         return CalibrationOptions(seed=self("seed"), limit=self(limit), memory=memory, threads=self("threads"))
 
     def conversion(self) -> dict[str, Any]:
-        """What decides on a conversion beside these: arguments of `graphpass.conversion.convert`."""
+        """The other arguments of `graphpass.conversion.convert`."""
         names = ("time_steps", "coding", "method", "form", "allow_partial")
         return {name: self(name) for name in names}
 
     def evaluation(self, allow_code: bool = False) -> EvaluationOptions:
-        """allow_code: whether metrics may be functions of the user's, which are run."""
+        """allow_code: whether metrics may be functions of the user; these are run."""
         return EvaluationOptions(
             limit=self("limit"),
             threads=self("threads"),

@@ -52,7 +52,7 @@ def part_of(
     evaluation: EvaluationOptions | None = None,
     progress: Progress = silent,
 ) -> EvaluationShard:
-    """One conversion, evaluated: a row as text can carry it. The network is not changed."""
+    """One conversion and its evaluation, as a part that can be written as text. The network is not changed."""
     check_source(network, calibration, options.threads)
     plan = make_plan(network, calibration, options, progress)
     proto = spiking_model(network, plan, "folded")
@@ -60,7 +60,7 @@ def part_of(
 
 
 def row_of(part: EvaluationShard) -> Row:
-    """The row of `part_of`."""
+    """The row of a part that `part_of` returned."""
     found = merge([part])
     made = found.conversion
     return Row(made.time_steps, made.coding, made.levels, made.method, found)
@@ -80,8 +80,9 @@ def sweep(
     evaluation: EvaluationOptions | None = None,
     progress: Progress = silent,
 ) -> list[Row]:
-    """A row for every method, coding and T, in this order. Nothing is written. model: a network holds its selection.
+    """A row for every method, coding and T, in this order. Nothing is written.
 
+    model: a source, or a prepared network, which holds its own selection.
     Raises OptionError before the first conversion when any combination makes no sense.
     """
     network = model if isinstance(model, Network) else prepare(model, selection)

@@ -1,7 +1,7 @@
-"""The public functions. Each takes what a person has in hand: a path, a model, arrays, or what another one returned.
+"""The public functions. Each takes a path, a model, arrays, or what another one returned.
 
-Options have the names, meanings and defaults of the command line; None is an option that is not given, and one that
-would have no effect is refused (graphpass/options). Results are frozen dataclasses.
+Options have the names, meanings and defaults of the command line. None means that an option is not given; an option
+that would have no effect is refused (graphpass/options). Results are frozen dataclasses.
 """
 
 from graphpass.api.conversions import convert, sweep

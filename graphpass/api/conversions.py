@@ -1,4 +1,4 @@
-"""Conversions: one, or many beside each other."""
+"""One conversion, or many conversions compared."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,30 +64,31 @@ def convert(
         conversion.plan.time_steps, conversion.network.coverage.left
 
     model: the path of an .onnx, an onnx.ModelProto, or what `load` returned (read once, converted many times).
-    calibration: inputs that are like those the network will meet, without labels; 256 to 1,024 samples are usually
-    enough. A path (.npz, .npy, a folder of shards or of images), a dict of arrays by input name, one array for a model
-    with one input, or what `open_dataset` returned; axis 0 counts the samples. Not needed for a network that was
-    trained with QCFS.
-    output: a path. It may not be one of the files that are read. Nothing is there before all of it is.
+    calibration: inputs like those that the network will meet, without labels; 256 to 1,024 samples are usually enough.
+    A path (.npz, .npy, a folder of shards or of images), a dict of arrays by input name, one array for a model with one
+    input, or what `open_dataset` returned; axis 0 counts the samples. Not needed for a network that was trained with
+    QCFS.
+    output: a path, but not that of a file that is read. The file appears only when it is complete.
 
     time_steps: T, 1 or more; default 8, or the network's own if it was trained with QCFS.
     coding: how a count is sent, "rate" (T + 1 levels, the default) or "phase" (2^T levels).
     method: of calibration, "optimal" (the default), "da-qcfs", "percentile" or "max".
     form: "folded" (one pass, the default), "unrolled" (time-major binary spikes) or "integer" (uint8 counts, int8
     weights).
-    levels: "auto", each site gets as many as the outputs need of it, within a budget: energy, a share of the additions
-    at T everywhere (default 0.5), or mean_levels, over all neurons. Or {name of a site: levels}, the others have all.
-    plan: what `save_plan` wrote, or `conversion.plan`: applied without data, instead of all that calibration decides.
-    synthetic: make calibration data up, `limit` samples (default 256). It costs accuracy; a ConversionWarning says so.
-    include, exclude: regular expressions; only sites whose name matches one, and none whose name matches one.
-    identity_sites: neurons also in front of layers that activations do not feed, or not alone.
-    allow_partial: convert although sites that should convert cannot.
-    limit: use at most so many calibration samples. seed: of the sampled positions, default 0.
-    memory_budget: for calibration, bytes or as "512MiB"; default "2GiB". threads: default 0, all cores.
-    image_size, mean, std: how a folder of images, or made-up ones, become arrays, (pixels/255 − mean)/std; defaults
-    224 where the model leaves it open, 0 and 1; one number, or one a channel.
+    levels: "auto" gives each site as many levels as the outputs need, within a budget: energy is a share of the
+    additions that T levels everywhere would take (default 0.5), mean_levels a mean over all neurons. Or {name of a
+    site: levels}; all other sites have all levels of T.
+    plan: what `save_plan` wrote, or `conversion.plan`. It is applied without data and replaces the calibration.
+    synthetic: calibrate on `limit` made-up samples (default 256). A ConversionWarning says that it costs accuracy.
+    include, exclude: regular expressions. Sites whose name matches none of include, or one of exclude, stay analogue.
+    identity_sites: put neurons also in front of layers whose input comes not from activations, or not from them alone.
+    allow_partial: convert although sites that should be converted cannot be.
+    limit: use at most this many calibration samples. seed: for the random positions of samples, default 0.
+    memory_budget: memory for calibration, in bytes or as "512MiB"; default "2GiB". threads: default 0, all cores.
+    image_size, mean, std: how images become arrays, (pixels/255 − mean)/std: those of a folder, and made-up ones.
+    Defaults: 224 where the model leaves the size open, 0 and 1. mean and std: one number, or one for each channel.
     allow_code: whether a path "file.py:function" may be given as data; the file is then run.
-    progress: called with what is done, how much of it and how much there is.
+    progress: called with the name of a step, how much of it is done and how much there is.
 
     Raises subclasses of graphpass.GraphpassError, in one line with a remedy: OptionError, ModelError, DataError,
     PlanError, CalibrationError, FormError where another form would be another function than the folded one, and
@@ -149,11 +150,11 @@ def sweep(
         rows = graphpass.sweep("ann.onnx", "images.npz", "labelled.npz", time_steps=[2, 4, 8])
         [(row.time_steps, row.evaluation.snn.top1) for row in rows]
 
-    model, calibration: as of `convert`. data: as of `evaluate`. Nothing is written.
+    model, calibration: as for `convert`. data: as for `evaluate`. Nothing is written.
     time_steps: one or several, default 1, 2, 4, 8, 16, 32. coding, method: one or several, default "rate", "optimal".
-    calibration_limit: use at most so many calibration samples; limit: of the labelled ones.
-    All other options: as of `convert` and `evaluate`. Raises what they raise, before the first conversion where a
-    combination makes no sense.
+    calibration_limit: use at most this many calibration samples; limit: at most this many labelled samples.
+    All other options are as for `convert` and `evaluate`, and so are the errors. A combination that makes no sense is
+    an error before the first conversion.
     """
     given = locals()
     choices = Settings("sweep", given, several=SEVERAL)

@@ -12,17 +12,18 @@ from graphpass.sweeps import Row
 
 
 def load_plan(path: PathLike) -> Plan:
-    """A plan that `save_plan`, or `graphpass convert --plan-out`, wrote. path: of the JSON; its .npz lies beside it.
+    """A plan that `save_plan` or `graphpass convert --plan-out` wrote.
 
-    Raises PlanError naming what is wrong in it, and where.
+    path: the JSON file; its .npz lies beside it. Raises PlanError, which names what is wrong and where.
     """
     return plans.load_plan(Path(path))
 
 
 def save_plan(plan: Plan, path: PathLike) -> None:
-    """Write a plan, as `conversion.plan`, to a path as JSON that can be edited; new weights go to an .npz beside it.
+    """Write a plan, such as `conversion.plan`, as JSON that can be edited; changed weights go to an .npz beside it.
 
-    Raises PlanError where that is not possible, OptionError for what is no plan.
+    path: of the JSON file.
+    Raises PlanError where that is not possible, and OptionError where `plan` is not a plan.
     """
     if not isinstance(plan, Plan):
         raise OptionError(f"a plan cannot be of type {type(plan).__name__}", "give conversion.plan")
@@ -30,7 +31,10 @@ def save_plan(plan: Plan, path: PathLike) -> None:
 
 
 def save_report(found: Evaluation | Sequence[Row], path: PathLike) -> None:
-    """Write what was found, by `evaluate` or `sweep`, to a path as a self-contained HTML page. Raises OptionError."""
+    """Write a result as a self-contained HTML page.
+
+    found: what `evaluate` or `sweep` returned. path: of the page. Raises OptionError.
+    """
     from graphpass.report.files import write_report  # loads plotly
     from graphpass.report.pages import evaluation_report, sweep_report
 
@@ -38,7 +42,10 @@ def save_report(found: Evaluation | Sequence[Row], path: PathLike) -> None:
 
 
 def save_json(found: Evaluation | Sequence[Row], path: PathLike) -> None:
-    """Write what was found, by `evaluate` or `sweep`, to a path as the JSON of docs/formats.md. Raises OptionError."""
+    """Write a result as the JSON of docs/formats.md.
+
+    found: what `evaluate` or `sweep` returned. path: of the JSON file. Raises OptionError.
+    """
     from graphpass.report.files import write_json
 
     write_json(found.to_json() if isinstance(found, Evaluation) else [row.to_json() for row in found], Path(path))

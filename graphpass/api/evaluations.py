@@ -1,4 +1,4 @@
-"""What was converted, measured and proved on data."""
+"""A converted network, measured on data, and its forms, compared on data."""
 
 from graphpass.evaluation import evaluate as evaluation
 from graphpass.evaluation.results import Evaluation
@@ -35,13 +35,13 @@ def evaluate(
         found = graphpass.evaluate("ann.onnx", "snn.onnx", "labelled.npz")
         found.ann.top1, found.snn.top1, found.energy_snn / found.energy_ann
 
-    ann: the network before conversion, as of `convert`. snn: a path, an onnx.ModelProto, or what `convert` returned.
-    data: as of `convert`, with an array "labels" where there are any; without, only what needs none is measured.
+    ann: the network before conversion, as for `convert`. snn: a path, an onnx.ModelProto, or what `convert` returned.
+    data: as for `convert`, with an array "labels" if there are any. Without labels, only what needs none is measured.
 
-    metric: what to measure: "classes" (the default, where an output holds class scores), "ctc", "embedding", "psnr",
-    "detection" or "regression", with parameters as "ctc:blank=0", or "file.py:function"; one or several.
-    limit: use at most so many samples. threads: default 0, all cores. provider: "cpu" (the default) or "cuda".
-    image_size, mean, std, allow_code (also for metrics), progress: as of `convert`.
+    metric: what to measure, one or several of "classes" (the default where an output holds class scores), "ctc",
+    "embedding", "psnr", "detection" and "regression", with parameters as in "ctc:blank=0", or "file.py:function".
+    limit: use at most this many samples. threads: default 0, all cores. provider: "cpu" (the default) or "cuda".
+    image_size, mean, std, allow_code (also for metrics), progress: as for `convert`.
 
     `found.to_json()` is the document of docs/formats.md; `save_report` writes a page, `save_json` the document.
     Raises subclasses of graphpass.GraphpassError: OptionError, ModelError (the two do not belong together), DataError,
@@ -74,11 +74,11 @@ def verify(
 
         graphpass.verify("snn.onnx", "images.npz").agrees
 
-    snn: as of `evaluate`. data: as of `convert`; labels are not needed. limit: samples, default 64.
-    reference: the folded form of an integer network, from the same plan: then both are compared, and Flips says which
-    counts int8 weights changed.
-    threads, image_size, mean, std, allow_code: as of `convert`. Raises subclasses of graphpass.GraphpassError:
-    ModelError, DataError, SessionError; forms that do not agree are no error, but `agrees` is False.
+    snn: as for `evaluate`. data: as for `convert`; labels are not needed. limit: number of samples, default 64.
+    reference: the folded form of an integer network, from the same plan. Then the two are compared, and Flips says
+    which counts the int8 weights changed.
+    threads, image_size, mean, std, allow_code: as for `convert`. Raises subclasses of graphpass.GraphpassError:
+    ModelError, DataError, SessionError. Forms that do not agree are not an error: `agrees` is False.
     """
     given = locals()
     choices = Settings("verify", given)

@@ -1,4 +1,4 @@
-"""Models and data, opened once for what takes them."""
+"""Models and data, read once for several functions; what a model holds; sessions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,10 +34,10 @@ from graphpass.settings import Settings
 
 
 def load(model: PathLike | onnx.ModelProto) -> Source:
-    """A network that is read, checked and brought to a newer opset once, for functions that take a model.
+    """A network that is read, checked and upgraded once, to be given to several functions.
 
-    model: a path, or an onnx.ModelProto with its weights. Raises ModelError for what is damaged, UnsupportedModelError
-    naming the node for what this tool refuses.
+    model: a path, or an onnx.ModelProto with its weights. Raises ModelError for a damaged model, and
+    UnsupportedModelError, which names the node, for a model that graphpass does not take.
     """
     return source_of(model)
 
@@ -51,12 +51,12 @@ def open_dataset(
     std: Numbers | None = None,
     allow_code: bool = False,
 ) -> Dataset:
-    """Data for a model's inputs, checked once, for functions that take data.
+    """Data for a model's inputs, checked once, to be given to several functions.
 
         graphpass.open_dataset("images.npz", "ann.onnx").samples
 
-    data, model, image_size, mean, std, allow_code: as of `convert`, a dict or a file with "labels" where there are any.
-    Raises DataError naming file, array and remedy where it does not fit the model.
+    data, model, image_size, mean, std, allow_code: as for `convert`; a dict or a file may also hold "labels".
+    Raises DataError, which names the file, the array and the remedy, where the data does not fit the model.
     """
     given = locals()
     images = Settings("open_dataset", given).images()
@@ -74,7 +74,7 @@ def inspect(
 
         graphpass.inspect("ann.onnx").sites
 
-    model, include, exclude, identity_sites: as of `convert`. Raises ModelError, OptionError.
+    model, include, exclude, identity_sites: as for `convert`. Raises ModelError, OptionError.
     """
     return inspection.inspect(network_of(model, Settings("inspect", locals()).selection()))
 
@@ -82,7 +82,7 @@ def inspect(
 def inline(snn: SpikingModel, output: PathLike | None = None) -> onnx.ModelProto:
     """A copy with the function bodies of the neurons inlined, for runtimes without local functions.
 
-    snn: as of `evaluate`. output: where it is written, if given. Raises ModelError, OptionError.
+    snn: as for `evaluate`. output: a path to write the copy to, if given. Raises ModelError, OptionError.
     """
     if output is not None:
         output = Path(output)
@@ -105,11 +105,12 @@ def open_session(
         session = graphpass.open_session("snn.onnx")
         session.run(None, {"image": images}), session.neurons
 
-    model: a path, an onnx.ModelProto, or what `load` or `convert` returned. providers: of onnxruntime, in order of
-    preference, default the CPU. threads: 0 for all cores. use_native: run neurons as native operators where the
-    library has kernels for the first provider, else as function bodies; `session.neurons` says which. use_blocked: in
-    the layout of onnxruntime's convolutions where that is possible (docs/native.md); outputs are the same.
-    Raises SessionError; warns (ProviderWarning) where a provider that was asked for is not the one that runs.
+    model: a path, an onnx.ModelProto, or what `load` or `convert` returned. providers: execution providers of
+    onnxruntime in order of preference, default the CPU. threads: 0 for all cores. use_native: run neurons as native
+    operators where the library has kernels for the first provider, else as function bodies; `session.neurons` says
+    which. use_blocked: run native neurons in the layout of onnxruntime's convolutions where that is possible
+    (docs/native.md); the outputs are the same.
+    Raises SessionError; warns (ProviderWarning) where another provider runs than the one that was asked for.
     """
     if isinstance(model, Network):
         model = model.source

@@ -130,7 +130,7 @@ function evaluation(found, warned = []) {
     found.sites.some((site) => site.firing_rate !== null) && card("Layer by layer", sitesPlot(found.sites), siteTable(found.sites)),
     operations.effective_macs !== null && card("Operations and energy", energyPlot(found), operationsTable(operations), latencyNote(latency)),
     card("What stays analogue", found.left.length
-      ? leftTable("Nodes that stay as they were", found.left) : h("p", {}, "Everything that could spike does.")),
+      ? leftTable("Nodes that stay as they were", found.left) : h("p", {}, "All nodes that could become spiking are spiking.")),
     card("Where the numbers come from", facts(Object.entries(found.provenance).map(([name, value]) =>
       [PROVENANCE[name] ?? name, /sha256/.test(name) && value ? h("code", {}, value.slice(0, 16), "…") : name === "date" ? when(value) : value || "–"]))),
   ].filter(Boolean);

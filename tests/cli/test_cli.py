@@ -87,7 +87,7 @@ def test_metrics_of_ones_own_and_by_name(folder, capsys):
     assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--metric", "bleu") == 2
     server = ("--server", "http://127.0.0.1:1")
     assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--metric", "mine.py:top", *server) == 2
-    assert "a service runs no functions of yours" in capsys.readouterr().err
+    assert "a service does not run your functions" in capsys.readouterr().err
 
 
 def test_inspect_prints_json(folder, capsys):
@@ -161,7 +161,7 @@ def test_training_mode_is_told_by_every_command(folder, capsys):
     told = "training mode"
     assert status("inspect", "training.onnx") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "drop" in text and told in text and "near-misses of the rules" in text
+    assert "drop" in text and told in text and "places where a rule almost applied" in text
     assert status("convert", "training.onnx", "snn.onnx", "--calibration", "x.npz", "--allow-partial") == 0
     converted = capsys.readouterr()
     assert "node 'drop' (Dropout) is in training mode" in converted.err and told in " ".join(converted.out.split())
