@@ -187,7 +187,7 @@ def test_data_of_unknown_length_cannot_be_cut(pair: Pair, tmp_path: Path) -> Non
     )
     source = open_dataset(f"{tmp_path / 'data.py'}:f", input_specs(pair.sessions["ann"]), allow_code=True)
     assert compare(pair, source).total == 13
-    with pytest.raises(DataError, match="how many samples"):
+    with pytest.raises(DataError, match="the number of samples is not known"):
         compare(pair, source, 0, 8)
 
 
