@@ -42,7 +42,7 @@ def prepare_models(name: str, entry: Entry, result: Result, threads: int) -> dic
 def timed(name: str, entry: Entry, result: Result, refusals: dict[str, str], threads: int) -> Result:
     """The result with its times."""
     source = load(entry.model())
-    fixed = fixed_batch(input_specs(open_session(source.proto)))
+    fixed = fixed_batch(input_specs(source))
     batch = next(iter(Work(entry, source, threads).evaluation.batches(fixed or BATCH)))
     inputs = pad_inputs(batch.inputs, fixed)
     size = fixed or BATCH
