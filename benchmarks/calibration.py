@@ -1,7 +1,8 @@
 """Time and memory of calibrations: `python -m benchmarks.calibration [images] [depth] [--quick]`.
 
 Each row runs in a separate process, so that its peak memory is measured alone. Images: ResNet-20 on CIFAR-10.
-Depth: a stack of 3 × 3 convolutions of 16 channels, each with Relu, on 64 random images of 16 × 16 pixels. Method `optimal`, T = 8.
+Depth: a stack of 3 × 3 convolutions of 16 channels, each with Relu, on 64 random images of 16 × 16 pixels. Method
+`optimal`, T = 8.
 """
 
 import argparse
