@@ -1,4 +1,4 @@
-"""What depends on constants alone becomes a constant: any operator, bounded in memory, random ones left."""
+"""Results that depend on constants alone become constants: any operator, bounded in memory, random ones left."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The network that is converted beside the file that was given: mistakes are found and named, rounding is not one."""
+"""The network that is converted, compared with the given file: mistakes are named, rounding is not a mistake."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -150,9 +150,9 @@ def test_nodes_whose_results_differ_from_run_to_run_are_named(tmp_path: Path) ->
     path = saved(tmp_path, nodes, constants)
     with pytest.warns(SourceWarning) as caught:
         check_source(*prepared(path))
-    told = [str(each.message) for each in caught]
-    assert [f"{path}: node 'noise' (RandomNormalLike) is random" in text for text in told] == [True, False]
-    assert "node 'drop' (Dropout) is in training mode, it drops other values at every run (export" in told[1]
+    messages = [str(each.message) for each in caught]
+    assert [f"{path}: node 'noise' (RandomNormalLike) is random" in text for text in messages] == [True, False]
+    assert "node 'drop' (Dropout) is in training mode, it drops other values at every run (export" in messages[1]
 
 
 def test_a_file_that_nobody_can_run_has_no_reference(tmp_path: Path) -> None:
