@@ -13,11 +13,11 @@ from graphpass.cli.options import (
     Ann,
     Exclude,
     IdentitySites,
+    ImageMean,
     ImageSize,
+    ImageStd,
     Include,
-    Mean,
     Snn,
-    Std,
     Threads,
     VerifyLimit,
     options_of,
@@ -86,8 +86,8 @@ def verify(
     ] = None,
     threads: Threads = None,
     image_size: ImageSize = None,
-    mean: Mean = None,
-    std: Std = None,
+    mean: ImageMean = None,
+    std: ImageStd = None,
 ) -> None:
     """Prove on data that the folded form, the unrolled form and the neuron's definition agree, count by count.
 

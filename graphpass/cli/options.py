@@ -64,8 +64,8 @@ ConversionLimit = Annotated[int | None, option("limit", rich_help_panel=CALIBRAT
 CalibrationLimit = Annotated[int | None, option("calibration_limit", rich_help_panel=CALIBRATION)]
 Threads = Annotated[int | None, option("threads")]
 ImageSize = Annotated[int | None, option("image_size", rich_help_panel=DATA)]
-Mean = Annotated[str | None, option("mean", metavar="A,B,C", rich_help_panel=DATA)]
-Std = Annotated[str | None, option("std", metavar="A,B,C", rich_help_panel=DATA)]
+ImageMean = Annotated[str | None, option("mean", metavar="A,B,C", rich_help_panel=DATA)]
+ImageStd = Annotated[str | None, option("std", metavar="A,B,C", rich_help_panel=DATA)]
 JsonOut = Annotated[
     Path | None, typer.Option("--json", metavar="E.json", help="Write the figures as JSON.", show_default=False)
 ]

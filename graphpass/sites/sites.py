@@ -296,7 +296,7 @@ def _left_operators(graph: gs.Graph, activations: Iterable[Activation]) -> list[
                 reason = f"an operator of {node.domain} made of several (export the network without optimising it)"
                 left.append(Left(node.name, node.op, reason, False))
         elif node.op in SEQUENCE_OPS:
-            reason = "spikes cannot pass a sequence of tensors (use Split and Concat instead)"
+            reason = "no spikes pass a sequence of tensors (use Split and Concat instead)"
             left.append(Left(node.name, node.op, reason, False))
         elif node.op == "DeformConv":
             left.append(Left(node.name, node.op, "a deformable convolution works on the mean over time", True))
