@@ -243,7 +243,7 @@ def test_an_upload_goes_on_in_another_process(client: Client, tmp_path: Path) ->
     time.sleep(0.5)  # the service stores what it had received
     found = client.upload_dataset(tmp_path / "data.npz", lambda what, done, total: told.append(done), resume=address)
     assert found.description["samples"] == len(images)
-    with pytest.raises(DataError, match="another file"):
+    with pytest.raises(DataError, match="not the file that this upload was started with"):
         client.upload_dataset(EXAMPLE / "calibration.npz", resume=address)
 
 
