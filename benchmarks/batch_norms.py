@@ -1,7 +1,7 @@
-"""ResNet-20 with statistics of BatchNormalization again, which its exporter folded into the weights.
+"""ResNet-20 with its BatchNormalizations again, which its exporter fused into the weights.
 
-They are the moments of its convolutions' outputs over the training images, which is what a trained normalisation holds;
-each normalisation then is the identity, μ = β and σ² + ε = γ².
+Their statistics are the moments of the convolutions' outputs over the training images, as in a trained normalisation.
+Each normalisation is the identity: μ = β and σ² + ε = γ².
 """
 
 import os

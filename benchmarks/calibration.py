@@ -1,7 +1,8 @@
-"""Time and memory of calibrating: `python -m benchmarks.calibration [images] [depth] [--quick]`.
+"""Time and memory of calibrations: `python -m benchmarks.calibration [images] [depth] [--quick]`.
 
-Each row is a process of its own, so that its peak memory is its own. Images: ResNet-20 on CIFAR-10. Depth: a stack of
-3 × 3 convolutions of 16 channels, each with Relu, on 64 random images of 16 × 16 pixels. Method `optimal`, T = 8.
+Each row runs in a separate process, so that its peak memory is measured alone. Images: ResNet-20 on CIFAR-10.
+Depth: a stack of 3 × 3 convolutions of 16 channels, each with Relu, on 64 random images of 16 × 16 pixels. Method
+`optimal`, T = 8.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def peak() -> float:
 
 
 def measure(model: Path, count: int) -> Cost:
-    """What calibrating the model on `count` images costs this process."""
+    """The cost of calibrating the model on `count` images in this process."""
     source = load(model)
     network = prepare(source)
     session = open_session(source.proto, threads=THREADS)
@@ -92,7 +93,7 @@ def measure(model: Path, count: int) -> Cost:
 
 
 def in_a_process(model: Path, count: int) -> Cost:
-    """measure in a process of its own, whose errors appear here."""
+    """`measure` in a separate process, whose errors are raised here."""
     command = [sys.executable, "-m", "benchmarks.calibration", CHILD, str(model), str(count)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return Cost(**json.loads(done.stdout.splitlines()[-1]))

@@ -1,7 +1,7 @@
 """The kernels and whole networks on an NVIDIA GPU: `python -m benchmarks.cuda [kernels] [networks] [--quick]`.
 
-Kernels: achieved GB/s (what is read and written, by the median time) against a copy on the device. Networks: the SNN
-in folded form against the ANN, both float16, and the unrolled form. Needs onnxruntime-gpu and the library with CUDA
+Kernels: achieved GB/s (bytes read and written, by the median time), compared with a copy on the device. Networks: the
+SNN in folded form against the ANN, both float16, and the unrolled form. Needs onnxruntime-gpu and the library with CUDA
 kernels; inputs and outputs stay on the device.
 """
 
@@ -32,7 +32,7 @@ AIMS = "Aims: kernel ≥ 0.85 of the copy; folded ≥ 0.95 of the ANN's speed (t
 
 
 def on_device(proto: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> Call:
-    """A run with everything on the device, waited for."""
+    """A run with inputs and outputs on the device, until it is done."""
     session = open_session(proto, (CUDA, CPU))
     binding = session.io_binding()
     for name, values in inputs.items():
@@ -98,7 +98,7 @@ def network_table(quick: bool) -> None:
     def rows() -> Iterator[Sequence[object]]:
         for name in ("resnet20", "open_nsfw"):
             source = half(name)
-            specs = input_specs(open_session(source.proto))
+            specs = input_specs(source)
             forms, said = converted(source, name, TIME_STEPS, ("unrolled",))
             refused.extend(said)
             for batch in BATCHES[:1] if quick else BATCHES:

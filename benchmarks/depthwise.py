@@ -1,11 +1,11 @@
-"""EfficientNet-Lite0 (depthwise layers, ReLU6) on photos that its calibration has not seen.
+"""EfficientNet-Lite0 (depthwise layers, ReLU6) on photos that were not used for calibration.
 
     python -m benchmarks.depthwise [rows] [--folds 5]
 
-The 70 labelled photos of benchmarks/datasets.py are dealt into parts. Each part is evaluated by networks that were
+The 70 labelled photos of benchmarks/datasets.py are divided into parts. Each part is evaluated by networks that were
 calibrated on CALIBRATION crops of the photos of the other parts. Top-1 is over the 70 photos themselves; agreement,
-error and KL over EVALUATED crops of each, which need no labels. A folded network depends on its levels alone: 16 are
-T = 15 of the rate code and T = 4 of the phase code, 32 are T = 31 and T = 5.
+error and KL, which need no labels, are over EVALUATED crops of each. A folded network depends only on its number of
+levels: 16 are T = 15 in the rate code and T = 4 in the phase code, 32 are T = 31 and T = 5.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def scores(proto: onnx.ModelProto, images: Floats, threads: int) -> Floats:
 
 
 class Totals:
-    """Sums over the parts: photos right, and what the crops say."""
+    """Sums over the parts: correct photos, and figures of the crops."""
 
     def __init__(self) -> None:
         self.right = self.photos = 0
@@ -51,7 +51,7 @@ class Totals:
         self.snn: list[Floats] = []
 
     def add(self, ann: Floats, snn: Floats, labels: NDArray[np.int64]) -> None:
-        """With a part: scores of its crops, the photos themselves first."""
+        """Add a part: scores of its crops, the photos themselves first."""
         self.right += int((snn[: len(labels)].argmax(1) == labels).sum())
         self.photos += len(labels)
         self.ann.append(ann)
@@ -64,7 +64,7 @@ class Totals:
         return f"{self.right} of {self.photos}", f"{100 * same:.1f}", f"{error:.3f}", f"{divergence(ann, snn):.3f}"
 
 
-SETTINGS = (  # levels, method, whether they are a mean over neurons that sensitivity deals out
+SETTINGS = (  # levels, method, whether they are a mean over neurons, divided by sensitivity
     (16, "optimal", False),
     (16, "max", False),
     (16, "optimal", True),
@@ -75,11 +75,11 @@ SETTINGS = (  # levels, method, whether they are a mean over neurons that sensit
 
 
 def converted(network: Network, images: Floats, levels: int, method: str, auto: bool, threads: int) -> onnx.ModelProto:
-    """With so many levels at every site, or as a mean over neurons of up to four times as many."""
+    """With this number of levels at every site, or as mean over neurons, each with at most four times as many."""
     bits = (levels - 1).bit_length()
     return convert(
         network,
-        from_arrays({NAME: images}, input_specs(open_session(network.source.proto, threads=threads))),
+        from_arrays({NAME: images}, input_specs(network.source)),
         time_steps=bits + 2 if auto else bits,
         coding="phase",
         method=method,
@@ -89,7 +89,7 @@ def converted(network: Network, images: Floats, levels: int, method: str, auto: 
 
 
 def measured(folds: int, chosen: Sequence[int], threads: int) -> Iterator[Sequence[object]]:
-    """A row a setting, as soon as all parts are done."""
+    """A row for each setting, as soon as all parts are done."""
     network = prepare(load(networks.efficientnet_lite0()))
     known = [datasets.labelled_photos(name) for name in ("photos", "more_photos")]
     photos = [photo for part, _ in known for photo in part]

@@ -1,10 +1,11 @@
-"""Levels by sensitivity beside equal levels at the same additions: `python -m benchmarks.levels [NAME …] [--steps 4]`.
+"""Levels by sensitivity and equal levels with as many additions: `python -m benchmarks.levels [NAME …] [--steps 4]`.
 
-NAME: a member of the zoo, with its data and its task, identity sites too where it has them. Method `optimal`. Equal are
-T + 1 levels everywhere; dealt out are those that measured sensitivity chooses for the same additions; a site may take
-twice the steps. `--levels auto` keeps the one with less held-out error: of the last quarter of the calibration samples,
-by a network calibrated on the others. Energy: as counted on a few samples. Error of the outputs: Σ(y − a)²/Σ(a − ā)².
-KL: mean divergence of the SNN's class probabilities from the ANN's, of networks that give scores.
+NAME: a member of the zoo, with its data and its task, and with identity sites if it has them. Method `optimal`. "Equal"
+is T + 1 levels everywhere; "dealt out" are levels that measured sensitivity chooses for the same number of additions,
+with at most twice the steps at a site. `--levels auto` keeps the better of the two on held-out data: the last quarter
+of the calibration samples, for a network calibrated on the others. Energy: as counted on a few samples. Error of the
+outputs: Σ(y − a)²/Σ(a − ā)². KL: mean divergence of the SNN's class probabilities from the ANN's, for networks with
+class scores.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def divergence(ann: NDArray[np.float32], snn: NDArray[np.float32]) -> float:
 
 
 def up_to(sensitivity: Sensitivity, levels: int) -> Sensitivity:
-    """The rungs of at most so many levels."""
+    """The rungs with at most this many levels."""
     kept = [rung for rung in sensitivity.rungs if rung <= levels]
     columns = slice(len(kept))
     return replace(
@@ -65,7 +66,7 @@ def pairs(name: str, steps: Sequence[int], threads: int) -> Iterator[Sequence[ob
     entry, settings = MEMBERS[name], CalibrationOptions(threads=threads)
     source, samples = load(entry.model()), entry.samples()
     network = prepare(source, list(entry.variants.values())[-1])
-    fixed = fixed_batch(input_specs(open_session(source.proto)))
+    fixed = fixed_batch(input_specs(source))
     calibration, test = (dataset_for(source.proto, path) for path in (samples.calibration, samples.evaluation))
     output = entry.task.output or source.proto.graph.output[0].name
     truth = samples.truths()

@@ -1,9 +1,10 @@
 """Whole networks, ANN and SNN: `python -m benchmarks.network [NAME …] [--threads N] [--folder F] [--quick]`.
 
 Milliseconds of a batch of the ANN in float32, and as multiples of it: the ANN quantised by onnxruntime (QDQ, weights
-int8 a channel, activations uint8) and the SNN in its forms. The CNNs are calibrated on real images, on which the
-operators of the integer form depend (offsets, outliers); transformers on random inputs with method `max`.
-All are converted before the first is timed, so that only the second part needs a quiet machine; --folder keeps them.
+int8 per channel, activations uint8) and the SNN in its forms. CNNs are calibrated on real images, since the operators
+of the integer form depend on them (offsets, outliers); transformers on random inputs with method `max`.
+All networks are converted before the first is timed, so that only the second part needs an idle machine; --folder keeps
+them.
 """
 
 import argparse
@@ -48,7 +49,7 @@ CALIBRATION: dict[str, Callable[[], Path]] = {
     "efficientnet_lite0": lambda: datasets.photo_calibration("efficientnet_lite0"),
 }
 QUICK_NETWORKS = ("resnet20", "open_nsfw")
-TIME_STEPS, STEPS, BATCHES = (4, 8, 16, 32), 8, (1, 8)  # STEPS: of what is measured once, and with --quick
+TIME_STEPS, STEPS, BATCHES = (4, 8, 16, 32), 8, (1, 8)  # STEPS: T where only one is measured, and with --quick
 THREADS, SAMPLES, THOROUGH = 2, 4, Effort(20.0, 9, 31)
 OTHER_COLUMNS = ("quantised ANN", "folded, not in blocks", "folded, no library", f"unrolled, T = {STEPS}")
 
@@ -87,14 +88,14 @@ def quantised(proto: onnx.ModelProto, inputs: Arrays) -> onnx.ModelProto:
 def converted(
     source: Source, name: str, time_steps: int, others: Sequence[str]
 ) -> tuple[dict[str, onnx.ModelProto], list[str]]:
-    """The network folded for T time-steps and in the other forms, and what was said of those that it does not have."""
-    specs = input_specs(open_session(source.proto))
+    """The network folded for T time-steps and in the other forms, and the errors of forms that it cannot have."""
+    specs = input_specs(source)
     data = CALIBRATION[name]() if name in CALIBRATION else from_arrays(synthetic(name, specs, SAMPLES), specs)
     method = "optimal" if name in CALIBRATION else "max"
     folded = convert(source, data, time_steps=time_steps, method=method, allow_partial=True)
     found, refused = {"folded": folded.proto}, []
     for form in others:
-        own = form == "integer" and name in CALIBRATION  # it has a plan of its own: no offsets under padding
+        own = form == "integer" and name in CALIBRATION  # it has a separate plan: no offsets under padding
         try:
             made = convert(
                 source,
@@ -111,13 +112,13 @@ def converted(
 
 
 def make(folder: Path, name: str, steps: Sequence[int]) -> list[str]:
-    """Write what is to be timed into the folder, but what it has already; returns what was refused."""
+    """Write the models to time into the folder, unless it has them already; returns the errors of forms."""
     source = load(NETWORKS[name]())
     (folder / name).mkdir(parents=True, exist_ok=True)
     save(source.proto, folder / name / "ANN.onnx")
     small = folder / name / "quantised ANN.onnx"
     if not small.exists():
-        specs = input_specs(open_session(source.proto))
+        specs = input_specs(source)
         save(quantised(source.proto, synthetic(name, specs, SAMPLES)), small)
     said: list[str] = []
     for count in steps:
@@ -141,8 +142,8 @@ def runner(proto: onnx.ModelProto, inputs: Arrays, threads: int, **options: bool
 
 
 def runner_of(folder: Path, file: str, batch: int, threads: int, **options: bool) -> Call:
-    """The same of a file in a network's folder, on inputs made up for the network."""
-    inputs = synthetic(folder.name, input_specs(open_session(onnx.load(folder / "ANN.onnx"))), batch)
+    """A run of a file in a network's folder, on inputs made up for the network."""
+    inputs = synthetic(folder.name, input_specs(onnx.load(folder / "ANN.onnx")), batch)
     return runner(onnx.load(folder / file), inputs, threads, **options)
 
 

@@ -1,4 +1,4 @@
-"""The neuron kernels against what bounds them: `python -m benchmarks.neuron [folded] [train] [--quick]`.
+"""The neuron kernels compared with their bounds: `python -m benchmarks.neuron [folded] [train] [--quick]`.
 
 A folded neuron reads its input once and writes its output once, as Relu does. Inputs and outputs are bound to memory
 that was allocated before. The operators stand alone: as function bodies (stock onnxruntime) and as native kernels.
@@ -51,7 +51,7 @@ def one_operator(
 
 
 def bound(proto: onnx.ModelProto, x: ort.OrtValue, y: ort.OrtValue, threads: int, use_native: bool = True) -> Call:
-    """A run of the model from x to y, neither copied."""
+    """A run of the model from x to y without copying either."""
     session = open_session(proto, threads=threads, use_native=use_native)
     binding = session.io_binding()
     binding.bind_ortvalue_input("x", x)

@@ -1,6 +1,6 @@
-"""ResNet-20 beside other implementations: `python -m benchmarks.peers [T …] [--threads N] [--quick]`.
+"""ResNet-20 in graphpass and in other implementations: `python -m benchmarks.peers [T …] [--threads N] [--quick]`.
 
-Top-1 and images a second of the same network on the same CIFAR-10 test images: graphpass; SpikingJelly's ann2snn; the
+Top-1 and images per second of the same network on the same CIFAR-10 test images: graphpass; SpikingJelly's ann2snn; the
 paper's parallel neurons as PyTorch modules, input repeated T times; integrate-and-fire neurons step by step in
 PyTorch. All calibrated on the same 512 images. Every batch goes through every implementation in turn.
 Needs `pip install torch spikingjelly`. --quick: 1,000 test images instead of 2,000, and T = 4 and 8 unless given.
@@ -57,7 +57,7 @@ class Measured:
 
 
 def required(name: str) -> Any:
-    """A module that is no dependency of graphpass."""
+    """A module that graphpass does not depend on."""
     try:
         return import_module(name)
     except ImportError as error:
@@ -75,14 +75,14 @@ def module_path(node: str) -> str:
 
 
 def torch_network(proto: onnx.ModelProto) -> Any:
-    """The network of benchmarks/training/resnet20.py with the weights of its ONNX file (normalisation folded in)."""
+    """The network of benchmarks/training/resnet20.py with the weights of its ONNX file (normalisation fused)."""
     torch = required("torch")
     nn = torch.nn
     base: Any = import_module("benchmarks.training.resnet20").ResNet20
 
     class Network(base):  # type: ignore[misc]
         def forward(self, image: Any) -> Any:
-            # A product, because SpikingJelly 2.0 converts no division.
+            # A product, because SpikingJelly 2.0 does not convert divisions.
             x = self.activation(self.norm(self.conv((image - self.mean) * self.inverse)))
             return self.classifier(self.blocks(x).mean((2, 3)))
 
@@ -210,7 +210,7 @@ def sequential_call(proto: onnx.ModelProto, plan: Plan) -> Call:
 def compare(calls: Mapping[str, Call], images: Floats, labels: NDArray[np.int64]) -> dict[str, Measured]:
     """Every batch through every call in turn, after an untimed run of each on the first batch.
 
-    A fast call runs once untimed in each turn: what ran before it has emptied the caches and its threads still spin.
+    A fast call runs once untimed in each turn, since the call before has emptied the caches and its threads still spin.
     """
     starts = range(0, len(images), BATCH)
     hits = dict.fromkeys(calls, 0)

@@ -1,10 +1,10 @@
 """The rows of docs/results.md, one command each:
 
-    python -m benchmarks.results resnet20      accuracy over T, beside da-qcfs, max and the quantised ANN
+    python -m benchmarks.results resnet20      accuracy over T, with da-qcfs, max and the quantised ANN to compare
     python -m benchmarks.results qcfs          networks trained with QCFS, converted without calibration
     python -m benchmarks.results magika        file types from bytes (GELU)
     python -m benchmarks.results photos        open_nsfw and EfficientNet-Lite0: fidelity over T
-    python -m benchmarks.results cost          what calibrating open_nsfw on 256 images costs
+    python -m benchmarks.results cost          the cost of calibrating open_nsfw on 256 images
 
 Networks and data come from the package registries by benchmarks/assets.py; the three ResNet-20 are in
 benchmarks/trained/, made by benchmarks/training/resnet20.py.
@@ -63,6 +63,7 @@ def swept(
                 *known,
                 time_steps=(count,),
                 codings=(coding,),
+                methods=("optimal",),
                 selection=selection,
                 evaluation=EvaluationOptions(batch=100, operation_samples=operations),
             )

@@ -1,7 +1,7 @@
-"""Cost against T, batch and image size: `python -m benchmarks.scale [steps|batch|size …] [--threads N] [--quick]`.
+"""Cost by T, batch and image size: `python -m benchmarks.scale [steps|batch|size …] [--threads N] [--quick]`.
 
-ResNet-20 with its image's height and width left open. The folded and the integer form do the work of one pass whatever
-T is; the unrolled form computes T passes.
+ResNet-20 with free height and width of its image. The folded and the integer form do the work of one pass for any T;
+the unrolled form computes T passes.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ from graphpass.runtime import native
 
 TIME_STEPS, SLOW = (1, 2, 4, 8, 16, 32, 64, 127, 255), 32  # above SLOW steps the unrolled form is left out
 BATCHES, SIDES = (1, 2, 4, 8, 16, 32), (32, 64, 96, 128, 192, 256)
-STEPS, BATCH, SIDE = 8, 8, 32  # where they are not what varies
+STEPS, BATCH, SIDE = 8, 8, 32  # their values when something else varies
 THREADS = 1  # sessions of several threads slow each other down in one process
 COLUMNS = ("folded", "integer", "unrolled")
 

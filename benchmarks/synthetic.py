@@ -1,7 +1,7 @@
-"""What calibrating without data costs: `python -m benchmarks.synthetic [NAME …] [--quick]`.
+"""The cost of calibrating without data: `python -m benchmarks.synthetic [NAME …] [--quick]`.
 
-Real inputs and made-up ones (convert --synthetic), over T and methods. With statistics: the network still
-has the BatchNormalization that its exporter folded (benchmarks/batch_norms.py). ResNet-20: points of top-1 lost on the
+Real inputs and made-up ones (convert --synthetic), over T and methods. "With statistics": the network still has the
+BatchNormalizations that its exporter fused (benchmarks/batch_norms.py). ResNet-20: points of top-1 lost on the
 first 2,000 test images of CIFAR-10, of 256 samples. Others: relative error of the scores and equal predictions on 20
 photos, of 32 samples.
 """

@@ -1,7 +1,7 @@
 """Alternating timings of several calls, and the machine that they ran on.
 
-Every round times each call once, A, B, A, B …, and a ratio is the median of the ratios of each round: what else the
-machine does then weighs on both sides alike. Calls on several threads run in processes of their own (`Elsewhere`).
+Every round times each call once, A, B, A, B …, and a ratio is the median of the ratios of all rounds, so that other
+work of the machine affects both sides alike. Calls on several threads run in separate processes (`OtherProcess`).
 """
 
 import argparse
@@ -21,9 +21,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-SHORTEST = 0.004  # seconds that one turn lasts at least, of as many calls as that takes
+SHORTEST = 0.004  # least seconds of one turn, which has as many calls as that takes
 PAUSE = 0.002  # seconds before a turn
-LONG_PAUSE = 0.1  # the same of calls on several threads: those of the call before spin on until then
+LONG_PAUSE = 0.1  # the same for calls on several threads: threads of the call before spin until then
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ def spread(values: NDArray[np.float64]) -> str:
 
 
 class OtherProcess:
-    """A call made in a process of its own, which waits between its turns.
+    """A call in a separate process, which waits between its turns.
 
-    In one process sessions of several threads slow each other down by up to a half, however long the pause between.
+    In one process, sessions on several threads slow each other down by up to a half, however long the pause is.
     """
 
     def __init__(self, make: Callable[[], Callable[[], object]]):
@@ -84,7 +84,7 @@ class OtherProcess:
         theirs.close()
 
     def take(self, count: int) -> float:
-        """Seconds of so many calls there."""
+        """Seconds of this many calls there."""
         self._pipe.send(count)
         seconds: float = self._pipe.recv()
         return seconds
@@ -111,7 +111,7 @@ def _seconds(call: Callable[[], object] | OtherProcess, count: int) -> float:
 
 
 def alternate(calls: Mapping[str, Callable[[], object] | OtherProcess], effort: Effort) -> dict[str, Timing]:
-    """Times of the calls, in turns. Each is called twice before, and once untimed in each turn of several calls."""
+    """Times of the calls in turns. Each is called twice before, and once untimed in each turn of several calls."""
     counts = {}
     total = 0.0
     pause = LONG_PAUSE if any(isinstance(call, OtherProcess) for call in calls.values()) else PAUSE
@@ -148,7 +148,7 @@ def machine() -> str:
 def arguments(
     description: str | None, names: Iterable[str] = (), threads: int = 0, folder: str = ""
 ) -> argparse.Namespace:
-    """The command line: --quick, --threads where it has a default here, a choice of names where there are some.
+    """The command line: --quick, --threads if it has a default here, and names to choose from if there are any.
 
     folder: what --folder keeps.
     """

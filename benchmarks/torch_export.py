@@ -8,7 +8,7 @@ from typing import Any
 
 
 def export(model: Any, shape: Sequence[int], path: Path) -> Path:
-    """`image` float32 [N, *shape] → `scores`, opset 17, N left open; the file is there whole or not at all."""
+    """`image` float32 [N, *shape] → `scores`, opset 17, N free; the file is written whole or not at all."""
     torch = importlib.import_module("torch")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")

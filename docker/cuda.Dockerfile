@@ -1,5 +1,5 @@
 # The service with CUDA kernels, for NVIDIA GPUs. Build: docker build -f docker/cuda.Dockerfile -t graphpass:cuda .
-# CUDA and cuDNN have to be those of onnxruntime-gpu: 1.31 wants CUDA 13.0 and cuDNN 9.
+# CUDA and cuDNN have to be those of onnxruntime-gpu: 1.31 needs CUDA 13.0 and cuDNN 9.
 ARG CUDA=13.0.1
 ARG UBUNTU=24.04
 
@@ -11,7 +11,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY examples/fashion_mnist examples/fashion_mnist
 COPY graphpass graphpass
 COPY service service
-# ON: without nvcc this fails instead of doing without. The environment is built where it will lie: its paths are fixed.
+# ON: this fails if nvcc is missing. The environment is built in its final place, since its paths are fixed.
 RUN python3 -m venv /opt/graphpass \
     && GRAPHPASS_CUDA=ON /opt/graphpass/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
     && wheel=$(echo /wheels/graphpass-*.whl) \

@@ -5,9 +5,9 @@
     conversion = graphpass.convert("ann.onnx", calibration="images.npz", output="snn.onnx", time_steps=4)
     session = graphpass.open_session("snn.onnx")
 
-What the command line does (`graphpass --help`), these functions do: convert, evaluate, sweep, verify, inspect, inline,
-doctor. `help(graphpass.convert)` tells all of one. Names are loaded when they are first used, so that importing the
-package costs nothing and needs no runtime; none is called as a submodule is.
+There is a function for each command of the command line (`graphpass --help`): convert, evaluate, sweep, verify,
+inspect, inline, doctor. `help(graphpass.convert)` explains one of them. Names are loaded when they are first used, so
+importing the package costs nothing and needs no runtime. No public name is also the name of a submodule.
 """
 
 from importlib import import_module

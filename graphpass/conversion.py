@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from graphpass.calibration.calibrate import CalibrationOptions, Progress, calibrate, observe_part, qcfs_plan
+from graphpass.calibration.calibrate import CalibrationOptions, calibrate, observe_part, qcfs_plan
 from graphpass.calibration.memory import CHECKED_SAMPLES
 from graphpass.calibration.sensitivity import choose
 from graphpass.calibration.synthetic import Synthetic, for_made_up, made_up, synthetic_plan
@@ -28,6 +28,7 @@ from graphpass.graph.upgrade import TARGET_OPSET
 from graphpass.maths.allocation import Auto
 from graphpass.network import Network, own_time_steps, planned, prepare, require_coverage
 from graphpass.options.table import OPTIONS, STEPS
+from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Selection
 from graphpass.verification.distance import Distance, Forms, measured
@@ -49,7 +50,7 @@ class ConversionWarning(UserWarning):
 class Conversion:
     """The spiking network as an ONNX model, and the plan that it was emitted from.
 
-    distance: how far the form is from the folded form, as it was measured; None for the folded form itself, and where
+    distance: the measured distance between the form and the folded form; None for the folded form itself, and where
     no inputs could be made up.
     """
 
@@ -80,19 +81,20 @@ def convert(
     options: CalibrationOptions | None = None,
     levels: Auto | Mapping[str, int] | None = None,
     observed: Sequence[str | Path] = (),
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Conversion:
     """Convert an ONNX network into a spiking one, and write it to `output` if given.
 
-    model: a path, or what `graphpass.graph.model.load` or `prepare` returned, which holds its selection.
+    model: a path, or what `graphpass.graph.model.load` or `prepare` returned; a prepared network holds its selection.
     calibration: a path as in docs/data.md, or a dict of arrays keyed by input names; not needed with a plan, nor for a
     network that was trained with QCFS. Synthetic(): inputs are made up, which costs accuracy (a ConversionWarning).
-    time_steps: T; default the network's own for QCFS, else 8. options: seed, memory and other settings of calibration;
-    its time_steps, coding and method give way to the arguments, and its exact_padding to the form.
-    levels: of single sites, by name, or Auto, which chooses them within a budget; T is then the most that a site may
-    take, and the plan's the most that one does. Default: T + 1 (rate) or 2^T (phase) at every site.
-    observed: what `observe` wrote of all samples, in order: the original network need not run again, the bytes are
-    the same.
+    time_steps: T; default the network's own for QCFS, else 8. options: seed, memory and other settings of calibration.
+    The arguments replace its time_steps, coding and method, and the form decides its exact_padding.
+    levels: how many levels single sites have, by name, or Auto, which chooses them within a budget. T is then the most
+    that a site may take, and the plan's T is the most that one does take. Default: T + 1 (rate) or 2^T (phase) levels
+    at every site.
+    observed: what `observe` wrote for all samples, in order. The original network is then not run again, and the bytes
+    of the result are the same.
 
     Raises the errors of graphpass.errors: ModelError, DataError, PlanError, CalibrationError, OptionError, FormError
     when another form is too far from the folded one, and CoverageError when a site that should be converted cannot be
@@ -149,7 +151,7 @@ def settings_of(
     form: str,
     options: CalibrationOptions | None = None,
 ) -> CalibrationOptions:
-    """How `convert` calibrates with these arguments, but for levels."""
+    """How `convert` calibrates with these arguments, apart from the levels of sites."""
     own = own_time_steps(network, coding) if time_steps is None else None
     steps = (own or STEPS) if time_steps is None else time_steps
     given = options or CalibrationOptions()
@@ -177,8 +179,8 @@ def make_plan(
 ) -> Plan:
     """The plan for a network: read off its QCFS chains where there is no data, else calibrated.
 
-    auto: the budget of levels that are measured first, in place of the options'. synthetic: the dataset is made up.
-    observed: parts of `observe`.
+    auto: a budget; the levels are then measured first and replace those of the options. synthetic: whether the dataset
+    is made up. observed: the parts that `observe` wrote.
     """
     source, coverage = network.source, network.coverage
     tool = f"graphpass {version('graphpass')}"
@@ -213,12 +215,13 @@ def observe(
     path: str | Path,
     start: int,
     stop: int,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> int:
-    """Write what the original network shows of samples start … stop − 1, a part for `convert(observed=…)`.
+    """Run samples start … stop − 1 through the original network and write what calibration needs of it: one part for
+    `convert(observed=…)`.
 
-    options: as of `settings_of`. Returns how many samples are in it: both ends move up to the next whole batch.
-    Raises CalibrationError, and DataError for bad data or data that does not tell its length.
+    options: what `settings_of` returned. Returns how many samples the part has: both ends move up to the next whole
+    batch. Raises CalibrationError, and DataError for bad data or data of unknown length.
     """
     batch = fixed_batch(input_specs(network.source))
     return observe_part(network.graph, network.coverage, dataset, options, path, start, stop, batch, progress)
@@ -240,7 +243,7 @@ def dataset_for(
 
 
 def spiking_model(network: Network, plan: Plan, form: str) -> onnx.ModelProto:
-    """The network with the plan's neurons in a form, with its own metadata and ours.
+    """The network with the plan's neurons, written in a form. It keeps its own metadata and gets ours.
 
     Raises PlanError for a plan of another network.
     """
@@ -248,7 +251,7 @@ def spiking_model(network: Network, plan: Plan, form: str) -> onnx.ModelProto:
     strange = keep_description(network.source.proto, proto)
     if strange:
         warnings.warn(
-            f"{network.source.path}: its metadata {', '.join(strange)} is not kept: such keys tell of a conversion",
+            f"{network.source.path}: its metadata {', '.join(strange)} is not kept: such keys describe a conversion",
             ConversionWarning,
             stacklevel=3,
         )
@@ -281,7 +284,7 @@ def metadata(plan: Plan, form: str) -> dict[str, str]:
 
 
 def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None, threads: int = 0) -> None:
-    """That onnxruntime loads the result; with data, that it is finite. Raises ModelError."""
+    """Raises ModelError unless onnxruntime loads the result and, with data, its outputs are finite."""
     try:
         spiking = open_session(proto, threads=threads, use_native=False)  # as a stock runtime runs it
     except SessionError as error:
@@ -311,12 +314,12 @@ def check_form(
     images: ImageOptions | None = None,
     threads: int = 0,
 ) -> Distance | None:
-    """How far another form is from the folded form of the same plan; None where no inputs are there for that.
+    """How far a form is from the folded form of the same plan; None where there are no inputs to measure it with.
 
     Raises FormError where it is another function; warns (ConversionWarning) of what is notable.
     """
     folded = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
     found = measured(network.source, plan, Forms(form, proto, folded), dataset, images, threads)
     if found and found.notable:
-        warnings.warn(f"{found}; `graphpass verify` tells where", ConversionWarning, stacklevel=3)
+        warnings.warn(f"{found}; `graphpass verify` shows where", ConversionWarning, stacklevel=3)
     return found

@@ -1,4 +1,4 @@
-"""Files that are written: all of one is there, or what was there before. Whether they can be is seen before the work.
+"""Files are written whole or not at all, and whether they can be written is checked before the work.
 
     with replacing(Path("snn.onnx"), ModelError) as path:
         write(path)                   # in a folder of its own beside the target; a file beside it is a companion
@@ -24,7 +24,7 @@ PREFIX = ".graphpass-"  # of the folder beside a target
 
 @contextmanager
 def replacing(path: str | Path, error: type[GraphpassError], remedy: str = "choose another place") -> Iterator[Path]:
-    """Where to write what becomes `path`. Raises `error` where that, or the writing, fails; then nothing changes."""
+    """A path to write to; what is written there becomes `path`. Where that fails, nothing changes. Raises `error`."""
     path = Path(path)
     try:
         target = Path(os.path.realpath(path))
@@ -37,7 +37,7 @@ def replacing(path: str | Path, error: type[GraphpassError], remedy: str = "choo
             yield staged
             if special:
                 if str(target) != os.devnull and len(os.listdir(folder)) > 1:
-                    raise error(f"{path}: is no file, and has no place for what belongs beside it", remedy)
+                    raise error(f"{path}: is not a regular file, and nothing can be written beside it", remedy)
                 with staged.open("rb") as source, open(target, "wb") as file:
                     shutil.copyfileobj(source, file)
                 return
@@ -53,16 +53,16 @@ def replacing(path: str | Path, error: type[GraphpassError], remedy: str = "choo
 
 
 def write_text(text: str, path: str | Path, error: type[GraphpassError]) -> None:
-    """Write UTF-8 text. Raises `error` where that is not possible."""
+    """Write text in UTF-8. Raises `error` where that is not possible."""
     with replacing(path, error) as staged:
         staged.write_text(text, encoding="utf-8")
 
 
 def require_targets(targets: Iterable[tuple[Path, Iterable[Path]]], sources: Iterable[Path]) -> None:
-    """That files can be written, each beside its companions, and that none of them is another one or a source.
+    """Raises OptionError unless all targets can be written and none of them is another target or a source.
 
     targets: paths, each with the companions that may be written with it. sources: files and folders that are read; some
-    may not exist. A file under another name, by a symbolic or a hard link, is the same file. Raises OptionError.
+    may not exist. A file under another name, by a symbolic or a hard link, is the same file.
     """
     files, folders = _expanded(sources)
     taken: dict[Identity, Path] = {}
@@ -87,7 +87,7 @@ def require_targets(targets: Iterable[tuple[Path, Iterable[Path]]], sources: Ite
 
 
 def _require_writable(path: Path) -> None:
-    """That a file of this name can be created in its folder, or replaced."""
+    """Raises OptionError unless a file of this name can be created in its folder, or replaced."""
     with _named(path):
         target = Path(os.path.realpath(path))
         if not target.parent.is_dir():
@@ -110,7 +110,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _expanded(sources: Iterable[Path]) -> tuple[dict[Identity, Path], list[Path]]:
-    """Every file that is read, under its real path and its inode, and the folders."""
+    """All files that are read, by real path and by inode, and the folders."""
     files: dict[Identity, Path] = {}
     folders = []
     for source in sources:
@@ -125,7 +125,7 @@ def _expanded(sources: Iterable[Path]) -> tuple[dict[Identity, Path], list[Path]
 
 
 def _inode(path: str) -> list[tuple[int, int]]:
-    """What hard links have in common; nothing where there is no regular file."""
+    """The identity that hard links of a file share; None where there is no regular file."""
     with suppress(OSError):
         found = os.stat(path)
         if stat.S_ISREG(found.st_mode):
@@ -134,7 +134,7 @@ def _inode(path: str) -> list[tuple[int, int]]:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether it is a device or a pipe: nothing is renamed over these."""
+    """Whether it is a device or a pipe; no file is renamed over those."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 

@@ -1,7 +1,7 @@
-"""What a person has in hand, as what the functions take: models, data, and the files that they are read from."""
+"""Arguments of the public functions, turned into what the modules below take: models, data and their files."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ PathLike = str | os.PathLike[str]
 Model = PathLike | onnx.ModelProto | Source | Network  # a network that was not converted
 SpikingModel = PathLike | onnx.ModelProto | Conversion
 Data = PathLike | Mapping[str, ArrayLike] | np.ndarray | Dataset
+Numbers = float | Sequence[float]
+Texts = str | Sequence[str]
 
 
 def source_of(model: Model) -> Source:
-    """A network that is to be converted, or was."""
+    """The network before its conversion."""
     match model:
         case Network():
             return model.source
@@ -38,15 +40,15 @@ def source_of(model: Model) -> Source:
         case str() | os.PathLike():
             return load(Path(model))
         case Conversion():
-            raise ModelError("this is a network that was converted already", "give the one that it was made of")
+            raise ModelError("this network was converted already", "give the network that it was converted from")
     raise _wrong("a model", model, "a path, an onnx.ModelProto, or what graphpass.load returned")
 
 
 def network_of(model: Model, selection: Selection) -> Network:
-    """A network with its sites found."""
+    """A network whose sites were found."""
     if isinstance(model, Network):
         if selection != Selection():
-            raise OptionError("a network whose sites were found already has its selection", "give the model itself")
+            raise OptionError("the sites of this network were selected already", "give the model itself")
         return model
     return prepare(source_of(model), selection)
 
@@ -61,12 +63,12 @@ def spiking_of(snn: SpikingModel) -> tuple[onnx.ModelProto, str]:
         case str() | os.PathLike():
             return read(Path(snn)), digest(Path(snn))
         case Source() | Network():
-            raise ModelError("this is a network before its conversion", "give the one that was converted")
+            raise ModelError("this network was not converted", "give the converted network")
     raise _wrong("a converted model", snn, "a path, an onnx.ModelProto, or what graphpass.convert returned")
 
 
 def takes_images(network: Network) -> bool:
-    """Whether one of its inputs is of images, as made-up ones may be."""
+    """Whether one of its inputs takes images, so that made-up inputs may be images."""
     return any(map(is_image, input_specs(network.source.proto)))
 
 
@@ -80,7 +82,7 @@ def dataset_of(data: Data, proto: onnx.ModelProto, images: ImageOptions, allow_c
                     ", ".join(f"{name} ({dtype})" for name, dtype in each.items()) for each in (wanted, known)
                 )
                 raise DataError(
-                    f"{data.description}: was opened for a model that takes {holds}, not {takes}",
+                    f"{data.description}: this data was opened for a model that takes {holds}, not {takes}",
                     "open it for this model",
                 )
             return data
@@ -116,7 +118,7 @@ def plan_sources(plan: Any) -> list[Path]:
 
 
 def has_images(data: Any) -> bool:
-    """Whether it is a folder of images, to which image options apply."""
+    """Whether it is a folder of images; options of images apply to those alone."""
     return isinstance(data, str | os.PathLike) and is_image_folder(os.fspath(data))
 
 

@@ -1,4 +1,4 @@
-"""What `graphpass inspect` tells of a network before anything is converted."""
+"""What `graphpass inspect` shows of a network before anything is converted."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

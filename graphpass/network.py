@@ -34,7 +34,7 @@ def prepare(source: Source, selection: Selection | None = None) -> Network:
 
 
 def planned(network: Network, plan: Plan) -> Network:
-    """The network with the sites of a plan, and with what it left, in place of those that were found.
+    """The network with the sites of a plan, and what the plan leaves analogue, instead of what was found.
 
     Raises PlanError for a site that the network does not have.
     """
@@ -65,6 +65,6 @@ def require_coverage(network: Network, allow_partial: bool) -> None:
 
 
 def own_time_steps(network: Network, coding: str) -> int | None:
-    """T̃ of a network whose sites are all QCFS chains of equally many steps, under the rate code; None for others."""
+    """T̃ of a network whose sites are all QCFS chains with the same number of steps, in the rate code; else None."""
     steps = {int(site.parameters["steps"]) if "steps" in site.parameters else None for site in network.coverage.sites}
     return steps.pop() if len(steps) == 1 and coding == "rate" else None

@@ -1,9 +1,9 @@
-"""JSON as frozen dataclasses and back. What a file holds is checked against the types; errors say where it is wrong.
+"""JSON as frozen dataclasses and back. Values are checked against the types; errors say where a value is wrong.
 
     record_of(tuple[Left, ...], [{"node": 3}], "left")      RecordError: left[0].node: 3 is not a text
 
 Types: dataclasses, str, int, float, bool, Fraction, tuple[T, ...], Mapping[str, T], T | None, and arrays of float32,
-which are lists of numbers. A whole number fits int64. An object has the fields of its dataclass, all and no others.
+which are lists of numbers. A whole number fits int64. An object has all fields of its dataclass and no others.
 """
 
 import json
@@ -25,7 +25,7 @@ class RecordError(ValueError):
 
 
 def parsed(text: str) -> Any:
-    """JSON. Raises RecordError for what is none, NaN and infinities among it."""
+    """A text read as JSON. Raises RecordError for text that is not JSON; NaN and infinities are not JSON."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError as error:
@@ -52,7 +52,7 @@ def json_of(value: Any) -> Any:
 
 
 def finite(value: Any, where: str) -> float:
-    """A number that is one. Raises RecordError."""
+    """A finite number. Raises RecordError."""
     fits = type(value) is float or (type(value) is int and abs(value) <= LARGEST)
     _require(fits and math.isfinite(value), value, where, "a number")
     return float(value)
@@ -70,7 +70,7 @@ def whole(value: Any, where: str) -> int:
 
 
 def text(value: Any, where: str) -> str:
-    """A text that can be written. Raises RecordError."""
+    """A text that UTF-8 can write. Raises RecordError."""
     _require(isinstance(value, str), value, where, "a text")
     try:
         value.encode()
@@ -80,7 +80,7 @@ def text(value: Any, where: str) -> str:
 
 
 def record_of(kind: Any, value: Any, where: str = "", number: Number = finite) -> Any:
-    """The value as the type. where: it stands, for errors. number: what reads a float. Raises RecordError."""
+    """The value as a type. where: its place, for errors. number: a function that reads floats. Raises RecordError."""
     if is_dataclass(kind):
         return _object(kind, value, where, number)
     origin, inner = get_origin(kind), get_args(kind)
@@ -104,7 +104,7 @@ def _object(kind: Any, value: Any, where: str, number: Number) -> Any:
     _require(isinstance(value, dict), value, where, "an object")
     hints = get_type_hints(kind)
     if unknown := next((name for name in value if name not in hints), None):
-        raise RecordError(f"{_in(where, unknown)}: is unknown here; known are {', '.join(hints)}")
+        raise RecordError(f"{_in(where, unknown)}: is unknown here; choose from {', '.join(hints)}")
     if missing := next((name for name in hints if name not in value), None):
         raise RecordError(f"{_in(where, missing)}: is missing")
     return kind(**{name: record_of(hint, value[name], _in(where, name), number) for name, hint in hints.items()})

@@ -1,4 +1,4 @@
-"""The options of a command, accepted, as the dataclasses that calibration, evaluation and data take."""
+"""The options of a command, checked, as the dataclasses that calibration, evaluation and data take."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -16,7 +16,11 @@ from graphpass.sites.sites import Selection
 
 
 class Settings:
-    """What was given of a command's options and files by name; None was not. Raises OptionError (graphpass/options)."""
+    """The options and files of a command by name; None is an option that was not given.
+
+    spelled: the name of an option in errors. several: options that are lists here; a single value is a list of one.
+    Raises OptionError (graphpass/options).
+    """
 
     def __init__(
         self,
@@ -25,19 +29,22 @@ class Settings:
         spelled: Callable[[str], str] = named,
         several: Collection[str] = (),
     ):
+        given = {**given, **{name: several_of(given[name]) for name in several if given.get(name) is not None}}
         require_options(command, given, spelled, several)
         self._values = {name: plain_of(given[name]) for name in OPTIONS if given.get(name) is not None}
+        self._several = several
 
     def __call__(self, name: str) -> Any:
         """The value of an option, or its default."""
-        return self._values.get(name, OPTIONS[name].default)
+        option = OPTIONS[name]
+        return self._values.get(name, option.several if name in self._several else option.default)
 
     def selection(self) -> Selection:
         include, exclude = (several_of(self(name)) for name in ("include", "exclude"))
         return Selection(include, exclude, self("identity_sites"))
 
     def images(self) -> ImageOptions:
-        """How images become arrays. A size that was not given is None: the default gives way to the model."""
+        """How images become arrays. A size that was not given is None, since the model's comes before the default."""
         mean, std = (tuple(map(float, several_of(self(name)))) for name in ("mean", "std"))
         return ImageOptions(self._values.get("image_size"), mean, std)
 
@@ -56,12 +63,12 @@ class Settings:
         return CalibrationOptions(seed=self("seed"), limit=self(limit), memory=memory, threads=self("threads"))
 
     def conversion(self) -> dict[str, Any]:
-        """What decides on a conversion beside these: arguments of `graphpass.conversion.convert`."""
+        """The other arguments of `graphpass.conversion.convert`."""
         names = ("time_steps", "coding", "method", "form", "allow_partial")
         return {name: self(name) for name in names}
 
     def evaluation(self, allow_code: bool = False) -> EvaluationOptions:
-        """allow_code: whether metrics may be functions of the user's, which are run."""
+        """allow_code: whether metrics may be functions of the user; these are run."""
         return EvaluationOptions(
             limit=self("limit"),
             threads=self("threads"),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from graphpass.calibration.calibrate import CalibrationOptions, Progress
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import make_plan, spiking_model
 from graphpass.datasets.dataset import Dataset
 from graphpass.evaluation.evaluate import EvaluationOptions, open_pair, whole_part
@@ -12,7 +12,7 @@ from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import EvaluationShard, merge
 from graphpass.graph.model import Source
 from graphpass.network import Network, prepare, require_coverage
-from graphpass.options.table import OPTIONS
+from graphpass.progress import Progress, silent
 from graphpass.sites.sites import Selection
 from graphpass.verification.source import check_source
 
@@ -50,9 +50,9 @@ def part_of(
     data: Dataset,
     options: CalibrationOptions,
     evaluation: EvaluationOptions | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> EvaluationShard:
-    """One conversion, evaluated: a row as text can carry it. The network is not changed."""
+    """One conversion and its evaluation, as a part that can be written as text. The network is not changed."""
     check_source(network, calibration, options.threads)
     plan = make_plan(network, calibration, options, progress)
     proto = spiking_model(network, plan, "folded")
@@ -60,7 +60,7 @@ def part_of(
 
 
 def row_of(part: EvaluationShard) -> Row:
-    """The row of `part_of`."""
+    """The row of a part that `part_of` returned."""
     found = merge([part])
     made = found.conversion
     return Row(made.time_steps, made.coding, made.levels, made.method, found)
@@ -72,16 +72,17 @@ def sweep(
     data: Dataset,
     *,
     time_steps: Sequence[int],
-    codings: Sequence[str] = OPTIONS["coding"].several,
-    methods: Sequence[str] = OPTIONS["method"].several,
+    codings: Sequence[str],
+    methods: Sequence[str],
     selection: Selection | None = None,
     allow_partial: bool = False,
     options: CalibrationOptions | None = None,
     evaluation: EvaluationOptions | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> list[Row]:
-    """A row for every method, coding and T, in this order. Nothing is written. model: a network holds its selection.
+    """A row for every method, coding and T, in this order. Nothing is written.
 
+    model: a source, or a prepared network, which holds its own selection.
     Raises OptionError before the first conversion when any combination makes no sense.
     """
     network = model if isinstance(model, Network) else prepare(model, selection)

@@ -1,4 +1,4 @@
-"""`python additions.py defaults|kinds FOLDER`: changes one table each from outside, then looks where it is seen.
+"""`python additions.py defaults|kinds FOLDER`: changes a table from outside, and checks that it shows everywhere.
 
 Run in a process of its own, before anything else of graphpass is imported: as if the line stood in the table.
 """
@@ -38,7 +38,7 @@ def network(folder: Path, activation: str) -> Path:
 
 
 def command_line(*words: str) -> str:
-    """What graphpass prints; it must succeed."""
+    """The output of a graphpass command, which must succeed."""
     from graphpass.cli.app import app
 
     done = CliRunner().invoke(app, list(words), env={"COLUMNS": "200", "TERM": "dumb"}, catch_exceptions=False)
@@ -54,7 +54,7 @@ def served() -> Mapping[str, Any]:
 
 
 def change_defaults(folder: Path) -> None:
-    """Other defaults in OPTIONS are those of the command line, Python, requests, the sandbox and the page."""
+    """Changed defaults in OPTIONS show on the command line, in Python, requests, the sandbox and the page."""
     from graphpass.options.table import OPTIONS
 
     changed = {"seed": 7, "coding": "phase", "method": "max", "image_size": 96, "threads": 1, "mean": 0.25}
@@ -100,7 +100,7 @@ def change_defaults(folder: Path) -> None:
 
 
 def add_kinds(folder: Path) -> None:
-    """One more pass, activation, method, form and metric, each as CONTRIBUTING.md says: seen everywhere."""
+    """One more pass, activation, method, form and metric, each as CONTRIBUTING.md says, shows everywhere."""
     from graphpass.evaluation.metrics import registry as metrics
     from graphpass.evaluation.metrics.score import Untrained, plain, scored
     from graphpass.forms import registry as forms
@@ -171,7 +171,7 @@ def _inspected(model: Path) -> Any:
 
 
 def run(what: str, folder: Path) -> None:
-    """In a process of its own."""
+    """In a separate process."""
     subprocess.run([sys.executable, __file__, what, str(folder)], check=True)
 
 

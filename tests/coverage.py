@@ -1,8 +1,8 @@
-"""Writes docs/coverage.md: every operator of ONNX, what becomes of it, and where that is tested.
+"""Writes docs/coverage.md: every operator of ONNX, what becomes of it, and which file tests that.
 
     python -m tests.coverage
 
-What becomes of an operator behind spikes is looked up in what graphpass makes of it, not in a table.
+The entry for an operator behind spikes comes from converting it, not from a table.
 """
 
 import tempfile
@@ -20,19 +20,19 @@ from tests.test_operators import chosen, prepared, reached
 PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
 HEAD = f"""# What becomes of every operator
 
-Written by `python -m tests.coverage`; a test holds it against the code. Operators of ONNX up to opset {NEWEST}, and
-those that onnxruntime has in ONNX's domain besides.
+Written by `python -m tests.coverage`; a test checks it against the code. Operators of ONNX up to opset {NEWEST}, and
+others that onnxruntime has in ONNX's domain.
 
-* **Rewritten**: a network below that opset spells the operator otherwise; it is written anew in opset 21 by a rule of
-  `graphpass/graph/upgrade.py`, and computes the same. Every other operator reads the same from opset {OLDEST} on.
-* **Behind spikes**: what graphpass makes of x → Relu → the operator → MatMul.
+* **Rewritten**: below that opset the operator is written differently; a rule of `graphpass/graph/upgrade.py` rewrites
+  it in opset 21, so that it computes the same. Every other operator means the same from opset {OLDEST} on.
+* **Behind spikes**: the result for x → Relu → the operator → MatMul.
   *neurons*: it is an activation, and becomes neurons. *spikes drive it*: a weight layer. *spikes pass*: step by step,
   to the layer behind it. *on the mean*: it works on the mean over time, which is exact; the layer behind it is
-  analogue. *as it is*: its first input or its output is no float, or has no samples; it is left as it is.
-* **Tested**: *versions*: in each version from opset {OLDEST} on beside its upgrade, alone, in subgraphs and functions
-  (`tests/graph/test_upgrade.py`); *forms*: converted in every form (`tests/test_operators.py`); or the file.
+  analogue. *as it is*: its first input or its output is not float, or has no samples; it stays as it is.
+* **Tested**: *versions*: each version from opset {OLDEST} on is compared with its upgrade, alone, in subgraphs and in
+  functions (`tests/graph/test_upgrade.py`); *forms*: converted in every form (`tests/test_operators.py`); or the file.
 
-What depends on constants alone is computed beforehand, whatever the operators.
+Results that depend on constants alone are computed beforehand, whatever the operators.
 
 | operator | versions | rewritten | behind spikes | tested |
 |---|---|---|---|---|

@@ -40,7 +40,7 @@ class Case:
     def opsets(self) -> list[int]:
         """The oldest opset of each version of the operator that the case is a call of."""
         versions = versions_of(self.op)
-        starts = {max(version, OLDEST) for version in (*versions, self.first)}  # a version may have begun earlier
+        starts = {max(version, OLDEST) for version in (*versions, self.first)}  # a version may be older
         return sorted(each for each in starts if max(self.first, min(versions)) <= each <= self.last)
 
     def feeds(self) -> dict[str, NDArray[Any]]:

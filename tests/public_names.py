@@ -126,12 +126,12 @@ class Uses:
         assert {finding.what for finding in graphpass.doctor()} >= {"graphpass", "numpy"}
 
     def GraphpassError(self) -> None:  # noqa: N802
-        told = ""
+        message = ""
         try:
             graphpass.convert(self._folder / "none.onnx")
         except graphpass.GraphpassError as error:
-            told = str(error)
-        assert "none.onnx: no such file" in told
+            message = str(error)
+        assert "none.onnx: no such file" in message
 
     def ConversionWarning(self) -> None:  # noqa: N802
         with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""The conversion story on tiny networks: arguments, refusals, checks, and that nothing is lost on the way."""
+"""Conversions of tiny networks: arguments, refusals, checks, and that nothing is lost on the way."""
 
 import numpy as np
 import onnx

@@ -74,7 +74,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     data = dataset_for(source.proto, folder / "test.npz", None)
     options = EvaluationOptions(rounds=1, threads=1, metrics=metrics_of(["classes", "embedding"]))
-    (row,) = sweep(source, data, data, time_steps=[4], evaluation=options)
+    (row,) = sweep(source, data, data, time_steps=[4], codings=["rate"], methods=["optimal"], evaluation=options)
     metadata = {entry.key: entry.value for entry in conversion.proto.metadata_props}
     for key in ("graphpass.sites", "graphpass.left"):
         metadata[key] = json.loads(metadata[key])

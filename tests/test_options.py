@@ -22,9 +22,10 @@ from graphpass.datasets.images import ImageOptions
 from graphpass.errors import OptionError
 from graphpass.evaluation import evaluate as evaluation
 from graphpass.options.rules import RULES, dashed, require_options
-from graphpass.options.table import COMMANDS, OPTIONS, PROVIDERS, is_default
+from graphpass.options.table import COMMANDS, OPTIONS, PROVIDERS, SEVERAL, is_default
 from graphpass.options.values import LARGEST, bytes_of, several_of
 from graphpass.runtime import session as sessions
+from graphpass.settings import Settings
 from service.api.requests import ConversionOptions, EvaluationOptions, SweepOptions
 from tests.models import build, node
 from tests.properties import examples
@@ -320,3 +321,13 @@ def test_options_of_images_are_for_images(made: dict[str, Any]) -> None:
     assert api.convert(made["source"], dataset).plan.data_digest == other.plan.data_digest
     with pytest.raises(OptionError, match="std has no effect"):
         api.convert(made["source"], dataset, std=0.5)
+
+
+def test_lists_of_a_sweep_and_their_defaults() -> None:
+    """One value is a list of one; an empty list is an error."""
+    choices = Settings("sweep", {"time_steps": 4, "method": ["max", "da-qcfs"]}, several=SEVERAL)
+    assert [choices(name) for name in SEVERAL] == [(4,), OPTIONS["coding"].several, ("max", "da-qcfs")]
+    assert Settings("sweep", {"time_steps": 4})("time_steps") == 4  # a single conversion of a sweep
+    for name in SEVERAL:
+        with pytest.raises(OptionError, match=f"{name} is"):
+            Settings("sweep", {name: []}, several=SEVERAL)

@@ -1,4 +1,4 @@
-"""Networks that graphpass does not convert, or only in part: what a user is told, and that the part is right.
+"""Networks that graphpass does not convert, or only in part: the error messages, and that the part is right.
 
 Every model is a file, as a user gives it; a message names the node, and what to do.
 """
@@ -144,9 +144,9 @@ def test_a_loop_beside_convolutions(tmp_path: Path) -> None:
     )
     loop = helper.make_node("Loop", ["trips", "", "h"], ["y"], "loop", body=body)
     path = saved(tmp_path, [*SPIKING, loop], {**CONVOLUTIONS, "trips": np.array(2)})
-    told = refused(path).what
-    assert "'loop' (Loop): bodies of If, Loop and Scan are left alone" in told
-    assert "this one holds Relu (export it unrolled)" in told
+    what = refused(path).what
+    assert "'loop' (Loop): bodies of If, Loop and Scan are left alone" in what
+    assert "this one holds Relu (export it unrolled)" in what
     converted(path)
 
 

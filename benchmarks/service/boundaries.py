@@ -5,7 +5,8 @@
     python -m benchmarks.service.boundaries --postgres          PostgreSQL, an API process and a worker
     python -m benchmarks.service.boundaries conversion sweep    these stories alone
 
-What was promised has to be kept, once, and nothing may be left over: tests/service/faulty.py. Prints a line a story.
+Every promise has to be kept exactly once, and nothing may be left over: tests/service/faulty.py. Prints a line for each
+story.
 """
 
 import argparse

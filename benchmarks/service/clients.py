@@ -79,7 +79,7 @@ def poll(server: Server, clients: int, seconds: float, every: float) -> None:
 
 
 def upload(server: Server, size: int) -> None:
-    """One large body; it is no model, which the sandbox finds out afterwards."""
+    """One large body. It is not a model, which the sandbox finds afterwards."""
 
     def body() -> Iterator[bytes]:
         piece = random.Random(0).randbytes(PIECE)

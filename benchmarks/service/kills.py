@@ -61,7 +61,7 @@ def main() -> None:
 def run(
     server: Server, workers: list[Worker], jobs: int, kills: int, chance: random.Random, crash: Postgres | None
 ) -> None:
-    """Send jobs all the while, kill everything now and then, and compare what came of it."""
+    """Send jobs continuously, kill all processes at random times, and compare the results."""
     ids = example(server.http)
     began, sent, killed = time.monotonic(), {}, 0
     pause = 4.0

@@ -1,4 +1,4 @@
-"""What has to last: a large resumable upload through kills of the server, and the server's memory over many jobs.
+"""Long runs: a large resumable upload while the server is killed, and the server's memory over many jobs.
 
     python -m benchmarks.service.lasting [--upload 1000] [--kills 3] [--jobs 1000]      (MB; 0: none)
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def upload(server: Server, size: int, kills: int) -> None:
-    """Pieces until all is there; the server is killed while it receives the pieces that cross a given share."""
+    """Pieces until the file is complete; the server is killed while it receives pieces that cross a given share."""
     piece = random.Random(0).randbytes(PIECE)  # piece number n begins with n
     content = b"".join((number.to_bytes(8, "big") + piece[8:]) for number in range(-(-size // PIECE)))[:size]
     began, killed, again = time.monotonic(), 0, 0
@@ -82,7 +82,7 @@ def upload(server: Server, size: int, kills: int) -> None:
 
 
 def jobs(server: Server, count: int) -> None:
-    """Small conversions, some at a time, with memory of the server now and then."""
+    """Small conversions, some at a time; the server's memory is read at intervals."""
     ids = example(server.http)
     asked = {"model": ids["model"], "calibration": ids["calibration"], "options": OPTIONS}
     waiting: list[str] = []

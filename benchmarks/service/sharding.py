@@ -1,4 +1,4 @@
-"""Work for two workers: a job by one worker as a whole, then by two in shards. Equal results, and the times.
+"""Work for two workers: a job by one worker as a whole, then by two in shards. Compares results and times.
 
     python -m benchmarks.service.sharding [--only evaluation] [--only max] … [--samples 10000] [--shard 2500]
 
@@ -6,10 +6,10 @@
     max, optimal    a conversion of ResNet-20, calibrated on 10,000 images by this method; also by one worker in shards
     sweep           four conversions of ResNet-20 on 512 images, each evaluated on a shard's images
 
-Data from benchmarks/assets.py; T = 4; one thread a worker, one job or shard at a time in each. Times are those of the
-job, from running to succeeded, which need two free cores; and processor time of the busier worker with its tasks, which
-tells what two free cores would allow where there are none. Fails where any file or figure differs in any bit, or where
-a worker did not take part. Prints one line each.
+Data from benchmarks/assets.py; T = 4; one thread per worker, one job or shard at a time in each. Times are those of the
+job, from running to succeeded, which need two free cores; and the processor time of the busier worker with its tasks,
+which shows the gain with two free cores even if there are none. Fails if any file or figure differs in any bit, or if a
+worker did not take part. Prints one line each.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def job(
 
 
 def results(job: dict[str, Any]) -> Any:
-    """All that does not come from a clock: figures of evaluations, or digests of files."""
+    """All results that are not measured by a clock: figures of evaluations, or digests of files."""
     found = job["result"]
     evaluations = [row["evaluation"] for row in found["rows"]] if "rows" in found else [found.get("evaluation")]
     if evaluations == [None]:

@@ -10,7 +10,7 @@ Plain PyTorch on the CPU (bfloat16 autocast, channels last), about a minute an e
 
     y = θ · clip(floor(x·T̃/θ + 1/2) / T̃, 0, 1)
 
-with one trained θ a layer. The network takes pixels/255 as they are: the input normalisation is inside.
+with one trained θ per layer. The network takes pixels/255; the input normalisation is part of it.
 CIFAR10.npz holds train, test (uint8, [N, 32, 32, 3]) and train_labels, test_labels.
 """
 

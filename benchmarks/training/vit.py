@@ -4,7 +4,7 @@
     python -m benchmarks.training.vit --out vit.onnx
 
 Plain PyTorch on the CPU, a few minutes. 16 patches of 7 × 7 pixels, 4 pre-norm blocks of width 64 with 4 heads and GELU
-(Dosovitskiy et al., ICLR 2021), mean over the patches. The network takes pixels/255: the normalisation is inside.
+(Dosovitskiy et al., ICLR 2021), mean over the patches. The network takes pixels/255; the normalisation is part of it.
 """
 
 import argparse

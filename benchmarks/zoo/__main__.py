@@ -1,8 +1,8 @@
 """Convert, verify and measure the members of the zoo: `python -m benchmarks.zoo [NAME …] [--small] [--write]`.
 
-Without names all members. A member that was measured is not measured again where its results are kept: --write keeps
-them in benchmarks/zoo/results and writes docs/zoo.md from all that is there. --small: the members of a few seconds, at
-phase T = 4 and rate T = 8, with an error where one loses more than it may; this is what .ci/run does.
+Without names, all members. --write keeps results in benchmarks/zoo/results and writes docs/zoo.md from all results
+there; a member with kept results is not measured again. --small: the members that take a few seconds, at phase T = 4
+and rate T = 8, with an error if one loses more than it may; .ci/run does this.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SMALL = (CHECKED, ("rate", 8))
 
 
 def failures(entry: Entry, result: Result) -> list[str]:
-    """What is wrong with a result: forms that disagree, and more lost than the member may lose."""
+    """The faults of a result: forms that disagree, and a loss larger than the member may have."""
     found = [f"refused: {result.refusal}"] if result.refusal else []
     for key, loses in zip(entry.variants, entry.loses, strict=True):
         variant = result.variants.get(key)
@@ -40,7 +40,7 @@ def failures(entry: Entry, result: Result) -> list[str]:
 
 
 def show(name: str, result: Result, seconds: float) -> None:
-    """One line a setting."""
+    """One line for each setting."""
     print(f"{name}: ANN {result.ann}, {result.evaluation} samples, {seconds:.0f} s {result.refusal}", flush=True)
     for key, variant in result.variants.items():
         covered = variant.covered
@@ -99,7 +99,7 @@ def main() -> int:
 
 
 def every_file(threads: int, write: bool) -> int:
-    """--files: those that the results do not hold yet. Exit status 1 where forms disagree."""
+    """--files: all files without results. Exit status 1 where forms disagree."""
     found = list(files.load_files(RESULTS)[1]) if write else []
     known = {file.name for file in found}
     with warnings.catch_warnings():
@@ -118,7 +118,7 @@ def every_file(threads: int, write: bool) -> int:
 
 
 def write_page() -> None:
-    """docs/zoo.md from all that benchmarks/zoo/results holds."""
+    """Write docs/zoo.md from all results in benchmarks/zoo/results."""
     found = {name: load_result(RESULTS, name) for name in MEMBERS}
     text = page.page(MEMBERS, {name: result for name, result in found.items() if result}, *files.load_files(RESULTS))
     PAGE.write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""What a member of the zoo is, and what came of it. Results have JSON forms, one file a member."""
+"""Members of the zoo and their results. Results have JSON forms, one file for each member."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -41,12 +41,12 @@ class Task:
     perfect: float = 100.0
 
     def number(self, score: Score) -> float:
-        """A figure that nothing was counted for is 0."""
+        """The task's number; 0 where nothing was counted."""
         found = [score.figures[name] or 0.0 for name in self.figures]
         return self.unit * (found[0] if len(found) == 1 else harmonic_mean(found))
 
     def lost(self, ann: float | None, snn: float) -> float:
-        """How much worse the SNN is than the ANN, or under fidelity than perfect."""
+        """How much worse the SNN is than the ANN, or with fidelity, than perfect."""
         return (self.perfect if ann is None else ann) - snn
 
 

@@ -14,7 +14,7 @@ from graphpass.datasets.sources import from_arrays
 from graphpass.errors import GraphpassError
 from graphpass.graph.model import load
 from graphpass.network import prepare, require_coverage
-from graphpass.runtime.session import input_specs, open_session
+from graphpass.runtime.session import input_specs
 from graphpass.verification.forms import verify
 
 FREE_SIZES = {
@@ -61,7 +61,7 @@ def tried(name: str, path: Path, threads: int) -> File:
         coverage = network.coverage
         sites, layers = str(len(coverage.sites)), str(coverage.weight_layers)
         require_coverage(network, False)
-        specs = input_specs(open_session(source.proto))
+        specs = input_specs(source)
         data = from_arrays(synthetic(path.stem, specs, 2), specs)
         done = convert(network, data, time_steps=4, method="max")
         found = verify(done.proto, data, limit=2, threads=threads)

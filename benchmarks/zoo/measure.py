@@ -34,7 +34,7 @@ from graphpass.graph.model import Source, load, save
 from graphpass.maths.metrics import Difference, energy_pj
 from graphpass.network import Network, prepare
 from graphpass.runtime.samples import run_padded, sample_axes
-from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs
+from graphpass.runtime.session import fixed_batch, input_specs, pad_inputs
 from graphpass.sites.identities import place_identities
 from graphpass.sites.sites import spike_driven
 from graphpass.verification.forms import verify
@@ -43,7 +43,7 @@ CHECKED = ("phase", 4)
 
 
 def model_path(name: str, variant: str, form: str) -> Path:
-    """Where a conversion at phase T = 4 is kept for timing."""
+    """The path where a conversion at phase T = 4 is kept for timing."""
     suffix = variant.replace(" ", "_") or "activations"
     return cache_folder() / "zoo" / f"{name}-{suffix}-{form}.onnx"
 
@@ -97,7 +97,7 @@ def keep(proto: onnx.ModelProto, path: Path) -> None:
 
 
 class Work:
-    """What the settings of one member share."""
+    """The data and models that all settings of one member share."""
 
     def __init__(self, entry: Entry, source: Source, threads: int):
         self.entry, self.threads, self.samples = entry, threads, entry.samples()
@@ -121,7 +121,7 @@ class Work:
         coverage, graph = network.coverage, network.graph.copy()
         place_identities(graph, coverage.sites)
         probed: ProbedGraph = probed_ann(graph, conversion_of(proto), self.threads)
-        fixed = fixed_batch(input_specs(open_session(network.source.proto)))
+        fixed = fixed_batch(input_specs(network.source))
         batch = next(iter(self.evaluation.batches(fixed or 1)))
         probed.run(pad_inputs(batch.inputs, fixed))
         dense = {name: counts.dense / (fixed or 1) for name, counts in probed.counts.items()}
@@ -177,7 +177,7 @@ class Work:
         )
 
     def metric(self) -> Metric:
-        """The task's, fitted where it wants to be."""
+        """The task's metric, fitted if it has to be."""
         metric, name = self.entry.task.metric, self.entry.task.output
         if not metric.trained:
             return metric

@@ -17,34 +17,34 @@ written by
     python -m benchmarks.zoo --write          # what benchmarks/zoo/results does not hold yet
     python -m benchmarks.zoo --time --write   # the times, on a machine that does nothing else
 
-`python -m benchmarks.zoo NAME` measures one member and prints its rows. To keep them anew, delete its file in
-`benchmarks/zoo/results` first. `pip install --group benchmarks` brings what it needs besides graphpass;
+`python -m benchmarks.zoo NAME` measures one member and prints its rows. To replace kept rows, delete its file in
+`benchmarks/zoo/results` first. `pip install --group benchmarks` installs the packages that it needs besides graphpass;
 EfficientNet-Lite0 is exported with torch.
 """
 COVERAGE = """
 MACs are the multiply-accumulates of weight layers and of products of two activations. *Additions* are those where
-binary spikes and nothing else meet the weights, as `graphpass inspect` and `evaluate` count them; sums and averages of
-spikes are multiplied once, on their mean over time.
+binary spikes alone meet the weights, as `graphpass inspect` and `evaluate` count them; sums and averages of spikes are
+multiplied once, on their mean over time.
 *Forms*: `graphpass verify` at phase T = 4; *agree* means that float rounding explains every count that differs.
 """
 ACCURACY = """
 In brackets: the ANN with its activations quantised to as many levels (per tensor, min–max). Phase T = 4 has 16 levels,
-rate T has T + 1. Where the ANN has no number of its own, it is the truth that the SNN is measured by.
+rate T has T + 1. Where the ANN has no number, its outputs are the truth that the SNN is compared with.
 """
 SIMILARITY = """
-Mean over the samples of the cosine between the SNN's output and the ANN's; in brackets the quantised ANN's. Left out
-where the table above has it.
+Mean over the samples of the cosine between the SNN's output and the ANN's; in brackets that of the quantised ANN. It is
+left out if the table above has it.
 """
 ACTIVITY = """
-Firing rate / energy of the SNN as a part of the ANN's: 4.6 pJ a MAC, 0.9 pJ an AC; analogue layers included, memory
-traffic not.
+Firing rate / energy of the SNN as a share of the ANN's: 4.6 pJ per MAC, 0.9 pJ per AC, with analogue layers, without
+memory traffic.
 """
 FILES = """
 `python -m benchmarks.zoo --files --write`: random inputs, method `max`, T = 4, each file verified ({date}). The
-networks of `onnx_light` are architectures of the onnx package whose weights are fills.
+networks of `onnx_light` are architectures of the onnx package with constant weights.
 """
 TIME = """
-Milliseconds a sample at phase T = 4, {threads} thread(s). {machine}.
+Milliseconds per sample at phase T = 4, {threads} thread(s). {machine}.
 """
 
 
@@ -71,7 +71,7 @@ def millions(macs: float) -> str:
 
 
 def why(covered: Covered) -> str:
-    """Reasons with their share of the multiply-accumulates, largest first, and how many nodes without any are left."""
+    """Reasons with their share of the multiply-accumulates, largest first, and the number of nodes without any."""
     reasons = sorted((each for each in covered.left if each.share >= LEAST_SHARE), key=lambda each: -each.share)
     shares = [percent(each.share) + (f", {counted(each.nodes)}" if each.nodes else "") for each in reasons]
     texts = [f"{each.text} ({share})" for each, share in zip(reasons, shares, strict=True)]

@@ -1,4 +1,4 @@
-"""Photos as each network of the zoo wants them, from the packages of benchmarks/datasets.py."""
+"""Photos, prepared for each network of the zoo, from the packages of benchmarks/datasets.py."""
 
 from collections.abc import Callable
 from pathlib import Path

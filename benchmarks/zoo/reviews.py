@@ -1,4 +1,4 @@
-"""Film reviews for sentence vectors: word pieces, and what a linear probe is fitted on."""
+"""Film reviews for sentence vectors: word pieces, and samples for a linear probe."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ SOURCE = "rotten_tomatoes"
 
 
 def numbered(pieces: Sequence[str]) -> dict[str, int]:
-    """Word piece → number, as BERT writes them, `##` before what continues a word, from SentencePiece's ▁ elsewhere."""
+    """Word piece → number, in BERT's spelling (`##` continues a word), from SentencePiece's (`▁` starts a word)."""
     return {
         piece[1:] if piece.startswith("▁") else piece if piece.startswith("[") else f"##{piece}": number
         for number, piece in enumerate(pieces)

@@ -1,6 +1,6 @@
-"""Time of a member's ANN, folded and integer form at phase T = 4: on a quiet machine, after it was measured.
+"""Time of a member's ANN, folded and integer form at phase T = 4: on an idle machine, after it was measured.
 
-The models are made where the cache lacks them; a first run that is not kept leaves the second one nothing but timing.
+Models are made if the cache lacks them; after a first run whose results are not kept, a second run only measures.
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ BATCH = 1
 
 
 def prepare_models(name: str, entry: Entry, result: Result, threads: int) -> dict[str, str]:
-    """Make the models that are timed where the cache lacks them. Returns the refusal of the integer form by variant."""
+    """Make the models to time if the cache lacks them. Returns the refusal of the integer form by variant."""
     source, work, refusals = load(entry.model()), None, {}
     for key in result.variants:
         for form in ("folded", "integer"):
@@ -42,7 +42,7 @@ def prepare_models(name: str, entry: Entry, result: Result, threads: int) -> dic
 def timed(name: str, entry: Entry, result: Result, refusals: dict[str, str], threads: int) -> Result:
     """The result with its times."""
     source = load(entry.model())
-    fixed = fixed_batch(input_specs(open_session(source.proto)))
+    fixed = fixed_batch(input_specs(source))
     batch = next(iter(Work(entry, source, threads).evaluation.batches(fixed or BATCH)))
     inputs = pad_inputs(batch.inputs, fixed)
     size = fixed or BATCH

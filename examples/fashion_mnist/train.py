@@ -3,8 +3,8 @@
     apt-get install dataset-fashion-mnist
     python -m examples.fashion_mnist.train
 
-Plain PyTorch on the CPU, a few minutes on one core. The network takes pixels/255 as they are: the input
-normalisation is inside.
+Plain PyTorch on the CPU, a few minutes on one core. The network takes pixels/255; the input normalisation is part of
+it.
 """
 
 import argparse

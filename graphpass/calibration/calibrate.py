@@ -13,7 +13,7 @@ follows, or both: the layers whose outputs sum to the site's pre-activation.
 Positions are drawn by a generator seeded with (seed, step, batch), so the same data gives the same plan, bit for bit.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,10 @@ from graphpass.maths.corrections import ROUNDS
 from graphpass.maths.methods import COARSE_LEVELS, METHODS, RECTIFIERS, Method, correct_bias
 from graphpass.maths.neuron import Neuron, levels_of
 from graphpass.options.table import OPTIONS, STEPS
+from graphpass.progress import Progress, silent
 from graphpass.sites.sites import Coverage, Site
 
 Array = NDArray[Any]
-Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 REFINEMENT_WORK = 25 * 10**10  # multiply-adds of refining all steps, up to which a network is refined at any T
 FEW_LEVELS = 4  # up to so many, offsets are worth the integer form's corrections at every border
@@ -84,7 +84,7 @@ def calibrate(
     dataset: Dataset,
     options: CalibrationOptions,
     fixed_batch: int | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
     observed: Sequence[str | Path] = (),
 ) -> Plan:
     """The plan for a normalised graph (not changed).
@@ -128,7 +128,7 @@ def observe_part(
     start: int,
     stop: int,
     fixed_batch: int | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> int:
     """Write what the ANN shows of samples start … stop − 1, for `calibrate`; how many they are.
 

@@ -43,12 +43,12 @@ from graphpass.forms.integer.tensors import analogue_tensors
 from graphpass.maths.methods import METHODS
 from graphpass.options.table import OPTIONS
 from graphpass.options.values import bytes_of
+from graphpass.progress import Progress
 from graphpass.runtime.session import pad_inputs
 from graphpass.sites.identities import place_identities
 from graphpass.sites.sites import Site
 
 Array = NDArray[Any]
-Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 REGRESSION_WORK = 4 * 10**11  # multiply-adds that the normal equations of all steps may cost
 REGRESSION_VALUES = 2**25  # numbers of the sampled pre-activations of all steps

@@ -13,7 +13,7 @@ that holds is tried: networks of the chosen levels and of equal ones are calibra
 the one that errs less on the rest is kept.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +35,7 @@ from graphpass.graph.plan import Plan, SitePlan
 from graphpass.maths.allocation import DEFAULT_ENERGY, Auto, allocate, ladder, spikes_of, steps_needed
 from graphpass.maths.methods import METHODS
 from graphpass.maths.metrics import ENERGY_AC, Difference
+from graphpass.progress import Progress, silent
 from graphpass.runtime.samples import Axes, run_padded, sample_axes
 from graphpass.runtime.session import open_session, pad_inputs, run
 from graphpass.sites.identities import place_identities
@@ -42,7 +43,6 @@ from graphpass.sites.sites import Coverage, Site
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
-Progress = Callable[[str, int, int], None]
 
 SAMPLES = 64  # of the calibration data, evenly spread
 ROWS = 4096  # of every site
@@ -102,7 +102,7 @@ def choose(
     options: CalibrationOptions,
     auto: Auto,
     fixed_batch: int | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> tuple[CalibrationOptions, str]:
     """The options with the levels of every site for a normalised graph (not changed), and what was chosen, in words.
 
@@ -122,7 +122,7 @@ def measure(
     dataset: Dataset,
     options: CalibrationOptions,
     fixed_batch: int | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Sensitivity:
     """How the outputs of a normalised graph (not changed) answer to levels at each site, by the options' method.
 
@@ -156,7 +156,7 @@ def held_out_errors(
     dataset: Dataset,
     candidates: Sequence[CalibrationOptions],
     fixed_batch: int | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> list[float]:
     """Error of the outputs, by candidate, on samples it was not calibrated on: the last of HELD_OUT parts of the data.
 

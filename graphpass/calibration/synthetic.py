@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphpass.calibration.calibrate import CalibrationOptions, Progress, calibrate
+from graphpass.calibration.calibrate import CalibrationOptions, calibrate
 from graphpass.calibration.statistics import (
     Moments,
     batch_norms,
@@ -33,6 +33,7 @@ from graphpass.graph.model import Source, export
 from graphpass.graph.plan import Plan
 from graphpass.options.table import MADE_UP
 from graphpass.passes.normalise import normalise
+from graphpass.progress import Progress
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Coverage
 

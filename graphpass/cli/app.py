@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 conversions.add(app)
 checks.add(app)
-UsageError: Any = typer.BadParameter.__base__  # what typer raises for wrong arguments; it has no public name of its own
+UsageError: Any = typer.BadParameter.__base__  # what typer raises for wrong arguments, which has no public name
 
 GRAPHS = frozenset("inspect convert evaluate sweep verify inline".split())  # commands that load onnx; `serve` must not
 

@@ -13,11 +13,11 @@ from graphpass.cli.options import (
     Ann,
     Exclude,
     IdentitySites,
+    ImageMean,
     ImageSize,
+    ImageStd,
     Include,
-    Mean,
     Snn,
-    Std,
     Threads,
     VerifyLimit,
     options_of,
@@ -63,7 +63,9 @@ def inspect(
     out.print(sites)
     print_left(found.left)
     if found.misses:
-        misses = Table(name_column("node"), "rule", "because", title=f"{len(found.misses)} near-misses of the rules")
+        misses = Table(
+            name_column("node"), "rule", "because", title=f"{len(found.misses)} places where a rule almost applied"
+        )
         for miss in found.misses:
             misses.add_row(plain(miss.node), miss.rule, plain(miss.reason))
         out.print(misses)
@@ -84,8 +86,8 @@ def verify(
     ] = None,
     threads: Threads = None,
     image_size: ImageSize = None,
-    mean: Mean = None,
-    std: Std = None,
+    mean: ImageMean = None,
+    std: ImageStd = None,
 ) -> None:
     """Prove on data that the folded form, the unrolled form and the neuron's definition agree, count by count.
 
@@ -115,7 +117,7 @@ def verify(
     out.print(
         f"{found.samples} samples, T = {found.time_steps} ({found.coding}): {found.definition_mismatches} counts and "
         f"{found.train_mismatches} trains differ from the definition; outputs differ by {found.output_difference:.2e}, "
-        f"{found.output_bound:.2e} is what rounding explains",
+        f"{found.output_bound:.2e} can be rounding",
         soft_wrap=True,
     )
     if not found.agrees:
@@ -126,7 +128,7 @@ def verify(
 def inline(
     snn: Snn,
     target: Annotated[
-        Path, typer.Argument(metavar="OUT.onnx", help="Where the inlined network goes.", show_default=False)
+        Path, typer.Argument(metavar="OUT.onnx", help="The file to write the inlined network to.", show_default=False)
     ],
 ) -> None:
     """Write a copy with the function bodies inlined, for runtimes without local functions."""

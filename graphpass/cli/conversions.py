@@ -20,14 +20,15 @@ from graphpass.cli.options import (
     Exclude,
     FormName,
     IdentitySites,
+    ImageMean,
     ImageSize,
+    ImageStd,
     Include,
     JsonOut,
     Key,
     Levels,
     Limit,
     MadeUp,
-    Mean,
     MeanLevels,
     Memory,
     MethodName,
@@ -39,7 +40,6 @@ from graphpass.cli.options import (
     ServerOptions,
     ServerUrl,
     Snn,
-    Std,
     StepsOfSweep,
     Threads,
     TimeSteps,
@@ -63,7 +63,7 @@ def convert(
     context: typer.Context,
     ann: Ann,
     snn: Annotated[
-        Path, typer.Argument(metavar="SNN.onnx", help="Where the converted network goes.", show_default=False)
+        Path, typer.Argument(metavar="SNN.onnx", help="The file to write the converted network to.", show_default=False)
     ],
     calibration: Calibration = None,
     synthetic: MadeUp = False,
@@ -75,11 +75,14 @@ def convert(
     energy: Energy = None,
     mean_levels: MeanLevels = None,
     plan: Annotated[
-        Path | None, output("Apply a saved plan: needs no data, and decides what calibration else does.", "P.json")
+        Path | None, output("Apply a saved plan instead of calibrating; it needs no data.", "P.json")
     ] = None,
     plan_out: Annotated[Path | None, output("Save the plan.", "P.json")] = None,
     evaluation: Annotated[
-        str | None, typer.Option(metavar="DATA", help=f"Evaluate on it afterwards: {DATA_HELP}.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="DATA", help=f"Evaluate the result on this data afterwards: {DATA_HELP}.", show_default=False
+        ),
     ] = None,
     metric: MetricNames = None,
     report: Report = None,
@@ -93,8 +96,8 @@ def convert(
     memory_budget: Memory = None,
     threads: Threads = None,
     image_size: ImageSize = None,
-    mean: Mean = None,
-    std: Std = None,
+    mean: ImageMean = None,
+    std: ImageStd = None,
     server: ServerUrl = None,
     key: Key = None,
 ) -> None:
@@ -116,7 +119,7 @@ def convert(
     from graphpass.maths.allocation import levels_text
 
     source = api.load(ann)
-    metrics_of(metric or (), allow_code=True)  # what makes no sense is refused before the work
+    metrics_of(metric or (), allow_code=True)  # refused before the work
     labelled = evaluation and api.open_dataset(evaluation, source, **_images(options, evaluation), allow_code=True)
     own = {name: value for name, value in options.items() if name not in (*IMAGES, "metric")}
     prepared = _images(options, calibration, synthetic)
@@ -163,8 +166,8 @@ def evaluate(
     threads: Threads = None,
     provider: Provider = None,
     image_size: ImageSize = None,
-    mean: Mean = None,
-    std: Std = None,
+    mean: ImageMean = None,
+    std: ImageStd = None,
     server: ServerUrl = None,
     key: Key = None,
 ) -> None:
@@ -208,8 +211,8 @@ def sweep(
     memory_budget: Memory = None,
     threads: Threads = None,
     image_size: ImageSize = None,
-    mean: Mean = None,
-    std: Std = None,
+    mean: ImageMean = None,
+    std: ImageStd = None,
     server: ServerUrl = None,
     key: Key = None,
 ) -> None:
@@ -252,7 +255,7 @@ def _save(found: Any, as_json: Path | None, report: Path | None) -> None:
 
 
 def _images(options: Mapping[str, Any], data: str | None, made_up: bool = False) -> dict[str, Any]:
-    """The options of images, for data that they are for."""
+    """The options of images, if the data is a folder of images."""
     from graphpass.datasets.sources import is_image_folder
 
     asked = made_up or (data is not None and is_image_folder(data))
@@ -266,7 +269,7 @@ def _require_targets(
     metrics: Sequence[str] | None,
     plan: Path | None = None,
 ) -> None:
-    """That what is to be written can be, and is nothing that is read. targets: a model, a plan, JSON and a report."""
+    """Raises OptionError unless the targets (a model, a plan, JSON, a report) can be written and are not read."""
     from graphpass.datasets.functions import code_of
     from graphpass.datasets.sources import path_of
     from graphpass.files import require_targets

@@ -1,4 +1,4 @@
-"""What `graphpass doctor` looks at: versions, execution providers, and what is missing."""
+"""What `graphpass doctor` checks: versions, execution providers, and what is missing."""
 
 import platform
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ PACKAGES = ("onnx", "onnx-graphsurgeon", "numpy", "protobuf", "pillow", "plotly"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked for, what was found, what to do. broken: nothing works without it."""
+    """One line: what was looked for, what was found, what to do. broken: whether nothing works without it."""
 
     what: str
     found: str
@@ -21,7 +21,7 @@ class Finding:
 
 
 def doctor() -> list[Finding]:
-    """Versions, execution providers and what is missing with its remedy, in the order that they matter."""
+    """Versions, execution providers, and what is missing with its remedy; the most important first."""
     found = [Finding("graphpass", version("graphpass")), Finding("Python", platform.python_version())]
     found += [_package(name) for name in PACKAGES]
     return [*found, *_runtimes(), *_providers(), _native()]

@@ -1,4 +1,4 @@
-"""Arguments and options that commands share. None is an option that was not given; what options mean: options.py."""
+"""Arguments and options that commands share. None means not given. graphpass/options says what options mean."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ DATA = "Data"
 
 
 def option(name: str, note: str = "", **more: Any) -> Any:
-    """The option of this name of the table: its help, default and limits."""
+    """An option of the table by name: its help, default and limits."""
     known = OPTIONS[name]
     text = f"{known.help} {note}".strip()
     if known.default is not None and known.default is not False:
@@ -27,7 +27,7 @@ def option(name: str, note: str = "", **more: Any) -> Any:
 
 
 def several(name: str) -> Any:
-    """The same, of which a sweep takes several."""
+    """An option of which a sweep takes several values, separated by commas."""
     known = OPTIONS[name]
     text = f"{known.help} Comma-separated. Default {','.join(map(str, known.several))}."
     return typer.Option(dashed(name), help=text, show_default=False)
@@ -64,8 +64,8 @@ ConversionLimit = Annotated[int | None, option("limit", rich_help_panel=CALIBRAT
 CalibrationLimit = Annotated[int | None, option("calibration_limit", rich_help_panel=CALIBRATION)]
 Threads = Annotated[int | None, option("threads")]
 ImageSize = Annotated[int | None, option("image_size", rich_help_panel=DATA)]
-Mean = Annotated[str | None, option("mean", metavar="A,B,C", rich_help_panel=DATA)]
-Std = Annotated[str | None, option("std", metavar="A,B,C", rich_help_panel=DATA)]
+ImageMean = Annotated[str | None, option("mean", metavar="A,B,C", rich_help_panel=DATA)]
+ImageStd = Annotated[str | None, option("std", metavar="A,B,C", rich_help_panel=DATA)]
 JsonOut = Annotated[
     Path | None, typer.Option("--json", metavar="E.json", help="Write the figures as JSON.", show_default=False)
 ]
@@ -82,7 +82,9 @@ CodingsOfSweep = Annotated[str | None, several("coding")]
 MethodsOfSweep = Annotated[str | None, several("method")]
 ServerUrl = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="Do it on a service: its address.", show_default=False, rich_help_panel="Service"),
+    typer.Option(
+        metavar="URL", help="Run this on a service, by its address.", show_default=False, rich_help_panel="Service"
+    ),
 ]
 Key = Annotated[
     str | None,
@@ -92,7 +94,7 @@ Key = Annotated[
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Where --server and --key lead."""
+    """The values of --server and --key."""
 
     url: str
     key: str
@@ -101,7 +103,7 @@ class ServerOptions:
 def options_of(
     command: str, context: typer.Context, given: Mapping[str, Any], several: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The options of a command by name, those alone that were given, their texts read.
+    """The given options of a command by name, converted from text.
 
     given: all its arguments. Raises OptionError for values that make no sense, and for options without an effect.
     """
@@ -119,7 +121,7 @@ def options_of(
 
 
 def require_images_read(options: Mapping[str, Any], *data: str | None, made_up: bool = False) -> None:
-    """That options of images are for some of the data, or for what is made up. Raises OptionError."""
+    """Raises OptionError for an option of images where neither the data nor what is made up are images."""
     from graphpass.datasets.sources import is_image_folder, path_of
 
     given = [each for each in data if each is not None]
@@ -128,11 +130,11 @@ def require_images_read(options: Mapping[str, Any], *data: str | None, made_up: 
 
 
 def service_metrics(names: Sequence[str] | None) -> None:
-    """That a service, which runs no code of a user's, can measure these."""
+    """Raises OptionError unless a service can measure these; it does not run code of users."""
     from graphpass.datasets.functions import code_of
 
     if named := next((name for name in names or () if code_of(name)), None):
-        raise OptionError(f"--metric {named}: a service runs no functions of yours", "evaluate it on this machine")
+        raise OptionError(f"--metric {named}: a service does not run your functions", "evaluate it on this machine")
 
 
 def _numbers(name: str, text: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""convert, evaluate and sweep of the command line, done by a service: files go there, and results come back."""
+"""convert, evaluate and sweep of the command line on a service: files are uploaded, results downloaded."""
 
 import warnings
 import zipfile
@@ -33,7 +33,7 @@ def convert(
     as_json: Path | None,
     report: Path | None,
 ) -> None:
-    """As `graphpass convert`, to the same bytes."""
+    """As `graphpass convert`, with the same bytes as result."""
     with _session(service) as (client, upload):
         job = client.convert(
             upload("model", ann),
@@ -107,7 +107,7 @@ def _session(service: ServerOptions) -> Iterator[tuple[Client, Callable[[str, st
 
 
 def _finish(job: Job) -> None:
-    """Wait for it; an interrupt cancels it, a second one does not wait for that."""
+    """Wait for a job. An interrupt cancels it; a second interrupt does not wait until that is done."""
     try:
         with progress_bars() as bar:
             job.wait(bar)
@@ -115,12 +115,12 @@ def _finish(job: Job) -> None:
         try:
             job.cancel()
         except GraphpassError as error:
-            warnings.warn(f"{job.id} was not cancelled ({error}) and goes on there", stacklevel=2)
+            warnings.warn(f"{job.id} could not be cancelled ({error}) and goes on", stacklevel=2)
         raise
 
 
 def _keep_plan(job: Job, path: Path) -> None:
-    """The plan under another name than it has there, and its arrays under the name that goes with it."""
+    """Save the plan under the name that was asked for, and its arrays under the name that goes with it."""
     from graphpass.graph.plan import companions, load_plan, save_plan
 
     with TemporaryDirectory(prefix="graphpass-") as folder:
@@ -168,14 +168,14 @@ def packed_data(given: str) -> Iterator[Path]:
         with _zipped(path.resolve().name, path, files, DataError) as archive:
             yield archive
     elif not path.is_file() and ".py:" in given:
-        raise OptionError(f"{given}: a service runs no functions of yours", "save the data as .npz first")
+        raise OptionError(f"{given}: a service does not run your functions", "save the data as .npz first")
     else:
         yield path
 
 
 @contextmanager
 def _zipped(name: str, root: Path, files: Sequence[Path], error: type[DataError | ModelError]) -> Iterator[Path]:
-    """A temporary archive, stored as it is; the same files make the same bytes, which are stored there only once."""
+    """A temporary archive without compression. The same files make the same bytes, so the service stores them once."""
     with TemporaryDirectory(prefix="graphpass-") as folder:
         archive = Path(folder) / f"{name}.zip"
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:

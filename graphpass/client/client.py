@@ -7,9 +7,9 @@
         job.wait(print)
         job.download("snn.onnx")
 
-Lost connections and restarts of the service are waited for, up to `patience` seconds: uploads and downloads go on where
-they stood, requests are sent again under one idempotency key, events are read on. What is wrong with a network, data or
-options is the error of graphpass.errors that it is where graphpass runs here; all else is a RemoteError.
+The client waits up to `patience` seconds for lost connections and restarts of the service. Uploads and downloads then
+continue where they stopped, requests are sent again under the same idempotency key, and events are read on. Faults of a
+network, data or options raise the same errors of graphpass.errors as on this machine; all others raise RemoteError.
 """
 
 import json
@@ -20,13 +20,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from graphpass.client.connection import Connection, checked, error_of
-from graphpass.client.transfers import Progress, download, upload
+from graphpass.client.transfers import download, upload
 from graphpass.errors import JobCancelledError, OptionError, RemoteError
+from graphpass.progress import Progress, silent
 
 JSON = dict[str, Any]
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 COLLECTIONS = {"con": "conversions", "eva": "evaluations", "swe": "sweeps"}
-FILES = {  # name of a link of a job: name of its file, whose digest the job tells
+FILES = {  # link of a job → name of its file in the job's list of digests
     "artifact": "snn.onnx",
     "plan": "plan.json",
     "plan_arrays": "plan.npz",
@@ -35,16 +36,12 @@ FILES = {  # name of a link of a job: name of its file, whose digest the job tel
 }
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Stored:
     """A model or dataset that the service has. expires: in UTC, None for never.
 
-    description: what the service found in it; where lists are long, their beginnings, and `omitted` says how much of
-    which is left out. `Client.description` has it whole.
+    description: what the service found in it. Long lists are cut, and `omitted` says how much of each is left out;
+    `Client.description` returns all of it.
     """
 
     id: str
@@ -57,13 +54,13 @@ class Stored:
 
     @staticmethod
     def from_json(found: Mapping[str, Any]) -> "Stored":
-        """From the API's answer."""
+        """Read from the API's answer."""
         return Stored(**{name: found[name] for name in Stored.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
 class Event:
-    """What a job reports.
+    """One report of a job.
 
     kind and data: state {"state"}, progress {"stage", "done", "total", "seconds_left"}, log {"text"}.
     """
@@ -74,14 +71,14 @@ class Event:
 
 
 class Job:
-    """A conversion, evaluation or sweep. Its attributes are as of the last answer; `refresh` and `wait` ask again."""
+    """A conversion, evaluation or sweep. Its attributes are of the last answer; `refresh` and `wait` ask again."""
 
     def __init__(self, connection: Connection, found: JSON):
         self._connection, self._found = connection, found
 
     @property
     def id(self) -> str:
-        """Its id, which `Client.job` takes."""
+        """The job's id, for `Client.job`."""
         return str(self._found["id"])
 
     @property
@@ -91,7 +88,7 @@ class Job:
 
     @property
     def result(self) -> Mapping[str, Any]:
-        """Figures once it has succeeded: `evaluation` and `rows` as in docs/formats.md; what is long is fetched."""
+        """The figures of a job that has succeeded: `evaluation` and `rows` as in docs/formats.md. Fetches long ones."""
         found, links = self._found["result"] or {}, self._found["links"]
         if "omitted" in found and "result" in links:
             found = {**self._connection.ask("GET", links["result"]).json(), **_inner(found)}
@@ -104,16 +101,16 @@ class Job:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What `download` can fetch: artifact, plan, plan_arrays, report, report_json."""
+        """Names of files that `download` can fetch: artifact, plan, plan_arrays, report, report_json."""
         return tuple(name for name in FILES if name in self._found["links"])
 
     def refresh(self) -> "Job":
-        """Ask how it stands."""
+        """Ask the service for the state of the job."""
         self._found = self._connection.ask("GET", self._found["links"]["self"]).json()
         return self
 
     def events(self, after: int | None = None) -> Iterator[Event]:
-        """What it reports, from its beginning (or behind event `after`) to its end, as it happens."""
+        """The reports of the job as they come, from its start (or behind event `after`) to its end."""
         last = after
         for attempt in self._connection.patience():
             with attempt:
@@ -124,10 +121,10 @@ class Job:
                         last = event.id
                         yield event
 
-    def wait(self, progress: Progress = _silent) -> "Job":
-        """Until it has succeeded: itself. Raises why it failed, and JobCancelledError if it was cancelled."""
+    def wait(self, progress: Progress = silent) -> "Job":
+        """Wait until the job has succeeded, and return it. Raises the error of a failed job, or JobCancelledError."""
         last = None
-        while self.state not in FINISHED:  # a stream that ends with the service is read on
+        while self.state not in FINISHED:  # if the service stops, the stream continues after its restart
             for event in self.events(last):
                 last = event.id
                 if event.kind == "progress":
@@ -139,8 +136,8 @@ class Job:
             raise error_of(self._found["error"])
         return self
 
-    def download(self, path: str | Path, what: str = "artifact", progress: Progress = _silent) -> Path:
-        """Fetch one of its `files` to a path, which exists when all of it is there."""
+    def download(self, path: str | Path, what: str = "artifact", progress: Progress = silent) -> Path:
+        """Download one of its `files` to a path. The file appears only when it is complete."""
         if what not in self.files:
             remedy = f"choose one of {', '.join(self.files)}" if self.files else "wait for it first"
             raise OptionError(f"{self.id} is {self.state} and has no {what}", remedy)
@@ -149,11 +146,11 @@ class Job:
         return Path(path)
 
     def cancel(self) -> None:
-        """Stop it; nothing happens to a job that is finished, also where it finishes at this moment."""
+        """Stop the job. A job that is finished, or finishes at this moment, stays as it is."""
         self._found = self._connection.ask("POST", f"{self._found['links']['self']}/cancel").json()
 
     def delete(self) -> None:
-        """Delete it with its files; a job that is not finished is cancelled first."""
+        """Delete the job and its files. A job that is not finished is cancelled first."""
         self.cancel()
         self._connection.remove(self._found["links"]["self"])
 
@@ -161,7 +158,8 @@ class Job:
 class Client:
     """One service, with one key. Close it, or use it as a context manager.
 
-    url: also the link with a key that `graphpass serve` prints. patience: seconds without success until it gives up.
+    url: its address, or the link with a key that `graphpass serve` prints. patience: seconds without success after
+    which the client gives up.
     """
 
     def __init__(self, url: str, key: str = "", patience: float = 60.0):
@@ -171,18 +169,18 @@ class Client:
         self._connection = Connection(address.rstrip("/"), key or fragment.removeprefix("key="), patience)
 
     def upload_model(
-        self, path: str | Path, progress: Progress = _silent, *, name: str | None = None, resume: str | None = None
+        self, path: str | Path, progress: Progress = silent, *, name: str | None = None, resume: str | None = None
     ) -> Stored:
         """Upload an .onnx, or a .zip of one and its external data. Equal bytes are stored once.
 
-        resume: the address of an upload that an earlier process began; notes of the error that ended it tell it.
+        resume: the address of an upload that an earlier process started; it is in the notes of the error that ended it.
         """
         return Stored.from_json(upload(self._connection, "model", Path(path), progress, resume, name))
 
     def upload_dataset(
-        self, path: str | Path, progress: Progress = _silent, *, name: str | None = None, resume: str | None = None
+        self, path: str | Path, progress: Progress = silent, *, name: str | None = None, resume: str | None = None
     ) -> Stored:
-        """Upload an .npz, .npy, or a .zip of .npz shards or of images (by class). resume: as of upload_model."""
+        """Upload an .npz, .npy, or a .zip of .npz shards or of images (by class). resume: as for upload_model."""
         return Stored.from_json(upload(self._connection, "dataset", Path(path), progress, resume, name))
 
     def example(self) -> Mapping[str, str]:
@@ -198,7 +196,7 @@ class Client:
     ) -> Job:
         """Start a conversion; with `evaluation`, both networks are compared afterwards.
 
-        What was uploaded is named by itself or by its id. options: those of `graphpass convert`.
+        Uploads are given as objects or as ids. options: those of `graphpass convert`.
         """
         return self._start("conversions", options, model=model, calibration=calibration, evaluation=evaluation)
 
@@ -218,7 +216,7 @@ class Client:
         return Job(self._connection, self._connection.ask("GET", f"/v1/{collection}/{id}").json())
 
     def jobs(self, **filters: str) -> Iterator[Job]:
-        """All jobs, newest first; `refresh` fetches the result of one. filters: kind, state."""
+        """All jobs, newest first; `refresh` on a job fetches its result. filters: kind, state."""
         return (Job(self._connection, found) for found in self._pages("/v1/jobs", filters))
 
     def models(self) -> Iterator[Stored]:
@@ -237,11 +235,11 @@ class Client:
         return found
 
     def delete(self, stored: Stored) -> None:
-        """Delete a model or dataset. Jobs that were accepted before go on with it."""
+        """Delete a model or dataset. Jobs that were accepted earlier can still use it."""
         self._connection.remove(f"/v1/{stored.kind}s/{stored.id}")
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
         self._connection.http.close()
 
     def __enter__(self) -> Self:
@@ -265,12 +263,12 @@ class Client:
 
 
 def _inner(result: Mapping[str, Any]) -> JSON:
-    """The part of a conversion's result that is another document."""
+    """The key in a conversion's result that holds another document."""
     return {"evaluation": result["evaluation"]} if "evaluation" in result else {}
 
 
 def _parsed(lines: Iterator[str]) -> Iterator[Event]:
-    """Server-sent events; comments, which keep the connection alive, are left out. Raises RemoteError for others."""
+    """Server-sent events without the comments that keep the connection alive. Raises RemoteError for a wrong event."""
     fields: dict[str, str] = {}
     for line in lines:
         if line.startswith(":"):

@@ -23,11 +23,13 @@ from graphpass.errors import (
 try:
     import httpx
 except ImportError as error:
-    raise OptionError("httpx is not installed, which talks to services", "pip install 'graphpass[client]'") from error
+    raise OptionError("httpx is not installed, and the client needs it", "pip install 'graphpass[client]'") from error
 
-TIMEOUT = httpx.Timeout(150.0, connect=10.0)  # seconds without a byte: uploads wait for their turn to be described
+TIMEOUT = httpx.Timeout(
+    150.0, connect=10.0
+)  # seconds without a byte: an upload may have to wait until the service examines it
 LONGEST_PAUSE = 8.0  # seconds between attempts
-ERRORS: Mapping[str, type[GraphpassError]] = {  # the problems that graphpass raises itself where it runs here
+ERRORS: Mapping[str, type[GraphpassError]] = {  # problems that are the same errors as on this machine
     "invalid-request": OptionError,
     "invalid-options": OptionError,
     "invalid-model": ModelError,
@@ -38,8 +40,8 @@ ERRORS: Mapping[str, type[GraphpassError]] = {  # the problems that graphpass ra
     "verification": VerificationError,
     "coverage": CoverageError,
 }
-CROWDED = "too-many-at-once"  # as many of one's own requests are under way as may be
-PASSING = frozenset({"unavailable", "rate-limited", "slow-request", CROWDED})  # it may succeed a little later
+CROWDED = "too-many-at-once"  # the key has as many requests at once as it may have
+PASSING = frozenset({"unavailable", "rate-limited", "slow-request", CROWDED})  # it may succeed if it is sent again
 
 
 class PassingError(RemoteError):
@@ -49,7 +51,7 @@ class PassingError(RemoteError):
 
 
 def error_of(problem: Mapping[str, Any]) -> GraphpassError:
-    """The error that a problem document, or the error of a failed job, is here."""
+    """The exception for a problem document, or for the error of a failed job."""
     slug = str(problem.get("type", "")).rpartition("/")[2]
     what = str(problem.get("detail") or problem.get("what") or "the service failed")
     remedy = str(problem.get("remedy") or "")
@@ -60,7 +62,7 @@ def error_of(problem: Mapping[str, Any]) -> GraphpassError:
 
 
 def checked(answer: httpx.Response) -> httpx.Response:
-    """The answer, if it is a good one; else what its problem document says is raised."""
+    """The answer, if it is a success; else the error of its problem document is raised."""
     if answer.is_success:
         return answer
     answer.read()
@@ -80,8 +82,8 @@ def checked(answer: httpx.Response) -> httpx.Response:
 class Patience:
     """Tries again until something gets through: `for attempt in patience: with attempt: …`.
 
-    What may pass (a lost connection, a service that restarts) is waited for up to `seconds` since the last success,
-    then raised; for the end of one's own other requests as long as it takes. Anything else is raised at once.
+    Faults that may pass (a lost connection, a restart of the service) are raised only `seconds` after the last success.
+    Where the key has too many requests at once, it waits as long as it takes. Other errors are raised at once.
     """
 
     def __init__(self, url: str, seconds: float):
@@ -89,7 +91,7 @@ class Patience:
         self._done, self._failures, self._since = False, 0, time.monotonic()
 
     def succeeded(self) -> None:
-        """Something came through: the time begins anew."""
+        """Report a success: the time starts again."""
         self._failures, self._since = 0, time.monotonic()
 
     def __iter__(self) -> Iterator["Patience"]:
@@ -129,11 +131,11 @@ class Connection:
         self.http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT)
 
     def patience(self) -> Patience:
-        """Fresh patience."""
+        """A new Patience."""
         return Patience(self.url, self._seconds)
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """One request; sent again as the same (one idempotency key) while the service is away."""
+        """One request, repeated with the same idempotency key while the service is away."""
         headers = dict(more.pop("headers", {}))
         if method == "POST" and "json" in more:
             headers["Idempotency-Key"] = uuid4().hex
@@ -143,7 +145,7 @@ class Connection:
         raise AssertionError("patience ends with an answer or an error")
 
     def remove(self, path: str) -> None:
-        """DELETE. Where the answer to an earlier attempt was lost, what is gone by then was removed by that."""
+        """DELETE. Not found is a success after an attempt whose answer was lost, since that may have deleted it."""
         lost = False
         for attempt in self.patience():
             with attempt:

@@ -1,4 +1,4 @@
-"""Files on their way to a service and back, over lost connections: what has arrived is not sent again."""
+"""Uploads and downloads that continue after a lost connection, without sending again what has arrived."""
 
 import base64
 import hashlib
@@ -11,19 +11,19 @@ import httpx
 from graphpass.client.connection import Connection, checked
 from graphpass.errors import DataError, RemoteError
 from graphpass.files import replacing
+from graphpass.progress import Progress
 
-Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
-SMALL = 8 * 2**20  # bytes of a file that is sent at once
+SMALL = 8 * 2**20  # bytes of a file that is sent in one request
 PIECE = 32 * 2**20  # bytes of one request of a larger one
 CHUNK = 2**18  # bytes between two calls of progress
 TUS = {"Tus-Resumable": "1.0.0"}
-MOVED = frozenset({"upload-offset", "malformed-request"})  # asking where the upload stands helps
+MOVED = frozenset({"upload-offset", "malformed-request"})  # the service knows how much has arrived
 
 
 def upload(
     connection: Connection, kind: str, path: Path, progress: Progress, resume: str | None, name: str | None = None
 ) -> dict[str, Any]:
-    """Send a file: the service's answer. Raises what the service finds wrong with it."""
+    """Send a file and return the service's answer. Raises the error that the service finds in it."""
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -42,12 +42,12 @@ def upload(
     except BaseException as error:
         error.add_note(f"the upload can go on: resume={address!r}")
         raise
-    # The same as the bytes themselves: no idempotency key is needed, equal bytes are one object.
+    # No idempotency key is needed: equal bytes are one object.
     return dict(connection.ask("POST", collection, json={"upload": address.rpartition("/")[2], "name": called}).json())
 
 
 def download(connection: Connection, address: str, path: Path, digest: str | None, progress: Progress) -> None:
-    """Fetch a file, in parts where connections break, check it, and put it in its place in one step."""
+    """Download a file, in parts if connections break, check it, and move it into place in one step."""
     with replacing(path, DataError) as part:
         with part.open("wb") as file:
             tag = ""
@@ -79,7 +79,7 @@ def _begin(connection: Connection, kind: str, name: str, size: int) -> str:
 
 
 def _send(connection: Connection, address: str, path: Path, size: int, progress: Progress) -> None:
-    """Pieces from where the upload stands; after a failure it is asked where that is."""
+    """Send the rest of an upload in pieces; after a failure the service is asked how much has arrived."""
     for attempt in connection.patience():
         with attempt:
             offset = _standing(connection, address, path, size)
@@ -97,7 +97,7 @@ def _send(connection: Connection, address: str, path: Path, size: int, progress:
                 except RemoteError as error:
                     if error.slug not in MOVED:
                         raise
-                    raise httpx.TransportError(str(error)) from error  # as a lost connection: ask, and go on
+                    raise httpx.TransportError(str(error)) from error  # treated as a lost connection: ask, and continue
                 offset = int(answer.headers["Upload-Offset"])
                 attempt.succeeded()
 
@@ -105,7 +105,7 @@ def _send(connection: Connection, address: str, path: Path, size: int, progress:
 def _standing(connection: Connection, address: str, path: Path, size: int) -> int:
     headers = checked(connection.http.head(address, headers=TUS)).headers
     if int(headers["Upload-Length"]) != size:
-        raise DataError(f"{path}: another file than was begun to be uploaded", "upload it anew, without `resume`")
+        raise DataError(f"{path}: not the file that this upload was started with", "upload it again without `resume`")
     return int(headers["Upload-Offset"])
 
 
@@ -115,7 +115,7 @@ def _read(path: Path, start: int, stop: int, report: Callable[[int], None]) -> I
         while (here := file.tell()) < stop:
             chunk = file.read(min(CHUNK, stop - here))
             if not chunk:
-                raise DataError(f"{path}: became shorter while it was sent", "send it when it is finished")
+                raise DataError(f"{path}: became shorter while it was sent", "send it when it is complete")
             yield chunk
             report(file.tell() - start)
 

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from graphpass.datasets.parts import Arrays, Header, InputSpec, Part, named, require_values
 from graphpass.errors import DataError
 
-PACKED = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}  # methods, and how many bytes one byte gives at most
+PACKED = {
+    zipfile.ZIP_STORED: 1,
+    zipfile.ZIP_DEFLATED: 1032,
+}  # compression method → the most bytes that one byte can unpack to
 ARRAY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def array_part(where: str, arrays: Arrays) -> Part:
-    """Arrays in memory, or mapped into it; what is read are views of them."""
+    """Arrays in memory, or mapped into it; reading returns views of them."""
 
     def read(cuts: Iterable[slice]) -> Iterator[Arrays]:
         return ({name: array[cut] for name, array in arrays.items()} for cut in cuts)
@@ -71,7 +74,7 @@ def archive_part(path: Path) -> Part:
 
 
 def _require_bytes(info: zipfile.ZipInfo, size: int) -> None:
-    """Raises where an archive of `size` bytes cannot hold what its directory says of a member."""
+    """Raises if an archive of `size` bytes cannot hold a member as large as its directory says."""
     if info.compress_type not in PACKED:
         raise ValueError(f"{info.filename!r} is neither stored nor deflated")
     packed = min(info.compress_size, max(size - info.header_offset, 0))

@@ -1,4 +1,4 @@
-"""Samples in a fixed order, as batches of a model's inputs, and the digest of them."""
+"""Samples in a fixed order, as batches of a model's inputs, and their digest."""
 
 import functools
 import hashlib
@@ -14,12 +14,12 @@ from graphpass.datasets.parts import LABELS, Arrays, InputSpec, Part, checked, l
 from graphpass.errors import DataError, OptionError
 
 DIGEST_BATCH = 256  # samples hashed at a time; the digest does not depend on it
-DIGEST_SAMPLES = 10_000  # of a function's samples, which may be without end
+DIGEST_SAMPLES = 10_000  # of a function's samples, which may never end
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """inputs: one array [n, ...] a model input, in its dtype. labels: [n, ...], integers as int64, if any."""
+    """inputs: one array [n, ...] for each model input, in its dtype. labels: [n, ...], integers as int64, or None."""
 
     inputs: Arrays
     labels: NDArray[Any] | None
@@ -32,7 +32,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Cuts:
-    """Rows first … last − 1 as adjacent slices, `missing` of them, then `size` each; made when they are asked for.
+    """Rows first … last − 1 as adjacent slices, the first of `missing` rows, the others of `size`; made one by one.
 
     >>> [(cut.start, cut.stop) for cut in Cuts(3, 9, 1, 4)]
     [(3, 4), (4, 8), (8, 9)]
@@ -54,7 +54,7 @@ class Cuts:
 class Dataset:
     """Samples in a fixed order.
 
-    samples: how many, None where only reading tells (a function). held: bytes that were allocated for them here.
+    samples: how many, None where that is known only after reading (a function). held: bytes allocated for them here.
     """
 
     description: str
@@ -78,9 +78,9 @@ class Dataset:
         return self._batches(size, sys.maxsize if limit is None else limit, start)
 
     def between(self, size: int, limit: int | None, start: int, stop: int | None) -> Iterator[Batch]:
-        """Those of the batches of the first `limit` samples that begin in start … stop − 1; None: to the end.
+        """The batches among the first `limit` samples that begin at samples start … stop − 1; stop None: to the end.
 
-        So both ends move up to the next whole batch, and spans that meet still do. Errors: as of `batches`.
+        So both ends move up to the next whole batch, and adjacent spans stay adjacent. Errors: as for `batches`.
         """
         ends = [each for each in (limit, None if stop is None else whole_batches(stop, size)) if each is not None]
         return self.batches(size, min(ends, default=None), whole_batches(start, size))
@@ -128,7 +128,7 @@ class Dataset:
 
 
 def whole_batches(samples: int, size: int) -> int:
-    """The samples of the whole batches that hold so many.
+    """The number of samples, rounded up to whole batches.
 
     >>> whole_batches(65, 32)
     96
@@ -142,7 +142,7 @@ def dataset_of(
     parts: Callable[[], Iterable[Part]],
     file_digest: Callable[[], str] | None = None,
 ) -> Dataset:
-    """The parts as a dataset, once all of them are checked. parts: called anew for every pass."""
+    """The parts as a dataset, after all of them were checked. parts: is called again for every pass."""
     seen = list(checked(description, parts(), inputs))
     labelled = LABELS in label_columns(seen[0][0], inputs)
     samples = sum(length for _, length in seen)
@@ -150,7 +150,7 @@ def dataset_of(
 
 
 def _given(where: str, arrays: Arrays, inputs: Sequence[InputSpec], start: int) -> Batch:
-    """The rows as the model gets them. start: index in the part of the first row, for errors."""
+    """The rows as the model gets them. start: index of the first row in the part, for errors."""
     names = [spec.name for spec in inputs]
     labels = None if LABELS in names else arrays.get(LABELS)
     return Batch(
@@ -160,7 +160,7 @@ def _given(where: str, arrays: Arrays, inputs: Sequence[InputSpec], start: int) 
 
 
 def _fed(where: str, name: str, rows: NDArray[Any], dtype: np.dtype[Any], start: int) -> NDArray[Any]:
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is inf, and refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # a value that overflows becomes inf and is refused below
         fed = np.ascontiguousarray(rows, dtype.newbyteorder("="))
     if dtype.kind == "f":
         wrong, remedy = ~np.isfinite(fed), "remove or repair the sample"

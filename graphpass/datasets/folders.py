@@ -1,4 +1,4 @@
-"""A folder as a dataset: .npz shards, one subfolder of images a class, or images without labels."""
+"""A folder as a dataset: .npz shards, images in a subfolder for each class, or images without labels."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ SUFFIXES = "use .npz, .npy, a folder of .npz shards, a folder of images or file.
 
 
 def open_folder(folder: Path, inputs: Sequence[InputSpec], options: ImageOptions) -> Dataset:
-    """Open a folder that holds data of one kind; anything else in it is refused, hidden entries are not seen."""
+    """Open a folder that holds data of one kind. Anything else in it is refused; hidden entries are ignored."""
     if shards := shard_files(folder):
         return dataset_of(folder.name, inputs, lambda: map(archive_part, shards))
     files, labels = image_files(folder)
@@ -31,7 +31,7 @@ def open_folder(folder: Path, inputs: Sequence[InputSpec], options: ImageOptions
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The .npz shards of a folder, in the order of their names; none where it holds images. Refuses a mixture."""
+    """The .npz shards of a folder in the order of their names; none if it holds images. Refuses a mixture."""
     entries = _visible(folder)
     shards = [entry for entry in entries if entry.suffix.lower() == ".npz"]
     if shards:
@@ -40,7 +40,7 @@ def shard_files(folder: Path) -> list[Path]:
 
 
 def image_files(folder: Path) -> tuple[list[Path], NDArray[np.int64] | None]:
-    """The images of a folder, and labels [n] where they lie in one subfolder a class. Refuses what is no image."""
+    """The images of a folder, and labels [n] if each class has a subfolder. Refuses files that are not images."""
     entries = _visible(folder)
     classes = [entry for entry in entries if entry.is_dir()]
     files, labels = _classified(classes) if classes else (_images(entries), None)
@@ -64,11 +64,11 @@ def _refuse_others(entries: Iterable[Path], known: Sequence[Path], kind: str) ->
     accepted = set(known)
     for entry in entries:
         if entry not in accepted:
-            raise DataError(f"{entry}: not {kind}, unlike what lies beside it", "move it out of the folder")
+            raise DataError(f"{entry}: not {kind}, unlike the other entries", "move it out of the folder")
 
 
 def _classified(classes: Sequence[Path]) -> tuple[list[Path], NDArray[np.int64]]:
-    """Images of all class folders, and labels [n]: the folders' names if all are integers, else the rank."""
+    """Images of all class folders, and labels [n]: the folders' names if all are integers, else their rank."""
     numbered = all(re.fullmatch(r"[0-9]{1,18}", folder.name) for folder in classes)
     files: list[Path] = []
     labels: list[int] = []

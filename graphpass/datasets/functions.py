@@ -1,4 +1,4 @@
-"""file.py:function as a dataset: what the function yields, dict by dict."""
+"""file.py:function as a dataset: the samples are the dicts that the function yields."""
 
 import importlib.util
 import itertools
@@ -19,13 +19,13 @@ END = object()  # of what a function yields
 
 
 def code_of(text: str) -> tuple[Path, str] | None:
-    """The file and the function of a text of the form file.py:function, None for others."""
+    """File and function of a text in the form file.py:function; None for other texts."""
     found = re.fullmatch(r"(.+\.py):(\w+)", text)
     return (Path(found[1]), found[2]) if found else None
 
 
 def open_function(path: Path, name: str, inputs: Sequence[InputSpec], allow_code: bool) -> Dataset:
-    """Import the file and check the first dict that its function yields; allow_code: whether that may be."""
+    """Import the file and check the first dict that its function yields. allow_code: whether it may be imported."""
     where = f"{path}:{name}"
     if not allow_code:
         raise DataError(f"{where}: data from code is not allowed here", "save what it yields as .npz")
@@ -42,7 +42,7 @@ def open_function(path: Path, name: str, inputs: Sequence[InputSpec], allow_code
 
 
 def imported(path: Path, name: str, what: str) -> Callable[..., Any]:
-    """The function of a Python file, which is run. what: how it behaves, for the error where there is none."""
+    """A function of a Python file; the file is run. what: what the function does, for the error if it is missing."""
     module_name = f"graphpass_data_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:

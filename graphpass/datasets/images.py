@@ -1,4 +1,4 @@
-"""Image files as samples: decoded, scaled, cut and normalised when they are asked for."""
+"""Image files as samples, which are decoded, scaled, cut and normalised only when they are read."""
 
 import hashlib
 import math
@@ -17,15 +17,15 @@ from graphpass.options.table import OPTIONS
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-SIZE: int = OPTIONS["image_size"].default  # pixels of a side, where neither the model nor the options say
+SIZE: int = OPTIONS["image_size"].default  # pixels of a side, if neither the model nor the options give a size
 
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """x = (pixels/255 − mean)/std, once the shorter side is scaled to the frame and the longer one cut.
+    """x = (pixels/255 − mean)/std, after the shorter side was scaled to the frame and the longer side cut.
 
-    size: height and width in pixels where the model leaves them free; None: SIZE, and nothing is said of models that
-    do not. mean, std: one value, or one a channel.
+    size: height and width in pixels for a model that leaves them free, an error for any other model; None: SIZE if they
+    are free. mean, std: one value, or one for each channel.
     """
 
     size: int | None = None
@@ -35,7 +35,7 @@ class ImageOptions:
 
 @dataclass(frozen=True)
 class Frame:
-    """What an image is made into: float32 [channels, height, width], or [height, width, channels]."""
+    """The array that an image becomes: float32 [channels, height, width], or [height, width, channels]."""
 
     height: int
     width: int
@@ -51,7 +51,7 @@ class Frame:
 
 
 def frame_for(folder: Path, inputs: Sequence[InputSpec], options: ImageOptions) -> Frame:
-    """The frame that a model with one input of images asks for; the options where it asks for nothing."""
+    """The frame that a model with one image input needs; the options decide what the model leaves free."""
     spec = inputs[0] if len(inputs) == 1 else None
     if spec is None or not is_image(spec):
         raise DataError(
@@ -62,11 +62,11 @@ def frame_for(folder: Path, inputs: Sequence[InputSpec], options: ImageOptions) 
 
 
 def frame_of(spec: InputSpec, options: ImageOptions, channels: int) -> Frame:
-    """The frame of an input of images. channels: how many where the model leaves that free.
+    """The frame of an image input. channels: their number if the model leaves it free.
 
-    Raises OptionError for options that make no sense, or that the model leaves no choice of.
+    Raises OptionError for options that make no sense, or that contradict the model.
     """
-    channels_first = spec.shape[1] in (1, 3)  # the ONNX order where both would do
+    channels_first = spec.shape[1] in (1, 3)  # the order of ONNX where both are possible
     known, height, width = (spec.shape[axis] for axis in ((1, 2, 3) if channels_first else (3, 1, 2)))
     size, mean, std = options.size, options.mean, options.std
     if (size is not None and size < 1) or not all(map(math.isfinite, mean + std)) or not all(v > 0 for v in std):
@@ -103,7 +103,7 @@ def _per_channel(option: str, values: tuple[float, ...], channels: int) -> tuple
 
 
 def image_part(folder: Path, name: str, files: Sequence[Path], labels: NDArray[np.int64] | None, frame: Frame) -> Part:
-    """The files as samples of the input `name`; only the files that are asked for are decoded."""
+    """The files as samples of the input `name`; only files that are read are decoded."""
     columns = {name: Header((len(files), *frame.shape), np.dtype(np.float32))}
     if labels is not None:
         columns[LABELS] = Header(labels.shape, labels.dtype)
@@ -137,8 +137,8 @@ def _prepared(file: Path, frame: Frame) -> NDArray[np.float32]:
 def _centre(size: tuple[int, int], frame: Frame) -> tuple[float, float, float, float]:
     """The box of an image that fills the frame: left, upper, right, lower, in the image's pixels.
 
-    Its corner lies on a whole pixel of the scaled image: what needs no scaling is not blurred.
-    Cutting before scaling keeps a very long image from growing beyond memory.
+    Its corner lies on a whole pixel of the scaled image, so that an image that needs no scaling is not blurred.
+    Cutting comes before scaling, so that a very long image does not outgrow memory.
     """
     (width, height), wanted = size, (frame.width, frame.height)
     scale = min(width / wanted[0], height / wanted[1])

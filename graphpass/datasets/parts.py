@@ -1,6 +1,6 @@
-"""What a model takes, what a source holds, and whether the two fit.
+"""The inputs that a model takes, the arrays that a source holds, and whether the two fit.
 
-Names, shapes, types and lengths are compared on headers alone: no values are read here.
+Names, shapes, types and lengths are compared by headers alone; no values are read here.
 """
 
 import math
@@ -22,7 +22,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model wants of one input. shape: None where any size will do; axis 0 is the batch."""
+    """One input of a model. shape: None for a free size; axis 0 is the batch."""
 
     name: str
     dtype: np.dtype[Any]
@@ -38,9 +38,10 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """Samples with one home. read: adjacent slices, gone through once a column → the rows of each, for every column.
+    """Samples from one place. read: adjacent slices → the rows of each slice, for every column. The slices are iterated
+    once for each column.
 
-    Raises DataError for columns whose samples hold nothing: any number of them may be claimed.
+    Raises DataError for columns whose samples hold no values, since a file may claim any number of those.
     """
 
     where: str
@@ -53,9 +54,9 @@ class Part:
 
 
 def require_values(where: str, name: str, header: Header) -> None:
-    """Raises DataError where an array has sizes that none can have, or samples without a byte.
+    """Raises DataError for an array with impossible sizes, or with samples of no bytes.
 
-    bytes(sample) = itemsize · Π shape[1:] ≥ 1: then as many samples as are claimed need as many bytes.
+    bytes(sample) = itemsize · Π shape[1:] ≥ 1: then a file that claims n samples has to hold at least n bytes.
     """
     if any(size < 0 for size in header.shape):
         raise DataError(f"{where}: {name!r} has shape {header.shape}", "save it again with np.save or np.savez")
@@ -67,7 +68,7 @@ def require_values(where: str, name: str, header: Header) -> None:
 
 
 def checked(description: str, parts: Iterable[Part], inputs: Sequence[InputSpec]) -> Iterator[tuple[Part, int]]:
-    """Each part and its number of samples, once it fits the model and the parts before it."""
+    """Each part and its number of samples, after checking that it fits the model and the parts before it."""
     if not inputs:
         raise DataError("the model has no inputs", "give a model that takes at least one input")
     first: Part | None = None
@@ -153,18 +154,18 @@ def _check_column(where: str, header: Header, spec: InputSpec) -> None:
 
 
 def label_columns(part: Part, inputs: Sequence[InputSpec]) -> dict[str, Header]:
-    """The labels' header where there are labels; a model may have an input of that name, which is none."""
+    """The header of the labels, if there are labels. A model's input of that name is not labels."""
     is_input = any(spec.name == LABELS for spec in inputs)
     return {} if is_input or LABELS not in part.columns else {LABELS: part.columns[LABELS]}
 
 
 def label_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type that labels are given in: integers as int64, floats in the machine's byte order."""
+    """The type that labels are returned in: integers as int64, floats in the machine's byte order."""
     return np.dtype(np.int64) if dtype.kind in "biu" else dtype.newbyteorder("=")
 
 
 def _sample_form(part: Part, inputs: Sequence[InputSpec]) -> dict[str, tuple[object, ...]]:
-    """Shape of one sample of each column, and the type of the labels: what makes two parts fit together."""
+    """Shape of one sample of each column, and type of the labels; these have to be equal in all parts."""
     forms: dict[str, tuple[object, ...]] = {spec.name: part.columns[spec.name].shape[1:] for spec in inputs}
     for name, header in label_columns(part, inputs).items():
         forms[name] = (*header.shape[1:], label_type(header.dtype))
@@ -173,7 +174,7 @@ def _sample_form(part: Part, inputs: Sequence[InputSpec]) -> dict[str, tuple[obj
 
 @contextmanager
 def named(what: str, remedy: str) -> Iterator[None]:
-    """Turns whatever is raised inside into a DataError: decoders and users' code raise any type."""
+    """Turns every exception raised inside into a DataError; decoders and users' code may raise any type."""
     try:
         yield
     except (Exception, SystemExit) as error:

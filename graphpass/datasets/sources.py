@@ -4,13 +4,13 @@
     x.npz                arrays by input name, optionally "labels"       a batch: members are read row by row
     x.npy                the samples of a model with one input           a batch: the file is memory-mapped
     folder of .npz       shards in the order of their names              a batch
-    folder of images     one subfolder a class, or a flat folder         a batch: decoded when asked for
+    folder of images     a subfolder for each class, or a flat folder    a batch: decoded when it is read
     file.py:function     a function that yields dicts of arrays          what it yields, and a batch
     dict of arrays       `from_arrays`                                   the arrays
 
 A member of an .npz that was saved in Fortran order is the exception: it is loaded whole. Names, shapes, types
 and lengths are checked when a source is opened, from headers alone; values (NaN, inf, integers out of range)
-and whatever a function yields after its first dict are checked when read. Batches may be read-only views.
+and all that a function yields after its first dict are checked when read. Batches may be read-only views.
 """
 
 import os
@@ -43,9 +43,9 @@ def open_dataset(
 ) -> Dataset:
     """Open one of the sources of the module's table.
 
-    images: how a folder of images is prepared; other sources do not ask. Their labels are the folders' places
-    in the order of their names, or the names themselves where all are integers. allow_code: whether the file
-    of file.py:function may be imported and its function called, which it is anew for every pass.
+    images: how a folder of images is prepared; other sources ignore it. The labels of images are the ranks of their
+    folders' names, or the names themselves where all are integers. allow_code: whether the file of file.py:function
+    may be imported and its function called; it is called again for every pass.
     Raises DataError naming the file and the remedy, OptionError for image options that make no sense.
     """
     code = code_of(source)
@@ -67,12 +67,12 @@ def open_dataset(
 
 
 def path_of(source: str) -> Path:
-    """The file or folder that a source is read from; that of the code where it is a function."""
+    """The file or folder that a source is read from; for a function, the file of its code."""
     code = code_of(source)
     return code[0] if code else Path(source)
 
 
 def is_image_folder(source: str) -> bool:
-    """Whether a source is a folder of images, to which image options apply."""
+    """Whether a source is a folder of images; options of images apply to those alone."""
     path = path_of(source)
     return os.path.isdir(path) and not shard_files(path)

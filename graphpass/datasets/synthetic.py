@@ -1,11 +1,11 @@
-"""Inputs made up where there is no data: images of no thing, smooth noise, random words.
+"""Made-up inputs, for use without data: abstract images, smooth noise, random words.
 
-    images    dead leaves: discs of all sizes that hide one another, some textured (Lee, Mumford, Huang, 2001),
-              and noise whose spectrum falls as 1/f, in turn; both have the statistics of small parts of photographs
-    numbers   standard normal; along axes of free or many positions smooth, as 1/f noise
-    integers  uniform among the rows of the table that they look up; else 1
+    images    alternately dead leaves (discs of all sizes that hide one another, some textured; Lee, Mumford, Huang,
+              2001) and noise with a 1/f spectrum; both have the statistics of small parts of photographs
+    numbers   standard normal; smooth, as 1/f noise, along axes that are free or have many positions
+    integers  uniform over the rows of the table that they index; else 1
 
-Calibration on them falls short of real data (docs/calibration.md has by how much).
+Calibration on them is worse than on real data; docs/calibration.md says by how much.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,9 +32,9 @@ def synthetic_dataset(
 ) -> Dataset:
     """`samples` made-up samples of a model's inputs, the same for the same seed.
 
-    images: the size that images get where the model leaves it free, and the mean and deviation that they are normalised
-    with. tables: rows of the table that an input of integers looks up, by name. Raises OptionError for a size where all
-    images have one, and for as many means as an image has no channels.
+    images: size of images if the model leaves it free, and the mean and deviation to normalise with. tables: number of
+    rows of the table that an integer input indexes, by its name. Raises OptionError if a size is given although the
+    model fixes it, and if the number of means does not fit the channels.
     """
     arrays: Arrays = {}
     fixed = replace(images, size=None) if any(is_image(spec) and None in spec.shape[1:] for spec in specs) else images

@@ -24,7 +24,7 @@ REFERENCE = "ann"
 
 @dataclass(frozen=True)
 class OutputSums:
-    """One output of a network beside the ANN's. same of total values are equal; misfit: its shape is another one."""
+    """One output of a network compared with the ANN's. same of total values are equal; misfit: shapes differ."""
 
     difference: Difference = field(default_factory=Difference)
     same: int = 0
@@ -42,11 +42,11 @@ class OutputSums:
 
 @dataclass
 class Comparison:
-    """What is known after the batches so far. others: names of the networks beside the ANN.
+    """The results of the batches so far. others: names of the networks that are compared with the ANN.
 
-    names: of the outputs. class_output, of `classes` classes, is settled by the first batch: the output that was asked
-    for, else the first of shape [N, C] (axes of length 1 aside) with C ≥ 2 floats, else the first with C = 1 and values
-    in 0 … 1, a probability. sums: by network and output. scores: by metric and network.
+    names: of the outputs. class_output, with `classes` classes, is chosen by the first batch: the output that was asked
+    for, else the first of shape [N, C] (not counting axes of length 1) with C ≥ 2 floats, else the first with C = 1 and
+    values in 0 … 1, a probability. sums: by network and output. scores: by metric and network.
     """
 
     others: tuple[str, ...]
@@ -63,9 +63,9 @@ class Comparison:
     def update(
         self, batch: Batch, outputs: Mapping[str, Arrays], metrics: Metrics, training: NDArray[np.bool_]
     ) -> None:
-        """With a batch and its outputs by network and name, once `settle` has seen the first batch.
+        """Add a batch and its outputs by network and name. `settle` comes first, with the first batch.
 
-        training: which of the samples are of the training part.
+        training: which of the samples belong to the training part.
         """
         reference = outputs[REFERENCE]
         sampled = Sampled(batch.size, batch.labels, training)
@@ -91,9 +91,9 @@ class Comparison:
                 self.hits[network] = self.hits.get(network, Hits()).update(values, labels)
 
     def settle(self, outputs: Arrays, batch: Batch, axes: Axes, wanted: str | None, classes: bool) -> None:
-        """Choose the class output by the first batch of all and the ANN's outputs for it. wanted: None to find it.
+        """Choose the class output by the very first batch and the ANN's outputs for it. wanted: its name, or None.
 
-        axes: where the samples are in the outputs. classes: whether there may be one.
+        axes: where the samples are in the outputs. classes: whether there may be a class output.
         """
         self.names = tuple(outputs)
         if not classes:
@@ -121,7 +121,7 @@ class Comparison:
             self._note("labels were not used: no output of shape [samples, classes]")
 
     def merge(self, other: "Comparison") -> "Comparison":
-        """With that of later samples of the same data."""
+        """Add the results of later samples of the same data."""
         networks, agreement, hits = self.others, dict(self.agreement), dict(self.hits)
         for network in networks:
             agreement[network] = self._agreed(network).merge(other._agreed(network))
@@ -144,7 +144,7 @@ class Comparison:
         return replace(self, samples=samples, notes=notes, agreement=agreement, hits=hits, sums=sums, scores=scores)
 
     def metrics(self) -> tuple[MetricResult, ...]:
-        """Every figure of every metric, in the order in which they were chosen."""
+        """Every figure of every metric, in the order of the metrics."""
         found = []
         for text, by_network in self.scores.items():
             figures = {network: score.figures for network, score in by_network.items()}
@@ -185,7 +185,7 @@ class Comparison:
         return Accuracy(hits.top1 / hits.samples, hits.top5 / hits.samples if many else None)
 
     def outputs(self, network: str) -> tuple[OutputResult, ...]:
-        """Every output of a network against the ANN's."""
+        """Every output of a network, compared with the ANN's."""
         return tuple(self._output(network, name) for name in self.names)
 
     def _output(self, network: str, name: str) -> OutputResult:

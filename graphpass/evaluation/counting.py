@@ -1,11 +1,12 @@
-"""Counting probes: what a network's own inputs say about spikes and synaptic operations.
+"""Probes that count spikes and synaptic operations while a network runs.
 
     operations of a layer = Σ (inputs that are not zero) · fan-out of that input
-    fan-out               = how many weights that are not zero the input meets; dense: how many weights at all
+    fan-out               = the number of nonzero weights that the input is multiplied by; dense: of all weights
 
-A probe adds, for each tensor that is counted, its shape and how often each of its neurons was not zero, summed over
-time-steps and samples, to the graph's outputs. These are whole numbers below 2^24, exact in float32; the rest is done
-in int64. A product of two activations needs both: Σ_k (a[:, k] not zero) · (b[k, :] not zero).
+For each tensor that is counted, a probe adds two outputs to the graph: the tensor's shape, and how often each of its
+neurons was not zero, summed over time-steps and samples. These are whole numbers below 2^24, exact in float32; all
+further sums are in int64. A product of two activations needs counts of both: Σ_k (a[:, k] not zero) · (b[k, :] not
+zero).
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from graphpass.maths.metrics import Axis, Integers, SpikeCount, fan_out
 
 Arrays = Mapping[str, NDArray[Any]]
 
-# operators with products of their own that no probe looks into
+# operators with products inside that no probe counts
 UNCOUNTED = frozenset(
     "Einsum LSTM GRU RNN If Loop Scan SequenceMap Conv ConvTranspose DeformConv Gemm MatMul Attention "
     "MultiHeadAttention GroupQueryAttention PackedAttention QAttention FusedConv FusedGemm FusedMatMul".split()
@@ -32,7 +33,7 @@ UNCOUNTED = frozenset(
 
 @dataclass(frozen=True)
 class OperationCounts:
-    """Operations of one layer over everything counted: those that happened, and all there would be if dense."""
+    """Operations of one layer over all that was counted: those that happened, and those of a dense layer."""
 
     effective: int = 0
     dense: int = 0
@@ -61,7 +62,7 @@ class _Layer:
         shape = tuple(int(size) for size in values[self.data.shape])
         counts = np.rint(values[self.data.counts]).astype(np.int64)
         met, all_ = layer_fan_out(self.layer, shape, tuple(int(size) for size in values[self.output_shape]))
-        # every position that fan_out names once is there as often as the tensor repeats it
+        # a position that fan_out has once counts as often as the tensor repeats it
         return OperationCounts(int((counts * met).sum()), int(all_.sum()) * (int(np.prod(shape)) // max(all_.size, 1)))
 
 
@@ -81,7 +82,7 @@ class _Product:
 
 @dataclass(frozen=True)
 class Probes:
-    """What was added to a graph. uncounted: nodes with products that are not counted."""
+    """The probes that were added to a graph. uncounted: nodes with products that are not counted."""
 
     layers: Mapping[str, _Layer | _Product]
     trains: Mapping[str, _Tensor]
@@ -89,11 +90,11 @@ class Probes:
     names: tuple[str, ...] = field(default=())
 
     def operations(self, values: Arrays) -> dict[str, OperationCounts]:
-        """Counts of each layer for one run's outputs."""
+        """Operations of each layer, from the outputs of one run."""
         return {name: layer.count(values) for name, layer in self.layers.items()}
 
     def spikes(self, values: Arrays) -> dict[str, SpikeCount]:
-        """Spikes of each ParallelNeuronTrain node for one run's outputs."""
+        """Spikes of each ParallelNeuronTrain node, from the outputs of one run."""
         return {
             name: SpikeCount(
                 int(np.rint(values[train.counts]).astype(np.int64).sum()), int(np.prod(values[train.shape]))
@@ -118,8 +119,8 @@ class _Builder:
     def finish(self) -> None:
         """Put the probes' nodes behind all others, the last probe first.
 
-        onnxruntime follows its last leaf first: in this order every tensor is counted as soon as it is there and then
-        freed, instead of all being kept to the end.
+        onnxruntime runs the branch of the last leaf first. In this order every tensor is counted and freed as soon as
+        it is computed, instead of all tensors being kept to the end.
         """
         for nodes in reversed(self._nodes):
             self._graph.nodes.extend(nodes)
@@ -128,7 +129,7 @@ class _Builder:
         return self._once(tensor, "shape", np.int64, lambda y: [gs.Node("Shape", y.name, {}, [tensor], [y])])
 
     def counts(self, tensor: gs.Tensor, axis: int, columns: int | None = None) -> _Tensor:
-        """Not-zero counts summed over an axis; columns: of the tensor seen as a matrix with that many."""
+        """Counts of nonzero values, summed over an axis; columns: the tensor is seen as a matrix with this many."""
 
         def nodes(y: gs.Variable) -> list[gs.Node]:
             bools, ones = gs.Variable(f"{y.name}/bool", bool), gs.Variable(f"{y.name}/ones", np.float32)
@@ -159,7 +160,7 @@ class _Builder:
 
 
 def probe(graph: gs.Graph) -> Probes:
-    """Adds the probes of every weight layer, product of two activations and spike train to a sorted graph, in place."""
+    """Add probes for every weight layer, product of two activations and spike train to a sorted graph, in place."""
     builder = _Builder(graph)
     layers: dict[str, _Layer | _Product] = {}
     trains: dict[str, _Tensor] = {}
@@ -192,16 +193,16 @@ def _is_constant(tensor: gs.Tensor) -> bool:
 
 
 def _summed(layer: WeightLayer) -> tuple[int, int | None]:
-    """The axis along which the data of a layer can be summed: samples, not what meets different weights."""
+    """The axis along which the data of a layer can be summed: that of samples, since it meets the same weights."""
     if layer.node.op == "MatMul":
         return 0, int(layer.weight.shape[0])
     return (0 if layer.input_axis in (1, -1) else 1), None
 
 
 def layer_fan_out(layer: WeightLayer, shape: tuple[int, ...], output: tuple[int, ...]) -> tuple[Integers, Integers]:
-    """Weights that are not zero, and all weights, that each input meets: int64, of the shape of its counts.
+    """The numbers of nonzero weights, and of all weights, that each input is multiplied by: int64, shaped as counts.
 
-    shape, output: of the layer's input and output, as they were at run time.
+    shape, output: shapes of the layer's input and output at run time.
     """
     weight = np.asarray(layer.weight.values) != 0
     node = layer.node

@@ -1,15 +1,15 @@
-"""An ANN beside the SNN that it became: accuracy, agreement, spikes, operations, energy, latency, and a baseline.
+"""An ANN compared with the SNN converted from it: accuracy, agreement, spikes, operations, energy, latency, a baseline.
 
     compare     every sample through the ANN, the SNN and the quantised ANN
     count       some samples through probed graphs: the normalised ANN, the folded and the unrolled SNN
     time        both sessions alternately on one batch
 
-The baseline is what quantisation alone would give: the ANN with each site's output rounded to as many levels as the SNN
-has, between the least and the largest value that calibration saw (graph/baseline.py).
+The baseline shows the effect of quantisation alone: the ANN with each site's output rounded to as many levels as the
+SNN has, between the least and the largest value that calibration saw (evaluation/baseline.py).
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -34,16 +34,15 @@ from graphpass.graph.model import Source
 from graphpass.graph.names import site_of
 from graphpass.options.table import OPTIONS, PROVIDERS
 from graphpass.passes.normalise import normalise
+from graphpass.progress import Progress, silent
 from graphpass.runtime.samples import run_padded, sample_axes
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.identities import place_identities
 from graphpass.sites.sites import unsteady
 
-Progress = Callable[[str, int, int], None]  # what, done, of how many
-
-SHORTEST_TIMING = 0.5  # seconds a network is timed for where the least number of rounds takes less
+SHORTEST_TIMING = 0.5  # seconds that a network is timed for, if the least number of rounds takes less
 MOST_ROUNDS = 50
-FEW = 4  # samples that change places to show where samples are in the outputs
+FEW = 4  # samples that are swapped to find where samples are in the outputs
 NOT_COUNTED = (
     "spikes, operations and site errors of the integer form are not counted: evaluate the folded form for them"
 )
@@ -55,10 +54,10 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 class EvaluationOptions:
     """How to evaluate.
 
-    limit: samples, None for all. batch: samples a run, where the model leaves it free. threads: 0 for all cores.
-    operation_samples: how many the operations are counted on, None for max(8, min(64, 512 / T)). output: name of the
-    output with the class scores, None to find it. metrics: what metrics_of gives. rounds: least number of timed runs of
-    latency_batch samples.
+    limit: samples, None for all. batch: samples per run, if the model leaves it free. threads: 0 for all cores.
+    operation_samples: samples that operations are counted on, None for max(8, min(64, 512 / T)). output: name of the
+    output with the class scores, None to find it. metrics: what metrics_of returned. rounds: least number of timed runs
+    of latency_batch samples.
     """
 
     limit: int | None = None
@@ -79,7 +78,7 @@ class EvaluationOptions:
 
 @dataclass(frozen=True)
 class Pair:
-    """A model and the SNN that it became, in sessions with the baseline. fixed: their batch, None if free."""
+    """A model, the SNN converted from it, and the baseline, in sessions. fixed: their batch size, None if free."""
 
     source: Source
     snn: onnx.ModelProto
@@ -96,27 +95,23 @@ def evaluate(
     dataset: Dataset,
     options: EvaluationOptions | None = None,
     snn_digest: str = "",
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Evaluate a converted model against the model it came from, on samples with or without labels.
 
-    dataset: of the ANN's input specs; labels, where it has them, one integer a sample. snn_digest: of the SNN's file.
+    dataset: opened for the ANN's inputs; labels, if any, one integer per sample. snn_digest: of the SNN's file.
     Raises ModelError when the SNN was not converted from this model, DataError for labels that do not fit.
     """
     return evaluate_pair(open_pair(source, snn, options), dataset, snn_digest, progress)
 
 
-def evaluate_pair(
-    pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
-) -> Evaluation:
-    """The two of `evaluate`, once they are open."""
+def evaluate_pair(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = silent) -> Evaluation:
+    """`evaluate` for two networks that are open."""
     return merge([whole_part(pair, dataset, snn_digest, progress)])
 
 
-def whole_part(
-    pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
-) -> EvaluationShard:
-    """An evaluation as the one part that compares all samples, and measures."""
+def whole_part(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = silent) -> EvaluationShard:
+    """An evaluation as a single part, which compares all samples and measures."""
     compared = compare(pair, dataset, progress=progress)
     return replace(compared, measured=measure(pair, dataset, snn_digest, progress))
 
@@ -143,7 +138,7 @@ def open_pair(source: Source, snn: onnx.ModelProto, options: EvaluationOptions |
     graph = spiking_graph(snn)
     if (form := form_of(graph)) != conversion.form:
         raise ModelError(
-            f"the spiking model has the neurons of the {form} form, its metadata tells of the {conversion.form} form",
+            f"the spiking model has the neurons of the {form} form, but its metadata names the {conversion.form} form",
             "convert it with graphpass again",
         )
     levels = stated if form == "integer" else _levels(graph, conversion)
@@ -159,16 +154,16 @@ def compare(
     dataset: Dataset,
     start: int = 0,
     stop: int | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> EvaluationShard:
     """Samples start … stop − 1, by default all, through the three networks.
 
-    Both ends move up to the next whole batch, so that parts which meet still do; one may thereby be empty. The class
-    output is settled by the first batch of all. Raises DataError for a part of data that does not tell its length.
+    Both ends move up to the next whole batch, so that adjacent parts stay adjacent; a part may become empty. The class
+    output is chosen by the very first batch. Raises DataError for a part of data of unknown length.
     """
     size, options = pair.fixed or pair.options.batch, pair.options
     if dataset.samples is None and (start, stop) != (0, None):
-        raise DataError(f"{dataset.description}: does not tell how many samples it has", "save them as .npz")
+        raise DataError(f"{dataset.description}: the number of samples is not known", "save them as .npz")
     ends = (dataset.samples, options.limit, None if stop is None else whole_batches(stop, size))
     start, end = whole_batches(start, size), min((each for each in ends if each is not None), default=None)
     first = next(iter(dataset.batches(size, options.limit)), None)
@@ -195,10 +190,8 @@ def compare(
     return EvaluationShard(start, start + comparison.samples, total, comparison)
 
 
-def measure(
-    pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = lambda what, done, total: None
-) -> Measured:
-    """Operations, spikes and site errors on some samples, and the time of both networks. Whatever part compares."""
+def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = silent) -> Measured:
+    """Operations, spikes and site errors on some samples, and the time of both networks; the same for every part."""
     source, conversion, options = pair.source, pair.conversion, pair.options
     normalised = _normalised(source, conversion)
     unstable = [f"node {each.node!r} ({each.op}) is {each.reason}" for each in unsteady(normalised)]
@@ -249,7 +242,7 @@ def _runtime_version() -> str:
 
 
 def _normalised(source: Source, conversion: ConversionFacts) -> gs.Graph:
-    """The ANN as the sites name its tensors."""
+    """The normalised ANN; sites name its tensors."""
     graph = source.graph()
     normalise(graph)
     place_identities(graph, conversion.sites)
@@ -262,16 +255,18 @@ def _levels(graph: gs.Graph, conversion: ConversionFacts) -> dict[str, int]:
     stated = (conversion.time_steps, conversion.coding)
     if other := next((node for node in nodes if (node.attrs["time_steps"], node.attrs["coding"]) != stated), None):
         raise ModelError(
-            f"neurons {other.name!r} have other time-steps, or another code, than the metadata tells",
+            f"neurons {other.name!r} have other time-steps, or another code, than the metadata says",
             "convert it with graphpass again",
         )
     names = [site.name for site in conversion.sites]
     levels: dict[str, int] = {}
     for node in nodes:
         owner = site_of(node.name, names)
-        if owner is None and node.op in operators.FOLDED_NEURONS:  # trains are sent once more behind a max pooling
+        if (
+            owner is None and node.op in operators.FOLDED_NEURONS
+        ):  # neurons behind a max pooling belong to the same site
             raise ModelError(
-                f"neurons {node.name!r} are of no site of the metadata",
+                f"neurons {node.name!r} belong to no site of the metadata",
                 "convert it with graphpass again",
             )
         levels.setdefault(owner or "", int(node.attrs["levels"]))
@@ -283,7 +278,7 @@ def _levels(graph: gs.Graph, conversion: ConversionFacts) -> dict[str, int]:
             )
         if levels[site.name] != site.levels:
             raise ModelError(
-                f"the neurons of site {site.name!r} have {levels[site.name]} levels, the metadata tells {site.levels}",
+                f"the neurons of site {site.name!r} have {levels[site.name]} levels, the metadata says {site.levels}",
                 "convert it with graphpass again",
             )
     return {name: levels[name] for name in names}
@@ -317,7 +312,7 @@ def _count(tally: Tally, dataset: Dataset, options: EvaluationOptions, progress:
 def _time(
     ann: Any, snn: Any, dataset: Dataset, options: EvaluationOptions, fixed: int | None, progress: Progress
 ) -> Latency:
-    """Both networks in turn on one batch, so that what else the machine does hits both alike."""
+    """Time both networks alternately on one batch, so that other work of the machine affects both alike."""
     batch = next(iter(dataset.batches(fixed or options.latency_batch, fixed or options.latency_batch)))
     size = fixed or batch.size
     inputs = pad_inputs(batch.inputs, fixed)

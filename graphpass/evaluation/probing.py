@@ -1,6 +1,7 @@
-"""Run probed graphs over some samples: operations of ANN and SNN, spikes and errors of the sites.
+"""Run graphs with probes over some samples: operations of ANN and SNN, spikes, and errors of the sites.
 
-Site errors compare tensors of the folded form with the ANN's; an unrolled model has none, its trains are bare spikes.
+Errors of sites compare tensors of the folded form with the ANN's. An unrolled model has none: its trains are spikes
+without scale.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +29,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass
 class Tally:
-    """Sums so far. fixed: batch size the models insist on, None where free.
+    """Sums so far. fixed: the batch size that the models require, None where it is free.
 
     unrolled: None for the integer form, whose spikes and operations are not counted.
     """
@@ -44,7 +45,7 @@ class Tally:
     neurons: dict[str, int] = field(default_factory=dict)
 
     def update(self, batch: Batch) -> None:
-        """With a batch: it runs through all three graphs."""
+        """Run a batch through all three graphs and add what they count."""
         size = self.fixed or batch.size
         inputs = pad_inputs(batch.inputs, self.fixed)
         ann, folded = self.ann.run(inputs), self.folded.run(inputs) if self.folded else {}
@@ -60,7 +61,7 @@ class Tally:
 
     @property
     def spikes(self) -> SpikeCount:
-        """Of all trains together."""
+        """Spikes of all trains together."""
         return _merged(self._trains.values())
 
     @property
@@ -90,7 +91,7 @@ class Tally:
         return tuple(results)
 
     def operations(self) -> OperationCount:
-        """Per sample; NaN where they are not counted."""
+        """Operations per sample; NaN where they are not counted."""
         if self.unrolled is None:
             unknown = Operations(float("nan"), float("nan"), float("nan"))
             return OperationCount(self.ann.operations(self.samples), unknown, self.samples, (), ())
@@ -115,7 +116,7 @@ class Tally:
 
 
 class ProbedGraph:
-    """A graph with probes in a session, and the sums of what they found. spiking: layers whose input is spikes."""
+    """A graph with probes in a session, and the sums of their counts. spiking: layers whose input is spikes."""
 
     def __init__(
         self,
@@ -135,7 +136,7 @@ class ProbedGraph:
         self._session = open_session(proto, threads=threads)
 
     def run(self, inputs: Arrays) -> Arrays:
-        """The outputs for one batch, after adding up what the probes say of it."""
+        """The outputs for one batch; the counts of the probes are added up."""
         values = run(self._session, inputs, self._fetch)
         for name, counts in self.probes.operations(values).items():
             self.counts[name] = self.counts.get(name, OperationCounts()).merge(counts)
@@ -152,7 +153,7 @@ class ProbedGraph:
 
 
 def probed_ann(graph: gs.Graph, conversion: ConversionFacts, threads: int) -> ProbedGraph:
-    """The normalised ANN: its operations and the outputs of its sites. graph: is changed."""
+    """The normalised ANN: its operations and the outputs of its sites. Changes the graph."""
     return _probed(graph, conversion, {}, threads, operations=True, sites=True)
 
 

@@ -1,4 +1,4 @@
-"""The result of an evaluation, and what a converted model says about itself. JSON keys: docs/formats.md."""
+"""The result of an evaluation, and the metadata of a converted model. JSON keys: docs/formats.md."""
 
 import math
 import re
@@ -21,7 +21,7 @@ KEYS = ("version", "time_steps", "coding", "levels", "method", "form", "model_sh
 
 @dataclass(frozen=True)
 class SiteInfo:
-    """A site as the metadata tells it; see graph.sites.Site and graph.plan.SitePlan."""
+    """A site as it is in the metadata; see sites.sites.Site and graph.plan.SitePlan."""
 
     name: str
     kind: str
@@ -51,7 +51,7 @@ class ConversionFacts:
 
 
 def conversion_of(snn: onnx.ModelProto) -> ConversionFacts:
-    """What the metadata of a converted model says. Raises ModelError where it is missing or makes no sense."""
+    """The metadata of a converted model. Raises ModelError where it is missing or makes no sense."""
     stored = {
         entry.key.removeprefix(PREFIX): entry.value for entry in snn.metadata_props if entry.key.startswith(PREFIX)
     }
@@ -119,7 +119,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class OutputResult:
-    """One output of the SNN beside the ANN's. equal: fraction of equal values, for integer outputs only."""
+    """One output of the SNN compared with the ANN's. equal: fraction of equal values, for integer outputs only."""
 
     name: str
     relative_error: float | None
@@ -129,7 +129,7 @@ class OutputResult:
 
 @dataclass(frozen=True)
 class MetricResult:
-    """One figure of a metric (docs/metrics.md); None where it does not apply, as the ANN's distance from itself."""
+    """One figure of a metric (docs/metrics.md); None where it does not apply, such as the ANN's distance to itself."""
 
     metric: str
     name: str
@@ -221,7 +221,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An ANN beside the SNN that it became. firing_rate: of all neurons together."""
+    """An ANN compared with the SNN converted from it. firing_rate: of all neurons together."""
 
     samples: int
     conversion: ConversionFacts
@@ -250,7 +250,7 @@ class Evaluation:
         return energy_pj(self.operations.snn)
 
     def to_json(self) -> dict[str, Any]:
-        """The document of docs/formats.md: fractions 0 … 1, null where not applicable or not finite."""
+        """The document of docs/formats.md: fractions are 0 … 1; null where a value does not apply or is not finite."""
         conversion, operations, latency = self.conversion, self.operations, self.latency
         document = {
             "format": "graphpass-evaluation",
@@ -312,7 +312,7 @@ def ratio(part: float, whole: float) -> float | None:
 
 
 def _finite(value: Any) -> Any:
-    """The value with null for NaN and infinities, which JSON has no word for."""
+    """The value with null for NaN and infinities, which JSON cannot express."""
     if isinstance(value, Mapping):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,9 +1,9 @@
-"""An evaluation in parts: each compares a span of the samples, one of them measures; merged, they are the whole.
+"""An evaluation in parts: each compares a span of the samples, and one of them measures. Merged, they are the whole.
 
     merge(parts of [0, a), [a, b), … [z, n)) = the part of [0, n), bit for bit
 
 Counts are integers, sums over batches exact (maths.metrics.Sum), and every batch lies in one part: nothing depends on
-where the samples were cut. What is counted on a few samples, or timed, is measured once, by one part, for all.
+where the samples were cut. Counts on a few samples, and times, are measured by one part for all.
 """
 
 import json
@@ -29,7 +29,7 @@ REMEDY = "merge all parts of one evaluation, in the order of their samples, one 
 
 @dataclass(frozen=True)
 class Measured:
-    """What an evaluation does not sum over all samples. levels: of the baseline."""
+    """The part of an evaluation that is not summed over all samples. levels: of the baseline."""
 
     conversion: ConversionFacts
     firing_rate: float | None
@@ -57,7 +57,7 @@ class EvaluationShard:
 
 
 def from_text(text: str) -> EvaluationShard:
-    """What Partial.to_text gave. Raises DataError for anything else."""
+    """The part that `EvaluationShard.to_text` wrote. Raises DataError for any other text."""
     try:
         part: EvaluationShard = record_of(EvaluationShard, parsed(text), number=any_number)
         return part
@@ -66,7 +66,7 @@ def from_text(text: str) -> EvaluationShard:
 
 
 def merge(parts: Sequence[EvaluationShard]) -> Evaluation:
-    """The evaluation that the parts make up. Raises DataError where one is missing, there twice, or of another."""
+    """The evaluation of all parts. Raises DataError where one is missing, present twice, or of another evaluation."""
     measured = [part.measured for part in parts if part.measured is not None]
     if len(measured) != 1:
         raise DataError(f"{len(measured)} parts of an evaluation with measurements, not one", REMEDY)
@@ -86,7 +86,7 @@ def merge(parts: Sequence[EvaluationShard]) -> Evaluation:
 
 
 def _kind(comparison: Comparison) -> tuple[Any, ...]:
-    """What all parts of one evaluation have in common."""
+    """The values that all parts of one evaluation share."""
     metrics = {text: tuple(by_network) for text, by_network in comparison.scores.items()}
     return comparison.names, comparison.class_output, comparison.others, metrics
 

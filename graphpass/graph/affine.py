@@ -2,12 +2,13 @@
 
     neuron            scale = L_T·A, offset = o           L_T = Σ_t w_t, so that Σ_t (w_t/L_T)·(scale·s_t) = A·n
     constants         c·y + d = (c·scale)·s + (c·offset + d)
-    moves, means      both travel with their elements; what a move fills in is offset, with s = 0 there
+    moves, means      scale and offset travel with their elements; a value that a move fills in is offset, and s = 0
     weight layer      W·(scale·s + o) + b = (W·scale)·s + (b + W·o)
 
-Both are float32 arrays of the tensor's rank, size 1 on axis 0 and on every axis along which they do not vary. Along
-which axes they vary follows from the graph alone, never from values: `graph.trains` can tell before a calibration which
-layers will see spikes. So it is the same array, not an equal one, that tells that two trains have one scale.
+Both are float32 arrays of the tensor's rank, with size 1 on axis 0 and on every axis along which they do not vary. The
+axes along which they vary follow from the graph alone, never from values, so that `graph.trains` knows before a
+calibration which layers will see spikes. Two trains have the same scale if it is the same array; equal values in two
+arrays do not count.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,7 +43,7 @@ class Affine:
 
     @property
     def squashed(self) -> "Affine":
-        """The same, varying along no axis along which all values happen to be equal."""
+        """The same scale and offset, with size 1 along axes on which all values happen to be equal."""
         return Affine(_squashed(self.scale), _squashed(self.offset))
 
     def vectors(self, axis: int, size: int) -> tuple[Array, Array]:
@@ -72,9 +73,9 @@ def neuron_affine(amplitude: NDArray[Any], offset: NDArray[Any], total: float, r
 
 
 def through(node: gs.Node, affine: Affine) -> list[Affine] | None:
-    """Those of a node's outputs, for a node that moves or averages a train; None where they must be applied before.
+    """Scale and offset of the outputs of a node that moves or averages a train; None if they must be applied before it.
 
-    The train itself goes through the node with zeros in place of what a move fills in (`unfilled`).
+    The train itself goes through the node with zeros in place of the values that a move fills in (`unfilled`).
     """
     scales = travels(node, affine.scale, Travel.SCALE)
     offsets = travels(node, affine.offset, Travel.OFFSET)
@@ -84,7 +85,7 @@ def through(node: gs.Node, affine: Affine) -> list[Affine] | None:
 
 
 def unfilled(node: gs.Node, train: gs.Variable, zeros: Callable[[gs.Constant], gs.Constant]) -> None:
-    """Let a node that moves a train fill in zeros: what it fills in is part of the offset. zeros: of a constant."""
+    """Let a node that moves a train fill in zeros, since its fill values are in the offset. zeros: makes a constant."""
     if node.op == "Pad":
         node.attrs.pop("value", None)
         if len(node.inputs) > 2:
@@ -96,7 +97,7 @@ def unfilled(node: gs.Node, train: gs.Variable, zeros: Callable[[gs.Constant], g
 
 
 def joined(node: gs.Node, affines: Sequence[Affine]) -> Affine | None:
-    """Those of the output of a Concat; None where a part's size along the axis is unknown."""
+    """Scale and offset of the output of a Concat; None where a part's size along the axis is unknown."""
     rank = rank_of(node.outputs[0])
     if rank is None or any(a.scale.ndim != rank for a in affines):
         return None
@@ -123,7 +124,7 @@ def joined(node: gs.Node, affines: Sequence[Affine]) -> Affine | None:
 
 
 def arithmetic(node: gs.Node, affine: Affine) -> Affine | None:
-    """Those behind an Add, Sub, Mul or Div with a constant, or a Neg; None where it does not fit."""
+    """Scale and offset behind an Add, Sub, Mul or Div with a constant, or a Neg; None if the constant does not fit."""
     if node.op == "Neg":
         return Affine(-affine.scale, -affine.offset)
     if len(node.inputs) != 2 or node.op not in ("Add", "Sub", "Mul", "Div"):
@@ -162,11 +163,11 @@ def _squashed(values: NDArray[Any]) -> Array:
 
 @dataclass(frozen=True)
 class Folded:
-    """A layer that has taken in the scale and offset of its train: W·scale, and W·offset in one of two ways.
+    """A layer with the scale and offset of its train in its weights: W·scale, and W·offset in one of two ways.
 
-    bias: to be added, float32 [outputs], None for none. field: an offset whose sum differs from position to position
-    (padding adds zeros, not offsets), so that it must be computed as the layer's own response to this field, float32 of
-    the data's rank, on one sample.
+    bias: what is added to the layer's bias, float32 [outputs], or None. field: an offset that adds another sum at each
+    position (padding adds zeros, not offsets), so that it must be computed as the layer's response to this field,
+    float32 of the data's rank, on one sample.
     """
 
     weight: NDArray[Any]
@@ -184,9 +185,9 @@ def fits(layer: WeightLayer, affine: Affine) -> bool:
 
 
 def fold_into(layer: WeightLayer, affine: Affine) -> Folded:
-    """The layer with the scale and offset of a train that fits folded in; weights keep their type.
+    """The layer with the scale and offset of a train that `fits` in its weights, which keep their type.
 
-    Sums are in float64, in an order that is the same everywhere.
+    Sums are in float64, in an order that is the same on every machine.
     """
     node, old = layer.node, np.asarray(layer.weight.values)
     axis = layer.input_axis % affine.scale.ndim

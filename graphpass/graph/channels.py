@@ -10,16 +10,16 @@ from graphpass.graph.layers import KEEPS_AXES, MAXIMA, SCALES, SUMS, data_inputs
 def channel_axis(x: gs.Variable, output: gs.Variable | None = None) -> int | None:
     """The axis of x along which channels lie: 1 (negative: from the end), None where unknown.
 
-    Follows the producers back to the weight or normalisation layer that made the channels; where that does not tell,
-    the weight layers that read `output`, an elementwise function of x, decide. So the axis has a size that weights fix,
-    never one that differs from input to input.
+    Follows the producers back to the weight or normalisation layer that made the channels. Where there is none, the
+    weight layers that read `output`, an elementwise function of x, decide. So weights fix the size of the axis, and it
+    does not differ from input to input.
     """
     axis = _produced_axis(x, 0, {})
     return _consumed_axis(x if output is None else output) if axis is None else axis
 
 
 def _produced_axis(tensor: gs.Variable, depth: int, known: dict[int, int | None]) -> int | None:
-    """known: answers by id of the tensor, so that paths that meet again are walked once."""
+    """known: results by id of the tensor, so that paths that meet again are walked once."""
     if not tensor.inputs or depth > 64:
         return None
     if id(tensor) not in known:

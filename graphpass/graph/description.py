@@ -1,6 +1,6 @@
-"""What a model says besides its arithmetic: metadata, documentation, who made it. Rewriting keeps it.
+"""The metadata, the documentation and the producer of a model, which rewriting keeps.
 
-    model              metadata_props but for graphpass's own, doc_string, domain, version, producer
+    model              metadata_props apart from graphpass's own, doc_string, domain, version, producer
     graph              name, doc_string, metadata_props
     inputs, outputs    by name: doc_string, metadata_props, denotations of type and axes
     nodes              by name and operator: doc_string, metadata_props; neurons: those of the activation of their site
@@ -19,14 +19,14 @@ import onnx
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.names import NEURONS
 
-PREFIX = "graphpass."  # of the keys that a converted model tells of itself with
+PREFIX = "graphpass."  # of the metadata keys that describe a conversion
 
 
 def keep_description(given: onnx.ModelProto, made: onnx.ModelProto) -> tuple[str, ...]:
-    """Let `made`, a rewritten `given`, say what `given` says; what `made` has metadata for already stays.
+    """Copy the description of `given` to `made`, its rewritten form; metadata that `made` has already stays.
 
-    Returns the keys of the given metadata that are graphpass's own, which are not taken over: they tell of another
-    conversion.
+    Returns the keys in the metadata of `given` that are graphpass's own. They are not copied, since they describe
+    another conversion.
     """
     for name in ("doc_string", "domain", "model_version", "producer_name", "producer_version"):
         _take(given, made, name)
@@ -51,7 +51,7 @@ def keep_description(given: onnx.ModelProto, made: onnx.ModelProto) -> tuple[str
 
 
 def _take(given: Any, made: Any, name: str) -> None:
-    """A text or number that is set."""
+    """Copy a text or number that is set."""
     if given.HasField(name):
         setattr(made, name, getattr(given, name))
 

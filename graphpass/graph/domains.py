@@ -5,7 +5,7 @@ import onnx
 SPIKING_DOMAIN = "ai.graphpass"
 STANDARD_DOMAINS = frozenset({None, "", "ai.onnx"})  # graphsurgeon gives None where a node names no domain
 RUNTIME_DOMAINS = STANDARD_DOMAINS | {"ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", SPIKING_DOMAIN}
-# operators that onnxruntime has in ONNX's domain from an opset on where ONNX has them later, not any more or never
+# operators that onnxruntime has in ONNX's domain from this opset on; ONNX has them only later, no longer or never
 RUNTIME_OPERATORS = {
     "GroupNormalization": 18,
     "LayerNormalization": 1,

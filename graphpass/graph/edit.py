@@ -1,7 +1,7 @@
-"""Edits of a graph in one pass: nodes put in and taken out, tensors joined, names made up.
+"""Edits of a graph in one pass: nodes are inserted and removed, tensors joined, names made up.
 
-An Editor is made at the start of a pass and closed by `finish`, which brings the list of nodes up to date: so that the
-cost of a pass is linear, however many edits it makes. Meanwhile nodes and tensors are linked as they will be.
+An Editor is made at the start of a pass, and `finish` brings the graph's list of nodes up to date at its end. So the
+cost of a pass is linear, however many edits it makes. Links between nodes and tensors change at once.
 """
 
 import onnx_graphsurgeon as gs
@@ -34,15 +34,15 @@ class Editor:
         self._gone: set[int] = set()
 
     def insert_after(self, node: gs.Node, new: gs.Node) -> None:
-        """Put `new` right behind `node`, so that the list of nodes stays sorted."""
+        """Insert `new` right behind `node`, so that the list of nodes stays sorted."""
         self._behind.setdefault(id(node), []).insert(0, new)
 
     def insert_before(self, node: gs.Node, new: gs.Node) -> None:
-        """Put `new` right in front of `node`."""
+        """Insert `new` right in front of `node`."""
         self._before.setdefault(id(node), []).append(new)
 
     def remove(self, node: gs.Node) -> None:
-        """Take a node out, whose tensors forget it."""
+        """Remove a node and its links to tensors."""
         node.inputs.clear()
         node.outputs.clear()
         self._gone.add(id(node))
@@ -74,7 +74,7 @@ class Editor:
         while stack:
             node = stack.pop()
             around = (self._before.get(id(node)), self._behind.get(id(node)))
-            if any(around) and id(node) not in opened:  # what was put beside it may have neighbours of its own
+            if any(around) and id(node) not in opened:  # an inserted node may have neighbours that were inserted
                 opened.add(id(node))
                 before, behind = ([*each] if each else [] for each in around)
                 stack += reversed([*before, node, *behind])

@@ -1,10 +1,10 @@
-"""Types and shapes of a model's tensors, by onnx's inference: but for what it is known to get wrong.
+"""Types and shapes of a model's tensors, by onnx's inference, with its known mistakes corrected:
 
-    pooling with ceil_mode below opset 22    one window more than there is, where the last would begin in the padding
-    STFT                                     all bins, where only the first half is wanted
-    KEEPS_SHAPE                              nothing, where the result has the type and the shape of the input
+    pooling with ceil_mode below opset 22    one window too many where the last window would begin in the padding
+    STFT                                     all bins, although only the first half is asked for
+    KEEPS_SHAPE                              no result, although output and input have the same type and shape
 
-Nothing is said of the first two's sizes, as of any that only a run can tell.
+Sizes from the first two are left unknown, like all sizes that depend on values.
 """
 
 import onnx
@@ -20,10 +20,10 @@ OPAQUE = "graphpass.opaque"  # domain of nodes that inference does not look into
 
 
 def with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with inferred types and shapes; itself where it is too large for that in memory.
+    """The model with inferred types and shapes; the given model if it is too large for inference in memory.
 
-    What the model says of tensors inside it counts where nothing can be inferred: exporters leave sizes there that
-    hold for their own example alone.
+    What the model itself says of its inner tensors counts only where nothing can be inferred, since exporters leave
+    sizes there that hold only for their example input.
     """
     if proto.ByteSize() >= LARGEST_PROTOBUF:
         return proto
@@ -55,7 +55,7 @@ def with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _as_identities(proto: onnx.ModelProto) -> dict[int, NodeProto]:
-    """Let what keeps the shape of its input be an Identity, in place; the nodes as they were, by their place."""
+    """Replace nodes that keep the shape of their input by Identity, in place. Returns the old nodes by position."""
     found = {}
     for place, node in enumerate(proto.graph.node):
         if node.op_type in KEEPS_SHAPE and not node.domain:
@@ -74,7 +74,7 @@ def _is_misjudged(node: NodeProto, opset: int) -> bool:
 
 
 def _free(value: ValueInfoProto) -> ValueInfoProto:
-    """The value with its sizes behind samples and channels left open."""
+    """The value without its sizes behind samples and channels."""
     made = ValueInfoProto()
     made.CopyFrom(value)
     for dimension in made.type.tensor_type.shape.dim[2:]:

@@ -1,9 +1,9 @@
 """What each standard operator means to a spiking network: weight layers, moves, operators linear in time.
 
 An operator is linear per time-step when it commutes with the mean over time: f(Σ w_t·I_t) = Σ w_t·f(I_t) for
-weights that sum to 1. Trains may pass it step by step; everything else sees the mean. An operator *moves* values when
-each value that it gives is one of its input's, or a constant: what is 0 or 1 stays so. Whatever asks whether spikes
-pass a node (sites, identity neurons, the unrolled form, what is counted) asks here.
+weights that sum to 1. Trains may pass it step by step; all other operators see the mean. An operator *moves* values
+when each value of its output is a value of its input or a constant, so that values of 0 and 1 stay 0 and 1. All modules
+that need to know whether spikes pass a node (sites, identity neurons, the unrolled form, counting) ask this one.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -27,7 +27,7 @@ SCALES = frozenset("Mul Div".split())  # linear when the other operand is consta
 KEEPS_AXES = frozenset(
     "Cast Identity Dropout Clip Relu Sigmoid Tanh HardSigmoid HardSwish LeakyRelu PRelu AveragePool GlobalAveragePool "
     "Floor Erf Mish Gelu Elu Celu Selu Softplus Softsign ThresholdedRelu Swish Pad Concat Slice Split".split()
-)  # besides sums, scales and maxima: what lies along an axis stays there
+)  # besides sums, scales and maxima: operators that leave each axis in its place
 WEIGHTS = frozenset("Conv ConvTranspose Gemm MatMul".split())
 RECURRENT = frozenset("LSTM GRU RNN".split())
 RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
@@ -75,12 +75,12 @@ class WeightLayer:
 
     @property
     def alpha(self) -> float:
-        """α: what a Gemm multiplies the product by, 1 of others."""
+        """α, the factor of a Gemm's product; 1 for other layers."""
         return float(self.node.attrs.get("alpha", 1.0)) if self.node.op == "Gemm" else 1.0
 
     @property
     def beta(self) -> float:
-        """β: what a Gemm multiplies its bias by, 1 of others."""
+        """β, the factor of a Gemm's bias; 1 for other layers."""
         return float(self.node.attrs.get("beta", 1.0)) if self.node.op == "Gemm" else 1.0
 
     @property
@@ -133,7 +133,7 @@ class WeightLayer:
 
     @property
     def fan_in(self) -> int:
-        """How many inputs one output sees: those of a group at every tap of a Conv, else all."""
+        """How many inputs one output sees: in a Conv those of its group at every tap, else all."""
         return int(np.prod(self.weight.shape[1:])) if self.node.op == "Conv" else self.inputs
 
     @property
@@ -172,7 +172,7 @@ def weight_layer(node: gs.Node) -> WeightLayer | None:
 
 
 def is_fixed(tensor: gs.Tensor) -> bool:
-    """Whether a tensor depends on constants alone, be it that nobody could compute it beforehand."""
+    """Whether a tensor depends on constants alone, even if it could not be computed beforehand."""
     stack, seen = [tensor], set()
     while stack:
         current = stack.pop()
@@ -186,8 +186,10 @@ def is_fixed(tensor: gs.Tensor) -> bool:
 
 
 def holds_weights(node: gs.Node) -> bool:
-    """Whether the node is a layer of weights, of whatever type and wherever they come from; spikes may not reach it."""
-    if node.domain not in STANDARD_DOMAINS:  # what an optimiser fused: a matrix or a kernel that is no table
+    """Whether the node is a layer with weights, of any type and origin; it need not be one that spikes can reach."""
+    if (
+        node.domain not in STANDARD_DOMAINS
+    ):  # a fused operator of an optimiser, with a matrix or a kernel that is not a lookup table
         return "Embed" not in node.op and any(_is_matrix(tensor) for tensor in node.inputs)
     if node.op in ("Gemm", "MatMul", "Einsum"):
         fixed = [is_fixed(tensor) for tensor in node.inputs[:2]]
@@ -230,7 +232,7 @@ def is_linear(node: gs.Node) -> bool:
 
 
 def moves(node: gs.Node) -> bool:
-    """Whether the node puts values elsewhere, repeats them, leaves some out or fills up with constants: no others."""
+    """Whether the node only moves, repeats or drops values, or fills in constants."""
     if node.op not in MOVES or node.domain not in STANDARD_DOMAINS:
         return False
     if node.op == "Cast":
@@ -243,12 +245,12 @@ def moves(node: gs.Node) -> bool:
 
 
 def onnx_float(kind: object) -> bool:
-    """Whether a Cast's target is a float of numpy's (onnx.TensorProto number or numpy type): others carry no trains."""
+    """Whether a Cast's target (onnx.TensorProto number or numpy type) is a float of numpy: others carry no trains."""
     return kind in (1, 10, 11) or kind in (np.float32, np.float16, np.float64)
 
 
 def draws(node: gs.Node) -> bool:
-    """Whether the node draws other numbers at every run: random ones, or a Dropout that may be in training mode."""
+    """Whether the node draws random numbers at every run; a Dropout that may be in training mode does, too."""
     if node.domain not in STANDARD_DOMAINS:
         return False
     if node.op != "Dropout" or len(node.inputs) < 3 or absent(node.inputs[2]):
@@ -286,9 +288,9 @@ def reached_layers(tensor: gs.Variable) -> Iterator[WeightLayer]:
 
 
 def copied_from(layer: WeightLayer, ends: Collection[str]) -> tuple[list[gs.Node], list[tuple[gs.Node, int]]]:
-    """The operators by which a layer's data are moved, and where values enter these, or the layer: node, input number.
+    """The operators that move a layer's data, and where values enter them or the layer, as (node, input number).
 
-    ends: names of tensors that are looked no further behind.
+    ends: names of tensors where the search stops.
     """
     copying: dict[int, gs.Node] = {}
     entries: list[tuple[gs.Node, int]] = []

@@ -2,9 +2,9 @@
 
     read > refuse > check > respell > inline > upgrade > infer shapes
 
-What is not a rule of our own (upgrade.py) keeps its operators: a model is emitted in opset 21 with IR version 10, which
-every onnxruntime from 1.19 on loads; a newer source keeps its own opset. 15 is the oldest opset a spiking operator's
-body can be written in.
+Operators without a rule in upgrade.py stay as they are. A model is emitted in opset 21 with IR version 10, which every
+onnxruntime from 1.19 on loads; a newer source keeps its opset. 15 is the oldest opset that the body of a spiking
+operator can be written in.
 """
 
 import hashlib
@@ -41,9 +41,9 @@ class UpgradeWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Source:
-    """A model file: the model as it was given, which is what others are compared with, and the one that is converted.
+    """A model file: the model as it was given, with which results are compared, and the model that is converted.
 
-    proto: as it was read, with its external data. upgraded: checked, in the newest spelling, functions inlined.
+    proto: the model as it was read, with its external data. upgraded: checked, in one spelling, functions inlined.
     digest: sha256 (hex) over the file and, in order of their names, its external-data files. opset: of the file.
     """
 
@@ -86,10 +86,10 @@ def upgraded(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
     if bare.functions:
         bare = inliner.inline_local_functions(bare)
         refuse(path, bare)
-    bare = with_shapes(bare)  # what rules of upgrading ask for
+    bare = with_shapes(bare)  # rules of upgrading need them
     upgrade(path, bare)
     bare = with_shapes(bare)
-    refuse_values(path, bare)  # outputs whose type the file does not tell
+    refuse_values(path, bare)  # outputs without a type in the file have one now
     if (opset := opset_of(proto)) < OLDEST_BODY:
         warnings.warn(
             f"{path}: opset {opset} is older than spiking operators need, upgraded to {opset_of(bare)}",
@@ -135,7 +135,7 @@ def external_files(path: Path) -> list[Path]:
 
 
 def model_files(path: Path) -> list[Path]:
-    """The file of a model and those of its external data; itself alone where it is no model, which `load` tells."""
+    """The model file and its external-data files; the file alone if it is not a model, which `load` will refuse."""
     try:
         return [path, *external_files(path)]
     except ModelError:
@@ -162,7 +162,7 @@ def digest_of(proto: onnx.ModelProto) -> str:
 
 
 def save(proto: onnx.ModelProto, path: str | Path) -> None:
-    """Write a model, or leave what was there; over 2 GiB its weights go to ``<name>.data`` beside it."""
+    """Write a model whole or not at all; over 2 GiB its weights go to ``<name>.data`` beside it."""
     path = Path(path)
     if not path.parent.is_dir():
         raise ModelError(f"{path.parent}: no such folder", "create it first")
@@ -183,9 +183,9 @@ def companions(path: Path) -> list[Path]:
 
 
 def export(graph: gs.Graph) -> onnx.ModelProto:
-    """A graph back as a model, with the IR version that its opset needs and every runtime from 1.19 on reads.
+    """A graph as a model again, in an IR version that fits its opset and that every onnxruntime from 1.19 on reads.
 
-    Names that two tensors or two nodes share are settled.
+    Names that two tensors or two nodes share are made different.
     """
     settle(graph)
     proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
@@ -195,7 +195,7 @@ def export(graph: gs.Graph) -> onnx.ModelProto:
 
 
 def export_untyped(graph: gs.Graph, exporter: Callable[[gs.Graph], onnx.ModelProto] = export) -> onnx.ModelProto:
-    """The graph by the exporter, its outputs without types: the type of an output is what its producer makes."""
+    """The graph as a model whose outputs have no types, so that each has the type that its producer makes."""
     for tensor in graph.outputs:
         if isinstance(tensor, gs.Variable):
             tensor.dtype = tensor.dtype or np.float32  # exporters want one

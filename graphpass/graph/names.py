@@ -1,10 +1,10 @@
-"""Names of nodes and tensors: one authority a graph, so that a name that is made up never meets one that is there.
+"""Names of nodes and tensors. Each graph has one authority on names, so that a new name never equals an old one.
 
-    fresh(base)     base, or the first of base_1, base_2 … that is free; taken from then on
-    settle(graph)   tensors and nodes of one name that are not the same get names of their own
+    fresh(base)     base, or the first free one of base_1, base_2 …; it is taken from then on
+    settle(graph)   different tensors, and different nodes, of the same name get different names
     site_of(…)      the site that a node of neurons belongs to: <site>/neuron, and behind max poolings …/pooled
 
-The cost is linear in the graph and in the names that are asked for.
+The cost is linear in the size of the graph and in the number of new names.
 """
 
 import re
@@ -15,18 +15,18 @@ import onnx_graphsurgeon as gs
 
 from graphpass.graph.domains import SPIKING_DOMAIN
 
-NEURONS, POOLED = "/neuron", "/pooled"  # what is added to the name of a site, and to that of neurons
+NEURONS, POOLED = "/neuron", "/pooled"  # endings: of a site's name for its neurons, and of their name behind pooling
 
 
 class Names:
-    """The names of a graph, those inside subgraphs included. Make one at the start of a pass and ask it alone."""
+    """The names of a graph and its subgraphs. Make one at the start of a pass, and take all new names from it."""
 
     def __init__(self, taken: set[str]):
         self._taken = taken
         self._next: dict[str, int] = {}
 
     def fresh(self, base: str) -> str:
-        """`base`, or with the first number that makes it new; it is taken from now on."""
+        """`base`, or `base` with the first number that makes it new; the name is taken from now on."""
         name, number = base, self._next.get(base, 0)
         while name in self._taken:
             number += 1
@@ -43,9 +43,9 @@ def names_of(graph: gs.Graph) -> Names:
 
 
 def site_of(neurons: str, sites: Iterable[str]) -> str | None:
-    """The site that a node of neurons belongs to, None where it belongs to none; a site may have several nodes.
+    """The site that a node of neurons belongs to, or None; a site may have several nodes.
 
-    Names of sites may begin with those of others, and with what was added to these.
+    The name of a site may begin with the name of another site, even with one of the endings.
     """
     name = re.sub(rf"({POOLED}(_\d+)?)+$", "", neurons)
     site = name.removesuffix(NEURONS)
@@ -53,10 +53,10 @@ def site_of(neurons: str, sites: Iterable[str]) -> str | None:
 
 
 def settle(graph: gs.Graph) -> None:
-    """Let no two tensors, and no two nodes, share a name, in place; a file knows them by their names alone.
+    """Rename tensors and nodes in place until no two share a name, since a file knows them by their names alone.
 
-    Inputs and outputs of the graph keep theirs, then what subgraphs hold, then neurons, then variables, then what
-    comes first. Constants of one name and equal values are one.
+    Of those that share a name, an input or output of the graph keeps it, else one in a subgraph, else a neuron, else a
+    variable, else the first. Constants with the same name and equal values become one.
     """
     _settle_tensors(graph)
     _settle_nodes(graph)
@@ -78,7 +78,7 @@ def _settle_tensors(graph: gs.Graph) -> None:
 
 
 def _by_precedence(graph: gs.Graph) -> Iterator[gs.Tensor]:
-    """Every tensor with values of its own. One that nothing makes stands for the tensor of its name."""
+    """Every distinct tensor, in order of precedence. A tensor without a producer refers to the tensor of its name."""
     yield from (*graph.inputs, *graph.outputs)
     for inner in graph.subgraphs(recursive=True):
         yield from inner.inputs

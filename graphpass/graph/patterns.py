@@ -1,7 +1,7 @@
 """Pattern matching on the tensors of a graph. activations.py says what a pattern may hold.
 
-The search backtracks: where a tensor may be read in two ways (a product is one factor, or is split up), both
-are tried. It looks DEPTH nodes up at most, so that hostile graphs cost no more than honest ones.
+The search backtracks: where a tensor can be read in two ways (a product as one factor, or as its factors), both
+are tried. It follows at most DEPTH nodes, so that a hostile graph costs no more than an ordinary one.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from graphpass.graph.weights import is_op, producer
 
 # float16 keeps 11 bits: √2 and 1/6 come back from a float16 export with a relative error of up to 5e-4
 NEAR = 1e-3
-DEPTH = 6  # nodes that one product, sum or nest of clips may be made of, from its top
+DEPTH = 6  # most nodes from the top of one product, sum or nest of clips
 
 Pattern = Any  # str | float | nested tuple | Callable[[gs.Tensor], Binding | None]; see activations.py
 COMMUTATIVE = ("Add", "Mul", "Max", "Min")
@@ -55,7 +55,7 @@ NOTHING = Binding()
 
 
 def matches(pattern: Pattern, tensor: gs.Tensor, found: Binding = NOTHING) -> Iterator[Binding]:
-    """Every way in which `tensor` is `pattern`, given what is already found."""
+    """Every way in which `tensor` matches `pattern`, given a match so far."""
     node = producer(tensor)
     if callable(pattern):
         binding = pattern(tensor)
@@ -116,7 +116,7 @@ def _near(value: float, wanted: float) -> bool:
 
 
 def _capture(pattern: float | str, value: float, found: Binding | None) -> Binding | None:
-    """A float pattern must be near the value; "$name" captures it."""
+    """A float in a pattern must be near the value; "$name" captures the value."""
     if found is None:
         return None
     if isinstance(pattern, float):
@@ -161,9 +161,9 @@ def _operand(kind: str, tensor: gs.Tensor, most: int, depth: int) -> Iterator[Te
 
 
 def clips(tensor: gs.Tensor, depth: int = DEPTH) -> Iterator[tuple[gs.Tensor, float, float, tuple[gs.Node, ...]]]:
-    """(z, low, high, nodes) with tensor = clip(z, low, high); of nested clips the widest first.
+    """(z, low, high, nodes) with tensor = clip(z, low, high); of nested clips the outermost combination first.
 
-    A nest is read as one only while nothing else reads the tensors inside it.
+    Nested clips count as one clip only if nothing else reads the tensors between them.
     """
     node = producer(tensor)
     bounds = clip_bounds(node) if node is not None and depth else None

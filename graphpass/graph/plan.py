@@ -1,6 +1,6 @@
-"""What calibration decided: one record a site, one a compensated layer. JSON in and out; docs/formats.md.
+"""A plan: what calibration decided, one record for each site and each changed layer, as JSON (docs/formats.md).
 
-A plan is a JSON file that can be read and edited, with the large arrays (compensated weights) in an .npz of the same
+A plan is a JSON file that can be read and edited, with the large arrays (changed weights) in an .npz of the same
 name beside it. It names sites and layers as `graphpass inspect` prints them, and holds the sha256 of the model and
 of the calibration data, so that applying it needs no data.
 """
@@ -33,7 +33,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Left:
-    """A node that was left analogue. expected: it is right to leave it; otherwise coverage is incomplete."""
+    """A node that stays analogue. expected: whether that is as it should be; if not, coverage is incomplete."""
 
     node: str
     op: str
@@ -45,9 +45,10 @@ class Left:
 class SitePlan:
     """The neurons of one site.
 
-    threshold, shift, amplitude, offset: float32 [C], or [1] for the whole tensor. shape: what they are reshaped to so
-    as to broadcast to the site's tensor. levels: output levels. lowest, highest: of the ANN's activation over the
-    calibration data. scale: what threshold and shift are compared with, x or f(x): see SCALES.
+    threshold, shift, amplitude, offset: float32 [C], or [1] for the whole tensor. shape: the shape in which they
+    broadcast to the site's tensor. levels: number of output levels. lowest, highest: the least and largest value of the
+    ANN's activation over the calibration data. scale: x or f(x),
+    which threshold and shift are compared with: see SCALES.
     error: relative mean square error Σ(y − a)² / Σ(a − ā)² of the neurons against the ANN's activation, on the sample.
     input, output, layers: as in graph.sites.Site.
     """
@@ -78,7 +79,7 @@ class SitePlan:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """New weights of one weight layer (same shape as the old), and what is added to its bias (float32 [outputs])."""
+    """New weights of one weight layer (in the old shape), and a change of its bias to add (float32 [outputs])."""
 
     name: str
     weight: NDArray[Any]
@@ -87,7 +88,7 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a form is emitted from, besides the model itself."""
+    """All that a form is emitted from, apart from the model itself."""
 
     time_steps: int
     coding: str
@@ -109,7 +110,7 @@ class Plan:
 
     @property
     def complete(self) -> bool:
-        """Whether every site that should have been converted was."""
+        """Whether no site is left analogue that should be converted."""
         return all(entry.expected for entry in self.left)
 
 
@@ -117,7 +118,7 @@ _ARRAYS = ("threshold", "shift", "amplitude", "offset")
 
 
 def save_plan(plan: Plan, path: str | Path) -> None:
-    """Write a plan; compensated weights go to the .npz of the same name."""
+    """Write a plan; changed weights go to the .npz of the same name."""
     path = Path(path)
     (arrays,) = companions(path)
     if arrays == path:
@@ -152,7 +153,7 @@ def companions(path: Path) -> list[Path]:
 
 
 def load_plan(path: str | Path) -> Plan:
-    """Read a plan. Raises PlanError for a missing or damaged file, another version, or nonsense, by its place in it."""
+    """Read a plan. Raises PlanError for a missing or damaged file, another version, or a wrong value and its place."""
     path = Path(path)
     try:
         document = parsed(path.read_text(encoding="utf-8"))
@@ -259,7 +260,7 @@ def _layers(path: Path, file: _File) -> tuple[LayerPlan, ...]:
 
 
 def _check(file: _File, plan: Plan) -> None:
-    """What the types do not say. Raises RecordError, and OptionError of the time-steps and the code."""
+    """Check what types cannot express. Raises RecordError, and OptionError for the time-steps and the code."""
     most = levels_of(plan.time_steps, plan.coding)
     if file.levels != most:
         raise RecordError(f"levels: {file.levels}, but {plan.time_steps} time-steps of this code have {most}")
@@ -301,7 +302,7 @@ def _check_site(site: SitePlan, at: Callable[[str], str], most: int) -> None:
 
 
 def reaches(shape: Sequence[int], sizes: Sequence[int | str | None] | None) -> bool:
-    """Whether parameters of a shape broadcast to a tensor of these sizes without making it larger; unknown sizes fit.
+    """Whether parameters of this shape broadcast to a tensor of these sizes without enlarging it; unknown sizes fit.
 
     >>> reaches((3, 1), ("N", 3, 8)), reaches((2, 1), ("N", 3, 8)), reaches((1, 1, 1), ("N", 3))
     (True, False, False)

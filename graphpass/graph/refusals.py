@@ -1,8 +1,8 @@
-"""What graphpass does not take, by name: files that are no valid ONNX, and valid ones that it refuses.
+"""Models that graphpass does not take: files that are not valid ONNX, and valid models that it refuses.
 
-The authority on what is valid is onnx's checker, but for what it is stricter about than onnxruntime: outputs without
-a shape, graphs without a name, domains of the runtime that are not imported, initialisers that IR version 3 wants among
-the inputs, and operators that onnxruntime has where the opset of the file has none (RUNTIME_OPERATORS).
+The authority on validity is onnx's checker, except where it is stricter than onnxruntime: outputs without a shape,
+graphs without a name, domains of the runtime that are not imported, initialisers that have to be inputs as well in IR
+version 3, and operators that onnxruntime has although the file's opset does not (RUNTIME_OPERATORS).
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ QUANTISED_PREFIXES = ("QLinear", "QOrdered")
 
 
 def where(path: Path, node: NodeProto) -> str:
-    """The node, as messages call it."""
+    """The node as messages name it."""
     outputs = ", ".join(filter(None, node.output))
     return f"{path}: node {node.name or outputs!r} ({node.op_type})"
 
@@ -43,7 +43,7 @@ def refuse(path: Path, proto: ModelProto) -> None:
 
 
 def refuse_values(path: Path, proto: ModelProto) -> None:
-    """Raise UnsupportedModelError for inputs without a shape, and inputs and outputs that are no tensors of numbers."""
+    """Raise UnsupportedModelError for inputs without a shape, and inputs and outputs that are not numeric tensors."""
     initialisers = {tensor.name for tensor in proto.graph.initializer}
     for value in [*proto.graph.input, *proto.graph.output]:
         kind = value.type.WhichOneof("value")
@@ -82,9 +82,9 @@ def _refuse_node(path: Path, node: NodeProto) -> None:
 
 
 def check(path: Path, bare: ModelProto) -> None:
-    """Raise ModelError for a model that is not valid, naming the node where one is to blame; it is not changed.
+    """Raise ModelError for a model that is not valid, naming the node if it is the fault of one. Changes nothing.
 
-    bare: without its large weights.
+    bare: the model without its large weights.
     """
     opset, newest = opset_of(bare), defs.onnx_opset_version()
     if opset > newest:
@@ -122,7 +122,7 @@ def check(path: Path, bare: ModelProto) -> None:
 
 
 def _complete(value: ValueInfoProto) -> None:
-    """The checker wants a type and a shape of every output, the runtime finds them itself."""
+    """A copy with a type and a shape for every output: the checker wants them, the runtime infers them itself."""
     tensor = value.type.tensor_type
     tensor.elem_type = tensor.elem_type or TensorProto.FLOAT
     tensor.shape.SetInParent()
@@ -139,7 +139,7 @@ def _is_missing(op: str, opset: int) -> bool:
 
 
 def _versions(op: str) -> str:
-    """Where the operator is one, in words; nothing for what ONNX never had."""
+    """In words, the opsets that have the operator; empty for one that ONNX never had."""
     versions = [schema for schema in defs.get_all_schemas_with_history() if schema.name == op and not schema.domain]
     if not versions:
         return ""

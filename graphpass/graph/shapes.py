@@ -7,7 +7,7 @@ from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.inference import with_shapes
 from graphpass.graph.model import export
 
-LARGE = 1024  # values of a constant; what computes shapes is smaller
+LARGE = 1024  # values of a constant; constants that shapes are computed from are smaller
 
 
 def infer_shapes(graph: gs.Graph) -> None:

@@ -1,10 +1,10 @@
-"""One spelling for what the format lets be written in several ways, so that what reads graphs knows one.
+"""One spelling for what the format allows to be written in several ways, so that other modules need to know only one.
 
     domain "ai.onnx" → ""                       Constant(value_floats …, sparse_value) → Constant(value)
     sparse initialiser → dense one              attribute that is an empty list → none (the same to every operator)
-    function of another opset → of the model's  (the checker has seen to it that its operators mean the same there)
+    function of another opset → of the model's  (the checker made sure that its operators mean the same there)
 
-What graphsurgeon, which the graphs are edited with, would drop or stumble over is refused by the name of the node.
+Graphs are edited with graphsurgeon. What it would drop or cannot read is refused, with the name of the node.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ UNREADABLE = frozenset(
 
 
 def rename_domain(proto: ModelProto) -> None:
-    """The standard domain under its short name, in place; of two versions of it the first counts."""
+    """Give the standard domain its short name, in place. Where a model imports two versions of it, the first counts."""
     for graph in all_graphs(proto):
         _rename(graph.node)
     for function in proto.functions:
@@ -87,7 +87,7 @@ def _respell_nodes(path: Path, nodes: Iterable[NodeProto]) -> None:
                     "export the model without it",
                 )
             empty = attribute.type in LISTS and not getattr(attribute, LISTS[attribute.type])
-            if empty and node.op_type != "Unsqueeze":  # the one that wants its axes where there are none, too
+            if empty and node.op_type != "Unsqueeze":  # the only operator that needs its axes even if there are none
                 node.attribute.remove(attribute)
 
 
@@ -101,7 +101,7 @@ def _is_text(attribute: AttributeProto) -> bool:
 
 
 def _respell_constant(node: NodeProto) -> None:
-    """The tensor behind value_float, value_floats, value_int, value_ints and sparse_value; texts stay."""
+    """The tensor that value_float, value_floats, value_int, value_ints or sparse_value mean; texts stay as they are."""
     for attribute in node.attribute:
         tensor: TensorProto | None = None
         if attribute.ref_attr_name:

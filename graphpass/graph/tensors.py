@@ -1,10 +1,10 @@
-"""Where the tensors of a model are stored: every one, wherever the format lets it be.
+"""The tensors of a model, in all places where the format stores them:
 
-    initialisers, sparse ones too · attributes of nodes (Constant above all) and of functions ·
-    subgraphs (If, Loop, Scan) · bodies of functions · what is kept for training
+    initialisers, also sparse ones · attributes of nodes (Constant above all) and of functions ·
+    subgraphs (If, Loop, Scan) · bodies of functions · graphs for training
 
-External data may hang on any of them. `without_weights` and `with_weights` set the large ones aside while a model is
-rewritten: what it is made of is then small, whatever it weighs.
+Each of them may be external data. `without_weights` and `with_weights` set large tensors aside while a model is
+rewritten, so that rewriting costs little, however large the model is.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,12 +14,12 @@ import numpy as np
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
-LARGEST_PROTOBUF = 2**31 - 2**20  # bytes; a protobuf message ends at 2 GiB, and the graph itself wants room
+LARGEST_PROTOBUF = 2**31 - 2**20  # bytes; a protobuf message has at most 2 GiB, and the graph itself needs room
 LARGE = 1 << 16  # bytes of a tensor that is set aside
 
 
 def graphs_of(graph: GraphProto) -> list[GraphProto]:
-    """The graph and its subgraphs, theirs included."""
+    """The graph and all its subgraphs, at any depth."""
     found = [graph]
     for each in found:  # grows while it is read
         found.extend(bodies_of(each.node))
@@ -27,7 +27,7 @@ def graphs_of(graph: GraphProto) -> list[GraphProto]:
 
 
 def bodies_of(nodes: Iterable[NodeProto]) -> list[GraphProto]:
-    """The subgraphs that nodes hold, without those inside."""
+    """The subgraphs that nodes hold, without the subgraphs of these."""
     return [
         body
         for node in nodes
@@ -47,7 +47,7 @@ def nodes_of_function(function: FunctionProto) -> list[NodeProto]:
 
 
 def all_graphs(proto: ModelProto) -> list[GraphProto]:
-    """The graphs of a model: its own, those of functions' bodies and of training, with their subgraphs."""
+    """All graphs of a model: its own, those in functions and those for training, with their subgraphs."""
     found = graphs_of(proto.graph)
     for training in proto.training_info:
         found += [*graphs_of(training.initialization), *graphs_of(training.algorithm)]
@@ -81,7 +81,7 @@ def _parts(sparse: Iterable[SparseTensorProto]) -> Iterator[TensorProto]:
 
 
 def load_external(proto: ModelProto, folder: Path) -> None:
-    """Read what tensors keep in other files into the model. Raises what onnx raises: ValidationError, OSError …"""
+    """Read external data into the model. Raises what onnx raises: ValidationError, OSError …"""
     for tensor in all_tensors(proto):
         if uses_external_data(tensor):
             load_external_data_for_tensor(tensor, str(folder))
@@ -94,7 +94,7 @@ def locations_of(proto: ModelProto) -> list[str]:
 
 
 def dense(sparse: SparseTensorProto) -> TensorProto:
-    """A sparse tensor with its zeros. values: [n]; indices: [n], linear, or [n, axes]. Raises ValueError."""
+    """A sparse tensor as a dense one. values: [n]; indices: [n], linear, or [n, axes]. Raises ValueError."""
     values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
     full = np.zeros(tuple(sparse.dims), values.dtype)
     if indices.ndim == 1:
@@ -107,10 +107,10 @@ def dense(sparse: SparseTensorProto) -> TensorProto:
 
 
 def without_weights(proto: ModelProto) -> tuple[ModelProto, list[TensorProto]]:
-    """A copy of the model whose large initialisers are inputs of its graph, and these initialisers, uncopied.
+    """A copy of the model in which large initialisers are inputs of its graph, and these initialisers, not copied.
 
-    Large Constant nodes of the graph itself count as initialisers, unless they make an output of it. What is kept for
-    training is left out.
+    Large Constant nodes of the graph itself count as initialisers, unless they make an output of it. Graphs for
+    training are left out.
     """
     graph, given = GraphProto(), proto.graph
     outputs, inputs = ({value.name for value in values} for values in (given.output, given.input))

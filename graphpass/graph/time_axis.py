@@ -2,7 +2,7 @@
 
 A node keeps the steps apart when stacking its inputs over t on axis 0 stacks its output:
 f([I_1; …; I_T]) = [f(I_1); …; f(I_T)]. Because time is the outermost part of axis 0, row-major reshapes that leave the
-leading size free do so whatever they merge behind it. What cannot be proved from the graph counts as not keeping.
+leading size free keep the steps apart, whatever they merge behind it. What the graph does not prove counts as false.
 """
 
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ def constant_values(node: gs.Node, index: int) -> np.ndarray | None:
 
 
 def given(node: gs.Node, index: int) -> bool:
-    """Whether an optional input is there."""
+    """Whether an optional input is given."""
     return index < len(node.inputs) and not node.inputs[index].is_empty()
 
 
 def axes_of(node: gs.Node) -> tuple[int, ...] | None:
-    """The axes a node names, in its attribute or constant input 1; None where it names none or computes them."""
+    """The axes that a node names in its attribute or its constant input 1; None if it names none or computes them."""
     if "axes" in node.attrs:
         return tuple(node.attrs["axes"])
     values = constant_values(node, 1)
@@ -68,7 +68,7 @@ def needs_repeat(tensor: gs.Tensor, rank: int) -> bool:
 
 
 def _aligned(node: gs.Node, trains: Sequence[int]) -> bool:
-    """All trains of one rank; static operands broadcast over axis 0, or have the trains' own samples there."""
+    """Whether all trains have one rank, and static operands broadcast over axis 0 or have the trains' samples there."""
     ranks = {rank_of(node.inputs[index]) for index in trains}
     rank = ranks.pop()
     if ranks or rank in (None, 0):
@@ -85,7 +85,7 @@ def _aligned(node: gs.Node, trains: Sequence[int]) -> bool:
 
 
 def _chooses(node: gs.Node, train: int) -> bool:
-    """A Where with a constant mask between a train and a constant, neither of which tells samples apart."""
+    """Whether it is a Where between a train and a constant whose mask and constant are the same for all samples."""
     rank, others = rank_of(node.inputs[train]), [k for k in range(3) if k != train]
     values = [constant_values(node, k) for k in others]
     if rank in (None, 0) or rank_of(node.outputs[0]) != rank or any(each is None for each in values):

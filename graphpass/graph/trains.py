@@ -1,20 +1,20 @@
 """Which tensors are trains of spikes, and how each node treats them.
 
-A tensor is *static*, [N, …] and the same at every step, or a *train*, [T·N, …]. A walk through the sorted nodes says of
-each what becomes of the trains among its inputs:
+A tensor is *static*, [N, …] and the same at every step, or a *train*, [T·N, …]. A walk through the sorted nodes decides
+for each node what it does with the trains among its inputs:
 
     FIRE     neurons: static or train in, a train of spikes out
     ABSORB   arithmetic with a constant: part of the train's scale and offset
     MOVE     spikes move with their scale and offset, or a train is averaged over positions
     JOIN     a Concat of trains
     POOL     max pooling of nested trains of one scale and offset a channel: exact at each step
-    LAYER    a weight layer that sees binary spikes and nothing else, and takes in their scale and offset: additions
-    SUM      other nodes linear in time: step by step on real numbers
+    LAYER    a weight layer that sees binary spikes alone, with their scale and offset in its weights: additions
+    SUM      other nodes that are linear in time: step by step on real numbers
     SHAPE    the shape of a train
-    REST     everything else, weight layers on what are no spikes any more among it: on the mean over time
+    REST     all other nodes, also weight layers whose input is no longer spikes: on the mean over time
 
-Whether a layer is a LAYER follows from the graph and from which axes the parameters of neurons vary along, not from
-their values.
+Whether a layer is a LAYER follows from the graph and from the axes along which the parameters of neurons vary, not
+from their values.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ class Way(Enum):
 
 @dataclass(frozen=True)
 class Train:
-    """affine: scale and offset that are not applied yet, None for none. spikes: whether it is made of spikes alone."""
+    """affine: scale and offset that are not applied yet, or None. spikes: whether it consists of spikes alone."""
 
     affine: Affine | None = None
     spikes: bool = False
@@ -54,8 +54,8 @@ class Trains:
     """What a walk has found so far. known: trains by the name of their tensor.
 
     neurons: scale and offset of the spikes that replace a tensor, by its name; None where their parameters vary along
-    axis 0, so that they cannot be told apart from samples and time. nested: whether the steps of a larger count hold
-    those of a smaller one, as they do in the rate code: else the maximum of each step is not that of the counts.
+    axis 0, where samples and time-steps lie. nested: whether a larger count spikes in all the steps in which a smaller
+    count does, as in the rate code. Only then is the maximum of the spikes at each step that of the counts.
     """
 
     def __init__(self, neurons: Mapping[str, Affine | None], nested: bool = True):
@@ -63,7 +63,7 @@ class Trains:
         self.known: dict[str, Train] = {}
 
     def take(self, node: gs.Node) -> Way:
-        """How the next node treats the trains among its inputs; its outputs that are trains are known from now on."""
+        """How the next node treats the trains among its inputs; those of its outputs that are trains become known."""
         numbers = [k for k, tensor in enumerate(node.inputs) if tensor.name in self.known]
         if any(tensor.name in self._neurons for tensor in node.outputs):
             affine = self._neurons[node.outputs[0].name]
@@ -105,5 +105,5 @@ class Trains:
 
 
 def _pools_apart(affine: Affine) -> bool:
-    """Whether the largest of several spikes is the largest value: one rising function a channel."""
+    """Whether the largest of several spikes is the largest value: one increasing function for each channel."""
     return not affine.varying - {1} and bool((affine.scale >= 0).all())

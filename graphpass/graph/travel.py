@@ -1,9 +1,9 @@
-"""How a map of one value an element, a train's scale or offset, goes through a node along with the elements.
+"""How a map with one value for each element (the scale or offset of a train) passes a node that moves the elements.
 
-A map is float32 of the tensor's rank with size 1 on axis 0 and on every axis along which it does not vary. It goes by
-labels: they say for each place of the result which value of the map it has, so that what the result varies along
-follows from the node and the sizes alone. What a node fills in, a Pad or a Where with a constant, has that constant for
-its offset. Its scale may be anything, since no spike is there: it is one that makes the map vary along no further axis.
+A map is float32 of the tensor's rank with size 1 on axis 0 and on every axis along which it does not vary. Labels take
+its place: they say for each position of the result which value of the map it gets, so that the axes along which the
+result varies follow from the node and the sizes alone. Where a node fills in a constant (Pad, Where), the offset is
+that constant. The scale may be any number there, since there is no spike; one that adds no axis is chosen.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from graphpass.graph.layers import is_padded, rank_of
 from graphpass.graph.time_axis import axes_of, constant_values, free_target, given, given_pads
 
-LARGEST_MAP = 1 << 22  # values; a larger one is applied at run time instead
-FILLED = -1  # the label of what a node fills in
+LARGEST_MAP = 1 << 22  # values of a map; a larger one is applied at run time instead
+FILLED = -1  # the label of positions that a node fills in
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
 class Travel(Enum):
-    """What a map is: what is filled in differs."""
+    """Whether a map is a scale or an offset; they differ in the values that are filled in."""
 
     SCALE = "scale"
     OFFSET = "offset"
@@ -34,9 +34,9 @@ Rule = Callable[[gs.Node, Labels, int, Travel], Labels | list[Labels] | None]
 
 
 def travels(node: gs.Node, values: Array, what: Travel) -> list[Array] | None:
-    """The maps of the node's outputs; None where there are none: unknown sizes, too large, or no such node.
+    """The maps of the node's outputs; None if sizes are unknown, a map is too large, or the node is of another kind.
 
-    A map that stays as it is is the same array.
+    A map that does not change is returned as the same array.
     """
     rank = rank_of(node.outputs[0])
     if rank is None:
@@ -92,7 +92,7 @@ def _transpose(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels 
 
 
 def _reshape(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels | None:
-    """What varies along no axis, along leading or trailing axes that stay, or anything of known sizes."""
+    """A map that varies along no axis, or along leading or trailing axes that stay, or any map if sizes are known."""
     varying = [axis for axis, size in enumerate(labels.shape) if size > 1]
     if not varying:
         return labels.reshape((1,) * out)
@@ -155,8 +155,8 @@ def _slice(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels | No
 
 
 def _positions(start: int, stop: int, step: int, size: int) -> range:
-    """What Slice takes of an axis. Limits beyond it are moved to its edges, which differs from Python's slices where a
-    step is negative: a start in front of the axis is its first position.
+    """The positions that a Slice takes of an axis. Limits outside the axis move to its edge; unlike in Python's slices
+    with a negative step, a start in front of the axis is its first position.
     """
     start, stop = (limit + size if limit < 0 else limit for limit in (start, stop))
     lowest, highest = (0, size) if step > 0 else (-1, size - 1)
@@ -190,7 +190,7 @@ def _compress(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels |
 
 
 def _pad(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels | None:
-    """Cropping, and padding by the mode, axis by axis; filled in are FILLED or, where there is no spike, any labels."""
+    """Crop, or pad by the mode, axis by axis; filled positions get FILLED or, where there is no spike, any label."""
     pads, mode = given_pads(node, out), node.attrs.get("mode", "constant")
     if pads is None or (mode == "constant" and given(node, 2) and constant_values(node, 2) is None):
         return None
@@ -269,7 +269,7 @@ def _space_to_depth(node: gs.Node, labels: Labels, out: int, what: Travel) -> La
 
 
 def _masked(node: gs.Node, values: Array, out: int, what: Travel) -> Array | None:
-    """Where with a constant on one side, Trilu: offset of the constant where the mask says so."""
+    """Where with a constant on one side, and Trilu: the constant is the offset at masked positions."""
     if what is Travel.SCALE:
         return values if values.ndim == out else None
     if node.op == "Trilu":
@@ -292,7 +292,7 @@ def _masked(node: gs.Node, values: Array, out: int, what: Travel) -> Array | Non
 
 
 def _pool(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels | None:
-    """Averages over positions; along those it may not vary. Zeros that padding adds have no offset."""
+    """Averages over positions, along which the map may not vary. Zeros that padding adds have no offset."""
     zeros = (is_padded(node.attrs) or node.attrs.get("ceil_mode", 0)) and node.attrs.get("count_include_pad", 0)
     varies = any(size > 1 for size in labels.shape[2:])
     return None if varies or (zeros and what is Travel.OFFSET) else labels

@@ -1,4 +1,4 @@
-"""Types of tensors: numpy's, or where numpy has none (bfloat16, float8) ONNX's number, as graphsurgeon gives them."""
+"""Types of tensors as graphsurgeon gives them: numpy's, or ONNX's number where numpy has none (bfloat16, float8)."""
 
 import numpy as np
 from onnx import helper
@@ -8,7 +8,7 @@ FLOATS = frozenset(np.dtype(each) for each in "efd")
 
 
 def is_number(dtype: object) -> bool:
-    """Whether numpy has the type and it is one of numbers: values of it can be read, fed and fetched."""
+    """Whether it is a numeric type of numpy, so that values can be read, fed and fetched."""
     return _numpy_type(dtype) in NUMBERS
 
 
@@ -23,7 +23,7 @@ def onnx_type(dtype: object) -> int:
 
 
 def type_name(dtype: object) -> str:
-    """What the type is called: float32, bfloat16 …"""
+    """The name of a type: float32, bfloat16 …"""
     return str(np.dtype(helper.tensor_dtype_to_np_dtype(onnx_type(dtype))).name)
 
 

@@ -1,4 +1,4 @@
-"""Which options have an effect beside which: one that would have none is refused with the reason, never ignored."""
+"""Which options have an effect together. An option without an effect is refused with the reason, never ignored."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from graphpass.options.values import several_that, shown
 
 @dataclass(frozen=True)
 class OptionRule:
-    """None of `options` has an effect beside one of `excludes`, or without one of `needs`: all of them by name."""
+    """None of `options` has an effect if one of `excludes` is given, or if none of `needs` is; all are names."""
 
     options: tuple[str, ...]
     reason: str
@@ -21,7 +21,7 @@ class OptionRule:
 
 HERE = "the service decides that by itself"
 KEY = OptionRule(("key",), "it is the key of a service", needs=("server",))
-# command → what holds between its options and files; the first rule that is broken is the one that is told
+# command → what holds between its options and files; an error names the first rule that is broken
 RULES: Mapping[str, tuple[OptionRule, ...]] = {
     "convert": (
         OptionRule(("plan", "memory_budget", "threads"), HERE, excludes=("server",)),
@@ -34,13 +34,17 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
             excludes=("plan",),
         ),
         OptionRule(("energy",), "both are budgets of levels", excludes=("mean_levels",)),
-        OptionRule(BUDGETS, "it is the budget of levels that are chosen", needs=("levels",)),
+        OptionRule(BUDGETS, "it is the budget for choosing levels", needs=("levels",)),
         OptionRule(
             ("method", "limit", "seed", "memory_budget"),
-            "it is of the calibration, which has no data",
+            "it is an option of calibration, and there is no calibration without data",
             needs=("calibration", "synthetic"),
         ),
-        OptionRule(("metric", "report", "json"), "it is of an evaluation afterwards", needs=("evaluation",)),
+        OptionRule(
+            ("metric", "report", "json"),
+            "it is an option of the evaluation after the conversion",
+            needs=("evaluation",),
+        ),
     ),
     "evaluate": (OptionRule(("threads",), HERE, excludes=("server",)), KEY),
     "sweep": (OptionRule(("memory_budget", "threads"), HERE, excludes=("server",)), KEY),
@@ -51,12 +55,12 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
 
 
 def named(name: str) -> str:
-    """An option as Python and the service know it."""
+    """An option's name in Python and in the service."""
     return name
 
 
 def dashed(name: str) -> str:
-    """An option as the command line knows it.
+    """An option's name on the command line.
 
     >>> dashed("time_steps")
     '--time-steps'
@@ -67,10 +71,10 @@ def dashed(name: str) -> str:
 def require_options(
     command: str, given: Mapping[str, Any], spelled: Callable[[str], str] = named, several: Collection[str] = ()
 ) -> None:
-    """That every option that was given has a value that makes sense, and an effect beside the others.
+    """Raises OptionError unless every given option has a value that makes sense, and an effect beside the others.
 
-    given: options and files by name; those that are None, or False, were not given. spelled: how errors call an option.
-    several: options that take a list of what they else take one of. Raises OptionError.
+    given: options and files by name; None or False means not given. spelled: the name of an option in errors.
+    several: options that take a list of values here.
     """
     present = {name for name, value in given.items() if value is not None and value is not False}
     for name in sorted(present & OPTIONS.keys()):
@@ -90,7 +94,7 @@ def require_options(
 
 
 def require_value(name: str, value: Any, spelled: Callable[[str], str] = named, several: Collection[str] = ()) -> None:
-    """That a value is one that the option takes. Raises OptionError."""
+    """Raises OptionError unless the option takes this value."""
     words, check = OPTIONS[name].words, OPTIONS[name].check
     if name in several:
         words, check = f"one or more, each {words}", several_that(check)
@@ -99,10 +103,10 @@ def require_value(name: str, value: Any, spelled: Callable[[str], str] = named, 
 
 
 def require_images(given: Mapping[str, Any], spelled: Callable[[str], str] = named) -> None:
-    """That no option of images was given, where none are read. Raises OptionError."""
+    """Raises OptionError if an option of images was given. For use where no images are read."""
     if name := next((each for each in IMAGES if given.get(each) is not None), None):
         raise OptionError(
-            f"{spelled(name)} has no effect: it is for a folder of images, and none is read",
+            f"{spelled(name)} has no effect: it is for a folder of images, and no images are read",
             "leave it out; arrays are taken as they are",
             name,
         )

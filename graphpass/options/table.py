@@ -1,7 +1,7 @@
 """THE list of options: their names, values, defaults and meanings.
 
 The command line, Python, the service and its page have the same options under the same names (`--time-steps` is
-`time_steps`), and take their help, limits and defaults from here; None is an option that was not given.
+`time_steps`), and take their help, limits and defaults from here. None means that an option was not given.
 """
 
 import math
@@ -29,7 +29,7 @@ LARGEST_IMAGE = 4096  # pixels of a side
 STEPS = 8  # T, where none is given
 MADE_UP = 256  # samples that are made up, where no limit is given
 VERIFIED = 64  # samples of `verify`, where no limit is given
-IMAGE_NUMBERS = "one number, or one a channel"
+IMAGE_NUMBERS = "one number, or one for each channel"
 PROVIDERS: Mapping[str, tuple[str, ...] | None] = {  # of onnxruntime, by preference
     "cpu": None,
     "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
@@ -40,9 +40,10 @@ PROVIDERS: Mapping[str, tuple[str, ...] | None] = {  # of onnxruntime, by prefer
 class Option:
     """One option of a conversion, evaluation or sweep.
 
-    words, check: what a value has to be. about: what it decides, as the help has it. default: what holds where none is
-    given; None where the network decides, and then `usual` where that does not. several: the default of a sweep. names:
-    what it may be, each with a title and its meaning. least, most: the ends of a number, None where there is none.
+    words, check: what a value has to be, in words and as a function. about: what it decides, for the help. default: the
+    value if none is given; None where the network decides, and then `usual` if the network does not. several: the
+    default of a sweep. names: the names that it may have as value, each with a title and its meaning. least, most: the
+    limits of a number, None where there is no limit.
     """
 
     words: str
@@ -57,7 +58,7 @@ class Option:
 
     @property
     def help(self) -> str:
-        """What it decides, and between which."""
+        """What it decides, and the names to choose from."""
         *names, last = self.names or ("",)
         return self.about + (f": {', '.join(names)} or {last}." if names else ".")
 
@@ -69,7 +70,7 @@ def _count(about: str, least: int = 1, most: int | None = None, default: int | N
 
 
 def _name(about: str, default: str, names: Mapping[str, tuple[str, str]]) -> Option:
-    """Which names there are is checked where they are used, beside other options."""
+    """An option whose value is a name. Unknown names are refused where names are used, beside other options."""
     return Option("a text", text, about, default, (default,), names)
 
 
@@ -83,77 +84,81 @@ def _switch(about: str) -> Option:
 
 OPTIONS: Mapping[str, Option] = {
     "time_steps": _count(
-        f"T, time-steps; where none are given {STEPS}, or the network's own if it was trained with QCFS",
+        f"Number of time-steps T. If not given: {STEPS}, or the network's own if it was trained with QCFS",
         several=(1, 2, 4, 8, 16, 32), usual=STEPS,
     ),
     "coding": _name("How a count is sent", "rate", {
         "rate": ("Rate code", "A value is how many of the T steps spike: T + 1 levels. Robust, and the usual choice."),
-        "phase": ("Phase code", "A spike counts twice as much as one a step later: 2^T levels from T steps. More exact "
-                  "for few steps."),
+        "phase": ("Phase code", "A spike counts twice as much as a spike one step later: 2^T levels from T steps. More "
+                  "exact with few steps."),
     }),
     "method": _name("How thresholds are calibrated (docs/calibration.md)", "optimal", {
-        "optimal": ("Optimal", "Thresholds with the least error, and weights corrected layer by layer. The most exact; "
-                    "takes longest."),
+        "optimal": ("Optimal", "Thresholds with the least error, and weights corrected layer by layer. The most exact "
+                    "method, and the slowest."),
         "da-qcfs": ("DA-QCFS", "Thresholds from the range, shifted so that means agree. Weights stay as they are."),
         "percentile": ("Percentile", "Thresholds from the range without 0.1 % outliers. Weights stay as they are."),
-        "max": ("Max", "Thresholds from the whole range. Quick, and the coarsest."),
+        "max": ("Max", "Thresholds from the whole range. The quickest method, and the coarsest."),
     }),
     "form": _name("What the converted network is written as", "folded", {
         "folded": ("Folded", "All steps in one pass: runs everywhere, and costs the same for any T."),
-        "unrolled": ("Unrolled", "Every step and every binary spike is there to see: for study and for spiking "
-                     "hardware."),
-        "integer": ("Integer", "Counts of 8 bits and weights of 8 bits: fastest on CPUs, a little less exact."),
+        "unrolled": ("Unrolled", "Every step and every binary spike is explicit: for study and for spiking hardware."),
+        "integer": ("Integer", "Counts and weights of 8 bits: fastest on CPUs, a little less exact."),
     }),
     "levels": Option(
-        f"auto, or from Python 2 to {MOST_LEVELS} by the name of a site", levels,
-        "auto: each site gets as many levels as the outputs need of it, within a budget of energy or of mean levels, "
-        "and T is the most that a site may take; where it is left out, every site has all levels of T",
+        f"auto, or in Python a dict from names of sites to 2 to {MOST_LEVELS} levels", levels,
+        "auto: each site gets as many levels as the outputs need, within a budget of energy or of mean levels, and T "
+        "is the most that a site may take. If not given, every site has all levels of T",
     ),
     "energy": Option(
         "a number", number(-math.inf),
-        "Budget of levels auto: additions behind sites, as a share of those at T everywhere; 0.5 where none is given",
+        "Budget for levels auto: additions behind sites, as a share of those with T everywhere; 0.5 if not given",
     ),
-    "mean_levels": Option("a number", number(-math.inf), "Budget of levels auto: levels, mean over all neurons"),
+    "mean_levels": Option("a number", number(-math.inf), "Budget for levels auto: levels, mean over all neurons"),
     "synthetic": _switch(
-        f"Without calibration data: make inputs up, as many as the limit says ({MADE_UP} where there is none). It "
-        "costs accuracy, and the network says so for good; evaluate it"
+        f"Calibrate without data, on made-up inputs, as many as the limit says ({MADE_UP} if not given). This costs "
+        "accuracy, and the network's metadata will say so; evaluate the network"
     ),
-    "include": _patterns("Only sites whose node name matches this regular expression"),
+    "include": _patterns("Convert only sites whose node name matches this regular expression"),
     "exclude": _patterns("Leave sites whose node name matches this regular expression analogue"),
-    "identity_sites": _switch("Neurons in front of layers that activations do not feed, or not alone"),
-    "allow_partial": _switch("Convert although sites that should convert cannot"),
+    "identity_sites": _switch(
+        "Put neurons also in front of layers whose input comes not from activations, or not from them alone"
+    ),
+    "allow_partial": _switch("Convert although sites that should be converted cannot be"),
     "metric": Option(
         "the name of a metric, or several", text_or_texts, "What to measure (docs/metrics.md)",
         names={
-            "classes": ("Classes", "Top-1, top-5 and agreement of class scores: where an output holds them."),
-            "ctc": ("CTC", "Texts that are read: exact ones, and errors of characters."),
-            "embedding": ("Embedding", "Vectors: cosine to the ANN's, neighbours, and a classifier on them."),
-            "psnr": ("PSNR", "Images: signal to noise in dB."),
-            "detection": ("Detection", "Boxes: average precision, and those that both networks find."),
+            "classes": ("Classes", "Class scores: top-1, top-5 and agreement."),
+            "ctc": ("CTC", "Recognised texts: how many are exact, and errors of characters."),
+            "embedding": ("Embedding", "Vectors: cosine to the ANN's, nearest neighbours, and a classifier on them."),
+            "psnr": ("PSNR", "Images: signal-to-noise ratio in dB."),
+            "detection": ("Detection", "Boxes: average precision, and the share of boxes that both networks find."),
             "regression": ("Regression", "Numbers: mean errors."),
         },
     ),
-    "limit": _count("Use at most so many samples; of a conversion, calibration samples"),
-    "calibration_limit": _count("Calibrate on at most so many samples"),
-    "seed": _count("Of the sampled positions: the same seed gives the same plan", 0, LARGEST - 1, 0),
+    "limit": _count("Use at most this many samples; in a conversion, calibration samples"),
+    "calibration_limit": _count("Calibrate on at most this many samples"),
+    "seed": _count("Seed for the random positions of samples: the same seed gives the same plan", 0, LARGEST - 1, 0),
     "memory_budget": Option(
-        "a size, as 512MiB or 2GiB, or a number of bytes", size, "Memory for calibration, as 512MiB or 2GiB", "2GiB"
+        "a size such as 512MiB or 2GiB, or a number of bytes", size, "Memory for calibration, such as 512MiB or 2GiB",
+        "2GiB",
     ),
-    "threads": _count("Threads of the runtime and of linear algebra; 0 for all cores", 0, MOST_THREADS, 0),
+    "threads": _count("Number of threads for the runtime and for linear algebra; 0 for all cores", 0, MOST_THREADS, 0),
     "provider": Option(
         "cpu or cuda", lambda value: text(value) and value in PROVIDERS, "Where the networks run", "cpu",
         names={
             "cpu": ("CPU", "This machine's processors."),
-            "cuda": ("CUDA", "An NVIDIA GPU; a service has a queue for it."),
+            "cuda": ("CUDA", "An NVIDIA GPU; a service has a separate queue for it."),
         },
     ),
-    "image_size": _count("Side of the images of an image folder, if the model leaves it open", 1, LARGEST_IMAGE, 224),
+    "image_size": _count(
+        "Side of images in pixels, for an image folder, if the model leaves it open", 1, LARGEST_IMAGE, 224
+    ),
     "mean": Option(
-        IMAGE_NUMBERS, one_or_several(number(-math.inf)), f"Of images: subtracted from pixels/255, {IMAGE_NUMBERS}", 0.0
+        IMAGE_NUMBERS, one_or_several(number(-math.inf)), f"Mean to subtract from pixels/255: {IMAGE_NUMBERS}", 0.0
     ),
     "std": Option(
         f"{IMAGE_NUMBERS}, above 0", one_or_several(number(math.ulp(0.0))),
-        f"Of images: then divided by, {IMAGE_NUMBERS}", 1.0,
+        f"Standard deviation to divide by after that: {IMAGE_NUMBERS}", 1.0,
     ),
 }  # fmt: skip
 
@@ -161,7 +166,7 @@ SELECTION = ("include", "exclude", "identity_sites")
 IMAGES = ("image_size", "mean", "std")
 BUDGETS = ("energy", "mean_levels")
 WORK = ("seed", "memory_budget", "threads")
-# command → its options; those of SEVERAL are lists in a sweep
+# command → its options; in a sweep, those of SEVERAL are lists
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "inspect": SELECTION,
     "convert": (

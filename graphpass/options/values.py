@@ -1,4 +1,4 @@
-"""Values of options: what each has to be, and as what it is read."""
+"""Values of options: what they have to be, and how they are read."""
 
 import math
 import numbers
@@ -37,7 +37,7 @@ def flag(value: Any) -> bool:
 
 
 def items_of(value: Any) -> list[Any] | None:
-    """What a list, a tuple or an array holds; None for one value."""
+    """The items of a list, a tuple or an array; None for a single value."""
     plain = value.tolist() if hasattr(value, "tolist") else value
     return list(plain) if isinstance(plain, list | tuple | range) else None
 
@@ -78,7 +78,7 @@ def bytes_of(size: int | str) -> int:
 
 
 def plain_of(value: Any) -> Any:
-    """A value without numpy's types, which JSON does not know; lists as tuples."""
+    """A value without numpy's types, which JSON does not know; lists become tuples."""
     if isinstance(value, Mapping):
         return {str(name): plain_of(inner) for name, inner in value.items()}
     items = items_of(value)
@@ -88,7 +88,7 @@ def plain_of(value: Any) -> Any:
 
 
 def several_of(value: Any) -> tuple[Any, ...]:
-    """One value or several, as several; none for None.
+    """One value or several as a tuple; an empty one for None.
 
     >>> several_of("a"), several_of([1, 2]), several_of(None)
     (('a',), (1, 2), ())

@@ -1,6 +1,6 @@
-"""What a rule of normalisation is given, and what it reports: the guide to a new one.
+"""What a rule of normalisation is given and what it reports: the guide to writing one.
 
-A rule is a function in a file of its own, which has its name, and one line in `normalise.RULES`:
+A rule is a function in a file of the same name, and one line in `normalise.RULES`:
 
     def eliminate_identities(work: Rewriting) -> None:
         "Identity(x) → x."
@@ -11,13 +11,13 @@ A rule is a function in a file of its own, which has its name, and one line in `
                 work.edit.bypass(node)
                 work.done()
 
-It is given the graph at top level, with an editor of it, and changes it in place; it returns nothing. The docstring is
-its algebra. `done` counts what was rewritten; `miss` names a near-match that was left, with a reason that continues
-"…, because". Subgraphs (If, Loop, Scan) are left alone. A tensor that one captures, and every graph input and output,
-keeps its name, and so does every node: plans refer to them. Running a rule a second time changes nothing more.
+It is given the graph at top level, with an editor, and changes it in place; it returns nothing. The docstring is its
+algebra. `done` counts rewrites; `miss` reports a node that the rule almost fits, with a reason that continues
+"…, because". Subgraphs (If, Loop, Scan) are left alone. A tensor that a subgraph captures keeps its name, and so do all
+graph inputs, outputs and nodes, since plans refer to them. Running a rule a second time changes nothing more.
 
 Its test is tests/passes/test_<name>.py: how often it rewrote, which operators are left, that the outputs are equal
-before and after, and each reason for leaving a near-match.
+before and after, and each reason for a miss.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ HELD = "it is a graph output, or a subgraph captures it"
 
 @dataclass(frozen=True)
 class Miss:
-    """A near-match that was not rewritten, and why."""
+    """A node that a rule almost fits, and why it was not rewritten."""
 
     rule: str
     node: str
@@ -42,7 +42,7 @@ class Miss:
 
 @dataclass(frozen=True)
 class RuleReport:
-    """What one rule did: number of rewrites, and what it left."""
+    """What one rule did: the number of rewrites, and the misses."""
 
     rule: str
     rewrites: int
@@ -50,7 +50,7 @@ class RuleReport:
 
 
 class Rewriting:
-    """One rule at work on a graph. `edit` puts nodes in, takes them out and makes up names."""
+    """One rule at work on a graph. `edit` inserts and removes nodes and makes up names."""
 
     def __init__(self, rule: str, graph: gs.Graph):
         self.graph, self.edit = graph, Editor(graph)
@@ -63,15 +63,15 @@ class Rewriting:
         return [node for node in self.graph.nodes if is_op(node, *ops)]
 
     def done(self) -> None:
-        """One rewrite more."""
+        """Count a rewrite."""
         self.rewrites += 1
 
     def miss(self, node: gs.Node, reason: str) -> None:
-        """A near-match is left; the first reason for a node counts."""
+        """Report a node that was not rewritten; the first reason for a node counts."""
         self._misses.setdefault(node.name, Miss(self._rule, node.name, reason))
 
     def settle(self, node: gs.Node, reason: str | None) -> None:
-        """A rewrite where there is no reason against it, otherwise a miss."""
+        """Count a rewrite if there is no reason against it, else report a miss."""
         if reason is None:
             self.done()
         else:
@@ -79,11 +79,11 @@ class Rewriting:
 
     @property
     def misses(self) -> int:
-        """How many near-matches were left."""
+        """The number of misses."""
         return len(self._misses)
 
     def is_missed(self, node: gs.Node) -> bool:
-        """Whether the node was left."""
+        """Whether the node was reported as a miss."""
         return node.name in self._misses
 
     def next_round(self) -> None:
@@ -92,7 +92,7 @@ class Rewriting:
         self.edit = Editor(self.graph)
 
     def report(self) -> RuleReport:
-        """What was done; the graph is up to date."""
+        """What was done. Brings the graph up to date."""
         self.edit.finish()
         return RuleReport(self._rule, self.rewrites, tuple(self._misses.values()))
 
@@ -101,7 +101,7 @@ Rule = Callable[[Rewriting], None]
 
 
 def run_rule(rule: Rule, graph: gs.Graph) -> RuleReport:
-    """Runs one rule on a graph, in place."""
+    """Run one rule on a graph, in place."""
     work = Rewriting(rule.__name__, graph)
     rule(work)
     return work.report()

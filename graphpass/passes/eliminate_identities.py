@@ -1,4 +1,4 @@
-"""eliminate_identities: what hands its input on goes."""
+"""eliminate_identities: operators that return their input are removed."""
 
 import numpy as np
 import onnx
@@ -30,7 +30,7 @@ def eliminate_identities(work: Rewriting) -> None:
 
 
 def _not_an_identity(graph: gs.Graph, node: gs.Node, held: frozenset[str]) -> str | None:
-    """None for an identity, "" for any other node, a reason for a near-match."""
+    """None for an identity, the reason for a node that is almost one, "" for any other."""
     if is_op(node, "Identity"):
         return None
     if is_op(node, "Cast"):

@@ -1,4 +1,4 @@
-"""extract_constants: what Constant nodes hold becomes initialisers."""
+"""extract_constants: the values of Constant nodes become initialisers."""
 
 import onnx_graphsurgeon as gs
 
@@ -6,15 +6,15 @@ from graphpass.passes.base import HELD, Rewriting
 
 
 def extract_constants(work: Rewriting) -> None:
-    """y = Constant() → initializer y. Values are handed on unread: bfloat16 and float8 stay as they are."""
+    """y = Constant() → initializer y. Values are not read: bfloat16 and float8 stay as they are."""
     for node in work.nodes("Constant"):
         value, output = node.attrs.get("value"), node.outputs[0]
         if not isinstance(value, gs.Constant):
-            work.miss(node, "its value is no number")
+            work.miss(node, "its value is not numeric")
         elif output.name in work.edit.held:
             work.miss(node, HELD)
         else:
             work.edit.remove(node)
-            # graphsurgeon wraps the tensor in a Constant that loads its values on first use; the loader is handed on
+            # graphsurgeon wraps the tensor in a Constant that loads its values on first use; the loader is kept
             output.to_constant(value._values)
             work.done()

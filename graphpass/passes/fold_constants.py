@@ -1,11 +1,11 @@
-"""fold_constants: what depends on constants alone is a constant, computed once by the runtime that would compute it.
+"""fold_constants: a result that depends on constants alone is computed once, by onnxruntime, and becomes a constant.
 
     f(c₁, c₂ …) → the constant c that running f gives
 
-for every f but those that draw random numbers, hold subgraphs or make what numpy has no type for. Weights that a
-network standardises, reshapes or casts as it runs are then weights like others.
-Memory is bounded: a constant that is larger than what it is made of is computed if it is small, or if a weight layer
-reads it, and then up to LARGEST_WEIGHT.
+for every f except those that draw random numbers, hold subgraphs, or have a result of a type that numpy lacks. Weights
+that a network standardises, reshapes or casts as it runs become ordinary weights.
+Memory is bounded: a result that is larger than the constants it is computed from is computed only if it is small, or
+if a weight layer reads it and it has at most LARGEST_WEIGHT bytes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,15 +24,15 @@ from graphpass.graph.weights import is_op, values_of
 from graphpass.passes.base import HELD, Rewriting
 from graphpass.runtime.session import open_session, run
 
-LARGEST_GROWN = 1 << 20  # bytes that a constant may have whatever it is made of
-LARGEST_WEIGHT = 1 << 30  # bytes of one that a weight layer reads
-SMALL = 1 << 10  # numbers of a constant whose values decide on sizes
+LARGEST_GROWN = 1 << 20  # bytes that a result may have, however small its inputs
+LARGEST_WEIGHT = 1 << 30  # bytes of a result that a weight layer reads
+SMALL = 1 << 10  # values of a constant that sizes may depend on
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization")
 
 
 @dataclass(frozen=True)
 class _Size:
-    """Of one tensor: bytes, and whether its type is a number that numpy has."""
+    """Bytes of one tensor, and whether its type is a numeric type of numpy."""
 
     nbytes: int
     is_number: bool
@@ -41,7 +41,7 @@ class _Size:
 def fold_constants(work: Rewriting) -> None:
     """f(c₁, c₂ …) → the constant that onnxruntime computes for it."""
     known = -1
-    while known != work.rewrites + work.misses:  # sizes of what comes next may depend on the last results
+    while known != work.rewrites + work.misses:  # sizes of further results may depend on these
         known = work.rewrites + work.misses
         _fold(work, _affordable(work, _dependent_on_constants(work)))
         work.next_round()
@@ -75,7 +75,7 @@ def _not_foldable(node: gs.Node, held: frozenset[str]) -> str | None:
 
 
 def _affordable(work: Rewriting, group: Sequence[gs.Node]) -> list[gs.Node]:
-    """Those whose results are known not to grow too large. What is not known may be in the next round."""
+    """The nodes whose results are known to be small enough. Sizes that are unknown may be known in the next round."""
     sizes = _sizes(group, work.graph) if group else {}
     region, refused = [], set()
     for node in group:
@@ -91,7 +91,7 @@ def _affordable(work: Rewriting, group: Sequence[gs.Node]) -> list[gs.Node]:
         if None in results and taken > LARGEST_GROWN:
             work.miss(node, "how large its result would be is not known")
         elif wanted > max(taken, bound):
-            work.miss(node, f"its result of {wanted:,} bytes would be larger than what it is made of")
+            work.miss(node, f"its result of {wanted:,} bytes would be larger than its inputs")
         if work.is_missed(node):
             refused |= {id(tensor) for tensor in node.outputs}
         else:
@@ -100,7 +100,7 @@ def _affordable(work: Rewriting, group: Sequence[gs.Node]) -> list[gs.Node]:
 
 
 def _is_weight(node: gs.Node) -> bool:
-    """Whether a weight layer reads what the node makes, or what is made of that and of constants alone."""
+    """Whether a weight layer reads the node's result, directly or through nodes that otherwise depend on constants."""
     stack, seen = list(node.outputs), set()
     while stack:
         for reader in stack.pop().outputs:
@@ -120,7 +120,7 @@ def _size_of(tensor: gs.Tensor) -> _Size | None:
 
 
 def _sizes(group: Sequence[gs.Node], graph: gs.Graph) -> dict[str, _Size]:
-    """Sizes of what the nodes make, as far as they can be inferred without running them."""
+    """Sizes of the nodes' results, as far as they can be inferred without running them."""
     proto, _ = _model(group, [tensor for node in group for tensor in node.outputs if tensor.name], graph)
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
@@ -167,17 +167,17 @@ def _model(
 
 
 def _is_moment(tensor: gs.Tensor) -> bool:
-    """Mean or variance of a BatchNormalization in training mode. Where nobody takes them, onnxruntime (1.32) writes
-    them over what it normalises with.
+    """Whether it is the mean or variance of a BatchNormalization in training mode. If nothing reads them, onnxruntime
+    (1.32) overwrites with them the values that it normalises with.
     """
     (maker,) = tensor.inputs
     return bool(maker.op == "BatchNormalization" and maker.outputs[0] is not tensor)
 
 
 def _fold(work: Rewriting, region: Sequence[gs.Node]) -> None:
-    """Run the chosen nodes and put their results in their place.
+    """Run the chosen nodes and replace them by their results.
 
-    Where the runtime cannot run all of them, the first half is tried, and the next round goes on from there.
+    Where the runtime cannot run all of them, the first half is tried, and the next round continues from there.
     """
     inside = {id(node) for node in region}
     results = [tensor for node in region for tensor in node.outputs]

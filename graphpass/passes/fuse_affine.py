@@ -22,7 +22,7 @@ AFFINE: dict[str, Callable[[Array, int], tuple[Array, Array]]] = {
 def fuse_affine(work: Rewriting) -> None:
     """(W·x + b)·s + t:  W' = W·s, b' = b·s + t;  s, t of Mul, Div, Add, Sub: scalars or [C_out].
 
-    MatMul + Add stays: it is how a bias is spelled there. A node that is part of an activation (the x + 3 of
+    MatMul + Add stays, since the Add is the bias of the MatMul. A node that is part of an activation (the x + 3 of
     HardSwish, the x/θ of QCFS) stays, so that the activation is still recognised.
     """
     ranks = ranks_of(work.graph)
@@ -38,7 +38,7 @@ def fuse_affine(work: Rewriting) -> None:
 
 
 def _fuse(work: Rewriting, layer: Weights | str, node: gs.Node, k: int, ranks: dict[str, int]) -> str | None:
-    """The node, whose input k is a constant, becomes part of the layer; or the reason why not."""
+    """Fuse the node, whose input k is a constant, into the layer; returns the reason if that is not possible."""
     if isinstance(layer, str):
         return layer
     values = _per_channel(node.inputs[k], layer, ranks)

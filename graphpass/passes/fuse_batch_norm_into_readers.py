@@ -53,7 +53,7 @@ def _reaches_weights(tensor: gs.Tensor) -> bool:
 def _readers(
     tensor: gs.Tensor, scale: Array, shift: Array, held: frozenset[str], ranks: dict[str, int]
 ) -> Iterator[tuple[Weights, Array, Array] | str]:
-    """The weight layers that read `tensor`, with s and t per input channel; a str: why one cannot fold."""
+    """The weight layers that read `tensor`, with s and t per input channel; a str: why one cannot take it."""
     if tensor.name in held:
         yield f"{tensor.name}: {HELD}"
     for node in tensor.outputs:
@@ -77,12 +77,12 @@ def _readers(
             if isinstance(layer, str):
                 yield f"{where}: {layer}"
             else:
-                # Flatten lays the positions of one channel side by side
+                # Flatten puts the positions of one channel next to each other
                 repeats = layer.layer.inputs // len(scale)
                 yield layer, np.repeat(scale, repeats), np.repeat(shift, repeats)
 
 
 def _pads_with_zeros(node: gs.Node) -> bool:
     if node.op == "ConvTranspose":
-        return True  # its borders see fewer taps, which is the same thing
+        return True  # it sees fewer taps at its borders, which has the same effect
     return node.op == "Conv" and is_padded(node.attrs)

@@ -1,4 +1,4 @@
-"""What the rules share that put scales and shifts into the weights of a layer."""
+"""Shared by the rules that put scales and shifts into the weights of a layer."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from graphpass.passes.base import Rewriting
 
 
 def batch_norms(work: Rewriting) -> Iterator[tuple[gs.Node, tuple[Array, Array] | str]]:
-    """Each BatchNormalization with (γ/σ, β − μ·γ/σ), float64 [C], or why it has none."""
+    """Each BatchNormalization with (γ/σ, β − μ·γ/σ), float64 [C], or the reason why it has no such constants."""
     for node in work.nodes("BatchNormalization"):
         values = [floats_of(tensor) for tensor in node.inputs[1:5]]
         old = work.graph.opset < 7 and not node.attrs.get("is_test", 0)
@@ -32,7 +32,7 @@ def batch_norms(work: Rewriting) -> Iterator[tuple[gs.Node, tuple[Array, Array] 
 def fuse_into_layer(
     work: Rewriting, layer: Weights | str, node: gs.Node, scale: Array, shift: Array, ranks: dict[str, int]
 ) -> str | None:
-    """node(y) = s·y + t, y the layer's result, becomes part of the layer; or the reason why not."""
+    """Fuse node(y) = s·y + t, y the layer's result, into the layer; returns the reason if that is not possible."""
     if isinstance(layer, str):
         return layer
     result = layer.last.outputs[0]

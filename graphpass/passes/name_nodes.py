@@ -6,7 +6,7 @@ from graphpass.passes.base import Rewriting
 
 
 def name_nodes(work: Rewriting) -> None:
-    """node without a name of its own → <op>_<k>, k its place in the graph; unique names stay."""
+    """node without a unique name → <op>_<k>, k its place in the graph; unique names stay."""
     names, seen = work.edit.names, set[str]()
     for k, node in enumerate(work.graph.nodes):
         if not node.name or node.name in seen:

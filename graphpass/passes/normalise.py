@@ -1,6 +1,6 @@
-"""Normalisation: spell a network so that weight layers and activations are all that is left to look at.
+"""Normalisation: a network is rewritten until sites are found by looking at weight layers and activations alone.
 
-One file a rule; `base.py` says what a rule is. `graph/weights.py` does the arithmetic, `graph/edit.py` the edits.
+Each rule has a file; `base.py` says what a rule is. `graph/weights.py` does the arithmetic, `graph/edit.py` the edits.
 """
 
 import onnx_graphsurgeon as gs
@@ -32,7 +32,7 @@ RULES: tuple[Rule, ...] = (  # the order matters
 
 
 def normalise(graph: gs.Graph) -> tuple[RuleReport, ...]:
-    """Runs RULES in order, drops dead nodes, sorts topologically. In place; one report per rule."""
+    """Run RULES in order, drop dead nodes and sort topologically, in place. Returns a report for each rule."""
     reports = tuple(run_rule(rule, graph) for rule in RULES)
     graph.cleanup(recurse_subgraphs=False, recurse_functions=False)
     graph.toposort(recurse_subgraphs=False, recurse_functions=False)

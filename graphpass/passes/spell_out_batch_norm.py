@@ -1,4 +1,4 @@
-"""spell_out_batch_norm: a BatchNormalization that no weight layer could take becomes a product and a sum."""
+"""spell_out_batch_norm: a BatchNormalization that no weight layer can take becomes a product and a sum."""
 
 import numpy as np
 import onnx_graphsurgeon as gs

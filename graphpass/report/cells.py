@@ -73,7 +73,7 @@ def _line(row: Row, labelled: bool) -> Cells:
 
 
 def _sides(evaluation: Evaluation) -> list[tuple[MetricResult, str, float | None]]:
-    """The figures that a line of a sweep shows: the SNN's, and the ANN's where it has one."""
+    """The figure in a line of a sweep: the SNN's, and the ANN's if it has one."""
     return [
         (each, side, value)
         for each in evaluation.metrics
@@ -83,7 +83,7 @@ def _sides(evaluation: Evaluation) -> list[tuple[MetricResult, str, float | None
 
 
 def metric_name(result: MetricResult) -> str:
-    """Without parameters and folders."""
+    """The name of a metric without parameters and folders."""
     code = ".py:" in result.metric
     metric = Path(result.metric).name if code else result.metric.partition(":")[0]
     return f"{result.name.replace('_', ' ')} ({metric})"
@@ -104,7 +104,7 @@ def main_error(evaluation: Evaluation) -> float | None:
 
 
 def levels(evaluation: Evaluation, unit: str = "") -> str:
-    """Those of all sites, or their range and mean."""
+    """The number of levels of all sites, or their range and mean."""
     sites = evaluation.sites
     if not _has_own_levels(evaluation):
         return f"{evaluation.conversion.levels}{unit}"

@@ -1,7 +1,7 @@
-"""What a page is made of: tables, figures, and the frame around them.
+"""The parts of a page: tables, figures, and the frame around them.
 
-A page needs nothing from outside: plotly's script is part of it, and its content security policy forbids fetching
-anything. Names come from files that may be hostile; they are escaped as HTML, and figures are JSON without <, > and &.
+A page needs no other files: plotly's script is part of it, and its content security policy forbids fetching anything.
+Names come from files that may be hostile; they are escaped as HTML, and figures are JSON without <, > and &.
 """
 
 import html
@@ -25,7 +25,7 @@ def short(name: str) -> str:
 
 
 def table(header: Cells, rows: Iterable[Cells], text_columns: Iterable[int] = ()) -> str:
-    """An HTML table; columns are of numbers except the first and text_columns."""
+    """An HTML table. All columns hold numbers, except the first and text_columns."""
     left = {0, *text_columns}
 
     def line(cells: Cells, tag: str) -> str:

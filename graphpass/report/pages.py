@@ -76,7 +76,7 @@ def _details(evaluation: Evaluation) -> list[str]:
         rows = [(each.node, each.op, each.reason, "yes" if each.expected else "NO") for each in left]
         parts.append(html.table(("node", "operator", "because", "as it should be"), rows, text_columns=range(4)))
     else:
-        parts.append("<p>Everything that could spike does.</p>")
+        parts.append("<p>All nodes that could become spiking are spiking.</p>")
     parts += ["<h2>Outputs</h2>", _outputs(evaluation), "<h2>Provenance</h2>"]
     facts = [
         (PROVENANCE.get(each.name, each.name.replace("_", " ")), value or NONE)
@@ -208,7 +208,7 @@ Triple = tuple[float | None, float | None, float | None]  # of ANN, SNN, baselin
 
 
 def _drawn(rows: Sequence[Row]) -> tuple[str, str, Callable[[Evaluation], Triple]]:
-    """What a sweep draws: its title, its unit, and the values: accuracy, else the first metric, else the error."""
+    """The figure to draw for a sweep (accuracy, else the first metric, else the error): title, unit and values."""
     if is_labelled(rows):
         return "top-1 accuracy (%)", " %", lambda e: (e.ann.top1, e.snn.top1, e.baseline.accuracy.top1)
     if rows[0].evaluation.metrics:
@@ -229,5 +229,5 @@ def _trace(
 
 
 def _nanojoules(picojoules: float) -> float | None:
-    """What a figure draws; nothing where operations were not counted."""
+    """The values of a figure; None where operations were not counted."""
     return None if math.isnan(picojoules) else picojoules / 1e3

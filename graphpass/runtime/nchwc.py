@@ -1,18 +1,19 @@
 """Neurons on channels in blocks, [N, C/b, H, W, b]: the layout (NCHWc) in which onnxruntime convolves on the CPU.
 
-onnxruntime reorders tensors around every node that it does not know, and it does not know a neuron. So it is given a
-stand-in to optimise, with a Tanh where a neuron was: it leaves that in blocks and keeps its name. Then
+onnxruntime reorders tensors around every node that it does not know, and it does not know neurons. So it optimises a
+model in which a Tanh stands in for each neuron: onnxruntime leaves a Tanh in blocks and keeps its name. Then
 
     Tanh(x)         →  BlockedNeuron(x, θ, ψ, A, o)
     Tanh(Add(x, z)) →  BlockedNeuronOfSum(x, θ, ψ, A, o, z)
 
-The last digit of a current decides a count, so the arithmetic has to be that of the model as onnxruntime optimises it
-without stand-ins, the reference: sums that are not taken into a convolution there are not here, a neuron that is read
-by something whose numbers depend on the layout, such as a mean, stays as it is, and in the end the two are compared.
+The last digit of a current can decide a count, so the arithmetic has to be that of the reference: the model as
+onnxruntime optimises it without stand-ins. A convolution takes in a sum only if it does in the reference. A neuron
+stays as it is if an operator reads it whose numbers depend on the layout, such as a mean. In the end the two optimised
+models are compared.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,8 @@ NCHWC = "com.microsoft.nchwc"
 STAND_IN = "Tanh"
 PREFIX = "graphpass_neuron_"
 SUM_PREFIX = f"{PREFIX}sum_"
-NEUTRAL = (1.0, 0.0, 0.0, 0.0)  # θ, ψ, A, o of the channels that fill up the last block: they give 0
-# What moves numbers and does not change them: onnxruntime puts it in and takes it out as the layout asks for it.
+NEUTRAL = (1.0, 0.0, 0.0, 0.0)  # θ, ψ, A, o of the channels that fill up the last block; their output is 0
+# Operators that move numbers and do not change them; onnxruntime inserts and removes them as the layout requires.
 MOVES = frozenset("ReorderInput ReorderOutput Reshape Transpose Concat Identity".split())
 # Operators on the way from a convolution to a neuron that neither move nor mix channels, ...
 WAY_IN = frozenset({"Add", "BatchNormalization", "Clip", "Concat", "Identity", "MaxPool", "Relu"})
@@ -44,10 +45,11 @@ class NotBlocked(Exception):  # noqa: N818 - a reason, caught by the session, wh
 
 @dataclass(frozen=True)
 class StandIn:
-    """What onnxruntime is to optimise.
+    """The model that onnxruntime optimises.
 
-    proto: the model with stand-ins; neurons: what they stand for, by the stand-in's name; parameters: θ, ψ, A, o of
-    each, float32 [C] or [1]; shown: outputs that are there so that nothing is taken into the node in front of them.
+    proto: the model with stand-ins; neurons: the neuron behind each stand-in, by the stand-in's name; parameters:
+    θ, ψ, A, o of each, float32 [C] or [1]; shown: outputs that were added so that onnxruntime fuses nothing into the
+    nodes that make them.
     """
 
     proto: onnx.ModelProto
@@ -67,7 +69,7 @@ def channel_block(nchw: Floats, blocked: Floats) -> int:
 
 
 def reordering(channels: int) -> onnx.ModelProto:
-    """x [1, channels, 1, 2] → y, the same in blocks: shows how wide they are."""
+    """x [1, channels, 1, 2] → y, the same numbers in blocks, which show the width of a block."""
     shape = [1, channels, 1, 2]
     graph = helper.make_graph(
         [helper.make_node("ReorderInput", ["x"], ["y"], domain=NCHWC)],
@@ -79,14 +81,21 @@ def reordering(channels: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
-def candidates(proto: onnx.ModelProto) -> frozenset[str]:
-    """Outputs of the neurons that may work in blocks. Raises NotBlocked where there is none."""
+def candidates(proto: onnx.ModelProto) -> dict[str, list[Floats]]:
+    """The neurons that may work in blocks: θ, ψ, A, o of each, float32 [C] or [1], by its output.
+
+    Raises NotBlocked where there is none.
+    """
     if any(attribute.HasField("g") or attribute.graphs for node in proto.graph.node for attribute in node.attribute):
         raise NotBlocked("the model has subgraphs")
     if any(each.name.startswith(PREFIX) for each in (*proto.graph.node, *proto.graph.initializer)):
         raise NotBlocked(f"the model has names that begin with {PREFIX}")
     nodes = _Nodes(proto.graph)
-    found = frozenset(node.output[0] for node in proto.graph.node if nodes.fits(node))
+    found = {
+        node.output[0]: [numpy_helper.to_array(nodes.constants[name]).reshape(-1) for name in node.input[1:]]
+        for node in proto.graph.node
+        if nodes.fits(node)
+    }
     if not found:
         raise NotBlocked("no neuron stands between convolutions of two dimensions, float32")
     return found
@@ -102,8 +111,8 @@ def named(proto: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def stand_in(proto: onnx.ModelProto, outputs: frozenset[str], reference: onnx.ModelProto) -> StandIn:
-    """The model (named) with stand-ins for the neurons of these outputs."""
+def stand_in(proto: onnx.ModelProto, wanted: Mapping[str, list[Floats]], reference: onnx.ModelProto) -> StandIn:
+    """The model (named) with stand-ins for neurons, given their parameters by their outputs."""
     made = onnx.ModelProto()
     made.CopyFrom(proto)
     graph, nodes = made.graph, _Nodes(made.graph)
@@ -115,12 +124,12 @@ def stand_in(proto: onnx.ModelProto, outputs: frozenset[str], reference: onnx.Mo
     neurons: dict[str, onnx.NodeProto] = {}
     parameters = {}
     for node in graph.node:
-        if not _is(node, FOLDED_NEURON, SPIKING_DOMAIN) or node.output[0] not in outputs:
+        if not _is(node, FOLDED_NEURON, SPIKING_DOMAIN) or node.output[0] not in wanted:
             continue
         name = f"{PREFIX}{len(neurons)}"
         neurons[name] = onnx.NodeProto()
         neurons[name].CopyFrom(node)
-        parameters[name] = [numpy_helper.to_array(nodes.constants[each]).reshape(-1) for each in node.input[1:]]
+        parameters[name] = wanted[node.output[0]]
         shown[node.input[0]] = None
         node.CopyFrom(helper.make_node(STAND_IN, node.input[:1], node.output, name))
     for name in [value.name for value in graph.output]:
@@ -142,7 +151,7 @@ def blocked_outputs(stand: StandIn, optimised: onnx.ModelProto, block: int) -> f
 
 
 def finished(stand: StandIn, optimised: onnx.ModelProto, block: int) -> onnx.ModelProto:
-    """The optimised model with neurons where stand-ins were, without the outputs that were there for them."""
+    """The optimised model with neurons in place of stand-ins, without the outputs that were added."""
     made = onnx.ModelProto()
     made.CopyFrom(optimised)
     graph = made.graph
@@ -179,12 +188,12 @@ def finished(stand: StandIn, optimised: onnx.ModelProto, block: int) -> onnx.Mod
 
 
 def same_arithmetic(reference: onnx.ModelProto, optimised: onnx.ModelProto) -> bool:
-    """Whether two optimised models differ by moves and by stand-ins for neurons alone."""
+    """Whether two optimised models are the same apart from moves and stand-ins for neurons."""
     return _arithmetic(reference) == _arithmetic(optimised)
 
 
 def _arithmetic(proto: onnx.ModelProto) -> Counter[tuple[object, ...]]:
-    """How many there are of each operator; a convolution by its name, its attributes and whether it adds a tensor."""
+    """How often each operator occurs; convolutions by name, attributes and whether they add a tensor."""
     found: Counter[tuple[object, ...]] = Counter()
     for node in proto.graph.node:
         neuron = node.op_type == FOLDED_NEURON or (node.name.startswith(PREFIX) and node.op_type == STAND_IN)
@@ -198,7 +207,7 @@ def _arithmetic(proto: onnx.ModelProto) -> Counter[tuple[object, ...]]:
 
 
 def _padded(parameters: list[Floats], block: int) -> Iterator[Floats]:
-    """One value a channel and full blocks, [C, 1, 1]; single values where all are."""
+    """One value for each channel of full blocks, [C, 1, 1]; single values if all parameters are single values."""
     size = max(value.size for value in parameters)
     full = 1 if size == 1 else size + -size % block
     for value, neutral in zip(parameters, NEUTRAL, strict=True):
@@ -208,7 +217,7 @@ def _padded(parameters: list[Floats], block: int) -> Iterator[Floats]:
 
 
 def _block_channels(graph: onnx.GraphProto) -> dict[str, int]:
-    """The tensors in blocks of an optimised graph, with their channels, filled up; 0 where they are not known."""
+    """Tensors in blocks of an optimised graph → their number of channels, in full blocks; 0 if unknown."""
     filters = {value.name: value.dims[0] for value in graph.initializer if len(value.dims) == 4}
     found: dict[str, int] = {}
     for node in graph.node:
@@ -229,7 +238,7 @@ class _Nodes:
         self.convolved: set[str] = set()  # from convolutions, the channels still along axis 1
         for node in graph.node:
             self._forward(node)
-        # What is read by operators alone that give the same numbers in either layout.
+        # Tensors that are read only by operators with the same numbers in either layout.
         self.kept = {name for node in graph.node for name in node.output}
         for node in reversed(graph.node):
             if not self._allows(node):
@@ -267,7 +276,7 @@ class _Nodes:
         return node.op_type in WAY_OUT and not node.domain and {*node.output} <= self.kept
 
     def _is_parameter(self, name: str) -> bool:
-        """One float32 value, or one a channel along axis 1 of four."""
+        """Whether it is one float32 value, or one for each channel along axis 1 of four."""
         value = self.constants.get(name)
         if value is None or value.data_type != TensorProto.FLOAT or len(value.dims) > 4:
             return False

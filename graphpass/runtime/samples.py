@@ -1,10 +1,11 @@
-"""Where the samples are in what a network gives: along axis 0 as a rule, but not always.
+"""Where the samples are in the outputs of a network: usually along axis 0, but not always.
 
     scores [N, C]          axis 0
     text   [frames, N, C]  axis 1, whatever the number of frames
-    count  [4]             nowhere, also where a batch has 4 samples
+    count  [4]             nowhere, even if a batch has 4 samples
 
-The size of an axis does not tell. What does: samples that change places in the inputs change places in the outputs.
+The size of an axis does not show that. Instead, samples are swapped in the inputs, and the axis along which the outputs
+are swapped is the axis of samples.
 """
 
 from collections.abc import Mapping
@@ -19,14 +20,14 @@ from graphpass.runtime.session import pad_inputs, run
 Array = NDArray[Any]
 Axes = Mapping[str, int | None]
 
-NEAR = 1e-3  # of the largest value: a sample's place in the batch may change how sums are rounded
+NEAR = 1e-3  # relative to the largest value: sums may be rounded otherwise at another place of the batch
 
 
 def sample_axes(session: Any, inputs: Mapping[str, Array]) -> dict[str, int | None]:
     """The axis of each output along which samples lie, None where there is none.
 
-    inputs: a batch, filled up if the model's batch is fixed. Runs the network twice. Where several axes would do, since
-    all that lies along them is equal, it is the first.
+    inputs: a batch, filled up if the model's batch is fixed. Runs the network twice. If several axes are possible,
+    because all values along them are equal, the first one counts.
     """
     size = len(next(iter(inputs.values())))
     before = _distinct(inputs)
@@ -38,7 +39,7 @@ def sample_axes(session: Any, inputs: Mapping[str, Array]) -> dict[str, int | No
 
 
 def _distinct(inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """The batch, its first sample turned around along the last axis where all are one sample: still legal values."""
+    """The batch; if all its samples are equal, the first is reversed along its last axis, which keeps values legal."""
     if any((values != values[:1]).any() for values in inputs.values()):
         return dict(inputs)
     turned = {name: values.copy() for name, values in inputs.items()}
@@ -57,7 +58,7 @@ def _axis(before: Array, after: Array, size: int) -> int | None:
 
 
 def _difference(one: Array, two: Array) -> float:
-    """Largest difference, of the largest value; infinite where one of the two is not a number."""
+    """Largest difference relative to the largest value; infinite where only one of the two is not a number."""
     if one.dtype.kind not in "fiub":
         return 0.0 if (one == two).all() else np.inf
     if one.dtype.kind == "f" and not np.array_equal(np.isfinite(one), np.isfinite(two)):
@@ -68,7 +69,7 @@ def _difference(one: Array, two: Array) -> float:
 
 
 def cut(outputs: Mapping[str, Array], size: int, axes: Axes) -> dict[str, Array]:
-    """The outputs of the first `size` samples; what has no axis of samples stays whole."""
+    """The outputs of the first `size` samples; an output without an axis of samples stays whole."""
     kept = {}
     for name, values in outputs.items():
         axis = axes.get(name)
@@ -77,9 +78,9 @@ def cut(outputs: Mapping[str, Array], size: int, axes: Axes) -> dict[str, Array]
 
 
 def run_padded(session: Any, inputs: Mapping[str, Array], batch: int | None, axes: Axes) -> dict[str, Array]:
-    """As `run`, for a model of fixed batch: a short batch is filled up with its last sample and the outputs cut back.
+    """As `run`, for a model of fixed batch: a short batch is filled up with its last sample, and the outputs are cut.
 
-    axes: what `sample_axes` found of this network or of one that it was converted to.
+    axes: what `sample_axes` returned for this network or for its original.
     """
     size = len(next(iter(inputs.values())))
     if batch is None or size == batch:

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import OptionError, SessionError
 from graphpass.graph.model import Source, save
-from graphpass.graph.tensors import LARGEST_PROTOBUF
+from graphpass.graph.tensors import LARGE, LARGEST_PROTOBUF
 from graphpass.runtime import native
 from graphpass.runtime import nchwc as blocked
 from graphpass.runtime.nchwc import NotBlocked
 
 CPU = "CPUExecutionProvider"
-LARGEST_BLOCKED = 2**30  # bytes of a model that is optimised twice in memory
-ROUNDS = 3  # of optimising, at most, until the same neurons stay in blocks
+LARGEST_BLOCKED = 2**30  # bytes of a model; its weights are written twice to temporary files
+ROUNDS = 3  # of optimising with stand-ins, at most, until all of them stay in blocks
 _NUMPY = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -41,7 +41,7 @@ _NUMPY = {
 
 
 class ProviderWarning(UserWarning):
-    """An execution provider that was asked for is not the one that runs, or has no native neurons."""
+    """Another execution provider runs than the one that was asked for, or it has no native neurons."""
 
 
 class Session(ort.InferenceSession):  # type: ignore[misc]
@@ -65,14 +65,14 @@ def open_session(
     use_native: bool = True,
     use_blocked: bool = True,
 ) -> Session:
-    """A session over a model file or proto; of a Source, over the model as it was given.
+    """A session over a model file or proto; for a Source, over the model as it was given.
 
     providers: in order of preference; default the CPU. threads: intra-op threads, 0 for all cores. use_native: register
     the library of native operators where there is one and it has kernels for the first provider. use_blocked: let its
     neurons on the CPU work in the layout of onnxruntime's convolutions where that is possible; the outputs are the
     same, opening takes longer (docs/native.md).
     Raises SessionError when onnxruntime cannot load the model; warns (ProviderWarning) when a provider that was asked
-    for is not used, which onnxruntime itself only logs, and when the library is there but not for that provider.
+    for is not used, which onnxruntime itself only logs, and when the library has no kernels for that provider.
     """
     name = str(model.path if isinstance(model, Source) else model if isinstance(model, str | Path) else "the model")
     model = model.proto if isinstance(model, Source) else model
@@ -114,7 +114,7 @@ def open_session(
 
 @contextmanager
 def required(providers: Sequence[str] | None, remedy: str = "see `graphpass doctor`") -> Iterator[None]:
-    """What was to run on a provider does not silently run on another one. Raises OptionError."""
+    """Inside, a session that cannot run on the provider raises OptionError instead of running on another one."""
     if not providers:
         yield
         return
@@ -135,7 +135,7 @@ def available_providers() -> tuple[str, ...]:
 
 def _options(threads: int, registered: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # errors are raised, and told in one line
+    options.log_severity_level = 4  # errors are raised, in one line
     options.intra_op_num_threads = threads
     if registered:
         options.register_custom_ops_library(str(native.library()))
@@ -143,8 +143,11 @@ def _options(threads: int, registered: bool) -> ort.SessionOptions:
 
 
 def _blocked_session(model: str | Path | onnx.ModelProto, threads: int) -> Session:
-    """A session whose neurons work in blocks of channels. Raises NotBlocked where that cannot be, whatever the cause:
-    the layout is onnxruntime's own, and the model as it is always an alternative.
+    """A session whose neurons work in blocks of channels. Raises NotBlocked where that is not possible, whatever the
+    cause: the layout is internal to onnxruntime, and the model can always run as it is.
+
+    onnxruntime optimises the model twice, as the reference and with stand-ins. Large weights are in files meanwhile, so
+    that the steps in between do not copy them, and the session maps the file of the weights that onnxruntime reordered.
     """
     try:
         size = model.ByteSize() if isinstance(model, onnx.ModelProto) else Path(model).stat().st_size
@@ -154,25 +157,30 @@ def _blocked_session(model: str | Path | onnx.ModelProto, threads: int) -> Sessi
             model = onnx.load(model, load_external_data=False)
         if any(value.data_location == onnx.TensorProto.EXTERNAL for value in model.graph.initializer):
             raise NotBlocked("the model has external data")
-        wanted, block = blocked.candidates(model), _channel_block()
-        model = blocked.named(model)
-        reference = _optimised(model)
-        for _ in range(ROUNDS):
-            stand = blocked.stand_in(model, wanted, reference)
-            optimised = _optimised(stand.proto)
-            found = blocked.blocked_outputs(stand, optimised, block)
-            if found == wanted:
-                break
-            wanted = found
-        else:
-            raise NotBlocked("onnxruntime does not settle on neurons in blocks")
-        if not wanted:
-            raise NotBlocked("onnxruntime convolves none of the neurons' inputs in blocks")
-        if not blocked.same_arithmetic(reference, optimised):
-            raise NotBlocked("onnxruntime would compute in another order around neurons in blocks")
-        options = _options(threads, registered=True)
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        session = Session(blocked.finished(stand, optimised, block).SerializeToString(), options, [CPU])
+        parameters, block = blocked.candidates(model), _channel_block()
+        with tempfile.TemporaryDirectory(prefix="graphpass-") as temporary:
+            folder = Path(temporary)
+            model = blocked.named(model)  # a copy
+            _set_weights_aside(model, folder)
+            reference, wanted = _optimised(model, folder), frozenset(parameters)
+            for _ in range(ROUNDS):
+                stand = blocked.stand_in(model, {name: parameters[name] for name in wanted}, reference)
+                optimised = _optimised(stand.proto, folder)
+                found = blocked.blocked_outputs(stand, optimised, block)
+                if found == wanted:
+                    break
+                wanted = found
+            else:
+                raise NotBlocked("onnxruntime does not settle on neurons in blocks")
+            if not wanted:
+                raise NotBlocked("onnxruntime convolves none of the neurons' inputs in blocks")
+            if not blocked.same_arithmetic(reference, optimised):
+                raise NotBlocked("onnxruntime would compute in another order around neurons in blocks")
+            path = folder / "blocked.onnx"
+            path.write_bytes(blocked.finished(stand, optimised, block).SerializeToString())
+            options = _options(threads, registered=True)
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            session = Session(str(path), options, [CPU])
     except NotBlocked:
         raise
     except Exception as error:  # as in open_session; the session over the model as it is says what is wrong with it
@@ -181,14 +189,23 @@ def _blocked_session(model: str | Path | onnx.ModelProto, threads: int) -> Sessi
     return session
 
 
-def _optimised(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """What onnxruntime makes of a model on this machine."""
-    with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
-        options = _options(1, registered=True)
-        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        options.add_session_config_entry("session.disable_prepacking", "1")
-        ort.InferenceSession(proto.SerializeToString(), options, [CPU])
-        return onnx.load(options.optimized_model_filepath)
+def _set_weights_aside(proto: onnx.ModelProto, folder: Path) -> None:
+    """Move the large initialisers into a file of the folder; they become external data of the proto."""
+    onnx.save(proto, folder / "model.onnx", save_as_external_data=True, location="model.weights", size_threshold=LARGE)
+
+
+def _optimised(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+    """The model as onnxruntime optimises it on this machine. Large weights, before and after, are in the folder."""
+    given, made, weights = (folder / name for name in ("given.onnx", "optimised.onnx", "optimised.weights"))
+    weights.unlink(missing_ok=True)  # of the model before
+    given.write_bytes(proto.SerializeToString())
+    options = _options(1, registered=True)
+    options.optimized_model_filepath = str(made)
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights.name)
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(LARGE))
+    ort.InferenceSession(str(given), options, [CPU])
+    return onnx.load(made, load_external_data=False)
 
 
 @functools.cache
@@ -213,7 +230,7 @@ def _create(model: str | Path | onnx.ModelProto, options: ort.SessionOptions, pr
 
 
 def input_specs(model: ort.InferenceSession | onnx.ModelProto | Source) -> tuple[InputSpec, ...]:
-    """Names, dtypes and shapes of a model's inputs; None for free dimensions. A model is read, not opened.
+    """Names, dtypes and shapes of a model's inputs; None for free dimensions. No session is opened for a model.
 
     Raises SessionError for inputs that are not numeric tensors.
     """
@@ -233,7 +250,7 @@ def input_specs(model: ort.InferenceSession | onnx.ModelProto | Source) -> tuple
 
 
 def _type_of(value: onnx.ValueInfoProto) -> tuple[str, list[int]]:
-    """As onnxruntime calls it, and its sizes, 0 where they are free."""
+    """The type as onnxruntime names it, and the sizes, 0 for free ones."""
     tensor, kind = value.type.tensor_type, value.type.WhichOneof("value") or "value of unknown type"
     if kind != "tensor_type":
         return kind.removesuffix("_type"), []
@@ -242,7 +259,7 @@ def _type_of(value: onnx.ValueInfoProto) -> tuple[str, list[int]]:
 
 
 def fixed_batch(specs: Sequence[InputSpec]) -> int | None:
-    """The batch size a model insists on, None where it is free."""
+    """The batch size that a model requires, None where it is free."""
     sizes = {spec.shape[0] for spec in specs if spec.shape} - {None}
     return sizes.pop() if len(sizes) == 1 else None
 
@@ -264,7 +281,7 @@ def run(
 
 
 def pad_inputs(inputs: Mapping[str, NDArray[Any]], batch: int | None) -> dict[str, NDArray[Any]]:
-    """Every input filled up to a fixed batch with its last sample; as they are where the batch is free."""
+    """Every input, filled up to a fixed batch with its last sample; unchanged where the batch is free."""
     if batch is None:
         return dict(inputs)
     return {name: values if len(values) == batch else pad_batch(values, batch) for name, values in inputs.items()}

@@ -1,4 +1,4 @@
-"""How many threads linear algebra takes; sessions have a setting of their own (runtime/session.py)."""
+"""The number of threads of linear algebra; sessions have a separate setting (runtime/session.py)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 @contextmanager
 def limited_threads(threads: int) -> Iterator[None]:
-    """BLAS takes at most so many threads inside; 0: as many as it likes. It is a setting of the whole process."""
+    """Inside, BLAS uses at most this many threads; 0: no limit. The setting holds for the whole process."""
     if not threads:
         yield
         return

@@ -1,10 +1,10 @@
-"""Identity neurons, y ≈ x: what makes spikes of the data of weight layers that activations do not feed, or not alone.
+"""Identity neurons, y ≈ x: they turn data of weight layers into spikes where activations alone do not feed the layers.
 
     nothing but analogue values            on the layer's data
     spikes and analogue values, copied     on each analogue part, in front of the Concat, Slice … that joins them
     spikes and analogue values, added      on the sum, so that the layer sees binary spikes
 
-What is made of the network's own inputs alone stays as it is.
+Tensors that depend on the network's inputs alone stay as they are.
 """
 
 from collections.abc import Collection, Iterable
@@ -17,7 +17,7 @@ from graphpass.graph.layers import WeightLayer, copied_from, data_inputs, passes
 
 
 def sources(tensor: gs.Tensor, outputs: Collection[str]) -> set[str]:
-    """What a tensor is made of through passing operators: 'site', 'input' (the network's) and/or 'analogue'."""
+    """Where a tensor's values come from through passing operators: 'site', 'input' (the network's), 'analogue'."""
     found: set[str] = set()
     seen: set[int] = set()
     stack = [tensor]
@@ -38,7 +38,7 @@ def sources(tensor: gs.Tensor, outputs: Collection[str]) -> set[str]:
 
 
 def missing_identities(graph: gs.Graph, outputs: set[str]) -> dict[str, list[str]]:
-    """Tensor → names of the weight layers that see spikes alone once identity neurons are on it.
+    """Tensor → names of the weight layers that will see spikes alone if identity neurons replace it.
 
     outputs: names of the tensors that neurons make already.
     """
@@ -54,9 +54,9 @@ def missing_identities(graph: gs.Graph, outputs: set[str]) -> dict[str, list[str
 
 
 def _analogue_parts(layer: WeightLayer, outputs: set[str], held: frozenset[str]) -> list[str]:
-    """What is not spikes among the tensors that a layer's data are copied from, by name.
+    """The tensors among those that a layer's data are copied from that are not spikes, by name.
 
-    The data themselves where a copy has another reader, who is to see the analogue values.
+    Where a copy has another reader, which has to see the analogue values, the data themselves are returned.
     """
 
     def sees_both(reader: gs.Node, tensor: gs.Tensor) -> bool:
@@ -74,7 +74,7 @@ def _analogue_parts(layer: WeightLayer, outputs: set[str], held: frozenset[str])
 
 
 class _Placed(Protocol):
-    """What Site and SitePlan have in common."""
+    """The fields that Site and SitePlan share."""
 
     @property
     def name(self) -> str: ...
@@ -89,10 +89,7 @@ class _Placed(Protocol):
 
 
 def place_identities(graph: gs.Graph, sites: Iterable[_Placed]) -> None:
-    """Give each identity site its Identity node, between its input and what leads from there to its layers by copying.
-
-    Sorts the graph.
-    """
+    """Insert the Identity node of each identity site behind its input, on the way to its layers. Sorts the graph."""
     tensors, nodes = graph.tensors(), {node.name: node for node in graph.nodes}
     for site in sites:
         if site.kind != "identity" or site.input not in tensors:

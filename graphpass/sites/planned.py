@@ -1,4 +1,4 @@
-"""The sites of a plan, held against the network that it is applied to: parameters may be edited, structure not."""
+"""The sites of a plan, checked against the network that it is applied to: only parameters may have been edited."""
 
 import re
 from collections.abc import Mapping
@@ -53,7 +53,9 @@ def _identity(site: SitePlan, tensors: Mapping[str, gs.Tensor], layers: set[str]
 
 
 def _require_shape(site: SitePlan, x: gs.Variable, axis: int | None, qcfs: bool) -> None:
-    """One parameter for the tensor, or one a channel; a QCFS chain has those that it was trained with."""
+    """Raises PlanError unless there is one parameter for the tensor, or one for each channel. A QCFS chain has those
+    that it was trained with.
+    """
     sizes = x.shape
     if sizes is None:
         return

@@ -1,7 +1,7 @@
-"""Where a neuron goes, and what was left alone and why.
+"""Where neurons go, and what stays analogue and why.
 
-A site is an activation in front of a weight layer, directly or through linear, shape-only or pooling operators.
-Identity sites, on request, put neurons in front of other weight layers, too: graph.identities.
+A site is an activation that feeds a weight layer, directly or through linear, shape-only or pooling operators.
+Identity sites, on request, put neurons in front of other weight layers, too: sites.identities.
 """
 
 import re
@@ -46,8 +46,8 @@ SEQUENCE_OPS = frozenset(
 class Site:
     """One place for neurons, by the names of the normalised graph.
 
-    input: x, the pre-activation; output: f(x), which the neurons replace for every consumer.
-    An identity site's output is a new tensor for the weight layers in `layers` alone: see place_identities.
+    input: x, in front of the activation; output: f(x), which the neurons replace for every reader.
+    The output of an identity site is a new tensor that only the weight layers in `layers` read: see place_identities.
     axis: the channel axis, None for one set of parameters for the whole tensor.
     """
 
@@ -68,7 +68,7 @@ class Site:
 
     @property
     def limits(self) -> tuple[float, float] | None:
-        """The ends of a clip that has two, as ReLU6 has 0 and 6."""
+        """The two limits of a clip, such as 0 and 6 of ReLU6."""
         if self.kind != "clip":
             return None
         low, high = float(self.parameters["low"]), float(self.parameters["high"])
@@ -84,7 +84,7 @@ def _slopes_are_along(parameters: Parameters, axis: int | None, rank: int | None
 
 @dataclass(frozen=True)
 class Coverage:
-    """Sites in topological order, what was left, and how many weight layers see binary spikes and nothing else."""
+    """Sites in topological order, what stays analogue, and how many weight layers see binary spikes alone."""
 
     sites: tuple[Site, ...]
     left: tuple[Left, ...]
@@ -100,7 +100,7 @@ class Coverage:
 class Selection:
     """Which sites to convert: regular expressions searched in node names; identity sites on request.
 
-    Raises OptionError for what is no regular expression, or one that is too deep or too large for Python's re.
+    Raises OptionError for a text that is not a regular expression, or one that is too deep or large for Python's re.
     """
 
     include: Sequence[str] = ()
@@ -118,7 +118,7 @@ class Selection:
                 ) from error
 
     def refusal(self, name: str) -> str | None:
-        """Why a site of this name is not wanted, None if it is."""
+        """Why a site of this name is not selected; None if it is."""
         if any(re.search(pattern, name) for pattern in self.exclude):
             return EXCLUDED
         if self.include and not any(re.search(pattern, name) for pattern in self.include):
@@ -126,7 +126,7 @@ class Selection:
         return None
 
     def require_effect(self, coverage: Coverage) -> None:
-        """That every pattern matches a site that was found, or left because of it. Raises OptionError."""
+        """Raises OptionError unless every pattern matches a site that was found, or excludes one."""
         names = [site.name for site in coverage.sites]
         names += [entry.node for entry in coverage.left if entry.reason in (EXCLUDED, NOT_INCLUDED)]
         for option, patterns in (("--include", self.include), ("--exclude", self.exclude)):
@@ -190,7 +190,7 @@ def _left_because(activation: Activation, layers: Sequence[str], axis: int | Non
 
 
 def _wrong_type(tensor: gs.Tensor) -> str | None:
-    """Why no neurons go where this tensor is: they compute in float32, and take float16 as well."""
+    """Why neurons cannot replace this tensor: they take float32 and float16 alone. None if they can."""
     if tensor.dtype is None:
         return None
     name = type_name(tensor.dtype)
@@ -198,10 +198,10 @@ def _wrong_type(tensor: gs.Tensor) -> str | None:
 
 
 def spike_driven(graph: gs.Graph, sites: Sequence[Site]) -> dict[str, str | None]:
-    """For each weight layer of a sorted graph: None where its input is binary spikes and nothing else, else why not.
+    """For each weight layer of a sorted graph: None where its input is binary spikes alone, else the reason.
 
-    sites: identity sites among them may be in the graph already (`place_identities`). The answer is that of the
-    unrolled form, which takes it from the same walk (graph.trains).
+    sites: identity sites among them may be in the graph already (`place_identities`). The unrolled form treats the
+    layer in the same way, since it uses the same walk (graph.trains).
     """
     graph = graph.copy()
     outputs = {tensor.name for node in graph.nodes for tensor in node.outputs}
@@ -220,7 +220,7 @@ def spike_driven(graph: gs.Graph, sites: Sequence[Site]) -> dict[str, str | None
 
 
 def _spikes_of(site: Site, output: gs.Tensor) -> Affine | None:
-    """Scale and offset as the site's neurons will have them, but for the values; None where samples lie along them."""
+    """Scale and offset of the site's neurons, with the right axes, without values; None where they vary by sample."""
     rank = rank_of(output)
     if rank is None:
         return None
@@ -251,7 +251,7 @@ def _analogue_because(layer: WeightLayer, outputs: Collection[str], train: Train
 
 
 def _with_identity_sites(graph: gs.Graph, sites: Sequence[Site], selection: Selection) -> tuple[list[Site], list[Left]]:
-    """Sites in topological order with those where identity neurons are missing."""
+    """The sites, and identity sites where neurons are missing, in topological order."""
     tensors, names = graph.tensors(), names_of(graph)
     added: list[Site] = []
     unwanted: list[Left] = []
@@ -305,7 +305,7 @@ def _left_bodies(graph: gs.Graph) -> list[Left]:
 
 
 def _left_operators(graph: gs.Graph, activations: Iterable[Activation]) -> list[Left]:
-    """Operators that hide an activation or weights, and such that no spikes can pass because they make sequences."""
+    """Operators that contain an activation or weights, and operators on sequences, which spikes cannot pass."""
     known = {id(node) for activation in activations for node in activation.nodes}
     left = []
     for node in graph.nodes:
@@ -325,7 +325,7 @@ def _left_operators(graph: gs.Graph, activations: Iterable[Activation]) -> list[
 
 
 def unsteady(graph: gs.Graph) -> list[Left]:
-    """Nodes whose results differ from run to run, or with the samples that happen to be in a batch."""
+    """Nodes whose results differ from run to run, or depend on the other samples of the batch."""
     left = []
     for node in (node for part in (graph, *graph.subgraphs(recursive=True)) for node in part.nodes):
         if draws(node) and node.op == "Dropout":

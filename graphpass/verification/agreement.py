@@ -1,9 +1,9 @@
-"""What is run to prove that two forms of one network agree: three graphs, all cut at neurons and means over time.
+"""The graphs that are run to prove that two forms of one network agree. All are cut at neurons and means over time.
 
-    reference    the folded form F, with every neuron's x and y and whatever else is compared or fed
-    forced       the unrolled form U. Its neurons and means are computed, exposed and compared, but what comes after is
-                 fed with F's counts and F's means: each stretch is compared on equal terms, whatever happened before
-    magnitudes   F's linear stretches with |W|, |b|, |u|: m = Σ|w|·|u| + |b|, which bounds what rounding can do
+    reference    the folded form F; each neuron's x and y, and all other tensors that are compared or fed, are outputs
+    forced       the unrolled form U. Its neurons and means are computed and compared, but the nodes behind them are fed
+                 with F's counts and F's means, so that each stretch is compared on equal inputs
+    magnitudes   F's linear stretches with |W|, |b|, |u|: m = Σ|w|·|u| + |b|, which bounds the effect of rounding
 
 A sum of any order: |fl(Σ w·u + b) − (Σ w·u + b)| ≤ γ_k·(Σ|w|·|u| + |b|), γ_k = k·u/(1 − k·u), k roundings on the
 longest path (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, sections 3.1 and 3.5).
@@ -29,12 +29,12 @@ from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.types import is_float, is_number
 
 SAME_NODE = 1024  # roundings granted to a node that both forms run on equal values but a runtime may fuse otherwise
-UNKNOWN_SIZE = 1 << 16  # values under a mean whose sizes the graph does not tell
+UNKNOWN_SIZE = 1 << 16  # values under a mean, if its sizes are unknown
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A neuron of both forms, by name, and what is exposed of it. y: its output in F. The others are in U's run."""
+    """A neuron of both forms, by name, and its tensors. y: its output in F; the other tensors are of U's run."""
 
     name: str
     x_folded: str
@@ -46,7 +46,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class RunningMean:
-    """A mean over time: tensor in F, and in U's run the computed mean and the name F's value is fed by."""
+    """A mean over time: its tensor in F, and in U's run the computed mean and the input that F's value is fed to."""
 
     tensor: str
     computed: str
@@ -63,7 +63,7 @@ class Forced:
 
 
 def forced(unrolled: gs.Graph, folded: gs.Graph, coding: str) -> Forced:
-    """Cut U open at its neurons and means. F must be U folded back, or the graph that U was unrolled from."""
+    """Cut U at its neurons and means. F must be U folded back, or the graph that U was unrolled from."""
     graph = unrolled.copy()
     graph.toposort()
     tensors, reference, names = graph.tensors(), folded.tensors(), names_of(graph)
@@ -115,7 +115,7 @@ def counterpart(name: str, reference: Mapping[str, gs.Tensor]) -> str | None:
 
 
 def _means(graph: gs.Graph, reference: Mapping[str, gs.Tensor]) -> list[str]:
-    """Names of U's means that F knows: behind each TimeMean, and behind the scaling that follows it."""
+    """Names of U's means that F has as tensors: behind each TimeMean, and behind the scaling that follows it."""
     found: dict[str, None] = {}
     for node in graph.nodes:
         if node.op != operators.TIME_MEAN:
@@ -210,7 +210,7 @@ def _is_linear(node: gs.Node) -> bool:
     if not all(_is_float(tensor) for tensor in node.outputs) or node.attrs.get("mode") == "cubic":
         return False
     if not all(tensor.dtype is None or is_number(tensor.dtype) for tensor in data_inputs(node)):
-        return False  # what it reads could not be fetched to compare it
+        return False  # its input cannot be fetched, so it cannot be compared
     return weight_layer(node) is not None or is_linear(node) or is_maximum(node)
 
 
@@ -231,7 +231,7 @@ def _roundings(node: gs.Node) -> int:
 
 
 def _make_absolute(node: gs.Node, names: Names) -> None:
-    """The node on magnitudes: constants by their absolute value in float32, differences as sums."""
+    """Make the node work on magnitudes: constants become absolute values in float32, differences become sums."""
     for number, tensor in enumerate(node.inputs):
         if isinstance(tensor, gs.Constant) and _is_float(tensor):
             values = np.asarray(np.abs(np.asarray(tensor.values, np.float32)))

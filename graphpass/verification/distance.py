@@ -1,10 +1,10 @@
-"""How far a form is from the folded form of the same plan, on some samples: what a conversion checks of its result.
+"""How far a form is from the folded form of the same plan, on some samples. Every conversion checks its result so.
 
     d = ‖form − folded‖₂ / ‖folded‖₂        e = ‖folded − ann‖₂ / ‖ann‖₂        of each output
 
-Both are to be judged together: with few levels a count that flips moves an output by much, in any form, and then e is
-large as well. Up to NOTABLE + e nothing is said; beyond LARGEST + e a form is refused. Made-up inputs may be nothing
-that the network was made for, so that it takes more for them.
+Both are judged together: with few levels, a count that flips moves an output far in any form, and then e is large as
+well. Above NOTABLE + e there is a warning; above LARGEST + e the form is refused. The limits are higher for made-up
+inputs, which may be unlike those that the network was made for.
 """
 
 import math
@@ -39,7 +39,7 @@ Arrays = Mapping[str, NDArray[Any]]
 NOTABLE = 0.1
 LARGEST = {"calibration": 0.25, "made-up": 0.9}  # by what the samples are
 SAMPLES, UNROLLED_SAMPLES = 16, 4
-STEPS = 64  # time-steps of all samples of one run of the unrolled form
+STEPS = 64  # time-steps times samples of one run of the unrolled form
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Distance:
 
     @property
     def worst(self) -> OutputDistance | None:
-        """The output that is farther off than its folded form explains; None where there is no output."""
+        """The output with the largest d − e; None where there is no output."""
         return max(self.outputs, key=lambda output: _order(output.form - output.folded), default=None)
 
     @property
@@ -81,7 +81,7 @@ class Distance:
 
     @property
     def too_far(self) -> bool:
-        """Whether this is another function. Integers, such as classes, follow from small steps of what they are of."""
+        """Whether this is another function. Integers do not count: a small difference may change a class."""
         most = LARGEST[self.data]
         return any(not output.form <= most + output.folded for output in self.outputs if not output.integers)
 
@@ -98,9 +98,9 @@ def measured(
     images: ImageOptions | None = None,
     threads: int = 0,
 ) -> Distance | None:
-    """The distance on calibration samples, without a dataset on made-up ones; None where none can be made up.
+    """The distance on calibration samples, or without a dataset on made-up ones; None where none can be made up.
 
-    images: of what is made up. Raises FormError where the form is another function.
+    images: options of made-up images. Raises FormError where the form is another function.
     """
     data = "made-up" if dataset is None else "calibration"
     count = UNROLLED_SAMPLES if forms.name == "unrolled" else SAMPLES
@@ -124,7 +124,7 @@ def measured(
 def _made_up_within(
     source: Source, options: CalibrationOptions, plan: Plan, count: int, images: ImageOptions | None
 ) -> Dataset | None:
-    """Inputs made up, within the ranges that the plan knows; None where they cannot be."""
+    """Made-up inputs within the ranges that the plan knows; None where inputs cannot be made up."""
     try:
         inputs = next(iter(made_up(source, Synthetic(count), images, options).batches(count))).inputs
     except DataError:
@@ -137,7 +137,7 @@ def _made_up_within(
 
 
 def distance(forms: Forms, ann: onnx.ModelProto, batches: Sequence[Arrays], data: str, threads: int = 0) -> Distance:
-    """Run a form, the folded form and the network that they were made from on batches that fit all three."""
+    """Run a form, the folded form and their original network on batches that fit all three."""
     sessions = [open_session(model, threads=threads) for model in (forms.proto, forms.folded, ann)]
     sums: dict[str, NDArray[np.float64]] = {}
     integers: dict[str, bool] = {}
@@ -183,7 +183,7 @@ def _order(value: float) -> float:
 
 
 def first_neurons_apart(forms: Forms, inputs: Arrays, threads: int = 0) -> str | None:
-    """Name of the first neurons whose counts are half as far from the folded form's as those of any; None for none."""
+    """Name of the first neurons whose counts have at least half the largest distance to the folded form's, or None."""
     if forms.name == "integer":
         dataset = from_arrays(dict(inputs), input_specs(forms.folded))
         found = {site.name: site.distance for site in flips(forms.proto, forms.folded, dataset, threads=threads).sites}

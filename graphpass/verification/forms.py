@@ -1,20 +1,21 @@
 """Prove on data that the forms of a spiking network agree, count by count.
 
     (a) definition   every neuron's y equals graphpass.maths.neuron on the runtime's own x, bit for bit (float16: on an
-                     x within half a unit in the last place, since a runtime may hand it on unrounded); where the folded
+                     x within half a unit in the last place, since a runtime may pass it on unrounded); where the folded
                      form has f and even thresholds behind it, its y is that of thresholds on x but for f's rounding
     (b) trains       every train of the unrolled form is spike_train(count(x)), x the mean of its own currents
     (c) forms        every x, mean over time and output of the unrolled form differs from the folded form's by no more
                      than float rounding explains, given equal counts and means upstream
 
-A count differs between the forms (a *flip*) only if an edge between two levels lies between two x that close. Given
-equal inputs upstream, every flip is a first one. graph.agreement says what is run, and derives the bound
+A count differs between the forms (a *flip*) only if an edge between two levels lies between two x that are so close.
+All neurons have equal inputs upstream, so no flip causes another. verification.agreement says which graphs are run, and
+derives the bound
 
     |x_folded − x_unrolled| ≤ 2·γ_k·m        m = Σ|w|·|u| + |b| through the linear nodes since the last neuron or mean
 
-which holds for sums in any order and fused multiply-adds; not for Winograd or Fourier convolutions. float16 networks:
-sums are taken to be in float32 and rounded once a node, as runtimes do. What runs are the function bodies that the
-file carries; the native operators that may replace them are tested against the definition bit for bit.
+which holds for sums in any order and for fused multiply-adds, but not for Winograd or Fourier convolutions. In float16
+networks, sums are assumed to be in float32 and rounded once per node, as runtimes do. Neurons run as the function
+bodies in the file; the native operators that may replace them are tested against the definition bit for bit.
 """
 
 from collections.abc import Mapping
@@ -52,8 +53,8 @@ Arrays = Mapping[str, Array]
 class SiteAgreement:
     """x of one site's neurons in both forms, or a mean over time.
 
-    neurons: values compared, over all samples. flips: counts that differ. unexplained: values that differ by more than
-    their bound. largest_difference, bound: the largest of each, in the unit of x.
+    neurons: number of values compared, over all samples. flips: of counts that differ. unexplained: of values that
+    differ by more than their bound. largest_difference, bound: the largest of each, in the unit of x.
     """
 
     name: str
@@ -64,7 +65,7 @@ class SiteAgreement:
     bound: float = 0.0
 
     def update(self, one: Array, two: Array, bound: Array, flips: int = 0) -> "SiteAgreement":
-        """With more values of the folded (one) and the unrolled form (two)."""
+        """Add more values of the folded (one) and the unrolled form (two)."""
         same = (one == two) | (np.isnan(one) & np.isnan(two))  # infinities agree too
         with np.errstate(invalid="ignore"):
             difference = np.where(same, 0.0, np.abs(one.astype(np.float64) - two.astype(np.float64)))
@@ -80,11 +81,11 @@ class SiteAgreement:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found on `samples` samples.
+    """The result on `samples` samples.
 
-    sites: in the order of the network. means: of trains that nonlinear nodes read. definition_mismatches: outputs that
-    differ from the definition (a); train_mismatches: neurons whose train does (b). output_difference, output_bound: the
-    largest over the network's outputs.
+    sites: in the order of the network. means: of trains that nonlinear nodes read. definition_mismatches: number of
+    outputs that differ from the definition (a); train_mismatches: of neurons whose train does (b). output_difference,
+    output_bound: the largest over the network's outputs.
     """
 
     samples: int
@@ -100,7 +101,7 @@ class Verification:
 
     @property
     def agrees(self) -> bool:
-        """Whether everything that differs is explained."""
+        """Whether rounding explains all differences."""
         differing = sum(found.unexplained for found in (*self.sites, *self.means))
         return not (differing + self.definition_mismatches + self.train_mismatches + self.output_unexplained)
 
@@ -115,8 +116,8 @@ def verify(
 ) -> Verification:
     """Verify a spiking network, in either form, on the first `limit` samples, in batches that fit `memory` bytes.
 
-    Raises ModelError for a model without spiking neurons or with random numbers, DataError and SessionError as the data
-    and the runtime do.
+    Raises ModelError for a model without spiking neurons or with random numbers, and DataError and SessionError from
+    reading the data and running the model.
     """
     check = _Check(proto, threads)
     size = check.fixed or max(1, min(batch, memory // max(check.bytes_per_sample(), 1)))
@@ -128,7 +129,7 @@ def verify(
 
 
 class _Check:
-    """The sessions and what they showed so far."""
+    """The sessions and the results so far."""
 
     def __init__(self, proto: onnx.ModelProto, threads: int):
         graph = spiking_graph(proto)
@@ -170,13 +171,13 @@ class _Check:
         self._definition = self._trains = 0
 
     def bytes_per_sample(self) -> int:
-        """Rough size of what one sample's runs hold: x, y, m, counts, and T steps of currents and spikes."""
+        """Rough size of the tensors of one sample: x, y, m, counts, and T steps of currents and spikes."""
         inner = [self._shapes.get(cut.x_folded) for cut in self._forced.cuts]
         values = sum(int(np.prod([s for s in shape[1:] if isinstance(s, int)])) for shape in inner if shape)
         return 4 * values * int(2 * self._steps + 10)
 
     def take(self, inputs: Arrays) -> None:
-        """One batch through all three graphs."""
+        """Run one batch through all three graphs."""
         folded = {**inputs, **run(self._folded, _wanted(self._folded, inputs))}
         counts = {cut.name: self._defined(cut, folded) for cut in self._forced.cuts}
         self._definition += self._curved.mismatches(inputs)
@@ -210,7 +211,7 @@ class _Check:
         fired = count_of(spikes != 0, self._coding)
         regular = _equal(spikes, spike_train(fired, self._steps, self._coding)).all(0)
         if not np.array_equal(fired, neuron.count(x)):
-            # the neuron's own mean over time may round otherwise than the one that is exposed
+            # the mean over time inside the neuron may be rounded differently from the one that is fetched
             near = (fired >= neuron.count(_shifted(x, -bound))) & (fired <= neuron.count(_shifted(x, bound)))
             regular &= near
         self._trains += int(np.count_nonzero(~regular))
@@ -247,7 +248,7 @@ class _Check:
         return bounds
 
     def result(self, samples: int) -> Verification:
-        """What was found."""
+        """The result of all batches."""
         return Verification(
             samples,
             self._steps,

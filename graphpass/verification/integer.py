@@ -1,9 +1,9 @@
-"""The integer form beside the folded form it was made from: which counts differ on data, and by how much.
+"""The integer form compared with the folded form of the same plan: which counts differ on data, and by how much.
 
-    flip        a count of the integer form that is not the folded form's, on the same input of the network
+    flip        a count of the integer form that differs from the folded form's, on the same input of the network
 
-Weights rounded to int8 move currents, and a current near a border between two levels then gets the other count; flips
-upstream move currents further. No bound is claimed for the whole network: what is found is reported.
+Weights rounded to int8 move currents, and a current near the edge between two levels may then get the other count;
+flips upstream move currents further. No bound is claimed for the whole network; the differences are reported.
 """
 
 import math
@@ -31,7 +31,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class SiteFlips:
-    """Counts of one site's neurons, over all samples. largest: by how many spikes a count differs at most.
+    """Counts of one site's neurons, over all samples. largest: the most spikes that a count differs by.
 
     apart, size: Σ (n_integer − n_folded)² and Σ n_folded².
     """
@@ -55,7 +55,7 @@ class SiteFlips:
 
 @dataclass(frozen=True)
 class Flips:
-    """What was found. outputs: by name, ‖integer − folded‖₂ / ‖folded‖₂ over all samples."""
+    """The differences between the forms. outputs: ‖integer − folded‖₂ / ‖folded‖₂ over all samples, by name."""
 
     samples: int
     time_steps: int
@@ -65,7 +65,7 @@ class Flips:
 
     @property
     def fraction(self) -> float:
-        """Of all counts."""
+        """The fraction of all counts that differ."""
         return sum(site.flips for site in self.sites) / max(sum(site.counts for site in self.sites), 1)
 
 
@@ -125,7 +125,7 @@ def flips(
             results[site.name] = _updated(results[site.name], ours[site.count], expected)
         for name in outputs:
             a, b = (np.nan_to_num(each[name].astype(np.float64)) for each in (ours, theirs))
-            with np.errstate(over="ignore", invalid="ignore"):  # an infinite error is one
+            with np.errstate(over="ignore", invalid="ignore"):  # infinite values are an error, too
                 errors[name] += ((a - b) ** 2).sum(), (b**2).sum()
         samples += part.size
     with np.errstate(invalid="ignore"):
@@ -141,7 +141,7 @@ def _sites(counts: Mapping[str, str], folded: gs.Graph) -> list[_Site]:
         behind = [reader.outputs[0].name for reader in y.outputs if reader.outputs[0].name in counts]
         if y.name in counts:
             sites.append(_Site(node.name, neuron, node.inputs[0].name, None, counts[y.name]))
-        elif len(y.outputs) == 1 and behind:  # the pooling came in front of the neurons
+        elif len(y.outputs) == 1 and behind:  # the pooling was moved in front of the neurons
             sites.append(_Site(node.name, neuron, node.inputs[0].name, behind[0], counts[behind[0]]))
         else:
             raise ModelError(

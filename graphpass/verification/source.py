@@ -1,13 +1,13 @@
-"""Proof that the network which is converted computes what the file that was given does.
+"""Checks that the network that is converted computes the same as the file that was given.
 
     given        the bytes of the file, as onnxruntime runs them
     upgraded     its operators in opset 21                                 (graph.upgrade)
-    normalised   the same with constants computed and weights folded       (passes.normalise)
+    normalised   the same with constants computed and weights fused        (passes.normalise)
 
-A difference of the outputs beyond BOUNDS may be a mistake, or rounding that the network itself enlarges: a floor, an
-ArgMax, a choice of boxes. To tell them apart the given network is run again with weights and inputs moved by one unit
-in the last place: what that changes is rounding. A tensor that differs by more than CONDITION times as much is wrong,
-and the first of them names the node.
+A difference of the outputs beyond BOUNDS may be a mistake, or rounding that the network enlarges (a floor, an ArgMax, a
+choice of boxes). To distinguish them, the given network is run again with weights and inputs moved by one unit in the
+last place, which shows the effect of rounding. A tensor that differs by more than CONDITION times as much is wrong, and
+the error names the node that makes the first wrong tensor.
 """
 
 import warnings
@@ -37,26 +37,26 @@ from graphpass.sites.sites import unsteady
 # Largest difference of an output, by type, as a share of its largest value. float32 has 24 bits; sums of some thousand
 # products, some hundred layers deep and added in another order, leave 13 of them, float16's 11 bits 5, bfloat16's 8, 2.
 BOUNDS = {"float16": 2.0**-5, "float32": 2.0**-13, "float64": 2.0**-13, "bfloat16": 2.0**-2}
-CONDITION = 32.0  # times what a unit in the last place changes; folding rounds a weight a few times
+CONDITION = 32.0  # times the change by a unit in the last place; fusing rounds a weight a few times
 ROUNDS = 4  # runs with other roundings
-AT_ONCE = 32  # tensors that are looked at in one run
+AT_ONCE = 32  # tensors that are compared in one run
 MOST_SUSPECTS = 256  # tensors that differ
-SMALLEST_MOVED = 17  # numbers of a constant that is moved; scales and sizes of a few numbers decide on shapes
+SMALLEST_MOVED = 17  # values from which on a constant is moved; shapes may depend on scales and sizes of a few values
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 
 
 class SourceWarning(UserWarning):
-    """Something about the network that was given that its user should know."""
+    """Something that the user should know about the given network."""
 
 
 def check_source(network: Network, dataset: Dataset | None = None, threads: int = 0) -> None:
-    """Run the file that was given beside the network that is converted, on some samples, made up where there are none.
+    """Compare the file that was given with the network that is converted, on some samples, or on made-up ones.
 
     Raises SessionError where onnxruntime cannot run the file, and ModelError naming the first node that computes
-    something else; warns (SourceWarning) where the outputs differ by no more than rounding explains, and where inputs
-    cannot be made up.
+    something else; warns (SourceWarning) where rounding explains a difference of the outputs, and where inputs cannot
+    be made up.
     """
     source = network.source
     unstable = unsteady(network.graph)
@@ -71,7 +71,7 @@ def check_source(network: Network, dataset: Dataset | None = None, threads: int 
     except (SessionError, DataError) as error:
         if dataset is not None:
             raise
-        what = f"{source.path}: could not be run on inputs that are made up ({error.what}), and is converted unchecked"
+        what = f"{source.path}: could not be run on made-up inputs ({error.what}), and is converted without this check"
         warnings.warn(what, SourceWarning, stacklevel=3)
         return
     del session
@@ -91,13 +91,13 @@ def check_source(network: Network, dataset: Dataset | None = None, threads: int 
 
 
 def made_up_inputs(source: Source, batch: int | None) -> Dataset:
-    """Inputs for a model that there is no data for."""
+    """Made-up inputs for a model without data."""
     specs = input_specs(source)
     return synthetic_dataset(specs, ImageOptions(), batch or CHECKED_SAMPLES, 0, lookup_rows(source.graph()))
 
 
 def difference(one: Array, other: Array) -> float:
-    """max |one − other| / max |one| over the finite numbers of one; of other types the share of unequal values."""
+    """max |one − other| / max |one| over the finite numbers of one; for other types, the share of unequal values."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return float("inf")
     if one.dtype.kind != "f":
@@ -119,13 +119,13 @@ def _opened(proto: onnx.ModelProto, network: Network, threads: int) -> Any:
         return open_session(proto, threads=threads)
     except SessionError as error:
         raise ModelError(
-            f"{network.source.path}: onnxruntime does not load what was normalised ({error.what})",
+            f"{network.source.path}: onnxruntime does not load the normalised network ({error.what})",
             "report this, with the model",
         ) from error
 
 
 def _require_rounding(network: Network, normalised: onnx.ModelProto, inputs: Arrays, threads: int) -> None:
-    """Raise ModelError for the first tensor, in the order of the given file, that differs by more than rounding."""
+    """Raise ModelError for the first tensor, in the order of the file, that differs by more than rounding explains."""
     source = network.source
     makers = {name: node for node in source.proto.graph.node for name in node.output if name}
     others = {name for node in normalised.graph.node for name in node.output}
@@ -158,7 +158,7 @@ class _Difference:
 
 
 def _differences(one: Any, inputs: Arrays, other: Any, others: Arrays, names: Sequence[str]) -> dict[str, _Difference]:
-    """Of each tensor of two sessions, a few at a time."""
+    """The difference of each tensor between two sessions, a few tensors at a time."""
     found: dict[str, _Difference] = {}
     for start in range(0, len(names), AT_ONCE):
         part = names[start : start + AT_ONCE]
@@ -168,7 +168,7 @@ def _differences(one: Any, inputs: Arrays, other: Any, others: Arrays, names: Se
 
 
 def _tensors(session: Any, inputs: Arrays, names: Sequence[str]) -> Arrays:
-    """The tensors; what is no array of numbers (a sequence, an optional) counts as empty."""
+    """The tensors; a value that is not an array of numbers (a sequence, an optional) counts as empty."""
     found = run(session, inputs, names)
     return {name: value if isinstance(value, np.ndarray) else np.zeros(0) for name, value in found.items()}
 

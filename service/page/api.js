@@ -4,7 +4,7 @@ const KEY = "graphpass.key";
 const FINISHED = new Set(["succeeded", "failed", "cancelled"]);
 const COLLECTIONS = { con: "conversions", eva: "evaluations", swe: "sweeps" };
 
-/** What the service said no with: what happened, what to do, and where. */
+/** A refusal of the service: what happened, what to do, and where. */
 export class Problem extends Error {
   constructor(status, document) {
     super(document.detail ?? document.what ?? "the service failed");
@@ -29,7 +29,7 @@ const KEY_GONE = {
   remedy: "Open the newest link that graphpass serve printed, or choose “Forget key” and enter another.",
 };
 
-/** The key: of this tab alone, and gone with it. */
+/** The key, which is only in this tab and is forgotten when it is closed. */
 export const key = {
   get: () => sessionStorage.getItem(KEY) ?? "",
   set: (text) => sessionStorage.setItem(KEY, text),
@@ -38,7 +38,7 @@ export const key = {
 
 export const authorization = () => ({ Authorization: `Bearer ${key.get()}` });
 export const isFinished = (job) => FINISHED.has(job.state);
-/** Where the API has a job. */
+/** The address of a job in the API. */
 export const pathOf = (id) => `/v1/${COLLECTIONS[id.slice(0, 3)]}/${id}`;
 
 export async function problemOf(response) {
@@ -50,7 +50,7 @@ export async function problemOf(response) {
   }
 }
 
-/** One request. Throws a Problem, or an AbortError. A request that asks too often waits as told, a few times. */
+/** One request. Throws a Problem, or an AbortError. After too many requests it waits as long as the service says, a few times. */
 export async function ask(method, path, { json, headers = {}, signal } = {}) {
   for (let attempt = 0; ; attempt += 1) {
     let response;
@@ -75,7 +75,7 @@ export async function get(path, signal) {
   return (await ask("GET", path, { signal })).json();
 }
 
-/** A job, and of its result all that is there: where lists are long, the answer has their beginnings. */
+/** A job with its whole result: the answer has only the beginnings of long lists. */
 export async function getJob(path, signal) {
   const job = await get(path, signal);
   const { result, links } = job;
@@ -89,12 +89,12 @@ export async function post(path, json) {
   return (await ask("POST", path, { json, headers: json === undefined ? {} : { "Idempotency-Key": random() } })).json();
 }
 
-/** Stop a job; one that is finished stays as it is. */
+/** Stop a job; a job that is finished stays as it is. */
 export async function cancel(path) {
   return (await ask("POST", `${path}/cancel`)).json();
 }
 
-/** Delete something; of jobs, those that are finished. */
+/** Delete an object, or a job that is finished. */
 export async function remove(path) {
   await ask("DELETE", path);
 }

@@ -37,7 +37,7 @@ export function facts(pairs) {
     h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
-const INPUTS = new Set(["file", "model", "calibration", "evaluation", "dataset"]); // messages have the file's own name
+const INPUTS = new Set(["file", "model", "calibration", "evaluation", "dataset"]); // messages use the name of the file
 
 /** A problem as what happened and what to do about it. It is announced, and takes the focus when asked to. */
 export function alarm(problem, ...actions) {
@@ -52,7 +52,7 @@ export function alarm(problem, ...actions) {
     actions.length > 0 && h("div", { class: "actions" }, actions));
 }
 
-/** Say something to people who cannot see it happen. */
+/** Announce something to screen readers. */
 export function announce(text) {
   const place = document.getElementById("announcer");
   place.textContent = "";
@@ -66,7 +66,7 @@ export function focusOn(element) {
 }
 
 let counter = 0;
-/** An id that nothing else has. */
+/** An id that is used nowhere else. */
 export function freshId(name) {
   counter += 1;
   return `${name}-${counter}`;

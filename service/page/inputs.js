@@ -1,4 +1,4 @@
-// What the service found in a model or dataset: what will convert, what will not, and why.
+// The service's description of a model or dataset: what will be converted, what will not, and why.
 
 import { facts, h, table } from "./element.js";
 import { count, listed } from "./words.js";
@@ -10,23 +10,23 @@ export function modelSummary(found) {
   const blocked = left.filter((entry) => entry.expected === false);
   return h("div", {},
     facts([
-      ["Takes", h("span", {}, about.inputs.map(tensor).join(", "))],
-      ["Gives", about.outputs.map((each) => each.name ?? each).join(", ")],
+      ["Inputs", h("span", {}, about.inputs.map(tensor).join(", "))],
+      ["Outputs", about.outputs.map((each) => each.name ?? each).join(", ")],
       ["Weights", count(about.parameters)],
       ["Operators", `${count(about.nodes)}, opset ${about.opset}`],
     ]),
     sites.length === 0
-      ? h("p", { class: "mark bad" }, "Nothing in it can become spiking: see below.")
+      ? h("p", { class: "mark bad" }, "Nothing in this network can become spiking: see below.")
       : h("p", { class: blocked.length ? "mark warn" : "mark good" },
         `Spikes will reach ${about.spiking_layers} of ${about.weight_layers} weight layers, `,
         `from neurons at ${sites.length + (omitted.sites ?? 0)} ${sites.length === 1 ? "site" : "sites"}`,
-        blocked.length ? `; ${blocked.length} more should convert and cannot.` : "."),
+        blocked.length ? `; ${blocked.length} more should be converted and cannot be.` : "."),
     blocked.length > 0 && leftTable("Cannot be converted, though it should", blocked),
     h("details", {}, h("summary", {}, "What becomes spiking, and what stays as it is"),
       sites.length > 0 && table("Neurons go here", ["Site", "Activation", "Thresholds", "Feeds"], sites.map((site) => [
-        site.name, site.kind, site.axis === null ? "one for all" : "one a channel", listed(site.layers)])),
+        site.name, site.kind, site.axis === null ? "one for all" : "one for each channel", listed(site.layers)])),
       left.length > blocked.length && leftTable("Stays analogue, as it should", left.filter((entry) => entry.expected !== false)),
-      (omitted.sites || omitted.left) && h("p", { class: "note" }, `${count((omitted.sites ?? 0) + (omitted.left ?? 0))} more are left out here.`)));
+      (omitted.sites || omitted.left) && h("p", { class: "note" }, `${count((omitted.sites ?? 0) + (omitted.left ?? 0))} more are not shown here.`)));
 }
 
 export function leftTable(caption, left) {

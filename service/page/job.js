@@ -1,4 +1,4 @@
-// One job: what was asked, live progress, then its results or what went wrong and what to do.
+// One job: its request, live progress, then its results, or what went wrong and what to do.
 
 import { Problem, cancel, download, events, get, getJob, isFinished, pathOf, remove } from "./api.js";
 import { alarm, announce, facts, focusOn, h } from "./element.js";
@@ -58,7 +58,7 @@ export async function jobView(place, signal, id) {
   }
 }
 
-/** Names of models and datasets of a job; what was deleted meanwhile has none. */
+/** Names of the models and datasets of a job; deleted ones have none. */
 async function inputsOf(job) {
   const found = {};
   await Promise.all(["model", "ann", "snn", "calibration", "evaluation", "dataset"].map(async (role) => {
@@ -107,7 +107,7 @@ function progress(job, stop) {
   let current = "";
   const element = h("section", { class: "card", "aria-labelledby": "progress" },
     h("h2", { id: "progress" }, "Progress"), note, list, folded,
-    h("p", { class: "note" }, "You may close this page: the job goes on, and is in the list of jobs."), button);
+    h("p", { class: "note" }, "You may close this page: the job continues, and you find it in the list of jobs."), button);
 
   function row(name) {
     const bar = h("progress", { max: "1", value: 0, "aria-label": stage(name) });
@@ -176,7 +176,7 @@ function downloads(job, ...actions) {
     } }, word, link === "artifact" && job.result.files?.["snn.onnx"] ? `, ${bytes(job.result.files["snn.onnx"])}` : "");
     return made;
   };
-  return h("section", { class: "card", "aria-labelledby": "files" }, h("h2", { id: "files" }, "Download, or go on"),
+  return h("section", { class: "card", "aria-labelledby": "files" }, h("h2", { id: "files" }, "Download, or continue"),
     h("div", { class: "actions" }, FILES.filter(([link]) => job.links[link]).map(button)),
     h("div", { class: "actions" }, job.links.report && h("a", { class: "button", href: `#/jobs/${job.id}/report` }, "Open the report"), actions),
     trouble);

@@ -1,11 +1,11 @@
-// Jobs of the past and of now, with their errors and what to do about them.
+// All jobs, with their errors and what to do about them.
 
 import { Problem, cancel, get, isFinished, pause, remove } from "./api.js";
 import { alarm, announce, h, table } from "./element.js";
 import { fillFrom } from "./setup.js";
 import { KINDS, STATES, here, seconds, settings, when } from "./words.js";
 
-const EVERY = 3000; // milliseconds between looks while something runs
+const EVERY = 3000; // milliseconds between requests while something runs
 let filter = "";
 
 export async function jobsView(place, signal) {
@@ -55,7 +55,7 @@ export async function jobsView(place, signal) {
     ]);
     list.replaceChildren(items.length
       ? h("div", { class: "card stacked" }, table("Jobs, newest first", ["Job", "Settings", "State", "Created", { text: "Took", kind: "number" }, "Actions"], rows, { hideCaption: true }))
-      : h("p", { class: "card" }, filter ? "There are none in this state." : "There are none yet. ", !filter && h("a", { href: "#/" }, "Convert a network")));
+      : h("p", { class: "card" }, filter ? "There are no jobs in this state." : "There are no jobs yet. ", !filter && h("a", { href: "#/" }, "Convert a network")));
     more.hidden = !next;
     if (focused) document.getElementById(focused)?.focus();
   }

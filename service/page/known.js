@@ -1,4 +1,4 @@
-// What the service knows of options: names, help, defaults and limits, which stand in one list for all.
+// The options as the service lists them: names, help, defaults and limits.
 
 const TRIES = 5;
 const PAUSE = 1000; // milliseconds

@@ -1,4 +1,4 @@
-// The key, the address and which view is shown.
+// The key, the address, and which view is shown.
 
 import { UNREACHABLE, get, key } from "./api.js";
 import { alarm, focusOn, h } from "./element.js";
@@ -10,7 +10,7 @@ import { setupView } from "./setup.js";
 const main = document.getElementById("main");
 const navigation = document.getElementById("navigation");
 const forget = document.getElementById("forget");
-let leaving = null; // ends what the view that is left still does
+let leaving = null; // stops the work of the view before
 let first = true;
 
 const VIEWS = [
@@ -20,7 +20,7 @@ const VIEWS = [
   [/^/, setupView],
 ];
 
-/** A key in the address goes to this tab's memory and out of the address, so that it is not shared or kept by accident. */
+/** Move a key from the address to this tab's memory, so that it is not shared or kept by accident. */
 function keyFromAddress() {
   const found = /[#&]key=([^&]+)/.exec(location.hash);
   if (!found) return;
@@ -61,14 +61,14 @@ async function show() {
   if (signal.aborted) return;
   const heading = main.querySelector("h1");
   document.title = `${heading?.textContent ?? "graphpass"} – graphpass`;
-  if (!first && heading) focusOn(heading); // screen readers read where they are now
+  if (!first && heading) focusOn(heading); // screen readers then read the heading
   first = false;
   window.scrollTo(0, 0);
 }
 
 function unexpected(error) {
   console.error(error);
-  return { title: "This page failed", what: String(error.message ?? error), remedy: "Load it again; if it stays, report it." };
+  return { title: "This page failed", what: String(error.message ?? error), remedy: "Load it again; if that does not help, report it." };
 }
 
 function askForKey(problem = null) {
@@ -92,12 +92,12 @@ function askForKey(problem = null) {
   };
   main.replaceChildren(h("section", { class: "card narrow" },
     h("h1", {}, "Your key"),
-    h("p", {}, "Everything that you upload belongs to your key. It stays in this tab and is forgotten with it."),
+    h("p", {}, "All that you upload belongs to your key. The key stays in this tab and is forgotten when you close it."),
     trouble,
     h("form", { onsubmit: enter },
       h("label", { for: "key" }, "Key"), field,
       h("p", { class: "note", id: "key-hint" }, "It begins with gp_. ", h("code", {}, "graphpass serve"),
-        " prints a link that has one; ", h("code", {}, "graphpass keys create NAME"), " makes another."),
+        " prints a link with a key; ", h("code", {}, "graphpass keys create NAME"), " makes another."),
       h("button", { class: "primary" }, "Go on"))));
   document.title = "Your key – graphpass";
   first = false;

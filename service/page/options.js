@@ -1,4 +1,4 @@
-// T, code, method and form, each with what it means; the rest of the options behind a fold.
+// T, code, method and form, each with its meaning; the other options can be unfolded.
 
 import { freshId, h } from "./element.js";
 import { OPTIONS } from "./known.js";
@@ -17,7 +17,7 @@ const METRIC = `\\s*(${NAME}\\s+)*(${NAME})?`;
 const STEPS = [1, 2, 4, 8, 16, 32, 64];
 const MODES = {
   conversion: ["Convert once", "One network, with the T that you choose."],
-  sweep: ["Compare over T", "Many conversions; shows which T is worth it. Nothing to download but the report."],
+  sweep: ["Compare over T", "Many conversions, to see which T is worth its cost. Only the report can be downloaded."],
 };
 let unfolded = false;
 
@@ -77,11 +77,11 @@ function oneT(options, set, own) {
     } });
   return h("div", { class: "field" }, h("label", { for: "time-steps" }, "Time-steps T"),
     h("div", { class: "beside" }, input, output),
-    h("p", { class: "note", id: "time-steps-about" }, "More steps: closer to the original network, more spikes and more energy. ",
+    h("p", { class: "note", id: "time-steps-about" }, "With more steps, the result is closer to the original network and takes more spikes and energy. ",
       own ? "Leave it empty for the network’s own." : "4 to 16 is usual."));
 }
 
-/** What levels that are chosen may cost: of one of two measures. */
+/** The budget for choosing levels, by one of two measures. */
 function budget(options, set) {
   const energy = options.budget === "energy";
   const value = h("input", { type: "number", id: "budget-value", "aria-label": BUDGETS[options.budget][0], "aria-describedby": "budget-about",
@@ -113,7 +113,7 @@ function steps(options, set) {
 function incomplete(choices, set) {
   const blocked = choices.model?.description.left?.filter((entry) => entry.expected === false) ?? [];
   if (blocked.length === 0) return null;
-  return tick("allow_partial", choices.options, set, "Convert although not everything can be",
+  return tick("allow_partial", choices.options, set, "Convert although some nodes cannot be",
     `${listed(blocked.slice(0, 5).map((entry) => entry.node))} will stay analogue. Without this tick the conversion stops.`);
 }
 
@@ -141,14 +141,14 @@ function more(options, set) {
   return h("details", { open: unfolded, ontoggle: (event) => { unfolded = event.target.open; } },
     h("summary", {}, "More options"),
     h("div", { class: "grid" },
-      field("limit", "Calibration samples at most", "Empty: all of them; 256 where they are made up.", { ...whole, min: "1" }, String(options.limit), (text) => text),
+      field("limit", "Calibration samples at most", "Empty: all samples, or 256 made-up ones.", { ...whole, min: "1" }, String(options.limit), (text) => text),
       field("seed", "Seed", "The same seed gives the same network.", { ...whole, min: "0" }, String(options.seed), (text) => text || start.seed),
-      field("exclude", "Leave analogue", "Regular expressions of node names, with spaces between.", { type: "text" }, options.exclude.join(" "), words),
-      field("include", "Convert only", "The same; empty: everything.", { type: "text" }, options.include.join(" "), words),
-      field("metric", "What to measure", `On the evaluation data: ${METRICS.join(", ")}; with parameters, as ctc:blank=0. Empty: classes.`, measures, options.metric.join(" "), words),
+      field("exclude", "Leave analogue", "Regular expressions for node names, separated by spaces.", { type: "text" }, options.exclude.join(" "), words),
+      field("include", "Convert only", "Regular expressions in the same way. Empty: all nodes.", { type: "text" }, options.include.join(" "), words),
+      field("metric", "What to measure", `On the evaluation data: ${METRICS.join(", ")}; with parameters as in ctc:blank=0. Empty: classes.`, measures, options.metric.join(" "), words),
       field("image_size", "Side of images", "For a .zip of images, if the network leaves it open.", { ...whole, min: "1" }, String(options.image_size), (text) => text || start.image_size),
-      field("mean", "Mean of images", "Subtracted from pixels/255: one number, or one a channel.", list, options.mean.join(", "), numbers),
-      field("std", "Deviation of images", "Then divided by.", list, options.std.join(", "), numbers)),
+      field("mean", "Mean of images", "Subtracted from pixels/255: one number, or one for each channel.", list, options.mean.join(", "), numbers),
+      field("std", "Deviation of images", "Then divides the pixels: one number, or one for each channel.", list, options.std.join(", "), numbers)),
     tick("identity_sites", options, set, "Neurons in front of layers without activation",
       "For example in front of the projections of attention."));
 }

@@ -1,4 +1,4 @@
-// One input: a file that is dropped or chosen, or what was uploaded before; then what the service found in it.
+// One input: a file that is dropped or chosen, or an earlier upload; then the service's description of it.
 
 import { Problem } from "./api.js";
 import { alarm, announce, focusOn, freshId, h } from "./element.js";
@@ -6,10 +6,10 @@ import { upload } from "./upload.js";
 import { bytes, percent, when } from "./words.js";
 
 const TAKES = { model: ".onnx,.zip", dataset: ".npz,.npy,.zip" };
-const WHAT = { sending: "Sending", checking: "Looking at it", waiting: "The connection is lost. Trying again" };
+const WHAT = { sending: "Sending", checking: "Examining the file", waiting: "The connection is lost. Trying again" };
 
-/** `choices[role]` is what is picked; `changed` is called when it changes. `instead`: drawn where nothing is picked, and
- *  whether it is in place of a file. */
+/** `choices[role]` is the current choice; `changed` is called when it changes. `instead`: what is drawn where nothing is
+ *  chosen, and whether it replaces a file. */
 export function picker({ kind, title, hint, known, choices, role, summary, changed, signal, optional = false, instead = null }) {
   const heading = freshId("picker");
   const body = h("div", {});
@@ -56,7 +56,7 @@ export function picker({ kind, title, hint, known, choices, role, summary, chang
       h("label", { for: file }, "Drop a file here, or choose one", h("span", { class: "hidden" }, ` for “${title}”`)),
       input, h("p", { class: "note", id: `${file}-hint` }, hint));
     const before = known.length > 0 && h("div", { class: "field" },
-      h("label", { for: list }, "Or one that is here already"),
+      h("label", { for: list }, "Or use an earlier upload"),
       h("select", { id: list, onchange: (event) => {
         choose(known.find((each) => each.id === event.target.value));
         focusOn(element.querySelector("h2"));

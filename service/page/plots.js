@@ -21,7 +21,7 @@ function load() {
   return library;
 }
 
-/** A figure with a caption that says what it shows to those who cannot see it. */
+/** A figure with a text for screen readers. */
 function figure(caption, summary, traces, layout) {
   const id = freshId("plot");
   const place = h("div", { class: "plot", role: "img", "aria-label": summary });

@@ -1,5 +1,5 @@
-// The HTML report of a job. It needs the key, which no link can send, and scripts, which this page forbids: so it is fetched
-// here and shown in a frame without rights, which sees neither the key nor this page, and reaches no network.
+// The HTML report of a job. It needs the key, which no link can send, and scripts, which this page forbids. So it is fetched
+// here and shown in a frame without rights, which can read neither the key nor this page, and has no network.
 
 import { ask, get, pathOf } from "./api.js";
 import { h } from "./element.js";
@@ -12,7 +12,7 @@ export async function reportView(place, signal, id) {
   const send = (event) => {
     if (event.source !== frame.contentWindow) return;
     window.removeEventListener("message", send);
-    event.source.postMessage(text, "*"); // its origin is none that could be named
+    event.source.postMessage(text, "*"); // its origin has no name
   };
   window.addEventListener("message", send, { signal });
   place.append(

@@ -1,4 +1,4 @@
-// What came of a job: figures first, then plots, each with its table.
+// The results of a job: figures first, then plots, each with its table.
 
 import { Problem, all, get, getJob, post } from "./api.js";
 import { alarm, facts, freshId, h, table } from "./element.js";
@@ -85,7 +85,7 @@ function sweepTable(rows) {
     ])));
 }
 
-/** What its user should know of a conversion, made-up data before all. */
+/** Warnings about a conversion, first that its data was made up. */
 function warnings({ warnings: texts = [], notes = {} }) {
   const unreal = notes.data === "synthetic" && h("p", { class: "mark bad" }, h("strong", {}, "Calibrated on made-up inputs"),
     ` (${notes.synthetic}). It may be much worse than with real data: evaluate it before you use it.`);
@@ -100,8 +100,8 @@ function evaluation(found, warned = []) {
     ...(found.metrics ?? []).map((each) => [metricName(each), figure(each.snn),
       each.ann === null ? "against the original’s output" : `the ANN’s ${figure(each.ann)}`]),
     snn.top1 === null && ["Error of the output", percent(mainError(found)), "against the original’s output"],
-    baseline.top1 !== null && ["Quantised alone", percent(baseline.top1), `the original with ${levelsOf(found.sites, baseline.levels, " levels")}, without correction`],
-    cost.ratio !== null && ["Energy, SNN / ANN", times(cost.ratio), `${energy(cost.snn)} against ${energy(cost.ann)} a sample`],
+    baseline.top1 !== null && ["Quantisation alone", percent(baseline.top1), `the original with ${levelsOf(found.sites, baseline.levels, " levels")}, without correction`],
+    cost.ratio !== null && ["Energy, SNN / ANN", times(cost.ratio), `${energy(cost.snn)} against ${energy(cost.ann)} per sample`],
     found.firing_rate !== null && ["Firing rate", percent(found.firing_rate, 1), "of neurons times steps spike"],
   ].filter(Boolean);
   const line = (name, pick, show) => [name, ...[ann, snn, baseline].map((each) => show(pick(each)))];
@@ -114,11 +114,11 @@ function evaluation(found, warned = []) {
     ["Error of the output", "–", percent(mainError(found)), percent(baseline.relative_error)],
     ["Levels of a value", "–", levelsOf(found.sites, found.levels), levelsOf(found.sites, baseline.levels)],
     ["Firing rate", "–", percent(found.firing_rate), "–"],
-    ["Multiply-and-adds a sample", count(operations.ann.effective_macs), count(operations.effective_macs), "–"],
-    ["Additions a sample", count(operations.ann.effective_acs), count(operations.effective_acs), "–"],
-    ["Energy a sample", energy(cost.ann), energy(cost.snn), "–"],
+    ["Multiply-and-adds per sample", count(operations.ann.effective_macs), count(operations.effective_macs), "–"],
+    ["Additions per sample", count(operations.ann.effective_acs), count(operations.effective_acs), "–"],
+    ["Energy per sample", energy(cost.ann), energy(cost.snn), "–"],
     [`Latency, batch of ${latency.batch}`, timing(latency.ann, latency.ann_range), timing(latency.snn, latency.snn_range), "–"],
-    ["Samples a second", count(latency.throughput_ann), count(latency.throughput_snn), "–"],
+    ["Samples per second", count(latency.throughput_ann), count(latency.throughput_snn), "–"],
   ].filter(Boolean);
   const inRed = warned.some((each) => each.classList.contains("bad"));
   return [
@@ -130,7 +130,7 @@ function evaluation(found, warned = []) {
     found.sites.some((site) => site.firing_rate !== null) && card("Layer by layer", sitesPlot(found.sites), siteTable(found.sites)),
     operations.effective_macs !== null && card("Operations and energy", energyPlot(found), operationsTable(operations), latencyNote(latency)),
     card("What stays analogue", found.left.length
-      ? leftTable("Nodes that stay as they were", found.left) : h("p", {}, "Everything that could spike does.")),
+      ? leftTable("Nodes that stay as they were", found.left) : h("p", {}, "All nodes that could become spiking are spiking.")),
     card("Where the numbers come from", facts(Object.entries(found.provenance).map(([name, value]) =>
       [PROVENANCE[name] ?? name, /sha256/.test(name) && value ? h("code", {}, value.slice(0, 16), "…") : name === "date" ? when(value) : value || "–"]))),
   ].filter(Boolean);
@@ -154,7 +154,7 @@ function latencyNote(latency) {
     "Spikes save energy on hardware that skips silent neurons; ordinary processors compute them all.");
 }
 
-/** Beside a conversion: the comparison over T with the same inputs, if there is one, else a button that makes it. */
+/** For a conversion: the comparison over T with the same inputs, if there is one, else a button that starts it. */
 function overSteps(job, signal) {
   const place = h("div", {}, h("p", { class: "note" }, "Looking for one …"));
   const { model, calibration, evaluation: dataset, options } = job.request;
@@ -174,7 +174,7 @@ function overSteps(job, signal) {
     }
   } }, "Compare over T");
   const offer = () => place.replaceChildren(
-    h("p", {}, "How much accuracy does each T bring? The same network on the same data with many T, without uploading again."), start);
+    h("p", {}, "How accurate is the network with each T? This compares many T on the same data, without uploading again."), start);
   (async () => {
     try {
       const sweeps = await all("/v1/sweeps?state=succeeded&limit=50", 50);
@@ -191,7 +191,7 @@ function overSteps(job, signal) {
   return card("Accuracy over T", place);
 }
 
-/** A conversion that nobody evaluated: choose data and do it now. */
+/** For a conversion without evaluation: choose data and start one. */
 function evaluateNow(job) {
   const place = h("div", {});
   const id = freshId("data");

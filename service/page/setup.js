@@ -1,4 +1,4 @@
-// What to convert, on which data, and how. What was chosen stays until the page is closed.
+// The form: what to convert, on which data, and how. The choices stay until the page is closed.
 
 import { Problem, all, get, post } from "./api.js";
 import { alarm, announce, focusOn, h } from "./element.js";
@@ -9,7 +9,7 @@ import { UNREAL, mostSteps } from "./words.js";
 
 const choices = { model: null, calibration: null, evaluation: null, options: structuredClone(FRESH), mode: "conversion" };
 
-/** Fill in what a job was asked for, so that it can be changed and run again without uploading. */
+/** Fill in the request of a job, so that it can be changed and run again without uploading. */
 export async function fillFrom(job, changes = {}) {
   const { request } = job;
   const find = (kind, id) => (id ? get(`/v1/${kind}s/${id}`).catch(() => null) : null);
@@ -74,7 +74,7 @@ export async function setupView(place, signal) {
   settle();
 }
 
-/** In place of calibration data: made-up inputs, and what they cost. */
+/** Instead of calibration data: made-up inputs, with a warning. */
 function withoutData(redraw) {
   const { options } = choices;
   const box = h("input", { type: "checkbox", id: "synthetic", checked: options.synthetic, "aria-describedby": "synthetic-about",
@@ -86,7 +86,7 @@ function withoutData(redraw) {
     } });
   const [short, long] = UNREAL;
   return { picked: options.synthetic, element: h("div", { class: "without" },
-    h("div", { class: "choice" }, box, h("label", { for: "synthetic" }, "I have no data: make inputs up"),
+    h("div", { class: "choice" }, box, h("label", { for: "synthetic" }, "I have no data: use made-up inputs"),
       !options.synthetic && h("p", { class: "note", id: "synthetic-about" }, "It costs accuracy; a few real samples are better.")),
     options.synthetic && h("p", { class: "mark bad", id: "synthetic-about" }, h("strong", {}, short), " ", long)) };
 }
@@ -141,11 +141,11 @@ function missing(pickers) {
   const own = model?.description.sites?.some((site) => site.kind === "qcfs");
   if (!model) return { what: "No network is chosen.", remedy: "Choose an .onnx file in step 1.", picker: pickers.model };
   if (model.description.spiking)
-    return { what: `${model.name} is a spiking network already.`, remedy: "Choose the network that it was made from.", picker: pickers.model };
+    return { what: `${model.name} is a spiking network already.`, remedy: "Choose the network that it was converted from.", picker: pickers.model };
   if (!calibration && mode === "sweep" && options.synthetic)
     return { what: "A comparison over T needs calibration data.", remedy: "Choose some in step 2, or convert once.", picker: pickers.calibration };
   if (!calibration && (mode === "sweep" || !(own || options.synthetic)))
-    return { what: "No calibration data is chosen.", remedy: "Choose it in step 2, or have inputs made up there.", picker: pickers.calibration };
+    return { what: "No calibration data is chosen.", remedy: "Choose it in step 2, or tick “I have no data” there.", picker: pickers.calibration };
   if (mode === "sweep" && !evaluation)
     return { what: "A comparison over T needs evaluation data.", remedy: "Choose it in step 3.", picker: pickers.evaluation };
   const empty = mode === "sweep" && [["sweep_steps", "number T"], ["sweep_coding", "code"], ["sweep_method", "method"]]

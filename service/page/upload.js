@@ -1,5 +1,5 @@
-// Files on their way to the service: small ones at once, large ones in pieces (tus 1.0) that survive a lost connection,
-// a closed page and a restarted service: choose the same file again, and it goes on.
+// Uploads: small files in one request, large files in pieces (tus 1.0). After a lost connection, a closed page or a restart
+// of the service, choose the same file again: the upload continues.
 
 import { Problem, UNREACHABLE, ask, authorization, pause } from "./api.js";
 
@@ -12,7 +12,7 @@ const TUS = { "Tus-Resumable": "1.0.0" };
 export async function upload(kind, file, progress, signal) {
   const path = `/v1/${kind}s`;
   if (file.size === 0)
-    throw new Problem(0, { title: "The file is empty", detail: `${file.name} holds no bytes.`, remedy: "Choose another." });
+    throw new Problem(0, { title: "The file is empty", detail: `${file.name} holds no bytes.`, remedy: "Choose another file." });
   if (file.size <= SMALL) {
     const report = (sent) => progress(sent, sent < file.size ? "sending" : "checking");
     const name = `?name=${encodeURIComponent(file.name.slice(-200))}`;
@@ -24,7 +24,7 @@ export async function upload(kind, file, progress, signal) {
   try {
     return await (await ask("POST", path, { json: { upload: url.split("/").at(-1) }, signal })).json();
   } catch (error) {
-    // Bytes that the service has seen and refused are not worth keeping.
+    // The service has refused these bytes: they are not kept.
     if (error instanceof Problem && error.status === 422) await ask("DELETE", url, { headers: TUS }).catch(() => {});
     throw error;
   } finally {
@@ -55,7 +55,7 @@ async function inPieces(kind, file, progress, signal) {
   return url;
 }
 
-/** Where to send pieces, and how many bytes are there: of an upload that was begun before, if there is one. */
+/** Where to send pieces, and how many bytes have arrived; an earlier upload of the same file continues. */
 async function begin(kind, file, signal) {
   const remembered = localStorage.getItem(memory(kind, file));
   if (remembered) {
@@ -84,7 +84,7 @@ async function standing(url, signal, otherwise) {
   }
 }
 
-/** A body with progress, which fetch cannot tell. */
+/** Send a body and report its progress, which fetch cannot do. */
 function send(method, path, body, headers, progress, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();

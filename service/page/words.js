@@ -1,4 +1,4 @@
-// What things are called and what they mean, in plain words; numbers and times as people read them.
+// Names and meanings in plain words; numbers and times for people.
 
 import { OPTIONS } from "./known.js";
 
@@ -8,21 +8,21 @@ export const METHODS = names("method");
 export const FORMS = names("form");
 export const METRICS = Object.keys(names("metric"));
 export const LEVELS = {
-  same: ["The same everywhere", "Every site has all levels that T gives."],
-  auto: ["Chosen for each site", "Fewer where the output does not need them, within a budget. T is the most that a site may take."],
+  same: ["The same everywhere", "Every site has all levels of T."],
+  auto: ["Chosen for each site", "Fewer levels where the output does not need more, within a budget. T is the most that a site may take."],
 };
 export const BUDGETS = {
-  energy: ["Energy", "Additions, as a share of what all levels of T take at every site. Empty: 0.5."],
-  mean_levels: ["Mean levels", "Levels, mean over all neurons: 2 or more."],
+  energy: ["Energy", "Additions, as a share of the additions with all levels of T at every site. Empty: 0.5."],
+  mean_levels: ["Mean levels", "Mean number of levels over all neurons: 2 or more."],
 };
 export const KINDS = { conversion: "Conversion", evaluation: "Evaluation", sweep: "Comparison over T" };
 export const STATES = {
   queued: "Waiting", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled",
 };
 export const UNREAL = ["The inputs will be made up.",
-  "The network may be much worse than with real data, and says in its file what it was made from. Choose evaluation data, and look at the results before you use it."];
+  "The network may be much worse than with real data, and its file will say so. Choose evaluation data, and look at the results before you use it."];
 const STAGES = {
-  "measuring statistics": "Matching made-up inputs to what the network’s normalisations know",
+  "measuring statistics": "Matching made-up inputs to the statistics in the network’s normalisations",
   "running the network": "Running the original network on the calibration data",
   calibrating: "Calibrating the neurons, layer by layer",
   comparing: "Comparing both networks on the evaluation data",
@@ -31,11 +31,11 @@ const STAGES = {
   conversions: "Conversions of this comparison",
   shards: "Parts of the evaluation",
 };
-const FLAGS = { // of the command line, which messages speak of: what they are called here
-  "--identity-sites": "“Neurons in front of layers without activation”", "--allow-partial": "“Convert although not everything can be”",
+const FLAGS = { // options of the command line that messages name → their names on this page
+  "--identity-sites": "“Neurons in front of layers without activation”", "--allow-partial": "“Convert although some nodes cannot be”",
   "--include": "“Convert only”", "--exclude": "“Leave analogue”", "--image-size": "“Side of images”", "--time-steps": "T",
   "--coding": "the code", "--levels auto": "levels “chosen for each site”", "--method": "the method", "--form": "the form", "--calibration": "calibration data", "--synthetic": "“I have no data”", "--limit": "“Calibration samples at most”",
-  "`graphpass inspect`": "what is shown of the network on the first page",
+  "`graphpass inspect`": "the description of the network on the first page",
 };
 const NONE = "–";
 
@@ -43,7 +43,7 @@ const NONE = "–";
 export const here = (text) => Object.entries(FLAGS).reduce((found, [flag, word]) => found.replaceAll(flag, word), text);
 export const stage = (name) => STAGES[name] ?? name;
 export const levels = (steps, coding) => (coding === "phase" ? 2 ** steps : steps + 1);
-/** Levels of sites: those that all have, or the least, the most and the mean over neurons. */
+/** Levels of sites: their number if it is the same everywhere, else the least, the most and the mean over neurons. */
 export function levelsOf(sites, most, unit = "") {
   const found = (sites ?? []).map((site) => site.levels);
   if (new Set(found).size < 2) return `${most}${unit}`;
@@ -90,13 +90,13 @@ export function listed(words) {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
 }
 
-/** The relative error of the output that classes are read from, or of the first one; null where there is none. */
+/** The relative error of the class output, or of the first output; null where there is none. */
 export function mainError(found) {
   const output = found.outputs.find((each) => each.name === found.class_output) ?? found.outputs[0];
   return output?.relative_error ?? null;
 }
 
-/** The levels of a conversion's sites where they differ; null where they do not, or nobody knows. */
+/** The range of levels of a conversion's sites; null if they are all the same, or unknown. */
 export function spread(result) {
   const found = result?.site_levels ?? [];
   return new Set(found).size > 1 ? `${Math.min(...found)}–${Math.max(...found)}` : null;

@@ -75,8 +75,7 @@ from graphpass.graph.model import Source, digest, load, read
 from graphpass.graph.plan import load_plan, save_plan
 from graphpass.inspection import inspect
 from graphpass.network import Network, prepare, require_coverage
-from graphpass.options.table import OPTIONS, SEVERAL
-from graphpass.options.values import several_of
+from graphpass.options.table import SEVERAL
 from graphpass.report.files import write_json, write_report
 from graphpass.report.pages import evaluation_report, sweep_report
 from graphpass.runtime.session import input_specs, open_session, required
@@ -229,9 +228,8 @@ def sweep_settings(place: Workplace) -> JSON:
     """The conversions of `graphpass sweep`, each of which is a shard."""
     choices = task_options(place.arguments, "sweep", SEVERAL)
     require_coverage(_network(place, "model", choices.selection()), choices("allow_partial"))
-    several = [several_of(choices(name)) or OPTIONS[name].several for name in SEVERAL]
     choices.evaluation()  # metrics that make no sense are refused here, too
-    wanted = combinations(choices.calibration("calibration_limit"), *several)
+    wanted = combinations(choices.calibration("calibration_limit"), *map(choices, SEVERAL))
     return {"settings": [{name: getattr(each, name) for name in SEVERAL} for each in wanted]}
 
 

@@ -59,7 +59,7 @@ def test_sweep_writes_rows(folder):
     assert len(rows) == 8
 
 
-def test_metrics_of_ones_own_and_by_name(folder, capsys):
+def test_own_metrics_and_metrics_by_name(folder, capsys):
     assert convert() == 0
     Path("mine.py").write_text(
         "def top(outputs, labels, reference):\n    return {'top': outputs['y'].reshape(12, -1).max(1)}\n"
@@ -87,7 +87,7 @@ def test_metrics_of_ones_own_and_by_name(folder, capsys):
     assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--metric", "bleu") == 2
     server = ("--server", "http://127.0.0.1:1")
     assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--metric", "mine.py:top", *server) == 2
-    assert "a service runs no functions of yours" in capsys.readouterr().err
+    assert "a service does not run your functions" in capsys.readouterr().err
 
 
 def test_inspect_prints_json(folder, capsys):
@@ -149,8 +149,8 @@ def test_help_needs_no_runtime(monkeypatch, capsys):
     assert "--identity-sites" in capsys.readouterr().out
 
 
-def test_training_mode_is_told_by_every_command(folder, capsys):
-    """By the name of the node: who inspects, converts or evaluates sees that results differ from run to run."""
+def test_every_command_names_nodes_in_training_mode(folder, capsys):
+    """inspect, convert and evaluate name the node whose results differ from run to run."""
     constants = {"w": np.eye(4, dtype=np.float32), "half": np.float32(0.5), "true": np.array(True)}
     nodes = [
         node("MatMul", "x w", "c", "one"), node("Relu", "c", "r", "act"), node("Dropout", "r half true", "d", "drop"),
@@ -158,13 +158,13 @@ def test_training_mode_is_told_by_every_command(folder, capsys):
     ]  # fmt: skip
     onnx.save(build(nodes, {"x": ["N", 4]}, {"y": ["N", 4]}, constants), "training.onnx")
     np.savez("x.npz", x=np.ones((8, 4), np.float32))
-    told = "training mode"
+    reason = "training mode"
     assert status("inspect", "training.onnx") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "drop" in text and told in text and "near-misses of the rules" in text
+    assert "drop" in text and reason in text and "places where a rule almost applied" in text
     assert status("convert", "training.onnx", "snn.onnx", "--calibration", "x.npz", "--allow-partial") == 0
     converted = capsys.readouterr()
-    assert "node 'drop' (Dropout) is in training mode" in converted.err and told in " ".join(converted.out.split())
+    assert "node 'drop' (Dropout) is in training mode" in converted.err and reason in " ".join(converted.out.split())
     assert status("evaluate", "training.onnx", "snn.onnx", "--data", "x.npz", "--json", "e.json") == 0
     assert "note: node 'drop' (Dropout) is in training mode" in capsys.readouterr().out
     assert any("'drop' (Dropout)" in note for note in json.loads(Path("e.json").read_text())["notes"])

@@ -122,7 +122,7 @@ def test_sizes_that_cost_nothing_to_claim(tmp_path: Path, name: str, kind: Any, 
 
 
 def test_a_directory_that_lies_about_sizes(tmp_path: Path) -> None:
-    """Deflate makes no more than 1,032 bytes of one, and nothing of what lies behind the end of the archive."""
+    """Deflate unpacks a byte to at most 1,032 bytes, and reads nothing behind the end of the archive."""
     path = write(tmp_path / "d.npz", npy("<f4", (10**9, 2), bytes(800)), zipfile.ZIP_DEFLATED)
     content = path.read_bytes()
     entry = content.index(b"PK\x01\x02")

@@ -129,7 +129,7 @@ def test_digest_is_of_the_samples_alone(tmp_path: Path) -> None:
         {"x": SAMPLES[:6], "labels": TARGETS[:6]},
     ],
 )
-def test_digest_tells_other_samples_apart(other: dict[str, Any]) -> None:
+def test_other_samples_have_another_digest(other: dict[str, Any]) -> None:
     assert from_arrays(other, [X]).digest != from_arrays({"x": SAMPLES, "labels": TARGETS}, [X]).digest
 
 

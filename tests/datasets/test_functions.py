@@ -1,4 +1,4 @@
-"""Functions that yield data: called anew for every pass, refused where they misbehave."""
+"""Functions that yield data: called again for every pass, refused where they misbehave."""
 
 from pathlib import Path
 

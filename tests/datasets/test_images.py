@@ -1,4 +1,4 @@
-"""Images are scaled, cut and normalised; whatever cannot be is refused with its file."""
+"""Images are scaled, cut and normalised; an image that cannot be is refused with the name of its file."""
 
 import os
 from pathlib import Path

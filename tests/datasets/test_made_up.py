@@ -1,4 +1,4 @@
-"""Inputs that are made up: their kinds, sizes and statistics, and the same ones for the same seed."""
+"""Made-up inputs: their kinds, sizes and statistics, and the same inputs for the same seed."""
 
 import numpy as np
 import pytest

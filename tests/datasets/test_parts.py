@@ -1,4 +1,4 @@
-"""Whatever does not fit the model is refused with its place and a remedy."""
+"""Data that does not fit the model is refused with its place and a remedy."""
 
 from pathlib import Path
 from typing import Any

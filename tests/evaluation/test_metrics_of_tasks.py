@@ -146,7 +146,7 @@ def words(outputs, labels, reference):
 """
 
 
-def test_a_function_of_ones_own(tmp_path: Path) -> None:
+def test_a_function_of_the_user(tmp_path: Path) -> None:
     (path := tmp_path / "mine.py").write_text(CODE)
     a = {"y": np.array([[1.0, 1], [2, 2]])}
     y = {"y": 3 * a["y"]}
@@ -213,6 +213,6 @@ def test_outputs_and_labels_that_do_not_fit(text: str, outputs: Any, labels: Any
         figures(text, outputs, labels)
 
 
-def test_the_probe_wants_classes() -> None:
+def test_the_probe_needs_classes() -> None:
     with pytest.raises(DataError, match="name no classes"):
         metric("embedding").fitted({"y": np.zeros((2, 3))}, np.zeros((2, 2), np.int64))

@@ -64,12 +64,12 @@ def converted(tmp_path, proto, *, time_steps=3, coding="rate", form="folded"):
     )  # fmt: skip
     plan = Plan(time_steps, coding, "optimal", sites)
     keys = ("name", "kind", "input", "output", "layers", "levels", "lowest", "highest")
-    told = {
+    metadata = {
         "version": "0", "time_steps": str(time_steps), "coding": coding, "levels": str(levels), "method": "optimal",
         "form": form, "model_sha256": source.digest, "data_sha256": "d" * 64, "left": "[]",
         "sites": json.dumps([{key: getattr(site, key) for key in keys} for site in sites]),
     }  # fmt: skip
-    return source, emit(graph, plan, form, {f"graphpass.{key}": value for key, value in told.items()})
+    return source, emit(graph, plan, form, {f"graphpass.{key}": value for key, value in metadata.items()})
 
 
 def dataset_of(source, x, labels=None):

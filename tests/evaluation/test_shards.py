@@ -1,4 +1,4 @@
-"""Evaluations in parts: wherever the samples are cut, the whole comes out, bit for bit."""
+"""Evaluations in parts: wherever the samples are cut, the merged result is the same, bit for bit."""
 
 import json
 from dataclasses import replace
@@ -90,7 +90,7 @@ def whole(pair: Pair, dataset: Dataset) -> EvaluationShard:
 
 
 @pytest.mark.parametrize("cuts", [[], [1], [8], [50], [16, 17], [3, 40, 64, 102], [*range(8, SAMPLES, 8)]])
-def test_any_cut_comes_to_the_same(pair: Pair, dataset: Dataset, whole: EvaluationShard, cuts: list[int]) -> None:
+def test_every_cut_gives_the_same_result(pair: Pair, dataset: Dataset, whole: EvaluationShard, cuts: list[int]) -> None:
     parts = [compare(pair, dataset, start, stop) for start, stop in pairwise([0, *cuts, SAMPLES])]
     assert {part.total for part in parts} == {SAMPLES}
     parts[-1] = replace(parts[-1], measured=whole.measured)
@@ -105,10 +105,10 @@ PLUGIN = (
 
 
 @pytest.mark.parametrize("cuts", [[8], [16, 17], [*range(8, SAMPLES, 8)]])
-def test_metrics_come_to_the_same_wherever_samples_are_cut(
+def test_metrics_are_the_same_wherever_samples_are_cut(
     pair: Pair, dataset: Dataset, whole: EvaluationShard, cuts: list[int], tmp_path: Path
 ) -> None:
-    """A probe, which every part fits by itself, and a function of one's own."""
+    """A probe, which every part fits by itself, and a function of the user."""
     (tmp_path / "mine.py").write_text(PLUGIN)
     metrics = metrics_of(["classes", "embedding:output=scores", f"{tmp_path / 'mine.py'}:f"], allow_code=True)
     chosen = replace(pair, options=replace(pair.options, metrics=metrics))
@@ -187,7 +187,7 @@ def test_data_of_unknown_length_cannot_be_cut(pair: Pair, tmp_path: Path) -> Non
     )
     source = open_dataset(f"{tmp_path / 'data.py'}:f", input_specs(pair.sessions["ann"]), allow_code=True)
     assert compare(pair, source).total == 13
-    with pytest.raises(DataError, match="how many samples"):
+    with pytest.raises(DataError, match="the number of samples is not known"):
         compare(pair, source, 0, 8)
 
 

@@ -1,4 +1,4 @@
-"""Any command line: done, or one line that says why not. Never another exception, never a file lost."""
+"""Any command line succeeds or prints one line that says why not, without another exception, and loses no file."""
 
 import os
 from collections.abc import Sequence
@@ -148,8 +148,8 @@ def test_a_command_line_is_done_or_says_why_not(
         main(line)
     except SystemExit as exit:
         ended = exit.code
-    told = capsys.readouterr().err.splitlines()
-    errors = [text for text in told if not text.startswith("graphpass: warning: ")]
+    printed = capsys.readouterr().err.splitlines()
+    errors = [text for text in printed if not text.startswith("graphpass: warning: ")]
     if ended in (0, None):
         assert errors == []
     else:

@@ -129,13 +129,13 @@ def test_metadata_of_other_sites_than_there_are_neurons(form: str, kept: int) ->
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("told", FORMS)
-def test_metadata_of_another_form(form: str, told: str) -> None:
+@pytest.mark.parametrize("claimed", FORMS)
+def test_metadata_of_another_form(form: str, claimed: str) -> None:
     proto = onnx.ModelProto()
     proto.CopyFrom(CONVERTED[form])
-    next(each for each in proto.metadata_props if each.key == f"{PREFIX}form").value = told
+    next(each for each in proto.metadata_props if each.key == f"{PREFIX}form").value = claimed
     found = refused(lambda: api.evaluate(SOURCE, proto, DATA, threads=1), ModelError)
-    assert (found is None) == (form != told)
+    assert (found is None) == (form != claimed)
 
 
 def test_what_is_no_model_and_no_plan() -> None:

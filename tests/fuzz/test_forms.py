@@ -1,4 +1,4 @@
-"""Random networks: what is said of them before a conversion is what comes of it, in every form.
+"""Random networks: what inspect says of them is true after the conversion, in every form.
 
 A seed that failed is added to SEEDS.
 """
@@ -47,7 +47,7 @@ def check_claim(folder, seed: int) -> None:
     drawn, network = prepared(folder, seed)
     claimed = {name for name, reason in spike_driven(network.graph, network.coverage.sites).items() if reason is None}
     assert len(claimed) == network.coverage.spiking_layers
-    told = {entry.node for entry in network.coverage.left}
+    analogue = {entry.node for entry in network.coverage.left}
     for coding, method in (("rate", "max"), ("phase", "optimal")):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -61,7 +61,7 @@ def check_claim(folder, seed: int) -> None:
             )
         unrolled = spike_inputs(unroll(spiking_graph(done.proto)))
         assert {name for name, spikes in unrolled.items() if spikes} == claimed
-        assert {name for name in unrolled if name not in claimed and not name.endswith("/offset")} <= told
+        assert {name for name in unrolled if name not in claimed and not name.endswith("/offset")} <= analogue
 
 
 @pytest.mark.parametrize("seed", SEEDS)

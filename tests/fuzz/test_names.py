@@ -1,4 +1,4 @@
-"""Names that a conversion makes up may be names of the network: the same is computed, and every tool works."""
+"""Names that a conversion makes up may be names of the network: the outputs are the same, and every tool works."""
 
 import warnings
 

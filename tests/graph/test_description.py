@@ -1,4 +1,4 @@
-"""What a model says besides its arithmetic outlives loading, upgrading and converting, in every form."""
+"""Metadata, documentation and producer are kept by loading, upgrading and converting, in every form."""
 
 import numpy as np
 import onnx
@@ -47,8 +47,8 @@ def described(opset=17):
     return model
 
 
-def told(model):
-    """What a model says, as plain values."""
+def description(model):
+    """The description of a model as plain values."""
     graph = model.graph
     first, relu, weight = (
         next((each for each in found if each.name in names), None)
@@ -75,7 +75,7 @@ def told(model):
 @pytest.mark.parametrize("opset", [15, 17, 21])
 def test_loading_keeps_all_of_it_whatever_the_opset(tmp_path, opset):
     onnx.save(described(opset), tmp_path / "ann.onnx")
-    assert told(load(tmp_path / "ann.onnx").proto) == told(described())
+    assert description(load(tmp_path / "ann.onnx").proto) == description(described())
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -84,9 +84,9 @@ def test_every_form_keeps_it_by_data_and_by_plan(tmp_path, form):
     data = {"x": np.random.default_rng(1).standard_normal((64, 8)).astype(np.float32)}
     done = convert(tmp_path / "ann.onnx", data, method="max", time_steps=4, form=form)  # `max` leaves weights alone
     again = convert(tmp_path / "ann.onnx", plan=done.plan, form=form)
-    expected = told(described())
+    expected = description(described())
     for proto in (done.proto, again.proto):
-        found = told(proto)
+        found = description(proto)
         if form == "integer":  # its layers are other nodes, with other weights
             found |= {key: expected[key] for key in ("node", "activation", "weight") if found[key] is None}
         assert found == expected

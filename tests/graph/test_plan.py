@@ -112,7 +112,7 @@ def setter(*path):
         (setter("format", "other"), "not a graphpass plan"),
         (lambda document: [1], "not a graphpass plan"),
         (lambda document: document.pop("coding") and None, "p.json: coding: is missing; mend it"),
-        (setter("comment", "mine"), "comment: is unknown here; known are format, version"),
+        (setter("comment", "mine"), "comment: is unknown here; choose from format, version"),
         (setter("notes", "x"), 'notes: "x" is not an object'),
         (setter("notes", {"a": 1}), "notes.a: 1 is not a text"),
         (setter("levels", 9), "levels: 9, but 4 time-steps of this code have 5"),

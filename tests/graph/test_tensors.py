@@ -86,13 +86,13 @@ def test_sparse_tensors_of_other_indices() -> None:
         dense(helper.make_sparse_tensor(held, places, [2, 2]))
 
 
-def test_what_a_model_says_of_its_inside_counts_where_nothing_is_inferred() -> None:
+def test_sizes_in_the_model_count_where_nothing_is_inferred() -> None:
     """A size that held for the exporter's example does not hold for others."""
     proto = build([node("Relu", "x", "h"), node("Wiggle", "h", "k", domain="com.microsoft"), node("Neg", "k", "y")],
                   {"x": ["N", 4]}, {"y": ["N", 4]}, {})  # fmt: skip
     del proto.graph.value_info[:]
-    wrong, told = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "hk")
-    proto.graph.value_info.extend([wrong, told])
+    wrong, right = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "hk")
+    proto.graph.value_info.extend([wrong, right])
     found = {value.name: value.type.tensor_type.shape.dim[0] for value in with_shapes(proto).graph.value_info}
     assert found["h"].dim_param == "N" and found["k"].dim_value == 1
 

@@ -1,4 +1,4 @@
-"""What becomes of trains, node by node."""
+"""How each node treats trains."""
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -59,7 +59,7 @@ def test_neurons_whose_parameters_lie_along_the_samples_send_no_train():
     assert not trains.known
 
 
-def test_the_maximum_of_what_falls_is_none_of_spikes():
+def test_the_maximum_of_a_decreasing_function_is_not_that_of_spikes():
     """A·n with A < 0: the largest value has the fewest spikes."""
     pool = node("MaxPool", "s", "y", kernel_shape=[2, 2])
     graph = gs.import_onnx(build([node("Relu", "x", "s"), pool], {"x": ["N", 4, 6, 6]}, {"y": None}, {}))

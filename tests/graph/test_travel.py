@@ -1,4 +1,4 @@
-"""Maps that travel through a node are what the node makes of every element's value."""
+"""Maps pass a node as the values of the elements do."""
 
 import numpy as np
 import onnx_graphsurgeon as gs

@@ -1,4 +1,4 @@
-"""Every operator in every version beside its upgrade, run by onnxruntime: alone, in a subgraph, in a function."""
+"""Every operator in every version compared with its upgrade, by onnxruntime: alone, in a subgraph, in a function."""
 
 import functools
 import warnings
@@ -88,7 +88,7 @@ def calls(op: str, rewritten: bool = False) -> Iterator[tuple[Case, int]]:
 
 
 @pytest.mark.parametrize("op", OPERATORS)
-def test_an_operator_computes_what_it_did_in_its_own_version(tmp_path: Path, op: str) -> None:
+def test_an_operator_computes_the_same_as_in_its_own_version(tmp_path: Path, op: str) -> None:
     ran = 0
     for case, opset in calls(op):
         wanted = given(case, opset)
@@ -170,7 +170,7 @@ def test_every_version_of_every_operator_has_run() -> None:
 
 
 def test_the_case_of_the_bug_reports(tmp_path: Path) -> None:
-    """Resize-10 and Upsample-9 interpolate from the corner; later versions from the middle unless told otherwise."""
+    """Resize-10 and Upsample-9 interpolate from the corner; later versions from the middle by default."""
     for op, opset in (("Resize", 10), ("Upsample", 9)):
         case = Case(op, (floats(1, 2, 4, 4), fixed([1.0, 1.0, 2.0, 2.0])), {"mode": "linear"})
         found = loaded(case.model(opset), tmp_path)
@@ -185,26 +185,26 @@ def refusal(proto: onnx.ModelProto, folder: Path) -> str:
     return str(caught.value)
 
 
-def test_what_cannot_be_written_anew_is_named(tmp_path: Path) -> None:
-    told = refusal(training().model(9), tmp_path)
+def test_an_operator_that_cannot_be_rewritten_is_named(tmp_path: Path) -> None:
+    text = refusal(training().model(9), tmp_path)
     assert (
-        "m.onnx: node 'the_op' (BatchNormalization) of opset 9 cannot be written in opset 21: it gives the st" in told
+        "m.onnx: node 'the_op' (BatchNormalization) of opset 9 cannot be written in opset 21: it gives the st" in text
     )
-    assert told.endswith("; export the model with opset 21")
+    assert text.endswith("; export the model with opset 21")
     broadcasting = Case("Add", (floats(2, 3), floats(3)), {"axis": 1, "broadcast": 1})
     assert "node 'the_op' (Add) of opset 6 cannot be written" in refusal(broadcasting.model(6), tmp_path)
 
 
 def test_operators_that_an_opset_has_not_are_named(tmp_path: Path) -> None:
-    told = refusal(Case("Mish", (floats(2, 3),)).model(13), tmp_path)
-    assert "node 'the_op' (Mish) is no operator of opset 13 (ONNX has it from opset 18 on)" in told
-    told = refusal(Case("Upsample", (floats(1, 1, 2, 2), fixed([1.0, 1.0, 2.0, 2.0]))).model(11), tmp_path)
-    assert "(ONNX has it from opset 1 to 9)" in told
-    told = refusal(Case("Relu", (floats(2, 3),)).model(NEWEST + 1), tmp_path)
-    assert f"opset {NEWEST + 1} is newer than the installed onnx, which knows {NEWEST}" in told
+    text = refusal(Case("Mish", (floats(2, 3),)).model(13), tmp_path)
+    assert "node 'the_op' (Mish) is no operator of opset 13 (ONNX has it from opset 18 on)" in text
+    text = refusal(Case("Upsample", (floats(1, 1, 2, 2), fixed([1.0, 1.0, 2.0, 2.0]))).model(11), tmp_path)
+    assert "(ONNX has it from opset 1 to 9)" in text
+    text = refusal(Case("Relu", (floats(2, 3),)).model(NEWEST + 1), tmp_path)
+    assert f"opset {NEWEST + 1} is newer than the installed onnx, which knows {NEWEST}" in text
 
 
-def test_functions_whose_operators_changed_meanwhile_are_no_valid_onnx(tmp_path: Path) -> None:
+def test_functions_whose_operators_changed_since_are_not_valid_onnx(tmp_path: Path) -> None:
     """The runtime would read the function's nodes as of the model's opset."""
     proto = in_a_function(Case("Softmax", (floats(2, 3, 4),), {"axis": 1}).model(17))
     proto.functions[0].opset_import[0].version = 11

@@ -1,4 +1,4 @@
-"""What hands its input on."""
+"""Operators that return their input."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from tests.models import FLOAT, build, node
 from tests.passes.checking import check, normal, reasons
 
 
-def test_identities_go():
+def test_identities_are_removed():
     nodes = [
         node("Identity", "x", "a"),
         node("Dropout", "a ratio", "b"),

@@ -1,4 +1,4 @@
-"""What depends on constants alone becomes a constant: any operator, bounded in memory, random ones left."""
+"""Results that depend on constants alone become constants: any operator, bounded in memory, random ones left."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -195,8 +195,8 @@ def test_memory_is_bounded() -> None:
     report = run_rule(fold_constants, graph)
     assert ops(graph) == ["ConstantOfShape", "ReduceMax", "Expand", "ReduceMax", "MatMul", "Sum", "Add"]
     assert reasons(report) == {
-        "gigabytes": "its result of 4,294,967,296 bytes would be larger than what it is made of",
-        "megabytes": "its result of 4,194,304 bytes would be larger than what it is made of",
+        "gigabytes": "its result of 4,294,967,296 bytes would be larger than its inputs",
+        "megabytes": "its result of 4,194,304 bytes would be larger than its inputs",
     }
 
 

@@ -19,7 +19,7 @@ AFFINE = [
 
 
 @pytest.mark.parametrize(("text", "shape"), AFFINE)
-def test_arithmetic_with_constants_folds_into_a_convolution(text, shape):
+def test_arithmetic_with_constants_is_fused_into_a_convolution(text, shape):
     op, inputs = text.split(" ", 1)
     nodes = [node("Conv", "x w", "c", pads=[1, 1, 1, 1]), node(op, inputs, "y")]
     model = build(
@@ -31,7 +31,7 @@ def test_arithmetic_with_constants_folds_into_a_convolution(text, shape):
     check(model, ["Conv"], normal(2, 3, 5, 5), fuse_affine=1)
 
 
-def test_chains_of_arithmetic_fold_into_gemm_and_matmul():
+def test_chains_of_arithmetic_are_fused_into_gemm_and_matmul():
     nodes = [
         node("Gemm", "x w", "c"),
         node("Mul", "c s", "d"),

@@ -20,7 +20,7 @@ CONVOLUTIONS = {
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("case", CONVOLUTIONS)
-def test_batch_norm_folds_into_the_convolution_before_it(case, bias):
+def test_batch_norm_is_fused_into_the_convolution_in_front_of_it(case, bias):
     op, shape, group, x, channels = CONVOLUTIONS[case]
     nodes = [
         node(op, "x w b" if bias else "x w", "c", group=group, pads=[1, 1] * (len(x) - 2)),
@@ -32,7 +32,7 @@ def test_batch_norm_folds_into_the_convolution_before_it(case, bias):
 
 
 @pytest.mark.parametrize("attributes", [{}, {"transB": 1}, {"alpha": 0.5, "beta": 2.0}])
-def test_batch_norm_folds_into_gemm(attributes):
+def test_batch_norm_is_fused_into_gemm(attributes):
     shape = (6, 4) if attributes.get("transB") else (4, 6)
     nodes = [node("Gemm", "x w b", "c", **attributes), norm("c", "y")]
     constants = {"w": normal(*shape), "b": normal(1, 6), **norm_constants(6)}
@@ -45,7 +45,7 @@ def test_batch_norm_folds_into_gemm(attributes):
 
 
 @pytest.mark.parametrize("add", ["", "p b", "b p"])
-def test_batch_norm_folds_into_matmul_and_its_add(add):
+def test_batch_norm_is_fused_into_matmul_and_its_add(add):
     nodes = [
         node("MatMul", "x w", "p"),
         *([node("Add", add, "c")] if add else []),
@@ -56,7 +56,7 @@ def test_batch_norm_folds_into_matmul_and_its_add(add):
     check(model, ["MatMul", "Add"], normal(5, 4), fuse_batch_norm_into_layer=1)
 
 
-def test_float16_folds_in_higher_precision_and_stays_float16():
+def test_float16_is_fused_in_higher_precision_and_stays_float16():
     nodes = [node("Conv", "x w", "c"), norm("c", "y")]
     constants = {"w": normal(6, 3, 3, 3, dtype=np.float16), **norm_constants(6, np.float16)}
     model = build(nodes, {"x": [2, 3, 9, 9]}, {"y": [2, 6, 7, 7]}, constants, dtype=HALF)
@@ -67,7 +67,7 @@ def test_float16_folds_in_higher_precision_and_stays_float16():
     assert np.array_equal(graph.nodes[0].inputs[1].values, exact.astype(np.float16))
 
 
-def test_a_fold_that_overflows_float16_is_left():
+def test_weights_that_would_overflow_float16_are_left():
     constants = {"w": np.full((6, 3, 1, 1), 6e4, np.float16), **norm_constants(6, np.float16)}
     constants["gamma"] = np.full(6, 5, np.float16)
     nodes = [node("Conv", "x w", "c"), norm("c", "y")]

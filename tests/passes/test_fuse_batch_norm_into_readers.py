@@ -8,7 +8,7 @@ from tests.passes.checking import check, norm, norm_constants, normal, reasons
 
 
 @pytest.mark.parametrize("group", [1, 3])
-def test_batch_norm_folds_forward_into_an_unpadded_convolution(group):
+def test_batch_norm_is_fused_into_an_unpadded_convolution_behind_it(group):
     nodes = [node("Relu", "x", "r"), norm("r", "n"), node("Conv", "n w b", "y", group=group)]
     constants = {"w": normal(6, 3 // group, 3, 3), "b": normal(6), **norm_constants(3)}
     model = build(nodes, {"x": [2, 3, 6, 6]}, {"y": [2, 6, 4, 4]}, constants)
@@ -33,7 +33,7 @@ def test_batch_norm_in_front_of_zero_padding_is_spelled_out_unless_it_does_not_s
 
 
 @pytest.mark.parametrize("pool", ["GlobalAveragePool", "AveragePool"])
-def test_batch_norm_folds_through_pooling_and_flatten_into_every_reader(pool):
+def test_batch_norm_is_fused_through_pooling_and_flatten_into_every_reader(pool):
     attributes = {"kernel_shape": [2, 2], "strides": [2, 2]} if pool == "AveragePool" else {}
     size = 4 if attributes else 1
     nodes = [

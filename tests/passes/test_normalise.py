@@ -1,5 +1,7 @@
 """All rules together."""
 
+import time
+
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
@@ -77,7 +79,7 @@ def test_normalising_twice_changes_nothing_more():
     assert [report.rewrites for report in normalise(graph)] == [0] * len(RULES)
 
 
-def test_a_qcfs_chain_keeps_its_threshold_behind_a_folded_batch_norm():
+def test_a_qcfs_chain_keeps_its_threshold_behind_a_fused_batch_norm():
     text = (
         "Div n theta a",
         "Clip a zero one b",
@@ -110,3 +112,24 @@ def test_filled_weights_become_initializers():
         {"shape": np.array([4, 3, 1, 1])},
     )
     check(model, ["Conv"], normal(2, 3, 5, 5), fold_constants=1)
+
+
+def test_the_cost_of_normalising_is_linear() -> None:
+    """Four times as many layers, each with a normalisation to fuse, take less than eight times as long."""
+
+    def seconds(layers: int) -> float:
+        nodes, constants = [], {}
+        for k in range(layers):
+            nodes += [
+                node("Conv", f"x{k} w{k}", f"c{k}"), node("BatchNormalization", f"c{k} g g g g", f"n{k}"),
+                node("Relu", f"n{k}", f"x{k + 1}"),
+            ]  # fmt: skip
+            constants[f"w{k}"] = np.ones((2, 2, 1, 1), np.float32)
+        constants["g"] = np.ones(2, np.float32)
+        graph = gs.import_onnx(build(nodes, {"x0": ["N", 2, 3, 3]}, {f"x{layers}": None}, constants))
+        started = time.process_time()
+        normalise(graph)
+        return time.process_time() - started
+
+    seconds(10)
+    assert seconds(400) < 8 * seconds(100)

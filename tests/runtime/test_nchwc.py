@@ -3,6 +3,8 @@
 Where the layout is not to be had, the session says why and runs the model as it is.
 """
 
+from unittest import mock
+
 import numpy as np
 import onnx
 import pytest
@@ -227,6 +229,38 @@ def test_parameters_along_another_axis_or_computed_ones():
     in_blocks(net.model(net.conv(z, 16)), 1, x=images(2, 16, 16))
 
 
+@pytest.mark.parametrize("large", [0, session_module.LARGE])
+def test_weights_in_files_while_the_model_is_optimised(large, monkeypatch, tmp_path):
+    """The session still has them when the temporary files are gone."""
+    monkeypatch.setattr(session_module, "LARGE", large)
+    net = Net()
+    one = net.neuron(net.conv("x", 48))
+    pooled = net.node("MaxPool", net.neuron(net.conv(one, 48)), kernel_shape=[2, 2])
+    proto = net.model(net.conv(net.neuron(net.conv(pooled, 48)), 16), one)
+    assert any(value.ByteSize() > session_module.LARGE for value in proto.graph.initializer)
+    before = proto.SerializeToString()
+    in_blocks(proto, 3)
+    assert proto.SerializeToString() == before
+    onnx.save(proto, tmp_path / "model.onnx")
+    in_blocks(tmp_path / "model.onnx", 3)
+
+
+def test_it_stays_plain_where_not_all_weights_could_be_written(monkeypatch):
+    net = Net()
+    x = net.neuron(net.conv("x", 48))
+    proto = net.model(net.conv(net.neuron(net.conv(x, 48)), 48))
+    optimised = session_module._optimised
+
+    def on_a_full_disk(given, folder):
+        made = optimised(given, folder)
+        with open(folder / "optimised.weights", "r+b") as file:
+            file.truncate(100)
+        return made
+
+    monkeypatch.setattr(session_module, "_optimised", on_a_full_disk)
+    stays_plain(proto, "")
+
+
 KINDS = ("conv", "depthwise", "residual", "projection", "pool", "two", "mean")
 
 
@@ -255,7 +289,8 @@ def test_any_network_gives_the_numbers_of_the_plain_session(kinds, channels, coa
             x = net.node("Concat", *parts, channels=32, axis=1)
         else:
             outputs.append(net.node("GlobalAveragePool", x))
-    compared(net.model(net.conv(x, 16), *outputs))
+    with mock.patch.object(session_module, "LARGE", data.draw(st.sampled_from([0, 1 << 12, session_module.LARGE]))):
+        compared(net.model(net.conv(x, 16), *outputs))
 
 
 def test_it_stays_plain_without_convolutions_of_constant_weights():
@@ -268,9 +303,9 @@ def test_it_stays_plain_where_onnxruntime_does_not_convolve_in_blocks(monkeypatc
     net, y = chain()
     optimised = session_module._optimised
 
-    def without(proto):
+    def without(proto, folder):
         """As an onnxruntime without blocks: it leaves stand-ins between convolutions as they are."""
-        optimised(proto)
+        optimised(proto, folder)
         return proto
 
     monkeypatch.setattr(session_module, "_optimised", without)
@@ -281,8 +316,8 @@ def test_a_stand_in_that_disappears_stays_a_neuron(monkeypatch):
     net, y = chain()
     optimised = session_module._optimised
 
-    def loses_the_first(proto):
-        made = optimised(proto)
+    def loses_the_first(proto, folder):
+        made = optimised(proto, folder)
         stand_ins = [node for node in made.graph.node if node.name.startswith(blocked.PREFIX)]
         if len(stand_ins) == 2:
             stand_ins[0].name = "another"

@@ -59,8 +59,8 @@ def test_samples_are_found_wherever_they_are(batch):
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3])
-def test_a_batch_that_is_filled_up_tells_the_same(samples):
-    """One sample repeated is told from its mirror image; frames of one sample differ from each other anyway."""
+def test_a_batch_that_is_filled_up_has_the_same_axes(samples):
+    """One repeated sample is distinguished from its mirror image; the frames of a sample differ anyway."""
     assert sample_axes(open_session(network()), pad_inputs(inputs(samples), FRAMES)) == AXES
 
 

@@ -54,8 +54,8 @@ def test_unknown_providers():
         open_session(doubler(), ["WarpDriveExecutionProvider"])
 
 
-def test_a_provider_that_falls_back_is_warned_of(monkeypatch):
-    """onnxruntime itself goes on with the CPU and only logs."""
+def test_a_provider_that_falls_back_gives_a_warning(monkeypatch):
+    """onnxruntime itself uses the CPU and only logs that."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setattr(
         session_module, "_create", lambda model, options, wanted: ort.InferenceSession(model.SerializeToString())

@@ -243,7 +243,7 @@ def test_an_upload_goes_on_in_another_process(client: Client, tmp_path: Path) ->
     time.sleep(0.5)  # the service stores what it had received
     found = client.upload_dataset(tmp_path / "data.npz", lambda what, done, total: told.append(done), resume=address)
     assert found.description["samples"] == len(images)
-    with pytest.raises(DataError, match="another file"):
+    with pytest.raises(DataError, match="not the file that this upload was started with"):
         client.upload_dataset(EXAMPLE / "calibration.npz", resume=address)
 
 
@@ -272,7 +272,7 @@ def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp
     said = run(*line, *there, *measured, "--report", "r.html", "--json", "e.json")
     assert [(tmp_path / name).read_bytes() for name in written] == here
     assert "5 sites, T = 2" in said and "top-1 accuracy" in said and "cosine (embedding)" in said
-    assert "runs no functions" in run(*line, *there, *measured, "--metric", "mine.py:top", status=2)
+    assert "does not run your functions" in run(*line, *there, *measured, "--metric", "mine.py:top", status=2)
     assert json.loads((tmp_path / "e.json").read_text())["samples"] == 1000 and (tmp_path / "r.html").exists()
     run(*line[:-1], "other.json", *there)  # of another name, beside the first
     assert (tmp_path / "other.npz").read_bytes() == here[2] == (tmp_path / "plan.npz").read_bytes()
@@ -300,7 +300,7 @@ def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp
         "evaluate", ann, ann, "--data", data, *there, "--threads", "1", status=2
     )
     assert "unknown or revoked" in run(*line, *there, "--key", "gp_wrong", status=2)
-    assert "runs no functions" in run(*line[:3], "--calibration", "data.py:make", *there, status=2)
+    assert "does not run your functions" in run(*line[:3], "--calibration", "data.py:make", *there, status=2)
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x0a\x12\xff\xff\xff\xff\x0f"])

@@ -1,4 +1,4 @@
-"""Whatever form is written is measured against the folded form, and refused where it is another function."""
+"""Every form that is written is compared with the folded form, and refused where it is another function."""
 
 import warnings
 
@@ -28,7 +28,7 @@ def ann(tmp_path):
 
 @pytest.mark.parametrize("coding", ["rate", "phase"])
 @pytest.mark.parametrize("form", ["unrolled", "integer"])
-def test_a_form_tells_how_far_it_is_from_the_folded_one(ann, form, coding):
+def test_the_distance_of_a_form_from_the_folded_one_is_measured(ann, form, coding):
     done = convert(ann, data(), form=form, coding=coding, time_steps=6)
     found = done.distance
     assert found is not None
@@ -81,7 +81,7 @@ def test_a_network_that_inputs_cannot_be_made_up_for_is_not_measured(tmp_path):
 
 
 def broken(proto: onnx.ModelProto, ending: str, factor: float) -> onnx.ModelProto:
-    """With the constants of a name's ending scaled: a form that some mistake was made in."""
+    """The form with a mistake: constants whose names have this ending are scaled."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     found = [tensor for tensor in copy.graph.initializer if tensor.name.endswith(ending)]
@@ -114,7 +114,7 @@ def test_what_is_notable_is_warned_of(ann, monkeypatch):
 
 
 def test_few_levels_are_no_reason_to_refuse():
-    """d counts beside what the folded form itself is off by; values that are no numbers count as too far."""
+    """d is judged beside the error of the folded form itself; NaN counts as too far."""
     for form, folded, notable, too_far in (
         (0.05, 0.0, False, False), (0.2, 0.0, True, False), (0.3, 0.0, True, True), (0.3, 0.25, False, False),
         (0.6, 0.4, True, False), (1.0, 0.5, True, True), (np.inf, 0.5, True, True), (np.nan, 0.5, True, True),

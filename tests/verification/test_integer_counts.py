@@ -99,7 +99,7 @@ def test_other_pairs_are_refused(forms, tmp_path):
     assert "integer form" in str(refused.value)
 
 
-def test_what_stays_float_and_what_is_encoded_is_told(forms):
+def test_nodes_that_stay_float_and_encoded_tensors_are_listed(forms):
     assert [(entry.node, entry.op) for entry in floats_of(forms["integer"])] == [("conv3", "Conv")]
     assert encoded_of(forms["integer"]) == ("x",)
     assert floats_of(forms["folded"]) == encoded_of(forms["folded"]) == ()

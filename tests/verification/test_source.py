@@ -1,4 +1,4 @@
-"""The network that is converted beside the file that was given: mistakes are found and named, rounding is not one."""
+"""The network that is converted, compared with the given file: mistakes are named, rounding is not a mistake."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ def prepared(path: Path) -> tuple[Network, Dataset]:
     return prepare(source), dataset_for(source, {"x": X})
 
 
-def test_a_right_upgrade_is_not_spoken_of(tmp_path: Path) -> None:
+def test_a_right_upgrade_gives_no_warning(tmp_path: Path) -> None:
     check_source(*prepared(enlarging(tmp_path)))
     check_source(prepared(enlarging(tmp_path))[0])  # on inputs that are made up
 
@@ -150,9 +150,9 @@ def test_nodes_whose_results_differ_from_run_to_run_are_named(tmp_path: Path) ->
     path = saved(tmp_path, nodes, constants)
     with pytest.warns(SourceWarning) as caught:
         check_source(*prepared(path))
-    told = [str(each.message) for each in caught]
-    assert [f"{path}: node 'noise' (RandomNormalLike) is random" in text for text in told] == [True, False]
-    assert "node 'drop' (Dropout) is in training mode, it drops other values at every run (export" in told[1]
+    messages = [str(each.message) for each in caught]
+    assert [f"{path}: node 'noise' (RandomNormalLike) is random" in text for text in messages] == [True, False]
+    assert "node 'drop' (Dropout) is in training mode, it drops other values at every run (export" in messages[1]
 
 
 def test_a_file_that_nobody_can_run_has_no_reference(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_file_that_nobody_can_run_has_no_reference(tmp_path: Path) -> None:
         convert(path, {"x": X})
 
 
-def test_inputs_that_cannot_be_made_up_are_spoken_of(tmp_path: Path) -> None:
+def test_inputs_that_cannot_be_made_up_are_a_warning(tmp_path: Path) -> None:
     """Whole numbers that are sizes: made-up ones do not fit."""
     nodes = [
         node("Reshape", "x size", "h", "shape"), node("MatMul", "h a", "c", "one"), node("Relu", "c", "r", "relu"),
@@ -177,7 +177,7 @@ def test_inputs_that_cannot_be_made_up_are_spoken_of(tmp_path: Path) -> None:
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     onnx.save(proto, tmp_path / "m.onnx")
     network = prepare(load(tmp_path / "m.onnx"))
-    with pytest.warns(SourceWarning, match=r"m\.onnx: could not be run on inputs that are made up .* unchecked"):
+    with pytest.warns(SourceWarning, match=r"m\.onnx: could not be run on made-up inputs .* without this check"):
         check_source(network)
 
 

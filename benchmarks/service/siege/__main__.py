@@ -1,12 +1,12 @@
-"""Siege: for each resource a hostile tenant at its limit beside a well-behaved one, on the real service.
+"""Siege: for each resource, a hostile tenant at its limit next to a well-behaved tenant, on the real service.
 
     python -m benchmarks.service.siege [--seconds 30] [--only half-requests …] [--postgres]
 
 The well-behaved tenant uploads a small network, converts it and downloads the result, again and again: first alone,
-then beside each attack of hostile.py, which is a process of its own. Prints a table: p99 in milliseconds alone and
-beside, their ratio, the largest resident memory of the API's process, and the seconds after the end of the attack until
-a whole round takes as long as alone again and the process has closed what it held. Exit status 1 where a promise of
-docs/service.md is broken.
+then during each attack of hostile.py, which runs in a separate process. Prints a table: p99 in milliseconds alone and
+during the attack, their ratio, the largest resident memory of the API's process, and the seconds after the end of the
+attack until a round takes as long as alone again and the process has closed its files and connections. Exit status 1
+where a promise of docs/service.md is broken.
 """
 
 import argparse

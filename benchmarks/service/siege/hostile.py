@@ -1,9 +1,9 @@
-"""A tenant at its limits: ATTACKS, each of which holds as much of one resource as it is given, until it is killed.
+"""A tenant at its limits: ATTACKS, each of which takes as much of one resource as it gets, until it is killed.
 
     python -m benchmarks.service.siege.hostile ATTACK URL KEY
 
-Prints `ready` once it holds what it can. What is refused or cut is asked for again at once, so that it stays at its
-limit.
+Prints `ready` once it has reached its limit. Requests that are refused or cut are repeated at once, so that it stays
+at its limit.
 """
 
 import asyncio
@@ -99,7 +99,7 @@ Attack = Callable[[Target], Awaitable[None]]
 
 
 async def again(number: int, once: Callable[[int], Awaitable[object]], pause: float = RETRY_SECONDS) -> None:
-    """`number` at a time, each repeated for ever whatever becomes of it."""
+    """`number` calls at a time, each repeated for ever, whether it succeeds or not."""
 
     async def one(index: int) -> None:
         while True:
@@ -111,7 +111,7 @@ async def again(number: int, once: Callable[[int], Awaitable[object]], pause: fl
 
 
 async def connections(target: Target) -> None:
-    """Connections that never say anything."""
+    """Connections that never send anything."""
 
     async def once(_: int) -> None:
         reader, writer = await target.open()
@@ -124,7 +124,7 @@ async def connections(target: Target) -> None:
 
 
 async def half_requests(target: Target) -> None:
-    """Requests whose headers never end: a byte now and then."""
+    """Requests whose headers never end, sent byte by byte with pauses."""
 
     async def once(_: int) -> None:
         reader, writer = await target.open()
@@ -168,7 +168,7 @@ async def stalled_patches(target: Target) -> None:
 
 
 async def descriptions(target: Target) -> None:
-    """Models that take the sandbox as long as it gives them."""
+    """Models that occupy the sandbox until its time limit."""
 
     async def once(index: int) -> None:
         body = slow_to_describe(random.randrange(2**62) + index)
@@ -218,7 +218,7 @@ async def slow_readers(target: Target) -> None:
 
 
 async def lists(target: Target) -> None:
-    """The largest pages, as often as they are given."""
+    """The largest pages, as often as the service allows."""
     model, data = await _inputs(target)
     for t in range(100):
         await _job(target, model, data, time_steps=1 + t % 32, method="max")
@@ -231,7 +231,7 @@ async def lists(target: Target) -> None:
 
 
 async def queue_places(target: Target) -> None:
-    """As many long jobs, and sweeps of many, as may wait."""
+    """As many long jobs and large sweeps as may wait."""
     model, data = await _inputs(target)
     labelled = await target.upload("dataset", samples(2, 64, labels=True))
 
@@ -248,7 +248,7 @@ async def queue_places(target: Target) -> None:
 
 
 async def disk(target: Target) -> None:
-    """Bytes that are refused, and bytes that are deleted again, as fast as the disk takes them."""
+    """Bytes that are refused, and bytes that are deleted again, as fast as the disk allows."""
     noise = np.random.default_rng(0)
 
     async def once(index: int) -> None:
@@ -308,7 +308,7 @@ async def _ready(attack: Attack, target: Target) -> None:
 
 
 def main(name: str, url: str, key: str) -> None:
-    """Until killed. It is nice: it would be on another machine, and cost the service nothing but what it asks."""
+    """Run until killed, with low priority: a real attacker would be on another machine and take none of its cores."""
     os.nice(10)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 2**14), most))

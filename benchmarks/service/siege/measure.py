@@ -1,4 +1,4 @@
-"""What an attack does to a well-behaved tenant: times of its uploads, jobs and downloads, alone and beside it."""
+"""The effect of an attack on a well-behaved tenant: times of its uploads, jobs and downloads, with and without it."""
 
 import math
 import signal
@@ -26,13 +26,13 @@ OPTIONS = {"time_steps": 2, "method": "max"}
 
 @dataclass
 class Times:
-    """Seconds of each step, and what went wrong."""
+    """Seconds of each step, and errors."""
 
     steps: dict[str, list[float]] = field(default_factory=lambda: {step: [] for step in STEPS})
     errors: list[str] = field(default_factory=list)
 
     def more(self, others: "Times") -> None:
-        """Those of other rounds, too."""
+        """Add the times of other rounds."""
         for step in STEPS:
             self.steps[step] += others.steps[step]
         self.errors += others.errors
@@ -104,12 +104,12 @@ class Watch(threading.Thread):
         self._server, self._ended, self.most = server, threading.Event(), 0
 
     def run(self) -> None:
-        """Look often."""
+        """Read the memory at short intervals."""
         while not self._ended.wait(0.05):
             self.most = max(self.most, resident(self._server))
 
     def stop(self) -> int:
-        """What was seen."""
+        """End, and return the largest value."""
         self._ended.set()
         return self.most
 
@@ -143,7 +143,7 @@ def attacking(name: str, server: Server, key: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Row:
-    """What one attack did to the well-behaved tenant."""
+    """The effect of one attack on the well-behaved tenant."""
 
     attack: str
     alone: Times
@@ -156,7 +156,7 @@ class Row:
         return self.beside.p99(step) / self.alone.p99(step)
 
     def broken(self, timed: bool = True) -> list[str]:
-        """Promises that do not hold. timed: those of times, too, which other work on the machine breaks as well."""
+        """Promises that do not hold. timed: also promises of times, which other work on the machine may break, too."""
         found = [f"{step} × {self.ratio(step):.1f}" for step in STEPS if timed and not self.ratio(step) <= RATIO]
         found += [f"{self.memory} MiB"] if self.memory > MEMORY_MIB else []
         found += [f"recovered after {self.recovery:.0f} s"] if timed and not self.recovery <= RECOVERY_SECONDS else []
@@ -177,7 +177,7 @@ HEADING = """| attack | upload | job | download | rounds | MiB | recovery, s |
 
 
 def siege(server: Server, name: str, neighbour: Neighbour, key: str, seconds: float) -> Row:
-    """One attack. Half of the time alone comes before it and half after it: the machine may do other work, too."""
+    """One attack. Half of the time alone is before it and half after it, since the machine may have other work, too."""
     alone = neighbour.rounds(seconds / 2)
     before = descriptors(server)
     watch = Watch(server)
@@ -190,7 +190,7 @@ def siege(server: Server, name: str, neighbour: Neighbour, key: str, seconds: fl
 
 
 def recovery(server: Server, neighbour: Neighbour, alone: Times, before: int) -> float:
-    """Seconds until a round takes no longer than is promised beside others, and files and connections are closed."""
+    """Seconds until a round takes no longer than is promised, and files and connections are closed."""
     began = time.monotonic()
     while (passed := time.monotonic() - began) < 2 * RECOVERY_SECONDS:
         again = neighbour.rounds(0)

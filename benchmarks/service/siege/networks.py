@@ -1,4 +1,4 @@
-"""Networks and data that the two tenants upload: small ones, wide ones, and ones that take long to look at."""
+"""Networks and data that the two tenants upload: small ones, wide ones, and ones that take long to describe."""
 
 import io
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def dense(seed: int, widths: Sequence[int] = (8, 16, CLASSES)) -> bytes:
 
 
 def slow_to_describe(seed: int, nodes: int = 200_000) -> bytes:
-    """A chain of operators that nothing can be left out of: the sandbox works on it until its time is over."""
+    """A chain of operators without a shortcut: the sandbox works on it until its time limit."""
     tensors = [numpy_helper.from_array(np.array([seed], np.int64), "seed")]
     chain = [helper.make_node("Neg", ["x" if n == 0 else f"t{n - 1}"], [f"t{n}"]) for n in range(nodes)]
     return _file([*chain, helper.make_node("Identity", [f"t{nodes - 1}"], ["y"])], tensors, CLASSES, CLASSES)

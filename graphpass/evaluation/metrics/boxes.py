@@ -8,7 +8,7 @@ from graphpass.errors import DataError, OptionError
 from graphpass.evaluation.metrics.score import Array, Arrays, Sampled, Score, Untrained, chosen_output, scored
 from graphpass.maths.detection import Boxes, Detections, detections, matched, ranked
 
-LEAST_SCORE = 0.001  # of a box, for average precision, which wants the doubtful ones too
+LEAST_SCORE = 0.001  # of a box, for average precision, which counts doubtful boxes too
 FORMATS = ("xyxy", "xywh", "cxcywh")
 
 
@@ -18,9 +18,9 @@ class Detection(Untrained):
 
     Without `scores`, one output [N, K, 4 + C] or [N, 4 + C, K], K the longer axis: the box, with objectness=1 a factor
     of all scores, and the score of each class. format: xyxy (corners), xywh (corner, size) or cxcywh (centre, size).
-    Boxes that score less than `threshold` are none, but for average precision. nms: the largest IoU that two boxes of
-    one class may have, 0 for any. iou: what two networks' boxes have to share to be one.
-    Labels: float [N, M, 5], x1, y1, x2, y2 and the class; a class below 0 is no box.
+    Boxes that score less than `threshold` do not count, except for average precision. nms: the largest IoU that two
+    boxes of one class may have, 0 for any. iou: the IoU from which boxes of two networks count as the same box.
+    Labels: float [N, M, 5], x1, y1, x2, y2 and the class; a row with a class below 0 is not a box.
     """
 
     boxes: str = ""
@@ -63,7 +63,7 @@ class Detection(Untrained):
         return scored(ratios, boxes)
 
     def _read(self, outputs: Arrays, size: int, least: float) -> list[Boxes]:
-        """The boxes of each sample, by falling score."""
+        """The boxes of each sample, highest score first."""
         corners, scores = self._parts(outputs)
         if self.classes:
             name = chosen_output("detection", outputs, self.classes, lambda v: v.ndim == 2, "[samples, boxes]")

@@ -1,4 +1,4 @@
-"""Metrics by name: METRICS, with parameters behind a colon, or a function of the user's."""
+"""Metrics by name: those of METRICS, with parameters behind a colon, or a function of the user."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,7 +13,7 @@ from graphpass.evaluation.metrics.boxes import Detection
 from graphpass.evaluation.metrics.score import Array, Arrays, Metric, Sampled, Score, Untrained, plain, scored
 from graphpass.evaluation.metrics.tasks import Ctc, Embedding, Psnr, RegressionTask
 
-CLASSES = "classes"  # top-1, top-5 and agreement (evaluation/comparison.py): measured where none is named
+CLASSES = "classes"  # top-1, top-5 and agreement (evaluation/comparison.py): measured if no metric is named
 METRICS: Mapping[str, Callable[..., Metric]] = {
     "ctc": Ctc,
     "embedding": Embedding,
@@ -26,7 +26,7 @@ RESERVED = frozenset({"probe"})  # fields that are no parameters
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics by the text that chose them. classes: whether outputs may be class scores."""
+    """Metrics by the text that named them. classes: whether outputs may be class scores."""
 
     by_name: Mapping[str, Metric] = field(default_factory=dict)
     classes: bool = True

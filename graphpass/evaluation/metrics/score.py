@@ -1,7 +1,7 @@
-"""What a metric is, and what it gives: a figure is Σ numerators / Σ denominators over samples.
+"""What a metric is, and its result: a figure is Σ numerators / Σ denominators over samples.
 
 Both sums are exact (maths.metrics.Sum), so that parts of an evaluation merge to the same bits wherever they were cut.
-Average precision is no such ratio: it keeps the boxes (maths.detection).
+Average precision is not such a ratio; its boxes are kept (maths.detection).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,13 +25,13 @@ ALL_PRECISIONS = "map50_95"
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one network: the mean of each figure, and the boxes that average precision is made of."""
+    """One metric of one network: the mean of each figure, and the boxes for average precision."""
 
     means: dict[str, Mean] = field(default_factory=dict)
     detections: Detections = field(default_factory=Detections)
 
     def merge(self, other: "Score") -> "Score":
-        """With that of later samples."""
+        """Add the score of later samples."""
         names = {**self.means, **other.means}
         means = {name: self.means.get(name, Mean()).merge(other.means.get(name, Mean())) for name in names}
         return Score(means, self.detections.merge(other.detections))
@@ -54,14 +54,14 @@ def scored(ratios: Ratios, boxes: Detections | None = None) -> Score:
 
 
 def plain(values: Sequence[Any] | Array) -> tuple[Array, Array]:
-    """A value a sample, to be averaged over samples."""
+    """One value per sample, to be averaged over samples."""
     found = np.asarray(values, np.float64)
     return found, np.ones(len(found))
 
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """A batch of `size` samples: their labels, if any, and which of them are of the training part."""
+    """A batch of `size` samples: their labels, if any, and which of them belong to the training part."""
 
     size: int
     labels: Array | None
@@ -81,7 +81,7 @@ class Metric(Protocol):
 
 
 class Untrained:
-    """A metric that nothing is fitted for."""
+    """A metric that does not have to be fitted."""
 
     trained = False
 
@@ -116,7 +116,7 @@ def require_same_shape(metric: str, one: Array, other: Array) -> None:
 
 
 def one_class(labels: Array) -> NDArray[np.int64]:
-    """Labels as one class a sample, int64 [N]."""
+    """Labels as one class per sample, int64 [N]."""
     if labels.size != len(labels) or labels.dtype.kind not in "iub":
         raise DataError(
             f"labels of type {labels.dtype} and shape {list(labels.shape)} name no classes",

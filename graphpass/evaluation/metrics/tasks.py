@@ -21,14 +21,14 @@ from graphpass.maths.metrics import cosines
 from graphpass.maths.probe import Probe, fit_probe
 from graphpass.maths.text import Text, decode, edits
 
-HIGHEST_PSNR = 100.0  # dB, of equal images too: one of them would make the mean infinite
+HIGHEST_PSNR = 100.0  # dB, also for equal images, whose infinite ratio would make the mean infinite
 
 
 @dataclass(frozen=True)
 class Ctc(Untrained):
     """Scores [N, frames, C], or with axis=1 [frames, N, C]. Labels: int [N, longest], filled up with −1.
 
-    blank: the class of no character; a negative one counts from the end.
+    blank: the class that stands for no character; a negative number counts from the end.
     """
 
     output: str = ""

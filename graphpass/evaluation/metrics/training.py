@@ -1,7 +1,8 @@
-"""Metrics that are fitted before they measure: on what the ANN makes of a part of the data, which they leave out then.
+"""Metrics that are fitted before they measure: on the ANN's outputs for a training part of the data, which they then
+do not measure.
 
-Sample i is of the training part if i is a multiple of k: k = 2, or what leaves TRAINING_SAMPLES of them. All parts of
-an evaluation fit the same, since they all run the ANN over the same training part.
+Sample i belongs to the training part if i is a multiple of k; k is 2, or larger so that at most TRAINING_SAMPLES belong
+to it. All parts of an evaluation fit the same metric, since they all run the ANN over the same training part.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.runtime.samples import Axes, run_padded
 
-TRAINING_SAMPLES = 2048  # at most, where the data tells its length
+TRAINING_SAMPLES = 2048  # at most, if the length of the data is known
 
 
 def training_stride(dataset: Dataset, limit: int | None) -> int:
@@ -26,7 +27,7 @@ def training_stride(dataset: Dataset, limit: int | None) -> int:
 
 
 def of_training(start: int, size: int, every: int) -> NDArray[np.bool_]:
-    """Which samples of a batch that begins with number `start` are of the training part, bool [size]."""
+    """Which samples of a batch that begins with sample `start` belong to the training part, bool [size]."""
     return np.asarray((start + np.arange(size)) % every == 0)
 
 
@@ -39,9 +40,9 @@ def fitted(
     axes: Axes,
     progress: Callable[[str, int, int], None],
 ) -> Metrics:
-    """The metrics, fitted where they want to be and there are labels. ann: its session. batches: size and limit.
+    """The metrics, fitted if they have to be and there are labels. ann: its session. batches: size and limit.
 
-    fixed: the batch that the network insists on. axes: where the samples are in its outputs.
+    fixed: the batch size that the network requires. axes: where the samples are in its outputs.
     """
     if not dataset.labelled or not any(metric.trained for metric in metrics.by_name.values()):
         return metrics

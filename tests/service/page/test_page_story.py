@@ -204,7 +204,7 @@ def test_without_data(opened: Opened) -> None:
     made_up.uncheck()
     expect(data.get_by_label("Drop a file here")).to_be_visible()
     page.get_by_role("button", name="Start the conversion").click()
-    expect(page.get_by_role("alert")).to_contain_text("have inputs made up there")
+    expect(page.get_by_role("alert")).to_contain_text("tick “I have no data” there")
 
 
 @pytest.mark.slow

@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
+
 from service.sandbox import runner
 from service.sandbox.runner import Failed, Limits, Succeeded
+from tests.service.sandbox.hostile_files import npz, tiny
 
 HOSTILE = (sys.executable, "-I", "-B", "-X", "utf8", str(Path(__file__).with_name("hostile_tasks.py")))
 SMALL = Limits(memory_bytes=1 << 30, cpu_seconds=20, wall_seconds=20, file_bytes=64 << 20, files=1000)
+GENERATOR = np.random.default_rng(7)
+CALIBRATION = npz(x=GENERATOR.normal(size=(40, 4)).astype(np.float32))
+LABELLED = npz(x=GENERATOR.normal(size=(70, 4)).astype(np.float32), labels=GENERATOR.integers(0, 3, 70))
+TINY = tiny().SerializeToString()
 
 
 @dataclass
@@ -43,3 +50,8 @@ class Box:
         outcome = self.run(task, arguments)
         assert isinstance(outcome, Succeeded), outcome
         return outcome.result
+
+
+def outputs(box: Box) -> dict[str, bytes]:
+    """The files that a task wrote, by name."""
+    return {path.name: path.read_bytes() for path in (box.folder / "out").iterdir()}

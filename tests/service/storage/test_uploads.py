@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def metadata(tmp_path: Path):
-    """In SQLite alone: test_metadata.py has the statements in both databases."""
+    """In SQLite alone: test_upload_rows.py has the statements in both databases."""
     with opened(load_settings(data_dir=tmp_path / "data")) as metadata:
         metadata.keys.create("acme", "0" * 64)
         yield metadata

@@ -1,0 +1,93 @@
+"""A converted network, measured on data, and its forms, compared on data."""
+
+from graphpass.evaluation import evaluate as evaluation
+from graphpass.evaluation.results import Evaluation
+from graphpass.inputs import Data, Model, Numbers, SpikingModel, Texts, dataset_of, has_images, source_of, spiking_of
+from graphpass.options.rules import require_images
+from graphpass.options.table import VERIFIED
+from graphpass.progress import Progress, silent
+from graphpass.runtime import session as sessions
+from graphpass.runtime.threads import limited_threads
+from graphpass.settings import Settings
+from graphpass.verification import forms
+from graphpass.verification import integer as integers
+from graphpass.verification.forms import Verification
+from graphpass.verification.integer import Flips
+
+
+def evaluate(
+    ann: Model,
+    snn: SpikingModel,
+    data: Data,
+    *,
+    metric: Texts | None = None,
+    limit: int | None = None,
+    threads: int | None = None,
+    provider: str | None = None,
+    image_size: int | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    allow_code: bool = False,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Compare a converted network with its origin: accuracy, agreement, spikes, operations, energy, latency.
+
+        found = graphpass.evaluate("ann.onnx", "snn.onnx", "labelled.npz")
+        found.ann.top1, found.snn.top1, found.energy_snn / found.energy_ann
+
+    ann: the network before conversion, as for `convert`. snn: a path, an onnx.ModelProto, or what `convert` returned.
+    data: as for `convert`, with an array "labels" if there are any. Without labels, only what needs none is measured.
+
+    metric: what to measure, one or several of "classes" (the default where an output holds class scores), "ctc",
+    "embedding", "psnr", "detection" and "regression", with parameters as in "ctc:blank=0", or "file.py:function".
+    limit: use at most this many samples. threads: default 0, all cores. provider: "cpu" (the default) or "cuda".
+    image_size, mean, std, allow_code (also for metrics), progress: as for `convert`.
+
+    `found.to_json()` is the document of docs/formats.md; `save_report` writes a page, `save_json` the document.
+    Raises subclasses of graphpass.GraphpassError: OptionError, ModelError (the two do not belong together), DataError,
+    SessionError.
+    """
+    given = locals()
+    choices = Settings("evaluate", given)
+    options = choices.evaluation(allow_code)
+    source, (proto, digest) = source_of(ann), spiking_of(snn)
+    with limited_threads(options.threads), sessions.required(options.providers):
+        dataset = dataset_of(data, source.proto, choices.images(), allow_code)
+        if not has_images(data):
+            require_images(given)
+        return evaluation.evaluate(source, proto, dataset, options, digest, progress)
+
+
+def verify(
+    snn: SpikingModel,
+    data: Data,
+    *,
+    reference: SpikingModel | None = None,
+    limit: int | None = None,
+    threads: int | None = None,
+    image_size: int | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    allow_code: bool = False,
+) -> Verification | Flips:
+    """Prove on data that the folded form, the unrolled form and the neuron's definition agree, count by count.
+
+        graphpass.verify("snn.onnx", "images.npz").agrees
+
+    snn: as for `evaluate`. data: as for `convert`; labels are not needed. limit: number of samples, default 64.
+    reference: the folded form of an integer network, from the same plan. Then the two are compared, and Flips says
+    which counts the int8 weights changed.
+    threads, image_size, mean, std, allow_code: as for `convert`. Raises subclasses of graphpass.GraphpassError:
+    ModelError, DataError, SessionError. Forms that do not agree are not an error: `agrees` is False.
+    """
+    given = locals()
+    choices = Settings("verify", given)
+    most, most_threads = choices("limit") or VERIFIED, choices("threads")
+    proto, _ = spiking_of(snn)
+    with limited_threads(most_threads):
+        dataset = dataset_of(data, proto, choices.images(), allow_code)
+        if not has_images(data):
+            require_images(given)
+        if reference is None:
+            return forms.verify(proto, dataset, most, threads=most_threads)
+        return integers.flips(proto, spiking_of(reference)[0], dataset, most, threads=most_threads)

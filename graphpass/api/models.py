@@ -1,0 +1,119 @@
+"""Models and data, read once for several functions; what a model holds; sessions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+from onnx import inliner
+
+from graphpass import inspection
+from graphpass.conversion import Conversion
+from graphpass.datasets.dataset import Dataset
+from graphpass.files import require_targets
+from graphpass.graph import model as models
+from graphpass.graph.model import Source
+from graphpass.inputs import (
+    Data,
+    Model,
+    Numbers,
+    PathLike,
+    SpikingModel,
+    Texts,
+    dataset_of,
+    has_images,
+    model_sources,
+    network_of,
+    source_of,
+    spiking_of,
+)
+from graphpass.inspection import Inspection
+from graphpass.network import Network
+from graphpass.options.rules import require_images
+from graphpass.runtime import session as sessions
+from graphpass.settings import Settings
+
+
+def load(model: PathLike | onnx.ModelProto) -> Source:
+    """A network that is read, checked and upgraded once, to be given to several functions.
+
+    model: a path, or an onnx.ModelProto with its weights. Raises ModelError for a damaged model, and
+    UnsupportedModelError, which names the node, for a model that graphpass does not take.
+    """
+    return source_of(model)
+
+
+def open_dataset(
+    data: Data,
+    model: Model | Conversion,
+    *,
+    image_size: int | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    allow_code: bool = False,
+) -> Dataset:
+    """Data for a model's inputs, checked once, to be given to several functions.
+
+        graphpass.open_dataset("images.npz", "ann.onnx").samples
+
+    data, model, image_size, mean, std, allow_code: as for `convert`; a dict or a file may also hold "labels".
+    Raises DataError, which names the file, the array and the remedy, where the data does not fit the model.
+    """
+    given = locals()
+    images = Settings("open_dataset", given).images()
+    proto = spiking_of(model)[0] if isinstance(model, Conversion) else source_of(model).proto
+    dataset = dataset_of(data, proto, images, allow_code)
+    if not has_images(data):
+        require_images(given)
+    return dataset
+
+
+def inspect(
+    model: Model, *, include: Texts | None = None, exclude: Texts | None = None, identity_sites: bool = False
+) -> Inspection:
+    """What a network holds, where neurons would go, and what would stay analogue and why. Nothing is run.
+
+        graphpass.inspect("ann.onnx").sites
+
+    model, include, exclude, identity_sites: as for `convert`. Raises ModelError, OptionError.
+    """
+    return inspection.inspect(network_of(model, Settings("inspect", locals()).selection()))
+
+
+def inline(snn: SpikingModel, output: PathLike | None = None) -> onnx.ModelProto:
+    """A copy with the function bodies of the neurons inlined, for runtimes without local functions.
+
+    snn: as for `evaluate`. output: a path to write the copy to, if given. Raises ModelError, OptionError.
+    """
+    if output is not None:
+        output = Path(output)
+        require_targets([(output, models.companions(output))], model_sources(snn))
+    inlined: onnx.ModelProto = inliner.inline_local_functions(spiking_of(snn)[0])
+    if output is not None:
+        models.save(inlined, output)
+    return inlined
+
+
+def open_session(
+    model: Model | Conversion,
+    providers: Sequence[str] | None = None,
+    threads: int = 0,
+    use_native: bool = True,
+    use_blocked: bool = True,
+) -> sessions.Session:
+    """An onnxruntime.InferenceSession over a network, converted or not, with the native neurons where there are some.
+
+        session = graphpass.open_session("snn.onnx")
+        session.run(None, {"image": images}), session.neurons
+
+    model: a path, an onnx.ModelProto, or what `load` or `convert` returned. providers: execution providers of
+    onnxruntime in order of preference, default the CPU. threads: 0 for all cores. use_native: run neurons as native
+    operators where the library has kernels for the first provider, else as function bodies; `session.neurons` says
+    which. use_blocked: run native neurons in the layout of onnxruntime's convolutions where that is possible
+    (docs/native.md); the outputs are the same.
+    Raises SessionError; warns (ProviderWarning) where another provider runs than the one that was asked for.
+    """
+    if isinstance(model, Network):
+        model = model.source
+    proto = model.proto if isinstance(model, Source | Conversion) else model
+    opened = proto if isinstance(proto, onnx.ModelProto) else Path(proto)
+    return sessions.open_session(opened, providers, threads, use_native, use_blocked)

@@ -1,0 +1,171 @@
+"""Models and data as the sandbox describes them, and data of every kind in a conversion."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from service.sandbox.runner import Failed
+from tests.service.sandbox.hostile_files import external, model, npz, tiny, zipped
+from tests.service.sandbox.sandboxed import CALIBRATION, TINY, Box, outputs
+
+
+def test_describe_a_model(laid: Box) -> None:
+    found = laid.result("describe_model", {"file": "ann/net.onnx"})
+    assert found["inputs"] == [{"name": "x", "dtype": "float32", "shape": [None, 4]}]
+    assert (found["outputs"], found["opset"], found["nodes"], found["parameters"]) == (["scores"], 17, 3, 42)
+    assert found["sites"] == [{"name": "relu", "kind": "relu", "axis": -1, "layers": ["last"]}]
+    assert (found["spiking_layers"], found["weight_layers"], found["spiking"]) == (1, 2, None)
+    assert found["left"][0]["node"] == "first" and found["left"][0]["expected"]
+
+
+@pytest.mark.some(1)
+@pytest.mark.parametrize("form", ["folded", "unrolled", "integer"])
+def test_describe_a_converted_model(laid: Box, form: str) -> None:
+    options = {"form": form, "time_steps": 4}
+    laid.result("convert", {"model": "ann/net.onnx", "calibration": "data/some.npz", "options": options})
+    laid.put("snn.onnx", outputs(laid)["snn.onnx"])
+    found = laid.result("describe_model", {"file": "snn.onnx"})
+    origin = laid.result("describe_model", {"file": "ann/net.onnx"})["digest"]
+    known = {"time_steps": 4, "coding": "rate", "levels": 5, "method": "optimal", "form": form}
+    assert found["spiking"] == {**known, "model_sha256": origin}
+    assert [site["name"] for site in found["sites"]] == ["relu"]
+    outcome = laid.run("convert", {"model": "snn.onnx", "calibration": "data/some.npz"})
+    assert isinstance(outcome, Failed) and outcome.where == "model"
+
+
+def test_a_model_with_external_data(box: Box) -> None:
+    """In an archive with a folder at its top; it converts to what the same model in one file converts to."""
+    weights = onnx.numpy_helper.to_array(tiny().graph.initializer[0]).tobytes()
+    proto = tiny(u=external("weights/u.bin", offset="4", length="96"))
+    packed = {"net/net.onnx": proto.SerializeToString(), "net/weights/u.bin": b"1234" + weights}
+    box.put("net.zip", zipped({**packed, "__MACOSX/net/._net.onnx": b"", "net/.DS_Store": b""}))
+    box.put("net.onnx", TINY)
+    box.put("data.npz", CALIBRATION)
+    plans = []
+    for name in ("net.zip", "net.onnx"):
+        box.result("convert", {"model": name, "calibration": "data.npz"})
+        plans.append(json.loads(outputs(box)["plan.json"]))
+    assert plans[0]["sites"] == plans[1]["sites"] and plans[0]["model_sha256"] != plans[1]["model_sha256"]
+
+
+def image(value: int, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 8), (value, 0, 255 - value)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def npy(array: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+SHARDS = {
+    "b.npz": npz(x=np.ones((3, 4), np.float32), labels=np.arange(3)),
+    "a.npz": npz(x=np.zeros((2, 4), np.float32), labels=np.arange(2)),
+}
+IMAGES = {"cat/1.png": image(1), "cat/2.jpg": image(9, "JPEG"), "dog/1.png": image(200), "dog/.hidden": b""}
+X = {"dtype": "float32", "shape": [5, 4]}
+
+
+@pytest.mark.some(3)
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (npz(x=np.ones((5, 4), np.float32)), {"kind": "npz", "samples": 5, "labels": False, "arrays": {"x": X}}),
+        (npy(np.ones((5, 4), np.float32)), {"kind": "npy", "samples": 5, "labels": False, "arrays": {"array": X}}),
+        (
+            zipped(SHARDS),
+            {
+                "kind": "shards",
+                "samples": 5,
+                "labels": True,
+                "arrays": {"x": X, "labels": {"dtype": "int64", "shape": [5]}},
+            },
+        ),
+        (zipped({f"data/{name}": content for name, content in SHARDS.items()}), {"kind": "shards", "samples": 5}),
+        (
+            zipped(IMAGES),
+            {"kind": "images", "samples": 3, "labels": True, "arrays": {}, "classes": ["cat", "dog"]},
+        ),
+        (zipped({f"all/of/it/{name}": content for name, content in IMAGES.items()}), {"samples": 3, "labels": True}),
+        (zipped({"cat/1.png": image(1)}), {"samples": 1, "classes": ["cat"]}),
+        (zipped({"1.png": image(1), "2.png": image(2)}), {"samples": 2, "labels": False, "classes": []}),
+    ],
+    ids=["npz", "npy", "shards", "shards in a folder", "images", "images in folders", "one class", "no classes"],
+)
+def test_describe_data(box: Box, content: bytes, expected: dict[str, Any]) -> None:
+    """What it is, is seen from the bytes: the name says nothing."""
+    found = box.result("describe_dataset", {"file": box.put("data", content)})
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_describe_data_for_a_model(box: Box) -> None:
+    box.put("net.onnx", TINY)
+    found = box.result("describe_dataset", {"file": box.put("x.npy", npy(np.ones((5, 4)))), "model": "net.onnx"})
+    assert found == {"kind": "npy", "samples": 5, "labels": False, "arrays": {"x": X}}
+    pool = onnx.helper.make_node("GlobalAveragePool", ["x"], ["scores"], "pool")
+    box.put("pool.onnx", model([pool], x=["N", 3, "H", "W"]).SerializeToString())
+    arguments = {"file": box.put("photos.zip", zipped(IMAGES)), "model": "pool.onnx", "options": {"image_size": 6}}
+    found = box.result("describe_dataset", arguments)
+    assert found["arrays"] == {"x": {"dtype": "float32", "shape": [3, 3, 6, 6]}} and found["labels"]
+    outcome = box.run("describe_dataset", {"file": "photos.zip", "model": "net.onnx"})
+    assert isinstance(outcome, Failed) and outcome.what.startswith("photos.zip: images need a model")
+
+
+@pytest.mark.some(2)
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (zipped({**SHARDS, "c.npz": npz(y=np.ones((3, 4)))}), "arrays of other names, shapes or types than in"),
+        (zipped({**SHARDS, "readme.txt": b""}), "readme.txt: not an .npz shard"),
+        (zipped({**IMAGES, "cat/notes.txt": b""}), "notes.txt: not an image"),
+        (npz(x=np.ones((3, 4)), labels=np.arange(2)), "arrays of 2, 3 samples"),
+        (npz(x=np.ones((0, 4))), "no samples"),
+        (npz(x=np.float32(1)), "no axis of samples"),
+        (npz(), "neither .npz shards nor images"),
+        (zipped({"a.npz": b"PK\x03\x04"}), "a.npz: cannot be read as .npz"),
+        (zipped({"notes.txt": b""}), "neither .npz shards nor images"),
+    ],
+)
+def test_data_that_does_not_fit(box: Box, content: bytes, rule: str) -> None:
+    outcome = box.run("describe_dataset", {"file": box.put("data.zip", content)})
+    assert isinstance(outcome, Failed) and outcome.type == "invalid-data" and rule in outcome.what, outcome
+
+
+def test_arrays_may_have_any_name(box: Box) -> None:
+    """Inputs of networks do; members of an .npz are not unpacked."""
+    content = npz(**{"/model/x:0": np.ones((2, 4)), "../y": np.ones((2, 3))})
+    found = box.result("describe_dataset", {"file": box.put("data.npz", content)})
+    assert set(found["arrays"]) == {"/model/x:0", "../y"}
+
+
+def test_calibration_may_spill(box: Box) -> None:
+    """Beyond its memory budget it writes to its own scratch folder."""
+    box.put("net.onnx", TINY)
+    data = npz(x=np.random.default_rng(7).normal(size=(60_000, 4)).astype(np.float32))
+    arguments = {"model": "net.onnx", "calibration": box.put("data.npz", data)}
+    assert box.result("convert", {**arguments, "options": {"memory_budget": 1 << 20}})["samples"] == 60_000
+
+
+def test_images_and_shards_calibrate(box: Box) -> None:
+    box.put("net.onnx", TINY)
+    found = box.result("convert", {"model": "net.onnx", "calibration": box.put("shards.zip", zipped(SHARDS))})
+    assert found["samples"] == 5
+    nodes = [onnx.helper.make_node("GlobalAveragePool", ["x"], ["p"], "pool")]
+    nodes.append(onnx.helper.make_node("Flatten", ["p"], ["f"], "flatten"))
+    network = tiny()
+    network.graph.node[0].input[0] = "f"
+    network.graph.initializer[0].dims[:] = [3, 8]
+    network.graph.initializer[1].dims[:] = [8, 2]
+    for tensor, size in zip(network.graph.initializer, (24, 16), strict=True):
+        tensor.raw_data = np.linspace(-1, 1, size, dtype=np.float32).tobytes()
+    proto = model([*nodes, *network.graph.node], [*network.graph.initializer], ["N", 3, 8, 8])
+    box.put("images.onnx", proto.SerializeToString())
+    arguments = {"model": "images.onnx", "calibration": box.put("photos.zip", zipped(IMAGES))}
+    assert box.result("convert", {**arguments, "options": {"mean": [0.5, 0.4, 0.3], "std": 0.2}})["samples"] == 3
