@@ -10,6 +10,7 @@ A layer is a matrix: pre-activation = u·M + b per group, u the unfolded input (
 positions; the cost does not depend on the image size.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -54,10 +55,10 @@ class Gram:
         (UᵀU + λI)·ΔW = Uᵀr          K ≤ P: a system of K unknowns
         ΔW = Uᵀ(UUᵀ + λI)⁻¹·r        K > P: the same ΔW from a system of P unknowns
 
-    inputs: U, float32 [G, P, K], not changed.
+    inputs: U, float32 [G, P, K], not changed. moment: of all rows about 0, where it is known and K ≤ P.
     """
 
-    def __init__(self, inputs: Array):
+    def __init__(self, inputs: Array, moment: Doubles | None = None):
         _, rows, size = inputs.shape
         self.mean = inputs.mean(1, dtype=np.float64)
         self.wide = size > rows
@@ -66,7 +67,7 @@ class Gram:
             self.system = _products(self.inputs.transpose(0, 2, 1), self.inputs.transpose(0, 2, 1))
         else:
             self.inputs = inputs
-            self.system = _products(inputs, inputs) - rows * self.mean[:, :, None] * self.mean[:, None]
+            self.system = _about(_products(inputs, inputs) if moment is None else moment, self.mean, rows)
         power = np.trace(self.system, axis1=1, axis2=2) / size
         rounding = ROUNDING * rows * np.square(self.mean).mean(1)
         self._power, self._least = np.where(power > rounding, power, 0.0), np.maximum(rounding, 1.0)
@@ -115,31 +116,47 @@ class Regression:
         return np.asarray(solved, np.float64)
 
 
-def best_ridge(inputs: Array, residual: Array) -> float | None:
-    """The λ of RIDGES with the least error on rows that it was not solved from; ∞ for biases alone, None for nothing.
+def chosen(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
+    """The moments of all rows, and the λ of RIDGES with the least error on rows that it was not solved from.
 
         E(λ) = Σ over held-out rows ‖r − u·ΔW(λ) − Δb(λ)‖²          solved from the other rows
 
+    λ is ∞ where biases alone are best, None where nothing is: a correction is never worse than none, but for chance.
     Rows are in the order of the samples: every HELD_OUT-th of BLOCKS stretches is held out, so that few samples have
-    rows in both. A correction is thereby never worse than none but for chance. inputs, residual: as of `compensate`.
+    rows in both. A layer of more than WIDE inputs gets RIDGE. inputs, residual: as of `compensate`.
     """
-    rows = residual.shape[0]
-    held = np.arange(rows) * BLOCKS // rows % HELD_OUT == HELD_OUT - 1
-    if not held.any():
-        return RIDGE
-    mean = residual[~held].mean(0, dtype=np.float64)
+    groups, rows, size = inputs.shape
+    if rows < BLOCKS or size > min(rows, WIDE):
+        return Gram(inputs), RIDGE
+    ends = np.arange(BLOCKS + 1) * rows // BLOCKS
+    parts = [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+    held, kept = parts[HELD_OUT - 1 :: HELD_OUT], [p for k, p in enumerate(parts) if k % HELD_OUT != HELD_OUT - 1]
+    count = sum(part.stop - part.start for part in kept)
+    mean = sum(residual[part].sum(0, dtype=np.float64) for part in kept) / count
+    centre = sum(inputs[:, part].sum(1, dtype=np.float64) for part in kept) / count
+    r = (residual - mean.astype(np.float32)).reshape(rows, groups, -1).transpose(1, 0, 2)
+    moment = np.zeros((groups, size, size))
+    for part in kept:
+        moment += _products(inputs[:, part], inputs[:, part])
+    right = sum(_products(inputs[:, part], r[:, part]) for part in kept)
+    system = _about(moment, centre, count)
+    power = np.trace(system, axis1=1, axis2=2) / size
     errors: dict[float | None, float] = {
-        None: _squares(residual[held]), np.inf: _squares(residual[held] - mean.astype(np.float32))
+        None: sum(_squares(residual[part]) for part in held), np.inf: sum(_squares(r[:, part]) for part in held)
     }  # fmt: skip
-    gram = Gram(np.ascontiguousarray(inputs[:, ~held]))
-    unseen = np.ascontiguousarray(inputs[:, held])
-    for ridge in RIDGES if inputs.shape[2] <= WIDE else (RIDGE,):
-        weight, bias = Regression(gram, ridge).solve(residual[~held])
-        errors[ridge] = _squares(residual[held] - apply(unseen, weight, bias))
-    return min(errors, key=lambda ridge: errors[ridge])
+    diagonal = np.arange(size)
+    for ridge in RIDGES:
+        penalised = system.copy()
+        penalised[:, diagonal, diagonal] += np.maximum(ridge * power, 1.0)[:, None]
+        weight = np.linalg.solve(penalised, right).astype(np.float32)
+        shift = np.einsum("gk,gkc->gc", centre, weight)[:, None].astype(np.float32)
+        errors[ridge] = sum(_squares(r[:, part] - inputs[:, part] @ weight + shift) for part in held)
+    for part in held:
+        moment += _products(inputs[:, part], inputs[:, part])
+    return Gram(inputs, moment), min(errors, key=lambda ridge: errors[ridge])
 
 
-def compensate(inputs: Array, residual: Array, ridge: float = RIDGE) -> tuple[Floats, Floats]:
+def compensate(inputs: Array | Gram, residual: Array, ridge: float = RIDGE) -> tuple[Floats, Floats]:
     """ΔW, Δb = argmin Σ ‖r − u·ΔW − Δb‖² + λ‖ΔW‖²: float32 [G, K, C/G] and [C].
 
     inputs: u, float32 [G, P, K]. residual: r = x − x_q, float32 [P, C]; group g has the g-th C/G channels.
@@ -196,6 +213,7 @@ def refine(
     bounds: Callable[[Floats], tuple[Floats, Floats]],
     ridge: float = RIDGE,
     rounds: int = ROUNDS,
+    gram: Gram | None = None,
 ) -> tuple[Floats, Floats]:
     """ΔW, Δb as `compensate` has them for r = x − x_q, then `rounds` accelerated majorise–minimise steps.
 
@@ -203,9 +221,9 @@ def refine(
 
     All steps share one inverse; a layer whose steps would take more than WORK makes fewer of them.
     inputs: u, float32 [G, P, K]. x: the ANN's pre-activation, x_q: the converted network's, float32 [P, C], at the
-    same rows. bounds: low and high of `saturated_target` for a corrected pre-activation z.
+    same rows. bounds: low and high of `saturated_target` for a corrected pre-activation z. gram: of inputs, if known.
     """
-    equations = Regression(inputs, ridge, repeated=True)
+    equations = Regression(gram or inputs, ridge, repeated=True)
     weight, bias = equations.solve(x - x_q)
     before = weight, bias
     low = high = np.zeros(x.shape[1], np.float32)
@@ -220,6 +238,11 @@ def refine(
         change = equations.solve(saturated_target(x, z, low, high) - z, ahead[0])
         weight, bias = ahead[0] + change[0], ahead[1] + change[1]
     return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def _about(moment: Doubles, mean: Doubles, rows: int) -> Doubles:
+    """Second moments about the mean, from those about 0."""
+    return moment - rows * mean[:, :, None] * mean[:, None]
 
 
 def _products(left: Floats, right: Floats) -> Doubles:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.maths.corrections import best_ridge, compensate, ends, mean_bias, mean_gain, mean_shift, refine
+from graphpass.maths.corrections import chosen, compensate, ends, mean_bias, mean_gain, mean_shift, refine
 from graphpass.maths.curves import Curve
 from graphpass.maths.thresholds import Levels, largest, least_error, percentile, regress
 from graphpass.maths.units import corrected_in_units, in_units
@@ -129,18 +129,18 @@ def _optimal(sample: SiteSample, levels: int) -> Levels:
 
 def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:
     residual = sample.x - sample.x_snn
-    ridge = best_ridge(inputs, residual)
+    gram, ridge = chosen(inputs, residual)
     if ridge is None or not np.isfinite(ridge):
         weight, bias = mean_bias(inputs, residual)
         return weight, np.zeros_like(bias) if ridge is None else bias
     if not sample.kind or not refined:
-        return compensate(inputs, residual, ridge)
+        return compensate(gram, residual, ridge)
 
     def bounds(z: Floats) -> tuple[Floats, Floats]:
         low, high = ends(_optimal(replace(sample, x_snn=z).even(), levels), levels)
         return sample.curve.inside(low, high) if sample.curve else (low, high)
 
-    return refine(inputs, sample.x, sample.x_snn, bounds, ridge)
+    return refine(inputs, sample.x, sample.x_snn, bounds, ridge, gram=gram)
 
 
 def correct_bias(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:

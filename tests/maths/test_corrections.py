@@ -6,8 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpass.maths.corrections import (
+    BLOCKS,
+    HELD_OUT,
+    RIDGES,
+    Gram,
     Regression,
     apply,
+    chosen,
     compensate,
     ends,
     mean_gain,
@@ -170,3 +175,36 @@ def test_da_qcfs_moves_the_shift_by_the_mean_difference_and_the_gain_by_the_mean
 def test_da_qcfs_gain_does_not_turn_negative():
     start = largest(np.array([4.0]), 5)
     assert mean_gain(start, np.array([-100.0]), 4).amplitude.tolist() == [0]
+
+
+def drawn(seed, rows, size, noise, follows):
+    """Inputs and a residual that follows them, is a constant, or is noise about 0, with noise."""
+    generator = np.random.default_rng(seed)
+    inputs = generator.standard_normal((1, rows, size)).astype(np.float32) + 1
+    change = {"inputs": inputs[0] @ generator.standard_normal((size, 4)), "constant": np.full((rows, 4), 3.0)}
+    residual = change.get(follows, 0) + noise * generator.standard_normal((rows, 4))
+    return inputs, residual.astype(np.float32)
+
+
+def test_the_penalty_is_the_one_that_serves_unseen_rows():
+    """Few rows of much noise are not worth weights; rows about 0 hardly biases."""
+    assert chosen(*drawn(0, 4096, 8, 0.1, "inputs"))[1] == min(RIDGES)
+    assert chosen(*drawn(1, 64, 48, 20, "inputs"))[1] in (max(RIDGES), np.inf, None)
+    assert chosen(*drawn(2, 64, 48, 1, "constant"))[1] == np.inf
+    assert chosen(*drawn(3, 64, 48, 1, "nothing"))[1] in (None, np.inf)
+
+
+@given(st.integers(0, 2**31), st.sampled_from([0.1, 1.0, 5.0]))
+@examples(20)
+def test_what_is_chosen_has_the_least_error_on_held_out_rows(seed, noise):
+    """As a regression on the other rows gives it, solved anew."""
+    inputs, residual = drawn(seed, 320, 12, noise, "inputs")
+    gram, ridge = chosen(inputs, residual)
+    np.testing.assert_allclose(gram.system, Gram(inputs).system, rtol=1e-5, atol=1e-2)
+    held = np.arange(320) * BLOCKS // 320 % HELD_OUT == HELD_OUT - 1
+    errors = {None: np.square(residual[held], dtype=np.float64).sum()}
+    errors[np.inf] = np.square(residual[held] - residual[~held].mean(0), dtype=np.float64).sum()
+    for each in RIDGES:
+        weight, bias = compensate(inputs[:, ~held], residual[~held], each)
+        errors[each] = np.square(residual[held] - apply(inputs[:, held], weight, bias), dtype=np.float64).sum()
+    assert errors[ridge] <= min(errors.values()) * (1 + 1e-4)
