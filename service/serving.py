@@ -15,9 +15,10 @@ from service import logs
 from service.app import create_app, open_process
 from service.auth import create_key
 from service.connections.admission import Admission
+from service.connections.answers import raw_answer
 from service.connections.bounds import bounds_of, raise_limit_of_files
 from service.connections.listener import Listener
-from service.connections.protocol import GuardedProtocol, raw_answer
+from service.connections.protocol import GuardedProtocol
 from service.errors import SettingsError
 from service.jobs.engine import is_postgres
 from service.problems import ProblemError
@@ -39,9 +40,11 @@ def serve(settings: Settings) -> None:
     process = open_process(settings, bounds)
     _warn()
     app = create_app(process, bounds)
+    admission = Admission(bounds, process.service.metrics)
+    listening.turn_away = admission.turn_away
     config = uvicorn.Config(
         app,
-        http=partial(GuardedProtocol, admission=Admission(bounds, process.service.metrics)),  # type: ignore[arg-type]
+        http=partial(GuardedProtocol, admission=admission),  # type: ignore[arg-type]
         ws="none",
         loop="asyncio",
         backlog=BACKLOG,
@@ -95,7 +98,7 @@ def work(settings: Settings, metrics_port: int = 0) -> None:
     _leave(0)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _listen(settings: Settings) -> Listener:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # without TCP's name asyncio leaves Nagle on
     listening.busy = raw_answer(ProblemError("unavailable", "no connection is free", "try again in a while"))
