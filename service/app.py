@@ -34,6 +34,7 @@ from service.api import (
     uploads,
 )
 from service.api.assets import PAGE
+from service.api.callers import Callers
 from service.api.calls import Calls
 from service.api.context import Service
 from service.api.openapi import complete
@@ -172,6 +173,7 @@ def create_app(process: Process, bounds: Bounds) -> FastAPI:
     app.add_middleware(
         middleware.ServiceMiddleware,
         metrics=process.service.metrics,
+        callers=Callers(process.service.metadata, process.service.rate),
         calls=process.service.calls,
         turns=Turns(bounds.requests_per_tenant),
         slowness=Slowness(process.service.settings.rate_per_minute),

@@ -47,6 +47,7 @@ class Metadata:
 
     def close(self) -> None:
         """Close its connections."""
+        self.keys.close()
         self.database.engine.dispose()
 
 
