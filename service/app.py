@@ -83,7 +83,7 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         if not shared:
             stack.callback(os.close, _lock(settings.data_dir))
         clear_scratch(settings.data_dir / "scratch")
-        metadata = open_metadata(settings, stays=True)
+        metadata = open_metadata(settings)
         stack.callback(metadata.close)
         blobs = open_blobs(settings)
         blobs.probe()

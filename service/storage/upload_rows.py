@@ -54,8 +54,8 @@ class Uploads:
         with self._database.write() as connection:
             rows.lock(connection, tenant)
             connection.execute(sa.insert(TABLE).values(values))
-            rows.check(connection, tenant, quota, "bytes", length)
-            rows.check(connection, tenant, quota, "entries", 1)
+            rows.check(connection, tenant, quota, ("bytes",), length)
+            rows.check(connection, tenant, quota, ("entries",), 1)
         return Upload(**values)
 
     def get(self, tenant: str, id: str) -> Upload:
