@@ -34,13 +34,16 @@ class Listener(socket.socket):
         """See socket.accept. After some in a row the others wait for a moment, in which requests are answered."""
         while self._in_a_row < IN_A_ROW:
             connection, address = self._take()
+            if _is_over(connection):
+                self._in_a_row += 1 / TURNED_AWAY
+                connection.close()
+                continue
             answer = self.turn_away(address[0]) if self.turn_away else None
             if answer is None:
                 self._in_a_row += 1
                 return connection, address
             self._in_a_row += 1 / TURNED_AWAY
             with connection, contextlib.suppress(OSError):
-                connection.setblocking(False)
                 connection.send(answer)
         self._in_a_row = 0
         raise BlockingIOError(errno.EAGAIN, "others want to go on")
@@ -74,3 +77,14 @@ class Listener(socket.socket):
         if self._reserve is None:
             with contextlib.suppress(OSError):  # somebody else was faster: the next one tries again
                 self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _is_over(connection: socket.socket) -> bool:
+    """Whether the caller has gone away without a word, as most of those who connect again and again have."""
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
