@@ -8,12 +8,15 @@ by itself, on a connection of its own. Nothing is remembered: a key that another
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from service.storage.database import Database, sqlite_module
 from service.storage.records import Key
 
 FIELDS = ("id", "tenant", "label", "sha256", "created")
 QUERY = f"SELECT {', '.join(FIELDS)} FROM keys WHERE sha256 = ? AND revoked IS NULL"
+
+ARGUMENTS: dict[str, Any] = {"uri": True, "timeout": 0, "isolation_level": None, "check_same_thread": False}
 
 
 class NotAtOnceError(Exception):
@@ -24,19 +27,18 @@ class KeyLookup:
     """What `Keys.find` finds, for one thread at a time. A reader of a database in WAL mode waits for nobody."""
 
     def __init__(self, database: Database):
-        self._path = database.engine.url.database if database.is_sqlite else None
+        path = database.engine.url.database if database.is_sqlite else None
+        self._uri = f"file:{quote(path)}?mode=rw" if path else None
         self._connection: Any = None
 
     def find(self, sha256: str) -> Key | None:
         """The key with this digest, unless it is revoked. Raises NotAtOnceError."""
-        if self._path is None:
+        if self._uri is None:
             raise NotAtOnceError
         module = sqlite_module()
         try:
             if self._connection is None:
-                self._connection = module.connect(
-                    f"file:{self._path}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
-                )
+                self._connection = module.connect(self._uri, **ARGUMENTS)
             found = self._connection.execute(QUERY, (sha256,)).fetchall()
         except module.Error as error:
             self.close()
