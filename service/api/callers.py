@@ -26,6 +26,10 @@ class Caller:
     sends_key: bool
     is_known: bool
 
+    def is_counted(self, scope: Scope) -> bool:
+        """Whether the request counts for a key, or as a refusal; all others count for their address, key or not."""
+        return self.sends_key and str(scope["path"]).startswith(COUNTED)
+
 
 class Callers:
     """Tells who asks, and refuses whoever asks too often before anything else is done for the request."""

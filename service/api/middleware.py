@@ -68,7 +68,7 @@ class ServiceMiddleware:
         try:
             asking = scope["state"]["caller"] = answer.caller = self._callers.of(scope)
             self._callers.count(scope, asking)
-            if not asking.sends_key:
+            if not asking.is_counted(scope):
                 await self._slowness.count(scope)
             answer.end_turn = scope["state"]["end_turn"] = await self._turns.take(scope, asking.name)
             if not scope["path"].startswith(STREAMED):

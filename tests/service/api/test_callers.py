@@ -47,3 +47,15 @@ def test_requests_of_a_key_are_counted_before_anything_is_done(tmp_path: Path) -
         callers.count(other, callers.of(other))
         alive = scope(f"Bearer {one}", "/livez")
         callers.count(alive, callers.of(alive))
+
+
+def test_what_needs_no_key_counts_for_the_address_even_with_one(tmp_path: Path) -> None:
+    """Or whoever sends a key might ask for /metrics as often as it likes."""
+    with opened(load_settings(data_dir=tmp_path)) as metadata:
+        callers = Callers(metadata, RateLimit(5))
+        _, text = create_key(metadata, "acme")
+        for path, counted in {"/v1/jobs": True, "/metrics": False, "/readyz": False, "/": False}.items():
+            for header in (f"Bearer {text}", "Bearer gp_x"):
+                asked = scope(header, path)
+                assert callers.of(asked).is_counted(asked) == counted
+            assert not callers.of(scope(path=path)).is_counted(scope(path=path))
