@@ -1,6 +1,7 @@
 """Whose request is worked on next: few at a time of one caller, so that nobody waits behind all that another asks."""
 
 import asyncio
+import random
 from collections.abc import Callable
 
 from starlette.types import Scope
@@ -11,7 +12,7 @@ from service.errors import RateError
 from service.problems import too_many
 
 AT_WORK = 2  # requests of one caller
-SLOW_SECONDS = 1.0  # that an address waits which asks too often without a valid key, or for what it is refused
+SLOW_SECONDS = 1.0  # to twice as many, that an address waits which asks too often without a key, or for what is refused
 WAITING = (
     "/v1/models",
     "/v1/datasets",
@@ -61,7 +62,7 @@ class Turns:
 
 
 class Slowness:
-    """An address that asks too often without a key, or for what it is refused, is answered a second later each time.
+    """An address that asks too often without a key, or for what it is refused, is answered a second or two later.
 
     It is not refused: others may share the address, and who looks whether the service is alive shall see that it is.
     """
@@ -75,7 +76,8 @@ class Slowness:
             self._rate.take(caller(scope["client"][0] if scope.get("client") else ""))
         except RateError:
             connection = scope["state"].get("connection")
+            seconds = SLOW_SECONDS * random.uniform(1, 2)  # or all that came at once would come at once again
             if connection is None:
-                await asyncio.sleep(SLOW_SECONDS)
+                await asyncio.sleep(seconds)
             else:
-                await connection.delay(SLOW_SECONDS)
+                await connection.delay(seconds)
