@@ -34,6 +34,7 @@ from service.api import (
     uploads,
 )
 from service.api.assets import PAGE
+from service.api.callers import Callers
 from service.api.calls import Calls
 from service.api.context import Service
 from service.api.openapi import complete
@@ -82,7 +83,7 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         if not shared:
             stack.callback(os.close, _lock(settings.data_dir))
         clear_scratch(settings.data_dir / "scratch")
-        metadata = open_metadata(settings, stays=True)
+        metadata = open_metadata(settings)
         stack.callback(metadata.close)
         blobs = open_blobs(settings)
         blobs.probe()
@@ -172,6 +173,7 @@ def create_app(process: Process, bounds: Bounds) -> FastAPI:
     app.add_middleware(
         middleware.ServiceMiddleware,
         metrics=process.service.metrics,
+        callers=Callers(process.service.metadata, process.service.rate),
         calls=process.service.calls,
         turns=Turns(bounds.requests_per_tenant),
         slowness=Slowness(process.service.settings.rate_per_minute),

@@ -37,6 +37,13 @@ def authenticate(metadata: Metadata, text: str) -> Key | None:
     return metadata.keys.find(_sha256(text))
 
 
+def authenticate_at_once(metadata: Metadata, text: str) -> Key | None:
+    """The same without blocking. Raises NotAtOnceError where that cannot be: ask in a thread."""
+    if not text.startswith(PREFIX) or len(text) > LONGEST:
+        return None
+    return metadata.keys.find_at_once(_sha256(text))
+
+
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -102,7 +102,7 @@ class LimitError(ServiceError):
 
 
 class QuotaError(LimitError):
-    """A quota (`bytes`, `queued` or `running`) would be exceeded: `limit` may be, `used` are."""
+    """A quota (`bytes`, `queued`, `running`, `entries`, `pieces`) would be exceeded: `limit` may be, `used` are."""
 
     def __init__(self, what: str, remedy: str, quota: str, limit: int, used: int):
         super().__init__(what, remedy)

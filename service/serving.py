@@ -15,9 +15,10 @@ from service import logs
 from service.app import create_app, open_process
 from service.auth import create_key
 from service.connections.admission import Admission
+from service.connections.answers import raw_answer
 from service.connections.bounds import bounds_of, raise_limit_of_files
 from service.connections.listener import Listener
-from service.connections.protocol import GuardedProtocol, raw_answer
+from service.connections.protocol import GuardedProtocol
 from service.errors import SettingsError
 from service.jobs.engine import is_postgres
 from service.problems import ProblemError
@@ -28,20 +29,26 @@ BACKLOG = (
     4096  # connections that wait to be taken; where there is no room the caller tries again after a second, then three
 )
 HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where this machine finds what listens on all addresses
+SWITCH_SECONDS = (
+    0.001  # after which a thread that computes lets another one: Python's five are a wait at every statement
+)
 DRAIN_SECONDS = 3  # for answers that are under way at the end; event streams are cut, and resumed by their readers
 
 
 def serve(settings: Settings) -> None:
     """Until a signal comes."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     logs.set_up(settings.log_level)
     bounds = bounds_of(settings, raise_limit_of_files())
     listening = _listen(settings)
     process = open_process(settings, bounds)
     _warn()
     app = create_app(process, bounds)
+    admission = Admission(bounds, process.service.metrics)
+    listening.turn_away = admission.turn_away
     config = uvicorn.Config(
         app,
-        http=partial(GuardedProtocol, admission=Admission(bounds, process.service.metrics)),  # type: ignore[arg-type]
+        http=partial(GuardedProtocol, admission=admission),  # type: ignore[arg-type]
         ws="none",
         loop="asyncio",
         backlog=BACKLOG,
@@ -95,7 +102,7 @@ def work(settings: Settings, metrics_port: int = 0) -> None:
     _leave(0)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _listen(settings: Settings) -> Listener:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # without TCP's name asyncio leaves Nagle on
     listening.busy = raw_answer(ProblemError("unavailable", "no connection is free", "try again in a while"))

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from service.api.callers import Caller
 from service.api.calls import Calls
 from service.api.responses import Problem
 from service.auth import RateLimit, authenticate
@@ -55,14 +56,21 @@ async def service_of(request: Request) -> Service:
 
 
 async def key_of(
+    request: Request,
     service: Annotated[Service, Depends(service_of)],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Key:
     """The caller's key. Problems: unauthorized, rate-limited."""
-    key = await run_in_threadpool(authenticate, service.metadata, credentials.credentials) if credentials else None
+    if credentials is None:
+        raise unauthorized("no key was sent")
+    caller: Caller = request.state.caller
+    key = caller.key
+    if not caller.is_known:
+        key = await run_in_threadpool(authenticate, service.metadata, credentials.credentials)
+        if key is not None:
+            service.rate.take(key.id)
     if key is None:
-        raise unauthorized("no key was sent" if credentials is None else "this key is unknown or revoked")
-    service.rate.take(key.id)
+        raise unauthorized("this key is unknown or revoked")
     return key
 
 

@@ -11,10 +11,12 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.callers import Caller, Callers
 from service.api.calls import Call, Calls
 from service.api.context import unauthorized
 from service.api.error_handlers import problem_body, problem_of, problem_response
-from service.api.turns import Slowness, Turns, has_key
+from service.api.turns import Slowness, Turns
+from service.errors import RateError
 from service.logs import request_id
 from service.metrics import Metrics
 from service.problems import PROBLEM_JSON, ProblemError, too_large
@@ -47,8 +49,10 @@ log = logging.getLogger("service.requests")
 class ServiceMiddleware:
     """ASGI middleware around everything: nothing leaves the process without it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, calls: Calls, turns: Turns, slowness: Slowness):
-        self._app, self._metrics, self._calls = app, metrics, calls
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, callers: Callers, calls: Calls, turns: Turns, slowness: Slowness
+    ):
+        self._app, self._metrics, self._callers, self._calls = app, metrics, callers, calls
         self._turns, self._slowness = turns, slowness
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,14 +66,16 @@ class ServiceMiddleware:
         inner = _as_get(scope) if scope["method"] == "HEAD" else scope
         answer = Answer(scope, inner, send, id, self._metrics, self._slowness)
         try:
-            if not has_key(scope):
+            asking = scope["state"]["caller"] = answer.caller = self._callers.of(scope)
+            self._callers.count(scope, asking)
+            if not asking.is_counted(scope):
                 await self._slowness.count(scope)
-            answer.end_turn = scope["state"]["end_turn"] = await self._turns.take(scope)
+            answer.end_turn = scope["state"]["end_turn"] = await self._turns.take(scope, asking.name)
             if not scope["path"].startswith(STREAMED):
                 receive = _limited(scope, receive)
             await self._app(inner, receive, answer.send)
         except Exception as error:
-            if not isinstance(error, ProblemError):
+            if not isinstance(error, ProblemError | RateError):
                 log.exception("%s %s failed", scope["method"], scope["path"][:LONGEST_PATH])
             if answer.status:
                 raise
@@ -102,6 +108,7 @@ class Answer:
 
     def __init__(self, scope: Scope, inner: Scope, send: Send, id: str, metrics: Metrics, slowness: Slowness):
         self.status = 0
+        self.caller: Caller | None = None
         self.end_turn: Callable[[], None] = lambda: None  # gives the turn to the next one; may be called again
         self._scope, self._inner, self._send, self._id = scope, inner, send, id
         self._metrics, self._slowness = metrics, slowness
@@ -116,7 +123,7 @@ class Answer:
             return
         self.status = message["status"]
         self.end_turn()
-        if self.status in REFUSED and has_key(self._scope):
+        if self.status in REFUSED and self.caller is not None and self.caller.sends_key:
             await self._slowness.count(self._scope)
         method, route = _method(self._scope), _route(self._inner)
         self._metrics.requests.labels(method, route, str(self.status)).inc()

@@ -2,8 +2,9 @@
 
 import re
 import secrets
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -13,14 +14,12 @@ from starlette.responses import Response
 from service.api.conditions import Conditions, is_unchanged, parts_of
 from service.api.context import Service, ServiceDependency, Tenant, problems
 from service.api.jobs import job_of
-from service.api.reading import in_turn, reading
+from service.api.reading import PIECE, in_turn, reading
 from service.api.responses import COLLECTIONS, JobKind
 from service.errors import NotFoundError
 from service.problems import ProblemError
 from service.storage.records import FINISHED, Job
 
-P = ParamSpec("P")
-R = TypeVar("R")
 BINARY, JSON, HTML = "application/octet-stream", "application/json", "text/html; charset=utf-8"
 # The report runs its own inline plots and nothing else: an origin of its own, no network, no forms, no top window.
 REPORT_POLICY = (
@@ -60,41 +59,35 @@ def routes(kind: JobKind) -> APIRouter:
             request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked
         ) -> Response:
             """An ONNX file for any onnxruntime. Ranges and entity tags resume a download."""
-            job = await run_in_threadpool(job_of, service, tenant, id, kind)
-            name = await run_in_threadpool(_snn_name, service, job)
-            return await _file(request, service, job, "snn.onnx", BINARY, asked, name=name)
+            return await _file(request, service, Wanted(tenant, id, kind, "snn.onnx", BINARY), asked, _snn_name)
 
         @router.get("/{id}/plan", summary="Download the plan", **_answers(JSON))
         async def plan(request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked) -> Response:
             """What calibration decided, as in docs/formats.md; `graphpass convert --plan` applies it again."""
-            job = await run_in_threadpool(job_of, service, tenant, id, kind)
-            return await _file(request, service, job, "plan.json", JSON, asked)
+            return await _file(request, service, Wanted(tenant, id, kind, "plan.json", JSON), asked)
 
         @router.get("/{id}/result", summary="Get the whole result", **_answers(JSON))
         async def result(
             request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked
         ) -> Response:
             """All that `result` is a summary of, but for `evaluation`; there is one where something was left out."""
-            job = await run_in_threadpool(job_of, service, tenant, id, kind)
-            return await _file(request, service, job, "result.json", JSON, asked)
+            return await _file(request, service, Wanted(tenant, id, kind, "result.json", JSON), asked)
 
         @router.get("/{id}/plan/arrays", summary="Download the plan's weights", **_answers(BINARY))
         async def plan_arrays(
             request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked
         ) -> Response:
             """The .npz that belongs beside the plan; there is none where calibration changed no weights."""
-            job = await run_in_threadpool(job_of, service, tenant, id, kind)
-            return await _file(request, service, job, "plan.npz", BINARY, asked)
+            return await _file(request, service, Wanted(tenant, id, kind, "plan.npz", BINARY), asked)
 
     @router.get("/{id}/report", summary="Get the report", **_answers(HTML, JSON))
     async def report(
         request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked, format: Format = "html"
     ) -> Response:
         """Accuracy, spikes, operations and energy; a conversion has one if it was asked to evaluate."""
-        job = await run_in_threadpool(job_of, service, tenant, id, kind)
         if format == "json":
-            return await _file(request, service, job, "report.json", JSON, asked)
-        found = await _file(request, service, job, "report.html", HTML, asked, place="inline")
+            return await _file(request, service, Wanted(tenant, id, kind, "report.json", JSON), asked)
+        found = await _file(request, service, Wanted(tenant, id, kind, "report.html", HTML, "inline"), asked)
         found.headers["Content-Security-Policy"] = REPORT_POLICY
         return found
 
@@ -123,46 +116,106 @@ def _answers(*media: str) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A file of a job, and how it is to be shown."""
+
+    tenant: str
+    id: str
+    kind: JobKind
+    file: str
+    media: str
+    place: Literal["attachment", "inline"] = "attachment"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many bytes there are, which of them are asked for (None: all), and those bytes themselves if they are few."""
+
+    size: int
+    parts: Sequence[tuple[int, int]] | None
+    content: bytes | None
+
+    @property
+    def spans(self) -> Sequence[tuple[int, int]]:
+        """Bytes [start, end) that are sent."""
+        return self.parts or [(0, self.size)]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file: its blob, the headers of every answer about it, and its extent, unless it has not changed or is far."""
+
+    digest: str
+    headers: Mapping[str, str]
+    is_unchanged: bool
+    extent: Extent | None = None
+
+
 async def _file(
     request: Request,
     service: Service,
-    job: Job,
-    file: str,
-    media: str,
+    wanted: Wanted,
     asked: Conditions,
-    *,
-    name: str | None = None,
-    place: Literal["attachment", "inline"] = "attachment",
+    named: Callable[[Service, Job], str] | None = None,
 ) -> Response:
-    """One file of a job. Problems: not-ready, precondition, range."""
-    digest = job.artifacts.get(file)
+    """One file of a job. Problems: not-found, not-ready, precondition, range.
+
+    A small file in a folder takes one change of threads. A store that is far has turns of its own, so that what waits
+    for it keeps nobody from asking the database.
+    """
+    found = await run_in_threadpool(_find, service, wanted, asked, named)
+    headers, media = {**found.headers}, wanted.media
+    if found.is_unchanged:
+        return Response(status_code=304, headers=headers)
+    request.state.end_turn()
+    extent = found.extent
+    if extent is None:
+        extent = await in_turn(service, _extent, service, found, asked)
+    status = 206 if extent.parts else 200
+    if len(extent.spans) == 1 and extent.parts:
+        start, end = extent.spans[0]
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{extent.size}"
+    if extent.content is not None:
+        return Response(extent.content, status, headers, media)
+    pieces: list[tuple[bytes, int, int]] = [(b"", *span) for span in extent.spans]
+    if len(pieces) > 1:
+        boundary = secrets.token_hex(16)
+        pieces = [(_head(boundary, media, *span, extent.size), *span) for span in extent.spans]
+        pieces.append((f"\r\n--{boundary}--\r\n".encode(), 0, 0))
+        media = f"multipart/byteranges; boundary={boundary}"
+    headers["Content-Length"] = str(sum(len(head) + end - start for head, start, end in pieces))
+    return StreamingResponse(await reading(service, wanted.tenant, found.digest, pieces), status, headers, media)
+
+
+def _find(service: Service, wanted: Wanted, asked: Conditions, named: Callable[[Service, Job], str] | None) -> Found:
+    """Where it is; and all of it, if it is small and in a folder of this machine."""
+    job = job_of(service, wanted.tenant, wanted.id, wanted.kind)
+    digest = job.artifacts.get(wanted.file)
     if digest is None:
         remedy = "wait until it has succeeded" if job.state not in FINISHED else "ask for one that it made: see `links`"
-        raise ProblemError("not-ready", f"{job.id} is {job.state} and has no {file}", remedy)
-    tag = f'"{digest}"'
+        raise ProblemError("not-ready", f"{job.id} is {job.state} and has no {wanted.file}", remedy)
+    tag, name = f'"{digest}"', named(service, job) if named else f"{job.id}-{wanted.file}"
     headers = {
         "ETag": tag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": f'{place}; filename="{name or f"{job.id}-{file}"}"',
+        "Content-Disposition": f'{wanted.place}; filename="{name}"',
     }
-    if is_unchanged(asked, tag):
-        return Response(status_code=304, headers=headers)
-    request.state.end_turn()  # the store has its own turns
-    size = await in_turn(service, service.blobs.size, digest)
-    parts = parts_of(asked, tag, size)
-    several = parts is not None and len(parts) > 1
-    boundary = secrets.token_hex(16)
-    pieces: list[tuple[bytes, int, int]] = [(b"", *part) for part in parts or [(0, size)]]
-    if several:
-        pieces = [(_head(boundary, media, start, end, size), start, end) for _, start, end in pieces]
-        pieces.append((f"\r\n--{boundary}--\r\n".encode(), 0, 0))
-        media = f"multipart/byteranges; boundary={boundary}"
-    elif parts:
-        headers["Content-Range"] = f"bytes {pieces[0][1]}-{pieces[0][2] - 1}/{size}"
-    headers["Content-Length"] = str(sum(len(head) + end - start for head, start, end in pieces))
-    content = await reading(service, job.tenant, digest, pieces)
-    return StreamingResponse(content, status_code=206 if parts else 200, headers=headers, media_type=media)
+    found = Found(digest, headers, is_unchanged(asked, tag))
+    if found.is_unchanged or not service.blobs.is_folder:
+        return found
+    return replace(found, extent=_extent(service, found, asked))
+
+
+def _extent(service: Service, found: Found, asked: Conditions) -> Extent:
+    """What the store knows of it. Problem: range."""
+    size = service.blobs.size(found.digest)
+    extent = Extent(size, parts_of(asked, found.headers["ETag"], size), None)
+    start, end = extent.spans[0]
+    if len(extent.spans) > 1 or end - start > PIECE:
+        return extent
+    return replace(extent, content=b"".join(service.blobs.read(found.digest, start, end, PIECE)))
 
 
 def _head(boundary: str, media: str, start: int, end: int, size: int) -> bytes:

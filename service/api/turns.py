@@ -1,7 +1,7 @@
 """Whose request is worked on next: few at a time of one caller, so that nobody waits behind all that another asks."""
 
 import asyncio
-import hashlib
+import random
 from collections.abc import Callable
 
 from starlette.types import Scope
@@ -12,7 +12,7 @@ from service.errors import RateError
 from service.problems import too_many
 
 AT_WORK = 2  # requests of one caller
-SLOW_SECONDS = 1.0  # that an address waits which asks too often without a valid key, or for what it is refused
+SLOW_SECONDS = 1.0  # to twice as many, that an address waits which asks too often without a key, or for what is refused
 WAITING = (
     "/v1/models",
     "/v1/datasets",
@@ -24,18 +24,17 @@ WAITING = (
 class Turns:
     """At most AT_WORK requests of one caller are worked on at a time, from their head to that of their answer.
 
-    The others wait in order, `most` in all. A caller is who sends one key, valid or not, or an address that sends none.
+    The others wait in order, `most` in all.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._turns: dict[str, tuple[asyncio.Semaphore, int]] = {}  # and how many hold it or wait for it
 
-    async def take(self, scope: Scope) -> Callable[[], None]:
-        """Wait for a turn; what is given back ends it, once. Problem: too-many-at-once."""
+    async def take(self, scope: Scope, who: str) -> Callable[[], None]:
+        """Wait for a turn of this caller; what is given back ends it, once. Problem: too-many-at-once."""
         if scope["method"] in ("POST", "PATCH") and scope["path"].startswith(WAITING):
             return lambda: None
-        who = _who(scope)
         turn, users = self._turns.get(who) or (asyncio.Semaphore(AT_WORK), 0)
         if users >= self._most:
             raise too_many(self._most, "requests of one caller")
@@ -63,7 +62,7 @@ class Turns:
 
 
 class Slowness:
-    """An address that asks too often without a key, or for what it is refused, is answered a second later each time.
+    """An address that asks too often without a key, or for what it is refused, is answered a second or two later.
 
     It is not refused: others may share the address, and who looks whether the service is alive shall see that it is.
     """
@@ -77,19 +76,8 @@ class Slowness:
             self._rate.take(caller(scope["client"][0] if scope.get("client") else ""))
         except RateError:
             connection = scope["state"].get("connection")
+            seconds = SLOW_SECONDS * random.uniform(1, 2)  # or all that came at once would come at once again
             if connection is None:
-                await asyncio.sleep(SLOW_SECONDS)
+                await asyncio.sleep(seconds)
             else:
-                await connection.delay(SLOW_SECONDS)
-
-
-def has_key(scope: Scope) -> bool:
-    """Whether a key is sent, valid or not."""
-    return any(name == b"authorization" for name, _ in scope["headers"])
-
-
-def _who(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            return hashlib.sha256(value).hexdigest()
-    return caller(scope["client"][0] if scope.get("client") else "")
+                await connection.delay(seconds)

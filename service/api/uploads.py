@@ -133,6 +133,7 @@ def get(id: str, service: ServiceDependency, tenant: Tenant) -> UploadAnswer:
         "upload-offset",
         "media-type",
         "too-large",
+        "storage-quota",
         also={204: {"description": "Upload-Offset tells where to go on."}},
     ),
     openapi_extra={"requestBody": {"content": {PATCH_MEDIA: {"schema": {"type": "string", "format": "binary"}}}}},

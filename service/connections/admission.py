@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import secrets
 from collections import Counter
 from typing import Protocol
 
+from service.connections.answers import raw_answer
 from service.connections.bounds import Bounds, caller, is_trusted
 from service.metrics import Metrics
 from service.problems import ProblemError
@@ -44,9 +46,33 @@ class Admission:
         self._asking_nothing: dict[OpenConnection, None] = {}  # the longest first
         self._of: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
+        self._one_too_many = ProblemError(
+            "too-many-at-once",
+            f"more than {bounds.per_address} connections from one address",
+            "use connections for several requests, or wait until some are closed",
+            headers={"Retry-After": "5"},
+        )
+        self._turned_away: Counter[str] = Counter()  # since the last look
+        self._request = secrets.token_hex(8)  # what the log knows those by
+        self._answer = raw_answer(self._one_too_many, self._request)
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def turn_away(self, host: str) -> bytes | None:
+        """What a new connection from there is answered before anything is made for it, if its address has too many.
+
+        Whoever opens connections as fast as they are refused costs the process little more than `accept`.
+        """
+        if not self._is_full(host, self._of.get(caller(host), 0) + 1):
+            return None
+        self.metrics.cut.labels("address").inc()
+        self._turned_away[host] += 1
+        return self._answer
+
+    def _is_full(self, host: str, number: int) -> bool:
+        most = self.bounds.per_address
+        return bool(most) and number > most and not is_trusted(host, self.bounds.trusted)
 
     def enter(self, connection: OpenConnection) -> ProblemError | None:
         """Count a new connection, which `leave` has to undo. A problem is to be answered, and the connection closed."""
@@ -57,17 +83,8 @@ class Admission:
         who = caller(connection.host)
         self._of[who] += 1
         self._watch()
-        most = self.bounds.per_address
-        if most and self._of[who] > most and not is_trusted(connection.host, self.bounds.trusted):
-            return self.refused(
-                "address",
-                ProblemError(
-                    "too-many-at-once",
-                    f"more than {most} connections from one address",
-                    "use connections for several requests, or wait until some are closed",
-                    headers={"Retry-After": "5"},
-                ),
-            )
+        if self._is_full(connection.host, self._of[who]):
+            return self.refused("address", self._one_too_many)
         if crowded and longest is None:
             return self.refused(
                 "all",
@@ -106,6 +123,20 @@ class Admission:
         self.metrics.cut.labels(reason).inc()
         return problem
 
+    def _tell_of_those_turned_away(self) -> None:
+        problem, id, turned_away = self._one_too_many, self._request, self._turned_away
+        for host, number in turned_away.items():
+            extra = {
+                "client": host,
+                "status": problem.status,
+                "request": id,
+                "times": number,
+                "repeats": f"full {host}",
+            }
+            log.info("refused: %s", problem.detail, extra=extra)
+        self._turned_away, self._request = Counter(), secrets.token_hex(8)
+        self._answer = raw_answer(problem, self._request)
+
     def _watch(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
@@ -113,6 +144,8 @@ class Admission:
     def _look(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
+        if self._turned_away:
+            self._tell_of_those_turned_away()
         for connection in tuple(self._open):
             try:
                 connection.look(now)

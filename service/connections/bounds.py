@@ -7,6 +7,7 @@ reserve = 96 + 16 · GRAPHPASS_WORKERS                    database, store, child
 import ipaddress
 import resource
 from dataclasses import dataclass
+from functools import lru_cache
 
 from service.errors import SettingsError
 from service.settings import Settings
@@ -16,6 +17,7 @@ RESERVE, RESERVE_A_WORKER = 96, 16
 FILES_A_CONNECTION = 2  # itself, and the file that it is read into or answered from
 DERIVED = 2000  # most connections where the settings leave it open: some 30 MiB if each sends half a request
 FEWEST = 16
+ADDRESSES = 4096  # that are remembered, since reading one takes as long as refusing a connection
 SHARE = 4  # of all connections, the part that one tenant's requests, or one key's event streams, may take
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -70,6 +72,7 @@ def raise_limit_of_files() -> int:
     return FILES if soft == resource.RLIM_INFINITY else soft
 
 
+@lru_cache(ADDRESSES)
 def caller(host: str) -> str:
     """Whom an address is counted for: itself, or its network of 64 bits, of which one caller has all addresses."""
     try:
@@ -83,6 +86,7 @@ def caller(host: str) -> str:
     return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
 
 
+@lru_cache(ADDRESSES)
 def is_trusted(host: str, trusted: tuple[Network, ...]) -> bool:
     """Whether an address is one of a proxy's."""
     try:

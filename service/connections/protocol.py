@@ -11,13 +11,11 @@ caller holds a connection and some 64 KiB, and no thread.
 """
 
 import asyncio
-import json
 import logging
 import secrets
 import socket
 import struct
 import sys
-from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -27,9 +25,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from service.connections.admission import Admission
+from service.connections.answers import raw_answer
 from service.connections.pace import Pace
 from service.connections.strict import StrictConnection
-from service.problems import PROBLEM_JSON, ProblemError
+from service.problems import ProblemError
 
 MOST_HEAD_BYTES = 2**14
 LINGER_SECONDS, LINGER_BYTES = 5.0, 2**24
@@ -39,23 +38,6 @@ ACKNOWLEDGED = struct.Struct("120xQ")  # of Linux's struct tcp_info: tcpi_bytes_
 log = logging.getLogger(__name__)
 uvicorn_log = logging.getLogger(f"{__name__}.uvicorn")
 uvicorn_log.setLevel(logging.ERROR)  # it warns of every malformed request, which is logged here, with the reason
-
-
-def raw_answer(problem: ProblemError, request_id: str = "") -> bytes:
-    """A problem as an answer of HTTP/1.1 after which the connection is closed."""
-    body = json.dumps(problem.document(request_id)).encode()
-    headers = {
-        **problem.headers,
-        "Content-Type": PROBLEM_JSON,
-        "Content-Length": str(len(body)),
-        "Cache-Control": "no-store",
-        "X-Content-Type-Options": "nosniff",
-        "Connection": "close",
-        **({"X-Request-Id": request_id} if request_id else {}),
-    }
-    lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 class GuardedProtocol(H11Protocol):

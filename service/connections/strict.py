@@ -50,6 +50,19 @@ class StrictConnection(h11.Connection):
         super().__init__(h11.SERVER, most_head_bytes)
         self.fault, self.status = "", 400
         self._chunks = self._chunk_bytes = 0
+        self._head = b""
+
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
+        """See h11.Connection. The head of an answer goes out with the first bytes of its body, as ASGI has it: each
+        write wakes the other end, and costs as much as all the rest of a small answer.
+        """
+        data = super().send(event)
+        if isinstance(event, h11.Response):
+            self._head = data or b""
+            return b""
+        if self._head and data is not None:
+            data, self._head = self._head + data, b""
+        return data
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """See h11.Connection. Raises h11.RemoteProtocolError."""

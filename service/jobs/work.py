@@ -13,7 +13,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -23,9 +23,9 @@ from dbos import DBOS, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID,
 
 from service.errors import NotFoundError, ShortageError, StorageError
 from service.jobs.cancelling import UnwantedError, while_wanted
-from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME, queue_of
-from service.jobs.engine import GPU, POLL_SECONDS, SHARDS
-from service.jobs.guard import workers_on
+from service.jobs.cuts import Cuts, count, spans
+from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME
+from service.jobs.engine import POLL_SECONDS, SHARDS
 from service.jobs.patience import patiently
 from service.jobs.places import Places
 from service.jobs.queues import SHARD, Queues
@@ -77,6 +77,7 @@ class Work(DBOSConfiguredInstance):
     ):
         self._settings, self._metadata, self._blobs, self._metrics = settings, metadata, blobs, metrics
         self._places, self._queues = places, queues
+        self._cuts = Cuts(settings, metadata)
         self._process = secrets.token_hex(8)
         self._suspects = asyncio.Lock()
         super().__init__(config_name=WORK_NAME)
@@ -156,8 +157,8 @@ class Work(DBOSConfiguredInstance):
         """The conversion; the original network runs on its calibration data in shards where these are many."""
         if not cut:
             return await self._task(id, "convert", arguments, inputs)
-        each = ({**arguments, "start": start, "stop": stop} for start, stop in _spans(*cut))
-        parts = await self._split(id, tenant, "observe", each, _count(*cut), inputs, "running the network")
+        each = ({**arguments, "start": start, "stop": stop} for start, stop in spans(*cut))
+        parts = await self._split(id, tenant, "observe", each, count(*cut), inputs, "running the network")
         if parts[-1].error:
             return parts[-1]
         observed = _named("observed", "part.npz", parts)
@@ -169,8 +170,8 @@ class Work(DBOSConfiguredInstance):
         """The whole evaluation: at once, or in shards whose parts are put together in the order of the samples."""
         if not cut:
             return await self._task(id, "evaluate", arguments, inputs)
-        each = ({**arguments, "start": start, "stop": stop, "measure": start == 0} for start, stop in _spans(*cut))
-        parts = await self._split(id, tenant, "evaluate_shard", each, _count(*cut), inputs, "shards")
+        each = ({**arguments, "start": start, "stop": stop, "measure": start == 0} for start, stop in spans(*cut))
+        parts = await self._split(id, tenant, "evaluate_shard", each, count(*cut), inputs, "shards")
         return await self._reduce(id, "reduce_shards", parts)
 
     async def _split(
@@ -304,7 +305,7 @@ class Work(DBOSConfiguredInstance):
             self._places.forgo(id)
             return None
         await DBOS.write_stream_async(EVENTS, {"event": "state", "state": "running"})
-        cuts = await patiently(lambda: asyncio.to_thread(self._cuts, job), within=self._patience)
+        cuts = await patiently(lambda: asyncio.to_thread(self._cuts.of, job), within=self._patience)
         return {"tenant": job.tenant, "request": dict(job.request), "inputs": dict(job.inputs), **cuts}
 
     def _start(self, id: str) -> Job | None:
@@ -353,49 +354,6 @@ class Work(DBOSConfiguredInstance):
         if "options" not in arguments or not self._settings.job_threads:
             return arguments
         return {**arguments, "options": {**arguments["options"], "threads": self._settings.job_threads}}
-
-    def _cuts(self, job: Job) -> dict[str, tuple[int, ...]]:
-        """Samples of an evaluation (`shards`) and of a conversion's calibration (`observed`), and how many of them each
-        shard has; empty where they are not cut.
-        """
-        request, limit = job.request, job.request["options"].get("limit")
-        if job.kind == "sweep" or queue_of(request) == GPU:  # a GPU does it as a whole
-            return {"shards": (), "observed": ()}
-        if job.kind == "evaluation":
-            return {"shards": self._cut(job.tenant, request["dataset"], limit), "observed": ()}
-        calibration = request.get("calibration") if self._lanes() > 1 else None
-        names = (request.get("evaluation"), None), (calibration, limit)
-        evaluated, observed = (self._cut(job.tenant, name, most) if name else () for name, most in names)
-        return {"shards": evaluated, "observed": observed}
-
-    def _lanes(self) -> int:
-        """How many shards run side by side, if all workers are like this; without JOB_THREADS a task takes all cores.
-
-        Where it is one, shards of a calibration would only add what starting them costs (docs/decisions/0016).
-        """
-        database = self._metadata.database
-        side_by_side = self._settings.workers if self._settings.job_threads else 1
-        return side_by_side * (1 if database.is_sqlite else workers_on(SHARDS, database))
-
-    def _cut(self, tenant: str, dataset: str, limit: int | None) -> tuple[int, ...]:
-        """Not where the dataset is gone from the metadata."""
-        try:
-            samples = int(self._metadata.objects.get(tenant, dataset).description["samples"])
-        except (NotFoundError, KeyError, TypeError):
-            return ()
-        samples = min(samples, limit or samples)
-        shards = min(-(-samples // self._settings.shard_samples), self._settings.max_shards)
-        return (samples, -(-samples // shards)) if shards > 1 else ()  # as many in each
-
-
-def _spans(samples: int, size: int) -> Iterator[tuple[int, int]]:
-    """Ranges of `size` samples: made one by one, since whoever made the data chose how many there are."""
-    return ((start, min(start + size, samples)) for start in range(0, samples, size))
-
-
-def _count(samples: int, size: int) -> int:
-    """How many there are."""
-    return -(-samples // size)
 
 
 def _named(folder: str, file: str, parts: Sequence[Outcome]) -> dict[str, str]:

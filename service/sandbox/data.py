@@ -48,6 +48,8 @@ class DataFile:
             case "shards":
                 return _described(shard_files(self.path))
         files, labels = image_files(self.path)
+        if empty := next((file for file in files if not file.stat().st_size), None):
+            raise DataError(f"{empty}: an empty file", "leave it out, or give the image")
         classes = sorted({file.parent.name for file in files}) if labels is not None else []
         return {"samples": len(files), "labels": labels is not None, "arrays": {}, "classes": classes}
 

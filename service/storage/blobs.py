@@ -69,7 +69,9 @@ class Writer(Protocol):
 
 
 class Blobs(Protocol):
-    """A store of blobs."""
+    """A store of blobs. is_folder: on this machine, where small reads take no longer than the database does."""
+
+    is_folder: bool
 
     def writer(self, room: Room) -> AbstractContextManager[Writer]:
         """A new blob; see Writer."""

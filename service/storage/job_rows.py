@@ -76,8 +76,7 @@ class Jobs:
                 }
                 connection.execute(sa.insert(TABLE).values(values))
                 _link(connection, id, tenant, "input", inputs)
-                for name in ("queued", "entries"):
-                    rows.check(connection, tenant, quota, name, 1)
+                rows.check(connection, tenant, quota, ("queued", "entries"), 1)
                 return _one(connection, TABLE.c.id == id, id), True
         except sa.exc.IntegrityError as error:  # collected between the check and the insert
             raise NotFoundError("an input is no longer there", "upload it again") from error
@@ -124,7 +123,7 @@ class Jobs:
             waiting = (TABLE.c.id == id, TABLE.c.state == "queued")
             started = sa.update(TABLE).where(*waiting).values(state="running", started=datetime.now(UTC))
             if connection.execute(started).rowcount:
-                rows.check(connection, tenant, quota, "running", 1)
+                rows.check(connection, tenant, quota, ("running",), 1)
             return _one(connection, TABLE.c.id == id, id)
 
     def pin(self, id: str, digests: Mapping[str, str]) -> None:

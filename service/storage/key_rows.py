@@ -10,6 +10,7 @@ from service.errors import TextError
 from service.storage import rows, tables
 from service.storage.database import Database
 from service.storage.ids import Ids
+from service.storage.key_lookup import KeyLookup
 from service.storage.records import Key, Tenant, Usage
 
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
@@ -21,6 +22,7 @@ class Keys:
     def __init__(self, database: Database, ids: Ids):
         self._database = database
         self._ids = ids
+        self._lookup = KeyLookup(database)
 
     def create(self, tenant: str, sha256: str, label: str = "", *, alone: bool = False) -> Key:
         """A key; its tenant is created with the first one. alone: in place of the tenant's keys with this label.
@@ -48,6 +50,14 @@ class Keys:
         with self._database.read() as connection:
             row = connection.execute(query).mappings().one_or_none()
         return Key(**row) if row else None
+
+    def find_at_once(self, sha256: str) -> Key | None:
+        """The same without a thread, for whoever must not block. Raises NotAtOnceError where that cannot be."""
+        return self._lookup.find(sha256)
+
+    def close(self) -> None:
+        """Close the connection for that."""
+        self._lookup.close()
 
     def valid(self, ids: Sequence[str]) -> set[str]:
         """Which of these ids are of keys that are not revoked."""

@@ -79,7 +79,7 @@ class Ledger:
             rows.lock(connection, tenant)
             connection.execute(sa.insert(RESERVATIONS).values(values))
             if size:
-                rows.check(connection, tenant, quota, "bytes", size, job)
+                rows.check(connection, tenant, quota, ("bytes",), size, job)
         with self._lock:
             self._open.add(id)
         return Reservation(self, id, tenant, quota, job, size)

@@ -48,6 +48,8 @@ def sync_folder(folder: Path) -> None:
 class LocalBlobs:
     """See blobs.Blobs."""
 
+    is_folder = True
+
     def __init__(self, root: Path):
         self.root = root
         self._whole = root / "sha256"

@@ -22,7 +22,7 @@ from service.storage.ids import Ids
 from service.storage.job_rows import Jobs
 from service.storage.key_rows import Keys
 from service.storage.ledger import Ledger
-from service.storage.migrate import migrate, migrate_apart
+from service.storage.migrate import migrate
 from service.storage.object_rows import Objects
 from service.storage.upload_rows import Uploads
 
@@ -47,14 +47,12 @@ class Metadata:
 
     def close(self) -> None:
         """Close its connections."""
+        self.keys.close()
         self.database.engine.dispose()
 
 
-def open_metadata(settings: Settings, *, stays: bool = False) -> Metadata:
-    """Connect and migrate; a process that stays has another one migrate, whose memory it does not keep.
-
-    Errors: StorageError, SettingsError; they name the variable to look at.
-    """
+def open_metadata(settings: Settings) -> Metadata:
+    """Connect and migrate. Errors: StorageError, SettingsError; they name the variable to look at."""
     if not settings.database_url:
         try:
             settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -65,7 +63,7 @@ def open_metadata(settings: Settings, *, stays: bool = False) -> Metadata:
             ) from error
     database = Database(address(settings))
     try:
-        (migrate_apart if stays else migrate)(database)
+        migrate(database)
     except BaseException:
         database.engine.dispose()
         raise

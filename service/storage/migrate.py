@@ -1,17 +1,15 @@
 """The schema, brought to the newest version: in one transaction, by one process at a time.
 
 `python -m service.storage.migrate MESSAGE` writes the next migration from what service/storage/tables.py has become.
-Alembic takes 10 MiB for as long as a process lives: processes that stay have another one migrate.
 """
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine import URL, Connection
 
 from service.errors import SettingsError
 from service.storage.database import Database
@@ -42,17 +40,6 @@ def migrate(database: Database) -> None:
         from alembic import command
 
         command.upgrade(_config(connection), "head")
-
-
-def migrate_apart(database: Database) -> None:
-    """The same, in a process that ends. Errors are those of this one, which then has to try it itself."""
-    with database.read() as connection:
-        fresh = _here(connection) != _head()
-    if fresh:
-        url = database.engine.url.render_as_string(hide_password=False)
-        command = (sys.executable, "-P", "-m", "service.storage.migrate")
-        subprocess.run(command, input=url.encode(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-    migrate(database)
 
 
 def _head() -> set[str]:
@@ -93,7 +80,4 @@ def write_next(message: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        write_next(" ".join(sys.argv[1:]))
-    else:  # for `migrate_apart`: the address has a password, and is no argument that others may see
-        migrate(Database(make_url(sys.stdin.read())))
+    write_next(" ".join(sys.argv[1:]))

@@ -72,7 +72,7 @@ class Objects:
                     "expires": expires,
                 }
                 connection.execute(sa.insert(TABLE).values(values))
-                rows.check(connection, tenant, quota, "entries", 1)
+                rows.check(connection, tenant, quota, ("entries",), 1)
                 _let_uploads_go(connection, tenant, kind, digest)
                 return StoredObject(**values), True
         except sa.exc.IntegrityError as error:

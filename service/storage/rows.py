@@ -1,7 +1,7 @@
 """What the tables of tenants' things have in common: texts that may be stored, quotas, pages."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -55,6 +55,27 @@ def lock(connection: Connection, tenant: str) -> None:
         raise NotFoundError(f"there is no tenant {tenant!r}", "create a key for it: graphpass keys create TENANT")
 
 
+def _usage() -> sa.Select[Any]:
+    def of(table: sa.Table, figure: sa.ColumnElement[Any], *where: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
+        ours = table.c.tenant == sa.bindparam("tenant")
+        return sa.select(figure).select_from(table).where(ours, *where).scalar_subquery()
+
+    charges, reservations, objects = tables.charges, tables.reservations, tables.objects
+    uploads, jobs = tables.uploads, tables.jobs
+    states = (of(jobs, sa.func.count(), jobs.c.state == state) for state in ("queued", "running"))
+    sums = (
+        of(charges, sa.func.sum(charges.c.size)),
+        of(reservations, sa.func.sum(reservations.c.bytes)),
+        of(uploads, sa.func.sum(uploads.c.length), uploads.c.sha256.is_(None)),
+        of(jobs, sa.func.sum(jobs.c.reserved), jobs.c.id != sa.bindparam("besides"), jobs.c.state.in_(UNFINISHED)),
+    )
+    counts = (of(objects, sa.func.count()), of(uploads, sa.func.count()), of(jobs, sa.func.count()))
+    return sa.select(*states, *sums, *counts)
+
+
+USAGE = _usage()  # made once: to make it takes longer than to run it
+
+
 def usage(connection: Connection, tenant: str, besides: str = "") -> Usage:
     """What the tenant has.
 
@@ -63,37 +84,22 @@ def usage(connection: Connection, tenant: str, besides: str = "") -> Usage:
 
     A blob counts once, however often the tenant refers to it, from before its bytes are there until they are gone.
     """
-    charges, reservations, objects, uploads, jobs = (
-        tables.charges,
-        tables.reservations,
-        tables.objects,
-        tables.uploads,
-        tables.jobs,
-    )
-
-    def of(table: sa.Table, figure: sa.ColumnElement[Any], *where: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
-        return sa.select(figure).select_from(table).where(table.c.tenant == tenant, *where).scalar_subquery()
-
-    states = {state: of(jobs, sa.func.count(), jobs.c.state == state) for state in ("queued", "running")}
-    sums = (
-        of(charges, sa.func.sum(charges.c.size)),
-        of(reservations, sa.func.sum(reservations.c.bytes)),
-        of(uploads, sa.func.sum(uploads.c.length), uploads.c.sha256.is_(None)),
-        of(jobs, sa.func.sum(jobs.c.reserved), jobs.c.id != besides, jobs.c.state.in_(UNFINISHED)),
-    )
-    counts = (of(objects, sa.func.count()), of(uploads, sa.func.count()), of(jobs, sa.func.count()))
-    row = connection.execute(sa.select(*states.values(), *sums, *counts)).one()
+    row = connection.execute(USAGE, {"tenant": tenant, "besides": besides}).one()
     return Usage(sum(int(each or 0) for each in row[2:6]), int(row[0]), int(row[1]), sum(row[6:]))
 
 
-def check(connection: Connection, tenant: str, quota: Quota | None, name: str, added: int, besides: str = "") -> None:
+def check(
+    connection: Connection, tenant: str, quota: Quota | None, names: Collection[str], added: int, besides: str = ""
+) -> None:
     """Raises QuotaError where the tenant has more than it may, with `added` already in; the caller rolls back."""
-    limit = getattr(quota, name) if quota else 0
-    if not limit:
+    limits = {name: getattr(quota, name) for name in names} if quota else {}
+    if not any(limits.values()):
         return
-    used = getattr(usage(connection, tenant, besides), name)
-    if used > limit:
-        raise over(name, limit, used - added, added)
+    found = usage(connection, tenant, besides)
+    for name, limit in limits.items():
+        used = getattr(found, name)
+        if limit and used > limit:
+            raise over(name, limit, used - added, added)
 
 
 def over(name: str, limit: int, used: int, added: int) -> QuotaError:

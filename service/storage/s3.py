@@ -84,6 +84,8 @@ def _typed(error: Exception, place: str) -> StorageError:
 class S3Blobs:
     """See blobs.Blobs."""
 
+    is_folder = False
+
     def __init__(self, store: S3Store, spool: Path):
         self.spool = spool
         self._store = store

@@ -9,13 +9,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from service.errors import OffsetError, StorageUnavailableError
+from service.errors import OffsetError, QuotaError, StorageUnavailableError
 from service.settings import Quota
 from service.storage import rows, tables
 from service.storage.database import Database
 from service.storage.ids import Ids
 from service.storage.records import JSON, ObjectKind, Upload
 
+MOST_PIECES, LEAST_PIECE = 1000, 2**16  # of an upload: so many of any size, the others have so many bytes on average
 TABLE = tables.uploads
 SHOWN = tuple(TABLE.c[name] for name in Upload.__dataclass_fields__)
 
@@ -54,8 +55,8 @@ class Uploads:
         with self._database.write() as connection:
             rows.lock(connection, tenant)
             connection.execute(sa.insert(TABLE).values(values))
-            rows.check(connection, tenant, quota, "bytes", length)
-            rows.check(connection, tenant, quota, "entries", 1)
+            rows.check(connection, tenant, quota, ("bytes",), length)
+            rows.check(connection, tenant, quota, ("entries",), 1)
         return Upload(**values)
 
     def get(self, tenant: str, id: str) -> Upload:
@@ -64,10 +65,20 @@ class Uploads:
             return _one(connection, tenant, id)
 
     def require(self, tenant: str, id: str, offset: int, size: int) -> None:
-        """Raises OffsetError unless the upload stands at `offset` and has room for so many bytes."""
+        """Raises OffsetError unless the upload stands at `offset` and has room for so many bytes.
+
+        Raises QuotaError (`pieces`) where it came in very many that are small: each has a row, and a file in S3.
+        """
         upload = self.get(tenant, id)
         if upload.sha256 or upload.offset != offset or upload.length < offset + size:
             raise _misplaced(upload, offset, size)
+        most = MOST_PIECES + upload.length // LEAST_PIECE
+        with self._database.read() as connection:
+            query = sa.select(sa.func.count()).where(tables.parts.c.upload == id)
+            pieces = connection.scalar(query) or 0
+        if size and pieces >= most:
+            what = f"upload {id} came in {pieces:,} pieces, of which it may have {most:,}"
+            raise QuotaError(what, "begin a new one, and send larger pieces", "pieces", most, pieces)
 
     def append(self, tenant: str, id: str, offset: int, part: str, size: int) -> Upload:
         """Record a stored piece. Raises OffsetError unless the upload stands at `offset` and has room for it."""

@@ -15,7 +15,7 @@ from tests.service.raw import connect, head
 from tests.service.running import Server
 
 NEEDLESS = (  # on SQLite and a local folder
-    "onnx onnxruntime onnx_graphsurgeon google.protobuf numpy PIL plotly rich typer httpx alembic mako obstore"
+    "onnx onnxruntime onnx_graphsurgeon google.protobuf numpy PIL plotly rich typer httpx obstore"
 ).split()
 SOURCE = f"""
 import json, os, sys

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from service.connections.admission import LOOK_SECONDS, Admission
 from service.connections.bounds import Bounds, bounds_of
 from service.metrics import Metrics
@@ -121,3 +123,22 @@ def test_all_are_looked_at_again_and_again() -> None:
         assert [fake.looks for fake in fakes] == [2, 2] and len(admission) == 1
 
     asyncio.run(test())
+
+
+def test_an_address_that_is_full_is_turned_away_and_the_log_says_how_often(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        admission = Admission(bounds(100, connections_per_address=1, trusted_proxies="10.0.0.0/8"), Metrics())
+        assert admission.turn_away("192.0.2.1") is None
+        fake, _ = enter(admission)
+        away = [admission.turn_away("192.0.2.1") for _ in range(50)]
+        assert all(answer and answer.startswith(b"HTTP/1.1 429 ") for answer in away) and len(set(away)) == 1
+        assert admission.turn_away("192.0.2.2") is None and admission.turn_away("10.0.0.1") is None
+        await asyncio.sleep(1.5 * LOOK_SECONDS)
+        told = [line for line in caplog.records if line.message.startswith("refused")]
+        assert [(line.client, line.times) for line in told] == [("192.0.2.1", 50)]  # type: ignore[attr-defined]
+        assert told[0].request.encode() in (away[0] or b"")  # type: ignore[attr-defined]
+        admission.leave(fake)
+        assert admission.turn_away("192.0.2.1") is None
+
+    with caplog.at_level("INFO"):
+        asyncio.run(test())

@@ -13,8 +13,11 @@ SOURCE = """
 import asyncio, os, resource, socket, time
 from service.connections.listener import Listener
 
+connected = []
+
 class Echo(asyncio.Protocol):
     def connection_made(self, transport):
+        connected.append(transport)
         transport.write(b"hello")
         transport.close()
 
@@ -55,6 +58,11 @@ async def main():
     assert set(answers) <= {b"busy", b"hello"} and answers.count(b"busy") >= 10, answers
     for file in held:
         os.close(file)
+    made = len(connected)
+    for _ in range(100):  # they have gone away before they are taken
+        with socket.create_connection(("127.0.0.1", port)):
+            pass
+    assert await ask(port) == b"hello" and len(connected) == made + 1
     assert await ask(port) == b"hello"
     assert errors == [], errors
     server.close()

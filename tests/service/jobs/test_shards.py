@@ -6,16 +6,18 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from service.errors import NotFoundError
-from service.jobs import work
+from service.jobs import cuts, work
 from service.jobs.places import Places
 from service.jobs.running import Outcome
 from service.problems import JobError
 from service.settings import load_settings
+from service.storage.metadata import Metadata
+from service.storage.records import Job
 
 ARTIFACT = {"result": {"samples": 1}, "files": {"part.json": "0" * 64}, "error": None}
 
@@ -63,9 +65,9 @@ def test_shards_are_made_as_there_is_room_for_them(monkeypatch: pytest.MonkeyPat
     failure = {"result": {}, "files": {}, "error": JobError("invalid-data", "broken").to_json()}
     engine = Engine(itertools.chain([ARTIFACT] * 100, [failure]))
     made = itertools.count()
-    each = ({"start": start, "number": next(made)} for start, _ in work._spans(10**12, 1))
+    each = ({"start": start, "number": next(made)} for start, _ in cuts.spans(10**12, 1))
     tracemalloc.start()
-    parts = split(monkeypatch, engine, each, work._count(10**12, 1))
+    parts = split(monkeypatch, engine, each, cuts.count(10**12, 1))
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
     assert len(parts) == 101 and parts[-1].error and not parts[-2].error
@@ -81,6 +83,12 @@ def test_all_shards_are_run_and_told_in_order(monkeypatch: pytest.MonkeyPatch) -
         assert [part.result["samples"] for part in parts] == list(range(count)) and len(engine.sent) == count
         assert [told["done"] for told in engine.told] == list(range(count + 1))
         assert not engine.cancelled and engine.most <= work.AHEAD
+
+
+def evaluation(limit: int | None) -> Job:
+    """A job."""
+    request = {"dataset": "dat_1", "options": {"limit": limit}}
+    return cast(Job, SimpleNamespace(kind="evaluation", tenant="acme", request=request))
 
 
 @pytest.mark.parametrize(
@@ -99,14 +107,14 @@ def test_there_are_never_more_shards_than_the_settings_allow(
     tmp_path: Path, samples: Any, limit: int | None, expected: tuple[int, ...]
 ) -> None:
     objects = SimpleNamespace(get=lambda tenant, id: SimpleNamespace(description={"samples": samples}))
-    subject = SimpleNamespace(
-        _settings=load_settings(data_dir=tmp_path, max_shards=100), _metadata=SimpleNamespace(objects=objects)
+    subject = cuts.Cuts(
+        load_settings(data_dir=tmp_path, max_shards=100), cast(Metadata, SimpleNamespace(objects=objects))
     )
-    cut = work.Work._cut(subject, "acme", "dat_1", limit)
+    cut = subject.of(evaluation(limit))["shards"]
     assert cut == expected
     if cut and cut[0] < 10**6:
-        spans = list(work._spans(*cut))
-        assert len(spans) == work._count(*cut) <= 100
+        spans = list(cuts.spans(*cut))
+        assert len(spans) == cuts.count(*cut) <= 100
         assert spans[0][0] == 0 and spans[-1][1] == cut[0]
         assert all(before[1] == after[0] for before, after in itertools.pairwise(spans))
 
@@ -116,5 +124,5 @@ def test_a_dataset_that_is_gone_is_not_cut(tmp_path: Path) -> None:
         raise NotFoundError("gone", "")
 
     metadata = SimpleNamespace(objects=SimpleNamespace(get=gone))
-    subject = SimpleNamespace(_settings=load_settings(data_dir=tmp_path), _metadata=metadata)
-    assert work.Work._cut(subject, "acme", "dat_1", None) == ()
+    subject = cuts.Cuts(load_settings(data_dir=tmp_path), cast(Metadata, metadata))
+    assert subject.of(evaluation(None))["shards"] == ()

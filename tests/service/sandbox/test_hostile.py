@@ -294,6 +294,11 @@ def test_image_bomb(box: Box) -> None:
     refused(outcome, "invalid-data", "images.zip/cat/1.png: cannot be read as an image")
 
 
+def test_images_without_bytes(box: Box) -> None:
+    arguments = {"file": box.put("images.zip", zipped({f"{n % 2}/{n}.png": b"" for n in range(4)}))}
+    refused(box.run("describe_dataset", arguments), "invalid-data", "images.zip/0/0.png: an empty file")
+
+
 # everything
 
 

@@ -69,25 +69,6 @@ def test_a_migration_that_fails_leaves_nothing(database_settings: Settings, monk
     database.engine.dispose()
 
 
-def test_a_process_that_stays_has_another_one_migrate(database_settings: Settings, monkeypatch) -> None:
-    asked = []
-    monkeypatch.setattr(migrate_module, "_config", lambda connection: asked.append(connection))  # Alembic's way in here
-    open_metadata(database_settings, stays=True).close()
-    monkeypatch.undo()
-    assert asked == []
-    with opened(database_settings) as metadata, metadata.database.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
-
-
-def test_where_the_other_process_fails_this_one_says_why(database_settings: Settings, monkeypatch) -> None:
-    monkeypatch.setattr(migrate_module.sys, "executable", "/bin/false")
-    with monkeypatch.context() as patch:
-        patch.setattr(migrate_module, "_config", lambda connection: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            open_metadata(database_settings, stays=True)
-    open_metadata(database_settings, stays=True).close()
-
-
 def test_a_server_that_is_away_is_named_without_its_password(tmp_path) -> None:
     port = free_port()
     settings = load_settings(data_dir=tmp_path, database_url=f"postgresql://me:secret@127.0.0.1:{port}/graphpass")

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from service.errors import NotFoundError, OffsetError, StorageDamagedError, StorageUnavailableError
+from service.errors import NotFoundError, OffsetError, QuotaError, StorageDamagedError, StorageUnavailableError
 from service.settings import load_settings
+from service.storage import upload_rows
 from service.storage.blobs import Blobs
 from service.storage.local import LocalBlobs
 from service.storage.metadata import Metadata, opened
@@ -68,6 +69,19 @@ def test_pieces_at_another_place_are_refused_and_change_nothing(metadata: Metada
     assert b"".join(blobs.read(complete(metadata, blobs, "acme", id).sha256)) == b"abcdefghij"
     with pytest.raises(NotFoundError):
         append(metadata, blobs, "other", id, 10, b"")
+
+
+def test_an_upload_does_not_come_in_any_number_of_pieces(metadata: Metadata, blobs: Blobs, monkeypatch) -> None:
+    """Each has a row: one byte at a time they would be more than the bytes that are on the account."""
+    monkeypatch.setattr(upload_rows, "MOST_PIECES", 3)
+    small, large = begin(metadata, 10), begin(metadata, 2 * upload_rows.LEAST_PIECE)
+    for id, most in ((small, 3), (large, 5)):
+        for offset in range(most):
+            append(metadata, blobs, "acme", id, offset, b"x")
+        with pytest.raises(QuotaError, match="send larger pieces"):
+            append(metadata, blobs, "acme", id, most, b"x")
+        assert metadata.uploads.get("acme", id).offset == most
+        discard(metadata, blobs, "acme", id)
 
 
 def test_two_clients_with_one_upload_cannot_mix_their_bytes(metadata: Metadata, blobs: Blobs) -> None:
