@@ -17,7 +17,7 @@ import onnx
 from onnx import NodeProto, ValueInfoProto, defs, helper, shape_inference
 
 from graphpass.graph.domains import STANDARD_DOMAINS, opset_of
-from graphpass.graph.tensors import LARGEST_PROTOBUF, graphs_of, walk
+from graphpass.graph.tensors import LARGEST_PROTOBUF, graphs_of, keep_tensors, walk
 
 POOLS = frozenset(["AveragePool", "LpPool", "MaxPool"])
 RIGHT_POOLS = 22  # opset
@@ -58,6 +58,8 @@ def with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     except (shape_inference.InferenceError, RuntimeError):  # onnxruntime, which is stricter, has the last word
         return proto
     del inferred.opset_import[-1]
+    for graph in graphs_of(inferred.graph):
+        keep_tensors(graph)
     for node in walk(inferred.graph):
         node.domain = "" if node.domain == OPAQUE else node.domain
     for place, node in normalisations.items():
