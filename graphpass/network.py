@@ -37,7 +37,7 @@ def prepare(source: Source, selection: Selection | None = None) -> Network:
     except GraphpassError:
         raise
     except Exception:
-        open_session(source, use_native=False)
+        open_session(source, threads=1, use_native=False)
         raise
     if selection is not None:
         selection.require_effect(coverage)
