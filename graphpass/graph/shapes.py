@@ -36,7 +36,8 @@ def proven_shapes(graph: gs.Graph) -> Mapping[str, list[int | str | None] | None
     for part in all_graphs(proto):
         del part.value_info[:]
         for value in part.output:
-            value.type.tensor_type.ClearField("shape")
+            if value.type.HasField("tensor_type"):
+                value.type.tensor_type.ClearField("shape")
     for value in proto.graph.input:
         for axis, size in enumerate(value.type.tensor_type.shape.dim):
             if not size.HasField("dim_value") and not size.dim_param:

@@ -119,13 +119,19 @@ def _flat(node: gs.Node, values: Sequence[Value | None]) -> Value | None:
 
 
 def _reckoned(reckon: Callable[[int, int], int | None]) -> Rule:
-    """Of whole numbers; what is not known of either makes nothing known."""
-    known = np.frompyfunc(lambda a, b: reckon(a, b) if isinstance(a, int) and isinstance(b, int) else None, 2, 1)
+    """Of whole numbers; what is not known of either, or is beyond int64, makes nothing known."""
+
+    def known(one: object, other: object) -> int | None:
+        made = reckon(one, other) if isinstance(one, int) and isinstance(other, int) else None
+        return made if made is not None and abs(made) < 2**63 else None
+
+    every = np.frompyfunc(known, 2, 1)
 
     def rule(node: gs.Node, values: Sequence[Value | None]) -> Value | None:
-        if any(value is None for value in values):
+        one, other = values
+        if one is None or other is None:
             return None
-        made: Any = known(*values)
+        made: Any = every(one, other)
         return made if isinstance(made, np.ndarray) else _value([made], ())
 
     return rule

@@ -87,6 +87,17 @@ def test_channels_are_shuffled_by_sizes_that_are_reckoned():
     assert targets == [[0, 2, 2, 3], [0, 4, 3]] * 2
 
 
+def test_products_beyond_int64_are_not_reckoned():
+    nodes = [
+        *sizes("c1"),
+        *(node("Mul", f"{one} {one}", two) for one, two in zip(["c1", *"abcdefg"], "abcdefgh", strict=True)),
+    ]
+    nodes += [node("Sub", "h h", "nothing"), node("Concat", "nothing minus", "t", axis=0), node("Reshape", "x t", "y")]
+    graph = gs.import_onnx(build(nodes, {"x": ["N", 4, 3]}, {"y": None}, K))
+    resolve_sizes(Rewriting("resolve_sizes", graph))
+    assert [each.op for each in graph.nodes if each.op != "Mul"] == ["Shape", "Sub", "Concat", "Reshape"]
+
+
 def test_what_the_file_says_of_sizes_inside_is_not_believed():
     """An exporter leaves the sizes of its example at tensors whose sizes nobody can infer."""
     nodes = [
