@@ -115,12 +115,13 @@ def _expanded(sources: Iterable[Path]) -> tuple[dict[Identity, Path], list[Path]
     folders = []
     for source in sources:
         found = [source]
-        if source.is_dir():
+        if os.path.isdir(source):  # which is False of a name that no file can have
             folders.append(source)
             found = [Path(root) / name for root, _, names in os.walk(source, followlinks=True) for name in names]
         for file in found:
-            real = os.path.realpath(file)
-            files.update(dict.fromkeys((real, *_inode(real)), file))
+            with suppress(ValueError):  # a name with a NUL is that of no file
+                real = os.path.realpath(file)
+                files.update(dict.fromkeys((real, *_inode(real)), file))
     return files, folders
 
 

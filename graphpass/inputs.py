@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from graphpass.conversion import Conversion, dataset_for
 from graphpass.datasets.dataset import Dataset
@@ -16,6 +16,7 @@ from graphpass.datasets.sources import is_image_folder, path_of
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.graph.model import Source, digest, load, model_files, read
 from graphpass.graph.plan import companions
+from graphpass.graph.refusals import line
 from graphpass.network import Network, prepare
 from graphpass.runtime.session import input_specs
 from graphpass.sites.sites import Selection
@@ -89,14 +90,24 @@ def dataset_of(data: Data, proto: onnx.ModelProto, images: ImageOptions, allow_c
         case str() | os.PathLike():
             return dataset_for(proto, os.fspath(data), images, allow_code)
         case Mapping():
-            arrays = {str(name): np.asarray(values) for name, values in data.items()}
+            arrays = {str(name): _array(str(name), values) for name, values in data.items()}
             return dataset_for(proto, arrays, images)
     if hasattr(data, "__array__"):
         names = [spec.name for spec in input_specs(proto)]
         if len(names) != 1:
             raise DataError(f"one array for a model of {len(names)} inputs", f"give a dict with {', '.join(names)}")
-        return dataset_for(proto, {names[0]: np.asarray(data)}, images)
+        return dataset_for(proto, {names[0]: _array(names[0], data)}, images)
     raise _wrong("data", data, "a path, a dict of arrays, an array, or what graphpass.open_dataset returned")
+
+
+def _array(name: str, values: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except Exception as error:  # whatever a list of unequal lengths, or an array of another library, raises
+        raise DataError(
+            f"arrays: {name!r} cannot be made an array ({type(error).__name__}: {line(error)})",
+            "give an array of numbers, the samples along its first axis",
+        ) from error
 
 
 def model_sources(model: Any) -> list[Path]:

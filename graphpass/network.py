@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 
 import onnx_graphsurgeon as gs
 
-from graphpass.errors import CoverageError, UnsupportedModelError
+from graphpass.errors import CoverageError, GraphpassError, UnsupportedModelError
 from graphpass.graph.model import Source
 from graphpass.graph.plan import Plan
 from graphpass.passes.base import RuleReport
 from graphpass.passes.normalise import normalise
+from graphpass.runtime.session import open_session
 from graphpass.sites.planned import planned_sites
 from graphpass.sites.sites import Coverage, Selection, find_sites, spike_driven
 
@@ -24,10 +25,20 @@ class Network:
 
 
 def prepare(source: Source, selection: Selection | None = None) -> Network:
-    """Normalise a model and find its sites. Raises OptionError for a selection that has no effect."""
-    graph = source.graph()
-    rules = normalise(graph)
-    coverage = find_sites(graph, selection)
+    """Normalise a model and find its sites.
+
+    Raises OptionError for a selection that has no effect, and SessionError where onnxruntime does not load the file and
+    the rules of normalisation, which take it for granted that operators fit together, fail on it as well.
+    """
+    try:
+        graph = source.graph()
+        rules = normalise(graph)
+        coverage = find_sites(graph, selection)
+    except GraphpassError:
+        raise
+    except Exception:
+        open_session(source, threads=1, use_native=False)
+        raise
     if selection is not None:
         selection.require_effect(coverage)
     return Network(source, graph, rules, coverage)

@@ -74,3 +74,23 @@ def test_external_data_is_converted(tmp_path: Path, held: Callable[[], tuple[Mod
     assert done.network.source.proto.ByteSize() > A.nbytes
     found = run(tmp_path / "snn.onnx", {"x": X})[0]
     assert np.linalg.norm(found - wanted) / np.linalg.norm(wanted) < 0.02
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"location": "w" * 400}, {"location": "a\0b"}, {"location": ""}, {"location": "."},
+        {"location": "../../etc/passwd"}, {"location": "/dev/zero"}, {"offset": "-8"}, {"offset": "x"},
+        {"offset": "1000000"}, {"length": str(10**15)}, {"length": "abc"},
+    ],
+)  # fmt: skip
+def test_places_that_hold_no_data(tmp_path: Path, entry: dict[str, str]) -> None:
+    proto, tensor = held_in_a_constant()
+    external(tensor, tmp_path)
+    stored = {each.key: each.value for each in tensor.external_data} | entry
+    del tensor.external_data[:]
+    for key, value in stored.items():
+        tensor.external_data.add(key=key, value=value)
+    with pytest.raises(ModelError, match=r"m\.onnx: its external data cannot be read") as caught:
+        load(saved(proto, tmp_path))
+    assert "\n" not in str(caught.value)

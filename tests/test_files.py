@@ -71,6 +71,11 @@ def test_devices_and_pipes_are_written_to(tmp_path: Path) -> None:
         assert reader.communicate()[0] == b"through" and stat.S_ISFIFO(pipe.stat().st_mode)
 
 
+def test_sources_that_cannot_be_are_left_to_their_reader(tmp_path: Path) -> None:
+    """As the external data of a model may be called anything."""
+    require_targets([(tmp_path / "a.txt", [])], [tmp_path / "none", tmp_path / "a\0b", tmp_path / ("x" * 300)])
+
+
 @pytest.mark.parametrize("path", ["no/such/a.txt", "file/a.txt", "a\0b", "x" * 300, ""])
 def test_places_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from graphpass.conversion import convert
-from graphpass.errors import GraphpassError, ModelError, SessionError, UnsupportedModelError
+from graphpass.errors import CalibrationError, GraphpassError, ModelError, SessionError, UnsupportedModelError
 from graphpass.evaluation import evaluate as evaluation
 from tests.legal import (
     BFLOAT16,
@@ -103,6 +103,23 @@ CONVERTED: dict[str, Callable[[], ModelProto]] = {
     "an axis without positions": lambda: network(
         [node("Slice", "r zero zero one", "e"), node("Concat", "e r", "m", axis=1)],
         {"zero": np.array([0]), "one": np.array([1])},
+    ),
+    "a layer without features": lambda: network(
+        [node("MatMul", "r e", "s", "empty"), node("Relu", "s", "t", "none"), node("Concat", "r t", "m", axis=1)],
+        {"e": np.zeros((8, 0), np.float32)},
+    ),
+    "a sequence": lambda: edited(
+        lambda proto: proto.graph.output.append(helper.make_tensor_value_info("n", TensorProto.INT64, [])),
+        [node("SplitToSequence", "r", "q", axis=1), node("SequenceLength", "q", "n"), node("Identity", "r", "m")],
+    ),
+    "an optional": lambda: edited(
+        lambda proto: proto.graph.output.append(helper.make_tensor_value_info("n", TensorProto.BOOL, [])),
+        [node("Optional", "r", "q"), node("OptionalHasElement", "q", "n"), node("Identity", "r", "m")],
+    ),
+    "sizes that are computed": lambda: network(
+        [node("Shape", "r", "s"), node("Gather", "s zero", "t"), node("Concat", "t left", "u", axis=0),
+         node("Reshape", "r u", "m", allowzero=1)],
+        {"zero": np.array([0]), "left": np.array([-1])},
     ),
     "numbers in typed fields": lambda: edited(in_fields),
     "no names": lambda: edited(nameless),
@@ -224,6 +241,32 @@ REFUSED: dict[str, tuple[Callable[[], ModelProto], type[GraphpassError], str]] =
             [node("Cast", "r", "n", to=BFLOAT16), node("Identity", "r", "m")], opset=21,
         ),
         UnsupportedModelError, "'n' is a bfloat16, not a numeric tensor",
+    ),
+    "a constant of two values": (
+        lambda: network([node("Constant", "", "k", "two", value_float=0.5, value_int=1), node("Add", "r k", "m")]),
+        ModelError, "node 'two' (Constant) has value_float and value_int, not one value",
+    ),
+    "a constant of none": (
+        lambda: network([node("Constant", "", "k", "none"), node("Add", "r k", "m")]),
+        ModelError, "node 'none' (Constant) has no value, not one value",
+    ),
+    "a normalisation of other channels": (
+        lambda: network([node("BatchNormalization", "r g g g g", "m", "norm")], {"g": np.ones(5, np.float32)}),
+        SessionError, "m.onnx: onnxruntime cannot load it",
+    ),
+    "an activation of nothing": (
+        lambda: network(
+            [
+                node("ReduceMax", "x", "top", keepdims=0), node("Mul", "top zero", "low"),
+                node("Add", "low nine", "at"), node("Cast", "at", "whole", to=TensorProto.INT64),
+                node("Unsqueeze", "whole first", "start"),
+                node("Slice", "c start end axis", "e"), node("Relu", "e", "f", "empty"),
+                node("Concat", "r f", "m", axis=1),
+            ],
+            {"zero": np.float32(0), "nine": np.float32(9), "first": np.array([0]), "end": np.array([20]),
+             "axis": np.array([1])},
+        ),
+        CalibrationError, "site 'empty' has no values on the calibration data",
     ),
     "no opset": (lambda: edited(lambda proto: proto.ClearField("opset_import")), ModelError, "invalid ONNX"),
     "float64": (lambda: typed(TensorProto.DOUBLE, np.float64), UnsupportedModelError, "float64 activations are not"),

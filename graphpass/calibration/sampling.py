@@ -91,6 +91,11 @@ class Positions:
         size: samples in the batch; full: with those that only fill up a fixed batch, from which no row is drawn.
         """
         x, a = self.column(x), self.column(a)
+        if not a.size:
+            raise CalibrationError(
+                f"{self.step} has no values on the calibration data",
+                "give larger inputs, or leave it out with --exclude",
+            )
         axis, extent = self.axis(x.ndim), Extent((x.shape,))
         if self._ranges:
             others = tuple(k for k in range(x.ndim) if k != axis)
@@ -248,10 +253,8 @@ class Sample:
     def require_finite(self) -> None:
         """Raises CalibrationError where a row is not."""
         if not all(np.isfinite(v).all() for v in (self.x, self.x_snn, self.a)):
-            step = self.positions.step
-            where = f"site {step.site.name!r}" if step.site else f"layer {step.layers[0].node.name!r}"
             raise CalibrationError(
-                f"{where} has NaN or infinite values on the calibration data",
+                f"{self.positions.step} has NaN or infinite values on the calibration data",
                 "check the data and the model, or leave the site out with --exclude",
             )
 

@@ -25,6 +25,9 @@ class Step:
     site: Site | None
     addends: tuple[gs.Tensor, ...] = ()
 
+    def __str__(self) -> str:
+        return f"site {self.site.name!r}" if self.site else f"layer {self.layers[0].node.name!r}"
+
 
 def steps_of(graph: gs.Graph, sites: Sequence[Site], correct: bool) -> list[Step]:
     """Sites and, if they are to be corrected, weight layers, in the order of their targets.
@@ -42,6 +45,8 @@ def steps_of(graph: gs.Graph, sites: Sequence[Site], correct: bool) -> list[Step
     if correct:
         shared, held = _shared_weights(graph), held_names(graph)
         for layer in weight_layers(graph):
+            if 0 in (layer.output.shape or ()):
+                continue
             if layer.weight.name in shared or not has_constant_bias(layer) or isinstance(geometry(layer), str):
                 continue
             target = _target(layer, site_inputs, held)

@@ -3,7 +3,7 @@
     model              metadata_props apart from graphpass's own, doc_string, domain, version, producer
     graph              name, doc_string, metadata_props
     inputs, outputs    by name: doc_string, metadata_props, denotations of type and axes
-    nodes              by name and operator: doc_string, metadata_props; neurons: those of the activation of their site
+    nodes              by name and operator: doc_string, metadata_props; what counts spikes: those of its activation
     weights            by name: doc_string, metadata_props
 
 Applications read metadata that their exporters wrote: class names, the characters of a text recogniser, the tokens of
@@ -11,13 +11,12 @@ a model. Neither onnx's version converter nor graphsurgeon keeps all of it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import onnx
 
-from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.names import NEURONS
+from graphpass.graph.names import activation_of
 
 PREFIX = "graphpass."  # of the metadata keys that describe a conversion
 
@@ -42,11 +41,12 @@ def keep_description(given: onnx.ModelProto, made: onnx.ModelProto) -> tuple[str
                 _take_value(known[value.name], value)
     names = Counter(node.name for node in given.graph.node)
     alone = [node for node in given.graph.node if node.name and names[node.name] == 1]
-    neurons = [node for node in made.graph.node if node.domain == SPIKING_DOMAIN]
-    others = [node for node in made.graph.node if node.domain != SPIKING_DOMAIN]
-    _take_by_key(alone, others, lambda node: (node.name, node.op_type))
-    _take_by_key(alone, neurons, lambda node: node.name.removesuffix(NEURONS))
-    _take_by_key(given.graph.initializer, made.graph.initializer, lambda tensor: tensor.name)
+    nodes = {(node.name, node.op_type): node for node in alone}
+    _take_by_key(nodes, made.graph.node, lambda node: (node.name, node.op_type))
+    neurons = [node for node in made.graph.node if (node.name, node.op_type) not in nodes]
+    _take_by_key({node.name: node for node in alone}, neurons, lambda node: activation_of(node.name))
+    weights = {tensor.name: tensor for tensor in given.graph.initializer}
+    _take_by_key(weights, made.graph.initializer, lambda tensor: tensor.name)
     return tuple(entry.key for entry in own)
 
 
@@ -61,10 +61,9 @@ def _take_metadata(entries: Iterable[onnx.StringStringEntryProto], made: Any) ->
     made.metadata_props.extend(entry for entry in entries if entry.key not in known)
 
 
-def _take_by_key(given: Iterable[Any], made: Iterable[Any], key: Callable[[Any], Hashable]) -> None:
-    described = {key(each): each for each in given if each.doc_string or each.metadata_props}
-    for each in made if described else ():
-        found = described.get(key(each))
+def _take_by_key(given: Mapping[Any, Any], made: Iterable[Any], key: Callable[[Any], Hashable]) -> None:
+    for each in made:
+        found = given.get(key(each))
         if found is not None:
             _take(found, each, "doc_string")
             _take_metadata(found.metadata_props, each)

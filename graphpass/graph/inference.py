@@ -5,18 +5,28 @@
     KEEPS_SHAPE                              no result, although output and input have the same type and shape
 
 Sizes from the first two are left unknown, like all sizes that depend on values.
+
+Shapes are computed in many graphs. onnx follows their values, and keeps a message for every number of a vector that the
+operators FOLLOWED read, whatever it holds: a Range of 2^40 takes the memory of the machine. So vectors are followed up
+to LONGEST; longer ones, and those that may be longer, are taken for no shapes.
 """
 
-import onnx
-from onnx import NodeProto, ValueInfoProto, helper, shape_inference
+from collections.abc import Iterator
 
-from graphpass.graph.domains import opset_of
-from graphpass.graph.tensors import LARGEST_PROTOBUF
+import onnx
+from onnx import NodeProto, ValueInfoProto, defs, helper, shape_inference
+
+from graphpass.graph.domains import STANDARD_DOMAINS, opset_of
+from graphpass.graph.tensors import LARGEST_PROTOBUF, graphs_of, keep_tensors, walk
 
 POOLS = frozenset(["AveragePool", "LpPool", "MaxPool"])
 RIGHT_POOLS = 22  # opset
 KEEPS_SHAPE = frozenset(["GroupNormalization", "MeanVarianceNormalization", "SimplifiedLayerNormalization"])
 OPAQUE = "graphpass.opaque"  # domain of nodes that inference does not look into
+LONGEST = 1024  # numbers of a vector
+FOLLOWED = frozenset(
+    schema.name for schema in defs.get_all_schemas() if schema.has_data_propagation_function and not schema.domain
+)
 
 
 def with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -32,7 +42,9 @@ def with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     bare.CopyFrom(proto)
     del bare.graph.value_info[:]
     normalisations = _as_identities(bare)
+    bare.opset_import.append(helper.make_opsetid(OPAQUE, 1))
     try:
+        _leave_long_vectors(bare)
         inferred = shape_inference.infer_shapes(bare, data_prop=True)
         known = {value.name: value for value in inferred.graph.value_info if value.type.tensor_type.HasField("shape")}
         wrong = [node for node in bare.graph.node if _is_misjudged(node, opset_of(proto))]
@@ -41,17 +53,60 @@ def with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
         if doubted or rest:
             for node in wrong:
                 node.domain = OPAQUE
-            bare.opset_import.append(helper.make_opsetid(OPAQUE, 1))
             bare.graph.value_info.extend([*doubted, *rest])
             inferred = shape_inference.infer_shapes(bare, data_prop=True)
-            for node in inferred.graph.node:
-                node.domain = "" if node.domain == OPAQUE else node.domain
-            del inferred.opset_import[-1]
     except (shape_inference.InferenceError, RuntimeError):  # onnxruntime, which is stricter, has the last word
         return proto
+    del inferred.opset_import[-1]
+    for graph in graphs_of(inferred.graph):
+        keep_tensors(graph)
+    for node in walk(inferred.graph):
+        node.domain = "" if node.domain == OPAQUE else node.domain
     for place, node in normalisations.items():
         inferred.graph.node[place].CopyFrom(node)
     return inferred
+
+
+def _leave_long_vectors(proto: onnx.ModelProto) -> None:
+    """Let operators that read long vectors, or such that may be, be none that are looked into, in place.
+
+    What they make is inferred without following values, and stated.
+    """
+    plain = shape_inference.infer_shapes(proto)
+    known: dict[str, ValueInfoProto] = {}
+    for graph in graphs_of(plain.graph):
+        known |= {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
+    stored = {tensor.name: list(tensor.dims) for tensor in _constants(proto)}
+    for graph in graphs_of(proto.graph):
+        made = set()
+        for node in graph.node:
+            if node.op_type not in FOLLOWED or node.domain not in STANDARD_DOMAINS:
+                continue
+            if any(name and _may_be_long(stored.get(name, known.get(name))) for name in node.input):
+                node.domain = OPAQUE
+                made |= set(node.output)
+        graph.value_info.extend(known[name] for name in made if name in known)
+        for value in graph.output:
+            if value.name in made and value.name in known:
+                value.CopyFrom(known[value.name])
+
+
+def _constants(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for graph in graphs_of(proto.graph):
+        yield from graph.initializer
+
+
+def _may_be_long(known: list[int] | ValueInfoProto | None) -> bool:
+    """Of a constant's dimensions, or what is inferred of a tensor: whether it is a vector of more than LONGEST."""
+    if known is None:
+        return True
+    if isinstance(known, list):
+        return len(known) == 1 and known[0] > LONGEST
+    kind = known.type.tensor_type
+    if not kind.HasField("shape"):
+        return True
+    sizes = kind.shape.dim
+    return len(sizes) == 1 and not (sizes[0].HasField("dim_value") and sizes[0].dim_value <= LONGEST)
 
 
 def _as_identities(proto: onnx.ModelProto) -> dict[int, NodeProto]:

@@ -158,13 +158,13 @@ def absent(tensor: gs.Tensor) -> bool:
 
 
 def weight_layer(node: gs.Node) -> WeightLayer | None:
-    """The node as a weight layer: its weights are a float initializer, its data is not. None for others."""
+    """The node as a weight layer: its weights are an initializer of floats, its data is none. None for others."""
     if node.op not in WEIGHTS or node.domain not in STANDARD_DOMAINS:
         return None
     for data_index, weight_index in ((0, 1), (1, 0)):
         data, weight = node.inputs[data_index], node.inputs[weight_index]
         constant = isinstance(weight, gs.Constant) and not isinstance(data, gs.Constant)
-        if constant and is_float(weight.dtype) and len(weight.shape) >= 2:
+        if constant and is_float(weight.dtype) and len(weight.shape) >= 2 and 0 not in weight.shape:
             if weight_index == 0 and node.op.startswith("Conv"):
                 return None
             return WeightLayer(node, data_index, weight_index)

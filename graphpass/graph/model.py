@@ -104,7 +104,7 @@ def read(path: Path) -> onnx.ModelProto:
     proto = _header(path)
     try:
         load_external(proto, path.parent)
-    except (onnx.checker.ValidationError, ValueError, OSError) as error:
+    except (onnx.checker.ValidationError, ValueError, OSError, RuntimeError) as error:  # RuntimeError: a name too long
         raise ModelError(
             f"{path}: its external data cannot be read ({line(error)})",
             "keep the data file beside the model",

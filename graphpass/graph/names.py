@@ -47,9 +47,14 @@ def site_of(neurons: str, sites: Iterable[str]) -> str | None:
 
     The name of a site may begin with the name of another site, even with one of the endings.
     """
+    site = activation_of(neurons)
+    return site if site is not None and site in sites else None
+
+
+def activation_of(neurons: str) -> str | None:
+    """The name of the activation that a node of neurons stands for, by the name of the node; None for other names."""
     name = re.sub(rf"({POOLED}(_\d+)?)+$", "", neurons)
-    site = name.removesuffix(NEURONS)
-    return site if name.endswith(NEURONS) and site in sites else None
+    return name.removesuffix(NEURONS) if name.endswith(NEURONS) else None
 
 
 def settle(graph: gs.Graph) -> None:

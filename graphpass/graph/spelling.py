@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from graphpass.errors import UnsupportedModelError
+from graphpass.errors import ModelError, UnsupportedModelError
 from graphpass.graph.domains import STANDARD_DOMAINS, opset_of
 from graphpass.graph.refusals import where
-from graphpass.graph.tensors import all_graphs, dense
+from graphpass.graph.tensors import all_graphs, dense, keep_tensors
 
 LARGEST_SPARSE = 1 << 30  # numbers of a sparse tensor with its zeros
 LISTS = {AttributeProto.FLOATS: "floats", AttributeProto.INTS: "ints", AttributeProto.STRINGS: "strings"}
+VALUES = frozenset(
+    "value sparse_value value_float value_floats value_int value_ints value_string value_strings".split()
+)  # attributes of a Constant, which has one of them
 UNREADABLE = frozenset(
     getattr(AttributeProto, name)
     for name in ("TENSORS", "GRAPHS", "SPARSE_TENSOR", "SPARSE_TENSORS", "TYPE_PROTO", "TYPE_PROTOS")
@@ -47,14 +50,15 @@ def _rename(nodes: Iterable[NodeProto]) -> None:
 
 
 def respell(path: Path, proto: ModelProto) -> None:
-    """Bring a model whose domains are renamed into the one spelling, in place. Raises UnsupportedModelError."""
+    """Bring a model whose domains are renamed into the one spelling, in place.
+
+    Raises ModelError for constants of no or several values, UnsupportedModelError.
+    """
     proto.graph.name = proto.graph.name or "graph"
     for graph in all_graphs(proto):
         _respell_initialisers(path, graph)
         _respell_nodes(path, graph.node)
-        tensors = [value for value in graph.value_info if value.type.WhichOneof("value") == "tensor_type"]
-        del graph.value_info[:]
-        graph.value_info.extend(tensors)
+        keep_tensors(graph)
     for function in proto.functions:
         _respell_nodes(path, function.node)
     for function in proto.functions:
@@ -76,7 +80,7 @@ def _respell_initialisers(path: Path, graph: GraphProto) -> None:
 def _respell_nodes(path: Path, nodes: Iterable[NodeProto]) -> None:
     for node in nodes:
         if node.op_type == "Constant" and not node.domain:
-            _respell_constant(node)
+            _respell_constant(path, node)
         for attribute in list(node.attribute):
             if attribute.ref_attr_name:
                 continue
@@ -100,8 +104,13 @@ def _is_text(attribute: AttributeProto) -> bool:
     return True
 
 
-def _respell_constant(node: NodeProto) -> None:
+def _respell_constant(path: Path, node: NodeProto) -> None:
     """The tensor that value_float, value_floats, value_int, value_ints or sparse_value mean; texts stay as they are."""
+    values = [attribute.name for attribute in node.attribute if attribute.name in VALUES]
+    if len(values) != 1:
+        raise ModelError(
+            f"{where(path, node)} has {' and '.join(values) or 'no value'}, not one value", "export it again"
+        )
     for attribute in node.attribute:
         tensor: TensorProto | None = None
         if attribute.ref_attr_name:

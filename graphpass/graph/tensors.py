@@ -36,6 +36,13 @@ def bodies_of(nodes: Iterable[NodeProto]) -> list[GraphProto]:
     ]
 
 
+def keep_tensors(graph: GraphProto) -> None:
+    """Say of tensors alone what they are, in place: graphsurgeon takes sequences and optionals for tensors."""
+    tensors = [value for value in graph.value_info if value.type.WhichOneof("value") == "tensor_type"]
+    del graph.value_info[:]
+    graph.value_info.extend(tensors)
+
+
 def walk(graph: GraphProto) -> list[NodeProto]:
     """All nodes, those of subgraphs included."""
     return [node for each in graphs_of(graph) for node in each.node]

@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 from onnx import helper
 
 from graphpass.errors import SessionError
+from graphpass.graph.inference import with_shapes
 from graphpass.graph.layers import draws
 from graphpass.graph.model import export_untyped
 from graphpass.graph.types import NUMBERS, is_number, onnx_type
@@ -122,10 +123,7 @@ def _size_of(tensor: gs.Tensor) -> _Size | None:
 def _sizes(group: Sequence[gs.Node], graph: gs.Graph) -> dict[str, _Size]:
     """Sizes of the nodes' results, as far as they can be inferred without running them."""
     proto, _ = _model(group, [tensor for node in group for tensor in node.outputs if tensor.name], graph)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
-    except (onnx.shape_inference.InferenceError, RuntimeError):
-        return {}
+    inferred = with_shapes(proto).graph
     sizes = {}
     for value in (*inferred.value_info, *inferred.output):
         kind = value.type.tensor_type

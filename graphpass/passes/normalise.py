@@ -14,6 +14,7 @@ from graphpass.passes.fuse_batch_norm_into_layer import fuse_batch_norm_into_lay
 from graphpass.passes.fuse_batch_norm_into_readers import fuse_batch_norm_into_readers
 from graphpass.passes.fuse_padding import fuse_padding
 from graphpass.passes.name_nodes import name_nodes
+from graphpass.passes.resolve_sizes import resolve_sizes
 from graphpass.passes.spell_out_batch_norm import spell_out_batch_norm
 from graphpass.passes.split_sums import split_sums
 
@@ -22,6 +23,7 @@ RULES: tuple[Rule, ...] = (  # the order matters
     extract_constants,
     split_sums,
     eliminate_identities,
+    resolve_sizes,
     fold_constants,
     fuse_padding,
     fuse_batch_norm_into_layer,

@@ -181,6 +181,8 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
 def _left_because(activation: Activation, layers: Sequence[str], axis: int | None) -> str | None:
     if not layers:
         return "its output reaches no weight layer as spikes (a gate, or the network's output)"
+    if 0 in (activation.output.shape or ()):
+        return "it holds no values at all"
     slopes = activation.parameters
     if np.any(np.asarray(slopes.get("slope", 0.0)) < 0) and not _slopes_are_along(
         slopes, axis, rank_of(activation.output)
@@ -280,6 +282,8 @@ def _left_layers(graph: gs.Graph, driven: Mapping[str, str | None]) -> list[Left
             reason = "a product of two activations works on the mean over time"
             if node.op == "Einsum" and (holds_weights(node) or len(node.inputs) == 1):
                 reason = "an Einsum works on the mean over time; written as a MatMul it could be spike-driven"
+            elif any(isinstance(tensor, gs.Constant) and 0 in tensor.shape for tensor in node.inputs[:2]):
+                reason = "its weights hold no values at all"
             elif any(is_fixed(tensor) for tensor in node.inputs[:2]):
                 reason = "its weights are no matrix of float16, float32 or float64"
             elif node.op in ("Conv", "ConvTranspose"):

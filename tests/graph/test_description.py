@@ -88,9 +88,29 @@ def test_every_form_keeps_it_by_data_and_by_plan(tmp_path, form):
     for proto in (done.proto, again.proto):
         found = description(proto)
         if form == "integer":  # its layers are other nodes, with other weights
-            found |= {key: expected[key] for key in ("node", "activation", "weight") if found[key] is None}
+            found |= {key: expected[key] for key in ("node", "weight") if found[key] is None}
         assert found == expected
         assert {entry.key: entry.value for entry in proto.metadata_props}["graphpass.form"] == form
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("coding", ["rate", "phase"])
+def test_neurons_behind_a_pooling_keep_what_is_said_of_their_activation(form, coding):
+    """Neurons of the phase code move behind max pooling, those of the integer form on floats as well."""
+    nodes = [
+        node("Conv", "x a", "c", "one"), node("Relu", "c", "r", "act"),
+        node("MaxPool", "r", "p", "pool", kernel_shape=[2, 2]), node("Conv", "p b", "y", "two"),
+    ]  # fmt: skip
+    generator = np.random.default_rng(0)
+    weights = {
+        name: generator.normal(size=size).astype(np.float32)
+        for name, size in (("a", (4, 1, 3, 3)), ("b", (2, 4, 1, 1)))
+    }
+    model = build(nodes, {"x": ["N", 1, 8, 8]}, {"y": ["N", 2, 5, 5]}, weights)
+    model.graph.node[1].doc_string = "fires"
+    data = {"x": generator.normal(size=(16, 1, 8, 8)).astype(np.float32)}
+    done = convert(load(model), data, method="max", time_steps=4, coding=coding, form=form)
+    assert [each.doc_string for each in done.proto.graph.node if each.doc_string] == ["fires"]
 
 
 def test_metadata_of_another_conversion_is_not_mistaken_for_ours(tmp_path):

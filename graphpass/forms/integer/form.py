@@ -187,6 +187,8 @@ class _Walk:
         else:
             self._nodes.extend(made)
         self.sent[y.name] = count.name
+        (maker,) = count.inputs
+        maker.name = node.name  # as in the other forms, so that it keeps what the file says of the activation
         node.inputs.clear()
         node.outputs.clear()
         if rank is not None and all(part.ndim < rank or part.shape[0] == 1 for part in parts):
