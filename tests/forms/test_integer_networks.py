@@ -226,7 +226,7 @@ def test_the_largest_count_of_a_channel(axes: int) -> None:
         node("Relu", "g", "s"), node("GlobalMaxPool", "s", "p", "largest"), node("Conv", "p c", "y", "three"),
     ]  # fmt: skip
     model = build(nodes, {"x": ["N", 3, *[7] * axes]}, {"y": None}, weights)
-    x = random.normal(size=(8, 3, *[7] * axes)).astype(np.float32)
+    x = random.normal(size=(64, 3, *[7] * axes)).astype(np.float32)
     done = convert(model, x, coding="phase", time_steps=8, form="integer", threads=1)
     assert "ReduceMax" in [each.op_type for each in done.proto.graph.node]
     assert done.distance is not None and done.distance.outputs[0].form < 0.05
