@@ -26,8 +26,7 @@ Doubles = NDArray[np.float64]
 
 RIDGE = 1.0  # λ as a part of the mean of diag(UᵀU): 1e-2 overfits 512 images (docs/calibration.md)
 ROUNDS = 10  # refinement steps
-RIDGES = (0.1, RIDGE, 10.0)  # that are tried on held-out rows
-WIDE = 2048  # inputs of a layer from which on RIDGE alone is tried: a solution costs K³
+WIDE = 2048  # inputs of a layer from which on nothing else is tried: a solution costs K³
 HELD_OUT, BLOCKS = 4, 16  # every 4th of 16 stretches of rows
 REFIT = 5  # refinement steps between two looks at the bounds
 WORK = 4e10  # float operations that the steps of one layer may take, about a second on two cores
@@ -117,11 +116,11 @@ class Regression:
 
 
 def chosen(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
-    """The moments of all rows, and the λ of RIDGES with the least error on rows that it was not solved from.
+    """The moments of all rows, and the correction with the least error on rows that it was not solved from.
 
-        E(λ) = Σ over held-out rows ‖r − u·ΔW(λ) − Δb(λ)‖²          solved from the other rows
+        E = Σ over held-out rows ‖r − u·ΔW − Δb‖²          solved from the other rows
 
-    λ is ∞ where biases alone are best, None where nothing is: a correction is never worse than none, but for chance.
+    RIDGE, ∞ for biases alone, or None for nothing: a correction is never worse than none, but for chance.
     Rows are in the order of the samples: every HELD_OUT-th of BLOCKS stretches is held out, so that few samples have
     rows in both. A layer of more than WIDE inputs gets RIDGE. inputs, residual: as of `compensate`.
     """
@@ -145,12 +144,10 @@ def chosen(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
         None: sum(_squares(residual[part]) for part in held), np.inf: sum(_squares(r[:, part]) for part in held)
     }  # fmt: skip
     diagonal = np.arange(size)
-    for ridge in RIDGES:
-        penalised = system.copy()
-        penalised[:, diagonal, diagonal] += np.maximum(ridge * power, 1.0)[:, None]
-        weight = np.linalg.solve(penalised, right).astype(np.float32)
-        shift = np.einsum("gk,gkc->gc", centre, weight)[:, None].astype(np.float32)
-        errors[ridge] = sum(_squares(r[:, part] - inputs[:, part] @ weight + shift) for part in held)
+    system[:, diagonal, diagonal] += np.maximum(RIDGE * power, 1.0)[:, None]
+    weight = np.linalg.solve(system, right).astype(np.float32)
+    shift = np.einsum("gk,gkc->gc", centre, weight)[:, None].astype(np.float32)
+    errors[RIDGE] = sum(_squares(r[:, part] - inputs[:, part] @ weight + shift) for part in held)
     for part in held:
         moment += _products(inputs[:, part], inputs[:, part])
     return Gram(inputs, moment), min(errors, key=lambda ridge: errors[ridge])

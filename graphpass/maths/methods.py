@@ -85,7 +85,7 @@ def _range(sample: SiteSample) -> tuple[Array, Array]:
 def _bottom(sample: SiteSample) -> Array:
     if sample.kind == "clip":  # some begin below 0, some above: where x goes below the least a, that is the clip's end
         least = sample.a.min(0)
-        return np.where(sample.bottom < least, least, np.minimum(least, 0))
+        return np.asarray(np.where(sample.bottom < least, least, np.minimum(least, 0)))
     return np.zeros_like(sample.bottom) if sample.kind in RECTIFIERS else sample.bottom
 
 
