@@ -3,7 +3,8 @@
     python -m benchmarks.training.resnet20 --data CIFAR10.npz --out resnet20.onnx
     python -m benchmarks.training.resnet20 --data CIFAR10.npz --out resnet20_qcfs4.onnx \
         --levels 4 --start resnet20.pt --epochs 8 --rate 0.05
-    python -m benchmarks.training.resnet20 --data CIFAR10.npz --out resnet20_silu.onnx --activation silu
+    python -m benchmarks.training.resnet20 --data CIFAR10.npz --out resnet20_silu.onnx \
+        --activation silu --start resnet20.onnx --epochs 4 --rate 0.03 --float32
 
 Plain PyTorch on the CPU (bfloat16 autocast, channels last), about a minute an epoch on two cores. With
 ``--levels`` every ReLU becomes the quantise-clip-floor-shift activation of Bu et al., ICLR 2022 (QCFS),
@@ -19,7 +20,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
+from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional
 
@@ -109,6 +112,47 @@ def augmented(images: np.ndarray, generator: np.random.Generator) -> torch.Tenso
 
 
 @torch.no_grad()
+def start_from_export(model: ResNet20, path: Path, images: torch.Tensor) -> None:
+    """Take the weights of an exported ReLU network, whose convolutions hold the batch normalisations.
+
+    Each normalisation gets the moments that its input has over the images, and the scale and shift that undo them, so
+    that with ReLU the network is the exported one.
+    """
+    graph = onnx.load(path).graph
+    constants = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
+    folded = [[constants[name] for name in node.input[1:]] for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    used: list[nn.Module] = []
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
+    hooks = [
+        module.register_forward_pre_hook(lambda module, _: used.append(module))
+        for module in model.modules()
+        if isinstance(module, kinds)
+    ]
+    model.eval()
+    model(images[:1])
+    layers, norms = ([each for each in used if isinstance(each, kind)] for kind in ((nn.Conv2d, nn.Linear), kinds[1]))
+    for layer, (weight, bias) in zip(layers, folded, strict=True):
+        layer.weight.copy_(weight if weight.shape == layer.weight.shape else weight.T)
+        if isinstance(layer, nn.Linear):
+            layer.bias.copy_(bias)
+
+    def match(norm: nn.BatchNorm2d, shift: torch.Tensor, x: torch.Tensor) -> None:
+        norm.running_mean.copy_(x.mean((0, 2, 3)))
+        norm.running_var.copy_(x.var((0, 2, 3)))
+        norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+        norm.bias.copy_(shift + norm.running_mean)
+
+    for norm, (_, bias) in zip(norms, folded, strict=False):
+        hooks.append(norm.register_forward_pre_hook(lambda module, x, bias=bias: match(module, bias, x[0])))
+    silu = nn.SiLU.forward
+    nn.SiLU.forward = lambda _, x: functional.relu(x)  # the moments are those of the network with ReLU
+    model(images)
+    nn.SiLU.forward = silu
+    for hook in hooks:
+        hook.remove()
+
+
+@torch.no_grad()
 def accuracy(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> float:
     model.eval()
     hits = 0
@@ -124,9 +168,10 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--activation", choices=ACTIVATIONS, default="relu")
     parser.add_argument("--levels", type=int, default=0, help="QCFS with this many steps instead of the activation")
-    parser.add_argument("--start", type=Path, help="weights (.pt) to start from")
+    parser.add_argument("--start", type=Path, help="weights (.pt, or the .onnx of a ReLU network) to start from")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--rate", type=float, default=0.2, help="largest learning rate of the one-cycle schedule")
+    parser.add_argument("--float32", action="store_true", help="no bfloat16, for processors without it")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -139,7 +184,9 @@ def main() -> None:
 
     activation = (lambda: QCFS(options.levels)) if options.levels else ACTIVATIONS[options.activation]
     model = ResNet20(activation).to(memory_format=torch.channels_last)
-    if options.start:
+    if options.start and options.start.suffix == ".onnx":
+        start_from_export(model, options.start, augmented(padded[:1500], generator))
+    elif options.start:
         model.load_state_dict(torch.load(options.start), strict=False)
     batch_size, steps = 128, len(padded) // 128
     optimiser = torch.optim.SGD(model.parameters(), options.rate, 0.9, weight_decay=5e-4, nesterov=True)
@@ -152,7 +199,7 @@ def main() -> None:
         order = generator.permutation(len(padded))
         for step in range(steps):
             index = order[step * batch_size : (step + 1) * batch_size]
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=not options.float32):
                 scores = model(augmented(padded[index], generator))
             loss = functional.cross_entropy(scores.float(), torch.from_numpy(labels[index]))
             optimiser.zero_grad(set_to_none=True)
