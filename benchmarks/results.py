@@ -1,12 +1,13 @@
 """The rows of docs/results.md, one command each:
 
     python -m benchmarks.results resnet20      accuracy over T, with da-qcfs, max and the quantised ANN to compare
+    python -m benchmarks.results silu          the same of a ResNet-20 with SiLU
     python -m benchmarks.results qcfs          networks trained with QCFS, converted without calibration
     python -m benchmarks.results magika        file types from bytes (GELU)
     python -m benchmarks.results photos        open_nsfw and EfficientNet-Lite0: fidelity over T
     python -m benchmarks.results cost          the cost of calibrating open_nsfw on 256 images
 
-Networks and data come from the package registries by benchmarks/assets.py; the three ResNet-20 are in
+Networks and data come from the package registries by benchmarks/assets.py; the ResNet-20 networks are in
 benchmarks/trained/, made by benchmarks/training/resnet20.py.
 """
 
@@ -15,6 +16,7 @@ import resource
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +87,8 @@ def top1(proto: onnx.ModelProto, data: Dataset) -> float:
     return hits / total
 
 
-def resnet20() -> None:
-    model, images, test = TRAINED / "resnet20.onnx", datasets.cifar10_calibration(), datasets.cifar10_evaluation()
+def resnet20(file: str = "resnet20.onnx") -> None:
+    model, images, test = TRAINED / file, datasets.cifar10_calibration(), datasets.cifar10_evaluation()
     source = load(model)
     calibration, data = dataset_for(source.proto, images), dataset_for(source.proto, test)
 
@@ -209,6 +211,7 @@ def _peak() -> float:
 
 COMMANDS = {
     "resnet20": resnet20,
+    "silu": partial(resnet20, "resnet20_silu.onnx"),
     "qcfs": qcfs,
     "magika": magika,
     "photos": photos,
