@@ -67,13 +67,10 @@ class Gram:
         else:
             self.inputs = inputs
             self.system = _about(_products(inputs, inputs) if moment is None else moment, self.mean, rows)
-        power = np.trace(self.system, axis1=1, axis2=2) / size
-        rounding = ROUNDING * rows * np.square(self.mean).mean(1)
-        self._power, self._least = np.where(power > rounding, power, 0.0), np.maximum(rounding, 1.0)
 
     def penalty(self, ridge: float) -> Doubles:
-        """λ = ridge · mean diag(UᵀU), [G]; what a column that does not vary takes to get no weight."""
-        return np.where(self._power > 0, ridge * self._power, self._least)
+        """λ = ridge · mean diag(UᵀU), [G]."""
+        return _penalty(self.system, self.mean, self.inputs.shape[1], ridge)
 
 
 class Regression:
@@ -85,8 +82,7 @@ class Regression:
         gram = inputs if isinstance(inputs, Gram) else Gram(inputs)
         self._mean, self._inputs, self._wide = gram.mean, gram.inputs, gram.wide
         self._penalty = gram.penalty(ridge)
-        system = gram.system.copy()
-        system[:, np.arange(system.shape[1]), np.arange(system.shape[1])] += self._penalty[:, None]
+        system = _penalised(gram.system, self._penalty)
         self._system = np.linalg.inv(system) if repeated else system
         self._repeated = repeated
 
@@ -127,8 +123,8 @@ def chosen(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
     groups, rows, size = inputs.shape
     if rows < BLOCKS or size > min(rows, WIDE):
         return Gram(inputs), RIDGE
-    ends = np.arange(BLOCKS + 1) * rows // BLOCKS
-    parts = [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+    edges = np.arange(BLOCKS + 1) * rows // BLOCKS
+    parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
     held, kept = parts[HELD_OUT - 1 :: HELD_OUT], [p for k, p in enumerate(parts) if k % HELD_OUT != HELD_OUT - 1]
     count = sum(part.stop - part.start for part in kept)
     mean = sum(residual[part].sum(0, dtype=np.float64) for part in kept) / count
@@ -139,13 +135,11 @@ def chosen(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
         moment += _products(inputs[:, part], inputs[:, part])
     right = sum(_products(inputs[:, part], r[:, part]) for part in kept)
     system = _about(moment, centre, count)
-    power = np.trace(system, axis1=1, axis2=2) / size
     errors: dict[float | None, float] = {
         None: sum(_squares(residual[part]) for part in held), np.inf: sum(_squares(r[:, part]) for part in held)
     }  # fmt: skip
-    diagonal = np.arange(size)
-    system[:, diagonal, diagonal] += np.maximum(RIDGE * power, 1.0)[:, None]
-    weight = np.linalg.solve(system, right).astype(np.float32)
+    penalty = _penalty(system, centre, count, RIDGE)
+    weight = np.linalg.solve(_penalised(system, penalty), right).astype(np.float32)
     shift = np.einsum("gk,gkc->gc", centre, weight)[:, None].astype(np.float32)
     errors[RIDGE] = sum(_squares(r[:, part] - inputs[:, part] @ weight + shift) for part in held)
     for part in held:
@@ -240,6 +234,20 @@ def refine(
 def _about(moment: Doubles, mean: Doubles, rows: int) -> Doubles:
     """Second moments about the mean, from those about 0."""
     return moment - rows * mean[:, :, None] * mean[:, None]
+
+
+def _penalty(system: Doubles, mean: Doubles, rows: int, ridge: float) -> Doubles:
+    """λ = ridge · mean diag(UᵀU), [G]; for inputs that do not vary as much as they need to get no weight."""
+    power = np.trace(system, axis1=1, axis2=2) / mean.shape[1]  # the trace of UUᵀ is that of UᵀU
+    rounding = ROUNDING * rows * np.square(mean).mean(1)
+    return np.asarray(np.where(power > rounding, ridge * power, np.maximum(rounding, 1.0)))
+
+
+def _penalised(system: Doubles, penalty: Doubles) -> Doubles:
+    """The system with λ on its diagonal."""
+    found, diagonal = system.copy(), np.arange(system.shape[1])
+    found[:, diagonal, diagonal] += penalty[:, None]
+    return found
 
 
 def _products(left: Floats, right: Floats) -> Doubles:

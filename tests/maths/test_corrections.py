@@ -194,6 +194,12 @@ def test_a_correction_is_made_where_it_serves_unseen_rows():
     assert chosen(*drawn(3, 64, 48, 1, "nothing"))[1] in (None, np.inf)
 
 
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_the_size_of_the_inputs_decides_nothing(unit):
+    inputs, residual = drawn(0, 4096, 8, 0.1, "inputs")
+    assert chosen(inputs * np.float32(unit), residual)[1] == chosen(inputs, residual)[1] == RIDGE
+
+
 @given(st.integers(0, 2**31), st.sampled_from([0.1, 1.0, 5.0]))
 @examples(20)
 def test_what_is_chosen_has_the_least_error_on_held_out_rows(seed, noise):
