@@ -126,8 +126,8 @@ _OUTPUT = """
     y32 = Add (scaled_count, offset)
     y = CastLike (y32, x)"""
 
-# what the spikes of the steps read besides the count
-_ONES = """
+# what _SPIKES reads besides the count
+_ZERO = """
     zero = Constant <value_float = 0.0> ()
 """
 
@@ -213,7 +213,7 @@ def functions(coding: str, opset: int) -> tuple[onnx.FunctionProto, ...]:
             THRESHOLD_TRAIN,
             "(currents, rising, falling) => (spikes)",
             "time_steps, input_steps, levels, coding",
-            train_mean + _ONES + _THRESHOLD_COUNT + train,
+            train_mean + _ZERO + _THRESHOLD_COUNT + train,
             opset,
         ),
         _function(

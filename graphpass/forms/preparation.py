@@ -1,8 +1,10 @@
-"""What a folded graph needs before time is made explicit.
+"""What a folded graph needs before time is made explicit:
 
-compute_constants    integers that depend on constants alone
-place_thresholds     f and the neurons behind it as neurons with a threshold for every step
-settle_pooling       phase-coded neurons behind max poolings
+    compute_constants    integers that depend on constants alone
+    place_thresholds     f and the neurons behind it as neurons with a threshold for every step
+    settle_pooling       phase-coded neurons behind max poolings
+
+In this order: what is moved behind a pooling has to have even thresholds.
 """
 
 import numpy as np

@@ -145,10 +145,11 @@ class _Check:
                 "replace it by a constant to verify the rest",
             )
         given = any(node.op in operators.TRAIN_NEURONS for node in graph.nodes)
-        self._curved = _Curved(graph, coding, threads)
+        placed = graph if given else place_thresholds(graph.copy())
+        self._curved = _Curved(graph, placed, coding, threads)
         with within_float32(ModelError, "the spiking model"):
-            folded = fold_back(graph.copy()) if given else settle_pooling(place_thresholds(graph.copy()))
-            unrolled = graph if given else unroll(graph)
+            folded = fold_back(graph.copy()) if given else settle_pooling(placed.copy())
+            unrolled = placed if given else unroll(placed)
         self._coding = coding
         self._neurons = {n.name: neuron_of(n) for n in folded.nodes if n.op in operators.FOLDED_NEURONS}
         self._steps = next(n.attrs["time_steps"] for n in unrolled.nodes if n.op in operators.TRAIN_NEURONS)
@@ -269,8 +270,7 @@ class _Curved:
     n(f(x) − ε) ≤ #{k : x ≥ b_k} + #{k : x < c_k} ≤ n(f(x) + ε)         ε: what f, computed in its type, may be off
     """
 
-    def __init__(self, graph: gs.Graph, coding: str, threads: int):
-        placed = place_thresholds(graph.copy())
+    def __init__(self, graph: gs.Graph, placed: gs.Graph, coding: str, threads: int):
         even = {node.name: node for node in graph.nodes if node.op == operators.FOLDED_NEURON}
         self._pairs = [
             (node.inputs[0].name, neuron_of(node), even[node.name].inputs[0].name, neuron_of(even[node.name]))
