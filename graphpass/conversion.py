@@ -26,6 +26,7 @@ from graphpass.graph.model import Source, load, save
 from graphpass.graph.plan import Plan, load_plan
 from graphpass.graph.upgrade import TARGET_OPSET
 from graphpass.maths.allocation import Auto
+from graphpass.maths.thresholds import Levels
 from graphpass.network import Network, own_time_steps, planned, prepare, require_coverage
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
@@ -260,11 +261,9 @@ def spiking_model(network: Network, plan: Plan, form: str) -> onnx.ModelProto:
 
 def metadata(plan: Plan, form: str) -> dict[str, str]:
     """What the file says about itself, as ONNX metadata properties; docs/formats.md lists them."""
+    keys = ("name", "kind", "input", "output", "layers", "levels", "lowest", "highest", "shape", "scale")
     sites = [
-        {
-            key: getattr(site, key)
-            for key in ("name", "kind", "input", "output", "layers", "levels", "lowest", "highest")
-        }
+        {**{key: getattr(site, key) for key in keys}, "quantiser": site.quantiser and _short(site.quantiser)}
         for site in plan.sites
     ]
     values = {
@@ -281,6 +280,11 @@ def metadata(plan: Plan, form: str) -> dict[str, str]:
         "left": json.dumps([asdict(entry) for entry in plan.left]),
     }
     return {f"{PREFIX}{key}": str(value) for key, value in values.items()}
+
+
+def _short(levels: Levels) -> dict[str, list[float]]:
+    """Numbers with as few digits as tell float32 values apart."""
+    return {name: [float(str(value)) for value in values] for name, values in vars(levels).items()}
 
 
 def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None, threads: int = 0) -> None:

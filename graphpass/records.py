@@ -39,13 +39,17 @@ def _refuse_constant(text: str) -> float:
 
 
 def json_of(value: Any) -> Any:
-    """Dataclasses as objects, tuples as lists, fractions and floats that are not finite as text: no bit is lost."""
+    """Dataclasses as objects, tuples and arrays as lists, fractions and floats that are not finite as text: no bit is
+    lost.
+    """
     if is_dataclass(value):
         return {each.name: json_of(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):
         return {key: json_of(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [json_of(inner) for inner in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     if isinstance(value, Fraction):
         return f"{value.numerator:x}/{value.denominator:x}"
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -124,13 +124,15 @@ class Verified:
 
 @dataclass(frozen=True)
 class Row:
-    """One setting. cosine: mean similarity of a sample's output with the ANN's. energy: SNN / ANN."""
+    """One setting. cosine: mean similarity of a sample's output with the ANN's. energy: SNN / ANN. baseline: None where
+    it was measured with another one than evaluations have now.
+    """
 
     coding: str
     time_steps: int
     levels: int
     snn: float
-    baseline: float
+    baseline: float | None
     cosine: float | None
     baseline_cosine: float | None
     firing_rate: float | None

@@ -28,8 +28,9 @@ multiplied once, on their mean over time.
 *Forms*: `graphpass verify` at phase T = 4; *agree* means that float rounding explains every count that differs.
 """
 ACCURACY = """
-In brackets: the ANN with its activations quantised to as many levels (per tensor, min–max). Phase T = 4 has 16 levels,
-rate T has T + 1. Where the ANN has no number, its outputs are the truth that the SNN is compared with.
+In brackets: the ANN with its activations quantised to as many levels, channel by channel with the least error, and no
+other weights. Rows without brackets were measured beside another baseline. Phase T = 4 has 16 levels, rate T has
+T + 1. Where the ANN has no number, its outputs are the truth that the SNN is compared with.
 """
 SIMILARITY = """
 Mean over the samples of the cosine between the SNN's output and the ANN's; in brackets that of the quantised ANN. It is
@@ -96,14 +97,18 @@ def accuracy(name: str, key: str, entry: Entry, result: Result, variant: Variant
     digits, cells = entry.task.digits, []
     for setting in SETTINGS:
         row = variant.row(*setting)
-        cells.append(f"{row.snn:.{digits}f} ({row.baseline:.{digits}f})" if row else "")
+        cells.append(beside(f"{row.snn:.{digits}f}", row.baseline, digits) if row else "")
     ann = "the ANN" if result.ann is None else f"{result.ann:.{digits}f}"
     return label(name, key), entry.task.name, result.evaluation, ann, *cells
 
 
+def beside(text: str, baseline: float | None, digits: int) -> str:
+    return text if baseline is None else f"{text} ({baseline:.{digits}f})"
+
+
 def similarity(name: str, key: str, variant: Variant) -> Sequence[object]:
     rows = [variant.row(*setting) for setting in SETTINGS]
-    cells = [f"{number(row.cosine, 4)} ({number(row.baseline_cosine, 4)})" if row else "" for row in rows]
+    cells = [beside(number(row.cosine, 4), row.baseline_cosine, 4) if row else "" for row in rows]
     return label(name, key), *cells
 
 

@@ -37,6 +37,7 @@ from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.maths.corrections import ROUNDS
 from graphpass.maths.methods import COARSE_LEVELS, METHODS, RECTIFIERS, Method, correct_bias
 from graphpass.maths.neuron import Neuron, levels_of
+from graphpass.maths.thresholds import Levels
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
 from graphpass.sites.sites import Coverage, Site
@@ -262,12 +263,17 @@ class _Calibrator:
         return changes
 
     def _fit(self, site: Site, sample: Sample) -> SitePlan:
-        """The site's neurons, by the method, or as its QCFS chain says."""
+        """The site's neurons, by the method, or as its QCFS chain says; and levels for the ANN itself."""
         fitted = fit_site(site, sample, self._options.levels_at(site.name), self._method)
         spread = float(np.square(sample.a - sample.a.mean(0), dtype=np.float64).sum())
         error = float(np.square(flat_neuron(fitted).fire(sample.site.even().x_snn) - sample.a, dtype=np.float64).sum())
+        own = fit_site(site, replace(sample, x_snn=sample.x, offset=True), fitted.levels, METHODS["optimal"])
         plan = replace(
-            fitted, lowest=sample.span.lowest, highest=sample.span.highest, error=error / spread if spread > 0 else None
+            fitted,
+            lowest=sample.span.lowest,
+            highest=sample.span.highest,
+            error=error / spread if spread > 0 else None,
+            quantiser=_levels_of(own),
         )
         self.sites.append(plan)
         return plan
@@ -323,7 +329,12 @@ def qcfs_plan(site: Site, levels: int) -> SitePlan | None:
         known["offset"],
     )
     full = np.broadcast_arrays(*parts)
-    return _site_plan(site, full[0].shape or (1,), levels, [np.ravel(part) for part in full])
+    plan = _site_plan(site, full[0].shape or (1,), levels, [np.ravel(part) for part in full])
+    return replace(plan, quantiser=_levels_of(plan))
+
+
+def _levels_of(site: SitePlan) -> Levels:
+    return Levels(site.threshold, site.shift, site.amplitude, site.offset)
 
 
 def _site_plan(site: Site, shape: Sequence[int], levels: int, parts: Sequence[Array]) -> SitePlan:

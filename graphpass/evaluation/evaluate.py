@@ -4,8 +4,8 @@
     count       some samples through probed graphs: the normalised ANN, the folded and the unrolled SNN
     time        both sessions alternately on one batch
 
-The baseline shows the effect of quantisation alone: the ANN with each site's output rounded to as many levels as the
-SNN has, between the least and the largest value that calibration saw (evaluation/baseline.py).
+The baseline shows the effect of quantisation alone: the ANN with each site's activation quantised to as many levels as
+the SNN has, channel by channel with the least error, without new weights (evaluation/baseline.py).
 """
 
 import time
@@ -21,7 +21,7 @@ import onnx_graphsurgeon as gs
 
 from graphpass.datasets.dataset import Dataset, whole_batches
 from graphpass.errors import DataError, ModelError, OptionError
-from graphpass.evaluation.baseline import quantise_sites
+from graphpass.evaluation.baseline import quantised
 from graphpass.evaluation.comparison import Comparison
 from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.evaluation.metrics.training import fitted, of_training, training_stride
@@ -143,7 +143,7 @@ def open_pair(source: Source, snn: onnx.ModelProto, options: EvaluationOptions |
         )
     levels = stated if form == "integer" else _levels(graph, conversion)
     models: dict[str, Source | onnx.ModelProto] = {"ann": source, "snn": snn}
-    models["baseline"] = _baseline(source, conversion, levels)
+    models["baseline"] = assemble(quantised(_normalised(source), conversion), conversion.coding)
     sessions = {name: open_session(model, options.providers, options.threads) for name, model in models.items()}
     fixed = fixed_batch(input_specs(sessions["ann"]))
     return Pair(source, snn, conversion, levels, sessions, fixed, options)
@@ -193,7 +193,8 @@ def compare(
 def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = silent) -> Measured:
     """Operations, spikes and site errors on some samples, and the time of both networks; the same for every part."""
     source, conversion, options = pair.source, pair.conversion, pair.options
-    normalised = _normalised(source, conversion)
+    normalised = _normalised(source)
+    place_identities(normalised, conversion.sites)
     unstable = [f"node {each.node!r} ({each.op}) is {each.reason}" for each in unsteady(normalised)]
     tally = Tally(
         probed_ann(normalised, conversion, options.threads),
@@ -241,11 +242,10 @@ def _runtime_version() -> str:
     return ""
 
 
-def _normalised(source: Source, conversion: ConversionFacts) -> gs.Graph:
+def _normalised(source: Source) -> gs.Graph:
     """The normalised ANN; sites name its tensors."""
     graph = source.graph()
     normalise(graph)
-    place_identities(graph, conversion.sites)
     return graph
 
 
@@ -282,12 +282,6 @@ def _levels(graph: gs.Graph, conversion: ConversionFacts) -> dict[str, int]:
                 "convert it with graphpass again",
             )
     return {name: levels[name] for name in names}
-
-
-def _baseline(source: Source, conversion: ConversionFacts, levels: Mapping[str, int]) -> onnx.ModelProto:
-    graph = _normalised(source, conversion)
-    quantise_sites(graph, conversion.sites, levels, conversion.time_steps, conversion.coding)
-    return assemble(graph, conversion.coding)
 
 
 def _count(tally: Tally, dataset: Dataset, options: EvaluationOptions, progress: Progress) -> None:

@@ -3,17 +3,19 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, TypeVar
 
+import numpy as np
 import onnx
 
 from graphpass.errors import ModelError, OptionError
 from graphpass.graph.description import PREFIX
-from graphpass.graph.plan import Left
+from graphpass.graph.plan import SCALES, Left, SitePlan, check_site
 from graphpass.maths.metrics import Operations, energy_pj
 from graphpass.maths.neuron import levels_of
-from graphpass.records import RecordError, parsed, record_of
+from graphpass.maths.thresholds import Levels, largest
+from graphpass.records import RecordError, json_of, parsed, record_of
 
 T = TypeVar("T")
 KEYS = ("version", "time_steps", "coding", "levels", "method", "form", "model_sha256", "data_sha256", "sites", "left")
@@ -21,7 +23,7 @@ KEYS = ("version", "time_steps", "coding", "levels", "method", "form", "model_sh
 
 @dataclass(frozen=True)
 class SiteInfo:
-    """A site as it is in the metadata; see sites.sites.Site and graph.plan.SitePlan."""
+    """A site as it is in the metadata; see sites.sites.Site and graph.plan.SitePlan. Older files have no quantiser."""
 
     name: str
     kind: str
@@ -31,6 +33,21 @@ class SiteInfo:
     levels: int
     lowest: float
     highest: float
+    shape: tuple[int, ...] = (1,)
+    scale: str = SCALES[0]
+    quantiser: Levels | None = None
+
+    @property
+    def quantised(self) -> SitePlan:
+        """The site with the levels of its quantiser; without one they span the range of f(x) in the whole tensor."""
+        shape, scale, levels = self.shape, self.scale, self.quantiser
+        if levels is None:
+            low, high = np.array([min(self.lowest, 0.0)]), np.array([max(self.highest, 0.0)])
+            levels = largest(high, self.levels, low)
+            shape, scale = (1,), "pre-activation" if self.kind == "identity" else "activation"
+        arrays = (levels.threshold, levels.shift, levels.amplitude, levels.offset)
+        names = (self.name, self.kind, self.input, self.output, self.layers)
+        return SitePlan(*names, shape, self.levels, *arrays, self.lowest, self.highest, scale=scale)
 
 
 @dataclass(frozen=True)
@@ -69,10 +86,7 @@ def _conversion(stored: Mapping[str, str]) -> ConversionFacts:
         raise RecordError(f"levels: {levels}, not those of {steps} time-steps of the {stored['coding']} code")
     sites = _entries(SiteInfo, stored, "sites")
     for place, site in enumerate(sites):
-        if not 2 <= site.levels <= levels:
-            raise RecordError(f"sites[{place}].levels: {site.levels} is not 2 to {levels}")
-        if not site.lowest <= site.highest:
-            raise RecordError(f"sites[{place}].lowest: {site.lowest} is above highest, {site.highest}")
+        check_site(site.quantised, f"sites[{place}].{{}}".format, levels)
     if twice := next((site.name for site in sites if sum(site.name == each.name for each in sites) > 1), None):
         raise RecordError(f"sites: {twice!r} is there twice")
     return ConversionFacts(
@@ -91,14 +105,15 @@ def _conversion(stored: Mapping[str, str]) -> ConversionFacts:
 
 
 def _entries(kind: type[T], stored: Mapping[str, str], key: str) -> tuple[T, ...]:
-    """A list of JSON; entries may have more keys, of a later version."""
+    """A list of JSON; entries may have more keys, of a later version, or lack those that have a default."""
     try:
         found = parsed(stored[key])
     except RecordError as error:
         raise RecordError(f"{key}: {error}") from error
-    known = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    known = {each.name: each.default for each in fields(kind)}  # type: ignore[arg-type]
+    usual = {name: json_of(value) for name, value in known.items() if value is not MISSING}
     if isinstance(found, list):
-        found = [{n: each[n] for n in known if n in each} if isinstance(each, dict) else each for each in found]
+        found = [usual | {n: each[n] for n in known if n in each} if isinstance(each, dict) else each for each in found]
     entries: tuple[T, ...] = record_of(tuple[kind, ...], found, key)  # type: ignore[valid-type]
     return entries
 

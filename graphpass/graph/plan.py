@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from graphpass.errors import OptionError, PlanError
 from graphpass.files import replacing
 from graphpass.maths.neuron import Neuron, levels_of
+from graphpass.maths.thresholds import Levels
 from graphpass.records import RecordError, parsed, record_of
 
 FORMAT = "graphpass-plan"
@@ -47,8 +48,9 @@ class SitePlan:
 
     threshold, shift, amplitude, offset: float32 [C], or [1] for the whole tensor. shape: the shape in which they
     broadcast to the site's tensor. levels: number of output levels. lowest, highest: the least and largest value of the
-    ANN's activation over the calibration data. scale: x or f(x),
-    which threshold and shift are compared with: see SCALES.
+    ANN's activation over the calibration data. scale: x or f(x), which threshold and shift are compared with: see
+    SCALES. quantiser: levels with the least error on the ANN itself, for networks without new weights
+    (evaluation/baseline.py); None in a plan of version 1.
     error: relative mean square error Σ(y − a)² / Σ(a − ā)² of the neurons against the ANN's activation, on the sample.
     input, output, layers: as in graph.sites.Site.
     """
@@ -67,7 +69,8 @@ class SitePlan:
     lowest: float = 0.0
     highest: float = 0.0
     error: float | None = None
-    scale: str = "pre-activation"
+    scale: str = SCALES[0]
+    quantiser: Levels | None = None
 
     @property
     def neuron(self) -> Neuron:
@@ -132,8 +135,7 @@ def save_plan(plan: Plan, path: str | Path) -> None:
     document["data_sha256"] = plan.data_digest
     document["notes"] = dict(plan.notes)
     document["sites"] = [
-        {name: value.tolist() if name in _ARRAYS else value for name, value in vars(site).items()}
-        for site in plan.sites
+        {**_lists(site), "quantiser": site.quantiser and _lists(site.quantiser)} for site in plan.sites
     ]
     document["layers"] = [layer.name for layer in plan.layers]
     document["arrays"] = arrays.name if plan.layers else None
@@ -145,6 +147,10 @@ def save_plan(plan: Plan, path: str | Path) -> None:
             stored.update({f"bias_change/{layer.name}": layer.bias_change for layer in plan.layers})
             np.savez(staged.with_name(arrays.name), **stored)
         staged.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _lists(record: SitePlan | Levels) -> dict[str, Any]:
+    return {name: value.tolist() if name in _ARRAYS else value for name, value in vars(record).items()}
 
 
 def companions(path: Path) -> list[Path]:
@@ -225,11 +231,11 @@ class _File:
 
 
 def _upgrade(document: dict[str, Any]) -> None:
-    """Version 1 as version 2, in place: levels were even on x."""
+    """Version 1 as version 2, in place: levels were even on x, and there was no quantiser."""
     sites = document.get("sites")
     for site in sites if isinstance(sites, list) else ():
         if isinstance(site, dict):
-            site["scale"] = SCALES[0]
+            site.update(scale=SCALES[0], quantiser=None)
 
 
 def _not_json(error: ValueError) -> str:
@@ -279,18 +285,22 @@ def _check(file: _File, plan: Plan) -> None:
         if twice := next((name for name, count in Counter(names).items() if count > 1), None):
             raise RecordError(f"{key}: {twice!r} is there twice")
     for place, site in enumerate(plan.sites):
-        _check_site(site, f"sites[{place}].{{}} ({site.name!r})".format, most)
+        check_site(site, f"sites[{place}].{{}} ({site.name!r})".format, most)
 
 
-def _check_site(site: SitePlan, at: Callable[[str], str], most: int) -> None:
+def check_site(site: SitePlan, at: Callable[[str], str], most: int) -> None:
+    """Raises RecordError for numbers that no neurons have. at: the place of a key; most: levels that the plan has."""
     if not site.shape or min(site.shape) < 1 or len(site.shape) > MOST_AXES:
         raise RecordError(f"{at('shape')}: {list(site.shape)[:MOST_AXES]} is not one of 1 to {MOST_AXES} sizes")
     count = math.prod(site.shape)
-    for name in _ARRAYS:
-        if len(getattr(site, name)) != count:
-            raise RecordError(f"{at(name)}: {len(getattr(site, name))} numbers, its shape holds {count}")
-    if not (site.threshold > 0).all():
-        raise RecordError(f"{at('threshold')}: {site.threshold.min()} is not above 0")
+    for record, prefix in ((site, ""), (site.quantiser, "quantiser.")):
+        if record is None:
+            continue
+        for name in _ARRAYS:
+            if len(getattr(record, name)) != count:
+                raise RecordError(f"{at(prefix + name)}: {len(getattr(record, name))} numbers, its shape holds {count}")
+        if not (record.threshold > 0).all():
+            raise RecordError(f"{at(prefix + 'threshold')}: {record.threshold.min()} is not above 0")
     if site.scale not in SCALES:
         raise RecordError(f"{at('scale')}: {site.scale!r} is not one of {', '.join(SCALES)}")
     if site.kind == "identity" and site.scale != SCALES[0]:
