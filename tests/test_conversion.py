@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import convert
 from graphpass.errors import CoverageError, OptionError, PlanError, UnsupportedModelError
 from graphpass.graph.model import load, read
@@ -77,6 +78,30 @@ def test_a_saved_plan_is_applied_without_data(ann, tmp_path):
 def test_the_same_data_gives_the_same_file(ann):
     one, two = (convert(ann, data(), time_steps=4).proto.SerializeToString(deterministic=True) for _ in range(2))
     assert one == two
+
+
+def test_any_number_of_threads_gives_the_same_file(tmp_path):
+    """Layers with many inputs, whose sums BLAS shares out among its threads."""
+    generator = np.random.default_rng(0)
+    sizes = {"w0": (32, 3, 3, 3), "w1": (48, 32, 3, 3), "w2": (48 * 16, 500), "w3": (500, 900), "w4": (900, 10)}
+    weights = {
+        name: (generator.normal(size=size) / np.sqrt(np.prod(size) / size[len(size) == 2])).astype(np.float32)
+        for name, size in sizes.items()
+    }
+    nodes = [
+        node("Conv", "x w0", "c0", "conv0", pads=[1] * 4, strides=[2, 2]), node("Relu", "c0", "a0", "relu"),
+        node("Conv", "a0 w1", "c1", "conv1", pads=[1] * 4, strides=[2, 2]), node("Gelu", "c1", "a1", "gelu"),
+        node("Flatten", "a1", "f", "flatten"), node("MatMul", "f w2", "h0", "fc0"), node("Tanh", "h0", "m0", "tanh"),
+        node("MatMul", "m0 w3", "h1", "fc1"), node("Relu", "h1", "m1", "relu1"), node("MatMul", "m1 w4", "y", "fc2"),
+    ]  # fmt: skip
+    onnx.save(build(nodes, {"x": ["N", 3, 16, 16]}, {"y": ["N", 10]}, weights, opset=21), tmp_path / "wide.onnx")
+    images = {"x": generator.normal(size=(200, 3, 16, 16)).astype(np.float32)}
+    files = {
+        convert(tmp_path / "wide.onnx", images, time_steps=4, options=CalibrationOptions(threads=threads))
+        .proto.SerializeToString(deterministic=True)
+        for threads in (1, 2, 3)
+    }  # fmt: skip
+    assert len(files) == 1
 
 
 def test_a_plan_of_another_model_is_refused(ann, tmp_path):

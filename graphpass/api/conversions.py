@@ -22,10 +22,10 @@ from graphpass.inputs import (
     plan_sources,
     takes_images,
 )
+from graphpass.maths.threads import limited_threads
 from graphpass.options.rules import require_images
 from graphpass.options.table import SEVERAL
 from graphpass.progress import Progress, silent
-from graphpass.runtime.threads import limited_threads
 from graphpass.settings import Settings
 from graphpass.sweeps import Row
 
@@ -101,24 +101,23 @@ def convert(
         output = Path(output)
         read = [*model_sources(model), *data_sources(calibration), *plan_sources(plan)]
         require_targets([(output, models.companions(output))], read)
-    with limited_threads(options.threads):
-        network = network_of(model, choices.selection())
-        data = None
-        if calibration is not None:
-            data = dataset_of(calibration, network.source.proto, choices.images(), allow_code)
-        if not has_images(calibration) and not (synthetic and takes_images(network)):
-            require_images(given)
-        return conversion.convert(
-            network,
-            choices.synthetic() or data,
-            output,
-            **choices.conversion(),
-            plan=plan if plan is None or isinstance(plan, Plan) else Path(plan),
-            images=choices.images(),
-            options=options,
-            levels=choices.levels(),
-            progress=progress,
-        )
+    network = network_of(model, choices.selection())
+    data = None
+    if calibration is not None:
+        data = dataset_of(calibration, network.source.proto, choices.images(), allow_code)
+    if not has_images(calibration) and not (synthetic and takes_images(network)):
+        require_images(given)
+    return conversion.convert(
+        network,
+        choices.synthetic() or data,
+        output,
+        **choices.conversion(),
+        plan=plan if plan is None or isinstance(plan, Plan) else Path(plan),
+        images=choices.images(),
+        options=options,
+        levels=choices.levels(),
+        progress=progress,
+    )
 
 
 def sweep(

@@ -3,11 +3,11 @@
 from graphpass.evaluation import evaluate as evaluation
 from graphpass.evaluation.results import Evaluation
 from graphpass.inputs import Data, Model, Numbers, SpikingModel, Texts, dataset_of, has_images, source_of, spiking_of
+from graphpass.maths.threads import limited_threads
 from graphpass.options.rules import require_images
 from graphpass.options.table import VERIFIED
 from graphpass.progress import Progress, silent
 from graphpass.runtime import session as sessions
-from graphpass.runtime.threads import limited_threads
 from graphpass.settings import Settings
 from graphpass.verification import forms
 from graphpass.verification import integer as integers

@@ -238,7 +238,7 @@ class _Calibrator:
         for batch, values in self._run(segments.upstream, fetch):
             side.add(batch, values)
         offset = _may_have_offset(step.site, self._padded, options)
-        return side.sample(*seen.take(number), offset, options.clip_limits, options.threads)
+        return side.sample(*seen.take(number), offset, options.clip_limits)
 
     def _correct(self, step: Step, sample: Sample) -> list[tuple[WeightLayer, LayerPlan]]:
         """New weights of the step's layers; the sample's x_q follows them."""

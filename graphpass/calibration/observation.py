@@ -41,6 +41,7 @@ from graphpass.datasets.parts import named
 from graphpass.errors import DataError, OptionError
 from graphpass.forms.integer.tensors import analogue_tensors
 from graphpass.maths.methods import METHODS
+from graphpass.maths.threads import limited_threads
 from graphpass.options.table import OPTIONS
 from graphpass.options.values import bytes_of
 from graphpass.progress import Progress
@@ -132,6 +133,7 @@ def opened(
     text = json.dumps([known, plan, analogue, fixed], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()
     with (
+        limited_threads(options.threads),
         TensorStore(int(options.memory * memory.STORE_SHARE)) as store,
         TensorStore(int(options.memory * memory.SAMPLES_SHARE)) as kept,
     ):

@@ -214,7 +214,7 @@ class SpikingSide:
             total += _take(np.broadcast_to(value, whole), axis, index)
         self._added.append(total)
 
-    def sample(self, x: Array, a: Array, offset: bool = True, clip_limits: bool = False, threads: int = 0) -> "Sample":
+    def sample(self, x: Array, a: Array, offset: bool = True, clip_limits: bool = False) -> "Sample":
         """All batches joined, which are then gone from here. x, a: the ANN's rows; the rest as in SiteSample."""
         positions, step = self._positions, self._positions.step
         x_snn, inputs = np.concatenate(self._added), []
@@ -228,7 +228,7 @@ class SpikingSide:
             x, a, x_snn = (v.reshape(-1, 1) for v in (x, a, x_snn))
             span = replace(span, bottom=np.array([span.bottom.min()]), top=np.array([span.top.max()]))
         limits = step.site.limits if step.site and clip_limits else None
-        return Sample(positions, self._geometries, inputs, x, a, x_snn, span, offset, limits, threads)
+        return Sample(positions, self._geometries, inputs, x, a, x_snn, span, offset, limits)
 
 
 @dataclass(eq=False)
@@ -236,7 +236,7 @@ class Sample:
     """Rows of x, a, x_q and the layers' inputs u, at the same positions; ranges over all data.
 
     inputs: u of each layer, float32 [G, P, K]. x, a, x_snn: float32 [P, C]. span: of x and a over all data. offset,
-    limits, threads: as in SiteSample.
+    limits: as in SiteSample.
     """
 
     positions: Positions
@@ -248,7 +248,6 @@ class Sample:
     span: Extent
     offset: bool
     limits: tuple[float, float] | None
-    threads: int
 
     def require_finite(self) -> None:
         """Raises CalibrationError where a row is not."""
@@ -270,7 +269,7 @@ class Sample:
         ends = self.span.bottom, self.span.top
         kind = site.kind if site else ""
         curve = self.positions.curve
-        return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self.offset, self.limits, self.threads, curve)
+        return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self.offset, self.limits, curve)
 
     def move(self, inputs: Array, weight: Array, bias: Array) -> None:
         """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""

@@ -35,6 +35,7 @@ from graphpass.graph.plan import Plan, SitePlan
 from graphpass.maths.allocation import DEFAULT_ENERGY, Auto, allocate, ladder, spikes_of, steps_needed
 from graphpass.maths.methods import METHODS
 from graphpass.maths.metrics import ENERGY_AC, Difference
+from graphpass.maths.threads import limited_threads
 from graphpass.progress import Progress, silent
 from graphpass.runtime.samples import Axes, run_padded, sample_axes
 from graphpass.runtime.session import open_session, pad_inputs, run
@@ -108,9 +109,12 @@ def choose(
 
     Raises what `measure` and `Sensitivity.candidates` raise.
     """
-    found = measure(graph, coverage, dataset, options, fixed_batch, progress)
-    candidates = found.candidates(auto, options)
-    errors = held_out_errors(graph, coverage, dataset, candidates, fixed_batch, progress) if len(candidates) > 1 else []
+    with limited_threads(options.threads):
+        found = measure(graph, coverage, dataset, options, fixed_batch, progress)
+        candidates = found.candidates(auto, options)
+        errors = (
+            held_out_errors(graph, coverage, dataset, candidates, fixed_batch, progress) if len(candidates) > 1 else []
+        )
     best = int(np.argmin(errors)) if errors else 0
     beside = f"; held-out error {errors[0]:.4g}, of equal levels {errors[1]:.4g}" if errors else ""
     return candidates[best], found.note(candidates[best]) + beside
@@ -244,7 +248,7 @@ def _observe(
     samples = []
     for side, taken in zip(sides, rows, strict=True):
         x, a = (np.concatenate(parts) for parts in zip(*taken, strict=True))
-        samples.append(side.sample(x, a, clip_limits=options.clip_limits, threads=options.threads))
+        samples.append(side.sample(x, a, clip_limits=options.clip_limits))
         samples[-1].require_finite()
     each = fixed or 1
     neurons = tuple(int(np.prod(shapes[site.output])) // each for site in sites)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpass.maths.threads import product, side_by_side, tiles
 from graphpass.maths.thresholds import Levels
 
 Array = NDArray[Any]
@@ -32,6 +33,7 @@ REFIT = 5  # refinement steps between two looks at the bounds
 WORK = 4e10  # float operations that the steps of one layer may take, about a second on two cores
 ROUNDING = 1e-5  # of a mean's square: less variance than that is what float32 sums lose
 ROWS = 4096  # rows multiplied in float32 before the product joins the float64 sum
+INPUTS = 128  # inputs of a layer in a tile of a product
 
 
 def mean_shift(levels: Levels, difference: Array) -> Levels:
@@ -96,8 +98,9 @@ class Regression:
         centred = (residual - mean.astype(np.float32)).reshape(rows, groups, -1).transpose(1, 0, 2)
         if self._wide:
             if weight is not None:
-                centred = centred + self._inputs @ weight.astype(np.float32)
-            change = self._inputs.transpose(0, 2, 1) @ self._solved(centred).astype(np.float32)
+                centred = centred + product(self._inputs, weight.astype(np.float32), ROWS)
+            solved = self._solved(centred).astype(np.float32)
+            change = product(self._inputs.transpose(0, 2, 1), solved, INPUTS)
             change = change.astype(np.float64) if weight is None else change - weight
         else:
             right = _products(self._inputs, centred)
@@ -107,8 +110,9 @@ class Regression:
         return change, mean - np.einsum("gk,gkc->gc", self._mean, change).ravel()
 
     def _solved(self, right: Array) -> Doubles:
-        solved = self._system @ right if self._repeated else np.linalg.solve(self._system, right)
-        return np.asarray(solved, np.float64)
+        if self._repeated:
+            return product(self._system, np.asarray(right, np.float64), INPUTS)
+        return np.asarray(np.linalg.solve(self._system, right), np.float64)
 
 
 def chosen(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
@@ -141,7 +145,7 @@ def chosen(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
     penalty = _penalty(system, centre, count, RIDGE)
     weight = np.linalg.solve(_penalised(system, penalty), right).astype(np.float32)
     shift = np.einsum("gk,gkc->gc", centre, weight)[:, None].astype(np.float32)
-    errors[RIDGE] = sum(_squares(r[:, part] - inputs[:, part] @ weight + shift) for part in held)
+    errors[RIDGE] = sum(_squares(r[:, part] - product(inputs[:, part], weight, ROWS) + shift) for part in held)
     for part in held:
         moment += _products(inputs[:, part], inputs[:, part])
     return Gram(inputs, moment), min(errors, key=lambda ridge: errors[ridge])
@@ -165,7 +169,7 @@ def mean_bias(inputs: Array, residual: Array) -> tuple[Floats, Floats]:
 
 def apply(inputs: Array, weight: Array, bias: Array) -> Floats:
     """u·ΔW + Δb, float32 [P, C]: what a correction adds to the layer's output."""
-    added = inputs @ weight.astype(np.float32)
+    added = product(inputs, weight.astype(np.float32), ROWS)
     groups, rows, width = added.shape
     return added.transpose(1, 0, 2).reshape(rows, groups * width) + bias.astype(np.float32)
 
@@ -253,7 +257,12 @@ def _penalised(system: Doubles, penalty: Doubles) -> Doubles:
 def _products(left: Floats, right: Floats) -> Doubles:
     """leftᵀ·right over rows, [G, P, K] and [G, P, C] → float64 [G, K, C], summed in blocks of rows."""
     total = np.zeros((left.shape[0], left.shape[2], right.shape[2]))
-    for start in range(0, left.shape[1], ROWS):
-        block = slice(start, start + ROWS)
-        total += left[:, block].transpose(0, 2, 1) @ right[:, block]
+
+    def add(tile: tuple[slice, slice]) -> None:
+        groups, inputs = tile
+        for start in range(0, left.shape[1], ROWS):
+            block = slice(start, start + ROWS)
+            total[groups, inputs] += left[groups, block, inputs].transpose(0, 2, 1) @ right[groups, block]
+
+    side_by_side(add, tiles(left.shape[0], left.shape[2], INPUTS))
     return total

@@ -36,8 +36,8 @@ class SiteSample:
     kind: the activation's; "" for the output of a layer that no site follows. x: the ANN's pre-activation; x_snn: that
     of the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of a channel, [C],
     for a method that wants them. offset: whether its neurons may have one. limits: the ends of a clip that the levels
-    are to span, whatever the rows reach; then the rows are not trusted with more than means. threads: that a search may
-    take, 0 for all cores. curve: f, where levels are even on f(x) and not on x.
+    are to span, whatever the rows reach; then the rows are not trusted with more than means. curve: f, where levels are
+    even on f(x) and not on x.
     """
 
     kind: str
@@ -48,7 +48,6 @@ class SiteSample:
     top: Array
     offset: bool = True
     limits: tuple[float, float] | None = None
-    threads: int = 0
     curve: Curve | None = None
 
     def even(self) -> "SiteSample":
@@ -122,10 +121,10 @@ def _optimal(sample: SiteSample, levels: int) -> Levels:
     if sample.limits is not None:
         return _max(sample, levels)
     if len(sample.a) <= FIT_ROWS:
-        return least_error(sample.x_snn, sample.a, levels, sample.offset, sample.threads)
+        return least_error(sample.x_snn, sample.a, levels, sample.offset)
     # At random, not every k-th: positions in an image have structure.
     rows = np.sort(np.random.default_rng(0).permutation(len(sample.a))[:FIT_ROWS])
-    return least_error(sample.x_snn[rows], sample.a[rows], levels, sample.offset, sample.threads)
+    return least_error(sample.x_snn[rows], sample.a[rows], levels, sample.offset)
 
 
 def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:

@@ -9,8 +9,6 @@
 In the search, θ and ψ are the first and the last border between counts: border k = k·θ − ψ, k = 1 … L.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from graphpass.errors import CalibrationError
 from graphpass.maths.neuron import Neuron
+from graphpass.maths.threads import side_by_side
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -89,7 +88,7 @@ def regress(x: Array, a: Array, levels: int, threshold: Array, shift: Array) -> 
     return _levels(threshold, shift, gain, mean - gain * n_mean)
 
 
-def least_error(x: Array, a: Array, levels: int, offset: bool = True, threads: int = 0) -> Levels:
+def least_error(x: Array, a: Array, levels: int, offset: bool = True) -> Levels:
     """argmin over θ, ψ, A ≥ 0, o of Σ (A·n(x) + o − a)², per channel; without offset o = 0.
 
     x: the pre-activation as the converted network has it; a: the activation as the network before conversion has
@@ -104,8 +103,6 @@ def least_error(x: Array, a: Array, levels: int, offset: bool = True, threads: i
     constant, x but for RESIDUE of its magnitude, gets θ = 1, A = 0, o = mean(a), and does not spike on the sample
     where x is.
 
-    threads: how many search side by side, each some channels; 0 for all cores. Levels do not depend on it.
-
     Raises CalibrationError for values that are not finite, or no rows.
     """
     x, a = np.asarray(x, np.float32), np.asarray(a, np.float32)
@@ -117,13 +114,7 @@ def least_error(x: Array, a: Array, levels: int, offset: bool = True, threads: i
     def search(block: slice) -> Levels:
         return _least_error(np.ascontiguousarray(x[:, block].T), a[:, block].T, levels, offset)
 
-    if threads == 1 or len(blocks) == 1:
-        found = list(map(search, blocks))
-    else:
-        with ThreadPoolExecutor(
-            threads or len(os.sched_getaffinity(0))
-        ) as pool:  # numpy works outside of Python's lock
-            found = list(pool.map(search, blocks))
+    found = side_by_side(search, blocks)
     return Levels(*(np.concatenate([getattr(part, name) for part in found]) for name in Levels.__annotations__))
 
 
