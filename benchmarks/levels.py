@@ -24,7 +24,7 @@ from benchmarks.zoo.members import MEMBERS
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.sensitivity import Sensitivity, held_out_errors, measure
 from graphpass.conversion import dataset_for, make_plan, spiking_model
-from graphpass.evaluation.evaluate import EvaluationOptions, evaluate
+from graphpass.evaluation.evaluate import EvaluationSettings, evaluate
 from graphpass.graph.model import load
 from graphpass.maths.allocation import Auto
 from graphpass.maths.metrics import Difference
@@ -87,7 +87,9 @@ def pairs(name: str, steps: Sequence[int], threads: int) -> Iterator[Sequence[ob
             source,
             proto,
             test,
-            EvaluationOptions(limit=fixed or entry.counted, operation_samples=entry.counted, rounds=1, threads=threads),
+            EvaluationSettings(
+                limit=fixed or entry.counted, operation_samples=entry.counted, rounds=1, threads=threads
+            ),
         )
         number = entry.task.score(entry.task.keep(snn), truth, kept)
         reference = None if entry.task.fidelity else entry.task.score(kept, truth, kept)

@@ -25,7 +25,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from benchmarks import datasets, networks
 from benchmarks.results import TRAINED, table
-from benchmarks.timing import QUICK, Effort, OtherProcess, Timing, alternate, arguments, machine
+from benchmarks.timing import QUICK, CallTimes, Effort, OtherProcess, alternate, arguments, machine
 from benchmarks.zoo.files import synthetic
 from graphpass.conversion import convert
 from graphpass.datasets.sources import from_arrays
@@ -147,7 +147,7 @@ def runner_of(folder: Path, file: str, batch: int, threads: int, **options: bool
     return runner(onnx.load(folder / file), inputs, threads, **options)
 
 
-def measure(folder: Path, steps: Sequence[int], batch: int, threads: int, effort: Effort) -> dict[str, Timing]:
+def measure(folder: Path, steps: Sequence[int], batch: int, threads: int, effort: Effort) -> dict[str, CallTimes]:
     """Times of a batch, all in the same rounds; the folder is the network's."""
     folded = f"{STEPS}/folded.onnx"
     wanted = {
@@ -173,7 +173,7 @@ def tell(folder: Path, names: Sequence[str], options: argparse.Namespace) -> Non
     refused = [line for name in names for line in make(folder, name, steps)]
     others: list[Sequence[object]] = []
 
-    def ratios(times: dict[str, Timing], columns: Sequence[str]) -> list[str]:
+    def ratios(times: dict[str, CallTimes], columns: Sequence[str]) -> list[str]:
         return [times[column].ratio(times["ANN"]) if column in times else "" for column in columns]
 
     def rows() -> Iterator[Sequence[object]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from benchmarks.results import table
-from benchmarks.timing import FULL, QUICK, Effort, Timing, alternate, arguments, machine
+from benchmarks.timing import FULL, QUICK, CallTimes, Effort, alternate, arguments, machine
 from graphpass.errors import SessionError
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
@@ -68,7 +68,7 @@ def allocated(shape: Sequence[int], kind: type[np.generic], values: Floats | Non
 
 def folded(
     shape: tuple[int, ...], kind: type[np.floating], axis: int, effort: Effort, steps: Sequence[int]
-) -> Iterator[tuple[int, int, dict[str, Timing]]]:
+) -> Iterator[tuple[int, int, dict[str, CallTimes]]]:
     """(threads, T, times) of Relu, memcpy, the kernel, the kernel with counts out and the function body."""
     values = np.random.default_rng(0).standard_normal(shape, np.float32)
     x, y, counts = allocated(shape, kind, values), allocated(shape, kind), allocated(shape, np.uint8)
@@ -90,7 +90,7 @@ def folded(
             yield threads, count, alternate(calls, effort)
 
 
-def trains(shape: tuple[int, ...], count: int, input_steps: int, threads: int, effort: Effort) -> dict[str, Timing]:
+def trains(shape: tuple[int, ...], count: int, input_steps: int, threads: int, effort: Effort) -> dict[str, CallTimes]:
     """Times of the train kernel, its function body and memcpy of as much as it writes; float32, channel axis 1."""
     steps, kind = (count * shape[0], *shape[1:]), np.dtype(np.float32)
     values = np.random.default_rng(0).standard_normal(steps if input_steps > 1 else shape, np.float32)
@@ -111,7 +111,7 @@ def named(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
 
-def aims(found: Mapping[str, dict[str, Timing]]) -> None:
+def aims(found: Mapping[str, dict[str, CallTimes]]) -> None:
     """How many of the cases meet each aim, and the worst."""
     for what, aim in AIMS.items():
         ratios = {case: times[what].over(times["Relu"]) for case, times in found.items()}

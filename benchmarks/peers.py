@@ -22,7 +22,7 @@ from onnx import numpy_helper
 
 from benchmarks import datasets
 from benchmarks.results import TRAINED, table
-from benchmarks.timing import PAUSE, Timing, arguments, machine
+from benchmarks.timing import PAUSE, CallTimes, arguments, machine
 from graphpass.conversion import convert
 from graphpass.errors import SessionError
 from graphpass.graph.model import load
@@ -49,11 +49,11 @@ Call = Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True)
-class Measured:
+class PeerResult:
     """top1 in 0 … 1; time of one image, by batch."""
 
     top1: float
-    time: Timing
+    time: CallTimes
 
 
 def required(name: str) -> Any:
@@ -80,13 +80,13 @@ def torch_network(proto: onnx.ModelProto) -> Any:
     nn = torch.nn
     base: Any = import_module("benchmarks.training.resnet20").ResNet20
 
-    class Network(base):  # type: ignore[misc]
+    class ConvertibleResNet(base):  # type: ignore[misc]
         def forward(self, image: Any) -> Any:
             # A product, because SpikingJelly 2.0 does not convert divisions.
             x = self.activation(self.norm(self.conv((image - self.mean) * self.inverse)))
             return self.classifier(self.blocks(x).mean((2, 3)))
 
-    network = Network(nn.ReLU).eval()
+    network = ConvertibleResNet(nn.ReLU).eval()
     network.register_buffer("inverse", 1 / network.std)
     weights = {entry.name: torch.tensor(numpy_helper.to_array(entry)) for entry in proto.graph.initializer}
     for name, module in list(network.named_modules()):
@@ -207,7 +207,7 @@ def sequential_call(proto: onnx.ModelProto, plan: Plan) -> Call:
     return torch_call(network, plan.time_steps, reset)
 
 
-def compare(calls: Mapping[str, Call], images: Floats, labels: NDArray[np.int64]) -> dict[str, Measured]:
+def compare(calls: Mapping[str, Call], images: Floats, labels: NDArray[np.int64]) -> dict[str, PeerResult]:
     """Every batch through every call in turn, after an untimed run of each on the first batch.
 
     A fast call runs once untimed in each turn, since the call before has emptied the caches and its threads still spin.
@@ -231,7 +231,7 @@ def compare(calls: Mapping[str, Call], images: Floats, labels: NDArray[np.int64]
             scores = call(batch)
             seconds[name][index] = (time.perf_counter() - started) / len(batch)
             hits[name] += int((scores.argmax(1) == expected).sum())
-    return {name: Measured(hits[name] / len(images), Timing(seconds[name])) for name in calls}
+    return {name: PeerResult(hits[name] / len(images), CallTimes(seconds[name])) for name in calls}
 
 
 def spiking_calls(steps: int, threads: int, images: Floats, peers: Mapping[str, Any]) -> dict[str, Call]:

@@ -26,7 +26,7 @@ from benchmarks import datasets, file_types, networks
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import convert, dataset_for, make_plan, spiking_model
 from graphpass.datasets.dataset import Dataset
-from graphpass.evaluation.evaluate import EvaluationOptions
+from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.results import Evaluation
 from graphpass.graph.model import load
 from graphpass.network import prepare
@@ -67,7 +67,7 @@ def swept(
                 codings=(coding,),
                 methods=("optimal",),
                 selection=selection,
-                evaluation=EvaluationOptions(batch=100, operation_samples=operations),
+                evaluation=EvaluationSettings(batch=100, operation_samples=operations),
             )
 
 

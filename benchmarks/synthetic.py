@@ -29,7 +29,7 @@ METHODS, TIME_STEPS, THREADS = ("max", "optimal"), (8, 16, 32), 1
 
 
 @dataclass(frozen=True)
-class Case:
+class SyntheticCase:
     """A network, also with its normalisations, its data, how images are normalised, and samples to calibrate on.
 
     accuracy: whether points lost are measured.
@@ -44,8 +44,8 @@ class Case:
     accuracy: bool
 
 
-CASES: dict[str, Case] = {
-    "resnet20": Case(
+CASES: dict[str, SyntheticCase] = {
+    "resnet20": SyntheticCase(
         lambda: TRAINED / "resnet20.onnx",
         lambda: batch_norms.resnet20(TRAINED / "resnet20.onnx"),
         datasets.cifar10_calibration,
@@ -54,7 +54,7 @@ CASES: dict[str, Case] = {
         256,
         True,
     ),
-    "efficientnet_lite0": Case(
+    "efficientnet_lite0": SyntheticCase(
         networks.efficientnet_lite0,
         None,
         lambda: datasets.photo_calibration("efficientnet_lite0"),
@@ -63,7 +63,7 @@ CASES: dict[str, Case] = {
         32,
         False,
     ),
-    "open_nsfw": Case(
+    "open_nsfw": SyntheticCase(
         networks.open_nsfw,
         None,
         lambda: datasets.photo_calibration("open_nsfw"),

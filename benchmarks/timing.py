@@ -40,7 +40,7 @@ QUICK = Effort(0.5, 5, 11)
 
 
 @dataclass(frozen=True)
-class Timing:
+class CallTimes:
     """Seconds of one call, by round."""
 
     seconds: NDArray[np.float64]
@@ -54,11 +54,11 @@ class Timing:
         """Median (quartiles), ms."""
         return spread(1e3 * self.seconds)
 
-    def over(self, other: "Timing") -> float:
+    def over(self, other: "CallTimes") -> float:
         """Median over the rounds of this call's seconds by the other's."""
         return float(np.median(self.seconds / other.seconds))
 
-    def ratio(self, other: "Timing") -> str:
+    def ratio(self, other: "CallTimes") -> str:
         """Median (quartiles) over the rounds of this call's seconds by the other's."""
         return spread(self.seconds / other.seconds)
 
@@ -110,7 +110,7 @@ def _seconds(call: Callable[[], object] | OtherProcess, count: int) -> float:
     return time.perf_counter() - started
 
 
-def alternate(calls: Mapping[str, Callable[[], object] | OtherProcess], effort: Effort) -> dict[str, Timing]:
+def alternate(calls: Mapping[str, Callable[[], object] | OtherProcess], effort: Effort) -> dict[str, CallTimes]:
     """Times of the calls in turns. Each is called twice before, and once untimed in each turn of several calls."""
     counts = {}
     total = 0.0
@@ -128,7 +128,7 @@ def alternate(calls: Mapping[str, Callable[[], object] | OtherProcess], effort: 
             if counts[name] > 1:
                 _seconds(call, 1)
             seconds[name][index] = _seconds(call, counts[name]) / counts[name]
-    return {name: Timing(values) for name, values in seconds.items()}
+    return {name: CallTimes(values) for name, values in seconds.items()}
 
 
 def machine() -> str:

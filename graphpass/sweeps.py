@@ -7,7 +7,7 @@ from typing import Any
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import make_plan, spiking_model
 from graphpass.datasets.dataset import Dataset
-from graphpass.evaluation.evaluate import EvaluationOptions, open_pair, whole_part
+from graphpass.evaluation.evaluate import EvaluationSettings, open_pair, whole_part
 from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import EvaluationShard, merge
 from graphpass.graph.model import Source
@@ -49,7 +49,7 @@ def part_of(
     calibration: Dataset,
     data: Dataset,
     options: CalibrationOptions,
-    evaluation: EvaluationOptions | None = None,
+    evaluation: EvaluationSettings | None = None,
     progress: Progress = silent,
 ) -> EvaluationShard:
     """One conversion and its evaluation, as a part that can be written as text. The network is not changed."""
@@ -77,7 +77,7 @@ def sweep(
     selection: Selection | None = None,
     allow_partial: bool = False,
     options: CalibrationOptions | None = None,
-    evaluation: EvaluationOptions | None = None,
+    evaluation: EvaluationSettings | None = None,
     progress: Progress = silent,
 ) -> list[Row]:
     """A row for every method, coding and T, in this order. Nothing is written.

@@ -51,7 +51,7 @@ from service.jobs.presence import Alone, Locks
 from service.jobs.queues import Queues
 from service.jobs.running import clear_scratch
 from service.jobs.scheduler import EVERY_SHARED, Scheduler
-from service.metrics import Metrics
+from service.metrics import ProcessMetrics
 from service.settings import Settings
 from service.storage import garbage
 from service.storage.blobs import Blobs
@@ -90,7 +90,7 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         if not shared:  # what is being written is of a process that is gone
             garbage.abandon(metadata, blobs, datetime.now(UTC))
         garbage.adopt(metadata, blobs)
-        metrics = Metrics()
+        metrics = ProcessMetrics()
         engine.migrate(settings)
         places = Places(settings.workers)
         jobs = None if shared else engine.sqlite_engine(settings)

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.storage.records import Job
+from service.storage.records import JobRecord
 
 SECONDS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 KILLS = ("memory-limit", "time-limit", "output-limit", "crashed")
@@ -24,7 +24,7 @@ class _Tally:
         self.outcome = outcome
 
 
-class Metrics:
+class ProcessMetrics:
     """The metrics of one process."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Metrics:
             if tally.outcome in KILLS:
                 self._kills.labels(tally.outcome).inc()
 
-    def job(self, job: Job) -> None:
+    def job(self, job: JobRecord) -> None:
         """Count a finished job."""
         error = str(job.error["type"]) if job.error else ""
         self._jobs.labels(job.kind, job.state, error).inc()

@@ -79,11 +79,11 @@ def change_defaults(folder: Path) -> None:
 
     from graphpass.calibration.calibrate import CalibrationOptions
     from graphpass.datasets.images import ImageOptions
-    from graphpass.evaluation.evaluate import EvaluationOptions
+    from graphpass.evaluation.evaluate import EvaluationSettings
 
     plain = CalibrationOptions()
     assert (plain.coding, plain.method, plain.seed, plain.threads) == ("phase", "max", 7, 1)
-    assert ImageOptions().mean == (0.25,) and EvaluationOptions().threads == 1
+    assert ImageOptions().mean == (0.25,) and EvaluationSettings().threads == 1
 
     from service.api.requests import ConversionOptions, SweepOptions
     from service.sandbox.options import task_options

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from graphpass.conversion import Conversion, convert, dataset_for
-from graphpass.evaluation.evaluate import EvaluationOptions, evaluate
+from graphpass.evaluation.evaluate import EvaluationSettings, evaluate
 from graphpass.graph.model import load
 from graphpass.inspection import inspect
 from graphpass.network import Network, prepare
@@ -98,7 +98,7 @@ def proved(done: Conversion, feeds: Mapping[str, NDArray[Any]]) -> None:
     network = done.network
     data = dataset_for(network.source, dict(feeds))
     assert verify(done.proto, data, limit=4).agrees
-    assert evaluate(network.source, done.proto, data, EvaluationOptions(rounds=1)).sites
+    assert evaluate(network.source, done.proto, data, EvaluationSettings(rounds=1)).sites
     assert inspect(network).to_json()
 
 

@@ -27,7 +27,7 @@ class Fixed:
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class OperatorCase:
     """A call of an operator. outputs: how many, or which are named (an empty name leaves one out)."""
 
     op: str
@@ -47,10 +47,10 @@ class Case:
         """The inputs of the model."""
         return {f"i{k}": each for k, each in enumerate(self.inputs) if isinstance(each, np.ndarray)}
 
-    def thawed(self) -> "Case":
+    def thawed(self) -> "OperatorCase":
         """The same with every array as an input of the model: nothing is known of them before it runs."""
         arrays = tuple(each.values if isinstance(each, Fixed) else each for each in self.inputs)
-        return Case(self.op, arrays, self.attributes, self.first, self.last, self.outputs)
+        return OperatorCase(self.op, arrays, self.attributes, self.first, self.last, self.outputs)
 
     def model(self, opset: int) -> onnx.ModelProto:
         """The call alone, as a model of this opset whose outputs have no types."""
@@ -100,11 +100,13 @@ def integers(*shape: int, high: int = 5, dtype: Any = np.int64) -> NDArray[Any]:
     return RANDOM.integers(0, high, shape).astype(dtype)
 
 
-def call(op: str, *inputs: Any, first: int = OLDEST, last: int = NEWEST, outputs: int = 1, **attributes: Any) -> Case:
-    return Case(op, inputs, attributes, first, last, outputs)
+def call(
+    op: str, *inputs: Any, first: int = OLDEST, last: int = NEWEST, outputs: int = 1, **attributes: Any
+) -> OperatorCase:
+    return OperatorCase(op, inputs, attributes, first, last, outputs)
 
 
-def _unary() -> Iterator[Case]:
+def _unary() -> Iterator[OperatorCase]:
     x = floats(2, 3, 4)
     for op in (
         "Abs Atan Ceil Cos Cosh Elu Erf Exp Floor Identity IsNaN LeakyRelu Neg Relu Round Selu Sigmoid Sign Sin Sinh "
@@ -133,7 +135,7 @@ def _unary() -> Iterator[Case]:
     yield call("IsInf", np.float32([1, -np.inf, np.inf]), detect_negative=0)
 
 
-def _binary() -> Iterator[Case]:
+def _binary() -> Iterator[OperatorCase]:
     pairs = (
         (floats(2, 3, 4), floats(2, 3, 4)),
         (floats(2, 3, 4), fixed(floats(3, 1))),
@@ -166,7 +168,7 @@ def _binary() -> Iterator[Case]:
         yield call(op, integers(3, 4), integers(4), first=12)
 
 
-def _layers() -> Iterator[Case]:
+def _layers() -> Iterator[OperatorCase]:
     for size, kernel in (((7,), (3,)), ((6, 7), (3, 2)), ((5, 4, 3), (2, 2, 2))):
         x, w = floats(2, 4, *size), floats(6, 2, *kernel)
         yield call("Conv", x, fixed(w), fixed(floats(6)), group=2)
@@ -222,7 +224,7 @@ def _layers() -> Iterator[Case]:
             yield call(op, *both, hidden_size=4, direction="bidirectional", outputs=2)
 
 
-def _norms() -> Iterator[Case]:
+def _norms() -> Iterator[OperatorCase]:
     for shape in ((2, 4), (2, 4, 5), (2, 4, 3, 3)):
         x, constants = floats(*shape), [fixed(floats(4)) for _ in range(3)] + [fixed(positive(4))]
         yield call("BatchNormalization", x, *constants)
@@ -260,7 +262,7 @@ def _norms() -> Iterator[Case]:
     yield call("Clip", floats(3, 4), None, fixed(np.float32(0.5)), first=11)
 
 
-def _reductions() -> Iterator[Case]:
+def _reductions() -> Iterator[OperatorCase]:
     x = positive(2, 3, 4)
     for op in "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split():
         name, inputs = f"Reduce{op}", 13 if op == "Sum" else 18
@@ -280,7 +282,7 @@ def _reductions() -> Iterator[Case]:
     yield call("CumProd", x, fixed(1))
 
 
-def _shapes() -> Iterator[Case]:
+def _shapes() -> Iterator[OperatorCase]:
     x = floats(2, 3, 4)
     yield call("Reshape", x, fixed([0, -1]))
     yield call("Reshape", x, fixed([4, 6]))
@@ -341,7 +343,7 @@ def _shapes() -> Iterator[Case]:
     yield call("BitCast", x, to=TensorProto.INT32)
 
 
-def _lookups() -> Iterator[Case]:
+def _lookups() -> Iterator[OperatorCase]:
     x = floats(3, 4, 2)
     yield call("Gather", x, fixed([[0, 2], [1, 1]]))
     yield call("Gather", x, fixed([3, 0]), axis=1)
@@ -371,7 +373,7 @@ def _lookups() -> Iterator[Case]:
     yield call("TensorScatter", floats(2, 1, 4, 3), fixed(floats(2, 1, 1, 3)), fixed([1, 2]))
 
 
-def _images() -> Iterator[Case]:
+def _images() -> Iterator[OperatorCase]:
     x = floats(1, 2, 4, 5)
     for scale in (
         [1.0, 1.0, 2.0, 3.0],
@@ -415,7 +417,7 @@ def _images() -> Iterator[Case]:
     yield call("AffineGrid", fixed(floats(1, 2, 3)), fixed([1, 2, 3, 4]), align_corners=1)
 
 
-def _signals() -> Iterator[Case]:
+def _signals() -> Iterator[OperatorCase]:
     x = floats(1, 8, 1)
     yield call("DFT", x, last=19)
     yield call("DFT", x, last=19, axis=1, onesided=1)
@@ -430,13 +432,13 @@ def _signals() -> Iterator[Case]:
     yield call("STFT", floats(1, 16, 1), fixed(4), fixed(positive(8)))
 
 
-def _attention() -> Iterator[Case]:
+def _attention() -> Iterator[OperatorCase]:
     q, k, v = (floats(1, 2, 3, 4) for _ in range(3))
     yield call("Attention", q, k, v)
     yield call("RotaryEmbedding", floats(1, 2, 3, 4), fixed(floats(5, 2)), fixed(floats(5, 2)), fixed([[0, 1, 4]]))
 
 
-CASES: tuple[Case, ...] = tuple(
+CASES: tuple[OperatorCase, ...] = tuple(
     each
     for group in (
         _unary, _binary, _layers, _norms, _reductions, _shapes, _lookups, _images, _signals, _attention,

@@ -1,7 +1,8 @@
-"""Imports between the modules of graphpass, read from their source: they point one way."""
+"""The modules of graphpass: imports point one way, and every class has a name of its own. Read from the source."""
 
 import ast
 import re
+from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -25,7 +26,7 @@ FLOORS = (
     ("conversion",),
     ("sweeps", "inspection"),
     ("report", "client"),
-    ("settings", "inputs"),
+    ("command_options", "inputs"),
     ("api",),
     ("cli",),
 )
@@ -130,9 +131,21 @@ def test_every_function_of_the_pictures_is_there() -> None:
         assert function in {node.name for node in tree.body if isinstance(node, kinds)}, f"{path} · {function}"
 
 
-def test_every_session_is_told_how_many_threads_it_may_have() -> None:
+def test_no_two_classes_share_a_name() -> None:
+    """Whoever reads a name in graphpass, service or benchmarks knows which class it is, whatever the file."""
+    homes: dict[str, list[str]] = defaultdict(list)
+    for folder in ("graphpass", "service", "benchmarks"):
+        for path in sorted((PACKAGE.parent / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    homes[node.name].append(f"{path.relative_to(PACKAGE.parent)}:{node.lineno}")
+    assert len(homes) > 200
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
+def test_every_session_is_given_a_number_of_threads() -> None:
     """`open_session` without them takes all cores, whatever was asked for."""
-    untold = [
+    without = [
         f"{name}:{call.lineno}"
         for name, tree in MODULES.items()
         for call in ast.walk(tree)
@@ -141,4 +154,4 @@ def test_every_session_is_told_how_many_threads_it_may_have() -> None:
         and len(call.args) < 3
         and "threads" not in {keyword.arg for keyword in call.keywords}
     ]
-    assert untold == []
+    assert without == []

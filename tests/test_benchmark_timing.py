@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from benchmarks.timing import Effort, OtherProcess, Timing, alternate, spread
+from benchmarks.timing import CallTimes, Effort, OtherProcess, alternate, spread
 
 
 def test_calls_take_turns() -> None:
@@ -33,7 +33,7 @@ def test_a_call_elsewhere_is_timed_there_and_ends_with_its_owner() -> None:
 
 
 def test_ratios_are_of_each_round() -> None:
-    one, other = Timing(np.array([1.0, 2.0, 9.0])), Timing(np.array([2.0, 4.0, 3.0]))
+    one, other = CallTimes(np.array([1.0, 2.0, 9.0])), CallTimes(np.array([2.0, 4.0, 3.0]))
     assert one.over(other) == pytest.approx(0.5)
     assert one.ratio(other) == "0.50 (0.50–1.75)"
     assert spread(np.array([123.4])) == "123 (123–123)"

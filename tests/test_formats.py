@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from graphpass.conversion import convert, dataset_for
-from graphpass.evaluation.evaluate import EvaluationOptions
+from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.graph.model import load
 from graphpass.graph.plan import save_plan
@@ -73,7 +73,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     np.savez(folder / "test.npz", image=images, labels=models.run(proto, images)[0].argmax(1))
 
     data = dataset_for(source.proto, folder / "test.npz", None)
-    options = EvaluationOptions(rounds=1, threads=1, metrics=metrics_of(["classes", "embedding"]))
+    options = EvaluationSettings(rounds=1, threads=1, metrics=metrics_of(["classes", "embedding"]))
     (row,) = sweep(source, data, data, time_steps=[4], codings=["rate"], methods=["optimal"], evaluation=options)
     metadata = {entry.key: entry.value for entry in conversion.proto.metadata_props}
     for key in ("graphpass.sites", "graphpass.left"):

@@ -30,7 +30,7 @@ def vector(size: int, seed: int = 0, least: float = -0.5, most: float = 0.5) -> 
 
 
 @dataclass(frozen=True)
-class Kind:
+class NetworkKind:
     """Nodes from x to the 8 or more values of y, and how many weight layers of how many must be driven by spikes."""
 
     shape: Sequence[int]
@@ -49,8 +49,8 @@ W1, B1 = weights(8, 4, 3, 3), vector(8)
 OPEN = {"w1": W1, "b1": B1}
 
 
-def image(nodes: Sequence[onnx.NodeProto], spiking: tuple[int, int], **constants: np.ndarray) -> Kind:
-    return Kind(IMAGE, [FIRST, *nodes], {**OPEN, **constants}, spiking)
+def image(nodes: Sequence[onnx.NodeProto], spiking: tuple[int, int], **constants: np.ndarray) -> NetworkKind:
+    return NetworkKind(IMAGE, [FIRST, *nodes], {**OPEN, **constants}, spiking)
 
 
 KINDS = {
@@ -160,7 +160,7 @@ KINDS = {
         ],
         (2, 3), w2=weights(8, 8, 3, 3), b2=vector(8), w3=weights(8, 2, 3, 3),
     ),
-    "one dimension": Kind(
+    "one dimension": NetworkKind(
         WAVE,
         [
             conv("x w1 b1", "c1", pads=[2, 2]),
@@ -173,7 +173,7 @@ KINDS = {
         {"w1": weights(8, 4, 5), "b1": B1, "w2": weights(8, 8, 3), "b2": vector(8), "w3": weights(8, 4, 2)},
         (2, 3),
     ),
-    "three dimensions": Kind(
+    "three dimensions": NetworkKind(
         VOLUME,
         [
             conv("x w1 b1", "c1", pads=[1] * 6),
@@ -187,7 +187,7 @@ KINDS = {
          "w3": weights(8, 8, 1, 1, 1)},
         (1, 3),
     ),
-    "attention": Kind(
+    "attention": NetworkKind(
         WORDS,
         [
             node("LayerNormalization", "x ones", "n"),
@@ -209,7 +209,7 @@ KINDS = {
         (6, 6),
         Selection(identity_sites=True),
     ),
-    "spikes joined to what no activation made": Kind(
+    "spikes joined to what no activation made": NetworkKind(
         IMAGE,
         [
             FIRST,
@@ -224,7 +224,7 @@ KINDS = {
         (2, 3),
         Selection(identity_sites=True),
     ),
-    "blocks on a linear shortcut, with circular padding": Kind(
+    "blocks on a linear shortcut, with circular padding": NetworkKind(
         WAVE,
         [
             conv("x w1 b1", "c1", pads=[2, 2]),
@@ -248,7 +248,7 @@ KINDS = {
 }  # fmt: skip
 
 
-def made(kind: Kind, folder, coding: str, steps: int) -> tuple[Conversion, dict[str, np.ndarray]]:
+def made(kind: NetworkKind, folder, coding: str, steps: int) -> tuple[Conversion, dict[str, np.ndarray]]:
     proto = build(kind.nodes, {"x": ["N", *kind.shape]}, {"y": None}, kind.constants, opset=20)
     proto.graph.node[-1].name = proto.graph.node[-1].name or "last"
     onnx.save(proto, folder / "ann.onnx")

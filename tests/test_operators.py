@@ -20,7 +20,7 @@ from graphpass.graph.model import load
 from graphpass.network import Network, prepare
 from graphpass.runtime.session import open_session, run
 from tests.graph.test_upgrade import given
-from tests.operators import CASES, Case, Fixed, floats, versions_of
+from tests.operators import CASES, Fixed, OperatorCase, floats, versions_of
 
 OPSET = 21  # what is converted
 # Neurons fit curves with even levels: how close is the matter of tests/calibration, and no finer here than that.
@@ -33,7 +33,7 @@ def opset_of(op: str) -> int:
     return max(OPSET, min(versions_of(op)))
 
 
-def is_usable(case: Case) -> bool:
+def is_usable(case: OperatorCase) -> bool:
     """Whether spikes can be put in front and a layer behind: first input and output are floats with samples."""
     first, opset = case.inputs[0] if case.inputs else None, opset_of(case.op)
     spiking = isinstance(first, np.ndarray) and first.dtype == np.float32 and first.ndim >= 2
@@ -42,25 +42,25 @@ def is_usable(case: Case) -> bool:
 
 
 @functools.cache
-def chosen() -> dict[str, Case]:
+def chosen() -> dict[str, OperatorCase]:
     """The first usable case of each operator."""
-    found: dict[str, Case] = {}
+    found: dict[str, OperatorCase] = {}
     for case in CASES:
         if case.op not in found and is_usable(case):
             found[case.op] = case
     return found
 
 
-def fixed(case: Case) -> tuple[Case, NDArray[np.float32]]:
+def fixed(case: OperatorCase) -> tuple[OperatorCase, NDArray[np.float32]]:
     """The case with positive data, as they come behind a Relu, and all else held by the model."""
     before, *others = case.inputs
     assert isinstance(before, np.ndarray)
     x = (np.abs(before) + 0.01 * np.abs(np.random.default_rng(1).normal(size=before.shape))).astype(np.float32)
     held = [Fixed(each) if isinstance(each, np.ndarray) else each for each in others]
-    return Case(case.op, (x, *held), case.attributes, outputs=case.outputs), x
+    return OperatorCase(case.op, (x, *held), case.attributes, outputs=case.outputs), x
 
 
-def network(case: Case) -> tuple[onnx.ModelProto, Samples]:
+def network(case: OperatorCase) -> tuple[onnx.ModelProto, Samples]:
     """x → Relu → the operator → MatMul → y beside z → MatMul → Relu → MatMul → w, and samples for both."""
     ready, x = fixed(case)
     found = given(ready, opset_of(case.op))

@@ -18,6 +18,7 @@ from graphpass import api
 from graphpass.calibration import calibrate
 from graphpass.calibration.segments import TensorStore
 from graphpass.cli.app import app
+from graphpass.command_options import CommandOptions
 from graphpass.datasets.images import ImageOptions
 from graphpass.errors import OptionError
 from graphpass.evaluation import evaluate as evaluation
@@ -25,7 +26,6 @@ from graphpass.options.rules import RULES, dashed, require_options
 from graphpass.options.table import COMMANDS, OPTIONS, PROVIDERS, SEVERAL, is_default
 from graphpass.options.values import LARGEST, bytes_of, several_of
 from graphpass.runtime import session as sessions
-from graphpass.settings import Settings
 from service.api.requests import ConversionOptions, EvaluationOptions, SweepOptions
 from tests.models import build, node
 from tests.properties import examples
@@ -77,9 +77,9 @@ def test_the_defaults_are_those_of_the_dataclasses_that_take_them() -> None:
         OPTIONS[name].default for name in ("coding", "method", "seed")
     )
     assert start.memory == bytes_of(OPTIONS["memory_budget"].default)
-    assert start.threads == evaluation.EvaluationOptions().threads == OPTIONS["threads"].default
+    assert start.threads == evaluation.EvaluationSettings().threads == OPTIONS["threads"].default
     assert (images.mean, images.std) == ((OPTIONS["mean"].default,), (OPTIONS["std"].default,))
-    assert evaluation.EvaluationOptions().providers == PROVIDERS[OPTIONS["provider"].default]
+    assert evaluation.EvaluationSettings().providers == PROVIDERS[OPTIONS["provider"].default]
 
 
 @pytest.mark.parametrize("values", [ConversionOptions(mean=[0.5, 0.4, 0.3], seed=2**63 - 1), EvaluationOptions()])
@@ -325,9 +325,9 @@ def test_options_of_images_are_for_images(made: dict[str, Any]) -> None:
 
 def test_lists_of_a_sweep_and_their_defaults() -> None:
     """One value is a list of one; an empty list is an error."""
-    choices = Settings("sweep", {"time_steps": 4, "method": ["max", "da-qcfs"]}, several=SEVERAL)
+    choices = CommandOptions("sweep", {"time_steps": 4, "method": ["max", "da-qcfs"]}, several=SEVERAL)
     assert [choices(name) for name in SEVERAL] == [(4,), OPTIONS["coding"].several, ("max", "da-qcfs")]
-    assert Settings("sweep", {"time_steps": 4})("time_steps") == 4  # a single conversion of a sweep
+    assert CommandOptions("sweep", {"time_steps": 4})("time_steps") == 4  # a single conversion of a sweep
     for name in SEVERAL:
         with pytest.raises(OptionError, match=f"{name} is"):
-            Settings("sweep", {name: []}, several=SEVERAL)
+            CommandOptions("sweep", {name: []}, several=SEVERAL)

@@ -7,7 +7,7 @@ import pytest
 
 from graphpass.conversion import convert, dataset_for
 from graphpass.errors import CoverageError, UnsupportedModelError
-from graphpass.evaluation.evaluate import EvaluationOptions, evaluate
+from graphpass.evaluation.evaluate import EvaluationSettings, evaluate
 from graphpass.runtime.session import open_session, run
 from graphpass.verification.forms import verify
 
@@ -24,7 +24,7 @@ def fashion():
 def test_fashion_mnist_keeps_its_accuracy(fashion):
     source = fashion.network.source
     data = dataset_for(source.proto, FASHION / "evaluation.npz")
-    found = evaluate(source, fashion.proto, data, EvaluationOptions(batch=100, operation_samples=8))
+    found = evaluate(source, fashion.proto, data, EvaluationSettings(batch=100, operation_samples=8))
     # 1.5 points: what is lost at T = 8 is below half a point, and 1,000 images have a standard error of 0.8.
     assert found.ann.top1 - found.snn.top1 <= 0.015
     assert found.snn.top1 > found.baseline.accuracy.top1
@@ -61,7 +61,7 @@ def test_magika_keeps_its_accuracy():
     done = convert(networks.magika_model(), calibration, time_steps=4, coding="phase")
     source = done.network.source
     data = dataset_for(source.proto, evaluation)
-    found = evaluate(source, done.proto, data, EvaluationOptions(limit=400, operation_samples=2))
+    found = evaluate(source, done.proto, data, EvaluationSettings(limit=400, operation_samples=2))
     # 1 point over all files is the aim (docs/results.md); 400 files have a standard error of half a point.
     assert found.ann.top1 - found.snn.top1 <= 0.02
 

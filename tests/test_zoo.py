@@ -13,11 +13,11 @@ from benchmarks.zoo.entry import (
     SETTINGS,
     Covered,
     Entry,
+    FormTimes,
     Reason,
     Result,
-    Row,
     Samples,
-    Times,
+    SettingResult,
     Variant,
     Verified,
     load_result,
@@ -29,8 +29,8 @@ from graphpass.evaluation.metrics.score import Sampled
 from tests.models import build, node
 
 COVERED = Covered(3, 4, 2e6, 0.5, (Reason("a gate", 2, 0.0), Reason("the network's own input", 1, 0.25)))
-ROWS = tuple(Row(coding, steps, 16, 90.0, 80.0, 0.99, 0.9, 0.125, 0.5) for coding, steps in SETTINGS)
-TIMES = Times(1, 2, 10.0, 12.5, None, "no integer form", "Machine: one")
+ROWS = tuple(SettingResult(coding, steps, 16, 90.0, 80.0, 0.99, 0.9, 0.125, 0.5) for coding, steps in SETTINGS)
+TIMES = FormTimes(1, 2, 10.0, 12.5, None, "no integer form", "Machine: one")
 VARIANT = Variant(COVERED, Verified(True, 4, 1000, 1), ROWS, TIMES)
 RESULT = Result("resnet20", "2026-01-02", 256, 2000, 91.0, "", {"": VARIANT})
 

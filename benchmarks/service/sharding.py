@@ -34,7 +34,7 @@ WITHIN = 1800.0
 
 
 @dataclass(frozen=True)
-class Measured:
+class JobRun:
     """A job: its results, seconds from running to succeeded, and processor seconds of the busiest of its workers."""
 
     results: Any
@@ -77,14 +77,14 @@ def run(kind: str, folder: Path, server: Server, shared: dict[str, str], samples
     elif kind == "sweep":
         collection, asked = "sweeps", {**data, "dataset": dataset, "options": {**SWEEP, "limit": shard}}
 
-    def measured(names: Sequence[str], size: int) -> Measured:
+    def measured(names: Sequence[str], size: int) -> JobRun:
         with ExitStack() as stack:
             settings = {**shared, "SHARD_SAMPLES": str(size)}
             workers = [stack.enter_context(Worker(folder, name, **settings)) for name in names]
             found, busy = job(server, workers, collection, asked)
         if min(busy) < 1:
             raise SystemExit("a worker did not take part")
-        return Measured(results(found), seconds(found), max(busy))
+        return JobRun(results(found), seconds(found), max(busy))
 
     whole, split = measured(["first"], samples), measured(["first", "second"], shard)
     alone = measured(["first"], shard) if kind in ("max", "optimal") else None

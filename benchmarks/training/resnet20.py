@@ -59,7 +59,7 @@ class QCFS(nn.Module):
         return torch.clamp(count / self.levels, 0.0, 1.0) * self.threshold
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, activation):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
@@ -87,7 +87,7 @@ class ResNet20(nn.Module):
         self.norm = nn.BatchNorm2d(16)
         self.activation = activation()
         sizes = [(16, 16, 1)] * 3 + [(16, 32, 2)] + [(32, 32, 1)] * 2 + [(32, 64, 2)] + [(64, 64, 1)] * 2
-        self.blocks = nn.Sequential(*(Block(*size, activation) for size in sizes))
+        self.blocks = nn.Sequential(*(ResidualBlock(*size, activation) for size in sizes))
         self.classifier = nn.Linear(64, 10)
 
     def forward(self, image):

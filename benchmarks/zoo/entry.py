@@ -123,7 +123,7 @@ class Verified:
 
 
 @dataclass(frozen=True)
-class Row:
+class SettingResult:
     """One setting. cosine: mean similarity of a sample's output with the ANN's. energy: SNN / ANN. baseline: None where
     it was measured with another one than evaluations have now.
     """
@@ -140,7 +140,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Times:
+class FormTimes:
     """Milliseconds a sample of the ANN, and what the forms take of that, as medians. refusal: of the integer form."""
 
     batch: int
@@ -156,10 +156,10 @@ class Times:
 class Variant:
     covered: Covered
     verified: Verified | None = None
-    rows: tuple[Row, ...] = ()
-    times: Times | None = None
+    rows: tuple[SettingResult, ...] = ()
+    times: FormTimes | None = None
 
-    def row(self, coding: str, time_steps: int) -> Row | None:
+    def row(self, coding: str, time_steps: int) -> SettingResult | None:
         return next((row for row in self.rows if (row.coding, row.time_steps) == (coding, time_steps)), None)
 
 
@@ -200,6 +200,6 @@ def _variant(found: Mapping[str, Any]) -> Variant:
     return Variant(
         Covered(**{**covered, "left": tuple(Reason(**each) for each in covered["left"])}),
         Verified(**found["verified"]) if found["verified"] else None,
-        tuple(Row(**row) for row in found["rows"]),
-        Times(**found["times"]) if found["times"] else None,
+        tuple(SettingResult(**row) for row in found["rows"]),
+        FormTimes(**found["times"]) if found["times"] else None,
     )

@@ -18,7 +18,7 @@ from benchmarks.zoo.entry import (
     Entry,
     Reason,
     Result,
-    Row,
+    SettingResult,
     Variant,
     Verified,
     load_result,
@@ -26,7 +26,7 @@ from benchmarks.zoo.entry import (
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import Conversion, convert, dataset_for
 from graphpass.errors import CoverageError, UnsupportedModelError
-from graphpass.evaluation.evaluate import EvaluationOptions, measure, open_pair
+from graphpass.evaluation.evaluate import EvaluationSettings, measure, open_pair
 from graphpass.evaluation.metrics.score import Metric, Sampled, Score
 from graphpass.evaluation.probing import ProbedGraph, probed_ann
 from graphpass.evaluation.results import conversion_of
@@ -58,7 +58,7 @@ def measured(name: str, entry: Entry, settings: Sequence[tuple[str, int]], folde
     try:
         source = load(entry.model())
         networks = {key: prepare(source, selection) for key, selection in entry.variants.items()}
-        work = Work(entry, source, threads)
+        work = MemberData(entry, source, threads)
         for key, missing in wanted.items():
             for coding, steps in missing:
                 done = work.convert(networks[key], coding, steps)
@@ -96,7 +96,7 @@ def keep(proto: onnx.ModelProto, path: Path) -> None:
     save(proto, path)
 
 
-class Work:
+class MemberData:
     """The data and models that all settings of one member share."""
 
     def __init__(self, entry: Entry, source: Source, threads: int):
@@ -143,11 +143,11 @@ class Work:
         neurons, flips = (sum(getattr(site, key) for site in found.sites) for key in ("neurons", "flips"))
         return Verified(found.agrees, found.samples, neurons, flips)
 
-    def row(self, done: Conversion) -> tuple[float | None, Row]:
+    def row(self, done: Conversion) -> tuple[float | None, SettingResult]:
         """The ANN's number and the setting's."""
         plan, task = done.plan, self.entry.task
         counted = max(2, min(self.entry.counted, 64 // plan.time_steps))
-        options = EvaluationOptions(batch=self.entry.batch, threads=self.threads, operation_samples=counted, rounds=1)
+        options = EvaluationSettings(batch=self.entry.batch, threads=self.threads, operation_samples=counted, rounds=1)
         pair = open_pair(done.network.source, done.proto, options)
         scores = {network: Score() for network in pair.sessions}
         difference = {network: Difference() for network in pair.sessions}
@@ -164,7 +164,7 @@ class Work:
         number = {key: task.number(score) for key, score in scores.items() if key != "ann" or not task.fidelity}
         found = measure(pair, self.evaluation)
         energies = energy_pj(found.operations.snn), energy_pj(found.operations.ann)
-        return number.get("ann"), Row(
+        return number.get("ann"), SettingResult(
             plan.coding,
             plan.time_steps,
             plan.levels,

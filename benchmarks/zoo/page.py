@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.assets import ASSETS
-from benchmarks.zoo.entry import SETTINGS, Covered, Entry, Result, Times, Variant
+from benchmarks.zoo.entry import SETTINGS, Covered, Entry, FormTimes, Result, Variant
 from benchmarks.zoo.files import File
 from benchmarks.zoo.tasks import COSINE
 
@@ -120,7 +120,7 @@ def activity(name: str, key: str, variant: Variant) -> Sequence[object]:
     return label(name, key), *cells
 
 
-def speed(name: str, key: str, times: Times) -> Sequence[object]:
+def speed(name: str, key: str, times: FormTimes) -> Sequence[object]:
     integer = f"{times.integer:.2f}" if times.integer is not None else times.refusal
     return label(name, key), times.batch, f"{times.ann:.2f}", f"{times.folded:.2f}", integer
 

@@ -9,8 +9,8 @@ from functools import partial
 import onnx
 
 from benchmarks.timing import Effort, alternate, machine
-from benchmarks.zoo.entry import Entry, Result, Times
-from benchmarks.zoo.measure import CHECKED, Work, keep, model_path
+from benchmarks.zoo.entry import Entry, FormTimes, Result
+from benchmarks.zoo.measure import CHECKED, MemberData, keep, model_path
 from graphpass.errors import GraphpassError
 from graphpass.graph.model import load
 from graphpass.network import prepare
@@ -30,7 +30,7 @@ def prepare_models(name: str, entry: Entry, result: Result, threads: int) -> dic
             if said.exists():
                 refusals[key] = said.read_text("utf-8")
             elif not path.exists():
-                work = work or Work(entry, source, threads)
+                work = work or MemberData(entry, source, threads)
                 try:
                     keep(work.convert(prepare(source, entry.variants[key]), *CHECKED, form).proto, path)
                 except GraphpassError as error:
@@ -43,7 +43,7 @@ def timed(name: str, entry: Entry, result: Result, refusals: dict[str, str], thr
     """The result with its times."""
     source = load(entry.model())
     fixed = fixed_batch(input_specs(source))
-    batch = next(iter(Work(entry, source, threads).evaluation.batches(fixed or BATCH)))
+    batch = next(iter(MemberData(entry, source, threads).evaluation.batches(fixed or BATCH)))
     inputs = pad_inputs(batch.inputs, fixed)
     size = fixed or BATCH
     for key, variant in result.variants.items():
@@ -55,7 +55,7 @@ def timed(name: str, entry: Entry, result: Result, refusals: dict[str, str], thr
         calls = {form: partial(run, open_session(proto, threads=threads), inputs) for form, proto in protos.items()}
         found = alternate(calls, EFFORT)
         milliseconds = {form: 1000 * timing.median / size for form, timing in found.items()}
-        times = Times(
+        times = FormTimes(
             size,
             threads,
             milliseconds["ann"],

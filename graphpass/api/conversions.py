@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from graphpass import conversion, sweeps
+from graphpass.command_options import CommandOptions
 from graphpass.conversion import Conversion
 from graphpass.files import require_targets
 from graphpass.graph import model as models
@@ -26,7 +27,6 @@ from graphpass.maths.threads import limited_threads
 from graphpass.options.rules import require_images
 from graphpass.options.table import SEVERAL
 from graphpass.progress import Progress, silent
-from graphpass.settings import Settings
 from graphpass.sweeps import Row
 
 
@@ -95,7 +95,7 @@ def convert(
     CoverageError where a site that should be converted cannot be.
     """
     given = locals()
-    choices = Settings("convert", given)
+    choices = CommandOptions("convert", given)
     options = choices.calibration()
     if output is not None:
         output = Path(output)
@@ -156,7 +156,7 @@ def sweep(
     an error before the first conversion.
     """
     given = locals()
-    choices = Settings("sweep", given, several=SEVERAL)
+    choices = CommandOptions("sweep", given, several=SEVERAL)
     options = choices.evaluation(allow_code)
     with limited_threads(options.threads):
         network = network_of(model, choices.selection())

@@ -1,5 +1,6 @@
 """A converted network, measured on data, and its forms, compared on data."""
 
+from graphpass.command_options import CommandOptions
 from graphpass.evaluation import evaluate as evaluation
 from graphpass.evaluation.results import Evaluation
 from graphpass.inputs import Data, Model, Numbers, SpikingModel, Texts, dataset_of, has_images, source_of, spiking_of
@@ -8,7 +9,6 @@ from graphpass.options.rules import require_images
 from graphpass.options.table import VERIFIED
 from graphpass.progress import Progress, silent
 from graphpass.runtime import session as sessions
-from graphpass.settings import Settings
 from graphpass.verification import forms
 from graphpass.verification import integer as integers
 from graphpass.verification.forms import Verification
@@ -48,7 +48,7 @@ def evaluate(
     SessionError.
     """
     given = locals()
-    choices = Settings("evaluate", given)
+    choices = CommandOptions("evaluate", given)
     options = choices.evaluation(allow_code)
     source, (proto, digest) = source_of(ann), spiking_of(snn)
     with limited_threads(options.threads), sessions.required(options.providers):
@@ -81,7 +81,7 @@ def verify(
     ModelError, DataError, SessionError. Forms that do not agree are not an error: `agrees` is False.
     """
     given = locals()
-    choices = Settings("verify", given)
+    choices = CommandOptions("verify", given)
     most, most_threads = choices("limit") or VERIFIED, choices("threads")
     proto, _ = spiking_of(snn)
     with limited_threads(most_threads):

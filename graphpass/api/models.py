@@ -7,6 +7,7 @@ import onnx
 from onnx import inliner
 
 from graphpass import inspection
+from graphpass.command_options import CommandOptions
 from graphpass.conversion import Conversion
 from graphpass.datasets.dataset import Dataset
 from graphpass.files import require_targets
@@ -30,7 +31,6 @@ from graphpass.inspection import Inspection
 from graphpass.network import Network
 from graphpass.options.rules import require_images
 from graphpass.runtime import session as sessions
-from graphpass.settings import Settings
 
 
 def load(model: PathLike | onnx.ModelProto) -> Source:
@@ -59,7 +59,7 @@ def open_dataset(
     Raises DataError, which names the file, the array and the remedy, where the data does not fit the model.
     """
     given = locals()
-    images = Settings("open_dataset", given).images()
+    images = CommandOptions("open_dataset", given).images()
     proto = spiking_of(model)[0] if isinstance(model, Conversion) else source_of(model).proto
     dataset = dataset_of(data, proto, images, allow_code)
     if not has_images(data):
@@ -76,7 +76,7 @@ def inspect(
 
     model, include, exclude, identity_sites: as for `convert`. Raises ModelError, OptionError.
     """
-    return inspection.inspect(network_of(model, Settings("inspect", locals()).selection()))
+    return inspection.inspect(network_of(model, CommandOptions("inspect", locals()).selection()))
 
 
 def inline(snn: SpikingModel, output: PathLike | None = None) -> onnx.ModelProto:

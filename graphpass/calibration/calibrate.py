@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from graphpass.calibration import observation
 from graphpass.calibration.im2col import Geometry, from_matrix, to_matrix
 from graphpass.calibration.observation import Observation, Subject, rows_of, sizes_of
-from graphpass.calibration.sampling import Sample, SpikingSide
+from graphpass.calibration.sampling import SpikingSide, StepSample
 from graphpass.calibration.segments import StepSegments, cut, needs
 from graphpass.calibration.steps import Step
 from graphpass.datasets.dataset import Dataset
@@ -226,7 +226,7 @@ class _Calibrator:
                 values[name] = value
             yield batch, values
 
-    def _sample(self, number: int, step: Step, segments: StepSegments) -> Sample:
+    def _sample(self, number: int, step: Step, segments: StepSegments) -> StepSample:
         """The SNN's side up to what the target is a sum of; what later segments need goes to the store."""
         seen, options = self._seen, self._options
         positions = self._subject.positions(number, seen.total)
@@ -240,7 +240,7 @@ class _Calibrator:
         offset = _may_have_offset(step.site, self._padded, options)
         return side.sample(*seen.take(number), offset, options.clip_limits)
 
-    def _correct(self, step: Step, sample: Sample) -> list[tuple[WeightLayer, LayerPlan]]:
+    def _correct(self, step: Step, sample: StepSample) -> list[tuple[WeightLayer, LayerPlan]]:
         """New weights of the step's layers; the sample's x_q follows them."""
         correct = self._method.correct
         if correct is None or not step.layers or step.target not in self._spiking or sample.is_exact:
@@ -262,7 +262,7 @@ class _Calibrator:
                 bias = np.zeros_like(bias)  # the change of the sum's bias is made once
         return changes
 
-    def _fit(self, site: Site, sample: Sample) -> SitePlan:
+    def _fit(self, site: Site, sample: StepSample) -> SitePlan:
         """The site's neurons, by the method, or as its QCFS chain says; and levels for the ANN itself."""
         fitted = fit_site(site, sample, self._options.levels_at(site.name), self._method)
         spread = float(np.square(sample.a - sample.a.mean(0), dtype=np.float64).sum())
@@ -295,7 +295,7 @@ class _Calibrator:
             pass  # the store has them
 
 
-def fit_site(site: Site, sample: Sample, levels: int, method: Method) -> SitePlan:
+def fit_site(site: Site, sample: StepSample, levels: int, method: Method) -> SitePlan:
     """A site's neurons, by the method from its sample, or as its QCFS chain says."""
     chain = qcfs_plan(site, levels)
     if chain is not None:

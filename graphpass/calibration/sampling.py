@@ -2,7 +2,7 @@
 
     Positions      where, batch by batch, as the ANN runs: rows of x and a, and what they span
     SpikingSide    at the same positions, as the converted network runs: rows of u, and of what else x_q is a sum of
-    Sample         all of it joined: x, a, x_q and u, from which weights are corrected and neurons fitted
+    StepSample     all of it joined: x, a, x_q and u, from which weights are corrected and neurons fitted
 
 A position is an index into every axis but the channel axis. It is drawn by a generator seeded with (seed, step, batch),
 so the same data gives the same rows.
@@ -214,7 +214,7 @@ class SpikingSide:
             total += _take(np.broadcast_to(value, whole), axis, index)
         self._added.append(total)
 
-    def sample(self, x: Array, a: Array, offset: bool = True, clip_limits: bool = False) -> "Sample":
+    def sample(self, x: Array, a: Array, offset: bool = True, clip_limits: bool = False) -> "StepSample":
         """All batches joined, which are then gone from here. x, a: the ANN's rows; the rest as in SiteSample."""
         positions, step = self._positions, self._positions.step
         x_snn, inputs = np.concatenate(self._added), []
@@ -228,11 +228,11 @@ class SpikingSide:
             x, a, x_snn = (v.reshape(-1, 1) for v in (x, a, x_snn))
             span = replace(span, bottom=np.array([span.bottom.min()]), top=np.array([span.top.max()]))
         limits = step.site.limits if step.site and clip_limits else None
-        return Sample(positions, self._geometries, inputs, x, a, x_snn, span, offset, limits)
+        return StepSample(positions, self._geometries, inputs, x, a, x_snn, span, offset, limits)
 
 
 @dataclass(eq=False)
-class Sample:
+class StepSample:
     """Rows of x, a, x_q and the layers' inputs u, at the same positions; ranges over all data.
 
     inputs: u of each layer, float32 [G, P, K]. x, a, x_snn: float32 [P, C]. span: of x and a over all data. offset,

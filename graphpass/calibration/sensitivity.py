@@ -23,7 +23,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.calibration.calibrate import CalibrationOptions, calibrate, fit_site, flat_neuron
-from graphpass.calibration.sampling import Positions, Sample, SpikingSide
+from graphpass.calibration.sampling import Positions, SpikingSide, StepSample
 from graphpass.calibration.steps import Step
 from graphpass.datasets.dataset import Dataset
 from graphpass.evaluation.counting import layer_fan_out
@@ -214,7 +214,7 @@ def _joined(samples: Sequence[Mapping[str, Array]]) -> Arrays:
 class _Seen:
     """Of the ANN: samples, neurons and synapses of each site, and the network's outputs of each batch."""
 
-    samples: list[Sample]
+    samples: list[StepSample]
     neurons: tuple[int, ...]
     synapses: tuple[float, ...]
     outputs: list[Arrays]

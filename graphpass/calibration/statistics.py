@@ -60,7 +60,7 @@ def use_batch_statistics(graph: gs.Graph) -> dict[str, tuple[str, str]]:
     for number, node in enumerate(batch_norms(graph)):
         x, y = node.inputs[0], node.outputs[0]
         rank, dtype = len(x.shape), node.inputs[1].values.dtype
-        builder = _Builder(edit.names, f"statistics/{number}", dtype, [0, *range(2, rank)], [])
+        builder = _NormBuilder(edit.names, f"statistics/{number}", dtype, [0, *range(2, rank)], [])
         shape = (-1, *[1] * (rank - 2))
         scale, shift = (builder.constant(part, node.inputs[k].values.reshape(shape)) for k, part in _AFFINE)
         epsilon = builder.constant("epsilon", np.array(node.attrs.get("epsilon", 1e-5), dtype))
@@ -84,7 +84,7 @@ _AFFINE = ((1, "scale"), (2, "shift"))  # inputs of a BatchNormalization
 
 
 @dataclass(frozen=True)
-class _Builder:
+class _NormBuilder:
     """New nodes of one normalisation, in order."""
 
     names: Names

@@ -103,7 +103,7 @@ class Probes:
         }
 
 
-class _Builder:
+class _ProbeBuilder:
     """Adds probes to a graph, one a tensor and axis."""
 
     def __init__(self, graph: gs.Graph):
@@ -161,7 +161,7 @@ class _Builder:
 
 def probe(graph: gs.Graph) -> Probes:
     """Add probes for every weight layer, product of two activations and spike train to a sorted graph, in place."""
-    builder = _Builder(graph)
+    builder = _ProbeBuilder(graph)
     layers: dict[str, _Layer | _Product] = {}
     trains: dict[str, _Tensor] = {}
     uncounted = []

@@ -51,7 +51,7 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
 @dataclass(frozen=True)
-class EvaluationOptions:
+class EvaluationSettings:
     """How to evaluate.
 
     limit: samples, None for all. batch: samples per run, if the model leaves it free. threads: 0 for all cores.
@@ -86,14 +86,14 @@ class Pair:
     levels: Mapping[str, int]
     sessions: Mapping[str, Any]
     fixed: int | None
-    options: EvaluationOptions
+    options: EvaluationSettings
 
 
 def evaluate(
     source: Source,
     snn: onnx.ModelProto,
     dataset: Dataset,
-    options: EvaluationOptions | None = None,
+    options: EvaluationSettings | None = None,
     snn_digest: str = "",
     progress: Progress = silent,
 ) -> Evaluation:
@@ -116,9 +116,9 @@ def whole_part(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Pro
     return replace(compared, measured=measure(pair, dataset, snn_digest, progress))
 
 
-def open_pair(source: Source, snn: onnx.ModelProto, options: EvaluationOptions | None = None) -> Pair:
+def open_pair(source: Source, snn: onnx.ModelProto, options: EvaluationSettings | None = None) -> Pair:
     """Raises ModelError when the SNN was not converted from this model."""
-    options = options or EvaluationOptions()
+    options = options or EvaluationSettings()
     conversion = conversion_of(snn)
     if conversion.form not in FORMS:
         raise ModelError(f"form {conversion.form!r} is not known", f"convert it in one of {', '.join(FORMS)}")
@@ -284,7 +284,7 @@ def _levels(graph: gs.Graph, conversion: ConversionFacts) -> dict[str, int]:
     return {name: levels[name] for name in names}
 
 
-def _count(tally: Tally, dataset: Dataset, options: EvaluationOptions, progress: Progress) -> None:
+def _count(tally: Tally, dataset: Dataset, options: EvaluationSettings, progress: Progress) -> None:
     """Operations, spikes and site errors.
 
     A short last batch of a model of fixed batch is left out, unless it is the only one.
@@ -304,7 +304,7 @@ def _count(tally: Tally, dataset: Dataset, options: EvaluationOptions, progress:
 
 
 def _time(
-    ann: Any, snn: Any, dataset: Dataset, options: EvaluationOptions, fixed: int | None, progress: Progress
+    ann: Any, snn: Any, dataset: Dataset, options: EvaluationSettings, fixed: int | None, progress: Progress
 ) -> Latency:
     """Time both networks alternately on one batch, so that other work of the machine affects both alike."""
     batch = next(iter(dataset.batches(fixed or options.latency_batch, fixed or options.latency_batch)))

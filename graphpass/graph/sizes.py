@@ -67,7 +67,7 @@ def _shape(node: gs.Node, sizes: Sequence[int | str | None] | None) -> Value | N
 
 
 # A rule is given the node and the values of its inputs, one of which at least is known.
-Rule = Callable[[gs.Node, Sequence[Value | None]], Value | None]
+SizeRule = Callable[[gs.Node, Sequence[Value | None]], Value | None]
 
 
 def _same(node: gs.Node, values: Sequence[Value | None]) -> Value | None:
@@ -118,7 +118,7 @@ def _flat(node: gs.Node, values: Sequence[Value | None]) -> Value | None:
     return data.reshape((1,) * (named.size if node.op == "Reshape" else data.ndim + named.size))
 
 
-def _reckoned(reckon: Callable[[int, int], int | None]) -> Rule:
+def _reckoned(reckon: Callable[[int, int], int | None]) -> SizeRule:
     """Of whole numbers; what is not known of either, or is beyond int64, makes nothing known."""
 
     def known(one: object, other: object) -> int | None:
@@ -142,7 +142,7 @@ def _quotient(a: int, b: int) -> int | None:
     return a // b if a >= 0 and b > 0 else None
 
 
-_RULES: Mapping[str, Rule] = {
+_RULES: Mapping[str, SizeRule] = {
     "Add": _reckoned(lambda a, b: a + b),
     "Cast": _cast,
     "Concat": _concat,

@@ -30,7 +30,7 @@ class Travel(Enum):
     OFFSET = "offset"
 
 
-Rule = Callable[[gs.Node, Labels, int, Travel], Labels | list[Labels] | None]
+TravelRule = Callable[[gs.Node, Labels, int, Travel], Labels | list[Labels] | None]
 
 
 def travels(node: gs.Node, values: Array, what: Travel) -> list[Array] | None:
@@ -314,7 +314,7 @@ def _resize(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels | N
     return labels if all(full[axis] == 1 for axis, size in enumerate(labels.shape) if size > 1) else None
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, TravelRule] = {
     "Identity": _same,
     "Dropout": _same,
     "Cast": _same,

@@ -95,7 +95,7 @@ class NodeWriter:
         )
 
 
-Rule = Callable[[NodeWriter], None]
+UpgradeRule = Callable[[NodeWriter], None]
 
 
 def drop(node: NodeProto, *names: str) -> None:
@@ -104,7 +104,7 @@ def drop(node: NodeProto, *names: str) -> None:
         node.attribute.remove(attribute)
 
 
-def attributes_to_inputs(*names: str) -> Rule:
+def attributes_to_inputs(*names: str) -> UpgradeRule:
     """f(x; a) → f(x, a): integers that were attributes are inputs; where one is missing, so is the input."""
 
     def rule(to: NodeWriter) -> None:
@@ -261,7 +261,7 @@ def scatter(to: NodeWriter) -> None:
     to.keep("ScatterElements")
 
 
-def refused(why: str) -> Rule:
+def refused(why: str) -> UpgradeRule:
     def rule(to: NodeWriter) -> None:
         raise to.refusal(why)
 
@@ -270,7 +270,7 @@ def refused(why: str) -> Rule:
 
 REDUCTIONS = "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSumSquare"
 # operator → the version from which on it reads as in opset 21, and what is done with older ones
-UPGRADES: dict[str, tuple[int, Rule]] = {
+UPGRADES: dict[str, tuple[int, UpgradeRule]] = {
     "BatchNormalization": (14, batch_norm),
     "Clip": (11, clip),
     "DFT": (20, dft),

@@ -17,7 +17,7 @@ from service.auth import RateLimit, authenticate
 from service.jobs.dispatch import Dispatcher
 from service.jobs.places import Places
 from service.jobs.queues import Queues
-from service.metrics import Metrics
+from service.metrics import ProcessMetrics
 from service.problems import PROBLEM_JSON, PROBLEMS, ProblemError
 from service.settings import Settings
 from service.storage.blobs import Blobs
@@ -38,7 +38,7 @@ class Service:
     dispatcher: Dispatcher
     queues: Queues
     rate: RateLimit
-    metrics: Metrics
+    metrics: ProcessMetrics
     places: Places
     calls: Calls
     reading: CapacityLimiter  # threads that read from the store for downloads

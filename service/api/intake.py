@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from service.api.context import Service
 from service.errors import QuotaError
-from service.jobs.running import Outcome, run_task
+from service.jobs.running import TaskOutcome, run_task
 from service.problems import ProblemError, too_large
 from service.storage.accounts import Account
 from service.storage.blobs import Room
@@ -145,7 +145,7 @@ async def _describe(
 
     start = asyncio.Event()
 
-    async def describe() -> Outcome:
+    async def describe() -> TaskOutcome:
         start.set()
         with service.metrics.task(task) as tally:
             found = await run_task(
@@ -177,7 +177,7 @@ async def _describe(
     )
 
 
-async def _answered(turn: Coroutine[Any, Any, Outcome], start: asyncio.Event, request: Request) -> Outcome:
+async def _answered(turn: Coroutine[Any, Any, TaskOutcome], start: asyncio.Event, request: Request) -> TaskOutcome:
     """What a description gives, unless whoever asked for it goes away before it has begun."""
     task = asyncio.ensure_future(turn)
     try:

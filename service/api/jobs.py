@@ -23,7 +23,7 @@ from service.jobs.engine import GPU
 from service.jobs.guard import workers_on
 from service.problems import ProblemError, not_found
 from service.storage.accounts import settle
-from service.storage.records import FINISHED, Job
+from service.storage.records import FINISHED, JobRecord
 
 Key = Annotated[
     Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")] | None,
@@ -170,7 +170,7 @@ def list_all(
     return JobPage(items=[job_answer(job) for job in page.rows], next=link)
 
 
-def job_of(service: Service, tenant: str, id: str, kind: JobKind) -> Job:
+def job_of(service: Service, tenant: str, id: str, kind: JobKind) -> JobRecord:
     """The tenant's job of this kind. Problem: not-found."""
     if not id.startswith(PREFIX[kind]):
         raise not_found(f"{kind} {id[:64]}")
@@ -212,7 +212,7 @@ def _accept(
     return job_answer(job)
 
 
-def _cancel(service: Service, id: str) -> Job:
+def _cancel(service: Service, id: str) -> JobRecord:
     """The job as it is then. What runs ends with its row; where the engine is away, housekeeping tells it later."""
     job = service.metadata.jobs.finish(id, "cancelled", expires=service.expiry())
     if job.state == "cancelled":

@@ -18,7 +18,7 @@ from service.api.error_handlers import problem_body, problem_of, problem_respons
 from service.api.turns import Slowness, Turns
 from service.errors import RateError
 from service.logs import request_id
-from service.metrics import Metrics
+from service.metrics import ProcessMetrics
 from service.problems import PROBLEM_JSON, ProblemError, too_large
 
 # The page loads scripts and styles from here alone; plots set styles; reports are shown in frames without rights.
@@ -50,7 +50,7 @@ class ServiceMiddleware:
     """ASGI middleware around everything: nothing leaves the process without it."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, callers: Callers, calls: Calls, turns: Turns, slowness: Slowness
+        self, app: ASGIApp, metrics: ProcessMetrics, callers: Callers, calls: Calls, turns: Turns, slowness: Slowness
     ):
         self._app, self._metrics, self._callers, self._calls = app, metrics, callers, calls
         self._turns, self._slowness = turns, slowness
@@ -106,7 +106,7 @@ class ServiceMiddleware:
 class Answer:
     """What is sent: our headers always, no body where the method is HEAD, a problem document for every error."""
 
-    def __init__(self, scope: Scope, inner: Scope, send: Send, id: str, metrics: Metrics, slowness: Slowness):
+    def __init__(self, scope: Scope, inner: Scope, send: Send, id: str, metrics: ProcessMetrics, slowness: Slowness):
         self.status = 0
         self.caller: Caller | None = None
         self.end_turn: Callable[[], None] = lambda: None  # gives the turn to the next one; may be called again

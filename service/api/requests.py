@@ -37,7 +37,7 @@ Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 MetricName = Annotated[
     str, StringConstraints(pattern=rf"^({'|'.join(OPTIONS['metric'].names)})(:[\w=.,/:-]+)?$", max_length=300)
 ]
-Metrics = Annotated[list[MetricName], option("metric", max_length=len(OPTIONS["metric"].names))]
+MetricNames = Annotated[list[MetricName], option("metric", max_length=len(OPTIONS["metric"].names))]
 TimeSteps = Annotated[int, Field(ge=1, le=4096)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -82,13 +82,13 @@ class ConversionOptions(Sites):
     levels: Annotated[Literal["auto"] | None, option("levels")] = None
     energy: Annotated[float | None, option("energy", gt=0, le=1)] = None
     mean_levels: Annotated[float | None, option("mean_levels", ge=2, le=MOST_LEVELS)] = None
-    metric: Metrics = []
+    metric: MetricNames = []
 
 
 class EvaluationOptions(Images):
     """The options of `graphpass evaluate`, and where the networks run."""
 
-    metric: Metrics = []
+    metric: MetricNames = []
     limit: Annotated[int | None, option("limit")] = None
     provider: Annotated[Provider, option("provider")] = OPTIONS["provider"].default
 
@@ -105,7 +105,7 @@ class SweepOptions(Sites):
     method: Annotated[list[Method], option("method", min_length=1, max_length=len(OPTIONS["method"].names))] = list(
         OPTIONS["method"].several
     )
-    metric: Metrics = []
+    metric: MetricNames = []
     calibration_limit: Annotated[int | None, option("calibration_limit")] = None
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.requests import CALIBRATION, CONVERSION, EVALUATION, MODEL, UPLOAD
 from service.problems import PROBLEMS
-from service.storage.records import FINISHED, Job, StoredObject, Upload
+from service.storage.records import FINISHED, JobRecord, StoredObject, Upload
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 JobKind = Literal["conversion", "evaluation", "sweep"]
@@ -251,7 +251,7 @@ def upload_answer(found: Upload) -> UploadAnswer:
     )
 
 
-def job_answer(found: Job) -> JobAnswer:
+def job_answer(found: JobRecord) -> JobAnswer:
     """The answer for a job."""
     here = f"/v1/{COLLECTIONS[found.kind]}/{found.id}"
     links = {"self": here, "events": f"{here}/events"}

@@ -18,7 +18,7 @@ from service.api.reading import PIECE, in_turn, reading
 from service.api.responses import COLLECTIONS, JobKind
 from service.errors import NotFoundError
 from service.problems import ProblemError
-from service.storage.records import FINISHED, Job
+from service.storage.records import FINISHED, JobRecord
 
 BINARY, JSON, HTML = "application/octet-stream", "application/json", "text/html; charset=utf-8"
 # The report runs its own inline plots and nothing else: an origin of its own, no network, no forms, no top window.
@@ -59,26 +59,26 @@ def routes(kind: JobKind) -> APIRouter:
             request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked
         ) -> Response:
             """An ONNX file for any onnxruntime. Ranges and entity tags resume a download."""
-            return await _file(request, service, Wanted(tenant, id, kind, "snn.onnx", BINARY), asked, _snn_name)
+            return await _file(request, service, RequestedFile(tenant, id, kind, "snn.onnx", BINARY), asked, _snn_name)
 
         @router.get("/{id}/plan", summary="Download the plan", **_answers(JSON))
         async def plan(request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked) -> Response:
             """What calibration decided, as in docs/formats.md; `graphpass convert --plan` applies it again."""
-            return await _file(request, service, Wanted(tenant, id, kind, "plan.json", JSON), asked)
+            return await _file(request, service, RequestedFile(tenant, id, kind, "plan.json", JSON), asked)
 
         @router.get("/{id}/result", summary="Get the whole result", **_answers(JSON))
         async def result(
             request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked
         ) -> Response:
             """All that `result` is a summary of, but for `evaluation`; there is one where something was left out."""
-            return await _file(request, service, Wanted(tenant, id, kind, "result.json", JSON), asked)
+            return await _file(request, service, RequestedFile(tenant, id, kind, "result.json", JSON), asked)
 
         @router.get("/{id}/plan/arrays", summary="Download the plan's weights", **_answers(BINARY))
         async def plan_arrays(
             request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked
         ) -> Response:
             """The .npz that belongs beside the plan; there is none where calibration changed no weights."""
-            return await _file(request, service, Wanted(tenant, id, kind, "plan.npz", BINARY), asked)
+            return await _file(request, service, RequestedFile(tenant, id, kind, "plan.npz", BINARY), asked)
 
     @router.get("/{id}/report", summary="Get the report", **_answers(HTML, JSON))
     async def report(
@@ -86,8 +86,8 @@ def routes(kind: JobKind) -> APIRouter:
     ) -> Response:
         """Accuracy, spikes, operations and energy; a conversion has one if it was asked to evaluate."""
         if format == "json":
-            return await _file(request, service, Wanted(tenant, id, kind, "report.json", JSON), asked)
-        found = await _file(request, service, Wanted(tenant, id, kind, "report.html", HTML, "inline"), asked)
+            return await _file(request, service, RequestedFile(tenant, id, kind, "report.json", JSON), asked)
+        found = await _file(request, service, RequestedFile(tenant, id, kind, "report.html", HTML, "inline"), asked)
         found.headers["Content-Security-Policy"] = REPORT_POLICY
         return found
 
@@ -117,7 +117,7 @@ def _answers(*media: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestedFile:
     """A file of a job, and how it is to be shown."""
 
     tenant: str
@@ -129,7 +129,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Extent:
+class ByteRanges:
     """How many bytes there are, which of them are asked for (None: all), and those bytes themselves if they are few."""
 
     size: int
@@ -143,21 +143,21 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A file: its blob, the headers of every answer about it, and its extent, unless it has not changed or is far."""
+class FoundFile:
+    """A file: its blob, the headers of every answer about it, and its ranges, unless it has not changed or is far."""
 
     digest: str
     headers: Mapping[str, str]
     is_unchanged: bool
-    extent: Extent | None = None
+    ranges: ByteRanges | None = None
 
 
 async def _file(
     request: Request,
     service: Service,
-    wanted: Wanted,
+    wanted: RequestedFile,
     asked: Conditions,
-    named: Callable[[Service, Job], str] | None = None,
+    named: Callable[[Service, JobRecord], str] | None = None,
 ) -> Response:
     """One file of a job. Problems: not-found, not-ready, precondition, range.
 
@@ -169,26 +169,28 @@ async def _file(
     if found.is_unchanged:
         return Response(status_code=304, headers=headers)
     request.state.end_turn()
-    extent = found.extent
-    if extent is None:
-        extent = await in_turn(service, _extent, service, found, asked)
-    status = 206 if extent.parts else 200
-    if len(extent.spans) == 1 and extent.parts:
-        start, end = extent.spans[0]
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{extent.size}"
-    if extent.content is not None:
-        return Response(extent.content, status, headers, media)
-    pieces: list[tuple[bytes, int, int]] = [(b"", *span) for span in extent.spans]
+    ranges = found.ranges
+    if ranges is None:
+        ranges = await in_turn(service, _ranges, service, found, asked)
+    status = 206 if ranges.parts else 200
+    if len(ranges.spans) == 1 and ranges.parts:
+        start, end = ranges.spans[0]
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{ranges.size}"
+    if ranges.content is not None:
+        return Response(ranges.content, status, headers, media)
+    pieces: list[tuple[bytes, int, int]] = [(b"", *span) for span in ranges.spans]
     if len(pieces) > 1:
         boundary = secrets.token_hex(16)
-        pieces = [(_head(boundary, media, *span, extent.size), *span) for span in extent.spans]
+        pieces = [(_head(boundary, media, *span, ranges.size), *span) for span in ranges.spans]
         pieces.append((f"\r\n--{boundary}--\r\n".encode(), 0, 0))
         media = f"multipart/byteranges; boundary={boundary}"
     headers["Content-Length"] = str(sum(len(head) + end - start for head, start, end in pieces))
     return StreamingResponse(await reading(service, wanted.tenant, found.digest, pieces), status, headers, media)
 
 
-def _find(service: Service, wanted: Wanted, asked: Conditions, named: Callable[[Service, Job], str] | None) -> Found:
+def _find(
+    service: Service, wanted: RequestedFile, asked: Conditions, named: Callable[[Service, JobRecord], str] | None
+) -> FoundFile:
     """Where it is; and all of it, if it is small and in a folder of this machine."""
     job = job_of(service, wanted.tenant, wanted.id, wanted.kind)
     digest = job.artifacts.get(wanted.file)
@@ -202,20 +204,20 @@ def _find(service: Service, wanted: Wanted, asked: Conditions, named: Callable[[
         "Cache-Control": "private, no-cache",
         "Content-Disposition": f'{wanted.place}; filename="{name}"',
     }
-    found = Found(digest, headers, is_unchanged(asked, tag))
+    found = FoundFile(digest, headers, is_unchanged(asked, tag))
     if found.is_unchanged or not service.blobs.is_folder:
         return found
-    return replace(found, extent=_extent(service, found, asked))
+    return replace(found, ranges=_ranges(service, found, asked))
 
 
-def _extent(service: Service, found: Found, asked: Conditions) -> Extent:
+def _ranges(service: Service, found: FoundFile, asked: Conditions) -> ByteRanges:
     """What the store knows of it. Problem: range."""
     size = service.blobs.size(found.digest)
-    extent = Extent(size, parts_of(asked, found.headers["ETag"], size), None)
-    start, end = extent.spans[0]
-    if len(extent.spans) > 1 or end - start > PIECE:
-        return extent
-    return replace(extent, content=b"".join(service.blobs.read(found.digest, start, end, PIECE)))
+    ranges = ByteRanges(size, parts_of(asked, found.headers["ETag"], size), None)
+    start, end = ranges.spans[0]
+    if len(ranges.spans) > 1 or end - start > PIECE:
+        return ranges
+    return replace(ranges, content=b"".join(service.blobs.read(found.digest, start, end, PIECE)))
 
 
 def _head(boundary: str, media: str, start: int, end: int, size: int) -> bytes:
@@ -224,7 +226,7 @@ def _head(boundary: str, media: str, start: int, end: int, size: int) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-def _snn_name(service: Service, job: Job) -> str:
+def _snn_name(service: Service, job: JobRecord) -> str:
     """`net.onnx` converted at T = 4 becomes `net-snn-T4.onnx`."""
     try:
         source = service.metadata.objects.get(job.tenant, job.request["model"]).name

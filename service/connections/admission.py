@@ -8,7 +8,7 @@ from typing import Protocol
 
 from service.connections.answers import raw_answer
 from service.connections.bounds import Bounds, caller, is_trusted
-from service.metrics import Metrics
+from service.metrics import ProcessMetrics
 from service.problems import ProblemError
 
 LOOK_SECONDS = 1.0
@@ -40,7 +40,7 @@ class Admission:
     many others hold half of one.
     """
 
-    def __init__(self, bounds: Bounds, metrics: Metrics):
+    def __init__(self, bounds: Bounds, metrics: ProcessMetrics):
         self.bounds, self.metrics = bounds, metrics
         self._open: set[OpenConnection] = set()
         self._asking_nothing: dict[OpenConnection, None] = {}  # the longest first

@@ -20,7 +20,7 @@ FEWEST = 16
 ADDRESSES = 4096  # that are remembered, since reading one takes as long as refusing a connection
 SHARE = 4  # of all connections, the part that one tenant's requests, or one key's event streams, may take
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+AddressRange = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Bounds:
     idle_seconds: float
     stall_seconds: float
     least_rate: int
-    trusted: tuple[Network, ...]
+    trusted: tuple[AddressRange, ...]
 
 
 def bounds_of(settings: Settings, files: int) -> Bounds:
@@ -87,7 +87,7 @@ def caller(host: str) -> str:
 
 
 @lru_cache(ADDRESSES)
-def is_trusted(host: str, trusted: tuple[Network, ...]) -> bool:
+def is_trusted(host: str, trusted: tuple[AddressRange, ...]) -> bool:
     """Whether an address is one of a proxy's."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

@@ -7,7 +7,7 @@ from dbos import DBOSClient, error
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.jobs.engine import CONVERT, GPU, VERSION, reached
-from service.storage.records import Job
+from service.storage.records import JobRecord
 
 EVENTS = "events"  # the stream of a workflow
 WORK_CLASS, WORK_NAME = "Work", "work"
@@ -26,7 +26,7 @@ class Dispatcher:
         self._client, self._poll = client, poll_seconds
 
     @reached
-    def send(self, job: Job) -> None:
+    def send(self, job: JobRecord) -> None:
         """Put a job on its queue; its id is the workflow's, so that sending it again changes nothing."""
         self._client.enqueue(
             {

@@ -19,7 +19,7 @@ from service.shortage import says_short
 from service.storage.blobs import Blobs
 from service.storage.garbage import sweep
 from service.storage.metadata import Metadata
-from service.storage.records import UNFINISHED, Job
+from service.storage.records import UNFINISHED, JobRecord
 
 RENEW_EVERY, JOBS_EVERY, SWEEP_EVERY = 20.0, 5.0, 600.0
 NEW = timedelta(seconds=2)  # whoever accepted a job is about to send it
@@ -47,7 +47,7 @@ class Reconciler:
         states = self._dispatcher.states([job.id for job in unfinished])
         return sum(self._mend(job, states.get(job.id), now) for job in unfinished)
 
-    def _mend(self, job: Job, state: str | None, now: datetime) -> bool:
+    def _mend(self, job: JobRecord, state: str | None, now: datetime) -> bool:
         if state in ("ENQUEUED", "PENDING", "DELAYED") or (state is None and now - job.created <= NEW):
             return False
         if state is None:
@@ -70,7 +70,7 @@ class Reconciler:
                 self._dispatcher.send(job)
         return True
 
-    def _fail(self, job: Job, what: str, now: datetime) -> None:
+    def _fail(self, job: JobRecord, what: str, now: datetime) -> None:
         error = JobError("internal", what, "send it again; if it stays, tell the operator the job's id")
         self._metadata.jobs.finish(job.id, "failed", error=error.to_json(), expires=self._settings.result_expiry(now))
 

@@ -4,7 +4,7 @@
     folder/out/<name>    what the task wrote; `keep` makes it blobs
     folder/tmp           scratch
 
-A user's error is an Outcome; what is raised is a fault of the machinery, and worth another attempt.
+A user's error is an TaskOutcome; what is raised is a fault of the machinery, and worth another attempt.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ LEAST_FILE = 2**30  # bytes that a child may write, whatever may be uploaded: ar
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """What came of a task: a result and files (name → digest), or an error. by_system: of Failed, not written down."""
 
     result: JSON = field(default_factory=dict)
@@ -54,10 +54,10 @@ class Outcome:
         return {"result": self.result, "files": dict(self.files), "error": error}
 
     @staticmethod
-    def from_json(found: JSON) -> "Outcome":
+    def from_json(found: JSON) -> "TaskOutcome":
         """The outcome of a recorded step."""
         error = JobError(**found["error"]) if found["error"] else None
-        return Outcome(found["result"], found["files"], error)
+        return TaskOutcome(found["result"], found["files"], error)
 
 
 def limits(settings: Settings, arguments: Mapping[str, Any]) -> Limits:
@@ -131,7 +131,7 @@ async def run_task(
     blobs: Blobs,
     keep: Keep,
     tell: Tell | None = None,
-) -> Outcome:
+) -> TaskOutcome:
     """Run one task of the sandbox. Cancelling this kills the child. keep: the folder of its files → name → digest.
 
     Raises StorageError where the blobs or the folder cannot be used now.
@@ -183,7 +183,7 @@ async def _removed(folder: Path) -> None:
 
 async def _run_in(
     folder: Path, task: str, arguments: Mapping[str, Any], settings: Settings, keep: Keep, tell: Tell | None
-) -> Outcome:
+) -> TaskOutcome:
     events = Events()
     pump = asyncio.create_task(events.pump(tell)) if tell else None
     try:
@@ -197,10 +197,10 @@ async def _run_in(
             await asyncio.to_thread(_prove_room, folder)
             kind = ended.type if ended.type in PROBLEMS else "internal"
             error = JobError(kind, ended.what, ended.remedy, ended.where or "")
-            return Outcome(error=error, by_system=ended.by_system)
-        return Outcome(ended.result, await asyncio.to_thread(keep, folder / "out"))
+            return TaskOutcome(error=error, by_system=ended.by_system)
+        return TaskOutcome(ended.result, await asyncio.to_thread(keep, folder / "out"))
     except QuotaError as error:
-        return Outcome(error=JobError("storage-quota", error.what, error.remedy))
+        return TaskOutcome(error=JobError("storage-quota", error.what, error.remedy))
     finally:
         if pump:
             pump.cancel()

@@ -23,21 +23,21 @@ from dbos import DBOS, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID,
 
 from service.errors import NotFoundError, ShortageError, StorageError
 from service.jobs.cancelling import UnwantedError, while_wanted
-from service.jobs.cuts import Cuts, count, spans
 from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME
 from service.jobs.engine import POLL_SECONDS, SHARDS
 from service.jobs.patience import patiently
 from service.jobs.places import Places
 from service.jobs.queues import SHARD, Queues
-from service.jobs.running import JSON, Outcome, run_task
+from service.jobs.running import JSON, TaskOutcome, run_task
+from service.jobs.sharding import ShardSizes, count, spans
 from service.logs import job_context
-from service.metrics import Metrics
+from service.metrics import ProcessMetrics
 from service.problems import JobError
 from service.settings import Settings
 from service.storage.accounts import Account, settle
 from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata
-from service.storage.records import Job
+from service.storage.records import JobRecord
 
 KILLS, KILLED_PAUSE = 3, 10.0  # times that a task is begun again which the system killed, and seconds in between
 ATTEMPTS = 50  # a job whose process ended so often, in whatever way, is given up
@@ -71,13 +71,13 @@ class Work(DBOSConfiguredInstance):
         settings: Settings,
         metadata: Metadata,
         blobs: Blobs,
-        metrics: Metrics,
+        metrics: ProcessMetrics,
         places: Places,
         queues: Queues,
     ):
         self._settings, self._metadata, self._blobs, self._metrics = settings, metadata, blobs, metrics
         self._places, self._queues = places, queues
-        self._cuts = Cuts(settings, metadata)
+        self._shard_sizes = ShardSizes(settings, metadata)
         self._process = secrets.token_hex(8)
         self._suspects = asyncio.Lock()
         super().__init__(config_name=WORK_NAME)
@@ -111,7 +111,7 @@ class Work(DBOSConfiguredInstance):
             named = {"ann": files["model"], "snn": "snn/snn.onnx", "dataset": files["evaluation"], "options": asked}
             found = await self._evaluate(id, tenant, named, given, job["shards"])
             result = {**converted.result, "evaluation": found.result}
-            outcome = Outcome(result, {**converted.files, **found.files}, found.error)
+            outcome = TaskOutcome(result, {**converted.files, **found.files}, found.error)
         await self._finish(id, outcome.to_json())
 
     @DBOS.workflow(name="evaluation", max_recovery_attempts=ATTEMPTS)
@@ -128,7 +128,7 @@ class Work(DBOSConfiguredInstance):
             "options": _options(job),
         }
         found = await self._evaluate(id, job["tenant"], arguments, job["inputs"], job["shards"])
-        await self._finish(id, Outcome({"evaluation": found.result}, found.files, found.error).to_json())
+        await self._finish(id, TaskOutcome({"evaluation": found.result}, found.files, found.error).to_json())
 
     @DBOS.workflow(name="sweep", max_recovery_attempts=ATTEMPTS)
     async def sweep(self, id: str) -> None:
@@ -153,7 +153,7 @@ class Work(DBOSConfiguredInstance):
 
     async def _convert(
         self, id: str, tenant: str, arguments: JSON, inputs: Mapping[str, str], cut: Sequence[int]
-    ) -> Outcome:
+    ) -> TaskOutcome:
         """The conversion; the original network runs on its calibration data in shards where these are many."""
         if not cut:
             return await self._task(id, "convert", arguments, inputs)
@@ -166,7 +166,7 @@ class Work(DBOSConfiguredInstance):
 
     async def _evaluate(
         self, id: str, tenant: str, arguments: JSON, inputs: Mapping[str, str], cut: Sequence[int]
-    ) -> Outcome:
+    ) -> TaskOutcome:
         """The whole evaluation: at once, or in shards whose parts are put together in the order of the samples."""
         if not cut:
             return await self._task(id, "evaluate", arguments, inputs)
@@ -176,7 +176,7 @@ class Work(DBOSConfiguredInstance):
 
     async def _split(
         self, id: str, tenant: str, task: str, each: Iterable[JSON], count: int, inputs: Mapping[str, str], stage: str
-    ) -> list[Outcome]:
+    ) -> list[TaskOutcome]:
         """Shards on whichever worker is free; what came of them, in order. An error ends them all, and is the last.
 
         `each` is gone through as there is room for more: AHEAD shards wait or run at a time.
@@ -192,10 +192,10 @@ class Work(DBOSConfiguredInstance):
         for number, arguments in islice(left, AHEAD):
             await send(number, arguments)
         await DBOS.write_stream_async(EVENTS, _progress(stage, 0, count))
-        parts: list[Outcome] = []
+        parts: list[TaskOutcome] = []
         while waiting:
             found = await waiting.popleft().get_result(polling_interval_sec=POLL_SECONDS)
-            parts.append(Outcome.from_json(found))
+            parts.append(TaskOutcome.from_json(found))
             if parts[-1].error:
                 for other in waiting:
                     await DBOS.cancel_workflow_async(other.get_workflow_id())
@@ -205,21 +205,21 @@ class Work(DBOSConfiguredInstance):
             await DBOS.write_stream_async(EVENTS, _progress(stage, len(parts), count))
         return parts
 
-    async def _reduce(self, id: str, task: str, parts: Sequence[Outcome]) -> Outcome:
+    async def _reduce(self, id: str, task: str, parts: Sequence[TaskOutcome]) -> TaskOutcome:
         """What shards made, put together."""
         if parts[-1].error:
             return parts[-1]
         files = _named("parts", "part.json", parts)
         return await self._task(id, task, {"parts": list(files)}, files)
 
-    async def _task(self, id: str, task: str, arguments: JSON, inputs: Mapping[str, str]) -> Outcome:
+    async def _task(self, id: str, task: str, arguments: JSON, inputs: Mapping[str, str]) -> TaskOutcome:
         try:
-            return Outcome.from_json(await self._run(id, task, arguments, dict(inputs)))
+            return TaskOutcome.from_json(await self._run(id, task, arguments, dict(inputs)))
         except UnwantedError as error:
-            return Outcome(error=_fault(error))
+            return TaskOutcome(error=_fault(error))
         except Exception as error:
             log.exception("task %s of %s failed", task, id)
-            return Outcome(error=_fault(error))
+            return TaskOutcome(error=_fault(error))
 
     @DBOS.step()
     async def _run(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
@@ -263,7 +263,7 @@ class Work(DBOSConfiguredInstance):
 
     async def _attempt(
         self, id: str, workflow: str, tenant: str, task: str, arguments: JSON, inputs: dict[str, str], deaths: int
-    ) -> Outcome:
+    ) -> TaskOutcome:
         """While it runs here a row says so: what is left of it after a crash counts as a death."""
         attempts = self._metadata.attempts
         with self._metrics.task(task) as tally:
@@ -275,13 +275,13 @@ class Work(DBOSConfiguredInstance):
                     with suppress(StorageError):
                         await asyncio.shield(asyncio.to_thread(attempts.end, workflow, self._process))
             else:
-                outcome = Outcome(error=_deadly(deaths))
+                outcome = TaskOutcome(error=_deadly(deaths))
             tally.ended(outcome.error.type if outcome.error else "succeeded")
         return outcome
 
     async def _attempted(
         self, id: str, workflow: str, tenant: str, task: str, arguments: JSON, inputs: dict[str, str]
-    ) -> Outcome:
+    ) -> TaskOutcome:
         async with Account(self._metadata, self._blobs, tenant, self._settings.quota, id) as account:
             outcome = await run_task(
                 task,
@@ -305,10 +305,10 @@ class Work(DBOSConfiguredInstance):
             self._places.forgo(id)
             return None
         await DBOS.write_stream_async(EVENTS, {"event": "state", "state": "running"})
-        cuts = await patiently(lambda: asyncio.to_thread(self._cuts.of, job), within=self._patience)
-        return {"tenant": job.tenant, "request": dict(job.request), "inputs": dict(job.inputs), **cuts}
+        sizes = await patiently(lambda: asyncio.to_thread(self._shard_sizes.of, job), within=self._patience)
+        return {"tenant": job.tenant, "request": dict(job.request), "inputs": dict(job.inputs), **sizes}
 
-    def _start(self, id: str) -> Job | None:
+    def _start(self, id: str) -> JobRecord | None:
         """The job, running now; None where it is over."""
         try:
             job = self._metadata.jobs.start(id)
@@ -318,9 +318,9 @@ class Work(DBOSConfiguredInstance):
 
     @DBOS.step()
     async def _finish(self, id: str, outcome: JSON) -> None:
-        found = Outcome.from_json(outcome)
+        found = TaskOutcome.from_json(outcome)
 
-        def finish() -> Job | None:
+        def finish() -> JobRecord | None:
             try:
                 return self._metadata.jobs.finish(
                     id,
@@ -356,7 +356,7 @@ class Work(DBOSConfiguredInstance):
         return {**arguments, "options": {**arguments["options"], "threads": self._settings.job_threads}}
 
 
-def _named(folder: str, file: str, parts: Sequence[Outcome]) -> dict[str, str]:
+def _named(folder: str, file: str, parts: Sequence[TaskOutcome]) -> dict[str, str]:
     """A file of each part, under a name of its own."""
     return {f"{folder}/{number}/{file}": part.files[file] for number, part in enumerate(parts)}
 

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from graphpass.command_options import CommandOptions
 from graphpass.errors import OptionError
 from graphpass.options.table import COMMANDS, is_default
-from graphpass.settings import Settings
 
 FILES = ("calibration", "plan")  # arguments of tasks that options depend on
 
 
-def task_options(arguments: Mapping[str, Any], command: str, several: tuple[str, ...] = ()) -> Settings:
+def task_options(arguments: Mapping[str, Any], command: str, several: tuple[str, ...] = ()) -> CommandOptions:
     """The options of a task, checked; null and an option's default are not given. Raises OptionError naming the option.
 
     command: whose options they are. That metrics have something to measure, and options of images an image, is seen
@@ -24,4 +24,4 @@ def task_options(arguments: Mapping[str, Any], command: str, several: tuple[str,
         raise OptionError(f"options: {str(unknown)[:80]!r} is unknown here", f"choose from {', '.join(allowed)}")
     choices = {name: value for name, value in given.items() if value is not None and not is_default(name, value)}
     files = {name: arguments.get(name) for name in FILES}
-    return Settings(command, {**files, **choices, "evaluation": True}, "options: {}".format, several)
+    return CommandOptions(command, {**files, **choices, "evaluation": True}, "options: {}".format, several)

@@ -32,7 +32,7 @@ class Failed:
     by_system: bool = False
 
 
-Outcome = Succeeded | Failed
+SandboxOutcome = Succeeded | Failed
 
 
 # How the C++ library, onnxruntime, protobuf, numpy, OpenBLAS and the loader say that memory was refused.

@@ -28,7 +28,7 @@ from service.sandbox.confinement import hide_memory
 from service.sandbox.limits import Limits as Limits  # what `run` takes, and what it gives
 from service.sandbox.outcome import Failed as Failed
 from service.sandbox.outcome import (
-    Outcome,
+    SandboxOutcome,
     out_of_memory,
     out_of_processor_time,
     out_of_room,
@@ -38,7 +38,7 @@ from service.sandbox.outcome import (
 from service.sandbox.outcome import Succeeded as Succeeded
 from service.shortage import short_of
 
-Progress = Callable[[dict[str, Any]], None]
+MessageHandler = Callable[[dict[str, Any]], None]
 
 COMMAND = (sys.executable, "-I", "-B", "-X", "utf8", "-m", "service.sandbox.child")
 # Of the caller's environment the child gets what finds shared libraries, and what chooses threads and kernels of linear
@@ -53,8 +53,8 @@ log = logging.getLogger("service.sandbox")
 
 
 async def run(
-    task: str, arguments: Mapping[str, Any], folder: Path, limits: Limits, progress: Progress = lambda event: None
-) -> Outcome:
+    task: str, arguments: Mapping[str, Any], folder: Path, limits: Limits, progress: MessageHandler = lambda event: None
+) -> SandboxOutcome:
     """Run a task of tasks.TASKS on files beneath `folder`.
 
     progress gets {"stage": str, "done": int, "total": int} and {"log": str}, in the caller's event loop.
@@ -64,7 +64,7 @@ async def run(
     folder = folder.absolute()
     await asyncio.to_thread(_lay_out, folder)
     request = {"task": task, "arguments": dict(arguments), "folder": str(folder), "limits": asdict(limits)}
-    outcome: Outcome = Failed("internal", "the task did not end", "try again")
+    outcome: SandboxOutcome = Failed("internal", "the task did not end", "try again")
     started = time.monotonic()
     try:
         outcome = await _supervised(json.dumps(request).encode() + b"\n", folder, limits, progress)
@@ -94,7 +94,7 @@ def _prepare() -> None:
         log.warning("this kernel has no Landlock: tasks can read what other files this user can, and write those")
 
 
-async def _supervised(request: bytes, folder: Path, limits: Limits, progress: Progress) -> Outcome:
+async def _supervised(request: bytes, folder: Path, limits: Limits, progress: MessageHandler) -> SandboxOutcome:
     try:
         child = await asyncio.create_subprocess_exec(
             *COMMAND,
@@ -137,7 +137,9 @@ async def _supervised(request: bytes, folder: Path, limits: Limits, progress: Pr
             log.debug("stderr: %s", tail.decode("utf-8", "replace"))
 
 
-async def _converse(child: asyncio.subprocess.Process, request: bytes, progress: Progress) -> Outcome | None:
+async def _converse(
+    child: asyncio.subprocess.Process, request: bytes, progress: MessageHandler
+) -> SandboxOutcome | None:
     """Send the request and pass on what comes back; None when the child ends without an answer."""
     assert child.stdin and child.stdout
     with contextlib.suppress(ConnectionError):

@@ -62,6 +62,7 @@ from typing import Any
 import onnx
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from graphpass.command_options import CommandOptions
 from graphpass.conversion import convert, observe, settings_of
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
@@ -79,7 +80,6 @@ from graphpass.options.table import SEVERAL
 from graphpass.report.files import write_json, write_report
 from graphpass.report.pages import evaluation_report, sweep_report
 from graphpass.runtime.session import input_specs, open_session, required
-from graphpass.settings import Settings
 from graphpass.sites.sites import Selection
 from graphpass.sweeps import combinations, part_of, row_of
 from service.sandbox.bounds import OMITTED, RESULT, SUMMARY, WHOLE, summary
@@ -305,7 +305,7 @@ def _network(place: Workplace, role: str, selection: Selection) -> Network:
         return prepare(source, selection)
 
 
-def _pair(place: Workplace, choices: Settings) -> tuple[Pair, str]:
+def _pair(place: Workplace, choices: CommandOptions) -> tuple[Pair, str]:
     """A network and what it was converted to, and the digest of the latter's file."""
     source = _source(place, "ann")
     path = model_path(place, "snn")

@@ -17,7 +17,7 @@ from service.settings import Quota
 from service.storage import rows, tables
 from service.storage.database import Database
 from service.storage.ids import Ids
-from service.storage.records import FINISHED, JSON, UNFINISHED, Job, JobKind, JobState, Page
+from service.storage.records import FINISHED, JSON, UNFINISHED, JobKind, JobRecord, JobState, Page
 
 PREFIXES: dict[JobKind, str] = {"conversion": "con", "evaluation": "eva", "sweep": "swe"}
 TABLE = tables.jobs
@@ -44,7 +44,7 @@ class Jobs:
         idempotency_key: str | None = None,
         reserved: int = 0,
         quota: Quota | None = None,
-    ) -> tuple[Job, bool]:
+    ) -> tuple[JobRecord, bool]:
         """A queued job and True; or the job that the same idempotency key made before, and False.
 
         `inputs` (name → digest) must be digests of objects or artifacts of the tenant: NotFoundError otherwise.
@@ -81,14 +81,14 @@ class Jobs:
         except sa.exc.IntegrityError as error:  # collected between the check and the insert
             raise NotFoundError("an input is no longer there", "upload it again") from error
 
-    def repeated(self, tenant: str, kind: JobKind, *, request: JSON, idempotency_key: str | None) -> Job | None:
+    def repeated(self, tenant: str, kind: JobKind, *, request: JSON, idempotency_key: str | None) -> JobRecord | None:
         """The job that the same key and request made before: to be asked before inputs are looked for, as they may
         be gone. Raises IdempotencyError where the key came with another kind or request.
         """
         with self._database.read() as connection:
             return _earlier(connection, tenant, idempotency_key, digest_of(kind, request))
 
-    def get(self, tenant: str, id: str) -> Job:
+    def get(self, tenant: str, id: str) -> JobRecord:
         """One. Raises NotFoundError."""
         with self._database.read() as connection:
             return _one(connection, _ours(tenant, id), id)
@@ -101,7 +101,7 @@ class Jobs:
         states: Collection[JobState] = (),
         after: str | None = None,
         limit: int = 50,
-    ) -> Page[Job]:
+    ) -> Page[JobRecord]:
         """A page, newest first; no states means all. Results, which may be long, are left out (None)."""
         short = (column for column in SHOWN if column is not TABLE.c.result)
         query = sa.select(*short, sa.null().label("result")).where(TABLE.c.tenant == tenant)
@@ -113,7 +113,7 @@ class Jobs:
             page = rows.page(connection, query, TABLE.c.id, after, limit, dict)
             return Page(_jobs(connection, page.rows), page.after)
 
-    def start(self, id: str, quota: Quota | None = None) -> Job:
+    def start(self, id: str, quota: Quota | None = None) -> JobRecord:
         """queued → running; any other state stays as it is and is in the answer. Raises QuotaError (`running`)."""
         with self._database.write() as connection:
             tenant = connection.scalar(sa.select(TABLE.c.tenant).where(TABLE.c.id == id))
@@ -154,7 +154,7 @@ class Jobs:
         error: JSON | None = None,
         artifacts: Mapping[str, str] | None = None,
         expires: datetime | None = None,
-    ) -> Job:
+    ) -> JobRecord:
         """To its last state, with artifacts (name → digest of a blob of its tenant); a finished job stays as it is.
 
         Inputs and parts are no longer pinned, nor listed. Raises NotFoundError, and StorageUnavailableError where an
@@ -176,7 +176,7 @@ class Jobs:
                 f"an artifact of {id} is no longer there", "store it again", part=""
             ) from failure
 
-    def unfinished(self) -> tuple[Job, ...]:
+    def unfinished(self) -> tuple[JobRecord, ...]:
         """Queued and running jobs of all tenants, oldest first: what has to have a workflow."""
         query = sa.select(*SHOWN).where(TABLE.c.state.in_(UNFINISHED)).order_by(TABLE.c.id)
         with self._database.read() as connection:
@@ -221,7 +221,7 @@ def digest_of(kind: JobKind, request: JSON) -> str:
     return hashlib.sha256(json.dumps([kind, request], sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _earlier(connection: Connection, tenant: str, idempotency_key: str | None, request_digest: str) -> Job | None:
+def _earlier(connection: Connection, tenant: str, idempotency_key: str | None, request_digest: str) -> JobRecord | None:
     if idempotency_key is None:
         return None
     rows.text("the idempotency key", idempotency_key)
@@ -278,20 +278,22 @@ def _ours(tenant: str, id: str) -> sa.ColumnElement[bool]:
     return sa.and_(TABLE.c.id == rows.known(id, *PREFIXES.values()), TABLE.c.tenant == tenant)
 
 
-def _one(connection: Connection, where: sa.ColumnElement[bool], id: str) -> Job:
+def _one(connection: Connection, where: sa.ColumnElement[bool], id: str) -> JobRecord:
     found = _jobs(connection, connection.execute(sa.select(*SHOWN).where(where)).mappings().all())
     if not found:
         raise rows.absent(id)
     return found[0]
 
 
-def _jobs(connection: Connection, found: Iterable[RowMapping | dict[str, Any]]) -> tuple[Job, ...]:
+def _jobs(connection: Connection, found: Iterable[RowMapping | dict[str, Any]]) -> tuple[JobRecord, ...]:
     jobs = [dict(row) for row in found]
     digests: dict[tuple[str, Role], dict[str, str]] = {}
     query = sa.select(LINKS).where(LINKS.c.job.in_([job["id"] for job in jobs])).order_by(LINKS.c.name)
     for link in connection.execute(query) if jobs else ():
         digests.setdefault((link.job, cast(Role, link.role)), {})[link.name] = link.digest
     return tuple(
-        Job(**job, inputs=digests.get((job["id"], "input"), {}), artifacts=digests.get((job["id"], "artifact"), {}))
+        JobRecord(
+            **job, inputs=digests.get((job["id"], "input"), {}), artifacts=digests.get((job["id"], "artifact"), {})
+        )
         for job in jobs
     )

@@ -72,7 +72,7 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Job:
+class JobRecord:
     """A conversion, an evaluation or a sweep. The engine's workflow has the same id; this row is what people see.
 
     `inputs` pins the blobs that the job reads: they stay while it is unfinished, whatever happens to the objects.

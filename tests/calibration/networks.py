@@ -154,7 +154,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
-class Case:
+class CalibrationCase:
     """A network, normalised, with its sites and its data."""
 
     def __init__(self, model, x, selection=None):
@@ -190,7 +190,7 @@ class Case:
 
 def case(name):
     model, data = NETWORKS[name]
-    return Case(model(), data(), Selection(identity_sites=name == "transformer"))
+    return CalibrationCase(model(), data(), Selection(identity_sites=name == "transformer"))
 
 
 def finite(plan):

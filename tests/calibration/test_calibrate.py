@@ -16,7 +16,7 @@ from graphpass.maths.methods import METHODS
 from graphpass.maths.neuron import CODINGS, levels_of
 from graphpass.runtime.session import open_session
 from graphpass.runtime.session import run as run_session
-from tests.calibration.networks import NETWORKS, PAD, Case, case, finite, image_net, images, vectors, weights
+from tests.calibration.networks import NETWORKS, PAD, CalibrationCase, case, finite, image_net, images, vectors, weights
 from tests.models import build, node, ops, run, same
 
 
@@ -182,7 +182,9 @@ def test_neurons_that_meet_padding_have_no_offset(activation, attributes, steps,
     ]
     (site,) = (
         each
-        for each in Case(image_net(*nodes), images()).plan(time_steps=steps, exact_padding=free is not None).sites
+        for each in CalibrationCase(image_net(*nodes), images())
+        .plan(time_steps=steps, exact_padding=free is not None)
+        .sites
         if each.name == "act1"
     )
     assert bool(np.any(site.offset)) is (free is not False)
@@ -191,7 +193,7 @@ def test_neurons_that_meet_padding_have_no_offset(activation, attributes, steps,
 @pytest.mark.parametrize("name", ["preactivated", "transformer"])
 def test_the_plan_has_the_ranges_of_analogue_tensors(name):
     model, data = NETWORKS[name]
-    one = Case(model(), data())
+    one = CalibrationCase(model(), data())
     found = one.plan().ranges
     assert found
     probed = export(one.graph())
@@ -241,7 +243,7 @@ def test_a_clip_that_begins_below_zero(method):
         {"y": None},
         {"w": weights(8, 16), "v": weights(16, 4, seed=1), "low": np.float32(-1), "high": np.float32(1)},
     )
-    case = Case(net, vectors())
+    case = CalibrationCase(net, vectors())
     (site,) = case.plan(time_steps=32, method=method).sites
     # A step over −1 … 1 is 1/16, its rounding 1/55 in the root mean square; of a spread of about 1 that is 3e-4.
     assert site.error < 1e-2

@@ -6,7 +6,7 @@ import pytest
 from graphpass.calibration import calibrate as calibrate_module
 from graphpass.calibration.calibrate import qcfs_plan
 from graphpass.maths.methods import METHODS
-from tests.calibration.networks import PARTS, Case, finite, vectors, weights
+from tests.calibration.networks import PARTS, CalibrationCase, finite, vectors, weights
 from tests.models import build, node, run, same
 
 
@@ -43,7 +43,7 @@ def read_plan(one, time_steps):
 
 @pytest.mark.parametrize(("steps", "theta"), [(4, 2.0), (8, 4.0), (2, 1.0)])
 def test_a_qcfs_network_is_converted_without_loss_and_without_data(steps, theta):
-    one = Case(quantised(steps, theta), eighths())
+    one = CalibrationCase(quantised(steps, theta), eighths())
     plan = read_plan(one, steps)
     assert [site.name for site in plan.sites] == ["act0", "act1"]
     np.testing.assert_array_equal(run(one.spiking(plan), one.x)[0], run(one.model, one.x)[0])
@@ -52,7 +52,7 @@ def test_a_qcfs_network_is_converted_without_loss_and_without_data(steps, theta)
 @pytest.mark.parametrize("method", METHODS)
 def test_calibrating_a_qcfs_network_reads_its_chains(method):
     """All methods: the sites keep their own neurons, and nothing in front of them is corrected."""
-    one = Case(quantised(4, 2.0), eighths())
+    one = CalibrationCase(quantised(4, 2.0), eighths())
     plan, read = one.plan(method=method), read_plan(one, 4)
     for got, expected in zip(plan.sites, read.sites, strict=True):
         assert all(same(getattr(got, part), getattr(expected, part)) for part in PARTS)
@@ -73,7 +73,7 @@ def test_a_qcfs_chain_with_channels_that_no_layer_tells():
         {"shape": np.array([0, 3, 8]), "theta": theta, "zero": 0.0, "one": 1.0, "four": 4.0, "half": 0.5,
          "w": weights(24, 8)},
     )  # fmt: skip
-    one = Case(model, vectors(20, 24))
+    one = CalibrationCase(model, vectors(20, 24))
     assert same(one.plan().sites[0].threshold, np.float32([0.25, 0.5, 1]))
     assert one.plan().sites[0].error == 0
 
@@ -81,7 +81,7 @@ def test_a_qcfs_chain_with_channels_that_no_layer_tells():
 @pytest.mark.parametrize("time_steps", [2, 8, 16])
 def test_a_qcfs_network_in_other_levels(time_steps):
     """The range A·L stays, the shift stays half a threshold: no mean error, at most half a level of each at a site."""
-    one = Case(quantised(4, 2.0), eighths())
+    one = CalibrationCase(quantised(4, 2.0), eighths())
     for site in read_plan(one, time_steps).sites:
         np.testing.assert_array_equal(site.amplitude * time_steps, [2.0])
         np.testing.assert_array_equal(site.threshold * time_steps, [2.0])

@@ -8,14 +8,25 @@ from graphpass.errors import CalibrationError
 from graphpass.maths.methods import METHODS
 from graphpass.runtime.session import open_session
 from graphpass.runtime.session import run as run_session
-from tests.calibration.networks import PAD, PARTS, Case, finite, image_net, images, plain, residual, vectors, weights
+from tests.calibration.networks import (
+    PAD,
+    PARTS,
+    CalibrationCase,
+    finite,
+    image_net,
+    images,
+    plain,
+    residual,
+    vectors,
+    weights,
+)
 from tests.models import build, node, run
 
 
 @pytest.mark.parametrize("count", [12, 3])
 def test_a_fixed_batch_with_a_short_last_one(count):
     """In batches of 5 the last is filled up with its last sample, which counts no more than once all the same."""
-    fixed, free = Case(plain(batch=5), images(count)), Case(plain(), images(count))
+    fixed, free = CalibrationCase(plain(batch=5), images(count)), CalibrationCase(plain(), images(count))
     for method in ("max", "optimal"):
         plan, expected = (one.plan(method=method) for one in (fixed, free))
         assert plan.samples == count
@@ -31,7 +42,7 @@ def test_shared_weights_stay():
         node("Conv", "a1 c2", "h2", "conv2", **PAD), node("Relu", "h2", "a2", "act2"),
         node("Conv", "a2 c2", "h3", "conv3", **PAD), node("Relu", "h3", "last", "act3"),
     )  # fmt: skip
-    plan = Case(model, images()).plan()
+    plan = CalibrationCase(model, images()).plan()
     assert [layer.name for layer in plan.layers] == ["head"]
 
 
@@ -42,7 +53,7 @@ def test_a_graph_output_in_front_of_a_join_answers_for_itself():
     apart = residual()
     apart.graph.output.append(helper.make_tensor_value_info("h3", TensorProto.FLOAT, ["N", 6, 6, 6]))
     errors = []
-    for one in (Case(apart, x), Case(model, x)):
+    for one in (CalibrationCase(apart, x), CalibrationCase(model, x)):
         ann = run_session(open_session(apart, threads=1), {"x": x}, ["h3"])["h3"]
         snn = run_session(open_session(one.spiking(one.plan(time_steps=2), ["h3"]), threads=1), {"x": x}, ["h3"])["h3"]
         errors.append(np.square(ann - snn).sum())
@@ -57,7 +68,7 @@ def test_a_site_without_a_channel_axis():
          node("MatMul", "a w", "v", "fc"), node("Add", "u v", "y", "join")],
         {"x": ["N", 3, 6, 6]}, {"y": None}, {"c": weights(3, 3, 3, 3), "w": weights(6, 6)},
     )  # fmt: skip
-    one = Case(model, images())
+    one = CalibrationCase(model, images())
     assert [site.axis for site in one.coverage().sites] == [None]
     for method in METHODS:
         plan = one.plan(method=method)
@@ -73,7 +84,7 @@ def test_broken_activations_name_their_site():
     )  # fmt: skip
     for method in METHODS:
         with pytest.raises(CalibrationError, match="'broken' has NaN or infinite values"):
-            Case(model, vectors()).plan(method=method)
+            CalibrationCase(model, vectors()).plan(method=method)
 
 
 def test_broken_values_without_a_site_name_their_layer():
@@ -83,7 +94,7 @@ def test_broken_values_without_a_site_name_their_layer():
         {"x": ["N", 8]}, {"z": None, "y": None}, {name: weights(8, 8, seed=seed) for seed, name in enumerate("wuv")},
     )  # fmt: skip
     with pytest.raises(CalibrationError, match="'broken' has NaN or infinite values"):
-        Case(model, vectors()).plan()
+        CalibrationCase(model, vectors()).plan()
 
 
 def test_a_body_that_captures_the_output_of_a_site():
@@ -102,7 +113,7 @@ def test_a_body_that_captures_the_output_of_a_site():
          node("Add", "u c", "s", "join"), node("Relu", "s", "b", "act2"), node("MatMul", "b w", "y", "fc3")],
         {"x": ["N", 8]}, {"y": None}, {"w": weights(8, 8), "v": weights(8, 8, seed=1), "flag": np.array(True)},
     )  # fmt: skip
-    one = Case(model, vectors())
+    one = CalibrationCase(model, vectors())
     plan = one.plan(method="max")
     assert [site.name for site in plan.sites] == ["act", "act2"]
     first, second = (site.neuron for site in plan.sites)
@@ -124,7 +135,7 @@ def test_a_body_that_uses_an_outer_weight():
         {"x": ["N", 8]}, {"y": None},
         {"w": weights(8, 8), "v": weights(8, 8, seed=1), "inner": weights(8, 8, seed=2), "flag": np.array(True)},
     )  # fmt: skip
-    one = Case(model, vectors())
+    one = CalibrationCase(model, vectors())
     plan = one.plan()
     assert len(plan.sites) == 2
     assert np.isfinite(run(one.spiking(plan), one.x)[0]).all()
@@ -137,7 +148,7 @@ def test_a_site_on_the_networks_input():
         {"x": ["N", 8]}, {"y": None}, {"w": weights(8, 8)},
     )  # fmt: skip
     for method in METHODS:
-        plan = Case(model, vectors()).plan(method=method)
+        plan = CalibrationCase(model, vectors()).plan(method=method)
         assert [site.name for site in plan.sites] == ["act", "act2"]
         assert finite(plan)
 
@@ -149,7 +160,7 @@ def test_a_site_of_one_axis():
          node("Unsqueeze", "a last", "u", "spread"), node("MatMul", "u w", "y", "fc")],
         {"x": ["N", 8]}, {"y": None}, {"last": np.array([1]), "w": weights(1, 8)},
     )  # fmt: skip
-    one = Case(model, vectors())
+    one = CalibrationCase(model, vectors())
     for method in METHODS:
         plan = one.plan(method=method)
         assert finite(plan)
@@ -162,7 +173,7 @@ def test_float16_networks():
         [node("MatMul", "x w", "h", "fc"), node("Relu", "h", "a", "act"), node("MatMul", "a v", "y", "fc2")],
         {"x": ["N", 8]}, {"y": None}, half, dtype=TensorProto.FLOAT16,
     )  # fmt: skip
-    one = Case(model, vectors().astype(np.float16))
+    one = CalibrationCase(model, vectors().astype(np.float16))
     plan = one.plan(time_steps=32)
     assert plan.layers[0].weight.dtype == np.float16
     y, expected = run(one.spiking(plan), one.x)[0], run(model, one.x)[0]

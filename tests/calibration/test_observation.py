@@ -20,24 +20,24 @@ from graphpass.maths.methods import METHODS
 from graphpass.network import prepare
 from graphpass.runtime.session import fixed_batch
 from graphpass.sites.sites import Selection
-from tests.calibration.networks import NETWORKS, Case, images, plain, tokens, transformer, weights
+from tests.calibration.networks import NETWORKS, CalibrationCase, images, plain, tokens, transformer, weights
 from tests.models import build, node, same
 
 BATCH = 5
 COUNT = 53  # no multiple of the batch, nor of the 8 of ranges
 
 
-def many(case: Case, count: int = COUNT) -> Case:
+def many(case: CalibrationCase, count: int = COUNT) -> CalibrationCase:
     """The same network with more samples."""
     case.x = np.concatenate([case.x * (1 + k / 7) for k in range(-(-count // len(case.x)))])[:count].astype(np.float32)
     return case
 
 
-def dataset(case: Case) -> Dataset:
+def dataset(case: CalibrationCase) -> Dataset:
     return from_arrays({case.specs[0].name: case.x}, case.specs)
 
 
-def in_parts(case: Case, folder: Path, cuts: list[int], **options: Any) -> tuple[Plan, list[Path]]:
+def in_parts(case: CalibrationCase, folder: Path, cuts: list[int], **options: Any) -> tuple[Plan, list[Path]]:
     """The plan from parts that are cut here, and the parts."""
     settings = CalibrationOptions(**{"time_steps": 4, "threads": 1, "batch": BATCH, **options})
     fixed, graph, coverage = fixed_batch(case.specs), case.graph(), case.coverage()
@@ -52,7 +52,7 @@ def in_parts(case: Case, folder: Path, cuts: list[int], **options: Any) -> tuple
 @pytest.mark.parametrize("name", NETWORKS)
 def test_parts_come_to_the_plan_of_the_whole(name: str, method: str, tmp_path: Path) -> None:
     model, data = NETWORKS[name]
-    case = many(Case(model(), data(), Selection(identity_sites=name == "transformer")))
+    case = many(CalibrationCase(model(), data(), Selection(identity_sites=name == "transformer")))
     plan, _ = in_parts(case, tmp_path, [20, 40], method=method)
     assert same(plan, case.plan(method=method))
     assert plan.samples == COUNT
@@ -73,7 +73,7 @@ def test_parts_come_to_the_plan_of_the_whole(name: str, method: str, tmp_path: P
 @pytest.mark.parametrize("cuts", [[1], [8, 33], [21, 22, 23, 50]], ids=str)
 def test_whatever_the_options_and_cuts(options: dict[str, Any], cuts: list[int], tmp_path: Path) -> None:
     """Cuts within a batch move to its end: a part may then have no batch."""
-    case = many(Case(plain(), images()))
+    case = many(CalibrationCase(plain(), images()))
     plan, _ = in_parts(case, tmp_path, cuts, **options)
     assert same(plan, case.plan(**options))
 
@@ -81,14 +81,14 @@ def test_whatever_the_options_and_cuts(options: dict[str, Any], cuts: list[int],
 @pytest.mark.parametrize("count", [COUNT, 60, 3])
 @pytest.mark.parametrize("method", ["max", "optimal"])
 def test_a_fixed_batch(count: int, method: str, tmp_path: Path) -> None:
-    case = many(Case(plain(batch=BATCH), images()), count)
+    case = many(CalibrationCase(plain(batch=BATCH), images()), count)
     plan, _ = in_parts(case, tmp_path, [2] if count == 3 else [11, 30], method=method)
     assert same(plan, case.plan(method=method))
 
 
 def test_the_batch_depends_on_the_memory_in_every_part(tmp_path: Path) -> None:
     """Few bytes: batches of fewer samples than asked for, as many in each part."""
-    case = many(Case(plain(), images()))
+    case = many(CalibrationCase(plain(), images()))
     options = {"batch": 32, "memory": 1 << 20}
     with pytest.warns(MemoryBudgetWarning):
         plan, paths = in_parts(case, tmp_path, [27], **options)
@@ -106,7 +106,7 @@ def test_sites_without_a_channel_axis(tmp_path: Path) -> None:
          node("MatMul", "a w", "v", "fc"), node("Add", "u v", "y", "join")],
         {"x": ["N", 3, 6, 6]}, {"y": None}, {"left": weights(6, 6), "c": weights(3, 3, 3, 3), "w": weights(6, 6)},
     )  # fmt: skip
-    case = many(Case(model, images()))
+    case = many(CalibrationCase(model, images()))
     for method in METHODS:
         plan, _ = in_parts(case, tmp_path, [17], method=method)
         assert same(plan, case.plan(method=method))
@@ -117,8 +117,8 @@ def test_the_files_of_a_conversion(form: str, tmp_path: Path) -> None:
     """Model, plan and its arrays: the same bytes."""
     save(plain(), tmp_path / "ann.onnx")
     network = prepare(load(tmp_path / "ann.onnx"))
-    x = many(Case(plain(), images())).x
-    source = from_arrays({"x": x}, Case(plain(), x).specs)
+    x = many(CalibrationCase(plain(), images())).x
+    source = from_arrays({"x": x}, CalibrationCase(plain(), x).specs)
     settings = settings_of(network, 4, "rate", "optimal", form, CalibrationOptions(threads=1))
     paths = [tmp_path / "0.npz", tmp_path / "1.npz"]
     found = [
@@ -140,20 +140,22 @@ def test_the_files_of_a_conversion(form: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, list[Path]]:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[CalibrationCase, list[Path]]:
     """A case and the three parts of its calibration."""
-    case = many(Case(plain(), images()))
+    case = many(CalibrationCase(plain(), images()))
     _, paths = in_parts(case, tmp_path_factory.mktemp("parts"), [20, 40])
     return case, paths
 
 
-def join(case: Case, paths: list[Path], **options: Any) -> Plan:
+def join(case: CalibrationCase, paths: list[Path], **options: Any) -> Plan:
     settings = CalibrationOptions(**{"time_steps": 4, "threads": 1, "batch": BATCH, **options})
     return calibrate(case.graph(), case.coverage(), dataset(case), settings, observed=paths)
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 2], [0, 2], [0, 1, 1, 2], [0, 2, 1], [2]])
-def test_parts_that_are_missing_twice_or_out_of_order(parts: tuple[Case, list[Path]], order: list[int]) -> None:
+def test_parts_that_are_missing_twice_or_out_of_order(
+    parts: tuple[CalibrationCase, list[Path]], order: list[int]
+) -> None:
     case, paths = parts
     with pytest.raises(DataError, match=r"samples \d+ and later of a calibration are missing, or there twice"):
         join(case, [paths[number] for number in order])
@@ -161,7 +163,7 @@ def test_parts_that_are_missing_twice_or_out_of_order(parts: tuple[Case, list[Pa
 
 def test_a_part_without_batches_is_missed(tmp_path: Path) -> None:
     """It has no rows, but the ranges of some samples."""
-    case = many(Case(transformer(), tokens()))
+    case = many(CalibrationCase(transformer(), tokens()))
     _, paths = in_parts(case, tmp_path, [33, 44], batch=32)
     assert join(case, paths, batch=32).ranges
     assert len(dict(np.load(paths[1]))["sizes"]) == 0
@@ -170,17 +172,17 @@ def test_a_part_without_batches_is_missed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"seed": 1}, {"method": "max"}, {"limit": 50}, {"batch": 6}, {"memory": 1 << 21}])
-def test_parts_of_another_calibration(parts: tuple[Case, list[Path]], options: dict[str, Any]) -> None:
+def test_parts_of_another_calibration(parts: tuple[CalibrationCase, list[Path]], options: dict[str, Any]) -> None:
     case, paths = parts
     assert same(join(case, paths, coding="phase", time_steps=2), case.plan(coding="phase", time_steps=2))
     with pytest.raises(DataError, match="not a part of this calibration"):
         join(case, paths, **options)
 
 
-def test_parts_of_other_data(parts: tuple[Case, list[Path]]) -> None:
+def test_parts_of_other_data(parts: tuple[CalibrationCase, list[Path]]) -> None:
     _, paths = parts
     with pytest.raises(DataError, match="other data than was observed"):
-        join(many(Case(plain(), images()), COUNT + 1), paths)
+        join(many(CalibrationCase(plain(), images()), COUNT + 1), paths)
 
 
 def changed(path: Path, target: Path, name: str, values: Any) -> Path:
@@ -201,14 +203,14 @@ def changed(path: Path, target: Path, name: str, values: Any) -> Path:
         ("0/a", np.array([["a"]])), ("0/bottom", np.array([None, "b"])),
     ],
 )  # fmt: skip
-def test_nonsense_in_a_part(parts: tuple[Case, list[Path]], name: str, values: Any, tmp_path: Path) -> None:
+def test_nonsense_in_a_part(parts: tuple[CalibrationCase, list[Path]], name: str, values: Any, tmp_path: Path) -> None:
     case, paths = parts
     broken = changed(paths[0], tmp_path / "broken.npz", name, values)
     with pytest.raises(DataError, match=r"broken\.npz: "):
         join(case, [broken, *paths[1:]])
 
 
-def test_files_that_are_no_parts(parts: tuple[Case, list[Path]], tmp_path: Path) -> None:
+def test_files_that_are_no_parts(parts: tuple[CalibrationCase, list[Path]], tmp_path: Path) -> None:
     case, paths = parts
     whole = paths[0].read_bytes()
     damaged = bytearray(whole)
@@ -220,7 +222,7 @@ def test_files_that_are_no_parts(parts: tuple[Case, list[Path]], tmp_path: Path)
 
 
 def test_a_function_does_not_tell_its_length(tmp_path: Path) -> None:
-    case = Case(plain(), images())
+    case = CalibrationCase(plain(), images())
     (tmp_path / "made.py").write_text(
         "import numpy as np\ndef samples():\n    yield {'x': np.ones((12, 3, 6, 6), np.float32)}\n"
     )

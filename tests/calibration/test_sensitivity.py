@@ -11,7 +11,7 @@ from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.sensitivity import choose, held_out_errors, measure
 from graphpass.conversion import convert, dataset_for
 from graphpass.errors import OptionError
-from graphpass.evaluation.evaluate import EvaluationOptions, evaluate
+from graphpass.evaluation.evaluate import EvaluationSettings, evaluate
 from graphpass.forms.registry import assemble, spiking_graph
 from graphpass.forms.unrolled import unroll
 from graphpass.graph.model import load
@@ -121,7 +121,7 @@ def test_the_cost_is_what_evaluation_counts(tmp_path):
     dataset = dataset_for(known.source.proto, samples)
     found = measure(known.graph, known.coverage, dataset, CalibrationOptions(time_steps=8, method="max"))
     done = convert(known, samples, time_steps=8, method="max")
-    counted = evaluate(known.source, done.proto, dataset, EvaluationOptions(operation_samples=24))
+    counted = evaluate(known.source, done.proto, dataset, EvaluationSettings(operation_samples=24))
     # positions at the border meet fewer weights and may fire more or less than others
     assert found.costs[:, -1].sum() / 0.9 == pytest.approx(counted.operations.snn.effective_acs, rel=0.1)
 

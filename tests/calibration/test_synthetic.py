@@ -11,7 +11,7 @@ from graphpass.calibration.synthetic import Synthetic
 from graphpass.conversion import ConversionWarning, convert
 from graphpass.datasets.images import ImageOptions
 from graphpass.errors import OptionError
-from graphpass.evaluation.evaluate import EvaluationOptions, evaluate
+from graphpass.evaluation.evaluate import EvaluationSettings, evaluate
 from graphpass.evaluation.results import conversion_of
 from graphpass.graph.plan import load_plan, save_plan
 from graphpass.runtime.session import open_session, run
@@ -86,7 +86,7 @@ def test_the_plan_and_the_file_say_that_the_data_was_made_up(tmp_path: Path) -> 
     from graphpass.runtime.session import input_specs
 
     data = from_arrays(real(8), input_specs(open_session(path)))
-    found = evaluate(done.network.source, done.proto, data, EvaluationOptions(rounds=1, threads=1))
+    found = evaluate(done.network.source, done.proto, data, EvaluationSettings(rounds=1, threads=1))
     assert any("calibrated on synthetic data" in note for note in found.notes)
 
 

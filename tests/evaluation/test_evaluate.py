@@ -17,7 +17,7 @@ from graphpass.datasets.parts import InputSpec
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.evaluation.counting import probe
-from graphpass.evaluation.evaluate import EvaluationOptions, evaluate
+from graphpass.evaluation.evaluate import EvaluationSettings, evaluate
 from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.evaluation.results import Evaluation
 from graphpass.forms.registry import assemble
@@ -82,7 +82,7 @@ def evaluated(
 ) -> Evaluation:
     source = network(folder, batch)
     proto = convert(source, plan=plan_for(source, time_steps, coding), form=form).proto
-    settings = EvaluationOptions(threads=1, rounds=2, **options)  # type: ignore[arg-type]
+    settings = EvaluationSettings(threads=1, rounds=2, **options)  # type: ignore[arg-type]
     return evaluate(source, proto, samples or data(), settings, "digest")
 
 
@@ -158,7 +158,7 @@ def test_texts_of_as_many_frames_as_a_batch_has_samples(tmp_path: Path, count: i
     spec = (InputSpec("x", np.dtype(np.float32), (4, 4, 5)),)
     samples = from_arrays({"x": x, "labels": np.array(texts)}, spec)
     found = evaluate(
-        source, made.proto, samples, EvaluationOptions(metrics=metrics_of(["ctc:axis=1"], allow_code=True))
+        source, made.proto, samples, EvaluationSettings(metrics=metrics_of(["ctc:axis=1"], allow_code=True))
     )
     figures = {(each.metric, each.name): (each.ann, each.snn) for each in found.metrics}
     assert figures["ctc:axis=1", "exact"] == (1.0, 1.0)
@@ -224,7 +224,7 @@ def test_an_output_that_is_missing(tmp_path: Path) -> None:
     proto = convert(source, plan=plan_for(source, 4, "rate")).proto
     proto.graph.output[0].name = "h"
     with pytest.raises(ModelError, match="lacks the output 'scores' of"):
-        evaluate(source, proto, data(), EvaluationOptions(threads=1))
+        evaluate(source, proto, data(), EvaluationSettings(threads=1))
 
 
 @pytest.mark.parametrize("label", [-1, 3])
@@ -241,7 +241,7 @@ def test_output_that_does_not_exist(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", ["batch", "rounds", "latency_batch", "operation_samples"])
 def test_options_that_make_no_sense(option: str) -> None:
     with pytest.raises(OptionError, match="must be at least 1"):
-        EvaluationOptions(**{option: 0})
+        EvaluationSettings(**{option: 0})
 
 
 def counted(op: str, x: NDArray, w: NDArray, inputs: str = "x w", **attributes: object) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import pytest
 
 from graphpass.datasets.sources import from_arrays
 from graphpass.evaluation.counting import probe
-from graphpass.evaluation.evaluate import EvaluationOptions, evaluate
+from graphpass.evaluation.evaluate import EvaluationSettings, evaluate
 from graphpass.forms.registry import assemble, emit, spiking_graph
 from graphpass.forms.unrolled import unroll
 from graphpass.graph import model
@@ -22,7 +22,7 @@ from graphpass.runtime.session import input_specs, open_session, run
 from graphpass.sites.sites import find_sites
 from tests import models
 
-FAST = EvaluationOptions(batch=2, rounds=1, threads=1)
+FAST = EvaluationSettings(batch=2, rounds=1, threads=1)
 
 
 def small_network(generator, batch="N", classes=12):

@@ -15,7 +15,7 @@ from graphpass.conversion import convert
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.sources import from_arrays, open_dataset
 from graphpass.errors import DataError
-from graphpass.evaluation.evaluate import EvaluationOptions, Pair, compare, measure, open_pair
+from graphpass.evaluation.evaluate import EvaluationSettings, Pair, compare, measure, open_pair
 from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.evaluation.metrics.score import Score
 from graphpass.evaluation.metrics.training import of_training, training_stride
@@ -58,7 +58,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     form = "integer" if request.param == "integer" else "folded"
     calibration = {"x": generator.normal(size=(20, 6)).astype(np.float32)}
     return open_pair(
-        source, convert(source, calibration, form=form).proto, EvaluationOptions(batch=BATCH, threads=1, rounds=1)
+        source, convert(source, calibration, form=form).proto, EvaluationSettings(batch=BATCH, threads=1, rounds=1)
     )
 
 

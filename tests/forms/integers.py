@@ -34,7 +34,7 @@ class RealNet(Net):
         self.constants[f"{y}/shift"] = self.random.uniform(0, 0.2, shape).astype(np.float32)
         return y
 
-    def compare(self, inputs: dict, outputs: dict, batch: int = 3, ranges: dict | None = None) -> "Found":
+    def compare(self, inputs: dict, outputs: dict, batch: int = 3, ranges: dict | None = None) -> "IntegerRun":
         """The integer form beside the folded one. Every count is held to its bound, given the counts upstream."""
         graph = self.graph({name: ["N", *shape] for name, shape in inputs.items()}, outputs)
         feeds = {n: self.random.normal(size=(batch, *shape)).astype(np.float32) for n, shape in inputs.items()}
@@ -77,7 +77,7 @@ class RealNet(Net):
             flips[y] = float((count != one.count(x[current])).mean())
         for name in outputs:
             assert plain[name].shape == ours[name].shape
-        return Found(ops(integer), left, flips, {**feeds, **plain}, ours, made.encoded)
+        return IntegerRun(ops(integer), left, flips, {**feeds, **plain}, ours, made.encoded)
 
     def parameters(self, y: str) -> Neuron:
         parts = [self.constants[f"{y}/{part}"] for part in ("threshold", "shift", "amplitude", "offset")]
@@ -102,7 +102,7 @@ class RealNet(Net):
 
 
 @dataclass(frozen=True)
-class Found:
+class IntegerRun:
     """flips: fraction by site, given equal counts upstream. folded, integer: values by name."""
 
     ops: list[str]

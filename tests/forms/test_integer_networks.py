@@ -11,7 +11,7 @@ from graphpass.api import convert
 from graphpass.forms.integer.form import COUNT, to_integers
 from graphpass.forms.integer.tensors import CARRIES, encoding_of
 from graphpass.forms.registry import assemble
-from tests.forms.integers import Found, RealNet, behind_float, count_of_output, near
+from tests.forms.integers import IntegerRun, RealNet, behind_float, count_of_output, near
 from tests.forms.nets import Net
 from tests.models import FLOAT, HALF, build, node, ops, run
 
@@ -120,7 +120,7 @@ def test_the_first_and_the_last_layer_are_integer_where_the_range_is_known() -> 
     np.testing.assert_allclose((q - code.zero) * code.scale, np.clip(x, -4, 5), atol=0.51 * code.scale)
 
 
-def bottleneck(ranges: dict | None) -> "Found":
+def bottleneck(ranges: dict | None) -> IntegerRun:
     """Inverted residuals: linear bottlenecks b0 and b1, their sum s, and expansions that neurons follow."""
     net = RealNet("rate", 16)
     net.op("Conv", f"x {net.weight('w', 4, 3, 3, 3)}", "b0", pads=[1] * 4)

@@ -324,7 +324,7 @@ ROWS: tuple[Step, ...] = (rows_left, rows_right, rows_right, rows_norm, rows_tur
 
 
 @dataclass(frozen=True)
-class Network:
+class RandomNetwork:
     """A network and inputs for it: float32 [samples, …]. steps: what it is made of."""
 
     model: onnx.ModelProto
@@ -333,7 +333,7 @@ class Network:
     steps: tuple[str, ...]
 
 
-def network(seed: int, samples: int = 96) -> Network:
+def network(seed: int, samples: int = 96) -> RandomNetwork:
     """The network of a seed; always at least one activation in front of a weight layer."""
     random = np.random.default_rng(seed)
     batch = [None, None, 2, 1][int(random.integers(4))]
@@ -376,4 +376,4 @@ def network(seed: int, samples: int = 96) -> Network:
     inner = [shape[0], *(free_sizes if free else shape[1:])]
     model = build(draft.nodes, {"x": [batch or "N", *inner]}, {draft.tensor: None}, constants, opset=21)
     inputs = random.standard_normal((samples, *shape)).astype(np.float32)
-    return Network(model, inputs, batch, tuple(draft.steps))
+    return RandomNetwork(model, inputs, batch, tuple(draft.steps))

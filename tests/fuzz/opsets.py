@@ -163,7 +163,7 @@ STEPS: tuple[Callable[[Chain], None], ...] = (
 
 
 @dataclass(frozen=True)
-class Network:
+class OpsetNetwork:
     """inputs: [samples, 3, 6, 6], of the type of the network."""
 
     model: onnx.ModelProto
@@ -171,7 +171,7 @@ class Network:
     opset: int
 
 
-def network(seed: int, samples: int = 12) -> Network:
+def network(seed: int, samples: int = 12) -> OpsetNetwork:
     """The network of a seed, and inputs for it: half of them float16, of fixed batch or not, in any opset."""
     random = np.random.default_rng(seed)
     chain = Chain(random, int(random.integers(OLDEST, NEWEST + 1)), np.dtype("f4"))
@@ -189,4 +189,4 @@ def network(seed: int, samples: int = 12) -> Network:
     )  # fmt: skip
     imports = [helper.make_opsetid("", chain.opset)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=4 if chain.opset < 10 else 10)
-    return Network(model, random.standard_normal((samples, 3, 6, 6)).astype(chain.dtype), chain.opset)
+    return OpsetNetwork(model, random.standard_normal((samples, 3, 6, 6)).astype(chain.dtype), chain.opset)

@@ -31,7 +31,7 @@ SEEDS = (0, 5, 9, 11, 12, 15, 24)
 seeds = st.integers(0, 2**32 - 1)
 
 
-def prepared(folder, seed: int) -> tuple[networks.Network, Network]:
+def prepared(folder, seed: int) -> tuple[networks.RandomNetwork, Network]:
     drawn = networks.network(seed, samples=24)
     onnx.save(drawn.model, folder / f"{seed}.onnx")
     return drawn, prepare(load(folder / f"{seed}.onnx"))
@@ -128,7 +128,7 @@ def test_what_spikes_reach_is_what_is_counted(folder, seed, form, monkeypatch):
         network, {"x": drawn.inputs}, method="max", time_steps=2, form=form, options=CalibrationOptions(threads=1)
     )
     samples = from_arrays({"x": drawn.inputs}, input_specs(open_session(network.source.proto)))
-    options = evaluation.EvaluationOptions(limit=4, operation_samples=2, rounds=1, threads=1)
+    options = evaluation.EvaluationSettings(limit=4, operation_samples=2, rounds=1, threads=1)
     counted = evaluation.evaluate(network.source, done.proto, samples, options).operations
     kinds = {layer.name: layer.input for layer in counted.layers}
     driven = spike_driven(network.graph, network.coverage.sites)

@@ -100,7 +100,7 @@ def test_names_that_meet(tmp_path, seed, form, coding, monkeypatch):
         assert found.agrees
         assert [site.neurons for site in found.sites] == [site.neurons for site in twin.sites]
         assert len(found.means) == len(twin.means)
-    figures = evaluation.EvaluationOptions(limit=4, operation_samples=2, rounds=1, threads=1)
+    figures = evaluation.EvaluationSettings(limit=4, operation_samples=2, rounds=1, threads=1)
     one, two = (evaluation.evaluate(each.network.source, each.proto, data, figures).to_json() for each in (plain, odd))
     assert [site["firing_rate"] for site in one["sites"]] == [site["firing_rate"] for site in two["sites"]]
     for key in ("effective_acs", "effective_macs", "dense"):

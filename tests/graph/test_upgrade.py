@@ -19,7 +19,7 @@ from graphpass.graph.inference import with_shapes
 from graphpass.graph.model import export, load
 from graphpass.graph.upgrade import TARGET_OPSET, UPGRADES, version_of
 from tests.models import build, node
-from tests.operators import CASES, NEWEST, OLDEST, Case, fixed, floats, versions_of
+from tests.operators import CASES, NEWEST, OLDEST, OperatorCase, fixed, floats, versions_of
 
 # operators without a case, and why
 SEQUENCES = frozenset(
@@ -56,7 +56,7 @@ def outputs(proto: onnx.ModelProto, feeds: dict[str, NDArray[Any]]) -> Arrays:
 
 
 @functools.cache
-def given(case: Case, opset: int) -> Arrays | None:
+def given(case: OperatorCase, opset: int) -> Arrays | None:
     """What onnxruntime makes of the call as it is, None where it does not run it."""
     try:
         return outputs(case.model(opset), case.feeds())
@@ -77,7 +77,7 @@ def same(found: Arrays, wanted: Arrays, what: object) -> None:
         np.testing.assert_allclose(one, other, **ROUNDING, err_msg=str(what))
 
 
-def calls(op: str, rewritten: bool = False) -> Iterator[tuple[Case, int]]:
+def calls(op: str, rewritten: bool = False) -> Iterator[tuple[OperatorCase, int]]:
     """The cases of an operator with their opsets; rewritten: where a rule has work to do."""
     for case in (each for each in CASES if each.op == op):
         opsets = case.opsets()
@@ -172,7 +172,7 @@ def test_every_version_of_every_operator_has_run() -> None:
 def test_the_case_of_the_bug_reports(tmp_path: Path) -> None:
     """Resize-10 and Upsample-9 interpolate from the corner; later versions from the middle by default."""
     for op, opset in (("Resize", 10), ("Upsample", 9)):
-        case = Case(op, (floats(1, 2, 4, 4), fixed([1.0, 1.0, 2.0, 2.0])), {"mode": "linear"})
+        case = OperatorCase(op, (floats(1, 2, 4, 4), fixed([1.0, 1.0, 2.0, 2.0])), {"mode": "linear"})
         found = loaded(case.model(opset), tmp_path)
         (resize,) = (each for each in found.graph.node if each.op_type == "Resize")
         assert helper.get_node_attr_value(resize, "coordinate_transformation_mode") == b"asymmetric"
@@ -191,33 +191,33 @@ def test_an_operator_that_cannot_be_rewritten_is_named(tmp_path: Path) -> None:
         "m.onnx: node 'the_op' (BatchNormalization) of opset 9 cannot be written in opset 21: it gives the st" in text
     )
     assert text.endswith("; export the model with opset 21")
-    broadcasting = Case("Add", (floats(2, 3), floats(3)), {"axis": 1, "broadcast": 1})
+    broadcasting = OperatorCase("Add", (floats(2, 3), floats(3)), {"axis": 1, "broadcast": 1})
     assert "node 'the_op' (Add) of opset 6 cannot be written" in refusal(broadcasting.model(6), tmp_path)
 
 
 def test_operators_that_an_opset_has_not_are_named(tmp_path: Path) -> None:
-    text = refusal(Case("Mish", (floats(2, 3),)).model(13), tmp_path)
+    text = refusal(OperatorCase("Mish", (floats(2, 3),)).model(13), tmp_path)
     assert "node 'the_op' (Mish) is no operator of opset 13 (ONNX has it from opset 18 on)" in text
-    text = refusal(Case("Upsample", (floats(1, 1, 2, 2), fixed([1.0, 1.0, 2.0, 2.0]))).model(11), tmp_path)
+    text = refusal(OperatorCase("Upsample", (floats(1, 1, 2, 2), fixed([1.0, 1.0, 2.0, 2.0]))).model(11), tmp_path)
     assert "(ONNX has it from opset 1 to 9)" in text
-    text = refusal(Case("Relu", (floats(2, 3),)).model(NEWEST + 1), tmp_path)
+    text = refusal(OperatorCase("Relu", (floats(2, 3),)).model(NEWEST + 1), tmp_path)
     assert f"opset {NEWEST + 1} is newer than the installed onnx, which knows {NEWEST}" in text
 
 
 def test_functions_whose_operators_changed_since_are_not_valid_onnx(tmp_path: Path) -> None:
     """The runtime would read the function's nodes as of the model's opset."""
-    proto = in_a_function(Case("Softmax", (floats(2, 3, 4),), {"axis": 1}).model(17))
+    proto = in_a_function(OperatorCase("Softmax", (floats(2, 3, 4),), {"axis": 1}).model(17))
     proto.functions[0].opset_import[0].version = 11
     with pytest.raises(ModelError, match=r"m\.onnx: invalid ONNX .*function op Softmax"):
         loaded(proto, tmp_path)
-    proto = in_a_function(Case("Relu", (floats(2, 3, 4),)).model(17))
+    proto = in_a_function(OperatorCase("Relu", (floats(2, 3, 4),)).model(17))
     proto.functions[0].opset_import[0].version = 15
     assert [each.op_type for each in loaded(proto, tmp_path).graph.node] == ["Relu"]
 
 
-def training() -> Case:
+def training() -> OperatorCase:
     constants = [fixed(floats(3)) for _ in range(3)] + [fixed(floats(3) ** 2 + 1)]
-    return Case("BatchNormalization", (floats(4, 3, 5), *constants), outputs=5)
+    return OperatorCase("BatchNormalization", (floats(4, 3, 5), *constants), outputs=5)
 
 
 @pytest.mark.parametrize("opset", [7, 9, 11, 13])

@@ -83,7 +83,7 @@ def pages(name: str = "site", labels: bool = True) -> list[str]:
     return [evaluation_report(evaluation(name, labels)), sweep_report(rows)]
 
 
-class Page(HTMLParser):
+class ParsedPage(HTMLParser):
     """Tags, attributes that load something, text outside of scripts, and scripts."""
 
     def __init__(self, text: str):
@@ -127,7 +127,7 @@ def printed(table: object) -> str:
 @pytest.mark.parametrize("kind", [0, 1])
 def test_a_page_loads_nothing(kind: int, labels: bool) -> None:
     text = pages(labels=labels)[kind]
-    page = Page(text)
+    page = ParsedPage(text)
     assert page.loads == []
     assert {"link", "iframe", "img", "object", "embed"}.isdisjoint(page.tags)
     assert text.count(get_plotlyjs()) == 1
@@ -139,7 +139,7 @@ def test_a_page_loads_nothing(kind: int, labels: bool) -> None:
 
 @pytest.mark.parametrize("kind", [0, 1])
 def test_names_cannot_break_out(kind: int) -> None:
-    harmless, hostile = Page(pages()[kind]), Page(pages(HOSTILE)[kind])
+    harmless, hostile = ParsedPage(pages()[kind]), ParsedPage(pages(HOSTILE)[kind])
     assert hostile.tags == harmless.tags
     assert hostile.loads == []
     assert HOSTILE in hostile.text  # shown as it is
@@ -149,14 +149,14 @@ def test_names_cannot_break_out(kind: int) -> None:
 @pytest.mark.parametrize("kind", [0, 1])
 def test_plotly_gets_no_markup_in_names(kind: int) -> None:
     """Plotly draws tags such as <a href> that texts hold."""
-    for figure in Page(pages(HOSTILE)[kind]).figures:
+    for figure in ParsedPage(pages(HOSTILE)[kind]).figures:
         texts = [figure["layout"]["yaxis"].get("ticktext", [])]
         texts += [[trace["name"], *trace.get("hovertext", [])] for trace in figure["data"]]
         assert not [text for each in texts for text in each if "<" in text]
 
 
 def test_evaluation_report_says_what_was_measured() -> None:
-    text = Page(pages()[0]).text
+    text = ParsedPage(pages()[0]).text
     for part in ("90.00 %", "87.50 %", "80.00 %", "95.00 %", "12.50 %", "Memory traffic is not included", "Softmax"):
         assert part in text
     assert "4.6 nJ" in text  # 1000 MACs of 4.6 pJ
@@ -167,7 +167,7 @@ def test_evaluation_report_says_what_was_measured() -> None:
 
 
 def test_sweep_figure_has_a_line_for_each_method_and_coding() -> None:
-    figure = Page(pages("max")[1]).figures[0]
+    figure = ParsedPage(pages("max")[1]).figures[0]
     lines = {trace["name"]: trace for trace in figure["data"]}
     assert list(lines) == ["optimal, rate", "max, rate", "quantised ANN, rate levels", "ANN"]
     assert lines["optimal, rate"]["x"] == [2, 8]
@@ -179,7 +179,7 @@ def test_sweep_figure_has_a_line_for_each_method_and_coding() -> None:
 def test_sweep_without_labels_draws_errors() -> None:
     bare = [replace(evaluation("max", False, steps), metrics=()) for steps in (2, 8)]
     rows = [row(found, method) for method in ("optimal", "max") for found in bare]
-    figure = Page(sweep_report(rows)).figures[0]
+    figure = ParsedPage(sweep_report(rows)).figures[0]
     assert [trace["name"] for trace in figure["data"]] == ["optimal, rate", "max, rate", "quantised ANN, rate levels"]
     assert figure["data"][0]["y"] == [6.25, 6.25]
     assert "error" in figure["layout"]["yaxis"]["title"]["text"]
@@ -187,7 +187,7 @@ def test_sweep_without_labels_draws_errors() -> None:
 
 def test_sweep_details_are_those_of_the_closest_row() -> None:
     better = replace(evaluation(time_steps=8), snn=Accuracy(0.89, None))
-    text = Page(sweep_report([row(evaluation(time_steps=2)), row(better), row(evaluation(time_steps=4))])).text
+    text = ParsedPage(sweep_report([row(evaluation(time_steps=2)), row(better), row(evaluation(time_steps=4))])).text
     assert "The closest one: T = 8" in text
 
 
@@ -232,7 +232,7 @@ def test_a_place_that_cannot_be_written(write, tmp_path: Path) -> None:
 
 
 def test_metrics_are_shown_for_all_three_networks() -> None:
-    text = Page(evaluation_report(evaluation())).text
+    text = ParsedPage(evaluation_report(evaluation())).text
     assert re.search(r"exact lines \(site\)\s+0.96\s+0.9375\s+0.5625", text)
     assert re.search(r"cosine \(site\)\s+–\s+0.9876\s+–", text)
     console = Console(file=io.StringIO(), width=300)
@@ -250,7 +250,7 @@ def test_metrics_are_shown_for_all_three_networks() -> None:
 
 
 def test_a_sweep_without_classes_draws_the_first_metric() -> None:
-    page = Page(sweep_report([row(evaluation(labels=False, time_steps=steps)) for steps in (2, 8)]))
+    page = ParsedPage(sweep_report([row(evaluation(labels=False, time_steps=steps)) for steps in (2, 8)]))
     figure = page.figures[0]
     assert figure["layout"]["yaxis"]["title"]["text"] == "exact lines (site)"
     drawn = {trace["name"]: trace["y"] for trace in figure["data"]}

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class Net:
+class BlockedNet:
     """Grows node by node: every method takes the names of its inputs and gives back that of its output."""
 
     def __init__(self, seed=0, coarse=False):
@@ -122,7 +122,7 @@ def stays_plain(proto, reason, **options):
 
 def chain(**options):
     """Two convolutions with a neuron each, and a third convolution."""
-    net = Net()
+    net = BlockedNet()
     one = net.neuron(net.conv("x", 32), **options)
     two = net.neuron(net.conv(one, 32), **options)
     return net, net.conv(two, 16)
@@ -146,7 +146,7 @@ def test_more_elements_than_one_task_takes(threads):
 
 @pytest.mark.parametrize("channels", [16, 20, 24, 40])
 def test_channels_that_do_not_fill_their_blocks(channels):
-    net = Net()
+    net = BlockedNet()
     one = net.neuron(net.conv("x", channels))
     two = net.neuron(net.conv(one, channels, group=channels))
     in_blocks(net.model(net.conv(two, channels, 1), one), 2)
@@ -155,7 +155,7 @@ def test_channels_that_do_not_fill_their_blocks(channels):
 @pytest.mark.parametrize("coarse", [True, False])
 def test_residual_sums_are_those_of_the_plain_session(coarse):
     """Also where another order of adding the bias and the shortcut would give another last digit."""
-    net = Net(coarse=coarse)
+    net = BlockedNet(coarse=coarse)
     x = net.neuron(net.conv("x", 32))
     for _ in range(6):
         inner = net.neuron(net.conv(x, 32))
@@ -166,7 +166,7 @@ def test_residual_sums_are_those_of_the_plain_session(coarse):
 
 
 def test_pools_pads_and_concatenations():
-    net = Net()
+    net = BlockedNet()
     x = net.neuron(net.conv("x", 32))
     pooled = net.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
     pads = net.constant(np.array([0, 0, 0, 0, 0, 0, 1, 1]))
@@ -177,14 +177,14 @@ def test_pools_pads_and_concatenations():
 
 
 def test_a_convolution_in_front_of_two_neurons_and_of_an_output():
-    net = Net()
+    net = BlockedNet()
     current = net.conv("x", 32)
     one, two = net.neuron(current), net.neuron(current)
     in_blocks(net.model(current, one, net.conv(one, 16), net.conv(two, 16)), 2)
 
 
 def test_activations_that_look_like_stand_ins_stay():
-    net = Net()
+    net = BlockedNet()
     x = net.node("Tanh", net.conv("x", 32))
     x = net.neuron(net.conv(x, 32))
     in_blocks(net.model(net.node("Tanh", net.conv(x, 32)), net.node("Sigmoid", net.conv(x, 32))), 1)
@@ -192,7 +192,7 @@ def test_activations_that_look_like_stand_ins_stay():
 
 @pytest.mark.parametrize("op", ["GlobalAveragePool", "AveragePool", "Relu", "Mul", "ReduceMean", "Transpose"])
 def test_readers_that_would_compute_otherwise_keep_a_neuron_as_it_is(op):
-    net = Net()
+    net = BlockedNet()
     x = net.neuron(net.conv("x", 32))
     x = net.neuron(net.conv(x, 32))
     inputs = [x, net.constant(np.float32(0.3))] if op == "Mul" else [x]
@@ -201,7 +201,7 @@ def test_readers_that_would_compute_otherwise_keep_a_neuron_as_it_is(op):
 
 
 def test_a_sum_that_something_else_reads_keeps_its_neurons_as_they_are():
-    net = Net()
+    net = BlockedNet()
     x = net.neuron(net.conv("x", 32))
     x = net.neuron(net.conv(x, 32))
     total = net.node("Add", net.conv(x, 32), x)
@@ -209,7 +209,7 @@ def test_a_sum_that_something_else_reads_keeps_its_neurons_as_they_are():
 
 
 def test_transposed_axes_of_one_size_are_not_taken_for_channels():
-    net = Net()
+    net = BlockedNet()
     x = net.neuron(net.conv("x", 16))
     turned = net.node("Transpose", net.conv(x, 16), perm=[0, 2, 1, 3])
     back = net.node("Transpose", net.neuron(turned), perm=[0, 2, 1, 3])
@@ -217,7 +217,7 @@ def test_transposed_axes_of_one_size_are_not_taken_for_channels():
 
 
 def test_parameters_along_another_axis_or_computed_ones():
-    net = Net()
+    net = BlockedNet()
     x = net.neuron(net.conv("x", 16))
     y = net.neuron(net.conv(x, 16))
     for position in range(1, 5):
@@ -233,7 +233,7 @@ def test_parameters_along_another_axis_or_computed_ones():
 def test_weights_in_files_while_the_model_is_optimised(large, monkeypatch, tmp_path):
     """The session still has them when the temporary files are gone."""
     monkeypatch.setattr(session_module, "LARGE", large)
-    net = Net()
+    net = BlockedNet()
     one = net.neuron(net.conv("x", 48))
     pooled = net.node("MaxPool", net.neuron(net.conv(one, 48)), kernel_shape=[2, 2])
     proto = net.model(net.conv(net.neuron(net.conv(pooled, 48)), 16), one)
@@ -246,7 +246,7 @@ def test_weights_in_files_while_the_model_is_optimised(large, monkeypatch, tmp_p
 
 
 def test_it_stays_plain_where_not_all_weights_could_be_written(monkeypatch):
-    net = Net()
+    net = BlockedNet()
     x = net.neuron(net.conv("x", 48))
     proto = net.model(net.conv(net.neuron(net.conv(x, 48)), 48))
     optimised = session_module._optimised
@@ -269,7 +269,7 @@ KINDS = ("conv", "depthwise", "residual", "projection", "pool", "two", "mean")
 )
 @examples(40)
 def test_any_network_gives_the_numbers_of_the_plain_session(kinds, channels, coarse, data):
-    net = Net(data.draw(st.integers(0, 9)), coarse)
+    net = BlockedNet(data.draw(st.integers(0, 9)), coarse)
     x, outputs = net.neuron(net.conv("x", channels)), []
     for kind in kinds:
         per_channel = data.draw(st.booleans())
@@ -294,7 +294,7 @@ def test_any_network_gives_the_numbers_of_the_plain_session(kinds, channels, coa
 
 
 def test_it_stays_plain_without_convolutions_of_constant_weights():
-    net = Net()
+    net = BlockedNet()
     x = net.node("Relu", "x")
     stays_plain(net.model(net.neuron(x)), "no neuron stands between convolutions")
 

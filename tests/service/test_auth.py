@@ -13,6 +13,7 @@ from service import auth
 from service.auth import RateLimit, authenticate, create_key
 from service.errors import NotFoundError, RateError, TextError
 from service.storage.metadata import Metadata
+from tests.service.clocks import ManualClock
 
 
 def test_a_key_lets_its_tenant_in_until_it_is_revoked(metadata: Metadata) -> None:
@@ -66,17 +67,8 @@ def test_revoking_what_is_not_there(metadata: Metadata) -> None:
             metadata.keys.revoke(id)
 
 
-class Clock:
-    """A clock that is set by hand."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_bucket_gives_its_tokens_at_once_and_then_as_they_come() -> None:
-    clock = Clock()
+    clock = ManualClock(1000.0)
     limit = RateLimit(60, clock)
     for _ in range(60):
         limit.take("a")
@@ -103,7 +95,7 @@ def test_zero_is_no_limit() -> None:
 
 @given(st.integers(1, 20), st.lists(st.floats(0, 30), max_size=60))
 def test_never_more_than_a_full_bucket_and_the_rate(per_minute: int, pauses: list[float]) -> None:
-    clock, taken = Clock(), []
+    clock, taken = ManualClock(1000.0), []
     limit = RateLimit(per_minute, clock)
     for pause in pauses:
         clock.now += pause
@@ -124,7 +116,7 @@ def test_never_more_than_a_full_bucket_and_the_rate(per_minute: int, pauses: lis
 
 def test_buckets_that_are_full_again_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "BUCKETS", 10)
-    clock = Clock()
+    clock = ManualClock(1000.0)
     limit = RateLimit(60, clock)
     for number in range(1000):
         clock.now += 1

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from graphpass.conversion import convert, dataset_for
 from graphpass.datasets.dataset import Dataset
 from graphpass.errors import ModelError, SessionError
-from graphpass.evaluation.evaluate import EvaluationOptions, evaluate
+from graphpass.evaluation.evaluate import EvaluationSettings, evaluate
 from graphpass.graph import upgrade
 from graphpass.graph.model import load
 from graphpass.graph.upgrade import NodeWriter
@@ -101,7 +101,7 @@ def test_evaluate_compares_with_the_bytes_that_were_given(tmp_path: Path, monkey
         warnings.simplefilter("ignore")
         source = load(path)
     done = convert(source, {"x": X}, time_steps=8, coding="phase")
-    found = evaluate(source, done.proto, dataset_for(source, {"x": X}), EvaluationOptions(rounds=1))
+    found = evaluate(source, done.proto, dataset_for(source, {"x": X}), EvaluationSettings(rounds=1))
     before, after = (run(each, {"x": X})["y"].astype(np.float64) for each in (session, open_session(done.proto)))
     error = np.linalg.norm(after - before) / np.linalg.norm(before)
     assert found.outputs[0].relative_error == pytest.approx(error, rel=1e-3) and error > 0.1

@@ -25,13 +25,13 @@ OPTIONS = {"time_steps": 2, "method": "max"}
 
 
 @dataclass
-class Times:
+class StepTimes:
     """Seconds of each step, and errors."""
 
     steps: dict[str, list[float]] = field(default_factory=lambda: {step: [] for step in STEPS})
     errors: list[str] = field(default_factory=list)
 
-    def more(self, others: "Times") -> None:
+    def more(self, others: "StepTimes") -> None:
         """Add the times of other rounds."""
         for step in STEPS:
             self.steps[step] += others.steps[step]
@@ -56,7 +56,7 @@ class Neighbour:
         answer.raise_for_status()
         return str(answer.json()["id"])
 
-    def once(self, times: Times) -> None:
+    def once(self, times: StepTimes) -> None:
         """One round: an upload, a job, and downloads of its result."""
         self.round += 1
         body = dense(self.round)
@@ -77,9 +77,9 @@ class Neighbour:
         for path in (job, f"/v1/models/{model}"):
             self.http.delete(path)
 
-    def rounds(self, seconds: float) -> Times:
+    def rounds(self, seconds: float) -> StepTimes:
         """Rounds until the time is over, one at least."""
-        times, until = Times(), time.monotonic() + seconds
+        times, until = StepTimes(), time.monotonic() + seconds
         while True:
             try:
                 self.once(times)
@@ -90,7 +90,7 @@ class Neighbour:
 
 
 @contextmanager
-def _timed(times: Times, step: str) -> Iterator[None]:
+def _timed(times: StepTimes, step: str) -> Iterator[None]:
     began = time.monotonic()
     yield
     times.steps[step].append(time.monotonic() - began)
@@ -142,12 +142,12 @@ def attacking(name: str, server: Server, key: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Row:
+class AttackResult:
     """The effect of one attack on the well-behaved tenant."""
 
     attack: str
-    alone: Times
-    beside: Times
+    alone: StepTimes
+    beside: StepTimes
     memory: int
     recovery: float
 
@@ -176,7 +176,7 @@ HEADING = """| attack | upload | job | download | rounds | MiB | recovery, s |
 |---|---|---|---|---|---|---|"""
 
 
-def siege(server: Server, name: str, neighbour: Neighbour, key: str, seconds: float) -> Row:
+def siege(server: Server, name: str, neighbour: Neighbour, key: str, seconds: float) -> AttackResult:
     """One attack. Half of the time alone is before it and half after it, since the machine may have other work, too."""
     alone = neighbour.rounds(seconds / 2)
     before = descriptors(server)
@@ -186,10 +186,10 @@ def siege(server: Server, name: str, neighbour: Neighbour, key: str, seconds: fl
         beside = neighbour.rounds(seconds)
     recovered = recovery(server, neighbour, alone, before)
     alone.more(neighbour.rounds(seconds / 2))
-    return Row(name, alone, beside, watch.stop(), recovered)
+    return AttackResult(name, alone, beside, watch.stop(), recovered)
 
 
-def recovery(server: Server, neighbour: Neighbour, alone: Times, before: int) -> float:
+def recovery(server: Server, neighbour: Neighbour, alone: StepTimes, before: int) -> float:
     """Seconds until a round takes no longer than is promised, and files and connections are closed."""
     began = time.monotonic()
     while (passed := time.monotonic() - began) < 2 * RECOVERY_SECONDS:

@@ -7,7 +7,7 @@ import pytest
 
 from service.connections.admission import LOOK_SECONDS, Admission
 from service.connections.bounds import Bounds, bounds_of
-from service.metrics import Metrics
+from service.metrics import ProcessMetrics
 from service.settings import load_settings
 
 
@@ -56,7 +56,7 @@ def run(test: Callable[[], object]) -> None:
 
 def test_who_asks_for_nothing_gives_way_the_longest_first() -> None:
     def test() -> None:
-        admission = Admission(bounds(3), Metrics())
+        admission = Admission(bounds(3), ProcessMetrics())
         first, second, third = (enter(admission)[0] for _ in range(3))
         admission.asks(first)
         _, refused = enter(admission)
@@ -70,7 +70,7 @@ def test_who_asks_for_nothing_gives_way_the_longest_first() -> None:
 
 def test_where_all_are_busy_the_next_is_refused() -> None:
     def test() -> None:
-        admission = Admission(bounds(2), Metrics())
+        admission = Admission(bounds(2), ProcessMetrics())
         held = [enter(admission)[0] for _ in range(2)]
         for each in held:
             admission.asks(each)
@@ -83,12 +83,12 @@ def test_where_all_are_busy_the_next_is_refused() -> None:
 
 def test_an_address_has_its_bound_and_proxies_have_none() -> None:
     def test() -> None:
-        admission = Admission(bounds(100, connections_per_address=2, trusted_proxies="10.0.0.0/8"), Metrics())
+        admission = Admission(bounds(100, connections_per_address=2, trusted_proxies="10.0.0.0/8"), ProcessMetrics())
         assert [enter(admission)[1] for _ in range(3)] == ["", "", "too-many-at-once"]
         assert enter(admission, "192.0.2.2")[1] == ""
         assert [enter(admission, "10.0.0.1")[1] for _ in range(5)] == [""] * 5
         assert [enter(admission, f"2001:db8::{n}")[1] for n in range(1, 4)] == ["", "", "too-many-at-once"]
-        free = Admission(bounds(100, connections_per_address=0), Metrics())
+        free = Admission(bounds(100, connections_per_address=0), ProcessMetrics())
         assert {enter(free)[1] for _ in range(50)} == {""}
 
     run(test)
@@ -96,7 +96,7 @@ def test_an_address_has_its_bound_and_proxies_have_none() -> None:
 
 def test_what_has_left_is_not_counted() -> None:
     def test() -> None:
-        admission = Admission(bounds(3, connections_per_address=1), Metrics())
+        admission = Admission(bounds(3, connections_per_address=1), ProcessMetrics())
         for _ in range(20):
             fake, refused = enter(admission)
             assert refused == ""
@@ -111,7 +111,7 @@ def test_what_has_left_is_not_counted() -> None:
 
 def test_all_are_looked_at_again_and_again() -> None:
     async def test() -> None:
-        admission = Admission(bounds(5), Metrics())
+        admission = Admission(bounds(5), ProcessMetrics())
         fakes = [enter(admission)[0] for _ in range(2)]
         await asyncio.sleep(2.5 * LOOK_SECONDS)
         assert [fake.looks for fake in fakes] == [2, 2]
@@ -127,7 +127,7 @@ def test_all_are_looked_at_again_and_again() -> None:
 
 def test_an_address_that_is_full_is_turned_away_and_the_log_says_how_often(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
-        admission = Admission(bounds(100, connections_per_address=1, trusted_proxies="10.0.0.0/8"), Metrics())
+        admission = Admission(bounds(100, connections_per_address=1, trusted_proxies="10.0.0.0/8"), ProcessMetrics())
         assert admission.turn_away("192.0.2.1") is None
         fake, _ = enter(admission)
         away = [admission.turn_away("192.0.2.1") for _ in range(50)]

@@ -1,4 +1,4 @@
-"""Work ends when nobody wants it, and only then."""
+"""Sleeper ends when nobody wants it, and only then."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ import pytest
 from service.jobs.cancelling import UnwantedError, while_wanted
 
 
-class Work:
+class Sleeper:
     """Sleeps; whether it was cancelled."""
 
     def __init__(self, seconds: float = 30.0):
@@ -25,7 +25,7 @@ class Work:
 
 
 def test_it_ends_within_a_second_when_it_is_not_wanted_any_more() -> None:
-    work, began = Work(), time.monotonic()
+    work, began = Sleeper(), time.monotonic()
     with pytest.raises(UnwantedError):
         asyncio.run(while_wanted(work.run(), lambda: time.monotonic() - began < 0.5))
     assert work.cancelled and time.monotonic() - began < 1.5
@@ -33,7 +33,7 @@ def test_it_ends_within_a_second_when_it_is_not_wanted_any_more() -> None:
 
 def test_it_goes_on_while_it_is_wanted() -> None:
     asked = []
-    assert asyncio.run(while_wanted(Work(0.8).run(), lambda: bool(asked.append(1) or True))) == "done"
+    assert asyncio.run(while_wanted(Sleeper(0.8).run(), lambda: bool(asked.append(1) or True))) == "done"
     assert len(asked) >= 2
 
 
@@ -41,11 +41,11 @@ def test_it_goes_on_where_nobody_can_be_asked() -> None:
     def away() -> bool:
         raise OSError("the database is away")
 
-    assert asyncio.run(while_wanted(Work(0.8).run(), away)) == "done"
+    assert asyncio.run(while_wanted(Sleeper(0.8).run(), away)) == "done"
 
 
 def test_cancelling_it_cancels_the_work() -> None:
-    work = Work()
+    work = Sleeper()
 
     async def cancelled() -> None:
         task = asyncio.ensure_future(while_wanted(work.run(), lambda: True))

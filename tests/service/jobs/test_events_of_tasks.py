@@ -5,20 +5,11 @@ import itertools
 from typing import Any
 
 from service.jobs.running import LINES, STAGES, Events
+from tests.service.clocks import ManualClock
 
 
-class Clock:
-    """Time as it is told."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        """Seconds."""
-        return self.now
-
-
-def told(events: Events) -> list[dict[str, Any]]:
-    """All of them."""
+def events_of(events: Events) -> list[dict[str, Any]]:
+    """All events, once the task has ended."""
 
     async def pumped() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -35,12 +26,12 @@ def told(events: Events) -> list[dict[str, Any]]:
 
 def test_progress_of_a_long_task_is_some_hundred_events() -> None:
     """Ten lines a second for an hour; the first, the last and what lies between, ever further apart."""
-    clock = Clock()
+    clock = ManualClock(0.0)
     events, total = Events(clock=clock), 36_000
     for done in range(total + 1):
         clock.now = done / 10
         events.line({"stage": "calibrating", "done": done, "total": total})
-    found = told(events)
+    found = events_of(events)
     assert 500 < len(found) < 1500
     assert found[0] == {"event": "progress", "stage": "calibrating", "done": 0, "total": total, "seconds_left": None}
     assert found[-1]["done"] == total and found[-1]["seconds_left"] == 0
@@ -50,19 +41,19 @@ def test_progress_of_a_long_task_is_some_hundred_events() -> None:
 
 
 def test_every_short_stage_ends() -> None:
-    clock = Clock()
+    clock = ManualClock(0.0)
     events = Events(clock=clock)
     for stage in ("comparing", "counting", "timing"):
         for done in range(101):
             clock.now += 0.001
             events.line({"stage": stage, "done": done, "total": 100})
-    assert [(each["stage"], each["done"]) for each in told(events)] == [
+    assert [(each["stage"], each["done"]) for each in events_of(events)] == [
         (stage, done) for stage in ("comparing", "counting", "timing") for done in (0, 100)
     ]
 
 
 def test_a_child_that_does_not_stop_talking_is_not_listened_to() -> None:
-    clock = Clock()
+    clock = ManualClock(0.0)
     events = Events(clock=clock)
     for number in range(50_000):
         clock.now = number / 10_000
@@ -70,7 +61,7 @@ def test_a_child_that_does_not_stop_talking_is_not_listened_to() -> None:
         events.line({"stage": f"stage {number}", "done": 1, "total": 1})
         events.line({"stage": "stage 0", "done": 5, "total": 1})
         events.line({"stage": "stage 0", "done": -1, "total": 1})
-    found = told(events)
+    found = events_of(events)
     logs = [each["text"] for each in found if each["event"] == "log"]
     assert logs == [*(f"line {number}" for number in range(LINES)), "… 49,950 more lines are left out"]
     assert len({each["stage"] for each in found if each["event"] == "progress"}) == STAGES

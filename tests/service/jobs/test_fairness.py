@@ -70,7 +70,7 @@ def test_who_gives_a_place_up(wishes: list[Queued], room: Occupancy) -> None:
 
 
 @dataclass(eq=False)
-class Work:
+class TimedWork:
     """So many seconds of work, which begin again where they gave their place up."""
 
     wish: Queued
@@ -87,8 +87,8 @@ class Work:
 @examples(60)
 def test_everybody_gets_to_the_end(places: int, given_works: list[tuple[str, Kind, int]]) -> None:
     """A second at a time: whatever comes, all of it is done, and no tenant waits for long while another holds two."""
-    waiting = [Work(Queued(tenant, 0.0, kind), seconds) for tenant, kind, seconds in given_works]
-    running: list[Work] = []
+    waiting = [TimedWork(Queued(tenant, 0.0, kind), seconds) for tenant, kind, seconds in given_works]
+    running: list[TimedWork] = []
     hungry: Counter[str] = Counter()
     used: Counter[str] = Counter()
     now = 0.0

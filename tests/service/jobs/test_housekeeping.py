@@ -10,10 +10,10 @@ from service.jobs import engine, housekeeping
 from service.jobs.housekeeping import AGAIN, Housekeeper, Reconciler
 from service.settings import load_settings
 from service.storage.metadata import Metadata
-from service.storage.records import Job
+from service.storage.records import JobRecord
 
 
-class Engine:
+class RecordingEngine:
     """Dispatcher and queues in one: workflows by id with their states, and what was done to them."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Engine:
     def failure(self, id: str) -> str:
         return self.failures.get(id, "")
 
-    def send(self, job: Job) -> None:
+    def send(self, job: JobRecord) -> None:
         self.done.append("send")
         self.workflows[job.id] = "ENQUEUED"
 
@@ -51,14 +51,14 @@ class Engine:
         return self.begun
 
 
-Make = Callable[..., Job]
+Make = Callable[..., JobRecord]
 
 
 @pytest.fixture
 def make(metadata: Metadata, blob: Callable[[str], str]) -> Make:
     """A job of acme, an hour old."""
 
-    def made(state: str = "queued") -> Job:
+    def made(state: str = "queued") -> JobRecord:
         job, _ = metadata.jobs.create("acme", "conversion", request={"options": {}}, inputs={})
         if state == "running":
             metadata.jobs.start(job.id)
@@ -72,17 +72,17 @@ def make(metadata: Metadata, blob: Callable[[str], str]) -> Make:
 @pytest.fixture
 def reconciler(metadata: Metadata, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reconciler:
     """On an engine of its own: `reconciler._queues`."""
-    found = Engine()
+    found = RecordingEngine()
     monkeypatch.setattr(housekeeping, "NEW", timedelta(seconds=-1))
     return Reconciler(metadata, found, found, load_settings(data_dir=tmp_path))  # type: ignore[arg-type]
 
 
-def engine_of(reconciler: Reconciler) -> Engine:
+def engine_of(reconciler: Reconciler) -> RecordingEngine:
     """Its engine."""
     return reconciler._dispatcher  # type: ignore[return-value]
 
 
-def state(metadata: Metadata, job: Job) -> str:
+def state(metadata: Metadata, job: JobRecord) -> str:
     """As people see it."""
     return metadata.jobs.get("acme", job.id).state
 

@@ -13,7 +13,7 @@ from service.jobs.dispatch import Dispatcher, queue_of
 from service.jobs.queues import Queues
 from service.settings import Settings
 from service.storage.database import address
-from service.storage.records import Job
+from service.storage.records import JobRecord
 
 BOTH = ("convert", "shards")
 Make = Callable[..., Queues]
@@ -51,11 +51,11 @@ def make(database: sa.Engine) -> Make:
     return queues
 
 
-def job(id: str, tenant: str, kind: str = "conversion", **options: object) -> Job:
+def job(id: str, tenant: str, kind: str = "conversion", **options: object) -> JobRecord:
     """A queued one."""
     request = {"options": options}
     now = datetime.now(UTC)
-    return Job(id, tenant, kind, request, "queued", None, None, {}, {}, None, now, None, None, None)  # type: ignore[arg-type]
+    return JobRecord(id, tenant, kind, request, "queued", None, None, {}, {}, None, now, None, None, None)  # type: ignore[arg-type]
 
 
 def change(database: sa.Engine, id: str, **values: object) -> None:
@@ -66,7 +66,7 @@ def change(database: sa.Engine, id: str, **values: object) -> None:
         connection.execute(sa.update(table).where(table.c.workflow_uuid == id).values(**values))
 
 
-def shard(dispatcher: Dispatcher, database: sa.Engine, of: Job, number: int) -> str:
+def shard(dispatcher: Dispatcher, database: sa.Engine, of: JobRecord, number: int) -> str:
     """A shard that waits."""
     id = f"{of.id}-observe-{number}"
     dispatcher.send(job(id, of.tenant))

@@ -11,18 +11,18 @@ from typing import Any, cast
 import pytest
 
 from service.errors import NotFoundError
-from service.jobs import cuts, work
+from service.jobs import sharding, work
 from service.jobs.places import Places
-from service.jobs.running import Outcome
+from service.jobs.running import TaskOutcome
 from service.problems import JobError
 from service.settings import load_settings
 from service.storage.metadata import Metadata
-from service.storage.records import Job
+from service.storage.records import JobRecord
 
 ARTIFACT = {"result": {"samples": 1}, "files": {"part.json": "0" * 64}, "error": None}
 
 
-class Engine:
+class ShardEngine:
     """In place of DBOS: remembers what waits. `outcomes` are those of the shards, in order."""
 
     def __init__(self, outcomes: Iterator[dict[str, Any]]):
@@ -53,7 +53,9 @@ class Engine:
         self.cancelled.append(id)
 
 
-def split(monkeypatch: pytest.MonkeyPatch, engine: Engine, each: Iterator[dict[str, Any]], count: int) -> list[Outcome]:
+def split(
+    monkeypatch: pytest.MonkeyPatch, engine: ShardEngine, each: Iterator[dict[str, Any]], count: int
+) -> list[TaskOutcome]:
     """What comes of so many shards."""
     monkeypatch.setattr(work, "DBOS", engine)
     subject = SimpleNamespace(shard=None, _places=Places(1))
@@ -63,11 +65,11 @@ def split(monkeypatch: pytest.MonkeyPatch, engine: Engine, each: Iterator[dict[s
 def test_shards_are_made_as_there_is_room_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a million millions, those that an error leaves unmade cost nothing."""
     failure = {"result": {}, "files": {}, "error": JobError("invalid-data", "broken").to_json()}
-    engine = Engine(itertools.chain([ARTIFACT] * 100, [failure]))
+    engine = ShardEngine(itertools.chain([ARTIFACT] * 100, [failure]))
     made = itertools.count()
-    each = ({"start": start, "number": next(made)} for start, _ in cuts.spans(10**12, 1))
+    each = ({"start": start, "number": next(made)} for start, _ in sharding.spans(10**12, 1))
     tracemalloc.start()
-    parts = split(monkeypatch, engine, each, cuts.count(10**12, 1))
+    parts = split(monkeypatch, engine, each, sharding.count(10**12, 1))
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
     assert len(parts) == 101 and parts[-1].error and not parts[-2].error
@@ -78,17 +80,17 @@ def test_shards_are_made_as_there_is_room_for_them(monkeypatch: pytest.MonkeyPat
 def test_all_shards_are_run_and_told_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     for count in (2, work.AHEAD, work.AHEAD + 1, 3 * work.AHEAD + 5):
         results = [{**ARTIFACT, "result": {"samples": number}} for number in range(count)]
-        engine = Engine(iter(results))
+        engine = ShardEngine(iter(results))
         parts = split(monkeypatch, engine, ({"start": number} for number in range(count)), count)
         assert [part.result["samples"] for part in parts] == list(range(count)) and len(engine.sent) == count
         assert [told["done"] for told in engine.told] == list(range(count + 1))
         assert not engine.cancelled and engine.most <= work.AHEAD
 
 
-def evaluation(limit: int | None) -> Job:
+def evaluation(limit: int | None) -> JobRecord:
     """A job."""
     request = {"dataset": "dat_1", "options": {"limit": limit}}
-    return cast(Job, SimpleNamespace(kind="evaluation", tenant="acme", request=request))
+    return cast(JobRecord, SimpleNamespace(kind="evaluation", tenant="acme", request=request))
 
 
 @pytest.mark.parametrize(
@@ -107,14 +109,14 @@ def test_there_are_never_more_shards_than_the_settings_allow(
     tmp_path: Path, samples: Any, limit: int | None, expected: tuple[int, ...]
 ) -> None:
     objects = SimpleNamespace(get=lambda tenant, id: SimpleNamespace(description={"samples": samples}))
-    subject = cuts.Cuts(
+    subject = sharding.ShardSizes(
         load_settings(data_dir=tmp_path, max_shards=100), cast(Metadata, SimpleNamespace(objects=objects))
     )
     cut = subject.of(evaluation(limit))["shards"]
     assert cut == expected
     if cut and cut[0] < 10**6:
-        spans = list(cuts.spans(*cut))
-        assert len(spans) == cuts.count(*cut) <= 100
+        spans = list(sharding.spans(*cut))
+        assert len(spans) == sharding.count(*cut) <= 100
         assert spans[0][0] == 0 and spans[-1][1] == cut[0]
         assert all(before[1] == after[0] for before, after in itertools.pairwise(spans))
 
@@ -124,5 +126,5 @@ def test_a_dataset_that_is_gone_is_not_cut(tmp_path: Path) -> None:
         raise NotFoundError("gone", "")
 
     metadata = SimpleNamespace(objects=SimpleNamespace(get=gone))
-    subject = cuts.Cuts(load_settings(data_dir=tmp_path), cast(Metadata, metadata))
+    subject = sharding.ShardSizes(load_settings(data_dir=tmp_path), cast(Metadata, metadata))
     assert subject.of(evaluation(None))["shards"] == ()

@@ -17,7 +17,7 @@ SENT = DATA[::-1]
 UPLOAD = "upl_1"
 
 
-class Room:
+class UnlimitedRoom:
     """Dies like a call of the operating system."""
 
     id = "res_1"
@@ -37,7 +37,7 @@ class Room:
 
 def put(blobs: Blobs) -> None:
     """Store a blob in two writes."""
-    with blobs.writer(Room()) as writer:
+    with blobs.writer(UnlimitedRoom()) as writer:
         writer.write(DATA[:100])
         writer.write(DATA[100:])
         writer.commit()
@@ -48,7 +48,7 @@ def send(blobs: Blobs) -> str:
     with blobs.turn(UPLOAD):
         blobs.put_part(UPLOAD, "one", 0, SENT[:100])
         blobs.put_part(UPLOAD, "two", 100, SENT[100:])
-    return blobs.join(UPLOAD, ("one", "two"), len(SENT), Room())
+    return blobs.join(UPLOAD, ("one", "two"), len(SENT), UnlimitedRoom())
 
 
 def dies_at(number: int, blobs: LocalBlobs) -> bool:
@@ -82,7 +82,7 @@ def main(folder: Path) -> int:
         died = dies_at(number, blobs)
         for name, size in blobs.listing():
             assert (size, b"".join(blobs.read(name))) == (len(whole[name]), whole[name]), number
-        assert set(blobs.scratch()) <= {Room.id}, number
+        assert set(blobs.scratch()) <= {UnlimitedRoom.id}, number
         for name in blobs.scratch():
             blobs.drop_scratch(name)
         put(blobs)

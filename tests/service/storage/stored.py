@@ -12,7 +12,7 @@ from service.errors import (
 )
 from service.storage import tables
 from service.storage.metadata import Metadata
-from service.storage.records import Job, StoredObject
+from service.storage.records import JobRecord, StoredObject
 
 Blob = Callable[[str], str]
 NOW = datetime.now(UTC)
@@ -25,7 +25,7 @@ def model(metadata: Metadata, digest: str, tenant: str = "acme", **more) -> Stor
     return metadata.objects.create(tenant, "model", digest=digest, **fields)[0]
 
 
-def job(metadata: Metadata, number: int = 0, tenant: str = "acme", **more) -> Job:
+def job(metadata: Metadata, number: int = 0, tenant: str = "acme", **more) -> JobRecord:
     """A conversion without inputs."""
     return metadata.jobs.create(tenant, "conversion", **{"request": {"n": number}, "inputs": {}, **more})[0]
 

@@ -11,7 +11,7 @@ from service.errors import (
 )
 from service.settings import Quota
 from service.storage.metadata import Metadata
-from service.storage.records import Job
+from service.storage.records import JobRecord
 from tests.service.storage.stored import NOW, Blob, job, model, race, release
 
 
@@ -117,7 +117,7 @@ def test_a_repeated_request_gets_its_job_though_inputs_and_quota_are_used_up(met
 
 
 def test_racing_requests_with_one_key_make_one_job(metadata: Metadata) -> None:
-    def create(_: int) -> tuple[Job, bool]:
+    def create(_: int) -> tuple[JobRecord, bool]:
         return metadata.jobs.create("acme", "sweep", request={}, inputs={}, idempotency_key="k")
 
     found = race(8, create)

@@ -9,24 +9,24 @@ from service.errors import (
 from service.settings import Quota
 from service.storage.ledger import Reservation
 from service.storage.metadata import Metadata
-from service.storage.records import Job, Usage
+from service.storage.records import JobRecord, Usage
 from tests.service.storage.stored import Blob, digest, job, model, race, release
 
 
 def test_racing_requests_cannot_pass_the_quota_of_waiting_jobs(metadata: Metadata) -> None:
     found = race(8, lambda number: job(metadata, number, quota=Quota(queued=3)))
-    assert sum(isinstance(each, Job) for each in found) == 3
+    assert sum(isinstance(each, JobRecord) for each in found) == 3
     error = next(each for each in found if isinstance(each, LimitError))
     assert (error.quota, error.limit, error.used) == ("queued", 3, 3)
     assert str(error).startswith("3 jobs are waiting, 1 more would be over the quota of 3; wait")
     assert metadata.keys.usage("acme") == Usage(0, 3, 0, 3)
-    assert isinstance(job(metadata, tenant="other", quota=Quota(queued=3)), Job)
+    assert isinstance(job(metadata, tenant="other", quota=Quota(queued=3)), JobRecord)
 
 
 def test_racing_jobs_cannot_pass_the_quota_of_running_ones(metadata: Metadata) -> None:
     jobs = [job(metadata, number).id for number in range(6)]
     found = race(6, lambda number: metadata.jobs.start(jobs[number], Quota(running=2)))
-    assert sum(isinstance(each, Job) for each in found) == 2
+    assert sum(isinstance(each, JobRecord) for each in found) == 2
     assert metadata.keys.usage("acme") == Usage(0, 4, 2, 6)
     running = metadata.jobs.list("acme", states=("running",)).rows[0]
     assert metadata.jobs.start(running.id, Quota(running=2)).state == "running"  # a step that is repeated

@@ -45,7 +45,7 @@ def test_bytes_are_synced_before_the_name_and_the_name_before_the_answer(tmp_pat
         blobs.put_part(crashes.UPLOAD, "one", 0, b"abc")
     assert calls == ["fsync parts"] * 3  # the file, the folder of the upload, the folder of uploads
     calls.clear()
-    blobs.join(crashes.UPLOAD, ("one",), 3, crashes.Room())
+    blobs.join(crashes.UPLOAD, ("one",), 3, crashes.UnlimitedRoom())
     assert calls == ["fsync scratch", "replace sha256", "fsync sha256"]
 
 
@@ -86,7 +86,7 @@ def test_a_full_disk_takes_nothing_and_works_again(small: Path) -> None:
     ballast.write_bytes(bytes(2**20))
     with (
         pytest.raises(StorageFullError, match=r"no space left in .*; make room and try again"),
-        blobs.writer(crashes.Room()) as writer,
+        blobs.writer(crashes.UnlimitedRoom()) as writer,
     ):
         writer.write(bytes(2**21))
     with pytest.raises(StorageFullError), blobs.turn(crashes.UPLOAD):

@@ -43,7 +43,7 @@ def everything(blobs: Blobs, tmp_path: Path) -> list:
         lambda: list(blobs.uploads()),
         lambda: blobs.put_part("upl_1", "a", 0, b"a"),
         lambda: blobs.drop_part("upl_1", "a"),
-        lambda: blobs.join("upl_1", ("a",), 1, crashes.Room()),
+        lambda: blobs.join("upl_1", ("a",), 1, crashes.UnlimitedRoom()),
         lambda: blobs.drop_parts("upl_1"),
     ]
 
@@ -71,7 +71,7 @@ def test_a_store_that_comes_back_works_again(tmp_path: Path) -> None:
     crashes.put(blobs)
     digest = next(digest for digest, _ in blobs.listing())
     reading = blobs.read(digest)
-    with blobs.writer(crashes.Room()) as writer:
+    with blobs.writer(crashes.UnlimitedRoom()) as writer:
         writer.write(b"abc")
         server.stop()
         with pytest.raises(StorageUnavailableError):

@@ -58,7 +58,7 @@ def faulty(gate: Random, s3: S3Server, tmp_path: Path) -> Blobs:
 
 def put(blobs: Blobs, data: bytes) -> str:
     """One attempt."""
-    with blobs.writer(crashes.Room()) as writer:
+    with blobs.writer(crashes.UnlimitedRoom()) as writer:
         writer.write(data)
         writer.commit()
         return writer.digest

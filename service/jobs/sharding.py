@@ -8,16 +8,16 @@ from service.jobs.engine import GPU, SHARDS
 from service.jobs.guard import workers_on
 from service.settings import Settings
 from service.storage.metadata import Metadata
-from service.storage.records import Job
+from service.storage.records import JobRecord
 
 
-class Cuts:
+class ShardSizes:
     """How many samples each shard of a job has, by the settings and by who works on shards now."""
 
     def __init__(self, settings: Settings, metadata: Metadata):
         self._settings, self._metadata = settings, metadata
 
-    def of(self, job: Job) -> dict[str, tuple[int, ...]]:
+    def of(self, job: JobRecord) -> dict[str, tuple[int, ...]]:
         """Samples of an evaluation (`shards`) and of a conversion's calibration (`observed`), and how many of them each
         shard has; empty where they are not cut.
         """

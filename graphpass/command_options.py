@@ -6,7 +6,7 @@ from typing import Any
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.synthetic import Synthetic
 from graphpass.datasets.images import ImageOptions
-from graphpass.evaluation.evaluate import EvaluationOptions
+from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.maths.allocation import Auto, auto_of
 from graphpass.options.rules import named, require_options
@@ -15,7 +15,7 @@ from graphpass.options.values import bytes_of, plain_of, several_of
 from graphpass.sites.sites import Selection
 
 
-class Settings:
+class CommandOptions:
     """The options and files of a command by name; None is an option that was not given.
 
     spelled: the name of an option in errors. several: options that are lists here; a single value is a list of one.
@@ -67,9 +67,9 @@ class Settings:
         names = ("time_steps", "coding", "method", "form", "allow_partial")
         return {name: self(name) for name in names}
 
-    def evaluation(self, allow_code: bool = False) -> EvaluationOptions:
+    def evaluation(self, allow_code: bool = False) -> EvaluationSettings:
         """allow_code: whether metrics may be functions of the user; these are run."""
-        return EvaluationOptions(
+        return EvaluationSettings(
             limit=self("limit"),
             threads=self("threads"),
             metrics=metrics_of(several_of(self("metric")), allow_code),
