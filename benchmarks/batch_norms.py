@@ -66,6 +66,6 @@ def insert(graph: gs.Graph, node: gs.Node, parts: tuple[Array, ...]) -> None:
 
 def _kept(graph: gs.Graph, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    save(export(graph.cleanup().toposort()), partial)
-    return partial.replace(path)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    save(export(graph.cleanup().toposort()), temporary)
+    return temporary.replace(path)

@@ -25,9 +25,9 @@ def save(name: str, **arrays: Floats | Integers | NDArray[np.uint8]) -> Path:
     """Write cache/data/NAME whole or not at all."""
     path = cache_folder() / "data" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.npz")
-    np.savez(partial, **arrays)  # type: ignore[arg-type]
-    partial.replace(path)
+    temporary = path.with_suffix(f".{os.getpid()}.npz")
+    np.savez(temporary, **arrays)  # type: ignore[arg-type]
+    temporary.replace(path)
     return path
 
 
@@ -89,8 +89,8 @@ def cifar10_calibration(count: int = 512, seed: int = 0) -> Path:
     if path.exists():
         return path
     with np.load(cifar10()) as data:
-        chosen, _ = disjoint_split(len(data["train"]), count, seed)
-        return save(path.name, image=cifar10_images(data["train"][chosen]), labels=data["train_labels"][chosen])
+        indices, _ = disjoint_split(len(data["train"]), count, seed)
+        return save(path.name, image=cifar10_images(data["train"][indices]), labels=data["train_labels"][indices])
 
 
 # Photos

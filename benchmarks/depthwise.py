@@ -88,14 +88,14 @@ def converted(network: Network, images: Floats, levels: int, method: str, auto: 
     ).proto
 
 
-def measured(folds: int, chosen: Sequence[int], threads: int) -> Iterator[Sequence[object]]:
+def measured(folds: int, selection: Sequence[int], threads: int) -> Iterator[Sequence[object]]:
     """A row for each setting, as soon as all parts are done."""
     network = prepare(load(networks.efficientnet_lite0()))
     known = [datasets.labelled_photos(name) for name in ("photos", "more_photos")]
     photos = [photo for part, _ in known for photo in part]
     labels = np.concatenate([part for _, part in known])
     order = np.random.default_rng(0).permutation(len(photos))
-    totals = {number: Totals() for number in (-1, *chosen)}
+    totals = {number: Totals() for number in (-1, *selection)}
     for fold in range(folds):
         held = order[fold::folds]
         rest = np.setdiff1d(order, held)
@@ -103,11 +103,11 @@ def measured(folds: int, chosen: Sequence[int], threads: int) -> Iterator[Sequen
         crops = prepared(datasets.crops_of([photos[k] for k in held], EVALUATED * len(held), fold))
         ann = scores(network.source.proto, crops, threads)
         totals[-1].add(ann, ann, labels[held])
-        for number in chosen:
+        for number in selection:
             proto = converted(network, images, *SETTINGS[number], threads)
             totals[number].add(ann, scores(proto, crops, threads), labels[held])
     yield "ANN", "", "", *totals[-1].row()
-    for number in chosen:
+    for number in selection:
         levels, method, auto = SETTINGS[number]
         yield levels, "mean" if auto else "equal", method, *totals[number].row()
 

@@ -116,8 +116,8 @@ def pairs(name: str, steps: Sequence[int], threads: int) -> Iterator[Sequence[ob
         share = float(within.costs[:, within.rungs.index(count + 1)].sum() / within.costs[:, -1].sum())
         candidates = within.candidates(Auto(energy=share), options)
         held_out = held_out_errors(network.graph, network.coverage, calibration, candidates, fixed)
-        for chosen, error in reversed(list(zip(candidates, held_out, strict=True))):
-            yield row("equal" if len(set(chosen.levels.values())) == 1 else "dealt out", chosen, error)
+        for candidate, error in reversed(list(zip(candidates, held_out, strict=True))):
+            yield row("equal" if len(set(candidate.levels.values())) == 1 else "dealt out", candidate, error)
 
 
 def main() -> None:

@@ -122,11 +122,11 @@ def resnet50() -> Path:
     for tensor in tensors.values():
         if isinstance(tensor, gs.Variable) and tensor not in (image, *graph.outputs):
             tensor.shape = None
-    partial = path.with_suffix(f".{os.getpid()}")
+    temporary = path.with_suffix(f".{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     graph.ir_version = 4  # 3 wants weights to be inputs, too
-    onnx.save(gs.export_onnx(graph.cleanup().toposort()), partial)
-    return partial.replace(path)
+    onnx.save(gs.export_onnx(graph.cleanup().toposort()), temporary)
+    return temporary.replace(path)
 
 
 def efficientnet_lite0() -> Path:

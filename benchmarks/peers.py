@@ -294,7 +294,7 @@ def main() -> None:
         raise SessionError("the native operators are not built", "see `graphpass doctor`")
     torch.set_num_threads(options.threads)
     count = QUICK_IMAGES if options.quick else IMAGES
-    chosen = sorted(map(int, options.names)) or (QUICK_TIME_STEPS if options.quick else TIME_STEPS)
+    time_steps = sorted(map(int, options.names)) or (QUICK_TIME_STEPS if options.quick else TIME_STEPS)
     print(machine())
     print(
         f"PyTorch {torch.__version__}, SpikingJelly {version('spikingjelly')}. The first {count:,} test images, in "
@@ -304,7 +304,8 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         table(
-            ("implementation", "T", "top-1", "points lost", "images/s", "ratio"), rows(chosen, count, options.threads)
+            ("implementation", "T", "top-1", "points lost", "images/s", "ratio"),
+            rows(time_steps, count, options.threads),
         )
 
 

@@ -47,7 +47,7 @@ from service.jobs.dispatch import Dispatcher
 from service.jobs.guard import Guard
 from service.jobs.housekeeping import JOBS_EVERY, RENEW_EVERY, SWEEP_EVERY, Housekeeper, Reconciler, take_over, tidy
 from service.jobs.places import Places
-from service.jobs.presence import Alone, Locks
+from service.jobs.presence import PlaceLocks, SingleProcess
 from service.jobs.queues import Queues
 from service.jobs.running import clear_scratch
 from service.jobs.scheduler import EVERY_SHARED, Scheduler
@@ -58,7 +58,7 @@ from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata, open_metadata
 from service.storage.stores import open_blobs
 
-SQLITE_THREADS = 4  # that answer requests: each takes a connection and memory, and more do not read a local file faster
+SQLITE_THREADS = 4  # for requests: each takes a connection and memory, and more do not read a local file faster
 READING = 8  # threads that read from the store for downloads
 PIECES = 4  # of resumable uploads that are in memory, each of some 8 MiB
 STORING = 32  # threads that write bodies and ask the engine: each may wait for the store
@@ -66,7 +66,7 @@ STORING = 32  # threads that write bodies and ask the engine: each may wait for 
 
 @dataclass(frozen=True)
 class Process:
-    """What one process has open. `close` ends it; jobs that run are taken up after the next start."""
+    """What one process has open. `close` ends it; jobs that are running go on after the next start."""
 
     service: Service
     stack: ExitStack
@@ -87,7 +87,7 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         stack.callback(metadata.close)
         blobs = open_blobs(settings)
         blobs.probe()
-        if not shared:  # what is being written is of a process that is gone
+        if not shared:  # whatever was being written, its process is gone
             garbage.abandon(metadata, blobs, datetime.now(UTC))
         garbage.adopt(metadata, blobs)
         metrics = ProcessMetrics()
@@ -115,9 +115,9 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
             for owner in queues.owners() - {settings.executor_id}:  # this process, under another name before
                 take_over(owner, metadata, queues)
         if shared and settings.queues:
-            scheduler = Scheduler(places, queues, Locks(metadata.database.engine), EVERY_SHARED)
+            scheduler = Scheduler(places, queues, PlaceLocks(metadata.database.engine), EVERY_SHARED)
         else:
-            scheduler = Scheduler(places, queues if settings.queues else None, Alone())
+            scheduler = Scheduler(places, queues if settings.queues else None, SingleProcess())
         scheduler.start()
         stack.callback(scheduler.stop)
         reconciler = Reconciler(metadata, dispatcher, queues, settings)
@@ -186,7 +186,10 @@ def create_app(process: Process, bounds: Bounds) -> FastAPI:
 
 
 class PageMount(Mount):
-    """What is below no other route. A method that a path of the API does not have stays 405."""
+    """Serves the paths that no other route has.
+
+    A path of the API is left to the API, which refuses wrong methods (405).
+    """
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """See Mount."""
@@ -226,7 +229,7 @@ ROUTERS = (
 
 
 def _lock(folder: Path) -> int:
-    """One process a data folder: two would take up each other's jobs. The lock goes with the process."""
+    """Lock a data folder for this process, as long as it lives: two processes would take up each other's jobs."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -252,7 +255,7 @@ def _guard(settings: Settings) -> Guard:
 def _chores(
     settings: Settings, metadata: Metadata, blobs: Blobs, reconciler: Reconciler
 ) -> tuple[tuple[Callable[[], object], float], ...]:
-    """What keeps promises, and every so many seconds."""
+    """The chores of the housekeeper, each with the seconds between two runs."""
     here = ((reconciler.stranded, JOBS_EVERY),) if settings.queues else ()
     often = ((metadata.ledger.renew, RENEW_EVERY), (reconciler.jobs, JOBS_EVERY), (reconciler.workflows, JOBS_EVERY))
     sweep, scratch = partial(tidy, metadata, blobs, settings), partial(clear_scratch, settings.data_dir / "scratch")

@@ -1,4 +1,4 @@
-"""Keys, as their holders know them, and how often one may ask.
+"""Keys as their holders know them, and how many requests each may send.
 
 A key is `gp_` and 256 random bits in base64url. Stored is its SHA-256: with so many bits nothing slower is needed, and
 what a lookup by digest tells by its time is of no use to whoever cannot choose digests.
@@ -38,7 +38,7 @@ def authenticate(metadata: Metadata, text: str) -> Key | None:
 
 
 def authenticate_at_once(metadata: Metadata, text: str) -> Key | None:
-    """The same without blocking. Raises NotAtOnceError where that cannot be: ask in a thread."""
+    """As `authenticate`, without blocking. Raises NotAtOnceError where that is not possible: then ask in a thread."""
     if not text.startswith(PREFIX) or len(text) > LONGEST:
         return None
     return metadata.keys.find_at_once(_sha256(text))

@@ -8,7 +8,7 @@ from service.errors import ServiceError
 
 @contextmanager
 def needed() -> Iterator[None]:
-    """Around imports: what is not installed is named, with the remedy."""
+    """A context for imports: a package that is not installed becomes an error that names it and the remedy."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -14,13 +14,13 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 job_id: ContextVar[str] = ContextVar("job_id", default="")
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message", "repeats"}
 _VARYING = re.compile(r"\w*\d\w*")
-_KINDS = 10_000  # of lines that are told apart in one period
+_KINDS = 10_000  # of lines that are distinguished in one period
 _LOUD = ("uvicorn", "uvicorn.error", "uvicorn.access", "dbos")  # they bring handlers of their own
 
 
 @contextmanager
 def job_context(id: str) -> Iterator[None]:
-    """What is logged inside is about this job."""
+    """A context in which every line of the log names this job."""
     token = job_id.set(id)
     try:
         yield
@@ -29,10 +29,10 @@ def job_context(id: str) -> Iterator[None]:
 
 
 class Repeats(logging.Filter):
-    """Lets the first `most` of lines alike pass in every period, and tells at its end how many more there were.
+    """In every period, passes the first `most` lines that are alike, and says at its end how many more there were.
 
-    Lines are alike whose logger, level and message are the same but for numbers and ids; or who say so:
-    `extra={"repeats": "…"}`. With `repeats` None a line always passes.
+    Lines are alike if their logger, level and message differ in nothing but numbers and ids, or if they have the same
+    `extra={"repeats": "…"}`. A line whose `repeats` is None always passes.
     """
 
     def __init__(self, most: int = 20, seconds: float = 60.0):
@@ -60,14 +60,14 @@ class Repeats(logging.Filter):
             return count <= self._most
 
     def _start(self) -> None:
-        timer = threading.Timer(self._seconds, self.tell)
+        timer = threading.Timer(self._seconds, self.end_period)
         timer.daemon = True
         with suppress(RuntimeError):  # no thread can be started now: the next line tries again
             timer.start()
             self._timer = timer
 
-    def tell(self) -> None:
-        """End the period: one line for each kind of which lines were left out."""
+    def end_period(self) -> None:
+        """End the period: log one line for each kind of which lines were left out."""
         with self._lock:
             seen, last = self._seen, self._last
             self._seen, self._last, self._timer = {}, {}, None
@@ -96,7 +96,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(level: str) -> None:
-    """Everything goes to stderr as JSON. DBOS and uvicorn say less."""
+    """Log everything to stderr as JSON, and less of DBOS and uvicorn."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     handler.addFilter(Repeats())
@@ -113,8 +113,8 @@ def set_up(level: str) -> None:
 
 
 def quiet() -> None:
-    """DBOS installs its handler when it is made: take it away again, and keep what it says to warnings."""
+    """Remove the handler that DBOS installs when it is made. The middleware logs requests, so uvicorn does not."""
     logger = logging.getLogger("dbos")
     logger.handlers.clear()
     logger.propagate = True
-    logging.getLogger("uvicorn.access").disabled = True  # the middleware logs requests, with their ids
+    logging.getLogger("uvicorn.access").disabled = True

@@ -1,4 +1,4 @@
-"""What /metrics shows. Counters are of this process; what the database knows is read when it is asked for."""
+"""What /metrics shows. Counters are those of this process; figures of the database are read when they are asked for."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ class _Tally:
     outcome: str = "interrupted"
 
     def ended(self, outcome: str) -> None:
-        """How the task ended: succeeded, or the type of its error."""
+        """Note how the task ended: `succeeded`, or the type of its error."""
         self.outcome = outcome
 
 
@@ -83,7 +83,7 @@ class ProcessMetrics:
         self.registry.register(_Database(read))
 
     def text(self) -> bytes:
-        """In the text format of Prometheus."""
+        """All metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
 

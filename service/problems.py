@@ -118,17 +118,17 @@ class ProblemError(Exception):
 
 
 def not_found(what: str) -> ProblemError:
-    """The answer for unknown ids and for those of others, which look the same."""
+    """The problem of an unknown id, and of one that belongs to another tenant: both look the same."""
     return ProblemError("not-found", f"there is no {what}", "list what there is, or check the id")
 
 
 def too_large(most: int) -> ProblemError:
-    """The body is larger than `most` bytes; the connection is closed, since the rest is not read."""
+    """The problem of a body of more than `most` bytes. The connection is closed, since the rest is not read."""
     return ProblemError("too-large", f"at most {most:,} bytes are taken here", "send less")
 
 
 def too_many(most: int, what: str) -> ProblemError:
-    """Somebody has as many requests or streams under way as he may."""
+    """The problem of a caller who has as many requests or streams under way as are allowed."""
     return ProblemError(
         "too-many-at-once",
         f"at most {most} {what} are answered at a time",

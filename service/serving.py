@@ -28,7 +28,7 @@ TENANT, LABEL = "local", "serve"  # whose key the link has
 BACKLOG = (
     4096  # connections that wait to be taken; where there is no room the caller tries again after a second, then three
 )
-HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where this machine finds what listens on all addresses
+HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where this machine reaches a process that listens on all addresses
 SWITCH_SECONDS = (
     0.001  # after which a thread that computes lets another one: Python's five are a wait at every statement
 )
@@ -36,7 +36,7 @@ DRAIN_SECONDS = 3  # for answers that are under way at the end; event streams ar
 
 
 def serve(settings: Settings) -> None:
-    """Until a signal comes."""
+    """Serve, and work on the queues of the settings, until a signal comes."""
     sys.setswitchinterval(SWITCH_SECONDS)
     logs.set_up(settings.log_level)
     bounds = bounds_of(settings, raise_limit_of_files())

@@ -51,7 +51,7 @@ def _endpoint(url: str) -> str:
 
 
 def _words(value: Any) -> Any:
-    """With commas; `none`: not one."""
+    """Words separated by commas; `none` for an empty list."""
     if not isinstance(value, str):
         return value
     return () if value == "none" else tuple(word.strip() for word in value.split(",") if word.strip())
@@ -180,15 +180,15 @@ class Settings(BaseSettings):
         return Quota(int(self.quota_bytes), self.quota_queued, self.quota_running, self.quota_entries)
 
     def upload_expiry(self, now: datetime) -> datetime | None:
-        """When a model or dataset that is made now goes; None for never."""
+        """When a model or dataset that is made now expires; None for never."""
         return _after(now, self.upload_ttl_hours)
 
     def unfinished_expiry(self, now: datetime) -> datetime | None:
-        """When a resumable upload that begins now goes."""
+        """When a resumable upload that begins now expires."""
         return _after(now, self.unfinished_ttl_hours)
 
     def result_expiry(self, now: datetime) -> datetime | None:
-        """When a job that finishes now goes; None for never."""
+        """When a job that finishes now expires; None for never."""
         return _after(now, self.result_ttl_hours)
 
 

@@ -1,6 +1,6 @@
-"""What a machine may be short of for a while: told apart here from all other errors, for every part of the service.
+"""Recognises errors that mean that the machine is short of something for a while.
 
-What was refused for such a reason is nobody's fault, and may succeed later: jobs wait, requests are answered 503.
+Nobody is at fault then, and another attempt may succeed: jobs wait, and requests are answered 503.
 """
 
 import errno
@@ -20,7 +20,7 @@ NO_THREAD = "can't start new thread"  # as Python says that the system refused o
 
 
 def short_of(error: BaseException | None) -> str:
-    """What the machine is short of if an error, or what it was raised for, says so; "" otherwise."""
+    """What the machine is short of, if an error or one of its causes says so; "" otherwise."""
     for each in causes(error):
         if isinstance(each, OSError) and (words := SHORT.get(each.errno or 0)):
             return words
@@ -32,12 +32,12 @@ def short_of(error: BaseException | None) -> str:
 
 
 def says_short(text: str) -> bool:
-    """Whether words say the same, of an error that was written down."""
+    """Whether the text of an error, which is all that was kept of it, means the same."""
     return NO_THREAD in text or "MemoryError" in text or any(os.strerror(number) in text for number in SHORT)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and what it was raised for."""
+    """The error, its cause, the cause of that, and so on."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

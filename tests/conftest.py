@@ -13,8 +13,8 @@ from tests.properties import SAME, explore
 
 
 def _explores(config: pytest.Config) -> bool:
-    chosen = config.option.markexpr or ""
-    return "slow" in chosen and "not slow" not in chosen
+    marks = config.option.markexpr or ""
+    return "slow" in marks and "not slow" not in marks
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

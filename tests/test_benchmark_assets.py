@@ -69,10 +69,10 @@ def test_archived_reads_only_what_matches(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("total", "first", "seed"), [(10, 3, 0), (1000, 512, 7), (2, 1, 1)])
 def test_split_is_disjoint_whole_and_seeded(total: int, first: int, seed: int) -> None:
-    chosen, rest = datasets.disjoint_split(total, first, seed)
-    assert len(chosen) == first
-    assert sorted([*chosen, *rest]) == list(range(total))
-    np.testing.assert_array_equal(chosen, datasets.disjoint_split(total, first, seed)[0])
+    selected, rest = datasets.disjoint_split(total, first, seed)
+    assert len(selected) == first
+    assert sorted([*selected, *rest]) == list(range(total))
+    np.testing.assert_array_equal(selected, datasets.disjoint_split(total, first, seed)[0])
 
 
 def test_split_of_too_few_samples_says_so() -> None:

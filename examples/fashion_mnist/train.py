@@ -111,8 +111,8 @@ def main() -> None:
     train, labels = (idx(options.data / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
     test, test_labels = (idx(options.data / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
     labels, test_labels = labels.astype(np.int64), test_labels.astype(np.int64)
-    chosen = np.random.default_rng(0).permutation(len(train))[:512]
-    np.savez_compressed(options.out / "calibration.npz", image=pixels(train[chosen]))
+    indices = np.random.default_rng(0).permutation(len(train))[:512]
+    np.savez_compressed(options.out / "calibration.npz", image=pixels(train[indices]))
     np.savez_compressed(options.out / "evaluation.npz", image=pixels(test[:1000]), labels=test_labels[:1000])
 
     model = Network().to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The memory budget of a calibration: what cannot be made to fit it is told before the work.
+"""The memory budget of a calibration: a step that cannot fit is reported before the work begins.
 
     budget = live tensors 3/8 + rows of the ANN 1/4 + the rest 3/8        the first two wait in files beyond that
 

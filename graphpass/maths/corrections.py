@@ -115,7 +115,7 @@ class Regression:
         return np.asarray(np.linalg.solve(self._system, right), np.float64)
 
 
-def chosen(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
+def choose_penalty(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
     """The moments of all rows, and the correction with the least error on rows that it was not solved from.
 
         E = Σ over held-out rows ‖r − u·ΔW − Δb‖²          solved from the other rows

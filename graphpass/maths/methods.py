@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.maths.corrections import chosen, compensate, ends, mean_bias, mean_gain, mean_shift, refine
+from graphpass.maths.corrections import choose_penalty, compensate, ends, mean_bias, mean_gain, mean_shift, refine
 from graphpass.maths.curves import Curve
 from graphpass.maths.thresholds import Levels, largest, least_error, percentile, regress
 from graphpass.maths.units import corrected_in_units, in_units
@@ -129,7 +129,7 @@ def _optimal(sample: SiteSample, levels: int) -> Levels:
 
 def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:
     residual = sample.x - sample.x_snn
-    gram, ridge = chosen(inputs, residual)
+    gram, ridge = choose_penalty(inputs, residual)
     if ridge is None or not np.isfinite(ridge):
         weight, bias = mean_bias(inputs, residual)
         return weight, np.zeros_like(bias) if ridge is None else bias

@@ -1,4 +1,4 @@
-"""Who asks, as far as that is known before anything is done for the request."""
+"""Who sends a request, as far as that is known before anything is done for it."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ COUNTED = "/v1/"  # where requests with a key are counted
 
 @dataclass(frozen=True)
 class Caller:
-    """name: whose requests are worked on in turns: a tenant, or else who sends one header, or an address.
+    """Who sends a request.
 
-    key: the valid key that was sent; is_known: whether that was found out, or a thread has to ask.
+    name: requests of one name take turns. It stands for a tenant, or else for one Authorization header, or an address.
+    key: the valid key that was sent, if any. is_known: whether that is found out; if not, a thread has to ask.
     """
 
     name: str
@@ -32,13 +33,13 @@ class Caller:
 
 
 class Callers:
-    """Tells who asks, and refuses whoever asks too often before anything else is done for the request."""
+    """Finds out who sends a request, and refuses who sends too many before anything else is done for it."""
 
     def __init__(self, metadata: Metadata, rate: RateLimit):
         self._metadata, self._rate = metadata, rate
 
     def of(self, scope: Scope) -> Caller:
-        """Who it is. The request is not counted yet."""
+        """Who sends this request. It is not counted yet."""
         header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
         if header is None:
             return Caller(caller(scope["client"][0] if scope.get("client") else ""), None, False, True)

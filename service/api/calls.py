@@ -27,13 +27,13 @@ class Call:
     revoked: bool = field(default=False)
 
     def cut(self) -> None:
-        """End it: its key was revoked."""
+        """Cut the request off, since its key was revoked."""
         self.revoked = True
         self.task.cancel()
 
 
 class Calls:
-    """The calls of this process. `still_valid`: which of some keys' ids are not revoked."""
+    """The calls of this process. still_valid: gives those of some ids of keys that are not revoked."""
 
     def __init__(self, bounds: Bounds, still_valid: Callable[[Sequence[str]], set[str]]):
         self._bounds, self._still_valid = bounds, still_valid
@@ -42,7 +42,7 @@ class Calls:
         self._streams: Counter[str] = Counter()  # by id of the key
 
     def begin(self, key: Key, holds: Holds) -> Call:
-        """Count a call of the task that runs now. Problem: too-many-at-once."""
+        """Count a call, which the current asyncio task answers. Problem: too-many-at-once."""
         if holds == "stream":
             self._take(self._streams, key.id, self._bounds.streams_per_key, "event streams with one key")
         else:
@@ -54,7 +54,7 @@ class Calls:
         return call
 
     def end(self, call: Call) -> None:
-        """It is answered."""
+        """Count a call as answered."""
         self._calls.discard(call)
         counter, name = (self._streams, call.key.id) if call.holds == "stream" else (self._requests, call.key.tenant)
         counter[name] -= 1
@@ -67,7 +67,7 @@ class Calls:
         counter[name] += 1
 
     async def watch(self) -> None:
-        """Cut the calls of keys that are revoked, until this is cancelled."""
+        """Cut calls off whose key is revoked, until this is cancelled."""
         while True:
             await asyncio.sleep(REVOKED_SECONDS)
             ids = sorted({call.key.id for call in self._calls})

@@ -30,7 +30,7 @@ _bearer = HTTPBearer(auto_error=False, bearerFormat="gp_…", description="A key
 
 @dataclass(frozen=True)
 class Service:
-    """Everything behind the routes of one process."""
+    """All parts of one process that its routes use."""
 
     settings: Settings
     metadata: Metadata
@@ -45,12 +45,12 @@ class Service:
     pieces: CapacityLimiter  # threads that have a piece of a resumable upload in memory, on its way to the store
 
     def expiry(self) -> datetime | None:
-        """When a job that finishes now goes; None for never."""
+        """When a job that finishes now expires; None for never."""
         return self.settings.result_expiry(datetime.now(UTC))
 
 
 async def service_of(request: Request) -> Service:
-    """The process's service. (FastAPI runs what is not async in a thread, whatever it does.)"""
+    """The service of this process. It is async because FastAPI runs any other dependency in a thread."""
     found: Service = request.app.state.service
     return found
 
@@ -77,7 +77,10 @@ async def key_of(
 async def tenant_of(
     request: Request, service: Annotated[Service, Depends(service_of)], key: Annotated[Key, Depends(key_of)]
 ) -> str:
-    """Whose key it is. The request counts among the tenant's until it is answered. Problem: too-many-at-once."""
+    """The tenant of the key.
+
+    The request counts as one of the tenant's until it is answered. Problem: too-many-at-once.
+    """
     request.state.call = service.calls.begin(key, "request")
     return key.tenant
 
@@ -85,13 +88,13 @@ async def tenant_of(
 async def watcher_of(
     request: Request, service: Annotated[Service, Depends(service_of)], key: Annotated[Key, Depends(key_of)]
 ) -> str:
-    """The same for an event stream, which counts among those of its key. Problem: too-many-at-once."""
+    """The tenant of the key, for an event stream, which counts as one of its key. Problem: too-many-at-once."""
     request.state.call = service.calls.begin(key, "stream")
     return key.tenant
 
 
 def unauthorized(what: str) -> ProblemError:
-    """The answer to who has no valid key."""
+    """The problem of a caller who has no valid key."""
     return ProblemError(
         "unauthorized",
         what,
@@ -106,7 +109,7 @@ Watcher = Annotated[str, Depends(watcher_of)]
 
 
 def problems(*slugs: str, also: Mapping[int | str, dict[str, Any]] | None = None) -> dict[int | str, dict[str, Any]]:
-    """What a route may answer, for OpenAPI; every route may answer those of EVERYWHERE. `also`: successes."""
+    """What a route may answer, for OpenAPI: these problems, those of EVERYWHERE, and successes (`also`)."""
     found: dict[int | str, list[str]] = {}
     for slug in (*slugs, *EVERYWHERE):
         found.setdefault(PROBLEMS[slug].status, []).append(slug)

@@ -1,4 +1,4 @@
-"""Every error as a problem document."""
+"""Turns every error into a problem document."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 def _methods(app: FastAPI, path: str) -> str:
-    """All methods of a path: a router knows those of the first route alone."""
+    """All methods of a path, for the header Allow: the router names only those of the first route that fits."""
     for pattern, operations in app.openapi()["paths"].items():
         if re.fullmatch(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(pattern)), path):
             methods = {method.upper() for method in operations}
@@ -49,7 +49,7 @@ def _methods(app: FastAPI, path: str) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Every error becomes a problem document."""
+    """Have the app answer every error with a problem document."""
 
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 405:
@@ -70,7 +70,7 @@ def problem_body(problem: ProblemError, id: str) -> bytes:
 
 
 def problem_of(error: Exception) -> ProblemError:
-    """Which problem an error is. What is not known here is a fault of ours."""
+    """The problem that an error becomes. An error that is unknown here is a fault of the service."""
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, ServiceError):

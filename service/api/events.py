@@ -19,7 +19,7 @@ from service.api.responses import COLLECTIONS, JobKind
 from service.errors import NotFoundError, StorageError
 from service.storage.records import FINISHED
 
-ALIVE_SECONDS = 15.0  # a comment that often keeps proxies from hanging up
+ALIVE_SECONDS = 15.0  # between comments, which keep proxies from closing the connection
 LOOK_SECONDS = 0.5
 LastId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="Go on after this event.", pattern=r"^\d{1,9}$")
@@ -67,7 +67,7 @@ def routes(kind: JobKind) -> APIRouter:
 
 
 async def _events(service: Service, tenant: str, id: str, offset: int) -> AsyncIterator[str]:
-    """All events from `offset` on; one that tells the final state comes last, even where no worker could write it."""
+    """All events from `offset` on. The last one says the final state, even where no worker could write it."""
     last_state = ""
     while True:
         async for number, value in service.dispatcher.events(id, offset):
@@ -89,7 +89,7 @@ async def _events(service: Service, tenant: str, id: str, offset: int) -> AsyncI
 
 
 async def _beating(events: AsyncIterator[str]) -> AsyncIterator[str]:
-    """The events, and comments while there are none."""
+    """The events, and a comment every ALIVE_SECONDS while there are none."""
     yield ": graphpass\n\n"
     waiting: asyncio.Task[str] | None = None
     try:

@@ -1,4 +1,4 @@
-"""The built-in example: a small network and its data, copied to whoever asks."""
+"""The built-in example: a small network and its data, copied to the caller's models and datasets."""
 
 import asyncio
 from functools import cache
@@ -43,7 +43,7 @@ async def take(request: Request, example: Example, service: ServiceDependency, t
 
 @cache
 def _folder() -> Path:
-    """In an installed package beside the code, in a checkout in examples/. Problem: not-found."""
+    """Where the example is: beside the code in an installed package, in examples/ in a checkout. Problem: not-found."""
     here = Path(__file__).resolve().parents[1]
     for folder in (here / "examples" / "fashion_mnist", here.parent / "examples" / "fashion_mnist"):
         if all((folder / name).is_file() for _, name in FILES.values()):

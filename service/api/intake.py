@@ -1,7 +1,7 @@
-"""Bodies on their way into blobs, and the look of the sandbox at what they hold.
+"""Stores the bodies of requests as blobs, and has the sandbox describe what they hold.
 
-Bytes are reserved on the tenant's account before they are written, and nothing is anybody's before it was described:
-what is refused is gone when the answer is sent.
+Bytes are reserved on the tenant's account before they are written. A model or dataset belongs to a tenant only once it
+is described: what is refused is deleted before the answer is sent.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from service.storage.records import ObjectKind, StoredObject
 SMALL = 2**16  # bytes of a JSON body
 NAME_BYTES = 120  # of a file name in the sandbox
 TASKS: dict[ObjectKind, str] = {"model": "describe_model", "dataset": "describe_dataset"}
-CONNECTED_EVERY = 1.0  # seconds between looks whether somebody waits for a description
+CONNECTED_EVERY = 1.0  # seconds between looks whether the caller still waits for a description
 CHUNK = 2**18  # bytes that are hashed and written at a time
 DESCRIPTION = "description.json"  # what the sandbox writes where its answer is a summary
 
@@ -52,19 +52,19 @@ async def chunks(request: Request, most: int, size: int = CHUNK) -> AsyncIterato
 
 
 async def read_small(request: Request) -> bytes:
-    """A JSON body. Problem: too-large."""
+    """The body of a request that sends JSON. Problem: too-large."""
     return b"".join([chunk async for chunk in chunks(request, SMALL)])
 
 
 def account_of(service: Service, tenant: str) -> Account:
-    """The tenant's account, for what is stored inside."""
+    """The tenant's account, as a context in which something is stored."""
     return Account(service.metadata, service.blobs, tenant, service.settings.quota)
 
 
 async def create_from_body(
     request: Request, service: Service, tenant: str, kind: ObjectKind, name: str
 ) -> tuple[StoredObject, bool]:
-    """Make an object of the body. False: the tenant had it already.
+    """Make an object of the body. Returns it, and False if the tenant had it already.
 
     Problems: too-large, malformed-request; storage-quota, as soon as there is no room for the next chunk; what the
     sandbox finds wrong with it.
@@ -84,7 +84,7 @@ async def create_from_body(
 async def _receive(
     request: Request, service: Service, tenant: str, kind: ObjectKind, room: Room, most: int
 ) -> tuple[str, StoredObject | None]:
-    """Stream the body into a blob: its digest, and the tenant's object of these bytes if there is one already."""
+    """Stream the body into a blob. Returns its digest, and the tenant's object of these bytes if there is one."""
     with service.blobs.writer(room) as writer:
         async for chunk in chunks(request, most):
             await asyncio.to_thread(writer.write, chunk)
@@ -99,7 +99,7 @@ async def _receive(
 async def create_from_upload(
     request: Request, service: Service, tenant: str, kind: ObjectKind, name: str, digest: str, origin: str
 ) -> tuple[StoredObject, bool]:
-    """Make an object of a complete upload, likewise. Raises NotFoundError where its bytes are gone."""
+    """Make an object of a complete upload, as of a body. Raises NotFoundError where its bytes are gone."""
     if known := await _again(service, tenant, kind, digest):
         return known, False
     async with account_of(service, tenant) as account:
@@ -110,7 +110,7 @@ async def create_from_upload(
 async def create_from_file(
     request: Request, service: Service, tenant: str, kind: ObjectKind, path: Path, origin: str
 ) -> tuple[StoredObject, bool]:
-    """Make an object of a file of the service, likewise."""
+    """Make an object of a file of the service, as of a body."""
     async with account_of(service, tenant) as account:
         digest = await asyncio.to_thread(account.store, path)
         if known := await _again(service, tenant, kind, digest):
@@ -135,7 +135,7 @@ async def _describe(
 ) -> tuple[StoredObject, bool]:
     """Have the sandbox describe a blob that the account keeps, and make it the tenant's.
 
-    request: who waits for it; one that has gone away does not keep its turn. Problems: what the sandbox finds wrong
+    request: whose caller waits for this; a caller who goes away loses the turn. Problems: what the sandbox finds wrong
     with it; storage-quota; unavailable, where it waited for its turn for too long.
     """
     settings = service.settings
@@ -155,7 +155,7 @@ async def _describe(
             return found
 
     turn = service.places.run(tenant, "description", describe, within=settings.describe_wait_seconds)
-    found = await _answered(turn, start, request)
+    found = await _while_connected(turn, start, request)
     if found.error:
         raise ProblemError(found.error.type, found.error.what, found.error.remedy, where=found.error.where)
     if kind == "dataset":
@@ -177,8 +177,10 @@ async def _describe(
     )
 
 
-async def _answered(turn: Coroutine[Any, Any, TaskOutcome], start: asyncio.Event, request: Request) -> TaskOutcome:
-    """What a description gives, unless whoever asked for it goes away before it has begun."""
+async def _while_connected(
+    turn: Coroutine[Any, Any, TaskOutcome], start: asyncio.Event, request: Request
+) -> TaskOutcome:
+    """Await a description, and give it up if the caller goes away before it has started."""
     task = asyncio.ensure_future(turn)
     try:
         while not (await asyncio.wait({task}, timeout=CONNECTED_EVERY))[0]:
@@ -191,7 +193,7 @@ async def _answered(turn: Coroutine[Any, Any, TaskOutcome], start: asyncio.Event
 
 
 def _require_count(samples: object, most: int) -> None:
-    """Problem: invalid-data."""
+    """Refuse a dataset without samples or with too many. Problem: invalid-data."""
     if not isinstance(samples, int) or not 0 < samples <= most:
         raise ProblemError(
             "invalid-data",
@@ -206,7 +208,7 @@ def file_name(given: str | None, default: str) -> str:
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", given or ""))[-1]
     kept = "".join(letter if letter.isalnum() or letter in " ._-+" else "_" for letter in last).strip(" .")
     while len(kept.encode("utf-8", "replace")) > NAME_BYTES:
-        kept = kept[1:]  # the end tells what it is
+        kept = kept[1:]  # the end says what kind of file it is
     return kept or default
 
 

@@ -186,7 +186,7 @@ def _accept(
     key: str | None,
     response: Response,
 ) -> JobAnswer:
-    """Write the job down, then send it: if this process dies in between, housekeeping sends it."""
+    """Store the job, then send it to its queue: if this process dies in between, housekeeping sends it."""
     request, jobs = request_json(asked), service.metadata.jobs
     job, fresh = jobs.repeated(tenant, kind, request=request, idempotency_key=key), False
     if job is None:  # inputs of a repeated request may be gone
@@ -206,14 +206,17 @@ def _accept(
         try:
             service.dispatcher.send(job)
             service.places.wake()
-        except StorageUnavailableError as error:  # it is written down: housekeeping sends it
+        except StorageUnavailableError as error:  # it is stored: housekeeping sends it
             log.warning("job %s is not sent yet: %s", job.id, error)
     response.headers["Location"] = f"/v1/{COLLECTIONS[kind]}/{job.id}"
     return job_answer(job)
 
 
 def _cancel(service: Service, id: str) -> JobRecord:
-    """The job as it is then. What runs ends with its row; where the engine is away, housekeeping tells it later."""
+    """Cancel a job and return it. Its work ends because its row says so.
+
+    Where the engine does not answer, housekeeping cancels the workflow.
+    """
     job = service.metadata.jobs.finish(id, "cancelled", expires=service.expiry())
     if job.state == "cancelled":
         service.metrics.job(job)
@@ -226,7 +229,7 @@ def _cancel(service: Service, id: str) -> JobRecord:
 
 
 def _settle(service: Service, tenant: str) -> None:
-    """Remove the files that were kept for it; where the store is away, housekeeping does it later."""
+    """Remove files that nothing of the tenant refers to. Where the store does not answer, housekeeping does it."""
     with suppress(StorageError):
         settle(service.metadata, service.blobs, tenant)
 
@@ -234,7 +237,7 @@ def _settle(service: Service, tenant: str) -> None:
 def _require_options(
     service: Service, tenant: str, command: str, asked: JobRequest, names: Mapping[str, str | None]
 ) -> None:
-    """That every option has an effect. One that is given as its default is not held against anybody.
+    """Refuse an option that would have no effect. One that is given with its default value is always accepted.
 
     Problems: invalid-options, not-found.
     """
@@ -253,7 +256,7 @@ def _require_options(
 
 
 def _room(service: Service, tenant: str, asked: JobRequest) -> int:
-    """Bytes to reserve for the files of a job: a guess. How many they have shows when they are there."""
+    """Bytes to reserve for the files of a job. This is a guess, corrected when the files are written."""
     if not isinstance(asked, ConversionRequest):
         return REPORT
     size = object_of(service, tenant, asked.model, "model").size
@@ -261,7 +264,7 @@ def _room(service: Service, tenant: str, asked: JobRequest) -> int:
 
 
 def _require_worker(service: Service, queue: str) -> None:
-    """That a job for a GPU does not wait for ever. Problem: no-worker."""
+    """Refuse a job for a GPU that would wait for ever. Problem: no-worker."""
     if queue != GPU or GPU in service.settings.queues:
         return
     if not service.metadata.database.is_sqlite and workers_on(GPU, service.metadata.database):
@@ -271,7 +274,7 @@ def _require_worker(service: Service, queue: str) -> None:
 
 
 def _input(service: Service, tenant: str, role: str, id: str) -> tuple[str, str]:
-    """Where the sandbox finds it (`role/name`), and its digest. Problems: not-found, not-ready."""
+    """Where the sandbox finds an input (`role/name`), and its digest. Problems: not-found, not-ready."""
     if id.startswith(PREFIX["conversion"]):
         made = job_of(service, tenant, id, "conversion")
         if "snn.onnx" not in made.artifacts:

@@ -56,7 +56,7 @@ class ServiceMiddleware:
         self._turns, self._slowness = turns, slowness
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -93,7 +93,7 @@ class ServiceMiddleware:
             request_id.reset(token)
 
     async def _refuse_revoked(self, scope: Scope, inner: Scope, receive: Receive, answer: "Answer") -> None:
-        """Say so, or cut the connection where the answer has begun already."""
+        """Answer that the key was revoked; where an answer has begun already, cut the connection."""
         if task := asyncio.current_task():
             task.uncancel()
         if not answer.status:
@@ -104,7 +104,7 @@ class ServiceMiddleware:
 
 
 class Answer:
-    """What is sent: our headers always, no body where the method is HEAD, a problem document for every error."""
+    """Sends one answer: always with our headers, without a body to HEAD, and every error as a problem document."""
 
     def __init__(self, scope: Scope, inner: Scope, send: Send, id: str, metrics: ProcessMetrics, slowness: Slowness):
         self.status = 0
@@ -115,7 +115,7 @@ class Answer:
         self._began, self._complete = time.monotonic(), False
 
     async def send(self, message: Message) -> None:
-        """One message of ASGI."""
+        """Send one message of ASGI."""
         if self._complete:
             return
         if message["type"] != "http.response.start":
@@ -138,7 +138,7 @@ class Answer:
             await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     def _as_problem(self, headers: Headers) -> tuple[Headers, bytes]:
-        """What Starlette says in plain text, such as of a Range of the page's files, as a problem."""
+        """The problem of an error that Starlette sends as plain text, such as one of a Range of the page's files."""
         problem = problem_of(HTTPException(self.status, HTTPStatus(self.status).phrase))
         body = problem_body(problem, self._id)
         kept = [(name, value) for name, value in headers if name not in (b"content-type", b"content-length")]
@@ -169,7 +169,7 @@ def _was_revoked(scope: Scope) -> bool:
 
 
 def _log(scope: Scope, status: int, began: float, call: Call | None) -> None:
-    """One line; of refused requests, those of one caller count as alike."""
+    """Log the request in one line. Refused requests of one caller count as repeats of one line."""
     level = logging.DEBUG if scope["path"] in QUIET else logging.INFO
     client = scope["client"][0] if scope.get("client") else ""
     tenant = call.key.tenant if call else None
@@ -180,13 +180,13 @@ def _log(scope: Scope, status: int, began: float, call: Call | None) -> None:
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
-    """The body of a request, up to SMALL bytes. Problem: too-large."""
+    """`receive` for a body of at most SMALL bytes. Problem: too-large."""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > SMALL:
             raise too_large(SMALL)
     taken = 0
 
-    async def receiving() -> Message:
+    async def receive_within() -> Message:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
@@ -194,15 +194,15 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
             raise HTTPException(413, f"at most {SMALL:,} bytes are taken here")
         return message
 
-    return receiving
+    return receive_within
 
 
 def _method(scope: Scope) -> str:
-    """The method: one of those there are, so that callers make no labels."""
+    """The method for metrics; unknown ones are `other`, so that callers cannot add labels."""
     return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def _route(scope: Scope) -> str:
-    """The pattern of the path, so that ids make no labels."""
+    """The route for metrics: the pattern of the path, so that ids add no labels."""
     route = scope.get("route")
     return str(getattr(route, "path", "")) or "other"

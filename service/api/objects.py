@@ -11,7 +11,7 @@ from pydantic import StringConstraints
 from service.api.context import Service, ServiceDependency, Tenant, problems
 from service.api.intake import create_from_body, create_from_upload, file_name, read_small
 from service.api.pages import After, Limit, next_link
-from service.api.reading import in_turn, reading
+from service.api.reading import blob_stream, in_turn
 from service.api.requests import FromUpload
 from service.api.responses import COLLECTIONS, ObjectAnswer, ObjectPage, object_answer
 from service.problems import ProblemError, not_found
@@ -101,7 +101,7 @@ def routes(kind: ObjectKind) -> APIRouter:
             return JSONResponse(dict(found.description))
         request.state.end_turn()  # the store has its own turns
         size = await in_turn(service, service.blobs.size, digest)
-        content = await reading(service, tenant, digest, [(b"", 0, size)])
+        content = await blob_stream(service, tenant, digest, [(b"", 0, size)])
         return StreamingResponse(content, headers={"Content-Length": str(size)}, media_type="application/json")
 
     @router.delete("/{id}", status_code=204, summary=f"Delete a {kind}", responses=problems("not-found"))

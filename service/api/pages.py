@@ -12,7 +12,7 @@ Limit = Annotated[int, Query(ge=1, le=200, description="Most items of one page; 
 
 
 def next_link(path: str, after: str | None, limit: int, **filters: object) -> str | None:
-    """The link of the next page, None at the end. A filter may be a list."""
+    """The link of the next page; None at the end. filters: the query parameters of the page; one may be a list."""
     if after is None:
         return None
     given = {name: value for name, value in filters.items() if value}

@@ -1,4 +1,4 @@
-"""Blobs on their way out: read in turns, and on the account of their tenant until the last byte is sent."""
+"""Reads blobs for answers: in turns, and charged to their tenant until the last byte is sent."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -18,17 +18,17 @@ R = TypeVar("R")
 
 
 async def in_turn(service: Service, function: Callable[P, R], *arguments: P.args, **more: P.kwargs) -> R:
-    """In one of the threads that read from the store: when it hangs, those that ask the database do not."""
+    """Call a function in one of the threads that read from the store: if it hangs, threads for the database do not."""
     return await to_thread.run_sync(partial(function, *arguments, **more), limiter=service.reading)
 
 
-async def reading(
+async def blob_stream(
     service: Service, tenant: str, digest: str, pieces: Sequence[tuple[bytes, int, int]]
 ) -> AsyncIterator[bytes]:
-    """Of each piece (head, start, end) the head, then bytes [start, end) of the blob, which its tenant bears meanwhile.
+    """Stream pieces (head, start, end): of each the head, then bytes [start, end) of the blob.
 
-    What fits into memory is read at once, and nobody has to bear it. Raises NotFoundError and StorageError before it
-    returns where it cannot begin.
+    The blob is charged to its tenant meanwhile, unless it fits into memory and is read at once. Raises NotFoundError
+    and StorageError before it returns where it cannot begin.
     """
     _, start, end = pieces[0]
     if len(pieces) == 1 and end - start <= PIECE:
@@ -46,7 +46,7 @@ async def _kept(
     service: Service, tenant: str, digest: str, pieces: Sequence[tuple[bytes, int, int]], first: Iterator[bytes]
 ) -> AsyncIterator[bytes]:
     async with Account(service.metadata, service.blobs, tenant) as account:
-        with suppress(NotFoundError, StorageError):  # it is read all the same, as far as it is there
+        with suppress(NotFoundError, StorageError):  # it is sent all the same, as far as it is there
             await asyncio.to_thread(account.keep, digest)
         for index, (head, start, end) in enumerate(pieces):
             if head:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from service.api.conditions import Conditions, is_unchanged, parts_of
 from service.api.context import Service, ServiceDependency, Tenant, problems
 from service.api.jobs import job_of
-from service.api.reading import PIECE, in_turn, reading
+from service.api.reading import PIECE, blob_stream, in_turn
 from service.api.responses import COLLECTIONS, JobKind
 from service.errors import NotFoundError
 from service.problems import ProblemError
@@ -37,7 +37,7 @@ async def conditions(
     ranges: Annotated[str | None, Header(alias="Range", description="Bytes, as `bytes=0-99` or `bytes=-1`.")] = None,
     if_range: Annotated[str | None, Header(alias="If-Range", description="Ranges of this entity tag alone.")] = None,
 ) -> Conditions:
-    """What a request for a file asks besides it."""
+    """The conditions and ranges of a request for a file."""
     listed = {
         name: ",".join(lines) for name in ("If-Match", "If-None-Match") if (lines := request.headers.getlist(name))
     }
@@ -130,7 +130,10 @@ class RequestedFile:
 
 @dataclass(frozen=True)
 class ByteRanges:
-    """How many bytes there are, which of them are asked for (None: all), and those bytes themselves if they are few."""
+    """size: of the file, in bytes.
+
+    parts: which bytes are asked for, None for all. content: those bytes, if they are few.
+    """
 
     size: int
     parts: Sequence[tuple[int, int]] | None
@@ -144,7 +147,10 @@ class ByteRanges:
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file: its blob, the headers of every answer about it, and its ranges, unless it has not changed or is far."""
+    """A file: its blob, and the headers of every answer about it.
+
+    ranges: None where the caller has the file already, or where the store is not a folder of this machine.
+    """
 
     digest: str
     headers: Mapping[str, str]
@@ -159,10 +165,10 @@ async def _file(
     asked: Conditions,
     named: Callable[[Service, JobRecord], str] | None = None,
 ) -> Response:
-    """One file of a job. Problems: not-found, not-ready, precondition, range.
+    """Answer with one file of a job. Problems: not-found, not-ready, precondition, range.
 
-    A small file in a folder takes one change of threads. A store that is far has turns of its own, so that what waits
-    for it keeps nobody from asking the database.
+    A small file in a folder takes one change of threads. A remote store has turns of its own, so that requests which
+    wait for it keep no others from the database.
     """
     found = await run_in_threadpool(_find, service, wanted, asked, named)
     headers, media = {**found.headers}, wanted.media
@@ -185,13 +191,13 @@ async def _file(
         pieces.append((f"\r\n--{boundary}--\r\n".encode(), 0, 0))
         media = f"multipart/byteranges; boundary={boundary}"
     headers["Content-Length"] = str(sum(len(head) + end - start for head, start, end in pieces))
-    return StreamingResponse(await reading(service, wanted.tenant, found.digest, pieces), status, headers, media)
+    return StreamingResponse(await blob_stream(service, wanted.tenant, found.digest, pieces), status, headers, media)
 
 
 def _find(
     service: Service, wanted: RequestedFile, asked: Conditions, named: Callable[[Service, JobRecord], str] | None
 ) -> FoundFile:
-    """Where it is; and all of it, if it is small and in a folder of this machine."""
+    """Find a file; if it is small and in a folder of this machine, read it, too."""
     job = job_of(service, wanted.tenant, wanted.id, wanted.kind)
     digest = job.artifacts.get(wanted.file)
     if digest is None:
@@ -211,7 +217,7 @@ def _find(
 
 
 def _ranges(service: Service, found: FoundFile, asked: Conditions) -> ByteRanges:
-    """What the store knows of it. Problem: range."""
+    """The ranges of a file that are asked for, and their bytes if these are few. Problem: range."""
     size = service.blobs.size(found.digest)
     ranges = ByteRanges(size, parts_of(asked, found.headers["ETag"], size), None)
     start, end = ranges.spans[0]

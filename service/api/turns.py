@@ -1,4 +1,4 @@
-"""Whose request is worked on next: few at a time of one caller, so that nobody waits behind all that another asks."""
+"""Which request is worked on next: few of one caller at a time, so that no caller waits behind all of another's."""
 
 import asyncio
 import random
@@ -11,8 +11,8 @@ from service.connections.bounds import caller
 from service.errors import RateError
 from service.problems import too_many
 
-AT_WORK = 2  # requests of one caller
-SLOW_SECONDS = 1.0  # to twice as many, that an address waits which asks too often without a key, or for what is refused
+AT_WORK = 2  # requests of one caller that are worked on at a time
+SLOW_SECONDS = 1.0  # least delay of an answer to an address that asks too often; the most is twice as long
 WAITING = (
     "/v1/models",
     "/v1/datasets",
@@ -32,7 +32,10 @@ class Turns:
         self._turns: dict[str, tuple[asyncio.Semaphore, int]] = {}  # and how many hold it or wait for it
 
     async def take(self, scope: Scope, who: str) -> Callable[[], None]:
-        """Wait for a turn of this caller; what is given back ends it, once. Problem: too-many-at-once."""
+        """Wait for a turn of this caller. Returns a function that ends the turn; calling it again does nothing.
+
+        Problem: too-many-at-once.
+        """
         if scope["method"] in ("POST", "PATCH") and scope["path"].startswith(WAITING):
             return lambda: None
         turn, users = self._turns.get(who) or (asyncio.Semaphore(AT_WORK), 0)
@@ -62,9 +65,9 @@ class Turns:
 
 
 class Slowness:
-    """An address that asks too often without a key, or for what it is refused, is answered a second or two later.
+    """Delays answers to an address that asks too often without a key, or is refused too often, by a second or two.
 
-    It is not refused: others may share the address, and who looks whether the service is alive shall see that it is.
+    It is not refused: others may share the address, and a check whether the service is alive has to be answered.
     """
 
     def __init__(self, per_minute: int):
@@ -76,7 +79,7 @@ class Slowness:
             self._rate.take(caller(scope["client"][0] if scope.get("client") else ""))
         except RateError:
             connection = scope["state"].get("connection")
-            seconds = SLOW_SECONDS * random.uniform(1, 2)  # or all that came at once would come at once again
+            seconds = SLOW_SECONDS * random.uniform(1, 2)  # or requests that came together would come together again
             if connection is None:
                 await asyncio.sleep(seconds)
             else:

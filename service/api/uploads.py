@@ -30,7 +30,7 @@ KINDS: Mapping[str, ObjectKind] = {".onnx": "model", ".npz": "dataset", ".npy": 
 async def speaks_tus(
     version: Annotated[str, Header(alias="Tus-Resumable", json_schema_extra={"enum": [VERSION]})],
 ) -> None:
-    """Problem: tus-version."""
+    """Refuse another version of tus. Problem: tus-version."""
     if version != VERSION:
         raise ProblemError(
             "tus-version",
@@ -109,7 +109,7 @@ def create(
     responses=problems("not-found", "tus-version"),
 )
 def offset(id: str, service: ServiceDependency, tenant: Tenant) -> Response:
-    """Upload-Offset tells how many bytes are safely there."""
+    """Upload-Offset says how many bytes are stored safely."""
     upload = service.metadata.uploads.get(tenant, id)
     headers = {"Upload-Length": str(upload.length), "Cache-Control": "no-store", **_headers(upload)}
     return Response(status_code=200, headers=headers)
@@ -117,7 +117,7 @@ def offset(id: str, service: ServiceDependency, tenant: Tenant) -> Response:
 
 @router.get("/{id}", response_model=UploadAnswer, summary="Get an upload", responses=problems("not-found"))
 def get(id: str, service: ServiceDependency, tenant: Tenant) -> UploadAnswer:
-    """The same as JSON."""
+    """The upload, and how many of its bytes have arrived, as JSON."""
     return upload_answer(service.metadata.uploads.get(tenant, id))
 
 
@@ -174,9 +174,9 @@ def give_up(id: str, service: ServiceDependency, tenant: Tenant) -> Response:
 
 
 async def _receive(request: Request, service: Service, tenant: str, upload: Upload) -> Upload:
-    """Store the body piece by piece; what is not a piece yet waits on disk, so that a body that stalls takes no memory.
+    """Store the body piece by piece. Bytes that do not fill a piece wait on disk: a body that stalls takes no memory.
 
-    What is there when the client goes away is stored as well.
+    What has arrived when the client goes away is stored as well.
     """
     held = bytearray()
     with Spool(service.settings.data_dir / "scratch") as spool:
@@ -231,7 +231,7 @@ def _elsewhere(upload: Upload) -> ProblemError:
 
 
 def _metadata(text: str) -> dict[str, str]:
-    """`key base64,key base64`. Problem: invalid-request."""
+    """Read Upload-Metadata, as `key base64,key base64`. Problem: invalid-request."""
     found = {}
     for pair in filter(None, (each.strip() for each in text.split(","))):
         key, _, value = pair.partition(" ")

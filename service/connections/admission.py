@@ -1,4 +1,4 @@
-"""Who may connect, and a look at every connection once a second."""
+"""Decides who may connect, and looks at every connection once a second."""
 
 import asyncio
 import logging
@@ -24,11 +24,11 @@ class OpenConnection(Protocol):
         ...
 
     def look(self, now: float) -> None:
-        """Close it, if it is over its time."""
+        """Close the connection if it has used up its time."""
         ...
 
     def give_way(self) -> None:
-        """Close it: it asks for nothing, and somebody else needs its place."""
+        """Close the connection: it asks for nothing, and somebody else needs its place."""
         ...
 
 
@@ -60,9 +60,10 @@ class Admission:
         return len(self._open)
 
     def turn_away(self, host: str) -> bytes | None:
-        """What a new connection from there is answered before anything is made for it, if its address has too many.
+        """The answer to a new connection whose address has too many; None where it may enter.
 
-        Whoever opens connections as fast as they are refused costs the process little more than `accept`.
+        This is asked before anything is made for the connection, so that whoever opens connections as fast as they are
+        refused costs the process little more than `accept`.
         """
         if not self._is_full(host, self._of.get(caller(host), 0) + 1):
             return None
@@ -75,7 +76,7 @@ class Admission:
         return bool(most) and number > most and not is_trusted(host, self.bounds.trusted)
 
     def enter(self, connection: OpenConnection) -> ProblemError | None:
-        """Count a new connection, which `leave` has to undo. A problem is to be answered, and the connection closed."""
+        """Count a new connection, until `leave`. If a problem is returned, answer it and close the connection."""
         crowded = len(self._open) >= self.bounds.connections
         longest = next(iter(self._asking_nothing), None)
         self._open.add(connection)
@@ -99,7 +100,7 @@ class Admission:
         return None
 
     def leave(self, connection: OpenConnection) -> None:
-        """A connection is closed."""
+        """Count a connection as closed."""
         if connection in self._open:
             self._open.discard(connection)
             self._asking_nothing.pop(connection, None)
@@ -110,20 +111,20 @@ class Admission:
             self.metrics.connections.set(len(self._open))
 
     def asks(self, connection: OpenConnection) -> None:
-        """It has sent the head of a request."""
+        """Note that a connection has sent the head of a request, and so does not give way."""
         self._asking_nothing.pop(connection, None)
 
     def rests(self, connection: OpenConnection) -> None:
-        """Its request is answered."""
+        """Note that the request of a connection is answered: from now on it may give way."""
         if connection in self._open:
             self._asking_nothing[connection] = None
 
     def refused(self, reason: str, problem: ProblemError) -> ProblemError:
-        """Count a refusal, under one of a few reasons."""
+        """Count a refusal under one of a few reasons, and return its problem."""
         self.metrics.cut.labels(reason).inc()
         return problem
 
-    def _tell_of_those_turned_away(self) -> None:
+    def _log_turned_away(self) -> None:
         problem, id, turned_away = self._one_too_many, self._request, self._turned_away
         for host, number in turned_away.items():
             extra = {
@@ -145,7 +146,7 @@ class Admission:
         self._timer = None
         now = asyncio.get_running_loop().time()
         if self._turned_away:
-            self._tell_of_those_turned_away()
+            self._log_turned_away()
         for connection in tuple(self._open):
             try:
                 connection.look(now)

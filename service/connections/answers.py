@@ -1,4 +1,4 @@
-"""Problems as answers of HTTP/1.1, for connections that no request is read from any more."""
+"""Problems as answers in bytes, for connections from which no further request is read."""
 
 import json
 from http import HTTPStatus

@@ -63,7 +63,7 @@ def bounds_of(settings: Settings, files: int) -> Bounds:
 
 
 def raise_limit_of_files() -> int:
-    """Raise the soft limit of open files to the hard one, up to FILES; how many there may be."""
+    """Raise the soft limit of open files to the hard one, up to FILES. Returns how many there may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -74,7 +74,7 @@ def raise_limit_of_files() -> int:
 
 @lru_cache(ADDRESSES)
 def caller(host: str) -> str:
-    """Whom an address is counted for: itself, or its network of 64 bits, of which one caller has all addresses."""
+    """The caller that an address counts for: itself, or for IPv6 its /64, of which one caller has all addresses."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -88,7 +88,7 @@ def caller(host: str) -> str:
 
 @lru_cache(ADDRESSES)
 def is_trusted(host: str, trusted: tuple[AddressRange, ...]) -> bool:
-    """Whether an address is one of a proxy's."""
+    """Whether an address is that of a trusted proxy."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

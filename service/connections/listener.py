@@ -1,4 +1,7 @@
-"""The socket that listens, and answers by itself where there is no descriptor left, or the caller has too many."""
+"""The listening socket.
+
+It answers by itself where no descriptor is left, or where an address has too many connections.
+"""
 
 import contextlib
 import errno
@@ -7,17 +10,17 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-IN_A_ROW = 8  # connections that are taken before others are served
-TURNED_AWAY = 4  # that cost as much as one of these
+IN_A_ROW = 8  # connections that are accepted before requests on others are answered
+TURNED_AWAY = 4  # connections that are turned away count as one of these
 SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Listener(socket.socket):
     """A listening TCP socket for asyncio, which takes connections in a loop until one is refused with BlockingIOError.
 
-    Of connections that are taken without a descriptor for them asyncio knows nothing; without this it would leave them
-    waiting, try again hundreds of times a second, and log each time. `busy` is what they are sent. Before anything is
-    made for a connection `turn_away` is asked about its address, and says what it is sent if it is one too many.
+    busy: sent to a connection for which no descriptor is left. asyncio alone would leave it waiting, try again hundreds
+    of times a second, and log each time. turn_away: called with the address of a connection before anything is made for
+    it; gives what it is sent if it is one too many.
     """
 
     busy = b""
@@ -26,12 +29,15 @@ class Listener(socket.socket):
     turn_away: Callable[[str], bytes | None] | None = None
 
     def listen(self, backlog: int = 512, /) -> None:
-        """See socket.listen; the descriptor that is kept is opened with it."""
+        """See socket.listen. A spare descriptor is opened, to be used when no other is left."""
         super().listen(backlog)
         self._keep()
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """See socket.accept. After some in a row the others wait for a moment, in which requests are answered."""
+        """See socket.accept.
+
+        After IN_A_ROW connections the others wait for a moment, in which requests are answered.
+        """
         while self._in_a_row < IN_A_ROW:
             connection, address = self._take()
             if _is_over(connection):
@@ -49,7 +55,7 @@ class Listener(socket.socket):
         raise BlockingIOError(errno.EAGAIN, "others want to go on")
 
     def _take(self) -> tuple[socket.socket, Any]:
-        """The next one, if there is a descriptor for it."""
+        """Accept the next connection if there is a descriptor for it; otherwise answer it that the service is busy."""
         try:
             return super().accept()
         except OSError as error:
@@ -80,7 +86,7 @@ class Listener(socket.socket):
 
 
 def _is_over(connection: socket.socket) -> bool:
-    """Whether the caller has gone away without a word, as most of those who connect again and again have."""
+    """Whether the caller has closed the connection without sending anything, as floods of connections mostly do."""
     connection.setblocking(False)
     try:
         return not connection.recv(1, socket.MSG_PEEK)

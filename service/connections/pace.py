@@ -1,4 +1,4 @@
-"""How slow a transfer may be: time is lent, and bytes pay it back."""
+"""How slow a transfer may be: it has a credit of seconds, which time uses up and bytes restore."""
 
 
 class Pace:
@@ -14,7 +14,7 @@ class Pace:
         self._credit, self._at, self._moved = seconds, now, 0
 
     def move(self, now: float, moved: int) -> bool:
-        """Charge the time since the last look; `moved`: bytes in all. Whether it may go on."""
+        """Charge the time since the last call. moved: bytes so far. Returns whether the transfer may go on."""
         if self._rate:
             earned = (moved - self._moved) / self._rate
             self._credit = min(self._seconds, self._credit - (now - self._at) + earned)
@@ -22,5 +22,5 @@ class Pace:
         return self._credit >= 0
 
     def wait(self, now: float, moved: int) -> None:
-        """Let the time since the last look go by without a charge."""
+        """Let the time since the last call pass without a charge."""
         self._at, self._moved = now, moved

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 on h11, within bounds: strict about what it reads, and not patient for ever.
+"""uvicorn's HTTP/1.1 on h11, with limits: strict about what it reads, and with an end to every wait.
 
     before a request   idle_seconds (of uvicorn) after an answer, header_seconds on a new connection        closed
     in its head        header_seconds from its first byte on                                                408
@@ -41,7 +41,7 @@ uvicorn_log.setLevel(logging.ERROR)  # it warns of every malformed request, whic
 
 
 class GuardedProtocol(H11Protocol):
-    """One connection. See the module for its times, Admission for its place among others."""
+    """One connection. The module says how long it may take, Admission how many there may be."""
 
     def __init__(
         self,
@@ -107,14 +107,14 @@ class GuardedProtocol(H11Protocol):
     # uvicorn
 
     def on_response_complete(self) -> None:
-        """An answer is written; what the caller sent meanwhile is read."""
+        """Called by uvicorn when an answer is written. What the caller sent meanwhile is read now."""
         self._answered_at, self._drained = self.loop.time(), 0
         self._admission.rests(self)
         super().on_response_complete()
         self._note_head()
 
     def send_400_response(self, msg: str) -> None:
-        """What uvicorn calls where h11 finds a fault."""
+        """Called by uvicorn where h11 finds a fault."""
         slug = "head-too-large" if self.conn.status == 431 else "malformed-request"
         detail = self.conn.fault or "this is no HTTP/1.1"
         self.refuse(
@@ -130,7 +130,7 @@ class GuardedProtocol(H11Protocol):
         await self._application(scope, receive, send)
 
     def _note_head(self) -> None:
-        """Whether a request has begun whose head is not complete."""
+        """Note since when a request has a head that is not complete."""
         if self._busy or self.conn.their_state is not h11.IDLE or not self.conn.trailing_data[0]:
             self._head_since = None
         elif self._head_since is None:
@@ -139,7 +139,7 @@ class GuardedProtocol(H11Protocol):
     # times
 
     def look(self, now: float) -> None:
-        """Close it, if it is over its time."""
+        """Close the connection if it has used up its time."""
         if not self.transport.get_write_buffer_size():
             self._answer.wait(now, self._taken())
         elif not self._answer.move(now, self._taken()):
@@ -182,7 +182,7 @@ class GuardedProtocol(H11Protocol):
         self.abort()
 
     def give_way(self) -> None:
-        """Close it: it asks for nothing, and somebody else needs its place."""
+        """Close the connection: it asks for nothing, and somebody else needs its place."""
         self.abort()
 
     async def delay(self, seconds: float) -> None:
@@ -197,7 +197,7 @@ class GuardedProtocol(H11Protocol):
         self.transport.abort()
 
     def refuse(self, problem: ProblemError) -> None:
-        """Answer, if no answer has begun, and close."""
+        """Answer with a problem, unless an answer has begun, and close the connection."""
         started = self._busy and self.cycle.response_started
         self._forget()
         if started or self.transport.is_closing():
@@ -213,7 +213,7 @@ class GuardedProtocol(H11Protocol):
             self.transport.close()
 
     def _forget(self) -> None:
-        """Whoever answers a request on this connection writes no more to it."""
+        """End the request on this connection: nothing more is written to it."""
         self._admission.leave(self)
         if self._busy:
             self.cycle.disconnected = True

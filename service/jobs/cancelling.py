@@ -1,4 +1,7 @@
-"""Work goes on only as long as somebody wants it: what is cancelled, deleted or taken over ends here in a moment."""
+"""Work runs only as long as somebody wants its result.
+
+When a job is cancelled or deleted, or another process takes it over, its work is stopped here within a second.
+"""
 
 import asyncio
 import logging
@@ -6,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 R = TypeVar("R")
-EVERY = 0.3  # seconds between looks
+EVERY = 0.3  # seconds between two questions whether the work is wanted
 log = logging.getLogger(__name__)
 
 
@@ -15,9 +18,9 @@ class UnwantedError(Exception):
 
 
 async def while_wanted(work: Coroutine[Any, Any, R], wanted: Callable[[], bool]) -> R:
-    """What the work gives. It is cancelled once it is not wanted any more: UnwantedError.
+    """Await the work and return its result. Once it is no longer wanted it is cancelled: UnwantedError.
 
-    wanted: asked in a thread. What it raises says nothing: who cannot be asked may still want it.
+    wanted: called in a thread every EVERY seconds. If it raises, the work goes on, since nobody said otherwise.
     """
     task = asyncio.ensure_future(work)
     try:

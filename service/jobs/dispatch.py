@@ -1,4 +1,4 @@
-"""Sends jobs to their queues, cancels them, and reads what they report. Works in a process that runs none."""
+"""Sends jobs to their queues, cancels them, and reads what they report, also in a process that runs no jobs."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -20,14 +20,17 @@ def queue_of(request: Mapping[str, Any]) -> str:
 
 
 class Dispatcher:
-    """A client of the engine. Methods block, but for `events`. Without its database: StorageUnavailableError."""
+    """A client of the engine. All methods but `events` block.
+
+    They raise StorageUnavailableError where the engine's database does not answer.
+    """
 
     def __init__(self, client: DBOSClient, poll_seconds: float = 0.3):
         self._client, self._poll = client, poll_seconds
 
     @reached
     def send(self, job: JobRecord) -> None:
-        """Put a job on its queue; its id is the workflow's, so that sending it again changes nothing."""
+        """Put a job on its queue. The job's id is the workflow's id, so sending a job again changes nothing."""
         self._client.enqueue(
             {
                 "workflow_name": job.kind,
@@ -48,8 +51,8 @@ class Dispatcher:
 
     @reached
     def states(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """What the engine says of jobs: ENQUEUED, PENDING, SUCCESS, ERROR, CANCELLED,
-        MAX_RECOVERY_ATTEMPTS_EXCEEDED. What it does not know is absent.
+        """The engine's states of these jobs: ENQUEUED, PENDING, SUCCESS, ERROR, CANCELLED or
+        MAX_RECOVERY_ATTEMPTS_EXCEEDED. Jobs that the engine does not know are left out.
         """
         found: dict[str, str] = {}
         for start in range(0, len(ids), BATCH):
@@ -60,7 +63,7 @@ class Dispatcher:
 
     @reached
     def failure(self, id: str) -> str:
-        """The error that a workflow ended with, in its words; "" for none."""
+        """The text of the error that a workflow ended with; "" if there was none."""
         found = self._client.list_workflows(workflow_ids=[id], load_input=False)
         return str(found[0].error or "") if found else ""
 
@@ -76,7 +79,7 @@ class Dispatcher:
         self._client.check_connection()
 
     async def events(self, id: str, offset: int) -> AsyncIterator[tuple[int, dict[str, Any]]]:
-        """Numbered events from `offset` on, as they come, until the job is over or the database away."""
+        """Numbered events from `offset` on, as they come, until the job is over or the database does not answer."""
         try:
             async for value in self._client.read_stream_async(
                 id, EVENTS, offset=offset, polling_interval_sec=self._poll

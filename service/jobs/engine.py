@@ -25,7 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 NAME, VERSION = "graphpass", "1"
 CONVERT, SHARDS, GPU = "convert", "shards", "gpu"
-POLL_SECONDS = 0.2  # how soon a process begins what it has taken, and a job sees that its shards are done
+POLL_SECONDS = 0.2  # how soon a process starts what it has taken, and a job sees that its shards are done
 PASSING = ("database or disk is full", "disk I/O error", "readonly database", "unable to open database file")
 KEEPALIVES = {  # a host that goes away silently is noticed in 15 s, not in two hours
     "keepalives": 1,
@@ -43,7 +43,7 @@ def own_queue(executor: str) -> str:
 
 
 def reached(method: Callable[P, R]) -> Callable[P, R]:
-    """Errors of the engine's database become those of the service."""
+    """A decorator: errors of the engine's database become StorageUnavailableError."""
 
     @wraps(method)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -78,8 +78,10 @@ def sqlite_engine(settings: Settings) -> sa.Engine:
 
 
 def _wait_for_room(engine: sa.Engine) -> None:
-    """Have DBOS wait for a disk that is full or away, as it waits for locks and for PostgreSQL: it reads what SQLite
-    says. Otherwise such an error would end jobs that were accepted.
+    """Make DBOS wait while the disk is full or away, as it waits for locks and for PostgreSQL.
+
+    Otherwise such an error would end jobs that were accepted. DBOS waits where SQLite's message says that the database
+    is locked, so the message is given these words.
     """
 
     @sa.event.listens_for(engine, "handle_error", retval=True)
@@ -98,13 +100,13 @@ def is_postgres(settings: Settings) -> bool:
 
 
 def migrate(settings: Settings) -> None:
-    """Create or upgrade the tables of DBOS: processes that only serve the API need them as well."""
+    """Create or upgrade the tables of DBOS. Processes that only serve the API need them as well."""
     if is_postgres(settings):
         DBOS.migrate(settings.database_url)
 
 
 def config(settings: Settings, engine: sa.Engine | None) -> DBOSConfig:
-    """What DBOS is started with; `engine` is the one of SQLite."""
+    """The configuration of DBOS. engine: the one of SQLite, None with PostgreSQL."""
     found = DBOSConfig(
         name=NAME,
         application_version=VERSION,
@@ -124,7 +126,10 @@ def config(settings: Settings, engine: sa.Engine | None) -> DBOSConfig:
 
 
 def start(settings: Settings, engine: sa.Engine | None) -> None:
-    """Start working on what this process takes. The workflows must have been imported, their instance made."""
+    """Start to execute what this process takes from the queues.
+
+    The workflows must have been imported, and their instance made, before.
+    """
     if engine is not None:
         _wait_for_room(engine)
     DBOS(config=config(settings, engine))
@@ -138,27 +143,27 @@ def start(settings: Settings, engine: sa.Engine | None) -> None:
 
 
 def recover(executor: str) -> None:
-    """Put the running jobs of a worker that is gone back on the queue that they were on, the worker's own."""
+    """Put the running workflows of a worker that is gone back on that worker's own queue, where they were."""
     DBOS._recover_pending_workflows([executor])
 
 
 def executing() -> set[str]:
-    """Workflows that this process executes."""
+    """Ids of the workflows that this process executes now."""
     return set(_get_dbos_instance()._active_workflows_set.activeList())
 
 
 def start_again(workflow: str, executor: str) -> None:
-    """Have a workflow that this process took, and does not execute, begin there."""
+    """Start a workflow that this process took from the queues and does not execute."""
     DBOS.resume_workflow(workflow, queue_name=own_queue(executor))
 
 
 def stop() -> None:
-    """Stop at once: what runs is taken up again after the next start."""
+    """Stop at once. Workflows that were running go on after the next start."""
     DBOS.destroy()
 
 
 def client(settings: Settings, engine: sa.Engine | None) -> DBOSClient:
-    """What sends and watches jobs, wherever they run."""
+    """A client that sends and watches jobs, in whatever process they run."""
     if engine is not None:
         return DBOSClient(
             system_database_engine=engine,

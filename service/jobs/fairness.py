@@ -9,8 +9,8 @@ Where every place is taken, the youngest holder gives its place up to a wish tha
     the wish's tenant holds nothing, and the holder's tenant two places or more; or
     the wish is a description, and tasks hold every place of this process, of which there are two or more.
 
-What gives its place up is begun again later. It always is the youngest, so that the oldest goes on to its end: whoever
-floods the places loses what was begun last, and nobody more than the place that was one too many.
+Work that gives its place up starts again when its turn comes. It is always the youngest, so that the oldest goes on to
+its end: a tenant that floods the places loses what it started last, and nobody loses more than the one place too many.
 """
 
 from collections import Counter
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 Kind = Literal["description", "task"]
-PATIENCE = 1.0  # seconds
+PATIENCE = 1.0  # seconds that a wish waits before somebody has to give a place up
 
 
 class Wish(Protocol):
-    """Somebody waits for a place. since: seconds of the clock that `now` is of."""
+    """A request for a place. since: when it began to wait, in seconds of the clock that `now` is read from."""
 
     @property
     def tenant(self) -> str: ...
@@ -35,7 +35,7 @@ class Wish(Protocol):
 
 @dataclass(frozen=True)
 class Holder:
-    """Somebody has had a place of this process since `started`, in seconds of the same clock."""
+    """Work that has held a place of this process since `started`, in seconds of the same clock."""
 
     tenant: str
     kind: Kind

@@ -18,7 +18,7 @@ from service.jobs.engine import KEEPALIVES
 from service.storage.database import Database
 
 SPACE = 0x67706173  # advisory locks of graphpass: first of the two numbers
-QUEUES = 0x67707175  # the same of those that tell which queues somebody works on
+QUEUES = 0x67707175  # the same, for locks that say which queues a worker listens to
 EVERY, PATIENCE = 5.0, 15.0
 WAIT_FOR_OWN = 25.0  # a worker that starts again may find the lock of its dead self for so long
 log = logging.getLogger(__name__)
@@ -36,9 +36,9 @@ def workers_on(queue: str, database: Database) -> int:
 
 
 class Guard(threading.Thread):
-    """Holds this worker's lock, and watches over the others'.
+    """A thread that holds this worker's lock and watches the locks of the others.
 
-    `lock_own`, `watch`, `start`, and at the end `stop`.
+    Call `lock_own`, then `watch` and `start`; at the end call `stop`.
     """
 
     def __init__(
@@ -73,11 +73,14 @@ class Guard(threading.Thread):
             time.sleep(0.5)
 
     def watch(self, owners: Callable[[], Iterable[str]], recover: Callable[[str], None]) -> None:
-        """`owners` gives the executors that have running jobs; `recover` takes over the jobs of one."""
+        """Say what to watch.
+
+        owners: gives the executors that have running jobs; recover: takes over the jobs of one.
+        """
         self._owners, self._recover = owners, recover
 
     def run(self) -> None:
-        """Look after the others until stopped."""
+        """Watch the other workers until stopped."""
         while not self._ended.wait(self._every):
             try:
                 self.look()
@@ -88,7 +91,7 @@ class Guard(threading.Thread):
                 log.exception("guard: could not look after the other workers")
 
     def look(self, now: float | None = None) -> None:
-        """One look at the executors with running jobs."""
+        """Look once at the executors that have running jobs, and take over from those that are gone."""
         now = time.monotonic() if now is None else now
         free = {owner for owner in set(self._owners()) - {self._executor} if self._is_free(owner)}
         self._free_since = {owner: self._free_since.get(owner, now) for owner in free}
@@ -99,7 +102,7 @@ class Guard(threading.Thread):
                 del self._free_since[owner]
 
     def stop(self) -> None:
-        """Give the lock back."""
+        """End the thread and release the lock."""
         self._ended.set()
         if self._connection is not None:
             self._connection.close()
@@ -113,7 +116,7 @@ class Guard(threading.Thread):
         return connection
 
     def _lock_again(self) -> None:
-        """After the database came back: until this succeeds, others count this worker as gone."""
+        """Lock again after the connection was lost. Until this succeeds, other workers count this one as gone."""
         if self._connection is not None:
             self._connection.close()
         try:

@@ -1,7 +1,8 @@
-"""What keeps promises after a crash: every unfinished job has a workflow that runs or waits, every other job has none.
+"""Chores that repair what a crash left behind, so that accepted jobs are finished and finished ones cost nothing.
 
-What is reserved for bytes that this process is writing is renewed. What has expired goes. Every process may do it, at
-any time, beside others: all of it may be repeated.
+Every unfinished job gets a workflow that runs or waits, and no other job keeps one. Reservations of bytes that this
+process is writing are renewed. What has expired is deleted. Every process does all of this, at any time and beside
+others: each chore may be repeated.
 """
 
 import logging
@@ -23,7 +24,7 @@ from service.storage.records import UNFINISHED, JobRecord
 
 RENEW_EVERY, JOBS_EVERY, SWEEP_EVERY = 20.0, 5.0, 600.0
 NEW = timedelta(seconds=2)  # whoever accepted a job is about to send it
-AGAIN = 3  # times that a job is begun again whose workflow ended without finishing it
+RESTARTS = 3  # of a job whose workflow ended without finishing it
 STRANDED = 20.0  # seconds after which a process executes what it has taken
 PAGE = 500  # workflows in one query
 KILLER = "the job took its worker down again and again"
@@ -36,12 +37,15 @@ class Reconciler:
 
     def __init__(self, metadata: Metadata, dispatcher: Dispatcher, queues: Queues, settings: Settings):
         self._metadata, self._dispatcher, self._queues, self._settings = metadata, dispatcher, queues, settings
-        self._begun: Counter[str] = Counter()
+        self._restarts: Counter[str] = Counter()
         self._over: set[str] = set()
         self._stranded: set[str] = set()
 
     def jobs(self) -> int:
-        """Send jobs that have no workflow, begin those again whose workflow ended without them; how many."""
+        """Send jobs that have no workflow, and restart those whose workflow ended without finishing them.
+
+        Returns how many.
+        """
         now = datetime.now(UTC)
         unfinished = self._metadata.jobs.unfinished()
         states = self._dispatcher.states([job.id for job in unfinished])
@@ -61,9 +65,9 @@ class Reconciler:
             self._fail(job, KILLER, now)
         else:
             reason = self._dispatcher.failure(job.id)
-            self._begun[job.id] += not says_short(reason)
+            self._restarts[job.id] += not says_short(reason)
             log.warning("job %s: its workflow ended (%s)", job.id, reason or state)
-            if self._begun[job.id] > AGAIN:
+            if self._restarts[job.id] > RESTARTS:
                 self._fail(job, UNANSWERED, now)
             else:
                 self._dispatcher.forget([job.id])
@@ -75,7 +79,10 @@ class Reconciler:
         self._metadata.jobs.finish(job.id, "failed", error=error.to_json(), expires=self._settings.result_expiry(now))
 
     def workflows(self) -> int:
-        """Cancel what runs or waits for jobs that are over: whoever cancelled them died, or the engine was away."""
+        """Cancel the workflows of jobs that are over. Returns how many there were.
+
+        There are some where the process that cancelled a job died on the way, or where the engine did not answer.
+        """
         started = list(self._queues.jobs())
         over = set(started)
         for start in range(0, len(started), PAGE):
@@ -86,16 +93,19 @@ class Reconciler:
         return len(twice)
 
     def stranded(self) -> int:
-        """Begin what this process has taken and does not execute: the machine was short of something at that moment."""
+        """Start workflows that this process has taken and does not execute. Returns how many there were.
+
+        There are some where the machine was short of something at that moment.
+        """
         missing = self._queues.started_before(STRANDED) - engine.executing()
         twice, self._stranded = missing & self._stranded, missing
         for id in twice:
-            log.warning("workflow %s was taken and not begun; it begins now", id)
+            log.warning("workflow %s was taken and not started; it starts now", id)
             engine.start_again(id, self._settings.executor_id)
         return len(twice)
 
     def forget(self) -> int:
-        """Remove the workflows of jobs that are gone."""
+        """Remove the workflows of jobs that are gone. Returns how many."""
         gone, after = 0, ""
         while some := self._queues.ended(after, PAGE):
             absent = set(some) - self._metadata.jobs.among(some)
@@ -105,20 +115,23 @@ class Reconciler:
 
 
 def take_over(owner: str, metadata: Metadata, queues: Queues) -> None:
-    """Put what a process that is gone had taken back on the queues of all."""
+    """Put the workflows that a process had taken back on the queues of all processes, when it is gone."""
     engine.recover(owner)
     queues.give_back(owner, {job.id: queue_of(job.request) for job in metadata.jobs.unfinished()})
 
 
 def tidy(metadata: Metadata, blobs: Blobs, settings: Settings) -> None:
-    """Remove what has expired."""
+    """Remove what has expired, and the bytes that nothing refers to."""
     swept = sweep(metadata, blobs, datetime.now(UTC), timedelta(minutes=settings.garbage_grace_minutes))
     if swept.objects or swept.uploads or swept.jobs or swept.blobs:
         log.info("swept", extra=vars(swept))
 
 
 class Housekeeper(threading.Thread):
-    """Does what it is given, each every so many seconds; what fails is logged and tried again."""
+    """A thread that runs each task every so many seconds.
+
+    A task that fails is logged and runs again at its next turn.
+    """
 
     def __init__(self, *tasks: tuple[Callable[[], object], float]):
         super().__init__(name="housekeeper", daemon=True)
@@ -126,8 +139,8 @@ class Housekeeper(threading.Thread):
         self._tasks = tasks
 
     def run(self) -> None:
-        """Until stopped."""
-        waited = [every for _, every in self._tasks]  # all at once after a start
+        """Run the tasks until stopped, all of them at once after a start."""
+        waited = [every for _, every in self._tasks]
         while True:
             for index, (task, every) in enumerate(self._tasks):
                 if waited[index] >= every:
@@ -141,5 +154,5 @@ class Housekeeper(threading.Thread):
             waited = [seconds + JOBS_EVERY for seconds in waited]
 
     def stop(self) -> None:
-        """Stop after what is being done."""
+        """Stop once the current task is done."""
         self._ended.set()

@@ -1,4 +1,7 @@
-"""Waiting for what is missing: no accepted job fails because a machine is short of something, or a store away."""
+"""Waiting for what is missing for a while.
+
+No accepted job fails because a machine is short of something, or because a store does not answer.
+"""
 
 import asyncio
 import logging
@@ -16,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def passes(error: BaseException) -> bool:
-    """Whether another attempt is worth it, however long that takes."""
+    """Whether the cause of an error may pass by itself, so that another attempt may succeed."""
     away = isinstance(error, StorageError | ShortageError | OSError) or short_of(error) != ""
     return away and not isinstance(error, StorageDamagedError)
 
@@ -27,12 +30,13 @@ async def _silent(text: str) -> None:
 
 async def patiently(
     attempt: Callable[[], Awaitable[R]],
-    tell: Callable[[str], Awaitable[None]] = _silent,
+    report: Callable[[str], Awaitable[None]] = _silent,
     within: float | None = None,
 ) -> R:
-    """What attempt() gives, tried again as long as what it raises may pass, for so many seconds at most.
+    """Return what attempt() returns. Where it raises an error that may pass, wait and try again.
 
-    tell: gets the reason, once as long as it stays the same.
+    report: gets the reason for waiting, once for as long as it stays the same. within: most seconds, None for any
+    number; then the error is raised.
     """
     began, pause, reported = time.monotonic(), FIRST_PAUSE, ""
     while True:
@@ -44,13 +48,13 @@ async def patiently(
             reason = str(error)
             if reason != reported:
                 log.warning("%s; waiting", reason)
-                reported = reason if await _report(tell, _public(error)) else ""
+                reported = reason if await _reached(report, _public(error)) else ""
         await asyncio.sleep(pause * random.uniform(0.75, 1.25))
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def _public(error: Exception) -> str:
-    """What is missing, in words that name nothing of the machine."""
+    """What is missing, in words for users, which name no part of the machine."""
     if isinstance(error, StorageError):
         return error.public[0]
     if isinstance(error, ShortageError):
@@ -58,10 +62,10 @@ def _public(error: Exception) -> str:
     return f"the machine is short of {short_of(error) or 'something'}"
 
 
-async def _report(tell: Callable[[str], Awaitable[None]], reason: str) -> bool:
-    """Whether it could be told."""
+async def _reached(report: Callable[[str], Awaitable[None]], reason: str) -> bool:
+    """Report the reason. Returns whether that succeeded; errors that may pass are no failure of the job."""
     try:
-        await tell(f"{reason}; waiting")
+        await report(f"{reason}; waiting")
     except Exception as error:
         if not passes(error):
             raise

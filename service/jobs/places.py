@@ -2,9 +2,9 @@
 
     await places.run(tenant, "description", work)      waits for its turn (service/jobs/fairness.py), then runs work()
 
-Work that has to give its place up is cancelled, which kills its child, and run again when its turn comes. May be used
-from any event loop and thread. `service/jobs/scheduler.py` gives the places that become free: what waits here, and what
-waits on the queues of all processes, is compared there.
+Work that has to give its place up is cancelled, which kills its child, and runs again when its turn comes. Places may
+be used from any event loop and thread. `service/jobs/scheduler.py` gives out the places that become free: it compares
+what waits here with what waits on the queues of all processes.
 """
 
 import asyncio
@@ -21,15 +21,18 @@ from service.errors import ShortageError
 from service.jobs.fairness import Holder, Kind, Occupancy, first, leaver
 
 R = TypeVar("R")
-ARRIVAL = 5.0  # seconds for which a place is kept for what was taken from a queue and does not come
-LONGEST_REST = 256.0  # seconds that work which gave its place up again and again leaves to others
+ARRIVAL = 5.0  # seconds for which a place is kept for a workflow that was taken from a queue and does not arrive
+LONGEST_REST = 256.0  # seconds for which work that gave its place up again and again leaves places to others
 COMING = "coming"  # stands for the workflow that is being taken from a queue
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Queued:
-    """The oldest of a tenant's jobs and shards on the queues of all processes, since a time of the places' clock."""
+    """The oldest job or shard of a tenant on the queues of all processes.
+
+    since: when it began to wait, by Places.clock.
+    """
 
     tenant: str
     since: float
@@ -38,7 +41,11 @@ class Queued:
 
 @dataclass(eq=False)
 class _Turn:
-    """One wait for a place, and the holding of it. granted, leave: resolved in the event loop of its work."""
+    """One wait for a place, and then the holding of it.
+
+    granted, leave: resolved when the place is given, and when it has to be given up, in the event loop of the work.
+    heir: who gets the place after that.
+    """
 
     tenant: str
     kind: Kind
@@ -51,13 +58,13 @@ class _Turn:
 
 @dataclass(frozen=True)
 class _Holder(Holder):
-    """With the turn that holds the place."""
+    """A holder, and the turn in which it holds its place."""
 
     turn: _Turn
 
 
 class Places:
-    """So many places, and who waits for them."""
+    """The `capacity` places of a process, and who holds them or waits for them."""
 
     def __init__(self, capacity: int, clock: Callable[[], float] = time.monotonic):
         self.capacity, self.clock = capacity, clock
@@ -68,7 +75,7 @@ class Places:
         self._promised: list[_Turn | Queued] = []
         self._queued: set[str] = set()  # tenants that had something on the queues at the last look
         self._used: dict[str, float] = {}  # seconds of places, by tenant
-        self._floor = 0.0  # what a tenant that comes anew is taken to have used
+        self._floor = 0.0  # seconds that a tenant which arrives is taken to have used
 
     async def run(
         self,
@@ -79,9 +86,9 @@ class Places:
         workflow: str = "",
         within: float | None = None,
     ) -> R:
-        """What work() gives, in a place. workflow: the one for which `keep` keeps a place.
+        """Wait for a place, run work() there, and return its result. workflow: the one for which `keep` kept a place.
 
-        Raises ShortageError where there is no place after so many seconds. Cancelling this cancels the work.
+        Raises ShortageError where there is no place within so many seconds. Cancelling this cancels the work.
         """
         since, rest, times = self.clock(), 0.0, 0
         while True:
@@ -128,7 +135,7 @@ class Places:
         _resolve(turn.granted)
 
     def _release(self, turn: _Turn) -> None:
-        """The turn is over, or given up while it waited."""
+        """End a turn, whether it holds a place or was given up while it waited."""
         with self._lock:
             if turn in self._waiting:
                 self._waiting.remove(turn)
@@ -141,19 +148,19 @@ class Places:
             self._changed.set()
 
     def keep(self, workflow: str) -> None:
-        """Keep the place that `next` gave to a queue for the workflow that was taken from it, until it comes."""
+        """Keep the place that `next` gave to the queues for the workflow that was taken from them, until it arrives."""
         with self._lock:
             if kept := self._kept.pop(COMING, None):
                 self._kept[workflow] = (kept[0], self.clock())
 
     def forgo(self, workflow: str = COMING) -> None:
-        """A place need not be kept for the workflow: it is over, or waits for its shards; or none was taken."""
+        """Stop keeping a place for a workflow that is over or waits for its shards, or where none was taken."""
         with self._lock:
             if self._kept.pop(workflow, None):
                 self._changed.set()
 
     def free(self) -> int:
-        """Places that nobody has."""
+        """How many places are free."""
         with self._lock:
             return self._free()
 
@@ -170,24 +177,24 @@ class Places:
             return Counter((*holders, *(tenant for tenant, _ in self._kept.values())))
 
     def tenants(self) -> set[str]:
-        """Those that hold a place or wait for one here."""
+        """Tenants that hold a place of this process or wait for one."""
         with self._lock:
             return {turn.tenant for turn in (*self._held, *self._waiting)}
 
     def wait(self, seconds: float) -> None:
-        """Until something has changed here, and no longer than that."""
+        """Block until something changes here, and no longer than so many seconds."""
         self._changed.wait(seconds)
         self._changed.clear()
 
     def wake(self) -> None:
-        """Something has changed on the queues."""
+        """End `wait`, since something has changed on the queues."""
         self._changed.set()
 
     def next(self, queued: Sequence[Queued], elsewhere: Mapping[str, int]) -> Queued | None:
-        """Give free places to those whose turn it is, until it is the turn of somebody on the queues: of whom.
+        """Give free places to those who wait here, in turn, until it is the turn of one on the queues: return that one.
 
-        A place is kept for what is taken from there: `keep` or `forgo` it. elsewhere: places that tenants have in other
-        processes.
+        A place is kept for the workflow that is then taken from the queues: call `keep` or `forgo`. elsewhere: places
+        that tenants hold in other processes.
         """
         with self._lock:
             self._enter({wish.tenant for wish in queued})
@@ -230,7 +237,7 @@ class Places:
         return leaver(self._candidates(queued), here, room, self.clock())
 
     def _heir(self, queued: Sequence[Queued]) -> "_Turn | Queued | None":
-        """Whom the free place was promised to, if they still wait."""
+        """Who was promised the free place, and still waits; None if there is nobody."""
         while self._promised:
             wish = self._promised.pop(0)
             if isinstance(wish, _Turn):
@@ -241,7 +248,7 @@ class Places:
         return None
 
     def _candidates(self, queued: Sequence[Queued]) -> "list[_Turn | Queued]":
-        """Those who wait. What a tenant has begun here goes before what it has on the queues."""
+        """All that wait. What a tenant has started here goes before what it has on the queues."""
         now, holding = self.clock(), {turn.tenant for turn in self._held}
         here: list[_Turn | Queued] = [
             turn for turn in self._waiting if turn.rests_until <= now or turn.tenant not in holding
@@ -255,14 +262,14 @@ class Places:
         return Occupancy(self.capacity, here, elsewhere, self._usage())
 
     def _usage(self) -> Mapping[str, float]:
-        """Seconds of places by tenant, with those that are held now."""
+        """Seconds for which each tenant has held places, those that it holds now included."""
         found, now = dict(self._used), self.clock()
         for turn, started in self._held.items():
             found[turn.tenant] = found.get(turn.tenant, 0.0) + now - started
         return found
 
     def _enter(self, tenants: Collection[str]) -> None:
-        """Tenants that come anew have used as much as the one here that has used least: nobody saves time up."""
+        """Count tenants that arrive as having used as much as the one here that used least: nobody saves time up."""
         there = {turn.tenant for turn in (*self._held, *self._waiting)} | self._queued
         there |= {tenant for tenant, _ in self._kept.values()}
         usage = self._usage()
@@ -274,7 +281,7 @@ class Places:
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:
-    """From whatever thread. A loop that has ended waits for nothing."""
+    """Resolve a future from any thread. If its event loop has ended, nobody waits for it."""
 
     def resolve() -> None:
         if not future.done():

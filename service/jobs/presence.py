@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 PLACE = 0x67710000  # advisory locks: the first of two numbers, of a tenant's first place in a process
-MOST = 0xFFFF  # places of one tenant in one process that are told
+MOST = 0xFFFF  # places of one tenant in one process that others can see
 LEAVING = 0x67706C76  # advisory lock: one process at a time decides who gives up a place
 OTHERS = sa.text("""
     SELECT name, count(pg_locks.pid) FROM unnest(CAST(:names AS text[])) AS name LEFT JOIN pg_locks
@@ -25,47 +25,50 @@ OTHERS = sa.text("""
 
 
 class Presence(Protocol):
-    """What one process tells the others, and learns of them."""
+    """How a process shows its places to other processes, and sees theirs."""
 
-    def tell(self, held: Mapping[str, int]) -> None:
-        """This process's places, by tenant."""
+    def announce(self, held: Mapping[str, int]) -> None:
+        """Show how many places each tenant holds in this process."""
         ...
 
     def others(self, tenants: Collection[str]) -> Mapping[str, int]:
-        """Places that these tenants hold elsewhere."""
+        """How many places each of these tenants holds in other processes."""
         ...
 
     def deciding(self) -> AbstractContextManager[bool]:
-        """A context in which no other process has a holder give up its place; False: another one is about to."""
+        """A context in which no other process makes a holder give its place up; False if another one does so now."""
         ...
 
 
-class Alone:
-    """There are no other processes."""
+class SingleProcess:
+    """The presence of a process beside which there are no others."""
 
-    def tell(self, held: Mapping[str, int]) -> None:
-        """Nobody."""
+    def announce(self, held: Mapping[str, int]) -> None:
+        """Do nothing: nobody looks."""
 
     def others(self, tenants: Collection[str]) -> Mapping[str, int]:
-        """None."""
+        """No places."""
         return {}
 
     @contextmanager
     def deciding(self) -> Iterator[bool]:
-        """Always."""
+        """A context that is always True."""
         yield True
 
 
-class Locks:
-    """See above. Used by one thread. Raises SQLAlchemyError where the database is away; what was told is told again."""
+class PlaceLocks:
+    """Places as advisory locks of PostgreSQL, as the module describes them. For one thread.
+
+    Its methods raise SQLAlchemyError where the database does not answer; the next `announce` takes all locks again.
+    """
 
     def __init__(self, database: sa.Engine):
         self._database = database.execution_options(isolation_level="AUTOCOMMIT")
         self._connection: Connection | None = None
         self._announced: Counter[str] = Counter()
 
-    def tell(self, held: Mapping[str, int]) -> None:
-        """Lock and unlock what has changed."""
+    def announce(self, held: Mapping[str, int]) -> None:
+        """Lock places that are new, and unlock those that are gone."""
         wanted = Counter({tenant: min(count, MOST) for tenant, count in held.items()})
         for tenant in wanted.keys() | self._announced.keys():
             for number in range(self._announced[tenant], wanted[tenant]):
@@ -75,7 +78,7 @@ class Locks:
         self._announced = +wanted
 
     def others(self, tenants: Collection[str]) -> Mapping[str, int]:
-        """Locks of other connections."""
+        """Count the locks that other connections hold."""
         if not tenants:
             return {}
         names = {"names": sorted(tenants), "first": PLACE, "last": PLACE + MOST}
@@ -84,7 +87,7 @@ class Locks:
 
     @contextmanager
     def deciding(self) -> Iterator[bool]:
-        """Under a lock of all processes."""
+        """A context that is True while this process holds the lock for decisions."""
         ours = bool(self._call("pg_try_advisory_lock", LEAVING, ""))
         try:
             yield ours
@@ -93,7 +96,7 @@ class Locks:
                 self._call("pg_advisory_unlock", LEAVING, "")
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all locks, with their connection."""
         if self._connection is not None:
             if not self._connection.invalidated:
                 self._connection.detach()  # not back into the pool: it has locks
@@ -108,7 +111,7 @@ class Locks:
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        """The connection that has the locks; a new one, which has none, after it broke."""
+        """The connection that holds the locks; after it broke, a new one, which holds none."""
         if self._connection is None:
             self._connection = self._database.connect()
         try:

@@ -1,7 +1,9 @@
-"""What waits to run, and who runs what: the engine's table of workflows, asked and told what its API does not offer.
+"""What waits to run, and who runs what.
 
-Jobs and shards wait on queues that all processes share and that the engine serves nowhere: it would take what came
-first. A process that has a place takes one workflow, of the tenant whose turn it is (service/jobs/places.py), and puts
+This reads and changes the engine's table of workflows directly, for what the engine's API does not offer.
+
+Jobs and shards wait on queues that all processes share. No engine serves these, since it would take what came first. A
+process that has a place takes one workflow, of the tenant whose turn it is (service/jobs/places.py), and puts
 it on its own queue, the only one that the engine serves there. A tenant is the key of a workflow's partition. The table
 is documented: https://docs.dbos.dev/explanations/system-tables
 """
@@ -39,7 +41,7 @@ class Queues:
 
     @reached
     def waiting(self) -> dict[str, float]:
-        """Tenants of which something may be taken, and for how many seconds it has waited."""
+        """Tenants of which a workflow may be taken, and for how many seconds the oldest one has waited."""
         oldest = sa.func.min(self._table.c.created_at)
         query = sa.select(_tenant(self._table), oldest).where(self._ready(self._table)).group_by(_tenant(self._table))
         with self._database.connect() as connection:
@@ -98,7 +100,10 @@ class Queues:
 
     @reached
     def give_back(self, owner: str, queues: Mapping[str, str]) -> None:
-        """Put what waits on the own queue of an executor that is gone on the queues of all. queues: those of jobs."""
+        """Put what waits on the queue of an executor that is gone on the shared queues.
+
+        queues: the shared queue of each job.
+        """
         table = self._table
         left = (_in_flight(table), table.c.status == "ENQUEUED", table.c.queue_name == own_queue(owner))
         with self._database.begin() as connection:
@@ -108,14 +113,14 @@ class Queues:
 
     @reached
     def jobs(self) -> set[str]:
-        """Jobs of which something runs or waits."""
+        """Ids of jobs that run or wait, or a shard of which does."""
         job = sa.func.coalesce(self._table.c.parent_workflow_id, self._table.c.workflow_uuid)
         with self._database.connect() as connection:
             return set(connection.scalars(sa.select(job).distinct().where(_in_flight(self._table))))
 
     @reached
     def started_before(self, seconds: float) -> set[str]:
-        """Workflows that this process took so many seconds ago or earlier, and that are not finished."""
+        """Unfinished workflows that this process took so many seconds ago or earlier."""
         table, then = self._table, int(1000 * (time.time() - seconds))
         ours = (_in_flight(table), table.c.status == "PENDING", table.c.executor_id == self._executor)
         with self._database.connect() as connection:
@@ -124,7 +129,7 @@ class Queues:
 
     @reached
     def ended(self, after: str, limit: int) -> list[str]:
-        """A page of jobs whose workflow ended a while ago, in the order of their ids, behind one of them."""
+        """A page of ids of jobs whose workflow ended a while ago, in order: those that are greater than `after`."""
         table, then = self._table, int(1000 * (time.time() - SETTLED))
         jobs = (table.c.workflow_uuid > after, table.c.parent_workflow_id.is_(None), table.c.completed_at < then)
         query = sa.select(table.c.workflow_uuid).where(*jobs).order_by(table.c.workflow_uuid).limit(limit)
@@ -136,7 +141,7 @@ class Queues:
         waits = sa.and_(_in_flight(rows), rows.c.status == "ENQUEUED", rows.c.queue_name.in_(self._queues))
         if not self._running:
             return waits
-        others = self._table.alias("begun")
+        others = self._table.alias("started")
         runs = (_in_flight(others), others.c.name != SHARD, _is_started(others))
         full = sa.select(_tenant(others)).where(*runs).group_by(_tenant(others))
         full = full.having(sa.func.count() >= self._running)
@@ -156,5 +161,5 @@ def _is_started(rows: sa.FromClause) -> sa.ColumnElement[bool]:
 
 
 def _taken(rows: sa.FromClause) -> sa.ColumnElement[bool]:
-    """Whether a process has taken it: it is on the process's own queue."""
+    """Whether a process has taken the workflow: then it is on that process's own queue."""
     return rows.c.queue_name.startswith(own_queue(""), autoescape=True)

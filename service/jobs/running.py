@@ -1,10 +1,10 @@
-"""One task in the sandbox: its folder filled from the blobs, its progress told, its files kept as blobs.
+"""Runs one task in the sandbox: fills its folder from the blobs, passes its progress on, keeps its files as blobs.
 
     folder/in/<name>     inputs, by the names of the job's row (`model/net.onnx`, `calibration/train.npz`, …)
     folder/out/<name>    what the task wrote; `keep` makes it blobs
     folder/tmp           scratch
 
-A user's error is an TaskOutcome; what is raised is a fault of the machinery, and worth another attempt.
+An error of the user is part of the TaskOutcome. What is raised is a fault of the machinery, and worth another attempt.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from service.storage.blobs import Blobs
 from service.storage.scratch import typed
 
 JSON = dict[str, Any]
-Tell = Callable[[JSON], Awaitable[None]]
+Publish = Callable[[JSON], Awaitable[None]]
 Keep = Callable[[Path], Mapping[str, str]]
 FILES_AT_MOST = 10_000  # that an archive unpacks to
 ROOM = 2**16  # bytes
@@ -41,7 +41,10 @@ LEAST_FILE = 2**30  # bytes that a child may write, whatever may be uploaded: ar
 
 @dataclass(frozen=True)
 class TaskOutcome:
-    """What came of a task: a result and files (name → digest), or an error. by_system: of Failed, not written down."""
+    """What came of a task: a result and files (name → digest), or an error.
+
+    by_system: as in Failed; it is not part of the JSON form.
+    """
 
     result: JSON = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +64,7 @@ class TaskOutcome:
 
 
 def limits(settings: Settings, arguments: Mapping[str, Any]) -> Limits:
-    """What the child of a task may use."""
+    """The limits of a task's child."""
     cuda = (arguments.get("options") or {}).get("provider") == "cuda"
     return Limits(
         memory_bytes=int(settings.job_memory_bytes),
@@ -74,8 +77,10 @@ def limits(settings: Settings, arguments: Mapping[str, Any]) -> Limits:
 
 
 class Events:
-    """Turns the lines of a child into events, of which the database keeps every one: some a second at the beginning and
-    fewer the longer it lasts, for each of a few stages, with the seconds left; and its first lines for the log.
+    """Turns the lines that a child sends into events, few enough for a database that keeps every one.
+
+    Progress becomes some events a second at the beginning and fewer the longer the task lasts, for each of the first
+    STAGES stages, with the seconds left. The first LINES lines of the log become events, too.
     """
 
     def __init__(self, every: float = EVERY, clock: Callable[[], float] = time.monotonic):
@@ -88,7 +93,7 @@ class Events:
         self._logged = 0
 
     def line(self, line: Mapping[str, Any]) -> None:
-        """One line of the child: `stage`, `done`, `total`, or `log`."""
+        """Take one line of the child, which has `stage`, `done` and `total`, or `log`."""
         if "stage" not in line:
             self._logged += 1
             if self._logged <= LINES:
@@ -110,13 +115,13 @@ class Events:
             {"event": "progress", "stage": stage, "done": done, "total": total, "seconds_left": left}
         )
 
-    async def pump(self, tell: Tell) -> None:
-        """Hand events on, in order, until `end`."""
+    async def pump(self, publish: Publish) -> None:
+        """Hand events to `publish`, in order, until `end`."""
         while (event := await self._queue.get()) is not None:
-            await tell(event)
+            await publish(event)
 
     def end(self) -> None:
-        """No more events, but for how many lines were left out."""
+        """End the events. If lines of the log were left out, the last event says how many."""
         if self._logged > LINES:
             self._queue.put_nowait({"event": "log", "text": f"… {self._logged - LINES:,} more lines are left out"})
         self._queue.put_nowait(None)
@@ -130,9 +135,11 @@ async def run_task(
     settings: Settings,
     blobs: Blobs,
     keep: Keep,
-    tell: Tell | None = None,
+    publish: Publish | None = None,
 ) -> TaskOutcome:
-    """Run one task of the sandbox. Cancelling this kills the child. keep: the folder of its files → name → digest.
+    """Run one task of the sandbox. Cancelling this kills the child.
+
+    keep: stores the files of a folder as blobs; name → digest. publish: gets each event.
 
     Raises StorageError where the blobs or the folder cannot be used now.
     """
@@ -143,7 +150,7 @@ async def run_task(
         with _locked(folder):
             try:
                 await asyncio.to_thread(_fill, folder, inputs, blobs, given_up)
-                return await _run_in(folder, task, arguments, settings, keep, tell)
+                return await _run_in(folder, task, arguments, settings, keep, publish)
             finally:
                 given_up.set()
                 await asyncio.shield(_removed(folder))
@@ -151,7 +158,7 @@ async def run_task(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """While the task lasts, or its process lives, others see that the folder is somebody's."""
+    """Lock the folder, so that no process removes it before the task ends or this process dies."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -161,7 +168,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def clear_scratch(scratch: Path) -> None:
-    """Remove the folders of tasks whose process is gone, of whatever process that works in this folder."""
+    """Remove the folders of tasks whose process is gone. Several processes may work in one scratch folder."""
     for folder in scratch.glob("*"):
         with suppress(OSError):  # somebody's, or gone
             if time.time() - folder.stat().st_mtime < FRESH:
@@ -182,10 +189,10 @@ async def _removed(folder: Path) -> None:
 
 
 async def _run_in(
-    folder: Path, task: str, arguments: Mapping[str, Any], settings: Settings, keep: Keep, tell: Tell | None
+    folder: Path, task: str, arguments: Mapping[str, Any], settings: Settings, keep: Keep, publish: Publish | None
 ) -> TaskOutcome:
     events = Events()
-    pump = asyncio.create_task(events.pump(tell)) if tell else None
+    pump = asyncio.create_task(events.pump(publish)) if publish else None
     try:
         ended = await run(task, arguments, folder, limits(settings, arguments), events.line)
         if pump:
@@ -207,7 +214,7 @@ async def _run_in(
 
 
 def _fill(folder: Path, inputs: Mapping[str, str], blobs: Blobs, given_up: threading.Event) -> None:
-    """Fetch the inputs. A thread cannot be cancelled: what it makes after the task was given up it removes itself."""
+    """Fetch the inputs. A thread cannot be cancelled, so it removes what it made after the task was given up."""
     try:
         for part in ("in", "out", "tmp"):
             (folder / part).mkdir()
@@ -223,8 +230,9 @@ def _fill(folder: Path, inputs: Mapping[str, str], blobs: Blobs, given_up: threa
 
 
 def _prove_room(folder: Path) -> None:
-    """Raises where no file can be written, or no thread begins: what a task failed of then may be that, in the words of
-    some library.
+    """Raise an error where no file can be written or no thread can be started.
+
+    Then a task that failed may have failed of that, in whatever words its libraries have for it.
     """
     with (folder / "room").open("wb") as file:
         file.write(bytes(ROOM))

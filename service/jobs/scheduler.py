@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Scheduler(threading.Thread):
-    """Looks whenever something changes here, and now and then for what changes elsewhere.
+    """A thread that looks for free places whenever something changes here, and regularly for what changes elsewhere.
 
     queues: None in a process that takes nothing from them. every: seconds between looks where there is a free place.
     """
@@ -27,7 +27,7 @@ class Scheduler(threading.Thread):
         self._away = False
 
     def run(self) -> None:
-        """Until stopped. Without the database, what waits here gets its places all the same."""
+        """Look until stopped. Without the database, what waits in this process gets its places all the same."""
         while not self._ended.is_set():
             try:
                 self.look()
@@ -42,19 +42,22 @@ class Scheduler(threading.Thread):
             self._places.wait(self._every if self._places.free() > 0 else EVERY)
 
     def look(self) -> None:
-        """Give all places that are free; where none is, see to it that nobody waits for too long."""
+        """Give out all free places.
+
+        Where none is free, have a holder give its place up if somebody has waited for too long.
+        """
         queued, elsewhere = self._waiting()
         while wish := self._places.next(queued, elsewhere):
             if not self._take(wish):
                 break
             queued, elsewhere = self._waiting()
-        self._presence.tell(self._places.held())
+        self._presence.announce(self._places.held())
         if self._places.crowded(queued, elsewhere):
             with self._presence.deciding() as ours:
                 if ours:
                     queued, elsewhere = self._waiting()
                     self._places.make_room(queued, elsewhere)
-                    self._presence.tell(self._places.held())
+                    self._presence.announce(self._places.held())
 
     def _take(self, wish: Queued) -> bool:
         """Take a workflow of the tenant whose turn it is. False where another process was faster."""
@@ -69,7 +72,7 @@ class Scheduler(threading.Thread):
         return workflow is not None
 
     def _waiting(self) -> tuple[Sequence[Queued], Mapping[str, int]]:
-        """What waits on the queues, and the places that the tenants concerned hold elsewhere."""
+        """What waits on the queues, and the places that those tenants hold in other processes."""
         if self._queues is None:
             return (), {}
         now, found = self._places.clock(), self._queues.waiting()
@@ -77,6 +80,6 @@ class Scheduler(threading.Thread):
         return queued, self._presence.others(found.keys() | self._places.tenants())
 
     def stop(self) -> None:
-        """Give nothing any more."""
+        """End the thread."""
         self._ended.set()
         self._places.wake()

@@ -18,8 +18,9 @@ class ShardSizes:
         self._settings, self._metadata = settings, metadata
 
     def of(self, job: JobRecord) -> dict[str, tuple[int, ...]]:
-        """Samples of an evaluation (`shards`) and of a conversion's calibration (`observed`), and how many of them each
-        shard has; empty where they are not cut.
+        """Of an evaluation (`shards`) and of a conversion's calibration (`observed`): (samples, samples of each shard).
+
+        Empty where they are not cut into shards.
         """
         request, limit = job.request, job.request["options"].get("limit")
         if job.kind == "sweep" or queue_of(request) == GPU:  # a GPU does it as a whole
@@ -41,7 +42,7 @@ class ShardSizes:
         return side_by_side * (1 if database.is_sqlite else workers_on(SHARDS, database))
 
     def _cut(self, tenant: str, dataset: str, limit: int | None) -> tuple[int, ...]:
-        """Not where the dataset is gone from the metadata."""
+        """Samples of a dataset and of each shard; empty where one shard is enough, or the dataset is gone."""
         try:
             samples = int(self._metadata.objects.get(tenant, dataset).description["samples"])
         except (NotFoundError, KeyError, TypeError):
@@ -57,5 +58,5 @@ def spans(samples: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def count(samples: int, size: int) -> int:
-    """How many there are."""
+    """How many ranges `spans` makes."""
     return -(-samples // size)

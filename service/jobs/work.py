@@ -39,7 +39,7 @@ from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata
 from service.storage.records import JobRecord
 
-KILLS, KILLED_PAUSE = 3, 10.0  # times that a task is begun again which the system killed, and seconds in between
+KILLS, KILLED_PAUSE = 3, 10.0  # restarts of a task that the system killed, and seconds before the first of them
 ATTEMPTS = 50  # a job whose process ended so often, in whatever way, is given up
 AHEAD = 32  # shards of a job that wait or run at a time: what they take does not grow with how many there will be
 EVALUATION_OPTIONS = ("image_size", "mean", "std", "metric")  # of a conversion
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 def _fault(error: BaseException) -> JobError:
-    """What a job's owner is told of a fault of the machinery."""
+    """A fault of the machinery, in words for the owner of the job."""
     if isinstance(error, StorageError):
         return JobError("unavailable", *error.public)
     if isinstance(error, ShortageError):
@@ -64,7 +64,7 @@ def _now() -> datetime:
 
 @DBOS.dbos_class(WORK_CLASS)
 class Work(DBOSConfiguredInstance):
-    """The workflows with what they work on. One a process."""
+    """The workflows, and the parts of the service that they use. A process has one instance."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Work(DBOSConfiguredInstance):
         super().__init__(config_name=WORK_NAME)
 
     def leave(self) -> None:
-        """The process ends in good order: no step killed it."""
+        """Note that the process ends in good order, so that no step is taken to have killed it."""
         with suppress(StorageError):
             self._metadata.attempts.leave(self._process)
 
@@ -154,7 +154,10 @@ class Work(DBOSConfiguredInstance):
     async def _convert(
         self, id: str, tenant: str, arguments: JSON, inputs: Mapping[str, str], cut: Sequence[int]
     ) -> TaskOutcome:
-        """The conversion; the original network runs on its calibration data in shards where these are many."""
+        """Run the conversion.
+
+        The original network runs on its calibration data in shards where the samples are many.
+        """
         if not cut:
             return await self._task(id, "convert", arguments, inputs)
         each = ({**arguments, "start": start, "stop": stop} for start, stop in spans(*cut))
@@ -167,7 +170,7 @@ class Work(DBOSConfiguredInstance):
     async def _evaluate(
         self, id: str, tenant: str, arguments: JSON, inputs: Mapping[str, str], cut: Sequence[int]
     ) -> TaskOutcome:
-        """The whole evaluation: at once, or in shards whose parts are put together in the order of the samples."""
+        """Run the evaluation: at once, or in shards whose results are put together in the order of the samples."""
         if not cut:
             return await self._task(id, "evaluate", arguments, inputs)
         each = ({**arguments, "start": start, "stop": stop, "measure": start == 0} for start, stop in spans(*cut))
@@ -177,9 +180,9 @@ class Work(DBOSConfiguredInstance):
     async def _split(
         self, id: str, tenant: str, task: str, each: Iterable[JSON], count: int, inputs: Mapping[str, str], stage: str
     ) -> list[TaskOutcome]:
-        """Shards on whichever worker is free; what came of them, in order. An error ends them all, and is the last.
+        """Run shards on whichever workers are free; their outcomes, in order. An error ends all, and is the last.
 
-        `each` is gone through as there is room for more: AHEAD shards wait or run at a time.
+        each: the arguments of each shard, read as there is room for more: AHEAD shards wait or run at a time.
         """
         self._places.forgo(id)
         left, waiting = enumerate(each), deque[WorkflowHandleAsync[JSON]]()
@@ -206,7 +209,7 @@ class Work(DBOSConfiguredInstance):
         return parts
 
     async def _reduce(self, id: str, task: str, parts: Sequence[TaskOutcome]) -> TaskOutcome:
-        """What shards made, put together."""
+        """Put together what the shards made."""
         if parts[-1].error:
             return parts[-1]
         files = _named("parts", "part.json", parts)
@@ -223,14 +226,14 @@ class Work(DBOSConfiguredInstance):
 
     @DBOS.step()
     async def _run(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
-        """A task in a place of this process, as often as it takes, and as long as the job wants it."""
+        """Run a task in a place of this process: again where its failure may pass, and only while its job wants it."""
         workflow = str(DBOS.workflow_id)
         tenant = await patiently(lambda: asyncio.to_thread(self._metadata.jobs.tenant_of, id))
         if tenant is None:
             self._places.forgo(workflow)
             raise UnwantedError(f"{id} is over")
 
-        async def tell(text: str) -> None:
+        async def report(text: str) -> None:
             await DBOS.write_stream_async(EVENTS, {"event": "log", "text": text})
 
         kills = 0
@@ -250,12 +253,13 @@ class Work(DBOSConfiguredInstance):
             return self._metadata.jobs.tenant_of(id) is not None and self._queues.is_ours(workflow)
 
         with job_context(id):
-            return await while_wanted(patiently(attempt, tell, self._patience), wanted)
+            return await while_wanted(patiently(attempt, report, self._patience), wanted)
 
     @asynccontextmanager
     async def _suspect(self, workflow: str) -> AsyncIterator[int]:
-        """How often the process died in this step. Steps in which it did take turns, so that one which kills its
-        process takes no other with it a second time.
+        """How often the process died in this step.
+
+        Steps in which it died take turns, so that a step which kills its process takes no other one with it again.
         """
         deaths = await asyncio.to_thread(self._metadata.attempts.deaths, workflow, self._process)
         async with self._suspects if deaths else nullcontext():
@@ -264,7 +268,7 @@ class Work(DBOSConfiguredInstance):
     async def _attempt(
         self, id: str, workflow: str, tenant: str, task: str, arguments: JSON, inputs: dict[str, str], deaths: int
     ) -> TaskOutcome:
-        """While it runs here a row says so: what is left of it after a crash counts as a death."""
+        """Run a task with a row that says so while it runs: a row that is left after a crash counts as a death."""
         attempts = self._metadata.attempts
         with self._metrics.task(task) as tally:
             if deaths < self._settings.job_deaths:
@@ -290,7 +294,7 @@ class Work(DBOSConfiguredInstance):
                 settings=self._settings,
                 blobs=self._blobs,
                 keep=account.store_all,
-                tell=lambda event: DBOS.write_stream_async(EVENTS, event),
+                publish=lambda event: DBOS.write_stream_async(EVENTS, event),
             )
             if outcome.files:
                 step = workflow.removeprefix(f"{id}-") if workflow != id else task
@@ -309,7 +313,7 @@ class Work(DBOSConfiguredInstance):
         return {"tenant": job.tenant, "request": dict(job.request), "inputs": dict(job.inputs), **sizes}
 
     def _start(self, id: str) -> JobRecord | None:
-        """The job, running now; None where it is over."""
+        """Start the job and return it; None if it is over."""
         try:
             job = self._metadata.jobs.start(id)
         except NotFoundError:
@@ -350,14 +354,14 @@ class Work(DBOSConfiguredInstance):
         return self._settings.result_ttl_hours * 3600 or None
 
     def _threaded(self, arguments: JSON) -> JSON:
-        """With the threads that this process gives a task."""
+        """The arguments, with the number of threads that this process gives a task."""
         if "options" not in arguments or not self._settings.job_threads:
             return arguments
         return {**arguments, "options": {**arguments["options"], "threads": self._settings.job_threads}}
 
 
 def _named(folder: str, file: str, parts: Sequence[TaskOutcome]) -> dict[str, str]:
-    """A file of each part, under a name of its own."""
+    """A file of each part, by a name of its own."""
     return {f"{folder}/{number}/{file}": part.files[file] for number, part in enumerate(parts)}
 
 

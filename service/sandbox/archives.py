@@ -40,7 +40,7 @@ def listing(path: Path, limits: Limits, refusal: type[GraphpassError]) -> list[z
 
 
 def members(path: Path, limits: Limits, refusal: type[GraphpassError]) -> list[zipfile.ZipInfo]:
-    """The files of an archive that may be unpacked, all rules checked that its directory lets one check.
+    """The files of an archive that may be unpacked, once its directory keeps all rules.
 
     Raises `refusal` naming the archive, the member and the rule.
     """
@@ -86,7 +86,7 @@ def unpack(path: Path, target: Path, limits: Limits, refusal: type[GraphpassErro
 
 
 def _copy(member: IO[bytes], file: IO[bytes], most: int) -> int:
-    """Copies until the end, or until more than `most` bytes are there; says how many."""
+    """Copy to the end, or until more than `most` bytes are copied. Returns how many."""
     total = 0
     while total <= most and (block := member.read(BLOCK)):
         file.write(block)
@@ -112,5 +112,5 @@ def _wrong(info: zipfile.ZipInfo, name: str) -> str:
 
 
 def _is_litter(name: str) -> bool:
-    """What some systems add to every archive."""
+    """Whether a file is one that some systems add to every archive."""
     return name.startswith("__MACOSX/") or PurePosixPath(name).name in {".DS_Store", "Thumbs.db"}

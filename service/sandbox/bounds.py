@@ -1,7 +1,7 @@
-"""How much of what a child says is passed on: its texts and lists come from models and data, and may be of any length.
+"""How much of a child's answer is passed on: its texts and lists come from models and data, and may have any length.
 
-The child cuts what it answers with, and writes the whole beside it where there is more. Its caller cuts again: nobody
-knows what a child has become. What is left out is counted.
+The child shortens its answer, and writes the whole to a file where there is more. Its caller shortens it again, since a
+child may have been taken over. What is left out is counted.
 
     summary      of a model, dataset or result: what lists show and the database keeps
     whole        the same as a file: what a link leads to
@@ -96,13 +96,13 @@ def _size(value: Any) -> int:
 
 
 def _sum(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
-    """Of two counts by name, those that are not zero."""
+    """The sum of two counts by name, without those that are zero."""
     both = {name: min(first.get(name, 0) + second.get(name, 0), LARGEST) for name in (*first, *second)}
     return {name: count for name, count in both.items() if count}
 
 
 def _counts(stated: Any, found: Mapping[str, Any]) -> dict[str, int]:
-    """What a summary says that was left out of it already."""
+    """How much was left out of a document already, as it says itself."""
     known = {*found, CHARACTERS, OTHERS}
     given = stated.items() if isinstance(stated, Mapping) else ()
     counts = {name: count for name, count in given if type(count) is int and count > 0 and len(name) < PATH}
@@ -130,7 +130,7 @@ def _shrink(document: dict[str, Any], room: int) -> dict[str, int]:
 
 
 def _lists(value: dict[str, Any], path: str) -> list[tuple[str, tuple[dict[str, Any], str]]]:
-    """Lists that are not within others, by path: the object that each is in, and its name there."""
+    """Lists that are in no other list, by path: the object that holds each, and its name there."""
     found = []
     for name, inner in value.items():
         if isinstance(inner, list) or (isinstance(inner, dict) and len(inner) > FIELDS):
@@ -141,7 +141,7 @@ def _lists(value: dict[str, Any], path: str) -> list[tuple[str, tuple[dict[str, 
 
 
 def _share(sizes: list[int], room: int) -> int:
-    """The most that each may have to have no more than `room` together: those that need less leave it to others."""
+    """The largest share of `room` that each may have: those that need less leave the rest to the others."""
     for number, size in enumerate(sizes):
         share = max(room, 0) // (len(sizes) - number)
         if size > share:

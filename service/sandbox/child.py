@@ -26,7 +26,7 @@ PROGRESS_INTERVAL = 0.1  # seconds between two messages of one stage
 def main(load_tasks: Callable[[], Tasks]) -> None:
     """Run the task that stdin asks for, out of a table that is imported once the process is confined."""
     channel = _Channel(os.dup(1))
-    os.dup2(2, 1)  # what libraries print is no message
+    os.dup2(2, 1)  # whatever libraries print goes to stderr: it is no message
     faulthandler.enable()
     request = json.loads(sys.stdin.buffer.readline())
     folder, limits = Path(request["folder"]), Limits(**request["limits"])
@@ -54,7 +54,7 @@ def main(load_tasks: Callable[[], Tasks]) -> None:
 
 
 class _Channel:
-    """Where messages go: one line of JSON each."""
+    """Sends messages to the caller, each as one line of JSON."""
 
     def __init__(self, descriptor: int):
         self._file = os.fdopen(descriptor, "wb", buffering=0)
@@ -68,13 +68,15 @@ class _Channel:
             line = line[self._file.write(line) :]
 
     def flush(self) -> None:
-        """Send what waits."""
+        """Send the message that waits, if any."""
         if self._waiting:
             self.send(self._waiting)
             self._waiting = {}
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """One message at a time: what comes sooner after another waits for the next, or for the stage's end."""
+        """Send progress of a stage, at most once in PROGRESS_INTERVAL: a message that comes sooner may wait for
+        `flush`.
+        """
         message, now = {"stage": what, "done": int(done), "total": int(total)}, time.monotonic()
         if what != self._stage:
             self.flush()

@@ -41,7 +41,7 @@ GPU = "/proc/driver/nvidia /proc/devices /proc/modules /sys/module/nvidia /sys/b
 
 
 def confine(folder: Path, limits: Limits, parent: int) -> dict[str, Any]:
-    """Confine this process to `folder` and to its limits for good; says how. Raises OSError where that fails.
+    """Confine this process to `folder` and to its limits for good. Returns how. Raises OSError where that fails.
 
     parent: id of the process that has to be alive.
     """
@@ -89,13 +89,17 @@ def _die_with(libc: ctypes.CDLL, parent: int) -> None:
 
 
 def _die_first() -> None:
-    """Where the machine runs out of memory, the system takes this process, and not the service or its database."""
+    """Where the machine runs out of memory, have the system kill this process, not the service or its database."""
     with contextlib.suppress(OSError):  # where /proc is not there it chooses by itself
         Path("/proc/self/oom_score_adj").write_text(FIRST)
 
 
 def _limit(limits: Limits) -> None:
-    """Not NPROC: it counts whatever else the user runs on the host. Forks are refused, threads end with the memory."""
+    """Set the limits of resources.
+
+    NPROC is not among them, since it counts whatever else the user runs on the host. Forks are refused by seccomp, and
+    threads are limited by memory.
+    """
     for which, wanted in (
         (resource.RLIMIT_DATA, limits.memory_bytes),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
@@ -107,12 +111,12 @@ def _limit(limits: Limits) -> None:
         value = _within(which, wanted)
         resource.setrlimit(which, (value, value))
     seconds = _within(resource.RLIMIT_CPU, max(1, limits.cpu_seconds))
-    # SIGXCPU says that it was the limit; a second later SIGKILL comes to whoever blocks it
+    # SIGXCPU says that it was the limit; whoever blocks it is killed a second after
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, _within(resource.RLIMIT_CPU, seconds + 1)))
 
 
 def _within(which: int, wanted: int) -> int:
-    """As much of a limit as may be set: never above the hard one that is there."""
+    """The wanted limit, or the present hard limit where that is lower."""
     hard = resource.getrlimit(which)[1]
     return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 

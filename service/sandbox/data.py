@@ -1,4 +1,4 @@
-"""A user's data file as a dataset: what it is, is seen from its bytes, never from its name."""
+"""A user's data file as a dataset. Its bytes say what it is, never its name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class DataFile:
         return open_folder(self.path, inputs, images)
 
     def describe(self) -> dict[str, Any]:
-        """What can be said without a model."""
+        """Describe the data as far as that is possible without a model."""
         match self.kind:
             case "npz":
                 return _described([self.path])
@@ -83,7 +83,7 @@ def _root(folder: Path) -> Path:
 
 
 def _described(files: Sequence[Path]) -> dict[str, Any]:
-    """Of one .npz, or of shards that fit together."""
+    """The description of one .npz, or of shards that fit together."""
     parts = [(path, archive_part(path).columns) for path in files]
     summaries = [_summary(columns, path) for path, columns in parts]
     first = summaries[0]

@@ -1,4 +1,4 @@
-"""What was raised inside the sandbox, as the failure that its user is told."""
+"""Turns exceptions inside the sandbox into failures in words for the user."""
 
 import errno
 import mmap
@@ -34,7 +34,7 @@ TYPES: tuple[tuple[type[errors.GraphpassError], str], ...] = (
 
 
 class TaskLimitError(Exception):
-    """More than a task may use, seen before it is used."""
+    """A task would use more than it may, which is seen before it does."""
 
     def __init__(self, failure: Failed):
         super().__init__(failure.what)
@@ -42,7 +42,7 @@ class TaskLimitError(Exception):
 
 
 def failure_of(error: BaseException, place: Workplace) -> Failed:
-    """The failure that an exception is; a traceback of what is unexpected goes to stderr."""
+    """The failure that an exception means. The traceback of an unexpected one goes to stderr."""
     chain = list(causes(error))
     if any(isinstance(each, MemoryError) or says_no_memory(str(each)) for each in chain):
         return SHORT if _machine_is_short(place.limits) else out_of_memory(place.limits)

@@ -1,4 +1,4 @@
-"""Landlock: which files a confined process reaches. As much of it as the running kernel knows.
+"""Landlock: which files a confined process reaches, as far as the running kernel can limit that.
 
 ABI 1 (Linux 5.13) guards reading, writing, making and removing; 2 moving between folders; 3 truncation; 4 TCP; 5 ioctl
 on devices; 6 signals and abstract sockets. Not guarded: stat, and attributes of files, whose change seccomp.py refuses.

@@ -18,7 +18,7 @@ BESIDE = "keep the data as a plain file beside the model, in one .zip"
 
 
 def model_path(place: Workplace, role: str) -> Path:
-    """The .onnx of an argument, and beside it nothing but its own external data.
+    """The path of the .onnx of an argument, beside which lies nothing but its own external data.
 
     Raises ModelError for an archive of none or several, and for external data that is not a plain file beside it.
     """
@@ -41,7 +41,7 @@ def model_path(place: Workplace, role: str) -> Path:
 
 @contextmanager
 def understood(path: Path) -> Iterator[None]:
-    """Turns what libraries raise over a damaged model, which is anything, into a ModelError."""
+    """A context that turns whatever libraries raise over a damaged model into a ModelError."""
     try:
         yield
     except (GraphpassError, TaskLimitError, MemoryError):

@@ -13,8 +13,8 @@ FILES = ("calibration", "plan")  # arguments of tasks that options depend on
 def task_options(arguments: Mapping[str, Any], command: str, several: tuple[str, ...] = ()) -> CommandOptions:
     """The options of a task, checked; null and an option's default are not given. Raises OptionError naming the option.
 
-    command: whose options they are. That metrics have something to measure, and options of images an image, is seen
-    where the job is accepted.
+    command: whose options they are. Whether metrics have something to measure, and whether the data holds images, is
+    checked where the job is accepted.
     """
     given = arguments.get("options") or {}
     if not isinstance(given, dict):

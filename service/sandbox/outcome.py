@@ -1,4 +1,4 @@
-"""What comes of a task, and how the three limits are told."""
+"""What comes of a task, and the failures of its three limits in words for the user."""
 
 from dataclasses import dataclass
 from typing import Any

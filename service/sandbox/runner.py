@@ -57,7 +57,7 @@ async def run(
 ) -> SandboxOutcome:
     """Run a task of tasks.TASKS on files beneath `folder`.
 
-    progress gets {"stage": str, "done": int, "total": int} and {"log": str}, in the caller's event loop.
+    progress: called with {"stage": str, "done": int, "total": int} and {"log": str}, in the caller's event loop.
     When cancelled, or over its time, the whole process group is killed before this returns, well below a second.
     """
     _prepare()
@@ -88,7 +88,7 @@ def _clean(folder: Path, keep_results: bool) -> None:
 
 @functools.cache
 def _prepare() -> None:
-    """Where no Landlock keeps children out of /proc, this process closes its own memory and environment to them."""
+    """Where no Landlock keeps children out of /proc, close the memory and environment of this process to them."""
     if not landlock.abi():
         hide_memory()
         log.warning("this kernel has no Landlock: tasks can read what other files this user can, and write those")
@@ -114,7 +114,10 @@ async def _supervised(request: bytes, folder: Path, limits: Limits, progress: Me
             )
         return Failed("internal", f"no process could be started ({error})", "see the service's log")
     tail = bytearray()
-    stderr, disk = asyncio.ensure_future(_keep_tail(child, tail)), asyncio.ensure_future(_fill_disk(folder, limits))
+    stderr, disk = (
+        asyncio.ensure_future(_keep_tail(child, tail)),
+        asyncio.ensure_future(_watch_disk(folder, limits)),
+    )
     conversation = asyncio.ensure_future(_converse(child, request, progress))
     pumps: list[asyncio.Future[Any]] = [stderr, disk, conversation]
     try:
@@ -173,7 +176,7 @@ async def _converse(
 
 
 def _autopsy(status: int, stderr: str, limits: Limits) -> Failed:
-    """What a child that gave no answer died of."""
+    """Why a child ended that gave no answer."""
     log.warning("the child ended with %s: %s", status, stderr[-LOG_TAIL:])
     if says_no_memory(stderr):
         return out_of_memory(limits)
@@ -200,8 +203,8 @@ async def _keep_tail(child: asyncio.subprocess.Process, tail: bytearray) -> None
         del tail[:-LOG_TAIL]
 
 
-async def _fill_disk(folder: Path, limits: Limits) -> None:
-    """Returns once more is written than allowed; RLIMIT_FSIZE sees one file at a time only."""
+async def _watch_disk(folder: Path, limits: Limits) -> None:
+    """Return once more is written than allowed. RLIMIT_FSIZE limits each file, but not all together."""
     while True:
         await asyncio.sleep(DISK_CHECK)
         with contextlib.suppress(OSError, RuntimeError):  # short of files or threads: nobody can look now

@@ -1,11 +1,11 @@
-"""What runs inside the sandbox: literal table, name → function(workplace) → JSON object.
+"""What runs inside the sandbox: TASKS, a table from names to functions of a workplace that return JSON.
 
 A file argument is a path relative to folder/in, under the name that the user knows: messages and reports show its last
 part. A model is an .onnx, or a .zip with one .onnx and its external data; data is an .npz, an .npy, a .zip of .npz
-shards, or a .zip of images (by class); what a file is, is seen from its bytes. Options have the names, the meaning and
+shards, or a .zip of images (by class). The bytes of a file say what it is. Options have the names, the meaning and
 the defaults of the command line (`time_steps`, `image_size`, …), lists where it takes several values.
 
-What a task returns is a summary where it would be long: see bounds.py. The whole is in a file then, or in the report.
+Where a result would be long a task returns a summary: see bounds.py. The whole is in a file then, or in the report.
 
 describe_model    {"file", "options"?: include, exclude, identity_sites}
                   → {"inputs": [{"name", "dtype", "shape"}], "outputs": [str], "opset", "nodes", "parameters", "sites":
@@ -94,7 +94,7 @@ G_LOGGER.severity = G_LOGGER.ERROR
 
 
 def describe_model(place: Workplace) -> JSON:
-    """A network, or one that was converted before; onnxruntime loads it, nothing is run."""
+    """Describe a network, which may be a converted one. onnxruntime loads it; nothing is run."""
     choices = task_options(place.arguments, "inspect")
     path = model_path(place, "file")
     with understood(path):
@@ -118,7 +118,7 @@ def describe_model(place: Workplace) -> JSON:
 
 
 def describe_dataset(place: Workplace) -> JSON:
-    """Headers are read, and with a model the first sample."""
+    """Describe a dataset from its headers, and with a model from its first sample, too."""
     choices = task_options(place.arguments, "open_dataset")
     data = data_file(place, "file")
     if place.arguments.get("model") is None:
@@ -131,7 +131,7 @@ def describe_dataset(place: Workplace) -> JSON:
 
 
 def convert_model(place: Workplace) -> JSON:
-    """As `graphpass convert`, byte for byte."""
+    """Convert a network as `graphpass convert` does, byte for byte."""
     choices = task_options(place.arguments, "convert")
     network = _network(place, "model", choices.selection())
     calibration, plan = (place.arguments.get(role) for role in FILES)
@@ -170,7 +170,7 @@ def convert_model(place: Workplace) -> JSON:
 
 @contextmanager
 def _collecting_warnings(place: Workplace) -> Iterator[list[str]]:
-    """The warnings that come inside; they are logged as well."""
+    """A context that collects warnings; they are logged as well."""
     messages: list[str] = []
     log = warnings.showwarning
     with warnings.catch_warnings():
@@ -184,7 +184,7 @@ def _collecting_warnings(place: Workplace) -> Iterator[list[str]]:
 
 
 def observe_model(place: Workplace) -> JSON:
-    """A part of `convert`."""
+    """Run the original network on a part of the calibration data, for `convert`."""
     choices = task_options(place.arguments, "convert")
     start, stop = _span(place)
     network = _network(place, "model", choices.selection())
@@ -197,7 +197,7 @@ def observe_model(place: Workplace) -> JSON:
 
 
 def evaluate_model(place: Workplace) -> JSON:
-    """As `graphpass evaluate --json --report`."""
+    """Compare two networks as `graphpass evaluate --json --report` does."""
     choices = task_options(place.arguments, "evaluate")
     pair, snn_digest = _pair(place, choices)
     dataset = _dataset(place, "dataset", pair.source, choices.images())
@@ -205,7 +205,7 @@ def evaluate_model(place: Workplace) -> JSON:
 
 
 def evaluate_shard(place: Workplace) -> JSON:
-    """A part of `evaluate`."""
+    """Compare two networks on a part of the samples."""
     choices = task_options(place.arguments, "evaluate")
     start, stop = _span(place)
     measures = place.arguments.get("measure")
@@ -220,12 +220,12 @@ def evaluate_shard(place: Workplace) -> JSON:
 
 
 def reduce_shards(place: Workplace) -> JSON:
-    """The parts of `evaluate` as its whole."""
+    """Put the parts of an evaluation together."""
     return _reported(place, merge(_parts(place)))
 
 
 def sweep_settings(place: Workplace) -> JSON:
-    """The conversions of `graphpass sweep`, each of which is a shard."""
+    """List the conversions of a sweep, each of which is a shard."""
     choices = task_options(place.arguments, "sweep", SEVERAL)
     require_coverage(_network(place, "model", choices.selection()), choices("allow_partial"))
     choices.evaluation()  # metrics that make no sense are refused here, too
@@ -234,7 +234,7 @@ def sweep_settings(place: Workplace) -> JSON:
 
 
 def sweep_shard(place: Workplace) -> JSON:
-    """One row of `graphpass sweep`."""
+    """Convert and evaluate for one row of a sweep."""
     choices = task_options(place.arguments, "sweep")
     network, images = _network(place, "model", choices.selection()), choices.images()
     start = choices.calibration("calibration_limit")
@@ -246,7 +246,7 @@ def sweep_shard(place: Workplace) -> JSON:
 
 
 def reduce_sweep(place: Workplace) -> JSON:
-    """As `graphpass sweep --json --report`."""
+    """Put the rows of a sweep together, as `graphpass sweep --json --report` writes them."""
     rows = [row_of(part) for part in _parts(place)]
     documents = [row.to_json() for row in rows]
     write_json(documents, place.out("report.json"))
@@ -257,12 +257,12 @@ def reduce_sweep(place: Workplace) -> JSON:
 
 
 def check(place: Workplace) -> JSON:
-    """That a task could run here: all of the above can be imported under what confines this process, which is facts."""
+    """Show that tasks can run here: this module was imported in the confined process. Returns what confines it."""
     return dict(place.confined)
 
 
 def _span(place: Workplace) -> tuple[int, int]:
-    """The samples of a shard."""
+    """First and last + 1 of the samples of a shard."""
     start, stop = (place.arguments.get(name) for name in ("start", "stop"))
     if type(start) is not int or type(stop) is not int or not 0 <= start < stop:
         raise OptionError(f"samples {start!r} to {stop!r}", "give 0 <= start < stop")
@@ -286,7 +286,7 @@ def _described(place: Workplace, description: JSON) -> JSON:
 
 
 def _summarised(place: Workplace, document: JSON, most: int, file: str) -> JSON:
-    """As much as is passed on; where that is not all, the file has it."""
+    """A summary of the document; where something is left out, the file has the whole."""
     short = summary(document, most)
     if OMITTED in short:
         place.out(file).write_text(json.dumps(summary(document, WHOLE, WHOLE // 16)), "utf-8")
@@ -306,7 +306,7 @@ def _network(place: Workplace, role: str, selection: Selection) -> Network:
 
 
 def _pair(place: Workplace, choices: CommandOptions) -> tuple[Pair, str]:
-    """A network and what it was converted to, and the digest of the latter's file."""
+    """A network with its converted one, and the digest of the converted one's file."""
     source = _source(place, "ann")
     path = model_path(place, "snn")
     options, remedy = choices.evaluation(), "see `graphpass doctor` on the workers of the queue gpu, or leave it out"

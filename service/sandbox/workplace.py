@@ -11,7 +11,10 @@ from service.sandbox.limits import Limits
 
 @dataclass(frozen=True)
 class Workplace:
-    """folder: holds in, out and tmp. progress: what, done, of how many. confined: how."""
+    """folder: holds in, out and tmp.
+
+    progress: called with (stage, done, total). confined: what confines the process.
+    """
 
     folder: Path
     arguments: Mapping[str, Any]
@@ -24,7 +27,7 @@ class Workplace:
         return self._file(role, self.arguments.get(role))
 
     def files(self, role: str) -> list[Path]:
-        """Those of an argument that names any number; none where it is left out."""
+        """The files of an argument that names any number of them; none where it is left out."""
         names = self.arguments.get(role, [])
         if not isinstance(names, list):
             raise OptionError(f"{role}: not a list of files", "give paths relative to the input folder")
@@ -39,13 +42,13 @@ class Workplace:
         return path
 
     def scratch(self, role: str) -> Path:
-        """A new folder for what the file of this role unpacks to, of the file's name."""
+        """Make a folder, named like the file of this role, for what that unpacks to."""
         folder = self.folder / "tmp" / role / self.file(role).name
         folder.mkdir(parents=True)
         return folder
 
     def out(self, name: str) -> Path:
-        """Where a result goes."""
+        """The path of a file that the task leaves for its caller."""
         return self.folder / "out" / name
 
     def without_folders(self, text: str) -> str:

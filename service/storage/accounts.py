@@ -1,8 +1,8 @@
-"""A tenant's account while something is stored for it: what is reserved counts, and is let go at the end.
+"""A tenant's account while something is stored for it: reservations count at once, and are released at the end.
 
 with Account(metadata, blobs, "acme", quota) as account:
     digest = account.store(path)
-    …                                   # a row of the tenant refers to the digest, or it is gone afterwards
+    …                                   # unless a row of the tenant refers to the digest now, the blob is deleted
 """
 
 import asyncio
@@ -23,28 +23,28 @@ log = logging.getLogger(__name__)
 
 
 class Account:
-    """What is reserved through it ends with it. `job`: the one whose reserve for its files is used."""
+    """A context: reservations made through it end with it. job: the one whose reserve for its files is used."""
 
     def __init__(self, metadata: Metadata, blobs: Blobs, tenant: str, quota: Quota | None = None, job: str = ""):
         self._metadata, self._blobs, self._tenant, self._quota, self._job = metadata, blobs, tenant, quota, job
         self._reservations: list[Reservation] = []
 
     def reserve(self, size: int = 0) -> Reservation:
-        """Room for a blob of `size` bytes; it grows where these turn out to be more. Raises QuotaError."""
+        """Reserve room for a blob of `size` bytes; the room grows where they turn out to be more. Raises QuotaError."""
         made = self._metadata.ledger.reserve(self._tenant, size, self._quota, self._job)
         self._reservations.append(made)
         return made
 
     def keep(self, digest: str) -> None:
-        """Have a blob that the tenant bears stay until the end. Raises NotFoundError."""
+        """Keep a blob that is charged to the tenant until the end of the context. Raises NotFoundError."""
         self._metadata.ledger.keep(self.reserve(), digest)
 
     def store(self, path: Path) -> str:
-        """A file as a blob: its digest. Raises QuotaError before anything is written."""
+        """Store a file as a blob and return its digest. Raises QuotaError before anything is written."""
         return self._written(path, self.reserve(path.stat().st_size))
 
     def store_all(self, folder: Path) -> Mapping[str, str]:
-        """Every regular file of a folder, all or none: name → digest. Links are not followed. Raises QuotaError."""
+        """Store every regular file of a folder, all or none: name → digest. Links are left out. Raises QuotaError."""
         paths = [path for path in sorted(folder.iterdir()) if not path.is_symlink() and path.is_file()]
         rooms = [self.reserve(path.stat().st_size) for path in paths]
         return {path.name: self._written(path, room) for path, room in zip(paths, rooms, strict=True)}
@@ -57,12 +57,12 @@ class Account:
             return writer.digest
 
     def close(self) -> None:
-        """Let go of what was reserved. Where the storage is away housekeeping does it."""
+        """Release the reservations. Where the storage does not answer, housekeeping does it."""
         for reservation in self._reservations:
             try:
                 self._metadata.ledger.release(reservation.id, self._blobs.delete)
             except StorageError as error:
-                log.warning("%s is released later: %s", reservation.id, error)
+                log.warning("%s is left to housekeeping: %s", reservation.id, error)
         self._reservations.clear()
 
     def __enter__(self) -> Self:
@@ -77,14 +77,14 @@ class Account:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        """In a thread, and to its end even where the caller is cancelled."""
+        """Close the account in a thread, even where the caller is cancelled."""
         await asyncio.shield(asyncio.to_thread(self.close))
 
 
 def settle(metadata: Metadata, blobs: Blobs, tenant: str | None = None) -> tuple[int, int]:
-    """Collect what a tenant, or all, bear and nothing of theirs refers to: how many blobs went, and their bytes.
+    """Delete blobs that are charged to a tenant, or to any, and that nothing of the tenant refers to.
 
-    Safe beside uploads and beside others that do it.
+    Returns how many blobs were deleted, and their bytes. Safe beside uploads and beside others that do it.
     """
     sizes: list[int] = []
     seen: tuple[tuple[str, str], ...] = ()

@@ -1,4 +1,4 @@
-"""Steps that are running, and how often the process died in which one of them runs: before it ends, a row says so."""
+"""Which steps are running, and how often their process died: a step has a row from its start to its end."""
 
 import sqlalchemy as sa
 
@@ -10,7 +10,7 @@ TABLE = tables.attempts
 
 
 class Attempts:
-    """One row for the step that a workflow is at; none where no step runs that a process died of."""
+    """A row for each workflow with a step that runs, or in which a process died."""
 
     def __init__(self, database: Database):
         self._database = database
@@ -22,7 +22,10 @@ class Attempts:
         return row.deaths + int(row.process not in (None, process)) if row else 0
 
     def begin(self, workflow: str, job: str, process: str, deaths: int) -> None:
-        """The step runs in this process, after so many deaths. Raises NotFoundError where the job is gone."""
+        """Note that the step starts in this process, after so many deaths.
+
+        Raises NotFoundError where the job is gone.
+        """
         values = {"workflow": rows.text("the workflow", workflow), "job": job, "process": process, "deaths": deaths}
         written = self._database.insert(TABLE).values(values)
         try:
@@ -32,11 +35,11 @@ class Attempts:
             raise NotFoundError(f"there is no job {job}", "send it again") from error
 
     def end(self, workflow: str, process: str) -> None:
-        """The step ended, in whatever way that left the process alive."""
+        """Note that the step ended, in whatever way, with its process alive."""
         with self._database.write() as connection:
             connection.execute(sa.delete(TABLE).where(TABLE.c.workflow == workflow, TABLE.c.process == process))
 
     def leave(self, process: str) -> None:
-        """The process ends in good order: what runs is interrupted, and did not kill it."""
+        """Note that a process ends in good order: the steps that it interrupts did not kill it."""
         with self._database.write() as connection:
             connection.execute(sa.update(TABLE).where(TABLE.c.process == process).values(process=None))

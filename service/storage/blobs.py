@@ -26,23 +26,26 @@ NAME = re.compile(r"[0-9a-z_]{1,64}")  # of uploads and their parts
 
 
 class Room(Protocol):
-    """Room for one blob on an account; its `id` is the name of what is being written. See ledger.Reservation."""
+    """Room for one blob on an account. Its `id` names the file that is being written. See ledger.Reservation."""
 
     @property
     def id(self) -> str:
-        """Its name."""
+        """The name of the reservation, and of the file that is being written."""
         ...
 
     def need(self, size: int) -> None:
-        """Have room for so many bytes in all, before they are written. Raises QuotaError."""
+        """Make sure that there is room for so many bytes in all, before they are written. Raises QuotaError."""
         ...
 
     def hold(self, digest: str, size: int) -> None:
-        """The bytes are written, and are those of this blob, which stays: it is about to be put in place."""
+        """Charge the blob to the account: its bytes are written and are about to be put in place.
+
+        From now on it stays.
+        """
         ...
 
     def settle(self) -> None:
-        """They are in place, and nowhere else."""
+        """End the reservation of bytes: they are in place, and nowhere else."""
         ...
 
 
@@ -60,21 +63,21 @@ class Writer(Protocol):
         ...
 
     def write(self, data: bytes) -> None:
-        """Append. Errors: QuotaError, StorageFullError, StorageUnavailableError; the writer can then only be left."""
+        """Append bytes. After a QuotaError, StorageFullError or StorageUnavailableError the writer can only be left."""
         ...
 
     def commit(self) -> None:
-        """Hold the digest, then put the bytes in place, durably. Equal bytes are stored once."""
+        """Charge the blob to its account, then put its bytes in place durably. Equal bytes are stored once."""
         ...
 
 
 class Blobs(Protocol):
-    """A store of blobs. is_folder: on this machine, where small reads take no longer than the database does."""
+    """A store of blobs. is_folder: whether it is on this machine, where a small read takes no longer than a query."""
 
     is_folder: bool
 
     def writer(self, room: Room) -> AbstractContextManager[Writer]:
-        """A new blob; see Writer."""
+        """A context that writes a new blob; see Writer."""
         ...
 
     def fetch(self, digest: str, path: Path) -> None:
@@ -86,19 +89,19 @@ class Blobs(Protocol):
         ...
 
     def read(self, digest: str, start: int = 0, end: int | None = None, size: int = CHUNK) -> Iterator[bytes]:
-        """Bytes [start, end), in chunks of about `size`; raises NotFoundError before it returns, not later."""
+        """Bytes [start, end), in chunks of about `size`. A missing blob raises NotFoundError at the call itself."""
         ...
 
     def size(self, digest: str) -> int:
-        """Bytes. Raises NotFoundError."""
+        """How many bytes a blob has. Raises NotFoundError."""
         ...
 
     def exists(self, digest: str) -> bool:
-        """Whether it is there."""
+        """Whether the store has a blob."""
         ...
 
     def delete(self, digest: str) -> None:
-        """Remove it if it is there. Only garbage collection calls this."""
+        """Remove a blob, if it is there. Only garbage collection calls this."""
         ...
 
     def listing(self) -> Iterator[tuple[str, int]]:
@@ -106,7 +109,7 @@ class Blobs(Protocol):
         ...
 
     def turn(self, upload: str) -> AbstractContextManager[None]:
-        """While pieces of one upload would be in each other's way: nobody else is in here."""
+        """A context for one writer of an upload at a time, where pieces of one upload would be in each other's way."""
         ...
 
     def put_part(self, upload: str, name: str, offset: int, data: bytes) -> None:
@@ -114,11 +117,11 @@ class Blobs(Protocol):
         ...
 
     def drop_part(self, upload: str, name: str) -> None:
-        """Remove a piece that was not taken."""
+        """Remove a piece that was stored and could not be recorded."""
         ...
 
     def join(self, upload: str, names: Sequence[str], size: int, room: Room) -> str:
-        """Make pieces of so many bytes in all one blob: its digest. They stay until `drop_parts`.
+        """Put pieces of `size` bytes in all together into one blob and return its digest. They stay until `drop_parts`.
 
         Errors: NotFoundError, StorageDamagedError where pieces are missing.
         """
@@ -129,31 +132,31 @@ class Blobs(Protocol):
         ...
 
     def uploads(self) -> Iterator[str]:
-        """Uploads of which there are pieces."""
+        """Ids of uploads of which the store has pieces."""
         ...
 
     def scratch(self) -> Iterator[str]:
-        """Ids of the rooms of which this machine has something that is being written."""
+        """Ids of the rooms for which a file of this machine is being written."""
         ...
 
     def drop_scratch(self, id: str) -> None:
-        """Remove what was being written, if it is there."""
+        """Remove the file that was being written for a room, if it is there."""
         ...
 
     def probe(self) -> None:
-        """Write and remove something small. Raises StorageError where that does not work: /readyz asks."""
+        """Write and remove something small, for /readyz. Raises StorageError where that does not work."""
         ...
 
 
 class Hasher:
-    """Digest and size of what passes."""
+    """Digest and size of the bytes that it is given."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self.size = 0
 
     def update(self, data: bytes) -> None:
-        """Count and hash."""
+        """Count and hash further bytes."""
         self._hash.update(data)
         self.size += len(data)
 
@@ -164,30 +167,30 @@ class Hasher:
 
 
 def start_reading(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """A generator that has run up to its first chunk, which is empty: it has raised what it raises at its beginning."""
+    """Run a generator up to its first chunk, which is empty, so that errors at its beginning are raised now."""
     next(chunks)
     return chunks
 
 
 def pieces_missing(upload: str) -> StorageDamagedError:
-    """What every store raises for an upload whose pieces are not the whole."""
+    """The error of every store for an upload of which pieces are missing."""
     return StorageDamagedError(f"pieces of upload {upload} are missing", "delete it and begin a new one", part="")
 
 
 def missing(digest: str) -> NotFoundError:
-    """What every store raises for a blob that is not there."""
+    """The error of every store for a blob that is not there."""
     return NotFoundError(f"there is no blob {digest[:64]!r}", "upload it again")
 
 
 def checked(digest: str) -> str:
-    """The digest. Raises NotFoundError for what cannot be one, so that it never becomes part of a path."""
+    """Return the digest. Raises NotFoundError for a text that is none, so that it never becomes part of a path."""
     if not DIGEST.fullmatch(digest):
         raise missing(digest)
     return digest
 
 
 def checked_name(name: str) -> str:
-    """The name of an upload or a part, likewise."""
+    """Return the name of an upload or a part. Raises NotFoundError for a text that is none."""
     if not NAME.fullmatch(name):
         raise NotFoundError(f"there is no upload {name[:64]!r}", "begin a new one")
     return name

@@ -62,7 +62,7 @@ def address(settings: Settings) -> URL:
 
 
 def _arguments(url: URL) -> dict[str, Any]:
-    """What `create_engine` needs besides."""
+    """Further arguments of `create_engine`."""
     if url.get_backend_name() == "sqlite":
         return {
             "module": sqlite_module(),
@@ -113,7 +113,10 @@ class Database:
 
     @contextmanager
     def restructure(self) -> Iterator[Connection]:
-        """A transaction that changes tables. SQLite copies and drops them: what refers to them must not go along."""
+        """A transaction that changes tables.
+
+        SQLite copies and drops them, which must not delete rows that refer to them.
+        """
         with self._errors(), self.engine.connect() as connection:
             self._enforce(connection, "OFF")
             try:
@@ -130,7 +133,7 @@ class Database:
             raw.execute(f"PRAGMA foreign_keys={foreign_keys}")  # nothing happens inside of a transaction
 
     def insert(self, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
-        """INSERT that knows ON CONFLICT."""
+        """An INSERT that may have ON CONFLICT."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What has expired goes, and after it the blobs that nothing refers to. Why that is safe: service/storage/ledger.py."""
+"""Deletes what has expired, then blobs that nothing refers to. service/storage/ledger.py says why that is safe."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def sweep(metadata: Metadata, blobs: Blobs, now: datetime, grace: timedelta) -> 
 
 
 def abandon(metadata: Metadata, blobs: Blobs, before: datetime) -> None:
-    """Give up what is being written by processes that have given no sign of life since."""
+    """Delete what was being written by processes that have given no sign of life since `before`."""
     for id in metadata.ledger.stale(before):
         blobs.drop_scratch(id)
         metadata.ledger.release(id, blobs.delete)
@@ -63,7 +63,7 @@ def _drop_others(
 
 
 def adopt(metadata: Metadata, blobs: Blobs) -> int:
-    """Put blobs on the ledger that are in the store alone, so that they are used or collected; how many.
+    """Put blobs that only the store knows on the ledger, so that they are used or collected. Returns how many.
 
     There are such blobs after the database was restored from an older backup. To be run when the service starts.
     """

@@ -1,4 +1,4 @@
-"""What people see of jobs: a projection that the steps of a workflow write, and may write twice.
+"""Jobs as people see them. The steps of a workflow write these rows, and may write them twice.
 
 queued → running → succeeded | failed | cancelled      (a queued job may be cancelled or fail, too)
 """
@@ -82,14 +82,15 @@ class Jobs:
             raise NotFoundError("an input is no longer there", "upload it again") from error
 
     def repeated(self, tenant: str, kind: JobKind, *, request: JSON, idempotency_key: str | None) -> JobRecord | None:
-        """The job that the same key and request made before: to be asked before inputs are looked for, as they may
-        be gone. Raises IdempotencyError where the key came with another kind or request.
+        """The job that the same key and request made before, if any. Raises IdempotencyError for another request.
+
+        Ask this before looking for inputs, since those of a repeated request may be gone.
         """
         with self._database.read() as connection:
             return _earlier(connection, tenant, idempotency_key, digest_of(kind, request))
 
     def get(self, tenant: str, id: str) -> JobRecord:
-        """One. Raises NotFoundError."""
+        """A job of a tenant. Raises NotFoundError."""
         with self._database.read() as connection:
             return _one(connection, _ours(tenant, id), id)
 
@@ -102,7 +103,7 @@ class Jobs:
         after: str | None = None,
         limit: int = 50,
     ) -> Page[JobRecord]:
-        """A page, newest first; no states means all. Results, which may be long, are left out (None)."""
+        """A page of jobs, newest first; no states means all. Results, which may be long, are left out (None)."""
         short = (column for column in SHOWN if column is not TABLE.c.result)
         query = sa.select(*short, sa.null().label("result")).where(TABLE.c.tenant == tenant)
         if kind is not None:
@@ -114,7 +115,7 @@ class Jobs:
             return Page(_jobs(connection, page.rows), page.after)
 
     def start(self, id: str, quota: Quota | None = None) -> JobRecord:
-        """queued → running; any other state stays as it is and is in the answer. Raises QuotaError (`running`)."""
+        """Set a queued job to running; any other state stays. Returns the job. Raises QuotaError (`running`)."""
         with self._database.write() as connection:
             tenant = connection.scalar(sa.select(TABLE.c.tenant).where(TABLE.c.id == id))
             if tenant is None:
@@ -155,7 +156,7 @@ class Jobs:
         artifacts: Mapping[str, str] | None = None,
         expires: datetime | None = None,
     ) -> JobRecord:
-        """To its last state, with artifacts (name → digest of a blob of its tenant); a finished job stays as it is.
+        """Set a job to its last state, with artifacts (name → digest of its tenant's blob). A finished job stays.
 
         Inputs and parts are no longer pinned, nor listed. Raises NotFoundError, and StorageUnavailableError where an
         artifact was collected meanwhile: store it again.
@@ -177,20 +178,20 @@ class Jobs:
             ) from failure
 
     def unfinished(self) -> tuple[JobRecord, ...]:
-        """Queued and running jobs of all tenants, oldest first: what has to have a workflow."""
+        """Queued and running jobs of all tenants, oldest first: those that have to have a workflow."""
         query = sa.select(*SHOWN).where(TABLE.c.state.in_(UNFINISHED)).order_by(TABLE.c.id)
         with self._database.read() as connection:
             return _jobs(connection, connection.execute(query).mappings().all())
 
     def tenant_of(self, id: str) -> str | None:
-        """Whose job it is; None once it is finished or gone: nobody waits for it any more."""
+        """The tenant of an unfinished job; None once it is finished or gone, when nobody waits for it any more."""
         query = sa.select(TABLE.c.tenant).where(TABLE.c.id == id, TABLE.c.state.in_(UNFINISHED))
         with self._database.read() as connection:
             tenant: str | None = connection.scalar(query)
         return tenant
 
     def among(self, ids: Collection[str], states: Collection[JobState] = ()) -> frozenset[str]:
-        """Those of these jobs that there are, in these states; no states means all."""
+        """Which of these jobs exist and are in one of these states; no states means all."""
         query = sa.select(TABLE.c.id).where(TABLE.c.id.in_(ids))
         with self._database.read() as connection:
             return frozenset(connection.scalars(query.where(TABLE.c.state.in_(states)) if states else query))
@@ -210,14 +211,14 @@ class Jobs:
                 raise StateError(f"job {id} is {job.state}", "cancel it first")
 
     def expire(self, now: datetime) -> int:
-        """Remove finished ones whose time has come; how many."""
+        """Remove finished jobs that have expired. Returns how many."""
         with self._database.write() as connection:
             old = sa.delete(TABLE).where(TABLE.c.expires <= now, TABLE.c.state.in_(FINISHED))
             return connection.execute(old).rowcount
 
 
 def digest_of(kind: JobKind, request: JSON) -> str:
-    """What two requests have in common that ask for the same."""
+    """A digest of what a request asks for: requests that ask for the same have the same digest."""
     return hashlib.sha256(json.dumps([kind, request], sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -240,7 +241,7 @@ def _earlier(connection: Connection, tenant: str, idempotency_key: str | None, r
 
 
 def _room(connection: Connection, tenant: str, quota: Quota | None, wanted: int) -> int:
-    """As much of it as the tenant has left. Raises QuotaError where that is next to nothing."""
+    """The wanted bytes, or as many as the tenant has left. Raises QuotaError where that is next to nothing."""
     limit = quota.bytes if quota else 0
     if not limit:
         return wanted

@@ -20,11 +20,11 @@ ARGUMENTS: dict[str, Any] = {"uri": True, "timeout": 0, "isolation_level": None,
 
 
 class NotAtOnceError(Exception):
-    """Ask in a thread: the database is none of SQLite, or would keep the caller waiting, or does not answer."""
+    """The database is not SQLite, would keep the caller waiting, or does not answer: ask in a thread."""
 
 
 class KeyLookup:
-    """What `Keys.find` finds, for one thread at a time. A reader of a database in WAL mode waits for nobody."""
+    """Finds keys as `Keys.find` does, for one thread at a time. A reader of a database in WAL mode waits for nobody."""
 
     def __init__(self, database: Database):
         path = database.engine.url.database if database.is_sqlite else None
@@ -49,7 +49,7 @@ class KeyLookup:
         return Key(**{**row, "created": datetime.fromisoformat(row["created"]).replace(tzinfo=UTC)}, revoked=None)
 
     def close(self) -> None:
-        """Close its connection; the next question opens another one."""
+        """Close the connection; the next `find` opens another one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(sqlite_module().Error):

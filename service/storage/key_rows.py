@@ -25,7 +25,7 @@ class Keys:
         self._lookup = KeyLookup(database)
 
     def create(self, tenant: str, sha256: str, label: str = "", *, alone: bool = False) -> Key:
-        """A key; its tenant is created with the first one. alone: in place of the tenant's keys with this label.
+        """Store a key; its tenant is created with its first one. alone: it replaces the tenant's keys with this label.
 
         Raises TextError.
         """
@@ -52,11 +52,11 @@ class Keys:
         return Key(**row) if row else None
 
     def find_at_once(self, sha256: str) -> Key | None:
-        """The same without a thread, for whoever must not block. Raises NotAtOnceError where that cannot be."""
+        """As `find`, without blocking. Raises NotAtOnceError where that is not possible."""
         return self._lookup.find(sha256)
 
     def close(self) -> None:
-        """Close the connection for that."""
+        """Close the connection of `find_at_once`."""
         self._lookup.close()
 
     def valid(self, ids: Sequence[str]) -> set[str]:

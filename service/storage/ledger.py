@@ -1,4 +1,4 @@
-"""The accounts: which tenant bears which blob, and what is reserved for bytes that are being written.
+"""The accounts: which blob is charged to which tenant, and what is reserved for bytes that are being written.
 
     reserve (> grow) > [bytes are written] > hold > [bytes are put in place] > settle > [referred to, or not] > release
 
@@ -48,16 +48,16 @@ class Reservation:
     granted: int
 
     def need(self, size: int) -> None:
-        """Have room for so many bytes in all. Raises QuotaError."""
+        """Make sure that there is room for so many bytes in all. Raises QuotaError."""
         if size > self.granted:
             self.granted = self.ledger.grow(self, size)
 
     def hold(self, digest: str, size: int) -> None:
-        """The bytes are those of this blob: charge it."""
+        """Charge the blob, which the written bytes are, to the tenant."""
         self.ledger.hold(self, digest, size)
 
     def settle(self) -> None:
-        """They are in place: the charge alone counts them."""
+        """Count the bytes by their charge alone, since they are in place."""
         self.granted = 0
         self.ledger.settle(self)
 
@@ -72,7 +72,7 @@ class Ledger:
         self._open: set[str] = set()  # reservations of this process
 
     def reserve(self, tenant: str, size: int, quota: Quota | None = None, job: str = "") -> Reservation:
-        """Room for `size` bytes, to be released. Raises QuotaError."""
+        """Reserve room for `size` bytes, until `release`. Raises QuotaError."""
         id = self._ids.new("res")
         values = {"id": id, "tenant": tenant, "bytes": size, "renewed": datetime.now(UTC)}
         with self._database.write() as connection:
@@ -85,7 +85,10 @@ class Ledger:
         return Reservation(self, id, tenant, quota, job, size)
 
     def grow(self, reservation: Reservation, size: int) -> int:
-        """Room for `size` bytes, and for some more where there is room: how many. Raises QuotaError."""
+        """Enlarge a reservation to `size` bytes, and by AHEAD where there is room.
+
+        Returns its size. Raises QuotaError.
+        """
         wanted, limit = size + max(AHEAD, size // 8), reservation.quota.bytes if reservation.quota else 0
         with self._database.write() as connection:
             rows.lock(connection, reservation.tenant)
@@ -116,12 +119,12 @@ class Ledger:
             raise NotFoundError("the bytes are no longer there", "send them again") from error
 
     def settle(self, reservation: Reservation) -> None:
-        """The bytes are where they belong, and nowhere else."""
+        """Set a reservation to no bytes: they are in place, and nowhere else."""
         with self._database.write() as connection:
             _change(connection, reservation, bytes=0)
 
     def release(self, id: str, remove: Remove) -> None:
-        """End a reservation, whose scratch is gone; what it held goes as well where nothing refers to it."""
+        """End a reservation, whose scratch file is gone. The blob that it kept is collected if nothing refers to it."""
         ended = sa.delete(RESERVATIONS).where(RESERVATIONS.c.id == id)
         with self._lock:
             self._open.discard(id)
@@ -131,7 +134,7 @@ class Ledger:
             self.collect(row.tenant, row.digest, remove)
 
     def renew(self) -> int:
-        """Say that the reservations of this process are alive; how many there are."""
+        """Note that the reservations of this process are alive. Returns how many there are."""
         with self._lock:
             ids = tuple(self._open)
         if ids:
@@ -141,12 +144,12 @@ class Ledger:
         return len(ids)
 
     def stale(self, before: datetime) -> tuple[str, ...]:
-        """Reservations that nobody has renewed since."""
+        """Ids of reservations that nobody has renewed since `before`."""
         with self._database.read() as connection:
             return tuple(connection.scalars(sa.select(RESERVATIONS.c.id).where(RESERVATIONS.c.renewed < before)))
 
     def reserved(self, ids: Collection[str]) -> frozenset[str]:
-        """Those of these that are reservations."""
+        """Which of these ids are reservations."""
         with self._database.read() as connection:
             return frozenset(connection.scalars(sa.select(RESERVATIONS.c.id).where(RESERVATIONS.c.id.in_(ids))))
 
@@ -159,7 +162,7 @@ class Ledger:
             return tuple((row.tenant, row.digest) for row in connection.execute(query.limit(limit)))
 
     def collect(self, tenant: str, digest: str, remove: Remove) -> int | None:
-        """End a charge that nothing refers to, and with the last one the blob: the bytes that were removed, or None.
+        """End a charge that nothing refers to, and with its last charge the blob. Returns the bytes removed, or None.
 
         Where `remove` fails all stays as it is, and is collected the next time.
         """
@@ -173,20 +176,20 @@ class Ledger:
             return None
 
     def unclaimed(self, before: datetime, limit: int) -> tuple[str, ...]:
-        """Blobs that no tenant bears, seen last before this time: those that `adopt` found."""
+        """Blobs that are charged to no tenant, and were last stored before this time: those that `adopt` found."""
         query = sa.select(BLOBS.c.digest).where(BLOBS.c.held < before, _uncharged())
         with self._database.read() as connection:
             return tuple(connection.scalars(query.order_by(BLOBS.c.held).limit(limit)))
 
     def drop(self, digest: str, before: datetime, remove: Remove) -> int | None:
-        """Remove an unclaimed blob: its bytes; None where somebody stored it meanwhile."""
+        """Remove an unclaimed blob. Returns its bytes; None where somebody stored it meanwhile."""
         with self._database.write() as connection:
             self._lock_blob(connection, digest)
             held = connection.scalar(sa.select(BLOBS.c.held).where(BLOBS.c.digest == digest))
             return _remove(connection, digest, remove) if held is not None and held < before else None
 
     def adopt(self, sizes: Mapping[str, int]) -> int:
-        """Put blobs on the list that are in the store and not on it, as after restoring a backup; how many."""
+        """Record blobs that only the store knows, as after restoring a backup. Returns how many."""
         now = datetime.now(UTC)
         with self._database.write() as connection:
             there = set(connection.scalars(sa.select(BLOBS.c.digest).where(BLOBS.c.digest.in_(sizes))))
@@ -206,7 +209,7 @@ class Ledger:
 
 
 def _change(connection: Connection, reservation: Reservation, **values: object) -> None:
-    """Raises StorageUnavailableError where it was released meanwhile, as one of a process that is gone."""
+    """Change a reservation. Raises StorageUnavailableError where it was released, as one of a process that is gone."""
     ours = sa.update(RESERVATIONS).where(RESERVATIONS.c.id == reservation.id)
     if not connection.execute(ours.values(renewed=datetime.now(UTC), **values)).rowcount:
         raise StorageUnavailableError("what was being written has been given up", "send it again", part="")
@@ -221,7 +224,7 @@ def _uncharged() -> sa.ColumnElement[bool]:
 
 
 def _remove(connection: Connection, digest: str, remove: Remove) -> int | None:
-    """A blob whose row is locked goes, unless somebody bears it."""
+    """Remove a blob whose row is locked, unless it is charged to somebody."""
     gone = sa.delete(BLOBS).where(BLOBS.c.digest == digest, _uncharged()).returning(BLOBS.c.size)
     size = connection.scalar(gone)
     if size is None:

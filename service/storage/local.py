@@ -66,11 +66,11 @@ class LocalBlobs:
         return self._whole / checked(digest)[:2] / digest
 
     def writer(self, room: Room) -> AbstractContextManager[Writer]:
-        """A new blob."""
+        """See Blobs.writer."""
         return file_writer(self._scratch, room, self._place)
 
     def _place(self, descriptor: int, path: Path, digest: str, size: int) -> None:
-        """Sync, rename, sync the folder; a whole blob that is there already stays."""
+        """Sync the file, rename it into place, and sync the folder. A whole blob that is there already stays."""
         target = self._path(digest)
         with typed(self.root):
             if not (target.exists() and target.stat().st_size == size):
@@ -80,7 +80,7 @@ class LocalBlobs:
             sync_folder(target.parent)
 
     def fetch(self, digest: str, path: Path) -> None:
-        """A hard link, or a copy where the file system has none."""
+        """Make `path` a hard link, or a copy where the file system has no links."""
         source = self._path(digest)
         try:
             os.link(source, path)
@@ -96,7 +96,7 @@ class LocalBlobs:
                 _copy(source, path)
 
     def read(self, digest: str, start: int = 0, end: int | None = None, size: int = CHUNK) -> Iterator[bytes]:
-        """Bytes [start, end)."""
+        """See Blobs.read."""
         return start_reading(self._chunks(self._path(digest), digest, start, end, size))
 
     def _chunks(self, path: Path, name: str, start: int, end: int | None, size: int) -> Iterator[bytes]:
@@ -120,7 +120,7 @@ class LocalBlobs:
                     yield chunk
 
     def size(self, digest: str) -> int:
-        """Bytes."""
+        """See Blobs.size."""
         with typed(self.root):
             try:
                 return self._path(digest).stat().st_size
@@ -128,17 +128,17 @@ class LocalBlobs:
                 raise missing(digest) from error
 
     def exists(self, digest: str) -> bool:
-        """Whether it is there."""
+        """See Blobs.exists."""
         with typed(self.root):
             return self._path(digest).exists()
 
     def delete(self, digest: str) -> None:
-        """Remove it."""
+        """See Blobs.delete."""
         with typed(self.root):
             self._path(digest).unlink(missing_ok=True)
 
     def listing(self) -> Iterator[tuple[str, int]]:
-        """Digest and size of every blob."""
+        """See Blobs.listing."""
         with typed(self.root):
             for folder in sorted(self._whole.iterdir()):
                 with os.scandir(folder) as entries:
@@ -152,7 +152,7 @@ class LocalBlobs:
 
     @contextmanager
     def turn(self, upload: str) -> Iterator[None]:
-        """Locks the file of the upload."""
+        """See Blobs.turn: the file of the upload is locked."""
         path = self._data(upload)
         with typed(self.root):
             path.parent.mkdir(exist_ok=True)
@@ -164,7 +164,7 @@ class LocalBlobs:
             os.close(descriptor)
 
     def put_part(self, upload: str, name: str, offset: int, data: bytes) -> None:
-        """Behind the pieces before it, in one file; what another writer left there is overwritten."""
+        """Write a piece behind those before it, in one file; what another writer left there is overwritten."""
         path = self._data(upload)
         with typed(self.root):
             descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -182,10 +182,10 @@ class LocalBlobs:
             sync_folder(self._parts)
 
     def drop_part(self, upload: str, name: str) -> None:
-        """The next piece overwrites it."""
+        """Do nothing: the next piece overwrites it."""
 
     def join(self, upload: str, pieces: Sequence[str], size: int, room: Room) -> str:
-        """A link to the file of the upload; a copy where the file system has none."""
+        """Link the file of the upload into place; copy it where the file system has no links."""
         path, hasher = self._data(upload), Hasher()
         try:
             for chunk in self._chunks(path, upload, 0, size, CHUNK):
@@ -219,20 +219,20 @@ class LocalBlobs:
         return digest
 
     def drop_parts(self, upload: str) -> None:
-        """Remove the folder."""
+        """Remove the folder of an upload."""
         with typed(self.root), suppress(FileNotFoundError):
             shutil.rmtree(self._parts / checked_name(upload))
 
     def uploads(self) -> Iterator[str]:
-        """Folders of pieces."""
+        """Ids of uploads that have a folder."""
         return names(self._parts)
 
     def scratch(self) -> Iterator[str]:
-        """Files in scratch/."""
+        """Names of the files in scratch/."""
         return names(self._scratch)
 
     def drop_scratch(self, id: str) -> None:
-        """One of them."""
+        """Remove a file in scratch/."""
         drop(self._scratch / checked_name(id))
 
     def probe(self) -> None:

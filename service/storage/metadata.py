@@ -28,7 +28,7 @@ from service.storage.upload_rows import Uploads
 
 
 class Metadata:
-    """The tables, by what they hold."""
+    """The rows of the database, by what they are about."""
 
     def __init__(self, database: Database):
         ids = Ids()
@@ -41,7 +41,7 @@ class Metadata:
         self.attempts = Attempts(database)
 
     def ping(self) -> None:
-        """Raises StorageError where the database does not answer: /readyz asks."""
+        """Ask the database for nothing, for /readyz. Raises StorageError where it does not answer."""
         with self.database.read() as connection:
             connection.execute(sa.text("SELECT 1"))
 
@@ -72,7 +72,7 @@ def open_metadata(settings: Settings) -> Metadata:
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Metadata]:
-    """The same, closed at the end."""
+    """A context of `open_metadata`, closed at the end."""
     metadata = open_metadata(settings)
     try:
         yield metadata

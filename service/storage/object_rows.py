@@ -39,11 +39,11 @@ class Objects:
         expires: datetime | None = None,
         quota: Quota | None = None,
     ) -> tuple[StoredObject, bool]:
-        """An object for a blob that is charged to the tenant, and True; or its own of this kind and digest, and False.
+        """Make an object of a blob that is charged to the tenant: the object, and True.
 
-        The one that is there keeps its name and lives until the later of both times. Uploads that became the object
-        keep its bytes no longer. Raises QuotaError (`entries`), and StorageUnavailableError where the blob was
-        collected meanwhile: send it again.
+        Where the tenant has an object of this kind and digest already: that one, and False. It keeps its name, and
+        expires at the later of both times. Uploads that became the object keep its bytes no longer. Raises QuotaError
+        (`entries`), and StorageUnavailableError where the blob was collected meanwhile: send it again.
         """
         for what, value in (("the name", name), ("the media type", media), ("the origin", origin)):
             rows.text(what, value)
@@ -81,13 +81,13 @@ class Objects:
     def again(
         self, tenant: str, kind: ObjectKind, digest: str, *, expires: datetime | None = None
     ) -> StoredObject | None:
-        """The tenant's own of this kind and digest, if there is one: it lives until the later of both times."""
+        """The tenant's object of this kind and digest, if there is one; it then expires at the later of both times."""
         with self._database.write() as connection:
             rows.lock(connection, tenant)
             return _again(connection, tenant, kind, digest, expires)
 
     def get(self, tenant: str, id: str) -> StoredObject:
-        """One. Raises NotFoundError."""
+        """An object of a tenant. Raises NotFoundError."""
         query = sa.select(TABLE).where(TABLE.c.id == rows.known(id, *PREFIXES.values()), TABLE.c.tenant == tenant)
         with self._database.read() as connection:
             row = connection.execute(query).mappings().one_or_none()
@@ -98,7 +98,7 @@ class Objects:
     def list(
         self, tenant: str, *, kind: ObjectKind | None = None, after: str | None = None, limit: int = 50
     ) -> Page[StoredObject]:
-        """A page, newest first; `after` is the cursor that the page before gave. Raises TextError for another one."""
+        """A page of objects, newest first. after: the cursor of the page before; TextError for any other text."""
         query = sa.select(TABLE).where(TABLE.c.tenant == tenant)
         if kind is not None:
             query = query.where(TABLE.c.kind == kind)
@@ -106,14 +106,14 @@ class Objects:
             return rows.page(connection, query, TABLE.c.id, after, limit, lambda row: StoredObject(**row))
 
     def delete(self, tenant: str, id: str) -> None:
-        """Remove one; unfinished jobs that read it go on. Raises NotFoundError."""
+        """Remove an object; unfinished jobs that read it go on. Raises NotFoundError."""
         gone = sa.delete(TABLE).where(TABLE.c.id == rows.known(id, *PREFIXES.values()), TABLE.c.tenant == tenant)
         with self._database.write() as connection:
             if connection.execute(gone).rowcount == 0:
                 raise rows.absent(id)
 
     def expire(self, now: datetime) -> int:
-        """Remove those whose time has come; how many."""
+        """Remove objects that have expired. Returns how many."""
         with self._database.write() as connection:
             return connection.execute(sa.delete(TABLE).where(TABLE.c.expires <= now)).rowcount
 
@@ -137,7 +137,7 @@ def _again(
 
 
 def _let_uploads_go(connection: Connection, tenant: str, kind: ObjectKind, digest: str) -> None:
-    """The object has the bytes now: once it is deleted, no upload keeps them."""
+    """Have uploads keep these bytes no longer, since the object does: once it is deleted they are free."""
     uploads = tables.uploads
     became = (uploads.c.tenant == tenant, uploads.c.kind == kind, uploads.c.digest == digest)
     connection.execute(sa.update(uploads).where(*became).values(digest=None))

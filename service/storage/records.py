@@ -1,4 +1,4 @@
-"""What the metadata gives back: frozen rows. Times are aware and in UTC; digests are SHA-256 in lower-case hex."""
+"""Frozen rows of the metadata. Times are aware and in UTC; digests are SHA-256 in lower-case hex."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the tables of tenants' things have in common: texts that may be stored, quotas, pages."""
+"""What tables of several kinds share: texts that may be stored, quotas, pages."""
 
 import re
 from collections.abc import Callable, Collection
@@ -31,7 +31,7 @@ _QUOTAS = {  # what there is of it, and what to do
 
 
 def text(what: str, value: str, length: int = LENGTH) -> str:
-    """The value. Raises TextError where no database would take it."""
+    """Return the text. Raises TextError where no database would store it."""
     if len(value) > length:
         raise TextError(f"{what} has {len(value)} characters", f"use at most {length}")
     if "\0" in value or _SURROGATE.search(value):
@@ -40,7 +40,7 @@ def text(what: str, value: str, length: int = LENGTH) -> str:
 
 
 def json(what: str, value: JSON) -> JSON:
-    """The value. Raises TextError where it is no JSON that a database takes: NaN, infinity, circles."""
+    """Return the value. Raises TextError where it is no JSON that a database stores: NaN, infinity, circles."""
     try:
         dumps(value)
     except (ValueError, TypeError, RecursionError) as error:
@@ -49,7 +49,7 @@ def json(what: str, value: JSON) -> JSON:
 
 
 def lock(connection: Connection, tenant: str) -> None:
-    """Keep others from counting what the tenant has until this transaction ends. Raises NotFoundError."""
+    """Lock what the tenant has until this transaction ends, so that nobody else counts it. Raises NotFoundError."""
     query = sa.select(tables.tenants.c.name).where(tables.tenants.c.name == tenant)
     if connection.scalar(query.with_for_update(key_share=True)) is None:
         raise NotFoundError(f"there is no tenant {tenant!r}", "create a key for it: graphpass keys create TENANT")
@@ -77,7 +77,7 @@ USAGE = _usage()  # made once: to make it takes longer than to run it
 
 
 def usage(connection: Connection, tenant: str, besides: str = "") -> Usage:
-    """What the tenant has.
+    """What the tenant has, as quotas count it.
 
     bytes = Σ charges + Σ reservations + Σ lengths of uploads that are not complete, until their pieces are gone
             + Σ bytes reserved for results of unfinished jobs, but for the job `besides`
@@ -91,7 +91,7 @@ def usage(connection: Connection, tenant: str, besides: str = "") -> Usage:
 def check(
     connection: Connection, tenant: str, quota: Quota | None, names: Collection[str], added: int, besides: str = ""
 ) -> None:
-    """Raises QuotaError where the tenant has more than it may, with `added` already in; the caller rolls back."""
+    """Raise QuotaError where the tenant has more than it may, `added` included; the caller rolls back."""
     limits = {name: getattr(quota, name) for name in names} if quota else {}
     if not any(limits.values()):
         return
@@ -103,21 +103,21 @@ def check(
 
 
 def over(name: str, limit: int, used: int, added: int) -> QuotaError:
-    """That `added` more would be over a quota."""
+    """The error of `added` more that would be over a quota."""
     what, remedy = _QUOTAS[name]
     message = f"{used:,} {what}, {added:,} more would be over the quota of {limit:,}"
     return QuotaError(message, remedy, name, limit, used)
 
 
 def known(id: str, *prefixes: str) -> str:
-    """The identifier. Raises NotFoundError where it cannot be one of these kinds."""
+    """Return the identifier. Raises NotFoundError where it cannot be one of these kinds."""
     if not PATTERN.match(id) or not id.startswith(tuple(f"{prefix}_" for prefix in prefixes)):
         raise absent(id)
     return id
 
 
 def absent(id: str) -> NotFoundError:
-    """The same for what never was, what is gone, and what belongs to somebody else."""
+    """The error of an identifier that is unknown: one that never was, is gone, or belongs to another tenant."""
     return NotFoundError(f"there is no {id[:40]!r}", "list what there is; things that have expired are gone")
 
 
@@ -129,8 +129,9 @@ def page(
     limit: int,
     make: Callable[[RowMapping], Row],
 ) -> Page[Row]:
-    """Newest first, as many as `limit` and PAGE_BYTES have room for. The cursor is the last identifier seen: rows that
-    come meanwhile shift nothing.
+    """A page of rows, newest first: as many as `limit` and PAGE_BYTES allow.
+
+    The cursor is the last identifier of the page, so rows that are added meanwhile shift nothing.
     """
     limit = max(1, min(limit, PAGE))
     if after is not None:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 PIECE = 2**23  # bytes of one request; every one is tried again on its own
 LEAST_PIECE = 2**20  # bytes of a request for somebody who reads slowly
 CONCURRENCY = 3  # requests at a time for one blob, each holds a piece in memory
-REQUEST, SILENCE = timedelta(seconds=60), timedelta(seconds=20)  # of one request; and in it, until something comes
+REQUEST, SILENCE = timedelta(seconds=60), timedelta(seconds=20)  # most for one request, and in it until bytes arrive
 GIVE_UP = timedelta(seconds=15)  # less than SILENCE: a request that hung is not sent again
 
 
@@ -70,7 +70,7 @@ def connect(settings: Settings) -> S3Store:
 
 
 def _typed(error: Exception, place: str) -> StorageError:
-    """What the store said → StorageError that names it."""
+    """An error of the store as a StorageError that names the store."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights of that user on the bucket"
@@ -107,7 +107,7 @@ class S3Blobs:
             raise _typed(error, self._place) from error
 
     def writer(self, room: Room) -> AbstractContextManager[Writer]:
-        """A new blob."""
+        """See Blobs.writer."""
         return file_writer(self.spool, room, self._put)
 
     def _put(self, _: int, path: Path, digest: str, size: int) -> None:
@@ -119,7 +119,7 @@ class S3Blobs:
             obstore.put(self._store, _key(digest), path, chunk_size=PIECE, max_concurrency=CONCURRENCY)
 
     def fetch(self, digest: str, path: Path) -> None:
-        """Download and check."""
+        """Download a blob, and check it against its digest."""
         hasher = Hasher()
         chunks = self.read(digest)
         with typed(path.parent):
@@ -143,7 +143,7 @@ class S3Blobs:
             raise
 
     def read(self, digest: str, start: int = 0, end: int | None = None, size: int = PIECE) -> Iterator[bytes]:
-        """Bytes [start, end)."""
+        """See Blobs.read."""
         return start_reading(self._chunks(_key(digest), start, end, max(size, LEAST_PIECE)))
 
     def _chunks(self, key: str, start: int, end: int | None, size: int) -> Iterator[bytes]:
@@ -157,12 +157,12 @@ class S3Blobs:
             yield chunk
 
     def size(self, digest: str) -> int:
-        """Bytes."""
+        """See Blobs.size."""
         with self._errors(digest):
             return obstore.head(self._store, _key(digest))["size"]
 
     def exists(self, digest: str) -> bool:
-        """Whether it is there."""
+        """See Blobs.exists."""
         try:
             self.size(digest)
         except NotFoundError:
@@ -170,12 +170,12 @@ class S3Blobs:
         return True
 
     def delete(self, digest: str) -> None:
-        """Remove it."""
+        """See Blobs.delete."""
         with suppress(NotFoundError), self._errors(digest):
             obstore.delete(self._store, _key(digest))
 
     def listing(self) -> Iterator[tuple[str, int]]:
-        """Digest and size of every blob."""
+        """See Blobs.listing."""
         with self._errors():
             for some in obstore.list(self._store, prefix="sha256"):
                 for entry in some:
@@ -183,21 +183,21 @@ class S3Blobs:
                         yield name, entry["size"]
 
     def turn(self, upload: str) -> AbstractContextManager[None]:
-        """Pieces are objects of their own."""
+        """A context that locks nothing, since pieces are objects of their own."""
         return nullcontext()
 
     def put_part(self, upload: str, name: str, offset: int, data: bytes) -> None:
-        """One object a piece."""
+        """Store a piece as an object of its own."""
         with self._errors(upload):
             obstore.put(self._store, _part(upload, name), data, chunk_size=PIECE, max_concurrency=CONCURRENCY)
 
     def drop_part(self, upload: str, name: str) -> None:
-        """Its object."""
+        """Delete the object of a piece."""
         with suppress(NotFoundError), self._errors(upload):
             obstore.delete(self._store, _part(upload, name))
 
     def join(self, upload: str, pieces: Sequence[str], size: int, room: Room) -> str:
-        """A blob of its own: for a moment the bytes are there twice, and spooled once more."""
+        """Copy the pieces into a blob. For a moment the store has the bytes twice, and the spool once more."""
         with self.writer(room) as writer:
             for name in pieces:
                 for chunk in start_reading(self._chunks(_part(upload, name), 0, None, PIECE)):
@@ -208,23 +208,23 @@ class S3Blobs:
             return writer.digest
 
     def drop_parts(self, upload: str) -> None:
-        """Remove the objects."""
+        """Delete the objects of an upload."""
         with suppress(NotFoundError), self._errors(upload):
             for some in obstore.list(self._store, prefix=f"parts/{checked_name(upload)}"):
                 obstore.delete(self._store, [entry["path"] for entry in some])
 
     def uploads(self) -> Iterator[str]:
-        """Uploads that have objects."""
+        """Ids of uploads that have objects."""
         with self._errors():
             found = obstore.list_with_delimiter(self._store, prefix="parts")
             yield from (path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
 
     def scratch(self) -> Iterator[str]:
-        """Files of the spool."""
+        """Names of the files in the spool."""
         return names(self.spool)
 
     def drop_scratch(self, id: str) -> None:
-        """One of them."""
+        """Remove a file in the spool."""
         drop(self.spool / checked_name(id))
 
     def probe(self) -> None:

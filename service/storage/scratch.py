@@ -20,7 +20,7 @@ Place = Callable[[int, Path, str, int], None]  # descriptor and path of a file, 
 
 @contextmanager
 def typed(folder: Path, part: str = PART) -> Iterator[None]:
-    """OSError → StorageError that names the folder; users are told that it is this part of the service."""
+    """A context that turns OSError into a StorageError that names the folder. part: what users read in its place."""
     try:
         yield
     except OSError as error:
@@ -45,7 +45,7 @@ def new_file(folder: Path, name: str = "") -> Iterator[tuple[Path, int]]:
         yield path, descriptor
     finally:
         os.close(descriptor)
-        with suppress(OSError):  # moved away; or left, and tidied later
+        with suppress(OSError):  # it was moved away; or it stays, and housekeeping removes it
             os.unlink(path)
 
 
@@ -57,7 +57,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 class Spool:
-    """Bytes that wait on disk for those that follow, in a file without a name: it is gone with the process."""
+    """Bytes that wait on disk for those that follow, in a file without a name, which ends with the process."""
 
     def __init__(self, folder: Path):
         self.folder, self.size = folder, 0
@@ -78,7 +78,7 @@ class Spool:
         self.size += len(data)
 
     def take(self) -> bytes:
-        """All of it; then it is empty."""
+        """Return all bytes, and leave the spool empty."""
         with typed(self.folder):
             data = os.pread(self._file.fileno(), self.size, 0)
             self._file.seek(0)
@@ -88,7 +88,7 @@ class Spool:
 
 
 def names(folder: Path) -> Iterator[str]:
-    """What is in a folder."""
+    """Names of the files in a folder, sorted."""
     with typed(folder):
         yield from sorted(os.listdir(folder))
 
@@ -131,7 +131,7 @@ class FileWriter:
         self._hasher.update(data)
 
     def commit(self) -> None:
-        """Hold, then place."""
+        """Charge the blob to its account, then put its file in place."""
         self._committed = True
         self._room.hold(self.digest, self.size)
         self._place(self._descriptor, self._path, self.digest, self.size)
@@ -141,6 +141,6 @@ class FileWriter:
 
 @contextmanager
 def file_writer(folder: Path, room: Room, place: Place) -> Iterator[FileWriter]:
-    """A new blob that is spooled in `folder`."""
+    """A context that writes a new blob, spooled in `folder`."""
     with new_file(folder, checked_name(room.id)) as (path, descriptor):
         yield FileWriter(folder, path, descriptor, room, place)

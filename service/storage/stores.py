@@ -1,4 +1,4 @@
-"""Which store of blobs the settings mean."""
+"""Opens the store of blobs that the settings name."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit

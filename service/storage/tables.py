@@ -8,7 +8,7 @@
              └─ jobs ─┬── job_blobs ── charges
                       └── attempts
 
-A charge says that a tenant's account bears a blob. It stays while a row of that tenant refers to it, the blob while
+A charge says that a blob counts on a tenant's account. It stays while a row of that tenant refers to it, the blob while
 there is a charge: what is not referred to is collected, see ledger.py. Columns that are compared in order (ids,
 digests) sort by bytes in every database.
 """
@@ -34,14 +34,14 @@ class Moment(sa.types.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Aware → as the database takes it."""
+        """An aware time, as the database stores it."""
         if value is None:
             return None
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """As the database gives it → aware."""
+        """A time that the database gives, as an aware one."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -68,7 +68,7 @@ def _digest(name: str = "digest", nullable: bool = False) -> sa.Column[Any]:
 
 
 def _charged(name: str = "digest") -> sa.ForeignKeyConstraint:
-    """The tenant's account bears this blob."""
+    """A foreign key: this blob is charged to the tenant."""
     return sa.ForeignKeyConstraint(["tenant", name], ["charges.tenant", "charges.digest"])
 
 
@@ -190,7 +190,7 @@ job_blobs = sa.Table(
     _digest(),
     _charged(),
 )
-attempts = sa.Table(  # steps that run, and those whose process died of them
+attempts = sa.Table(  # steps that run, and steps whose process died in them
     "attempts",
     metadata,
     sa.Column("workflow", NAME, primary_key=True),

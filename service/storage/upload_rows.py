@@ -1,6 +1,6 @@
-"""Resumable uploads: which pieces of which are durable. The bytes: service/storage/uploads.py.
+"""Resumable uploads, and which of their pieces are durable. service/storage/uploads.py stores the bytes.
 
-begun > [pieces] > complete > an object of them > expired or deleted (ended) > pieces gone (forgotten)
+created > [pieces] > complete > an object of them > expired or deleted (ended) > pieces gone (forgotten)
 """
 
 from datetime import UTC, datetime
@@ -60,12 +60,12 @@ class Uploads:
         return Upload(**values)
 
     def get(self, tenant: str, id: str) -> Upload:
-        """One. Raises NotFoundError."""
+        """An upload of a tenant. Raises NotFoundError."""
         with self._database.read() as connection:
             return _one(connection, tenant, id)
 
     def require(self, tenant: str, id: str, offset: int, size: int) -> None:
-        """Raises OffsetError unless the upload stands at `offset` and has room for so many bytes.
+        """Raise OffsetError unless the upload stands at `offset` and has room for so many bytes.
 
         Raises QuotaError (`pieces`) where it came in very many that are small: each has a row, and a file in S3.
         """
@@ -91,14 +91,17 @@ class Uploads:
             return _one(connection, tenant, id)
 
     def parts(self, tenant: str, id: str) -> tuple[str, ...]:
-        """Names of its pieces, in order. Raises NotFoundError."""
+        """Names of the pieces of an upload, in order. Raises NotFoundError."""
         with self._database.read() as connection:
             _one(connection, tenant, id)
             query = sa.select(tables.parts.c.name).where(tables.parts.c.upload == id).order_by(tables.parts.c.offset)
             return tuple(connection.scalars(query))
 
     def complete(self, tenant: str, id: str, digest: str) -> Upload:
-        """All bytes are in this blob, which is charged to the tenant: it stays until an object of it has been made."""
+        """Record the blob that holds all bytes, charged to the tenant.
+
+        The upload keeps it until an object is made of it.
+        """
         try:
             with self._database.write() as connection:
                 upload = _one(connection, tenant, id)
@@ -113,28 +116,31 @@ class Uploads:
             ) from error
 
     def end(self, tenant: str, id: str) -> None:
-        """Nobody sees it any more. It counts until `forget`: its pieces have to go first. Raises NotFoundError."""
+        """Hide an upload from its tenant.
+
+        It counts until `forget`, when its pieces are deleted. Raises NotFoundError.
+        """
         with self._database.write() as connection:
             if connection.execute(_ended(datetime.now(UTC), *_ours(tenant, id))).rowcount == 0:
                 raise rows.absent(id)
 
     def expire(self, now: datetime) -> int:
-        """End those whose time has come; how many."""
+        """End uploads that have expired. Returns how many."""
         with self._database.write() as connection:
             return connection.execute(_ended(now, TABLE.c.expires <= now, TABLE.c.ended.is_(None))).rowcount
 
     def ended(self) -> tuple[str, ...]:
-        """Those whose pieces have to go."""
+        """Ids of uploads that have ended, whose pieces have to be deleted."""
         with self._database.read() as connection:
             return tuple(connection.scalars(sa.select(TABLE.c.id).where(TABLE.c.ended.is_not(None))))
 
     def forget(self, id: str) -> None:
-        """Remove one that has ended, whose pieces are gone."""
+        """Remove the row of an upload that has ended, once its pieces are gone."""
         with self._database.write() as connection:
             connection.execute(sa.delete(TABLE).where(TABLE.c.id == id, TABLE.c.ended.is_not(None)))
 
     def with_parts(self, ids: frozenset[str]) -> frozenset[str]:
-        """Those of these that still need their pieces."""
+        """Which of these uploads still need their pieces."""
         query = sa.select(TABLE.c.id).where(TABLE.c.id.in_(ids), TABLE.c.sha256.is_(None), TABLE.c.ended.is_(None))
         with self._database.read() as connection:
             return frozenset(connection.scalars(query))

@@ -17,7 +17,7 @@ PIECE = 2**23  # bytes of one piece
 
 
 def append(metadata: Metadata, blobs: Blobs, tenant: str, id: str, offset: int, data: bytes) -> Upload:
-    """Store one piece: collect about PIECE bytes for it, or what came before the client went away.
+    """Store one piece, of about PIECE bytes, or of fewer where the client went away.
 
     Raises OffsetError where the upload does not stand at `offset` or has no room for it.
     """
@@ -66,6 +66,6 @@ def discard(metadata: Metadata, blobs: Blobs, tenant: str, id: str) -> None:
 
 
 def remove_ended(metadata: Metadata, blobs: Blobs, id: str) -> None:
-    """Remove the pieces of an upload that has ended, then what counts them."""
+    """Remove the pieces of an upload that has ended, then its row, by which they count."""
     blobs.drop_parts(id)
     metadata.uploads.forget(id)

@@ -227,12 +227,12 @@ def test_options_are_checked():
 
 
 def test_progress_is_told():
-    one, told = case("plain"), []
+    one, reported = case("plain"), []
     dataset = from_arrays({"x": one.x}, one.specs)
     options = CalibrationOptions(time_steps=4, threads=1)
-    calibrate(one.graph(), one.coverage(), dataset, options, progress=lambda *step: told.append(step))
-    assert told[:3] == [("running the network", 0, 1), ("running the network", 1, 1), ("calibrating", 0, 3)]
-    assert told[-1] == ("calibrating", 3, 3)
+    calibrate(one.graph(), one.coverage(), dataset, options, progress=lambda *step: reported.append(step))
+    assert reported[:3] == [("running the network", 0, 1), ("running the network", 1, 1), ("calibrating", 0, 3)]
+    assert reported[-1] == ("calibrating", 3, 3)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -174,10 +174,10 @@ def test_what_errs_less_on_held_out_samples_is_chosen(ann, best, monkeypatch):
     known = prepare(load(ann))
     dataset = dataset_for(known.source.proto, data(24))
     monkeypatch.setattr(sensitivity_module, "held_out_errors", lambda *_: [0.2 + 0.1 * best, 0.25])
-    options, told = choose(known.graph, known.coverage, dataset, CalibrationOptions(time_steps=16), Auto())
+    options, summary = choose(known.graph, known.coverage, dataset, CalibrationOptions(time_steps=16), Auto())
     assert (len(set(options.levels.values())) == 1) is bool(best)
-    assert told.startswith("equal at all sites" if best else "chosen by sensitivity")
-    assert told.endswith(f"held-out error {0.2 + 0.1 * best:.4g}, of equal levels 0.25")
+    assert summary.startswith("equal at all sites" if best else "chosen by sensitivity")
+    assert summary.endswith(f"held-out error {0.2 + 0.1 * best:.4g}, of equal levels 0.25")
 
 
 def test_auto_is_the_same_again(ann):

@@ -114,8 +114,8 @@ def test_the_command_line_says_so_loudly(
 ) -> None:
     trained(tmp_path)
     monkeypatch.chdir(tmp_path)
-    chosen = ("--synthetic", "--limit", "16", "--time-steps", "4", "--plan-out", "p.json")
-    assert status("convert", "ann.onnx", "snn.onnx", *chosen) == 0
+    options = ("--synthetic", "--limit", "16", "--time-steps", "4", "--plan-out", "p.json")
+    assert status("convert", "ann.onnx", "snn.onnx", *options) == 0
     assert "warning: CALIBRATED ON SYNTHETIC DATA" in capsys.readouterr().err
     plan = json.loads((tmp_path / "p.json").read_text())
     assert (plan["samples"], plan["notes"]["data"]) == (16, "synthetic")

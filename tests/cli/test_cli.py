@@ -64,19 +64,19 @@ def test_own_metrics_and_metrics_by_name(folder, capsys):
     Path("mine.py").write_text(
         "def top(outputs, labels, reference):\n    return {'top': outputs['y'].reshape(12, -1).max(1)}\n"
     )
-    chosen = ("--metric", "mine.py:top", "--metric", "regression:output=y")
+    metrics = ("--metric", "mine.py:top", "--metric", "regression:output=y")
     (targets,) = run(network(), data(12)["x"])
     np.savez("targets.npz", **data(12), labels=targets)
-    assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "targets.npz", *chosen, "--json", "e.json") == 0
+    assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "targets.npz", *metrics, "--json", "e.json") == 0
     found = {each["name"]: each for each in json.loads(Path("e.json").read_text())["metrics"]}
     # the targets were made without graph optimisations: another order of float32 sums
     assert found["mean_absolute_error"]["ann"] < 1e-5 < found["mean_absolute_error"]["snn"]
     assert found["top"]["metric"] == "mine.py:top"
     assert "top (mine.py:top)" in capsys.readouterr().out
     calibration = ("--calibration", "data.npz", "--data", "targets.npz", "--time-steps", "2")
-    assert status("sweep", "ann.onnx", *calibration, *chosen, "--json", "s.json") == 0
+    assert status("sweep", "ann.onnx", *calibration, *metrics, "--json", "s.json") == 0
     assert json.loads(Path("s.json").read_text())[0]["evaluation"]["metrics"][0]["name"] == "top"
-    again = ("convert", "ann.onnx", "snn.onnx", "--calibration", "data.npz", *chosen)
+    again = ("convert", "ann.onnx", "snn.onnx", "--calibration", "data.npz", *metrics)
     assert status(*again, "--evaluation", "targets.npz", "--json", "c.json") == 0
     assert {each["name"] for each in json.loads(Path("c.json").read_text())["metrics"]} == set(found)
     assert status(*again) == 2

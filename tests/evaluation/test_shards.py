@@ -111,11 +111,11 @@ def test_metrics_are_the_same_wherever_samples_are_cut(
     """A probe, which every part fits by itself, and a function of the user."""
     (tmp_path / "mine.py").write_text(PLUGIN)
     metrics = metrics_of(["classes", "embedding:output=scores", f"{tmp_path / 'mine.py'}:f"], allow_code=True)
-    chosen = replace(pair, options=replace(pair.options, metrics=metrics))
-    parts = [compare(chosen, dataset, start, stop) for start, stop in pairwise([0, *cuts, SAMPLES])]
+    with_metrics = replace(pair, options=replace(pair.options, metrics=metrics))
+    parts = [compare(with_metrics, dataset, start, stop) for start, stop in pairwise([0, *cuts, SAMPLES])]
     parts[-1] = replace(parts[-1], measured=whole.measured)
     found = merge([from_text(part.to_text()) for part in parts])
-    alone = merge([replace(compare(chosen, dataset), measured=whole.measured)])
+    alone = merge([replace(compare(with_metrics, dataset), measured=whole.measured)])
     assert figures(found) == figures(alone)
     assert [each.name for each in found.metrics] == ["probe_accuracy", "cosine", "top", "drawn"]
     assert found.ann.top1 == merge([whole]).ann.top1
@@ -126,8 +126,10 @@ def test_metrics_are_the_same_wherever_samples_are_cut(
 
 
 def test_parts_that_measure_other_things_are_not_merged(pair: Pair, dataset: Dataset, whole: EvaluationShard) -> None:
-    chosen = replace(pair, options=replace(pair.options, metrics=metrics_of(["classes", "embedding:output=scores"])))
-    one, two = compare(chosen, dataset, 0, 40), compare(pair, dataset, 40, SAMPLES)
+    with_metrics = replace(
+        pair, options=replace(pair.options, metrics=metrics_of(["classes", "embedding:output=scores"]))
+    )
+    one, two = compare(with_metrics, dataset, 0, 40), compare(pair, dataset, 40, SAMPLES)
     with pytest.raises(DataError, match="different evaluations"):
         merge([replace(one, measured=whole.measured), two])
 

@@ -218,8 +218,8 @@ def rearrange(draft: Draft) -> None:
             "Tile", f"{draft.tensor} {draft.constant(np.array([1, 1, 1, 2]))}", (channels, sizes[0], 2 * sizes[1])
         )
     elif kind == "Compress" and channels > 2:
-        chosen = draft.constant(np.arange(channels) != 1)
-        draft.add("Compress", f"{draft.tensor} {chosen}", (channels - 1, *sizes), axis=1)
+        kept = draft.constant(np.arange(channels) != 1)
+        draft.add("Compress", f"{draft.tensor} {kept}", (channels - 1, *sizes), axis=1)
     elif kind == "Flip":
         limits = [draft.constant(np.array([v], np.int64)) for v in (-1, -(2**62), 3, -1)]
         draft.add("Slice", " ".join([draft.tensor, *limits]), draft.shape)

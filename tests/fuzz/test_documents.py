@@ -151,26 +151,26 @@ def test_neurons(data: st.DataObject, form: str) -> None:
     proto = onnx.ModelProto()
     proto.CopyFrom(CONVERTED[form])
     neurons = [each for each in proto.graph.node if each.op_type.startswith("ParallelNeuron")]
-    chosen = data.draw(st.sampled_from(neurons))
+    neuron = data.draw(st.sampled_from(neurons))
     match data.draw(st.sampled_from(["attribute", "missing", "parameter", "input", "name"])):
         case "attribute":
-            attribute = data.draw(st.sampled_from(list(chosen.attribute)))
+            attribute = data.draw(st.sampled_from(list(neuron.attribute)))
             value = data.draw(st.integers(-2, 300) | st.sampled_from([2**62, "phase", "", 1.5, [1, 2]]))
             attribute.CopyFrom(onnx.helper.make_attribute(attribute.name, value))
         case "missing":
-            del chosen.attribute[data.draw(st.integers(0, len(chosen.attribute) - 1))]
+            del neuron.attribute[data.draw(st.integers(0, len(neuron.attribute) - 1))]
         case "parameter":
-            name = data.draw(st.sampled_from(list(chosen.input)[1:]))
+            name = data.draw(st.sampled_from(list(neuron.input)[1:]))
             tensor = next(each for each in proto.graph.initializer if each.name == name)
             value = data.draw(st.sampled_from([0, -1, np.nan, np.inf, 1e-45, 1e38]))
             shape = data.draw(st.sampled_from([list(tensor.dims), [1], [7], [0], []]))
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(shape, value, np.float32), name))
         case "input":
-            chosen.input[data.draw(st.integers(0, len(chosen.input) - 1))] = data.draw(
+            neuron.input[data.draw(st.integers(0, len(neuron.input) - 1))] = data.draw(
                 st.sampled_from(["x", "y", "", "no"])
             )
         case "name":
-            chosen.name = data.draw(st.sampled_from(["", "fc", neurons[0].name]))
+            neuron.name = data.draw(st.sampled_from(["", "fc", neurons[0].name]))
     for call in (
         lambda: api.evaluate(SOURCE, proto, DATA, threads=1),
         lambda: api.verify(proto, DATA),

@@ -14,15 +14,15 @@ ROUNDING = 1e-12  # of sums of at most a dozen float64, added up in another orde
 
 
 def surfaces(seed: int, sites: int, rungs: int, unordered: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Errors that fall and costs that rise along the rungs; wild: each in any order."""
+    """Errors that fall and costs that rise along the rungs; unordered: in any order."""
     generator = np.random.default_rng(seed)
     errors, costs = generator.exponential(size=(2, sites, rungs)) * 10 ** generator.uniform(-3, 3, (2, sites, 1))
     return (errors, costs) if unordered else (-np.sort(-errors, axis=1), np.sort(costs, axis=1))
 
 
-def totals(errors, costs, chosen):
-    sites = np.arange(len(chosen))
-    return errors[sites, chosen].sum(), costs[sites, chosen].sum()
+def totals(errors, costs, rungs):
+    sites = np.arange(len(rungs))
+    return errors[sites, rungs].sum(), costs[sites, rungs].sum()
 
 
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 9), st.booleans(), st.floats(0, 1))

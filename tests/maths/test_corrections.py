@@ -12,7 +12,7 @@ from graphpass.maths.corrections import (
     Gram,
     Regression,
     apply,
-    chosen,
+    choose_penalty,
     compensate,
     ends,
     mean_gain,
@@ -188,16 +188,16 @@ def drawn(seed, rows, size, noise, follows):
 
 def test_a_correction_is_made_where_it_serves_unseen_rows():
     """Few rows of much noise are not worth weights; rows about 0 hardly biases."""
-    assert chosen(*drawn(0, 4096, 8, 0.1, "inputs"))[1] == RIDGE
-    assert chosen(*drawn(1, 64, 48, 20, "inputs"))[1] in (np.inf, None)
-    assert chosen(*drawn(2, 64, 48, 1, "constant"))[1] == np.inf
-    assert chosen(*drawn(3, 64, 48, 1, "nothing"))[1] in (None, np.inf)
+    assert choose_penalty(*drawn(0, 4096, 8, 0.1, "inputs"))[1] == RIDGE
+    assert choose_penalty(*drawn(1, 64, 48, 20, "inputs"))[1] in (np.inf, None)
+    assert choose_penalty(*drawn(2, 64, 48, 1, "constant"))[1] == np.inf
+    assert choose_penalty(*drawn(3, 64, 48, 1, "nothing"))[1] in (None, np.inf)
 
 
 @pytest.mark.parametrize("unit", [1e-4, 1e4])
 def test_the_size_of_the_inputs_decides_nothing(unit):
     inputs, residual = drawn(0, 4096, 8, 0.1, "inputs")
-    assert chosen(inputs * np.float32(unit), residual)[1] == chosen(inputs, residual)[1] == RIDGE
+    assert choose_penalty(inputs * np.float32(unit), residual)[1] == choose_penalty(inputs, residual)[1] == RIDGE
 
 
 @given(st.integers(0, 2**31), st.sampled_from([0.1, 1.0, 5.0]))
@@ -205,7 +205,7 @@ def test_the_size_of_the_inputs_decides_nothing(unit):
 def test_what_is_chosen_has_the_least_error_on_held_out_rows(seed, noise):
     """As a regression on the other rows gives it, solved anew."""
     inputs, residual = drawn(seed, 320, 12, noise, "inputs")
-    gram, ridge = chosen(inputs, residual)
+    gram, ridge = choose_penalty(inputs, residual)
     np.testing.assert_allclose(gram.system, Gram(inputs).system, rtol=1e-5, atol=1e-2)
     held = np.arange(320) * BLOCKS // 320 % HELD_OUT == HELD_OUT - 1
     errors = {None: np.square(residual[held], dtype=np.float64).sum()}

@@ -19,14 +19,14 @@ from tests.service.servers import Postgres, S3Server
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests see no setting but those that they give."""
+    """Remove settings of the environment, so that tests see only those that they give."""
     for name in [name for name in os.environ if name.startswith("GRAPHPASS_")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """One server for the whole run: take a database of it."""
+    """One PostgreSQL server for the whole run. Tests make databases on it."""
     server = Postgres()
     yield server
     server.remove()
@@ -34,7 +34,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
-    """One S3 server for the whole run: take a bucket of it."""
+    """One S3 server for the whole run. Tests make buckets on it."""
     server = S3Server()
     yield server
     server.stop()
@@ -79,41 +79,41 @@ def _with_tenants(metadata: Metadata) -> Metadata:
 
 
 class Held:
-    """Rooms that are on no account, for as many bytes as are wanted; it remembers what was held."""
+    """Makes rooms for any number of bytes, which are on no account, and remembers which blobs were held."""
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
         self.settled = 0
 
     def room(self) -> "HeldRoom":
-        """A new one."""
+        """Make a room."""
         return HeldRoom(self, f"res_{secrets.token_hex(8)}")
 
 
 @dataclass
 class HeldRoom:
-    """See service.storage.blobs.Room. wanted: what there had to be room for, each time."""
+    """A service.storage.blobs.Room. wanted: how many bytes there had to be room for, at each call."""
 
     held: Held
     id: str
     wanted: list[int] = field(default_factory=list)
 
     def need(self, size: int) -> None:
-        """See Room."""
+        """See service.storage.blobs.Room."""
         self.wanted.append(size)
 
     def hold(self, digest: str, size: int) -> None:
-        """See Room."""
+        """See service.storage.blobs.Room."""
         self.held.sizes[digest] = size
 
     def settle(self) -> None:
-        """See Room."""
+        """See service.storage.blobs.Room."""
         self.held.settled += 1
 
 
 @pytest.fixture
 def held() -> Held:
-    """What the writers of `blobs` hold."""
+    """The rooms of the writers of `blobs`."""
     return Held()
 
 
@@ -142,7 +142,7 @@ def blobs(blob_settings: Settings) -> Blobs:
 
 @pytest.fixture
 def blob(metadata: Metadata) -> Callable[..., str]:
-    """Charges a blob of 100 bytes to a tenant, and keeps it; its digest is the text, repeated."""
+    """Charge a blob of 100 bytes to a tenant and keep it. Its digest is the text, repeated."""
 
     def hold(text: str, size: int = 100, tenant: str = "acme") -> str:
         digest = (text.encode().hex() * 64)[:64]

@@ -76,7 +76,7 @@ class FaultyService:
             process.stop()
 
     def _up(self) -> None:
-        """Start what does not run; the key stays."""
+        """Start the processes that do not run, with the key of before."""
         key = self.server.key
         if self.server.process is None or self.server.process.poll() is not None:
             self.server.process = None
@@ -90,7 +90,10 @@ class FaultyService:
                 worker.up()
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """One request, sent again until it is answered, and not with 503; what has died meanwhile is started."""
+        """Send one request until it is answered with another status than 503.
+
+        Processes that died meanwhile are started.
+        """
         deadline = time.monotonic() + AWAY
         while True:
             try:
@@ -104,35 +107,35 @@ class FaultyService:
             time.sleep(0.1)
 
     def revive(self) -> None:
-        """Start what a fault has killed: it is disarmed then."""
+        """Disarm the fault, and start the processes that it killed."""
         if any(each.process is None or each.process.poll() is not None for each in (self.server, *self.workers)):
             self.disarm()
             self._up()
 
     def arm(self, fault: str) -> None:
-        """From now on."""
+        """Have this fault happen from now on."""
         (self.faults / "moments").unlink(missing_ok=True)
         (self.faults / "new").write_text(fault)
         (self.faults / "new").replace(self.faults / "armed")
 
     def disarm(self) -> None:
-        """No more."""
+        """Have no fault happen any more."""
         (self.faults / "armed").unlink(missing_ok=True)
 
-    def told(self) -> list[str]:
-        """The moments that there were since it was armed."""
+    def recorded(self) -> list[str]:
+        """The moments since the fault was armed."""
         path = self.faults / "moments"
         return path.read_text().splitlines() if path.exists() else []
 
     def moments(self, story: str) -> list[str]:
-        """Each kind of moment of a story, as `kill` and `full` name it; the first few of those that are alike."""
+        """Each moment of a story, named as `kill` and `full` take it. Of moments with one name the first few."""
         self._usual(story)
         self.arm("trace")
         STORIES[story](self)
         time.sleep(0.5)
         self.disarm()
         seen, found = Counter[str](), []
-        for line in self.told():
+        for line in self.recorded():
             name = line.partition(" ")[2]
             seen[name] += 1
             if seen[name] <= OFTEN:
@@ -140,25 +143,25 @@ class FaultyService:
         return found
 
     def tell(self, story: str, fault: str) -> bool:
-        """Tell a story with a fault, and check that all is well. Whether the fault came to pass."""
+        """Tell a story with a fault, and check that all is well. Returns whether the fault happened."""
         expected, before = self._usual(story), self._jobs()
         self.arm(fault)
         found = STORIES[story](self)
         self.disarm()
-        struck = any(" : " in line for line in self.told())
+        struck = any(" : " in line for line in self.recorded())
         self.revive()
         assert found == expected, (fault, found, expected)
         self.check(self._jobs() - before)
         return struck
 
     def _usual(self, story: str) -> object:
-        """What a story gives without a fault."""
+        """The result of a story without a fault."""
         if story not in self._expected:
             self._expected[story] = STORIES[story](self)
         return self._expected[story]
 
     def finished(self, url: str) -> JSON:
-        """Wait for a job through everything."""
+        """Wait until a job is finished, whatever happens meanwhile."""
         deadline = time.monotonic() + 120
         while (job := self.ask("GET", url).json())["state"] not in FINISHED:
             assert time.monotonic() < deadline, job
@@ -170,7 +173,7 @@ class FaultyService:
         return {job["id"] for job in self.ask("GET", "/v1/jobs?limit=200").json()["items"]}
 
     def check(self, new: set[str]) -> None:
-        """Nothing twice, nothing half, nothing left over."""
+        """Check that nothing is there twice, half, or left over."""
         assert len(new) <= 1, f"one request made {new}"
         processes = [each.process.pid for each in (self.server, *self.workers) if each.process]
         deadline = time.monotonic() + 20
@@ -207,7 +210,7 @@ class FaultyService:
 
 
 def _job(service: FaultyService, collection: str, asked: JSON) -> object:
-    """Accepted is finished, once, whole, and its events say so."""
+    """The job that was accepted: finished, once, whole, and with events that say so."""
     headers = {"Idempotency-Key": uuid4().hex}
     answer = service.ask("POST", f"/v1/{collection}", json=asked, headers=headers)
     assert answer.status_code == 202, answer.text
@@ -227,7 +230,7 @@ def _job(service: FaultyService, collection: str, asked: JSON) -> object:
 
 
 def _figures(result: object) -> object:
-    """What does not depend on the clock."""
+    """What of a job does not depend on the clock."""
     if isinstance(result, Mapping):
         left_out = ("latency_ms", "provenance", "seconds", "files")
         return {name: _figures(value) for name, value in result.items() if name not in left_out}
@@ -235,19 +238,19 @@ def _figures(result: object) -> object:
 
 
 def _conversion(service: FaultyService) -> object:
-    """Calibrated and evaluated in shards."""
+    """A conversion that is calibrated and evaluated in shards."""
     data = {name: service.ids[name] for name in ("model", "calibration", "evaluation")}
     return _job(service, "conversions", {**data, "options": {"time_steps": 1, "method": "max", "limit": SAMPLES}})
 
 
 def _evaluation(service: FaultyService) -> object:
-    """In one piece."""
+    """An evaluation without shards."""
     asked = {"ann": service.ids["model"], "snn": _converted(service), "dataset": service.ids["evaluation"]}
     return _job(service, "evaluations", {**asked, "options": {"limit": 100}})
 
 
 def _converted(service: FaultyService) -> str:
-    """A conversion that is there already."""
+    """A conversion that exists already."""
     jobs = service.ask("GET", "/v1/conversions?state=succeeded").json()["items"]
     if jobs:
         return str(jobs[0]["id"])
@@ -258,14 +261,14 @@ def _converted(service: FaultyService) -> str:
 
 
 def _sweep(service: FaultyService) -> object:
-    """Two conversions."""
+    """A sweep of two conversions."""
     data = {"model": service.ids["model"], "calibration": service.ids["calibration"]}
     few = {"time_steps": [1, 2], "method": ["max"], "limit": 64, "calibration_limit": 64}
     return _job(service, "sweeps", {**data, "dataset": service.ids["evaluation"], "options": few})
 
 
 def _cancelled(service: FaultyService) -> object:
-    """Cancelled while it runs; deleted at once."""
+    """A job that is cancelled while it runs, and deleted at once."""
     headers = {"Idempotency-Key": uuid4().hex}
     url = service.ask("POST", "/v1/conversions", json=service.endless, headers=headers).headers["Location"]
     deadline = time.monotonic() + 60
@@ -282,7 +285,7 @@ def _cancelled(service: FaultyService) -> object:
 
 
 def _upload(service: FaultyService) -> object:
-    """A model of its own, described, deleted again."""
+    """A model that is uploaded, described and deleted again."""
     content = (EXAMPLE / "fashion_mnist.onnx").read_bytes() + bytes([0x32, 0x04]) + uuid4().hex[:4].encode()
     made = service.ask("POST", "/v1/models?name=mine.onnx", content=content)
     assert made.status_code in (200, 201), made.text

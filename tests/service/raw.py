@@ -12,7 +12,7 @@ PATIENCE = 30.0
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """What came back until the connection was closed, and after how many seconds."""
+    """What arrived until the connection was closed, and after how many seconds."""
 
     data: bytes
     seconds: float
@@ -30,7 +30,7 @@ class RawAnswer:
 
     @property
     def body(self) -> bytes:
-        """What follows the first head."""
+        """The bytes after the first head."""
         return self.data.partition(b"\r\n\r\n")[2]
 
     def problem(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class RawAnswer:
 
 
 def connect(url: str, *, receive_bytes: int | None = None) -> socket.socket:
-    """A connection to the server of a URL; `receive_bytes`: the system takes no more than about these ahead."""
+    """A connection to the server of a URL. receive_bytes: about how many bytes the system reads ahead."""
     at = urlsplit(url)
     connection = socket.socket()
     if receive_bytes:
@@ -52,7 +52,7 @@ def connect(url: str, *, receive_bytes: int | None = None) -> socket.socket:
 
 
 def until_closed(connection: socket.socket) -> RawAnswer:
-    """All that comes. A reset counts as the end."""
+    """All bytes until the connection is closed. A reset counts as the end."""
     began, data = time.monotonic(), b""
     try:
         while part := connection.recv(2**16):
@@ -63,7 +63,7 @@ def until_closed(connection: socket.socket) -> RawAnswer:
 
 
 def until(connection: socket.socket, wanted: bytes) -> bytes:
-    """All that comes until this has come."""
+    """All bytes up to these."""
     data = b""
     while wanted not in data:
         part = connection.recv(2**16)

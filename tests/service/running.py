@@ -59,22 +59,22 @@ class Command:
         raise AssertionError(f"it did not start:\n{self.output()[before:]}")
 
     def output(self) -> str:
-        """All that it ever wrote."""
+        """All output so far."""
         return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it logged."""
+        """The lines of its log so far."""
         return [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut would: its children have to notice by themselves."""
+        """Send SIGKILL, as a power cut would end it: its children have to notice by themselves."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
 
     def stop(self) -> int:
-        """SIGTERM; its exit status."""
+        """Send SIGTERM; the exit status."""
         if self.process is None:
             return 0
         self.process.send_signal(signal.SIGTERM)
@@ -107,11 +107,11 @@ class Server(Command):
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=60)
 
     def new_key(self, tenant: str) -> str:
-        """A key of `graphpass keys create`."""
+        """Make a key with `graphpass keys create`."""
         return self.command("keys", "create", tenant).strip()
 
     def command(self, *arguments: str) -> str:
-        """Output of a command of graphpass on the same data and settings."""
+        """The output of a command of graphpass with the same data and settings."""
         done = subprocess.run(
             [*COMMAND, *arguments, "--data", str(self.data)],
             env={**os.environ, **{f"GRAPHPASS_{name}": value for name, value in self._settings.items()}},
@@ -134,21 +134,21 @@ class Server(Command):
 
 
 def upload(http: httpx.Client, kind: str, path: Path, name: str | None = None) -> dict[str, Any]:
-    """Upload a model or dataset; the answer."""
+    """Upload a model or dataset, and return the answer."""
     answer = http.post(f"/v1/{kind}s", content=path.read_bytes(), params={"name": name or path.name})
     assert answer.status_code in (200, 201), answer.text
     return dict(answer.json())
 
 
 def example(http: httpx.Client) -> dict[str, str]:
-    """The built-in example: ids of model, calibration and evaluation."""
+    """Take the built-in example: ids of model, calibration and evaluation."""
     answer = http.post("/v1/examples/fashion-mnist")
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
 
 def finished(http: httpx.Client, url: str, within: float = JOB) -> dict[str, Any]:
-    """Wait for a job; the answer."""
+    """Wait until a job is finished, and return its answer."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         job: dict[str, Any] = http.get(url).raise_for_status().json()

@@ -70,16 +70,16 @@ class Postgres:
         self._run(self._pg_ctl, "-D", str(self._folder / "data"), "-w", "-l", log, "-o", options, "start")
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
-        """Stop; `immediate` is a crash."""
+        """Stop the server; `immediate` is a crash."""
         self._run(self._pg_ctl, "-D", str(self._folder / "data"), "-w", "-m", mode, "stop")
 
     def remove(self) -> None:
-        """Stop it and remove its folder."""
+        """Stop the server and remove its folder."""
         self.stop("immediate")
         shutil.rmtree(self._folder)
 
     def url(self, database: str) -> str:
-        """As GRAPHPASS_DATABASE_URL takes it."""
+        """The address of a database, for GRAPHPASS_DATABASE_URL."""
         return f"postgresql://graphpass@127.0.0.1:{self.port}/{database}"
 
     @contextmanager
@@ -94,7 +94,7 @@ class Postgres:
 
 
 class S3Server:
-    """moto's server in a process of its own. It may be stopped and started; what it holds is lost then."""
+    """moto's server in a process of its own. When it is stopped, what it holds is lost."""
 
     KEYS: ClassVar = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
@@ -118,7 +118,7 @@ class S3Server:
         raise AssertionError("the S3 server does not answer")
 
     def stop(self) -> None:
-        """Kill it."""
+        """Kill the server."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
@@ -184,23 +184,23 @@ class Gate:
             request_queue_size = 128
 
             def handle_error(self, *_: object) -> None:
-                """A caller who went away is no error."""
+                """Ignore callers that have gone away."""
 
         self._server = Threads(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def fault(self) -> int | None:
-        """What becomes of the next request; None: it passes."""
+        """The fault of the next request; None lets it pass."""
         return self.status
 
     def open(self) -> None:
-        """Let all through, and end those that hang."""
+        """Let all requests through, and end those that hang."""
         self.status = None
         self.opened.set()
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the gate."""
         self.opened.set()
         self._server.shutdown()
         self._server.server_close()

@@ -62,9 +62,9 @@ def test_upload_convert_watch_download(client: Client, stored: tuple[Stored, ...
     model, calibration, evaluation = stored
     assert len(model.description["sites"]) == 5 and evaluation.description["labels"]
     job = client.convert(model, calibration, evaluation, **FEW)
-    told: list[tuple[str, int, int]] = []
-    assert job.wait(lambda *each: told.append(each)) is job and job.state == "succeeded"
-    assert {"calibrating", "comparing"} <= {what for what, _, _ in told}
+    progress: list[tuple[str, int, int]] = []
+    assert job.wait(lambda *each: progress.append(each)) is job and job.state == "succeeded"
+    assert {"calibrating", "comparing"} <= {what for what, _, _ in progress}
     assert job.result["evaluation"]["time_steps"] == 2
     events = list(job.events())
     assert [event.id for event in events] == list(range(len(events)))
@@ -88,7 +88,7 @@ def test_upload_convert_watch_download(client: Client, stored: tuple[Stored, ...
 
 @pytest.mark.slow
 def test_what_is_long_is_fetched_whole(client: Client, stored: tuple[Stored, ...], tmp_path: Path) -> None:
-    """Names of a hundred thousand letters: answers are summaries, and nobody has to know."""
+    """With names of a hundred thousand letters answers are summaries, which users of the client do not notice."""
     proto = onnx.load(EXAMPLE / "fashion_mnist.onnx")
     for number, node in enumerate(proto.graph.node):
         node.name = f"{number}" + "n" * 100_000
@@ -203,10 +203,10 @@ def test_killed_during_an_upload_and_during_a_job(tmp_path: Path) -> None:
         key = server.new_key("acme")
         with Client(server.url, key) as client:
             killed = threading.Event()
-            told: list[int] = []
+            seen: list[int] = []
 
             def progress(what: str, done: int, total: int) -> None:
-                told.append(done)
+                seen.append(done)
                 if done > total / 3 and not killed.is_set():
                     killed.set()
                     server.kill()
@@ -239,9 +239,11 @@ def test_an_upload_goes_on_in_another_process(client: Client, tmp_path: Path) ->
     with pytest.raises(KeyboardInterrupt) as stopped:
         client.upload_dataset(tmp_path / "data.npz", stop)
     address = stopped.value.__notes__[0].partition("'")[2].rstrip("'")
-    told: list[int] = []
+    progress: list[int] = []
     time.sleep(0.5)  # the service stores what it had received
-    found = client.upload_dataset(tmp_path / "data.npz", lambda what, done, total: told.append(done), resume=address)
+    found = client.upload_dataset(
+        tmp_path / "data.npz", lambda what, done, total: progress.append(done), resume=address
+    )
     assert found.description["samples"] == len(images)
     with pytest.raises(DataError, match="not the file that this upload was started with"):
         client.upload_dataset(EXAMPLE / "calibration.npz", resume=address)
@@ -283,9 +285,9 @@ def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp
     assert "93.20 %" in run("evaluate", ann, "snn.onnx", "--data", data, *there)
     swept = run("sweep", ann, "--calibration", data, "--data", data, "--time-steps", "1", "--method", "max", *there)
     assert "rate" in swept and "93.20 %" in swept
-    chosen = [*line[:2], "auto.onnx", *line[3:5], "--method", "max", "--time-steps", "8", "--levels", "auto"]
-    here = [run(*chosen, "--evaluation", data), (tmp_path / "auto.onnx").read_bytes()]
-    there_said = run(*chosen, "--evaluation", data, *there)
+    options = [*line[:2], "auto.onnx", *line[3:5], "--method", "max", "--time-steps", "8", "--levels", "auto"]
+    here = [run(*options, "--evaluation", data), (tmp_path / "auto.onnx").read_bytes()]
+    there_said = run(*options, "--evaluation", data, *there)
     assert (tmp_path / "auto.onnx").read_bytes() == here[1]
     for said in (here[0], there_said):
         assert re.search(r"T = \d \(rate, \d–\d levels\)", said) and re.search(r"\d–\d levels, mean \d\.\d", said), said
@@ -315,8 +317,8 @@ def test_a_broken_model_is_one_line_before_anything_is_sent(
     data = ("--data", "x.npz") if command == "evaluate" else ("--calibration", "x.npz")
     with pytest.raises(SystemExit) as ended:
         main([command, "ann.onnx", "snn.onnx", *data, *server])
-    told = capsys.readouterr().err
-    assert ended.value.code == 2 and told.count("\n") == 1 and told.startswith("graphpass: error: ann.onnx: not ")
+    errors = capsys.readouterr().err
+    assert ended.value.code == 2 and errors.count("\n") == 1 and errors.startswith("graphpass: error: ann.onnx: not ")
 
 
 def test_folders_and_external_data_are_packed(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from service.storage.metadata import opened
 
 
 def graphpass(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str, int]:
-    """Standard output, standard error, status."""
+    """Run a command; its standard output, standard error and status."""
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     captured = capsys.readouterr()

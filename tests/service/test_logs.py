@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, and lines alike are counted instead of written."""
+"""Logs: one JSON object a line, and lines that are alike are counted instead of written."""
 
 import io
 import json
@@ -15,7 +15,7 @@ MOST, SECONDS = 3, 60.0
 
 
 class Lines:
-    """A logger of its own, and what it wrote."""
+    """A logger of its own, with what it wrote."""
 
     def __init__(self, seconds: float = SECONDS):
         self.repeats, self._stream = Repeats(MOST, seconds), io.StringIO()
@@ -27,7 +27,7 @@ class Lines:
         self.log.setLevel(logging.DEBUG)
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines."""
+        """All lines so far."""
         return [json.loads(line) for line in self._stream.getvalue().splitlines()]
 
 
@@ -44,10 +44,10 @@ def test_lines_alike_are_counted(lines: Lines) -> None:
     for number in range(1000):
         lines.log.error("accept failed: fd=%s", number)
     assert [line["message"] for line in lines.read()] == [f"accept failed: fd={number}" for number in range(MOST)]
-    lines.repeats.tell()
-    told = lines.read()[-1]
-    assert told["message"] == "accept failed: fd=999 … and 997 more like it in 60 s"
-    assert (told["times"], told["level"], told["logger"]) == (1000, "error", lines.log.name)
+    lines.repeats.end_period()
+    summary = lines.read()[-1]
+    assert summary["message"] == "accept failed: fd=999 … and 997 more like it in 60 s"
+    assert (summary["times"], summary["level"], summary["logger"]) == (1000, "error", lines.log.name)
     lines.log.error("accept failed: fd=%s", 1)  # a new period
     assert lines.read()[-1]["message"] == "accept failed: fd=1"
 
@@ -76,7 +76,7 @@ def test_a_line_says_what_it_is_like(lines: Lines) -> None:
         lines.log.info("%s %s", "PUT", number, extra={"repeats": "401 acme"})
         lines.log.info("%s %s", "PUT", number, extra={"repeats": "401 other"})
     assert len(lines.read()) == 10 + 2 * MOST and not any("repeats" in line for line in lines.read())
-    lines.repeats.tell()
+    lines.repeats.end_period()
     assert len(lines.read()) == 10 + 2 * MOST + 2
 
 

@@ -1,4 +1,4 @@
-"""What a process that serves has in memory: libraries that it needs, and no more of a body than it is working on."""
+"""What a process that serves has in memory: libraries that it needs, and no more of a body than it works on now."""
 
 import json
 import os
@@ -34,7 +34,7 @@ MIB = 2**20
 
 
 def resident(process: int) -> int:
-    """MiB."""
+    """Resident memory of a process, in MiB."""
     status = Path(f"/proc/{process}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS:")).split()[1]) // 1024
 
@@ -67,7 +67,7 @@ def test_a_large_body_passes_through_little_memory(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_bodies_that_stall_take_little_memory(tmp_path: Path) -> None:
-    """Pieces of resumable uploads of which nearly all is there: while they stall, and when all end at once."""
+    """Pieces of resumable uploads arrive almost to their end: measured while they stall, and when all end at once."""
     bodies, piece = 24, 8 * MIB
     with Server(tmp_path, STALL_SECONDS="4") as server, ExitStack() as stack:
         assert server.process is not None
@@ -89,5 +89,5 @@ def test_bodies_that_stall_take_little_memory(tmp_path: Path) -> None:
 
 
 def offset(server: Server, path: str) -> int:
-    """Bytes of an upload that are safely there."""
+    """How many bytes of an upload are stored safely."""
     return int(server.http.head(path, headers={"Tus-Resumable": "1.0.0"}).headers["Upload-Offset"])

@@ -29,12 +29,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyService]
 
 @pytest.fixture
 def moments_drawn(request: pytest.FixtureRequest) -> int:
-    """How many of a story."""
+    """How many moments of a story are drawn."""
     return int(request.config.getoption("explore"))
 
 
 def drawn(moments: list[str], count: int) -> list[str]:
-    """Some of them, in their order."""
+    """Some of these moments, in their order."""
     return [moments[k] for k in sorted(random.sample(range(len(moments)), min(count, len(moments))))]
 
 
@@ -56,7 +56,7 @@ def test_between_two_things_that_have_to_agree(service: FaultyService, story: st
 
 
 def check_some(service: FaultyService, count: int, faults: Sequence[str]) -> None:
-    """So many moments of every story, each with a fault of these."""
+    """Try so many moments of every story, each with one of these faults."""
     struck = []
     for story in STORIES:
         for moment in drawn(service.moments(story), count):

@@ -377,10 +377,10 @@ def test_layers_that_cannot_be_spike_driven_stay_in_the_count():
     coverage = find_sites(gs.import_onnx(helper.make_model(graph, opset_imports=opsets, ir_version=10)))
     # first, second, einsum, fused, half, inside; the product of two activations is no layer of weights
     assert (coverage.weight_layers, coverage.spiking_layers) == (6, 1)
-    told = left(coverage)
-    assert {"first", "product", "einsum", "fused", "half", "choice"} <= set(told)
-    assert told["half"] == "its weights are no matrix of float16, float32 or float64"
-    assert "written as a MatMul" in told["einsum"] and "this one holds MatMul" in told["choice"]
+    reasons = left(coverage)
+    assert {"first", "product", "einsum", "fused", "half", "choice"} <= set(reasons)
+    assert reasons["half"] == "its weights are no matrix of float16, float32 or float64"
+    assert "written as a MatMul" in reasons["einsum"] and "this one holds MatMul" in reasons["choice"]
 
 
 def test_what_differs_from_run_to_run_is_left_by_name():
@@ -393,7 +393,7 @@ def test_what_differs_from_run_to_run_is_left_by_name():
         ],
         {"x": ["N", 4]}, w=MATRIX, g=np.ones(4, np.float32), half=np.float32(0.5), true=np.array(True),
     )  # fmt: skip
-    told = left(find_sites(graph))
-    assert told["noise"] == "random, it draws other numbers at every run"
-    assert told["drop"].startswith("in training mode, it drops other values at every run")
-    assert told["norm"].startswith("in training mode, it normalises each batch by its own statistics")
+    reasons = left(find_sites(graph))
+    assert reasons["noise"] == "random, it draws other numbers at every run"
+    assert reasons["drop"].startswith("in training mode, it drops other values at every run")
+    assert reasons["norm"].startswith("in training mode, it normalises each batch by its own statistics")

@@ -24,7 +24,7 @@ def endless_conversion(http: httpx.Client, inputs: dict[str, str]) -> str:
 
 
 def laughing(number: int) -> bytes:
-    """A small model whose description only its time limit ends; another one for each number."""
+    """A small model whose description only its time limit ends. Every number gives another model."""
     proto = billion_laughs()
     proto.producer_name = str(number)
     return proto.SerializeToString()

@@ -1,4 +1,4 @@
-"""Requests that are HTTP, and absurd: no error of the service, no answer or metric that grows with them."""
+"""Requests that are valid HTTP but absurd: no error of the service, and no answer or metric that grows with them."""
 
 import time
 

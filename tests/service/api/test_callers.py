@@ -1,4 +1,4 @@
-"""Who asks: a tenant whatever the key, who sends a header that is no key, or an address; and who asks too often."""
+"""Who sends a request: a tenant whatever its key, another header, or an address; and who sends too many."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from service.storage.metadata import opened
 
 
 def scope(header: str | None = None, path: str = "/v1/jobs", host: str = "192.0.2.1") -> dict[str, Any]:
-    """A request."""
+    """The ASGI scope of a request."""
     headers = [] if header is None else [(b"authorization", header.encode("latin1"))]
     return {"path": path, "headers": headers, "client": (host, 1)}
 
@@ -50,7 +50,7 @@ def test_requests_of_a_key_are_counted_before_anything_is_done(tmp_path: Path) -
 
 
 def test_what_needs_no_key_counts_for_the_address_even_with_one(tmp_path: Path) -> None:
-    """Or whoever sends a key might ask for /metrics as often as it likes."""
+    """Otherwise whoever sends a key could ask for /metrics as often as it likes."""
     with opened(load_settings(data_dir=tmp_path)) as metadata:
         callers = Callers(metadata, RateLimit(5))
         _, text = create_key(metadata, "acme")

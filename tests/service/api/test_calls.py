@@ -1,4 +1,4 @@
-"""Requests that last: how many a tenant and a key may have, and that they end when their key is revoked."""
+"""Requests that last: how many of them a tenant and a key may have, and that they end when their key is revoked."""
 
 import asyncio
 import base64
@@ -33,21 +33,21 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def waiting_job(http: httpx.Client) -> str:
-    """A job that waits; its path."""
+    """Start a job that waits; its path."""
     ids = example(http)
     asked = {"model": ids["model"], "calibration": ids["calibration"], "options": FEW}
     return str(http.post("/v1/conversions", json=asked).headers["Location"])
 
 
 def begin(http: httpx.Client) -> str:
-    """A resumable upload of 10⁶ bytes; its path."""
+    """Begin a resumable upload of 10⁶ bytes; its path."""
     metadata = "kind " + base64.b64encode(b"dataset").decode()
     headers = {"Tus-Resumable": "1.0.0", "Upload-Length": f"{10**6}", "Upload-Metadata": metadata}
     return str(http.post("/v1/uploads", headers=headers).headers["Location"])
 
 
 def revoke(server: Server, tenant: str) -> float:
-    """Revoke the tenant's keys; when that was."""
+    """Revoke the tenant's keys. Returns when that was."""
     for line in server.command("keys", "list").splitlines():
         if tenant in line:
             server.command("keys", "revoke", line.split()[0])
@@ -121,7 +121,7 @@ def test_a_tenant_has_so_many_requests_and_others_have_theirs(idle: Server) -> N
 
 
 def key_of(name: str, tenant: str) -> Key:
-    """A key."""
+    """A key of a tenant."""
     return Key(name, tenant, "", "0" * 64, datetime.now(UTC), None)
 
 
@@ -144,7 +144,7 @@ def test_what_ends_is_not_counted_any_more() -> None:
 
 
 def test_keys_stay_valid_where_the_database_is_away() -> None:
-    """Nobody is cut because it cannot be asked whether a key is still valid."""
+    """No request is cut off because the database cannot be asked whether its key is still valid."""
 
     async def test() -> None:
         def away(ids: object) -> set[str]:

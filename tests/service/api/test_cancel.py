@@ -32,13 +32,13 @@ def endless(service: Server) -> dict[str, str]:
 
 
 def children(service: Server) -> set[int]:
-    """Its children in the sandbox."""
+    """The children of the server in the sandbox."""
     assert service.process is not None
     return sandboxes(service.process.pid)
 
 
 def until_child(service: Server) -> set[int]:
-    """Wait for one."""
+    """Wait until the server has a child."""
     deadline = time.monotonic() + 30
     while not (found := children(service)):
         assert time.monotonic() < deadline
@@ -47,7 +47,7 @@ def until_child(service: Server) -> set[int]:
 
 
 def gone(service: Server, within: float = 1.0) -> None:
-    """All children are gone within so many seconds."""
+    """Whether all children are gone within so many seconds."""
     began = time.monotonic()
     while children(service):
         assert time.monotonic() - began < within
@@ -77,7 +77,7 @@ def test_a_cancelled_job_is_dead_within_a_second(service: Server, endless: dict[
 
 
 def test_cancelled_and_deleted_at_once_leaves_no_child(service: Server, endless: dict[str, str]) -> None:
-    """Twice as often as there are places; then there is a place for somebody else."""
+    """This is done with twice as many jobs as there are places; after that another tenant finds a place."""
     for _ in range(4):
         url = endless_conversion(service.http, endless)
         until(service.http, url, "running")
@@ -172,7 +172,7 @@ def test_the_client_races_with_completion_and_deletes_nothing(service: Server) -
 
 
 class LostAnswers(httpx.BaseTransport):
-    """The service does what it is asked to, and its first answer to each request of a method is lost."""
+    """A transport whose requests arrive, while the first answer to each request of one method is lost."""
 
     def __init__(self, method: str):
         self._method, self._lost = method, set[str]()

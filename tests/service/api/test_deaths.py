@@ -12,13 +12,13 @@ SLOW = {"time_steps": 8, "method": "optimal"}  # seconds in one step
 
 
 def convert(server: Server, ids: dict[str, str], **more: Any) -> str:
-    """The address of a new conversion."""
+    """Start a conversion; its address."""
     asked = {"model": ids["model"], "calibration": ids["calibration"], "options": SLOW, **more}
     return str(server.http.post("/v1/conversions", json=asked).raise_for_status().headers["Location"])
 
 
 def children(server: Server, at_least: int = 1, other_than: frozenset[int] = frozenset()) -> frozenset[int]:
-    """Processes of the sandbox, when there are so many."""
+    """Wait until there are so many processes of the sandbox; their ids."""
     assert server.process is not None
     deadline = time.monotonic() + 60
     while len(found := frozenset(sandboxes(server.process.pid)) - other_than) < at_least:
@@ -28,14 +28,17 @@ def children(server: Server, at_least: int = 1, other_than: frozenset[int] = fro
 
 
 def kill_and_start_again(server: Server) -> None:
-    """As a power cut, or the kernel that needs memory."""
+    """Kill the process as a power cut does, or a kernel that needs memory, and start it again."""
     server.kill()
     server.up()
 
 
 @pytest.mark.slow
 def test_a_job_whose_process_died_twice_fails_by_itself_and_others_do_not(tmp_path: Path) -> None:
-    """Two run when it dies for the first time: they take turns after that, and the second death is one job's alone."""
+    """Two jobs run when the process dies for the first time.
+
+    After that they take turns, so only one of them has a second death.
+    """
     with Server(tmp_path, WORKERS="2") as server:
         ids = example(server.http)
         urls = [convert(server, ids), convert(server, ids)]

@@ -32,7 +32,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """A file that leaves no byte."""
+    """Fill the disk with a file that leaves no byte."""
     ballast = folder / "ballast"
     with ballast.open("ab", buffering=0) as file:
         for size in (2**20, 2**12, 1):
@@ -45,27 +45,27 @@ def fill(folder: Path) -> Path:
 
 
 def refused(answer: httpx.Response, words: str, server: Server) -> None:
-    """The answer is a problem: what is away, what to do, when to come back. Where that is, the log alone says."""
+    """Check that the answer says what is away, what to do and when to come back; only the log says where."""
     assert answer.status_code == 503, answer.text
     problem = answer.json()
     assert problem["type"] == UNAVAILABLE and problem["detail"] == words and problem["remedy"], problem
     assert answer.headers["Retry-After"]
-    told = [
+    errors = [
         line for line in server.lines() if line.get("request") == problem["request_id"] and line["level"] == "error"
     ]
-    assert told and told[0]["message"].startswith("storage: ")
+    assert errors and errors[0]["message"].startswith("storage: ")
     assert nothing_of_the_machine(answer.text, server)
 
 
 def nothing_of_the_machine(text: str, server: Server) -> bool:
-    """Whether no folder, address or name of a variable is shown."""
+    """Whether a text names no folder, address or variable of the machine."""
     return not any(
         each in text for each in (str(server.folder), "s3://", "http://", "/data", ".db", "GRAPHPASS_", "AWS_")
     )
 
 
 def asked_of(ids: dict[str, str]) -> dict[str, object]:
-    """A conversion of the example."""
+    """The body of a conversion of the example."""
     return {"model": ids["model"], "calibration": ids["calibration"], "options": ASKED}
 
 
@@ -150,7 +150,7 @@ def test_data_folders_that_cannot_be_written_to(disk: Path, tmp_path: Path) -> N
 
 @pytest.fixture
 def gate(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    """In front of the S3 server of this run."""
+    """A gate in front of the S3 server of this run."""
     for name, value in S3Server.KEYS.items():
         monkeypatch.setenv(name, value)
     gate = Gate(s3)
@@ -186,7 +186,7 @@ def test_a_store_with_errors(status: int, words: str, gate: Gate, s3: S3Server, 
         assert ready.status_code == 503 and ready.json()["checks"]["database"] == "ok"
         jobs.append(http.post("/v1/conversions", json=asked).headers["Location"])
         while not any(
-            data.get("text") == f"{AWAY}; waiting" for _, name, data in told(server, jobs[0]) if name == "log"
+            data.get("text") == f"{AWAY}; waiting" for _, name, data in events_of(server, jobs[0]) if name == "log"
         ):
             assert time.monotonic() - since < 60
             time.sleep(0.5)
@@ -200,7 +200,7 @@ def test_a_store_with_errors(status: int, words: str, gate: Gate, s3: S3Server, 
         upload(http, "model", EXAMPLE / "fashion_mnist.onnx")
 
 
-def told(server: Server, url: str) -> list[tuple[int, str, dict[str, object]]]:
+def events_of(server: Server, url: str) -> list[tuple[int, str, dict[str, object]]]:
     """The events of a job so far."""
     with server.client(server.key) as http:
         http.timeout = httpx.Timeout(1.0)

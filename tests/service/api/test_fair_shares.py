@@ -21,7 +21,7 @@ FEW = {"time_steps": 1, "limit": 32, "method": "max"}
 
 
 class Count(threading.Thread):
-    """Looks how many children a server has, all the time."""
+    """A thread that looks all the time how many children a server has."""
 
     def __init__(self, server: Server):
         super().__init__(daemon=True)
@@ -43,7 +43,7 @@ class Count(threading.Thread):
 
 @contextmanager
 def uploading(server: Server, key: str, bodies: list[bytes]) -> Iterator[None]:
-    """Models that are sent, and whose sender waits for no answer in the end."""
+    """Send models, as a caller who waits for no answer in the end."""
     with ExitStack() as stack:
         for body in bodies:
             sent = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
@@ -54,7 +54,7 @@ def uploading(server: Server, key: str, bodies: list[bytes]) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two places, descriptions and steps that end within some seconds."""
+    """A server of two places, on which descriptions and steps end within some seconds."""
     settings = {"WORKERS": "2", "DESCRIBE_SECONDS": "10", "DESCRIBE_WAIT_SECONDS": "100", "QUOTA_QUEUED": "0"}
     with Server(tmp_path_factory.mktemp("fair"), **settings) as running:
         yield running
@@ -97,7 +97,7 @@ def test_a_small_upload_beside_a_tenant_who_floods_with_everything(server: Serve
 
 @pytest.mark.slow
 def test_an_evaluation_beside_a_sweep_waits_for_one_turn(server: Server, tenants: Tenants) -> None:
-    """Between its start and its end the tenant with the sweep gets no more turns than two places allow."""
+    """While the evaluation runs, the tenant with the sweep gets no more turns than two places allow."""
     sweeping, small = tenants(server, "sweeping"), tenants(server, "small")
     theirs, ours = example(sweeping), example(small)
     data = {"model": theirs["model"], "calibration": theirs["calibration"], "dataset": theirs["evaluation"]}
@@ -124,7 +124,7 @@ def shards(server: Server, sweep: str) -> int:
 
 @pytest.mark.slow
 def test_jobs_of_a_tenant_that_run_at_a_time(tmp_path: Path) -> None:
-    """Its quota, not the number of places; what its jobs wait for does not count."""
+    """Its quota limits them, not the number of places; what its jobs wait for does not count."""
     with Server(tmp_path, WORKERS="3", QUOTA_RUNNING="1") as server:
         inputs = endless_inputs(server.http)
         urls = [endless_conversion(server.http, inputs) for _ in range(3)]
@@ -137,7 +137,7 @@ def test_jobs_of_a_tenant_that_run_at_a_time(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_nobody_holds_all_places_of_all_workers(postgres: Postgres, tmp_path: Path, tenants: Tenants) -> None:
-    """Workers with one place each: the second one of a tenant is given up to a tenant that has none."""
+    """Of workers with one place each, a tenant gives its second place up to a tenant that has none."""
     with postgres.database() as url:
         shared = {"DATABASE_URL": url, "STORE_URL": f"file://{tmp_path}/blobs"}
         with (

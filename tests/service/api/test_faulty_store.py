@@ -19,7 +19,7 @@ SLOW_BOUND = 2.0  # seconds for a request that needs no store, on a machine that
 
 
 class Unreliable(Gate):
-    """Every fourth request fails somehow, or is late; the same ones with the same seed."""
+    """A gate in which every fourth request fails or is slow; the same seed gives the same faults."""
 
     def __init__(self, store: S3Server, seed: int):
         self.chance, self.calm, self.failed = random.Random(seed), True, 0
@@ -37,7 +37,7 @@ class Unreliable(Gate):
 
 @pytest.fixture
 def unreliable(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Unreliable]:
-    """In front of the S3 server of this run."""
+    """Such a gate in front of the S3 server of this run."""
     for name, value in S3Server.KEYS.items():
         monkeypatch.setenv(name, value)
     gate = Unreliable(s3, 1)
@@ -52,7 +52,7 @@ def store(gate: Gate, s3: S3Server) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_a_store_that_fails_at_random(unreliable: Unreliable, s3: S3Server, tmp_path: Path) -> None:
-    """From upload to download by the Python client, which knows what may be tried again: the bytes are the same."""
+    """The Python client, which knows what may be tried again, uploads and downloads: the bytes are the same."""
     with Server(tmp_path, **store(unreliable, s3)) as server:
         ids = example(server.http)
         asked = {"model": ids["model"], "calibration": ids["calibration"], "options": ASKED}
@@ -79,7 +79,7 @@ def test_a_store_that_fails_at_random(unreliable: Unreliable, s3: S3Server, tmp_
 
 
 def upload(server: Server, key: str, data: bytes) -> None:
-    """A resumable upload in pieces, each sent again where the service says that the store is away."""
+    """Send a resumable upload in pieces, each again where the service answers that the store is away."""
     with server.client(key) as http:
         path = begin(http, len(data), kind="dataset").headers["location"]
         offset, deadline = 0, time.monotonic() + 120
@@ -96,7 +96,7 @@ def upload(server: Server, key: str, data: bytes) -> None:
 
 @pytest.mark.slow
 def test_a_store_that_hangs(unreliable: Unreliable, s3: S3Server, tmp_path: Path) -> None:
-    """Downloads and uploads wait for it, and are told; nobody else waits."""
+    """Downloads and uploads wait for the store, and are answered that it is away; nobody else waits."""
     with Server(tmp_path, **store(unreliable, s3)) as server:
         ids = example(server.http)
         asked = {"model": ids["model"], "calibration": ids["calibration"], "options": ASKED}

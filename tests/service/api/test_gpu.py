@@ -1,4 +1,7 @@
-"""Jobs for a GPU: to workers of the queue gpu, refused where there are none. No GPU is needed: they end in words."""
+"""Jobs for a GPU go to workers of the queue gpu, and are refused where there are none.
+
+No GPU is needed: their error is tested.
+"""
 
 import time
 from pathlib import Path
@@ -13,7 +16,7 @@ WORDS = "CUDAExecutionProvider is not in this onnxruntime"
 
 
 def evaluation(http: httpx.Client) -> dict[str, object]:
-    """One that asks for CUDA, of a small conversion."""
+    """The body of an evaluation of a small conversion that asks for CUDA."""
     ids = example(http)
     options = {"time_steps": 1, "limit": 32, "method": "max"}
     asked = {"model": ids["model"], "calibration": ids["calibration"], "options": options}

@@ -1,4 +1,4 @@
-"""Which metrics a request may name: graphpass's own, and nothing that would have to be run."""
+"""Which metrics a request may name: those of graphpass, and nothing for which code would have to be run."""
 
 import pytest
 from pydantic import ValidationError

@@ -23,14 +23,14 @@ BUFFERING = ("proxy_request_buffering", "proxy_buffering")
 
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that takes few connections of one address; only the proxy's are not counted."""
+    """A server behind the proxy. It takes few connections of one address, but does not count those of the proxy."""
     with Server(tmp_path_factory.mktemp("behind"), CONNECTIONS_PER_ADDRESS="4", LOG_LEVEL="debug") as server:
         yield server
 
 
 @pytest.fixture(scope="module", params=["off", pytest.param("on", marks=pytest.mark.slow)])
 def nginx(request: pytest.FixtureRequest, behind: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    """nginx in front of it, its buffering on or off."""
+    """nginx in front of the server, with its buffering on or off."""
     assert SNIPPET
     directives = SNIPPET[1].replace("http://127.0.0.1:8000", behind.url)
     for name in BUFFERING:
@@ -77,7 +77,7 @@ def test_resumable_uploads_over_broken_connections(behind: Server, nginx: Nginx,
 
 
 def settled(http: httpx.Client, path: str) -> int:
-    """Where an upload stands when nothing moves any more."""
+    """Where an upload stands when no more bytes arrive."""
     offset = -1
     while (now := int(http.head(path, headers=TUS).headers["upload-offset"])) != offset:
         offset = now
@@ -125,7 +125,7 @@ def test_the_proxy_is_not_bounded_and_names_the_caller(behind: Server, nginx: Ng
 
 
 def test_a_body_that_is_refused_is_refused_at_once(nginx: Nginx) -> None:
-    """Without buffering, nginx passes the answer on before it has read all of the body."""
+    """Without buffering, nginx passes the answer on before it has read the whole body."""
     with connect(nginx.url) as connection:
         connection.sendall(head("POST", "/v1/models", "gp_wrong", Content_Length=SIZE, Connection="close"))
         answer = b""

@@ -1,4 +1,4 @@
-"""What a tenant may keep, on the real server, with its disk as the judge: bodies, resumable uploads, results."""
+"""What a tenant may keep, on the real server, compared with its disk: bodies, resumable uploads, results."""
 
 import hashlib
 import io
@@ -27,7 +27,7 @@ FEW = {"time_steps": 1, "limit": 16, "method": "max"}
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose tenants may keep 8 MiB and send 64."""
+    """A server whose tenants may keep 8 MiB and send 64 MiB."""
     settings = {"QUOTA_BYTES": str(QUOTA), "MAX_UPLOAD_BYTES": str(64 * MIB), "QUOTA_ENTRIES": "12"}
     with Server(tmp_path_factory.mktemp("small"), **settings) as server:
         yield server
@@ -41,13 +41,13 @@ def tenant(small: Server, request: pytest.FixtureRequest) -> Iterator[httpx.Clie
 
 
 def kept(server: Server) -> float:
-    """What all tenants keep, as the metrics say it."""
+    """Bytes that all tenants keep, by the metrics."""
     text = server.http.get("/metrics").text
     return float(next(line.split()[1] for line in text.splitlines() if line.startswith("graphpass_stored_bytes")))
 
 
 def stored(server: Server) -> int:
-    """Bytes on disk that are not of a database."""
+    """Bytes on disk, without those of databases."""
     return on_disk(server.data / "blobs") + on_disk(server.data / "scratch")
 
 
@@ -103,8 +103,8 @@ def test_a_resumable_upload_counts_from_its_beginning_and_its_dataset_alone_afte
 ) -> None:
     data, before = images(5, 7), stored(small)
     kind = {"Upload-Metadata": "filename ZC5ucHk="}  # d.npy
-    begun = tenant.post("/v1/uploads", headers={**TUS, **kind, "Upload-Length": str(len(data))})
-    place = begun.headers["Location"]
+    answer = tenant.post("/v1/uploads", headers={**TUS, **kind, "Upload-Length": str(len(data))})
+    place = answer.headers["Location"]
     again = tenant.post("/v1/uploads", headers={**TUS, **kind, "Upload-Length": str(len(data))})
     assert (again.status_code, problem_of(again)) == (403, "storage-quota")
     assert tenant.patch(place, content=data[: 3 * MIB], headers={**TUS, "Upload-Offset": "0"}).status_code == 204
@@ -203,7 +203,7 @@ def test_a_job_whose_files_are_larger_than_what_is_left_fails_and_keeps_nothing(
 
 @pytest.mark.slow
 def test_what_is_being_downloaded_counts_until_it_is_read(small: Server, tenant: httpx.Client) -> None:
-    """A slow reader of what was deleted does not hold bytes of nobody, and gets all of them."""
+    """A slow reader of a deleted file gets all of it, and its bytes count for the tenant until then."""
     ids, before = example(tenant), stored(small)
     asked = {**ids, "options": FEW}
     url = tenant.post("/v1/conversions", json=asked).raise_for_status().headers["Location"]
@@ -272,7 +272,7 @@ def test_a_process_that_dies_while_it_receives_leaves_nothing_after_the_next_sta
 
 @pytest.mark.slow
 def test_what_was_refused_is_not_there_for_anybody(small: Server, tenant: httpx.Client) -> None:
-    """Nothing is committed before it was described: its digest leads nowhere."""
+    """Nothing is committed before it is described: its digest leads nowhere."""
     path = EXAMPLE / "fashion_mnist.onnx"
     broken = path.read_bytes()[:-1000]
     answer = tenant.post("/v1/models", content=broken)

@@ -17,7 +17,7 @@ FEW = {"time_steps": 1, "limit": 32, "method": "max"}
 
 
 def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
-    """The problem document of an answer, which has to be this one."""
+    """The problem document of an answer, which has to have this type."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == PROBLEM_JSON
     found: dict[str, Any] = answer.json()
@@ -181,7 +181,7 @@ def test_limits_of_size_and_number(tmp_path: Path) -> None:
 
 
 def np_file(folder: Path, size: int, seed: int = 0) -> Any:
-    """A dataset of nearly this size, as a context."""
+    """A context that makes a dataset of nearly this size."""
     import contextlib
 
     import numpy as np

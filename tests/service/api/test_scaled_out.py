@@ -26,7 +26,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def with_key(server: Server) -> Server:
-    """A server on PostgreSQL prints no key: make one."""
+    """The server with a key, which a server on PostgreSQL does not print."""
     server.http.close()
     server.key = server.new_key("acme")
     server.http = server.client(server.key)
@@ -47,15 +47,15 @@ def test_two_workers_and_shards_give_the_same(shared: dict[str, str], tmp_path: 
         ids = example(http)
         data = {"model": ids["model"], "calibration": ids["calibration"]}
         conversion = {**data, "options": {"time_steps": 2, "method": "max"}}
-        converted, told = ended(http, "conversions", conversion)
-        assert [each["done"] for each in told if each.get("stage") == "running the network"] == [0, 1, 2]
+        converted, reported = ended(http, "conversions", conversion)
+        assert [each["done"] for each in reported if each.get("stage") == "running the network"] == [0, 1, 2]
         comparison = {"ann": ids["model"], "snn": converted["id"], "dataset": ids["evaluation"]}
-        evaluated, told = ended(http, "evaluations", comparison)
-        assert [each["done"] for each in told if each.get("stage") == "shards"] == list(range(5))
+        evaluated, reported = ended(http, "evaluations", comparison)
+        assert [each["done"] for each in reported if each.get("stage") == "shards"] == list(range(5))
         options = {"time_steps": [2], "coding": ["rate", "phase"], "method": ["max"], "limit": 64}
         sweep = {**data, "dataset": ids["evaluation"], "options": {**options, "calibration_limit": 64}}
-        swept, told = ended(http, "sweeps", sweep)
-        assert [each["done"] for each in told if each.get("stage") == "conversions"] == [0, 1, 2]
+        swept, reported = ended(http, "sweeps", sweep)
+        assert [each["done"] for each in reported if each.get("stage") == "conversions"] == [0, 1, 2]
         for task in ("observe", "evaluate_shard", "sweep_shard"):
             shares = [sum(line.get("task") == task for line in worker.lines()) for worker in (one, other)]
             assert min(shares) >= 1 and sum(shares) == {"evaluate_shard": 4}.get(task, 2)
@@ -75,12 +75,12 @@ def test_two_workers_and_shards_give_the_same(shared: dict[str, str], tmp_path: 
 
 
 def ended(http: httpx.Client, collection: str, asked: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A job that succeeds, and the data of its events."""
+    """Start a job and wait until it succeeds: the job, and the data of its events."""
     url = http.post(f"/v1/{collection}", json=asked).raise_for_status().headers["Location"]
-    told = [data for _, _, data in events(http, url)]
+    reported = [data for _, _, data in events(http, url)]
     job = finished(http, url)
     assert job["state"] == "succeeded", job
-    return job, told
+    return job, reported
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_two_workers_of_one_name_are_refused(shared: dict[str, str], tmp_path: P
 
 
 def _comparable(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """Without what is measured by the clock."""
+    """An evaluation without what is measured by the clock."""
     found = {name: value for name, value in evaluation.items() if name not in ("latency_ms", "provenance")}
     kept = {name: value for name, value in evaluation["provenance"].items() if name != "date"}
     return {**found, "provenance": kept}

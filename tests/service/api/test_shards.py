@@ -24,12 +24,12 @@ def sharding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def model(sharding: Server) -> dict[str, str]:
-    """Its ids of the example."""
+    """The ids of the example on that server."""
     return example(sharding.http)
 
 
 def convert(server: Server, ids: dict[str, str], **options: Any) -> str:
-    """The address of a new conversion."""
+    """Start a conversion; its address."""
     asked = {"model": ids["model"], "calibration": ids["calibration"], "options": {**SHARDED, **options}}
     return str(server.http.post("/v1/conversions", json=asked).raise_for_status().headers["Location"])
 
@@ -54,8 +54,8 @@ def test_killed_in_the_middle_of_the_shards(sharding: Server, model: dict[str, s
     whole = finished(sharding.http, convert(sharding, model, limit=128))
     assert whole["state"] == "succeeded" and observed(sharding, whole["id"]) == 0
     first = convert(sharding, model)
-    told = [data["done"] for _, _, data in events(sharding.http, first) if data.get("stage") == "running the network"]
-    assert told == [0, 1, 2, 3, 4]
+    counts = [data["done"] for _, _, data in events(sharding.http, first) if data.get("stage") == "running the network"]
+    assert counts == [0, 1, 2, 3, 4]
     expected = finished(sharding.http, first)
     assert expected["state"] == "succeeded" and observed(sharding, expected["id"]) == 4
     url = convert(sharding, model)

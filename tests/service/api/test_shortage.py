@@ -1,4 +1,4 @@
-"""A machine that is short of files, of memory and threads, or of processes for a while: no accepted job fails of it."""
+"""A machine that is short of files, memory, threads or processes for a while: no accepted job fails because of it."""
 
 import os
 import resource
@@ -14,19 +14,19 @@ WHILE = 5.0  # seconds
 
 
 def of_files(pid: int) -> None:
-    """No file, socket or pipe can be opened."""
+    """Take all descriptors: no file, socket or pipe can be opened."""
     most = max(int(each) for each in os.listdir(f"/proc/{pid}/fd")) + 1
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]))
 
 
 def of_memory(pid: int) -> None:
-    """No thread can begin, for want of a stack, nor anything else that takes 4 MiB."""
+    """Take memory: no thread gets a stack, and nothing gets 4 MiB."""
     size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
     resource.prlimit(pid, resource.RLIMIT_AS, (size + 2**22, resource.RLIM_INFINITY))
 
 
 def enough(pid: int, files: tuple[int, int]) -> None:
-    """As it was before."""
+    """Give back what was taken."""
     resource.prlimit(pid, resource.RLIMIT_NOFILE, files)
     resource.prlimit(pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 

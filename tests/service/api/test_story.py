@@ -1,4 +1,4 @@
-"""The whole story on the real server, and its ends: delete, files in parts."""
+"""The whole story on the real server: upload, convert, watch, evaluate, download, delete, and files in parts."""
 
 import hashlib
 import subprocess
@@ -130,10 +130,10 @@ def test_a_sweep(http: httpx.Client, ids: dict[str, str]) -> None:
         "options": {"time_steps": [1, 2], "method": ["max"], "limit": 64, "calibration_limit": 64},
     }
     url = http.post("/v1/sweeps", json=asked).headers["Location"]
-    told = [
+    counts = [
         data["done"] for _, name, data in events(http, url) if name == "progress" and data["stage"] == "conversions"
     ]
-    assert told == [0, 1, 2]
+    assert counts == [0, 1, 2]
     job = finished(http, url)
     assert job["state"] == "succeeded", job
     assert [row["time_steps"] for row in job["result"]["rows"]] == [1, 2]

@@ -1,4 +1,4 @@
-"""Turns: two requests of a caller at work, the others in order, and nobody waits for another caller's."""
+"""Turns: two requests of a caller are worked on, the others wait in order, and other callers do not wait for them."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,12 +13,12 @@ MOST = 8
 
 
 def scope(path: str = "/v1/models", method: str = "GET", host: str = "192.0.2.1") -> dict[str, Any]:
-    """A request."""
+    """The ASGI scope of a request."""
     return {"method": method, "path": path, "headers": [], "client": (host, 1), "state": {}}
 
 
 async def soon(turns: Turns, who: str = "", **asked: str) -> "asyncio.Task[Callable[[], None]]":
-    """A request of this caller that has its turn, or waits for it."""
+    """A task that takes a turn of this caller, or waits for it."""
     task = asyncio.create_task(turns.take(scope(**asked), who))
     await asyncio.sleep(0.01)
     return task

@@ -34,12 +34,14 @@ def test_what_the_server_can_do(server: Server) -> None:
 
 def test_in_three_pieces(http: httpx.Client) -> None:
     content = FILE.read_bytes()
-    begun = begin(http, len(content), filename="three.onnx")
+    answer = begin(http, len(content), filename="three.onnx")
     assert (
-        begun.status_code == 201 and begun.headers["upload-offset"] == "0" and begun.headers["tus-resumable"] == "1.0.0"
+        answer.status_code == 201
+        and answer.headers["upload-offset"] == "0"
+        and answer.headers["tus-resumable"] == "1.0.0"
     )
-    assert begun.headers["upload-expires"].endswith("GMT")
-    url = begun.headers["location"]
+    assert answer.headers["upload-expires"].endswith("GMT")
+    url = answer.headers["location"]
     early = http.post("/v1/models", json={"upload": url.rpartition("/")[2]})
     problem(early, 409, "upload-incomplete")
     for start, end in ((0, 1000), (1000, 300_000), (300_000, len(content))):

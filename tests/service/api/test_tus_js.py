@@ -20,7 +20,7 @@ Client = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def client(tmp_path: Path) -> Client:
-    """Starts the client with arguments; skips where it cannot be installed."""
+    """Starts the client with arguments. The test is skipped where it cannot be installed."""
     if not (shutil.which("node") and (npm := shutil.which("npm"))):
         pytest.skip("there is no Node.js: apt-get install nodejs npm")
     folder = tmp_path / "npm"
@@ -43,7 +43,7 @@ def test_the_reference_client_goes_on_after_kills(client: Client, tmp_path: Path
         arguments = (path, f"{server.url}/v1/uploads", key, tmp_path / "memory.json")
 
         def send(until: int) -> list[str]:
-            """What the client prints, up to a number of bytes or the end."""
+            """Send a file, and return what the client prints up to a number of bytes or the end."""
             said = []
             with client(*arguments) as process:
                 assert process.stdout

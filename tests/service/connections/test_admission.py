@@ -1,4 +1,4 @@
-"""Admission: bounds in all and an address, and who gives way."""
+"""Admission: how many connections there may be in all and of one address, and which of them give way."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from service.settings import load_settings
 
 
 class Fake:
-    """A connection that remembers what was done to it."""
+    """A connection that records what is done to it."""
 
     def __init__(self, host: str = "192.0.2.1"):
         self.host, self.closed, self.looks = host, False, 0
@@ -31,12 +31,12 @@ class Fake:
 
 
 def bounds(connections: int, **more: object) -> Bounds:
-    """Bounds of so many connections."""
+    """Bounds with so many connections."""
     return bounds_of(load_settings(connections=connections, **more), 10**6)
 
 
 def enter(admission: Admission, host: str = "192.0.2.1") -> tuple[Fake, str]:
-    """A new connection, and the slug of its refusal."""
+    """Enter a new connection: the connection, and the slug of its refusal."""
     fake = Fake(host)
     fake.leave = lambda: admission.leave(fake)
     problem = admission.enter(fake)
@@ -46,7 +46,7 @@ def enter(admission: Admission, host: str = "192.0.2.1") -> tuple[Fake, str]:
 
 
 def run(test: Callable[[], object]) -> None:
-    """In an event loop."""
+    """Run a test in an event loop."""
 
     async def inside() -> None:
         test()
@@ -134,9 +134,9 @@ def test_an_address_that_is_full_is_turned_away_and_the_log_says_how_often(caplo
         assert all(answer and answer.startswith(b"HTTP/1.1 429 ") for answer in away) and len(set(away)) == 1
         assert admission.turn_away("192.0.2.2") is None and admission.turn_away("10.0.0.1") is None
         await asyncio.sleep(1.5 * LOOK_SECONDS)
-        told = [line for line in caplog.records if line.message.startswith("refused")]
-        assert [(line.client, line.times) for line in told] == [("192.0.2.1", 50)]  # type: ignore[attr-defined]
-        assert told[0].request.encode() in (away[0] or b"")  # type: ignore[attr-defined]
+        refusals = [line for line in caplog.records if line.message.startswith("refused")]
+        assert [(line.client, line.times) for line in refusals] == [("192.0.2.1", 50)]  # type: ignore[attr-defined]
+        assert refusals[0].request.encode() in (away[0] or b"")  # type: ignore[attr-defined]
         admission.leave(fake)
         assert admission.turn_away("192.0.2.1") is None
 

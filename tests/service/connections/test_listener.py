@@ -1,4 +1,4 @@
-"""A process without a descriptor left: callers are told so, nothing spins, nothing waits, and it goes on afterwards."""
+"""A process without a free descriptor: callers are answered, it neither spins nor waits, and goes on afterwards."""
 
 import asyncio
 import socket
@@ -77,7 +77,7 @@ def test_without_a_descriptor_callers_are_answered() -> None:
 
 
 def test_small_answers_do_not_wait_for_acknowledgements(tmp_path: Path) -> None:
-    """Head and body of an answer go out at once, not 40 ms apart, as Nagle's algorithm would have them."""
+    """Head and body of an answer are sent at once, not 40 ms apart, as Nagle's algorithm would send them."""
     found: list[int] = []
 
     class Look(asyncio.Protocol):

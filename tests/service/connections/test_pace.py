@@ -1,4 +1,4 @@
-"""Pace: who keeps to the rate is never late, who stalls is late after S, and a burst before buys no more than S."""
+"""Pace: who keeps to the rate is never late, who stalls is late after S seconds; earlier bytes buy no more than S."""
 
 import math
 
@@ -12,7 +12,7 @@ SECONDS, RATE = 20.0, 1000.0
 
 
 def late_after(pace: Pace, rate: float, since: float = 0.0, moved: int = 0, within: int = 10_000) -> float:
-    """After how many seconds of this rate, looked at once a second, it is too slow."""
+    """After how many seconds a transfer of this rate is too slow, looked at once a second."""
     for second in range(1, within):
         if not pace.move(since + second, moved + int(rate * second)):
             return second

@@ -1,4 +1,4 @@
-"""The real service and callers who are slow, silent, many, or speak what is no HTTP."""
+"""The real service, and callers who are slow, silent, many, or do not speak HTTP."""
 
 import base64
 import time
@@ -31,7 +31,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def is_problem(answer: RawAnswer, slug: str) -> None:
-    """One problem document, after which the connection was closed."""
+    """Whether the answer is one problem document, after which the connection was closed."""
     found = answer.problem()
     assert found["type"] == f"/problems/{slug}" and found["status"] == answer.status == PROBLEMS[slug].status
     assert found["detail"] and found["request_id"] == answer.headers["x-request-id"]
@@ -103,7 +103,7 @@ def test_requests_sent_ahead_are_answered_in_order(short: Server) -> None:
 
 
 def begin(server: Server, length: int) -> str:
-    """A resumable upload; its address."""
+    """Begin a resumable upload; its address."""
     metadata = "kind " + base64.b64encode(b"dataset").decode()
     headers = {"Tus-Resumable": "1.0.0", "Upload-Length": str(length), "Upload-Metadata": metadata}
     return str(server.http.post("/v1/uploads", headers=headers).headers["Location"])

@@ -66,7 +66,7 @@ SHAPES = {  # name → bytes, words of the fault
 
 
 def read(connection: StrictConnection, data: bytes) -> list[object]:
-    """The events of these bytes; raises h11.RemoteProtocolError."""
+    """Read these bytes and return the events. Raises h11.RemoteProtocolError."""
     connection.receive_data(data)
     found: list[object] = []
     while (event := connection.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
@@ -75,7 +75,7 @@ def read(connection: StrictConnection, data: bytes) -> list[object]:
 
 
 def read_bytewise(connection: StrictConnection, data: bytes) -> None:
-    """The same, byte by byte."""
+    """Read these bytes one by one and return the events."""
     for byte in data:
         read(connection, bytes([byte]))
 

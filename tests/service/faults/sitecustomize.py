@@ -30,24 +30,24 @@ class Faults:
         self._armed, self._count, self._full_until = "", Counter[str](), 0.0
 
     def moment(self, name: str) -> bool:
-        """Whether the write fails. Does not return where the process is killed."""
+        """Whether the write has to fail. Does not return where the process is killed."""
         with self._lock:
             if os.getpid() != self._process or not self._look():
                 return False
             self._count[name] += 1
             kind, *rest = self._armed.split(None, 2 + self._armed.startswith("full"))
-            chosen = rest[-2:] == [str(self._count[name]), name]
+            is_due = rest[-2:] == [str(self._count[name]), name]
             with (self._folder / "moments").open("a") as file:
-                file.write(f"{self._count[name]} {name}{f' : {kind}' if chosen else ''}\n")
-            if chosen and kind == "kill":
+                file.write(f"{self._count[name]} {name}{f' : {kind}' if is_due else ''}\n")
+            if is_due and kind == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
                 time.sleep(60)
-            if chosen and kind == "full":
+            if is_due and kind == "full":
                 self._full_until = time.monotonic() + float(rest[0])
             return name.startswith("before") and time.monotonic() < self._full_until
 
     def _look(self) -> bool:
-        """Whether it is armed now."""
+        """Whether a fault is armed now."""
         try:
             armed = (self._folder / "armed").read_text()
         except OSError:

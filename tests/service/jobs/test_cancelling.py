@@ -1,4 +1,4 @@
-"""Sleeper ends when nobody wants it, and only then."""
+"""Work ends when nobody wants it, and only then."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from service.jobs.cancelling import UnwantedError, while_wanted
 
 
 class Sleeper:
-    """Sleeps; whether it was cancelled."""
+    """Work that sleeps. cancelled: whether it was cancelled."""
 
     def __init__(self, seconds: float = 30.0):
         self.seconds, self.cancelled = seconds, False

@@ -1,4 +1,4 @@
-"""What a child reports becomes few enough events for a database, however much it reports."""
+"""However much a child reports, it becomes few enough events for a database."""
 
 import asyncio
 import itertools
@@ -25,7 +25,7 @@ def events_of(events: Events) -> list[dict[str, Any]]:
 
 
 def test_progress_of_a_long_task_is_some_hundred_events() -> None:
-    """Ten lines a second for an hour; the first, the last and what lies between, ever further apart."""
+    """Of ten lines a second for an hour, the first, the last, and some between, ever further apart."""
     clock = ManualClock(0.0)
     events, total = Events(clock=clock), 36_000
     for done in range(total + 1):

@@ -1,4 +1,4 @@
-"""Whose turn it is: nobody is passed over who holds less, nobody loses a last place, everybody gets to the end."""
+"""Whose turn it is: who holds least comes first, nobody loses a last place, and all work is finished."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ NOW = 100.0
 
 @st.composite
 def rooms(draw: st.DrawFn, full: bool = False) -> Occupancy:
-    """Places of which some, or all, are held."""
+    """Places of which some or all are held."""
     places = draw(st.integers(1, 5))
     holders = draw(st.lists(st.builds(Holder, TENANTS, KINDS, TIMES), min_size=places if full else 0, max_size=places))
     elsewhere = draw(st.dictionaries(TENANTS, st.integers(0, 3)))
@@ -28,7 +28,7 @@ def rooms(draw: st.DrawFn, full: bool = False) -> Occupancy:
 
 
 def held_after(room: Occupancy, leaves: Holder | None, comes: str) -> Counter[str]:
-    """Places by tenant, once one has left and another has come."""
+    """Places by tenant after one holder has left and another has come."""
     held = room.held()
     held[comes] += 1
     if leaves is not None:
@@ -38,13 +38,13 @@ def held_after(room: Occupancy, leaves: Holder | None, comes: str) -> Counter[st
 
 @given(WISHES, rooms())
 def test_whoever_holds_least_comes_first(wishes: list[Queued], room: Occupancy) -> None:
-    chosen = first(wishes, room)
-    assert (chosen is None) == (not wishes)
-    if chosen is not None:
+    winner = first(wishes, room)
+    assert (winner is None) == (not wishes)
+    if winner is not None:
         held = room.held()
-        assert held[chosen.tenant] == min(held[wish.tenant] for wish in wishes)
-        same = [wish for wish in wishes if (wish.tenant, wish.kind) == (chosen.tenant, chosen.kind)]
-        assert chosen.since == min(wish.since for wish in same)
+        assert held[winner.tenant] == min(held[wish.tenant] for wish in wishes)
+        same = [wish for wish in wishes if (wish.tenant, wish.kind) == (winner.tenant, winner.kind)]
+        assert winner.since == min(wish.since for wish in same)
 
 
 @given(WISHES, rooms(full=True))
@@ -71,7 +71,7 @@ def test_who_gives_a_place_up(wishes: list[Queued], room: Occupancy) -> None:
 
 @dataclass(eq=False)
 class TimedWork:
-    """So many seconds of work, which begin again where they gave their place up."""
+    """Work of so many seconds, which starts from the beginning where it gave its place up."""
 
     wish: Queued
     seconds: int
@@ -79,14 +79,17 @@ class TimedWork:
     holder: Holder | None = None
 
     def begin(self, now: float) -> None:
-        """In a place."""
+        """Start in a place."""
         self.left, self.holder = self.seconds, Holder(self.wish.tenant, self.wish.kind, now)
 
 
 @given(st.integers(2, 4), st.lists(st.tuples(TENANTS, KINDS, st.integers(1, 30)), min_size=1, max_size=25))
 @examples(60)
 def test_everybody_gets_to_the_end(places: int, given_works: list[tuple[str, Kind, int]]) -> None:
-    """A second at a time: whatever comes, all of it is done, and no tenant waits for long while another holds two."""
+    """Time passes second by second.
+
+    All work is finished, and no tenant waits for long while another one holds two places.
+    """
     waiting = [TimedWork(Queued(tenant, 0.0, kind), seconds) for tenant, kind, seconds in given_works]
     running: list[TimedWork] = []
     hungry: Counter[str] = Counter()

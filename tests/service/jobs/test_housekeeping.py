@@ -1,4 +1,4 @@
-"""What a crash leaves between jobs and workflows is mended, once, and nothing else is touched."""
+"""What a crash leaves between jobs and workflows is repaired, once, and nothing else is touched."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 from service.jobs import engine, housekeeping
-from service.jobs.housekeeping import AGAIN, Housekeeper, Reconciler
+from service.jobs.housekeeping import RESTARTS, Housekeeper, Reconciler
 from service.settings import load_settings
 from service.storage.metadata import Metadata
 from service.storage.records import JobRecord
 
 
 class RecordingEngine:
-    """Dispatcher and queues in one: workflows by id with their states, and what was done to them."""
+    """Dispatcher and queues in one: workflows by id with their states, and a record of what is done to them."""
 
     def __init__(self) -> None:
         self.workflows: dict[str, str] = {}
         self.failures: dict[str, str] = {}
         self.done: list[str] = []
-        self.begun: set[str] = set()
+        self.started: set[str] = set()
 
     def states(self, ids: list[str]) -> dict[str, str]:
         return {id: self.workflows[id] for id in ids if id in self.workflows}
@@ -48,7 +48,7 @@ class RecordingEngine:
         return sorted(id for id, state in self.workflows.items() if id > after and id not in self.jobs())[:limit]
 
     def started_before(self, seconds: float) -> set[str]:
-        return self.begun
+        return self.started
 
 
 Make = Callable[..., JobRecord]
@@ -56,7 +56,7 @@ Make = Callable[..., JobRecord]
 
 @pytest.fixture
 def make(metadata: Metadata, blob: Callable[[str], str]) -> Make:
-    """A job of acme, an hour old."""
+    """Makes jobs of acme that are an hour old."""
 
     def made(state: str = "queued") -> JobRecord:
         job, _ = metadata.jobs.create("acme", "conversion", request={"options": {}}, inputs={})
@@ -71,19 +71,19 @@ def make(metadata: Metadata, blob: Callable[[str], str]) -> Make:
 
 @pytest.fixture
 def reconciler(metadata: Metadata, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reconciler:
-    """On an engine of its own: `reconciler._queues`."""
+    """A reconciler with an engine of its own, `reconciler._queues`."""
     found = RecordingEngine()
     monkeypatch.setattr(housekeeping, "NEW", timedelta(seconds=-1))
     return Reconciler(metadata, found, found, load_settings(data_dir=tmp_path))  # type: ignore[arg-type]
 
 
 def engine_of(reconciler: Reconciler) -> RecordingEngine:
-    """Its engine."""
+    """The engine of a reconciler."""
     return reconciler._dispatcher  # type: ignore[return-value]
 
 
 def state(metadata: Metadata, job: JobRecord) -> str:
-    """As people see it."""
+    """The state of a job, as people see it."""
     return metadata.jobs.get("acme", job.id).state
 
 
@@ -100,14 +100,14 @@ def test_accepted_and_never_sent(reconciler: Reconciler, make: Make, monkeypatch
 def test_a_workflow_that_ended_without_its_job(
     reconciler: Reconciler, metadata: Metadata, make: Make, ended: str
 ) -> None:
-    """It is begun again a few times; as often as it takes where the machine was short of something."""
+    """It is restarted a few times, or without end where the machine was short of something."""
     job, found = make("running"), engine_of(reconciler)
     found.failures[job.id] = "OperationalError: [Errno 24] Too many open files"
-    for _ in range(3 * AGAIN):
+    for _ in range(3 * RESTARTS):
         found.workflows[job.id] = ended
         assert reconciler.jobs() == 1 and found.done[-2:] == ["forget", "send"]
     found.failures[job.id] = "ValueError: ours"
-    for _ in range(AGAIN):
+    for _ in range(RESTARTS):
         found.workflows[job.id] = ended
         assert reconciler.jobs() == 1 and state(metadata, job) == "running"
     found.workflows[job.id] = ended
@@ -151,13 +151,13 @@ def test_workflows_of_jobs_that_are_over_are_cancelled_in_the_second_look(
     assert reconciler.workflows() == 0 and found.workflows[ending.id] == "SUCCESS"
 
 
-def test_what_was_taken_and_not_begun_begins(reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun: list[str] = []
+def test_what_was_taken_and_not_started_is_started(reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch) -> None:
+    restarted: list[str] = []
     monkeypatch.setattr(engine, "executing", lambda: {"con_runs"})
-    monkeypatch.setattr(engine, "start_again", lambda id, executor: begun.append(id))
-    engine_of(reconciler).begun = {"con_runs", "con_stranded"}
-    assert reconciler.stranded() == 0 and reconciler.stranded() == 1 and begun == ["con_stranded"]
-    engine_of(reconciler).begun = {"con_runs"}
+    monkeypatch.setattr(engine, "start_again", lambda id, executor: restarted.append(id))
+    engine_of(reconciler).started = {"con_runs", "con_stranded"}
+    assert reconciler.stranded() == 0 and reconciler.stranded() == 1 and restarted == ["con_stranded"]
+    engine_of(reconciler).started = {"con_runs"}
     assert reconciler.stranded() == 0
 
 

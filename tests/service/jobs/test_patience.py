@@ -1,4 +1,4 @@
-"""What is waited for, how often it is said, and when waiting ends."""
+"""What jobs wait for, how often the reason is reported, and when waiting ends."""
 
 import asyncio
 import errno
@@ -42,7 +42,7 @@ def test_what_is_waited_for(raised: Exception, waits: bool) -> None:
 
 
 def attempts(*outcomes: Exception | str):
-    """Each call has the next outcome."""
+    """A function of which each call has the next of these outcomes."""
     left = list(outcomes)
 
     async def attempt() -> str:
@@ -54,29 +54,29 @@ def attempts(*outcomes: Exception | str):
     return attempt
 
 
-def test_it_is_tried_until_it_succeeds_and_each_reason_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    told: list[str] = []
+def test_it_is_tried_until_it_succeeds_and_each_reason_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    reports: list[str] = []
 
-    async def tell(text: str) -> None:
-        told.append(text)
+    async def report(text: str) -> None:
+        reports.append(text)
 
     with caplog.at_level(logging.WARNING):
-        found = asyncio.run(patiently(attempts(FULL, FULL, AWAY, AWAY, FULL, "done"), tell))
+        found = asyncio.run(patiently(attempts(FULL, FULL, AWAY, AWAY, FULL, "done"), report))
     assert found == "done"
-    assert told == [f"{FULL.public[0]}; waiting", f"{AWAY.public[0]}; waiting", f"{FULL.public[0]}; waiting"]
+    assert reports == [f"{FULL.public[0]}; waiting", f"{AWAY.public[0]}; waiting", f"{FULL.public[0]}; waiting"]
     assert len(caplog.records) == 3 and not any(record.exc_info for record in caplog.records)
 
 
-def test_what_cannot_be_told_now_is_told_later() -> None:
-    told: list[str] = []
+def test_a_reason_that_cannot_be_reported_is_reported_with_the_next_attempt() -> None:
+    reports: list[str] = []
 
-    async def tell(text: str) -> None:
-        told.append(text)
-        if len(told) == 1:
+    async def report(text: str) -> None:
+        reports.append(text)
+        if len(reports) == 1:
             raise AWAY
 
-    assert asyncio.run(patiently(attempts(FULL, FULL, FULL, "done"), tell)) == "done"
-    assert told == [f"{FULL.public[0]}; waiting"] * 2
+    assert asyncio.run(patiently(attempts(FULL, FULL, FULL, "done"), report)) == "done"
+    assert reports == [f"{FULL.public[0]}; waiting"] * 2
 
 
 def test_other_errors_and_too_long_a_wait_are_raised() -> None:

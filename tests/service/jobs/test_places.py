@@ -1,4 +1,4 @@
-"""Places: never more than there are, given up and taken again, kept for what comes, and free after every end."""
+"""Places: never more than there are, given up, taken again, kept for a workflow to come, and free after every end."""
 
 import asyncio
 import threading
@@ -11,15 +11,15 @@ import pytest
 from service.errors import ShortageError
 from service.jobs import places as module
 from service.jobs.places import Places, Queued
-from service.jobs.presence import Alone
+from service.jobs.presence import SingleProcess
 from service.jobs.scheduler import Scheduler
 
 
 @pytest.fixture
 def two() -> Iterator[Places]:
-    """Two places that a scheduler gives."""
+    """Two places with their scheduler."""
     places = Places(2)
-    scheduler = Scheduler(places, None, Alone(), 0.05)
+    scheduler = Scheduler(places, None, SingleProcess(), 0.05)
     scheduler.start()
     yield places
     scheduler.stop()
@@ -27,11 +27,11 @@ def two() -> Iterator[Places]:
 
 
 class Works:
-    """Works that count how many of them run, and how often each began."""
+    """Makes work, and counts how many of it run and how often each starts."""
 
     def __init__(self) -> None:
         self.now, self.most = Counter[str](), 0
-        self.begun: Counter[str] = Counter()
+        self.starts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def work(self, name: str, seconds: float = 0.05) -> Callable[[], "asyncio.Future[str]"]:
@@ -39,7 +39,7 @@ class Works:
 
         async def run() -> str:
             with self._lock:
-                self.begun[name] += 1
+                self.starts[name] += 1
                 self.now[name] += 1
                 self.most = max(self.most, self.now.total())
             try:
@@ -64,12 +64,12 @@ def test_never_more_than_there_are_from_two_threads(two: Places) -> None:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert works.most == 2 and len(works.begun) == 40 and set(works.begun.values()) == {1}
+    assert works.most == 2 and len(works.starts) == 40 and set(works.starts.values()) == {1}
     assert two.free() == 2
 
 
 def test_a_description_beside_a_tenant_who_floods_with_long_ones(two: Places) -> None:
-    """Whatever somebody floods with: the description of somebody else is begun within its patience."""
+    """Whatever one tenant floods with, the description of another starts within its patience."""
     for kind in ("description", "task"):
         works = Works()
 
@@ -85,7 +85,7 @@ def test_a_description_beside_a_tenant_who_floods_with_long_ones(two: Places) ->
             return took
 
         assert asyncio.run(beside()) < 3
-        assert works.most == 2 and works.begun["a0"] == 1, kind  # the oldest went on
+        assert works.most == 2 and works.starts["a0"] == 1, kind  # the oldest went on
         assert two.free() == 2 and not two.tenants()
 
 
@@ -99,7 +99,7 @@ def test_a_description_beside_jobs_of_everybody(two: Places) -> None:
         assert await asyncio.gather(*jobs) == ["a", "b"]
 
     asyncio.run(beside())
-    assert works.begun == {"a": 1, "b": 2, "c": 1} and works.most == 2
+    assert works.starts == {"a": 1, "b": 2, "c": 1} and works.most == 2
 
 
 def test_work_that_gave_its_place_up_leaves_it_to_others_for_longer_each_time(two: Places) -> None:
@@ -116,7 +116,7 @@ def test_work_that_gave_its_place_up_leaves_it_to_others_for_longer_each_time(tw
         await asyncio.wait(own)
 
     asyncio.run(beside())
-    assert works.begun["first"] == 1 and works.begun["second"] == 2
+    assert works.starts["first"] == 1 and works.starts["second"] == 2
 
 
 def test_cancelling_waits_for_the_work_to_end_and_frees_its_place(two: Places) -> None:
@@ -145,7 +145,7 @@ def test_cancelling_waits_for_the_work_to_end_and_frees_its_place(two: Places) -
     assert asyncio.run(cancelled()) > 0
 
 
-def test_whoever_waits_for_too_long_is_told(two: Places) -> None:
+def test_whoever_waits_for_too_long_gets_an_error(two: Places) -> None:
     async def busy() -> None:
         holding = [asyncio.ensure_future(two.run("a", "description", lambda: asyncio.sleep(60))) for _ in range(2)]
         await asyncio.sleep(0.05)
@@ -159,14 +159,14 @@ def test_whoever_waits_for_too_long_is_told(two: Places) -> None:
     assert two.free() == 2
 
 
-def test_work_that_gives_its_place_up_with_an_error_is_begun_again(two: Places) -> None:
-    """Whatever its end raises: it was told to end."""
-    begun = 0
+def test_work_that_gives_its_place_up_with_an_error_starts_again(two: Places) -> None:
+    """Its error does not count, since it was made to end."""
+    starts = 0
 
     async def unclean() -> str:
-        nonlocal begun
-        begun += 1
-        if begun > 1:
+        nonlocal starts
+        starts += 1
+        if starts > 1:
             return "done"
         try:
             await asyncio.sleep(60)
@@ -204,9 +204,9 @@ def test_a_place_is_kept_for_what_was_taken_from_a_queue() -> None:
     places.keep("con_1")
 
     async def arrives() -> str:
-        waiting = asyncio.ensure_future(places.run("c", "description", lambda: _told("c")))
+        waiting = asyncio.ensure_future(places.run("c", "description", lambda: _returned("c")))
         await asyncio.sleep(0.01)
-        assert await places.run("a", "task", lambda: _told("a"), workflow="con_1") == "a"
+        assert await places.run("a", "task", lambda: _returned("a"), workflow="con_1") == "a"
         assert places.next([], {}) is None  # the scheduler's look
         return await waiting
 
@@ -221,12 +221,12 @@ def test_a_place_is_kept_for_what_was_taken_from_a_queue() -> None:
     assert places.free() == 1  # it never came
 
 
-async def _told(text: str) -> str:
+async def _returned(text: str) -> str:
     return text
 
 
 def test_time_is_not_saved_up() -> None:
-    """Who was away while another tenant used the places does not get them all afterwards."""
+    """A tenant that was away while another one used the places does not get all of them afterwards."""
     now = 0.0
     places = Places(1, lambda: now)
 

@@ -1,4 +1,4 @@
-"""The queues of all processes, on both databases: turns, quotas, what is given back, what is looked after."""
+"""The queues of all processes, on both databases: turns, quotas, what is given back, and what is watched."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ def dispatcher(database_settings: Settings, database: sa.Engine) -> Iterator[Dis
 
 @pytest.fixture
 def make(database: sa.Engine) -> Make:
-    """The queues as a process sees them."""
+    """Makes the queues as one process sees them."""
 
     def queues(executor: str = "w1", queues: tuple[str, ...] = BOTH, running: int = 0) -> Queues:
         return Queues(database, executor, queues, running)
@@ -52,14 +52,14 @@ def make(database: sa.Engine) -> Make:
 
 
 def job(id: str, tenant: str, kind: str = "conversion", **options: object) -> JobRecord:
-    """A queued one."""
+    """A queued job."""
     request = {"options": options}
     now = datetime.now(UTC)
     return JobRecord(id, tenant, kind, request, "queued", None, None, {}, {}, None, now, None, None, None)  # type: ignore[arg-type]
 
 
 def change(database: sa.Engine, id: str, **values: object) -> None:
-    """As the engine would write it."""
+    """Change a workflow as the engine does."""
     schema = "dbos" if database.dialect.name == "postgresql" else None
     table = sa.table("workflow_status", *map(sa.column, ("workflow_uuid", *values)), schema=schema)
     with database.begin() as connection:
@@ -67,7 +67,7 @@ def change(database: sa.Engine, id: str, **values: object) -> None:
 
 
 def shard(dispatcher: Dispatcher, database: sa.Engine, of: JobRecord, number: int) -> str:
-    """A shard that waits."""
+    """Put a shard on the queue; its id."""
     id = f"{of.id}-observe-{number}"
     dispatcher.send(job(id, of.tenant))
     change(database, id, name="shard", queue_name="shards", parent_workflow_id=of.id)
@@ -152,7 +152,7 @@ def test_what_a_lost_process_had_taken_is_given_back(dispatcher: Dispatcher, dat
 def test_whether_a_workflow_is_still_ours(dispatcher: Dispatcher, database: sa.Engine, make: Make) -> None:
     dispatcher.send(job("con_1", "acme"))
     queues = make()
-    assert queues.take("acme") and not queues.is_ours("con_1")  # not begun
+    assert queues.take("acme") and not queues.is_ours("con_1")  # not started
     change(database, "con_1", status="PENDING", executor_id="w1", started_at_epoch_ms=1000)
     assert queues.is_ours("con_1") and queues.started_before(20) == {"con_1"} and not make("w2").started_before(20)
     dispatcher.cancel("con_1")

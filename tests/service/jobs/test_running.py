@@ -1,4 +1,4 @@
-"""One task: the folder that it works in goes with it, however it ends."""
+"""One task in its folder, which is removed however the task ends."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from service.settings import load_settings
 
 
 class Slow:
-    """A store that takes its time for each file, and makes folders as it likes."""
+    """A store that takes time for each file, and makes missing folders."""
 
     def __init__(self) -> None:
         self.fetching, self.fetched = threading.Event(), 0
@@ -35,7 +35,7 @@ class Away:
 
 
 def none(folder: Path) -> dict[str, str]:
-    """Nothing is kept."""
+    """Keep no file."""
     return {}
 
 
@@ -64,7 +64,7 @@ def test_inputs_that_cannot_be_fetched(tmp_path: Path) -> None:
 
 
 def test_folders_of_processes_that_are_gone_are_removed(tmp_path: Path) -> None:
-    """Those of tasks that run, here or in another process, stay."""
+    """Folders of tasks that run, here or in another process, stay."""
     settings, store = load_settings(data_dir=tmp_path), Slow()
     scratch = tmp_path / "scratch"
     (scratch / "left").mkdir(parents=True)

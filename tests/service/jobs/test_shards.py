@@ -1,4 +1,4 @@
-"""Shards of a job: as many as the settings allow, whatever a dataset says, and a few of them at a time."""
+"""Shards of a job: as many as the settings allow, whatever a dataset says, and few of them at a time."""
 
 import asyncio
 import itertools
@@ -23,12 +23,12 @@ ARTIFACT = {"result": {"samples": 1}, "files": {"part.json": "0" * 64}, "error":
 
 
 class ShardEngine:
-    """In place of DBOS: remembers what waits. `outcomes` are those of the shards, in order."""
+    """Stands in for DBOS and records what waits. outcomes: those of the shards, in order."""
 
     def __init__(self, outcomes: Iterator[dict[str, Any]]):
         self.sent: list[str] = []
         self.cancelled: list[str] = []
-        self.told: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.waiting, self.most, self._outcomes = 0, 0, outcomes
 
     async def enqueue_workflow_async(self, queue: str, workflow: Any, *arguments: Any) -> Any:
@@ -46,7 +46,7 @@ class ShardEngine:
 
     async def write_stream_async(self, key: str, value: dict[str, Any]) -> None:
         """See DBOS."""
-        self.told.append(value)
+        self.events.append(value)
 
     async def cancel_workflow_async(self, id: str) -> None:
         """See DBOS."""
@@ -56,14 +56,14 @@ class ShardEngine:
 def split(
     monkeypatch: pytest.MonkeyPatch, engine: ShardEngine, each: Iterator[dict[str, Any]], count: int
 ) -> list[TaskOutcome]:
-    """What comes of so many shards."""
+    """Run so many shards; their outcomes."""
     monkeypatch.setattr(work, "DBOS", engine)
     subject = SimpleNamespace(shard=None, _places=Places(1))
     return asyncio.run(work.Work._split(subject, "eva_1", "acme", "evaluate_shard", each, count, {}, "shards"))
 
 
 def test_shards_are_made_as_there_is_room_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a million millions, those that an error leaves unmade cost nothing."""
+    """Of a million millions of shards, those that are never made because of an error cost nothing."""
     failure = {"result": {}, "files": {}, "error": JobError("invalid-data", "broken").to_json()}
     engine = ShardEngine(itertools.chain([ARTIFACT] * 100, [failure]))
     made = itertools.count()
@@ -77,18 +77,18 @@ def test_shards_are_made_as_there_is_room_for_them(monkeypatch: pytest.MonkeyPat
     assert engine.most == work.AHEAD and engine.cancelled == engine.sent[101:]
 
 
-def test_all_shards_are_run_and_told_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_shards_are_run_and_reported_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     for count in (2, work.AHEAD, work.AHEAD + 1, 3 * work.AHEAD + 5):
         results = [{**ARTIFACT, "result": {"samples": number}} for number in range(count)]
         engine = ShardEngine(iter(results))
         parts = split(monkeypatch, engine, ({"start": number} for number in range(count)), count)
         assert [part.result["samples"] for part in parts] == list(range(count)) and len(engine.sent) == count
-        assert [told["done"] for told in engine.told] == list(range(count + 1))
+        assert [event["done"] for event in engine.events] == list(range(count + 1))
         assert not engine.cancelled and engine.most <= work.AHEAD
 
 
 def evaluation(limit: int | None) -> JobRecord:
-    """A job."""
+    """A job that evaluates."""
     request = {"dataset": "dat_1", "options": {"limit": limit}}
     return cast(JobRecord, SimpleNamespace(kind="evaluation", tenant="acme", request=request))
 

@@ -1,4 +1,4 @@
-"""What jobs wait for, and what they end with."""
+"""What jobs wait for, and their error where they waited in vain."""
 
 from pathlib import Path
 
@@ -13,16 +13,16 @@ from service.settings import load_settings
 FULL = StorageFullError("no space left in /data", "make room and try again")
 
 
-def test_what_a_job_is_told_that_waited_in_vain() -> None:
-    told = work._fault(FULL)
-    assert (told.type, told.what, told.remedy) == ("unavailable", *FULL.public)
-    assert "/data" not in told.what + told.remedy
+def test_the_error_of_a_job_that_waited_in_vain() -> None:
+    error = work._fault(FULL)
+    assert (error.type, error.what, error.remedy) == ("unavailable", *FULL.public)
+    assert "/data" not in error.what + error.remedy
     assert work._fault(ShortageError("the machine is short of memory", "")).type == "unavailable"
     assert work._fault(ValueError("ours")).type == "internal"
 
 
 def test_the_engine_takes_a_full_disk_for_a_lock(tmp_path: Path) -> None:
-    """DBOS waits for what this function of it says yes to."""
+    """DBOS waits where its own function, called here, says that an error is a lock."""
     jobs = engine.sqlite_engine(load_settings(data_dir=tmp_path))
     engine._wait_for_room(jobs)
     with jobs.connect() as connection:

@@ -41,7 +41,7 @@ def job(server: Server) -> str:
     scope="module"
 )  # while playwright runs, so does its event loop in this thread: no asyncio.run elsewhere
 def browser() -> Iterator[Browser]:
-    """Chromium, as Debian has it."""
+    """Chromium of Debian."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
@@ -52,7 +52,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def opened(browser: Browser, server: Server) -> Iterator[Opened]:
-    """Opens the page with the server's key, in a browser that knows nothing: opened(scheme, size, at, on)."""
+    """Opens the page with the server's key in a fresh browser: opened(scheme, size, at, on)."""
     errors: list[str] = []
     with ExitStack() as stack:
 
@@ -87,7 +87,7 @@ def opened(browser: Browser, server: Server) -> Iterator[Opened]:
 
 
 def accessible(page: Page) -> None:
-    """axe finds nothing to complain about."""
+    """Check that axe finds no fault."""
     found = Axe().run(page, options=RULES)
     assert found.violations_count == 0, found.generate_report()
 
@@ -99,6 +99,6 @@ def take_example(page: Page) -> None:
 
 
 def start(page: Page) -> None:
-    """Start what is chosen; the page of its job."""
+    """Start a job with the inputs that are chosen; its page."""
     page.get_by_role("button", name="Start the").click()
     page.wait_for_url("**/#/jobs/*")

@@ -94,7 +94,7 @@ def test_markup_in_names_stays_text(opened: Opened, server: Server, tmp_path: Pa
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[Server]:
-    """A server of its own, to be killed."""
+    """A server that the test may kill."""
     (folder := tmp_path / "mortal").mkdir()
     with Server(folder) as server:
         yield server

@@ -81,7 +81,9 @@ def test_the_report_opens(opened: Opened, job: str) -> None:
 
 def test_a_report_has_no_rights(browser: Browser, server: Server, job: str) -> None:
     attempts = ("sessionStorage.length", "parent.sessionStorage.length", "top.location.hash = '#/evil'", "eval('1')")
-    script = "const told = document.querySelector('p'); const tell = (text) => { told.textContent += ' ' + text; }; "
+    script = (
+        "const output = document.querySelector('p'); const tell = (text) => { output.textContent += ' ' + text; }; "
+    )
     script += "tell(origin); " + "".join(
         f"try {{ {attempt}; tell('broke out'); }} catch (error) {{ tell(error.name); }} " for attempt in attempts
     )
@@ -92,8 +94,8 @@ def test_a_report_has_no_rights(browser: Browser, server: Server, job: str) -> N
         page.goto(f"{server.url}/#key={server.key}")
         page.get_by_role("link", name="Jobs").click()
         page.goto(f"{server.url}/#/jobs/{job}/report")
-        told = page.frame_locator("iframe").locator("p")
-        expect(told).to_have_text("null SecurityError SecurityError SecurityError EvalError offline")
+        output = page.frame_locator("iframe").locator("p")
+        expect(output).to_have_text("null SecurityError SecurityError SecurityError EvalError offline")
         assert "evil" not in page.url
     assert "/evil" not in server.output()
 

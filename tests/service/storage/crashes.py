@@ -18,7 +18,7 @@ UPLOAD = "upl_1"
 
 
 class UnlimitedRoom:
-    """Dies like a call of the operating system."""
+    """A room for any number of bytes, whose methods may die like calls of the operating system."""
 
     id = "res_1"
 
@@ -44,7 +44,7 @@ def put(blobs: Blobs) -> None:
 
 
 def send(blobs: Blobs) -> str:
-    """Store the pieces of an upload, and make them a blob: its digest."""
+    """Store the pieces of an upload and put them together; the digest."""
     with blobs.turn(UPLOAD):
         blobs.put_part(UPLOAD, "one", 0, SENT[:100])
         blobs.put_part(UPLOAD, "two", 100, SENT[100:])
@@ -52,7 +52,7 @@ def send(blobs: Blobs) -> str:
 
 
 def dies_at(number: int, blobs: LocalBlobs) -> bool:
-    """Whether a child got as far as its call `number`, and died of it."""
+    """Whether a child reached its call `number`, and died there."""
     child = os.fork()
     if child == 0:
         left = [number]
@@ -75,7 +75,7 @@ def dies_at(number: int, blobs: LocalBlobs) -> bool:
 
 
 def main(folder: Path) -> int:
-    """How many calls there were to die at."""
+    """Let children die at every call; how many calls there are."""
     whole = {hashlib.sha256(data).hexdigest(): data for data in (DATA, SENT)}
     blobs = LocalBlobs(folder)
     for number in range(1, 1000):

@@ -31,7 +31,7 @@ def job(metadata: Metadata, number: int = 0, tenant: str = "acme", **more) -> Jo
 
 
 def race(count: int, call: Callable[[int], object]) -> list[object]:
-    """What each of `count` threads got from one call at the same moment: a result or a ServiceError."""
+    """Call a function in `count` threads at the same moment; the result or ServiceError of each."""
     barrier = threading.Barrier(count)
 
     def one(number: int) -> object:
@@ -46,11 +46,11 @@ def race(count: int, call: Callable[[int], object]) -> list[object]:
 
 
 def digest(text: str) -> str:
-    """What `blob` gives."""
+    """The digest that `blob` gives a text."""
     return (text.encode().hex() * 64)[:64]
 
 
 def release(metadata: Metadata) -> None:
-    """What `blob` reserved."""
+    """Release the reservation that `blob` made."""
     with metadata.database.write() as connection:
         connection.execute(sa.delete(tables.reservations))

@@ -30,19 +30,20 @@ FIELDS = {"name": "", "media": "", "description": {}}
 
 
 def on_disk(folder: Path) -> int:
-    """Bytes of all files, of which several may be one."""
+    """Bytes of all files; several names of one file count once."""
     files = {path.stat().st_ino: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     return sum(files.values())
 
 
 class Accounts(RuleBasedStateMachine):
-    """Two tenants that store the same few blobs: uploads, resumable ones, jobs; refused, deleted, expired, interrupted.
+    """Two tenants store the same few blobs by uploads, resumable uploads and jobs, which are refused, deleted, expire
+    or are interrupted.
 
     The model: which digests each row of which tenant refers to, and what else is counted.
     """
 
     objects = Bundle("objects")
-    begun = Bundle("begun")
+    resumable = Bundle("resumable")
     running = Bundle("running")
     finished = Bundle("finished")
 
@@ -70,22 +71,22 @@ class Accounts(RuleBasedStateMachine):
         self._folder.cleanup()
 
     def account(self, tenant: str, job: str = "") -> Account:
-        """An open one."""
+        """An open account."""
         return Account(self.metadata, self.blobs, tenant, QUOTA, job)
 
     def used(self, tenant: str, besides: tuple[str, str] | None = None) -> int:
-        """What the model says that a tenant has."""
+        """How many bytes a tenant has, by the model."""
         blobs = {d: n for (owner, _), digests in self.refers.items() if owner == tenant for d, n in digests.items()}
         others = sum(n for row, n in self.counted.items() if row[0] == tenant and row != besides)
         return sum(blobs.values()) + others + sum(room.granted for room, _ in self.dead if room.tenant == tenant)
 
     def charged(self, tenant: str) -> set[str]:
-        """Digests that a tenant bears."""
+        """The digests that are charged to a tenant."""
         return {digest for (owner, _), digests in self.refers.items() if owner == tenant for digest in digests}
 
     @rule(target=objects, tenant=TENANT, data=DATA, announced=st.booleans(), accepted=st.booleans())
     def upload(self, tenant: str, data: bytes, announced: bool, accepted: bool) -> tuple[str, str]:
-        """A body, with its length before it or not; what is refused leaves nothing."""
+        """Send a body, with or without its length in advance. A refused one leaves nothing."""
         fits = self.used(tenant) + len(data) <= QUOTA.bytes
         try:
             with self.account(tenant) as account:
@@ -103,16 +104,16 @@ class Accounts(RuleBasedStateMachine):
 
     @rule(object=objects, expires=st.booleans())
     def delete_object(self, object: tuple[str, str], expires: bool) -> None:
-        """It may be gone already, since two uploads may have given one."""
+        """Delete an object, which may be gone already, since two uploads may have given one."""
         tenant, id = object
         if not self.refers.pop(object, None):
             return
         self.metadata.objects.delete(tenant, id)
         settle(self.metadata, self.blobs, tenant)
 
-    @rule(target=begun, tenant=TENANT, data=DATA)
+    @rule(target=resumable, tenant=TENANT, data=DATA)
     def begin(self, tenant: str, data: bytes) -> tuple[str, str, bytes]:
-        """A resumable upload."""
+        """Begin a resumable upload."""
         try:
             made = self.metadata.uploads.create(
                 tenant, "model", name="", length=len(data), metadata={}, expires=datetime.now(UTC) + HOUR, quota=QUOTA
@@ -124,9 +125,9 @@ class Accounts(RuleBasedStateMachine):
         self.uploads.add((tenant, made.id))
         return tenant, made.id, data
 
-    @rule(upload=begun, size=st.integers(1, 9))
+    @rule(upload=resumable, size=st.integers(1, 9))
     def send(self, upload: tuple[str, str, bytes], size: int) -> None:
-        """A piece, perhaps the last one: then its bytes are a blob."""
+        """Send a piece. After the last one the bytes are a blob."""
         tenant, id, data = upload
         if (tenant, id) not in self.sent:
             return
@@ -140,9 +141,9 @@ class Accounts(RuleBasedStateMachine):
             self.refers[tenant, id] = {done.sha256: len(data)}
             del self.sent[tenant, id], self.counted[tenant, id]
 
-    @rule(target=objects, upload=begun)
+    @rule(target=objects, upload=resumable)
     def use(self, upload: tuple[str, str, bytes]) -> tuple[str, str]:
-        """A model of an upload that is complete: from now on the model alone keeps its bytes."""
+        """Make a model of an upload that is complete. From now on the model alone keeps its bytes."""
         tenant, id, data = upload
         if (tenant, id) not in self.refers:
             return tenant, ""
@@ -156,9 +157,9 @@ class Accounts(RuleBasedStateMachine):
         self.refers[tenant, made.id] = {digest: len(data)}
         return tenant, made.id
 
-    @rule(upload=consumes(begun))
+    @rule(upload=consumes(resumable))
     def give_up(self, upload: tuple[str, str, bytes]) -> None:
-        """An upload, in whatever state."""
+        """Give an upload up, in whatever state it is."""
         tenant, id, _ = upload
         if id and (tenant, id) not in self.expired:
             uploads.discard(self.metadata, self.blobs, tenant, id)
@@ -168,7 +169,7 @@ class Accounts(RuleBasedStateMachine):
 
     @rule(target=running, inputs=st.lists(objects, min_size=1, max_size=2), reserved=st.integers(0, 20))
     def start(self, inputs: list[tuple[str, str]], reserved: int) -> tuple[str, str]:
-        """A job on objects of one tenant that are there."""
+        """Start a job on objects of one tenant."""
         tenant = inputs[0][0]
         digests = {id: d for owner, id in inputs if owner == tenant for d in self.refers.get((owner, id), {})}
         try:
@@ -184,7 +185,10 @@ class Accounts(RuleBasedStateMachine):
 
     @rule(target=finished, job=consumes(running), files=st.lists(DATA, max_size=2), pins=st.booleans())
     def finish(self, job: tuple[str, str], files: list[bytes], pins: bool) -> tuple[str, str]:
-        """With files, which take what was reserved for them first; it fails where there is no room for more."""
+        """Finish a job with files, for which its own reserve is used first.
+
+        It fails where there is no room for more.
+        """
         tenant, id = job
         if not id:
             return job
@@ -208,7 +212,7 @@ class Accounts(RuleBasedStateMachine):
 
     @rule(job=consumes(finished))
     def delete_job(self, job: tuple[str, str]) -> None:
-        """A finished job."""
+        """Delete a finished job."""
         tenant, id = job
         if id:
             self.metadata.jobs.delete(tenant, id)
@@ -217,7 +221,7 @@ class Accounts(RuleBasedStateMachine):
 
     @rule(tenant=TENANT, data=DATA, stage=st.sampled_from(["reserved", "written", "held", "placed"]))
     def die(self, tenant: str, data: bytes, stage: str) -> None:
-        """The process dies while it stores something."""
+        """Have the process die while it stores something."""
         account = self.account(tenant)
         try:
             room = account.reserve(len(data))
@@ -240,7 +244,7 @@ class Accounts(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """What dead processes reserved is given up, and what they wrote is removed."""
+        """Start again: what dead processes reserved is released, and what they wrote is removed."""
         abandon(self.metadata, self.blobs, datetime.now(UTC) + HOUR)
         for room, context in self.dead:
             self.refers.pop((room.tenant, f"dead {room.id}"), None)
@@ -250,12 +254,12 @@ class Accounts(RuleBasedStateMachine):
 
     @rule()
     def sweep_now(self) -> None:
-        """There is nothing to do: what is not referred to is gone, and others may still be writing."""
+        """Sweep, which has nothing to do: everything has a reference, or somebody may still be writing it."""
         assert sweep(self.metadata, self.blobs, datetime.now(UTC), HOUR) == NOTHING
 
     @rule()
     def sweep_after_the_uploads_have_expired(self) -> None:
-        """They go, complete or not."""
+        """Sweep when uploads have expired: they are deleted, complete or not."""
         self.restart()
         gone = self.uploads - self.expired
         sweep(self.metadata, self.blobs, datetime.now(UTC) + 2 * HOUR, HOUR)
@@ -266,7 +270,7 @@ class Accounts(RuleBasedStateMachine):
 
     @invariant()
     def accounts_bear_what_is_on_disk(self) -> None:
-        """At every moment, at least; and nothing else when nothing is being written."""
+        """Accounts count at least what is on disk at every moment, and exactly that when nothing is being written."""
         usage = {tenant: self.metadata.keys.usage(tenant).bytes for tenant in TENANTS}
         assert usage == {tenant: self.used(tenant) for tenant in TENANTS}
         assert max(usage.values()) <= QUOTA.bytes + max([0, *(room.granted for room, _ in self.dead)])

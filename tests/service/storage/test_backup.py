@@ -12,7 +12,7 @@ from service.storage.stores import open_blobs
 
 
 def store(metadata: Metadata, blobs, data: bytes) -> tuple[str, str]:
-    """A model of these bytes: id and digest."""
+    """Store a model of these bytes; its id and digest."""
     with Account(metadata, blobs, "acme") as account, blobs.writer(account.reserve(len(data))) as writer:
         writer.write(data)
         writer.commit()

@@ -1,4 +1,4 @@
-"""What holds for every store of blobs: in a folder, and in S3 on a real server."""
+"""What holds for every store of blobs: a folder, and S3 on a real server."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ def put(blobs: Blobs, *chunks: bytes, held: Held | None = None) -> str:
 
 
 def scratch(settings: Settings) -> list[Path]:
-    """Files that a writer left."""
+    """Files that a writer left behind."""
     places = (settings.data_dir / "blobs" / "scratch", settings.data_dir / "spool")
     return [path for place in places if place.exists() for path in place.iterdir()]
 

@@ -1,4 +1,4 @@
-"""Expiry and garbage: what goes, what stays, and that a blob that is just being used again never goes."""
+"""Expiry and garbage: what is deleted, what stays, and that a blob which is just being used again is never deleted."""
 
 import hashlib
 import random
@@ -29,12 +29,12 @@ NOTHING = Swept(0, 0, 0, 0, 0)
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> LocalBlobs:
-    """In a folder."""
+    """A store in a folder."""
     return LocalBlobs(tmp_path / "blobs")
 
 
 def put(metadata: Metadata, blobs: Blobs, data: bytes, room: Reservation | None = None) -> str:
-    """A blob of acme, which nothing refers to yet but the reservation of whoever puts it."""
+    """Store a blob for acme, to which only the reservation of its writer refers."""
     with blobs.writer(room or metadata.ledger.reserve("acme", len(data))) as writer:
         writer.write(data)
         writer.commit()
@@ -47,7 +47,7 @@ def model(metadata: Metadata, digest: str, **more: Any) -> str:
 
 
 def test_what_is_being_stored_goes_after_the_grace_period(metadata: Metadata, blobs: LocalBlobs) -> None:
-    """Where nobody gives a sign of life; else when whoever stores it lets go."""
+    """It is deleted when its writer gives no sign of life for that long, or releases it."""
     digest = put(metadata, blobs, b"abc")
     assert metadata.ledger.total() == (1, 3)
     assert sweep(metadata, blobs, NOW, HOUR) == NOTHING
@@ -160,7 +160,7 @@ def test_a_reference_made_after_the_list_was_read_is_seen(metadata: Metadata, bl
 
 
 def charged(metadata: Metadata, blobs: LocalBlobs, data: bytes) -> str:
-    """A blob that acme bears and nothing refers to, as there are where a process died after it had let go."""
+    """A blob that is charged to acme without a reference, as after a process died that had released its reservation."""
     room = metadata.ledger.reserve("acme", len(data))
     digest = put(metadata, blobs, data, room)
     with metadata.database.write() as connection:
@@ -208,10 +208,10 @@ def test_a_blob_that_cannot_be_removed_is_collected_the_next_time(metadata: Meta
     assert sweep(metadata, blobs, NOW, HOUR).blobs == 1
 
 
-def test_what_cannot_be_let_go_now_is_let_go_later(
+def test_a_reservation_that_cannot_be_released_now_is_released_by_housekeeping(
     metadata: Metadata, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer to a request does not depend on it."""
+    """The answer to a request does not depend on the release of its reservation."""
 
     def refuse(digest: str) -> None:
         raise StorageUnavailableError("no", "later")
@@ -235,7 +235,7 @@ def test_sweeps_beside_each_other_share_the_work(metadata: Metadata, blobs: Loca
 
 
 def test_under_any_order_of_events_an_object_has_its_bytes(metadata: Metadata, blobs: LocalBlobs) -> None:
-    """Four clients upload, use and delete the same three blobs while a collector without any grace runs."""
+    """Four clients upload, use and delete the same three blobs beside a collector without a grace period."""
     data = [bytes([number]) * 10 for number in range(3)]
     clients = 4
     done = threading.Event()

@@ -1,4 +1,4 @@
-"""Keys found without a thread: what `find` finds, at once after a change by anybody, and never a wait."""
+"""Keys found without a thread: the same as `find` finds, at once after every change, and without waiting."""
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_it_waits_for_nobody_and_goes_on_after_a_fault(tmp_path) -> None:
 
 
 def test_what_is_kept_open_is_no_folder_of_its_own(tmp_path) -> None:
-    """A path with characters that mean something in a URI is the same database."""
+    """A path with characters that mean something in a URI leads to the same database."""
     settings = load_settings(data_dir=tmp_path / "a?b#c %41")
     with opened(settings) as metadata:
         key, text = create_key(metadata, "acme")

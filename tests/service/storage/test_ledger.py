@@ -59,7 +59,7 @@ def test_racing_uploads_cannot_pass_the_quota_of_bytes(metadata: Metadata) -> No
 
 
 def test_racing_growth_cannot_pass_the_quota_of_bytes(metadata: Metadata) -> None:
-    """Of bodies that do not say how long they are."""
+    """This is about bodies that do not say how long they are."""
     quota = Quota(bytes=250)
     rooms = [metadata.ledger.reserve("acme", 0, quota) for _ in range(6)]
     found = race(6, lambda number: rooms[number].need(100))

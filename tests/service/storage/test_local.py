@@ -156,7 +156,7 @@ def test_the_store_may_be_named_by_a_url(tmp_path: Path) -> None:
 
 
 def test_an_upload_takes_its_bytes_once(tmp_path: Path, held) -> None:
-    """But for where the file system has no links: its pieces are copied there."""
+    """Its pieces are copied only where the file system has no links."""
     blobs = LocalBlobs(tmp_path)
     digest = crashes.send(blobs)
     assert (tmp_path / "sha256" / digest[:2] / digest).stat().st_nlink == 2

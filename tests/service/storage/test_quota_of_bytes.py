@@ -1,4 +1,4 @@
-"""The quota of bytes, and what counts for it, in cases by hand: races, bodies, jobs, entries, processes that died."""
+"""The quota of bytes and what counts for it: races, bodies, jobs, entries, processes that died."""
 
 import os
 import threading
@@ -22,12 +22,12 @@ from tests.service.storage.test_accounts import FIELDS, HOUR, NOTHING, TENANTS, 
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> LocalBlobs:
-    """In a folder."""
+    """A store in a folder."""
     return LocalBlobs(tmp_path / "blobs")
 
 
 def stored(metadata: Metadata, blobs: LocalBlobs, tenant: str, data: bytes, quota: Quota | None, announced: int) -> str:
-    """The id of a model of these bytes."""
+    """Store a model of these bytes; its id."""
     with Account(metadata, blobs, tenant, quota) as account:
         with blobs.writer(account.reserve(announced)) as writer:
             for start in range(0, len(data), 1000):
@@ -40,7 +40,7 @@ def stored(metadata: Metadata, blobs: LocalBlobs, tenant: str, data: bytes, quot
 def test_clients_beside_each_other_cannot_overdraw(
     metadata: Metadata, blobs: LocalBlobs, tmp_path: Path, announced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight at a time, of which three have room, whether they say how much they send or not."""
+    """Of eight clients at a time three have room, whether they say how much they send or not."""
     monkeypatch.setattr(ledger, "AHEAD", 3000)
     quota, seen, done = Quota(bytes=35_000), [0], threading.Event()
     barrier = threading.Barrier(8)
@@ -73,7 +73,7 @@ def test_clients_beside_each_other_cannot_overdraw(
 
 
 def on_disk_now(folder: Path) -> int:
-    """As `on_disk`, while files come and go: those that went while it looked are left out."""
+    """As `on_disk`, while files come and go: files that vanish meanwhile are left out."""
 
     def sizes() -> Iterator[tuple[int, int]]:
         for place, _, names in os.walk(folder):
@@ -99,7 +99,7 @@ def test_a_blob_of_two_tenants_counts_for_each_and_lives_with_the_last(metadata:
 
 
 def test_a_body_stops_at_the_quota(metadata: Metadata, blobs: LocalBlobs, tmp_path: Path) -> None:
-    """With and without its length; what had arrived is gone."""
+    """This holds with and without its length; what had arrived is deleted."""
     quota, large = Quota(bytes=5_000), b"x" * 100_000
     with pytest.raises(QuotaError, match="0 bytes are kept, 100,000 more would be over the quota of 5,000"):
         stored(metadata, blobs, "acme", large, quota, len(large))
@@ -131,7 +131,7 @@ def test_a_job_may_use_what_was_reserved_for_it_and_others_may_not(metadata: Met
 
 
 def test_a_job_is_accepted_with_what_is_left_for_its_files_unless_that_is_next_to_nothing(metadata: Metadata) -> None:
-    """How large they will be is a guess."""
+    """How large the files will be is a guess."""
     quota = Quota(bytes=100_000)
     first, _ = metadata.jobs.create("acme", "sweep", request={}, inputs={}, reserved=30_000, quota=quota)
     metadata.jobs.create("acme", "sweep", request={}, inputs={}, reserved=10**9, quota=quota)
@@ -145,7 +145,7 @@ def test_a_job_is_accepted_with_what_is_left_for_its_files_unless_that_is_next_t
 
 
 def test_entries_have_a_quota(metadata: Metadata, blobs: LocalBlobs) -> None:
-    """Rows cost as well: a model, an upload and a job are one each."""
+    """Rows cost as well: a model, an upload and a job count one each."""
     quota = Quota(entries=3)
     metadata.objects.create("acme", "model", digest=_charged(metadata, "a"), quota=quota, **FIELDS)
     upload = metadata.uploads.create("acme", "model", name="", length=1, metadata={}, quota=quota)

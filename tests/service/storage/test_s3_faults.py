@@ -1,4 +1,4 @@
-"""S3 that fails at random or says nothing: a call gives the right bytes or a typed error, and is over in time."""
+"""S3 that fails at random or does not answer: every call gives the right bytes or a typed error, and ends in time."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ FAULTS = (500, 503, Gate.RESET, Gate.CUT)
 
 
 class Random(Gate):
-    """Two of five requests fail, the same ones with the same seed."""
+    """A gate in which two of five requests fail; the same seed gives the same faults."""
 
     def __init__(self, store: S3Server):
         self.chance, self.failed = random.Random(7), 0
@@ -39,7 +39,7 @@ class Random(Gate):
 
 @pytest.fixture
 def gate(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Random]:
-    """In front of the S3 server of this run; patience is short."""
+    """A gate in front of the S3 server of this run, with short timeouts."""
     monkeypatch.setattr(module, "GIVE_UP", timedelta(seconds=0.3))
     monkeypatch.setattr(module, "SILENCE", timedelta(seconds=1))
     for name, value in S3Server.KEYS.items():
@@ -51,13 +51,13 @@ def gate(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Random]:
 
 @pytest.fixture
 def faulty(gate: Random, s3: S3Server, tmp_path: Path) -> Blobs:
-    """An empty bucket behind it."""
+    """An empty bucket behind the gate."""
     settings = load_settings(data_dir=tmp_path, store_url=f"s3://{s3.bucket()}/x", store_endpoint=gate.endpoint)
     return open_blobs(settings)
 
 
 def put(blobs: Blobs, data: bytes) -> str:
-    """One attempt."""
+    """Try once to store a blob."""
     with blobs.writer(crashes.UnlimitedRoom()) as writer:
         writer.write(data)
         writer.commit()
@@ -65,7 +65,7 @@ def put(blobs: Blobs, data: bytes) -> str:
 
 
 def everything(blobs: Blobs, data: bytes, path: Path) -> list[tuple[Callable[[], object], object]]:
-    """Calls, and what they give."""
+    """Calls of a store, and their results."""
     digest = hashlib.sha256(data).hexdigest()
     return [
         (lambda: put(blobs, data), digest),
@@ -76,7 +76,7 @@ def everything(blobs: Blobs, data: bytes, path: Path) -> list[tuple[Callable[[],
 
 
 def until_it_works(call: Callable[[], object]) -> object:
-    """Its result, however often it fails as it should."""
+    """Call until it succeeds, and return the result; every failure has to be a typed error."""
     for _ in range(100):
         with suppress(StorageError):
             return call()

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def metadata(tmp_path: Path):
-    """In SQLite alone: test_upload_rows.py has the statements in both databases."""
+    """Metadata in SQLite alone, since test_upload_rows.py runs the statements on both databases."""
     with opened(load_settings(data_dir=tmp_path / "data")) as metadata:
         metadata.keys.create("acme", "0" * 64)
         yield metadata
@@ -72,7 +72,7 @@ def test_pieces_at_another_place_are_refused_and_change_nothing(metadata: Metada
 
 
 def test_an_upload_does_not_come_in_any_number_of_pieces(metadata: Metadata, blobs: Blobs, monkeypatch) -> None:
-    """Each has a row: one byte at a time they would be more than the bytes that are on the account."""
+    """Each piece has a row: if each had one byte, the rows would be larger than the bytes that the account counts."""
     monkeypatch.setattr(upload_rows, "MOST_PIECES", 3)
     small, large = begin(metadata, 10), begin(metadata, 2 * upload_rows.LEAST_PIECE)
     for id, most in ((small, 3), (large, 5)):
@@ -187,8 +187,8 @@ def test_a_process_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_p
         for _ in range(3):
             child = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
             child.stdout.readline()
-            begun = metadata.uploads.get("acme", id).offset
-            while metadata.uploads.get("acme", id).offset < begun + 20_000:
+            start = metadata.uploads.get("acme", id).offset
+            while metadata.uploads.get("acme", id).offset < start + 20_000:
                 pass
             child.kill()
             child.communicate()
