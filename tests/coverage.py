@@ -14,8 +14,9 @@ from graphpass.graph.refusals import QUANTISED, QUANTISED_PREFIXES
 from graphpass.graph.upgrade import UPGRADES
 from graphpass.sites.sites import SEQUENCE_OPS, SUBGRAPH_OPS
 from tests.graph.test_upgrade import RANDOM, TEXTS, WITHOUT_KERNEL
-from tests.operators import CASES, HISTORY, NEWEST, OLDEST, versions_of
-from tests.test_operators import chosen, prepared, reached
+from tests.operator_cases import HISTORY, NEWEST, OLDEST, versions_of
+from tests.operators import CASES
+from tests.test_operators import cases, prepared, reached
 
 PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
 HEAD = f"""# What becomes of every operator
@@ -56,7 +57,7 @@ def role(op: str, folder: Path) -> str:
         return "stays as it is, with its body"
     if op in RANDOM:
         return "stays as it is; named as random"
-    if op not in chosen():
+    if op not in cases():
         return "no kernel in onnxruntime" if not any(case.op == op for case in CASES) else "as it is"
     network, _ = prepared(op, folder)
     if "the_op" in {site.name for site in network.coverage.sites}:
@@ -71,7 +72,7 @@ def role(op: str, folder: Path) -> str:
 def tested(op: str) -> str:
     if not any(case.op == op for case in CASES):
         return FILES.get(op, "—")
-    return "versions, forms" if op in chosen() else "versions"
+    return "versions, forms" if op in cases() else "versions"
 
 
 def versions(op: str) -> Iterator[str]:

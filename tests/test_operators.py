@@ -20,7 +20,8 @@ from graphpass.graph.model import load
 from graphpass.network import Network, prepare
 from graphpass.runtime.session import open_session, run
 from tests.graph.test_upgrade import given
-from tests.operators import CASES, Fixed, OperatorCase, floats, versions_of
+from tests.operator_cases import Fixed, OperatorCase, floats, versions_of
+from tests.operators import CASES
 
 OPSET = 21  # what is converted
 # Neurons fit curves with even levels: how close is the matter of tests/calibration, and no finer here than that.
@@ -42,7 +43,7 @@ def is_usable(case: OperatorCase) -> bool:
 
 
 @functools.cache
-def chosen() -> dict[str, OperatorCase]:
+def cases() -> dict[str, OperatorCase]:
     """The first usable case of each operator."""
     found: dict[str, OperatorCase] = {}
     for case in CASES:
@@ -88,7 +89,7 @@ def network(case: OperatorCase) -> tuple[onnx.ModelProto, Samples]:
 
 
 def prepared(op: str, folder: Path) -> tuple[Network, Samples]:
-    proto, samples = network(chosen()[op])
+    proto, samples = network(cases()[op])
     onnx.save(proto, folder / "m.onnx")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -113,7 +114,7 @@ def reached(network: Network) -> set[str]:
     return {layer for site in network.coverage.sites for layer in site.layers} & {"the_op", "behind"}
 
 
-@pytest.mark.parametrize("op", sorted(chosen()))
+@pytest.mark.parametrize("op", sorted(cases()))
 def test_an_operator_behind_spikes(tmp_path: Path, op: str) -> None:
     network, samples = prepared(op, tmp_path)
     wanted = run(open_session(network.source), samples)
@@ -125,7 +126,7 @@ def test_an_operator_behind_spikes(tmp_path: Path, op: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("op", sorted(chosen()))
+@pytest.mark.parametrize("op", sorted(cases()))
 def test_an_operator_in_the_other_forms(tmp_path: Path, op: str) -> None:
     network, samples = prepared(op, tmp_path)
     folded, unrolled, integer = (

@@ -19,7 +19,8 @@ from graphpass.graph.inference import with_shapes
 from graphpass.graph.model import export, load
 from graphpass.graph.upgrade import TARGET_OPSET, UPGRADES, version_of
 from tests.models import build, node
-from tests.operators import CASES, NEWEST, OLDEST, OperatorCase, fixed, floats, versions_of
+from tests.operator_cases import NEWEST, OLDEST, OperatorCase, fixed, floats, versions_of
+from tests.operators import CASES
 
 # operators without a case, and why
 SEQUENCES = frozenset(

@@ -5,14 +5,14 @@
 Nodes that move values, max pooling and concatenation work on counts; A and o (graph.affine) travel on with them and
 end in the weights and bias of the next layers. A neuron's current is the sum of one or two terms:
 
-    layer                 QLinearConv or QGemm, y_scale 1, then Clip(0, L)                 graph.integer_layers
+    layer                 QLinearConv or QGemm, y_scale 1, then Clip(0, L)                 layers.py
     layer + layer         one convolution over concatenated counts, where positions correspond
     layer + A·n + o       QLinearAdd of both, the layer's sum in steps of COARSEST or less; an A·n whose A/θ
                           differs between channels goes through a convolution of one tap first
     float layer           W/θ and (b + ψ)/θ − 1/2 in the float layer, then QuantizeLinear
     anything else         ParallelNeuronCount on the float current
 
-Analogue tensors of known range are encoded (graph.analogue) and read like counts:
+Analogue tensors of known range are encoded (tensors.py) and read like counts:
 
     layer, x + x'         QLinearConv, QGemm or QLinearAdd whose output scale and zero point are the encoding's
     made by floats        QuantizeLinear
@@ -25,11 +25,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms import operators
+from graphpass.forms.integer.borders import (
+    encoded_counts,
+    encoding_node,
+    rounded_nodes,
+    scaled_layer,
+    scaled_nodes,
+)
 from graphpass.forms.integer.layers import has_normal_scales, linear_of, nodes_of, scalar, settled
 from graphpass.forms.integer.sums import CountSum, CountTerm, integer_nodes
 from graphpass.forms.integer.tensors import CARRIES, LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
@@ -37,7 +43,7 @@ from graphpass.forms.preparation import compute_constants
 from graphpass.graph.affine import Affine, joined, neuron_affine, through
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.edit import held_names
-from graphpass.graph.layers import WeightLayer, is_maximum, rank_of, weight_layer
+from graphpass.graph.layers import is_maximum, rank_of, weight_layer
 from graphpass.graph.plan import Left
 from graphpass.graph.shapes import infer_shapes
 
@@ -222,8 +228,8 @@ class _Walk:
         layer = weight_layer(maker) if maker is not None and len(x.outputs) == 1 and x.name not in self._held else None
         transform = None if rank is None else neuron_affine(parts[0], parts[1], 1.0, rank)
         pool = y.outputs[0] if len(y.outputs) == 1 and y.name not in self._held and is_maximum(y.outputs[0]) else None
-        current = self._scaled_layer(layer, transform) if layer and transform else None
-        rounded = current is not None
+        current = scaled_layer(layer, transform, self._stem) if layer and transform else None
+        is_scaled = current is not None
         current = current or x
         if pool is not None and len(pool.outputs) == 1 and _rises_by_channel(parts, rank):
             y = pool.outputs[0]
@@ -232,43 +238,14 @@ class _Walk:
             self._currents.add(id(pool))
             self._nodes.append(pool)
             current, count = pooled, self._count(y)
-        if rounded:
-            # in this order: onnxruntime would move a bare QuantizeLinear in front of the pooling, where it is slow
-            limited = gs.Variable(f"{count.name}/limited", np.float32, y.shape)
-            limits = [scalar(f"{count.name}/least", 0, np.float32), scalar(f"{count.name}/most", largest, np.float32)]
-            steps = [scalar(f"{count.name}/scale", 1, np.float32), scalar(f"{count.name}/zero", 0, np.uint8)]
-            self._nodes.append(gs.Node("Clip", limited.name, {}, [current, *limits], [limited]))
-            self._nodes.append(gs.Node("QuantizeLinear", f"{count.name}/round", {}, [limited, *steps], [count]))
+        if is_scaled:
+            self._nodes.extend(rounded_nodes(current, largest, count))
         else:
             inputs, name = [current, *node.inputs[1:3]], f"{count.name}/neuron"
             attributes = dict(node.attrs)
             neuron = gs.Node(operators.COUNT_NEURON, name, attributes, inputs, [count], domain=SPIKING_DOMAIN)
             self._nodes.append(neuron)
         return y, count
-
-    def _scaled_layer(self, layer: WeightLayer, transform: Affine) -> gs.Variable | None:
-        """(layer + ψ)/θ − 1/2 as the layer's new output; None where the layer cannot take that in."""
-        node = layer.node
-        constant = layer.bias is None or isinstance(layer.bias, gs.Constant)
-        if node.op != "Conv" or np.dtype(layer.weight.dtype) != np.float32 or transform.varying - {1} or not constant:
-            return None
-        output = node.outputs[0]
-        weight = np.asarray(layer.weight.values, np.float64)
-        theta, psi = (part.astype(np.float64) for part in transform.vectors(1, len(weight)))
-        bias = 0.0 if layer.bias is None else np.asarray(layer.bias.values, np.float64)
-        with np.errstate(over="ignore"):
-            scaled = (weight / theta.reshape(-1, *(1,) * (weight.ndim - 1))).astype(np.float32)
-            shifted = ((bias + psi) / theta - 0.5).astype(np.float32)
-        if not (np.isfinite(scaled).all() and np.isfinite(shifted).all()):
-            return None
-        current = gs.Variable(self._stem(f"{output.name}/scaled"), np.float32, output.shape)
-        node.inputs = [
-            node.inputs[0],
-            gs.Constant(f"{current.name}/weight", scaled),
-            gs.Constant(f"{current.name}/bias", shifted),
-        ]
-        node.outputs = [current]
-        return current
 
     # ---- analogue tensors
 
@@ -278,12 +255,8 @@ class _Walk:
         if code is None or rank is None or tensor.name in self._counts:
             return
         count = self._count(tensor)
-        parts = [
-            scalar(f"{count.name}/scale", code.scale, np.float32),
-            scalar(f"{count.name}/zero", code.zero, np.uint8),
-        ]
-        self._nodes.append(gs.Node("QuantizeLinear", f"{count.name}/encode", {}, [tensor, *parts], [count]))
-        self._counts[tensor.name] = _encoded(count, code, rank)
+        self._nodes.append(encoding_node(tensor, code, count))
+        self._counts[tensor.name] = encoded_counts(count, code, rank)
         self.encoded.append(tensor.name)
         self._decoded.add(tensor.name)
         self._made_of_floats.add(tensor.name)
@@ -303,7 +276,7 @@ class _Walk:
             theta, psi = np.full(1, code.scale), np.full(1, code.scale * (code.zero + 0.5))
             made = integer_nodes(total, rank, theta, psi, LARGEST, count)
             if not isinstance(made, str):
-                self._counts[output.name] = _encoded(count, code, rank)
+                self._counts[output.name] = encoded_counts(count, code, rank)
                 self.encoded.append(output.name)
         elif layer and node.op != "Conv" and is_float32(output):
             known = self._counts[layer.data.name]
@@ -396,21 +369,9 @@ class _Walk:
     def _scale(
         self, count: gs.Variable, scale: NDArray[np.float32], offset: NDArray[np.float32], output: gs.Variable
     ) -> None:
-        """output = scale·count + offset, as nodes."""
-        name, dtype = self._stem(f"{output.name}/float"), np.dtype(output.dtype or np.float32)
+        """output = scale·count + offset."""
         output.inputs.clear()
-        kind = int(onnx.helper.np_dtype_to_tensor_dtype(dtype))
-        steps: list[tuple[str, str, NDArray[np.float32] | None]] = [("Cast", "", None)]
-        steps += [("Mul", "scale", scale)] if np.any(scale != 1) else []
-        steps += [("Add", "offset", offset)] if np.any(offset) else []
-        data = count
-        for number, (op, part, values) in enumerate(steps):
-            last = number == len(steps) - 1
-            result = output if last else gs.Variable(f"{name}/{number}", dtype, output.shape)
-            operand = [] if values is None else [gs.Constant(f"{name}/{part}", values.astype(dtype))]
-            attributes = {"to": kind} if op == "Cast" else {}
-            self._nodes.append(gs.Node(op, f"{name}/{op}", attributes, [data, *operand], [result]))
-            data = result
+        self._nodes.extend(scaled_nodes(count, scale, offset, output, self._stem(f"{output.name}/float")))
 
 
 def _slashes(name: str) -> list[int]:
@@ -426,7 +387,3 @@ def _rises_by_channel(parts: Sequence[NDArray[np.float32]], rank: int | None) ->
 
 def _adds_constant(node: gs.Node) -> bool:
     return node.op == "Add" and not node.domain and any(isinstance(tensor, gs.Constant) for tensor in node.inputs)
-
-
-def _encoded(count: gs.Variable, code: Encoding, rank: int) -> CountTerm:
-    return CountTerm(count, neuron_affine(np.full(1, code.scale), np.zeros(1), 1.0, rank), LARGEST, code.zero)

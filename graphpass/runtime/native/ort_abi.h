@@ -1,5 +1,5 @@
 // The part of onnxruntime's C ABI that the operators use. onnxruntime's wheels ship no header; OrtApi is an append-only
-// table of function pointers, so the slots below are enough. tests/native/test_abi.py holds them against the official
+// table of function pointers, so the slots below are enough. tests/runtime/native/test_abi.py holds them against the official
 // header where that is at hand. Source: onnxruntime_c_api.h, API version 18.
 #pragma once
 

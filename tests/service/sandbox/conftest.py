@@ -1,4 +1,4 @@
-"""A box for every test, empty or with a network and data."""
+"""Boxes for the tests: an empty one, and one with a network and data."""
 
 from pathlib import Path
 

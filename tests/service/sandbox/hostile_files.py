@@ -83,7 +83,7 @@ def aside(nodes: list[onnx.NodeProto], tensors: list[onnx.TensorProto]) -> onnx.
 
 
 def shape_bomb(op: str, size: int = 1 << 40) -> onnx.ModelProto:
-    """A few bytes that ask for `size` floats."""
+    """A model of a few bytes that asks for `size` floats."""
     tensors = [numpy_helper.from_array(np.array([size], np.int64), "size")]
     if op == "Expand":
         tensors.append(numpy_helper.from_array(np.ones(1, np.float32), "one"))
@@ -93,7 +93,7 @@ def shape_bomb(op: str, size: int = 1 << 40) -> onnx.ModelProto:
 
 
 def endless_loop() -> onnx.ModelProto:
-    """A Loop whose condition stays true."""
+    """A model with a Loop whose condition stays true."""
     info = helper.make_tensor_value_info
     body = helper.make_graph(
         [
@@ -110,7 +110,7 @@ def endless_loop() -> onnx.ModelProto:
 
 
 def billion_laughs(depth: int = 24, width: int = 8) -> onnx.ModelProto:
-    """Functions that call the next one `width` times each: width^depth nodes when they are inlined."""
+    """A model of functions that call the next one `width` times each: inlined, it has width^depth nodes."""
     functions = []
     for level in range(depth):
         op, domain = ("Neg", "") if level == depth - 1 else (f"F{level + 1}", "local")
@@ -128,7 +128,7 @@ def recursive_function() -> onnx.ModelProto:
 
 
 def empty_nodes(megabytes: int = 10) -> bytes:
-    """Nodes without an operator, two bytes each."""
+    """A model of nodes without an operator, two bytes each."""
     proto = tiny()
     body = proto.graph.SerializeToString() + b"\x0a\x00" * (megabytes << 19)
     proto.ClearField("graph")
@@ -136,7 +136,7 @@ def empty_nodes(megabytes: int = 10) -> bytes:
 
 
 def nested_subgraphs(depth: int = 2000) -> bytes:
-    """An If in an If in an If …"""
+    """A model with an If in an If in an If, and so on."""
     inner = helper.make_node("Identity", ["x"], ["scores"]).SerializeToString()
     for _ in range(depth):
         graph = b"\x0a" + _varint(len(inner)) + inner  # GraphProto.node
@@ -179,19 +179,19 @@ def zipped_member(name: str, content: bytes = b"", mode: int = stat.S_IFREG | 0o
 
 
 def encrypted_zip() -> bytes:
-    """One whose directory says that its member is encrypted."""
+    """A .zip whose directory says that its member is encrypted."""
     packed = bytearray(zipped({"model.onnx": tiny().SerializeToString()}))
     packed[packed.index(b"PK\x01\x02") + 8] |= 1
     return bytes(packed)
 
 
 def zip_bomb(megabytes: int) -> bytes:
-    """Zeros, a thousand times smaller."""
+    """A .zip of zeros, which is a thousand times smaller than they are."""
     return zipped({"model.onnx": tiny().SerializeToString(), "zeros": b"\0" * (megabytes << 20)})
 
 
 def lying_zip(claimed: int) -> bytes:
-    """A member of 4 MiB whose headers say that it has `claimed` bytes."""
+    """A .zip with a member of 4 MiB whose headers say that it has `claimed` bytes."""
     packed = bytearray(zip_bomb(4))
     true = struct.pack("<I", 4 << 20)
     assert packed.count(true) == 2  # in the member's own header, and in the directory
@@ -216,11 +216,11 @@ def npy(kind: Any, shape: tuple[int, ...], fortran: bool = False) -> bytes:
 
 
 def huge_npz(shape: tuple[int, ...], content: int, fortran: bool = False) -> bytes:
-    """An array x of this shape by its header, with `content` bytes of zeros."""
+    """An .npz whose x has this shape by its header, and `content` bytes of zeros."""
     return zipped({"x.npy": npy_header(shape, fortran) + b"\0" * content})
 
 
 def lying_npz(shape: tuple[int, ...]) -> bytes:
-    """As the directory says, x has all the bytes that its header asks for; there are four."""
+    """An .npz whose directory says that x has all bytes that its header asks for; it has four."""
     packed = bytearray(zipped({"x.npy": npy_header(shape) + b"\0" * 4}, zipfile.ZIP_STORED))
     return bytes(packed).replace(struct.pack("<I", len(npy_header(shape)) + 4), struct.pack("<I", 0xFFFFFF00))

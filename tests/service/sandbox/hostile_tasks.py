@@ -1,4 +1,4 @@
-"""Tasks that try to get out: run as a child of the sandbox by tests alone; production knows service.sandbox.child only.
+"""Tasks that try to leave the sandbox. Tests run them as its child; production only runs service.sandbox.child.
 
 Each returns what it reached, or "denied: <why>".
 """
@@ -33,7 +33,7 @@ def attempt(deed: Callable[[], Any]) -> str:
 
 
 def files(place: Any) -> dict[str, Any]:
-    """Everything outside of its folder, and writing what it may read."""
+    """Read everything outside of its folder, and write what it may only read."""
     beside = place.folder.parent / "beside"
     mine = place.folder / "in" / "mine"
     deeds: dict[str, Callable[[], Any]] = {
@@ -68,12 +68,12 @@ def files(place: Any) -> dict[str, Any]:
 
 
 def devices(place: Any) -> dict[str, Any]:
-    """Devices, one of which may have been allowed."""
+    """Open devices, one of which may have been allowed."""
     return {name: attempt(lambda name=name: os.close(os.open(name, os.O_RDWR))) for name in ("/dev/zero", "/dev/full")}
 
 
 def calls(place: Any) -> dict[str, Any]:
-    """System calls that reach the network, other programs, other processes or the kernel."""
+    """Make system calls that reach the network, other programs, other processes or the kernel."""
     libc = ctypes.CDLL(None, use_errno=True)
     python = sys.executable
 
@@ -124,7 +124,7 @@ def _fail() -> None:
 
 
 def bomb(place: Any) -> dict[str, Any]:
-    """Threads until there are no more."""
+    """Start threads until there are no more."""
     stop = threading.Event()
     count = 0
     try:
@@ -154,7 +154,7 @@ def sleep(place: Any) -> dict[str, Any]:
 
 
 def stubborn(place: Any) -> dict[str, Any]:
-    """Ignores every signal that can be ignored."""
+    """Ignore every signal that can be ignored."""
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
     return sleep(place)
@@ -185,7 +185,7 @@ def leave(place: Any) -> dict[str, Any]:
 
 
 def noise(place: Any) -> dict[str, Any]:
-    """Libraries that print: no message of the protocol."""
+    """Print as libraries do, which is no message of the protocol."""
     print('{"result": {"forged": true}}', flush=True)
     os.write(1, b'{"result": {"forged": true}}\n')
     os.write(2, b"\xff\x00" * 100_000)
@@ -193,12 +193,12 @@ def noise(place: Any) -> dict[str, Any]:
 
 
 def channel_of_answers() -> int:
-    """Where this child answers."""
+    """The descriptor on which this child answers."""
     return max(int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}"))
 
 
 def say(place: Any) -> dict[str, Any]:
-    """Lines of its own choice, as a subverted child could write them."""
+    """Send lines of any kind, as a child that was taken over could."""
     for line in place.arguments["lines"]:
         text = line["text"] * line.get("times", 1)
         data = f"{line.get('before', '')}{text}{line.get('after', '')}\n".encode()
@@ -209,7 +209,7 @@ def say(place: Any) -> dict[str, Any]:
 
 
 def garbage(place: Any) -> dict[str, Any]:
-    """What a subverted child could write to its channel."""
+    """Send what a child that was taken over could write to its channel."""
     channel = channel_of_answers()
     block = {"text": b"hello\n", "list": b"[1]\n", "types": b'{"stage": 1}\n', "endless": b"x" * (1 << 20)}
     block["deep"] = b"[" * 500_000 + b"]" * 500_000 + b"\n"

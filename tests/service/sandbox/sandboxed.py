@@ -20,6 +20,7 @@ GENERATOR = np.random.default_rng(7)
 CALIBRATION = npz(x=GENERATOR.normal(size=(40, 4)).astype(np.float32))
 LABELLED = npz(x=GENERATOR.normal(size=(70, 4)).astype(np.float32), labels=GENERATOR.integers(0, 3, 70))
 TINY = tiny().SerializeToString()
+SAMPLES = npz(x=np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32))
 
 
 @dataclass
@@ -37,16 +38,16 @@ class Box:
         return name
 
     def run(self, task: str, arguments: Mapping[str, Any] | None = None) -> Succeeded | Failed:
-        """A task of production."""
+        """Run a task of production."""
         return asyncio.run(runner.run(task, arguments or {}, self.folder, self.limits, self.events.append))
 
     def hostile(self, task: str, arguments: Mapping[str, Any] | None = None) -> Succeeded | Failed:
-        """A task of hostile_tasks.py."""
+        """Run a task of hostile_tasks.py."""
         with mock.patch.object(runner, "COMMAND", HOSTILE):
             return self.run(task, arguments)
 
     def result(self, task: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Of a task of production that has to succeed."""
+        """Run a task of production, which has to succeed, and return its result."""
         outcome = self.run(task, arguments)
         assert isinstance(outcome, Succeeded), outcome
         return outcome.result
@@ -55,3 +56,18 @@ class Box:
 def outputs(box: Box) -> dict[str, bytes]:
     """The files that a task wrote, by name."""
     return {path.name: path.read_bytes() for path in (box.folder / "out").iterdir()}
+
+
+def refused(outcome: Succeeded | Failed, kind: str, rule: str, where: str = "file") -> None:
+    assert isinstance(outcome, Failed), outcome
+    assert (outcome.type, outcome.where) == (kind, where) and rule in outcome.what, outcome
+    assert "/in/" not in outcome.what and "/tmp" not in outcome.what and outcome.remedy
+
+
+def describe(box: Box, content: bytes, name: str = "model.onnx") -> Succeeded | Failed:
+    return box.run("describe_model", {"file": box.put(name, content)})
+
+
+def convert(box: Box, content: bytes, data: bytes = SAMPLES) -> Succeeded | Failed:
+    names = {"model": box.put("model.onnx", content), "calibration": box.put("data.npz", data)}
+    return box.run("convert", names)

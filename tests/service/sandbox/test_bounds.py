@@ -1,4 +1,4 @@
-"""What is passed on of a child's words is bounded, says what is left out, and is the whole where that is short."""
+"""What is passed on of a child's answer is bounded, says what is left out, and is the whole where that is short."""
 
 import json
 import random
@@ -16,7 +16,7 @@ INNER = ["a", "b", "c", "ü" * 300, "w" * 90]
 
 
 def drawn(chance: random.Random, depth: int = 1) -> Any:
-    """What a child could answer with: long texts and lists, at any depth. (Too large for hypothesis to show.)"""
+    """An answer that a child could give: long texts and lists, at any depth. It is too large for hypothesis to show."""
     kind = chance.random()
     if depth > 4 or kind < 0.5:
         text = "ü" * chance.randrange(2000)

@@ -47,7 +47,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def test_it_is_the_first_that_the_system_kills(box: Box) -> None:
-    """Where there is no memory: children die before the service."""
+    """Where memory runs out, children are killed before the service."""
     seen: set[str] = set()
 
     def look(event: object) -> None:
@@ -130,7 +130,7 @@ def test_without_privileges(box: Box, tmp_path: Path, become: str) -> None:
 
 
 def test_without_landlock_a_child_cannot_read_its_parent(box: Box) -> None:
-    """Not even where both are of one user without privileges: the parent closes its memory."""
+    """This holds even where both are of one user without privileges, since the parent closes its memory."""
     lay_out(box)
     code = (
         "import asyncio, json, sys\nfrom pathlib import Path\nfrom service.sandbox import landlock, runner\n"
@@ -170,10 +170,10 @@ def test_nothing_that_reads_models_is_imported_before_the_process_is_confined(bo
     assert names.isdisjoint({"onnx", "onnxruntime", "numpy", "google", "PIL"})
 
 
-def test_what_was_applied_is_told(box: Box) -> None:
-    told = box.result("check")
-    assert told["landlock"] == landlock.abi() and told["seccomp"] and told["no_new_privs"]
-    assert told["uid"] == os.getuid() and not told["capabilities"]
+def test_the_result_says_what_was_applied(box: Box) -> None:
+    confined = box.result("check")
+    assert confined["landlock"] == landlock.abi() and confined["seccomp"] and confined["no_new_privs"]
+    assert confined["uid"] == os.getuid() and not confined["capabilities"]
 
 
 def test_it_does_not_start_for_a_parent_that_is_gone(box: Box) -> None:
@@ -183,7 +183,7 @@ def test_it_does_not_start_for_a_parent_that_is_gone(box: Box) -> None:
 
 
 def test_it_does_not_start_where_it_cannot_be_confined(box: Box) -> None:
-    """A kernel without seccomp: nothing runs unconfined."""
+    """On a kernel without seccomp nothing runs unconfined."""
     hidden = WITHOUT_LANDLOCK.replace("444", str(seccomp.ARCHITECTURES[platform.machine()].seccomp))
     with mock.patch.object(runner, "COMMAND", (sys.executable, "-c", hidden, *runner.COMMAND)):
         outcome = box.run("check")

@@ -39,7 +39,7 @@ def test_describe_a_converted_model(laid: Box, form: str) -> None:
 
 
 def test_a_model_with_external_data(box: Box) -> None:
-    """In an archive with a folder at its top; it converts to what the same model in one file converts to."""
+    """It is in an archive with a folder at its top, and converts to the bytes of the same model in one file."""
     weights = onnx.numpy_helper.to_array(tiny().graph.initializer[0]).tobytes()
     proto = tiny(u=external("weights/u.bin", offset="4", length="96"))
     packed = {"net/net.onnx": proto.SerializeToString(), "net/weights/u.bin": b"1234" + weights}
@@ -100,7 +100,7 @@ X = {"dtype": "float32", "shape": [5, 4]}
     ids=["npz", "npy", "shards", "shards in a folder", "images", "images in folders", "one class", "no classes"],
 )
 def test_describe_data(box: Box, content: bytes, expected: dict[str, Any]) -> None:
-    """What it is, is seen from the bytes: the name says nothing."""
+    """The bytes say what a file is; its name says nothing."""
     found = box.result("describe_dataset", {"file": box.put("data", content)})
     assert {key: found[key] for key in expected} == expected
 
@@ -139,14 +139,14 @@ def test_data_that_does_not_fit(box: Box, content: bytes, rule: str) -> None:
 
 
 def test_arrays_may_have_any_name(box: Box) -> None:
-    """Inputs of networks do; members of an .npz are not unpacked."""
+    """Inputs of networks may have any name; members of an .npz are not unpacked."""
     content = npz(**{"/model/x:0": np.ones((2, 4)), "../y": np.ones((2, 3))})
     found = box.result("describe_dataset", {"file": box.put("data.npz", content)})
     assert set(found["arrays"]) == {"/model/x:0", "../y"}
 
 
 def test_calibration_may_spill(box: Box) -> None:
-    """Beyond its memory budget it writes to its own scratch folder."""
+    """Beyond its memory budget a calibration writes to its own scratch folder."""
     box.put("net.onnx", TINY)
     data = npz(x=np.random.default_rng(7).normal(size=(60_000, 4)).astype(np.float32))
     arguments = {"model": "net.onnx", "calibration": box.put("data.npz", data)}

@@ -1,4 +1,4 @@
-"""What was raised inside the sandbox: the task's own limits, or a machine that is short of something."""
+"""Exceptions inside the sandbox: those of the task's own limits, and those of a machine that is short of something."""
 
 import errno
 import mmap
@@ -17,7 +17,7 @@ ROOMY = Limits(memory_bytes=64 << 30)
 
 
 def failed(error: BaseException) -> str:
-    """The type of failure that it is."""
+    """The type of the failure of an exception."""
     place = Workplace(Path("/nowhere"), {}, ROOMY, lambda what, done, total: None, {})
     return failure_of(error, place).type
 

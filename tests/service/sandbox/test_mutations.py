@@ -1,4 +1,4 @@
-"""Models that were damaged at random: each comes to a clear end, and none takes the service with it."""
+"""Models that were damaged at random: each task ends with a clear result, and none ends the service."""
 
 import sys
 from collections import Counter
@@ -35,7 +35,7 @@ X = GENERATOR.normal(size=(6, 2, 5, 5)).astype(np.float32)
 
 
 def network() -> bytes:
-    """A little of everything: convolution, normalisation, pooling, a residual, constants, attributes."""
+    """A network with a little of everything: convolution, normalisation, pooling, a residual, constants, attributes."""
     weights = {
         "u": GENERATOR.normal(size=(3, 2, 3, 3)),
         "v": GENERATOR.normal(size=(3, 3, 3, 3)),
@@ -89,19 +89,19 @@ def damaged(content: bytes, damages: list) -> bytes:
 
 
 def fields(content: bytes, seed: int) -> bytes:
-    """Damage that keeps the file readable: one number, text or list of the proto is another one."""
+    """Damage that keeps the file readable: one number, text or list of the proto is changed."""
     generator = np.random.default_rng(seed)
     proto = onnx.load_from_string(content)
     places = [*proto.graph.node, *proto.graph.initializer, *proto.graph.input, *proto.graph.output, *proto.opset_import]
-    chosen = places[generator.integers(len(places))]
+    target = places[generator.integers(len(places))]
     numbers = [0, 1, -1, 7, 1 << 31, -(1 << 63), (1 << 63) - 1]
     texts = ["", "x", "relu", "Loop", "If", "Constant", "ai.onnx", "com.microsoft", "\0", "é" * 9]
-    for field in [*chosen.DESCRIPTOR.fields]:
+    for field in [*target.DESCRIPTOR.fields]:
         if generator.random() < 0.6:
             continue
         try:
             if field.is_repeated:
-                values = getattr(chosen, field.name)
+                values = getattr(target, field.name)
                 if len(values) and generator.random() < 0.7:
                     del values[int(generator.integers(len(values)))]
                 elif field.cpp_type == field.CPPTYPE_STRING:
@@ -109,16 +109,16 @@ def fields(content: bytes, seed: int) -> bytes:
                 elif field.cpp_type == field.CPPTYPE_INT64:
                     values.append(numbers[generator.integers(len(numbers))])
             elif field.cpp_type == field.CPPTYPE_STRING:
-                setattr(chosen, field.name, texts[generator.integers(len(texts))])
+                setattr(target, field.name, texts[generator.integers(len(texts))])
             elif field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_INT32):
-                setattr(chosen, field.name, numbers[generator.integers(len(numbers))])
+                setattr(target, field.name, numbers[generator.integers(len(numbers))])
         except (TypeError, ValueError, AttributeError):  # bytes, or a number out of range
             continue
     return proto.SerializeToString()
 
 
 def check(box: Box, contents: list[bytes], ann: bytes | None = None) -> Counter[str]:
-    """Every model described and converted, or evaluated beside an ANN; counts of the ends."""
+    """Describe and convert every model, or evaluate it beside an ANN; how many ended in which way."""
     names = [box.put(f"{number}.onnx", content) for number, content in enumerate(contents)]
     calibration = box.put("x.npz", npz(x=X))
     task, arguments = "convert", {"model": None, "calibration": calibration}
@@ -178,11 +178,11 @@ def test_many_damaged_models(box: Box) -> None:
 
 @pytest.mark.slow
 def test_damaged_conversions(box: Box) -> None:
-    """Of the model, and of what it says about itself."""
+    """The model is damaged, or what it says about itself."""
     snn = converted(box)
     damaged_ones = [fields(snn, 646 + number) for number in range(20)]
-    told = [metadata(snn, number) for number in range(20)]
-    assert check(box, [snn, *damaged_ones, *told], MODEL)["succeeded"] > 1
+    annotated = [metadata(snn, number) for number in range(20)]
+    assert check(box, [snn, *damaged_ones, *annotated], MODEL)["succeeded"] > 1
 
 
 def converted(box: Box) -> bytes:
@@ -192,7 +192,7 @@ def converted(box: Box) -> bytes:
 
 
 def metadata(content: bytes, seed: int) -> bytes:
-    """One entry of the metadata with something else in a place of its text."""
+    """Change one entry of the metadata at one place of its text."""
     generator = np.random.default_rng(seed)
     proto = onnx.load_from_string(content)
     entry = proto.metadata_props[generator.integers(len(proto.metadata_props))]

@@ -43,7 +43,7 @@ def alive(pid: int) -> bool:
 
 
 def child_of(box: Box) -> int:
-    """The id that a sleeping task wrote down."""
+    """The process id that a sleeping task has written."""
     path = box.folder / "out" / "pid"
     for _ in range(500):
         if path.exists() and path.read_text():
@@ -73,7 +73,7 @@ def test_limits(box: Box, task: str, arguments: dict, limits: dict, expected: tu
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL])
-def test_a_crash_is_told_by_its_signal(box: Box, number: signal.Signals) -> None:
+def test_a_crash_is_named_by_its_signal(box: Box, number: signal.Signals) -> None:
     outcome = box.hostile("crash", {"signal": number})
     assert failed(outcome) == ("crashed", "") and number.name in outcome.what
 
@@ -85,7 +85,7 @@ def test_an_end_without_an_answer(box: Box, status: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text", "list", "types", "endless", "deep"])
-def test_an_answer_that_is_none(box: Box, kind: str) -> None:
+def test_an_answer_that_cannot_be_read(box: Box, kind: str) -> None:
     assert failed(box.hostile("garbage", {"kind": kind})) == ("crashed", "")
 
 
@@ -191,14 +191,14 @@ def test_a_machine_that_is_short_of_something_is_nobodys_fault(box: Box, error: 
     assert failed(outcome) == ("unavailable", "") and "the machine is short of" in outcome.what
 
 
-def test_whom_the_system_kills_is_told_from_who_went_beyond_a_limit(box: Box) -> None:
+def test_being_killed_by_the_system_differs_from_going_beyond_a_limit(box: Box) -> None:
     assert box.hostile("crash", {"signal": signal.SIGKILL}).by_system
     box.limits = replace(SMALL, wall_seconds=0.5)
     assert not box.hostile("stubborn").by_system
     assert not box.hostile("allocate", {"bytes": 2 << 30}).by_system
 
 
-def test_where_nobody_can_look_how_much_is_written_the_task_goes_on(box: Box) -> None:
+def test_the_task_goes_on_while_its_files_cannot_be_counted(box: Box) -> None:
     box.limits = replace(SMALL, wall_seconds=2.5)
     with mock.patch.object(runner, "_written", side_effect=RuntimeError("can't start new thread")):
         assert failed(box.hostile("spin")) == ("time-limit", "wall_seconds")

@@ -31,7 +31,7 @@ def test_numbers_are_those_of_the_kernel(name: str) -> None:
 
 
 def answer(name: str, number: int, *arguments: int, arch: int | None = None) -> int:
-    """What the filter says, by running it."""
+    """The action that the filter gives for a call, by running its program."""
     architecture = ARCHITECTURES[name]
     data = [number, architecture.audit if arch is None else arch, 0, 0]
     for value in (*arguments, *[0] * (6 - len(arguments))):

@@ -40,7 +40,7 @@ CONVERSIONS: list[tuple[dict[str, Any], list[str]]] = [
 def test_convert_gives_the_bytes_of_the_command_line(
     laid: Box, tmp_path: Path, options: dict[str, Any], arguments: list[str]
 ) -> None:
-    told = laid.result("convert", {"model": "ann/net.onnx", "calibration": "data/some.npz", "options": options})
+    result = laid.result("convert", {"model": "ann/net.onnx", "calibration": "data/some.npz", "options": options})
     inputs = laid.folder / "in"
     (there := tmp_path / "cli").mkdir()
     data = ["--calibration", inputs / "data" / "some.npz"]
@@ -48,8 +48,8 @@ def test_convert_gives_the_bytes_of_the_command_line(
         "convert", inputs / "ann" / "net.onnx", there / "snn.onnx", *data, "--plan-out", there / "plan.json", *arguments
     )
     assert outputs(laid) == {path.name: path.read_bytes() for path in there.iterdir()}
-    assert told["files"] == {path.name: path.stat().st_size for path in there.iterdir()}
-    assert (told["form"], told["method"]) == (options.get("form", "folded"), options.get("method", "optimal"))
+    assert result["files"] == {path.name: path.stat().st_size for path in there.iterdir()}
+    assert (result["form"], result["method"]) == (options.get("form", "folded"), options.get("method", "optimal"))
 
 
 def test_convert_with_a_plan(laid: Box) -> None:
@@ -67,7 +67,7 @@ def test_convert_with_a_plan(laid: Box) -> None:
 
 
 def without_time(document: Any) -> Any:
-    """The document without what is measured by the clock."""
+    """A document without what is measured by the clock."""
     if isinstance(document, dict):
         return {key: without_time(value) for key, value in document.items() if key not in ("latency_ms", "date")}
     return [without_time(each) for each in document] if isinstance(document, list) else document
@@ -94,14 +94,14 @@ def test_what_was_to_run_on_a_gpu_does_not_run_on_the_cpu(laid: Box, pair: Mappi
 
 
 def kept_part(laid: Box, number: int) -> str:
-    """What a shard made, as an input of the task that puts all together."""
+    """Keep what a shard made, as an input of the task that puts the parts together."""
     assert set(outputs(laid)) == {"part.json"}
     return laid.put(f"parts/{number}/part.json", outputs(laid)["part.json"])
 
 
 @pytest.mark.some(1)
 @pytest.mark.parametrize("measures", [0, 1])
-def test_shards_come_to_the_whole(laid: Box, pair: Mapping[str, str], measures: int) -> None:
+def test_shards_together_give_the_whole(laid: Box, pair: Mapping[str, str], measures: int) -> None:
     whole = laid.result("evaluate", pair)
     parts = []
     for number, (start, stop) in enumerate(pairwise([0, 30, 70])):
@@ -129,7 +129,7 @@ def test_shards_come_to_the_whole(laid: Box, pair: Mapping[str, str], measures: 
 )
 def test_a_calibration_in_parts_gives_the_same_bytes(laid: Box, options: dict[str, Any]) -> None:
     arguments = {"model": "ann/net.onnx", "calibration": "data/some.npz", "options": options}
-    told = laid.result("convert", arguments)
+    result = laid.result("convert", arguments)
     whole, names, samples = outputs(laid), [], []
     for number, (start, stop) in enumerate(pairwise([0, 20, 33, 40])):
         samples.append(laid.result("observe", {**arguments, "start": start, "stop": stop})["samples"])
@@ -137,7 +137,7 @@ def test_a_calibration_in_parts_gives_the_same_bytes(laid: Box, options: dict[st
         names.append(laid.put(f"observed/{number}/part.npz", outputs(laid)["part.npz"]))
     assert samples == [32, options.get("limit", 40) - 32, 0]
     laid.events.clear()
-    assert laid.result("convert", {**arguments, "observed": names}) == told
+    assert laid.result("convert", {**arguments, "observed": names}) == result
     assert outputs(laid) == whole
     assert "running the network" not in {event["stage"] for event in laid.events}
     outcome = laid.run("convert", {**arguments, "observed": names[:1]})
@@ -160,7 +160,7 @@ def test_what_convert_would_refuse_is_refused_before_the_network_runs(laid: Box)
 
 
 @pytest.mark.slow
-def test_parts_that_are_none(laid: Box) -> None:
+def test_files_that_are_no_parts(laid: Box) -> None:
     arguments = {"model": "ann/net.onnx", "calibration": "data/some.npz"}
     np.savez_compressed(bomb := io.BytesIO(), key=np.zeros(1 << 26, np.uint8))
     contents = (b"", b"PK\x05\x06" + bytes(18), npz(key=np.ones(3)), npz(key=np.array([{}])), LABELLED, bomb.getvalue())

@@ -1,0 +1,90 @@
+"""Nodes at the borders of the integer form: where counts are made of floats, and floats of counts."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.forms.integer.layers import scalar
+from graphpass.forms.integer.sums import CountTerm
+from graphpass.forms.integer.tensors import LARGEST, Encoding
+from graphpass.graph.affine import Affine, neuron_affine
+from graphpass.graph.layers import WeightLayer
+
+
+def scaled_layer(layer: WeightLayer, transform: Affine, name: Callable[[str], str]) -> gs.Variable | None:
+    """(layer + ψ)/θ − 1/2 as the new output of the layer's node; None where the layer cannot take that in.
+
+    transform: θ and ψ, as `neuron_affine` makes it of a neuron's first two parameters. name: makes a name unique.
+    """
+    node = layer.node
+    constant = layer.bias is None or isinstance(layer.bias, gs.Constant)
+    if node.op != "Conv" or np.dtype(layer.weight.dtype) != np.float32 or transform.varying - {1} or not constant:
+        return None
+    output = node.outputs[0]
+    weight = np.asarray(layer.weight.values, np.float64)
+    theta, psi = (part.astype(np.float64) for part in transform.vectors(1, len(weight)))
+    bias = 0.0 if layer.bias is None else np.asarray(layer.bias.values, np.float64)
+    with np.errstate(over="ignore"):
+        scaled = (weight / theta.reshape(-1, *(1,) * (weight.ndim - 1))).astype(np.float32)
+        shifted = ((bias + psi) / theta - 0.5).astype(np.float32)
+    if not (np.isfinite(scaled).all() and np.isfinite(shifted).all()):
+        return None
+    current = gs.Variable(name(f"{output.name}/scaled"), np.float32, output.shape)
+    node.inputs = [
+        node.inputs[0],
+        gs.Constant(f"{current.name}/weight", scaled),
+        gs.Constant(f"{current.name}/bias", shifted),
+    ]
+    node.outputs = [current]
+    return current
+
+
+def rounded_nodes(current: gs.Variable, largest: int, count: gs.Variable) -> list[gs.Node]:
+    """count = round(clip(current, 0, largest)), uint8.
+
+    In this order: onnxruntime would move a bare QuantizeLinear in front of a max pooling, where it is slow.
+    """
+    limited = gs.Variable(f"{count.name}/limited", np.float32, count.shape)
+    limits = [scalar(f"{count.name}/least", 0, np.float32), scalar(f"{count.name}/most", largest, np.float32)]
+    steps = [scalar(f"{count.name}/scale", 1, np.float32), scalar(f"{count.name}/zero", 0, np.uint8)]
+    return [
+        gs.Node("Clip", limited.name, {}, [current, *limits], [limited]),
+        gs.Node("QuantizeLinear", f"{count.name}/round", {}, [limited, *steps], [count]),
+    ]
+
+
+def encoding_node(tensor: gs.Tensor, code: Encoding, count: gs.Variable) -> gs.Node:
+    """count = round(tensor / scale) + zero, uint8."""
+    parts = [
+        scalar(f"{count.name}/scale", code.scale, np.float32),
+        scalar(f"{count.name}/zero", code.zero, np.uint8),
+    ]
+    return gs.Node("QuantizeLinear", f"{count.name}/encode", {}, [tensor, *parts], [count])
+
+
+def encoded_counts(count: gs.Variable, code: Encoding, rank: int) -> CountTerm:
+    """What the counts of an encoded tensor of this rank stand for."""
+    return CountTerm(count, neuron_affine(np.full(1, code.scale), np.zeros(1), 1.0, rank), LARGEST, code.zero)
+
+
+def scaled_nodes(
+    count: gs.Variable, scale: NDArray[np.float32], offset: NDArray[np.float32], output: gs.Variable, name: str
+) -> list[gs.Node]:
+    """output = scale·count + offset, in the type of the output. name: begins the names of the nodes."""
+    dtype = np.dtype(output.dtype or np.float32)
+    kind = int(onnx.helper.np_dtype_to_tensor_dtype(dtype))
+    steps: list[tuple[str, str, NDArray[np.float32] | None]] = [("Cast", "", None)]
+    steps += [("Mul", "scale", scale)] if np.any(scale != 1) else []
+    steps += [("Add", "offset", offset)] if np.any(offset) else []
+    nodes, data = [], count
+    for number, (op, part, values) in enumerate(steps):
+        last = number == len(steps) - 1
+        result = output if last else gs.Variable(f"{name}/{number}", dtype, output.shape)
+        operand = [] if values is None else [gs.Constant(f"{name}/{part}", values.astype(dtype))]
+        attributes = {"to": kind} if op == "Cast" else {}
+        nodes.append(gs.Node(op, f"{name}/{op}", attributes, [data, *operand], [result]))
+        data = result
+    return nodes
