@@ -1,7 +1,6 @@
 """Disks that are full or read-only, databases and stores that are away: clear, and nothing accepted is lost."""
 
 import hashlib
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.service.disks import small_disk
 from tests.service.running import EXAMPLE, Server, Worker, events, example, finished, until, upload
 from tests.service.servers import Gate, Postgres, S3Server
 
@@ -22,13 +22,8 @@ AWAY = "the store does not answer now"
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """The server's data folder as a file system of 32 MiB."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "data", "size=32m") as folder:
+        yield folder
 
 
 def fill(folder: Path) -> Path:

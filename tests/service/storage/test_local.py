@@ -14,6 +14,7 @@ from service.errors import StorageError, StorageFullError, StorageUnavailableErr
 from service.settings import load_settings
 from service.storage.local import LocalBlobs
 from service.storage.stores import open_blobs
+from tests.service.disks import small_disk
 from tests.service.storage import crashes
 
 
@@ -71,13 +72,8 @@ def test_every_failure_is_typed_and_leaves_nothing(tmp_path: Path, monkeypatch, 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=1000", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "small", "size=2m,nr_inodes=1000") as folder:
+        yield folder
 
 
 def test_a_full_disk_takes_nothing_and_works_again(small: Path) -> None:
