@@ -1,4 +1,4 @@
-"""Every public name of graphpass, used twice; `python public_names.py FOLDER [NAME …]` uses those named first.
+"""Every public name of graphpass, used twice; `python public_names.py FOLDER [NAME …]` uses those named.
 
 It stands alone, so that it runs beside an installed wheel.
 """
@@ -164,14 +164,17 @@ class Uses:
         return check
 
 
-def main(folder: Path, first: list[str]) -> None:
-    names = [*first, *(name for name in graphpass.__all__ if name not in first)]
+def main(folder: Path, names: list[str]) -> None:
+    """Use the names twice; all public names stay what they are."""
     lay_out(folder)
-    uses = Uses(folder)
+    uses, before = Uses(folder), {name: getattr(graphpass, name) for name in graphpass.__all__}
     for name in (*names, *names):
         getattr(uses, name)()
+    assert {name: getattr(graphpass, name) for name in graphpass.__all__} == before
+    assert all(map(callable, before.values()))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
-    print("used", len(graphpass.__all__), "names twice")
+    wanted = sys.argv[2:] or graphpass.__all__
+    main(Path(sys.argv[1]), list(wanted))
+    print("used", len(wanted), "names twice")

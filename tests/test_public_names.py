@@ -83,7 +83,7 @@ def test_the_help_of_a_function_explains_all_of_its_arguments(name: str) -> None
 
 @pytest.mark.slow
 def test_from_an_installed_wheel_in_every_order(tmp_path: Path) -> None:
-    """Each name first, and each module imported first."""
+    """All names, each name alone, and each module imported first."""
     wheels = tmp_path / "wheels"
     command = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels))
     subprocess.run([*command, "--config-settings=wheel.cmake=false", str(ROOT)], check=True)
@@ -91,9 +91,9 @@ def test_from_an_installed_wheel_in_every_order(tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", f"{wheel}[cpu,client]"], check=True)
-    for number, name in enumerate(graphpass.__all__):
+    for number, names in enumerate([(), *((name,) for name in graphpass.__all__)]):
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        run(SCRIPT, folder, name, python=python)
+        run(SCRIPT, folder, *names, python=python)
     checks = "; ".join(f"assert callable(graphpass.{name})" for name in graphpass.__all__)
     run("-c", IN_EVERY_ORDER.replace("CHECKS", f"{checks}; {checks}"), *MODULES, python=python)

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 
 import httpx
@@ -67,8 +67,8 @@ def test_an_open_event_stream_ends_with_its_key(idle: Server) -> None:
         until_closed(streams[key])
         assert time.monotonic() - since < 5
         streams[other].settimeout(0.5)
-        with pytest.raises(TimeoutError):
-            streams[other].recv(2**16)
+        with suppress(TimeoutError):
+            assert streams[other].recv(2**16)  # nothing comes, or a comment; no bytes would be its end
         problem(http.get(f"{paths[key]}/events"), 401, "unauthorized")
 
 

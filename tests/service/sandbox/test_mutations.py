@@ -168,7 +168,7 @@ def test_damaged_fields(box: Box, seed: int) -> None:
 def test_many_damaged_models(box: Box) -> None:
     total: Counter[str] = Counter()
     snn = converted(box)
-    for batch in range(6 * settings.default.max_examples // PLAIN):
+    for batch in range(2 * settings.default.max_examples // PLAIN):
         seeds = [1000 * batch + number for number in range(50)]
         total += check(box, [fields(MODEL, seed) for seed in seeds])
         total += check(box, [fields(snn, seed) for seed in seeds], MODEL)
