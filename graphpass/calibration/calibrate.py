@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from graphpass.calibration import observation
 from graphpass.calibration.im2col import Geometry, from_matrix, to_matrix
-from graphpass.calibration.observation import Observation, Subject, rows_of, sizes_of
+from graphpass.calibration.observation import Observation, Subject, regression_rows, sizes_of
 from graphpass.calibration.sampling import SpikingSide, StepSample
 from graphpass.calibration.segments import StepSegments, cut, needs
 from graphpass.calibration.steps import Step
@@ -169,7 +169,7 @@ def _is_small(steps: Sequence[Step], options: CalibrationOptions) -> bool:
     for step in steps:
         if step.layers:
             width, channels = sizes_of(step)
-            work += 2 * ROUNDS * rows_of(step, options, len(steps)) * width * channels
+            work += 2 * ROUNDS * regression_rows(step, options, len(steps)) * width * channels
     return work <= REFINEMENT_WORK
 
 
@@ -238,7 +238,8 @@ class _Calibrator:
         for batch, values in self._run(segments.upstream, fetch):
             side.add(batch, values)
         offset = _may_have_offset(step.site, self._padded, options)
-        return side.sample(*seen.take(number), offset, options.clip_limits)
+        x, *a = seen.take(number)
+        return side.sample(x, a[0] if a else None, offset, options.clip_limits)
 
     def _correct(self, step: Step, sample: StepSample) -> list[tuple[WeightLayer, LayerPlan]]:
         """New weights of the step's layers; the sample's x_q follows them."""
@@ -248,10 +249,14 @@ class _Calibrator:
         if self._options.clip_limits:
             correct = correct_bias
         levels = self._options.levels_at(step.site.name if step.site else "")
+        part = sample.drawn(regression_rows(step, self._options, len(self._subject.steps)))
+        together = (_jointly(step.layers, each.inputs, each.geometries) for each in (part, sample))
         changes = []
-        for layers, inputs in _jointly(step.layers, sample.inputs, sample.geometries):
-            weight, bias = correct(inputs, sample.site, levels, self._small or levels <= COARSE_LEVELS)
-            sample.move(inputs, weight, bias)
+        for (layers, inputs), (_, every) in zip(*together, strict=True):
+            weight, bias = correct(inputs, part.site, levels, self._small or levels <= COARSE_LEVELS)
+            sample.move(every, weight, bias)
+            if part is not sample:
+                part.move(inputs, weight, bias)
             start = 0
             for layer, shape in layers:
                 matrix = to_matrix(layer.weight.values, shape)

@@ -38,10 +38,10 @@ def of_run(fetched: int, samples: int) -> Need:
     return Need(RUN * fetched, f"one run of the network on {samples} sample{'s' if samples > 1 else ''}")
 
 
-def of_correction(layer: str, rows: int, inputs: int, outputs: int) -> Need:
-    """A layer corrected on so many sampled rows of its inputs and outputs."""
-    unknowns = min(rows, inputs)
-    floats = COPIES * rows * inputs + ROWS * rows * outputs
+def of_correction(layer: str, rows: int, corrected: int, inputs: int, outputs: int) -> Need:
+    """A layer corrected on so many of the sampled rows of its inputs and outputs."""
+    unknowns = min(corrected, inputs)
+    floats = (rows + (COPIES - 1) * corrected) * inputs + ROWS * rows * outputs
     doubles = COPIES * unknowns**2 + CHANGES * inputs * outputs
     return Need(4 * floats + 8 * doubles, f"the correction of {layer!r}")
 

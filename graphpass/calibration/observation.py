@@ -12,7 +12,7 @@ and what is least or largest does not depend on where the samples were cut. A pa
     K/shapes int64 [B, rank]         of step K: shapes of its target
     K/bottom, K/top [C]              least and largest x, of each channel where the method wants that
     K/span float64 [2]               least and largest a
-    K/x, K/a float32 [P, C]          rows of x and a = f(x); no a where the step has no site: there it is x
+    K/x, K/a float32 [P, C]          rows of x and a = f(x); no a where it follows from x (`Step.activation`)
 """
 
 import functools
@@ -52,7 +52,8 @@ from graphpass.sites.sites import Site
 Array = NDArray[Any]
 
 REGRESSION_WORK = 4 * 10**11  # multiply-adds that the normal equations of all steps may cost
-REGRESSION_VALUES = 2**25  # numbers of the sampled pre-activations of all steps
+REGRESSION_VALUES = 2**25  # numbers of the pre-activations that the regressions of all steps see
+THRESHOLD_VALUES = 2**28  # numbers that are kept of all sites for thresholds: 1 GiB, in files if memory is short
 SPREAD = 8, 4  # a step with layers samples from an eighth to four times `positions`
 FETCH_SHARE = 1 / 16  # of the memory budget: the tensors fetched from one run of the ANN
 ROWS_SHARE = 1 / 16  # of the memory budget: the sampled inputs of a step's layers, or its sampled pre-activations
@@ -63,7 +64,7 @@ REMEDY = "give all parts of one calibration, in the order of their samples"
 class ObservationOptions:
     """What the ANN's side of a calibration depends on.
 
-    positions: sampled rows of a step, more where its layers are narrow. memory: bytes. threads: 0 for all cores.
+    positions: rows that a step's thresholds are to see. memory: bytes. threads: 0 for all cores.
     """
 
     method: str = OPTIONS["method"].default
@@ -103,7 +104,7 @@ class Subject:
     def positions(self, number: int, total: int, first: int = 0, start: int = 0) -> Positions:
         """None yet of a step, for batches from number `first`, sample `start`, on of so many samples in all."""
         step, options = self.steps[number], self.options
-        rows, most = rows_of(step, options, len(self.steps)), affordable_rows(step, options)
+        rows, most = rows_of(step, options, self.steps), affordable_rows(step, options)
         ranges = METHODS[options.method].ranges
         each = -(-rows // total)
         return Positions(step, each, (options.seed, number), ranges, first, start, min(most, total), total)
@@ -145,7 +146,8 @@ class Observation:
     """What the ANN shows of the batches from number `first` on.
 
     total: samples of the whole calibration. batch: samples of a batch. sizes: of each batch here, the last of all may
-    be shorter. extents: of each step. take: step → its rows of x and a = f(x), float32 [P, C]; asked for once.
+    be shorter. extents: of each step. take: step → its rows of x, and of a = f(x) where that does not follow from x,
+    float32 [P, C]; asked for once.
     """
 
     key: str
@@ -155,7 +157,7 @@ class Observation:
     sizes: tuple[int, ...]
     extents: tuple[Extent, ...]
     extremes: Extremes
-    take: Callable[[int], tuple[Array, Array]]
+    take: Callable[[int], Sequence[Array]]
 
 
 def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | None = None) -> Observation:
@@ -193,13 +195,13 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
                 subject.kept.put(f"{index}/{part}", number, rows)
     progress("running the network", len(sizes), len(sizes))
 
-    def take(index: int) -> tuple[Array, Array]:
+    def take(index: int) -> Sequence[Array]:
         rows = []
         for part in _parts(steps[index]):
             name = f"{index}/{part}"
             rows.append(np.concatenate([subject.kept.get(name, first + number) for number in range(len(sizes))]))
             subject.kept.drop(name)
-        return rows[0], rows[-1]
+        return rows
 
     return Observation(
         subject.key, total, size, first, tuple(sizes), tuple(places.extent for places in positions), extremes, take
@@ -219,10 +221,11 @@ def _needs(subject: Subject, per_batch: int, total: int, budget: int) -> list[me
     needs = [memory.of_run(fetched, samples), memory.Need(subject.dataset.held, "what was made up")]
     corrections = []
     for step in subject.steps:
-        rows = rows_of(step, options, len(subject.steps))
+        rows = rows_of(step, options, subject.steps)
         if step.layers:
             taken = -(-rows // total) * min(affordable_rows(step, options), total)
-            corrections.append(memory.of_correction(step.layers[0].node.name, taken, *sizes_of(step)))
+            corrected = min(taken, regression_rows(step, options, len(subject.steps)))
+            corrections.append(memory.of_correction(step.layers[0].node.name, taken, corrected, *sizes_of(step)))
     return [*needs, *sorted(corrections, key=lambda need: -need.bytes)[:1]]
 
 
@@ -246,10 +249,8 @@ def _members(seen: Observation) -> Iterator[tuple[str, Array]]:
         yield f"{index}/bottom", extent.bottom
         yield f"{index}/top", extent.top
         yield f"{index}/span", np.array([extent.lowest, extent.highest], np.float64)
-        x, a = seen.take(index)
-        yield f"{index}/x", x
-        if a is not x:
-            yield f"{index}/a", a
+        for part, rows in zip("xa", seen.take(index), strict=False):
+            yield f"{index}/{part}", rows
 
 
 def load(path: str | Path, subject: Subject) -> Observation:
@@ -287,10 +288,9 @@ def load(path: str | Path, subject: Subject) -> Observation:
                 _require(header.dtype == np.float32 and header.shape == places.row_shape, f"{index}/{part}")
         extremes = Extremes(subject.analogue, low, high, int(read("ranged", "i")))
 
-    def take(index: int) -> tuple[Array, Array]:
+    def take(index: int) -> Sequence[Array]:
         with named(f"{path}: not a part of this calibration", REMEDY), np.load(path, allow_pickle=False) as stored:
-            rows = [stored[f"{index}/{part}"] for part in _parts(subject.steps[index])]
-        return rows[0], rows[-1]
+            return [stored[f"{index}/{part}"] for part in _parts(subject.steps[index])]
 
     return Observation(subject.key, total, batch, first, sizes, tuple(extents), extremes, take)
 
@@ -307,10 +307,8 @@ def join(parts: Sequence[Observation]) -> Observation:
         raise DataError(f"samples {place} and later of a calibration are missing, or there twice", REMEDY)
     extents = zip(*(part.extents for part in filled), strict=True)
 
-    def take(index: int) -> tuple[Array, Array]:
-        taken = [part.take(index) for part in filled]
-        x, a = (np.concatenate(rows) for rows in zip(*taken, strict=True))
-        return x, a
+    def take(index: int) -> Sequence[Array]:
+        return [np.concatenate(rows) for rows in zip(*(part.take(index) for part in filled), strict=True)]
 
     return replace(
         filled[0],
@@ -327,12 +325,24 @@ def _require(fits: bool, name: str) -> None:
 
 
 def _parts(step: Step) -> str:
-    """Which rows a step has: without a site, a is x."""
-    return "xa" if step.site else "x"
+    """Which rows of a step are kept."""
+    return "xa" if step.activation(np.zeros(1, np.float32)) is None else "x"
 
 
-def rows_of(step: Step, options: ObservationOptions, steps: int) -> int:
-    """Sampled rows of a step: more where its layers are narrow or the network has few steps."""
+def rows_of(step: Step, options: ObservationOptions, steps: Sequence[Step]) -> int:
+    """Sampled rows of a step: for its regressions, and as many for thresholds as all sites alike have room for.
+
+    Thresholds want many rows where a channel is rarely active, and each costs little.
+    """
+    rows = regression_rows(step, options, len(steps))
+    if step.site is None or not step.layers:
+        return rows
+    numbers = sum(sizes_of(each)[1] * len(_parts(each)) for each in steps if each.site and each.layers)
+    return min(max(rows, min(options.positions, THRESHOLD_VALUES // numbers)), affordable_rows(step, options))
+
+
+def regression_rows(step: Step, options: ObservationOptions, steps: int) -> int:
+    """Rows that a step's regressions see: more where its layers are narrow or the network has few steps."""
     total = options.positions
     if step.layers:
         width, channels = sizes_of(step)

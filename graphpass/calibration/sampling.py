@@ -214,8 +214,11 @@ class SpikingSide:
             total += _take(np.broadcast_to(value, whole), axis, index)
         self._added.append(total)
 
-    def sample(self, x: Array, a: Array, offset: bool = True, clip_limits: bool = False) -> "StepSample":
-        """All batches joined, which are then gone from here. x, a: the ANN's rows; the rest as in SiteSample."""
+    def sample(self, x: Array, a: Array | None = None, offset: bool = True, clip_limits: bool = False) -> "StepSample":
+        """All batches joined, which are then gone from here.
+
+        x, a: the ANN's rows; no a where it follows from x. The rest as in SiteSample.
+        """
         positions, step = self._positions, self._positions.step
         x_snn, inputs = np.concatenate(self._added), []
         self._added.clear()
@@ -224,6 +227,8 @@ class SpikingSide:
             x_snn += apply(rows, to_matrix(layer.weight.values, shape), bias_of(layer))
             inputs.append(rows)
         span = positions.span
+        a = step.activation(x) if a is None else a
+        assert a is not None  # `observe` keeps it where it does not follow from x
         if positions.channel_axis is None:  # the whole tensor is one channel
             x, a, x_snn = (v.reshape(-1, 1) for v in (x, a, x_snn))
             span = replace(span, bottom=np.array([span.bottom.min()]), top=np.array([span.top.max()]))
@@ -270,6 +275,17 @@ class StepSample:
         kind = site.kind if site else ""
         curve = self.positions.curve
         return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self.offset, self.limits, curve)
+
+    def drawn(self, rows: int) -> "StepSample":
+        """So many of its rows, or itself where it has no more.
+
+        At random, not every k-th: positions in an image have structure. The samples stay in their order.
+        """
+        if rows >= len(self.x):
+            return self
+        kept = np.sort(np.random.default_rng(0).permutation(len(self.x))[:rows])
+        inputs = [each[:, kept] for each in self.inputs]
+        return replace(self, inputs=inputs, x=self.x[kept], a=self.a[kept], x_snn=self.x_snn[kept])
 
     def move(self, inputs: Array, weight: Array, bias: Array) -> None:
         """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""

@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from graphpass.calibration.im2col import geometry
 from graphpass.forms.folded import has_constant_bias
 from graphpass.graph.edit import held_names
 from graphpass.graph.layers import WeightLayer, rank_of, weight_layers
 from graphpass.sites.sites import Site
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,18 @@ class Step:
     layers: tuple[WeightLayer, ...]
     site: Site | None
     addends: tuple[gs.Tensor, ...] = ()
+
+    def activation(self, x: Array) -> Array | None:
+        """a = f(x) where a rule of one line gives it: no site, an identity, a ReLU or a clip. None for all others."""
+        kind = self.site.kind if self.site else "identity"
+        if self.site is None or kind == "identity":
+            return x
+        if kind == "relu":
+            return np.maximum(x, 0)
+        if kind == "clip":
+            low, high = (x.dtype.type(self.site.parameters[end]) for end in ("low", "high"))
+            return np.clip(x, low, high)
+        return None
 
     def __str__(self) -> str:
         return f"site {self.site.name!r}" if self.site else f"layer {self.layers[0].node.name!r}"

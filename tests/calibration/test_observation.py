@@ -9,6 +9,7 @@ import pytest
 
 from graphpass.calibration.calibrate import CalibrationOptions, calibrate, observe_part
 from graphpass.calibration.memory import MemoryBudgetWarning
+from graphpass.calibration.steps import steps_of
 from graphpass.conversion import convert, observe, settings_of
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.functions import open_function
@@ -199,8 +200,8 @@ def changed(path: Path, target: Path, name: str, values: Any) -> Path:
         ("head", np.array([-1, 5, 0])), ("sizes", np.array([5, 5, 5, 4])), ("sizes", np.array([[5, 5, 5, 5]])),
         ("sizes", np.array([5.0, 5, 5, 5])), ("low", np.zeros(9)), ("0/shapes", np.zeros((4, 0), np.int64)),
         ("0/shapes", np.full((4, 4), 3)), ("0/shapes", np.zeros((3, 4), np.int64)), ("0/span", np.zeros(3)),
-        ("0/x", np.zeros((7, 6), np.float32)), ("0/x", np.zeros((720, 6))), ("0/a", None), ("1/top", None),
-        ("0/a", np.array([["a"]])), ("0/bottom", np.array([None, "b"])),
+        ("0/x", np.zeros((7, 6), np.float32)), ("0/x", np.zeros((720, 6))), ("0/x", None), ("1/top", None),
+        ("0/x", np.array([["a"]])), ("0/bottom", np.array([None, "b"])),
     ],
 )  # fmt: skip
 def test_nonsense_in_a_part(parts: tuple[CalibrationCase, list[Path]], name: str, values: Any, tmp_path: Path) -> None:
@@ -208,6 +209,20 @@ def test_nonsense_in_a_part(parts: tuple[CalibrationCase, list[Path]], name: str
     broken = changed(paths[0], tmp_path / "broken.npz", name, values)
     with pytest.raises(DataError, match=r"broken\.npz: "):
         join(case, [broken, *paths[1:]])
+
+
+def test_activations_are_kept_where_they_do_not_follow_from_x(tmp_path: Path) -> None:
+    case = many(CalibrationCase(transformer(), tokens()))
+    _, paths = in_parts(case, tmp_path, [33], batch=32)
+    kept = {name.partition("/")[0] for name in np.load(paths[0]) if name.endswith("/a")}
+    steps = steps_of(case.graph(), case.coverage().sites, correct=True)
+    kinds = {str(number): step.site and step.site.kind for number, step in enumerate(steps)}
+    assert kept == {number for number, kind in kinds.items() if kind not in (None, "identity", "relu", "clip")} != set()
+    for number in kept:
+        for values in (None, np.array([["a"]])):
+            broken = changed(paths[0], tmp_path / "broken.npz", f"{number}/a", values)
+            with pytest.raises(DataError, match=r"broken\.npz: "):
+                join(case, [broken, *paths[1:]], batch=32)
 
 
 def test_files_that_are_no_parts(parts: tuple[CalibrationCase, list[Path]], tmp_path: Path) -> None:
