@@ -39,7 +39,8 @@ def evaluate(
     data: as for `convert`, with an array "labels" if there are any. Without labels, only what needs none is measured.
 
     metric: what to measure, one or several of "classes" (the default where an output holds class scores), "ctc",
-    "embedding", "psnr", "detection" and "regression", with parameters as in "ctc:blank=0", or "file.py:function".
+    "embedding", "psnr", "detection", "regression" and "perplexity", with parameters as in "ctc:blank=0", or
+    "file.py:function".
     limit: use at most this many samples. threads: default 0, all cores. provider: "cpu" (the default) or "cuda".
     image_size, mean, std, allow_code (also for metrics), progress: as for `convert`.
 

@@ -133,6 +133,7 @@ OPTIONS: Mapping[str, Option] = {
             "psnr": ("PSNR", "Images: signal-to-noise ratio in dB."),
             "detection": ("Detection", "Boxes: average precision, and the share of boxes that both networks find."),
             "regression": ("Regression", "Numbers: mean errors."),
+            "perplexity": ("Perplexity", "Logits of the next token: perplexity, lower is better, and KL to the ANN's."),
         },
     ),
     "limit": _count("Use at most this many samples; in a conversion, calibration samples"),

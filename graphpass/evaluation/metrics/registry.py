@@ -10,6 +10,7 @@ from graphpass.datasets.functions import code_of, imported
 from graphpass.datasets.parts import named
 from graphpass.errors import DataError, OptionError
 from graphpass.evaluation.metrics.boxes import Detection
+from graphpass.evaluation.metrics.language import Perplexity
 from graphpass.evaluation.metrics.score import Array, Arrays, Metric, Sampled, Score, Untrained, plain, scored
 from graphpass.evaluation.metrics.tasks import Ctc, Embedding, Psnr, RegressionTask
 
@@ -20,6 +21,7 @@ METRICS: Mapping[str, Callable[..., Metric]] = {
     "psnr": Psnr,
     "detection": Detection,
     "regression": RegressionTask,
+    "perplexity": Perplexity,
 }
 RESERVED = frozenset({"probe"})  # fields that are no parameters
 

@@ -1,4 +1,4 @@
-"""What a metric is, and its result: a figure is Σ numerators / Σ denominators over samples.
+"""What a metric is, and its result: a figure is Σ numerators / Σ denominators over samples, or exp of that.
 
 Both sums are exact (maths.metrics.Sum), so that parts of an evaluation merge to the same bits wherever they were cut.
 Average precision is not such a ratio; its boxes are kept (maths.detection).
@@ -25,21 +25,25 @@ ALL_PRECISIONS = "map50_95"
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one network: the mean of each figure, and the boxes for average precision."""
+    """One metric of one network: figures that are means, figures that are exp(mean), boxes for average precision."""
 
     means: dict[str, Mean] = field(default_factory=dict)
     detections: Detections = field(default_factory=Detections)
+    exponents: dict[str, Mean] = field(default_factory=dict)
 
     def merge(self, other: "Score") -> "Score":
         """Add the score of later samples."""
-        names = {**self.means, **other.means}
-        means = {name: self.means.get(name, Mean()).merge(other.means.get(name, Mean())) for name in names}
-        return Score(means, self.detections.merge(other.detections))
+        return Score(
+            _merged(self.means, other.means),
+            self.detections.merge(other.detections),
+            _merged(self.exponents, other.exponents),
+        )
 
     @property
     def figures(self) -> dict[str, float | None]:
         """Every figure by its name; None where nothing was counted."""
-        found = {name: mean.value for name, mean in self.means.items()}
+        found = {name: _exp(mean.value) for name, mean in self.exponents.items()}
+        found |= {name: mean.value for name, mean in self.means.items()}
         if any(self.detections.truths.values()):
             every = [self.detections.precision(place) for place in range(len(OVERLAPS))]
             found |= {name: every[place] for name, place in PRECISIONS.items()}
@@ -47,10 +51,19 @@ class Score:
         return found
 
 
-def scored(ratios: Ratios, boxes: Detections | None = None) -> Score:
-    """The score of a batch: numerators and denominators [N] by figure."""
-    means = {name: Mean().add(*each) for name, each in ratios.items()}
-    return Score(means, boxes or Detections())
+def _merged(one: Mapping[str, Mean], other: Mapping[str, Mean]) -> dict[str, Mean]:
+    return {name: one.get(name, Mean()).merge(other.get(name, Mean())) for name in {**one, **other}}
+
+
+def _exp(value: float | None) -> float | None:
+    with np.errstate(over="ignore"):
+        return None if value is None else float(np.exp(value))
+
+
+def scored(ratios: Ratios, boxes: Detections | None = None, exponents: Ratios | None = None) -> Score:
+    """The score of a batch: numerators and denominators [N] by figure. exponents: of figures that are exp(ratio)."""
+    means, logarithms = ({name: Mean().add(*each) for name, each in kind.items()} for kind in (ratios, exponents or {}))
+    return Score(means, boxes or Detections(), logarithms)
 
 
 def plain(values: Sequence[Any] | Array) -> tuple[Array, Array]:
