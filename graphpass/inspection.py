@@ -6,7 +6,7 @@ from typing import Any
 from graphpass.graph.domains import opset_of
 from graphpass.graph.layers import weight_layers
 from graphpass.graph.plan import Left
-from graphpass.network import Network
+from graphpass.network import Network, with_identity_sites
 from graphpass.passes.base import Miss
 
 
@@ -21,8 +21,19 @@ class InspectedSite:
 
 
 @dataclass(frozen=True)
+class WithIdentitySites:
+    """What identity sites would bring: how many sites more, and how many weight layers spikes would reach then."""
+
+    added: int
+    spiking_layers: int
+
+
+@dataclass(frozen=True)
 class Inspection:
-    """rewrites: how often each rule of passes/normalise.py applied. parameters: numbers in weight layers."""
+    """rewrites: how often each rule of passes/normalise.py applied. parameters: numbers in weight layers.
+
+    with_identity_sites: None where they were asked for, or would add nothing.
+    """
 
     path: str
     sha256: str
@@ -36,6 +47,7 @@ class Inspection:
     spiking_layers: int
     sites: tuple[InspectedSite, ...]
     left: tuple[Left, ...]
+    with_identity_sites: WithIdentitySites | None
     rewrites: dict[str, int]
     misses: tuple[Miss, ...]
 
@@ -46,6 +58,7 @@ class Inspection:
 def inspect(network: Network) -> Inspection:
     """Facts about a prepared network."""
     source, graph, coverage = network.source, network.graph, network.coverage
+    more = with_identity_sites(network)
     return Inspection(
         str(source.path),
         source.digest,
@@ -62,6 +75,7 @@ def inspect(network: Network) -> Inspection:
         coverage.spiking_layers,
         tuple(InspectedSite(s.name, s.kind, s.axis, s.layers) for s in coverage.sites),
         coverage.left,
+        more and WithIdentitySites(len(more.sites) - len(coverage.sites), more.spiking_layers),
         {report.rule: report.rewrites for report in network.rules},
         tuple(miss for report in network.rules for miss in report.misses),
     )

@@ -1,27 +1,32 @@
 """A network before it is converted: normalised, with its sites found."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import onnx_graphsurgeon as gs
 
 from graphpass.errors import CoverageError, GraphpassError, UnsupportedModelError
 from graphpass.graph.model import Source
-from graphpass.graph.plan import Plan
+from graphpass.graph.plan import Left, Plan
 from graphpass.passes.base import RuleReport
 from graphpass.passes.normalise import normalise
 from graphpass.runtime.session import open_session
 from graphpass.sites.planned import planned_sites
-from graphpass.sites.sites import Coverage, Selection, find_sites, spike_driven
+from graphpass.sites.sites import EXCLUDED, NOT_INCLUDED, Coverage, Selection, find_sites, spike_driven
 
 
 @dataclass(frozen=True)
 class Network:
-    """A normalised network: what was rewritten, where neurons go and what is left analogue."""
+    """A normalised network: what was rewritten, where neurons go and what is left analogue.
+
+    selection: what was asked for as its sites were found.
+    """
 
     source: Source
     graph: gs.Graph
     rules: tuple[RuleReport, ...]
     coverage: Coverage
+    selection: Selection
 
 
 def prepare(source: Source, selection: Selection | None = None) -> Network:
@@ -41,7 +46,21 @@ def prepare(source: Source, selection: Selection | None = None) -> Network:
         raise
     if selection is not None:
         selection.require_effect(coverage)
-    return Network(source, graph, rules, coverage)
+    return Network(source, graph, rules, coverage, selection or Selection())
+
+
+def with_identity_sites(network: Network) -> Coverage | None:
+    """The coverage that identity sites would give; None where they were asked for, or would add no site."""
+    if network.selection.identity_sites:
+        return None
+    found = find_sites(network.graph, replace(network.selection, identity_sites=True))
+    return found if len(found.sites) > len(network.coverage.sites) else None
+
+
+def identity_sites_add(found: int, spiking_layers: int, weight_layers: int) -> str:
+    """What identity sites would bring, in words. found: how many."""
+    reached = f"spikes would reach {spiking_layers} of {weight_layers} weight layers"
+    return f"--identity-sites adds {found} site{'' if found == 1 else 's'}: {reached}"
 
 
 def planned(network: Network, plan: Plan) -> Network:
@@ -56,16 +75,15 @@ def planned(network: Network, plan: Plan) -> Network:
 
 def require_coverage(network: Network, allow_partial: bool) -> None:
     """Raise unless there are sites, and every site that should be converted can be."""
-    missing = [entry for entry in network.coverage.left if not entry.expected]
+    coverage = network.coverage
+    missing = [entry for entry in coverage.left if not entry.expected]
     named = "; ".join(f"{entry.node!r} ({entry.op}): {entry.reason}" for entry in missing[:3])
-    if not network.coverage.sites:
-        left = named or "; ".join(f"{entry.node!r} ({entry.op}): {entry.reason}" for entry in network.coverage.left[:3])
+    if not coverage.sites:
+        left = named or _grouped(coverage.left)
         raise UnsupportedModelError(
             f"{network.source.path}: nothing to convert, no activation feeds a weight layer"
             + (f" ({left})" if left else ""),
-            "give a network, or the part of one, whose activations feed weight layers"
-            if missing
-            else "see `graphpass inspect`, or try --identity-sites",
+            _remedy(network, bool(missing)),
         )
     if missing and not allow_partial:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -73,6 +91,28 @@ def require_coverage(network: Network, allow_partial: bool) -> None:
             f"{network.source.path}: {len(missing)} node(s) that should convert would stay analogue: {named}{more}",
             "accept that with --allow-partial",
         )
+
+
+def _grouped(left: Sequence[Left]) -> str:
+    """The first three reasons, each with the first of its nodes and the number of the others."""
+    nodes: dict[tuple[str, str], list[str]] = {}
+    for entry in left:
+        nodes.setdefault((entry.op, entry.reason), []).append(entry.node)
+    texts = []
+    for (op, reason), names in list(nodes.items())[:3]:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        texts.append(f"{names[0]!r} ({op}){more}: {reason}")
+    return "; ".join(texts)
+
+
+def _remedy(network: Network, unconverted: bool) -> str:
+    """What may be done where there are no sites. unconverted: there are nodes that should have been some."""
+    found = []
+    if any(entry.reason in (EXCLUDED, NOT_INCLUDED) for entry in network.coverage.left):
+        found.append("let --include and --exclude leave a site")
+    if (with_them := with_identity_sites(network)) and not unconverted:
+        found.append(identity_sites_add(len(with_them.sites), with_them.spiking_layers, with_them.weight_layers))
+    return "; or: ".join(found) or "give a network, or the part of one, whose activations feed weight layers"
 
 
 def own_time_steps(network: Network, coding: str) -> int | None:

@@ -45,6 +45,7 @@ def inspect(
 ) -> None:
     """Show what a network holds, where neurons would go, and what would stay analogue and why."""
     from graphpass import api
+    from graphpass.network import identity_sites_add
 
     found = api.inspect(ann, **options_of("inspect", context, locals()))
     if as_json:
@@ -55,6 +56,8 @@ def inspect(
         out.print(f"input {name}: {kind} {list(shape)}", markup=False)
     out.print(f"outputs {', '.join(found.outputs)}", markup=False)
     out.print(f"spikes reach {found.spiking_layers} of {found.weight_layers} weight layers")
+    if more := found.with_identity_sites:
+        out.print(identity_sites_add(more.added, more.spiking_layers, found.weight_layers))
     sites = Table(
         name_column("site"), "activation", "channels", name_column("feeds"), title=f"{len(found.sites)} sites"
     )

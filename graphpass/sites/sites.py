@@ -165,11 +165,13 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
                     activation.parameters,
                 )
             )
+    more, unwanted = _identity_sites(graph, sites, selection)
     if selection.identity_sites:
-        sites, unwanted = _with_identity_sites(graph, sites, selection)
+        sites = _sorted(graph, [*sites, *more])
         left.extend(unwanted)
     driven = spike_driven(graph, sites)
-    left.extend(_left_layers(graph, driven))
+    within_reach = set() if selection.identity_sites else {layer for site in more for layer in site.layers}
+    left.extend(_left_layers(graph, driven, within_reach))
     left.extend(_left_bodies(graph))
     left.extend(_left_operators(graph, activations))
     left.extend(unsteady(graph))
@@ -237,14 +239,17 @@ def _spikes_of(site: Site, output: gs.Tensor) -> Affine | None:
     return None if rank == 0 or shape[0] > 1 else Affine(np.ones(shape, np.float32), np.ones(shape, np.float32))
 
 
+PARTLY = "its input is partly spikes, partly analogue"
+
+
 def _analogue_because(layer: WeightLayer, outputs: Collection[str], train: Train | None) -> str:
     origin = sources(layer.data, outputs)
     if origin == {"input"}:
         return "its input is the network's own analogue input"
     if "site" not in origin:
-        return "no activation feeds it; --identity-sites puts neurons in front of it"
+        return "no activation feeds it"
     if origin != {"site"}:
-        return "its input is partly spikes, partly analogue; --identity-sites puts neurons in front of the rest"
+        return PARTLY
     if train is None:
         return "its input is the mean of spikes over time: an operator before it mixes samples, or has unknown sizes"
     if not train.spikes:
@@ -252,8 +257,8 @@ def _analogue_because(layer: WeightLayer, outputs: Collection[str], train: Train
     return "the scales of its spikes differ along other axes than its inputs: multiply-and-adds"
 
 
-def _with_identity_sites(graph: gs.Graph, sites: Sequence[Site], selection: Selection) -> tuple[list[Site], list[Left]]:
-    """The sites, and identity sites where neurons are missing, in topological order."""
+def _identity_sites(graph: gs.Graph, sites: Sequence[Site], selection: Selection) -> tuple[list[Site], list[Left]]:
+    """Identity sites where neurons are missing, and those that cannot be or are not selected."""
     tensors, names = graph.tensors(), names_of(graph)
     added: list[Site] = []
     unwanted: list[Left] = []
@@ -264,18 +269,27 @@ def _with_identity_sites(graph: gs.Graph, sites: Sequence[Site], selection: Sele
             unwanted.append(Left(name, "identity", reason, True))
             continue
         added.append(Site(name, "identity", tensor, name, channel_axis(tensors[tensor]), tuple(layers)))
+    return added, unwanted
+
+
+def _sorted(graph: gs.Graph, sites: Sequence[Site]) -> list[Site]:
+    """Sites in topological order."""
     position = {tensor.name: number for number, node in enumerate(graph.nodes) for tensor in node.outputs}
-    both = [*sites, *added]
-    return sorted(both, key=lambda s: position.get(s.input if s.kind == "identity" else s.output, -1)), unwanted
+    return sorted(sites, key=lambda s: position.get(s.input if s.kind == "identity" else s.output, -1))
 
 
-def _left_layers(graph: gs.Graph, driven: Mapping[str, str | None]) -> list[Left]:
-    """Weight layers that spikes do not reach, and products that are no weight layers."""
+def _left_layers(graph: gs.Graph, driven: Mapping[str, str | None], within_reach: Collection[str]) -> list[Left]:
+    """Weight layers that spikes do not reach, and products that are no weight layers.
+
+    within_reach: the layers that identity sites would put neurons in front of.
+    """
     left = []
     for node in graph.nodes:
         layer = weight_layer(node)
         if layer:
             reason = driven[node.name]
+            if reason and node.name in within_reach:
+                reason += f"; --identity-sites puts neurons in front of {'the rest' if reason == PARTLY else 'it'}"
             if reason:
                 left.append(Left(node.name, node.op, reason, True))
         elif node.op in ("MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"):

@@ -61,12 +61,12 @@ def test_a_job_that_fails_says_why_and_can_be_changed(opened: Opened, server: Se
     job = finished(server.http, url)
     page = opened(at="#/jobs")
     row = page.get_by_role("row").filter(has_text="Failed").first
-    assert "--exclude" in job["error"]["what"] and "--identity-sites" in job["error"]["remedy"]
+    assert "--exclude" in job["error"]["what"] and "--exclude leave a site" in job["error"]["remedy"]
     expect(row).to_contain_text("nothing to convert")
     expect(row).to_contain_text("excluded by “Leave analogue”")  # the page's own words
     accessible(page)
     row.get_by_role("link").click()
-    expect(page.get_by_role("alert")).to_contain_text("try “Neurons in front of layers without activation”")
+    expect(page.get_by_role("alert")).to_contain_text("and “Leave analogue” leave a site")
     page.get_by_role("button", name="Change it and run again").click()
     page.get_by_text("More options").click()
     expect(page.get_by_label("Leave analogue")).to_have_value(".")
