@@ -14,7 +14,7 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions, is_image
 from graphpass.datasets.sources import is_image_folder, path_of
 from graphpass.errors import DataError, ModelError, OptionError
-from graphpass.graph.model import Source, digest, load, model_files, read
+from graphpass.graph.model import Source, load, model_files, read_with_digest
 from graphpass.graph.plan import companions
 from graphpass.graph.refusals import line
 from graphpass.network import Network, prepare
@@ -62,7 +62,7 @@ def spiking_of(snn: SpikingModel) -> tuple[onnx.ModelProto, str]:
         case onnx.ModelProto():
             return snn, ""
         case str() | os.PathLike():
-            return read(Path(snn)), digest(Path(snn))
+            return read_with_digest(Path(snn))
         case Source() | Network():
             raise ModelError("this network was not converted", "give the converted network")
     raise _wrong("a converted model", snn, "a path, an onnx.ModelProto, or what graphpass.convert returned")

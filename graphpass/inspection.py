@@ -59,6 +59,7 @@ def inspect(network: Network) -> Inspection:
     """Facts about a prepared network."""
     source, graph, coverage = network.source, network.graph, network.coverage
     more = with_identity_sites(network)
+    added = None if more is None else WithIdentitySites(len(more.sites) - len(coverage.sites), more.spiking_layers)
     return Inspection(
         str(source.path),
         source.digest,
@@ -75,7 +76,7 @@ def inspect(network: Network) -> Inspection:
         coverage.spiking_layers,
         tuple(InspectedSite(s.name, s.kind, s.axis, s.layers) for s in coverage.sites),
         coverage.left,
-        more and WithIdentitySites(len(more.sites) - len(coverage.sites), more.spiking_layers),
+        added,
         {report.rule: report.rewrites for report in network.rules},
         tuple(miss for report in network.rules for miss in report.misses),
     )

@@ -10,7 +10,7 @@ operator can be written in.
 import hashlib
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,10 +66,12 @@ def load(model: str | Path | onnx.ModelProto) -> Source:
     Raises ModelError (missing, damaged, invalid) or UnsupportedModelError (custom operators, quantised
     models, sequences, strings), naming the node.
     """
-    path = UNNAMED if isinstance(model, onnx.ModelProto) else Path(model)
-    proto = model if isinstance(model, onnx.ModelProto) else read(path)
+    if isinstance(model, onnx.ModelProto):
+        path, proto, known = UNNAMED, model, digest_of(model)
+    else:
+        path = Path(model)
+        proto, known = read_with_digest(path)
     _require_nodes(path, proto)
-    known = digest_of(proto) if isinstance(model, onnx.ModelProto) else digest(path)
     return Source(path, proto, upgraded(path, proto), known, opset_of(proto))
 
 
@@ -101,7 +103,19 @@ def upgraded(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def read(path: Path) -> onnx.ModelProto:
     """The proto of a file with its external data."""
+    return _whole(path)[0]
+
+
+def read_with_digest(path: Path) -> tuple[onnx.ModelProto, str]:
+    """As `read`, and the `digest`; the file is parsed once, which of a large one takes twice its size for a while."""
+    proto, files = _whole(path)
+    return proto, _digest_of_files(files)
+
+
+def _whole(path: Path) -> tuple[onnx.ModelProto, list[Path]]:
+    """The proto of a file with its external data, and the files that it was read from, itself first."""
     proto = _header(path)
+    files = [path, *_external_files(path, proto)]
     try:
         load_external(proto, path.parent)
     except (onnx.checker.ValidationError, ValueError, OSError, RuntimeError) as error:  # RuntimeError: a name too long
@@ -109,7 +123,7 @@ def read(path: Path) -> onnx.ModelProto:
             f"{path}: its external data cannot be read ({line(error)})",
             "keep the data file beside the model",
         ) from error
-    return proto
+    return proto, files
 
 
 def _header(path: Path) -> onnx.ModelProto:
@@ -131,7 +145,11 @@ def _require_nodes(path: Path, proto: onnx.ModelProto) -> None:
 
 def external_files(path: Path) -> list[Path]:
     """External-data files of a model, in order of their names. Raises ModelError where it is no model."""
-    return [path.parent / location for location in locations_of(_header(path))]
+    return _external_files(path, _header(path))
+
+
+def _external_files(path: Path, header: onnx.ModelProto) -> list[Path]:
+    return [path.parent / location for location in locations_of(header)]
 
 
 def model_files(path: Path) -> list[Path]:
@@ -144,8 +162,12 @@ def model_files(path: Path) -> list[Path]:
 
 def digest(path: Path) -> str:
     """sha256 (hex) over a model file and its external-data files in order of their names."""
+    return _digest_of_files([path, *external_files(path)])
+
+
+def _digest_of_files(files: Sequence[Path]) -> str:
     total = hashlib.sha256()
-    for name in [path, *external_files(path)]:
+    for name in files:
         with open(name, "rb") as file:
             while block := file.read(1 << 20):
                 total.update(block)

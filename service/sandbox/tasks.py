@@ -72,7 +72,7 @@ from graphpass.evaluation.results import Evaluation, conversion_of
 from graphpass.evaluation.shards import EvaluationShard, from_text, merge
 from graphpass.graph.description import PREFIX
 from graphpass.graph.domains import opset_of
-from graphpass.graph.model import Source, digest, load, read
+from graphpass.graph.model import Source, load, read_with_digest
 from graphpass.graph.plan import load_plan, save_plan
 from graphpass.inspection import inspect
 from graphpass.network import Network, prepare, require_coverage
@@ -98,9 +98,10 @@ def describe_model(place: Workplace) -> JSON:
     choices = task_options(place.arguments, "inspect")
     path = model_path(place, "file")
     with understood(path):
-        proto = read(path)
+        proto, known = read_with_digest(path)
         if any(entry.key.startswith(PREFIX) for entry in proto.metadata_props):
-            return _described(place, _converted(path, proto))
+            return _described(place, _converted(path, proto, known))
+        del proto  # it would lie beside what is loaded
         found = inspect(prepare(source := load(path), choices.selection()))
     description = {
         **_interface(source),
@@ -311,7 +312,8 @@ def _pair(place: Workplace, choices: CommandOptions) -> tuple[Pair, str]:
     path = model_path(place, "snn")
     options, remedy = choices.evaluation(), "see `graphpass doctor` on the workers of the queue gpu, or leave it out"
     with understood(path), required(options.providers, remedy):
-        return open_pair(source, read(path), options), digest(path)
+        proto, known = read_with_digest(path)
+        return open_pair(source, proto, options), known
 
 
 def _dataset(place: Workplace, role: str, source: Source, images: ImageOptions) -> Dataset:
@@ -324,7 +326,7 @@ def _interface(model: Source | onnx.ModelProto) -> JSON:
     return {"inputs": inputs, "outputs": [value.name for value in session.get_outputs()]}
 
 
-def _converted(path: Path, proto: onnx.ModelProto) -> JSON:
+def _converted(path: Path, proto: onnx.ModelProto, digest: str) -> JSON:
     try:
         facts = conversion_of(proto)
     except ModelError as error:
@@ -339,7 +341,7 @@ def _converted(path: Path, proto: onnx.ModelProto) -> JSON:
         "left": [asdict(entry) for entry in facts.left],
         "spiking_layers": len({layer for site in facts.sites for layer in site.layers}),
         "weight_layers": len({layer for site in facts.sites for layer in site.layers}),
-        "digest": digest(path),
+        "digest": digest,
         "spiking": {**{key: getattr(facts, key) for key in keys}, "model_sha256": facts.model_digest},
     }
 

@@ -296,3 +296,12 @@ def test_a_model_that_needs_no_upgrade_gives_no_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load(saved(linear(opset=15), tmp_path))
+
+
+def test_a_file_is_parsed_once(tmp_path, monkeypatch):
+    """A large one takes twice its size while it is parsed, beside what was parsed before."""
+    save(build([node("Relu", "x", "y", "act")], {"x": ["N", 4]}, {"y": None}, {}), path := tmp_path / "net.onnx")
+    parsed, parse = [], onnx.load
+    monkeypatch.setattr(onnx, "load", lambda *given, **options: parsed.append(given) or parse(*given, **options))
+    known = load(path).digest
+    assert len(parsed) == 1 and known == digest(path)
