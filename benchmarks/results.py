@@ -5,6 +5,7 @@
     python -m benchmarks.results qcfs          networks trained with QCFS, converted without calibration
     python -m benchmarks.results magika        file types from bytes (GELU)
     python -m benchmarks.results photos        open_nsfw and EfficientNet-Lite0: fidelity over T
+    python -m benchmarks.results smollm2       a language model with identity sites: perplexity
     python -m benchmarks.results cost          the cost of calibrating open_nsfw on 256 images
 
 Networks and data come from the package registries by benchmarks/assets.py; the ResNet-20 networks are in
@@ -23,10 +24,12 @@ import numpy as np
 import onnx
 
 from benchmarks import datasets, file_types, networks
+from benchmarks.zoo import texts
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import convert, dataset_for, make_plan, spiking_model
 from graphpass.datasets.dataset import Dataset
 from graphpass.evaluation.evaluate import EvaluationSettings
+from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.evaluation.results import Evaluation
 from graphpass.graph.model import load
 from graphpass.network import prepare
@@ -167,6 +170,39 @@ def photos() -> None:
     table(("network", "coding", "T", "same top-1", "relative error of the scores", "photos"), lines())
 
 
+def smollm2() -> None:
+    samples = texts.next_tokens()
+    source = load(networks.smollm2())
+    calibration, data = (dataset_for(source.proto, path) for path in (samples.calibration, samples.evaluation))
+    options = EvaluationSettings(batch=4, operation_samples=2, rounds=1, metrics=metrics_of(["perplexity"]))
+
+    def lines() -> Iterator[Sequence[object]]:
+        for steps in (8, 6, 4):
+            (row,) = sweep(
+                source,
+                calibration,
+                data,
+                time_steps=(steps,),
+                codings=("phase",),
+                methods=("optimal",),
+                selection=Selection(identity_sites=True),
+                evaluation=options,
+            )
+            found = {each.name: each for each in row.evaluation.metrics}
+            yield (
+                row.time_steps,
+                row.levels,
+                f"{found['perplexity'].ann:.2f}",
+                f"{found['perplexity'].snn:.2f}",
+                *(f"{found[name].snn:.4f}" for name in ("perplexity_ratio", "kl_to_ann", "same_token")),
+                f"{found['perplexity_ratio'].baseline:.4f}",
+                f"{row.evaluation.energy_snn / row.evaluation.energy_ann:.3f}",
+            )
+
+    header = ("phase T", "levels", "ANN", "SNN", "SNN / ANN", "KL", "same token", "quantised / ANN", "energy SNN/ANN")
+    table(header, lines())
+
+
 def cost() -> None:
     model, calibration = networks.open_nsfw(), datasets.photo_calibration("open_nsfw")
     started = time.perf_counter()
@@ -215,6 +251,7 @@ COMMANDS = {
     "qcfs": qcfs,
     "magika": magika,
     "photos": photos,
+    "smollm2": smollm2,
     "cost": cost,
 }
 

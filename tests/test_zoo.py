@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from benchmarks.assets import ASSETS
-from benchmarks.zoo import lines, page, reviews, sounds, tasks
+from benchmarks.zoo import lines, page, reviews, sounds, tasks, texts
 from benchmarks.zoo.__main__ import failures
 from benchmarks.zoo.entry import (
     SETTINGS,
@@ -25,6 +25,7 @@ from benchmarks.zoo.entry import (
 from benchmarks.zoo.files import File, load_files, save
 from benchmarks.zoo.measure import measured
 from benchmarks.zoo.members import MEMBERS
+from graphpass.errors import DataError
 from graphpass.evaluation.metrics.score import Sampled
 from tests.models import build, node
 
@@ -154,6 +155,21 @@ def test_word_pieces_take_the_longest_match():
     found = reviews.encoded(["Unable café! zebra"], reviews.numbered(listed))
     assert found["input_ids"][0].tolist() == [2, 4, 5, 9, 8, 1, 3] + [0] * (reviews.LENGTH - 7)
     assert found["attention_mask"].sum() == 7
+
+
+def test_perplexity_is_lost_in_percent_of_the_anns():
+    assert number(tasks.NEXT_TOKEN, np.zeros((2, 3, 8)), np.full((2, 3), 5)) == pytest.approx(8.0)
+    assert tasks.NEXT_TOKEN.lost(50.0, 55.0) == pytest.approx(10.0) and tasks.NEXT_TOKEN.lost(50.0, 50.0) == 0.0
+
+
+def test_tokens_are_digits_and_merged_bytes_and_labels_the_next_of_them():
+    encoder = texts.tokenizer(["a", "b", "ab", "1", "2", "Ġ", "Ġab"], ["a b", "Ġ ab"])
+    assert encoder.encode("ab ab12").ids == [2, 6, 3, 4]
+    found = texts.windows(iter(["ab", "ab" * 70, "1" * texts.LENGTH, "12" * 40]), encoder, 2)
+    assert found["tokens"].shape == found["labels"].shape == (2, texts.LENGTH)
+    assert found["tokens"][1, :4].tolist() == [3, 4, 3, 4] and found["labels"][1, :3].tolist() == [4, 3, 4]
+    with pytest.raises(DataError, match="1 texts are long enough, not 2"):
+        texts.windows(iter(["ab", "ab" * 65]), encoder, 2)
 
 
 def test_a_chord_sounds_where_its_keys_say():

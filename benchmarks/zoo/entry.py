@@ -18,12 +18,13 @@ Arrays = Mapping[str, Array]
 
 SETTINGS = (("phase", 4), ("rate", 4), ("rate", 8), ("rate", 16), ("rate", 32))
 ACTIVATIONS = {"": Selection()}
-BOTH = {"": Selection(), "identity sites": Selection(identity_sites=True)}
+IDENTITIES = {"identity sites": Selection(identity_sites=True)}
+BOTH = ACTIVATIONS | IDENTITIES
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a network is for, as a number; more is better.
+    """What a network is for, as a number; more is better, where `lost` does not say otherwise.
 
     metric, figures: what is measured of the one output `output`, the first by default; of two figures, precision and
     recall, the harmonic mean (F1). labels: the array of Samples.truth that is compared with. unit: what 1 counts.

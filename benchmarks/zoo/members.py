@@ -6,8 +6,8 @@ import onnx
 
 from benchmarks import datasets, file_types, networks
 from benchmarks.assets import member
-from benchmarks.zoo import lines, pictures, reviews, sounds, tasks
-from benchmarks.zoo.entry import BOTH, Entry, Samples
+from benchmarks.zoo import lines, pictures, reviews, sounds, tasks, texts
+from benchmarks.zoo.entry import BOTH, IDENTITIES, Entry, Samples
 
 TRAINED = Path(__file__).parents[1] / "trained"
 FASHION = Path(__file__).parents[2] / "examples" / "fashion_mnist"
@@ -70,6 +70,19 @@ MEMBERS: dict[str, Entry] = {
         tasks.PROBE,
         loses=(3.0, 3.0),
         variants=BOTH,
+    ),
+    "smollm2": Entry(
+        "SmolLM2-135M-Instruct: the next token, on film reviews",
+        "language model: RMSNorm, rotary positions, grouped queries, SwiGLU; weights of 4 bits as floats",
+        ("smollm2", "reviews"),
+        networks.smollm2,
+        texts.next_tokens,
+        tasks.NEXT_TOKEN,
+        loses=(100.0,),
+        variants=IDENTITIES,
+        batch=4,
+        counted=2,
+        verified=1,
     ),
     "ppocr5_rec": Entry(
         "PP-OCRv5 recogniser, on rendered lines",

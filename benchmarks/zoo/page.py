@@ -19,7 +19,7 @@ written by
 
 `python -m benchmarks.zoo NAME` measures one member and prints its rows. To replace kept rows, delete its file in
 `benchmarks/zoo/results` first. `pip install --group benchmarks` installs the packages that it needs besides graphpass;
-EfficientNet-Lite0 is exported with torch.
+`pip install --group zoo` also those that SmolLM2 and EfficientNet-Lite0 are exported with.
 """
 COVERAGE = """
 MACs are the multiply-accumulates of weight layers and of products of two activations. *Additions* are those where

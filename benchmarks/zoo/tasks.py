@@ -1,7 +1,10 @@
 """Tasks: one number each, of a network's outputs, by graphpass.evaluation.metrics or functions as users write them."""
 
+from dataclasses import dataclass
+
 from benchmarks.zoo.entry import Array, Task
 from graphpass.evaluation.metrics.boxes import Detection
+from graphpass.evaluation.metrics.language import Perplexity
 from graphpass.evaluation.metrics.registry import Plugin
 from graphpass.evaluation.metrics.tasks import Ctc, Embedding, Psnr
 from graphpass.maths.metrics import cosines
@@ -39,6 +42,14 @@ def above(values: Array, least: float) -> Array:
     return values.reshape(len(values), -1) > least
 
 
+@dataclass(frozen=True)
+class PerplexityTask(Task):
+    """A task whose number is a perplexity, which less is better of: lost is how many percent it rises."""
+
+    def lost(self, ann: float | None, snn: float) -> float:
+        return 100.0 * (snn / (ann or self.perfect) - 1.0)
+
+
 YOLO = Detection(format="cxcywh", nms=0.45)
 TOP1 = Task("top-1, %", Plugin("top1", top1), ("top1",), labels="labels")
 LINES = Task("exact lines, %", Ctc(), ("exact",), labels="classes")
@@ -48,3 +59,4 @@ OVERLAP = Task("overlap of regions, %", Plugin("overlap", overlap), ("overlap",)
 BOXES = Task("matched boxes, F1 %", YOLO, ("ann_boxes_found", "boxes_of_ann"), fidelity=True)
 PROBE = Task("probe's accuracy, %", Embedding(), ("probe_accuracy",), labels="labels", output="461")
 NOTES = Task("notes, F1 %", Plugin("notes", notes), ("f1",), labels="notes", output="StatefulPartitionedCall:1")
+NEXT_TOKEN = PerplexityTask("perplexity", Perplexity(), ("perplexity",), labels="labels", unit=1.0)
