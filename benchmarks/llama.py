@@ -66,7 +66,7 @@ def turned(x, turns):
     return torch.stack((even * cosines - odd * sines, even * sines + odd * cosines), -1).reshape(x.shape)
 
 
-class Attention(nn.Module):
+class CausalAttention(nn.Module):
     """softmax(Q·Kᵀ/√d + mask)·V: a token sees itself and those before it. Several heads of Q share one of K and V."""
 
     def __init__(self, sizes: Sizes) -> None:
@@ -113,7 +113,7 @@ class Block(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.norm1, self.norm2 = RootMeanSquareNorm(sizes), RootMeanSquareNorm(sizes)
-        self.attention, self.layers = Attention(sizes), GatedLayers(sizes)
+        self.attention, self.layers = CausalAttention(sizes), GatedLayers(sizes)
 
     def forward(self, x, turns, mask):
         x = x + self.attention(self.norm1(x), turns, mask)
