@@ -130,7 +130,8 @@ def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:
 def spiking_graph(proto: onnx.ModelProto) -> gs.Graph:
     """A converted model as a graph to read or edit; its function bodies are left out (assemble adds them).
 
-    Raises ModelError, naming the node, for spiking operators that are not as they should be.
+    Raises ModelError, naming the node, for spiking operators that are not as they should be, and for tensors that
+    nothing makes.
     """
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
@@ -142,7 +143,20 @@ def spiking_graph(proto: onnx.ModelProto) -> gs.Graph:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the spiking model cannot be read ({line})", "convert it with graphpass again") from error
     require_neurons(graph)
+    _require_makers(graph)
     return graph
+
+
+def _require_makers(graph: gs.Graph) -> None:
+    """That every tensor that is read is an input, a constant, or some node's output. Raises ModelError."""
+    given = {tensor.name for tensor in graph.inputs} | {""}
+    for node in graph.nodes:
+        for tensor in node.inputs:
+            if isinstance(tensor, gs.Variable) and not tensor.inputs and tensor.name not in given:
+                raise ModelError(
+                    f"node {node.name!r} ({node.op}) of the spiking model reads {tensor.name!r}, which nothing makes",
+                    "convert it with graphpass again",
+                )
 
 
 def coding_of(graph: gs.Graph) -> str | None:

@@ -144,6 +144,19 @@ def test_what_is_no_model_and_no_plan() -> None:
             call()
 
 
+@pytest.mark.parametrize("form", ["folded", "unrolled", "integer"])
+def test_a_tensor_that_nothing_makes(form: str) -> None:
+    proto = onnx.ModelProto()
+    proto.CopyFrom(CONVERTED[form])
+    for reader in proto.graph.node:
+        before, reader.input[0] = reader.input[0], "no"
+        with pytest.raises(ModelError, match="reads 'no', which nothing makes"):
+            api.evaluate(SOURCE, proto, DATA, threads=1)
+        with pytest.raises(ModelError, match="reads 'no', which nothing makes"):
+            api.verify(proto, DATA)
+        reader.input[0] = before
+
+
 @examples(20, suppress_health_check=SLOW)
 @given(data=st.data(), form=st.sampled_from(["folded", "unrolled"]))
 def test_neurons(data: st.DataObject, form: str) -> None:
