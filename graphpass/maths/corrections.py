@@ -4,7 +4,7 @@
     compensate   ΔW, Δb = argmin Σ ‖r − u·ΔW − Δb‖² + λ‖ΔW‖²                  (ridge regression on the layer's input)
     mean_bias    ΔW = 0, Δb = mean(r)
     refine       the same where the neuron can tell the difference: values that both lie beyond an end of its
-                 range are the same to it, so their distance is no error
+                 range are the same to it, so their distance is no error; and where f is flat a distance is a small one
 
 A layer is a matrix: pre-activation = u·M + b per group, u the unfolded input (graph/unfolding.py). Rows are sampled
 positions; the cost does not depend on the image size.
@@ -209,17 +209,23 @@ def refine(
     ridge: float = RIDGE,
     rounds: int = ROUNDS,
     gram: Gram | None = None,
+    seen: Callable[[Floats, Floats], Floats] | None = None,
 ) -> tuple[Floats, Floats]:
     """ΔW, Δb as `compensate` has them for r = x − x_q, then `rounds` accelerated majorise–minimise steps.
 
-        t = saturated_target(x, z)        (W, b) += argmin Σ ‖t − z − u·ΔW − Δb‖² + λ‖W + ΔW‖²
+        t = saturated_target(x, z)        (W, b) += argmin Σ ‖w·(t − z) − u·ΔW − Δb‖² + λ‖W + ΔW‖²
 
+    w = seen(z, t − z) in 0 … 1, or 1, is the weight of a row's error, Σ w·(t − z′)². That is at most
+    Σ (z + w·(t − z) − z′)² and a constant, equal at z′ = z: so all rows and channels still share one matrix. λ of
+    these steps is that of the regression times the mean of w: weights pull as hard as before on what is left to pull.
     All steps share one inverse; a layer whose steps would take more than WORK makes fewer of them.
     inputs: u, float32 [G, P, K]. x: the ANN's pre-activation, x_q: the converted network's, float32 [P, C], at the
     same rows. bounds: low and high of `saturated_target` for a corrected pre-activation z. gram: of inputs, if known.
     """
-    equations = Regression(gram or inputs, ridge, repeated=True)
-    weight, bias = equations.solve(x - x_q)
+    gram = gram or Gram(inputs)
+    share = 1.0 if seen is None else float(seen(x_q, x - x_q).mean())
+    equations = Regression(gram, ridge * share, repeated=True)
+    weight, bias = (equations if seen is None else Regression(gram, ridge)).solve(x - x_q)
     before = weight, bias
     low = high = np.zeros(x.shape[1], np.float32)
     step_work = 4.0 * inputs.size * x.shape[1] / inputs.shape[0]
@@ -230,7 +236,10 @@ def refine(
         ahead = weight + momentum * (weight - before[0]), bias + momentum * (bias - before[1])
         before = weight, bias
         z = x_q + apply(inputs, *ahead)
-        change = equations.solve(saturated_target(x, z, low, high) - z, ahead[0])
+        move = saturated_target(x, z, low, high) - z
+        if seen is not None:
+            move *= seen(z, move)
+        change = equations.solve(move, ahead[0])
         weight, bias = ahead[0] + change[0], ahead[1] + change[1]
     return weight.astype(np.float32), bias.astype(np.float32)
 

@@ -27,6 +27,7 @@ Doubles = NDArray[np.float64]
 Parameters = Mapping[str, Any]
 
 CELLS = 1 << 20  # values that are searched side by side
+_POINTS = 1024  # that the steepest slope of a curve is looked for at
 _SPACING = 1 / 256  # of the table of erf
 _SATURATED = 6.0  # from here on erf is 1
 
@@ -56,6 +57,22 @@ class Curve:
         """
         rising, falling = self.crossings(np.stack([low, high]))
         return np.where(falling[0] == -np.inf, rising[0], np.float32(-np.inf)), rising[1]
+
+    def seen(self, x: Floats) -> Callable[[Floats, Floats], Floats]:
+        """How much of a move p of z the curve shows: w = ((f(z + p) − f(z)) / p)² / s², at most 1, of z's shape.
+
+        x: float32 [P, C]. s: the steepest slope of f between the least and the largest x of a channel.
+        """
+        points = np.linspace(x.min(0), x.max(0), _POINTS)
+        with np.errstate(all="ignore"):
+            steepest = np.nan_to_num(np.abs(np.diff(self.value(points), axis=0) / np.diff(points, axis=0))).max(0)
+
+        def weight(z: Floats, move: Floats) -> Floats:
+            with np.errstate(all="ignore"):
+                slope = (self.value(z + move) - self.value(z)) / (move * steepest.astype(np.float32))
+                return np.where(np.isfinite(slope), np.minimum(np.square(slope), 1), 1).astype(np.float32)
+
+        return weight
 
     def scaled(self, u: float, v: float) -> "Curve":
         """f(u·x)/v: the same curve in other units of x and y."""

@@ -26,6 +26,7 @@ Floats = NDArray[np.float32]
 
 FIT_ROWS = 16384  # rows that thresholds are searched on; regressions see all
 COARSE_LEVELS = 8  # up to so many levels refinement pays most (docs/calibration.md)
+CURVED_ROUNDS = 20  # refinement steps where f is curved: small weights make small steps
 RECTIFIERS = frozenset("relu clip thresholded_relu".split())  # f(x) = x inside their range
 
 
@@ -140,7 +141,10 @@ def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> t
         low, high = ends(_optimal(replace(sample, x_snn=z).even(), levels), levels)
         return sample.curve.inside(low, high) if sample.curve else (low, high)
 
-    return refine(inputs, sample.x, sample.x_snn, bounds, ridge, gram=gram)
+    if sample.curve is None:
+        return refine(inputs, sample.x, sample.x_snn, bounds, ridge, gram=gram)
+    seen = sample.curve.seen(sample.x)
+    return refine(inputs, sample.x, sample.x_snn, bounds, ridge, CURVED_ROUNDS, gram, seen)
 
 
 def correct_bias(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:

@@ -20,6 +20,7 @@ from graphpass.maths.corrections import (
     refine,
     saturated_target,
 )
+from graphpass.maths.curves import curve_of
 from graphpass.maths.thresholds import largest, least_error, squared_error
 from tests.properties import examples
 
@@ -140,6 +141,21 @@ def test_compensation_lowers_the_error_and_refinement_lowers_it_more(seed):
     refined = x_q + apply(inputs, *refine(inputs, x, x_q, lambda z: ends(least_error(z, a, 3), 3), ridge))
     assert left(compensated) < left(x_q)
     assert left(refined) < left(compensated)
+
+
+@pytest.mark.parametrize("kind", ["silu", "sigmoid", "elu", "tanh"])
+def test_refinement_of_curved_activations_lowers_the_error_behind_them(kind):
+    """Where f is flat, a distance of pre-activations is none of what it gives."""
+    generator = np.random.default_rng(3)
+    inputs = generator.normal(size=(1, 400, 12)).astype(np.float32)
+    curve = curve_of(kind, {"alpha": 1.0})
+    x = (inputs[0] @ generator.normal(size=(12, 5)) - 1).astype(np.float32)
+    x_q = (0.7 * x + 0.5 * np.sin(2 * x) + 0.3).astype(np.float32)
+    error = lambda z: float(squared_error(curve.value(z), curve.value(x)).sum())  # noqa: E731
+    wide = lambda z: (np.full(5, -1e3, np.float32), np.full(5, 1e3, np.float32))  # noqa: E731
+    compensated = x_q + apply(inputs, *compensate(inputs, x - x_q, 1e-2))
+    refined = x_q + apply(inputs, *refine(inputs, x, x_q, wide, 1e-2, 20, seen=curve.seen(x)))
+    assert error(refined) < 0.99 * error(compensated) < error(x_q)
 
 
 def test_refine_without_steps_is_compensate():

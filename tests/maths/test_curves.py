@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphpass.maths.curves import CURVES, curve_of, erf
+from graphpass.maths.curves import CURVES, Curve, curve_of, erf
 from graphpass.maths.neuron import ThresholdNeuron
 from tests.properties import examples
 from tests.sites.test_activations import FUNCTIONS
@@ -123,3 +123,18 @@ def test_infinite_currents_are_their_limits(curve):
     far = np.broadcast_to(function(np.full(shape, -1e30)), shape)
     steady = ~(np.abs(far - borders) < 1e-6).any(0)
     assert (neuron.count(np.full(shape, -np.inf, np.float32)) == (far >= borders).sum(0))[steady].all()
+
+
+@pytest.mark.parametrize("kind", ["silu", "gelu", "sigmoid", "tanh", "elu", "mish"])
+def test_what_a_curve_shows_of_a_move(kind):
+    generator = np.random.default_rng(0)
+    x = generator.normal(0, 2, (300, 3)).astype(np.float32)
+    z, move = x + np.float32(0.1), generator.normal(0, 1, x.shape).astype(np.float32)
+    move[0] = 0
+    curve = curve_of(kind, {"alpha": 1.0})
+    weight = curve.seen(x)(z, move)
+    assert weight.dtype == np.float32 and weight.shape == x.shape
+    assert 0 <= weight.min() < 0.2 and 0.8 < weight[1:].max() <= 1 and (weight[0] == 1).all()
+    # the same of c·f(x/c), a curve in other units
+    other = Curve(lambda v: curve.value(v / 4) * 4, -np.inf).seen(4 * x)(4 * z, 4 * move)
+    np.testing.assert_allclose(other, weight, atol=1e-3)
