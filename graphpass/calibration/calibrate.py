@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from graphpass.calibration import observation
 from graphpass.calibration.im2col import Geometry, from_matrix, to_matrix
-from graphpass.calibration.observation import Observation, Subject, regression_rows, sizes_of
+from graphpass.calibration.observation import Observation, Subject, regression_rows, rows_of, sizes_of
 from graphpass.calibration.sampling import SpikingSide, StepSample
 from graphpass.calibration.segments import StepSegments, cut, needs
 from graphpass.calibration.steps import Step
@@ -249,7 +249,7 @@ class _Calibrator:
         if self._options.clip_limits:
             correct = correct_bias
         levels = self._options.levels_at(step.site.name if step.site else "")
-        part = sample.drawn(regression_rows(step, self._options, len(self._subject.steps)))
+        part = self._regressed(step, sample)
         together = (_jointly(step.layers, each.inputs, each.geometries) for each in (part, sample))
         changes = []
         for (layers, inputs), (_, every) in zip(*together, strict=True):
@@ -266,6 +266,12 @@ class _Calibrator:
                 changes.append((layer, LayerPlan(layer.node.name, new, bias)))
                 bias = np.zeros_like(bias)  # the change of the sum's bias is made once
         return changes
+
+    def _regressed(self, step: Step, sample: StepSample) -> StepSample:
+        """The rows that the step's regressions see: all, or a part where thresholds have more."""
+        steps, options = self._subject.steps, self._options
+        rows = regression_rows(step, options, len(steps))
+        return sample.drawn(rows) if rows < rows_of(step, options, steps) else sample
 
     def _fit(self, site: Site, sample: StepSample) -> SitePlan:
         """The site's neurons, by the method, or as its QCFS chain says; and levels for the ANN itself."""
