@@ -269,22 +269,22 @@ class _Calibrator:
 
     def _regressed(self, step: Step, sample: StepSample) -> StepSample:
         """The rows that the step's regressions see: all, or a part where thresholds have more."""
-        steps, options = self._subject.steps, self._options
-        rows = regression_rows(step, options, len(steps))
-        return sample.drawn(rows) if rows < rows_of(step, options, steps) else sample
+        subject, options = self._subject, self._options
+        rows = regression_rows(step, options, len(subject.steps))
+        return sample.drawn(rows) if rows < rows_of(step, options, len(subject.steps), subject.alike) else sample
 
     def _fit(self, site: Site, sample: StepSample) -> SitePlan:
         """The site's neurons, by the method, or as its QCFS chain says; and levels for the ANN itself."""
         fitted = fit_site(site, sample, self._options.levels_at(site.name), self._method)
         spread = float(np.square(sample.a - sample.a.mean(0), dtype=np.float64).sum())
         error = float(np.square(flat_neuron(fitted).fire(sample.site.even().x_snn) - sample.a, dtype=np.float64).sum())
-        own = fit_site(site, replace(sample, x_snn=sample.x, offset=True), fitted.levels, METHODS["optimal"])
+        ann = replace(sample, x_snn=sample.x, offset=True).site
         plan = replace(
             fitted,
             lowest=sample.span.lowest,
             highest=sample.span.highest,
             error=error / spread if spread > 0 else None,
-            quantiser=_levels_of(own),
+            quantiser=fitted.quantiser or METHODS["optimal"].fit(ann, fitted.levels),
         )
         self.sites.append(plan)
         return plan
@@ -341,11 +341,7 @@ def qcfs_plan(site: Site, levels: int) -> SitePlan | None:
     )
     full = np.broadcast_arrays(*parts)
     plan = _site_plan(site, full[0].shape or (1,), levels, [np.ravel(part) for part in full])
-    return replace(plan, quantiser=_levels_of(plan))
-
-
-def _levels_of(site: SitePlan) -> Levels:
-    return Levels(site.threshold, site.shift, site.amplitude, site.offset)
+    return replace(plan, quantiser=Levels(plan.threshold, plan.shift, plan.amplitude, plan.offset))
 
 
 def _site_plan(site: Site, shape: Sequence[int], levels: int, parts: Sequence[Array]) -> SitePlan:

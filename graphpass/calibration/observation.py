@@ -89,7 +89,8 @@ class Subject:
     """A normalised network that is to be calibrated, with its identity sites in place, and the data.
 
     walk: its store gets the inputs of the network. kept: the rows of x and a. analogue: the tensors that have ranges.
-    fixed: the batch that the network insists on. key: what two parts of one observation have in common.
+    fixed: the batch that the network insists on. key: what two parts of one observation have in common. alike: rows
+    that all sites alike have room for.
     """
 
     walk: Walk
@@ -100,11 +101,13 @@ class Subject:
     options: ObservationOptions
     fixed: int | None
     key: str
+    alike: int
 
     def positions(self, number: int, total: int, first: int = 0, start: int = 0) -> Positions:
         """None yet of a step, for batches from number `first`, sample `start`, on of so many samples in all."""
         step, options = self.steps[number], self.options
-        rows, most = rows_of(step, options, self.steps), affordable_rows(step, options)
+        rows = rows_of(step, options, len(self.steps), self.alike)
+        most = affordable_rows(step, options)
         ranges = METHODS[options.method].ranges
         each = -(-rows // total)
         return Positions(step, each, (options.seed, number), ranges, first, start, min(most, total), total)
@@ -138,7 +141,8 @@ def opened(
         TensorStore(int(options.memory * memory.STORE_SHARE)) as store,
         TensorStore(int(options.memory * memory.SAMPLES_SHARE)) as kept,
     ):
-        yield Subject(Walk(graph, store, options.threads), kept, steps, analogue, dataset, options, fixed, key)
+        walk = Walk(graph, store, options.threads)
+        yield Subject(walk, kept, steps, analogue, dataset, options, fixed, key, rows_alike(steps))
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +225,7 @@ def _needs(subject: Subject, per_batch: int, total: int, budget: int) -> list[me
     needs = [memory.of_run(fetched, samples), memory.Need(subject.dataset.held, "what was made up")]
     corrections = []
     for step in subject.steps:
-        rows = rows_of(step, options, subject.steps)
+        rows = rows_of(step, options, len(subject.steps), subject.alike)
         if step.layers:
             taken = -(-rows // total) * min(affordable_rows(step, options), total)
             corrected = min(taken, regression_rows(step, options, len(subject.steps)))
@@ -329,16 +333,21 @@ def _parts(step: Step) -> str:
     return "xa" if step.activation(np.zeros(1, np.float32)) is None else "x"
 
 
-def rows_of(step: Step, options: ObservationOptions, steps: Sequence[Step]) -> int:
-    """Sampled rows of a step: for its regressions, and as many for thresholds as all sites alike have room for.
+def rows_alike(steps: Sequence[Step]) -> int:
+    """Rows that every site with layers in front of it may have for its thresholds within THRESHOLD_VALUES."""
+    numbers = sum(sizes_of(step)[1] * len(_parts(step)) for step in steps if step.site and step.layers)
+    return THRESHOLD_VALUES // max(numbers, 1)
+
+
+def rows_of(step: Step, options: ObservationOptions, steps: int, alike: int) -> int:
+    """Sampled rows of a step: for its regressions, and for thresholds. alike: as of `rows_alike`.
 
     Thresholds want many rows where a channel is rarely active, and each costs little.
     """
-    rows = regression_rows(step, options, len(steps))
+    rows = regression_rows(step, options, steps)
     if step.site is None or not step.layers:
         return rows
-    numbers = sum(sizes_of(each)[1] * len(_parts(each)) for each in steps if each.site and each.layers)
-    return min(max(rows, min(options.positions, THRESHOLD_VALUES // numbers)), affordable_rows(step, options))
+    return min(max(rows, min(options.positions, alike)), affordable_rows(step, options))
 
 
 def regression_rows(step: Step, options: ObservationOptions, steps: int) -> int:

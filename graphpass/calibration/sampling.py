@@ -22,6 +22,7 @@ from graphpass.errors import CalibrationError
 from graphpass.maths.corrections import apply
 from graphpass.maths.curves import Curve
 from graphpass.maths.methods import SiteSample
+from graphpass.maths.thresholds import rows_at_random
 from graphpass.sites.sites import Site
 
 Array = NDArray[Any]
@@ -277,13 +278,10 @@ class StepSample:
         return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self.offset, self.limits, curve)
 
     def drawn(self, rows: int) -> "StepSample":
-        """So many of its rows, or itself where it has no more.
-
-        At random, not every k-th: positions in an image have structure. The samples stay in their order.
-        """
+        """So many of its rows at random, or itself where it has no more. The samples stay in their order."""
         if rows >= len(self.x):
             return self
-        kept = np.sort(np.random.default_rng(0).permutation(len(self.x))[:rows])
+        kept = rows_at_random(len(self.x), rows)
         inputs = [each[:, kept] for each in self.inputs]
         return replace(self, inputs=inputs, x=self.x[kept], a=self.a[kept], x_snn=self.x_snn[kept])
 

@@ -10,7 +10,6 @@ A layer is a matrix: pre-activation = u·M + b per group, u the unfolded input (
 positions; the cost does not depend on the image size.
 """
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.maths.threads import product, side_by_side, tiles
+from graphpass.maths.threads import product, side_by_side, stretches, tiles
 from graphpass.maths.thresholds import Levels
 
 Array = NDArray[Any]
@@ -127,8 +126,7 @@ def choose_penalty(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
     groups, rows, size = inputs.shape
     if rows < BLOCKS or size > min(rows, WIDE):
         return Gram(inputs), RIDGE
-    edges = np.arange(BLOCKS + 1) * rows // BLOCKS
-    parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+    parts = stretches(rows, BLOCKS)
     held, kept = parts[HELD_OUT - 1 :: HELD_OUT], [p for k, p in enumerate(parts) if k % HELD_OUT != HELD_OUT - 1]
     count = sum(part.stop - part.start for part in kept)
     mean = sum(residual[part].sum(0, dtype=np.float64) for part in kept) / count

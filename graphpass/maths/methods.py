@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from graphpass.maths.corrections import choose_penalty, compensate, ends, mean_bias, mean_gain, mean_shift, refine
 from graphpass.maths.curves import Curve
-from graphpass.maths.thresholds import Levels, largest, least_error, percentile, regress
+from graphpass.maths.thresholds import Levels, largest, least_error, percentile, regress, rows_at_random
 from graphpass.maths.units import corrected_in_units, in_units
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
-FIT_ROWS = 16384  # rows that thresholds are searched on; regressions see all
+FIT_ROWS = 16384  # rows that thresholds are searched on, at most
 COARSE_LEVELS = 8  # up to so many levels refinement pays most (docs/calibration.md)
 CURVED_ROUNDS = 20  # refinement steps where f is curved: small weights make small steps
 RECTIFIERS = frozenset("relu clip thresholded_relu".split())  # f(x) = x inside their range
@@ -123,8 +123,7 @@ def _optimal(sample: SiteSample, levels: int) -> Levels:
         return _max(sample, levels)
     if len(sample.a) <= FIT_ROWS:
         return least_error(sample.x_snn, sample.a, levels, sample.offset)
-    # At random, not every k-th: positions in an image have structure.
-    rows = np.sort(np.random.default_rng(0).permutation(len(sample.a))[:FIT_ROWS])
+    rows = rows_at_random(len(sample.a), FIT_ROWS)
     return least_error(sample.x_snn[rows], sample.a[rows], levels, sample.offset)
 
 

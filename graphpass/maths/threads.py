@@ -51,7 +51,11 @@ def side_by_side(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[
 
 def slices(total: int, size: int) -> list[slice]:
     """0 … total in parts as equal as they can be, none larger than size."""
-    count = max(1, -(-total // size))
+    return stretches(total, max(1, -(-total // size)))
+
+
+def stretches(total: int, count: int) -> list[slice]:
+    """0 … total in so many parts, as equal as they can be."""
     edges = (total * k // count for k in range(count + 1))
     return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 

@@ -177,6 +177,11 @@ def _level(x: Floats, threshold: Floats, shift: Floats, levels: int) -> Floats:
     return n
 
 
+def rows_at_random(total: int, count: int) -> NDArray[np.int64]:
+    """So many of 0 … total − 1, ascending, the same each time: not every k-th, positions in an image have structure."""
+    return np.sort(np.random.default_rng(0).permutation(total)[:count])
+
+
 def squared_error(y: Array, a: Array) -> Doubles:
     """Σ (y − a)² over rows, float64 [C]."""
     difference = y - a
