@@ -31,15 +31,17 @@ from graphpass.calibration.steps import Step
 from graphpass.datasets.dataset import Dataset
 from graphpass.errors import DataError, OptionError
 from graphpass.forms import operators
-from graphpass.forms.folded import neuron_node, replace_weight, value_of
+from graphpass.forms.folded import neuron_nodes, replace_weight, value_of
 from graphpass.graph.layers import WeightLayer, is_padded, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.maths.corrections import ROUNDS
 from graphpass.maths.methods import COARSE_LEVELS, METHODS, RECTIFIERS, Method, correct_bias
-from graphpass.maths.neuron import Neuron, levels_of
+from graphpass.maths.neuron import levels_of
+from graphpass.maths.outliers import beyond, split
 from graphpass.maths.thresholds import Levels
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
+from graphpass.sites.identities import feeds_layers_alone
 from graphpass.sites.sites import Coverage, Site
 
 Array = NDArray[Any]
@@ -276,8 +278,10 @@ class _Calibrator:
     def _fit(self, site: Site, sample: StepSample) -> SitePlan:
         """The site's neurons, by the method, or as its QCFS chain says; and levels for the ANN itself."""
         fitted = fit_site(site, sample, self._options.levels_at(site.name), self._method)
+        if self._may_split(site) and (pair := split(sample.x_snn, fitted.values, fitted.levels)):
+            fitted = replace(fitted, **vars(pair[0]), beyond=pair[1])
         spread = float(np.square(sample.a - sample.a.mean(0), dtype=np.float64).sum())
-        error = float(np.square(flat_neuron(fitted).fire(sample.site.even().x_snn) - sample.a, dtype=np.float64).sum())
+        error = float(np.square(output_of(fitted, sample.site.even().x_snn) - sample.a, dtype=np.float64).sum())
         ann = replace(sample, x_snn=sample.x, offset=True).site
         plan = replace(
             fitted,
@@ -289,6 +293,12 @@ class _Calibrator:
         self.sites.append(plan)
         return plan
 
+    def _may_split(self, site: Site) -> bool:
+        """Whether a second neuron may stand beside the first: each layer then sees the spikes of both apart."""
+        if site.kind != "identity" or self._options.method != "optimal" or self._options.clip_limits:
+            return False
+        return feeds_layers_alone(self._walk.tensors[site.output])
+
     def _go_on(self, downstream: Sequence[gs.Node], site: SitePlan | None, corrected: Sequence[str]) -> None:
         """The SNN's side behind the corrected layers, through the neurons."""
         nodes, fetch = list(downstream), list(corrected)
@@ -299,7 +309,7 @@ class _Calibrator:
                 own = self._walk.nodes_for([site.output], stop=[site.input])
                 nodes += [node for node in own if id(node) not in inside]
                 x = value_of(site, y, self._walk.names)
-            nodes.append(neuron_node(site, self._options.time_steps, self._options.coding, x, y, self._walk.names))
+            nodes += neuron_nodes(site, self._options.time_steps, self._options.coding, x, y, self._walk.names)
             fetch.append(site.output)
             self._spiking.add(site.output)
         for _ in self._run(nodes, fetch, functions=site is not None) if fetch else ():
@@ -317,9 +327,13 @@ def fit_site(site: Site, sample: StepSample, levels: int, method: Method) -> Sit
     return replace(fitted, scale="activation") if sample.site.curve else fitted
 
 
-def flat_neuron(site: SitePlan) -> Neuron:
-    """A site's neurons for sampled rows [P, C]."""
-    return replace(site, shape=(len(site.threshold),)).neuron
+def output_of(site: SitePlan, x: Array) -> Array:
+    """What a site's neurons make of sampled rows [P, C] on the scale where their levels are even: float32."""
+    y = site.values.neuron(site.levels).fire(x)
+    if site.beyond is None:
+        return y
+    rest: Array = beyond(x, site.values, site.levels)
+    return y + site.beyond.neuron(site.levels).fire(rest)
 
 
 def qcfs_plan(site: Site, levels: int) -> SitePlan | None:

@@ -22,7 +22,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.calibration.calibrate import CalibrationOptions, calibrate, fit_site, flat_neuron
+from graphpass.calibration.calibrate import CalibrationOptions, calibrate, fit_site
 from graphpass.calibration.sampling import Positions, SpikingSide, StepSample
 from graphpass.calibration.steps import Step
 from graphpass.datasets.dataset import Dataset
@@ -141,7 +141,7 @@ def measure(
         progress("measuring sensitivity", number, len(coverage.sites))
         plans = [fit_site(site, sample, count, method) for count in rungs]
         for rung, plan in enumerate(plans):
-            neuron = flat_neuron(plan)
+            neuron = plan.values.neuron(plan.levels)
             counts = neuron.count(sample.site.even().x)
             quantisation[number, rung] = np.square(neuron.decode(counts) - sample.a, dtype=np.float64).sum()
             spikes[number, rung] = spikes_of(counts, options.coding).mean()

@@ -2,6 +2,7 @@
 
 Every site's output f(x) is replaced by y = A·clip(floor((x + ψ)/θ), 0, L) + o, where f is curved by
 y = A·clip(floor((f(x) + ψ)/θ), 0, L) + o with f as it stands in the network; compensated layers get their new weights.
+Where a channel has a second neuron, y is the sum of y(x) and of its y(x − clip(x, low, high)).
 """
 
 import numpy as np
@@ -11,8 +12,10 @@ from graphpass.errors import PlanError
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.layers import WeightLayer, weight_layers
-from graphpass.graph.names import NEURONS, Names, names_of
+from graphpass.graph.names import BEYOND, NEURONS, Names, names_of
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
+from graphpass.maths.outliers import bounds
+from graphpass.maths.thresholds import Levels
 from graphpass.sites.identities import place_identities
 
 VALUE = "/activation"  # suffix of the tensor f(x) in front of a curved site's neurons
@@ -32,7 +35,7 @@ def fold(graph: gs.Graph, plan: Plan) -> gs.Graph:
             _named(layers, name)
     place_identities(graph, plan.sites)
     tensors = graph.tensors()
-    graph.nodes.extend([_put_neuron(tensors, site, plan, names) for site in plan.sites])
+    graph.nodes.extend([node for site in plan.sites for node in _put_neurons(tensors, site, plan, names)])
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     return graph
 
@@ -43,7 +46,7 @@ def _named(found: dict[str, WeightLayer], name: str) -> WeightLayer:
     return found[name]
 
 
-def _put_neuron(tensors: dict[str, gs.Tensor], site: SitePlan, plan: Plan, names: Names) -> gs.Node:
+def _put_neurons(tensors: dict[str, gs.Tensor], site: SitePlan, plan: Plan, names: Names) -> list[gs.Node]:
     if site.input not in tensors or site.output not in tensors:
         raise PlanError(f"the plan's site {site.name!r} is not in the model", "use the plan with its own model")
     output, current = tensors[site.output], tensors[site.input]
@@ -51,7 +54,7 @@ def _put_neuron(tensors: dict[str, gs.Tensor], site: SitePlan, plan: Plan, names
         current = value_of(site, output, names)
     else:
         output.inputs.clear()
-    return neuron_node(site, plan.time_steps, plan.coding, current, output, names)
+    return neuron_nodes(site, plan.time_steps, plan.coding, current, output, names)
 
 
 def value_of(site: SitePlan, output: gs.Variable, names: Names) -> gs.Variable:
@@ -62,21 +65,41 @@ def value_of(site: SitePlan, output: gs.Variable, names: Names) -> gs.Variable:
     return value
 
 
-def neuron_node(site: SitePlan, time_steps: int, coding: str, x: gs.Variable, y: gs.Variable, names: Names) -> gs.Node:
-    """The folded neurons of a site as a node from x to y.
+def neuron_nodes(
+    site: SitePlan, time_steps: int, coding: str, x: gs.Variable, y: gs.Variable, names: Names
+) -> list[gs.Node]:
+    """The folded neurons of a site as nodes from x to y, in order.
 
-    The node's name is the site's with /neuron, whatever others are called: evaluations know it by that, and it keeps it
-    when names are settled.
+    The neurons' nodes have the site's name with /neuron, and /neuron/beyond, whatever others are called: evaluations
+    know them by that, and they keep it when names are settled.
     """
-    neuron = site.neuron
-    parameters = [
-        gs.Constant(names.fresh(f"{site.name}/{part}"), np.ascontiguousarray(getattr(neuron, part)))
-        for part in ("threshold", "shift", "amplitude", "offset")
+
+    def neurons(ending: str, levels: Levels, current: gs.Variable, result: gs.Variable) -> gs.Node:
+        shaped = site.shaped(levels)
+        inputs = [current, *(constant(part + ending, getattr(shaped, part)) for part in Levels.__annotations__)]
+        attributes = {"time_steps": time_steps, "levels": site.levels, "coding": coding}
+        name = site.name + NEURONS + ending
+        return gs.Node(operators.FOLDED_NEURON, name, attributes, inputs, [result], domain=SPIKING_DOMAIN)
+
+    def constant(part: str, values: np.ndarray) -> gs.Constant:
+        return gs.Constant(names.fresh(f"{site.name}/{part}"), np.ascontiguousarray(values))
+
+    if site.beyond is None:
+        return [neurons("", site.values, x, y)]
+
+    def between(part: str) -> gs.Variable:
+        return gs.Variable(names.fresh(f"{site.output}/{part}"), x.dtype, x.shape)
+
+    above, inside, rest, near, far = map(between, ("above", "inside", "rest", "near", "far"))
+    low, high = (end.reshape(site.shape).astype(x.dtype or np.float32) for end in bounds(site.values, site.levels))
+    return [
+        gs.Node("Max", names.fresh(f"{site.name}/above"), {}, [x, constant("low", low)], [above]),
+        gs.Node("Min", names.fresh(f"{site.name}/inside"), {}, [above, constant("high", high)], [inside]),
+        gs.Node("Sub", names.fresh(f"{site.name}/rest"), {}, [x, inside], [rest]),
+        neurons("", site.values, x, near),
+        neurons(BEYOND, site.beyond, rest, far),
+        gs.Node("Add", names.fresh(f"{site.name}/sum"), {}, [near, far], [y]),
     ]
-    attributes = {"time_steps": time_steps, "levels": site.levels, "coding": coding}
-    return gs.Node(
-        operators.FOLDED_NEURON, site.name + NEURONS, attributes, [x, *parameters], [y], domain=SPIKING_DOMAIN
-    )
 
 
 def replace_weight(graph: gs.Graph, names: Names, layer: WeightLayer, change: LayerPlan) -> list[gs.Node]:

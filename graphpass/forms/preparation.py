@@ -1,6 +1,7 @@
 """What a folded graph needs before time is made explicit:
 
     compute_constants    integers that depend on constants alone
+    split_layers         layers on the sum of two neurons as sums of two layers, each on spikes
     place_thresholds     f and the neurons behind it as neurons with a threshold for every step
     settle_pooling       phase-coded neurons behind max poolings
 
@@ -16,9 +17,9 @@ from graphpass.forms import operators
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.edit import held_names
-from graphpass.graph.layers import is_maximum, rank_of
+from graphpass.graph.layers import is_maximum, rank_of, weight_layer
 from graphpass.graph.model import export
-from graphpass.graph.names import NEURONS, POOLED, Names, names_of
+from graphpass.graph.names import BEYOND, NEURONS, POOLED, Names, names_of
 from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.trains import Trains, Way
 from graphpass.maths.curves import CURVES, curve_of
@@ -69,24 +70,80 @@ def _is_integer(tensor: gs.Tensor) -> bool:
     return tensor.dtype is not None and not isinstance(tensor.dtype, int) and np.dtype(tensor.dtype).kind in "iub"
 
 
+def split_layers(graph: gs.Graph) -> gs.Graph:
+    """W·(y₁ + y₂) + b = (W·y₁ + b) + W·y₂, in place: where a channel has two neurons, each sends spikes of its own.
+
+    The second layer is named after the first and shares its weights.
+    """
+    pairs = [node for node in graph.nodes if node.op == "Add" and _adds_second_neurons(node)]
+    names = names_of(graph) if pairs else None
+    for pair in pairs:
+        for node in list(pair.outputs[0].outputs):
+            layer = weight_layer(node)
+            if layer and names and layer.data is pair.outputs[0]:
+                y = layer.output
+                parts = [gs.Variable(names.fresh(f"{y.name}/{part}"), y.dtype, y.shape) for part in ("near", "far")]
+                inputs = [*node.inputs[:2]]
+                node.inputs[layer.data_index], inputs[layer.data_index] = pair.inputs
+                node.outputs = parts[:1]
+                graph.nodes += [
+                    gs.Node(node.op, names.fresh(node.name + BEYOND), dict(node.attrs), inputs, parts[1:]),
+                    gs.Node("Add", names.fresh(f"{node.name}/sum"), {}, parts, [y]),
+                ]
+    return graph.cleanup(remove_unused_graph_inputs=False).toposort() if pairs else graph
+
+
+def _adds_second_neurons(node: gs.Node) -> bool:
+    """Whether it is the sum of a site's two neurons."""
+    makers = [maker for tensor in node.inputs for maker in tensor.inputs[:1] if maker.op in operators.FOLDED_NEURONS]
+    return len(makers) == 2 and makers[1].name == makers[0].name + BEYOND
+
+
 def place_thresholds(graph: gs.Graph) -> gs.Graph:
     """Neurons on f(x) as neurons on x, in place: n = #{k : f(x) ≥ k·θ − ψ} = #{k : x ≥ b_k} + #{k : x < c_k}.
 
     f itself stays where something else reads it.
     """
     curved = {each.output.name: each for each in find_activations(graph) if each.kind in CURVES}
-    names = names_of(graph) if curved else None
-    for node in graph.nodes:
-        activation = curved.get(node.inputs[0].name) if node.op == operators.FOLDED_NEURON else None
-        found = _thresholds(node, activation) if activation else None
-        if activation and names and found:
+    names, placed = names_of(graph), False
+    for node in [each for each in graph.nodes if each.op == operators.FOLDED_NEURON]:
+        activation = curved.get(node.inputs[0].name)
+        x, found = (activation.input, _thresholds(node, activation)) if activation else _beyond(node)
+        if found:
             constants = (
                 gs.Constant(names.fresh(f"{node.name}/{part}"), values)
                 for part, values in zip(("rising", "falling"), found, strict=True)
             )
-            node.op = operators.THRESHOLD_NEURON
-            node.inputs = [activation.input, *constants, *node.inputs[3:]]
-    return graph.cleanup(remove_unused_graph_inputs=False).toposort() if curved else graph
+            node.op, placed = operators.THRESHOLD_NEURON, True
+            node.inputs = [x, *constants, *node.inputs[3:]]
+    return graph.cleanup(remove_unused_graph_inputs=False).toposort() if placed else graph
+
+
+def _beyond(node: gs.Node) -> tuple[gs.Tensor, tuple[Array, Array] | None]:
+    """x and the thresholds on it, b and c, of neurons on x − clip(x, low, high); None for other neurons.
+
+    x − clip(x, low, high) ≥ β  ⟺  x ≥ β + high where β > 0, else x ≥ β + low
+    """
+    rest = node.inputs[0]
+    x, inside = _operands(rest, "Sub")
+    above, high = _operands(inside, "Min")
+    clipped, low = _operands(above, "Max")
+    if x is None or clipped is not x or not isinstance(low, gs.Constant) or not isinstance(high, gs.Constant):
+        return rest, None
+    parts = (*(tensor.values for tensor in node.inputs[1:3]), low.values, high.values)
+    threshold, shift, lowest, highest = np.broadcast_arrays(*(np.asarray(part, np.float64) for part in parts))
+    steps = np.arange(1, int(node.attrs["levels"])).reshape(-1, *(1,) * threshold.ndim)
+    borders = steps * threshold - shift
+    rising = (borders + np.where(borders > 0, highest, lowest)).astype(np.float32)
+    return x, (rising, np.full_like(rising, -np.inf))
+
+
+def _operands(tensor: gs.Tensor | None, op: str) -> tuple[gs.Tensor | None, gs.Tensor | None]:
+    """What an operator of two inputs made a tensor of; None where another one made it."""
+    maker = tensor.inputs[0] if isinstance(tensor, gs.Variable) and tensor.inputs else None
+    if maker is None or maker.op != op or maker.domain or len(maker.inputs) != 2:
+        return None, None
+    return tuple(maker.inputs)
 
 
 def _thresholds(node: gs.Node, activation: Activation) -> tuple[Array, Array] | None:

@@ -25,7 +25,13 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.forms import operators
-from graphpass.forms.preparation import compute_constants, neurons_of, place_thresholds, settle_pooling
+from graphpass.forms.preparation import (
+    compute_constants,
+    neurons_of,
+    place_thresholds,
+    settle_pooling,
+    split_layers,
+)
 from graphpass.graph.affine import Affine, Folded, fold_into, unfilled
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.layers import WeightLayer, data_inputs, is_maximum, moves, rank_of, weight_layer, weight_layers
@@ -49,6 +55,7 @@ def unroll(graph: gs.Graph) -> gs.Graph:
     if neurons:
         graph.toposort()
         compute_constants(graph)
+        split_layers(graph)
         place_thresholds(graph)
         settle_pooling(graph)
         infer_shapes(graph)

@@ -2,7 +2,8 @@
 
     fresh(base)     base, or the first free one of base_1, base_2 …; it is taken from then on
     settle(graph)   different tensors, and different nodes, of the same name get different names
-    site_of(…)      the site that a node of neurons belongs to: <site>/neuron, and behind max poolings …/pooled
+    site_of(…)      the site that a node of neurons belongs to: <site>/neuron, its second neurons …/beyond, and behind
+                    max poolings …/pooled
 
 The cost is linear in the size of the graph and in the number of new names.
 """
@@ -15,7 +16,8 @@ import onnx_graphsurgeon as gs
 
 from graphpass.graph.domains import SPIKING_DOMAIN
 
-NEURONS, POOLED = "/neuron", "/pooled"  # endings: of a site's name for its neurons, and of their name behind pooling
+NEURONS = "/neuron"  # the ending that a site's name has for its neurons
+BEYOND, POOLED = "/beyond", "/pooled"  # and further ones: of second neurons, and behind pooling
 
 
 class Names:
@@ -53,7 +55,7 @@ def site_of(neurons: str, sites: Iterable[str]) -> str | None:
 
 def activation_of(neurons: str) -> str | None:
     """The name of the activation that a node of neurons stands for, by the name of the node; None for other names."""
-    name = re.sub(rf"({POOLED}(_\d+)?)+$", "", neurons)
+    name = re.sub(rf"({POOLED}(_\d+)?|{BEYOND})+$", "", neurons)
     return name.removesuffix(NEURONS) if name.endswith(NEURONS) else None
 
 

@@ -25,7 +25,7 @@ from graphpass.maths.thresholds import Levels
 from graphpass.records import RecordError, parsed, record_of
 
 FORMAT = "graphpass-plan"
-VERSION = 2
+VERSION = 3
 MOST_AXES = 8  # of a tensor
 SCALES = ("pre-activation", "activation")  # levels are even on x, or on f(x) where f is curved
 
@@ -50,7 +50,8 @@ class SitePlan:
     broadcast to the site's tensor. levels: number of output levels. lowest, highest: the least and largest value of the
     ANN's activation over the calibration data. scale: x or f(x), which threshold and shift are compared with: see
     SCALES. quantiser: levels with the least error on the ANN itself, for networks without new weights
-    (evaluation/baseline.py); None in a plan of version 1.
+    (evaluation/baseline.py); None in a plan of version 1. beyond: of an identity site, second neurons for what lies
+    outside the levels of the first, x − clip(x, low, high) (graphpass/maths/outliers.py).
     error: relative mean square error Σ(y − a)² / Σ(a − ā)² of the neurons against the ANN's activation, on the sample.
     input, output, layers: as in graph.sites.Site.
     """
@@ -71,12 +72,23 @@ class SitePlan:
     error: float | None = None
     scale: str = SCALES[0]
     quantiser: Levels | None = None
+    beyond: Levels | None = None
+
+    @property
+    def values(self) -> Levels:
+        """The parameters of the (first) neurons, [C]."""
+        return Levels(self.threshold, self.shift, self.amplitude, self.offset)
 
     @property
     def neuron(self) -> Neuron:
         """The parameters, shaped to broadcast to the site's tensor."""
-        parts = (self.threshold, self.shift, self.amplitude, self.offset)
-        threshold, shift, amplitude, offset = (np.asarray(part, np.float32).reshape(self.shape) for part in parts)
+        return self.shaped(self.values)
+
+    def shaped(self, levels: Levels) -> Neuron:
+        """Parameters of each channel as neurons of the site's tensor."""
+        threshold, shift, amplitude, offset = (
+            np.asarray(part, np.float32).reshape(self.shape) for part in vars(levels).values()
+        )
         return Neuron(threshold, shift, amplitude, offset, self.levels)
 
 
@@ -135,7 +147,7 @@ def save_plan(plan: Plan, path: str | Path) -> None:
     document["data_sha256"] = plan.data_digest
     document["notes"] = dict(plan.notes)
     document["sites"] = [
-        {**_lists(site), "quantiser": site.quantiser and _lists(site.quantiser)} for site in plan.sites
+        {**_lists(site), **{key: value and _lists(value) for key, value in _more_levels(site)}} for site in plan.sites
     ]
     document["layers"] = [layer.name for layer in plan.layers]
     document["arrays"] = arrays.name if plan.layers else None
@@ -151,6 +163,10 @@ def save_plan(plan: Plan, path: str | Path) -> None:
 
 def _lists(record: SitePlan | Levels) -> dict[str, Any]:
     return {name: value.tolist() if name in _ARRAYS else value for name, value in vars(record).items()}
+
+
+def _more_levels(site: SitePlan) -> tuple[tuple[str, Levels | None], ...]:
+    return ("quantiser", site.quantiser), ("beyond", site.beyond)
 
 
 def companions(path: Path) -> list[Path]:
@@ -169,13 +185,12 @@ def load_plan(path: str | Path) -> Plan:
         raise PlanError(f"{path}: {_not_json(error)}", "write the plan again with --plan-out") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise PlanError(f"{path}: not a graphpass plan", "write one with --plan-out")
-    if document.get("version") not in (1, VERSION):
+    if document.get("version") not in range(1, VERSION + 1):
         raise PlanError(
             f"{path}: plan version {document.get('version')}, this tool reads 1 to {VERSION}", "write it again"
         )
     try:
-        if document["version"] == 1:
-            _upgrade(document)
+        _upgrade(document)
         file: _File = record_of(_File, document)
         plan = Plan(
             file.time_steps,
@@ -231,11 +246,14 @@ class _File:
 
 
 def _upgrade(document: dict[str, Any]) -> None:
-    """Version 1 as version 2, in place: levels were even on x, and there was no quantiser."""
-    sites = document.get("sites")
+    """An older version as this, in place. In 1 levels were even on x, without a quantiser; until 3 none had a second
+    neuron.
+    """
+    version, sites = document["version"], document.get("sites")
     for site in sites if isinstance(sites, list) else ():
         if isinstance(site, dict):
-            site.update(scale=SCALES[0], quantiser=None)
+            site.update({"scale": SCALES[0], "quantiser": None} if version == 1 else {})
+            site.update({"beyond": None} if version < VERSION else {})
 
 
 def _not_json(error: ValueError) -> str:
@@ -293,7 +311,7 @@ def check_site(site: SitePlan, at: Callable[[str], str], most: int) -> None:
     if not site.shape or min(site.shape) < 1 or len(site.shape) > MOST_AXES:
         raise RecordError(f"{at('shape')}: {list(site.shape)[:MOST_AXES]} is not one of 1 to {MOST_AXES} sizes")
     count = math.prod(site.shape)
-    for record, prefix in ((site, ""), (site.quantiser, "quantiser.")):
+    for record, prefix in ((site, ""), *((levels, f"{key}.") for key, levels in _more_levels(site))):
         if record is None:
             continue
         for name in _ARRAYS:
@@ -305,6 +323,8 @@ def check_site(site: SitePlan, at: Callable[[str], str], most: int) -> None:
         raise RecordError(f"{at('scale')}: {site.scale!r} is not one of {', '.join(SCALES)}")
     if site.kind == "identity" and site.scale != SCALES[0]:
         raise RecordError(f"{at('scale')}: {site.scale!r}, but an identity has no activation")
+    if site.kind != "identity" and site.beyond:
+        raise RecordError(f"{at('beyond')}: second neurons, but this is no identity")
     if not 2 <= site.levels <= most:
         raise RecordError(f"{at('levels')}: {site.levels} is not 2 to {most}, the plan's")
     if not site.lowest <= site.highest:

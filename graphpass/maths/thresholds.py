@@ -9,6 +9,7 @@
 In the search, θ and ψ are the first and the last border between counts: border k = k·θ − ψ, k = 1 … L.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +41,22 @@ class Levels:
     amplitude: Floats
     offset: Floats
 
+    def neuron(self, levels: int) -> Neuron:
+        """As the converted network computes it, on rows [P, C]."""
+        return Neuron(self.threshold, self.shift, self.amplitude, self.offset, levels)
+
     def count(self, x: Array, levels: int) -> NDArray[np.uint8]:
-        """n, uint8 of x's shape [P, C], as the converted network computes it."""
-        return Neuron(self.threshold, self.shift, self.amplitude, self.offset, levels).count(x)
+        """n, uint8 of x's shape [P, C]."""
+        return self.neuron(levels).count(x)
 
     def output(self, x: Array, levels: int) -> Floats:
         """y = A·n + o, float32 [P, C]."""
-        return self.amplitude * self.count(x, levels).astype(np.float32) + self.offset
+        return self.neuron(levels).decode(self.count(x, levels))
+
+
+def joined(parts: Sequence[Levels]) -> Levels:
+    """The levels of all channels, from parts."""
+    return Levels(*(np.concatenate([getattr(part, name) for part in parts]) for name in Levels.__annotations__))
 
 
 def largest(highest: Array, levels: int, lowest: Array | None = None) -> Levels:
@@ -114,8 +124,7 @@ def least_error(x: Array, a: Array, levels: int, offset: bool = True) -> Levels:
     def search(block: slice) -> Levels:
         return _least_error(np.ascontiguousarray(x[:, block].T), a[:, block].T, levels, offset)
 
-    found = side_by_side(search, blocks)
-    return Levels(*(np.concatenate([getattr(part, name) for part in found]) for name in Levels.__annotations__))
+    return joined(side_by_side(search, blocks))
 
 
 def _least_error(x: Floats, a: Floats, levels: int, offset: bool) -> Levels:

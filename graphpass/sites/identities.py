@@ -73,6 +73,12 @@ def _analogue_parts(layer: WeightLayer, outputs: set[str], held: frozenset[str])
     return [name for name in names if name not in outputs]
 
 
+def feeds_layers_alone(tensor: gs.Variable) -> bool:
+    """Whether weight layers, and nothing else, read a tensor as their data."""
+    layers = [weight_layer(node) for node in tensor.outputs]
+    return bool(layers) and all(layer and layer.data is tensor for layer in layers)
+
+
 class _Placed(Protocol):
     """The fields that Site and SitePlan share."""
 

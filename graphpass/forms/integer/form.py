@@ -39,7 +39,7 @@ from graphpass.forms.integer.borders import (
 from graphpass.forms.integer.layers import has_normal_scales, linear_of, nodes_of, scalar, settled
 from graphpass.forms.integer.sums import CountSum, CountTerm, integer_nodes
 from graphpass.forms.integer.tensors import CARRIES, LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
-from graphpass.forms.preparation import compute_constants
+from graphpass.forms.preparation import compute_constants, split_layers
 from graphpass.graph.affine import Affine, joined, neuron_affine, through
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.edit import held_names
@@ -57,6 +57,7 @@ def to_integers(graph: gs.Graph, ranges: Mapping[str, tuple[float, float]] | Non
     """
     graph.toposort()
     compute_constants(graph)
+    split_layers(graph)
     infer_shapes(graph)
     walk = _Walk(graph, ranges or {})
     walk.run()

@@ -3,7 +3,10 @@
     v = (W·(A·n + o) + b + ψ)/θ − 1/2 = W'·n + c          W' = W·A/θ, c = (W·o + b + ψ)/θ − 1/2             (1)
     floor(v + 1/2) = round(v) but for ties                                                                   (2)
     W' ≈ s·q, q int8, s per output: s = max |W'| / Q      Q = min(127, ⌊32767/(2·L)⌋)                        (3)
+    c ← c + (W' − s·q)·z                                  z: the counts that stand for 0, A·z + o = 0         (4)
     QLinearConv, QGemm: y = saturate(round((q·n + round(c/s))·s / y_scale) + y_zero)
+
+By (4) rounded weights cost nothing where values are 0, however large o is.
 
 So a layer whose outputs are counts again needs y_scale = 1, y_zero = 0 and a Clip(0, L). Q keeps the sum of two
 products within int16, which processors without VNNI instructions compute first.
@@ -47,7 +50,8 @@ class Linear:
     """v = W·n + c. weight: [O, I/groups, …] of a convolution, else [I, O]; constant: c [O].
 
     border: [O, …], what the offset adds to v at each tap that is not in c, since padding may cut it off; None for
-    nothing. largest: the largest count of n. zero: the sources hold n + zero, padding included.
+    nothing. largest: the largest count of n. zero: the sources hold n + zero, padding included. centre: z of (4), a
+    count for each input, [I]; None for 0.
     """
 
     sources: tuple[LayerSource, ...]
@@ -57,6 +61,7 @@ class Linear:
     border: Array | None
     largest: int
     zero: int = 0
+    centre: Array | None = None
 
     @property
     def convolution(self) -> bool:
@@ -88,18 +93,29 @@ class Linear:
             return self
         moved = self.border + zero * self.weight.sum(1)
         smaller = np.abs(moved).sum() < np.abs(self.border).sum()
-        return replace(self, border=moved, zero=zero) if smaller else self
+        return replace(self, border=moved, zero=zero, centre=self._centred(-zero)) if smaller else self
 
     def without_zero(self) -> "Linear":
         """The same of n + zero: W·(n + z) − W·z."""
         if not self.zero:
             return self
+        free = replace(self, zero=0, centre=self._centred(self.zero))
         if not self.convolution:
-            return replace(self, constant=self.constant - self.zero * self.weight.sum(0), zero=0)
+            return replace(free, constant=self.constant - self.zero * self.weight.sum(0))
         taps = -self.zero * self.weight.sum(1)
         if not is_padded(self.attributes):
-            return replace(self, constant=self.constant + taps.reshape(self.outputs, -1).sum(1), zero=0)
-        return replace(self, border=taps if self.border is None else self.border + taps, zero=0)
+            return replace(free, constant=self.constant + taps.reshape(self.outputs, -1).sum(1))
+        return replace(free, border=taps if self.border is None else self.border + taps)
+
+    def _centred(self, by: int) -> Array:
+        """z, of counts that are larger by so much."""
+        return self.counts_of_zero + by
+
+    @property
+    def counts_of_zero(self) -> Array:
+        """z of every input, [I]."""
+        inputs = self.weight.shape[1] * self.groups if self.convolution else len(self.weight)
+        return np.zeros(inputs) if self.centre is None else self.centre
 
 
 def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: int, zero: int = 0) -> Linear | str:
@@ -125,18 +141,25 @@ def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: in
     constant: Array = np.broadcast_to(bias.reshape(-1), (outputs,)).copy()
     if node.op != "Conv":
         scale, offset = (part.astype(np.float64) for part in affine.vectors(axis, len(weight)))
-        return Linear(
-            (LayerSource(data),), {}, weight * scale[:, None], constant + offset @ weight, None, largest, zero
-        )
+        centre = _centre(scale, offset, largest, zero)
+        constant = constant + offset @ weight
+        return Linear((LayerSource(data),), {}, weight * scale[:, None], constant, None, largest, zero, centre)
     groups, taps = layer.groups, (1,) * (weight.ndim - 2)
     scale, offset = (part.astype(np.float64) for part in affine.vectors(1, weight.shape[1] * groups))
     grouped = weight.reshape(groups, -1, *weight.shape[1:])
     new = (grouped * scale.reshape(groups, 1, -1, *taps)).reshape(weight.shape)
     reach = (grouped * offset.reshape(groups, 1, -1, *taps)).sum(2).reshape(outputs, *weight.shape[2:])
-    linear = Linear((LayerSource(data),), dict(node.attrs), new, constant, None, largest, zero)
+    centre = _centre(scale, offset, largest, zero)
+    linear = Linear((LayerSource(data),), dict(node.attrs), new, constant, None, largest, zero, centre)
     if affine.shifted and is_padded(linear.attributes):
         return replace(linear, border=reach) if zero else replace(linear, border=reach).with_zero(scale, offset)
     return replace(linear, constant=constant + reach.reshape(outputs, -1).sum(1))
+
+
+def _centre(scale: Array, offset: Array, largest: int, zero: int) -> Array:
+    """The counts of scale·(n − zero) + offset that come nearest to 0, from zero on; 0 where nothing is scaled."""
+    counts = np.divide(-offset, scale, out=np.zeros_like(offset), where=scale > 0)
+    return np.clip(counts, -zero, largest - zero)
 
 
 def scaling(data: gs.Variable, scale: Array, constant: Array, rank: int, largest: int) -> Linear:
@@ -196,6 +219,7 @@ def merged(one: Linear, two: Linear) -> Linear | None:
         main.border,
         max(main.largest, other.largest),
         main.zero,
+        np.concatenate([main.counts_of_zero, other.counts_of_zero]),
     )
 
 
@@ -260,7 +284,17 @@ def quantise(linear: Linear) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArr
     exact = scale.astype(np.float64)
     integers = np.rint(rows / exact[:, None]).astype(np.int8)
     shaped = integers.reshape(weight.shape) if linear.convolution else np.ascontiguousarray(integers.T)
+    constant = constant + _rounded_away(linear, rows - integers * exact[:, None])
     return shaped, np.rint(constant / exact).astype(np.int32), scale
+
+
+def _rounded_away(linear: Linear, rows: Array) -> Array:
+    """(W' − s·q)·z of formula (4), [O]. rows: W' − s·q, of a border too, a row for each output."""
+    if not linear.convolution:
+        return np.asarray(rows @ linear.counts_of_zero)
+    per_group = linear.weight.shape[1]
+    taps = rows[:, : linear.weight[0].size].reshape(linear.groups, -1, per_group, linear.weight[0, 0].size).sum(3)
+    return np.asarray((taps @ linear.counts_of_zero.reshape(linear.groups, per_group, 1)).ravel())
 
 
 def nodes_of(linear: Linear, output: gs.Variable, scale: float = 1.0, zero: int = 0, name: str = "") -> list[gs.Node]:
