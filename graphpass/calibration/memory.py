@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from graphpass.maths.corrections import COLUMNS
+
 STORE_SHARE = 3 / 8  # of the memory budget: live tensors
 SAMPLES_SHARE = 1 / 4  # of the memory budget: the ANN's rows
 LEFT = 1 - STORE_SHARE - SAMPLES_SHARE
@@ -17,7 +19,7 @@ CHECKED_SAMPLES = 4  # that the converted network is run on in the end, where it
 RUN = 2  # a run holds what is fetched from it, and about as much that is not
 COPIES = 3  # of the sampled inputs, and of the normal equations, while a layer is corrected
 MIB = 1 << 20
-CHANGES = 4  # of a layer's weights, float64, while they are corrected
+CHANGES = 4  # of a layer's weights while they are corrected: float32, and of COLUMNS outputs at once float64
 ROWS = 8  # float32 of each sampled pre-activation: x, a, x_q, and what is computed of them
 
 
@@ -41,8 +43,8 @@ def of_run(fetched: int, samples: int) -> Need:
 def of_correction(layer: str, rows: int, corrected: int, inputs: int, outputs: int) -> Need:
     """A layer corrected on so many of the sampled rows of its inputs and outputs."""
     unknowns = min(corrected, inputs)
-    floats = (rows + (COPIES - 1) * corrected) * inputs + ROWS * rows * outputs
-    doubles = COPIES * unknowns**2 + CHANGES * inputs * outputs
+    floats = (rows + (COPIES - 1) * corrected + CHANGES * outputs) * inputs + ROWS * rows * outputs
+    doubles = COPIES * unknowns**2 + CHANGES * inputs * min(outputs, COLUMNS)
     return Need(4 * floats + 8 * doubles, f"the correction of {layer!r}")
 
 

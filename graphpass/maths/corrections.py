@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.maths.threads import product, side_by_side, stretches, tiles
+from graphpass.maths.threads import product, side_by_side, slices, stretches, tiles
 from graphpass.maths.thresholds import Levels
 
 Array = NDArray[Any]
@@ -33,6 +33,7 @@ WORK = 4e10  # float operations that the steps of one layer may take, about a se
 ROUNDING = 1e-5  # of a mean's square: less variance than that is what float32 sums lose
 ROWS = 4096  # rows multiplied in float32 before the product joins the float64 sum
 INPUTS = 128  # inputs of a layer in a tile of a product
+COLUMNS = 4096  # outputs of a layer that are solved for at once: a language model's last layer has ten times as many
 
 
 def mean_shift(levels: Levels, difference: Array) -> Levels:
@@ -129,24 +130,33 @@ def choose_penalty(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
     parts = stretches(rows, BLOCKS)
     held, kept = parts[HELD_OUT - 1 :: HELD_OUT], [p for k, p in enumerate(parts) if k % HELD_OUT != HELD_OUT - 1]
     count = sum(part.stop - part.start for part in kept)
-    mean = sum(residual[part].sum(0, dtype=np.float64) for part in kept) / count
     centre = sum(inputs[:, part].sum(1, dtype=np.float64) for part in kept) / count
-    r = (residual - mean.astype(np.float32)).reshape(rows, groups, -1).transpose(1, 0, 2)
     moment = np.zeros((groups, size, size))
     for part in kept:
         moment += _products(inputs[:, part], inputs[:, part])
-    right = sum(_products(inputs[:, part], r[:, part]) for part in kept)
     system = _about(moment, centre, count)
-    errors: dict[float | None, float] = {
-        None: sum(_squares(residual[part]) for part in held), np.inf: sum(_squares(r[:, part]) for part in held)
-    }  # fmt: skip
-    penalty = _penalty(system, centre, count, RIDGE)
-    weight = np.linalg.solve(_penalised(system, penalty), right).astype(np.float32)
-    shift = np.einsum("gk,gkc->gc", centre, weight)[:, None].astype(np.float32)
-    errors[RIDGE] = sum(_squares(r[:, part] - product(inputs[:, part], weight, ROWS) + shift) for part in held)
+    system = _penalised(system, _penalty(system, centre, count, RIDGE))
+
+    def left(residual: Array) -> Doubles:
+        """Errors of some columns without a correction, with biases, and with weights: [3]."""
+        mean = sum(residual[part].sum(0, dtype=np.float64) for part in kept) / count
+        r = (residual - mean.astype(np.float32)).reshape(rows, groups, -1).transpose(1, 0, 2)
+        right = sum(_products(inputs[:, part], r[:, part]) for part in kept)
+        weight = np.linalg.solve(system, right).astype(np.float32)
+        shift = np.einsum("gk,gkc->gc", centre, weight)[:, None].astype(np.float32)
+        solved = (r[:, part] - product(inputs[:, part], weight, ROWS) + shift for part in held)
+        each = ((residual[part] for part in held), (r[:, part] for part in held), solved)
+        return np.array([sum(map(_squares, values)) for values in each])
+
+    errors = sum(left(residual[:, columns]) for columns in _columns(groups, residual.shape[1]))
     for part in held:
         moment += _products(inputs[:, part], inputs[:, part])
-    return Gram(inputs, moment), min(errors, key=lambda ridge: errors[ridge])
+    return Gram(inputs, moment), (None, np.inf, RIDGE)[int(np.argmin(errors))]
+
+
+def _columns(groups: int, channels: int) -> list[slice]:
+    """Parts of a layer's outputs: those of groups stay together."""
+    return slices(channels, COLUMNS if groups == 1 else channels)
 
 
 def compensate(inputs: Array | Gram, residual: Array, ridge: float = RIDGE) -> tuple[Floats, Floats]:
@@ -154,8 +164,14 @@ def compensate(inputs: Array | Gram, residual: Array, ridge: float = RIDGE) -> t
 
     inputs: u, float32 [G, P, K]. residual: r = x − x_q, float32 [P, C]; group g has the g-th C/G channels.
     """
-    weight, bias = Regression(inputs, ridge).solve(residual)
-    return weight.astype(np.float32), bias.astype(np.float32)
+    gram = inputs if isinstance(inputs, Gram) else Gram(inputs)
+    regression, (groups, _, width) = Regression(gram, ridge), gram.inputs.shape
+    channels = residual.shape[1]
+    weight, bias = np.empty((groups, width, channels // groups), np.float32), np.empty(channels, np.float32)
+    for columns in _columns(groups, channels):
+        found, bias[columns] = regression.solve(residual[:, columns])
+        weight[:, :, columns if groups == 1 else slice(None)] = found
+    return weight, bias
 
 
 def mean_bias(inputs: Array, residual: Array) -> tuple[Floats, Floats]:

@@ -25,6 +25,7 @@ ENERGY_MAC = 4.6  # pJ: 3.7 for the multiplication, 0.9 for the addition
 ENERGY_AC = 0.9  # pJ
 TOP = 5
 NO_RANK = 1 << 31
+BLOCK = 1 << 22  # values that are compared at once: the logits of long texts are many
 
 Array = NDArray[Any]
 Integers = NDArray[np.int64]
@@ -197,6 +198,14 @@ class Difference:
 
     def update(self, y: Array, a: Array) -> "Difference":
         """With a batch: y and a of the same shape [N, …]."""
+        rows = max(1, BLOCK // max(1, a.size // max(1, len(a))))
+        found = self
+        for start in range(0, len(a), rows):
+            found = found._with(y[start : start + rows], a[start : start + rows])
+        return found
+
+    def _with(self, y: Array, a: Array) -> "Difference":
+        """With so few samples that their float64 values are held."""
         wide_y, wide_a = (each.reshape(len(a), -1).astype(np.float64) for each in (y, a))
         with np.errstate(invalid="ignore", over="ignore"):
             error = np.square(wide_y - wide_a).sum()

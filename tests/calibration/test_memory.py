@@ -7,6 +7,7 @@ import pytest
 
 from graphpass import api
 from graphpass.calibration.memory import LEFT, MemoryBudgetWarning, Need, of_correction, of_run, warn_of
+from graphpass.maths.corrections import COLUMNS
 from tests.models import build, node
 
 MIB = 1 << 20
@@ -14,12 +15,12 @@ MIB = 1 << 20
 
 def test_what_a_correction_takes():
     """300 rows of 20 inputs and 10 outputs: 20 unknowns; float32 is 4 bytes, float64 8."""
-    assert of_correction("fc", 300, 300, 20, 10).bytes == 4 * (3 * 300 * 20 + 8 * 300 * 10) + 8 * (
-        3 * 20**2 + 4 * 20 * 10
-    )
-    assert of_correction("fc", 300, 100, 200, 10).bytes == 4 * (500 * 200 + 8 * 300 * 10) + 8 * (
-        3 * 100**2 + 4 * 200 * 10
-    )
+    floats, doubles = 3 * 300 * 20 + 4 * 20 * 10 + 8 * 300 * 10, 3 * 20**2 + 4 * 20 * 10
+    assert of_correction("fc", 300, 300, 20, 10).bytes == 4 * floats + 8 * doubles
+    floats, doubles = 500 * 200 + 4 * 200 * 10 + 8 * 300 * 10, 3 * 100**2 + 4 * 200 * 10
+    assert of_correction("fc", 300, 100, 200, 10).bytes == 4 * floats + 8 * doubles
+    floats, doubles = 300 * 3 * 20 + (4 * 20 + 8 * 300) * 10000, 3 * 20**2 + 4 * 20 * COLUMNS
+    assert of_correction("head", 300, 300, 20, 10000).bytes == 4 * floats + 8 * doubles
     assert of_run(1000, 1) == Need(2000, "one run of the network on 1 sample")
 
 

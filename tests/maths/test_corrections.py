@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphpass.maths import corrections
 from graphpass.maths.corrections import (
     BLOCKS,
     HELD_OUT,
@@ -229,3 +230,16 @@ def test_what_is_chosen_has_the_least_error_on_held_out_rows(seed, noise):
     weight, bias = compensate(inputs[:, ~held], residual[~held])
     errors[RIDGE] = np.square(residual[held] - apply(inputs[:, held], weight, bias), dtype=np.float64).sum()
     assert errors[ridge] <= min(errors.values()) * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("rows", [300, 10])
+def test_many_outputs_are_solved_in_parts(monkeypatch, rows):
+    """As those of a language model's last layer; with fewer rows than inputs, too."""
+    generator = np.random.default_rng(0)
+    inputs = generator.standard_normal((1, rows, 12)).astype(np.float32)
+    residual = generator.standard_normal((rows, 50)).astype(np.float32)
+    whole, chosen = compensate(inputs, residual), choose_penalty(inputs, residual)[1]
+    monkeypatch.setattr(corrections, "COLUMNS", 7)
+    for one, other in zip(whole, compensate(inputs, residual), strict=True):
+        np.testing.assert_allclose(one, other, **CLOSE)
+    assert choose_penalty(inputs, residual)[1] == chosen

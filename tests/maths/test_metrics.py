@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from graphpass.maths import metrics
 from graphpass.maths.metrics import (
     Agreement,
     Axis,
@@ -70,6 +71,16 @@ def test_difference_of_hand_made_vectors():
     assert difference.relative_error == pytest.approx(np.sqrt(2 / 26), rel=1e-12)  # float64 rounding
     assert difference.cosine_similarity == pytest.approx(0.5, rel=1e-12)
     assert difference.centred_error == pytest.approx(2 / (26 - 64 / 4), rel=1e-12)
+
+
+def test_large_tensors_are_compared_some_samples_at_a_time(monkeypatch):
+    y, a = np.random.default_rng(0).normal(size=(2, 7, 3, 5)).astype(np.float32)
+    whole = Difference().update(y, a)
+    monkeypatch.setattr(metrics, "BLOCK", 30)
+    parts = Difference().update(y, a)
+    assert (parts.samples, parts.values) == (whole.samples, whole.values) == (7, 105)
+    for name in ("relative_error", "centred_error", "cosine_similarity"):
+        assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-12)  # float64 rounding
 
 
 def test_differences_without_a_reference_have_no_value():
