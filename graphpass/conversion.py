@@ -288,7 +288,16 @@ def _short(levels: Levels) -> dict[str, list[float]]:
 
 
 def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None, threads: int = 0) -> None:
-    """Raises ModelError unless onnxruntime loads the result and, with data, its outputs are finite."""
+    """Raises ModelError unless onnxruntime loads the result and, with data, its outputs are finite.
+
+    One session at a time: each holds the weights.
+    """
+    before: dict[str, NDArray[Any]] = {}
+    inputs: dict[str, NDArray[Any]] = {}
+    if dataset is not None:
+        batch = fixed_batch(input_specs(network.source))
+        inputs = dict(pad_inputs(next(iter(dataset.batches(batch or CHECKED_SAMPLES))).inputs, batch))
+        before = run(open_session(network.source, threads=threads), inputs)
     try:
         spiking = open_session(proto, threads=threads, use_native=False)  # as a stock runtime runs it
     except SessionError as error:
@@ -296,12 +305,7 @@ def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None, thr
             f"{network.source.path}: onnxruntime does not load the network that it was converted to ({error.what})",
             f"export the model with opset {TARGET_OPSET}, or report this",
         ) from error
-    if dataset is None:
-        return
-    batch = fixed_batch(input_specs(spiking))
-    inputs = pad_inputs(next(iter(dataset.batches(batch or CHECKED_SAMPLES))).inputs, batch)
-    before = run(open_session(network.source, threads=threads), inputs)
-    for name, values in run(spiking, inputs).items():
+    for name, values in run(spiking, inputs).items() if before else ():
         same = np.issubdtype(values.dtype, np.floating) and values.shape == before[name].shape
         if same and not np.isfinite(values[np.isfinite(before[name])]).all():
             raise ModelError(

@@ -23,7 +23,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.calibration import observation
-from graphpass.calibration.im2col import Geometry, from_matrix, to_matrix
+from graphpass.calibration.im2col import Geometry, bias_of, from_matrix, to_matrix
 from graphpass.calibration.observation import Observation, Subject, regression_rows, rows_of, sizes_of
 from graphpass.calibration.sampling import SpikingSide, StepSample
 from graphpass.calibration.segments import StepSegments, cut, needs
@@ -34,7 +34,7 @@ from graphpass.forms import operators
 from graphpass.forms.folded import neuron_nodes, replace_weight, value_of
 from graphpass.graph.layers import WeightLayer, is_padded, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
-from graphpass.maths.corrections import ROUNDS
+from graphpass.maths.corrections import ROUNDS, scale_back
 from graphpass.maths.methods import COARSE_LEVELS, METHODS, RECTIFIERS, Method, correct_bias
 from graphpass.maths.neuron import levels_of
 from graphpass.maths.outliers import beyond, split
@@ -264,7 +264,10 @@ class _Calibrator:
                 matrix = to_matrix(layer.weight.values, shape)
                 change = weight[:, start : start + matrix.shape[1]]
                 start += matrix.shape[1]
-                new = from_matrix(matrix + change, layer.weight.values, shape)
+                changed = matrix + change
+                if step.site is None and not self._options.clip_limits:
+                    changed, bias = _scaled_back(layer, changed, bias, part)
+                new = from_matrix(changed, layer.weight.values, shape)
                 changes.append((layer, LayerPlan(layer.node.name, new, bias)))
                 bias = np.zeros_like(bias)  # the change of the sum's bias is made once
         return changes
@@ -314,6 +317,13 @@ class _Calibrator:
             self._spiking.add(site.output)
         for _ in self._run(nodes, fetch, functions=site is not None) if fetch else ():
             pass  # the store has them
+
+
+def _scaled_back(layer: WeightLayer, matrix: Array, bias: Array, sample: StepSample) -> tuple[Array, Array]:
+    """Corrected weights and change of bias of a layer that no site follows, with its outputs on their own scale."""
+    gain, shift = scale_back(sample.x, sample.x_snn)
+    scaled = matrix * gain.reshape(len(matrix), 1, -1)
+    return scaled, (bias_of(layer) + bias) * gain + shift - bias_of(layer)
 
 
 def fit_site(site: Site, sample: StepSample, levels: int, method: Method) -> SitePlan:

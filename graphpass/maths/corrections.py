@@ -3,6 +3,7 @@
     mean_shift, mean_gain   DA-QCFS: what the channel means ask for           (Hao et al., ICML 2025, section 4.3)
     compensate   ΔW, Δb = argmin Σ ‖r − u·ΔW − Δb‖² + λ‖ΔW‖²                  (ridge regression on the layer's input)
     mean_bias    ΔW = 0, Δb = mean(r)
+    scale_back   gain and shift that give an output the scale that noise in front of it took
     refine       the same where the neuron can tell the difference: values that both lie beyond an end of its
                  range are the same to it, so their distance is no error; and where f is flat a distance is a small one
 
@@ -26,6 +27,7 @@ Doubles = NDArray[np.float64]
 
 RIDGE = 1.0  # λ as a part of the mean of diag(UᵀU): 1e-2 overfits 512 images (docs/calibration.md)
 ROUNDS = 10  # refinement steps
+MOST_GAIN = 2.0  # that an output gets back
 WIDE = 2048  # inputs of a layer from which on nothing else is tried: a solution costs K³
 HELD_OUT, BLOCKS = 4, 16  # every 4th of 16 stretches of rows
 REFIT = 5  # refinement steps between two looks at the bounds
@@ -179,6 +181,23 @@ def mean_bias(inputs: Array, residual: Array) -> tuple[Floats, Floats]:
     groups, _, width = inputs.shape
     weight = np.zeros((groups, width, residual.shape[1] // groups), np.float32)
     return weight, residual.mean(0, dtype=np.float64).astype(np.float32)
+
+
+def scale_back(x: Array, x_q: Array) -> tuple[Floats, Floats]:
+    """g = Σ(x − x̄)² / Σ(x − x̄)·(x_q − x̄_q), from 1 to MOST_GAIN, and x̄_q·(1 − g): float32 [C].
+
+    g·x_q + x̄_q·(1 − g) has the slope 1 on x, and the mean of x_q. What explains x with the least error is flatter than
+    x where noise is in it: rare large values come out too small, and a detector's boxes fall below its threshold.
+    x: wanted, x_q: the corrected output, float32 [P, C].
+    """
+    mean = x_q.mean(0, dtype=np.float64)
+    wanted = x - x.mean(0, dtype=np.float64).astype(np.float32)
+    spread, common = (
+        np.einsum("pc,pc->c", wanted, other, dtype=np.float64) for other in (wanted, x_q - mean.astype(np.float32))
+    )
+    gain = np.divide(spread, common, out=np.ones_like(mean), where=common > 0)
+    gain = np.clip(gain, 1.0, MOST_GAIN)
+    return gain.astype(np.float32), (mean * (1 - gain)).astype(np.float32)
 
 
 def apply(inputs: Array, weight: Array, bias: Array) -> Floats:

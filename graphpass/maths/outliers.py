@@ -22,8 +22,8 @@ SHARES = 2.0 ** -np.arange(1, 8)  # of the range of x that the first neuron may 
 MARGIN = 2.0  # times what lies beyond it: outliers of other data may be larger, and much depends on them
 PAYS = 1 / 4  # of the error of one neuron: what one more step of the phase code leaves
 FINE = 256  # levels that this is judged at, so that the same sites have two neurons at any T
-ROWS = 4096  # that the ranges are chosen on, at most
-WIDTH = 256  # channels that are searched at once
+ROWS = 2048  # that the ranges are chosen on, at most
+WIDTH = 256  # channels that are searched at once, and that decide whether two neurons pay
 SILENT = 2.0**100  # a threshold that no value reaches
 
 
@@ -45,36 +45,35 @@ def split(x: Floats, whole: Levels, count: int) -> tuple[Levels, Levels] | None:
     x: float32 [P, C], what the neurons stand for. whole: the one neuron; a channel keeps it where two are no better,
     and its second neuron is silent.
     """
+    ends = x.min(0), x.max(0)
     x = x[rows_at_random(len(x), min(len(x), ROWS))]
-    one, two = _searched(x, largest(x.max(0), FINE, x.min(0)), FINE)[2]
+    some = rows_at_random(x.shape[1], min(x.shape[1], WIDTH))
+    few = ends[0][some], ends[1][some]
+    one, two = _split(x[:, some], few, largest(few[1], FINE, few[0]), FINE)[2]
     shares = np.divide(two, one, out=np.ones_like(one), where=(one > 0) & (two > 0))
     if not np.log(shares).mean() < math.log(PAYS):
         return None
-    near, far, _ = _searched(x, whole, count)
-    return (near, far) if far.amplitude.any() else None
-
-
-def _searched(x: Floats, whole: Levels, count: int) -> tuple[Levels, Levels, Array]:
-    """`_split` of all channels."""
 
     def search(part: slice) -> tuple[Levels, Levels, Array]:
-        return _split(x[:, part], Levels(*(values[part] for values in vars(whole).values())), count)
+        levels = Levels(*(values[part] for values in vars(whole).values()))
+        return _split(x[:, part], (ends[0][part], ends[1][part]), levels, count)
 
-    near, far, errors = zip(*side_by_side(search, slices(x.shape[1], WIDTH)), strict=True)
-    return joined(near), joined(far), np.concatenate(errors, axis=1)
+    near, far, _ = zip(*side_by_side(search, slices(x.shape[1], WIDTH)), strict=True)
+    found = joined(near), joined(far)
+    return found if found[1].amplitude.any() else None
 
 
-def _split(x: Floats, whole: Levels, count: int) -> tuple[Levels, Levels, Array]:
-    """Both neurons of some channels, and the errors of one and of two: [2, C]."""
+def _split(x: Floats, ends: tuple[Floats, Floats], whole: Levels, count: int) -> tuple[Levels, Levels, Array]:
+    """Both neurons of some channels, and the errors of one and of two, [2, C]. ends: the least and largest x, [C]."""
     alone = squared_error(whole.output(x, count), x)
-    near, far, error = whole, _far(np.zeros_like(x[:1]), count), alone
+    near, far, error = whole, _far(np.zeros_like(ends[0]), np.zeros_like(ends[1]), count), alone
     centre = np.median(x, axis=0)
-    below, above = x.min(0) - centre, x.max(0) - centre
     for share in SHARES:
-        first = largest(centre + share * above, count, centre + share * below)
-        rest = beyond(x, first, count)
-        second = _far(rest, count)
-        left = squared_error(first.output(x, count) + second.output(rest, count), x)
+        first = largest(centre + share * (ends[1] - centre), count, centre + share * (ends[0] - centre))
+        low, high = bounds(first, count)
+        second = _far(np.maximum(low - ends[0], 0), np.maximum(ends[1] - high, 0), count)
+        y = first.output(x, count) + second.output(beyond(x, first, count), count)
+        left = squared_error(y, x)
         better = left < error
         near, far = (_where(better, *pair) for pair in ((first, near), (second, far)))
         error = np.where(better, left, error)
@@ -86,9 +85,12 @@ def _where(chosen: NDArray[np.bool_], one: Levels, other: Levels) -> Levels:
     return Levels(*(np.where(chosen, *pair) for pair in pairs))
 
 
-def _far(rest: Floats, count: int) -> Levels:
-    """Levels MARGIN times as far as what lies beyond, [P, C]. One of them is 0, and a power of two: one spike."""
-    low, high = (MARGIN * np.asarray(end, np.float64) for end in (-rest.min(0), rest.max(0)))
+def _far(below: Floats, above: Floats, count: int) -> Levels:
+    """Levels MARGIN times as far as x lies below and above the first neuron's range, [C] each.
+
+    One of them is 0, and a power of two: one spike.
+    """
+    low, high = (MARGIN * np.asarray(end, np.float64) for end in (below, above))
     zeros = np.array([0, *(2**power for power in range(count.bit_length()) if 2**power < count - 1)])[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = np.maximum(np.where(low > 0, low / zeros, 0), high / (count - 1 - zeros))

@@ -220,12 +220,13 @@ class _Histogram:
 
         Without offset (Σna)²/Σn², the part of Σa².
         """
-        steps = np.linspace(0.0, 1.0, levels - 1)
-        borders = first[..., None] + (last - first)[..., None] * steps
-        edge = np.rint((borders - self.bottom[:, None, None]) * (BINS / self.range)[:, None, None])
-        edge = np.clip(edge, 0, BINS).astype(np.int64).reshape(len(first), -1)
-        above = np.take_along_axis(self._above, edge, 1).reshape(borders.shape)
-        sums = np.take_along_axis(self._sum, edge, 1).reshape(borders.shape)
+        bins = BINS / self.range[:, None]
+        place = ((last - first) * bins).astype(np.float32)[..., None] * np.linspace(0, 1, levels - 1, dtype=np.float32)
+        place += ((first - self.bottom[:, None]) * bins).astype(np.float32)[..., None]
+        np.clip(np.rint(place, out=place), 0, BINS, out=place)
+        edge = place.astype(np.intp)
+        edge += (np.arange(len(edge)) * (BINS + 1))[:, None, None]  # in all channels' tables, one behind the other
+        above, sums = self._above.ravel()[edge], self._sum.ravel()[edge]
         rows, total = self._above[:, :1], self._sum[:, :1]
         n = above.sum(2) if self._offset else np.zeros(above.shape[:2])
         variance = above @ (2.0 * np.arange(1, levels) - 1.0) - n * n / rows

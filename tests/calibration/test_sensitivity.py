@@ -1,6 +1,7 @@
 """Levels of single sites: measured sensitivity, and what fewer levels mean in every form."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -154,6 +155,16 @@ def test_candidates_are_dealt_out_and_equal_levels_within_the_budget(ann):
     assert len(found.candidates(Auto(energy=1.0), CalibrationOptions(time_steps=16))) == 1
 
 
+def test_where_dealing_out_promises_little_levels_are_equal_and_nothing_is_tried(ann):
+    """Two sites that cost as much as they are worth: the two candidates would cost two calibrations to compare."""
+    found = sensitivity(ann, time_steps=16)
+    alike = replace(found, errors=np.tile(found.errors[:1], (2, 1)), costs=np.tile(found.costs[:1], (2, 1)))
+    for energy in (0.3, 0.5):
+        (chosen,) = alike.candidates(Auto(energy=energy), CalibrationOptions(time_steps=16))
+        assert len(set(chosen.levels.values())) == 1
+        assert "equal at all sites" in alike.note(chosen)
+
+
 def test_the_held_out_error_is_that_of_samples_that_were_not_calibrated_on(ann):
     known, samples = prepare(load(ann)), data(24)
     dataset = dataset_for(known.source.proto, samples)
@@ -203,8 +214,8 @@ def test_a_fixed_batch_is_measured(ann):
 def test_the_command_line(ann, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     np.savez("data.npz", **data())
-    given = ("convert", "ann.onnx", "snn.onnx", "--calibration", "data.npz", "--time-steps", "8")
-    assert status(*given, "--levels", "auto", "--energy", "0.3", "--plan-out", "plan.json") == 0
+    given = ("convert", "ann.onnx", "snn.onnx", "--calibration", "data.npz", "--time-steps", "16")
+    assert status(*given, "--levels", "auto", "--energy", "0.5", "--plan-out", "plan.json") == 0
     assert "levels chosen by sensitivity" in capsys.readouterr().out
     assert json.loads((tmp_path / "plan.json").read_text())["notes"]["levels"]
     assert status(*given, "--energy", "0.3") == 2

@@ -20,6 +20,7 @@ from graphpass.maths.corrections import (
     mean_shift,
     refine,
     saturated_target,
+    scale_back,
 )
 from graphpass.maths.curves import curve_of
 from graphpass.maths.thresholds import largest, least_error, squared_error
@@ -243,3 +244,25 @@ def test_many_outputs_are_solved_in_parts(monkeypatch, rows):
     for one, other in zip(whole, compensate(inputs, residual), strict=True):
         np.testing.assert_allclose(one, other, **CLOSE)
     assert choose_penalty(inputs, residual)[1] == chosen
+
+
+@given(st.integers(0, 2**31), st.sampled_from([0.6, 0.8, 1.0]))
+@examples(20)
+def test_outputs_get_their_scale_back(seed, slope):
+    """Slope 1 on what is wanted, the same mean; the rare large values are as large on average as they should be."""
+    generator = np.random.default_rng(seed)
+    x = (generator.standard_normal((4000, 3)) ** 3 + 5).astype(np.float32)
+    x_q = (slope * (x - 5) + 2 + 0.1 * generator.standard_normal(x.shape)).astype(np.float32)
+    gain, shift = scale_back(x, x_q)
+    y = gain * x_q + shift
+    np.testing.assert_allclose(y.mean(0), x_q.mean(0), rtol=1e-4)
+    wanted = x - x.mean(0)
+    fitted = (wanted * (y - y.mean(0))).sum(0) / np.square(wanted).sum(0)
+    np.testing.assert_allclose(fitted, 1, rtol=1e-2)  # 0.1 of noise over 4000 rows
+
+
+def test_no_output_gets_less_scale_or_more_than_twice():
+    x = np.random.default_rng(0).standard_normal((500, 4)).astype(np.float32)
+    gain, shift = scale_back(x, x * np.float32([3, 1e-3, -1, 0]))
+    np.testing.assert_array_equal(gain, [1, 2, 1, 1])
+    np.testing.assert_allclose(shift, (x * np.float32([3, 1e-3, -1, 0])).mean(0) * (1 - gain), atol=1e-6)

@@ -13,7 +13,7 @@ from graphpass.maths.thresholds import Levels, largest, least_error, squared_err
 Floats = NDArray[np.float32]
 
 
-def gates(seed: int, rows: int = 3000, channels: int = 6) -> Floats:
+def gates(seed: int, rows: int = 2000, channels: int = 6) -> Floats:
     """Products such as SwiGLU's, and a few that are forty times as large."""
     random = np.random.default_rng(seed)
     x = random.normal(size=(rows, channels)) * np.maximum(random.normal(size=(rows, channels)), 0)
@@ -79,7 +79,7 @@ def test_values_twice_as_far_as_any_that_was_seen_are_still_told_apart():
 
 
 def test_a_channel_that_one_neuron_serves_keeps_it_and_the_second_is_silent():
-    x = np.concatenate([gates(3), np.full((3000, 1), 7, np.float32)], axis=1)
+    x = np.concatenate([gates(3), np.full((2000, 1), 7, np.float32)], axis=1)
     whole = largest(x.max(0), 64, x.min(0))
     near, far = split(x, whole, 64)
     for part in vars(near):
