@@ -32,7 +32,7 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.errors import DataError, OptionError
 from graphpass.forms import operators
 from graphpass.forms.folded import neuron_nodes, replace_weight, value_of
-from graphpass.graph.layers import WeightLayer, is_padded, weight_layers
+from graphpass.graph.layers import WeightLayer, is_padded, last_layers, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.maths.corrections import ROUNDS, scale_back
 from graphpass.maths.methods import COARSE_LEVELS, METHODS, RECTIFIERS, Method, correct_bias
@@ -185,6 +185,7 @@ class _Calibrator:
         self._functions = operators.functions(options.coding, self._walk.graph.opset)
         self._small = _is_small(subject.steps, options)
         self._padded = {layer.node.name for layer in weight_layers(self._walk.graph) if is_padded(layer.node.attrs)}
+        self._last = last_layers(self._walk.graph)
         self._spiking: set[str] = set()  # tensors that a neuron has a part in: only there the two sides differ
         self.sites: list[SitePlan] = []
         self.layers: list[LayerPlan] = []
@@ -265,7 +266,7 @@ class _Calibrator:
                 change = weight[:, start : start + matrix.shape[1]]
                 start += matrix.shape[1]
                 changed = matrix + change
-                if step.site is None and not self._options.clip_limits:
+                if layer.node.name in self._last and not self._options.clip_limits:
                     changed, bias = _scaled_back(layer, changed, bias, part)
                 new = from_matrix(changed, layer.weight.values, shape)
                 changes.append((layer, LayerPlan(layer.node.name, new, bias)))
@@ -320,7 +321,7 @@ class _Calibrator:
 
 
 def _scaled_back(layer: WeightLayer, matrix: Array, bias: Array, sample: StepSample) -> tuple[Array, Array]:
-    """Corrected weights and change of bias of a layer that no site follows, with its outputs on their own scale."""
+    """Corrected weights and change of bias of a layer that no other follows, with its outputs on their own scale."""
     gain, shift = scale_back(sample.x, sample.x_snn)
     scaled = matrix * gain.reshape(len(matrix), 1, -1)
     return scaled, (bias_of(layer) + bias) * gain + shift - bias_of(layer)

@@ -206,6 +206,19 @@ def weight_layers(graph: gs.Graph) -> tuple[WeightLayer, ...]:
     return tuple(layer for node in graph.nodes if (layer := weight_layer(node)))
 
 
+def last_layers(graph: gs.Graph) -> frozenset[str]:
+    """Names of the weight layers that no other layer with weights, and no product, follows in a sorted graph."""
+    leads_on: set[str] = set()  # tensors
+    last = []
+    for node in reversed(graph.nodes):
+        follows = any(tensor.name in leads_on for tensor in node.outputs)
+        if weight_layer(node) and not follows:
+            last.append(node.name)
+        if follows or node.op in WEIGHTS or holds_weights(node) or any(node.subgraphs()):
+            leads_on.update(tensor.name for tensor in node.inputs if isinstance(tensor, gs.Variable))
+    return frozenset(last)
+
+
 def data_inputs(node: gs.Node) -> list[gs.Variable]:
     """The inputs that carry data: not constants, not left out, not shapes or indices."""
     indices = {"Slice", "Reshape", "Gather", "GatherElements", "GatherND", "Compress", "Expand", "Tile", "Pad", "Trilu",
