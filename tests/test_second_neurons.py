@@ -11,6 +11,7 @@ from graphpass.errors import PlanError
 from graphpass.forms.registry import spiking_graph
 from graphpass.forms.unrolled import spike_inputs
 from graphpass.graph.plan import load_plan, save_plan
+from graphpass.maths import outliers
 from tests.models import build, node
 
 RANDOM = np.random.default_rng(0)
@@ -138,3 +139,40 @@ def test_a_damaged_plan_says_where(converted, tmp_path, change, what):
     path.write_text(json.dumps(document))
     with pytest.raises(PlanError, match=what):
         load_plan(path)
+
+
+LAYERS = {  # operator, its inputs behind the product, attributes, shape of g and u, shape of the weights
+    "padded convolution": ("Conv", "product w c", {"pads": [1, 1, 1, 1]}, (4, 6, 6), (5, 4, 3, 3)),
+    "depthwise convolution": ("Conv", "product w", {"group": 4, "pads": [1, 1, 1, 1]}, (4, 6, 6), (4, 1, 3, 3)),
+    "transposed convolution": ("ConvTranspose", "product w", {"strides": [2, 2]}, (4, 5, 5), (4, 3, 2, 2)),
+    "matrix of tokens": ("MatMul", "product w", {}, (7, 24), (24, 5)),
+    "weights first": ("MatMul", "w product", {}, (24, 3), (5, 24)),
+    "scaled matrix": ("Gemm", "product w c", {"transB": 1, "alpha": 0.5, "beta": 2.0}, (24,), (5, 24)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::graphpass.conversion.ConversionWarning")  # int8 beside outliers
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("coding", ["rate", "phase"])
+def test_every_kind_of_layer_behind_two_neurons(kind, coding, monkeypatch):
+    """At 256 levels the network is the ANN, in every form, and the unrolled one sees binary spikes alone."""
+    monkeypatch.setattr(outliers, "PAYS", np.inf)
+    op, operands, attributes, shape, size = LAYERS[kind]
+    random = np.random.default_rng(1)
+    weights = {"w": random.normal(size=size).astype(np.float32)}
+    weights |= {"c": random.normal(size=5).astype(np.float32)} if "c" in operands else {}
+    nodes = [node("Mul", "g u", "product", "product"), node(op, operands, "y", "layer", **attributes)]
+    model = build(nodes, {"g": ["N", *shape], "u": ["N", *shape]}, {"y": None}, weights)
+    data = {name: random.normal(size=(64, *shape)).astype(np.float32) ** 3 for name in ("g", "u")}
+    options = {"time_steps": 8 if coding == "phase" else 255, "coding": coding, "identity_sites": True}
+    snn = graphpass.convert(model, data, **options)
+    assert snn.plan.sites[0].beyond is not None
+    ann, found = (graphpass.open_session(each).run(None, data)[0] for each in (model, snn))
+    assert np.linalg.norm(found - ann) < 0.02 * np.linalg.norm(ann)
+    few = {name: values[:2] for name, values in data.items()}
+    assert graphpass.verify(snn, few).agrees
+    if coding == "phase":
+        unrolled = graphpass.convert(model, data, form="unrolled", **options)
+        seen = spike_inputs(spiking_graph(unrolled.proto))
+        assert seen["layer"] and seen["layer/beyond"]
+        graphpass.convert(model, data, form="integer", **options)  # FormError where it is another function
