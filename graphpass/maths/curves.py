@@ -258,6 +258,7 @@ CURVES: Mapping[str, Callable[[Parameters], Curve | None]] = {
     "tanh": _rising(np.tanh),
     "softplus": _rising(_softplus),
     "softsign": _rising(lambda x: x / (1 + np.abs(x))),
+    "relu_squared": _rising(lambda x: np.square(np.maximum(x, 0))),
 }
 
 

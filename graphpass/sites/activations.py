@@ -145,6 +145,7 @@ TANH = ("Tanh", ("|", ("*", ROOT, ("+", "x", ("*", 0.044715, CUBE))),
                       ("*", ROOT, "x", ("+", 1.0, ("*", 0.044715, "x", "x")))))  # fmt: skip
 SOFTPLUS = ("|", ("Softplus", "x"), ("Log", ("+", 1.0, ("Exp", "x"))))
 LEAKY = ("|", ("LeakyRelu", "x"), ("Max", "x", ("*", "$alpha", "x")))
+RELU = ("clip", 0.0, math.inf, "x")
 SIGMOID = ("|", ("Sigmoid", "x"), ("Div", 1.0, ("+", 1.0, ("Exp", ("*", -1.0, "x")))))
 
 ACTIVATIONS: tuple[Spelling, ...] = (
@@ -153,6 +154,7 @@ ACTIVATIONS: tuple[Spelling, ...] = (
     Spelling("gelu", ("*", "x", ("+", 0.5, ("*", 0.5, ERF)))),
     Spelling("gelu_tanh", ("*", 0.5, "x", ("+", 1.0, TANH))),
     Spelling("gelu_tanh", ("*", "x", ("+", 0.5, ("*", 0.5, TANH)))),
+    Spelling("relu_squared", ("|", ("Pow", RELU, 2.0), ("Mul", RELU, RELU))),
     Spelling("hard_swish", ("*", SIX, "x", ("clip", 0.0, 6.0, ("+", 3.0, "x")))),
     Spelling("hard_swish", ("*", "x", ("clip", 0.0, 1.0, ("+", 0.5, ("*", SIX, "x"))))),
     Spelling("hard_swish", ("*", "x", ("clip", 0.0, 1.0, ("*", SIX, ("+", 3.0, "x"))))),

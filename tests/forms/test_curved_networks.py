@@ -44,6 +44,7 @@ ACTIVATIONS = {
     "selu": "Selu IN > OUT",
     "softplus": "Softplus IN > OUT",
     "softsign": "Softsign IN > OUT",
+    "relu_squared": "Relu IN > IN_s; Mul IN_s IN_s > OUT",
     "absolute": "LeakyRelu IN > OUT",
 }
 LEFT = frozenset("Sigmoid Gelu HardSwish Mish Tanh LeakyRelu PRelu Elu Celu Selu Softplus Softsign".split())

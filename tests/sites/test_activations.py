@@ -37,6 +37,7 @@ def gelu_tanh(x):
 # The functions that Activation documents, by kind: parameters → f.
 FUNCTIONS = {
     "relu": lambda x: np.maximum(x, 0),
+    "relu_squared": lambda x: np.maximum(x, 0) ** 2,
     "clip": lambda x, low, high: np.clip(x, low, high),
     "leaky_relu": lambda x, alpha, low=-np.inf, high=np.inf: np.clip(np.where(x < 0, alpha * x, x), low, high),
     "prelu": lambda x, slope: np.where(x < 0, slope * x, x),
@@ -60,6 +61,7 @@ FUNCTIONS = {
 # Each spelling: "Op inputs > output" joined by ";", or one node with attributes. x: input, y: result.
 SPELLINGS = {
     "relu": ["Relu x > y", "Max x zero > y", "Max zero x > y", "Clip x zero > y"],
+    "relu_squared": ["Relu x > a; Pow a two > y", "Relu x > a; Mul a a > y", "Max x zero > a; Mul a a > y"],
     "clip": [
         "Clip x zero six > y",
         "Clip x - one > y",
@@ -191,6 +193,8 @@ NEGATIVE = {
     "two inputs": ("Sigmoid z > a; Mul x a > y", ["sigmoid"]),
     "0.4 for 0.5": ("Div x root > a; Erf a > b; Add b one > d; Mul x d > e; Mul e alpha > y", []),
     "x/2 for x/sqrt(2)": ("Div x two > a; Erf a > b; Add b one > d; Mul x d > e; Mul e half > y", []),
+    "relu times another": ("Relu x > a; Relu z > b; Mul a b > y", ["relu", "relu"]),
+    "relu to the third": ("Relu x > a; Pow a three > y", ["relu"]),
     "max(x, 2x)": ("Mul x two > a; Max x a > y", []),
     "max(x, -0.4x)": ("Mul x low > a; Max x a > y", []),
     "max(x, z)": ("Max x z > y", []),
