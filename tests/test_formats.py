@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     onnx.save(proto, folder / "tiny.onnx")
     images = generator.normal(size=(32, 1, 4, 4)).astype(np.float32)
     conversion = convert(folder / "tiny.onnx", {"image": images}, time_steps=4)
-    save_plan(conversion.plan, folder / "plan.json")
+    sites = [replace(site, beyond=site.quantiser) for site in conversion.plan.sites]  # as identity sites may have
+    save_plan(replace(conversion.plan, sites=tuple(sites)), folder / "plan.json")
     source = load(folder / "tiny.onnx")
     np.savez(folder / "test.npz", image=images, labels=models.run(proto, images)[0].argmax(1))
 
@@ -98,7 +100,9 @@ def test_the_keys_documented_are_the_keys_written(title: str, written: dict[str,
 
 @pytest.mark.parametrize("title", TITLES)
 def test_the_example_has_the_same_keys(title: str, written: dict[str, Any]) -> None:
-    assert paths(example(title)) == paths(written[title])
+    """Its ReLU has no second neurons: null."""
+    keys = {key for key in paths(written[title]) if not key.startswith("sites[].beyond.")}
+    assert paths(example(title)) == keys
 
 
 def test_the_numbers_of_the_example_belong_together() -> None:

@@ -108,7 +108,7 @@ def setter(*path):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (setter("version", 3), r"plan version 3, this tool reads 1 to 2"),
+        (setter("version", 4), r"plan version 4, this tool reads 1 to 3"),
         (setter("format", "other"), "not a graphpass plan"),
         (lambda document: [1], "not a graphpass plan"),
         (lambda document: document.pop("coding") and None, "p.json: coding: is missing; mend it"),
