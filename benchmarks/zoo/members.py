@@ -78,7 +78,7 @@ MEMBERS: dict[str, Entry] = {
         networks.smollm2,
         texts.next_tokens,
         tasks.NEXT_TOKEN,
-        loses=(100.0,),
+        loses=(45.0,),
         variants=IDENTITIES,
         batch=4,
         counted=2,
