@@ -207,13 +207,17 @@ def weight_layers(graph: gs.Graph) -> tuple[WeightLayer, ...]:
 
 
 def last_layers(graph: gs.Graph) -> frozenset[str]:
-    """Names of the weight layers that no other layer with weights, and no product, follows in a sorted graph."""
+    """Names of the weight layers that no other layer with weights, and no product, follows in a sorted graph.
+
+    What a Softmax makes shares of ends there: a detector's boxes are means over such shares, which are layers, too.
+    """
     leads_on: set[str] = set()  # tensors
     last = []
     for node in reversed(graph.nodes):
         follows = any(tensor.name in leads_on for tensor in node.outputs)
         if weight_layer(node) and not follows:
             last.append(node.name)
+        follows = follows and node.op != "Softmax"
         if follows or node.op in WEIGHTS or holds_weights(node) or any(node.subgraphs()):
             leads_on.update(tensor.name for tensor in node.inputs if isinstance(tensor, gs.Variable))
     return frozenset(last)

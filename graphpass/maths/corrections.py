@@ -28,6 +28,7 @@ Doubles = NDArray[np.float64]
 RIDGE = 1.0  # λ as a part of the mean of diag(UᵀU): 1e-2 overfits 512 images (docs/calibration.md)
 ROUNDS = 10  # refinement steps
 MOST_GAIN = 2.0  # that an output gets back
+RARE = 4.0  # kurtosis of an output from which on its large values are rare ones; 3 is that of normal values
 WIDE = 2048  # inputs of a layer from which on nothing else is tried: a solution costs K³
 HELD_OUT, BLOCKS = 4, 16  # every 4th of 16 stretches of rows
 REFIT = 5  # refinement steps between two looks at the bounds
@@ -187,16 +188,17 @@ def scale_back(x: Array, x_q: Array) -> tuple[Floats, Floats]:
     """g = Σ(x − x̄)² / Σ(x − x̄)·(x_q − x̄_q), from 1 to MOST_GAIN, and x̄_q·(1 − g): float32 [C].
 
     g·x_q + x̄_q·(1 − g) has the slope 1 on x, and the mean of x_q. What explains x with the least error is flatter than
-    x where noise is in it: rare large values come out too small, and a detector's boxes fall below its threshold.
+    x where noise is in it: rare large values come out too small, and a detector's boxes fall below its threshold. g = 1
+    for an output whose kurtosis is below RARE: scores of a softmax are worth more as they are most likely.
     x: wanted, x_q: the corrected output, float32 [P, C].
     """
     mean = x_q.mean(0, dtype=np.float64)
     wanted = x - x.mean(0, dtype=np.float64).astype(np.float32)
-    spread, common = (
-        np.einsum("pc,pc->c", wanted, other, dtype=np.float64) for other in (wanted, x_q - mean.astype(np.float32))
-    )
-    gain = np.divide(spread, common, out=np.ones_like(mean), where=common > 0)
-    gain = np.clip(gain, 1.0, MOST_GAIN)
+    actual = x_q - mean.astype(np.float32)
+    spread, common = (np.einsum("pc,pc->c", wanted, other, dtype=np.float64) for other in (wanted, actual))
+    fourth = np.einsum("pc,pc->c", np.square(wanted), np.square(wanted), dtype=np.float64)
+    rare = (common > 0) & (len(x) * fourth > RARE * np.square(spread))
+    gain = np.clip(np.divide(spread, common, out=np.ones_like(mean), where=rare), 1.0, MOST_GAIN)
     return gain.astype(np.float32), (mean * (1 - gain)).astype(np.float32)
 
 
