@@ -266,7 +266,7 @@ class _Calibrator:
                 change = weight[:, start : start + matrix.shape[1]]
                 start += matrix.shape[1]
                 changed = matrix + change
-                if layer.node.name in self._last and not self._options.clip_limits:
+                if step.site is None and layer.node.name in self._last and not self._options.clip_limits:
                     changed, bias = _scaled_back(layer, changed, bias, part)
                 new = from_matrix(changed, layer.weight.values, shape)
                 changes.append((layer, LayerPlan(layer.node.name, new, bias)))

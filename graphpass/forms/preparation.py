@@ -120,7 +120,7 @@ def place_thresholds(graph: gs.Graph) -> gs.Graph:
 
 
 def _beyond(node: gs.Node) -> tuple[gs.Tensor, tuple[Array, Array] | None]:
-    """x and the thresholds on it, b and c, of neurons on x − clip(x, low, high); None for other neurons.
+    """x and the thresholds on it, b and c, of second neurons, on x − clip(x, low, high); None for other neurons.
 
     x − clip(x, low, high) ≥ β  ⟺  x ≥ β + high where β > 0, else x ≥ β + low
     """
@@ -128,10 +128,13 @@ def _beyond(node: gs.Node) -> tuple[gs.Tensor, tuple[Array, Array] | None]:
     x, inside = _operands(rest, "Sub")
     above, high = _operands(inside, "Min")
     clipped, low = _operands(above, "Max")
-    if x is None or clipped is not x or not isinstance(low, gs.Constant) or not isinstance(high, gs.Constant):
+    constants = [*node.inputs[1:3], low, high]
+    if x is None or clipped is not x or not all(isinstance(each, gs.Constant) for each in constants):
         return rest, None
-    parts = (*(tensor.values for tensor in node.inputs[1:3]), low.values, high.values)
-    threshold, shift, lowest, highest = np.broadcast_arrays(*(np.asarray(part, np.float64) for part in parts))
+    threshold, shift, lowest, highest = (np.asarray(each.values, np.float64) for each in constants)
+    shapes = {part.shape for part in (threshold, shift, lowest, highest)}
+    if not node.name.endswith(BEYOND) or len(shapes) > 1 or not (lowest <= highest).all():
+        return rest, None
     steps = np.arange(1, int(node.attrs["levels"])).reshape(-1, *(1,) * threshold.ndim)
     borders = steps * threshold - shift
     rising = (borders + np.where(borders > 0, highest, lowest)).astype(np.float32)
