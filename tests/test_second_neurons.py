@@ -151,6 +151,7 @@ LAYERS = {  # operator, its inputs behind the product, attributes, shape of g an
 }
 
 
+@pytest.mark.some(4)
 @pytest.mark.filterwarnings("ignore::graphpass.conversion.ConversionWarning")  # int8 beside outliers
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("coding", ["rate", "phase"])
