@@ -193,8 +193,9 @@ def scale_back(x: Array, x_q: Array) -> tuple[Floats, Floats]:
     x: wanted, x_q: the corrected output, float32 [P, C].
     """
     mean = x_q.mean(0, dtype=np.float64)
-    wanted = x - x.mean(0, dtype=np.float64).astype(np.float32)
-    actual = x_q - mean.astype(np.float32)
+    wanted, actual = x - x.mean(0, dtype=np.float64).astype(np.float32), x_q - mean.astype(np.float32)
+    unit = max(float(np.abs(wanted).max(initial=0)), float(np.abs(actual).max(initial=0))) or 1.0
+    wanted, actual = wanted / np.float32(unit), actual / np.float32(unit)  # squares of float32 end at 2^±63
     spread, common = (np.einsum("pc,pc->c", wanted, other, dtype=np.float64) for other in (wanted, actual))
     fourth = np.einsum("pc,pc->c", np.square(wanted), np.square(wanted), dtype=np.float64)
     rare = (common > 0) & (len(x) * fourth > RARE * np.square(spread))

@@ -261,11 +261,13 @@ def test_outputs_get_their_scale_back(seed, slope):
     np.testing.assert_allclose(fitted, 1, rtol=1e-2)  # 0.1 of noise over 4000 rows
 
 
-def test_no_output_gets_less_scale_or_more_than_twice():
-    x = (np.random.default_rng(0).standard_normal((500, 4)) ** 3).astype(np.float32)
-    gain, shift = scale_back(x, x * np.float32([3, 1e-3, -1, 0]))
+@pytest.mark.parametrize("unit", [1e-25, 1, 1e25])
+def test_no_output_gets_less_scale_or_more_than_twice(unit):
+    x = (np.random.default_rng(0).standard_normal((500, 4)) ** 3 * unit).astype(np.float32)
+    x_q = x * np.float32([3, 1e-3, -1, 0])
+    gain, shift = scale_back(x, x_q)
     np.testing.assert_array_equal(gain, [1, 2, 1, 1])
-    np.testing.assert_allclose(shift, (x * np.float32([3, 1e-3, -1, 0])).mean(0) * (1 - gain), atol=1e-6)
+    np.testing.assert_allclose(shift, x_q.mean(0) * (1 - gain), atol=1e-6 * unit)
 
 
 def test_outputs_without_rare_large_values_stay_as_they_are():
