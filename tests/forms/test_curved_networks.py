@@ -97,7 +97,8 @@ def error(y, a):
 @pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_the_error_falls_with_the_levels(kind, method, tmp_path):
     """At 256 levels, on the data that it was calibrated with, little is left, by every method but that cuts tails:
-    2.5 % of the outputs' spread, or a tenth of the error at 16 levels where outputs hardly vary (sigmoid).
+    2.5 % of the outputs' spread, or a tenth of the error at 16 levels where outputs hardly vary (sigmoid). Squares have
+    long tails.
     """
     model = network(kind)
     path, (a,) = saved(tmp_path, model), run(model, X)
@@ -105,7 +106,8 @@ def test_the_error_falls_with_the_levels(kind, method, tmp_path):
         error(run(converted(path, time_steps=steps, coding="phase", method=method).proto, X)[0], a)
         for steps in (4, 6, 8)
     ]
-    assert errors[2] <= (0.15 if method == "percentile" else max(0.025, errors[0] / 10))
+    cut = 0.6 if kind == "relu_squared" else 0.15
+    assert errors[2] <= (cut if method == "percentile" else max(0.025, errors[0] / 10))
     assert errors[2] < errors[1] < errors[0]
 
 
