@@ -249,11 +249,14 @@ def _upgrade(document: dict[str, Any]) -> None:
     """An older version as this, in place. In 1 levels were even on x, without a quantiser; until 3 none had a second
     neuron.
     """
-    version, sites = document["version"], document.get("sites")
+    missing: dict[int, dict[str, Any]] = {
+        1: {"scale": SCALES[0], "quantiser": None, "beyond": None},
+        2: {"beyond": None},
+    }
+    sites = document.get("sites")
     for site in sites if isinstance(sites, list) else ():
-        if isinstance(site, dict):
-            site.update({"scale": SCALES[0], "quantiser": None} if version == 1 else {})
-            site.update({"beyond": None} if version < VERSION else {})
+        for key, value in missing.get(document["version"], {}).items() if isinstance(site, dict) else ():
+            site.setdefault(key, value)
 
 
 def _not_json(error: ValueError) -> str:
