@@ -17,7 +17,7 @@ from graphpass.errors import ModelError, OptionError, PlanError
 from graphpass.forms import operators
 from graphpass.forms.folded import fold
 from graphpass.forms.integer.form import to_integers
-from graphpass.forms.integer.layers import MICROSOFT
+from graphpass.forms.integer.quantised import MICROSOFT
 from graphpass.forms.neurons import require_neurons, within_float32
 from graphpass.forms.unrolled import unroll
 from graphpass.graph import model

@@ -7,7 +7,8 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphpass.forms.integer.form import COUNT, to_integers
-from graphpass.forms.integer.layers import COPIES, Linear, quantise
+from graphpass.forms.integer.layers import COPIES, Linear
+from graphpass.forms.integer.quantised import quantise
 from graphpass.forms.integer.tensors import encoding_of
 from graphpass.forms.registry import assemble
 from graphpass.graph.plan import Left

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphpass.forms.integer.layers import LayerSource, Linear, nodes_of, quantise, settled
+from graphpass.forms.integer.layers import LayerSource, Linear
+from graphpass.forms.integer.quantised import nodes_of, quantise, settled
 from graphpass.forms.registry import assemble
 from tests.forms.integers import ROUNDING, RealNet, behind_float, near, reference
 from tests.models import run

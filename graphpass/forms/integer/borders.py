@@ -7,7 +7,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.forms.integer.layers import scalar
+from graphpass.forms.integer.quantised import scalar
 from graphpass.forms.integer.sums import CountTerm
 from graphpass.forms.integer.tensors import LARGEST, Encoding
 from graphpass.graph.affine import Affine, neuron_affine

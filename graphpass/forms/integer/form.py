@@ -5,7 +5,7 @@
 Nodes that move values, max pooling and concatenation work on counts; A and o (graph.affine) travel on with them and
 end in the weights and bias of the next layers. A neuron's current is the sum of one or two terms:
 
-    layer                 QLinearConv or QGemm, y_scale 1, then Clip(0, L)                 layers.py
+    layer                 QLinearConv or QGemm, y_scale 1, then Clip(0, L)                 quantised.py
     layer + layer         one convolution over concatenated counts, where positions correspond
     layer + A·n + o       QLinearAdd of both, the layer's sum in steps of COARSEST or less; an A·n whose A/θ
                           differs between channels goes through a convolution of one tap first
@@ -36,7 +36,8 @@ from graphpass.forms.integer.borders import (
     scaled_layer,
     scaled_nodes,
 )
-from graphpass.forms.integer.layers import has_normal_scales, linear_of, nodes_of, scalar, settled
+from graphpass.forms.integer.layers import linear_of
+from graphpass.forms.integer.quantised import has_normal_scales, nodes_of, scalar, settled
 from graphpass.forms.integer.sums import CountSum, CountTerm, integer_nodes
 from graphpass.forms.integer.tensors import CARRIES, LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
 from graphpass.forms.preparation import compute_constants, split_layers

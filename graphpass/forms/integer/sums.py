@@ -13,18 +13,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.forms.integer.layers import (
-    Linear,
-    linear_of,
-    merged,
-    nodes_of,
-    picked,
-    rounding_error,
-    scalar,
-    scaling,
-    settled,
-    sum_node,
-)
+from graphpass.forms.integer.layers import Linear, linear_of, merged, picked, scaling
+from graphpass.forms.integer.quantised import nodes_of, rounding_error, scalar, settled, sum_node
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.layers import WeightLayer
 

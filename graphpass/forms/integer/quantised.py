@@ -1,0 +1,213 @@
+"""Layers on counts as integer operators: uint8 counts, int8 weights, int32 sums.
+
+    v = W'·n + c          of layers.py, v in counts
+    floor(v + 1/2) = round(v) but for ties                                                                   (2)
+    W' ≈ s·q, q int8, s per output: s = max |W'| / Q      Q = min(127, ⌊32767/(2·L)⌋)                        (3)
+    c ← c + (W' − s·q)·z                                  z: the counts that stand for 0, A·z + o = 0         (4)
+    QLinearConv, QGemm: y = saturate(round((q·n + round(c/s))·s / y_scale) + y_zero)
+
+By (4) rounded weights cost nothing where values are 0, however large o is.
+
+So a layer whose outputs are counts again needs y_scale = 1, y_zero = 0 and a Clip(0, L). Q keeps the sum of two
+products within int16, which processors without VNNI instructions compute first.
+
+Where what padding cuts off, o + A·z, could still move a sum by more than BORDER counts, the data gets channels of a
+constant v, whose weights are W·(o + A·z)/(v − z) tap by tap, since the convolution pads them with z; otherwise
+W·(o + A·z) is part of the bias.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.forms.integer.layers import COPIES, Linear
+
+MICROSOFT = "com.microsoft"
+BORDER = 1 / 16  # counts: about what int8 weights round away
+GROUPED_BORDER = 1 / 4  # counts: groups have no room for constant channels
+INT16, INT32, BIAS = 2**15 - 1, 2**31 - 1, 2**24  # float32 holds integers up to 2^24
+
+Array = NDArray[np.float64]
+
+
+def settled(linear: Linear) -> Linear | str:
+    """The layer with its border decided: None, or to be carried by constant channels. The layer is in counts."""
+    if linear.border is not None:
+        reach = np.abs(linear.border).reshape(linear.outputs, -1).sum(1).max(initial=0.0)
+        if reach <= (BORDER if linear.groups == 1 else GROUPED_BORDER):
+            inner = linear.border.reshape(linear.outputs, -1).sum(1)
+            linear = replace(linear, border=None, constant=linear.constant + inner)
+        elif linear.groups > 1:
+            return "its groups see the padding, which has not the offset of the neurons"
+    inputs = linear.weight[0].size if linear.convolution else len(linear.weight)
+    if linear.border is not None:
+        inputs += linear.border[0].size * _copies(linear)
+    if inputs * linear.largest * _largest_weight(linear) + BIAS > INT32:
+        return "its sums do not fit int32"
+    if not (_scales(linear) <= np.finfo(np.float32).max).all():
+        return "its scales do not fit float32"
+    return linear
+
+
+def has_normal_scales(linear: Linear) -> bool:
+    """Whether no output is made of weights so small that their scale would be none that float32 holds precisely."""
+    scales = _scales(linear)
+    return bool(((scales == 0) | (scales >= np.finfo(np.float32).tiny)).all())
+
+
+def rounding_error(linear: Linear) -> float:
+    """What int8 weights may take from the sums of the worst output, in the unit of v, as the root of a mean square.
+
+    s·√(K·E(n − z)²/12): K weights, each off by up to s/2, on counts n that are equally likely.
+    """
+    inputs = linear.weight[0].size if linear.convolution else len(linear.weight)
+    counts = np.arange(linear.largest + 1, dtype=np.float64) - linear.zero
+    return float((_scales(linear) * np.sqrt(inputs * np.square(counts).mean() / 12)).max(initial=0.0))
+
+
+def _scales(linear: Linear) -> Array:
+    """s of formula (3) in float64, [O]; 0 for an output that is 0 throughout."""
+    rows = linear.weight.reshape(linear.outputs, -1) if linear.convolution else linear.weight.T
+    largest = np.abs(rows).max(1, initial=0.0)
+    if linear.border is not None:
+        largest = np.maximum(largest, np.abs(_marked(linear)).reshape(linear.outputs, -1).max(1))
+    return np.asarray(np.maximum(largest / _largest_weight(linear), np.abs(linear.constant) / BIAS))
+
+
+def _marked(linear: Linear) -> Array:
+    """The weights of one of the constant channels that carry a border, [O, …]."""
+    border = np.zeros(()) if linear.border is None else linear.border
+    return np.asarray(border / (_copies(linear) * (_mark(linear) - linear.zero)))
+
+
+def quantise(linear: Linear) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.float32]]:
+    """(q, round(c/s), s) of formula (3): int8, int32, float32. A border's weights are the last channels of q."""
+    weight, constant = linear.weight, linear.constant
+    if linear.border is not None:
+        weight = np.concatenate([weight, *[_marked(linear)[:, None]] * _copies(linear)], 1)
+    rows = weight.reshape(linear.outputs, -1) if linear.convolution else weight.T
+    own = _scales(linear)
+    scale = np.where(own > np.finfo(np.float32).tiny, own, 1.0).astype(np.float32)
+    exact = scale.astype(np.float64)
+    integers = np.rint(rows / exact[:, None]).astype(np.int8)
+    shaped = integers.reshape(weight.shape) if linear.convolution else np.ascontiguousarray(integers.T)
+    constant = constant + _rounded_away(linear, rows - integers * exact[:, None])
+    return shaped, np.rint(constant / exact).astype(np.int32), scale
+
+
+def _rounded_away(linear: Linear, rows: Array) -> Array:
+    """(W' − s·q)·z of formula (4), [O]. rows: W' − s·q, of a border too, a row for each output."""
+    if not linear.convolution:
+        return np.asarray(rows @ linear.counts_of_zero)
+    per_group = linear.weight.shape[1]
+    taps = rows[:, : linear.weight[0].size].reshape(linear.groups, -1, per_group, linear.weight[0, 0].size).sum(3)
+    return np.asarray((taps @ linear.counts_of_zero.reshape(linear.groups, per_group, 1)).ravel())
+
+
+def nodes_of(linear: Linear, output: gs.Variable, scale: float = 1.0, zero: int = 0, name: str = "") -> list[gs.Node]:
+    """The settled layer as nodes: output = saturate(round(v/scale) + zero), uint8. A float product's output is v."""
+    weight, bias, scales = quantise(linear)
+    name, nodes = name or output.name, list[gs.Node]()
+    data = _gathered(linear, name, nodes)
+    x = [data, scalar(f"{name}/x_scale", 1, np.float32), scalar(f"{name}/x_zero", linear.zero, np.uint8)]
+    w = [
+        gs.Constant(f"{name}/weight", weight),
+        gs.Constant(f"{name}/weight_scale", scales),
+        gs.Constant(f"{name}/weight_zero", np.zeros(linear.outputs, np.int8)),
+    ]
+    y = [scalar(f"{name}/y_scale", scale, np.float32), scalar(f"{name}/y_zero", zero, np.uint8)]
+    b = gs.Constant(f"{name}/bias", bias)
+    if linear.convolution:
+        return [*nodes, gs.Node("QLinearConv", f"{name}/conv", linear.attributes, [*x, *w, *y, b], [output])]
+    product = gs.Node("QGemm", f"{name}/product", {"transA": 0, "transB": 0, "alpha": 1.0}, domain=MICROSOFT)
+    product.inputs = [*x, *w, b, *(y if output.dtype == np.uint8 else ())]
+    if data.shape is not None and len(data.shape) == 2:
+        product.outputs = [output]
+        return [*nodes, product]
+    return [*nodes, *_by_rows(product, data, output, linear, name)]
+
+
+def sum_node(parts: list[tuple[gs.Variable, float, int]], output: gs.Variable, zero: int = 0) -> gs.Node:
+    """output = saturate(round(Σ scale·(part − its zero)) + zero) of two uint8 tensors."""
+    name, inputs = output.name, list[gs.Tensor]()
+    for number, (tensor, scale, own) in enumerate([*parts, (None, 1.0, zero)]):
+        inputs += [] if tensor is None else [tensor]
+        inputs.append(scalar(f"{name}/scale_{number}", scale, np.float32))
+        inputs.append(scalar(f"{name}/zero_{number}", own, np.uint8))
+    return gs.Node("QLinearAdd", f"{name}/sum", {}, inputs, [output], domain=MICROSOFT)
+
+
+def scalar(name: str, value: float, dtype: type) -> gs.Constant:
+    """A constant without axes."""
+    return gs.Constant(name, np.array(value, dtype))
+
+
+def _gathered(linear: Linear, name: str, nodes: list[gs.Node]) -> gs.Variable:
+    """The sources of a layer as one tensor: strided, concatenated, with constant channels for a border."""
+    parts, rank = [], linear.weight.ndim
+    for number, source in enumerate(linear.sources):
+        tensor = source.tensor
+        if any(stride > 1 for stride in source.strides):
+            tensor = gs.Variable(f"{name}/strided_{number}", np.uint8)
+            ends = np.full(rank - 2, np.iinfo(np.int64).max)
+            given = (np.zeros(rank - 2, np.int64), ends, np.arange(2, rank), np.asarray(source.strides, np.int64))
+            limits = [gs.Constant(f"{tensor.name}/{key}", each) for key, each in zip("abcd", given, strict=True)]
+            nodes.append(gs.Node("Slice", tensor.name, {}, [source.tensor, *limits], [tensor]))
+        if source.channels is not None:
+            selected = gs.Variable(f"{name}/chosen_{number}", np.uint8)
+            index = gs.Constant(f"{selected.name}/channels", np.asarray(source.channels, np.int64))
+            nodes.append(gs.Node("Gather", selected.name, {"axis": 1}, [tensor, index], [selected]))
+            tensor = selected
+        parts.append(tensor)
+    data = parts[0]
+    if len(parts) > 1:
+        data = gs.Variable(f"{name}/joined", np.uint8)
+        nodes.append(gs.Node("Concat", data.name, {"axis": 1}, parts, [data]))
+    if linear.border is not None:
+        pads = np.zeros((2, rank), np.int64)
+        pads[1, 1] = _copies(linear)
+        inputs = [data, gs.Constant(f"{name}/pads", pads.ravel()), scalar(f"{name}/mark", _mark(linear), np.uint8)]
+        data = gs.Variable(f"{name}/marked", np.uint8)
+        nodes.append(gs.Node("Pad", data.name, {"mode": "constant"}, inputs, [data]))
+    return data
+
+
+def _by_rows(product: gs.Node, data: gs.Variable, output: gs.Variable, linear: Linear, name: str) -> list[gs.Node]:
+    """A product of [..., I] as one of [rows, I], and back."""
+    names = ("rows", "sums", "whole", "outer", "target")
+    rows, sums, whole, outer, target = (
+        gs.Variable(f"{name}/{each}", {"rows": np.uint8, "sums": output.dtype}.get(each, np.int64)) for each in names
+    )
+    flat = gs.Constant(f"{name}/flat", np.array([-1, len(linear.weight)]))
+    zero, last = (gs.Constant(f"{name}/{key}", np.array([value])) for key, value in (("first", 0), ("last", -1)))
+    width = gs.Constant(f"{name}/width", np.array([linear.outputs]))
+    product.inputs[0] = rows
+    product.outputs = [sums]
+    return [
+        gs.Node("Reshape", rows.name, {}, [data, flat], [rows]),
+        product,
+        gs.Node("Shape", whole.name, {}, [data], [whole]),
+        gs.Node("Slice", outer.name, {}, [whole, zero, last], [outer]),
+        gs.Node("Concat", target.name, {"axis": 0}, [outer, width], [target]),
+        gs.Node("Reshape", f"{name}/back", {}, [sums, target], [output]),
+    ]
+
+
+def _largest_weight(linear: Linear) -> int:
+    return min(127, INT16 // (2 * linear.largest))
+
+
+def _mark(linear: Linear) -> int:
+    """The value v of the channels that carry a border: a count, as far from the zero point as one can be."""
+    return linear.largest if 2 * linear.zero < linear.largest else 0
+
+
+def _copies(linear: Linear) -> int:
+    """How many channels share a border, so that it does not take all of int8 from the weights beside it."""
+    if linear.border is None:
+        return 0
+    wanted = np.abs(linear.border).reshape(linear.outputs, -1).max(1) / abs(_mark(linear) - linear.zero)
+    rows = np.abs(linear.weight).reshape(linear.outputs, -1).max(1)
+    return int(np.clip(np.ceil((wanted / np.maximum(rows, np.finfo(np.float32).tiny)).max()), 1, COPIES))
