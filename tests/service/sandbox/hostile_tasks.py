@@ -38,7 +38,7 @@ def files(place: Any) -> dict[str, Any]:
     mine = place.folder / "in" / "mine"
     deeds: dict[str, Callable[[], Any]] = {
         "read /etc/passwd": lambda: Path("/etc/passwd").read_text(),
-        "through its root": lambda: Path("/proc/self/root/etc/passwd").read_text(),
+        "through its root": lambda: Path(f"/proc/self/root{beside}").read_text(),
         "through its folder": lambda: Path(f"/proc/self/cwd/../{beside.name}").read_text(),
         "list /": lambda: os.listdir("/"),
         "list home": lambda: os.listdir(os.path.expanduser("~root")),
@@ -59,7 +59,7 @@ def files(place: Any) -> dict[str, Any]:
         "parent's memory": lambda: os.open(f"/proc/{os.getppid()}/mem", os.O_RDWR),
         "own oom score": lambda: Path("/proc/self/oom_score_adj").write_text("-1000"),
         "shared memory": lambda: Path("/dev/shm/x").write_text(""),
-        "temporary folder": lambda: Path("/tmp/graphpass-escaped").write_text(""),
+        "make beside": lambda: (place.folder.parent / "escaped").write_text(""),
         "make a device": lambda: os.mknod(place.out("device"), 0o60600, 0),
         "read in": mine.read_text,
         "write out": lambda: place.out("result").write_text("fine"),
