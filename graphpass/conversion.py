@@ -292,11 +292,9 @@ def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None, thr
 
     One session at a time: each holds the weights.
     """
-    before: dict[str, NDArray[Any]] = {}
-    inputs: dict[str, NDArray[Any]] = {}
     if dataset is not None:
         batch = fixed_batch(input_specs(network.source))
-        inputs = dict(pad_inputs(next(iter(dataset.batches(batch or CHECKED_SAMPLES))).inputs, batch))
+        inputs = pad_inputs(next(iter(dataset.batches(batch or CHECKED_SAMPLES))).inputs, batch)
         before = run(open_session(network.source, threads=threads), inputs)
     try:
         spiking = open_session(proto, threads=threads, use_native=False)  # as a stock runtime runs it
@@ -305,7 +303,9 @@ def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None, thr
             f"{network.source.path}: onnxruntime does not load the network that it was converted to ({error.what})",
             f"export the model with opset {TARGET_OPSET}, or report this",
         ) from error
-    for name, values in run(spiking, inputs).items() if before else ():
+    if dataset is None:
+        return
+    for name, values in run(spiking, inputs).items():
         same = np.issubdtype(values.dtype, np.floating) and values.shape == before[name].shape
         if same and not np.isfinite(values[np.isfinite(before[name])]).all():
             raise ModelError(

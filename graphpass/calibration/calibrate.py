@@ -37,7 +37,7 @@ from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.maths.corrections import ROUNDS, scale_back
 from graphpass.maths.methods import COARSE_LEVELS, METHODS, RECTIFIERS, Method, correct_bias
 from graphpass.maths.neuron import levels_of
-from graphpass.maths.outliers import beyond, split
+from graphpass.maths.outliers import split, sum_of
 from graphpass.maths.thresholds import Levels
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
@@ -299,9 +299,8 @@ class _Calibrator:
 
     def _may_split(self, site: Site) -> bool:
         """Whether a second neuron may stand beside the first: each layer then sees the spikes of both apart."""
-        if site.kind != "identity" or self._options.method != "optimal" or self._options.clip_limits:
-            return False
-        return feeds_layers_alone(self._walk.tensors[site.output])
+        trusted = self._method.splits and not self._options.clip_limits
+        return trusted and site.kind == "identity" and feeds_layers_alone(self._walk.tensors[site.output])
 
     def _go_on(self, downstream: Sequence[gs.Node], site: SitePlan | None, corrected: Sequence[str]) -> None:
         """The SNN's side behind the corrected layers, through the neurons."""
@@ -340,11 +339,9 @@ def fit_site(site: Site, sample: StepSample, levels: int, method: Method) -> Sit
 
 def output_of(site: SitePlan, x: Array) -> Array:
     """What a site's neurons make of sampled rows [P, C] on the scale where their levels are even: float32."""
-    y = site.values.neuron(site.levels).fire(x)
     if site.beyond is None:
-        return y
-    rest: Array = beyond(x, site.values, site.levels)
-    return y + site.beyond.neuron(site.levels).fire(rest)
+        return site.values.output(x, site.levels)
+    return sum_of(x, site.values, site.beyond, site.levels)
 
 
 def qcfs_plan(site: Site, levels: int) -> SitePlan | None:

@@ -30,6 +30,15 @@ Array = NDArray[np.float32]
 DIFFERS = frozenset("Div Pow".split())  # of integers, negative ones above all
 
 
+def prepare_for_time(graph: gs.Graph) -> None:
+    """All of it on a folded graph, in place, with the shapes that follow."""
+    compute_constants(graph)
+    split_layers(graph)
+    place_thresholds(graph)
+    settle_pooling(graph)
+    infer_shapes(graph)
+
+
 def compute_constants(graph: gs.Graph) -> int:
     """Replace integer tensors that depend on constant integers alone (pads, axes, targets) by their values, in place.
 
@@ -76,11 +85,13 @@ def split_layers(graph: gs.Graph) -> gs.Graph:
     The second layer is named after the first and shares its weights.
     """
     pairs = [node for node in graph.nodes if node.op == "Add" and _adds_second_neurons(node)]
-    names = names_of(graph) if pairs else None
+    if not pairs:
+        return graph
+    names = names_of(graph)
     for pair in pairs:
         for node in list(pair.outputs[0].outputs):
             layer = weight_layer(node)
-            if layer and names and layer.data is pair.outputs[0]:
+            if layer and layer.data is pair.outputs[0]:
                 y = layer.output
                 parts = [gs.Variable(names.fresh(f"{y.name}/{part}"), y.dtype, y.shape) for part in ("near", "far")]
                 inputs = [*node.inputs[:2]]
@@ -90,7 +101,7 @@ def split_layers(graph: gs.Graph) -> gs.Graph:
                     gs.Node(node.op, names.fresh(node.name + BEYOND), dict(node.attrs), inputs, parts[1:]),
                     gs.Node("Add", names.fresh(f"{node.name}/sum"), {}, parts, [y]),
                 ]
-    return graph.cleanup(remove_unused_graph_inputs=False).toposort() if pairs else graph
+    return graph.cleanup(remove_unused_graph_inputs=False).toposort()
 
 
 def _adds_second_neurons(node: gs.Node) -> bool:

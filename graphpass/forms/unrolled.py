@@ -25,18 +25,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.forms import operators
-from graphpass.forms.preparation import (
-    compute_constants,
-    neurons_of,
-    place_thresholds,
-    settle_pooling,
-    split_layers,
-)
+from graphpass.forms.preparation import neurons_of, prepare_for_time
 from graphpass.graph.affine import Affine, Folded, fold_into, unfilled
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.layers import WeightLayer, data_inputs, is_maximum, moves, rank_of, weight_layer, weight_layers
 from graphpass.graph.names import names_of
-from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.time_axis import ELEMENTWISE, constant_values, free_target, given, needs_repeat
 from graphpass.graph.trains import Trains, Way
 from graphpass.maths.neuron import step_weights
@@ -54,11 +47,7 @@ def unroll(graph: gs.Graph) -> gs.Graph:
     neurons = [node for node in graph.nodes if node.op in operators.FOLDED_NEURONS]
     if neurons:
         graph.toposort()
-        compute_constants(graph)
-        split_layers(graph)
-        place_thresholds(graph)
-        settle_pooling(graph)
-        infer_shapes(graph)
+        prepare_for_time(graph)
         _Unroller(graph, neurons[0].attrs["time_steps"], neurons[0].attrs["coding"]).run()
         graph.cleanup(remove_unused_graph_inputs=False).toposort()
     return graph

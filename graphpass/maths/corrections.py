@@ -173,7 +173,7 @@ def compensate(inputs: Array | Gram, residual: Array, ridge: float = RIDGE) -> t
     weight, bias = np.empty((groups, width, channels // groups), np.float32), np.empty(channels, np.float32)
     for columns in _columns(groups, channels):
         found, bias[columns] = regression.solve(residual[:, columns])
-        weight[:, :, columns if groups == 1 else slice(None)] = found
+        weight[:, :, columns] = found
     return weight, bias
 
 

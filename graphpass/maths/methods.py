@@ -66,12 +66,14 @@ class Method:
     """fit: neurons of a site with so many levels, θ and ψ on the scale of `SiteSample.even`. correct: ΔM [G, K, C/G]
     and Δb [C] of a layer from its inputs u, for so many levels, refined or not.
 
-    correct is None for a method that leaves the weights as they are. ranges: whether it needs bottom and top.
+    correct is None for a method that leaves the weights as they are. ranges: whether it needs bottom and top. splits:
+    whether identity sites may have second neurons (maths/outliers.py).
     """
 
     fit: Callable[[SiteSample, int], Levels]
     correct: Callable[[Array, SiteSample, int, bool], tuple[Floats, Floats]] | None = None
     ranges: bool = False
+    splits: bool = False
 
 
 def _range(sample: SiteSample) -> tuple[Array, Array]:
@@ -163,7 +165,7 @@ def _fit(fit: Callable[[SiteSample, int], Levels]) -> Callable[[SiteSample, int]
 
 
 METHODS: dict[str, Method] = {
-    "optimal": Method(_fit(_optimal), corrected_in_units(_correct, _is_linear_inside)),
+    "optimal": Method(_fit(_optimal), corrected_in_units(_correct, _is_linear_inside), splits=True),
     "da-qcfs": Method(_fit(_da_qcfs), ranges=True),
     "percentile": Method(_fit(_percentile), ranges=True),
     "max": Method(_fit(_max), ranges=True),

@@ -13,7 +13,7 @@ energies of a 32-bit float multiply-and-add and add in 45 nm: Horowitz, ISSCC 20
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -25,7 +25,7 @@ ENERGY_MAC = 4.6  # pJ: 3.7 for the multiplication, 0.9 for the addition
 ENERGY_AC = 0.9  # pJ
 TOP = 5
 NO_RANK = 1 << 31
-BLOCK = 1 << 22  # values that are compared at once: the logits of long texts are many
+BLOCK = 1 << 22  # values that are looked at together, so that long texts need no more memory than short ones
 
 Array = NDArray[Any]
 Integers = NDArray[np.int64]
@@ -38,6 +38,12 @@ class Operations:
     effective_acs: float
     effective_macs: float
     dense: float
+
+
+def blocks(values: Array) -> Iterator[slice]:
+    """Rows of about BLOCK values each, at least one row, as slices; one slice where there are no rows."""
+    length, size = max(1, BLOCK // max(1, math.prod(values.shape[1:]))), max(1, len(values))
+    return (slice(first, first + length) for first in range(0, size, length))
 
 
 def energy_pj(operations: Operations) -> float:
@@ -198,10 +204,9 @@ class Difference:
 
     def update(self, y: Array, a: Array) -> "Difference":
         """With a batch: y and a of the same shape [N, …]."""
-        rows = max(1, BLOCK // max(1, a.size // max(1, len(a))))
         found = self
-        for start in range(0, len(a), rows):
-            found = found._with(y[start : start + rows], a[start : start + rows])
+        for rows in blocks(a):
+            found = found._with(y[rows], a[rows])
         return found
 
     def _with(self, y: Array, a: Array) -> "Difference":

@@ -38,6 +38,11 @@ def beyond(x: Array, levels: Levels, count: int) -> Array:
     return rest
 
 
+def sum_of(x: Array, near: Levels, far: Levels, count: int) -> Floats:
+    """y₁(x) + y₂(x − clip(x, low, high)). x: [P, C]."""
+    return near.output(x, count) + far.output(beyond(x, near, count), count)
+
+
 def split(x: Floats, whole: Levels, count: int) -> tuple[Levels, Levels] | None:
     """Two neurons a channel with so many levels each; None where one more step of the phase code does as much, or where
     the levels are too few.
@@ -72,8 +77,7 @@ def _split(x: Floats, ends: tuple[Floats, Floats], whole: Levels, count: int) ->
         first = largest(centre + share * (ends[1] - centre), count, centre + share * (ends[0] - centre))
         low, high = bounds(first, count)
         second = _far(np.maximum(low - ends[0], 0), np.maximum(ends[1] - high, 0), count)
-        y = first.output(x, count) + second.output(beyond(x, first, count), count)
-        left = squared_error(y, x)
+        left = squared_error(sum_of(x, first, second, count), x)
         better = left < error
         near, far = (_where(better, *pair) for pair in ((first, near), (second, far)))
         error = np.where(better, left, error)

@@ -12,9 +12,9 @@ from onnx import TensorProto
 
 import graphpass
 from graphpass.errors import DataError, OptionError
-from graphpass.evaluation.metrics import language
 from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.evaluation.metrics.score import Sampled, Score
+from graphpass.maths import metrics
 from graphpass.records import any_number, json_of, record_of
 from tests.models import build, node
 
@@ -113,7 +113,7 @@ def test_long_texts_are_summed_in_blocks(monkeypatch):
     y, a = np.random.default_rng(2).normal(size=(2, 2, 9, 7))
     labels = np.arange(18).reshape(2, 9) % 7
     whole = score("perplexity", {"y": y}, labels, {"y": a}).figures
-    monkeypatch.setattr(language, "BLOCK", 14)
+    monkeypatch.setattr(metrics, "BLOCK", 14)
     found = score("perplexity", {"y": y}, labels, {"y": a}).figures
     assert found == {name: pytest.approx(value, rel=1e-12) for name, value in whole.items()}  # another order of sums
 

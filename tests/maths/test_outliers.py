@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from graphpass.maths import outliers
-from graphpass.maths.outliers import beyond, bounds, split
-from graphpass.maths.thresholds import Levels, largest, least_error, squared_error
+from graphpass.maths.outliers import beyond, bounds, split, sum_of
+from graphpass.maths.thresholds import largest, least_error, squared_error
 
 Floats = NDArray[np.float32]
 
@@ -21,11 +21,6 @@ def gates(seed: int, rows: int = 2000, channels: int = 6) -> Floats:
     return x.astype(np.float32)
 
 
-def both(x: Floats, pair: tuple[Levels, Levels], count: int) -> Floats:
-    near, far = pair
-    return near.output(x, count) + far.output(beyond(x, near, count), count)
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 3, 5, 16, 64, 256]))
 def test_two_neurons_are_no_worse_than_one_in_any_channel(seed, count):
@@ -35,7 +30,7 @@ def test_two_neurons_are_no_worse_than_one_in_any_channel(seed, count):
     if pair is None:
         assert count < 16
         return
-    one, two = (squared_error(y, x) for y in (whole.output(x, count), both(x, pair, count)))
+    one, two = (squared_error(y, x) for y in (whole.output(x, count), sum_of(x, *pair, count)))
     assert (two <= one).all()
     assert count < 16 or two.sum() < 0.7 * one.sum()
 
@@ -75,7 +70,7 @@ def test_values_twice_as_far_as_any_that_was_seen_are_still_told_apart():
     farther = beyond(x, pair[0], 256) + x  # twice as far beyond the first neuron's range
     near, far = pair
     half = far.amplitude / 2 + near.amplitude / 2
-    assert (np.abs(both(farther, pair, 256) - farther) <= half * 1.001).all()
+    assert (np.abs(sum_of(farther, *pair, 256) - farther) <= half * 1.001).all()
 
 
 def test_a_channel_that_one_neuron_serves_keeps_it_and_the_second_is_silent():

@@ -1,6 +1,5 @@
 """The metric of language models. docs/metrics.md."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +7,9 @@ from numpy.typing import NDArray
 
 from graphpass.errors import DataError, OptionError
 from graphpass.evaluation.metrics.score import Array, Arrays, Sampled, Score, Untrained, chosen_output, scored
+from graphpass.maths.metrics import blocks
 from graphpass.maths.tokens import divergences, log_softmax
 
-BLOCK = 1 << 22  # logits that are looked at together, so that long texts need no more memory than short ones
 REMEDY = "give one token for each position as an integer [samples, positions], below 0 where none counts"
 
 
@@ -84,7 +83,7 @@ def _sums(logits: Array, theirs: Array | None, labels: NDArray[np.int64] | None)
     def add(figure: str, values: Array) -> None:
         found[figure] = found.get(figure, 0.0) + float(values.sum())
 
-    for rows in _blocks(logits):
+    for rows in blocks(logits):  # at least one, so that every sum is there
         y = log_softmax(logits[rows])
         a = None if theirs is None else log_softmax(theirs[rows])
         if labels is not None:
@@ -97,9 +96,3 @@ def _sums(logits: Array, theirs: Array | None, labels: NDArray[np.int64] | None)
             add("kl_to_ann", divergences(a, y))
             add("same_token", y.argmax(1) == a.argmax(1))
     return found
-
-
-def _blocks(logits: Array) -> Iterator[slice]:
-    """Slices of positions, at least one, so that every sum is there."""
-    length, size = max(1, BLOCK // max(1, logits.shape[1])), max(1, len(logits))
-    return (slice(first, first + length) for first in range(0, size, length))
