@@ -1,7 +1,9 @@
 """Tiny ONNX graphs for tests, and onnxruntime to run them."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -52,14 +54,25 @@ def build(
     return model
 
 
-def run(model: onnx.ModelProto, *feeds: NDArray) -> list[NDArray]:
-    """The outputs for inputs in the order of the graph's inputs, computed without graph optimisations."""
+def run(model: onnx.ModelProto, *feeds: NDArray, optimised: bool = False) -> list[NDArray]:
+    """The outputs for inputs in the order of the graph's inputs, without graph optimisations unless asked for."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
     return session.run(None, dict(zip(names, feeds, strict=True)))
+
+
+def optimised_ops(model: onnx.ModelProto) -> list[str]:
+    """The operators that onnxruntime runs, after all of its optimisations."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # the saved graph is for this machine alone, which onnxruntime warns of
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return [each.op_type for each in onnx.load(options.optimized_model_filepath).graph.node]
 
 
 def export(graph: gs.Graph) -> onnx.ModelProto:

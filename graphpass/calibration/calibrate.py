@@ -35,7 +35,7 @@ from graphpass.forms.folded import neuron_nodes, replace_weight, value_of
 from graphpass.graph.layers import WeightLayer, is_padded, last_layers, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.maths.corrections import ROUNDS, scale_back
-from graphpass.maths.methods import COARSE_LEVELS, METHODS, RECTIFIERS, Method, correct_bias
+from graphpass.maths.methods import COARSE_LEVELS, METHODS, Method, correct_bias
 from graphpass.maths.neuron import levels_of
 from graphpass.maths.outliers import split, sum_of
 from graphpass.maths.thresholds import Levels
@@ -152,13 +152,13 @@ def _require_sites(coverage: Coverage, options: CalibrationOptions) -> None:
 
 
 def _may_have_offset(site: Site | None, padded: Set[str], options: CalibrationOptions) -> bool:
-    """Whether y = A·n + o may have an o other than 0.
+    """Whether y = A·n + o may have any o, not only one at which a count stands for 0.
 
     Padding adds 0, not o, which costs the integer form a correction at every border, and keeps padded depthwise layers
-    out of integers. Behind a rectifier that is 0 below, from some levels on, o matters little (docs/decisions/0009). A
-    clip that begins elsewhere is not reached from 0 up.
+    out of integers. From some levels on, o matters little (docs/decisions/0009). A clip that does not begin at 0 is not
+    reached from 0 up.
     """
-    if not (options.exact_padding and site and site.kind in RECTIFIERS and padded & set(site.layers)):
+    if not (options.exact_padding and site and padded & set(site.layers)):
         return True
     if site.kind == "clip" and site.parameters["low"] != 0:
         return True

@@ -119,7 +119,7 @@ def place_thresholds(graph: gs.Graph) -> gs.Graph:
     names, placed = names_of(graph), False
     for node in [each for each in graph.nodes if each.op == operators.FOLDED_NEURON]:
         activation = curved.get(node.inputs[0].name)
-        x, found = (activation.input, _thresholds(node, activation)) if activation else _beyond(node)
+        x, found = (activation.input, thresholds_on(node, activation)) if activation else _beyond(node)
         if found:
             constants = (
                 gs.Constant(names.fresh(f"{node.name}/{part}"), values)
@@ -160,8 +160,8 @@ def _operands(tensor: gs.Tensor | None, op: str) -> tuple[gs.Tensor | None, gs.T
     return tuple(maker.inputs)
 
 
-def _thresholds(node: gs.Node, activation: Activation) -> tuple[Array, Array] | None:
-    """b and c of neurons, float32 [L, …]; None where parameters of f and of neurons vary along different axes."""
+def thresholds_on(node: gs.Node, activation: Activation) -> tuple[Array, Array] | None:
+    """b and c of neurons on f(x), as thresholds on x, float32 [L, …]; None where both vary along different axes."""
     curve = curve_of(activation.kind, activation.parameters)
     if curve is None:
         return None

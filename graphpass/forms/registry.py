@@ -17,7 +17,6 @@ from graphpass.errors import ModelError, OptionError, PlanError
 from graphpass.forms import operators
 from graphpass.forms.folded import fold
 from graphpass.forms.integer.form import to_integers
-from graphpass.forms.integer.quantised import MICROSOFT
 from graphpass.forms.neurons import require_neurons, within_float32
 from graphpass.forms.unrolled import unroll
 from graphpass.graph import model
@@ -122,8 +121,6 @@ def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:
     others = [entry for entry in proto.opset_import if entry.domain != SPIKING_DOMAIN]
     del proto.opset_import[:]
     proto.opset_import.extend([*others, operators.opset_import()])
-    if any(node.domain == MICROSOFT for node in proto.graph.node) and all(e.domain != MICROSOFT for e in others):
-        proto.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
     return proto
 
 

@@ -9,6 +9,7 @@ What the last three leave open for activations other than ReLU (their source kno
 span the range of f(x) evenly; of others, gain and offset for the range of x are found by regression.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,15 @@ from numpy.typing import NDArray
 
 from graphpass.maths.corrections import choose_penalty, compensate, ends, mean_bias, mean_gain, mean_shift, refine
 from graphpass.maths.curves import Curve
-from graphpass.maths.thresholds import Levels, largest, least_error, percentile, regress, rows_at_random
+from graphpass.maths.thresholds import (
+    Levels,
+    largest,
+    least_error,
+    percentile,
+    regress,
+    rows_at_random,
+    squared_error,
+)
 from graphpass.maths.units import corrected_in_units, in_units
 
 Array = NDArray[Any]
@@ -36,7 +45,8 @@ class SiteSample:
 
     kind: the activation's; "" for the output of a layer that no site follows. x: the ANN's pre-activation; x_snn: that
     of the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of a channel, [C],
-    for a method that wants them. offset: whether its neurons may have one. limits: the ends of a clip that the levels
+    for a method that wants them. offset: whether its neurons may have any, or one at which a count stands for 0, the
+    same of all channels. limits: the ends of a clip that the levels
     are to span, whatever the rows reach; then the rows are not trusted with more than means. curve: f, where levels are
     even on f(x) and not on x.
     """
@@ -123,10 +133,24 @@ def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
 def _optimal(sample: SiteSample, levels: int) -> Levels:
     if sample.limits is not None:
         return _max(sample, levels)
-    if len(sample.a) <= FIT_ROWS:
-        return least_error(sample.x_snn, sample.a, levels, sample.offset)
-    rows = rows_at_random(len(sample.a), FIT_ROWS)
-    return least_error(sample.x_snn[rows], sample.a[rows], levels, sample.offset)
+    x, a = sample.x_snn, sample.a
+    if len(a) > FIT_ROWS:
+        rows = rows_at_random(len(a), FIT_ROWS)
+        x, a = x[rows], a[rows]
+    if sample.offset:
+        return least_error(x, a, levels)
+    return least_error(x, a, levels, 0) if sample.kind in RECTIFIERS else _with_a_zero(x, a, levels)
+
+
+def _with_a_zero(x: Floats, a: Floats, levels: int) -> Levels:
+    """o = −A·z with one z for all channels: the better one of the two next to what free offsets have in the middle."""
+    free = least_error(x, a, levels)
+    live = free.amplitude > 0
+    weights = np.square(free.amplitude[live], dtype=np.float64)
+    own = np.clip(-free.offset[live].astype(np.float64) / free.amplitude[live], 0, levels - 1)
+    middle = float(np.average(own, weights=weights)) if live.any() else 0.0
+    found = [least_error(x, a, levels, zero) for zero in sorted({math.floor(middle), math.ceil(middle)})]
+    return min(found, key=lambda fit: float(squared_error(fit.output(x, levels), a).sum()))
 
 
 def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:
@@ -138,8 +162,10 @@ def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> t
     if not sample.kind or not refined:
         return compensate(gram, residual, ridge)
 
+    curved = sample.curve is not None
+
     def bounds(z: Floats) -> tuple[Floats, Floats]:
-        low, high = ends(_optimal(replace(sample, x_snn=z).even(), levels), levels)
+        low, high = ends(_optimal(replace(sample, x_snn=z, offset=sample.offset or curved).even(), levels), levels)
         return sample.curve.inside(low, high) if sample.curve else (low, high)
 
     if sample.curve is None:

@@ -98,15 +98,15 @@ def regress(x: Array, a: Array, levels: int, threshold: Array, shift: Array) -> 
     return _levels(threshold, shift, gain, mean - gain * n_mean)
 
 
-def least_error(x: Array, a: Array, levels: int, offset: bool = True) -> Levels:
-    """argmin over θ, ψ, A ≥ 0, o of Σ (A·n(x) + o − a)², per channel; without offset o = 0.
+def least_error(x: Array, a: Array, levels: int, zero: int | None = None) -> Levels:
+    """argmin over θ, ψ, A ≥ 0, o of Σ (A·n(x) + o − a)², per channel; with a zero z, o = −A·z: n = z stands for 0.
 
     x: the pre-activation as the converted network has it; a: the activation as the network before conversion has
     it, at the same rows; float32 [P, C]. Any activation function, negative outputs too. For a pair of borders the
     best A and o are known, and the error they leave follows from the counts and sums of a above each border:
 
         left(θ, ψ) = Σ(a − ā)² − cov(n, a)²/var(n)        Σn = Σ_k N_k,  Σn² = Σ_k (2k−1)·N_k,  Σna = Σ_k S_k
-        left(θ, ψ) = Σa² − (Σna)²/Σn²                     without offset
+        left(θ, ψ) = Σa² − (Σ(n − z)·a)²/Σ(n − z)²        with a zero
 
     with N_k the rows with x ≥ border k and S_k their sum of a, read from one histogram. The pair is searched on a
     grid, then by halving; the result is never worse than `largest` on the sample. A channel where a or x is
@@ -122,18 +122,18 @@ def least_error(x: Array, a: Array, levels: int, offset: bool = True) -> Levels:
     blocks = [slice(start, start + width) for start in range(0, x.shape[1], width)]
 
     def search(block: slice) -> Levels:
-        return _least_error(np.ascontiguousarray(x[:, block].T), a[:, block].T, levels, offset)
+        return _least_error(np.ascontiguousarray(x[:, block].T), a[:, block].T, levels, zero)
 
     return joined(side_by_side(search, blocks))
 
 
-def _least_error(x: Floats, a: Floats, levels: int, offset: bool) -> Levels:
+def _least_error(x: Floats, a: Floats, levels: int, zero: int | None) -> Levels:
     """`least_error` of some channels; x, a: [C, P]."""
     bottom, top = x.min(1).astype(np.float64), x.max(1).astype(np.float64)
     mean = a.mean(1, dtype=np.float64)
-    origin = mean if offset else np.zeros_like(mean)  # what a is explained from, and n with it
+    origin = mean if zero is None else np.zeros_like(mean)  # what a is explained from, and n with it
     centred = np.ascontiguousarray(a - origin.astype(np.float32)[:, None])
-    borders = _search(_Histogram(x, centred, offset), _quantiles(x, levels), levels)
+    borders = _search(_Histogram(x, centred, zero), _quantiles(x, levels), levels)
     # Onto edges of bins: a border that lies on a value of the sample would leave that count to float rounding.
     cell = np.maximum(top - bottom, 1e-30) / BINS
     first, last = bottom + np.rint((borders - bottom) / cell) * cell
@@ -141,12 +141,15 @@ def _least_error(x: Floats, a: Floats, levels: int, offset: bool) -> Levels:
     smallest = np.maximum(np.spacing(np.maximum(np.abs(bottom), np.abs(top)).astype(np.float32)), 1e-30)
     theta = np.maximum((last - first) / (levels - 2) if levels > 2 else (top - bottom) / 2, smallest)
     spans = [(theta, theta - first)]
-    # Two spans to fall back on: all of x, and from 0 up, as `largest` has it for ReLU.
-    for low in (bottom, np.clip(0.0, bottom, top)):
+    # Spans to fall back on: all of x, and from 0 up, as `largest` has it for ReLU, or from where z stands for 0.
+    lows = [bottom, np.clip(0.0, bottom, top)]
+    if zero and zero < levels - 1:
+        lows.append(np.minimum(-zero * top / (levels - 1 - zero), top))
+    for low in lows:
         whole = largest(top, levels, low)
         spans.append((whole.threshold, whole.shift))
     thresholds, shifts = (np.stack([span[k] for span in spans]).astype(np.float32) for k in range(2))
-    fits = [_regress(x, centred, levels, *span, offset) for span in zip(thresholds, shifts, strict=True)]
+    fits = [_regress(x, centred, levels, *span, zero) for span in zip(thresholds, shifts, strict=True)]
     gains, means, explained = (np.stack([fit[k] for fit in fits]) for k in range(3))
     best, channel = explained.argmax(0), np.arange(len(x))
     gain = gains[best, channel]
@@ -162,14 +165,14 @@ def _least_error(x: Floats, a: Floats, levels: int, offset: bool) -> Levels:
 
 
 def _regress(
-    x: Floats, a: Floats, levels: int, threshold: Floats, shift: Floats, offset: bool = True
+    x: Floats, a: Floats, levels: int, threshold: Floats, shift: Floats, zero: int | None = None
 ) -> tuple[Doubles, Doubles, Doubles]:
     """A = cov(n, a)/var(n) or 0, mean(n) and cov²/var, the part of Σa² that A·n explains: [C]. x, centred a: [C, P].
 
-    Without offset n and a are as they are, and the mean is 0.
+    With a zero it takes the place of the mean, and a is as it is.
     """
     n = _level(x, threshold[:, None], shift[:, None], levels)
-    mean = n.mean(1, dtype=np.float64) if offset else np.zeros(len(n))
+    mean = n.mean(1, dtype=np.float64) if zero is None else np.full(len(n), float(zero))
     n -= mean.astype(np.float32)[:, None]
     variance, covariance = ((n[:, None] @ other[:, :, None]).ravel().astype(np.float64) for other in (n, a))
     gain = np.where(variance > 0, np.maximum(covariance, 0) / np.where(variance > 0, variance, 1), 0.0)
@@ -201,8 +204,8 @@ def squared_error(y: Array, a: Array) -> Doubles:
 class _Histogram:
     """Rows and sums of a at or above every bin's lower edge, [C, BINS + 1]."""
 
-    def __init__(self, x: Floats, a: Floats, offset: bool):
-        self._offset = offset
+    def __init__(self, x: Floats, a: Floats, zero: int | None):
+        self._zero = zero
         channels = len(x)
         low = x.min(1, keepdims=True)
         self.bottom = low[:, 0].astype(np.float64)
@@ -218,7 +221,7 @@ class _Histogram:
     def explained(self, first: Doubles, last: Doubles, levels: int) -> Doubles:
         """cov²/var of the borders from first to last, [C, M] each: the part of Σ(a − ā)² that n explains.
 
-        Without offset (Σna)²/Σn², the part of Σa².
+        With a zero (Σ(n − z)·a)²/Σ(n − z)², the part of Σa².
         """
         bins = BINS / self.range[:, None]
         place = ((last - first) * bins).astype(np.float32)[..., None] * np.linspace(0, 1, levels - 1, dtype=np.float32)
@@ -228,9 +231,10 @@ class _Histogram:
         edge += (np.arange(len(edge)) * (BINS + 1))[:, None, None]  # in all channels' tables, one behind the other
         above, sums = self._above.ravel()[edge], self._sum.ravel()[edge]
         rows, total = self._above[:, :1], self._sum[:, :1]
-        n = above.sum(2) if self._offset else np.zeros(above.shape[:2])
-        variance = above @ (2.0 * np.arange(1, levels) - 1.0) - n * n / rows
-        covariance = sums.sum(2) - n * total / rows
+        n, squares = above.sum(2), above @ (2.0 * np.arange(1, levels) - 1.0)
+        origin = n / rows if self._zero is None else float(self._zero)
+        variance = squares - (2.0 * n - origin * rows) * origin
+        covariance = sums.sum(2) - origin * total
         useful = (covariance > 0) & (variance > 1e-9 * rows)
         return np.where(useful, covariance**2 / np.where(useful, variance, 1.0), 0.0)
 

@@ -14,7 +14,7 @@ from graphpass.forms.registry import assemble
 from graphpass.graph.plan import Left
 from graphpass.maths.neuron import Neuron, levels_of
 from tests.forms.nets import Net
-from tests.models import build, ops, run
+from tests.models import build, optimised_ops, run
 
 MADE = "/made"  # behind the name of a tensor that is given: what the network makes for it
 ROUNDING = 1e-4  # counts: float32 sums of some hundred terms below 2^8
@@ -78,7 +78,7 @@ class RealNet(Net):
             flips[y] = float((count != one.count(x[current])).mean())
         for name in outputs:
             assert plain[name].shape == ours[name].shape
-        return IntegerRun(ops(integer), left, flips, {**feeds, **plain}, ours, made.encoded)
+        return IntegerRun(optimised_ops(proto), left, flips, {**feeds, **plain}, ours, made.encoded)
 
     def parameters(self, y: str) -> Neuron:
         parts = [self.constants[f"{y}/{part}"] for part in ("threshold", "shift", "amplitude", "offset")]
@@ -124,25 +124,74 @@ def count_of_output(neuron: Neuron, y: np.ndarray) -> np.ndarray:
 
 
 def values_of(proto: onnx.ModelProto, feeds: dict) -> dict[str, np.ndarray]:
-    """All float and uint8 tensors of a run."""
+    """All float and uint8 tensors of a run with integer kernels: not the floats inside of them."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     del copy.graph.output[:]
-    names = [name for each in copy.graph.node for name in each.output if name]
+    inner = {tensor.name for layer in integer_layers(gs.import_onnx(proto)) for tensor in layer.inner}
+    names = [name for each in copy.graph.node for name in each.output if name and name not in inner]
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return dict(zip(names, run(copy, *(feeds[v.name] for v in copy.graph.input)), strict=True))
+    return dict(zip(names, run(copy, *(feeds[v.name] for v in copy.graph.input), optimised=True), strict=True))
+
+
+@dataclass(frozen=True)
+class IntegerLayer:
+    """DequantizeLinear → op → QuantizeLinear, which onnxruntime computes in integers. inputs: as they are there."""
+
+    op: str
+    decoders: list[gs.Node]
+    encoder: gs.Node | None
+    output: gs.Variable
+
+    @property
+    def inner(self) -> list[gs.Variable]:
+        """The floats inside."""
+        ends = [self.encoder.inputs[0]] if self.encoder else []
+        return [*(node.outputs[0] for node in self.decoders), *ends]
+
+    @property
+    def data(self) -> gs.Variable:
+        return self.decoders[0].inputs[0]
+
+    @property
+    def zero(self) -> int:
+        return int(self.decoders[0].inputs[2].values)
+
+    @property
+    def weight(self) -> np.ndarray:
+        return self.decoders[1].inputs[0].values
+
+    @property
+    def scales(self) -> np.ndarray:
+        return self.decoders[1].inputs[1].values
+
+    @property
+    def step(self) -> float:
+        return float(self.encoder.inputs[1].values) if self.encoder else 1.0
+
+
+def integer_layers(graph: gs.Graph) -> list[IntegerLayer]:
+    """The layers and sums of a graph in the integer form."""
+    found = []
+    for each in graph.nodes:
+        makers = [tensor.inputs[0] if tensor.inputs else None for tensor in each.inputs]
+        if each.op in ("Conv", "Gemm", "Add") and all(maker and maker.op == "DequantizeLinear" for maker in makers):
+            output = each.outputs[0]
+            behind = next((reader for reader in output.outputs if reader.op == "QuantizeLinear"), None)
+            found.append(IntegerLayer(each.op, makers, behind, behind.outputs[0] if behind else output))
+    return found
 
 
 def zeros_of(graph: gs.Graph, neurons: dict) -> dict[str, set[int]]:
     """The zero points that convolutions give the counts of neurons, and 0, by the neurons' output."""
     makers = {each.outputs[0].name: each for each in graph.nodes}
     found: dict[str, set[int]] = {}
-    for layer in (each for each in graph.nodes if each.op == "QLinearConv"):
-        stack = [layer.inputs[0].name]
+    for layer in (each for each in integer_layers(graph) if each.op == "Conv"):
+        stack = [layer.data.name]
         while stack:
             name = stack.pop()
             if name.removesuffix(COUNT) in neurons:
-                found.setdefault(name.removesuffix(COUNT), {0}).add(int(layer.inputs[2].values))
+                found.setdefault(name.removesuffix(COUNT), {0}).add(layer.zero)
             elif name in makers:
                 stack += [tensor.name for tensor in makers[name].inputs if isinstance(tensor, gs.Variable)]
     return found
@@ -151,16 +200,16 @@ def zeros_of(graph: gs.Graph, neurons: dict) -> dict[str, set[int]]:
 def explained(graph: gs.Graph, y: str, sums: np.ndarray, largest: int) -> np.ndarray:
     """How far in counts the integer form may take a current: (Σn + taps + 1)·s/2 and half a step of every addend."""
     bound = np.full(sums.shape, ROUNDING * (1 + sums.max()))
-    for made in graph.nodes:
-        if made.op not in ("QLinearConv", "QGemm") or not made.outputs[0].name.startswith(f"{y}{COUNT}"):
+    for made in integer_layers(graph):
+        if made.op == "Add" or not made.output.name.startswith(f"{y}{COUNT}"):
             continue
-        scales, step = made.inputs[4].values, made.inputs[6 if made.op == "QLinearConv" else 7].values
-        taps = int(np.prod(made.inputs[3].shape[2:])) if made.op == "QLinearConv" else 0
-        shaped = scales.reshape(-1, *(1,) * (sums.ndim - 2)) if made.op == "QLinearConv" else scales
+        scales, step = made.scales, made.step
+        taps = int(np.prod(made.weight.shape[2:])) if made.op == "Conv" else 0
+        shaped = scales.reshape(-1, *(1,) * (sums.ndim - 2)) if made.op == "Conv" else scales
         bound = bound + (sums + taps + 1) * shaped / 2
-        if "joined" in made.inputs[0].name:
+        if "joined" in made.data.name:
             bound = bound + COPIES * largest * shaped / 2  # copies of a shortcut's counts; they are in the sums once
-        if "marked" in made.inputs[0].name:
+        if "marked" in made.data.name:
             bound = bound + taps * COPIES * largest * shaped / 2  # constant channels, at every tap
         bound = bound + (0 if step == 1 else step / 2)
     return bound

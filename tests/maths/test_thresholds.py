@@ -77,7 +77,7 @@ def test_without_offset_the_search_meets_brute_force_through_zero(levels):
         n = sum((x[:, 0] >= b).astype(float) for b in borders)
         gain = (n @ a[:, 0]) / (n @ n)
         best = min(best, float(((a[:, 0] - gain * n) ** 2).sum()))
-    found = least_error(x, a, levels, offset=False)
+    found = least_error(x, a, levels, zero=0)
     assert found.offset.tolist() == [0]
     left = float(squared_error(found.output(x, levels), a)[0])
     # 2 %, as above

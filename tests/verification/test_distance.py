@@ -95,7 +95,7 @@ def broken(proto: onnx.ModelProto, ending: str, factor: float) -> onnx.ModelProt
 @pytest.mark.parametrize(
     ("form", "ending", "site"),
     [("unrolled", "relu2/threshold", "relu2"), ("unrolled", "relu1/threshold", "relu1"),
-     ("integer", "r1/count/whole/weight_scale", "relu1"), ("integer", "r2/count/whole/weight_scale", "relu2")],
+     ("integer", "r1/count/whole/weight/scale", "relu1"), ("integer", "r2/count/whole/weight/scale", "relu2")],
 )  # fmt: skip
 @pytest.mark.parametrize("coding", ["rate", "phase"])
 def test_a_form_that_is_another_function_is_refused_where_it_begins(ann, form, ending, site, coding):

@@ -56,27 +56,44 @@ def rounded_nodes(current: gs.Variable, largest: int, count: gs.Variable) -> lis
     ]
 
 
-def encoding_node(tensor: gs.Tensor, code: Encoding, count: gs.Variable) -> gs.Node:
-    """count = round(tensor / scale) + zero, uint8."""
-    parts = [
-        scalar(f"{count.name}/scale", code.scale, np.float32),
-        scalar(f"{count.name}/zero", code.zero, np.uint8),
-    ]
-    return gs.Node("QuantizeLinear", f"{count.name}/encode", {}, [tensor, *parts], [count])
+def scaled_floats(
+    x: gs.Tensor, threshold: NDArray[np.float32], shift: NDArray[np.float32], count: gs.Variable, nodes: list[gs.Node]
+) -> gs.Variable:
+    """(x + ψ)/θ − 1/2 of a float x, by nodes behind `nodes`."""
+    theta, psi = threshold.astype(np.float64), shift.astype(np.float64)
+    steps = [("Mul", _squashed(1 / theta)), ("Add", _squashed(psi / theta - 0.5))]
+    for op, values in steps:
+        if np.any(values != (op == "Mul")):
+            result = gs.Variable(f"{count.name}/{op}", np.float32, count.shape)
+            nodes.append(gs.Node(op, result.name, {}, [x, gs.Constant(f"{result.name}/by", values)], [result]))
+            x = result
+    return x
+
+
+def _squashed(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """float32, one number where all are equal, without the axes in front that have size 1."""
+    rounded = values.astype(np.float32)
+    return rounded.reshape(-1)[:1] if np.ptp(rounded) == 0 else rounded
 
 
 def encoded_counts(count: gs.Variable, code: Encoding, rank: int) -> CountTerm:
     """What the counts of an encoded tensor of this rank stand for."""
-    return CountTerm(count, neuron_affine(np.full(1, code.scale), np.zeros(1), 1.0, rank), LARGEST, code.zero)
+    return CountTerm(count, neuron_affine(code.scale, np.zeros(1), 1.0, rank), LARGEST, code.zero)
 
 
 def scaled_nodes(
-    count: gs.Variable, scale: NDArray[np.float32], offset: NDArray[np.float32], output: gs.Variable, name: str
+    count: gs.Variable,
+    scale: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    output: gs.Variable,
+    name: str,
+    zero: int = 0,
 ) -> list[gs.Node]:
-    """output = scale·count + offset, in the type of the output. name: begins the names of the nodes."""
+    """output = scale·(count − zero) + offset, in the type of the output. name: begins the names of the nodes."""
     dtype = np.dtype(output.dtype or np.float32)
     kind = int(onnx.helper.np_dtype_to_tensor_dtype(dtype))
     steps: list[tuple[str, str, NDArray[np.float32] | None]] = [("Cast", "", None)]
+    steps += [("Sub", "zero", np.full(1, zero, np.float32))] if zero else []
     steps += [("Mul", "scale", scale)] if np.any(scale != 1) else []
     steps += [("Add", "offset", offset)] if np.any(offset) else []
     nodes, data = [], count

@@ -5,18 +5,19 @@
 Nodes that move values, max pooling and concatenation work on counts; A and o (graph.affine) travel on with them and
 end in the weights and bias of the next layers. A neuron's current is the sum of one or two terms:
 
-    layer                 QLinearConv or QGemm, y_scale 1, then Clip(0, L)                 quantised.py
+    layer                 the layer on integers, y_scale 1, then Clip(0, L)                quantised.py
     layer + layer         one convolution over concatenated counts, where positions correspond
-    layer + A·n + o       QLinearAdd of both, the layer's sum in steps of COARSEST or less; an A·n whose A/θ
+    layer + A·n + o       an Add on integers, the layer's sum in steps of COARSEST or less; an A·n whose A/θ
                           differs between channels goes through a convolution of one tap first
+    f(layer), f(sum)      layer or sum as uint8, f in floats, then QuantizeLinear                     curved.py
     float layer           W/θ and (b + ψ)/θ − 1/2 in the float layer, then QuantizeLinear
     anything else         ParallelNeuronCount on the float current
 
 Analogue tensors of known range are encoded (tensors.py) and read like counts:
 
-    layer, x + x'         QLinearConv, QGemm or QLinearAdd whose output scale and zero point are the encoding's
+    layer, x + x'         a layer or Add on integers whose output scale and zero point are the encoding's
     made by floats        QuantizeLinear
-    product read by floats    QGemm with a float output
+    product read by floats    a product of integers with a float output
 
 Everything else stays float, and is listed with its reason.
 """
@@ -29,19 +30,15 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms import operators
-from graphpass.forms.integer.borders import (
-    encoded_counts,
-    encoding_node,
-    rounded_nodes,
-    scaled_layer,
-    scaled_nodes,
-)
+from graphpass.forms.integer.borders import encoded_counts, rounded_nodes, scaled_floats, scaled_layer, scaled_nodes
+from graphpass.forms.integer.curved import curved_currents
 from graphpass.forms.integer.layers import linear_of
-from graphpass.forms.integer.quantised import has_normal_scales, nodes_of, scalar, settled
+from graphpass.forms.integer.moves import moved_counts
+from graphpass.forms.integer.quantised import has_normal_scales, nodes_of, quantised, scalar, settled
 from graphpass.forms.integer.sums import CountSum, CountTerm, integer_nodes
-from graphpass.forms.integer.tensors import CARRIES, LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
+from graphpass.forms.integer.tensors import LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
 from graphpass.forms.preparation import compute_constants, split_layers
-from graphpass.graph.affine import Affine, joined, neuron_affine, through
+from graphpass.graph.affine import neuron_affine
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.edit import held_names
 from graphpass.graph.layers import is_maximum, rank_of, weight_layer
@@ -88,10 +85,16 @@ class _Walk:
         spiking = {node.outputs[0].name for node in graph.nodes if node.op == operators.FOLDED_NEURON}
         codes = ((name, encoding_of(*ranges[name])) for name in analogue_tensors(graph, spiking) if name in ranges)
         self._encodings: dict[str, Encoding] = {name: code for name, code in codes if code}
+        self._curved = curved_currents(graph)
+        self._codes = {
+            **self._encodings,
+            **{name: each.code for name, each in self._curved.items()},
+        }  # of what layers make
         self._nodes: list[gs.Node] = []
         self._counts: dict[str, CountTerm] = {}
         self._decoded: set[str] = set()
         self._made_of_floats: set[str] = set()  # encoded tensors that exist as floats
+        self._of_integers: set[str] = set()  # f(x), where x is uint8
         self._currents: set[int] = set()  # nodes that wait for the neuron they alone feed
         self.left: list[Left] = []
         self.encoded: list[str] = []
@@ -104,7 +107,11 @@ class _Walk:
         for node in nodes:
             if node.op == operators.FOLDED_NEURON:
                 self._claim(node.inputs[0])
-            elif _adds_constant(node) and node.outputs[0].name in self._encodings:
+            elif (
+                _is_sum(node)
+                and node.outputs[0].name in self._codes
+                and (_adds_constant(node) or node.outputs[0].name in self._curved)
+            ):
                 for tensor in node.inputs:
                     self._claim(tensor)
         for tensor in self._graph.inputs:
@@ -146,7 +153,7 @@ class _Walk:
             return
         if weight_layer(node):
             self._currents.add(id(node))
-        elif node.op == "Add" and not node.domain and depth < 3:
+        elif _is_sum(node) and depth < 3:
             self._currents.add(id(node))
             for tensor in node.inputs:
                 if not isinstance(tensor, gs.Constant):
@@ -189,6 +196,8 @@ class _Walk:
             made = total if isinstance(total, str) else "its number of axes is not known"
         if isinstance(made, str):
             layers = self._release(x)
+            if x.name in self._of_integers:
+                made = f"{x.name!r} is an activation in floats of an integer current"
             for name, op in layers or [(node.name, operators.COUNT_NEURON)]:
                 self._stay(name, op, f"the current of {node.name!r} is not integer: {made}")
             y, count = self._fire_on_float(node, parts, largest, count)
@@ -240,6 +249,8 @@ class _Walk:
             self._currents.add(id(pool))
             self._nodes.append(pool)
             current, count = pooled, self._count(y)
+        if x.name in self._of_integers:
+            current, is_scaled = scaled_floats(current, parts[0], parts[1], count, self._nodes), True
         if is_scaled:
             self._nodes.extend(rounded_nodes(current, largest, count))
         else:
@@ -257,7 +268,7 @@ class _Walk:
         if code is None or rank is None or tensor.name in self._counts:
             return
         count = self._count(tensor)
-        self._nodes.append(encoding_node(tensor, code, count))
+        self._nodes.append(quantised(tensor, float(code.scale), code.zero, count))
         self._counts[tensor.name] = encoded_counts(count, code, rank)
         self.encoded.append(tensor.name)
         self._decoded.add(tensor.name)
@@ -266,20 +277,22 @@ class _Walk:
     def _go_on(self, node: gs.Node) -> bool:
         """A layer or sum of counts that no neuron follows: its encoding, or a product as floats."""
         layer = weight_layer(node)
-        if not layer and (node.op != "Add" or node.domain):
+        if not layer and not _is_sum(node):
             return False
         output, total = node.outputs[0], self._terms_of(node)
-        code, rank = self._encodings.get(output.name), rank_of(output)
+        code, rank = self._codes.get(output.name), rank_of(output)
         made: list[gs.Node] | str = "what it makes is read as floats"
         if isinstance(total, str):
             made = total
         elif code and rank is not None and output.name not in self._held and not self._is_made_of_floats(node):
             count = self._count(output)
-            theta, psi = np.full(1, code.scale), np.full(1, code.scale * (code.zero + 0.5))
-            made = integer_nodes(total, rank, theta, psi, LARGEST, count)
+            theta = np.atleast_1d(code.scale)
+            made = integer_nodes(total, rank, theta, theta * (code.zero + 0.5), LARGEST, count, code.coarsest)
             if not isinstance(made, str):
                 self._counts[output.name] = encoded_counts(count, code, rank)
                 self.encoded.append(output.name)
+                if output.name in self._curved:
+                    self._of_integers.add(self._curved[output.name].output)
         elif layer and node.op != "Conv" and is_float32(output):
             known = self._counts[layer.data.name]
             linear = linear_of(layer, known.tensor, known.affine, known.largest, known.zero)
@@ -310,37 +323,23 @@ class _Walk:
         entries = [self._counts.get(tensor.name) for tensor in node.inputs]
         if node.domain or not entries or entries[0] is None:
             return False
-        first = entries[0]
-        largest = max(entry.largest for entry in entries if entry)
-        transform: list[Affine] | None = None
         if node.op == "Shape":
-            node.inputs[0] = first.tensor
+            node.inputs[0] = entries[0].tensor
             self._nodes.append(node)
             return True
-        zero = first.zero
-        if node.op == "Concat":
-            known = [entry for entry in entries if entry is not None]
-            if any(entry.zero != zero for entry in known):
-                known, zero = [replace(entry, affine=entry.shifted) for entry in known], 0
-            affine = joined(node, [entry.affine for entry in known]) if len(known) == len(entries) else None
-            transform = None if affine is None else [affine]
-        elif is_maximum(node):
-            rising = (first.affine.scale >= 0).all() and not first.affine.varying - {1} and len(node.outputs) == 1
-            transform = [first.affine] if rising else None
-        elif node.op in CARRIES and (node.op != "Transpose" or "perm" in node.attrs):
-            transform = through(node, first.affine)
-        if transform is None or any(
-            each.scale.ndim != rank_of(t) for each, t in zip(transform, node.outputs, strict=True)
-        ):
+        moved = moved_counts(node, entries)
+        if moved is None:
             return False
+        made, zero = moved
         inputs = [entry.tensor if entry else tensor for entry, tensor in zip(entries, node.inputs, strict=True)]
         if node.op == "Pad":  # with zero, as a float
             inputs[2:3] = [scalar(self._stem(f"{node.name}/zero"), zero, np.uint8)]
         if node.op == "GlobalMaxPool":  # onnxruntime has it for floats alone
-            axes = np.arange(2, first.affine.scale.ndim, dtype=np.int64)
+            axes = np.arange(2, made[0].scale.ndim, dtype=np.int64)
             node.op, inputs = "ReduceMax", [*inputs, gs.Constant(self._stem(f"{node.name}/axes"), axes)]
         outputs = [self._count(tensor) for tensor in node.outputs]
-        for tensor, affine, output in zip(list(node.outputs), transform, outputs, strict=True):
+        largest = max(entry.largest for entry in entries if entry)
+        for tensor, affine, output in zip(list(node.outputs), made, outputs, strict=True):
             self._counts[tensor.name] = CountTerm(output, affine, largest, zero)
         node.inputs, node.outputs = inputs, outputs
         self._nodes.append(node)
@@ -366,14 +365,19 @@ class _Walk:
         known = self._counts.get(tensor.name)
         if known is not None and tensor.name not in self._decoded:
             self._decoded.add(tensor.name)
-            self._scale(known.tensor, known.affine.scale, known.shifted.offset, tensor)
+            self._scale(known.tensor, known.affine.scale, known.affine.offset, tensor, known.zero)
 
     def _scale(
-        self, count: gs.Variable, scale: NDArray[np.float32], offset: NDArray[np.float32], output: gs.Variable
+        self,
+        count: gs.Variable,
+        scale: NDArray[np.float32],
+        offset: NDArray[np.float32],
+        output: gs.Variable,
+        zero: int = 0,
     ) -> None:
-        """output = scale·count + offset."""
+        """output = scale·(count − zero) + offset."""
         output.inputs.clear()
-        self._nodes.extend(scaled_nodes(count, scale, offset, output, self._stem(f"{output.name}/float")))
+        self._nodes.extend(scaled_nodes(count, scale, offset, output, self._stem(f"{output.name}/float"), zero))
 
 
 def _slashes(name: str) -> list[int]:
@@ -387,5 +391,9 @@ def _rises_by_channel(parts: Sequence[NDArray[np.float32]], rank: int | None) ->
     return not any(neuron_affine(one, two, 1.0, rank).varying - {1} for one, two in (parts[:2], parts[2:]))
 
 
+def _is_sum(node: gs.Node) -> bool:
+    return node.op == "Add" and not node.domain
+
+
 def _adds_constant(node: gs.Node) -> bool:
-    return node.op == "Add" and not node.domain and any(isinstance(tensor, gs.Constant) for tensor in node.inputs)
+    return any(isinstance(tensor, gs.Constant) for tensor in node.inputs)

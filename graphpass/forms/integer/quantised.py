@@ -1,12 +1,15 @@
-"""Layers on counts as integer operators: uint8 counts, int8 weights, int32 sums.
+"""Layers on counts in integers: uint8 counts, int8 weights, int32 sums.
 
     v = W'·n + c          of layers.py, v in counts
     floor(v + 1/2) = round(v) but for ties                                                                   (2)
     W' ≈ s·q, q int8, s per output: s = max |W'| / Q      Q = min(127, ⌊32767/(2·L)⌋)                        (3)
     c ← c + (W' − s·q)·z                                  z: the counts that stand for 0, A·z + o = 0         (4)
-    QLinearConv, QGemm: y = saturate(round((q·n + round(c/s))·s / y_scale) + y_zero)
+    y = saturate(round((q·n + round(c/s))·s / y_scale) + y_zero)                                             (5)
 
 By (4) rounded weights cost nothing where values are 0, however large o is.
+
+(5) is written as every runtime takes it (decision 0034): the layer between a DequantizeLinear of each of n, q and
+round(c/s) and a QuantizeLinear, which onnxruntime, OpenVINO and TensorRT compute as one integer operator.
 
 So a layer whose outputs are counts again needs y_scale = 1, y_zero = 0 and a Clip(0, L). Q keeps the sum of two
 products within int16, which processors without VNNI instructions compute first.
@@ -24,7 +27,6 @@ from numpy.typing import NDArray
 
 from graphpass.forms.integer.layers import COPIES, Linear
 
-MICROSOFT = "com.microsoft"
 BORDER = 1 / 16  # counts: about what int8 weights round away
 GROUPED_BORDER = 1 / 4  # counts: groups have no room for constant channels
 INT16, INT32, BIAS = 2**15 - 1, 2**31 - 1, 2**24  # float32 holds integers up to 2^24
@@ -111,32 +113,56 @@ def nodes_of(linear: Linear, output: gs.Variable, scale: float = 1.0, zero: int 
     weight, bias, scales = quantise(linear)
     name, nodes = name or output.name, list[gs.Node]()
     data = _gathered(linear, name, nodes)
-    x = [data, scalar(f"{name}/x_scale", 1, np.float32), scalar(f"{name}/x_zero", linear.zero, np.uint8)]
-    w = [
-        gs.Constant(f"{name}/weight", weight),
-        gs.Constant(f"{name}/weight_scale", scales),
-        gs.Constant(f"{name}/weight_zero", np.zeros(linear.outputs, np.int8)),
+    rows = None if linear.convolution or (data.shape is not None and len(data.shape) == 2) else data
+    if rows is not None:
+        data = _rows(linear, rows, name, nodes)
+    axis = 0 if linear.convolution else 1
+    inputs = [
+        dequantised(data, 1, linear.zero, f"{name}/data", nodes),
+        dequantised(gs.Constant(f"{name}/integers", weight), scales, 0, f"{name}/weight", nodes, axis),
+        dequantised(gs.Constant(f"{name}/sum_of_zeros", bias), scales, 0, f"{name}/bias", nodes, 0),
     ]
-    y = [scalar(f"{name}/y_scale", scale, np.float32), scalar(f"{name}/y_zero", zero, np.uint8)]
-    b = gs.Constant(f"{name}/bias", bias)
+    result = output if rows is None else gs.Variable(f"{name}/sums", output.dtype)
+    real = gs.Variable(f"{name}/real", np.float32, result.shape) if output.dtype == np.uint8 else result
     if linear.convolution:
-        return [*nodes, gs.Node("QLinearConv", f"{name}/conv", linear.attributes, [*x, *w, *y, b], [output])]
-    product = gs.Node("QGemm", f"{name}/product", {"transA": 0, "transB": 0, "alpha": 1.0}, domain=MICROSOFT)
-    product.inputs = [*x, *w, b, *(y if output.dtype == np.uint8 else ())]
-    if data.shape is not None and len(data.shape) == 2:
-        product.outputs = [output]
-        return [*nodes, product]
-    return [*nodes, *_by_rows(product, data, output, linear, name)]
+        nodes.append(gs.Node("Conv", f"{name}/conv", linear.attributes, inputs, [real]))
+    else:
+        nodes.append(gs.Node("Gemm", f"{name}/product", {}, inputs, [real]))
+    if real is not result:
+        nodes.append(quantised(real, scale, zero, result))
+    return nodes if rows is None else [*nodes, *_whole(linear, rows, result, output, name)]
 
 
-def sum_node(parts: list[tuple[gs.Variable, float, int]], output: gs.Variable, zero: int = 0) -> gs.Node:
+def sum_nodes(parts: list[tuple[gs.Variable, float, int]], output: gs.Variable, zero: int = 0) -> list[gs.Node]:
     """output = saturate(round(Σ scale·(part − its zero)) + zero) of two uint8 tensors."""
-    name, inputs = output.name, list[gs.Tensor]()
-    for number, (tensor, scale, own) in enumerate([*parts, (None, 1.0, zero)]):
-        inputs += [] if tensor is None else [tensor]
-        inputs.append(scalar(f"{name}/scale_{number}", scale, np.float32))
-        inputs.append(scalar(f"{name}/zero_{number}", own, np.uint8))
-    return gs.Node("QLinearAdd", f"{name}/sum", {}, inputs, [output], domain=MICROSOFT)
+    name, nodes = output.name, list[gs.Node]()
+    terms = [
+        dequantised(tensor, scale, own, f"{name}/term_{number}", nodes)
+        for number, (tensor, scale, own) in enumerate(parts)
+    ]
+    real = gs.Variable(f"{name}/real", np.float32, output.shape)
+    return [*nodes, gs.Node("Add", f"{name}/sum", {}, terms, [real]), quantised(real, 1.0, zero, output)]
+
+
+def dequantised(
+    data: gs.Tensor, scale: float | NDArray[np.float32], zero: int, name: str, nodes: list[gs.Node], axis: int = 1
+) -> gs.Variable:
+    """scale·(data − zero) as float32, by a node behind `nodes`; scale: a number, or one for each along the axis.
+
+    The zero is written even where it is 0: onnxruntime's QGemm wants it.
+    """
+    real, factor = gs.Variable(f"{name}/value", np.float32, data.shape), np.asarray(scale, np.float32)
+    zeros = gs.Constant(f"{name}/zero", np.full(factor.shape, zero, data.dtype))
+    inputs = [data, gs.Constant(f"{name}/scale", factor), zeros]
+    nodes.append(gs.Node("DequantizeLinear", f"{name}/decode", {"axis": axis} if factor.ndim else {}, inputs, [real]))
+    return real
+
+
+def quantised(real: gs.Tensor, scale: float, zero: int, output: gs.Variable) -> gs.Node:
+    """output = saturate(round(real/scale) + zero), uint8."""
+    name = output.name
+    parts = [scalar(f"{name}/scale", scale, np.float32), scalar(f"{name}/zero", zero, np.uint8)]
+    return gs.Node("QuantizeLinear", f"{name}/encode", {}, [real, *parts], [output])
 
 
 def scalar(name: str, value: float, dtype: type) -> gs.Constant:
@@ -174,20 +200,20 @@ def _gathered(linear: Linear, name: str, nodes: list[gs.Node]) -> gs.Variable:
     return data
 
 
-def _by_rows(product: gs.Node, data: gs.Variable, output: gs.Variable, linear: Linear, name: str) -> list[gs.Node]:
-    """A product of [..., I] as one of [rows, I], and back."""
-    names = ("rows", "sums", "whole", "outer", "target")
-    rows, sums, whole, outer, target = (
-        gs.Variable(f"{name}/{each}", {"rows": np.uint8, "sums": output.dtype}.get(each, np.int64)) for each in names
-    )
+def _rows(linear: Linear, data: gs.Variable, name: str, nodes: list[gs.Node]) -> gs.Variable:
+    """Data [..., I] as [rows, I]: a Gemm has two axes."""
+    rows = gs.Variable(f"{name}/rows", np.uint8)
     flat = gs.Constant(f"{name}/flat", np.array([-1, len(linear.weight)]))
+    nodes.append(gs.Node("Reshape", rows.name, {}, [data, flat], [rows]))
+    return rows
+
+
+def _whole(linear: Linear, data: gs.Variable, sums: gs.Variable, output: gs.Variable, name: str) -> list[gs.Node]:
+    """Sums [rows, O] in the shape of the data, [..., O]."""
+    whole, outer, target = (gs.Variable(f"{name}/{each}", np.int64) for each in ("whole", "outer", "target"))
     zero, last = (gs.Constant(f"{name}/{key}", np.array([value])) for key, value in (("first", 0), ("last", -1)))
     width = gs.Constant(f"{name}/width", np.array([linear.outputs]))
-    product.inputs[0] = rows
-    product.outputs = [sums]
     return [
-        gs.Node("Reshape", rows.name, {}, [data, flat], [rows]),
-        product,
         gs.Node("Shape", whole.name, {}, [data], [whole]),
         gs.Node("Slice", outer.name, {}, [whole, zero, last], [outer]),
         gs.Node("Concat", target.name, {"axis": 0}, [outer, width], [target]),

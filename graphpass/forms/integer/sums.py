@@ -2,8 +2,8 @@
 
 layer                 y_scale 1, then Clip(0, L)
 layer + layer         one convolution over concatenated counts
-r·n + r'·n'           QLinearAdd, Clip(0, L)
-layer + r·n           the layer in steps of (L + 1 + max r·n)/255, QLinearAdd, Clip(0, L)            r = A/θ
+r·n + r'·n'           Add in integers, Clip(0, L)
+layer + r·n           the layer in steps of (L + 1 + max r·n)/255, Add in integers, Clip(0, L)       r = A/θ
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms.integer.layers import Linear, linear_of, merged, picked, scaling
-from graphpass.forms.integer.quantised import nodes_of, rounding_error, scalar, settled, sum_node
+from graphpass.forms.integer.quantised import nodes_of, rounding_error, scalar, settled, sum_nodes
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.layers import WeightLayer
 
@@ -57,8 +57,12 @@ def integer_nodes(
     shift: NDArray[np.float32],
     largest: int,
     count: gs.Variable,
+    coarsest: float = COARSEST,
 ) -> list[gs.Node] | str:
-    """Nodes that compute the counts of a current of this many axes in integers, or why they cannot."""
+    """Nodes that compute the counts of a current of this many axes in integers, or why they cannot.
+
+    coarsest: the steps in counts that a layer's sum may be rounded to before a shortcut is added.
+    """
     if not total.layers:
         return _added(total, threshold, shift, largest, count)
     total = replace(total, counts=tuple(replace(each, affine=each.shifted, zero=0) for each in total.counts))
@@ -94,7 +98,7 @@ def integer_nodes(
         return "rounding its weights to int8 would move its counts too far"
     if total.counts:
         same = _same_sizes(total.layers[0][0].output.shape, total.counts[0].tensor.shape)
-        return _shortcut(done, total.counts[0], theta, axis, largest, count, same)
+        return _shortcut(done, total.counts[0], theta, axis, largest, count, same, coarsest)
     return clipped(largest, count, lambda output: nodes_of(done, output))
 
 
@@ -112,7 +116,7 @@ def _added(
     if abs(added - zero) > WHOLE or not 0 <= zero <= 255:
         return "its offset is no whole number of counts"
     parts = [(each.tensor, float(each.affine.scale.item()) / theta, each.zero) for each in total.counts]
-    return clipped(largest, count, lambda output: [sum_node(parts, output, zero)])
+    return clipped(largest, count, lambda output: sum_nodes(parts, output, zero))
 
 
 def _shortcut(
@@ -123,6 +127,7 @@ def _shortcut(
     largest: int,
     count: gs.Variable,
     same_sizes: bool,
+    coarsest: float,
 ) -> list[gs.Node] | str:
     """layer + r·n with r = A/θ.
 
@@ -130,7 +135,7 @@ def _shortcut(
     wide range, or r < 0, are convolved along with the layer's own counts instead.
     """
     factor = other.affine.vectors(axis, len(theta))[0].astype(np.float64) / theta
-    reach = min(REACH * (largest + 1), 255 * COARSEST - (largest + 1))
+    reach = min(REACH * (largest + 1), 255 * coarsest - (largest + 1))
     large = np.flatnonzero((factor * other.largest > reach) | (factor < 0))
     if len(large):
         through_layer = picked(other.tensor, factor, large, linear, other.largest)
@@ -156,7 +161,7 @@ def _shortcut(
         part = (scaled, high / 255, 0)
     current, zero = gs.Variable(f"{name}/current", np.uint8), round(high / step)
     nodes += nodes_of(linear, current, step, zero)
-    summed = clipped(largest, count, lambda output: [sum_node([(current, step, zero), part], output)])
+    summed = clipped(largest, count, lambda output: sum_nodes([(current, step, zero), part], output))
     return [*nodes, *summed]
 
 

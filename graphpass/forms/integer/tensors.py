@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from graphpass.graph.edit import held_names
 from graphpass.graph.layers import is_maximum, weight_layers
@@ -29,10 +30,15 @@ def is_float32(tensor: gs.Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Encoding:
-    """x ≈ scale·(q − zero), q in 0 … 255."""
+    """x ≈ scale·(q − zero), q in 0 … 255.
 
-    scale: float
+    scale: float32, a number or what broadcasts to x, along one axis at most. coarsest: the steps of q that a term of a
+    sum may be rounded to.
+    """
+
+    scale: NDArray[np.float32]
     zero: int
+    coarsest: float = 1.0
 
 
 def encoding_of(low: float, high: float) -> Encoding | None:
@@ -42,8 +48,8 @@ def encoding_of(low: float, high: float) -> Encoding | None:
     if not np.isfinite(scale) or (high > low and scale < np.finfo(np.float32).tiny):
         return None
     if high == low:
-        return Encoding(1.0, 0)
-    return Encoding(float(scale), int(np.clip(np.rint(-low / scale), 0, LARGEST)))
+        return Encoding(np.ones((), np.float32), 0)
+    return Encoding(np.asarray(scale), int(np.clip(np.rint(-low / scale), 0, LARGEST)))
 
 
 def analogue_tensors(graph: gs.Graph, spiking: Collection[str]) -> tuple[str, ...]:

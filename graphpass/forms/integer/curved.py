@@ -1,0 +1,122 @@
+"""Currents of curved activations as uint8: the layer or sum in front of f is integer, f alone is computed in floats.
+
+    q = saturate(round(x/s) + z)      s, z: 256 steps that hold all thresholds of the site's neurons on x
+    n = count(f(s·(q − z)))
+
+Between two thresholds the count does not change, and beyond the last ones neither, so that no range has to be
+calibrated: x is cut off where the count is settled. s is one number where that leaves FINE steps between two thresholds
+of every channel, since runtimes multiply by one number faster; else one for each channel. Where a step would pass more
+than PASSED thresholds, because f is steep in one place and flat in others, the current stays float.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphpass.forms import operators
+from graphpass.forms.integer.tensors import LARGEST, Encoding, is_float32
+from graphpass.forms.preparation import thresholds_on
+from graphpass.graph.edit import held_names
+from graphpass.maths.curves import CURVES
+from graphpass.sites.activations import Activation, find_activations
+
+FINE = 8  # steps of s between two thresholds: 1 count in 32 is then another one, by one
+ENOUGH = 4  # and between two thresholds, of what a sum is rounded to before a shortcut is added
+PASSED = 8  # thresholds within one step, at most
+HALF = 0.5
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curved:
+    """The encoding of a current x of which neurons see f(x) alone. output: the name of f(x)."""
+
+    code: Encoding
+    output: str
+
+
+def curved_currents(graph: gs.Graph) -> dict[str, Curved]:
+    """The tensors that only a curved activation in front of neurons reads, by name."""
+    held = held_names(graph)
+    found = {}
+    for activation in find_activations(graph):
+        x, y = activation.input, activation.output
+        if activation.kind not in CURVES or not is_float32(x) or {x.name, y.name} & held or not _alone(activation):
+            continue
+        (neuron,) = y.outputs
+        borders = thresholds_on(neuron, activation)
+        if borders is not None and borders[0].ndim <= len(x.shape or ()) + 1:
+            code = encoding_within(*borders)
+            if code is not None:
+                found[x.name] = Curved(code, y.name)
+    return found
+
+
+def _alone(activation: Activation) -> bool:
+    """Whether neurons alone read f(x), and f alone reads x and what is inside of it."""
+    inside = {id(node) for node in activation.nodes}
+    interior = [activation.input, *(node.outputs[0] for node in activation.nodes[:-1])]
+    readers = activation.output.outputs
+    return (
+        len(readers) == 1
+        and readers[0].op == operators.FOLDED_NEURON
+        and all(id(reader) in inside for tensor in interior for reader in tensor.outputs)
+    )
+
+
+def encoding_within(rising: NDArray[np.float32], falling: NDArray[np.float32]) -> Encoding | None:
+    """The encoding of x between the first and the last finite threshold of each channel; [L, …] both.
+
+    None where steps would pass too many thresholds, or be none that float32 has.
+    """
+    shape, levels = rising.shape[1:], len(rising)
+    both = np.concatenate([rising, falling]).reshape(2 * levels, -1).astype(np.float64)
+    finite = np.isfinite(both)
+    low = np.where(finite, both, np.inf).min(0)
+    high = np.where(finite, both, -np.inf).max(0)
+    some = low <= high  # channels whose count depends on x
+    low, high = (np.where(some, part, 0.0) for part in (low, high))
+    zero = _best_zero(low, high)
+    scale = _scales(low, high, zero)
+    gap = (high - low)[some] / levels
+    scale = np.where(scale > 0, scale, scale.max(initial=0.0) or 1.0)
+    if scale.max() * FINE <= gap.min(initial=np.inf):
+        scale, shape = scale.max(keepdims=True), ()
+    steps = float((gap / np.broadcast_to(scale, some.shape)[some]).min(initial=np.inf)) if some.any() else 1.0
+    if _passed(np.where(finite, both, np.inf), scale) > PASSED:
+        return None
+    exact = scale.astype(np.float32)
+    if not np.isfinite(exact).all() or (exact < np.finfo(np.float32).tiny).any():
+        return None
+    return Encoding(exact.reshape(shape), zero, max(1.0, steps / ENOUGH))
+
+
+def _scales(low: Array, high: Array, zero: int) -> Array:
+    """s of every channel with which q = 0 lies below the first threshold and q = 255 above the last one.
+
+    low ≥ s·(1/2 − z), high ≤ s·(254.5 − z)
+    """
+    below = np.where(low < 0, -low / (zero - HALF), 0.0) if zero else np.where(low < 0, np.inf, 0.0)
+    above = np.where(high > 0, high / (LARGEST - HALF - zero), 0.0) if zero < LARGEST else np.where(high > 0, np.inf, 0)
+    return np.maximum(below, above)
+
+
+def _passed(borders: Array, scale: Array) -> int:
+    """The most thresholds of a channel within one of its steps. borders: [K, C], infinite where there is none."""
+    ordered = np.sort(borders, 0)
+    steps = np.broadcast_to(scale, ordered.shape[1:])
+    for apart in range(PASSED, len(ordered)):
+        with np.errstate(invalid="ignore"):
+            if not (ordered[apart:] - ordered[:-apart] < steps).any():
+                return apart
+    return len(ordered)
+
+
+def _best_zero(low: Array, high: Array) -> int:
+    """The z that leaves the finest steps: least Σ (s/(high − low))² over the channels."""
+    wide = np.maximum(high - low, np.finfo(np.float32).tiny)
+    costs = [float(np.square(np.minimum(_scales(low, high, zero) / wide, 1e3)).sum()) for zero in range(LARGEST + 1)]
+    return int(np.argmin(costs))

@@ -1,0 +1,35 @@
+"""Nodes that move counts, or pick the largest: what their outputs stand for."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import onnx_graphsurgeon as gs
+
+from graphpass.forms.integer.sums import CountTerm
+from graphpass.forms.integer.tensors import CARRIES
+from graphpass.graph.affine import Affine, joined, through
+from graphpass.graph.layers import is_maximum, rank_of
+
+
+def moved_counts(node: gs.Node, entries: Sequence[CountTerm | None]) -> tuple[list[Affine], int] | None:
+    """Scale and offset of each output, and their zero point; None for a node that cannot work on counts.
+
+    entries: what is known of its inputs, of the first in any case.
+    """
+    (first, *_), made = entries, None
+    assert first is not None
+    zero = first.zero
+    if node.op == "Concat":
+        known = [entry for entry in entries if entry is not None]
+        if any(entry.zero != zero for entry in known):
+            known, zero = [replace(entry, affine=entry.shifted) for entry in known], 0
+        affine = joined(node, [entry.affine for entry in known]) if len(known) == len(entries) else None
+        made = None if affine is None else [affine]
+    elif is_maximum(node):
+        rising = (first.affine.scale >= 0).all() and not first.affine.varying - {1} and len(node.outputs) == 1
+        made = [first.affine] if rising else None
+    elif node.op in CARRIES and (node.op != "Transpose" or "perm" in node.attrs):
+        made = through(node, first.affine)
+    if made is None or any(each.scale.ndim != rank_of(t) for each, t in zip(made, node.outputs, strict=True)):
+        return None
+    return made, zero
