@@ -8,7 +8,8 @@ from graphpass.evaluation.metrics.registry import CLASSES, METRICS
 from graphpass.forms.registry import FORMS
 from graphpass.maths.methods import METHODS
 from graphpass.maths.neuron import CODINGS
-from graphpass.options.table import OPTIONS, PROVIDERS
+from graphpass.options.providers import PROVIDERS
+from graphpass.options.table import OPTIONS
 from tests.additions import run
 
 DOCS = Path(__file__).parents[1] / "docs"

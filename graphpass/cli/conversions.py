@@ -47,6 +47,7 @@ from graphpass.cli.options import (
     output,
     require_images_read,
     service_metrics,
+    service_provider,
 )
 from graphpass.cli.terminal import out, print_left, progress_bars
 from graphpass.options.table import IMAGES, SEVERAL
@@ -179,6 +180,7 @@ def evaluate(
         from graphpass.cli import remote
 
         service_metrics(metric)
+        service_provider(provider)
         remote.evaluate(ServerOptions(server, key or ""), ann, snn, data, options, as_json, report)
         return
     from graphpass import api

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from graphpass.options.providers import WORDS, is_provider
 from graphpass.options.values import (
     LARGEST,
     MOST_LEVELS,
@@ -30,10 +31,6 @@ STEPS = 8  # T, where none is given
 MADE_UP = 256  # samples that are made up, where no limit is given
 VERIFIED = 64  # samples of `verify`, where no limit is given
 IMAGE_NUMBERS = "one number, or one for each channel"
-PROVIDERS: Mapping[str, tuple[str, ...] | None] = {  # of onnxruntime, by preference
-    "cpu": None,
-    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
-}
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,8 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "threads": _count("Number of threads for the runtime and for linear algebra; 0 for all cores", 0, MOST_THREADS, 0),
     "provider": Option(
-        "cpu or cuda", lambda value: text(value) and value in PROVIDERS, "Where the networks run", "cpu",
+        WORDS, is_provider,
+        "Where the networks run, with options of onnxruntime as in cuda:device_id=1,use_tf32=1", "cpu",
         names={
             "cpu": ("CPU", "This machine's processors."),
             "cuda": ("CUDA", "An NVIDIA GPU; a service has a separate queue for it."),

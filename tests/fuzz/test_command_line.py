@@ -42,7 +42,7 @@ VALUES: dict[str, Sequence[str]] = {
     "seed": ["0", "3", "-1", "9223372036854775807", "9223372036854775808", "x"],
     "memory-budget": ["64MiB", "1", "inf", "nan", "-1", "1e9", "", "9" * 30, "0.001KiB", "2 GiB"],
     "threads": ["1", "2", "0", "-1", "1025", "many"],
-    "provider": ["cpu", "cuda", "tpu"],
+    "provider": ["cpu", "cuda", "cuda:use_tf32=1,device_id=9", "cuda:", "cpu:device_id=1", "cuda:device_id=x", "tpu"],
     "image-size": ["8", "0", "5000", "x"],
     "mean": ["0.5", "0.1,0.2,0.3", "nan", "", ",", "a,b"],
     "std": ["1", "0", "-1", "inf"],

@@ -90,7 +90,11 @@ def test_what_was_to_run_on_a_gpu_does_not_run_on_the_cpu(laid: Box, pair: Mappi
     assert isinstance(outcome, Failed) and outcome.type == "invalid-options", outcome
     assert "CUDAExecutionProvider is not in this onnxruntime" in outcome.what and "gpu" in outcome.remedy
     outcome = laid.run("evaluate", {**pair, "options": {"provider": "tpu"}})
-    assert isinstance(outcome, Failed) and outcome.type == "invalid-options" and "give cpu or cuda" in outcome.remedy
+    assert (
+        isinstance(outcome, Failed)
+        and outcome.type == "invalid-options"
+        and "give cpu, cuda, or cuda with options" in outcome.remedy
+    )
 
 
 def kept_part(laid: Box, number: int) -> str:
