@@ -66,6 +66,7 @@ def open_session(
     threads: int = 0,
     use_native: bool = True,
     use_blocked: bool = True,
+    profile: Path | None = None,
 ) -> Session:
     """A session over a model file or proto; for a Source, over the model as it was given.
 
@@ -73,7 +74,7 @@ def open_session(
     float32 to TF32 unless its options say so (`use_tf32`). threads: intra-op threads, 0 for all cores. use_native:
     register the library of native operators where there is one and it has kernels for the first provider. use_blocked:
     let its neurons on the CPU work in the layout of onnxruntime's convolutions where that is possible; the outputs are
-    the same, opening takes longer (docs/native.md).
+    the same, opening takes longer (docs/native.md). profile: how the path of a profile begins, if one is wanted.
     Raises SessionError when onnxruntime cannot load the model, and when it does not take the options of a provider;
     warns (ProviderWarning) when a provider that was asked for is not used, which onnxruntime itself only logs, and when
     the library has no kernels for that provider.
@@ -85,8 +86,10 @@ def open_session(
     first = wanted[0].name
     registered = use_native and native.covers(first)
     options = _options(threads, registered)
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     try:
-        if not (registered and use_blocked and wanted == (Provider(CPU),)):
+        if not (registered and use_blocked and wanted == (Provider(CPU),) and not profile):
             raise NotBlocked("only native neurons on the CPU alone work in blocks, unless use_blocked is False")
         return _blocked_session(model, threads)
     except NotBlocked as why:
