@@ -183,10 +183,10 @@ PAIRS = [
     for name in rule.options
 ]
 VALUES: Mapping[str, Any] = {
-    "time_steps": 4, "coding": "phase", "method": "max", "form": "unrolled", "levels": "auto", "energy": 0.9,
-    "mean_levels": 4.0, "synthetic": True, "include": ["relu"], "exclude": ["relu2"], "identity_sites": True,
-    "allow_partial": True, "metric": ["embedding"], "limit": 8, "calibration_limit": 8, "seed": 3,
-    "memory_budget": "64MiB", "threads": 1, "provider": "cpu", "image_size": 6, "mean": [0.5], "std": [0.5],
+    "time_steps": 4, "coding": "phase", "method": "max", "form": "unrolled", "precision": "float16", "levels": "auto",
+    "energy": 0.9, "mean_levels": 4.0, "synthetic": True, "include": ["relu"], "exclude": ["relu2"],
+    "identity_sites": True, "allow_partial": True, "metric": ["embedding"], "limit": 8, "calibration_limit": 8,
+    "seed": 3, "memory_budget": "64MiB", "threads": 1, "provider": "cpu", "image_size": 6, "mean": [0.5], "std": [0.5],
 }  # fmt: skip
 
 
@@ -240,6 +240,7 @@ OBEYED: Mapping[str, Callable[[Any, dict[str, Any]], bool]] = {
     "coding": lambda done, seen: done.plan.coding == "phase",
     "method": lambda done, seen: done.plan.method == "max",
     "form": lambda done, seen: done.form == "unrolled",
+    "precision": lambda done, seen: {tensor.data_type for tensor in done.proto.graph.initializer} >= {10},
     "levels": lambda done, seen: "levels" in done.plan.notes,
     "energy": lambda done, seen: "levels" in done.plan.notes,
     "mean_levels": lambda done, seen: np.mean([site.levels for site in done.plan.sites]) <= 4.0,
@@ -314,7 +315,7 @@ def test_each_option_of_a_conversion_is_obeyed_or_refused(
 
 @pytest.mark.parametrize("name", OF_PYTHON["convert"])
 def test_nothing_that_a_plan_decides_is_given_beside_it(name: str, made: dict[str, Any]) -> None:
-    beside = {"form", "allow_partial", "threads"}
+    beside = {"form", "precision", "allow_partial", "threads"}
     if name in beside:
         assert api.convert(made["source"], plan=made["plan"], **{name: VALUES[name]}).plan.time_steps == 6
         return

@@ -101,6 +101,11 @@ OPTIONS: Mapping[str, Option] = {
         "unrolled": ("Unrolled", "Every step and every binary spike is explicit: for study and for spiking hardware."),
         "integer": ("Integer", "Counts and weights of 8 bits: fastest on CPUs, a little less exact."),
     }),
+    "precision": _name("Which floating point the converted network has (docs/formats.md)", "source", {
+        "source": ("As the network", "Weights and tensors have the types of the network that was given."),
+        "float16": ("float16", "Half the memory, and what GPUs are fastest with; a little less exact. Inputs and "
+                    "outputs keep their types. Not in the integer form."),
+    }),
     "levels": Option(
         f"auto, or in Python a dict from names of sites to 2 to {MOST_LEVELS} levels", levels,
         "auto: each site gets as many levels as the outputs need, within a budget of energy or of mean levels, and T "
@@ -169,7 +174,18 @@ WORK = ("seed", "memory_budget", "threads")
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "inspect": SELECTION,
     "convert": (
-        *("time_steps", "coding", "method", "form", "levels", *BUDGETS, "synthetic", *SELECTION, "allow_partial"),
+        *(
+            "time_steps",
+            "coding",
+            "method",
+            "form",
+            "precision",
+            "levels",
+            *BUDGETS,
+            "synthetic",
+            *SELECTION,
+            "allow_partial",
+        ),
         *("limit", *WORK, *IMAGES, "metric"),
     ),
     "evaluate": ("metric", "limit", "threads", "provider", *IMAGES),

@@ -129,6 +129,14 @@ def test_doctor_and_version(capsys):
             "--provider is 'cuda:speed=9'; give cpu, cuda, or cuda with options as in cuda:device_id=1,use_tf32=1 (",
         ),
         (
+            tuple("convert ann.onnx o.onnx --calibration data.npz --form integer --precision float16".split()),
+            "--precision float16 and --form integer exclude each other: its counts and weights have 8 bits",
+        ),
+        (
+            tuple("convert ann.onnx o.onnx --calibration data.npz --precision float8".split()),
+            "unknown precision 'float8'",
+        ),
+        (
             tuple("evaluate a b --data d --server http://127.0.0.1:9 --provider cuda:device_id=1".split()),
             "--provider cuda:device_id=1: the service decides that by itself; give cpu, cuda, or cuda:use_tf32=1",
         ),
@@ -143,6 +151,19 @@ def test_errors_are_one_line_with_status_2(folder, capsys, arguments, what):
     assert printed.startswith("graphpass: error: ")
     assert printed.count("\n") == 1
     assert what in printed
+
+
+@pytest.mark.parametrize("form", ["folded", "unrolled"])
+def test_float16(folder, capsys, form):
+    assert convert("--precision", "float16", "--form", form) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"form {form} in float16; spikes reach" in printed
+    assert f"the {form} form in float16 differs from the folded form by" in printed
+    assert status("verify", "snn.onnx", "--data", "data.npz") == 0
+    assert "the forms agree" in capsys.readouterr().out
+    assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--json", "e.json") == 0
+    found = json.loads(Path("e.json").read_text())
+    assert (found["form"], found["precision"]) == (form, "float16")
 
 
 def test_where_an_evaluation_runs(folder, capsys):

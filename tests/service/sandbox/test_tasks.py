@@ -28,6 +28,7 @@ CONVERSIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"time_steps": 4, "coding": "phase", "seed": 3}, ["--time-steps", "4", "--coding", "phase", "--seed", "3"]),
     ({"method": "da-qcfs", "form": "unrolled", "limit": 20}, "--method da-qcfs --form unrolled --limit 20".split()),
     ({"form": "integer", "threads": 1}, ["--form", "integer", "--threads", "1"]),
+    ({"method": "max", "precision": "float16"}, "--method max --precision float16".split()),
     ({"levels": "auto", "energy": 0.4}, ["--levels", "auto", "--energy", "0.4"]),
     ({"levels": "auto", "mean_levels": 4}, ["--levels", "auto", "--mean-levels", "4"]),
     ({"identity_sites": True, "exclude": ["rel"]}, ["--identity-sites", "--exclude", "rel"]),
