@@ -3,6 +3,7 @@
     python -m benchmarks.results resnet20      accuracy over T, with da-qcfs, max and the quantised ANN to compare
     python -m benchmarks.results silu          the same of a ResNet-20 with SiLU
     python -m benchmarks.results qcfs          networks trained with QCFS, converted without calibration
+    python -m benchmarks.results float16       converted networks in float16 beside the same ones in float32
     python -m benchmarks.results magika        file types from bytes (GELU)
     python -m benchmarks.results photos        open_nsfw and EfficientNet-Lite0: fidelity over T
     python -m benchmarks.results smollm2       a language model with identity sites: perplexity
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from benchmarks import datasets, file_types, networks
 from benchmarks.zoo import texts
@@ -31,6 +33,7 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.evaluation.results import Evaluation
+from graphpass.forms.registry import single_of
 from graphpass.graph.model import load
 from graphpass.network import prepare
 from graphpass.runtime.session import open_session, run
@@ -134,6 +137,46 @@ def qcfs() -> None:
             yield steps, done.plan.time_steps, f"{same} of {total}", f"{hits / total:.4f}", f"{converted / total:.4f}"
 
     table(("T̃", "T", "equal predictions", "ANN top-1", "SNN top-1"), lines())
+
+
+def float16() -> None:
+    """The same plan written in float32 and in float16, both in the folded form."""
+    data = dataset_for(load(TRAINED / "resnet20.onnx").proto, datasets.cifar10_evaluation())
+
+    def lines() -> Iterator[Sequence[object]]:
+        for name in ("resnet20", "resnet20_silu", "vit"):
+            source = load(TRAINED / f"{name}.onnx")
+            images = dataset_for(source.proto, datasets.cifar10_calibration())
+            for coding, steps in (("rate", 8), ("phase", 4), ("phase", 8)):
+                single = convert(source, images, time_steps=steps, coding=coding)
+                half = convert(source, plan=single.plan, precision="float16")
+                scores, labels = scores_of((source.proto, single.proto, half.proto), data)
+                ann, one, two = (each.argmax(1) for each in scores)
+                yield (
+                    name,
+                    coding,
+                    steps,
+                    *(f"{100 * (found == labels).mean():.2f}" for found in (ann, one, two)),
+                    *(f"{100 * (found == ann).mean():.2f}" for found in (one, two)),
+                    f"{100 * (one == two).mean():.2f}",
+                    f"{np.linalg.norm(scores[2] - scores[1]) / np.linalg.norm(scores[1]):.4f}",
+                    f"{half.proto.ByteSize() / single.proto.ByteSize():.2f}",
+                    len(single_of(half.proto)),
+                )
+
+    header = ("network", "coding", "T", "ANN", "float32", "float16", "float32 as ANN", "float16 as ANN", "same class")
+    table((*header, "distance", "size", "nodes in float32"), lines())
+
+
+def scores_of(models: Sequence[onnx.ModelProto], data: Dataset) -> tuple[list[NDArray[np.float32]], NDArray[np.int64]]:
+    """Outputs of networks with one output, [samples, classes] each, and the labels."""
+    sessions, labels = [open_session(model) for model in models], []
+    found: list[list[NDArray[np.float32]]] = [[] for _ in models]
+    for batch in data.batches(200):
+        for session, known in zip(sessions, found, strict=True):
+            known.append(next(iter(run(session, batch.inputs).values())))
+        labels.append(batch.labels)
+    return [np.concatenate(each) for each in found], np.concatenate(labels)
 
 
 def magika() -> None:
@@ -249,6 +292,7 @@ COMMANDS = {
     "resnet20": resnet20,
     "silu": partial(resnet20, "resnet20_silu.onnx"),
     "qcfs": qcfs,
+    "float16": float16,
     "magika": magika,
     "photos": photos,
     "smollm2": smollm2,

@@ -9,8 +9,9 @@ from graphpass.datasets.images import ImageOptions
 from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.maths.allocation import Auto, auto_of
+from graphpass.options.providers import runtime_providers
 from graphpass.options.rules import named, require_options
-from graphpass.options.table import OPTIONS, PROVIDERS
+from graphpass.options.table import OPTIONS
 from graphpass.options.values import bytes_of, plain_of, several_of
 from graphpass.sites.sites import Selection
 
@@ -64,7 +65,7 @@ class CommandOptions:
 
     def conversion(self) -> dict[str, Any]:
         """The other arguments of `graphpass.conversion.convert`."""
-        names = ("time_steps", "coding", "method", "form", "allow_partial")
+        names = ("time_steps", "coding", "method", "form", "precision", "allow_partial")
         return {name: self(name) for name in names}
 
     def evaluation(self, allow_code: bool = False) -> EvaluationSettings:
@@ -73,5 +74,5 @@ class CommandOptions:
             limit=self("limit"),
             threads=self("threads"),
             metrics=metrics_of(several_of(self("metric")), allow_code),
-            providers=PROVIDERS[self("provider")],
+            providers=runtime_providers(self("provider")),
         )

@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.sources import from_arrays, open_dataset
 from graphpass.errors import ModelError, OptionError, PlanError, SessionError
-from graphpass.forms.registry import FORMS, emit
+from graphpass.forms.registry import Measure, emit, require_form
 from graphpass.graph.description import PREFIX, keep_description
 from graphpass.graph.model import Source, load, save
 from graphpass.graph.plan import Plan, load_plan
@@ -32,7 +33,8 @@ from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Selection
-from graphpass.verification.distance import Distance, Forms, measured
+from graphpass.verification.distance import Distance, Forms, measured, sample_batches
+from graphpass.verification.ranges import beyond_float16
 from graphpass.verification.source import check_source
 
 UNREAL = (
@@ -59,6 +61,7 @@ class Conversion:
     plan: Plan
     network: Network
     form: str
+    precision: str = OPTIONS["precision"].default
     distance: Distance | None = None
 
     def save(self, path: str | Path) -> None:
@@ -75,6 +78,7 @@ def convert(
     coding: str = OPTIONS["coding"].default,
     method: str = OPTIONS["method"].default,
     form: str = OPTIONS["form"].default,
+    precision: str = OPTIONS["precision"].default,
     plan: str | Path | Plan | None = None,
     selection: Selection | None = None,
     allow_partial: bool = False,
@@ -94,6 +98,7 @@ def convert(
     levels: how many levels single sites have, by name, or Auto, which chooses them within a budget. T is then the most
     that a site may take, and the plan's T is the most that one does take. Default: T + 1 (rate) or 2^T (phase) levels
     at every site.
+    precision: "float16" writes the form in float16 (forms/float16.py); calibration is the same in any precision.
     observed: what `observe` wrote for all samples, in order. The original network is then not run again, and the bytes
     of the result are the same.
 
@@ -101,8 +106,7 @@ def convert(
     when another form is too far from the folded one, and CoverageError when a site that should be converted cannot be
     and allow_partial is not set.
     """
-    if form not in FORMS:
-        raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
+    require_form(form, precision)
     threads = (options or CalibrationOptions()).threads
     if isinstance(model, Network):
         network = model
@@ -135,10 +139,12 @@ def convert(
                 dataset = dataset_for(network.source, calibration, images)
             check_source(network, dataset, threads)
             decided = make_plan(network, dataset, settings, progress, auto, observed=observed)
-    proto = spiking_model(network, decided, form)
+    measure = partial(_beyond, network, decided, form, dataset, images, threads)
+    proto, apart = spiking_model(network, decided, form, precision, measure), None
+    if (form, precision) != ("folded", "source"):
+        apart = check_form(network, decided, form, precision, proto, dataset, images, threads)
     check(network, proto, dataset, threads)
-    apart = None if form == "folded" else check_form(network, decided, form, proto, dataset, images, threads)
-    conversion = Conversion(proto, decided, network, form, apart)
+    conversion = Conversion(proto, decided, network, form, precision, apart)
     if output is not None:
         conversion.save(output)
     return conversion
@@ -243,12 +249,20 @@ def dataset_for(
     return open_dataset(str(data), specs, images, allow_code)
 
 
-def spiking_model(network: Network, plan: Plan, form: str) -> onnx.ModelProto:
-    """The network with the plan's neurons, written in a form. It keeps its own metadata and gets ours.
+def spiking_model(
+    network: Network,
+    plan: Plan,
+    form: str,
+    precision: str = OPTIONS["precision"].default,
+    measure: Measure | None = None,
+) -> onnx.ModelProto:
+    """The network with the plan's neurons, written in a form and a precision (see `emit`).
+
+    It keeps its own metadata and gets ours.
 
     Raises PlanError for a plan of another network.
     """
-    proto = emit(network.graph.copy(), plan, form, metadata(plan, form))
+    proto = emit(network.graph.copy(), plan, form, metadata(plan, form, precision), precision, measure)
     strange = keep_description(network.source.proto, proto)
     if strange:
         warnings.warn(
@@ -259,7 +273,22 @@ def spiking_model(network: Network, plan: Plan, form: str) -> onnx.ModelProto:
     return proto
 
 
-def metadata(plan: Plan, form: str) -> dict[str, str]:
+def _beyond(
+    network: Network,
+    plan: Plan,
+    form: str,
+    dataset: Dataset | None,
+    images: ImageOptions | None,
+    threads: int,
+    proto: onnx.ModelProto,
+    names: Sequence[str],
+) -> Mapping[str, float]:
+    """Which tensors of a form have values that float16 cannot hold, on samples or made-up ones."""
+    batches = sample_batches(network.source, plan, form, dataset, images, threads)
+    return beyond_float16(proto, names, batches, threads)
+
+
+def metadata(plan: Plan, form: str, precision: str = OPTIONS["precision"].default) -> dict[str, str]:
     """What the file says about itself, as ONNX metadata properties; docs/formats.md lists them."""
     keys = ("name", "kind", "input", "output", "layers", "levels", "lowest", "highest", "shape", "scale")
     sites = [
@@ -273,6 +302,7 @@ def metadata(plan: Plan, form: str) -> dict[str, str]:
         "levels": plan.levels,
         "method": plan.method,
         "form": form,
+        "precision": precision,
         "model_sha256": plan.model_digest,
         "data_sha256": plan.data_digest,
         "data": plan.notes.get("data", "given" if plan.data_digest else "none"),
@@ -317,17 +347,20 @@ def check_form(
     network: Network,
     plan: Plan,
     form: str,
+    precision: str,
     proto: onnx.ModelProto,
     dataset: Dataset | None,
     images: ImageOptions | None = None,
     threads: int = 0,
 ) -> Distance | None:
-    """How far a form is from the folded form of the same plan; None where there are no inputs to measure it with.
+    """How far a form is from the folded form of the same plan, in the network's own precision.
+
+    None where there are no inputs to measure it with.
 
     Raises FormError where it is another function; warns (ConversionWarning) of what is notable.
     """
     folded = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
-    found = measured(network.source, plan, Forms(form, proto, folded), dataset, images, threads)
+    found = measured(network.source, plan, Forms(form, proto, folded, precision), dataset, images, threads)
     if found and found.notable:
         warnings.warn(f"{found}; `graphpass verify` shows where", ConversionWarning, stacklevel=3)
     return found

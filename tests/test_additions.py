@@ -5,15 +5,29 @@ from pathlib import Path
 import pytest
 
 from graphpass.evaluation.metrics.registry import CLASSES, METRICS
-from graphpass.forms.registry import FORMS
+from graphpass.forms.registry import FORMS, PRECISIONS
 from graphpass.maths.methods import METHODS
 from graphpass.maths.neuron import CODINGS
-from graphpass.options.table import OPTIONS, PROVIDERS
+from graphpass.options.providers import PROVIDERS
+from graphpass.options.table import OPTIONS
 from tests.additions import run
 
 DOCS = Path(__file__).parents[1] / "docs"
-KNOWN = {"coding": CODINGS, "method": METHODS, "form": FORMS, "metric": (CLASSES, *METRICS), "provider": PROVIDERS}
-WRITTEN = {"coding": "neuron.md", "method": "calibration.md", "form": "formats.md", "metric": "metrics.md"}
+KNOWN = {
+    "coding": CODINGS,
+    "method": METHODS,
+    "form": FORMS,
+    "precision": PRECISIONS,
+    "metric": (CLASSES, *METRICS),
+    "provider": PROVIDERS,
+}
+WRITTEN = {
+    "coding": "neuron.md",
+    "method": "calibration.md",
+    "form": "formats.md",
+    "precision": "formats.md",
+    "metric": "metrics.md",
+}
 
 
 @pytest.mark.parametrize("what", ["defaults", "kinds"])

@@ -115,6 +115,7 @@ def test_unknown_commands_do_not_parse() -> None:
 
 NOT_RUN = {  # block of Python, as page and number
     ("docs/native.md", 0): "asks for a GPU",
+    ("docs/native.md", 1): "asks for a GPU",
     ("docs/service.md", 0): "asks a service (tests/service/test_client.py does)",
 }
 BLOCKS = [

@@ -2,10 +2,11 @@
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ import pytest
 import typer
 from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from graphpass import api
 from graphpass.calibration import calibrate
@@ -22,8 +24,9 @@ from graphpass.command_options import CommandOptions
 from graphpass.datasets.images import ImageOptions
 from graphpass.errors import OptionError
 from graphpass.evaluation import evaluate as evaluation
+from graphpass.options.providers import CUDA_OPTIONS, HOSTED, provider_name, runtime_providers
 from graphpass.options.rules import RULES, dashed, require_options
-from graphpass.options.table import COMMANDS, OPTIONS, PROVIDERS, SEVERAL, is_default
+from graphpass.options.table import COMMANDS, OPTIONS, SEVERAL, is_default
 from graphpass.options.values import LARGEST, bytes_of, several_of
 from graphpass.runtime import session as sessions
 from service.api.requests import ConversionOptions, EvaluationOptions, SweepOptions
@@ -79,12 +82,11 @@ def test_the_defaults_are_those_of_the_dataclasses_that_take_them() -> None:
     assert start.memory == bytes_of(OPTIONS["memory_budget"].default)
     assert start.threads == evaluation.EvaluationSettings().threads == OPTIONS["threads"].default
     assert (images.mean, images.std) == ((OPTIONS["mean"].default,), (OPTIONS["std"].default,))
-    assert evaluation.EvaluationSettings().providers == PROVIDERS[OPTIONS["provider"].default]
+    assert evaluation.EvaluationSettings().providers == runtime_providers(OPTIONS["provider"].default)
 
 
 @pytest.mark.parametrize("values", [ConversionOptions(mean=[0.5, 0.4, 0.3], seed=2**63 - 1), EvaluationOptions()])
 def test_the_table_takes_what_requests_may_hold(values: ConversionOptions | EvaluationOptions) -> None:
-    assert get_args(EvaluationOptions.model_fields["provider"].annotation) == tuple(PROVIDERS)
     for name, value in values.model_dump().items():
         assert value in (None, []) or OPTIONS[name].check(value)
 
@@ -107,7 +109,11 @@ def test_the_table_takes_what_requests_may_hold(values: ConversionOptions | Eval
         ("levels", ["auto", {"relu": 4}, {"a": np.int64(2)}], ["few", {"relu": 1}, {"relu": 257}, {1: 4}, 4, ["auto"]]),
         ("image_size", [1, 4096], [0, 4097, "224"]),
         ("synthetic", [True, False], [1, "yes"]),
-        ("provider", ["cpu", "cuda"], ["gpu", 1]),
+        ("provider",
+         ["cpu", "cuda", "cuda:device_id=0", "cuda:use_tf32=1,gpu_mem_limit=1.5GiB,cudnn_conv_algo_search=HEURISTIC"],
+         ["gpu", 1, "", "cuda:", "cpu:", "cpu:device_id=0", "cuda:device_id", "cuda:device_id=", "cuda:device_id=-1",
+          "cuda:use_tf32=yes", "cuda:use_tf32=0,use_tf32=1", "cuda:user_compute_stream=4096", "cuda,device_id=1",
+          "cuda:gpu_external_alloc=1", "cuda:use_tf32=1\n", "cuda:use_tf32=1,", "CUDA", "cuda:use_tf32=1;device_id=2"]),
     ],
 )  # fmt: skip
 def test_values(name: str, good: list[Any], bad: list[Any]) -> None:
@@ -136,6 +142,31 @@ def test_any_text_is_a_size_or_none(text: str) -> None:
         assert 0 <= bytes_of(text) < LARGEST
 
 
+# providers
+
+
+def test_a_provider_with_its_options_as_onnxruntime_takes_them() -> None:
+    assert runtime_providers("cpu") is None
+    assert runtime_providers("cuda") == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    options = {"device_id": "1", "use_tf32": "0", "gpu_mem_limit": str(3 << 29)}
+    given = runtime_providers("cuda:device_id=1,use_tf32=0,gpu_mem_limit=1.5GiB")
+    assert given == (("CUDAExecutionProvider", options), "CPUExecutionProvider")
+    assert [provider_name(text) for text in ("cpu", "cuda", "cuda:device_id=1", "")] == ["cpu", "cuda", "cuda", ""]
+
+
+@pytest.mark.parametrize("name", CUDA_OPTIONS)
+def test_a_service_takes_the_options_that_do_not_choose_its_machine(name: str) -> None:
+    value = {"cudnn_conv_algo_search": "DEFAULT"}.get(name, "1")
+    text = f"cuda:{name}={value}"
+    assert OPTIONS["provider"].check(text)
+    assert bool(re.match(HOSTED, text)) is CUDA_OPTIONS[name].hosted
+    if CUDA_OPTIONS[name].hosted:
+        assert EvaluationOptions(provider=text).provider == text
+    else:
+        with pytest.raises(ValidationError):
+            EvaluationOptions(provider=text)
+
+
 # what goes together
 
 
@@ -152,10 +183,10 @@ PAIRS = [
     for name in rule.options
 ]
 VALUES: Mapping[str, Any] = {
-    "time_steps": 4, "coding": "phase", "method": "max", "form": "unrolled", "levels": "auto", "energy": 0.9,
-    "mean_levels": 4.0, "synthetic": True, "include": ["relu"], "exclude": ["relu2"], "identity_sites": True,
-    "allow_partial": True, "metric": ["embedding"], "limit": 8, "calibration_limit": 8, "seed": 3,
-    "memory_budget": "64MiB", "threads": 1, "provider": "cpu", "image_size": 6, "mean": [0.5], "std": [0.5],
+    "time_steps": 4, "coding": "phase", "method": "max", "form": "unrolled", "precision": "float16", "levels": "auto",
+    "energy": 0.9, "mean_levels": 4.0, "synthetic": True, "include": ["relu"], "exclude": ["relu2"],
+    "identity_sites": True, "allow_partial": True, "metric": ["embedding"], "limit": 8, "calibration_limit": 8,
+    "seed": 3, "memory_budget": "64MiB", "threads": 1, "provider": "cpu", "image_size": 6, "mean": [0.5], "std": [0.5],
 }  # fmt: skip
 
 
@@ -209,6 +240,7 @@ OBEYED: Mapping[str, Callable[[Any, dict[str, Any]], bool]] = {
     "coding": lambda done, seen: done.plan.coding == "phase",
     "method": lambda done, seen: done.plan.method == "max",
     "form": lambda done, seen: done.form == "unrolled",
+    "precision": lambda done, seen: {tensor.data_type for tensor in done.proto.graph.initializer} >= {10},
     "levels": lambda done, seen: "levels" in done.plan.notes,
     "energy": lambda done, seen: "levels" in done.plan.notes,
     "mean_levels": lambda done, seen: np.mean([site.levels for site in done.plan.sites]) <= 4.0,
@@ -283,7 +315,7 @@ def test_each_option_of_a_conversion_is_obeyed_or_refused(
 
 @pytest.mark.parametrize("name", OF_PYTHON["convert"])
 def test_nothing_that_a_plan_decides_is_given_beside_it(name: str, made: dict[str, Any]) -> None:
-    beside = {"form", "allow_partial", "threads"}
+    beside = {"form", "precision", "allow_partial", "threads"}
     if name in beside:
         assert api.convert(made["source"], plan=made["plan"], **{name: VALUES[name]}).plan.time_steps == 6
         return

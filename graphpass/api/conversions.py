@@ -39,6 +39,7 @@ def convert(
     coding: str | None = None,
     method: str | None = None,
     form: str | None = None,
+    precision: str | None = None,
     levels: str | Mapping[str, int] | None = None,
     energy: float | None = None,
     mean_levels: float | None = None,
@@ -75,6 +76,8 @@ def convert(
     method: of calibration, "optimal" (the default), "da-qcfs", "percentile" or "max".
     form: "folded" (one pass, the default), "unrolled" (time-major binary spikes) or "integer" (uint8 counts, int8
     weights).
+    precision: "source" (the types of the network, the default) or "float16": weights and tensors in half precision,
+    with the inputs and outputs of the network as they are. What stays float32 is listed (docs/formats.md).
     levels: "auto" gives each site as many levels as the outputs need, within a budget: energy is a share of the
     additions that T levels everywhere would take (default 0.5), mean_levels a mean over all neurons. Or {name of a
     site: levels}; all other sites have all levels of T.

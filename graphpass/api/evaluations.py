@@ -41,7 +41,9 @@ def evaluate(
     metric: what to measure, one or several of "classes" (the default where an output holds class scores), "ctc",
     "embedding", "psnr", "detection", "regression" and "perplexity", with parameters as in "ctc:blank=0", or
     "file.py:function".
-    limit: use at most this many samples. threads: default 0, all cores. provider: "cpu" (the default) or "cuda".
+    limit: use at most this many samples. threads: default 0, all cores. provider: "cpu" (the default), "cuda",
+    or "cuda" with options of onnxruntime, as in "cuda:device_id=1,use_tf32=1". Without use_tf32=1 float32 products are
+    not rounded to TF32, which would change counts.
     image_size, mean, std, allow_code (also for metrics), progress: as for `convert`.
 
     `found.to_json()` is the document of docs/formats.md; `save_report` writes a page, `save_json` the document.

@@ -1,6 +1,5 @@
 """Models and data, read once for several functions; what a model holds; sessions."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -31,6 +30,7 @@ from graphpass.inspection import Inspection
 from graphpass.network import Network
 from graphpass.options.rules import require_images
 from graphpass.runtime import session as sessions
+from graphpass.runtime.providers import Providers
 
 
 def load(model: PathLike | onnx.ModelProto) -> Source:
@@ -95,7 +95,7 @@ def inline(snn: SpikingModel, output: PathLike | None = None) -> onnx.ModelProto
 
 def open_session(
     model: Model | Conversion,
-    providers: Sequence[str] | None = None,
+    providers: Providers | None = None,
     threads: int = 0,
     use_native: bool = True,
     use_blocked: bool = True,
@@ -105,12 +105,15 @@ def open_session(
         session = graphpass.open_session("snn.onnx")
         session.run(None, {"image": images}), session.neurons
 
-    model: a path, an onnx.ModelProto, or what `load` or `convert` returned. providers: execution providers of
-    onnxruntime in order of preference, default the CPU. threads: 0 for all cores. use_native: run neurons as native
-    operators where the library has kernels for the first provider, else as function bodies; `session.neurons` says
-    which. use_blocked: run native neurons in the layout of onnxruntime's convolutions where that is possible
-    (docs/native.md); the outputs are the same.
-    Raises SessionError; warns (ProviderWarning) where another provider runs than the one that was asked for.
+    model: a path, an onnx.ModelProto, or what `load` or `convert` returned.
+    providers: execution providers as onnxruntime takes them, in order of preference, default the CPU: names, or pairs
+    of a name and options, as in [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]. CUDA does not
+    round float32 to TF32 unless its options have `use_tf32`; `session.tf32` says whether it may.
+    threads: 0 for all cores. use_native: run neurons as native operators where the library has kernels for the first
+    provider, else as function bodies; `session.neurons` says which. use_blocked: run native neurons in the layout of
+    onnxruntime's convolutions where that is possible (docs/native.md); the outputs are the same.
+    Raises SessionError, also for options that the provider does not take; warns (ProviderWarning) where another
+    provider runs than the one that was asked for.
     """
     if isinstance(model, Network):
         model = model.source

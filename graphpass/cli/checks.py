@@ -142,7 +142,7 @@ def inline(
 
 
 def doctor() -> None:
-    """Show versions, execution providers and what is missing, with how to get it."""
+    """Show versions, what runs on each execution provider, and what is missing, with how to get it."""
     from graphpass.cli.doctor import doctor as found_here
 
     table = Table("what", "found", "remedy")

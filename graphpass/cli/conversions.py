@@ -34,6 +34,7 @@ from graphpass.cli.options import (
     MethodName,
     MethodsOfSweep,
     MetricNames,
+    Precision,
     Provider,
     Report,
     Seed,
@@ -47,6 +48,7 @@ from graphpass.cli.options import (
     output,
     require_images_read,
     service_metrics,
+    service_provider,
 )
 from graphpass.cli.terminal import out, print_left, progress_bars
 from graphpass.options.table import IMAGES, SEVERAL
@@ -71,6 +73,7 @@ def convert(
     coding: Coding = None,
     method: MethodName = None,
     form: FormName = None,
+    precision: Precision = None,
     levels: Levels = None,
     energy: Energy = None,
     mean_levels: MeanLevels = None,
@@ -115,7 +118,7 @@ def convert(
         return
     from graphpass import api
     from graphpass.evaluation.metrics.registry import metrics_of
-    from graphpass.forms.registry import encoded_of, floats_of
+    from graphpass.forms.registry import encoded_of, floats_of, single_of
     from graphpass.maths.allocation import levels_text
 
     source = api.load(ann)
@@ -126,10 +129,11 @@ def convert(
     with progress_bars() as progress:
         done = api.convert(source, calibration, snn, plan=plan, **own, **prepared, allow_code=True, progress=progress)
     coverage, decided = done.network.coverage, done.plan
+    form = done.form if done.precision == "source" else f"{done.form} in {done.precision}"
     levels_of_sites = levels_text([site.levels for site in decided.sites])
     out.print(
         f"{snn}: {len(decided.sites)} sites, T = {decided.time_steps} ({decided.coding}, {levels_of_sites} levels), "
-        f"method {decided.method}, form {done.form}; spikes reach {coverage.spiking_layers} of "
+        f"method {decided.method}, form {form}; spikes reach {coverage.spiking_layers} of "
         f"{coverage.weight_layers} weight layers",
         markup=False,
         soft_wrap=True,
@@ -139,6 +143,7 @@ def convert(
     if "levels" in decided.notes:
         out.print(f"levels {decided.notes['levels']}", markup=False, soft_wrap=True)
     print_left(coverage.left)
+    print_left(single_of(done.proto), "float32, not float16")
     if done.form == "integer":
         print_left(floats_of(done.proto), "float, not integer")
         out.print(f"{len(encoded_of(done.proto))} analogue tensors as 8-bit numbers")
@@ -179,6 +184,7 @@ def evaluate(
         from graphpass.cli import remote
 
         service_metrics(metric)
+        service_provider(provider)
         remote.evaluate(ServerOptions(server, key or ""), ann, snn, data, options, as_json, report)
         return
     from graphpass import api

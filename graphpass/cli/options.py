@@ -1,6 +1,7 @@
 """Arguments and options that commands share. None means not given. graphpass/options says what options mean."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from graphpass.errors import OptionError
-from graphpass.options.rules import dashed, require_images, require_options
+from graphpass.options.providers import HOSTED
+from graphpass.options.rules import HERE, dashed, require_images, require_options, require_value
 from graphpass.options.table import OPTIONS, VERIFIED
 
 DATA_HELP = "x.npz, x.npy, a folder of .npz shards, a folder of images by class, or file.py:function"
@@ -44,6 +46,7 @@ TimeSteps = Annotated[int | None, option("time_steps")]
 Coding = Annotated[str | None, option("coding")]
 MethodName = Annotated[str | None, option("method")]
 FormName = Annotated[str | None, option("form")]
+Precision = Annotated[str | None, option("precision")]
 Levels = Annotated[str | None, option("levels", metavar="auto")]
 Energy = Annotated[float | None, option("energy")]
 MeanLevels = Annotated[float | None, option("mean_levels")]
@@ -76,7 +79,7 @@ MetricNames = Annotated[list[str] | None, option("metric", metavar="NAME, or fil
 EvaluationData = Annotated[
     str, typer.Option("--data", metavar="DATA", help=f"Labelled data: {DATA_HELP}.", show_default=False)
 ]
-Provider = Annotated[str | None, option("provider")]
+Provider = Annotated[str | None, option("provider", metavar="cpu, cuda or cuda:OPTION=VALUE,…")]
 StepsOfSweep = Annotated[str | None, several("time_steps")]
 CodingsOfSweep = Annotated[str | None, several("coding")]
 MethodsOfSweep = Annotated[str | None, several("method")]
@@ -135,6 +138,13 @@ def service_metrics(names: Sequence[str] | None) -> None:
 
     if named := next((name for name in names or () if code_of(name)), None):
         raise OptionError(f"--metric {named}: a service does not run your functions", "evaluate it on this machine")
+
+
+def service_provider(provider: str | None) -> None:
+    """Raises OptionError unless a service runs networks there; whoever runs it chooses the GPU."""
+    if provider and not re.match(HOSTED, provider):
+        require_value("provider", provider, dashed)
+        raise OptionError(f"--provider {provider}: {HERE}", "give cpu, cuda, or cuda:use_tf32=1", "provider")
 
 
 def _numbers(name: str, text: str) -> list[float]:

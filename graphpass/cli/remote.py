@@ -44,10 +44,12 @@ def convert(
         _finish(job)
         job.download(snn)
         found = job.result
+        precision = found.get("precision", "source")
+        form = found["form"] if precision == "source" else f"{found['form']} in {precision}"
         levels = levels_text(found.get("site_levels") or [found["levels"]])
         out.print(
             f"{snn}: {len(found['sites'])} sites, T = {found['time_steps']} ({found['coding']}, {levels} "
-            f"levels), method {found['method']}, form {found['form']}; spikes reach {found['spiking_layers']} of "
+            f"levels), method {found['method']}, form {form}; spikes reach {found['spiking_layers']} of "
             f"{found['weight_layers']} weight layers",
             markup=False,
             soft_wrap=True,
@@ -57,6 +59,7 @@ def convert(
         if "levels" in found.get("notes", ()):
             out.print(f"levels {found['notes']['levels']}", markup=False, soft_wrap=True)
         print_left([SimpleNamespace(**entry) for entry in found["left"]])
+        print_left([SimpleNamespace(**entry) for entry in found.get("float32", ())], "float32, not float16")
         if plan_out:
             _keep_plan(job, plan_out)
             out.print(f"plan: {plan_out}", markup=False)

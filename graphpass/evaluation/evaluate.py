@@ -9,7 +9,7 @@ the SNN has, channel by channel with the least error, without new weights (evalu
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -32,9 +32,11 @@ from graphpass.forms import operators
 from graphpass.forms.registry import FORMS, assemble, form_of, spiking_graph
 from graphpass.graph.model import Source
 from graphpass.graph.names import site_of
-from graphpass.options.table import OPTIONS, PROVIDERS
+from graphpass.options.providers import runtime_providers
+from graphpass.options.table import OPTIONS
 from graphpass.passes.normalise import normalise
 from graphpass.progress import Progress, silent
+from graphpass.runtime.providers import Providers
 from graphpass.runtime.samples import run_padded, sample_axes
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.identities import place_identities
@@ -47,6 +49,8 @@ NOT_COUNTED = (
     "spikes, operations and site errors of the integer form are not counted: evaluate the folded form for them"
 )
 SYNTHETIC = "the network was calibrated on synthetic data, which costs accuracy"
+ROUNDED = "float32 products were rounded to TF32, as use_tf32=1 asks for; that changes some counts"
+DEFAULT_PROVIDERS = runtime_providers(OPTIONS["provider"].default)
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -57,7 +61,7 @@ class EvaluationSettings:
     limit: samples, None for all. batch: samples per run, if the model leaves it free. threads: 0 for all cores.
     operation_samples: samples that operations are counted on, None for max(8, min(64, 512 / T)). output: name of the
     output with the class scores, None to find it. metrics: what metrics_of returned. rounds: least number of timed runs
-    of latency_batch samples.
+    of latency_batch samples. providers: where the three networks run; operations are always counted on the CPU.
     """
 
     limit: int | None = None
@@ -68,7 +72,7 @@ class EvaluationSettings:
     metrics: Metrics = field(default_factory=Metrics)
     rounds: int = 5
     latency_batch: int = 1
-    providers: Sequence[str] | None = PROVIDERS[OPTIONS["provider"].default]
+    providers: Providers | None = DEFAULT_PROVIDERS
 
     def __post_init__(self) -> None:
         least = min(self.batch, self.rounds, self.latency_batch)
@@ -228,6 +232,7 @@ def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progre
         (
             *([NOT_COUNTED] if conversion.form == "integer" else []),
             *([SYNTHETIC] if conversion.data == "synthetic" else []),
+            *([ROUNDED] if pair.sessions["snn"].tf32 else []),
             *unstable,
         ),
     )

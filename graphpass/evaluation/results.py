@@ -52,7 +52,10 @@ class SiteInfo:
 
 @dataclass(frozen=True)
 class ConversionFacts:
-    """The metadata of a converted model (keys ``graphpass.*``). data: given, synthetic, none, or empty if unknown."""
+    """The metadata of a converted model (keys ``graphpass.*``). data: given, synthetic, none, or empty if unknown.
+
+    precision: "float16", or "source" for the types of the original network; older files do not state it.
+    """
 
     version: str
     time_steps: int
@@ -65,6 +68,12 @@ class ConversionFacts:
     sites: tuple[SiteInfo, ...]
     left: tuple[Left, ...]
     data: str = ""
+    precision: str = "source"
+
+    @property
+    def form_and_precision(self) -> str:
+        """As texts name it: folded, or folded in float16."""
+        return self.form if self.precision == "source" else f"{self.form} in {self.precision}"
 
 
 def conversion_of(snn: onnx.ModelProto) -> ConversionFacts:
@@ -101,6 +110,7 @@ def _conversion(stored: Mapping[str, str]) -> ConversionFacts:
         sites=sites,
         left=_entries(Left, stored, "left"),
         data=stored.get("data", ""),
+        precision=stored.get("precision", "source"),
     )
 
 
@@ -276,6 +286,7 @@ class Evaluation:
             "levels": conversion.levels,
             "method": conversion.method,
             "form": conversion.form,
+            "precision": conversion.precision,
             "class_output": self.class_output,
             "ann": asdict(self.ann),
             "snn": asdict(self.snn),

@@ -3,10 +3,12 @@
 folded     one pass carries the counts                       graph.folded
 unrolled   the time-steps one by one, binary spikes          graph.unrolled
 integer    counts as uint8, int8 weights                     graph.integer
+
+Each of the first two in the types of the network, or in float16 (forms.float16).
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ import onnx_graphsurgeon as gs
 
 from graphpass.errors import ModelError, OptionError, PlanError
 from graphpass.forms import operators
+from graphpass.forms.float16 import to_float16
 from graphpass.forms.folded import fold
 from graphpass.forms.integer.form import to_integers
 from graphpass.forms.neurons import require_neurons, within_float32
@@ -23,10 +26,12 @@ from graphpass.graph import model
 from graphpass.graph.description import PREFIX
 from graphpass.graph.domains import SPIKING_DOMAIN, opset_of
 from graphpass.graph.plan import Left, Plan
+from graphpass.options.rules import require_together
 from graphpass.records import RecordError, parsed, record_of
 
 FLOATS = PREFIX + "floats"  # metadata of the integer form: what stays float, JSON like graphpass.left
 ENCODED = PREFIX + "encoded"  # and which analogue tensors are uint8, JSON
+SINGLE = PREFIX + "float32"  # metadata of a network in float16: what stays float32, JSON like graphpass.left
 COUNTS = PREFIX + "counts"  # and where the counts of neurons are, JSON: by the tensor that they stand for
 
 
@@ -60,17 +65,42 @@ FORMS: dict[str, Callable[[gs.Graph, Plan], Formed]] = {  # from the folded form
 }
 
 
-def emit(graph: gs.Graph, plan: Plan, form: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
+Measure = Callable[[onnx.ModelProto, Sequence[str]], Mapping[str, float]]
+PRECISIONS = ("source", "float16")
+
+
+def require_form(form: str, precision: str) -> None:
+    """Raises OptionError unless there is such a form in this precision."""
+    if form not in FORMS:
+        raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}", "form")
+    if precision not in PRECISIONS:
+        raise OptionError(f"unknown precision {precision!r}", f"choose one of {', '.join(PRECISIONS)}", "precision")
+    require_together("convert", {"form": form, "precision": precision})
+
+
+def emit(
+    graph: gs.Graph,
+    plan: Plan,
+    form: str,
+    metadata: Mapping[str, str],
+    precision: str = PRECISIONS[0],
+    measure: Measure | None = None,
+) -> onnx.ModelProto:
     """The converted model of a normalised graph (changed in place). metadata: goes into the model's metadata_props.
 
-    Raises OptionError for an unknown form, PlanError for a plan of another model.
+    measure: for float16, which of these tensors of a model have values that float16 cannot hold, and how large.
+    Raises OptionError for an unknown form or precision, PlanError for a plan of another model.
     """
-    if form not in FORMS:
-        raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}")
+    require_form(form, precision)
     with within_float32(PlanError, "the plan"):
         formed = FORMS[form](fold(graph, plan), plan)
-    proto = assemble(formed.graph, plan.coding)
-    for key, value in {**metadata, **formed.metadata}.items():
+    proto, more = assemble(formed.graph, plan.coding), dict(formed.metadata)
+    if precision == "float16":
+        halved = to_float16(proto)
+        if measure and (beyond := measure(proto, halved.tensors)):
+            halved = to_float16(proto, beyond)
+        proto, more[SINGLE] = halved.proto, json.dumps([asdict(entry) for entry in halved.kept])
+    for key, value in {**metadata, **more}.items():
         proto.metadata_props.add(key=key, value=value)
     return proto
 
@@ -85,6 +115,12 @@ def form_of(graph: gs.Graph) -> str:
 def floats_of(proto: onnx.ModelProto) -> tuple[Left, ...]:
     """What stays float in an integer model, by its metadata. Raises ModelError."""
     found: tuple[Left, ...] = _told(proto, FLOATS, tuple[Left, ...])
+    return found
+
+
+def single_of(proto: onnx.ModelProto) -> tuple[Left, ...]:
+    """What stays float32 in a model in float16, and changed constants, by its metadata. Raises ModelError."""
+    found: tuple[Left, ...] = _told(proto, SINGLE, tuple[Left, ...])
     return found
 
 

@@ -77,6 +77,10 @@ class Firing(ABC):
     def count(self, x: Array) -> NDArray[np.uint8]:
         """n of currents x of any float dtype, uint8 of the same shape; NaN gives 0."""
 
+    @abstractmethod
+    def counts_within(self, low: Array, high: Array) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The least and the most spikes of currents between low and high, of equal shapes."""
+
     def decode(self, count: Array) -> Floats:
         """y = A·n + o. float32 of the counts' shape."""
         return self.amplitude * count.astype(np.float32) + self.offset
@@ -111,6 +115,10 @@ class Neuron(Firing):
         counts: NDArray[np.uint8] = np.fmin(np.fmax(level, 0), self.levels - 1).astype(np.uint8)  # fmax: NaN gives 0
         return counts
 
+    def counts_within(self, low: Array, high: Array) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """n rises with x."""
+        return self.count(low), self.count(high)
+
 
 @dataclass(frozen=True)
 class ThresholdNeuron(Firing):
@@ -141,6 +149,21 @@ class ThresholdNeuron(Firing):
         for b, c in zip(self.rising, self.falling, strict=True):
             counts += (current >= b) | (current < c)
         return counts
+
+    def counts_within(self, low: Array, high: Array) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """n may fall with x before it rises.
+
+        >>> one = ThresholdNeuron(*(np.float32(v) for v in ([[0.5], [2]], [[-1], [-np.inf]], [1], [0])))
+        >>> [n.tolist() for n in one.counts_within(np.float32([-3, -2, 0]), np.float32([-2, 3, 1]))]
+        [[1, 0, 0], [1, 2, 1]]
+        """
+        first, last = (np.asarray(each, np.float32) for each in (low, high))
+        least = np.zeros(np.broadcast_shapes(first.shape, self.rising.shape[1:]), np.uint8)
+        most = least.copy()
+        for b, c in zip(self.rising, self.falling, strict=True):
+            least += (first >= b) | (last < c)
+            most += (last >= b) | (first < c)
+        return least, most
 
 
 def spike_train(count: Array, time_steps: int, coding: str) -> NDArray[np.uint8]:

@@ -19,6 +19,15 @@ class OptionRule:
     needs: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Clash:
+    """Two values, each with the name of its option, that exclude each other; both are given."""
+
+    one: tuple[str, str]
+    other: tuple[str, str]
+    reason: str
+
+
 HERE = "the service decides that by itself"
 KEY = OptionRule(("key",), "it is the key of a service", needs=("server",))
 # command → what holds between its options and files; an error names the first rule that is broken
@@ -51,6 +60,16 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
     "verify": (),
     "inspect": (),
     "open_dataset": (),
+}
+
+CLASHES: Mapping[str, tuple[Clash, ...]] = {
+    "convert": (
+        Clash(
+            ("precision", "float16"),
+            ("form", "integer"),
+            "its counts and weights have 8 bits, and the rest of it is computed in float32",
+        ),
+    )
 }
 
 
@@ -91,6 +110,19 @@ def require_options(
                 needed = " or ".join(map(spelled, rule.needs))
                 remedy = f"give {needed}, or leave out {spelled(name)}"
                 raise OptionError(f"{spelled(name)} needs {needed}: {rule.reason}", remedy, name)
+    require_together(command, given, spelled)
+
+
+def require_together(command: str, given: Mapping[str, Any], spelled: Callable[[str], str] = named) -> None:
+    """Raises OptionError for two values of CLASHES."""
+    for clash in CLASHES.get(command, ()):
+        (one, value), (other, beside) = clash.one, clash.other
+        if given.get(one) == value and given.get(other) == beside:
+            raise OptionError(
+                f"{spelled(one)} {value} and {spelled(other)} {beside} exclude each other: {clash.reason}",
+                f"leave out {spelled(one)} or {spelled(other)}",
+                one,
+            )
 
 
 def require_value(name: str, value: Any, spelled: Callable[[str], str] = named, several: Collection[str] = ()) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from graphpass.options.providers import WORDS, is_provider
 from graphpass.options.values import (
     LARGEST,
     MOST_LEVELS,
@@ -30,10 +31,6 @@ STEPS = 8  # T, where none is given
 MADE_UP = 256  # samples that are made up, where no limit is given
 VERIFIED = 64  # samples of `verify`, where no limit is given
 IMAGE_NUMBERS = "one number, or one for each channel"
-PROVIDERS: Mapping[str, tuple[str, ...] | None] = {  # of onnxruntime, by preference
-    "cpu": None,
-    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
-}
 
 
 @dataclass(frozen=True)
@@ -104,6 +101,11 @@ OPTIONS: Mapping[str, Option] = {
         "unrolled": ("Unrolled", "Every step and every binary spike is explicit: for study and for spiking hardware."),
         "integer": ("Integer", "Counts and weights of 8 bits: fastest on CPUs, a little less exact."),
     }),
+    "precision": _name("Which floating point the converted network has (docs/formats.md)", "source", {
+        "source": ("As the network", "Weights and tensors have the types of the network that was given."),
+        "float16": ("float16", "Half the memory, and what GPUs are fastest with; a little less exact. Inputs and "
+                    "outputs keep their types. Not in the integer form."),
+    }),
     "levels": Option(
         f"auto, or in Python a dict from names of sites to 2 to {MOST_LEVELS} levels", levels,
         "auto: each site gets as many levels as the outputs need, within a budget of energy or of mean levels, and T "
@@ -145,7 +147,8 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "threads": _count("Number of threads for the runtime and for linear algebra; 0 for all cores", 0, MOST_THREADS, 0),
     "provider": Option(
-        "cpu or cuda", lambda value: text(value) and value in PROVIDERS, "Where the networks run", "cpu",
+        WORDS, is_provider,
+        "Where the networks run, with options of onnxruntime as in cuda:device_id=1,use_tf32=1", "cpu",
         names={
             "cpu": ("CPU", "This machine's processors."),
             "cuda": ("CUDA", "An NVIDIA GPU; a service has a separate queue for it."),
@@ -171,7 +174,18 @@ WORK = ("seed", "memory_budget", "threads")
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "inspect": SELECTION,
     "convert": (
-        *("time_steps", "coding", "method", "form", "levels", *BUDGETS, "synthetic", *SELECTION, "allow_partial"),
+        *(
+            "time_steps",
+            "coding",
+            "method",
+            "form",
+            "precision",
+            "levels",
+            *BUDGETS,
+            "synthetic",
+            *SELECTION,
+            "allow_partial",
+        ),
         *("limit", *WORK, *IMAGES, "metric"),
     ),
     "evaluate": ("metric", "limit", "threads", "provider", *IMAGES),

@@ -20,8 +20,8 @@ from graphpass.graph.tensors import LARGE, LARGEST_PROTOBUF
 from graphpass.runtime import native
 from graphpass.runtime import nchwc as blocked
 from graphpass.runtime.nchwc import NotBlocked
+from graphpass.runtime.providers import CPU, CUDA, TF32, Provider, Providers, providers_of
 
-CPU = "CPUExecutionProvider"
 LARGEST_BLOCKED = 2**30  # bytes of a model; its weights are written twice to temporary files
 ROUNDS = 3  # of optimising with stand-ins, at most, until all of them stay in blocks
 _NUMPY = {
@@ -51,60 +51,73 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
     every neuron of the session.
     layout: "blocked" where neurons work in the layout in which onnxruntime convolves on the CPU, which saves reordering
     around them; "plain" elsewhere. reason: why the layout is plain, or how many neurons work in blocks.
+    tf32: whether a GPU may round the operands of float32 products to TF32; only if the options of CUDA ask for it.
     """
 
     neurons: str
     layout: str = "plain"
     reason: str = ""
+    tf32: bool = False
 
 
 def open_session(
     model: str | Path | onnx.ModelProto | Source,
-    providers: Sequence[str] | None = None,
+    providers: Providers | None = None,
     threads: int = 0,
     use_native: bool = True,
     use_blocked: bool = True,
+    profile: Path | None = None,
 ) -> Session:
     """A session over a model file or proto; for a Source, over the model as it was given.
 
-    providers: in order of preference; default the CPU. threads: intra-op threads, 0 for all cores. use_native: register
-    the library of native operators where there is one and it has kernels for the first provider. use_blocked: let its
-    neurons on the CPU work in the layout of onnxruntime's convolutions where that is possible; the outputs are the
-    same, opening takes longer (docs/native.md).
-    Raises SessionError when onnxruntime cannot load the model; warns (ProviderWarning) when a provider that was asked
-    for is not used, which onnxruntime itself only logs, and when the library has no kernels for that provider.
+    providers: names, or pairs of a name and options, in order of preference; default the CPU. CUDA does not round
+    float32 to TF32 unless its options say so (`use_tf32`). threads: intra-op threads, 0 for all cores. use_native:
+    register the library of native operators where there is one and it has kernels for the first provider. use_blocked:
+    let its neurons on the CPU work in the layout of onnxruntime's convolutions where that is possible; the outputs are
+    the same, opening takes longer (docs/native.md). profile: how the path of a profile begins, if one is wanted.
+    Raises SessionError when onnxruntime cannot load the model, and when it does not take the options of a provider;
+    warns (ProviderWarning) when a provider that was asked for is not used, which onnxruntime itself only logs, and when
+    the library has no kernels for that provider.
     """
     name = str(model.path if isinstance(model, Source) else model if isinstance(model, str | Path) else "the model")
     model = model.proto if isinstance(model, Source) else model
-    wanted = list(providers or [CPU])
-    unknown = [name for name in wanted if name not in ort.get_available_providers()]
-    if unknown:
-        raise SessionError(
-            f"execution provider {unknown[0]!r} is not in this onnxruntime",
-            f"choose from {', '.join(ort.get_available_providers())}, or run `graphpass doctor`",
-        )
-    registered = use_native and native.covers(wanted[0])
+    wanted = providers_of(providers)
+    _require_available(wanted)
+    first = wanted[0].name
+    registered = use_native and native.covers(first)
     options = _options(threads, registered)
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     try:
-        if not (registered and use_blocked and wanted == [CPU]):
+        if not (registered and use_blocked and wanted == (Provider(CPU),) and not profile):
             raise NotBlocked("only native neurons on the CPU alone work in blocks, unless use_blocked is False")
         return _blocked_session(model, threads)
     except NotBlocked as why:
         reason = str(why)
+    failed = ""
     try:
         session = _create(model, options, wanted)
     except Exception as error:  # onnxruntime raises a dozen pybind exception types without a common base
-        raise SessionError(f"{name}: onnxruntime cannot load it ({_line(error)})", "see `graphpass doctor`") from error
+        failed = _line(error)
+        if first == CPU or any(each.given for each in wanted):
+            raise _unopened(name, failed, wanted) from error
+    if failed:  # the provider, or the model; on the CPU the second is seen
+        try:
+            session = _create(model, options, (Provider(CPU),))
+        except Exception as error:
+            raise _unopened(name, _line(error), wanted) from error
     session.neurons, session.reason = "native" if registered else "function bodies", reason
-    if session.get_providers()[0] != wanted[0]:
+    session.tf32 = session.get_provider_options().get(CUDA, {}).get(TF32) == "1"
+    if session.get_providers()[0] != first:
+        because = f" ({failed})" if failed else ""
         warnings.warn(
-            f"{wanted[0]} could not be started, {session.get_providers()[0]} runs instead",
+            f"{first} could not be started{because}, {session.get_providers()[0]} runs instead",
             ProviderWarning,
             stacklevel=2,
         )
     elif use_native and native.library() and not registered:
         warnings.warn(
-            f"the native operators have no kernels for {wanted[0]}, neurons run as function bodies; to build some for "
+            f"the native operators have no kernels for {first}, neurons run as function bodies; to build some for "
             "CUDA: GRAPHPASS_CUDA=ON pip install --force-reinstall graphpass",
             ProviderWarning,
             stacklevel=2,
@@ -112,14 +125,31 @@ def open_session(
     return session
 
 
+def _require_available(wanted: Sequence[Provider]) -> None:
+    available = ort.get_available_providers()
+    if unknown := next((each.name for each in wanted if each.name not in available), None):
+        raise SessionError(
+            f"execution provider {unknown!r} is not in this onnxruntime",
+            f"choose from {', '.join(available)}, or run `graphpass doctor`",
+        )
+
+
+def _unopened(name: str, line: str, wanted: Sequence[Provider]) -> SessionError:
+    """The error of a session that does not open. wanted: options of providers may be the cause."""
+    given = "; ".join(f"{each.name}: {', '.join(each.given)}" for each in wanted if each.given)
+    remedy = f"check the options of {given}, or see `graphpass doctor`" if given else "see `graphpass doctor`"
+    return SessionError(f"{name}: onnxruntime cannot load it ({line})", remedy)
+
+
 @contextmanager
-def required(providers: Sequence[str] | None, remedy: str = "see `graphpass doctor`") -> Iterator[None]:
+def required(providers: Providers | None, remedy: str = "see `graphpass doctor`") -> Iterator[None]:
     """Inside, a session that cannot run on the provider raises OptionError instead of running on another one."""
     if not providers:
         yield
         return
-    if providers[0] not in ort.get_available_providers():
-        raise OptionError(f"provider: {providers[0]} is not in this onnxruntime", remedy)
+    first = providers_of(providers)[0].name
+    if first not in ort.get_available_providers():
+        raise OptionError(f"provider: {first} is not in this onnxruntime", remedy)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".* could not be started", ProviderWarning)
         try:
@@ -219,14 +249,16 @@ def _channel_block() -> int:
     return block
 
 
-def _create(model: str | Path | onnx.ModelProto, options: ort.SessionOptions, providers: list[str]) -> Session:
+def _create(model: str | Path | onnx.ModelProto, options: ort.SessionOptions, providers: Sequence[Provider]) -> Session:
+    """Without onnxruntime's own fallback, which prints, and forgets the options."""
+    pairs = [each.pair for each in providers]
     if isinstance(model, str | Path):
-        return Session(str(model), options, providers)
+        return Session(str(model), options, pairs, enable_fallback=0)
     if model.ByteSize() < LARGEST_PROTOBUF:
-        return Session(model.SerializeToString(), options, providers)
+        return Session(model.SerializeToString(), options, pairs, enable_fallback=0)
     with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
         save(model, path := Path(folder) / "model.onnx")
-        return Session(str(path), options, providers)
+        return Session(str(path), options, pairs, enable_fallback=0)
 
 
 def input_specs(model: ort.InferenceSession | onnx.ModelProto | Source) -> tuple[InputSpec, ...]:

@@ -157,12 +157,14 @@ class Magnitudes:
     """m of F's linear stretches. proto: None where nothing is linear. sources: inputs, tensors of F, fed with |u|.
 
     roundings: k of each target that proto computes, in the precision of sums; stored: roundings to their own type.
+    narrow: the targets behind a float16 tensor, whatever type they have themselves.
     """
 
     proto: onnx.ModelProto | None
     sources: tuple[str, ...]
     roundings: Mapping[str, int]
     stored: Mapping[str, int]
+    narrow: frozenset[str] = frozenset()
 
 
 def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitudes:
@@ -174,6 +176,7 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
     steps = max((n.attrs["time_steps"] for n in graph.nodes if n.op in operators.FOLDED_NEURONS), default=1)
     tensors = graph.tensors()
     counts: dict[str, tuple[int, int]] = {}
+    narrow: set[str] = set()
     sources: dict[str, gs.Variable] = {tensor.name: tensor for tensor in graph.inputs}
     for node in list(graph.nodes):
         if node.op not in operators.FOLDED_NEURONS and _is_linear(node):
@@ -181,6 +184,8 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
             own = _roundings(node)
             total = max((k for k, _ in before), default=0) + own, max((d for _, d in before), default=0) + 2
             counts.update({tensor.name: total for tensor in node.outputs})
+            if any(_is_float16(tensor) or tensor.name in narrow for tensor in (*node.inputs, *node.outputs)):
+                narrow |= {tensor.name for tensor in node.outputs}
             _make_absolute(node, names)
             continue
         # A·n and + o in F; L·A, W·(L·A), Mul and Add in U: 8 at most beside the layers' own
@@ -199,11 +204,16 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
     proto = _model(graph, coding) if wanted else None
     used = tuple(value.name for value in proto.graph.input) if proto else ()
     picked = {name: counts[name] for name in wanted}
-    return Magnitudes(proto, used, {n: k for n, (k, _) in picked.items()}, {n: d for n, (_, d) in picked.items()})
+    roundings, stored = ({name: found[part] for name, found in picked.items()} for part in (0, 1))
+    return Magnitudes(proto, used, roundings, stored, frozenset(narrow.intersection(wanted)))
 
 
 def _is_float(tensor: gs.Tensor) -> bool:
     return tensor.dtype is None or is_float(tensor.dtype)
+
+
+def _is_float16(tensor: gs.Tensor) -> bool:
+    return is_float(tensor.dtype) and np.dtype(tensor.dtype) == np.float16
 
 
 def _is_linear(node: gs.Node) -> bool:

@@ -44,11 +44,12 @@ STEPS = 64  # time-steps times samples of one run of the unrolled form
 
 @dataclass(frozen=True)
 class Forms:
-    """A form of a plan, and the folded form of the same plan."""
+    """A form of a plan in a precision, and the folded form of the same plan in the network's own."""
 
     name: str
     proto: onnx.ModelProto
     folded: onnx.ModelProto
+    precision: str = "source"
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,13 @@ class OutputDistance:
 
 @dataclass(frozen=True)
 class Distance:
-    """Of a form from the folded form. data: what the samples are, "calibration" or "made-up"."""
+    """Of a form in a precision from the folded form. data: what the samples are, "calibration" or "made-up"."""
 
     form: str
     samples: int
     data: str
     outputs: tuple[OutputDistance, ...]
+    precision: str = "source"
 
     @property
     def worst(self) -> OutputDistance | None:
@@ -87,7 +89,8 @@ class Distance:
 
     def __str__(self) -> str:
         figure = f"{100 * self.worst.form:.2g} % at output {self.worst.name!r}" if self.worst else "nothing"
-        return f"the {self.form} form differs from the folded form by {figure} ({self.samples} {self.data} samples)"
+        form = f"the {self.form} form" if self.precision == "source" else f"the {self.form} form in {self.precision}"
+        return f"{form} differs from the folded form by {figure} ({self.samples} {self.data} samples)"
 
 
 def measured(
@@ -103,22 +106,38 @@ def measured(
     images: options of made-up images. Raises FormError where the form is another function.
     """
     data = "made-up" if dataset is None else "calibration"
-    count = UNROLLED_SAMPLES if forms.name == "unrolled" else SAMPLES
-    dataset = dataset or _made_up_within(
-        source, CalibrationOptions(seed=plan.seed, threads=threads), plan, count, images
-    )
-    if dataset is None:
+    batches = sample_batches(source, plan, forms.name, dataset, images, threads)
+    if not batches:
         return None
-    fixed = fixed_batch(input_specs(source.proto))
-    size = fixed or (max(1, min(count, STEPS // plan.time_steps)) if forms.name == "unrolled" else count)
-    batches = [pad_inputs(batch.inputs, fixed) for batch in dataset.batches(size, max(size, count))]
     found = distance(forms, source.proto, batches, data, threads)
     if found.too_far:
         neurons = first_neurons_apart(forms, batches[0], threads) or ""
         site = site_of(neurons, [site.name for site in plan.sites]) or neurons
         where = f", from site {site!r} on" if site else ""
-        raise FormError(f"{source.path}: {found}{where}", "convert it in the folded form (--form folded)")
+        remedy = (
+            "leave out --precision" if forms.precision != "source" else "convert it in the folded form (--form folded)"
+        )
+        raise FormError(f"{source.path}: {found}{where}", remedy)
     return found
+
+
+def sample_batches(
+    source: Source,
+    plan: Plan,
+    form: str,
+    dataset: Dataset | None,
+    images: ImageOptions | None = None,
+    threads: int = 0,
+) -> list[Arrays]:
+    """A few samples, or without a dataset made-up ones, in batches for a form; none where none can be made up."""
+    count = UNROLLED_SAMPLES if form == "unrolled" else SAMPLES
+    options = CalibrationOptions(seed=plan.seed, threads=threads)
+    dataset = dataset or _made_up_within(source, options, plan, count, images)
+    if dataset is None:
+        return []
+    fixed = fixed_batch(input_specs(source.proto))
+    size = fixed or (max(1, min(count, STEPS // plan.time_steps)) if form == "unrolled" else count)
+    return [pad_inputs(batch.inputs, fixed) for batch in dataset.batches(size, max(size, count))]
 
 
 def _made_up_within(
@@ -154,7 +173,7 @@ def distance(forms: Forms, ann: onnx.ModelProto, batches: Sequence[Arrays], data
     for name, found in sums.items():
         of_form, of_folded = (_ratio(part, of, integers[name]) for part, of in found)
         outputs.append(OutputDistance(name, of_form, of_folded, integers[name]))
-    return Distance(forms.name, samples, data, tuple(outputs))
+    return Distance(forms.name, samples, data, tuple(outputs), forms.precision)
 
 
 def _squares(one: NDArray[Any], two: NDArray[Any]) -> tuple[float, float]:
@@ -187,6 +206,8 @@ def first_neurons_apart(forms: Forms, inputs: Arrays, threads: int = 0) -> str |
     if forms.name == "integer":
         dataset = from_arrays(dict(inputs), input_specs(forms.folded))
         found = {site.name: site.distance for site in flips(forms.proto, forms.folded, dataset, threads=threads).sites}
+    elif forms.name == "folded":
+        found = _distances_of_counts(forms, inputs, threads)
     else:
         found = _distances_of_trains(forms, inputs, threads)
     largest = max(found.values(), default=0.0)
@@ -209,6 +230,27 @@ def _distances_of_trains(forms: Forms, inputs: Arrays, threads: int) -> dict[str
         apart = float(np.linalg.norm(count_of(train != 0, coding) - expected))
         found[name] = apart / max(float(np.linalg.norm(expected)), 1.0)
     return found
+
+
+def _distances_of_counts(forms: Forms, inputs: Arrays, threads: int) -> dict[str, float]:
+    """The same of two folded forms; infinite where x is finite in the second alone."""
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for proto in (forms.proto, forms.folded):
+        graph = spiking_graph(proto)
+        nodes = [node for node in graph.nodes if node.op in operators.FOLDED_NEURONS]
+        values = {
+            **inputs,
+            **_fetched(graph, [node.inputs[0] for node in nodes], coding_of(graph) or "rate", inputs, threads),
+        }
+        for node in nodes:
+            x = values[node.inputs[0].name]
+            counts = np.where(np.isfinite(x), neuron_of(node).count(np.nan_to_num(x)), np.inf).astype(np.float64)
+            found.setdefault(node.name, []).append(counts)
+    apart = {}
+    for name, (ours, theirs) in found.items():
+        kept = np.isfinite(theirs)
+        apart[name] = float(np.linalg.norm(ours[kept] - theirs[kept]) / max(float(np.linalg.norm(theirs[kept])), 1.0))
+    return apart
 
 
 def _fetched(graph: gs.Graph, tensors: Sequence[gs.Tensor], coding: str, inputs: Arrays, threads: int) -> Arrays:

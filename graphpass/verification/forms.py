@@ -14,7 +14,8 @@ derives the bound
     |x_folded − x_unrolled| ≤ 2·γ_k·m        m = Σ|w|·|u| + |b| through the linear nodes since the last neuron or mean
 
 which holds for sums in any order and for fused multiply-adds, but not for Winograd or Fourier convolutions. In float16
-networks, sums are assumed to be in float32 and rounded once per node, as runtimes do. Neurons run as the function
+networks, sums are assumed to be in float32 and rounded once per node, as runtimes do; float32 outputs behind float16
+tensors have the bounds of these. Neurons run as the function
 bodies in the file; the native operators that may replace them are tested against the definition bit for bit.
 """
 
@@ -213,8 +214,8 @@ class _Check:
         regular = _equal(spikes, spike_train(fired, self._steps, self._coding)).all(0)
         if not np.array_equal(fired, neuron.count(x)):
             # the mean over time inside the neuron may be rounded differently from the one that is fetched
-            near = (fired >= neuron.count(_shifted(x, -bound))) & (fired <= neuron.count(_shifted(x, bound)))
-            regular &= near
+            least, most = neuron.counts_within(_shifted(x, -bound), _shifted(x, bound))
+            regular &= (fired >= least) & (fired <= most)
         self._trains += int(np.count_nonzero(~regular))
         flips = int(np.count_nonzero(fired != count))
         self._sites[cut.name] = self._sites[cut.name].update(folded[cut.x_folded], x, bound, flips)
@@ -245,7 +246,8 @@ class _Check:
                 sizes = np.full(values.shape, finite.max(initial=0.0))
             roundings = self._magnitudes.roundings.get(name, SAME_NODE)
             stored = self._magnitudes.stored.get(name, 4)
-            bounds[name] = _bound(sizes.astype(np.float64), roundings, stored, values.dtype)
+            dtype = np.dtype(np.float16) if name in self._magnitudes.narrow else values.dtype
+            bounds[name] = _bound(sizes.astype(np.float64), roundings, stored, dtype)
         return bounds
 
     def result(self, samples: int) -> Verification:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from graphpass.options.providers import HOSTED
 from graphpass.options.table import OPTIONS
 from graphpass.options.values import MOST_CHANNELS, MOST_LEVELS
 
@@ -26,12 +27,13 @@ def option(name: str, **more: Any) -> Any:
 if TYPE_CHECKING:
     Coding = str
     Method = str
-    Provider = str
     Form = str
+    Precision = str
 else:
-    Coding, Method, Provider, Form = (
-        Literal[tuple(OPTIONS[name].names)] for name in ("coding", "method", "provider", "form")
+    Coding, Method, Form, Precision = (
+        Literal[tuple(OPTIONS[name].names)] for name in ("coding", "method", "form", "precision")
     )
+Provider = Annotated[str, StringConstraints(pattern=HOSTED, max_length=100)]
 PATTERNS, IMAGE_NUMBERS = {"max_length": 100}, {"min_length": 1, "max_length": MOST_CHANNELS}
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 MetricName = Annotated[
@@ -78,6 +80,7 @@ class ConversionOptions(Sites):
     coding: Annotated[Coding, option("coding")] = OPTIONS["coding"].default
     method: Annotated[Method, option("method")] = OPTIONS["method"].default
     form: Annotated[Form, option("form")] = OPTIONS["form"].default
+    precision: Annotated[Precision, option("precision")] = OPTIONS["precision"].default
     synthetic: Annotated[bool, option("synthetic")] = OPTIONS["synthetic"].default
     levels: Annotated[Literal["auto"] | None, option("levels")] = None
     energy: Annotated[float | None, option("energy", gt=0, le=1)] = None

@@ -6,6 +6,7 @@ from typing import Any
 from dbos import DBOSClient, error
 from sqlalchemy.exc import SQLAlchemyError
 
+from graphpass.options.providers import provider_name
 from service.jobs.engine import CONVERT, GPU, VERSION, reached
 from service.storage.records import JobRecord
 
@@ -16,7 +17,7 @@ BATCH = 500  # ids in one query
 
 def queue_of(request: Mapping[str, Any]) -> str:
     """The queue of a job."""
-    return GPU if request["options"].get("provider") == "cuda" else CONVERT
+    return GPU if provider_name(request["options"].get("provider") or "") == "cuda" else CONVERT
 
 
 class Dispatcher:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from graphpass.options.providers import provider_name
 from service.errors import QuotaError, ShortageError
 from service.problems import PROBLEMS, JobError
 from service.sandbox.runner import Failed, Limits, run
@@ -65,7 +66,7 @@ class TaskOutcome:
 
 def limits(settings: Settings, arguments: Mapping[str, Any]) -> Limits:
     """The limits of a task's child."""
-    cuda = (arguments.get("options") or {}).get("provider") == "cuda"
+    cuda = provider_name((arguments.get("options") or {}).get("provider") or "") == "cuda"
     return Limits(
         memory_bytes=int(settings.job_memory_bytes),
         cpu_seconds=settings.job_cpu_seconds,

@@ -5,7 +5,7 @@ import { alarm, facts, freshId, h, table } from "./element.js";
 import { leftTable } from "./inputs.js";
 import { energyPlot, sitesPlot, stepsPlot } from "./plots.js";
 import { fillFrom } from "./setup.js";
-import { bytes, count, energy, here, levelsOf, listed, mainError, milliseconds, range, percent, points, settings, spread, times, when } from "./words.js";
+import { bytes, count, energy, formOf, here, levelsOf, listed, mainError, milliseconds, range, percent, points, settings, spread, times, when } from "./words.js";
 
 const number = (text) => ({ text, kind: "number" });
 const card = (title, ...content) => {
@@ -21,13 +21,14 @@ export function conversionResults(job, signal) {
     found.sites.length === 1 ? "site." : "sites."),
   facts([
     ["Time-steps", String(found.time_steps)], ["Code", `${found.coding}, ${spread(found) ?? found.levels} levels`],
-    ["Method", found.method], ["Form", found.form],
+    ["Method", found.method], ["Form", formOf(found)],
     ["Calibrated on", `${count(found.samples)} ${job.request.options.synthetic ? "made-up samples" : "samples"}`],
     found.files?.["snn.onnx"] && ["Size", bytes(found.files["snn.onnx"])],
   ]));
   if (found.notes?.levels) warned.push(h("p", { class: "note" }, `Levels ${found.notes.levels}.`));
   if (found.evaluation) return [...evaluation(found.evaluation, warned), overSteps(job, signal)];
-  return [about, evaluateNow(job), found.left.length > 0 && card("What stays analogue", leftTable("Stays analogue", found.left))].filter(Boolean);
+  return [about, evaluateNow(job), found.left.length > 0 && card("What stays analogue", leftTable("Stays analogue", found.left)),
+    found.float32?.length > 0 && card("What stays float32", leftTable("Not float16", found.float32))].filter(Boolean);
 }
 
 export function evaluationResults(job) {
@@ -162,7 +163,7 @@ function overSteps(job, signal) {
   const start = h("button", { type: "button", onclick: async () => {
     start.disabled = true;
     try {
-      const { form, limit, time_steps, coding, method, synthetic, levels, energy: share, mean_levels, ...shared } = options;
+      const { form, precision, limit, time_steps, coding, method, synthetic, levels, energy: share, mean_levels, ...shared } = options;
       const most = coding === "phase" ? [1, 2, 3, 4, 6, 8] : [1, 2, 4, 8, 16, 32];
       const made = await post("/v1/sweeps", { model, calibration, dataset,
         options: { ...shared, calibration_limit: limit, time_steps: most, coding: [coding], method: [method] } });

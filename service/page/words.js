@@ -6,6 +6,7 @@ const names = (option) => Object.fromEntries(OPTIONS[option].names.map(({ name, 
 export const CODINGS = names("coding");
 export const METHODS = names("method");
 export const FORMS = names("form");
+export const PRECISIONS = names("precision");
 export const METRICS = Object.keys(names("metric"));
 export const LEVELS = {
   same: ["The same everywhere", "Every site has all levels of T."],
@@ -34,11 +35,13 @@ const STAGES = {
 const FLAGS = { // options of the command line that messages name → their names on this page
   "--identity-sites": "“Neurons in front of layers without activation”", "--allow-partial": "“Convert although some nodes cannot be”",
   "--include": "“Convert only”", "--exclude": "“Leave analogue”", "--image-size": "“Side of images”", "--time-steps": "T",
-  "--coding": "the code", "--levels auto": "levels “chosen for each site”", "--method": "the method", "--form": "the form", "--calibration": "calibration data", "--synthetic": "“I have no data”", "--limit": "“Calibration samples at most”",
+  "--coding": "the code", "--levels auto": "levels “chosen for each site”", "--method": "the method", "--form": "the form", "--precision": "the precision", "--calibration": "calibration data", "--synthetic": "“I have no data”", "--limit": "“Calibration samples at most”",
   "`graphpass inspect`": "the description of the network on the first page",
 };
 const NONE = "–";
 
+/** folded, or folded in float16. */
+export const formOf = ({ form, precision }) => (precision && precision !== "source" ? `${form} in ${precision}` : form);
 /** A message that names options of the command line, in the words of this page. */
 export const here = (text) => Object.entries(FLAGS).reduce((found, [flag, word]) => found.replaceAll(flag, word), text);
 export const stage = (name) => STAGES[name] ?? name;
@@ -113,6 +116,6 @@ export function settings(job) {
   return [
     `T = ${steps ?? "automatic"}`,
     steps === null ? found.coding : `${found.coding}, ${levelsOf(job.result?.evaluation?.sites, spread(job.result) ?? levels(steps, found.coding), " levels")}`,
-    found.method, found.form,
+    found.method, formOf(found),
   ].filter(Boolean).join(" · ");
 }

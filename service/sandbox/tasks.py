@@ -11,20 +11,21 @@ describe_model    {"file", "options"?: include, exclude, identity_sites}
                   → {"inputs": [{"name", "dtype", "shape"}], "outputs": [str], "opset", "nodes", "parameters", "sites":
                   [{"name", "kind", "axis", "layers"}], "left": [{"node", "op", "reason", "expected"}],
                   "spiking_layers", "weight_layers", "digest", "spiking": null, or of a converted network
-                  {"time_steps", "coding", "levels", "method", "form", "model_sha256"}}; "left" begins with what is not
-                  expected. Writes out/description.json where that is longer than a summary
+                  {"time_steps", "coding", "levels", "method", "form", "precision", "model_sha256"}};
+                  "left" begins with what is not expected. Writes out/description.json where that is longer than a
+                  summary
 describe_dataset  {"file", "model"?, "options"?: image_size, mean, std}
                   → {"kind": "npz" | "npy" | "shards" | "images", "samples", "labels": bool,
                   "arrays": {name: {"dtype", "shape"}}}    shape: with the samples first, of the whole dataset.
                   Writes out/description.json likewise
 convert           {"model", "calibration"?, "plan"?, "options"?: synthetic, time_steps, coding, method, form,
-                  levels, energy, mean_levels, include, exclude, identity_sites, allow_partial, limit, seed,
+                  precision, levels, energy, mean_levels, include, exclude, identity_sites, allow_partial, limit, seed,
                   memory_budget, threads, image_size, mean, std, metric (a list, of the evaluation afterwards),
                   "observed"?: [file]: parts of observe, in the order of their samples}
                   writes out/snn.onnx, out/plan.json, and out/plan.npz where the method changes weights
-                  → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "sites": [str],
-                  "site_levels": [int], "left",
-                  "spiking_layers", "weight_layers", "samples", "notes": as in the plan, "warnings": [str]};
+                  → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "precision",
+                  "sites": [str], "site_levels": [int], "left", "float32": likewise, what of a network in float16 is
+                  not, "spiking_layers", "weight_layers", "samples", "notes": as in the plan, "warnings": [str]};
                   the same bytes with parts as without. Writes out/result.json where that is longer than a summary
 observe           {"model", "calibration", "start", "stop", "options"? of convert}
                   samples [start, stop) of a calibration through the original network; both move up to the next whole
@@ -70,6 +71,7 @@ from graphpass.errors import ModelError, OptionError
 from graphpass.evaluation.evaluate import Pair, compare, evaluate_pair, measure, open_pair
 from graphpass.evaluation.results import Evaluation, conversion_of
 from graphpass.evaluation.shards import EvaluationShard, from_text, merge
+from graphpass.forms.registry import single_of
 from graphpass.graph.description import PREFIX
 from graphpass.graph.domains import opset_of
 from graphpass.graph.model import Source, load, read_with_digest
@@ -158,9 +160,11 @@ def convert_model(place: Workplace) -> JSON:
         "files": {path.name: path.stat().st_size for path in sorted(place.out("").iterdir())},
         **{key: getattr(decided, key) for key in ("time_steps", "coding", "levels", "method", "samples")},
         "form": done.form,
+        "precision": done.precision,
         "sites": [site.name for site in decided.sites],
         "site_levels": [site.levels for site in decided.sites],
         "left": [asdict(entry) for entry in decided.left],
+        "float32": [asdict(entry) for entry in single_of(done.proto)],
         "spiking_layers": coverage.spiking_layers,
         "weight_layers": coverage.weight_layers,
         "notes": dict(decided.notes),
@@ -331,7 +335,7 @@ def _converted(path: Path, proto: onnx.ModelProto, digest: str) -> JSON:
         facts = conversion_of(proto)
     except ModelError as error:
         raise ModelError(f"{path}: {error.what}", error.remedy) from error
-    keys = ("time_steps", "coding", "levels", "method", "form")
+    keys = ("time_steps", "coding", "levels", "method", "form", "precision")
     return {
         **_interface(proto),
         "opset": opset_of(proto),

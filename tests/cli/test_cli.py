@@ -10,6 +10,7 @@ import pytest
 
 from graphpass.cli.app import main
 from graphpass.graph.model import read
+from graphpass.runtime.session import available_providers
 from tests.models import build, node, run
 from tests.test_conversion import data, network
 
@@ -123,6 +124,22 @@ def test_doctor_and_version(capsys):
         ),
         (("evaluate", "ann.onnx", "ann.onnx", "--data", "data.npz"), "graphpass"),
         (("verify", "ann.onnx", "--data", "data.npz"), "graphpass"),
+        (
+            ("evaluate", "ann.onnx", "ann.onnx", "--data", "data.npz", "--provider", "cuda:speed=9"),
+            "--provider is 'cuda:speed=9'; give cpu, cuda, or cuda with options as in cuda:device_id=1,use_tf32=1 (",
+        ),
+        (
+            tuple("convert ann.onnx o.onnx --calibration data.npz --form integer --precision float16".split()),
+            "--precision float16 and --form integer exclude each other: its counts and weights have 8 bits",
+        ),
+        (
+            tuple("convert ann.onnx o.onnx --calibration data.npz --precision float8".split()),
+            "unknown precision 'float8'",
+        ),
+        (
+            tuple("evaluate a b --data d --server http://127.0.0.1:9 --provider cuda:device_id=1".split()),
+            "--provider cuda:device_id=1: the service decides that by itself; give cpu, cuda, or cuda:use_tf32=1",
+        ),
         (("convert", "ann.onnx", "out.onnx", "--nonsense"), "--nonsense"),
         (("convert",), "ANN.onnx"),
         (("nonsense",), "nonsense"),
@@ -134,6 +151,28 @@ def test_errors_are_one_line_with_status_2(folder, capsys, arguments, what):
     assert printed.startswith("graphpass: error: ")
     assert printed.count("\n") == 1
     assert what in printed
+
+
+@pytest.mark.parametrize("form", ["folded", "unrolled"])
+def test_float16(folder, capsys, form):
+    assert convert("--precision", "float16", "--form", form) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"form {form} in float16; spikes reach" in printed
+    assert f"the {form} form in float16 differs from the folded form by" in printed
+    assert status("verify", "snn.onnx", "--data", "data.npz") == 0
+    assert "the forms agree" in capsys.readouterr().out
+    assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--json", "e.json") == 0
+    found = json.loads(Path("e.json").read_text())
+    assert (found["form"], found["precision"]) == (form, "float16")
+
+
+def test_where_an_evaluation_runs(folder, capsys):
+    if "CUDAExecutionProvider" in available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    assert convert("--method", "max") == 0
+    assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--provider", "cpu") == 0
+    assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--provider", "cuda:use_tf32=1") == 2
+    assert "provider: CUDAExecutionProvider is not in this onnxruntime" in capsys.readouterr().err
 
 
 def test_data_from_a_function(folder):

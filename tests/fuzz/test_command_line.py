@@ -32,6 +32,7 @@ VALUES: dict[str, Sequence[str]] = {
     "coding": ["rate", "phase", "morse", "", "rate,phase", "rate,", "\n"],
     "method": ["max", "optimal", "da-qcfs", "percentile", "best", "max,max"],
     "form": ["folded", "unrolled", "integer", "round", ""],
+    "precision": ["source", "float16", "float8"],
     "levels": ["auto", "9", "", "none"],
     "energy": ["0.5", "1", "0", "-1", "nan", "inf", "1e-300", "half"],
     "mean-levels": ["2", "4.5", "1", "1e300", "nan", "inf"],
@@ -42,7 +43,7 @@ VALUES: dict[str, Sequence[str]] = {
     "seed": ["0", "3", "-1", "9223372036854775807", "9223372036854775808", "x"],
     "memory-budget": ["64MiB", "1", "inf", "nan", "-1", "1e9", "", "9" * 30, "0.001KiB", "2 GiB"],
     "threads": ["1", "2", "0", "-1", "1025", "many"],
-    "provider": ["cpu", "cuda", "tpu"],
+    "provider": ["cpu", "cuda", "cuda:use_tf32=1,device_id=9", "cuda:", "cpu:device_id=1", "cuda:device_id=x", "tpu"],
     "image-size": ["8", "0", "5000", "x"],
     "mean": ["0.5", "0.1,0.2,0.3", "nan", "", ",", "a,b"],
     "std": ["1", "0", "-1", "inf"],
@@ -58,7 +59,9 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {  # what is always there, an
     "convert": (
         ["convert", "ann.onnx", "snn2.onnx"],
         [
-            *("calibration evaluation plan plan-out json report time-steps coding method form levels energy").split(),
+            *(
+                "calibration evaluation plan plan-out json report time-steps coding method form precision levels energy"
+            ).split(),
             *("mean-levels include exclude limit seed memory-budget threads image-size mean std metric").split(),
             *("synthetic identity-sites allow-partial").split(),
         ],

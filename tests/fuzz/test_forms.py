@@ -23,6 +23,7 @@ from graphpass.network import Network, prepare
 from graphpass.runtime.session import input_specs, open_session
 from graphpass.sites.sites import spike_driven
 from graphpass.verification.distance import LARGEST
+from graphpass.verification.forms import verify
 from tests.fuzz import networks
 from tests.models import run
 from tests.properties import examples
@@ -116,6 +117,39 @@ def test_forms_are_near_the_folded_one_or_say_so(folder, seed):
         check_distances(folder, seed)
     except FormError as error:
         event(str(error))
+
+
+def check_float16(folder, seed: int, form: str) -> None:
+    """A network in float16 has float32 ends, is near the one in float32, and passes verification."""
+    drawn = networks.network(seed, samples=16)
+    onnx.save(drawn.model, folder / f"{seed}.onnx")
+    network = prepare(load(folder / f"{seed}.onnx"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        done = convert(
+            network, {"x": drawn.inputs}, time_steps=8, coding="phase", method="max", form=form, precision="float16",
+            options=CalibrationOptions(threads=1),
+        )  # fmt: skip
+    ends = [value.type.tensor_type.elem_type for value in (*done.proto.graph.input, *done.proto.graph.output)]
+    assert set(ends) == {onnx.TensorProto.FLOAT}
+    assert done.distance is not None
+    for output in done.distance.outputs:
+        # the roundings of 11 bits move some counts by one in 255, one layer behind another
+        assert output.form <= 0.05 + output.folded
+    samples = from_arrays({"x": drawn.inputs}, input_specs(network.source.proto))
+    assert verify(done.proto, samples, limit=drawn.batch or 4, threads=1).agrees
+
+
+@pytest.mark.parametrize("form", ["folded", "unrolled"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_float16(folder, seed, form):
+    check_float16(folder, seed, form)
+
+
+@examples(6)
+@given(seeds, st.sampled_from(["folded", "unrolled"]))
+def test_float16_at_random(folder, seed, form):
+    check_float16(folder, seed, form)
 
 
 @pytest.mark.parametrize("form", ["folded", "unrolled"])

@@ -6,16 +6,19 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from graphpass.errors import SessionError
+import graphpass
+from graphpass.errors import OptionError, SessionError
 from graphpass.runtime import session as session_module
 from graphpass.runtime.session import (
     ProviderWarning,
     fixed_batch,
     input_specs,
     open_session,
+    required,
     run,
 )
 from tests.models import build, node
+from tests.public_names import images, network
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -54,14 +57,134 @@ def test_unknown_providers():
         open_session(doubler(), ["WarpDriveExecutionProvider"])
 
 
-def test_a_provider_that_falls_back_gives_a_warning(monkeypatch):
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+@pytest.fixture
+def passed(monkeypatch):
+    """What sessions pass to onnxruntime, in an onnxruntime that seems to have CUDA, whose sessions run on the CPU.
+
+    "fails": the error that starting CUDA raises, if any; "reported": what sessions say of CUDA's options.
+    """
+    found = {"providers": [], "fails": None, "reported": None}
+    create = ort.InferenceSession._create_inference_session
+
+    def recorded(self, providers, provider_options, disabled_optimizers=None):
+        found["providers"].append(providers)
+        names = [name for name, _ in providers]
+        if CUDA in names and found["fails"]:
+            raise found["fails"]
+        create(self, [CPU], None, disabled_optimizers)
+        if CUDA in names and found["reported"] is not False:
+            self._providers = names
+            self._provider_options = {name: dict(options) for name, options in providers}
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(ort.InferenceSession, "_create_inference_session", recorded)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, [(CPU, {})]),
+        ([CPU], [(CPU, {})]),
+        ([(CPU, {})], [(CPU, {})]),
+        ([CUDA, CPU], [(CUDA, {"use_tf32": "0"}), (CPU, {})]),
+        ((CUDA,), [(CUDA, {"use_tf32": "0"})]),
+        ([(CUDA, {"device_id": 1}), CPU], [(CUDA, {"use_tf32": "0", "device_id": "1"}), (CPU, {})]),
+        ([[CUDA, {"use_tf32": True}]], [(CUDA, {"use_tf32": "1"})]),
+        ([(CUDA, {"use_tf32": 0, "enable_cuda_graph": True}), (CPU, {})],
+         [(CUDA, {"use_tf32": "0", "enable_cuda_graph": "1"}), (CPU, {})]),
+    ],
+)  # fmt: skip
+def test_providers_and_options_are_passed_on(passed, given, expected):
+    session = open_session(doubler(), given, use_native=False)
+    assert passed["providers"] == [expected]
+    assert session.tf32 is (dict(expected).get(CUDA, {}).get("use_tf32") == "1")
+    np.testing.assert_array_equal(run(session, {"x": X})["y"], 2 * X)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (CUDA, r"is the text 'CUDAExecutionProvider', not a list; write names or pairs"),
+        ([CUDA, (CPU, {"arena_extend_strategy": "kSameAsRequested"})], "CPUExecutionProvider has no options"),
+        ([(CPU, {"use_tf32": 1})], "'use_tf32' would have no effect"),
+        ([CUDA, (CUDA, {})], "'CUDAExecutionProvider' is there twice"),
+        ([(CUDA, "device_id")], "neither the name of an execution provider nor a pair"),
+        ([1], "1 is neither the name"),
+        ([(CUDA, {}, {})], "neither the name"),
+        ([("WarpDrive", {"speed": 9}), CPU], "'WarpDrive' is not in this onnxruntime"),
+    ],
+)
+def test_providers_that_would_be_ignored_are_refused(passed, given, said):
+    with pytest.raises(SessionError, match=said):
+        open_session(doubler(), given)
+    assert passed["providers"] == []
+
+
+def test_a_pair_of_the_cpu_is_the_cpu():
+    """In the onnxruntime that is installed, blocks and native neurons included."""
+    for given in ([CPU], [(CPU, {})], [[CPU, {}]]):
+        session = open_session(doubler(), given)
+        assert session.get_providers() == [CPU] and not session.tf32
+        np.testing.assert_array_equal(run(session, {"x": X})["y"], 2 * X)
+
+
+def test_a_provider_that_falls_back_gives_a_warning(passed):
     """onnxruntime itself uses the CPU and only logs that."""
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
-    monkeypatch.setattr(
-        session_module, "_create", lambda model, options, wanted: ort.InferenceSession(model.SerializeToString())
-    )
+    passed["reported"] = False
     with pytest.warns(ProviderWarning, match="CUDAExecutionProvider could not be started, CPUExecutionProvider runs"):
-        open_session(doubler(), ["CUDAExecutionProvider"])
+        assert not open_session(doubler(), [CUDA]).tf32
+
+
+def test_a_provider_that_fails_gives_a_warning_that_says_why(passed, capsys):
+    """onnxruntime itself prints, and goes on."""
+    passed["fails"] = RuntimeError("CUDA failure 35: driver too old\nand a stack")
+    with pytest.warns(ProviderWarning, match=r"could not be started \(CUDA failure 35: driver too old\), CPU"):
+        session = open_session(doubler(), [CUDA, CPU])
+    np.testing.assert_array_equal(run(session, {"x": X})["y"], 2 * X)
+    assert capsys.readouterr().out == ""
+
+
+def test_options_that_a_provider_does_not_take_are_refused(passed):
+    """Where options were asked for, running elsewhere would ignore them."""
+    passed["fails"] = RuntimeError("Unknown provider option: tf32")
+    with pytest.raises(SessionError, match=r"Unknown provider option: tf32\); check the options of CUDA.*: tf32"):
+        open_session(doubler(), [(CUDA, {"tf32": 1}), CPU])
+    assert len(passed["providers"]) == 1
+
+
+def test_a_model_that_does_not_load_is_no_fault_of_the_provider(passed):
+    passed["fails"] = RuntimeError("no such operator")
+    with pytest.raises(SessionError, match="the model: onnxruntime cannot load it"):
+        open_session(onnx.ModelProto(), [CUDA, CPU])
+
+
+def test_required_providers(passed):
+    for given in (None, [CUDA], [(CUDA, {"device_id": 0})]):
+        with required(given):
+            assert open_session(doubler(), given, use_native=False)
+    passed["reported"] = False
+    given = [(CUDA, {"device_id": 0})]
+    with pytest.raises(OptionError, match="provider: CUDAExecutionProvider could not be started"), required(given):
+        open_session(doubler(), given)
+    with pytest.raises(OptionError, match="provider: Other is not in this onnxruntime"), required([("Other", {})]):
+        pass
+
+
+@pytest.mark.parametrize(("options", "tf32"), [("", "0"), (":device_id=1", "0"), (":use_tf32=1,device_id=1", "1")])
+def test_an_evaluation_turns_tf32_off_unless_it_is_asked_for(passed, monkeypatch, options, tf32):
+    monkeypatch.setattr("graphpass.runtime.native.library", lambda: None)  # which has no kernels for CUDA here
+    monkeypatch.setattr("graphpass.runtime.native.providers", lambda: ())
+    done = graphpass.convert(network(), images(), time_steps=2, method="max")
+    passed["providers"].clear()
+    found = graphpass.evaluate(network(), done, images(), provider=f"cuda{options}")
+    given = [dict(each)[CUDA] for each in passed["providers"] if CUDA in dict(each)]
+    assert len(given) == 3 and {each["use_tf32"] for each in given} == {tf32}
+    assert {each.get("device_id") for each in given} == ({"1"} if "device_id" in options else {None})
+    assert any("rounded to TF32" in note for note in found.notes) is (tf32 == "1")
 
 
 def test_models_that_do_not_load(tmp_path):

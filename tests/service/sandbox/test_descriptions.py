@@ -31,7 +31,7 @@ def test_describe_a_converted_model(laid: Box, form: str) -> None:
     laid.put("snn.onnx", outputs(laid)["snn.onnx"])
     found = laid.result("describe_model", {"file": "snn.onnx"})
     origin = laid.result("describe_model", {"file": "ann/net.onnx"})["digest"]
-    known = {"time_steps": 4, "coding": "rate", "levels": 5, "method": "optimal", "form": form}
+    known = {"time_steps": 4, "coding": "rate", "levels": 5, "method": "optimal", "form": form, "precision": "source"}
     assert found["spiking"] == {**known, "model_sha256": origin}
     assert [site["name"] for site in found["sites"]] == ["relu"]
     outcome = laid.run("convert", {"model": "snn.onnx", "calibration": "data/some.npz"})

@@ -28,6 +28,7 @@ CONVERSIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"time_steps": 4, "coding": "phase", "seed": 3}, ["--time-steps", "4", "--coding", "phase", "--seed", "3"]),
     ({"method": "da-qcfs", "form": "unrolled", "limit": 20}, "--method da-qcfs --form unrolled --limit 20".split()),
     ({"form": "integer", "threads": 1}, ["--form", "integer", "--threads", "1"]),
+    ({"method": "max", "precision": "float16"}, "--method max --precision float16".split()),
     ({"levels": "auto", "energy": 0.4}, ["--levels", "auto", "--energy", "0.4"]),
     ({"levels": "auto", "mean_levels": 4}, ["--levels", "auto", "--mean-levels", "4"]),
     ({"identity_sites": True, "exclude": ["rel"]}, ["--identity-sites", "--exclude", "rel"]),
@@ -90,7 +91,11 @@ def test_what_was_to_run_on_a_gpu_does_not_run_on_the_cpu(laid: Box, pair: Mappi
     assert isinstance(outcome, Failed) and outcome.type == "invalid-options", outcome
     assert "CUDAExecutionProvider is not in this onnxruntime" in outcome.what and "gpu" in outcome.remedy
     outcome = laid.run("evaluate", {**pair, "options": {"provider": "tpu"}})
-    assert isinstance(outcome, Failed) and outcome.type == "invalid-options" and "give cpu or cuda" in outcome.remedy
+    assert (
+        isinstance(outcome, Failed)
+        and outcome.type == "invalid-options"
+        and "give cpu, cuda, or cuda with options" in outcome.remedy
+    )
 
 
 def kept_part(laid: Box, number: int) -> str:
