@@ -28,6 +28,7 @@ THRESHOLD_NEURON = "ThresholdNeuron"
 THRESHOLD_TRAIN = "ThresholdNeuronTrain"
 BLOCKED_NEURON = "BlockedNeuron"  # these two are in no file: graphpass/runtime/nchwc.py
 BLOCKED_NEURON_OF_SUM = "BlockedNeuronOfSum"
+LOOK_UP = "LookUp"  # nor is this: graphpass/runtime/tables.py
 TIME_MEAN = "TimeMean"
 TIME_REPEAT = "TimeRepeat"
 TRAIN_OF = {FOLDED_NEURON: TRAIN_NEURON, THRESHOLD_NEURON: THRESHOLD_TRAIN}  # what sends the counts of each

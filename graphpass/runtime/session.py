@@ -17,7 +17,7 @@ from graphpass.datasets.parts import InputSpec
 from graphpass.errors import OptionError, SessionError
 from graphpass.graph.model import Source, save
 from graphpass.graph.tensors import LARGE, LARGEST_PROTOBUF
-from graphpass.runtime import native
+from graphpass.runtime import native, tables
 from graphpass.runtime import nchwc as blocked
 from graphpass.runtime.nchwc import NotBlocked
 from graphpass.runtime.providers import CPU, CUDA, TF32, Provider, Providers, providers_of
@@ -51,12 +51,14 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
     every neuron of the session.
     layout: "blocked" where neurons work in the layout in which onnxruntime convolves on the CPU, which saves reordering
     around them; "plain" elsewhere. reason: why the layout is plain, or how many neurons work in blocks.
+    tables: how many chains of nodes from uint8 to uint8, value by value, are looked up in tables.
     tf32: whether a GPU may round the operands of float32 products to TF32; only if the options of CUDA ask for it.
     """
 
     neurons: str
     layout: str = "plain"
     reason: str = ""
+    tables: int = 0
     tf32: bool = False
 
 
@@ -73,8 +75,9 @@ def open_session(
     providers: names, or pairs of a name and options, in order of preference; default the CPU. CUDA does not round
     float32 to TF32 unless its options say so (`use_tf32`). threads: intra-op threads, 0 for all cores. use_native:
     register the library of native operators where there is one and it has kernels for the first provider. use_blocked:
-    let its neurons on the CPU work in the layout of onnxruntime's convolutions where that is possible; the outputs are
-    the same, opening takes longer (docs/native.md). profile: how the path of a profile begins, if one is wanted.
+    let its neurons on the CPU work in the layout of onnxruntime's convolutions where that is possible, and look up what
+    makes uint8 of uint8 in tables; the outputs are the same, opening takes longer (docs/native.md). profile: how the
+    path of a profile begins, if one is wanted.
     Raises SessionError when onnxruntime cannot load the model, and when it does not take the options of a provider;
     warns (ProviderWarning) when a provider that was asked for is not used, which onnxruntime itself only logs, and when
     the library has no kernels for that provider.
@@ -91,7 +94,7 @@ def open_session(
     try:
         if not (registered and use_blocked and wanted == (Provider(CPU),) and not profile):
             raise NotBlocked("only native neurons on the CPU alone work in blocks, unless use_blocked is False")
-        return _blocked_session(model, threads)
+        return _rewritten_session(model, threads)
     except NotBlocked as why:
         reason = str(why)
     failed = ""
@@ -172,12 +175,12 @@ def _options(threads: int, registered: bool) -> ort.SessionOptions:
     return options
 
 
-def _blocked_session(model: str | Path | onnx.ModelProto, threads: int) -> Session:
-    """A session whose neurons work in blocks of channels. Raises NotBlocked where that is not possible, whatever the
-    cause: the layout is internal to onnxruntime, and the model can always run as it is.
+def _rewritten_session(model: str | Path | onnx.ModelProto, threads: int) -> Session:
+    """A session whose neurons work in blocks of channels, or one with tables in place of chains of uint8.
 
-    onnxruntime optimises the model twice, as the reference and with stand-ins. Large weights are in files meanwhile, so
-    that the steps in between do not copy them, and the session maps the file of the weights that onnxruntime reordered.
+    Raises NotBlocked where neither is possible, whatever the cause: what onnxruntime makes of a model is internal to
+    it, and the model can always run as it is. Large weights are in files meanwhile, so that the steps in between do not
+    copy them, and the session maps the file of the weights that onnxruntime reordered.
     """
     try:
         size = model.ByteSize() if isinstance(model, onnx.ModelProto) else Path(model).stat().st_size
@@ -187,27 +190,16 @@ def _blocked_session(model: str | Path | onnx.ModelProto, threads: int) -> Sessi
             model = onnx.load(model, load_external_data=False)
         if any(value.data_location == onnx.TensorProto.EXTERNAL for value in model.graph.initializer):
             raise NotBlocked("the model has external data")
-        parameters, block = blocked.candidates(model), _channel_block()
         with tempfile.TemporaryDirectory(prefix="graphpass-") as temporary:
             folder = Path(temporary)
-            model = blocked.named(model)  # a copy
-            _set_weights_aside(model, folder)
-            reference, wanted = _optimised(model, folder), frozenset(parameters)
-            for _ in range(ROUNDS):
-                stand = blocked.stand_in(model, {name: parameters[name] for name in wanted}, reference)
-                optimised = _optimised(stand.proto, folder)
-                found = blocked.blocked_outputs(stand, optimised, block)
-                if found == wanted:
-                    break
-                wanted = found
+            if tables.may_have_chains(model):
+                proto, count = _with_tables(model, folder)
+                layout, told = "plain", f"{count} chains of uint8 run as tables"
             else:
-                raise NotBlocked("onnxruntime does not settle on neurons in blocks")
-            if not wanted:
-                raise NotBlocked("onnxruntime convolves none of the neurons' inputs in blocks")
-            if not blocked.same_arithmetic(reference, optimised):
-                raise NotBlocked("onnxruntime would compute in another order around neurons in blocks")
-            path = folder / "blocked.onnx"
-            path.write_bytes(blocked.finished(stand, optimised, block).SerializeToString())
+                proto, told = _in_blocks(model, folder)
+                layout, count = "blocked", 0
+            path = folder / "rewritten.onnx"
+            path.write_bytes(proto.SerializeToString())
             options = _options(threads, registered=True)
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             session = Session(str(path), options, [CPU])
@@ -215,8 +207,48 @@ def _blocked_session(model: str | Path | onnx.ModelProto, threads: int) -> Sessi
         raise
     except Exception as error:  # as in open_session; the session over the model as it is says what is wrong with it
         raise NotBlocked(_line(error)) from error
-    session.neurons, session.layout, session.reason = "native", "blocked", f"{len(wanted)} neurons in blocks of {block}"
+    session.neurons, session.layout, session.tables, session.reason = "native", layout, count, told
     return session
+
+
+def _in_blocks(model: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, str]:
+    """The optimised model with neurons in blocks of channels, and how many of what width. Raises NotBlocked.
+
+    onnxruntime optimises the model twice, as the reference and with stand-ins.
+    """
+    parameters, block = blocked.candidates(model), _channel_block()
+    model = blocked.named(model)  # a copy
+    _set_weights_aside(model, folder)
+    reference, wanted = _optimised(model, folder), frozenset(parameters)
+    for _ in range(ROUNDS):
+        stand = blocked.stand_in(model, {name: parameters[name] for name in wanted}, reference)
+        optimised = _optimised(stand.proto, folder)
+        found = blocked.blocked_outputs(stand, optimised, block)
+        if found == wanted:
+            break
+        wanted = found
+    else:
+        raise NotBlocked("onnxruntime does not settle on neurons in blocks")
+    if not wanted:
+        raise NotBlocked("onnxruntime convolves none of the neurons' inputs in blocks")
+    if not blocked.same_arithmetic(reference, optimised):
+        raise NotBlocked("onnxruntime would compute in another order around neurons in blocks")
+    return blocked.finished(stand, optimised, block), f"{len(wanted)} neurons in blocks of {block}"
+
+
+def _with_tables(model: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, int]:
+    """The optimised model with tables in place of its chains of uint8, and how many. Raises NoTables."""
+    given = onnx.ModelProto()
+    given.CopyFrom(model)
+    _set_weights_aside(given, folder)
+    optimised = _optimised(given, folder)
+    chains = tables.chains_of(optimised)
+    path = folder / "questions.onnx"
+    path.write_bytes(tables.questions(optimised, chains).SerializeToString())
+    options = _options(1, registered=False)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    answers = run(ort.InferenceSession(str(path), options, [CPU]), {})
+    return tables.with_tables(optimised, chains, answers)
 
 
 def _set_weights_aside(proto: onnx.ModelProto, folder: Path) -> None:

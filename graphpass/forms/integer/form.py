@@ -33,7 +33,7 @@ from graphpass.forms import operators
 from graphpass.forms.integer.borders import encoded_counts, rounded_nodes, scaled_floats, scaled_layer, scaled_nodes
 from graphpass.forms.integer.curved import curved_currents
 from graphpass.forms.integer.layers import linear_of
-from graphpass.forms.integer.moves import moved_counts
+from graphpass.forms.integer.moves import moved_counts, rises_by_channel
 from graphpass.forms.integer.quantised import has_normal_scales, nodes_of, quantised, scalar, settled
 from graphpass.forms.integer.sums import CountSum, CountTerm, integer_nodes
 from graphpass.forms.integer.tensors import LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
@@ -200,7 +200,11 @@ class _Walk:
                 made = f"{x.name!r} is an activation in floats of an integer current"
             for name, op in layers or [(node.name, operators.COUNT_NEURON)]:
                 self._stay(name, op, f"the current of {node.name!r} is not integer: {made}")
-            y, count = self._fire_on_float(node, parts, largest, count)
+            if x.name in self._of_integers:
+                current = scaled_floats(x, parts[0], parts[1], count, self._nodes)
+                self._nodes.extend(rounded_nodes(current, largest, count))
+            else:
+                y, count = self._fire_on_float(node, parts, largest, count)
         else:
             self._nodes.extend(made)
         self.sent[y.name] = count.name
@@ -242,15 +246,13 @@ class _Walk:
         current = scaled_layer(layer, transform, self._stem) if layer and transform else None
         is_scaled = current is not None
         current = current or x
-        if pool is not None and len(pool.outputs) == 1 and _rises_by_channel(parts, rank):
+        if pool is not None and len(pool.outputs) == 1 and rises_by_channel(parts, rank):
             y = pool.outputs[0]
             pooled = gs.Variable(self._stem(f"{y.name}/current"), x.dtype, y.shape)
             pool.inputs, pool.outputs = [current], [pooled]
             self._currents.add(id(pool))
             self._nodes.append(pool)
             current, count = pooled, self._count(y)
-        if x.name in self._of_integers:
-            current, is_scaled = scaled_floats(current, parts[0], parts[1], count, self._nodes), True
         if is_scaled:
             self._nodes.extend(rounded_nodes(current, largest, count))
         else:
@@ -382,13 +384,6 @@ class _Walk:
 
 def _slashes(name: str) -> list[int]:
     return [place for place, letter in enumerate(name) if letter == "/"]
-
-
-def _rises_by_channel(parts: Sequence[NDArray[np.float32]], rank: int | None) -> bool:
-    """Whether all neurons of a channel are the same rising function of their current."""
-    if rank is None or (parts[2] < 0).any():
-        return False
-    return not any(neuron_affine(one, two, 1.0, rank).varying - {1} for one, two in (parts[:2], parts[2:]))
 
 
 def _is_sum(node: gs.Node) -> bool:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from graphpass.forms.integer.sums import CountTerm
 from graphpass.forms.integer.tensors import CARRIES
-from graphpass.graph.affine import Affine, joined, through
+from graphpass.graph.affine import Affine, joined, neuron_affine, through
 from graphpass.graph.layers import is_maximum, rank_of
 
 
@@ -33,3 +35,10 @@ def moved_counts(node: gs.Node, entries: Sequence[CountTerm | None]) -> tuple[li
     if made is None or any(each.scale.ndim != rank_of(t) for each, t in zip(made, node.outputs, strict=True)):
         return None
     return made, zero
+
+
+def rises_by_channel(parts: Sequence[NDArray[np.float32]], rank: int | None) -> bool:
+    """Whether all neurons of a channel are the same rising function of their current."""
+    if rank is None or (parts[2] < 0).any():
+        return False
+    return not any(neuron_affine(one, two, 1.0, rank).varying - {1} for one, two in (parts[:2], parts[2:]))

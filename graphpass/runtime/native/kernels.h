@@ -51,6 +51,9 @@ void neuron(Type type, Output output, const void* x, void* y, const Layout& layo
 // block. y may be x or added.
 void blocked(const float* x, const float* added, float* y, const Layout& layout, std::int64_t block,
              const Neurons& neurons, std::int64_t begin, std::int64_t end);
+// y = table[channel][code], 256 entries a channel. codes and y may be the same.
+void look_up(const std::uint8_t* codes, const std::uint8_t* table, std::uint8_t* y, const Layout& layout,
+             std::int64_t begin, std::int64_t end);
 // As neuron, of one time-step's tensor; layout: of one time-step. spikes: steps.output planes.
 void train(Type type, const void* currents, void* spikes, const Layout& layout, const Neurons& neurons,
            const Steps& steps, std::int64_t begin, std::int64_t end);

@@ -99,7 +99,11 @@ bool is_phase(const OrtKernelInfo* info) {
 }  // namespace
 
 Kernel kernel_of(Kind kind, Type type, bool host, const OrtKernelInfo* info) {
-  Kernel kernel{kind, type, host, 0.0f, {}, 1};
+  Kernel kernel{kind, type, host, 0.0f, {}, 1, 0};
+  if (kind == Kind::look_up) {
+    kernel.after = integer(info, "after");
+    return kernel;
+  }
   const std::int64_t steps = integer(info, "time_steps");
   kernel.steps.phase = is_phase(info);
   if (steps < 1 || steps > (kernel.steps.phase ? 8 : 255))
@@ -179,6 +183,29 @@ void Kernel::compute_blocked(OrtKernelContext* context, const Input& x) const {
   });
 }
 
+// codes: uint8 of any shape; table: uint8 [C, 256], C the size of the axis with `after` axes behind it, or [1, 256].
+void Kernel::compute_look_up(OrtKernelContext* context, const Input& codes) const {
+  const Input table = input(context, 1);
+  const auto axis = static_cast<std::int64_t>(codes.shape.size()) - 1 - after;
+  const bool one = table.shape.size() == 2 && table.shape[0] == 1;
+  const bool fits = table.shape.size() == 2 && table.shape[1] == 256 &&
+                    (one || (after >= 0 && axis >= 0 && codes.shape[axis] == table.shape[0]));
+  if (!fits)
+    throw std::invalid_argument("a table of shape " + written(table.shape) + " does not fit codes of shape " +
+                                written(codes.shape) + " with " + std::to_string(after) +
+                                " axes behind the channels");
+  Layout layout{1, 1, product(codes.shape)};
+  if (!one) {
+    layout = {1, codes.shape[axis], product(codes.shape, axis + 1)};
+    for (std::int64_t k = 0; k < axis; ++k) layout.outer *= codes.shape[k];
+  }
+  auto* y = static_cast<std::uint8_t*>(output(context, codes.shape));
+  parallel(context, layout.size(), [&](std::int64_t begin, std::int64_t end) {
+    cpu::look_up(static_cast<const std::uint8_t*>(codes.data), static_cast<const std::uint8_t*>(table.data), y, layout,
+                 begin, end);
+  });
+}
+
 void Kernel::compute(OrtKernelContext* context) const {
   std::size_t given = 0;
   call<KernelContextGetInputCount>(kKernelContextGetInputCount, static_cast<const OrtKernelContext*>(context), &given);
@@ -187,6 +214,7 @@ void Kernel::compute(OrtKernelContext* context) const {
     throw std::invalid_argument(std::to_string(given) + " inputs, not " + std::to_string(wanted));
   const Input x = input(context, 0);
   if (is_blocked(kind)) return compute_blocked(context, x);
+  if (kind == Kind::look_up) return compute_look_up(context, x);
   if (kind == Kind::neuron || kind == Kind::count || kind == Kind::threshold) {
     const Arguments with = arguments(context, x.shape, wanted - 1, largest, host, has_every(kind));
     void* y = output(context, x.shape);

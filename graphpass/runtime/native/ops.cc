@@ -83,11 +83,12 @@ Operator::Operator(Kind kind, Type type, bool host) : OrtCustomOp{}, kind(kind),
   GetExecutionProviderType = [](const OrtCustomOp* op) { return kProviders[of(op).host ? 0 : 1]; };
   GetInputTypeCount = [](const OrtCustomOp* op) { return kInputs[static_cast<int>(of(op).kind)]; };
   GetInputType = [](const OrtCustomOp* op, std::size_t index) {
+    if (of(op).kind == Kind::look_up) return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
     return index == 0 ? of(op).element() : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;  // what is added: blocks are float
   };
   GetOutputTypeCount = [](const OrtCustomOp*) { return std::size_t{1}; };
   GetOutputType = [](const OrtCustomOp* op, std::size_t) {
-    return of(op).kind == Kind::count ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 : of(op).element();
+    return of(op).kind == Kind::count || of(op).kind == Kind::look_up ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 : of(op).element();
   };
   GetInputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
   GetOutputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
@@ -128,7 +129,7 @@ std::vector<std::unique_ptr<Operator>> all_operators() {
       operators.push_back(std::make_unique<Operator>(kind, type, false));
 #endif
     }
-  for (const Kind kind : {Kind::blocked, Kind::blocked_sum})
+  for (const Kind kind : {Kind::blocked, Kind::blocked_sum, Kind::look_up})  // inside of sessions on the CPU
     operators.push_back(std::make_unique<Operator>(kind, Type::f32, true));
   return operators;
 }

@@ -147,12 +147,32 @@ void check_blocked(std::int64_t block, Layout layout, bool per_channel, std::mt1
   }
 }
 
+// One table, or one a channel, in place and not.
+void check_look_up(Layout layout, bool per_channel, std::mt19937& random) {
+  const Layout seen = per_channel ? layout : Layout{1, 1, layout.size()};
+  std::uniform_int_distribution<int> any(0, 255);
+  std::vector<std::uint8_t> codes(seen.size()), table(seen.channels * 256), y(seen.size());
+  for (auto& value : codes) value = static_cast<std::uint8_t>(any(random));
+  for (auto& value : table) value = static_cast<std::uint8_t>(any(random));
+  std::vector<std::uint8_t> placed = codes;
+  on_threads(seen.size(), [&](std::int64_t begin, std::int64_t end) {
+    cpu::look_up(codes.data(), table.data(), y.data(), seen, begin, end);
+    cpu::look_up(placed.data(), table.data(), placed.data(), seen, begin, end);
+  });
+  for (std::int64_t k = 0; k < seen.size(); ++k) {
+    const std::int64_t c = k / seen.inner % seen.channels;
+    expect(y[k] == table[c * 256 + codes[k]] && placed[k] == y[k], "look-up", k);
+  }
+}
+
 }  // namespace
 
 int main() {
   std::mt19937 random(0);
   const Layout layouts[] = {{1, 1, 0}, {0, 3, 5}, {2, 3, 0}, {2, 0, 4}, {1, 1, 1}, {1, 1, 2000}, {2, 3, 700}, {3, 130, 1}, {9, 33, 1}, {5, 7, 13}, {1, 1, 513}};
   const Steps all_steps[] = {{1, 1, false}, {1, 4, false}, {4, 4, false}, {1, 5, true}, {3, 3, true}, {1, 255, false}};
+  for (const Layout& layout : layouts)
+    for (const bool per_channel : {false, true}) check_look_up(layout, per_channel, random);
   for (const Layout& layout : layouts)
     for (const Steps& steps : all_steps)
       for (const bool per_channel : {false, true}) {
