@@ -36,6 +36,7 @@ from graphpass.runtime.session import input_specs, open_session, run
 
 NETWORKS: dict[str, Callable[[], Path]] = {
     "resnet20": lambda: TRAINED / "resnet20.onnx",
+    "resnet20_silu": lambda: TRAINED / "resnet20_silu.onnx",
     "open_nsfw": networks.open_nsfw,
     "resnet50": networks.resnet50,
     "efficientnet_lite0": networks.efficientnet_lite0,
@@ -44,6 +45,7 @@ NETWORKS: dict[str, Callable[[], Path]] = {
 }
 CALIBRATION: dict[str, Callable[[], Path]] = {
     "resnet20": datasets.cifar10_calibration,
+    "resnet20_silu": datasets.cifar10_calibration,
     "open_nsfw": lambda: datasets.photo_calibration("open_nsfw"),
     "resnet50": lambda: datasets.photo_calibration("efficientnet_lite0", 64),  # prepared as this network's input is
     "efficientnet_lite0": lambda: datasets.photo_calibration("efficientnet_lite0"),
@@ -51,7 +53,13 @@ CALIBRATION: dict[str, Callable[[], Path]] = {
 QUICK_NETWORKS = ("resnet20", "open_nsfw")
 TIME_STEPS, STEPS, BATCHES = (4, 8, 16, 32), 8, (1, 8)  # STEPS: T where only one is measured, and with --quick
 THREADS, SAMPLES, THOROUGH = 2, 4, Effort(20.0, 9, 31)
-OTHER_COLUMNS = ("quantised ANN", "folded, not in blocks", "folded, no library", f"unrolled, T = {STEPS}")
+OTHER_COLUMNS = (
+    "quantised ANN",
+    "folded, not in blocks",
+    "folded, no library",
+    "integer, no library",
+    f"unrolled, T = {STEPS}",
+)
 
 Arrays = Mapping[str, NDArray[Any]]
 Call = Callable[[], object]
@@ -156,6 +164,8 @@ def measure(folder: Path, steps: Sequence[int], batch: int, threads: int, effort
         "folded, not in blocks": (folded, {"use_blocked": False}),
         "folded, no library": (folded, {"use_native": False}),
     }
+    if (folder / f"{STEPS}/integer.onnx").exists():
+        wanted["integer, no library"] = f"{STEPS}/integer.onnx", {"use_native": False}
     for count in steps:
         for path in sorted((folder / str(count)).glob("*.onnx")):
             wanted[f"{path.stem}, T = {count}"] = f"{count}/{path.name}", {}
