@@ -150,11 +150,12 @@ def listing(folder: Path) -> str:
 KERNELS = {
     "levels": ("4Even", "8ToLevels", "", 1),
     "counts": ("4Even", "8ToCounts", "", 1),
-    "levels, thresholds a step": ("5Every", "8ToLevels", r"\bLDG", 1),
+    "levels, thresholds a step, T = 4": ("5Every", "8ToLevels", r"FADD", 1),
+    "levels, thresholds a step, T = 8 to 15": ("5Every", "8ToLevels", r"LDG", 1),
     "train": ("4Even", "7ToTrain", r"\bSTG", TIME_STEPS),
     "train, thresholds a step": ("5Every", "7ToTrain", r"\bSTG", TIME_STEPS),
 }
-LIES = {"one channel a pack": 0, "channels last": 1, "any": 2}
+LIES = {"one channel a pack": 0, "channels last": 1, "two channels a pack": 2}
 
 
 def rows(found: dict[str, Code]) -> Iterator[tuple[object, ...]]:

@@ -10,7 +10,7 @@ namespace graphpass::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kAtOnce = 1 << 18;  // threads of a launch, about: more than the largest GPU runs at a time
+constexpr std::int64_t kAtOnce = 1 << 17;  // threads of a launch, about: those that a large GPU runs at a time
 
 // x = sum_t w_t I_t / sum_t w_t of a pack, as time_mean; of one step, x itself.
 template <bool train, typename T, int Width>
@@ -18,17 +18,19 @@ __device__ void read(const Pack<T, Width>* currents, const Share& share, const S
   const Pack<T, Width> in = currents[k];
 #pragma unroll
   for (int j = 0; j < Width; ++j) x[j] = widen(in.values[j]);
-  if (!train || steps.input == 1) return;
+  if constexpr (train) {
+    if (steps.input == 1) return;
 #pragma unroll
-  for (int j = 0; j < Width; ++j) x[j] = 0.0f + weight(0, steps.input, steps.phase) * x[j];
+    for (int j = 0; j < Width; ++j) x[j] = 0.0f + weight(0, steps.input, steps.phase) * x[j];
 #pragma unroll 1
-  for (int plane = 1; plane < steps.input; ++plane) {
-    const Pack<T, Width> next = currents[plane * share.packs + k];
+    for (int plane = 1; plane < steps.input; ++plane) {
+      const Pack<T, Width> next = currents[plane * share.packs + k];
 #pragma unroll
-    for (int j = 0; j < Width; ++j) x[j] += weight(plane, steps.input, steps.phase) * widen(next.values[j]);
+      for (int j = 0; j < Width; ++j) x[j] += weight(plane, steps.input, steps.phase) * widen(next.values[j]);
+    }
+#pragma unroll
+    for (int j = 0; j < Width; ++j) x[j] /= total_weight(steps.input, steps.phase);
   }
-#pragma unroll
-  for (int j = 0; j < Width; ++j) x[j] /= total_weight(steps.input, steps.phase);
 }
 
 template <typename T, int Width, typename Neuron, typename Result, Lie lie>
@@ -93,8 +95,6 @@ Share share_of(const Layout& layout, int width, Lie lie) {
 
 unsigned blocks(const Share& share) { return static_cast<unsigned>((share.step + kThreads - 1) / kThreads); }
 
-bool aligned(const void* pointer, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0; }
-
 template <typename T, int Width, Lie lie, template <Lie, int> typename Neuron, template <typename, Lie, int> typename Result>
 int launch(const void* x, void* y, const Layout& layout, const Neurons& n, const Steps& steps, void* stream) {
   const Share share = share_of(layout, Width, lie);
@@ -113,15 +113,15 @@ int run(const void* x, void* y, const Layout& layout, const Neurons& n, const St
     return launch<T, 1, Lie::one, Neuron, Result>(x, y, layout, n, steps, stream);
   if (layout.channels == 1 || layout.inner % kPack == 0)
     return launch<T, kPack, Lie::one, Neuron, Result>(x, y, layout, n, steps, stream);
-  if constexpr (Neuron<Lie::one, 1>::kRows)
-    if (n.each.stride && layout.inner == 1 && n.each.pitch % 4 == 0 && aligned(n.each.rising, 16) &&
-        aligned(n.each.falling, 16))
-      return launch<T, kPack, Lie::row, Neuron, Result>(x, y, layout, n, steps, stream);
-  return launch<T, kPack, Lie::any, Neuron, Result>(x, y, layout, n, steps, stream);
+  if (layout.inner == 1 && layout.channels % kPack == 0 && Neuron<Lie::row, kPack>::is_row(n))
+    return launch<T, kPack, Lie::row, Neuron, Result>(x, y, layout, n, steps, stream);
+  if (layout.inner >= kPack) return launch<T, kPack, Lie::two, Neuron, Result>(x, y, layout, n, steps, stream);
+  return launch<T, 1, Lie::one, Neuron, Result>(x, y, layout, n, steps, stream);
 }
 
 template <template <typename, Lie, int> typename Result, typename T>
 int run_neurons(const void* x, void* y, const Layout& layout, const Neurons& n, const Steps& steps, void* stream) {
+  if (n.each.pitch >> 29) return cudaErrorInvalidValue;
   if (n.each.rising) return run<T, Every, Result>(x, y, layout, n, steps, stream);
   return run<T, Even, Result>(x, y, layout, n, steps, stream);
 }

@@ -9,7 +9,7 @@
 namespace graphpass::cuda {
 namespace {
 
-constexpr std::int64_t kFew = 8;           // thresholds up to which all are compared with x; more are searched
+constexpr int kFew = 4;           // thresholds up to which all are compared with x; more are searched
 
 template <typename T, int Width>
 struct alignas(sizeof(T) * Width) Pack {
@@ -30,6 +30,12 @@ struct Divisor {
   }
 };
 
+inline bool aligned(const void* pointer, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0; }
+
+// Keeps a value in a register, where the compiler would compute it again each time.
+__device__ void kept(int& value) { asm("" : "+r"(value)); }
+__device__ void kept(const char*& value) { asm("" : "+l"(value)); }
+
 // How a tensor is cut into packs and shared among threads.
 struct Share {
   std::int64_t packs = 0, step = 0;
@@ -38,55 +44,78 @@ struct Share {
   bool small = true;  // places in [channels, inner] fit 31 bits
 };
 
-// How the channels of a pack lie: one for all its numbers, a row of them, or any.
-enum class Lie { one, row, any };
+// How the channels of a pack lie: one for all its numbers; one after the other, a row; or two, the second of which follows.
+enum class Lie { one, row, two };
 
-// The channels of the numbers of pack k, the first where they lie in one or in a row.
+// The channels of the numbers of pack k, and what belongs to each.
 template <Lie lie, int Width>
-struct Channels {
-  static constexpr int kSets = lie == Lie::any ? Width : 1;
-  std::int64_t of[kSets];
+class Channels {
+  std::int64_t first, last;
+  int left = Width;  // numbers in the first of two
+
+ public:
+  static constexpr int kSets = lie == Lie::one ? 1 : lie == Lie::two ? 2 : Width;
 
   __device__ Channels(std::int64_t k, const Share& share) {
-    std::int64_t number = lie == Lie::one ? k : k * Width, channel, within;
+    const std::int64_t number = lie == Lie::one ? k : k * Width;
+    std::int64_t within;
     if (share.small) {
       const std::uint32_t run = share.by_inner.quotient(static_cast<std::uint32_t>(number));
       within = static_cast<std::uint32_t>(number) - run * share.by_inner.divisor;
-      channel = run - share.by_channels.quotient(run) * share.by_channels.divisor;
+      first = run - share.by_channels.quotient(run) * share.by_channels.divisor;
     } else {
-      within = number % share.inner, channel = number / share.inner % share.channels;
+      within = number % share.inner, first = number / share.inner % share.channels;
     }
+    last = first + 1 < share.channels ? first + 1 : 0;
+    if (lie == Lie::two && share.inner - within < Width) left = static_cast<int>(share.inner - within);
+  }
+  // Where the values of a set begin, if each channel has one.
+  __device__ const float* at(const float* values, std::int64_t stride, int set) const {
+    return values + (lie == Lie::row ? first + set : set ? last : first) * stride;
+  }
+  // One value a channel, or the same for all where the stride is 0.
+  __device__ void load(const float* values, std::int64_t stride, float (&to)[kSets]) const {
+    if constexpr (lie == Lie::row) {
 #pragma unroll
-    for (int j = 0; j < kSets; ++j) {
-      of[j] = channel;
-      if (++within < share.inner) continue;
-      within = 0;
-      if (++channel == share.channels) channel = 0;
+      for (int j = 0; j < Width; j += 4) {
+        const float4 four = __ldg(reinterpret_cast<const float4*>(values + first + j));
+        to[j] = four.x, to[j + 1] = four.y, to[j + 2] = four.z, to[j + 3] = four.w;
+      }
+    } else {
+#pragma unroll
+      for (int set = 0; set < kSets; ++set) to[set] = __ldg(at(values, stride, set));
     }
   }
-  __device__ std::int64_t at(int j) const { return lie == Lie::one ? of[0] : lie == Lie::row ? of[0] + j : of[j % kSets]; }
+  __device__ void load(const Parameter& parameter, float (&to)[kSets]) const { load(parameter.values, parameter.stride, to); }
+  // What belongs to number j.
+  template <typename Value>
+  __device__ Value of(const Value (&values)[kSets], int j) const {
+    return lie == Lie::two ? (j < left ? values[0] : values[1 % kSets]) : values[j % kSets];
+  }
 };
 
-__device__ float value_of(const Parameter& parameter, std::int64_t channel) {
-  return __ldg(parameter.values + channel * parameter.stride);
-}
-
-// Neurons with even thresholds: those of one channel, or of each number of a pack.
+// Neurons with even thresholds.
 template <Lie lie, int Width>
 class Even {
-  static constexpr int kSets = lie == Lie::one ? 1 : Width;
-  float threshold[kSets], shift[kSets], inverse[kSets], most[kSets], largest;
+  static constexpr int kSets = Channels<lie, Width>::kSets;
+  const Channels<lie, Width> channels;
+  const float largest;
+  float threshold[kSets], shift[kSets], inverse[kSets], most[kSets];
   bool ordinary = true;
 
  public:
-  static constexpr bool kRows = false;
-  __device__ Even(const Neurons& n, const Channels<lie, Width>& channels) : largest(n.largest) {
+  __device__ Even(const Neurons& n, const Channels<lie, Width>& channels) : channels(channels), largest(n.largest) {
+    channels.load(n.threshold, threshold), channels.load(n.shift, shift);
 #pragma unroll
-    for (int j = 0; j < kSets; ++j) {
-      threshold[j] = value_of(n.threshold, channels.at(j)), shift[j] = value_of(n.shift, channels.at(j));
-      inverse[j] = 1.0f / threshold[j], most[j] = (largest + 0.5f) * threshold[j];
-      ordinary &= is_ordinary(threshold[j]);
+    for (int set = 0; set < kSets; ++set) {
+      inverse[set] = 1.0f / threshold[set], most[set] = (largest + 0.5f) * threshold[set];
+      ordinary &= is_ordinary(threshold[set]);
     }
+  }
+  // Whether the parameters can be loaded as a row of channels.
+  static bool is_row(const Neurons& n) {
+    const auto row = [](const Parameter& p) { return !p.values || (p.stride == 1 && aligned(p.values, 16)); };
+    return row(n.threshold) && row(n.shift) && row(n.amplitude) && row(n.offset);
   }
   // Of NaN: NaN, or 0 for counts.
   template <bool counts>
@@ -94,113 +123,125 @@ class Even {
     if (ordinary) {
 #pragma unroll
       for (int j = 0; j < Width; ++j) {
-        const int c = j % kSets;
-        const float above = x[j] + shift[c];
-        const float within = counts ? fminf(fmaxf(above, 0.0f), most[c]) : clipped(above, most[c]);
-        n[j] = floor_of_quotient(within, threshold[c], inverse[c]);
+        const float above = x[j] + channels.of(shift, j), limit = channels.of(most, j);
+        const float within = counts ? fminf(fmaxf(above, 0.0f), limit) : clipped(above, limit);
+        n[j] = floor_of_quotient(within, channels.of(threshold, j), channels.of(inverse, j));
       }
     } else {
 #pragma unroll
       for (int j = 0; j < Width; ++j) {
-        n[j] = level(x[j], threshold[j % kSets], shift[j % kSets], largest);
+        n[j] = level(x[j], channels.of(threshold, j), channels.of(shift, j), largest);
         if (counts) n[j] = fmaxf(n[j], 0.0f);
       }
     }
   }
 };
 
-// Neurons with a threshold of its own for every step, which stay in memory.
+// Neurons with a threshold of its own for every step, which stay in memory. Up to kFew steps are compared one by one.
 template <Lie lie, int Width>
 class Every {
-  static constexpr int kSets = lie == Lie::one ? 1 : Width;
-  const Thresholds each;
+  static constexpr int kSets = Channels<lie, Width>::kSets;
+  static constexpr int kTogether = Width < 4 ? Width : 4;  // numbers that are searched together, as predicates are few
   const Channels<lie, Width> channels;
-  int always[kSets];  // steps that every x reaches, of those that are searched
+  const Thresholds each;
+  int always[kSets];  // steps that every x reaches; of those that are searched
 
-  __device__ const float* at(const float* thresholds, std::int64_t step, int j) const {
-    return thresholds + step * each.pitch + channels.at(j) * each.stride;
+  __device__ const float* at(const float* thresholds, int set, int step) const {
+    return channels.at(thresholds, each.stride, set) + step * each.pitch;
   }
 
  public:
-  static constexpr bool kRows = true;  // thresholds of a row of channels are loaded together
-  __device__ Every(const Neurons& n, const Channels<lie, Width>& channels) : each(n.each), channels(channels) {
+  __device__ Every(const Neurons& n, const Channels<lie, Width>& channels) : channels(channels), each(n.each) {
+    const int searched = each.steps > kFew ? static_cast<int>(each.steps) : 0;
 #pragma unroll
-    for (int j = 0; j < kSets; ++j) {
-      always[j] = 0;
-      while (each.steps > kFew && always[j] < each.steps && __ldg(at(each.rising, always[j], j)) == -INFINITY) ++always[j];
+    for (int set = 0; set < kSets; ++set) {
+      always[set] = 0;
+#pragma unroll 1
+      while (always[set] < searched && __ldg(at(each.rising, set, always[set])) == -INFINITY) ++always[set];
     }
   }
+  static bool is_row(const Neurons& n) {
+    const bool rows = n.each.stride == 1 && n.each.pitch % 4 == 0;
+    return rows && aligned(n.each.rising, 16) && aligned(n.each.falling, 16) && Even<lie, Width>::is_row(n);
+  }
+  // Of NaN: NaN, or 0 for counts.
   template <bool counts>
   __device__ void count(const float (&x)[Width], float (&n)[Width]) const {
     if (each.steps <= kFew)
       compared(x, n);
     else
 #pragma unroll
-      for (int j = 0; j < Width; ++j) n[j] = searched(x[j], j);
+      for (int j = 0; j < Width; j += kTogether) searched(x, n, j);
 #pragma unroll
     for (int j = 0; j < Width; ++j) n[j] = x[j] == x[j] ? n[j] : counts ? 0.0f : x[j];
   }
 
  private:
   __device__ void compared(const float (&x)[Width], float (&n)[Width]) const {
+    const float *rising = each.rising, *falling = each.falling;
 #pragma unroll
     for (int j = 0; j < Width; ++j) n[j] = 0.0f;
 #pragma unroll 1
-    for (std::int64_t step = 0; step < each.steps; ++step) {
-      float rising[Width], falling[Width];
-      load(each.rising, step, rising), load(each.falling, step, falling);
+    for (int step = static_cast<int>(each.steps); step > 0; --step, rising += each.pitch, falling += each.pitch) {
+      float b[kSets], c[kSets];
+      channels.load(rising, each.stride, b), channels.load(falling, each.stride, c);
 #pragma unroll
-      for (int j = 0; j < Width; ++j) n[j] += outside(x[j], rising[j], falling[j]) ? 1.0f : 0.0f;
-    }
-  }
-  __device__ void load(const float* from, std::int64_t step, float (&to)[Width]) const {
-    if constexpr (lie == Lie::row) {
-#pragma unroll
-      for (int j = 0; j < Width; j += 4) {
-        const float4 four = __ldg(reinterpret_cast<const float4*>(at(from, step, 0) + j));
-        to[j] = four.x, to[j + 1] = four.y, to[j + 2] = four.z, to[j + 3] = four.w;
-      }
-    } else {
-#pragma unroll
-      for (int j = 0; j < Width; ++j) to[j] = lie == Lie::one && j ? to[0] : __ldg(at(from, step, j));
+      for (int j = 0; j < Width; ++j) n[j] += outside(x[j], channels.of(b, j), channels.of(c, j)) ? 1.0f : 0.0f;
     }
   }
   // By halving, since the steps that fire come first. Where x reaches the first rising threshold above -infinity no
   // falling one fires, elsewhere no rising one.
-  __device__ float searched(float x, int j) const {
-    int low = always[j % kSets], high = static_cast<int>(each.steps);
-    const bool rises = x >= __ldg(at(each.rising, low < high ? low : 0, j));
-    const float* thresholds = at(rises ? each.rising : each.falling, 0, j);
-#pragma unroll 1
-    while (low < high) {
-      const int middle = (low + high) >> 1;
-      const float threshold = __ldg(thresholds + middle * each.pitch);
-      if (rises ? x >= threshold : x < threshold)
-        low = middle + 1;
-      else
-        high = middle;
+  __device__ void searched(const float (&x)[Width], float (&n)[Width], int begin) const {
+    const int steps = static_cast<int>(each.steps);
+    int pitch = static_cast<int>(each.pitch * sizeof(float)), found[kTogether];
+    const char* before[kTogether];  // the threshold before the first
+    bool rises[kTogether];
+    kept(pitch);
+#pragma unroll
+    for (int j = 0; j < kTogether; ++j) {
+      float border[kSets];
+      const char* sides[2][kSets];
+#pragma unroll
+      for (int set = 0; set < kSets; ++set) {
+        border[set] = __ldg(at(each.rising, set, always[set] < steps ? always[set] : steps - 1));
+        sides[0][set] = reinterpret_cast<const char*>(at(each.falling, set, -1));
+        sides[1][set] = reinterpret_cast<const char*>(at(each.rising, set, -1));
+      }
+      found[j] = channels.of(always, begin + j);
+      rises[j] = x[begin + j] >= channels.of(border, begin + j);
+      before[j] = rises[j] ? channels.of(sides[1], begin + j) : channels.of(sides[0], begin + j);
+      kept(before[j]);
     }
-    return static_cast<float>(low);
+#pragma unroll 1
+    for (int size = 1 << (31 - __clz(steps)); size > 0; size >>= 1) {
+#pragma unroll
+      for (int j = 0; j < kTogether; ++j) {
+        const int next = found[j] + size;
+        if (next > steps) continue;
+        const auto* place = reinterpret_cast<const float*>(before[j] + static_cast<std::int64_t>(next) * pitch);
+        if ((x[begin + j] >= __ldg(place)) == rises[j]) found[j] = next;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kTogether; ++j) n[begin + j] = static_cast<float>(found[j]);
   }
 };
 
 // What becomes of the counts: y = amplitude * n + offset, the counts themselves, or a train of spikes.
 template <typename T, Lie lie, int Width>
 class ToLevels {
-  static constexpr int kSets = lie == Lie::one ? 1 : Width;
-  float amplitude[kSets], offset[kSets];
+  const Channels<lie, Width> channels;
+  float amplitude[Channels<lie, Width>::kSets], offset[Channels<lie, Width>::kSets];
 
  public:
   static constexpr bool kCounts = false, kTrain = false;
-  __device__ ToLevels(const Neurons& n, const Channels<lie, Width>& channels) {
-#pragma unroll
-    for (int j = 0; j < kSets; ++j)
-      amplitude[j] = value_of(n.amplitude, channels.at(j)), offset[j] = value_of(n.offset, channels.at(j));
+  __device__ ToLevels(const Neurons& n, const Channels<lie, Width>& channels) : channels(channels) {
+    channels.load(n.amplitude, amplitude), channels.load(n.offset, offset);
   }
   __device__ void write(const float (&n)[Width], void* y, std::int64_t k, const Share&, const Steps&) const {
     Pack<T, Width> out;
 #pragma unroll
-    for (int j = 0; j < Width; ++j) out.values[j] = narrow<T>(amplitude[j % kSets] * n[j] + offset[j % kSets]);
+    for (int j = 0; j < Width; ++j) out.values[j] = narrow<T>(channels.of(amplitude, j) * n[j] + channels.of(offset, j));
     static_cast<Pack<T, Width>*>(y)[k] = out;
   }
 };

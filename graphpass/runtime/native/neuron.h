@@ -81,9 +81,13 @@ GRAPHPASS_BOTH Half narrow<Half>(float value) {
 
 template <>
 GRAPHPASS_BOTH BFloat narrow<BFloat>(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  return BFloat{__bfloat16_as_ushort(__float2bfloat16_rn(value))};
+#else
   const std::uint32_t bits = same_bits<std::uint32_t>(value);
   const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   return BFloat{static_cast<std::uint16_t>(value == value ? rounded : 0x7fc0u)};
+#endif
 }
 
 // The level of x, float32; a NaN stays one.

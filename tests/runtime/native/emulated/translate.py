@@ -17,7 +17,7 @@ POISON = {"pred": "true", "f32": "as_float(0xCDCDCDCDu)"}  # of registers; the o
 PLACES = {"%tid.x": "thread.tid", "%ntid.x": "thread.ntid", "%ctaid.x": "thread.ctaid", "%nctaid.x": "thread.nctaid"}
 INTEGERS = {
     "add": "a + b", "sub": "a - b", "mul.lo": "a * b", "mad.lo": "a * b + c", "div": "a / b", "rem": "a % b",
-    "neg": "-a", "min": "std::min(a, b)", "max": "std::max(a, b)", "mul.hi": "high(a, b)", "prmt": "permuted(a, b, c)",
+    "neg": "-a", "clz": "std::countl_zero(a)", "min": "std::min(a, b)", "max": "std::max(a, b)", "mul.hi": "high(a, b)", "prmt": "permuted(a, b, c)",
     "and": "a & b", "or": "a | b", "xor": "a ^ b", "not": "~a", "bfe": "field_of(a, b, c)",
 }  # fmt: skip
 # Without .rn the assembler may contract two operations into one.
