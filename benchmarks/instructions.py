@@ -6,13 +6,14 @@ numbers in each of its schedulers and cycles, so its bandwidth cannot be more th
 Nothing is timed. Needs nvcc, and nvdisasm (in CUDA, or `pip install nvidia-cuda-nvdisasm`).
 """
 
+import contextlib
 import heapq
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from graphpass.errors import OptionError
 SOURCE = Path(__file__).parents[1] / "graphpass" / "runtime" / "native" / "cuda.cu"
 SCHEDULERS, CLOCK, WARP = 132 * 4, 1.98e9, 32  # of an H100 and an H200 (SXM), boost clock
 BANDWIDTHS = {"H100": 3.35e12, "H200": 4.8e12}
-TIME_STEPS = 4
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 NAMES = {"float32": "f", "float16": "NS_4HalfE", "bfloat16": "NS_6BFloatE"}
 
@@ -105,30 +105,30 @@ def cycle(code: Code, head: int, body: set[int], through: Sequence[set[int]] = (
     return code.shortest(head, ends, body, through)
 
 
-def counted(code: Code, inner: str, turns: int) -> tuple[int, int]:
-    """Instructions for one pack, and those that a thread needs once. inner: what the loop over steps executes.
+def counted(code: Code, turns: Mapping[str, int]) -> tuple[int, int]:
+    """Instructions for one pack, and those that a thread needs once. turns: of each kind of loop inside, of `INSIDE`.
 
     A loop over packs is in no other loop. Where there are several (one for each number of time-steps of the input), the
     shortest counts, which is that of one time-step.
     """
-    loops = code.loops()
-    found = []
+    loops, found = code.loops(), []
     for head, body in loops.items():
         if any(body < other for other in loops.values()):
             continue
+        inside = {k: each for k, each in loops.items() if each < body}
         through, more = [code.places(r"\bSTG", body)], 0
-        if inner:
-            over = {k: each for k, each in loops.items() if each < body and code.places(inner, each)}
-            chosen = max(over, key=lambda k: len(over[k]), default=None)
-            if chosen is None:
-                continue
-            through.append({at for at in over[chosen] if chosen in code.after[at]})
-            more = (turns - 1) * cycle(code, chosen, over[chosen])
-        try:
-            pack = cycle(code, head, body, through) + more
-            found.append((pack, code.shortest(0, {head}, set(range(len(code.lines)))) - 1))
-        except ValueError:
+        for kind, number in turns.items():
+            wanted, unwanted = INSIDE[kind]
+            for k, each in inside.items():
+                has = {bool(code.places(rf"\b{name}\b", each)) for name in wanted}
+                if has == {True} and not any(code.places(rf"\b{name}\b", each) for name in unwanted):
+                    through.append({at for at in each if k in code.after[at]})
+                    more += (number - 1) * cycle(code, k, each)
+        if len(through) <= len(turns):
             continue
+        with contextlib.suppress(ValueError):
+            once = code.shortest(0, {head}, set(range(len(code.lines)))) - 1
+            found.append((cycle(code, head, body, through) + more, once))
     return min(found)
 
 
@@ -146,20 +146,28 @@ def listing(folder: Path) -> str:
     return subprocess.run([nvdisasm, "-c", made], check=True, capture_output=True, text=True).stdout
 
 
-# Kernel → neuron, result, its loop over steps, values written for each one read.
-KERNELS = {
-    "levels": ("4Even", "8ToLevels", "", 1),
-    "counts": ("4Even", "8ToCounts", "", 1),
-    "levels, thresholds a step, T = 4": ("5Every", "8ToLevels", r"FADD", 1),
-    "levels, thresholds a step, T = 8 to 15": ("5Every", "8ToLevels", r"LDG", 1),
-    "train": ("4Even", "7ToTrain", r"\bSTG", TIME_STEPS),
-    "train, thresholds a step": ("5Every", "7ToTrain", r"\bSTG", TIME_STEPS),
+# Loops inside the loop over packs: instructions that they have, and some that they do not have.
+INSIDE = {
+    "compared": (("LDG", "FSETP", "FADD"), ("STG",)),
+    "searched": (("LDG", "FSETP"), ("STG", "FADD")),
+    "planes": (("STG",), ()),
+}
+# Kernel → its neuron, its result, its time-steps, turns of the loops inside, values written for each one read.
+KERNELS: dict[str, tuple[str, str, dict[str, int], int]] = {
+    "levels": ("4Even", "8ToLevels", {}, 1),
+    "counts": ("4Even", "8ToCounts", {}, 1),
+    "levels, thresholds a step, T = 4": ("5Every", "8ToLevels", {"compared": 4}, 1),
+    "levels, thresholds a step, T = 8": ("5Every", "8ToLevels", {"compared": 8}, 1),
+    "levels, thresholds a step, T = 8, searched": ("5Every", "8ToLevels", {"searched": 4}, 1),
+    "levels, thresholds a step, T = 16": ("5Every", "8ToLevels", {"searched": 5}, 1),
+    "train, T = 4": ("4Even", "7ToTrain", {"planes": 4}, 4),
+    "train, thresholds a step, T = 4": ("5Every", "7ToTrain", {"compared": 4, "planes": 4}, 4),
 }
 LIES = {"one channel a pack": 0, "channels last": 1, "two channels a pack": 2}
 
 
 def rows(found: dict[str, Code]) -> Iterator[tuple[object, ...]]:
-    for kernel, (neuron, result, inner, written) in KERNELS.items():
+    for kernel, (neuron, result, turns, written) in KERNELS.items():
         for dtype, name in NAMES.items():
             for lie, number in LIES.items():
                 width = 16 // BYTES[dtype]
@@ -167,7 +175,7 @@ def rows(found: dict[str, Code]) -> Iterator[tuple[object, ...]]:
                 code = [code for key, code in found.items() if mangled in key and f"NS1_{result}" in key]
                 if not code:
                     continue
-                pack, once = counted(code[0], inner, TIME_STEPS)
+                pack, once = counted(code[0], turns)
                 size = BYTES[dtype] + written * (1 if kernel == "counts" else BYTES[dtype])
                 most = size * SCHEDULERS * CLOCK * WARP / (pack / width)
                 shares = (f"{min(1.0, most / each):.2f}" for each in BANDWIDTHS.values())

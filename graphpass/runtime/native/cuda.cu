@@ -186,4 +186,6 @@ int repeat(const void* x, void* currents, std::int64_t bytes, int steps, void* s
   return repeat_of<std::uint16_t>(x, currents, bytes, steps, stream);
 }
 
+const char* error_text(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
+
 }  // namespace graphpass::cuda

@@ -9,7 +9,6 @@
 namespace graphpass::cuda {
 namespace {
 
-constexpr int kFew = 4;           // thresholds up to which all are compared with x; more are searched
 
 template <typename T, int Width>
 struct alignas(sizeof(T) * Width) Pack {
@@ -33,7 +32,7 @@ struct Divisor {
 inline bool aligned(const void* pointer, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0; }
 
 // Keeps a value in a register, where the compiler would compute it again each time.
-__device__ void kept(int& value) { asm("" : "+r"(value)); }
+__device__ void kept(std::uint32_t& value) { asm("" : "+r"(value)); }
 __device__ void kept(const char*& value) { asm("" : "+l"(value)); }
 
 // How a tensor is cut into packs and shared among threads.
@@ -137,10 +136,11 @@ class Even {
   }
 };
 
-// Neurons with a threshold of its own for every step, which stay in memory. Up to kFew steps are compared one by one.
+// Neurons with a threshold of its own for every step, which stay in memory. A few are compared one by one, more are searched.
 template <Lie lie, int Width>
 class Every {
   static constexpr int kSets = Channels<lie, Width>::kSets;
+  static constexpr int kFew = lie == Lie::two ? 4 : 8;
   static constexpr int kTogether = Width < 4 ? Width : 4;  // numbers that are searched together, as predicates are few
   const Channels<lie, Width> channels;
   const Thresholds each;
@@ -186,14 +186,16 @@ class Every {
       float b[kSets], c[kSets];
       channels.load(rising, each.stride, b), channels.load(falling, each.stride, c);
 #pragma unroll
-      for (int j = 0; j < Width; ++j) n[j] += outside(x[j], channels.of(b, j), channels.of(c, j)) ? 1.0f : 0.0f;
+      for (int j = 0; j < Width; ++j)
+        if (outside(x[j], channels.of(b, j), channels.of(c, j))) n[j] += 1.0f;
     }
   }
   // By halving, since the steps that fire come first. Where x reaches the first rising threshold above -infinity no
   // falling one fires, elsewhere no rising one.
   __device__ void searched(const float (&x)[Width], float (&n)[Width], int begin) const {
     const int steps = static_cast<int>(each.steps);
-    int pitch = static_cast<int>(each.pitch * sizeof(float)), found[kTogether];
+    std::uint32_t pitch = static_cast<std::uint32_t>(each.pitch * sizeof(float));
+    int found[kTogether];
     const char* before[kTogether];  // the threshold before the first
     bool rises[kTogether];
     kept(pitch);
@@ -218,7 +220,7 @@ class Every {
       for (int j = 0; j < kTogether; ++j) {
         const int next = found[j] + size;
         if (next > steps) continue;
-        const auto* place = reinterpret_cast<const float*>(before[j] + static_cast<std::int64_t>(next) * pitch);
+        const auto* place = reinterpret_cast<const float*>(before[j] + std::uint64_t{static_cast<std::uint32_t>(next)} * pitch);
         if ((x[begin + j] >= __ldg(place)) == rises[j]) found[j] = next;
       }
     }
