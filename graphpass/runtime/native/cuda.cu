@@ -12,6 +12,12 @@ namespace {
 constexpr int kThreads = 256;
 constexpr std::int64_t kAtOnce = 1 << 17;  // threads of a launch, about: those that a large GPU runs at a time
 
+// The first pack of this thread; none for threads that only fill a block.
+__device__ std::int64_t first_pack(const Share& share) {
+  const std::int64_t k = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
+  return k < share.step ? k : share.packs;
+}
+
 // x = sum_t w_t I_t / sum_t w_t of a pack, as time_mean; of one step, x itself.
 template <bool train, typename T, int Width>
 __device__ void read(const Pack<T, Width>* currents, const Share& share, const Steps& steps, std::int64_t k, float (&x)[Width]) {
@@ -36,8 +42,8 @@ __device__ void read(const Pack<T, Width>* currents, const Share& share, const S
 template <typename T, int Width, typename Neuron, typename Result, Lie lie>
 __global__ void __launch_bounds__(kThreads)
     neuron_kernel(const Pack<T, Width>* __restrict__ currents, void* __restrict__ y, Neurons n, Share share, Steps steps) {
-  std::int64_t k = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
-  if (k >= share.step) return;
+  std::int64_t k = first_pack(share);
+  if (k >= share.packs) return;
   const Channels<lie, Width> channels(k, share);
   const Neuron neuron(n, channels);
   const Result result(n, channels);
@@ -54,7 +60,7 @@ template <typename T, int Width>
 __global__ void __launch_bounds__(kThreads)
     mean_kernel(const Pack<T, Width>* __restrict__ currents, Pack<T, Width>* __restrict__ y, Share share, Steps steps) {
 #pragma unroll 1
-  for (std::int64_t k = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x; k < share.packs; k += share.step) {
+  for (std::int64_t k = first_pack(share); k < share.packs; k += share.step) {
     float x[Width];
     read<true>(currents, share, steps, k, x);
     Pack<T, Width> out;
@@ -68,7 +74,7 @@ template <typename Unit>
 __global__ void __launch_bounds__(kThreads)
     repeat_kernel(const Unit* __restrict__ x, Unit* __restrict__ y, Share share, int steps) {
 #pragma unroll 1
-  for (std::int64_t k = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x; k < share.packs; k += share.step) {
+  for (std::int64_t k = first_pack(share); k < share.packs; k += share.step) {
     const Unit value = x[k];
 #pragma unroll 1
     for (int plane = 0; plane < steps; ++plane) y[plane * share.packs + k] = value;

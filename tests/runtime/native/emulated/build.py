@@ -1,12 +1,8 @@
-"""Libraries in which the CUDA kernels run without a GPU: nvcc's PTX, translated to C++, under the emulated runtime.
-
-    python -m tests.runtime.native.emulated.build FOLDER [ARCHITECTURE …]      makes FOLDER/90/libcalls.so and so on
-"""
+"""Libraries in which the CUDA kernels run without a GPU: nvcc's PTX, translated to C++, under the emulated runtime."""
 
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +13,8 @@ NATIVE = HERE.parents[3] / "graphpass" / "runtime" / "native"
 CALLS, OPERATORS = "libcalls.so", "libgraphpass_ops.so"
 EXACT = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 OPTIONS = ["-fmad=false"]  # of nvcc
+# Launches of few threads, so that each takes many packs.
+SMALL_LAUNCHES = {"kAtOnce = 1 << 17;": "kAtOnce = 1 << 6;"}
 # In a session on the CPU: the CUDA branch of every operator, under the name of the CPU's provider.
 FOR_THE_CPU = {
     '"CUDAExecutionProvider"};': '"CPUExecutionProvider"};',
@@ -36,6 +34,13 @@ def replaced(text: str, changes: dict[str, str]) -> str:
             raise ValueError(f"there is no {old!r} to replace")
         text = text.replace(old, new)
     return text
+
+
+def changed(folder: Path, changes: dict[str, str], file: str = "cuda.cu", sources: Path = NATIVE) -> Path:
+    """A copy of the kernels' sources in which a file is changed: its folder. Raises ValueError."""
+    shutil.copytree(sources, folder, ignore=shutil.ignore_patterns("*.py", "*.cc", "*.txt", "__pycache__"))
+    (folder / file).write_text(replaced((folder / file).read_text("utf-8"), changes), "utf-8")
+    return folder
 
 
 def run_all(commands: Iterable[Sequence[str | Path]]) -> None:
@@ -67,7 +72,7 @@ def build(folder: Path, architectures: Sequence[int], sources: Path = NATIVE, op
         place.mkdir(exist_ok=True)
         ptx = next((folder / "kept").glob(f"cuda*compute_{each}.ptx"), folder / "kept" / "cuda.ptx")
         (place / "kernels.cc").write_text(translated(ptx.read_text("utf-8")), "utf-8")
-        flags = ["-O1", "-w", "-fwrapv", "-fno-strict-aliasing", *EXACT, *common]
+        flags = ["-Og", "-w", "-fwrapv", "-fno-strict-aliasing", *EXACT, *common]
         commands.append(["g++", *flags, "-c", "-o", place / "kernels.o", place / "kernels.cc"])
     run_all(commands)
     run_all(
@@ -86,7 +91,3 @@ def build_operators(folder: Path, architecture: int) -> Path:
     objects = [folder / "cuda.o", folder / "runtime.o", place / "kernels.o"]
     run_all([["g++", *flags, f"-I{NATIVE}", "-shared", "-o", place / OPERATORS, *sources, *objects]])
     return place / OPERATORS
-
-
-if __name__ == "__main__":
-    build(Path(sys.argv[1]), [int(each) for each in sys.argv[2:]] or [90])

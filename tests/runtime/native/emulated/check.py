@@ -1,4 +1,4 @@
-"""Every CUDA kernel, emulated, against the numpy definition, bit for bit: `check.py LIBRARY [CASES] [SEED]`.
+"""Every CUDA kernel, emulated, against the numpy definition, bit for bit: `check.py LIBRARY [CASES] [DTYPE]`.
 
 Tensors lie at the beginning or the end of device memory, so that a kernel that leaves them crashes. Outputs must be
 written exactly once, and inputs stay. Prints what was run; ends with status 1 at the first number that differs.
@@ -62,13 +62,14 @@ class Device:
     library: ctypes.CDLL
     generator: np.random.Generator
     at_end: bool = False
+    types: tuple[np.dtype[Any], ...] = TYPES
     held: list[ctypes.c_void_p] = field(default_factory=list)
     launches: Counter[str] = field(default_factory=Counter)
     numbers: Counter[str] = field(default_factory=Counter)
 
-    def place(self, array: Array) -> tuple[int, int]:
-        """A copy at the beginning or the end of new memory, or a few elements away: its allocation and its address."""
-        pointer, away = ctypes.c_void_p(), int(self.generator.choice([0, 0, 0, 0, 1, 2, 4])) * array.itemsize
+    def place(self, array: Array) -> int:
+        """The address of a copy at the beginning or the end of new memory, or a few elements away."""
+        pointer, away = ctypes.c_void_p(), int(self.generator.choice([0] * 9 + [1, 2, 4])) * array.itemsize
         room = (max(array.nbytes + away, 1) + 4095) // 4096 * 4096
         if self.library.cudaMalloc(ctypes.byref(pointer), ctypes.c_size_t(room)):
             raise MemoryError
@@ -76,11 +77,10 @@ class Device:
         base = pointer.value or 0
         address = base + (room - array.nbytes - away if self.at_end else away)
         self.copy(address, np.ascontiguousarray(array).ctypes.data, array.nbytes, TO_DEVICE)
-        return base, address
+        return address
 
     def copy(self, to: int, source: int, size: int, kind: int) -> None:
-        pointers = ctypes.c_void_p(to), ctypes.c_void_p(source), ctypes.c_size_t(size)
-        if self.library.cudaMemcpy(*pointers, kind):
+        if self.library.cudaMemcpy(ctypes.c_void_p(to), ctypes.c_void_p(source), ctypes.c_size_t(size), kind):
             raise Different("a copy failed")
 
     def clear(self) -> None:
@@ -95,7 +95,7 @@ class Device:
     def run(self, what: str, x: Array, expected: Array, call: Callable[[ctypes.c_void_p, ctypes.c_void_p], int]) -> None:
         """call(x, y) has to make y the expected array. Raises Different."""
         y = np.full(expected.nbytes, POISON, np.uint8).view(expected.dtype).reshape(expected.shape)
-        (_, source), (_, target) = self.place(x), self.place(y)
+        source, target = self.place(x), self.place(y)
         self.library.emulated_reset()
         if status := call(ctypes.c_void_p(source), ctypes.c_void_p(target)):
             raise Different(f"{what}: status {status}")
@@ -132,9 +132,10 @@ def even_neuron(generator: np.random.Generator, channels: int, levels: int) -> N
         shift = (generator.normal(size=channels) * theta * generator.integers(0, 2)).astype(np.float32)
         amplitude, offset = (generator.normal(size=(2, channels)) * 10.0 ** generator.uniform(-10, 10)).astype(np.float32)
     parts = [theta, shift, amplitude, offset]
-    for part in parts:
-        if generator.random() < 0.2:
-            part[:] = part[:1]
+    if generator.random() < 0.4:
+        for part in parts:
+            if generator.random() < 0.4:
+                part[:] = part[:1]
     return Neuron(*(part[:, None] for part in parts), levels)
 
 
@@ -173,7 +174,7 @@ def arguments(device: Device, neuron: Firing) -> Neurons:
 
     def parameter(part: Array) -> Parameter:
         single = bool((part == part[:1]).all())
-        return Parameter(device.place(part[:1] if single else part)[1], 0 if single else 1)
+        return Parameter(device.place(part[:1] if single else part), 0 if single else 1)
 
     if isinstance(neuron, Neuron):
         parts = [parameter(part) for part in (neuron.threshold, neuron.shift, neuron.amplitude, neuron.offset)]
@@ -182,7 +183,7 @@ def arguments(device: Device, neuron: Firing) -> Neurons:
     single = all(bool((part == part[:, :1]).all()) for part in (neuron.rising, neuron.falling))
     both = [part[:, :1] if single else part for part in (neuron.rising, neuron.falling)]
     channels = both[0].shape[1]
-    each = Thresholds(*(device.place(part)[1] for part in both), neuron.levels - 1, channels, 0 if single else 1)
+    each = Thresholds(*(device.place(part) for part in both), neuron.levels - 1, channels, 0 if single else 1)
     amplitude, offset = parameter(neuron.amplitude), parameter(neuron.offset)
     return Neurons(amplitude=amplitude, offset=offset, largest=neuron.levels - 1, each=each)
 
@@ -193,8 +194,8 @@ def shape_of(generator: np.random.Generator) -> tuple[int, int, int]:
         shape[generator.integers(3)] = 0
     if generator.random() < 0.1:
         shape[2] = int(generator.integers(1, 3000))
-    if generator.random() < 0.2:
-        shape[2] = 1
+    if generator.random() < 0.4:  # channels last, and packs of two channels
+        shape[1], shape[2] = int(generator.choice([8, 16, 24, 64])), int(generator.choice([1, 1, 9, 33, 49]))
     if generator.random() < 0.1:
         shape[1] = 1
     if np.prod(shape) > 20_000:
@@ -207,7 +208,7 @@ def one(device: Device, shape: tuple[int, int, int] | None = None) -> None:
     generator, library = device.generator, device.library
     coding = str(generator.choice(CODINGS))
     steps = int(generator.integers(1, (20 if generator.random() < 0.9 else 256) if coding == "rate" else 9))
-    levels, dtype = levels_of(steps, coding), TYPES[generator.integers(3)]
+    levels, dtype = levels_of(steps, coding), device.types[generator.integers(len(device.types))]
     shape = shape or shape_of(generator)
     device.at_end = bool(generator.random() < 0.5)
     even = even_neuron(generator, shape[1], levels)
@@ -255,22 +256,26 @@ def trains(
         device.run("repeats", x, many, lambda a, b: library.repeat(a, b, ctypes.c_int64(x.nbytes), outputs))
 
 
-def check(library: Path, cases: int, seed: int = 0) -> Device:
-    """Random cases, each from a seed of its own, and a large one. Raises Different."""
-    device = Device(ctypes.CDLL(str(library)), np.random.default_rng(seed))
-    for number in range(seed, seed + cases):
+LARGE = ((40, 64, 784), (31_360, 64, 1), (640, 64, 49))  # more packs than a launch has threads, in each layout
+
+
+def check(library: Path, cases: int, types: tuple[np.dtype[Any], ...] = TYPES) -> Device:
+    """Random cases, each from a seed of its own; from 100 on, large ones too. Raises Different."""
+    device = Device(ctypes.CDLL(str(library)), np.random.default_rng(0), types=types)
+    for number in range(cases):
         device.generator = np.random.default_rng(number)
         try:
-            one(device)
+            one(device, LARGE[number // 100 % len(LARGE)] if number % 100 == 99 else None)
         except Different as error:
-            raise Different(f"seed {number}: {error}") from error
+            raise Different(f"case {number}: {error}") from error
     return device
 
 
 def main() -> None:
-    library, cases, seed = (sys.argv[1:] + ["300", "0"][len(sys.argv) - 2 :])[:3]
+    library, cases = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 300
+    types = tuple(each for each in TYPES if each.name in sys.argv[3:]) or TYPES
     try:
-        done = check(Path(library), int(cases), int(seed))
+        done = check(library, cases, types)
     except Different as error:
         sys.exit(f"differs: {error}")
     for what in sorted(done.launches):
