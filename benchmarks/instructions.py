@@ -1,9 +1,9 @@
 """Instructions a number of the CUDA kernels, and the bound that they set: `python -m benchmarks.instructions`.
 
-Read from the machine code that nvcc makes for sm_90, without a GPU: on the shortest way through a kernel's loop that
-stores its result, each instruction counts once, and the loop over time-steps T times. A GPU issues one instruction for 32
-numbers in each of its schedulers and cycles, so its bandwidth cannot be more than bytes a number · issues / instructions.
-Nothing is timed. Needs nvcc, and nvdisasm (in CUDA, or `pip install nvidia-cuda-nvdisasm`).
+Read from the machine code that nvcc makes for sm_90, without a GPU: each instruction counts once on the shortest way
+through a kernel's loop that stores its result, those of the loop over time-steps T times. A GPU issues one instruction
+for 32 numbers in each of its schedulers and cycles, so its bandwidth cannot be more than bytes a number times the numbers
+a second at that rate. Nothing is timed. Needs nvcc, and nvdisasm (in CUDA, or `pip install nvidia-cuda-nvdisasm`).
 """
 
 import contextlib
@@ -137,9 +137,7 @@ def listing(folder: Path) -> str:
     nvcc = os.environ.get("CUDACXX") or shutil.which("nvcc")
     nvdisasm = os.environ.get("NVDISASM") or shutil.which("nvdisasm")
     if not nvcc or not nvdisasm:
-        raise OptionError(
-            "nvcc or nvdisasm is missing", "put them in PATH, or their paths into $CUDACXX and $NVDISASM"
-        )
+        raise OptionError("nvcc or nvdisasm is missing", "put them in PATH, or their paths into $CUDACXX and $NVDISASM")
     made = folder / "cuda.cubin"
     flags = ["-std=c++17", "-O3", "-fmad=false", "-arch=sm_90", "-cubin"]
     subprocess.run([nvcc, *flags, "-o", made, SOURCE], check=True)
@@ -179,7 +177,16 @@ def rows(found: dict[str, Code]) -> Iterator[tuple[object, ...]]:
                 size = BYTES[dtype] + written * (1 if kernel == "counts" else BYTES[dtype])
                 most = size * SCHEDULERS * CLOCK * WARP / (pack / width)
                 shares = (f"{min(1.0, most / each):.2f}" for each in BANDWIDTHS.values())
-                yield kernel, dtype, lie, f"{pack / width:.1f}", f"{once / width:.1f}", size, f"{most / 1e12:.1f}", *shares
+                yield (
+                    kernel,
+                    dtype,
+                    lie,
+                    f"{pack / width:.1f}",
+                    f"{once / width:.1f}",
+                    size,
+                    f"{most / 1e12:.1f}",
+                    *shares,
+                )
 
 
 def main() -> None:

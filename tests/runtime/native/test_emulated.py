@@ -1,4 +1,4 @@
-"""The CUDA kernels executed without a GPU: nvcc's PTX, run on the CPU (tests/runtime/native/emulated). Needs nvcc and g++."""
+"""The CUDA kernels without a GPU: nvcc's PTX, executed on the CPU (tests/runtime/native/emulated)."""
 
 import os
 import shutil
@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.native.emulated import build, mutants
-from tests.runtime.native.emulated.translate import UnknownInstruction, translated
+from tests.runtime.native.emulated.translate import UnknownInstructionError, translated
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.skipif(
-    not build.nvcc() or not shutil.which("g++"), reason="needs nvcc (in PATH or $CUDACXX) and g++: see scripts/build-cuda"
+    not build.nvcc() or not shutil.which("g++"),
+    reason="needs nvcc (in PATH or $CUDACXX) and g++: see scripts/build-cuda",
 )
 
 
@@ -53,7 +54,16 @@ def test_every_kernel_on_an_older_gpu_and_in_small_launches(tmp_path: Path) -> N
 def test_the_tests_of_the_operators_pass_on_the_cuda_kernels(emulated: Path) -> None:
     """test_native.py, with sessions on the CPU that run the CUDA branch of every operator."""
     library = build.build_operators(emulated, 90)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.runtime.native.emulated.plugin", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "tests.runtime.native.emulated.plugin",
+        "-p",
+        "no:cacheprovider",
+    ]
     environment = {**os.environ, "GRAPHPASS_EMULATED": str(library)}
     tests = ["tests/runtime/test_native.py", "-m", "not slow"]
     done = subprocess.run([*command, *tests], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -74,8 +84,8 @@ def test_mistakes_in_the_kernels_are_seen(tmp_path: Path) -> None:
 
 def test_an_unknown_instruction_is_an_error() -> None:
     ptx = ".entry k(\n\t.param .u64 a\n)\n{\n\t.reg .f32 %f<3>;\n\tSIN.approx.f32 %f1, %f2;\n\tret;\n}\n"
-    with pytest.raises(UnknownInstruction, match="sin.approx.f32 %f1, %f2 in k"):
+    with pytest.raises(UnknownInstructionError, match=r"sin\.approx\.f32 %f1, %f2 in k"):
         translated(ptx.replace("SIN", "sin"))
-    with pytest.raises(UnknownInstruction, match="add.f32"):  # without .rn it may be contracted
+    with pytest.raises(UnknownInstructionError, match=r"add\.f32"):  # without .rn it may be contracted
         translated(ptx.replace("SIN.approx", "add"))
     assert "kernel_0" in translated(ptx.replace("SIN.approx.f32 %f1,", "neg.f32 %f1,"))

@@ -12,7 +12,6 @@ HERE = Path(__file__).parent
 NATIVE = HERE.parents[3] / "graphpass" / "runtime" / "native"
 CALLS, OPERATORS = "libcalls.so", "libgraphpass_ops.so"
 EXACT = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-OPTIONS = ["-fmad=false"]  # of nvcc
 # Launches of few threads, so that each takes many packs.
 SMALL_LAUNCHES = {"kAtOnce = 1 << 17;": "kAtOnce = 1 << 6;"}
 # In a session on the CPU: the CUDA branch of every operator, under the name of the CPU's provider.
@@ -52,19 +51,19 @@ def run_all(commands: Iterable[Sequence[str | Path]]) -> None:
             raise RuntimeError(f"{process.args}:\n{said[-3000:]}")
 
 
-def compiled(folder: Path, architectures: Sequence[int], sources: Path = NATIVE, options: Sequence[str] = ()) -> Path:
+def compiled(folder: Path, architectures: Sequence[int], sources: Path = NATIVE) -> Path:
     """cuda.cu as nvcc compiles it: an object that launches, and PTX that runtime.cc runs. The object."""
     kept, made = folder / "kept", folder / "cuda.o"
     kept.mkdir(parents=True, exist_ok=True)
     targets = [f"-gencode=arch=compute_{each},code=compute_{each}" for each in architectures]
-    flags = ["-std=c++17", "-O3", *(options or OPTIONS), "-Xcompiler=-fPIC", "--keep", f"--keep-dir={kept}"]
+    flags = ["-std=c++17", "-O3", "-fmad=false", "-Xcompiler=-fPIC", "--keep", f"--keep-dir={kept}"]
     run_all([[nvcc() or "nvcc", *flags, *targets, "-c", "-o", made, sources / "cuda.cu"]])
     return made
 
 
-def build(folder: Path, architectures: Sequence[int], sources: Path = NATIVE, options: Sequence[str] = ()) -> None:
-    """folder/ARCHITECTURE/libcalls.so for ctypes. `options` take the place of OPTIONS. Raises UnknownInstruction."""
-    kernels = compiled(folder, architectures, sources, options)
+def build(folder: Path, architectures: Sequence[int], sources: Path = NATIVE) -> None:
+    """folder/ARCHITECTURE/libcalls.so for ctypes. Raises UnknownInstructionError."""
+    kernels = compiled(folder, architectures, sources)
     common = [f"-I{HERE}", f"-I{sources}", "-fPIC", "-fvisibility=hidden", "-std=c++20"]
     commands = [["g++", "-O2", "-Wall", "-Wextra", *common, "-c", "-o", folder / "runtime.o", HERE / "runtime.cc"]]
     for each in architectures:

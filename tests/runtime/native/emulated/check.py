@@ -26,7 +26,7 @@ POISON = 0xA5  # bytes of an output before it is written
 TO_DEVICE, TO_HOST = 1, 2
 
 
-class Different(Exception):
+class DifferentError(Exception):
     """A kernel gave other bits than the definition, or did not write each byte once."""
 
 
@@ -81,7 +81,7 @@ class Device:
 
     def copy(self, to: int, source: int, size: int, kind: int) -> None:
         if self.library.cudaMemcpy(ctypes.c_void_p(to), ctypes.c_void_p(source), ctypes.c_size_t(size), kind):
-            raise Different("a copy failed")
+            raise DifferentError("a copy failed")
 
     def clear(self) -> None:
         for pointer in self.held:
@@ -92,24 +92,26 @@ class Device:
         self.library.emulated_count.restype = ctypes.c_ulonglong
         return int(self.library.emulated_count(what.encode()))
 
-    def run(self, what: str, x: Array, expected: Array, call: Callable[[ctypes.c_void_p, ctypes.c_void_p], int]) -> None:
-        """call(x, y) has to make y the expected array. Raises Different."""
+    def run(
+        self, what: str, x: Array, expected: Array, call: Callable[[ctypes.c_void_p, ctypes.c_void_p], int]
+    ) -> None:
+        """call(x, y) has to make y the expected array. Raises DifferentError."""
         y = np.full(expected.nbytes, POISON, np.uint8).view(expected.dtype).reshape(expected.shape)
         source, target = self.place(x), self.place(y)
         self.library.emulated_reset()
         if status := call(ctypes.c_void_p(source), ctypes.c_void_p(target)):
-            raise Different(f"{what}: status {status}")
+            raise DifferentError(f"{what}: status {status}")
         written, after = self.count("bytes written"), np.empty_like(x)
         self.launches[what] += self.count("launches")
         self.numbers[what] += expected.size
         self.copy(y.ctypes.data, target, y.nbytes, TO_HOST)
         self.copy(after.ctypes.data, source, x.nbytes, TO_HOST)
         if (y.size and written != y.nbytes) or after.tobytes() != x.tobytes():
-            raise Different(f"{what} of {x.shape}: {written} of {y.nbytes} bytes written, or the input was changed")
+            raise DifferentError(f"{what} of {x.shape}: {written} of {y.nbytes} bytes written, or x changed")
         same = bits(y) == bits(expected)
         if not same.all():
             at = tuple(np.argwhere(~same)[0])
-            raise Different(f"{what} of {x.shape} at {at}: {y[at]}, not {expected[at]}")
+            raise DifferentError(f"{what} of {x.shape} at {at}: {y[at]}, not {expected[at]}")
 
 
 def bits(array: Array) -> Array:
@@ -127,10 +129,16 @@ def even_neuron(generator: np.random.Generator, channels: int, levels: int) -> N
     with np.errstate(all="ignore"):
         theta = np.maximum(generator.uniform(0.5, 3, channels) * scale, 1.5e-45).astype(np.float32)
         if generator.random() < 0.3:  # the last digits all ones or nearly all zeros
-            theta = (theta.view(np.uint32) & 0xFF800000 | generator.choice([0, 1, 2, 0x7FFFFE, 0x7FFFFF], channels)).astype(np.uint32).view(np.float32)
+            theta = (
+                (theta.view(np.uint32) & 0xFF800000 | generator.choice([0, 1, 2, 0x7FFFFE, 0x7FFFFF], channels))
+                .astype(np.uint32)
+                .view(np.float32)
+            )
             theta = np.maximum(theta, np.float32(1.5e-45))
         shift = (generator.normal(size=channels) * theta * generator.integers(0, 2)).astype(np.float32)
-        amplitude, offset = (generator.normal(size=(2, channels)) * 10.0 ** generator.uniform(-10, 10)).astype(np.float32)
+        amplitude, offset = (generator.normal(size=(2, channels)) * 10.0 ** generator.uniform(-10, 10)).astype(
+            np.float32
+        )
     parts = [theta, shift, amplitude, offset]
     if generator.random() < 0.4:
         for part in parts:
@@ -153,7 +161,7 @@ def threshold_neuron(generator: np.random.Generator, even: Neuron) -> ThresholdN
 
 
 def currents(generator: np.random.Generator, shape: tuple[int, ...], borders: Array, dtype: np.dtype[Any]) -> Array:
-    """Numbers about the borders between counts, float32 [steps, channels, 1], random and special ones. [outer, channels, inner]"""
+    """Float32 numbers [outer, channels, inner] about the borders [steps, channels, 1], random and special ones."""
     with np.errstate(all="ignore"):
         place = generator.integers(0, len(borders), shape)
         at_border = borders[place, np.arange(shape[1])[:, None], 0]
@@ -260,14 +268,14 @@ LARGE = ((40, 64, 784), (31_360, 64, 1), (640, 64, 49))  # more packs than a lau
 
 
 def check(library: Path, cases: int, types: tuple[np.dtype[Any], ...] = TYPES) -> Device:
-    """Random cases, each from a seed of its own; from 100 on, large ones too. Raises Different."""
+    """Random cases, each from a seed of its own; from 100 on, large ones too. Raises DifferentError."""
     device = Device(ctypes.CDLL(str(library)), np.random.default_rng(0), types=types)
     for number in range(cases):
         device.generator = np.random.default_rng(number)
         try:
             one(device, LARGE[number // 100 % len(LARGE)] if number % 100 == 99 else None)
-        except Different as error:
-            raise Different(f"case {number}: {error}") from error
+        except DifferentError as error:
+            raise DifferentError(f"case {number}: {error}") from error
     return device
 
 
@@ -276,7 +284,7 @@ def main() -> None:
     types = tuple(each for each in TYPES if each.name in sys.argv[3:]) or TYPES
     try:
         done = check(library, cases, types)
-    except Different as error:
+    except DifferentError as error:
         sys.exit(f"differs: {error}")
     for what in sorted(done.launches):
         print(f"{what:32} {done.launches[what]:7,} launches {done.numbers[what]:12,} numbers")

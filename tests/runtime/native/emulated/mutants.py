@@ -30,6 +30,14 @@ def verdict(name: str, folder: Path) -> tuple[int, str]:
     file, changes = MUTANTS[name] if name else (CUDA, {})
     sources = changed(folder / "float", FLOAT)
     build(folder, [90], changed(folder / "mutant", changes, file, sources))
-    command = [sys.executable, "-m", "tests.runtime.native.emulated.check", folder / "90" / CALLS, str(CASES), "float32"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.runtime.native.emulated.check",
+        folder / "90" / CALLS,
+        str(CASES),
+        "float32",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode, (done.stdout + done.stderr).strip().splitlines()[-1]
+    said = (done.stdout + done.stderr).strip().splitlines()
+    return done.returncode, said[-1] if said else f"ended by signal {-done.returncode}"

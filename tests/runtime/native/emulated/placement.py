@@ -1,7 +1,7 @@
-"""onnxruntime's CUDA provider over the emulated runtime: operators, a CUDA graph, and where nodes of networks are placed.
+"""onnxruntime's CUDA provider over the emulated runtime: operators, a CUDA graph, where nodes of networks are placed.
 
-scripts/emulate-provider runs it, in an environment where onnxruntime is onnxruntime-gpu and CUDA's libraries are those of
-provider.py: `placement.py FOLDER [operators] [graph] [networks]`. Exits with 1 where a number differs.
+scripts/emulate-provider runs it, where onnxruntime is onnxruntime-gpu and CUDA's libraries are those of provider.py:
+`placement.py FOLDER [operators] [graph] [networks]`. Exits with 1 where a number differs.
 """
 
 import ctypes
@@ -42,7 +42,6 @@ NETWORKS = {
     "ViT": ROOT / "benchmarks" / "trained" / "vit.onnx",
 }
 FORMS = ("folded", "unrolled", "integer")
-SPIKING = frozenset(name for name in vars(operators).values() if isinstance(name, str))
 
 
 class Counts:
@@ -86,7 +85,7 @@ def array(value: ort.OrtValue) -> Array:
 
 
 def run_operators() -> None:
-    """The properties of test_native.py, each operator alone in its network: onnxruntime's own kernels do not run here."""
+    """The properties of test_native.py, each operator alone in a network: onnxruntime's own kernels do not run here."""
     counts, seen = Counts(), Counter[str]()
 
     def call(op: str, x: Array, *parameters: Array, **attributes: Any) -> Array:
@@ -136,11 +135,16 @@ def run_graph() -> None:
     ]
     generator, shape = np.random.default_rng(0), [2, 6, 4, 4]
     parts = generator.uniform(0.1, 0.6, (4, 6, 1, 1)).astype(np.float32)
-    constants = [helper.make_tensor(name, 1, [6, 1, 1], part.reshape(-1)) for name, part in zip("tsao", parts, strict=True)]
+    constants = [
+        helper.make_tensor(name, 1, [6, 1, 1], part.reshape(-1)) for name, part in zip("tsao", parts, strict=True)
+    ]
     outputs = [helper.make_tensor_value_info(name, kind, shape) for name, kind in (("y", 1), ("n", TensorProto.UINT8))]
     graph = helper.make_graph(nodes, "row", [helper.make_tensor_value_info("x", 1, shape)], outputs, constants)
     opsets = [helper.make_opsetid("", 21), operators.opset_import()]
-    made, counts = session(helper.make_model(graph, opset_imports=opsets, ir_version=10), enable_cuda_graph="1"), Counts()
+    made, counts = (
+        session(helper.make_model(graph, opset_imports=opsets, ir_version=10), enable_cuda_graph="1"),
+        Counts(),
+    )
     x, y = (ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, "cuda", 0) for _ in range(2))
     n = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, "cuda", 0)
     binding = made.io_binding()
@@ -158,7 +162,9 @@ def run_graph() -> None:
             raise SystemExit("the CUDA graph gave other numbers")
     if counts["captures"] != 1 or counts["allocations in a capture"] or not counts["graph launches"]:
         raise SystemExit(f"{counts['captures']} captures, {counts['graph launches']} launches of the graph")
-    print(f"CUDA graph of five operators: captured once, launched {counts['graph launches']} times, all numbers equal.\n")
+    print(
+        f"CUDA graph of five operators: captured once, launched {counts['graph launches']} times, all numbers equal.\n"
+    )
 
 
 def logged(action: Callable[[], object]) -> str:
@@ -175,19 +181,20 @@ def logged(action: Callable[[], object]) -> str:
         return file.read()
 
 
-def placed(proto: ModelProto) -> tuple[dict[str, Counter[str]], int]:
-    """Operators of the optimised network by provider, and the copies between them."""
+def placed(proto: ModelProto) -> tuple[int, Counter[str], int]:
+    """Of the optimised network: nodes on CUDA, operators on the CPU, and copies between the two."""
     os.environ["SEVERITY"] = "0"
     log = logged(lambda: session(proto))
-    found: dict[str, Counter[str]] = {}
-    provider = ""
+    on_cuda, on_cpu, provider = 0, Counter[str](), ""
     for line in log.splitlines():
-        if match := re.search(r"(?:Node\(s\)|All nodes) placed on \[(\w+)\]", line):
+        if match := re.search(r"(?:Node\(s\)|All nodes) placed on \[(\w+)\]. Number of nodes: (\d+)", line):
             provider = match[1]
-        elif (match := re.search(r"VerifyEachNodeIsAssignedToAnEp\W*\s+(\w+) \(", line)) and provider:
-            found.setdefault(provider, Counter())[match[1]] += 1
-    copies = sum(int(number) for number in re.findall(r"(\d+) Memcpy nodes are added", log))
-    return found, copies
+            on_cuda += int(match[2]) if provider == GPU[0] else 0
+        elif provider == GPU[1] and (match := re.search(r"VerifyEachNodeIsAssignedToAnEp\W*\s+(\w+) \(", line)):
+            on_cpu[match[1]] += 1
+    if not provider:
+        raise SystemExit("onnxruntime's log does not say where nodes are placed")
+    return on_cuda, on_cpu, sum(int(number) for number in re.findall(r"(\d+) Memcpy nodes are added", log))
 
 
 def rows() -> Iterator[tuple[object, ...]]:
@@ -204,16 +211,14 @@ def rows() -> Iterator[tuple[object, ...]]:
                 except GraphpassError as error:
                     yield name, form, "", "", "", str(error).split(";")[0]
                     continue
-                found, copies = placed(done.proto)
-                cuda, cpu = (found.get(provider, Counter[str]()) for provider in GPU)
-                neurons = sum(number for op, number in cuda.items() if op in SPIKING)
-                left = ", ".join(f"{number} {op}" for op, number in sorted(cpu.items()))
-                yield name, form, f"{cuda.total()} ({neurons})", cpu.total(), copies, left
+                on_cuda, on_cpu, copies = placed(done.proto)
+                left = ", ".join(f"{number} {op}" for op, number in sorted(on_cpu.items()))
+                yield name, form, on_cuda, on_cpu.total(), copies, left
 
 
 def run_networks() -> None:
     """Where the nodes of converted networks go, of the network that onnxruntime optimised."""
-    table(("network", "form", "nodes on CUDA (neurons)", "on the CPU", "copies", "what is on the CPU"), rows())
+    table(("network", "form", "nodes on CUDA", "on the CPU", "copies", "what is on the CPU"), rows())
 
 
 if __name__ == "__main__":

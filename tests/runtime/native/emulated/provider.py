@@ -31,7 +31,9 @@ def wanted(provider: Path, library: str) -> list[str]:
 
 def toolkit() -> Path:
     """The folder of CUDA's headers."""
-    said = subprocess.run([nvcc() or "nvcc", "--dryrun", "-x", "cu", "-c", "/dev/null"], capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        [nvcc() or "nvcc", "--dryrun", "-x", "cu", "-c", "/dev/null"], capture_output=True, text=True, check=False
+    )
     for folder in re.findall(r'"?-I([^"\s]+)"?', said.stderr):
         if (Path(folder) / "driver_types.h").exists():
             return Path(folder)
@@ -39,13 +41,14 @@ def toolkit() -> Path:
 
 
 def libraries(folder: Path, provider: Path, architecture: int = 90) -> Path:
-    """CUDA's libraries and our operators in `folder`: the path of the operators. provider: libonnxruntime_providers_cuda.so."""
+    """CUDA's libraries and our operators in `folder`, for a libonnxruntime_providers_cuda.so. The operators' path."""
     build(folder, [architecture])
     here = "\n".join((HERE / name).read_text("utf-8") for name in ("runtime.cc", "provider.cc"))
     missing = [name for name in wanted(provider, RUNTIME) if not re.search(rf"\b{name}\(", here)]
     texts = {
         RUNTIME: "#include <cstdio>\n" + "\n".join(
-            f'extern "C" int {name}() {{ std::fprintf(stderr, "emulated CUDA: no {name}\\n"); return 801; }}' for name in missing
+            f'extern "C" int {name}() {{ std::fprintf(stderr, "emulated CUDA: no {name}\\n"); return 801; }}'
+            for name in missing
         ),
         DRIVER: 'extern "C" int cuTensorMapEncodeTiled() { return 801; }',
         "libcudnn.so.9": CUDNN,
@@ -61,7 +64,11 @@ def libraries(folder: Path, provider: Path, architecture: int = 90) -> Path:
     for library, text in texts.items():
         (folder / f"{library}.cc").write_text(text, "utf-8")
         (folder / f"{library}.map").write_text(f"{library} {{ global: *; }};", "utf-8")
-        versioned = [] if library in (DRIVER, "libcudnn.so.9", "libcurand.so.10") else [f"-Wl,--version-script={folder / library}.map"]
+        versioned = (
+            []
+            if library in (DRIVER, "libcudnn.so.9", "libcurand.so.10")
+            else [f"-Wl,--version-script={folder / library}.map"]
+        )
         more = [f"-I{toolkit()}", *objects] if library == RUNTIME else []
         flags = ["-std=c++20", "-O1", "-w", "-fPIC", "-shared", f"-I{HERE}", f"-Wl,-soname,{library}", *versioned]
         commands.append(["g++", *flags, "-o", folder / library, folder / f"{library}.cc", *more])

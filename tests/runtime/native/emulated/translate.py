@@ -17,7 +17,8 @@ POISON = {"pred": "true", "f32": "as_float(0xCDCDCDCDu)"}  # of registers; the o
 PLACES = {"%tid.x": "thread.tid", "%ntid.x": "thread.ntid", "%ctaid.x": "thread.ctaid", "%nctaid.x": "thread.nctaid"}
 INTEGERS = {
     "add": "a + b", "sub": "a - b", "mul.lo": "a * b", "mad.lo": "a * b + c", "div": "a / b", "rem": "a % b",
-    "neg": "-a", "clz": "std::countl_zero(a)", "min": "std::min(a, b)", "max": "std::max(a, b)", "mul.hi": "high(a, b)", "prmt": "permuted(a, b, c)",
+    "neg": "-a", "clz": "std::countl_zero(a)", "min": "std::min(a, b)", "max": "std::max(a, b)",
+    "mul.hi": "high(a, b)", "prmt": "permuted(a, b, c)",
     "and": "a & b", "or": "a | b", "xor": "a ^ b", "not": "~a", "bfe": "field_of(a, b, c)",
 }  # fmt: skip
 # Without .rn the assembler may contract two operations into one.
@@ -43,7 +44,7 @@ CONVERSIONS = {  # of an operand a of the last type
 SHORT = {"f16": "u16", "bf16": "u16", "f16x2": "u32", "bf16x2": "u32"}  # bits that a conversion reads or makes
 
 
-class UnknownInstruction(Exception):
+class UnknownInstructionError(Exception):
     """An instruction or operand that the translator has no meaning for."""
 
 
@@ -72,7 +73,13 @@ class Kernel:
         holds = self.kind_of(operand)
         if "f32" in (holds, kind):
             bits = operand[1:]
-            return bits if holds == kind else f"as_float({bits})" if kind == "f32" else f"static_cast<{TYPES[kind]}>(as_bits({bits}))"
+            return (
+                bits
+                if holds == kind
+                else f"as_float({bits})"
+                if kind == "f32"
+                else f"static_cast<{TYPES[kind]}>(as_bits({bits}))"
+            )
         return operand[1:] if TYPES[holds] == TYPES[kind] else f"static_cast<{TYPES[kind]}>({operand[1:]})"
 
     def write(self, operand: str, kind: str, value: str) -> str:
@@ -91,8 +98,7 @@ class Kernel:
     def computed(self, target: str, kind: str, formula: str, *sources: tuple[str, str]) -> str:
         """target = formula over a, b, c, which have the type and value of the sources."""
         read = (
-            f"const auto {name} = {self.read(of, source)};"
-            for name, (of, source) in zip("abc", sources, strict=False)
+            f"const auto {name} = {self.read(of, source)};" for name, (of, source) in zip("abc", sources, strict=False)
         )
         return f"{' '.join(read)} {self.write(target, kind, formula)}"
 
@@ -110,7 +116,7 @@ class Kernel:
         try:
             meaning = self.meaning(operation.split("."), operands_of(rest))
         except (KeyError, ValueError) as error:
-            raise UnknownInstruction(f"{text} in {self.name}") from error
+            raise UnknownInstructionError(f"{text} in {self.name}") from error
         condition = f"if ({guard[1]}{guard[2]}) " if guard else ""
         self.statements.append(f"{condition}{{ {meaning} }}")
         return None
@@ -140,7 +146,9 @@ class Kernel:
         if name in ("mul.wide", "mad.wide"):
             wide = kind[0] + str(2 * int(kind[1:]))
             formula = f"static_cast<{TYPES[wide]}>(a) * b" + (" + c" if name == "mad.wide" else "")
-            return self.computed(given[0], wide, formula, (kind, given[1]), (kind, given[2]), *((wide, g) for g in given[3:]))
+            return self.computed(
+                given[0], wide, formula, (kind, given[1]), (kind, given[2]), *((wide, g) for g in given[3:])
+            )
         table = {"f32": FLOATS, "pred": PREDICATES}.get(kind, INTEGERS)
         return self.computed(given[0], kind, table[name], *((kind, source) for source in given[1:]))
 
@@ -158,7 +166,8 @@ class Kernel:
         if space != ["global"]:
             raise ValueError(f"memory {space}")
         call = "load" if operation == "ld" else "store"
-        pointer = f"pointer<{TYPES[kind]}, {len(each)}>({self.read('u64', base)} + {int(offset or 0)}, {str(call == 'store').lower()})"
+        address, stores = f"{self.read('u64', base)} + {int(offset or 0)}", str(call == "store").lower()
+        pointer = f"pointer<{TYPES[kind]}, {len(each)}>({address}, {stores})"
         moved = (
             self.write(one, kind, f"at[{k}]") if call == "load" else f"at[{k}] = {self.read(kind, one)};"
             for k, one in enumerate(each)
@@ -191,19 +200,23 @@ class Kernel:
         """The function of one thread."""
         declared = (
             f"  {TYPES[kind]} "
-            + ", ".join(f"{prefix}{k} = {POISON.get(kind, f'static_cast<{TYPES[kind]}>(kPoison)')}" for k in range(count))
+            + ", ".join(
+                f"{prefix}{k} = {POISON.get(kind, f'static_cast<{TYPES[kind]}>(kPoison)')}" for k in range(count)
+            )
             + ";"
             for prefix, (kind, count) in self.registers.items()
         )
-        head = f"static void kernel_{number}([[maybe_unused]] void** arguments, [[maybe_unused]] const Thread& thread) {{"
+        head = (
+            f"static void kernel_{number}([[maybe_unused]] void** arguments, [[maybe_unused]] const Thread& thread) {{"
+        )
         return "\n".join((head, *declared, *(f"  {line}" for line in self.statements), "}"))
 
 
 def kernels(ptx: str) -> Iterator[Kernel]:
-    """The kernels of a PTX file. Raises UnknownInstruction."""
+    """The kernels of a PTX file. Raises UnknownInstructionError."""
     ptx = re.sub(r"//[^\n]*", "", ptx)
     if found := re.search(r"\.(func|shared|const|local)\b", ptx):
-        raise UnknownInstruction(f"the directive .{found[1]}")
+        raise UnknownInstructionError(f"the directive .{found[1]}")
     for name, parameters, body in re.findall(r"\.entry\s+(\w+)\((.*?)\)[^{]*\{(.*?)\n\}", ptx, re.DOTALL):
         kernel = Kernel(name)
         for bits, parameter, count in re.findall(r"\.[ubf](\d+)\s+(\w+)(?:\[(\d+)\])?", parameters):
@@ -219,7 +232,7 @@ def translated(ptx: str) -> str:
     """The C++ of a PTX file: its kernels, and the table `kernels` of runtime.h."""
     found = list(kernels(ptx))
     if len(found) != ptx.count(".entry"):
-        raise UnknownInstruction("an entry that is written in another way")
+        raise UnknownInstructionError("an entry that is written in another way")
     rows = (
         f'  {{"{kernel.name}", kernel_{k}, {{{", ".join(map(str, kernel.parameters.values()))}}}}},'
         for k, kernel in enumerate(found)
