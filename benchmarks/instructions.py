@@ -1,9 +1,9 @@
-"""Instructions a number of the CUDA kernels, and the bound that they set: `python -m benchmarks.instructions`.
+"""Instructions of the CUDA kernels for a number, and the bound that they set: `python -m benchmarks.instructions`.
 
 Read from the machine code that nvcc makes for sm_90, without a GPU: each instruction counts once on the shortest way
 through a kernel's loop that stores its result, those of the loop over time-steps T times. A GPU issues one instruction
-for 32 numbers in each of its schedulers and cycles, so its bandwidth cannot be more than bytes a number times the numbers
-a second at that rate. Nothing is timed. Needs nvcc, and nvdisasm (in CUDA, or `pip install nvidia-cuda-nvdisasm`).
+for 32 numbers in each of its schedulers and cycles, and its bandwidth cannot be more than the bytes of the numbers that
+it computes at that rate. Nothing is timed. Needs nvcc, and nvdisasm (in CUDA, or `pip install nvidia-cuda-nvdisasm`).
 """
 
 import contextlib
@@ -150,30 +150,34 @@ INSIDE = {
     "searched": (("LDG", "FSETP"), ("STG", "FADD")),
     "planes": (("STG",), ()),
 }
-# Kernel → its neuron, its result, its time-steps, turns of the loops inside, values written for each one read.
-KERNELS: dict[str, tuple[str, str, dict[str, int], int]] = {
-    "levels": ("4Even", "8ToLevels", {}, 1),
-    "counts": ("4Even", "8ToCounts", {}, 1),
-    "levels, thresholds a step, T = 4": ("5Every", "8ToLevels", {"compared": 4}, 1),
-    "levels, thresholds a step, T = 8": ("5Every", "8ToLevels", {"compared": 8}, 1),
-    "levels, thresholds a step, T = 8, searched": ("5Every", "8ToLevels", {"searched": 4}, 1),
-    "levels, thresholds a step, T = 16": ("5Every", "8ToLevels", {"searched": 5}, 1),
-    "train, T = 4": ("4Even", "7ToTrain", {"planes": 4}, 4),
-    "train, thresholds a step, T = 4": ("5Every", "7ToTrain", {"compared": 4, "planes": 4}, 4),
+# Kernel → its neuron, its result, its time-steps (0: of no account), values written for each one read.
+KERNELS = {
+    "levels": ("4Even", "8ToLevels", 0, 1),
+    "counts": ("4Even", "8ToCounts", 0, 1),
+    **{f"levels, a threshold a step, T = {steps}": ("5Every", "8ToLevels", steps, 1) for steps in (4, 8, 16)},
+    "train, T = 4": ("4Even", "7ToTrain", 4, 4),
+    "train, a threshold a step, T = 4": ("5Every", "7ToTrain", 4, 4),
 }
-LIES = {"one channel a pack": 0, "channels last": 1, "two channels a pack": 2}
+# Where the channels of a pack lie → the number of that kernel, and kFew of cuda_thread.h.
+LIES = {"one channel a pack": (0, 8), "channels last": (1, 8), "two channels a pack": (2, 4)}
+
+
+def turns_of(neuron: str, result: str, steps: int, few: int) -> dict[str, int]:
+    """Turns of the loops inside."""
+    searched = {"compared": steps} if steps <= few else {"searched": steps.bit_length()}
+    return (searched if neuron == "5Every" else {}) | ({"planes": steps} if result == "7ToTrain" else {})
 
 
 def rows(found: dict[str, Code]) -> Iterator[tuple[object, ...]]:
-    for kernel, (neuron, result, turns, written) in KERNELS.items():
+    for kernel, (neuron, result, steps, written) in KERNELS.items():
         for dtype, name in NAMES.items():
-            for lie, number in LIES.items():
+            for lie, (number, few) in LIES.items():
                 width = 16 // BYTES[dtype]
                 mangled = f"neuron_kernelI{name}Li{width}ENS1_{neuron}ILNS1_3LieE{number}E"
                 code = [code for key, code in found.items() if mangled in key and f"NS1_{result}" in key]
                 if not code:
                     continue
-                pack, once = counted(code[0], turns)
+                pack, once = counted(code[0], turns_of(neuron, result, steps, few))
                 size = BYTES[dtype] + written * (1 if kernel == "counts" else BYTES[dtype])
                 most = size * SCHEDULERS * CLOCK * WARP / (pack / width)
                 shares = (f"{min(1.0, most / each):.2f}" for each in BANDWIDTHS.values())

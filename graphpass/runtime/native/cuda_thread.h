@@ -31,9 +31,15 @@ struct Divisor {
 
 inline bool aligned(const void* pointer, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0; }
 
-// Keeps a value in a register, where the compiler would compute it again each time.
-__device__ void kept(std::uint32_t& value) { asm("" : "+r"(value)); }
-__device__ void kept(const char*& value) { asm("" : "+l"(value)); }
+// The float32 `steps` pitches (bytes) behind `from`: one multiplication and addition, of which compilers make three.
+__device__ float value_at(std::uint64_t from, std::uint32_t steps, std::uint32_t pitch) {
+#ifdef __CUDA_ARCH__
+  asm("mad.wide.u32 %0, %1, %2, %0;" : "+l"(from) : "r"(steps), "r"(pitch));
+#else
+  from += std::uint64_t{steps} * pitch;
+#endif
+  return __ldg(reinterpret_cast<const float*>(from));
+}
 
 // How a tensor is cut into packs and shared among threads.
 struct Share {
@@ -194,25 +200,23 @@ class Every {
   // falling one fires, elsewhere no rising one.
   __device__ void searched(const float (&x)[Width], float (&n)[Width], int begin) const {
     const int steps = static_cast<int>(each.steps);
-    std::uint32_t pitch = static_cast<std::uint32_t>(each.pitch * sizeof(float));
+    const std::uint32_t pitch = static_cast<std::uint32_t>(each.pitch * sizeof(float));
     int found[kTogether];
-    const char* before[kTogether];  // the threshold before the first
+    std::uint64_t before[kTogether];  // the place before the first threshold
     bool rises[kTogether];
-    kept(pitch);
 #pragma unroll
     for (int j = 0; j < kTogether; ++j) {
       float border[kSets];
-      const char* sides[2][kSets];
+      std::uint64_t rising[kSets], falling[kSets];
 #pragma unroll
       for (int set = 0; set < kSets; ++set) {
         border[set] = __ldg(at(each.rising, set, always[set] < steps ? always[set] : steps - 1));
-        sides[0][set] = reinterpret_cast<const char*>(at(each.falling, set, -1));
-        sides[1][set] = reinterpret_cast<const char*>(at(each.rising, set, -1));
+        falling[set] = reinterpret_cast<std::uint64_t>(at(each.falling, set, -1));
+        rising[set] = reinterpret_cast<std::uint64_t>(at(each.rising, set, -1));
       }
       found[j] = channels.of(always, begin + j);
       rises[j] = x[begin + j] >= channels.of(border, begin + j);
-      before[j] = rises[j] ? channels.of(sides[1], begin + j) : channels.of(sides[0], begin + j);
-      kept(before[j]);
+      before[j] = rises[j] ? channels.of(rising, begin + j) : channels.of(falling, begin + j);
     }
 #pragma unroll 1
     for (int size = 1 << (31 - __clz(steps)); size > 0; size >>= 1) {
@@ -220,8 +224,8 @@ class Every {
       for (int j = 0; j < kTogether; ++j) {
         const int next = found[j] + size;
         if (next > steps) continue;
-        const auto* place = reinterpret_cast<const float*>(before[j] + std::uint64_t{static_cast<std::uint32_t>(next)} * pitch);
-        if ((x[begin + j] >= __ldg(place)) == rises[j]) found[j] = next;
+        const float threshold = value_at(before[j], static_cast<std::uint32_t>(next), pitch);
+        if ((x[begin + j] >= threshold) == rises[j]) found[j] = next;
       }
     }
 #pragma unroll
