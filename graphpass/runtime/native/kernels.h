@@ -70,6 +70,7 @@ int train(Type type, const void* currents, void* spikes, const Layout& layout, c
           const Steps& steps, void* stream);
 int mean(Type type, const void* currents, void* x, std::int64_t size, const Steps& steps, void* stream);
 int repeat(const void* x, void* currents, std::int64_t bytes, int steps, void* stream);
+const char* error_text(int error);
 }  // namespace cuda
 
 }  // namespace graphpass

@@ -81,9 +81,13 @@ GRAPHPASS_BOTH Half narrow<Half>(float value) {
 
 template <>
 GRAPHPASS_BOTH BFloat narrow<BFloat>(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  return BFloat{__bfloat16_as_ushort(__float2bfloat16_rn(value))};
+#else
   const std::uint32_t bits = same_bits<std::uint32_t>(value);
   const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   return BFloat{static_cast<std::uint16_t>(value == value ? rounded : 0x7fc0u)};
+#endif
 }
 
 // The level of x, float32; a NaN stays one.
@@ -98,6 +102,31 @@ GRAPHPASS_BOTH std::int32_t count(float x, float threshold, float shift, float l
   float value = floorf((x + shift) / threshold);
   value = value > 0.0f ? value : 0.0f;
   return static_cast<std::int32_t>(value > largest ? largest : value);
+}
+
+// The quotient without a division, where a thread keeps the reciprocal: floor(a / threshold) with the quotient rounded to
+// the nearest, for 0 <= a <= 255.5 * threshold. inverse: 1 / threshold, rounded to the nearest.
+//
+// k is an integer within 0.51 of the quotient, and a - k * threshold is exact where it is small, so that the last sum is below
+// k exactly where the rounded quotient is: docs/decisions/0032 has the proof.
+GRAPHPASS_BOTH float floor_of_quotient(float a, float threshold, float inverse) {
+  const float k = fmaf(a, inverse, 0x1.8p23f) - 0x1.8p23f;
+  return floorf(fmaf(fmaf(-k, threshold, a), inverse, k));
+}
+
+// Whether floor_of_quotient holds: reciprocal, largest a and remainders are normal numbers.
+GRAPHPASS_BOTH bool is_ordinary(float threshold) { return threshold > 0x1p-100f && threshold < 0x1p100f; }
+
+// max(0, min(x, most)); a NaN stays one.
+GRAPHPASS_BOTH float clipped(float x, float most) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm("max.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(0.0f));
+  asm("min.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(most));
+  return x;
+#else
+  x = x < 0.0f ? 0.0f : x;
+  return x > most ? most : x;
+#endif
 }
 
 // Whether step k fires, given its thresholds.

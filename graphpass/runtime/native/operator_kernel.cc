@@ -132,7 +132,8 @@ namespace {
 
 #ifdef GRAPHPASS_CUDA
 void succeeded(int status) {
-  if (status != 0) throw std::runtime_error("CUDA error " + std::to_string(status));
+  if (status != 0)
+    throw std::runtime_error("CUDA error " + std::to_string(status) + ", " + cuda::error_text(status));
 }
 
 void* stream_of(const OrtKernelContext* context) {

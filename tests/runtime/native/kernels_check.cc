@@ -1,7 +1,9 @@
-// The CPU kernels without a runtime, for the sanitizers: every type, layout and form on buffers of exactly their size,
-// against element-by-element sums of neuron.h. The tasks of a tensor run on threads, as on a session's pool.
+// The kernels without a runtime, for the sanitizers: every type, layout and form on buffers of exactly their size,
+// against element-by-element sums of neuron.h. On the CPU the tasks of a tensor run on threads, as on a session's pool.
 //
-//   scripts/sanitize        builds and runs it under AddressSanitizer, UBSan and ThreadSanitizer
+//   scripts/sanitize        builds and runs it under AddressSanitizer, UBSan and ThreadSanitizer; with ON_DEVICE for the
+//                           CUDA kernels, which plain/cuda_runtime.h makes ordinary C++
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -30,6 +32,7 @@ bool same(T one, T other) {
   return std::memcmp(&one, &other, sizeof(T)) == 0 || (widen(one) != widen(one) && widen(other) != widen(other));
 }
 
+#ifndef ON_DEVICE
 // body(begin, end) over [0, size) in odd pieces on three threads.
 template <typename Body>
 void on_threads(std::int64_t size, Body body) {
@@ -39,6 +42,7 @@ void on_threads(std::int64_t size, Body body) {
     threads.emplace_back([=] { body(begin, std::min(begin + piece, size)); });
   for (auto& thread : threads) thread.join();
 }
+#endif
 
 template <typename T>
 void check(Type type, Layout layout, bool per_channel, Steps steps, std::mt19937& random) {
@@ -61,12 +65,23 @@ void check(Type type, Layout layout, bool per_channel, Steps steps, std::mt19937
 
   std::vector<T> levels(size), mean(size), spikes(size * steps.output);
   std::vector<std::uint8_t> counts(size);
+#ifdef ON_DEVICE
+  std::vector<T> repeated(size * steps.output), first(x.begin(), x.begin() + size);
+  int failed = cuda::neuron(type, Output::levels, x.data(), levels.data(), layout, neurons, nullptr);
+  failed += cuda::neuron(type, Output::counts, x.data(), counts.data(), layout, neurons, nullptr);
+  failed += cuda::train(type, x.data(), spikes.data(), layout, neurons, steps, nullptr);
+  failed += cuda::mean(type, x.data(), mean.data(), size, steps, nullptr);
+  failed += cuda::repeat(first.data(), repeated.data(), size * sizeof(T), steps.output, nullptr);
+  expect(failed == 0, "status", failed);
+  for (std::int64_t k = 0; k < size * steps.output; ++k) expect(same(repeated[k], first[k % size]), "repeated", k);
+#else
   on_threads(size, [&](std::int64_t begin, std::int64_t end) {
     cpu::neuron(type, Output::levels, x.data(), levels.data(), layout, neurons, begin, end);
     cpu::neuron(type, Output::counts, x.data(), counts.data(), layout, neurons, begin, end);
     cpu::train(type, x.data(), spikes.data(), layout, neurons, steps, begin, end);
     cpu::mean(type, x.data(), mean.data(), size, steps, begin, end);
   });
+#endif
   for (std::int64_t k = 0; k < size; ++k) {
     const std::int64_t c = per_channel ? k / layout.inner % layout.channels : 0;
     const float value = widen(x[k]), largest = neurons.largest;
@@ -100,10 +115,15 @@ void check_thresholds(Type type, Layout layout, bool per_channel, Steps steps, s
   std::vector<T> x(size), levels(size), spikes(size * count);
   for (auto& value : x) value = narrow<T>(normal(random));
   if (size) x[0] = narrow<T>(std::nanf(""));
+#ifdef ON_DEVICE
+  expect(!cuda::neuron(type, Output::levels, x.data(), levels.data(), layout, neurons, nullptr), "status", 0);
+  expect(!cuda::train(type, x.data(), spikes.data(), layout, neurons, steps, nullptr), "status", 1);
+#else
   on_threads(size, [&](std::int64_t begin, std::int64_t end) {
     cpu::neuron(type, Output::levels, x.data(), levels.data(), layout, neurons, begin, end);
     cpu::train(type, x.data(), spikes.data(), layout, neurons, steps, begin, end);
   });
+#endif
   for (std::int64_t k = 0; k < size; ++k) {
     const std::int64_t c = per_channel ? k / layout.inner % layout.channels : 0;
     const float value = widen(x[k]);
@@ -118,6 +138,22 @@ void check_thresholds(Type type, Layout layout, bool per_channel, Steps steps, s
   }
 }
 
+// The quotient without a division, about the borders between counts; thresholds of ordinary digits and of the most awkward.
+void check_quotients(std::mt19937& random) {
+  const std::uint32_t awkward[] = {0, 1, 2, 0x400000u, 0x3fffffu, 0x7fffffu, 0x7ffffeu, 0x555555u};
+  for (int draw = 0; draw < 200'000; ++draw) {
+    const std::uint32_t digits = draw % 2 ? awkward[draw / 2 % 8] : random() & 0x7fffffu;
+    const auto exponent = static_cast<std::uint32_t>(28 + random() % 198);
+    const float threshold = same_bits<float>(exponent << 23 | digits), inverse = 1.0f / threshold;
+    expect(is_ordinary(threshold), "ordinary", draw);
+    const float border = static_cast<float>(1 + random() % 255) * threshold;
+    const float a = same_bits<float>(same_bits<std::uint32_t>(border) + static_cast<std::uint32_t>(random() % 9) - 4);
+    expect(floor_of_quotient(a, threshold, inverse) == std::floor(a / threshold), "quotient", draw);
+  }
+  expect(!is_ordinary(0x1p-101f) && !is_ordinary(0x1p101f) && !is_ordinary(std::nanf("")), "ordinary", -1);
+}
+
+#ifndef ON_DEVICE
 // Blocks of channels, in place and not, with and without a sum; against a loop over the same order in memory.
 void check_blocked(std::int64_t block, Layout layout, bool per_channel, std::mt19937& random) {
   std::normal_distribution<float> normal(0.3f, 1.5f);
@@ -146,6 +182,7 @@ void check_blocked(std::int64_t block, Layout layout, bool per_channel, std::mt1
     expect(same(sums[k], of(x[k] + added[k])) && same(placed[k], sums[k]), "level of a sum in a block", k);
   }
 }
+#endif
 
 // One table, or one a channel, in place and not.
 void check_look_up(Layout layout, bool per_channel, std::mt19937& random) {
@@ -169,7 +206,8 @@ void check_look_up(Layout layout, bool per_channel, std::mt19937& random) {
 
 int main() {
   std::mt19937 random(0);
-  const Layout layouts[] = {{1, 1, 0}, {0, 3, 5}, {2, 3, 0}, {2, 0, 4}, {1, 1, 1}, {1, 1, 2000}, {2, 3, 700}, {3, 130, 1}, {9, 33, 1}, {5, 7, 13}, {1, 1, 513}};
+  const Layout layouts[] = {{1, 1, 0}, {0, 3, 5}, {2, 3, 0}, {2, 0, 4}, {1, 1, 1}, {1, 1, 2000}, {2, 3, 700}, {3, 130, 1}, {9, 33, 1}, {5, 7, 13}, {1, 1, 513},
+                            {2, 3, 64}, {2, 8, 49}, {9, 32, 1}, {3, 16, 2}};
   const Steps all_steps[] = {{1, 1, false}, {1, 4, false}, {4, 4, false}, {1, 5, true}, {3, 3, true}, {1, 255, false}};
   for (const Layout& layout : layouts)
     for (const bool per_channel : {false, true}) check_look_up(layout, per_channel, random);
@@ -184,10 +222,13 @@ int main() {
         check_thresholds<float>(Type::f32, layout, per_channel, steps, random);
         check_thresholds<Half>(Type::f16, layout, per_channel, steps, random);
       }
+  check_quotients(random);
+#ifndef ON_DEVICE
   for (const std::int64_t block : {8, 16})
     for (const bool per_channel : {false, true})
       for (const Layout& layout : {Layout{2, 48, 35}, Layout{1, 16, 1}, Layout{0, 16, 3}, Layout{2, 32, 0}})
         check_blocked(block, layout, per_channel, random);
+#endif
   if (failures) std::fprintf(stderr, "%d values differ\n", failures);
   return failures ? EXIT_FAILURE : EXIT_SUCCESS;
 }
