@@ -41,6 +41,7 @@ from graphpass.sites.sites import Selection
 from graphpass.sweeps import Row, sweep
 
 TRAINED = Path(__file__).parent / "trained"
+FASHION = Path(__file__).parents[1] / "examples" / "fashion_mnist"
 SETTINGS = (("rate", (2, 4, 8, 16, 32)), ("phase", (4,)))
 METHODS = ("optimal", "da-qcfs", "max")
 
@@ -141,13 +142,14 @@ def qcfs() -> None:
 
 def float16() -> None:
     """The same plan written in float32 and in float16, both in the folded form."""
-    data = dataset_for(load(TRAINED / "resnet20.onnx").proto, datasets.cifar10_evaluation())
 
     def lines() -> Iterator[Sequence[object]]:
-        for name in ("resnet20", "resnet20_silu", "vit"):
+        cifar = (datasets.cifar10_calibration(), datasets.cifar10_evaluation(2000))
+        fashion = (FASHION / "calibration.npz", FASHION / "evaluation.npz")
+        for name, paths in (("resnet20", cifar), ("resnet20_silu", cifar), ("vit", fashion)):
             source = load(TRAINED / f"{name}.onnx")
-            images = dataset_for(source.proto, datasets.cifar10_calibration())
-            for coding, steps in (("rate", 8), ("phase", 4), ("phase", 8)):
+            images, data = (dataset_for(source.proto, path) for path in paths)
+            for coding, steps in (("rate", 8), ("phase", 4)):
                 single = convert(source, images, time_steps=steps, coding=coding)
                 half = convert(source, plan=single.plan, precision="float16")
                 scores, labels = scores_of((source.proto, single.proto, half.proto), data)

@@ -71,7 +71,7 @@ def inputs() -> Any:
 
 
 def small_networks() -> dict[str, onnx.ModelProto]:
-    """x → Conv → Relu → Conv → Relu → GlobalAveragePool → Flatten → Gemm → y, converted to every form."""
+    """x → Conv → Relu → Conv → Relu → GlobalAveragePool → Flatten → Gemm → y, in every form, and folded in float16."""
     random = np.random.default_rng(1)
     weights = {"a": (8, 3, 3, 3), "b": (8, 8, 3, 3), "c": (8, 4)}
     nodes = ["Conv x,a m one", "Relu m r relu", "Conv r,b n two", "Relu n s relu_2"]
@@ -89,4 +89,5 @@ def small_networks() -> dict[str, onnx.ModelProto]:
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     source, data = load(proto), {"x": inputs()}
     plan = convert(source, data, time_steps=4, method="max").plan
-    return {form: convert(source, plan=plan, form=form).proto for form in FORMS}
+    found = {form: convert(source, plan=plan, form=form).proto for form in FORMS}
+    return {**found, "float16": convert(source, plan=plan, precision="float16").proto}

@@ -72,8 +72,8 @@ class ConversionFacts:
 
     @property
     def form_and_precision(self) -> str:
-        """As texts name it: folded, or folded in float16."""
-        return self.form if self.precision == "source" else f"{self.form} in {self.precision}"
+        """As texts name it: folded form, or folded form in float16."""
+        return f"{self.form} form" if self.precision == "source" else f"{self.form} form in {self.precision}"
 
 
 def conversion_of(snn: onnx.ModelProto) -> ConversionFacts:

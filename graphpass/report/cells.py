@@ -118,7 +118,7 @@ def _has_own_levels(evaluation: Evaluation) -> bool:
 def settings(evaluation: Evaluation) -> str:
     found = evaluation.conversion
     code = f"{found.coding}, {levels(evaluation, ' levels')}"
-    return f"T = {found.time_steps} ({code}), method {found.method}, form {found.form_and_precision}"
+    return f"T = {found.time_steps} ({code}), method {found.method}, {found.form_and_precision}"
 
 
 def percent(value: float | None) -> str:

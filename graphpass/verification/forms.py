@@ -15,8 +15,9 @@ derives the bound
 
 which holds for sums in any order and for fused multiply-adds, but not for Winograd or Fourier convolutions. In float16
 networks, sums are assumed to be in float32 and rounded once per node, as runtimes do; float32 outputs behind float16
-tensors have the bounds of these. Neurons run as the function
-bodies in the file; the native operators that may replace them are tested against the definition bit for bit.
+tensors have the bounds of these, and behind a node that is not linear the largest value counts for all. Neurons run
+as the function bodies in the file; the native operators that may replace them are tested against the definition bit for
+bit.
 """
 
 from collections.abc import Mapping
@@ -201,7 +202,10 @@ class _Check:
         count, right = neuron.count(x), _equal(neuron.fire(x), y)
         if x.dtype in ROUNDING and not right.all():
             near = np.abs(x.astype(np.float64)) * ROUNDING[x.dtype] + SMALLEST[x.dtype] * ROUNDING[x.dtype]
-            for candidate in (neuron.count(_shifted(x, -near)), neuron.count(_shifted(x, near))):
+            least, most = neuron.counts_within(_shifted(x, -near), _shifted(x, near))
+            least = least.astype(np.int64)
+            for more in range(int((most - least).max(initial=0)) + 1):
+                candidate = np.minimum(least + more, most).astype(np.uint8)
                 other = ~right & _equal(neuron.decode(candidate).astype(x.dtype), y)
                 count, right = np.where(other, candidate, count), right | other
         self._definition += int(np.count_nonzero(~right))
@@ -231,7 +235,7 @@ class _Check:
                 sources[name] = np.abs(neuron.amplitude) * n + np.abs(neuron.offset)
             else:
                 values = folded[name]
-                sources[name] = np.abs(values.astype(np.float32)) if values.dtype.kind == "f" else values
+                sources[name] = _sizes(values) if values.dtype.kind == "f" else values
         sums = run(self._absolute, sources) if self._absolute else {}
         bounds: dict[str, Array] = {}
         compared = [*(c.x_folded for c in self._forced.cuts), *(m.tensor for m in self._forced.means), *self._outputs]
@@ -242,8 +246,7 @@ class _Check:
                 continue
             sizes = sums.get(name)
             if sizes is None:  # both forms run the same node on the same values, unless the runtime fuses it
-                finite = np.abs(values[np.isfinite(values)].astype(np.float64))
-                sizes = np.full(values.shape, finite.max(initial=0.0))
+                sizes = np.full(values.shape, _largest(values))
             roundings = self._magnitudes.roundings.get(name, SAME_NODE)
             stored = self._magnitudes.stored.get(name, 4)
             dtype = np.dtype(np.float16) if name in self._magnitudes.narrow else values.dtype
@@ -297,6 +300,18 @@ class _Curved:
             count = every.count(current)
             total += int(np.count_nonzero((count < even.count(value - near)) | (count > even.count(value + near))))
         return total
+
+
+def _sizes(values: Array) -> Array:
+    """|u| of a tensor that no linear node makes, float32; for float16 the largest of all: what made it may have read an
+    input before that was rounded, and then u is off by what its own size does not tell.
+    """
+    largest = values.dtype in ROUNDING
+    return np.full(values.shape, _largest(values), np.float32) if largest else np.abs(values.astype(np.float32))
+
+
+def _largest(values: Array) -> float:
+    return float(np.abs(values[np.isfinite(values)].astype(np.float64)).max(initial=0.0))
 
 
 def _bound(sizes: Array, roundings: int, stored: int, dtype: np.dtype[Any]) -> Array:

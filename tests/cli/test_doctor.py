@@ -39,7 +39,7 @@ def test_as_a_user_types_it(capsys, monkeypatch):
     code, printed = typed(capsys, "doctor")
     assert code == 0
     neurons = "native" if CPU in native.providers() else "function bodies"
-    assert f"{CPU} neurons: {neurons}; folded, unrolled, integer: here" in printed
+    assert f"{CPU} neurons: {neurons}; folded, unrolled, integer, float16: here" in printed
     assert all(name in printed for name in ort.get_available_providers())
 
 
@@ -48,15 +48,14 @@ def test_a_provider_that_runs_nothing_itself(networks):
     if "AzureExecutionProvider" not in ort.get_available_providers():
         pytest.skip("this onnxruntime has no such provider")
     found = findings._provider(running("AzureExecutionProvider", networks))
-    assert found == Finding("AzureExecutionProvider", "folded, unrolled, integer: on the CPU instead")
+    assert found == Finding("AzureExecutionProvider", "folded, unrolled, integer, float16: on the CPU instead")
 
 
 def test_the_cpu_runs_every_form(networks):
     found = running(CPU, networks)
-    assert list(found.forms) == list(FORMS) and not found.problem and not found.tf32
-    assert all(
-        not form.problem and not form.elsewhere and form.nodes and not form.apart for form in found.forms.values()
-    )
+    assert list(found.forms) == [*FORMS, "float16"] and not found.problem and not found.tf32
+    assert all(not form.problem and not form.elsewhere and form.nodes for form in found.forms.values())
+    assert all(form.apart < findings.SAME for form in found.forms.values())
 
 
 def test_operators_are_counted_where_they_ran(networks):

@@ -141,7 +141,7 @@ def check_float16(folder, seed: int, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["folded", "unrolled"])
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [*SEEDS, 112, 148, 188])
 def test_float16(folder, seed, form):
     check_float16(folder, seed, form)
 

@@ -86,6 +86,10 @@ def test_a_whole_network(form):
 
 def test_float16_parameters_stay_float32():
     """The converted network of a float16 network keeps float32 thresholds: kernels take no other."""
-    done = graphpass.convert(EXAMPLE / "fashion_mnist.onnx", EXAMPLE / "calibration.npz", time_steps=4, method="max")
-    kinds = {numpy_helper.to_array(each).dtype for each in done.proto.graph.initializer if "threshold" in each.name}
+    done = graphpass.convert(
+        EXAMPLE / "fashion_mnist.onnx", EXAMPLE / "calibration.npz", time_steps=4, method="max", precision="float16"
+    )
+    stored = done.proto.graph.initializer
+    kinds = {numpy_helper.to_array(each).dtype for each in stored if "threshold" in each.name}
     assert kinds == {np.dtype(np.float32)}
+    assert np.float16 in {numpy_helper.to_array(each).dtype for each in stored}
