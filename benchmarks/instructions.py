@@ -109,7 +109,7 @@ def counted(code: Code, turns: Mapping[str, int]) -> tuple[int, int]:
     """Instructions for one pack, and those that a thread needs once. turns: of each kind of loop inside, of `INSIDE`.
 
     A loop over packs is in no other loop. Where there are several (one for each number of time-steps of the input), the
-    shortest counts, which is that of one time-step.
+    shortest counts, which is that of one time-step. Raises ValueError without such a loop.
     """
     loops, found = code.loops(), []
     for head, body in loops.items():
@@ -129,6 +129,8 @@ def counted(code: Code, turns: Mapping[str, int]) -> tuple[int, int]:
         with contextlib.suppress(ValueError):
             once = code.shortest(0, {head}, set(range(len(code.lines)))) - 1
             found.append((cycle(code, head, body, through) + more, once))
+    if not found:
+        raise ValueError(f"no loop over packs has these loops inside: {', '.join(turns)}")
     return min(found)
 
 

@@ -36,7 +36,7 @@ def test_the_shortest_way_that_stores_counts_and_inner_loops_as_often_as_they_tu
 
 
 def test_a_kernel_without_the_loop_has_no_count():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="no loop over packs"):
         counted(codes(LISTING)["kernel"], {"searched": 2})
 
 

@@ -1,5 +1,6 @@
 """The CUDA kernels without a GPU: nvcc's PTX, executed on the CPU (tests/runtime/native/emulated)."""
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -41,6 +42,12 @@ def test_every_kernel_is_the_definition(emulated: Path) -> None:
             assert f"{kernel}, {dtype} " in said
     assert "equal to the definition" in said
     print(said)
+
+
+def test_errors_have_the_text_of_cuda(emulated: Path) -> None:
+    text = ctypes.CDLL(str(emulated / "90" / build.CALLS)).error_text
+    text.restype = ctypes.c_char_p
+    assert text(9) == b"invalid configuration argument"
 
 
 @pytest.mark.slow

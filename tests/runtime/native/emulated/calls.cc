@@ -17,3 +17,4 @@ EXPORT int mean(int type, const void* x, void* y, std::int64_t size, const Steps
 EXPORT int repeat(const void* x, void* y, std::int64_t bytes, int steps) {
   return cuda::repeat(x, y, bytes, steps, nullptr);
 }
+EXPORT const char* error_text(int error) { return cuda::error_text(error); }

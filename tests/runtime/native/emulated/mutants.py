@@ -12,7 +12,6 @@ FLOAT = {"using T = Half; ": "using T = float; ", "using T = BFloat; ": "using T
 CASES = 80
 MUTANTS: dict[str, tuple[str, dict[str, str]]] = {
     "channels change on the way": (CUDA, {"/ plane * plane);": ");", "kAtOnce = 1 << 17;": "kAtOnce = 100;"}),
-    "a pack too many": (CUDA, {"k < share.packs; k +=": "k <= share.packs; k +="}),
     "no check of alignment": (CUDA, {"plane % kPack || !aligned(x, 16) || !aligned(y, 16)": "plane % kPack"}),
     "rows that are not aligned": (THREAD, {"p.stride == 1 && aligned(p.values, 16)": "p.stride == 1"}),
     "a pack in one channel": (THREAD, {"(j < left ? values[0] : values[1 % kSets])": "values[0]"}),
@@ -21,7 +20,6 @@ MUTANTS: dict[str, tuple[str, dict[str, str]]] = {
     "a quotient of reciprocals": (NEURON, {"floorf(fmaf(fmaf(-k, threshold, a), inverse, k))": "floorf(a * inverse)"}),
     "every threshold is ordinary": (NEURON, {"threshold > 0x1p-100f && threshold < 0x1p100f": "true"}),
     "NaN is 0": (NEURON, {'asm("max.NaN.f32': 'asm("max.f32'}),
-    "planes side by side": (THREAD, {"[plane * share.packs + k] = out": "[plane + k * steps.output] = out"}),
 }  # fmt: skip
 
 
