@@ -4,6 +4,7 @@
     python -m benchmarks.results silu          the same of a ResNet-20 with SiLU
     python -m benchmarks.results qcfs          networks trained with QCFS, converted without calibration
     python -m benchmarks.results float16       converted networks in float16 beside the same ones in float32
+    python -m benchmarks.results integer       networks in the integer form beside the folded form
     python -m benchmarks.results magika        file types from bytes (GELU)
     python -m benchmarks.results photos        open_nsfw and EfficientNet-Lite0: fidelity over T
     python -m benchmarks.results smollm2       a language model with identity sites: perplexity
@@ -170,6 +171,26 @@ def float16() -> None:
     table((*header, "distance", "size", "nodes in float32"), lines())
 
 
+def integer() -> None:
+    """The integer form, calibrated for itself, beside the folded form."""
+
+    def lines() -> Iterator[Sequence[object]]:
+        paths = (datasets.cifar10_calibration(), datasets.cifar10_evaluation())
+        for name in ("resnet20", "resnet20_silu"):
+            source = load(TRAINED / f"{name}.onnx")
+            images, data = (dataset_for(source.proto, path) for path in paths)
+            for coding, steps in (("rate", 16), ("phase", 4)):
+                found = [
+                    convert(source, images, time_steps=steps, coding=coding, form=f) for f in ("folded", "integer")
+                ]
+                scores, labels = scores_of((source.proto, *(each.proto for each in found)), data)
+                top1 = [f"{100 * (each.argmax(1) == labels).mean():.2f}" for each in scores]
+                errors = [f"{np.linalg.norm(each - scores[0]) / np.linalg.norm(scores[0]):.3f}" for each in scores[1:]]
+                yield name, coding, steps, *top1, *errors
+
+    table(("network", "coding", "T", "ANN", "folded", "integer", "error, folded", "error, integer"), lines())
+
+
 def scores_of(models: Sequence[onnx.ModelProto], data: Dataset) -> tuple[list[NDArray[np.float32]], NDArray[np.int64]]:
     """Outputs of networks with one output, [samples, classes] each, and the labels."""
     sessions, labels = [open_session(model) for model in models], []
@@ -295,6 +316,7 @@ COMMANDS = {
     "silu": partial(resnet20, "resnet20_silu.onnx"),
     "qcfs": qcfs,
     "float16": float16,
+    "integer": integer,
     "magika": magika,
     "photos": photos,
     "smollm2": smollm2,

@@ -23,6 +23,8 @@ from graphpass.runtime.nchwc import NotBlocked
 from graphpass.runtime.providers import CPU, CUDA, TF32, Provider, Providers, providers_of
 
 LARGEST_BLOCKED = 2**30  # bytes of a model; its weights are written twice to temporary files
+# CUDA has no kernels for layers of integers: without this, their weights would be made floats at every run.
+NO_INTEGER_LAYERS = ("session.disable_quant_qdq", "1")
 ROUNDS = 3  # of optimising with stand-ins, at most, until all of them stay in blocks
 _NUMPY = {
     "tensor(float)": np.float32,
@@ -89,6 +91,8 @@ def open_session(
     first = wanted[0].name
     registered = use_native and native.covers(first)
     options = _options(threads, registered)
+    if first == CUDA:
+        options.add_session_config_entry(*NO_INTEGER_LAYERS)
     if profile:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     try:

@@ -27,6 +27,7 @@ from graphpass.errors import GraphpassError
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.maths.neuron import Neuron
+from graphpass.runtime.session import NO_INTEGER_LAYERS
 from tests.runtime import test_native
 from tests.runtime.native.emulated.build import OPERATORS
 from tests.runtime.native.emulated.provider import RUNTIME
@@ -62,6 +63,7 @@ def session(proto: ModelProto, **options: str) -> ort.InferenceSession:
     """A session on CUDA with the native operators, alone: without falling back to the CPU. Log: everything."""
     given = ort.SessionOptions()
     given.register_custom_ops_library(str(FOLDER / OPERATORS))
+    given.add_session_config_entry(*NO_INTEGER_LAYERS)  # as open_session does
     given.log_severity_level, given.intra_op_num_threads = int(os.environ.get("SEVERITY", "4")), 1
     made = ort.InferenceSession(proto.SerializeToString(), given, providers=[(GPU[0], options), GPU[1]])
     if made.get_providers()[0] != GPU[0]:
@@ -207,7 +209,7 @@ def rows() -> Iterator[tuple[object, ...]]:
             np.savez(data, **{key: generator.standard_normal(shape, np.float32) for key, shape in shapes.items()})
             for form in FORMS:
                 try:
-                    done = graphpass.convert(path, data, time_steps=4, form=form, method="max", allow_partial=True)
+                    done = graphpass.convert(path, data, time_steps=4, form=form, allow_partial=True)
                 except GraphpassError as error:
                     yield name, form, "", "", "", str(error).split(";")[0]
                     continue
