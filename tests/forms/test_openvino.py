@@ -37,25 +37,31 @@ Arrays = dict[str, NDArray]
 
 
 def relu_network() -> onnx.ModelProto:
-    """Residual: identity and strided projection, depthwise, max pooling, a Gemm."""
-    random = np.random.default_rng(1)
+    """Channels last; identity and strided projection, depthwise, a strided layer of one tap, max pooling, a Gemm."""
+    random = np.random.default_rng(3)
     shapes = {"w0": (8, 3, 3, 3), "w1": (8, 8, 3, 3), "w2": (8, 8, 3, 3), "w3": (8, 1, 3, 3), "w4": (16, 8, 3, 3)}
     shapes |= {"w5": (16, 8, 1, 1), "w6": (16, 10)}
+    shapes |= {"w7": (8, 16, 1, 1), "w8": (16, 8, 3, 3), "w9": (16, 16, 1, 1)}
     weights = {name: random.normal(size=s) / np.sqrt(np.prod(s[1:]) / 2) for name, s in shapes.items()}
     weights |= {f"b{key[1:]}": random.normal(size=shapes[key][0]) / 4 for key in ("w0", "w1", "w2", "w3", "w4")}
     same = {"pads": [1] * 4}
     nodes = [
-        node("Conv", "x w0 b0", "c0", "c0", **same), node("Relu", "c0", "a0", "a0"),
+        node("Transpose", "x", "t", "t", perm=[0, 3, 1, 2]),
+        node("Conv", "t w0 b0", "c0", "c0", **same), node("Relu", "c0", "a0", "a0"),
         node("Conv", "a0 w1 b1", "c1", "c1", **same), node("Relu", "c1", "a1", "a1"),
         node("Conv", "a1 w2 b2", "c2", "c2", **same), node("Add", "c2 a0", "s2", "s2"), node("Relu", "s2", "a2", "a2"),
         node("Conv", "a2 w3 b3", "c3", "c3", group=8, strides=[2, 2], **same), node("Relu", "c3", "a3", "a3"),
         node("Conv", "a3 w4 b4", "c4", "c4", **same),
         node("Conv", "a2 w5", "c5", "c5", strides=[2, 2]), node("Add", "c4 c5", "s4", "s4"),
-        node("Relu", "s4", "a4", "a4"), node("MaxPool", "a4", "p", "p", kernel_shape=[2, 2]),
+        node("Relu", "s4", "a4", "a4"),
+        node("Conv", "a4 w7", "c6", "c6", strides=[2, 2]), node("Relu", "c6", "a6", "a6"),
+        node("Conv", "a6 w8", "c7", "c7", **same), node("Conv", "a4 w9", "c8", "c8", strides=[2, 2]),
+        node("Add", "c7 c8", "s7", "s7"), node("Relu", "s7", "a7", "a7"),
+        node("MaxPool", "a7", "p", "p", kernel_shape=[2, 2]),
         node("GlobalAveragePool", "p", "g", "g"), node("Flatten", "g", "f", "f"), node("Gemm", "f w6", "y", "y"),
     ]  # fmt: skip
     constants = {name: values.astype(np.float32) for name, values in weights.items()}
-    return build(nodes, {"x": ["N", 3, 8, 8]}, {"y": ["N", 10]}, constants, opset=21)
+    return build(nodes, {"x": ["N", 8, 8, 3]}, {"y": ["N", 10]}, constants, opset=21)
 
 
 def transformer_block() -> onnx.ModelProto:
@@ -85,6 +91,10 @@ NETWORKS = {
     "hard_swish": lambda: network("hard_swish"),
     "transformer": transformer_block,
 }
+INPUTS = {
+    "relu": np.ascontiguousarray(X.transpose(0, 2, 3, 1)),
+    "transformer": np.random.default_rng(0).normal(size=(48, 6, 16)).astype(np.float32),
+}
 CODES = [("rate", 8), ("phase", 4), ("phase", 8)]
 
 
@@ -94,7 +104,7 @@ def case(request, tmp_path):
     name, coding, steps = request.param
     path = tmp_path / "ann.onnx"
     onnx.save(NETWORKS[name](), path)
-    x = np.random.default_rng(0).normal(size=(48, 6, 16)).astype(np.float32) if name == "transformer" else X
+    x = INPUTS.get(name, X)
     how = {"time_steps": steps, "coding": coding, "options": CalibrationOptions(threads=1)}
 
     def made(form: str) -> onnx.ModelProto:
@@ -105,11 +115,15 @@ def case(request, tmp_path):
     return made, x
 
 
-def openvino(proto: onnx.ModelProto, *feeds: NDArray) -> Arrays:
-    """The outputs of OpenVINO by name."""
+def compiled_by_openvino(proto: onnx.ModelProto):
     core = ov.Core()
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = core.compile_model(core.read_model(proto.SerializeToString()), "CPU", settings)
+    return core.compile_model(core.read_model(proto.SerializeToString()), "CPU", settings)
+
+
+def openvino(proto: onnx.ModelProto, *feeds: NDArray) -> Arrays:
+    """The outputs of OpenVINO by name."""
+    compiled = compiled_by_openvino(proto)
     names = [each.name for each in proto.graph.input]
     found = compiled(dict(zip(names, feeds, strict=True)))
     return {each.name: found[compiled.output(each.name)] for each in proto.graph.output}
@@ -199,7 +213,9 @@ def test_the_folded_form_agrees(case):
 def test_every_count_of_the_integer_form_is_explained(case):
     made, x = case
     proto = made("integer")
-    counts = list(dict.fromkeys([*counts_of(proto).values(), *(f"{name}{COUNT}" for name in encoded_of(proto))]))
+    there = {name for each in proto.graph.node for name in each.output}
+    encoded = [name for each in encoded_of(proto) if (name := f"{each}{COUNT}") in there]
+    counts = list(dict.fromkeys([*counts_of(proto).values(), *encoded]))
     found = openvino(inline(with_outputs(proto, counts)), x)
     cut, roundings = with_given_counts(proto, counts)
     feeds = {"x": x, **{f"{name}{GIVEN}": found[name] for name in counts}}
@@ -217,10 +233,13 @@ def test_every_count_of_the_integer_form_is_explained(case):
     near(plain, found[y], 0.02)
 
 
-def test_integer_layers_need_no_inlining():
-    """Nothing of the domain ai.graphpass is left in a network of ReLU."""
+def test_integer_layers_run_in_int8():
+    """None of a ReLU network is left to floats, and nothing of it needs a function of the domain ai.graphpass."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = convert(relu_network(), {"x": X}, form="integer", time_steps=8)
+        made = convert(relu_network(), {"x": INPUTS["relu"]}, form="integer", time_steps=8)
     assert not made.proto.functions
-    assert openvino(made.proto, X)["y"].shape == (48, 10)
+    nodes = compiled_by_openvino(made.proto).get_runtime_model().get_ordered_ops()
+    said = [{key: each.rt_info[key].value for key in ("layerType", "runtimePrecision")} for each in nodes]
+    layers = [each["runtimePrecision"] for each in said if each["layerType"] in ("Convolution", "FullyConnected")]
+    assert len(layers) == 9 and set(layers) <= {"u8", "i8"}
