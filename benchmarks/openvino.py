@@ -45,7 +45,7 @@ try:
     import nncf
     import openvino as ov
 except ModuleNotFoundError as error:
-    raise DataError(f"{error.name} is not installed", "pip install --group openvino") from error
+    raise DataError(f"{error.name} is not installed", "pip install --group nncf") from error
 
 CALIBRATED = 300  # samples, NNCF's usual number
 NNCF = "NNCF.xml"
