@@ -13,7 +13,6 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from benchmarks import datasets, networks
 from benchmarks.results import TRAINED, table
-from benchmarks.timing import QUICK, CallTimes, Effort, OtherProcess, alternate, arguments, machine
+from benchmarks.timing import QUICK, CallTimes, Effort, alternate_made, arguments, machine
 from benchmarks.zoo.files import synthetic
 from graphpass.conversion import convert
 from graphpass.datasets.sources import from_arrays
@@ -127,7 +126,8 @@ def make(folder: Path, name: str, steps: Sequence[int]) -> list[str]:
     small = folder / name / "quantised ANN.onnx"
     if not small.exists():
         specs = input_specs(source)
-        save(quantised(source.proto, synthetic(name, specs, SAMPLES)), small)
+        inputs = synthetic(name, specs, SAMPLES)
+        save(quantised(source.upgraded, inputs), small)  # scales along channels need opset 13
     said: list[str] = []
     for count in steps:
         made = folder / name / str(count)
@@ -170,11 +170,7 @@ def measure(folder: Path, steps: Sequence[int], batch: int, threads: int, effort
         for path in sorted((folder / str(count)).glob("*.onnx")):
             wanted[f"{path.stem}, T = {count}"] = f"{count}/{path.name}", {}
     make = {name: partial(runner_of, folder, file, batch, threads, **how) for name, (file, how) in wanted.items()}
-    if threads == 1:
-        return alternate({name: each() for name, each in make.items()}, effort)
-    with ExitStack() as stack:
-        calls = {name: stack.enter_context(closing(OtherProcess(each))) for name, each in make.items()}
-        return alternate(calls, effort)
+    return alternate_made(make, threads, effort)
 
 
 def tell(folder: Path, names: Sequence[str], options: argparse.Namespace) -> None:

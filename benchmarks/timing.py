@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import date
 from multiprocessing.connection import Connection
@@ -129,6 +129,20 @@ def alternate(calls: Mapping[str, Callable[[], object] | OtherProcess], effort: 
                 _seconds(call, 1)
             seconds[name][index] = _seconds(call, counts[name]) / counts[name]
     return {name: CallTimes(values) for name, values in seconds.items()}
+
+
+def alternate_made(
+    makers: Mapping[str, Callable[[], Callable[[], object]]], threads: int, effort: Effort
+) -> dict[str, CallTimes]:
+    """`alternate` of calls on so many threads: each is made here, or, on several, in a process of its own.
+
+    makers: make the calls; they must be picklable.
+    """
+    if threads == 1:
+        return alternate({name: make() for name, make in makers.items()}, effort)
+    with ExitStack() as stack:
+        calls = {name: stack.enter_context(closing(OtherProcess(make))) for name, make in makers.items()}
+        return alternate(calls, effort)
 
 
 def machine() -> str:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from graphpass.api import convert
+from graphpass.forms.integer import form, quantised
 from graphpass.forms.integer.form import COUNT, to_integers
 from graphpass.forms.integer.tensors import CARRIES, encoding_of
 from graphpass.forms.registry import assemble
@@ -118,6 +119,31 @@ def test_the_first_and_the_last_layer_are_integer_where_the_range_is_known() -> 
     x, q = found.folded["x"], found.integer[f"x{COUNT}"].astype(np.float64)
     code = encoding_of(-4.0, 5.0)
     np.testing.assert_allclose((q - code.zero) * code.scale, np.clip(x, -4, 5), atol=0.51 * code.scale)
+
+
+def test_what_openvino_would_compute_in_floats_is_written_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels are moved before the input becomes uint8; a strided layer of one tap reads a part of its counts."""
+    net = RealNet("rate", 16)
+    net.op("Transpose", "x", "t", perm=[0, 3, 1, 2])
+    net.op("Conv", f"t {net.weight('w', 8, 3, 3, 3)}", "c", pads=[1] * 4)
+    net.site("c", "y", 8)
+    net.op("Conv", f"y {net.weight('w1', 4, 8, 1, 1)}", "c1", strides=[2, 2])
+    net.site("c1", "y1", 4)
+    net.op("Conv", f"y1 {net.weight('w2', 2, 4, 1, 1)}", "z")
+    graph = net.graph({"x": ["N", 9, 9, 3]}, {"z": 4})
+    made = to_integers(graph.copy(), {"x": (-4.0, 5.0)}).graph
+    (transpose,) = (each for each in made.nodes if each.op == "Transpose")
+    assert transpose.inputs[0] is made.inputs[0] and transpose.outputs[0].outputs[0].op == "QuantizeLinear"
+    (part,) = (each for each in made.nodes if each.op == "Slice")
+    assert part.inputs[0].name == f"y{COUNT}"
+    layers = [each for each in made.nodes if each.op == "Conv" and each.name != "z"]
+    assert len(layers) == 2 and not any(max(each.attrs.get("strides", [1])) > 1 for each in layers)
+    monkeypatch.setattr(form, "encode_behind_transposes", lambda graph: None)
+    monkeypatch.setattr(quantised, "sampled", lambda linear: linear)
+    plain = to_integers(graph.copy(), {"x": (-4.0, 5.0)}).graph
+    assert not any(each.op == "Slice" for each in plain.nodes)
+    x = net.random.normal(size=(2, 9, 9, 3)).astype(np.float32)
+    np.testing.assert_array_equal(*(run(assemble(each, "rate"), x)[0] for each in (made, plain)))
 
 
 def bottleneck(ranges: dict | None) -> IntegerRun:

@@ -33,7 +33,7 @@ from graphpass.forms import operators
 from graphpass.forms.integer.borders import encoded_counts, rounded_nodes, scaled_floats, scaled_layer, scaled_nodes
 from graphpass.forms.integer.curved import curved_currents
 from graphpass.forms.integer.layers import linear_of
-from graphpass.forms.integer.moves import moved_counts, rises_by_channel
+from graphpass.forms.integer.moves import encode_behind_transposes, moved_counts, rises_by_channel
 from graphpass.forms.integer.quantised import has_normal_scales, nodes_of, quantised, scalar, settled
 from graphpass.forms.integer.sums import CountSum, CountTerm, integer_nodes
 from graphpass.forms.integer.tensors import LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
@@ -59,6 +59,7 @@ def to_integers(graph: gs.Graph, ranges: Mapping[str, tuple[float, float]] | Non
     infer_shapes(graph)
     walk = _Walk(graph, ranges or {})
     walk.run()
+    encode_behind_transposes(graph)
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     return Integers(graph, tuple(walk.left), tuple(walk.encoded), walk.sent)
 
@@ -86,10 +87,7 @@ class _Walk:
         codes = ((name, encoding_of(*ranges[name])) for name in analogue_tensors(graph, spiking) if name in ranges)
         self._encodings: dict[str, Encoding] = {name: code for name, code in codes if code}
         self._curved = curved_currents(graph)
-        self._codes = {
-            **self._encodings,
-            **{name: each.code for name, each in self._curved.items()},
-        }  # of what layers make
+        self._codes = self._encodings | {name: each.code for name, each in self._curved.items()}  # of what layers make
         self._nodes: list[gs.Node] = []
         self._counts: dict[str, CountTerm] = {}
         self._decoded: set[str] = set()

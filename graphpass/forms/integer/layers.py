@@ -209,6 +209,18 @@ def merged(one: Linear, two: Linear) -> Linear | None:
     )
 
 
+def sampled(linear: Linear) -> Linear:
+    """The same; a convolution of one tap takes every so many positions of what it reads, in place of strides.
+
+    OpenVINO would do so with a pooling of floats, and then compute the layer in floats, too.
+    """
+    strides = tuple(linear.attributes.get("strides", ()))
+    if not _pointwise(linear) or max(strides, default=1) == 1:
+        return linear
+    attributes = {key: value for key, value in linear.attributes.items() if key != "strides"}
+    return replace(linear, attributes=attributes, sources=tuple(replace(s, strides=strides) for s in linear.sources))
+
+
 def _pointwise(linear: Linear) -> bool:
     return linear.convolution and set(linear.weight.shape[2:]) == {1} and not is_padded(linear.attributes)
 

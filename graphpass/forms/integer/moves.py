@@ -1,4 +1,4 @@
-"""Nodes that move counts, or pick the largest: what their outputs stand for."""
+"""Nodes that move counts, or pick the largest: what their outputs stand for, and which of them move floats instead."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,3 +42,21 @@ def rises_by_channel(parts: Sequence[NDArray[np.float32]], rank: int | None) -> 
     if rank is None or (parts[2] < 0).any():
         return False
     return not any(neuron_affine(one, two, 1.0, rank).varying - {1} for one, two in (parts[:2], parts[2:]))
+
+
+def encode_behind_transposes(graph: gs.Graph) -> None:
+    """Inputs of the network that a Transpose alone reads become uint8 behind it: x → Transpose → QuantizeLinear.
+
+    OpenVINO takes the zero point into a convolution only from directly in front of it; otherwise it computes in floats.
+    """
+    named = {tensor.name for tensor in graph.inputs}
+    for node in [each for each in graph.nodes if each.op == "Transpose" and not each.domain]:
+        count, moved = node.inputs[0], node.outputs[0]
+        encoder = count.inputs[0] if count.inputs else None
+        if encoder is None or encoder.op != "QuantizeLinear" or len(count.outputs) != 1 or count in graph.outputs:
+            continue
+        x = encoder.inputs[0]
+        if x.name in named:
+            real = gs.Variable(f"{moved.name}/real", x.dtype, moved.shape)
+            node.inputs, node.outputs = [x], [real]
+            encoder.inputs[0], encoder.outputs = real, [moved]

@@ -25,7 +25,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.forms.integer.layers import COPIES, Linear
+from graphpass.forms.integer.layers import COPIES, Linear, sampled
 
 BORDER = 1 / 16  # counts: about what int8 weights round away
 GROUPED_BORDER = 1 / 4  # counts: groups have no room for constant channels
@@ -110,6 +110,7 @@ def _rounded_away(linear: Linear, rows: Array) -> Array:
 
 def nodes_of(linear: Linear, output: gs.Variable, scale: float = 1.0, zero: int = 0, name: str = "") -> list[gs.Node]:
     """The settled layer as nodes: output = saturate(round(v/scale) + zero), uint8. A float product's output is v."""
+    linear = sampled(linear)
     weight, bias, scales = quantise(linear)
     name, nodes = name or output.name, list[gs.Node]()
     data = _gathered(linear, name, nodes)
