@@ -127,19 +127,29 @@ def test_counts_of_neurons_without_a_zero_are_padded_with_marks(low: float, high
     near(found.integer["z"], found.folded["z"], 0.05)
 
 
-def test_layers_that_int8_weights_would_spoil_stay_float() -> None:
-    """Sums of many inputs on a fine scale: the neurons see a small part of what the weights add up to."""
+def fine(scale: np.ndarray) -> RealNet:
+    """Sums of many inputs, on neurons of which some see a small part of what the weights add up to."""
     net = RealNet("phase", 8)
     net.site("x", "y", 512, 0)
     net.op("Gemm", f"y {net.weight('w', 512, 4)}", "g")
     net.site("g", "y1", 4, 0)
-    net.constants["y1/threshold"] = np.float32([1, 1, 1, 0.002])
-    net.constants["y1/amplitude"] = np.float32([1, 1, 1, 0.002])
+    net.constants["y1/threshold"] = np.float32(scale)
+    net.constants["y1/amplitude"] = np.float32(scale)
     net.op("Gemm", f"y1 {net.weight('v', 4, 3)}", "z")
-    found = net.compare({"x": (512,)}, {"z": 2})
+    return net
+
+
+def test_layers_that_int8_weights_would_spoil_stay_float() -> None:
+    found = fine(np.full(4, 0.002)).compare({"x": (512,)}, {"z": 2})
     assert "g" in found.floats
     assert "int8" in next(entry.reason for entry in found.left if entry.node == "g")
     near(found.integer["z"], found.folded["z"], 0.03)
+
+
+def test_a_channel_that_can_send_little_keeps_no_layer_from_integers() -> None:
+    found = fine(np.float32([1, 1, 1, 0.002])).compare({"x": (512,)}, {"z": 2})
+    assert "g" not in found.floats
+    near(found.integer["z"], found.folded["z"], 0.05)
 
 
 def test_scales_that_float32_has_not() -> None:

@@ -59,14 +59,14 @@ def has_normal_scales(linear: Linear) -> bool:
     return bool(((scales == 0) | (scales >= np.finfo(np.float32).tiny)).all())
 
 
-def rounding_error(linear: Linear) -> float:
-    """What int8 weights may take from the sums of the worst output, in the unit of v, as the root of a mean square.
+def rounding_errors(linear: Linear) -> Array:
+    """What int8 weights may take from the sums of every output, in the unit of v, as the root of a mean square, [O].
 
     s·√(K·E(n − z)²/12): K weights, each off by up to s/2, on counts n that are equally likely.
     """
     inputs = linear.weight[0].size if linear.convolution else len(linear.weight)
     counts = np.arange(linear.largest + 1, dtype=np.float64) - linear.zero
-    return float((_scales(linear) * np.sqrt(inputs * np.square(counts).mean() / 12)).max(initial=0.0))
+    return np.asarray(_scales(linear) * np.sqrt(inputs * np.square(counts).mean() / 12))
 
 
 def _scales(linear: Linear) -> Array:

@@ -14,15 +14,13 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms.integer.layers import Linear, linear_of, merged, picked, scaling
-from graphpass.forms.integer.quantised import nodes_of, rounding_error, scalar, settled, sum_nodes
+from graphpass.forms.integer.quantised import nodes_of, rounding_errors, scalar, settled, sum_nodes
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.layers import WeightLayer
 
 COARSEST = 1.0  # counts: steps of a sum up to this round no more away than the counts themselves do
 WHOLE = 1e-3  # counts: what float32 rounds of a zero point up to 255, and no border notices
-ROUNDED = (
-    1 / 6
-)  # of the largest count: what int8 weights may take from a sum; 1/50 is usual, 1/12 the most of ResNet-20
+ROUNDED = 1 / 6  # of what a site's neurons can send: what int8 weights may take from it; 1/50 is usual
 REACH = 3  # times the largest count: what a shortcut may add before it goes through the layer instead
 
 
@@ -94,12 +92,21 @@ def integer_nodes(
     done = settled(linear.scaled(1 / theta, added / theta - 0.5))
     if isinstance(done, str):
         return done
-    if rounding_error(done) > ROUNDED * largest:
+    if _rounded_away(done, theta, largest) > ROUNDED:
         return "rounding its weights to int8 would move its counts too far"
     if total.counts:
         same = _same_sizes(total.layers[0][0].output.shape, total.counts[0].tensor.shape)
         return _shortcut(done, total.counts[0], theta, axis, largest, count, same, coarsest)
     return clipped(largest, count, lambda output: nodes_of(done, output))
+
+
+def _rounded_away(linear: Linear, theta: NDArray[np.float64], largest: int) -> float:
+    """√(Σ(θ·e)²/Σ(θ·L)²): what int8 weights may take from a site's neurons, of all that these can send.
+
+    e: the error of a channel's counts, at most L. A channel of a tiny range, as a nearly dead one has, sends little.
+    """
+    errors = np.minimum(rounding_errors(linear), largest)
+    return float(np.linalg.norm(theta * errors) / (largest * np.linalg.norm(theta)))
 
 
 def _added(
