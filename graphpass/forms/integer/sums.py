@@ -18,7 +18,7 @@ from graphpass.forms.integer.quantised import nodes_of, rounding_errors, scalar,
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.layers import WeightLayer
 
-COARSEST = 1.0  # counts: steps of a sum up to this round no more away than the counts themselves do
+COARSEST = 1 / 64  # of the largest count, or 1: steps of a sum up to this take less than int8 weights or the counts do
 WHOLE = 1e-3  # counts: what float32 rounds of a zero point up to 255, and no border notices
 ROUNDED = 1 / 6  # of what a site's neurons can send: what int8 weights may take from it; 1/50 is usual
 REACH = 3  # times the largest count: what a shortcut may add before it goes through the layer instead
@@ -55,11 +55,11 @@ def integer_nodes(
     shift: NDArray[np.float32],
     largest: int,
     count: gs.Variable,
-    coarsest: float = COARSEST,
+    coarsest: float | None = None,
 ) -> list[gs.Node] | str:
     """Nodes that compute the counts of a current of this many axes in integers, or why they cannot.
 
-    coarsest: the steps in counts that a layer's sum may be rounded to before a shortcut is added.
+    coarsest: the steps in counts that a layer's sum may be rounded to before a shortcut is added; COARSEST by default.
     """
     if not total.layers:
         return _added(total, threshold, shift, largest, count)
@@ -96,7 +96,9 @@ def integer_nodes(
         return "rounding its weights to int8 would move its counts too far"
     if total.counts:
         same = _same_sizes(total.layers[0][0].output.shape, total.counts[0].tensor.shape)
-        return _shortcut(done, total.counts[0], theta, axis, largest, count, same, coarsest)
+        return _shortcut(
+            done, total.counts[0], theta, axis, largest, count, same, coarsest or max(1.0, largest * COARSEST)
+        )
     return clipped(largest, count, lambda output: nodes_of(done, output))
 
 
