@@ -1,4 +1,5 @@
-"""Whole networks, ANN and SNN: `python -m benchmarks.network [NAME …] [--threads N] [--folder F] [--quick]`.
+"""Whole networks, ANN and SNN: `python -m benchmarks.network [NAME …] [--threads N] [--folder F]
+[--time-steps T,…] [--quick]`.
 
 Milliseconds of a batch of the ANN in float32, and as multiples of it: the ANN quantised by onnxruntime (QDQ, weights
 int8 per channel, activations uint8) and the SNN in its forms. CNNs are calibrated on real images, since the operators
@@ -175,8 +176,8 @@ def measure(folder: Path, steps: Sequence[int], batch: int, threads: int, effort
 
 def tell(folder: Path, names: Sequence[str], options: argparse.Namespace) -> None:
     """Make the networks, then print the tables."""
-    steps = (STEPS,) if options.quick else TIME_STEPS
-    refused = [line for name in names for line in make(folder, name, steps)]
+    steps = options.time_steps or ((STEPS,) if options.quick else TIME_STEPS)
+    refused = [line for name in names for line in make(folder, name, sorted({STEPS, *steps}))]
     others: list[Sequence[object]] = []
 
     def ratios(times: dict[str, CallTimes], columns: Sequence[str]) -> list[str]:
@@ -200,7 +201,7 @@ def tell(folder: Path, names: Sequence[str], options: argparse.Namespace) -> Non
 
 
 def main() -> None:
-    options = arguments(__doc__, NETWORKS, THREADS, folder="the converted networks")
+    options = arguments(__doc__, NETWORKS, THREADS, folder="the converted networks", steps=TIME_STEPS)
     logging.disable(logging.WARNING)  # of onnxruntime.quantization, about operators that it leaves in floating point
     if native.library() is None:
         raise SessionError("the native operators are not built", "see `graphpass doctor`")

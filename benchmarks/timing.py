@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -159,12 +159,16 @@ def machine() -> str:
     )
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
 def arguments(
-    description: str | None, names: Iterable[str] = (), threads: int = 0, folder: str = ""
+    description: str | None, names: Iterable[str] = (), threads: int = 0, folder: str = "", steps: Sequence[int] = ()
 ) -> argparse.Namespace:
     """The command line: --quick, --threads if it has a default here, and names to choose from if there are any.
 
-    folder: what --folder keeps.
+    folder: what --folder keeps. steps: of --time-steps, which is None where it is not given.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds, under a minute")
@@ -172,6 +176,8 @@ def arguments(
         parser.add_argument("--threads", type=int, default=threads, help=f"intra-op threads, default {threads}")
     if folder:
         parser.add_argument("--folder", type=Path, help=f"keep {folder} here, and take them from here")
+    if steps:
+        parser.add_argument("--time-steps", type=_numbers, metavar="T,…", help=f"default {','.join(map(str, steps))}")
     known = list(names)
     if known:
         parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default all")
