@@ -32,9 +32,9 @@ NEUTRAL = (1.0, 0.0, 0.0, 0.0)  # θ, ψ, A, o of the channels that fill up the 
 # Operators that move numbers and do not change them; onnxruntime inserts and removes them as the layout requires.
 MOVES = frozenset("ReorderInput ReorderOutput Reshape Transpose Concat Identity".split())
 # Operators on the way from a convolution to a neuron that neither move nor mix channels, ...
-WAY_IN = frozenset({"Add", "BatchNormalization", "Clip", "Concat", "Identity", "MaxPool", "Relu"})
+WAY_IN = frozenset("Add BatchNormalization Clip Concat Identity MaxPool Relu Sigmoid Mul HardSigmoid LeakyRelu".split())
 # ... and those on the way from a neuron to the next that give the same numbers in either layout.
-WAY_OUT = frozenset({"Add", "Concat", "Identity", "MaxPool", "Pad"})
+WAY_OUT = frozenset("Add Concat Identity MaxPool Pad Sigmoid Mul HardSigmoid LeakyRelu".split())
 
 Floats = NDArray[np.float32]
 

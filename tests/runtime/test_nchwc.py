@@ -190,14 +190,29 @@ def test_activations_that_look_like_stand_ins_stay():
     in_blocks(net.model(net.node("Tanh", net.conv(x, 32)), net.node("Sigmoid", net.conv(x, 32))), 1)
 
 
-@pytest.mark.parametrize("op", ["GlobalAveragePool", "AveragePool", "Relu", "Mul", "ReduceMean", "Transpose"])
+@pytest.mark.parametrize("op", ["GlobalAveragePool", "AveragePool", "Relu", "Softmax", "ReduceMean", "Transpose"])
 def test_readers_that_would_compute_otherwise_keep_a_neuron_as_it_is(op):
     net = BlockedNet()
     x = net.neuron(net.conv("x", 32))
     x = net.neuron(net.conv(x, 32))
-    inputs = [x, net.constant(np.float32(0.3))] if op == "Mul" else [x]
     attributes = {"kernel_shape": [2, 2]} if op == "AveragePool" else {}
-    in_blocks(net.model(net.node(op, *inputs, **attributes), net.conv(x, 16)), 1)
+    in_blocks(net.model(net.node(op, x, **attributes), net.conv(x, 16)), 1)
+
+
+def silu(net, x):
+    return net.node("Mul", x, net.node("Sigmoid", x))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("channels", [16, 24, 32])
+def test_curved_activations_in_front_of_neurons_stay_in_blocks(channels, threads):
+    """A residual network of SiLU, as the folded form has it: f in floats, then neurons."""
+    net = BlockedNet()
+    x = net.neuron(silu(net, net.conv("x", channels)))
+    for _ in range(2):
+        inner = net.neuron(silu(net, net.conv(x, channels)))
+        x = net.neuron(silu(net, net.node("Add", net.conv(inner, channels), x)))
+    in_blocks(net.model(net.conv(x, 16)), 5, threads=threads)
 
 
 def test_a_sum_that_something_else_reads_keeps_its_neurons_as_they_are():
@@ -261,7 +276,7 @@ def test_it_stays_plain_where_not_all_weights_could_be_written(monkeypatch):
     stays_plain(proto, "")
 
 
-KINDS = ("conv", "depthwise", "residual", "projection", "pool", "two", "mean")
+KINDS = ("conv", "depthwise", "residual", "projection", "pool", "two", "mean", "silu", "silu sum", "leaky", "hard")
 
 
 @given(
@@ -282,6 +297,13 @@ def test_any_network_gives_the_numbers_of_the_plain_session(kinds, channels, coa
             x = net.neuron(net.node("Add", x, net.conv(inner, net.channels[x], 1)))
         elif kind == "projection":
             x = net.neuron(net.node("Add", net.conv(x, 32), net.conv(x, 32, 1)), per_channel)
+        elif kind == "silu":
+            x = net.neuron(silu(net, net.conv(x, 16)), per_channel)
+        elif kind == "silu sum":
+            x = net.neuron(silu(net, net.node("Add", net.conv(x, net.channels[x]), x)), per_channel)
+        elif kind in ("leaky", "hard"):
+            op = "LeakyRelu" if kind == "leaky" else "HardSigmoid"
+            x = net.neuron(net.node(op, net.conv(x, 32), alpha=0.1), per_channel)
         elif kind == "pool":
             x = net.node("MaxPool", x, kernel_shape=[2, 2], pads=[1, 1, 1, 1])
         elif kind == "two":
