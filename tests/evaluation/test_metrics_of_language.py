@@ -160,3 +160,9 @@ def test_a_small_language_model_is_evaluated(tmp_path: Path):
         and figures["perplexity_ratio"].ann is None
     )
     assert 0.9 < snn / ann < 1.1 and figures["same_token"].snn > 0.9 and figures["kl_to_ann"].snn < 0.01
+
+
+def test_the_smallest_lead_makes_a_token_the_most_likely():
+    """1e-41 is lost in a logarithm of a softmax."""
+    y, a = np.zeros((1, 1, 2), np.float32), np.float32([[[0, 1e-41]]])
+    assert score("perplexity", {"y": y}, [[0]], {"y": a}).figures["same_token"] == 0

@@ -92,7 +92,7 @@ def _sums(logits: Array, theirs: Array | None, labels: NDArray[np.int64] | None)
             add("perplexity", loss)
             if a is not None:
                 add("perplexity_ratio", loss + np.take_along_axis(a, own, 1))
-        if a is not None:
+        if theirs is not None and a is not None:
             add("kl_to_ann", divergences(a, y))
-            add("same_token", y.argmax(1) == a.argmax(1))
+            add("same_token", logits[rows].argmax(1) == theirs[rows].argmax(1))  # the smallest lead counts
     return found
