@@ -205,6 +205,11 @@ def main() -> None:
     logging.disable(logging.WARNING)  # of onnxruntime.quantization, about operators that it leaves in floating point
     if native.library() is None:
         raise SessionError("the native operators are not built", "see `graphpass doctor`")
+    tell_of(tell, options)
+
+
+def tell_of(tell: Callable[[Path, Sequence[str], argparse.Namespace], None], options: argparse.Namespace) -> None:
+    """Call `tell` with the folder, and the names of the networks, that the options ask for."""
     names = options.names or (QUICK_NETWORKS if options.quick else tuple(NETWORKS))
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as own:
         warnings.simplefilter("ignore")

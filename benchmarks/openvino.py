@@ -11,8 +11,6 @@ import argparse
 import itertools
 import logging
 import sys
-import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from functools import partial
@@ -25,7 +23,6 @@ from benchmarks.network import (
     BATCHES,
     CALIBRATION,
     NETWORKS,
-    QUICK_NETWORKS,
     STEPS,
     THOROUGH,
     THREADS,
@@ -33,6 +30,7 @@ from benchmarks.network import (
     Call,
     make,
     runner_of,
+    tell_of,
 )
 from benchmarks.results import table
 from benchmarks.timing import QUICK, CallTimes, Effort, alternate_made, arguments, machine
@@ -157,10 +155,7 @@ def tell(folder: Path, names: Sequence[str], options: argparse.Namespace) -> Non
 def main() -> None:
     options = arguments(__doc__, NETWORKS, THREADS, folder="the converted networks")
     logging.disable(logging.WARNING)  # of both quantisers, about operators that they leave in floating point
-    names = options.names or (QUICK_NETWORKS if options.quick else tuple(NETWORKS))
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as own:
-        warnings.simplefilter("ignore")
-        tell(options.folder or Path(own), names, options)
+    tell_of(tell, options)
 
 
 if __name__ == "__main__":

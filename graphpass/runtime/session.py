@@ -196,7 +196,7 @@ def _rewritten_session(model: str | Path | onnx.ModelProto, threads: int) -> Ses
             raise NotBlocked("the model has external data")
         with tempfile.TemporaryDirectory(prefix="graphpass-") as temporary:
             folder = Path(temporary)
-            if tables.may_have_chains(model):
+            if tables.has_chains(model):
                 proto, count = _with_tables(model, folder)
                 layout, told = "plain", f"{count} chains of uint8 run as tables"
             else:

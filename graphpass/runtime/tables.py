@@ -48,14 +48,16 @@ class Chain:
     codes: Codes
 
 
-def may_have_chains(proto: onnx.ModelProto) -> bool:
-    """Whether chains_of may find some once onnxruntime has optimised the model: it is in the integer form."""
-    ops = {node.op_type for node in proto.graph.node if not node.domain}
-    return ops >= SCALED
+def has_chains(proto: onnx.ModelProto) -> bool:
+    """Whether chains_of finds some, before onnxruntime optimises the model, which costs as much as opening it."""
+    try:
+        return bool(chains_of(proto))
+    except NoTables:
+        return False
 
 
 def chains_of(proto: onnx.ModelProto) -> tuple[Chain, ...]:
-    """The chains of a model as onnxruntime has optimised it; of another model it finds some of them.
+    """The chains of a model, as it is in a file or as onnxruntime has optimised it.
 
     Raises NoTables where there is none.
     """

@@ -11,7 +11,7 @@ from graphpass.forms.operators import LOOK_UP
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.runtime import native
 from graphpass.runtime.session import open_session
-from graphpass.runtime.tables import NoTables, chains_of, may_have_chains, questions, with_tables
+from graphpass.runtime.tables import NoTables, chains_of, has_chains, questions, with_tables
 from tests.forms.test_curved_networks import ACTIVATIONS, X, converted, network, saved
 from tests.models import run
 from tests.properties import examples
@@ -129,7 +129,7 @@ def test_bodies_are_left_alone():
 @pytest.mark.parametrize("threads", [1, 2])
 def test_sessions_with_tables_give_the_same_numbers(kind, threads, tmp_path):
     proto = converted(saved(tmp_path, network(kind)), time_steps=16, form="integer").proto
-    assert may_have_chains(proto)
+    assert has_chains(proto)
     plain = open_session(proto, threads=threads, use_blocked=False)
     fast = open_session(proto, threads=threads)
     assert plain.tables == 0
@@ -141,4 +141,4 @@ def test_sessions_with_tables_give_the_same_numbers(kind, threads, tmp_path):
 
 def test_other_forms_have_no_chains(tmp_path):
     path = saved(tmp_path, network("silu"))
-    assert not may_have_chains(converted(path, time_steps=4).proto)
+    assert not has_chains(converted(path, time_steps=4).proto)

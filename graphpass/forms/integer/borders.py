@@ -7,7 +7,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.forms.integer.quantised import scalar
+from graphpass.forms.integer.quantised import quantised, scalar
 from graphpass.forms.integer.sums import CountTerm
 from graphpass.forms.integer.tensors import LARGEST, Encoding
 from graphpass.graph.affine import Affine, neuron_affine
@@ -49,10 +49,9 @@ def rounded_nodes(current: gs.Variable, largest: int, count: gs.Variable) -> lis
     """
     limited = gs.Variable(f"{count.name}/limited", np.float32, count.shape)
     limits = [scalar(f"{count.name}/least", 0, np.float32), scalar(f"{count.name}/most", largest, np.float32)]
-    steps = [scalar(f"{count.name}/scale", 1, np.float32), scalar(f"{count.name}/zero", 0, np.uint8)]
     return [
         gs.Node("Clip", limited.name, {}, [current, *limits], [limited]),
-        gs.Node("QuantizeLinear", f"{count.name}/round", {}, [limited, *steps], [count]),
+        quantised(limited, 1, 0, count),
     ]
 
 

@@ -86,7 +86,7 @@ def encoding_within(rising: NDArray[np.float32], falling: NDArray[np.float32]) -
     if scale.max() * FINE <= gap.min(initial=np.inf):
         scale, shape = scale.max(keepdims=True), ()
     steps = float((gap / np.broadcast_to(scale, some.shape)[some]).min(initial=np.inf)) if some.any() else 1.0
-    if _passed(np.where(finite, both, np.inf), scale) > PASSED:
+    if _passes_many(np.where(finite, both, np.inf), scale):
         return None
     exact = scale.astype(np.float32)
     if not np.isfinite(exact).all() or (exact < np.finfo(np.float32).tiny).any():
@@ -104,15 +104,11 @@ def _scales(low: Array, high: Array, zero: int) -> Array:
     return np.maximum(below, above)
 
 
-def _passed(borders: Array, scale: Array) -> int:
-    """The most thresholds of a channel within one of its steps. borders: [K, C], infinite where there is none."""
+def _passes_many(borders: Array, scale: Array) -> bool:
+    """Whether a step of a channel holds more than PASSED thresholds. borders: [K, C], infinite where there is none."""
     ordered = np.sort(borders, 0)
-    steps = np.broadcast_to(scale, ordered.shape[1:])
-    for apart in range(PASSED, len(ordered)):
-        with np.errstate(invalid="ignore"):
-            if not (ordered[apart:] - ordered[:-apart] < steps).any():
-                return apart
-    return len(ordered)
+    with np.errstate(invalid="ignore"):
+        return bool((ordered[PASSED:] - ordered[:-PASSED] < scale).any())
 
 
 def _best_zero(low: Array, high: Array) -> int:
