@@ -28,7 +28,7 @@ from graphpass.graph.half import CUT, LARGEST, MASK, Slots, half_constant, slots
 from graphpass.graph.layers import MOVES
 from graphpass.graph.names import Names
 from graphpass.graph.plan import Left
-from graphpass.graph.tensors import graphs_of
+from graphpass.graph.tensors import bodies_of, graphs_of
 
 P = TypeVar("P", NodeProto, TensorProto, ValueInfoProto)
 
@@ -175,7 +175,7 @@ class _Halving:
     def _node(self, node: NodeProto, scope: _Scope) -> None:
         if node.op_type == "Constant" and node.domain in STANDARD_DOMAINS and _take_constant(node, scope):
             return
-        bodies = _bodies(node)
+        bodies = bodies_of([node])
         for body in bodies:
             self.graph(body, scope)
         self._infer(node, scope, bodies)
@@ -337,10 +337,6 @@ def _computes_sizes(node: NodeProto, scope: _Scope) -> bool:
 
 def _is_sized(name: str, scope: _Scope) -> bool:
     return any(name in each.sized for each in scope.chain())
-
-
-def _bodies(node: NodeProto) -> list[GraphProto]:
-    return [body for each in node.attribute for body in ([each.g] if each.HasField("g") else each.graphs)]
 
 
 def _is_tensor(value: ValueInfoProto) -> bool:

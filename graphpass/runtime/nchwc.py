@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from graphpass.forms.operators import BLOCKED_NEURON, BLOCKED_NEURON_OF_SUM, FOLDED_NEURON
 from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.tensors import bodies_of
 
 NCHWC = "com.microsoft.nchwc"
 STAND_IN = "Tanh"
@@ -31,10 +32,10 @@ SUM_PREFIX = f"{PREFIX}sum_"
 NEUTRAL = (1.0, 0.0, 0.0, 0.0)  # θ, ψ, A, o of the channels that fill up the last block; their output is 0
 # Operators that move numbers and do not change them; onnxruntime inserts and removes them as the layout requires.
 MOVES = frozenset("ReorderInput ReorderOutput Reshape Transpose Concat Identity".split())
-# Operators on the way from a convolution to a neuron that neither move nor mix channels, ...
-WAY_IN = frozenset("Add BatchNormalization Clip Concat Identity MaxPool Relu Sigmoid Mul HardSigmoid LeakyRelu".split())
-# ... and those on the way from a neuron to the next that give the same numbers in either layout.
-WAY_OUT = frozenset("Add Concat Identity MaxPool Pad Sigmoid Mul HardSigmoid LeakyRelu".split())
+# Operators that neither move nor mix channels, and give the same numbers in either layout, ...
+_EITHER = frozenset("Add Concat Identity MaxPool Sigmoid Mul HardSigmoid LeakyRelu".split())
+WAY_IN = _EITHER | {"BatchNormalization", "Clip", "Relu"}  # ... those on the way from a convolution to a neuron,
+WAY_OUT = _EITHER | {"Pad"}  # and those on the way from a neuron to the next.
 
 Floats = NDArray[np.float32]
 
@@ -86,7 +87,7 @@ def candidates(proto: onnx.ModelProto) -> dict[str, list[Floats]]:
 
     Raises NotBlocked where there is none.
     """
-    if any(attribute.HasField("g") or attribute.graphs for node in proto.graph.node for attribute in node.attribute):
+    if bodies_of(proto.graph.node):
         raise NotBlocked("the model has subgraphs")
     if any(each.name.startswith(PREFIX) for each in (*proto.graph.node, *proto.graph.initializer)):
         raise NotBlocked(f"the model has names that begin with {PREFIX}")

@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 
 from graphpass.forms.operators import LOOK_UP
 from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.graph.tensors import bodies_of
 
 MICROSOFT = "com.microsoft"
 CODES = 256
@@ -62,7 +63,7 @@ def chains_of(proto: onnx.ModelProto) -> tuple[Chain, ...]:
     Raises NoTables where there is none.
     """
     graph = proto.graph
-    if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
+    if bodies_of(graph.node):
         raise NoTables("the model has subgraphs")
     search = _Search(graph)
     found = tuple(chain for node in graph.node if (chain := search.ending_in(node)) is not None)
