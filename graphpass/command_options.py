@@ -65,7 +65,7 @@ class CommandOptions:
 
     def conversion(self) -> dict[str, Any]:
         """The other arguments of `graphpass.conversion.convert`."""
-        names = ("time_steps", "coding", "method", "form", "precision", "allow_partial")
+        names = ("time_steps", "coding", "method", "form", "precision", "target", "allow_partial")
         return {name: self(name) for name in names}
 
     def evaluation(self, allow_code: bool = False) -> EvaluationSettings:

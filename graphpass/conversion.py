@@ -21,6 +21,7 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.sources import from_arrays, open_dataset
 from graphpass.errors import ModelError, OptionError, PlanError, SessionError
+from graphpass.forms.integer.targets import TARGETS
 from graphpass.forms.registry import Measure, emit, require_form
 from graphpass.graph.description import PREFIX, keep_description
 from graphpass.graph.model import Source, load, save
@@ -63,6 +64,7 @@ class Conversion:
     form: str
     precision: str = OPTIONS["precision"].default
     distance: Distance | None = None
+    target: str = OPTIONS["target"].default
 
     def save(self, path: str | Path) -> None:
         """Write the model; over 2 GiB its weights go to ``<name>.data`` beside it."""
@@ -79,6 +81,7 @@ def convert(
     method: str = OPTIONS["method"].default,
     form: str = OPTIONS["form"].default,
     precision: str = OPTIONS["precision"].default,
+    target: str = OPTIONS["target"].default,
     plan: str | Path | Plan | None = None,
     selection: Selection | None = None,
     allow_partial: bool = False,
@@ -99,14 +102,15 @@ def convert(
     that a site may take, and the plan's T is the most that one does take. Default: T + 1 (rate) or 2^T (phase) levels
     at every site.
     precision: "float16" writes the form in float16 (forms/float16.py); calibration is the same in any precision.
+    target: the runtime that the integer form is written for; calibration is the same for any.
     observed: what `observe` wrote for all samples, in order. The original network is then not run again, and the bytes
     of the result are the same.
 
     Raises the errors of graphpass.errors: ModelError, DataError, PlanError, CalibrationError, OptionError, FormError
-    when another form is too far from the folded one, and CoverageError when a site that should be converted cannot be
-    and allow_partial is not set.
+    when another form is too far from the folded one or the target cannot read it, and CoverageError when a site that
+    should be converted cannot be and allow_partial is not set.
     """
-    require_form(form, precision)
+    require_form(form, precision, target)
     threads = (options or CalibrationOptions()).threads
     if isinstance(model, Network):
         network = model
@@ -128,6 +132,7 @@ def convert(
         auto = levels if isinstance(levels, Auto) else None
         if levels is not None and not isinstance(levels, Auto):
             settings = replace(settings, levels=levels)
+        require_levels(network, settings, target)
         if isinstance(calibration, Synthetic):
             dataset = made_up(network.source, calibration, images, settings)
             check_source(network, dataset, threads)
@@ -140,11 +145,11 @@ def convert(
             check_source(network, dataset, threads)
             decided = make_plan(network, dataset, settings, progress, auto, observed=observed)
     measure = partial(_beyond, network, decided, form, dataset, images, threads)
-    proto, apart = spiking_model(network, decided, form, precision, measure), None
+    proto, apart = spiking_model(network, decided, form, precision, measure, target), None
     if (form, precision) != ("folded", "source"):
         apart = check_form(network, decided, form, precision, proto, dataset, images, threads)
     check(network, proto, dataset, threads)
-    conversion = Conversion(proto, decided, network, form, precision, apart)
+    conversion = Conversion(proto, decided, network, form, precision, apart, target)
     if output is not None:
         conversion.save(output)
     return conversion
@@ -163,6 +168,11 @@ def settings_of(
     steps = (own or STEPS) if time_steps is None else time_steps
     given = options or CalibrationOptions()
     return replace(given, time_steps=steps, coding=coding, method=method, exact_padding=form == "integer")
+
+
+def require_levels(network: Network, settings: CalibrationOptions, target: str) -> None:
+    """Raises FormError, which names the site, where a target has not as many levels."""
+    TARGETS[target].require_levels({site.name: settings.levels_at(site.name) for site in network.coverage.sites})
 
 
 def own_plan(network: Network, plan: Plan) -> Plan:
@@ -255,14 +265,15 @@ def spiking_model(
     form: str,
     precision: str = OPTIONS["precision"].default,
     measure: Measure | None = None,
+    target: str = OPTIONS["target"].default,
 ) -> onnx.ModelProto:
-    """The network with the plan's neurons, written in a form and a precision (see `emit`).
+    """The network with the plan's neurons, written in a form and a precision for a target (see `emit`).
 
     It keeps its own metadata and gets ours.
 
     Raises PlanError for a plan of another network.
     """
-    proto = emit(network.graph.copy(), plan, form, metadata(plan, form, precision), precision, measure)
+    proto = emit(network.graph.copy(), plan, form, metadata(plan, form, precision), precision, measure, target)
     strange = keep_description(network.source.proto, proto)
     if strange:
         warnings.warn(

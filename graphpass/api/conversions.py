@@ -40,6 +40,7 @@ def convert(
     method: str | None = None,
     form: str | None = None,
     precision: str | None = None,
+    target: str | None = None,
     levels: str | Mapping[str, int] | None = None,
     energy: float | None = None,
     mean_levels: float | None = None,
@@ -78,6 +79,8 @@ def convert(
     weights).
     precision: "source" (the types of the network, the default) or "float16": weights and tensors in half precision,
     with the inputs and outputs of the network as they are. What stays float32 is listed (docs/formats.md).
+    target: of the integer form, "onnxruntime" (the default; OpenVINO reads it, too) or "tensorrt" (int8 alone, zero
+    points of 0, at most 128 levels; docs/runtimes.md).
     levels: "auto" gives each site as many levels as the outputs need, within a budget: energy is a share of the
     additions that T levels everywhere would take (default 0.5), mean_levels a mean over all neurons. Or {name of a
     site: levels}; all other sites have all levels of T.

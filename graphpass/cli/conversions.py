@@ -42,6 +42,7 @@ from graphpass.cli.options import (
     ServerUrl,
     Snn,
     StepsOfSweep,
+    Target,
     Threads,
     TimeSteps,
     options_of,
@@ -51,7 +52,7 @@ from graphpass.cli.options import (
     service_provider,
 )
 from graphpass.cli.terminal import out, print_left, progress_bars
-from graphpass.options.table import IMAGES, SEVERAL
+from graphpass.options.table import IMAGES, SEVERAL, form_words
 
 
 def add(app: typer.Typer) -> None:
@@ -74,6 +75,7 @@ def convert(
     method: MethodName = None,
     form: FormName = None,
     precision: Precision = None,
+    target: Target = None,
     levels: Levels = None,
     energy: Energy = None,
     mean_levels: MeanLevels = None,
@@ -129,7 +131,7 @@ def convert(
     with progress_bars() as progress:
         done = api.convert(source, calibration, snn, plan=plan, **own, **prepared, allow_code=True, progress=progress)
     coverage, decided = done.network.coverage, done.plan
-    form = done.form if done.precision == "source" else f"{done.form} in {done.precision}"
+    form = form_words(done.form, done.precision, done.target)
     levels_of_sites = levels_text([site.levels for site in decided.sites])
     out.print(
         f"{snn}: {len(decided.sites)} sites, T = {decided.time_steps} ({decided.coding}, {levels_of_sites} levels), "

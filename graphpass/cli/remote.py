@@ -17,6 +17,7 @@ from graphpass.cli.terminal import out, print_left, progress_bars
 from graphpass.client.client import Client, Job, Stored
 from graphpass.errors import DataError, GraphpassError, ModelError, OptionError
 from graphpass.maths.allocation import levels_text
+from graphpass.options.table import form_words
 
 Options = Mapping[str, Any]  # those that were given, by name
 NONE = "–"
@@ -44,8 +45,7 @@ def convert(
         _finish(job)
         job.download(snn)
         found = job.result
-        precision = found.get("precision", "source")
-        form = found["form"] if precision == "source" else f"{found['form']} in {precision}"
+        form = form_words(found["form"], found.get("precision"), found.get("target"))
         levels = levels_text(found.get("site_levels") or [found["levels"]])
         out.print(
             f"{snn}: {len(found['sites'])} sites, T = {found['time_steps']} ({found['coding']}, {levels} "

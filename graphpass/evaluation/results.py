@@ -15,6 +15,7 @@ from graphpass.graph.plan import SCALES, Left, SitePlan, check_site
 from graphpass.maths.metrics import Operations, energy_pj
 from graphpass.maths.neuron import levels_of
 from graphpass.maths.thresholds import Levels, largest
+from graphpass.options.table import OPTIONS, form_words
 from graphpass.records import RecordError, json_of, parsed, record_of
 
 T = TypeVar("T")
@@ -54,7 +55,8 @@ class SiteInfo:
 class ConversionFacts:
     """The metadata of a converted model (keys ``graphpass.*``). data: given, synthetic, none, or empty if unknown.
 
-    precision: "float16", or "source" for the types of the original network; older files do not state it.
+    precision: "float16", or "source" for the types of the original network; older files do not state it. target: of the
+    integer form; older files, and those for the usual one, do not state it.
     """
 
     version: str
@@ -69,11 +71,12 @@ class ConversionFacts:
     left: tuple[Left, ...]
     data: str = ""
     precision: str = "source"
+    target: str = OPTIONS["target"].default
 
     @property
     def form_and_precision(self) -> str:
-        """As texts name it: folded form, or folded form in float16."""
-        return f"{self.form} form" if self.precision == "source" else f"{self.form} form in {self.precision}"
+        """As texts name it: folded form, folded form in float16, or integer form for tensorrt."""
+        return form_words(f"{self.form} form", self.precision, self.target)
 
 
 def conversion_of(snn: onnx.ModelProto) -> ConversionFacts:
@@ -111,6 +114,7 @@ def _conversion(stored: Mapping[str, str]) -> ConversionFacts:
         left=_entries(Left, stored, "left"),
         data=stored.get("data", ""),
         precision=stored.get("precision", "source"),
+        target=stored.get("target", OPTIONS["target"].default),
     )
 
 

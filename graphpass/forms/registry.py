@@ -4,7 +4,7 @@ folded     one pass carries the counts                       graph.folded
 unrolled   the time-steps one by one, binary spikes          graph.unrolled
 integer    counts as uint8, int8 weights                     graph.integer
 
-Each of the first two in the types of the network, or in float16 (forms.float16).
+Each of the first two in the types of the network, or in float16 (forms.float16); the third for one of TARGETS.
 """
 
 import json
@@ -20,6 +20,7 @@ from graphpass.forms import operators
 from graphpass.forms.float16 import to_float16
 from graphpass.forms.folded import fold
 from graphpass.forms.integer.form import to_integers
+from graphpass.forms.integer.targets import TARGETS, USUAL
 from graphpass.forms.neurons import require_neurons, within_float32
 from graphpass.forms.unrolled import unroll
 from graphpass.graph import model
@@ -33,6 +34,8 @@ FLOATS = PREFIX + "floats"  # metadata of the integer form: what stays float, JS
 ENCODED = PREFIX + "encoded"  # and which analogue tensors are uint8, JSON
 SINGLE = PREFIX + "float32"  # metadata of a network in float16: what stays float32, JSON like graphpass.left
 COUNTS = PREFIX + "counts"  # and where the counts of neurons are, JSON: by the tensor that they stand for
+ZEROS = PREFIX + "zeros"  # and what is subtracted from them before they are stored, JSON, where that is not 0
+TARGET = PREFIX + "target"  # the runtime that it was written for, where that is not the usual one
 
 
 @dataclass(frozen=True)
@@ -43,22 +46,25 @@ class Formed:
     metadata: Mapping[str, str]
 
 
-def _folded(graph: gs.Graph, plan: Plan) -> Formed:
+def _folded(graph: gs.Graph, plan: Plan, target: str) -> Formed:
     return Formed(graph, {})
 
 
-def _unrolled(graph: gs.Graph, plan: Plan) -> Formed:
+def _unrolled(graph: gs.Graph, plan: Plan, target: str) -> Formed:
     return Formed(unroll(graph), {})
 
 
-def _integer(graph: gs.Graph, plan: Plan) -> Formed:
-    made = to_integers(graph, plan.ranges)
+def _integer(graph: gs.Graph, plan: Plan, target: str) -> Formed:
+    TARGETS[target].require_levels({site.name: site.levels for site in plan.sites})
+    made = to_integers(graph, plan.ranges, target)
     floats = json.dumps([asdict(entry) for entry in made.floats])
     metadata = {FLOATS: floats, ENCODED: json.dumps(made.encoded), COUNTS: json.dumps(dict(made.counts))}
+    if target != USUAL:
+        metadata |= {TARGET: target, ZEROS: json.dumps(dict(made.zeros))}
     return Formed(made.graph, metadata)
 
 
-FORMS: dict[str, Callable[[gs.Graph, Plan], Formed]] = {  # from the folded form
+FORMS: dict[str, Callable[[gs.Graph, Plan, str], Formed]] = {  # from the folded form, for a target
     "folded": _folded,
     "unrolled": _unrolled,
     "integer": _integer,
@@ -69,13 +75,16 @@ Measure = Callable[[onnx.ModelProto, Sequence[str]], Mapping[str, float]]
 PRECISIONS = ("source", "float16")
 
 
-def require_form(form: str, precision: str) -> None:
-    """Raises OptionError unless there is such a form in this precision."""
+def require_form(form: str, precision: str, target: str = USUAL) -> None:
+    """Raises OptionError unless there is such a form in this precision, for this target."""
     if form not in FORMS:
         raise OptionError(f"unknown form {form!r}", f"choose one of {', '.join(FORMS)}", "form")
     if precision not in PRECISIONS:
         raise OptionError(f"unknown precision {precision!r}", f"choose one of {', '.join(PRECISIONS)}", "precision")
-    require_together("convert", {"form": form, "precision": precision})
+    if target not in TARGETS:
+        raise OptionError(f"unknown target {target!r}", f"choose one of {', '.join(TARGETS)}", "target")
+    other = {} if target == USUAL else {"target": target}
+    require_together("convert", {"form": form, "precision": precision, **other})
 
 
 def emit(
@@ -85,16 +94,19 @@ def emit(
     metadata: Mapping[str, str],
     precision: str = PRECISIONS[0],
     measure: Measure | None = None,
+    target: str = USUAL,
 ) -> onnx.ModelProto:
     """The converted model of a normalised graph (changed in place). metadata: goes into the model's metadata_props.
 
     measure: for float16, which of these tensors of a model have values that float16 cannot hold, and how large.
-    Raises OptionError for an unknown form or precision, PlanError for a plan of another model.
+    Raises OptionError for an unknown form, precision or target, PlanError for a plan of another model, FormError for
+    what the target cannot read.
     """
-    require_form(form, precision)
+    require_form(form, precision, target)
     with within_float32(PlanError, "the plan"):
-        formed = FORMS[form](fold(graph, plan), plan)
+        formed = FORMS[form](fold(graph, plan), plan, target)
     proto, more = assemble(formed.graph, plan.coding), dict(formed.metadata)
+    TARGETS[target].require(proto)
     if precision == "float16":
         halved = to_float16(proto)
         if measure and (beyond := measure(proto, halved.tensors)):
@@ -136,6 +148,15 @@ def counts_of(proto: onnx.ModelProto) -> dict[str, str]:
     Raises ModelError.
     """
     found: dict[str, str] = _told(proto, COUNTS, Mapping[str, str], "{}")
+    return found
+
+
+def zeros_of(proto: onnx.ModelProto) -> dict[str, int]:
+    """What is subtracted from the counts of an integer model's neurons, by the tensor that they stand for; else 0.
+
+    Raises ModelError.
+    """
+    found: dict[str, int] = _told(proto, ZEROS, Mapping[str, int], "{}")
     return found
 
 

@@ -38,6 +38,26 @@ class Names:
         return name
 
 
+class Stems:
+    """Names that begin no other: <stem>/<what> is free for every what. names: those that are there."""
+
+    def __init__(self, names: Iterable[str]):
+        self._taken = {name[:end] for name in names for end in (*_slashes(name), len(name))}
+
+    def fresh(self, base: str) -> str:
+        """`base`, or `base` with a number, that neither is a name nor begins one; it is taken from then on."""
+        number, name = 0, base
+        while name in self._taken:
+            number += 1
+            name = f"{base}_{number}"
+        self._taken.add(name)
+        return name
+
+
+def _slashes(name: str) -> list[int]:
+    return [place for place, letter in enumerate(name) if letter == "/"]
+
+
 def names_of(graph: gs.Graph) -> Names:
     """The names of every tensor and node of a graph and its subgraphs."""
     tensors = {tensor.name for each in _graphs(graph) for tensor in _tensors(each)}

@@ -28,6 +28,15 @@ class Clash:
     reason: str
 
 
+@dataclass(frozen=True)
+class Bound:
+    """An option that has an effect only beside one value of another: (that option, its value)."""
+
+    option: str
+    beside: tuple[str, str]
+    reason: str
+
+
 HERE = "the service decides that by itself"
 KEY = OptionRule(("key",), "it is the key of a service", needs=("server",))
 # command → what holds between its options and files; an error names the first rule that is broken
@@ -73,6 +82,11 @@ CLASHES: Mapping[str, tuple[Clash, ...]] = {
 }
 
 
+BOUND: Mapping[str, tuple[Bound, ...]] = {
+    "convert": (Bound("target", ("form", "integer"), "the other forms are the same for every runtime"),)
+}
+
+
 def named(name: str) -> str:
     """An option's name in Python and in the service."""
     return name
@@ -114,7 +128,15 @@ def require_options(
 
 
 def require_together(command: str, given: Mapping[str, Any], spelled: Callable[[str], str] = named) -> None:
-    """Raises OptionError for two values of CLASHES."""
+    """Raises OptionError for two values of CLASHES, and for an option of BOUND without what it needs."""
+    for bound in BOUND.get(command, ()):
+        other, needed = bound.beside
+        if given.get(bound.option) is not None and given.get(other) != needed:
+            raise OptionError(
+                f"{spelled(bound.option)} needs {spelled(other)} {needed}: {bound.reason}",
+                f"give {spelled(other)} {needed}, or leave out {spelled(bound.option)}",
+                bound.option,
+            )
     for clash in CLASHES.get(command, ()):
         (one, value), (other, beside) = clash.one, clash.other
         if given.get(one) == value and given.get(other) == beside:

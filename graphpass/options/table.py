@@ -106,6 +106,11 @@ OPTIONS: Mapping[str, Option] = {
         "float16": ("float16", "Half the memory, and what GPUs are fastest with; a little less exact. Inputs and "
                     "outputs keep their types. Not in the integer form."),
     }),
+    "target": _name("For which runtime the integer form is written (docs/runtimes.md)", "onnxruntime", {
+        "onnxruntime": ("onnxruntime, OpenVINO", "Numbers from 0 to 255, with zero points."),
+        "tensorrt": ("TensorRT", "Numbers from -128 to 127, and no zero point but 0: at most 128 levels. Nobody has "
+                     "run it on TensorRT yet."),
+    }),
     "levels": Option(
         f"auto, or in Python a dict from names of sites to 2 to {MOST_LEVELS} levels", levels,
         "auto: each site gets as many levels as the outputs need, within a budget of energy or of mean levels, and T "
@@ -180,6 +185,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
             "method",
             "form",
             "precision",
+            "target",
             "levels",
             *BUDGETS,
             "synthetic",
@@ -197,6 +203,16 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "open_dataset": IMAGES,  # from Python alone
 }
 SEVERAL = ("time_steps", "coding", "method")
+
+
+def form_words(form: str, precision: str | None = None, target: str | None = None) -> str:
+    """A form as texts name it; None is the default.
+
+    >>> form_words("folded", "float16"), form_words("integer", target="tensorrt"), form_words("folded form")
+    ('folded in float16', 'integer for tensorrt', 'folded form')
+    """
+    said = [("in", "precision", precision), ("for", "target", target)]
+    return " ".join([form, *(f"{word} {v}" for word, name, v in said if v not in (None, OPTIONS[name].default))])
 
 
 def is_default(name: str, value: Any) -> bool:

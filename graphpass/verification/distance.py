@@ -31,6 +31,7 @@ from graphpass.graph.model import Source, export_untyped
 from graphpass.graph.names import site_of
 from graphpass.graph.plan import Plan
 from graphpass.maths.neuron import count_of
+from graphpass.options.table import form_words
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.verification.integer import flips
 
@@ -89,8 +90,8 @@ class Distance:
 
     def __str__(self) -> str:
         figure = f"{100 * self.worst.form:.2g} % at output {self.worst.name!r}" if self.worst else "nothing"
-        form = f"the {self.form} form" if self.precision == "source" else f"the {self.form} form in {self.precision}"
-        return f"{form} differs from the folded form by {figure} ({self.samples} {self.data} samples)"
+        form = form_words(f"{self.form} form", self.precision)
+        return f"the {form} differs from the folded form by {figure} ({self.samples} {self.data} samples)"
 
 
 def measured(

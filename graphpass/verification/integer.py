@@ -21,7 +21,7 @@ from graphpass.errors import ModelError
 from graphpass.evaluation.results import conversion_of
 from graphpass.forms import operators
 from graphpass.forms.neurons import neuron_of
-from graphpass.forms.registry import assemble, counts_of, spiking_graph
+from graphpass.forms.registry import assemble, counts_of, spiking_graph, zeros_of
 from graphpass.graph.model import export_untyped
 from graphpass.maths.neuron import Firing
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
@@ -71,13 +71,14 @@ class Flips:
 
 @dataclass(frozen=True)
 class _Site:
-    """x → neurons → (a max pooling) → count: tensors of the folded form, and of the integer form."""
+    """x → neurons → (a max pooling) → count + zero: tensors of the folded form, and of the integer form."""
 
     name: str
     neuron: Firing
     x: str
     pooled: str | None
     count: str
+    zero: int
 
 
 def flips(
@@ -101,7 +102,7 @@ def flips(
             "give the integer and the folded form of one plan (--plan-out, then --plan)",
         )
     graphs = [spiking_graph(proto) for proto in (integer, folded)]
-    sites = _sites(counts_of(integer), graphs[1])
+    sites = _sites(counts_of(integer), zeros_of(integer), graphs[1])
     outputs = [tensor.name for tensor in graphs[1].outputs]
     wanted = [[site.count for site in sites], [site.pooled or site.x for site in sites]]
     sessions = [
@@ -122,7 +123,8 @@ def flips(
                 raise ModelError(
                     f"{site.count!r} is not the counts of {site.name!r}", "convert it with graphpass again"
                 )
-            results[site.name] = _updated(results[site.name], ours[site.count], expected)
+            counts = ours[site.count].astype(np.int64) + site.zero
+            results[site.name] = _updated(results[site.name], counts, expected)
         for name in outputs:
             a, b = (np.nan_to_num(each[name].astype(np.float64)) for each in (ours, theirs))
             with np.errstate(over="ignore", invalid="ignore"):  # infinite values are an error, too
@@ -133,16 +135,17 @@ def flips(
     return Flips(samples, one.time_steps, one.coding, tuple(results.values()), relative)
 
 
-def _sites(counts: Mapping[str, str], folded: gs.Graph) -> list[_Site]:
+def _sites(counts: Mapping[str, str], zeros: Mapping[str, int], folded: gs.Graph) -> list[_Site]:
     sites = []
     for node in (node for node in folded.nodes if node.op == operators.FOLDED_NEURON):
         y = node.outputs[0]
         neuron = neuron_of(node)
         behind = [reader.outputs[0].name for reader in y.outputs if reader.outputs[0].name in counts]
         if y.name in counts:
-            sites.append(_Site(node.name, neuron, node.inputs[0].name, None, counts[y.name]))
+            sites.append(_Site(node.name, neuron, node.inputs[0].name, None, counts[y.name], zeros.get(y.name, 0)))
         elif len(y.outputs) == 1 and behind:  # the pooling was moved in front of the neurons
-            sites.append(_Site(node.name, neuron, node.inputs[0].name, behind[0], counts[behind[0]]))
+            pooled = behind[0]
+            sites.append(_Site(node.name, neuron, node.inputs[0].name, pooled, counts[pooled], zeros.get(pooled, 0)))
         else:
             raise ModelError(
                 f"the integer form has no counts for the neurons {node.name!r}", "convert both forms from one plan"

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     Method = str
     Form = str
     Precision = str
+    Target = str
 else:
-    Coding, Method, Form, Precision = (
-        Literal[tuple(OPTIONS[name].names)] for name in ("coding", "method", "form", "precision")
+    Coding, Method, Form, Precision, Target = (
+        Literal[tuple(OPTIONS[name].names)] for name in ("coding", "method", "form", "precision", "target")
     )
 Provider = Annotated[str, StringConstraints(pattern=HOSTED, max_length=100)]
 PATTERNS, IMAGE_NUMBERS = {"max_length": 100}, {"min_length": 1, "max_length": MOST_CHANNELS}
@@ -81,6 +82,7 @@ class ConversionOptions(Sites):
     method: Annotated[Method, option("method")] = OPTIONS["method"].default
     form: Annotated[Form, option("form")] = OPTIONS["form"].default
     precision: Annotated[Precision, option("precision")] = OPTIONS["precision"].default
+    target: Annotated[Target, option("target")] = OPTIONS["target"].default
     synthetic: Annotated[bool, option("synthetic")] = OPTIONS["synthetic"].default
     levels: Annotated[Literal["auto"] | None, option("levels")] = None
     energy: Annotated[float | None, option("energy", gt=0, le=1)] = None

@@ -2,12 +2,12 @@
 
 import { freshId, h } from "./element.js";
 import { OPTIONS } from "./known.js";
-import { BUDGETS, CODINGS, FORMS, LEVELS, METHODS, METRICS, PRECISIONS, levels, listed, mostSteps } from "./words.js";
+import { BUDGETS, CODINGS, FORMS, LEVELS, METHODS, METRICS, PRECISIONS, TARGETS, levels, listed, mostSteps } from "./words.js";
 
 const start = Object.fromEntries(Object.entries(OPTIONS).map(([name, option]) => [name, option.default]));
 export const FRESH = {
   synthetic: start.synthetic, metric: [], levels: "same", budget: "energy", energy: "", mean_levels: "", time_steps: OPTIONS.time_steps.usual,
-  coding: start.coding, method: start.method, form: start.form, precision: start.precision,
+  coding: start.coding, method: start.method, form: start.form, precision: start.precision, target: start.target,
   sweep_steps: OPTIONS.time_steps.several, sweep_coding: OPTIONS.coding.several, sweep_method: OPTIONS.method.several,
   include: [], exclude: [], identity_sites: start.identity_sites, allow_partial: start.allow_partial, limit: "", seed: start.seed,
   image_size: start.image_size, mean: [start.mean], std: [start.std],
@@ -36,7 +36,9 @@ export function optionsForm(place, choices, changed) {
         choice("Levels", "levels", LEVELS, options.levels, (value) => set("levels", value)),
         options.levels === "auto" && budget(options, set),
         choice("Form of the file", "form", FORMS, options.form, (value) => set("form", value)),
-        options.form !== "integer" && choice("Precision", "precision", PRECISIONS, options.precision, (value) => set("precision", value))]),
+        options.form === "integer"
+          ? choice("Runtime", "target", TARGETS, options.target, (value) => set("target", value))
+          : choice("Precision", "precision", PRECISIONS, options.precision, (value) => set("precision", value))]),
     incomplete(choices, set),
     more(options, set),
   ].filter(Boolean));

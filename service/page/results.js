@@ -163,7 +163,7 @@ function overSteps(job, signal) {
   const start = h("button", { type: "button", onclick: async () => {
     start.disabled = true;
     try {
-      const { form, precision, limit, time_steps, coding, method, synthetic, levels, energy: share, mean_levels, ...shared } = options;
+      const { form, precision, target, limit, time_steps, coding, method, synthetic, levels, energy: share, mean_levels, ...shared } = options;
       const most = coding === "phase" ? [1, 2, 3, 4, 6, 8] : [1, 2, 4, 8, 16, 32];
       const made = await post("/v1/sweeps", { model, calibration, dataset,
         options: { ...shared, calibration_limit: limit, time_steps: most, coding: [coding], method: [method] } });

@@ -181,7 +181,7 @@ function request() {
     model: model.id, ...(calibration && { calibration: calibration.id }), ...(evaluation && { evaluation: evaluation.id }),
     options: { ...shared, synthetic: options.synthetic && !calibration, limit: number(options.limit), time_steps: number(options.time_steps),
       coding: options.coding, method: options.method, form: options.form,
-      ...(options.form !== "integer" && { precision: options.precision }),
+      ...(options.form === "integer" ? { target: options.target } : { precision: options.precision }),
       ...(options.levels === "auto" && { levels: "auto", [options.budget]: number(options[options.budget]) }) },
   }];
 }

@@ -7,6 +7,7 @@ export const CODINGS = names("coding");
 export const METHODS = names("method");
 export const FORMS = names("form");
 export const PRECISIONS = names("precision");
+export const TARGETS = names("target");
 export const METRICS = Object.keys(names("metric"));
 export const LEVELS = {
   same: ["The same everywhere", "Every site has all levels of T."],
@@ -35,13 +36,14 @@ const STAGES = {
 const FLAGS = { // options of the command line that messages name → their names on this page
   "--identity-sites": "“Neurons in front of layers without activation”", "--allow-partial": "“Convert although some nodes cannot be”",
   "--include": "“Convert only”", "--exclude": "“Leave analogue”", "--image-size": "“Side of images”", "--time-steps": "T",
-  "--coding": "the code", "--levels auto": "levels “chosen for each site”", "--method": "the method", "--form": "the form", "--precision": "the precision", "--calibration": "calibration data", "--synthetic": "“I have no data”", "--limit": "“Calibration samples at most”",
+  "--coding": "the code", "--levels auto": "levels “chosen for each site”", "--method": "the method", "--form": "the form", "--precision": "the precision", "--target": "the runtime", "--calibration": "calibration data", "--synthetic": "“I have no data”", "--limit": "“Calibration samples at most”",
   "`graphpass inspect`": "the description of the network on the first page",
 };
 const NONE = "–";
 
-/** folded, or folded in float16. */
-export const formOf = ({ form, precision }) => (precision && precision !== "source" ? `${form} in ${precision}` : form);
+/** folded, folded in float16, or integer for tensorrt. */
+export const formOf = ({ form, precision, target }) =>
+  form + (precision && precision !== "source" ? ` in ${precision}` : "") + (target && target !== OPTIONS.target.default ? ` for ${target}` : "");
 /** A message that names options of the command line, in the words of this page. */
 export const here = (text) => Object.entries(FLAGS).reduce((found, [flag, word]) => found.replaceAll(flag, word), text);
 export const stage = (name) => STAGES[name] ?? name;

@@ -11,7 +11,7 @@ describe_model    {"file", "options"?: include, exclude, identity_sites}
                   → {"inputs": [{"name", "dtype", "shape"}], "outputs": [str], "opset", "nodes", "parameters", "sites":
                   [{"name", "kind", "axis", "layers"}], "left": [{"node", "op", "reason", "expected"}],
                   "spiking_layers", "weight_layers", "digest", "spiking": null, or of a converted network
-                  {"time_steps", "coding", "levels", "method", "form", "precision", "model_sha256"}};
+                  {"time_steps", "coding", "levels", "method", "form", "precision", "target", "model_sha256"}};
                   "left" begins with what is not expected. Writes out/description.json where that is longer than a
                   summary
 describe_dataset  {"file", "model"?, "options"?: image_size, mean, std}
@@ -19,11 +19,12 @@ describe_dataset  {"file", "model"?, "options"?: image_size, mean, std}
                   "arrays": {name: {"dtype", "shape"}}}    shape: with the samples first, of the whole dataset.
                   Writes out/description.json likewise
 convert           {"model", "calibration"?, "plan"?, "options"?: synthetic, time_steps, coding, method, form,
-                  precision, levels, energy, mean_levels, include, exclude, identity_sites, allow_partial, limit, seed,
-                  memory_budget, threads, image_size, mean, std, metric (a list, of the evaluation afterwards),
+                  precision, target, levels, energy, mean_levels, include, exclude, identity_sites, allow_partial,
+                  limit, seed, memory_budget, threads, image_size, mean, std, metric (a list, of the evaluation
+                  afterwards),
                   "observed"?: [file]: parts of observe, in the order of their samples}
                   writes out/snn.onnx, out/plan.json, and out/plan.npz where the method changes weights
-                  → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "precision",
+                  → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "precision", "target",
                   "sites": [str], "site_levels": [int], "left", "float32": likewise, what of a network in float16 is
                   not, "spiking_layers", "weight_layers", "samples", "notes": as in the plan, "warnings": [str]};
                   the same bytes with parts as without. Writes out/result.json where that is longer than a summary
@@ -64,7 +65,7 @@ import onnx
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from graphpass.command_options import CommandOptions
-from graphpass.conversion import convert, observe, settings_of
+from graphpass.conversion import convert, observe, require_levels, settings_of
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.errors import ModelError, OptionError
@@ -161,6 +162,7 @@ def convert_model(place: Workplace) -> JSON:
         **{key: getattr(decided, key) for key in ("time_steps", "coding", "levels", "method", "samples")},
         "form": done.form,
         "precision": done.precision,
+        "target": done.target,
         "sites": [site.name for site in decided.sites],
         "site_levels": [site.levels for site in decided.sites],
         "left": [asdict(entry) for entry in decided.left],
@@ -197,6 +199,7 @@ def observe_model(place: Workplace) -> JSON:
     choices.levels(), choices.evaluation()  # what makes no sense is refused here, too
     how = {name: choices(name) for name in ("time_steps", "coding", "method", "form")}
     settings = settings_of(network, **how, options=choices.calibration())
+    require_levels(network, settings, choices("target"))
     dataset = _dataset(place, "calibration", network.source, choices.images())
     return {"samples": observe(network, dataset, settings, place.out("part.npz"), start, stop, place.progress)}
 
@@ -335,7 +338,7 @@ def _converted(path: Path, proto: onnx.ModelProto, digest: str) -> JSON:
         facts = conversion_of(proto)
     except ModelError as error:
         raise ModelError(f"{path}: {error.what}", error.remedy) from error
-    keys = ("time_steps", "coding", "levels", "method", "form", "precision")
+    keys = ("time_steps", "coding", "levels", "method", "form", "precision", "target")
     return {
         **_interface(proto),
         "opset": opset_of(proto),

@@ -7,9 +7,10 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from graphpass.forms.integer.counting import Counting
 from graphpass.forms.integer.quantised import quantised, scalar
 from graphpass.forms.integer.sums import CountTerm
-from graphpass.forms.integer.tensors import LARGEST, Encoding
+from graphpass.forms.integer.tensors import Encoding, Numbers
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.layers import WeightLayer
 
@@ -42,24 +43,23 @@ def scaled_layer(layer: WeightLayer, transform: Affine, name: Callable[[str], st
     return current
 
 
-def rounded_nodes(current: gs.Variable, largest: int, count: gs.Variable) -> list[gs.Node]:
-    """count = round(clip(current, 0, largest)), uint8.
+def rounded_nodes(current: gs.Variable, counting: Counting, count: gs.Variable) -> list[gs.Node]:
+    """count = round(clip(current, least, largest)), in the type of the count.
 
     In this order: onnxruntime would move a bare QuantizeLinear in front of a max pooling, where it is slow.
     """
     limited = gs.Variable(f"{count.name}/limited", np.float32, count.shape)
-    limits = [scalar(f"{count.name}/least", 0, np.float32), scalar(f"{count.name}/most", largest, np.float32)]
+    ends = (("least", counting.least), ("most", counting.largest))
+    limits = [scalar(f"{count.name}/{name}", end, np.float32) for name, end in ends]
     return [
         gs.Node("Clip", limited.name, {}, [current, *limits], [limited]),
         quantised(limited, 1, 0, count),
     ]
 
 
-def scaled_floats(
-    x: gs.Tensor, threshold: NDArray[np.float32], shift: NDArray[np.float32], count: gs.Variable, nodes: list[gs.Node]
-) -> gs.Variable:
+def scaled_floats(x: gs.Tensor, counting: Counting, count: gs.Variable, nodes: list[gs.Node]) -> gs.Variable:
     """(x + ψ)/θ − 1/2 of a float x, by nodes behind `nodes`."""
-    theta, psi = threshold.astype(np.float64), shift.astype(np.float64)
+    theta, psi = counting.threshold.astype(np.float64), counting.shift.astype(np.float64)
     steps = [("Mul", _squashed(1 / theta)), ("Add", _squashed(psi / theta - 0.5))]
     for op, values in steps:
         if np.any(values != (op == "Mul")):
@@ -75,27 +75,22 @@ def _squashed(values: NDArray[np.float64]) -> NDArray[np.float32]:
     return rounded.reshape(-1)[:1] if np.ptp(rounded) == 0 else rounded
 
 
-def encoded_counts(count: gs.Variable, code: Encoding, rank: int) -> CountTerm:
+def encoded_counts(count: gs.Variable, code: Encoding, rank: int, numbers: Numbers) -> CountTerm:
     """What the counts of an encoded tensor of this rank stand for."""
-    return CountTerm(count, neuron_affine(code.scale, np.zeros(1), 1.0, rank), LARGEST, code.zero)
+    affine = neuron_affine(code.scale, np.zeros(1), 1.0, rank)
+    return CountTerm(count, affine, numbers.largest, code.zero, numbers.least)
 
 
-def scaled_nodes(
-    count: gs.Variable,
-    scale: NDArray[np.float32],
-    offset: NDArray[np.float32],
-    output: gs.Variable,
-    name: str,
-    zero: int = 0,
-) -> list[gs.Node]:
-    """output = scale·(count − zero) + offset, in the type of the output. name: begins the names of the nodes."""
+def scaled_nodes(known: CountTerm, output: gs.Variable, name: str) -> list[gs.Node]:
+    """output = what counts stand for, in the type of the output. name: begins the names of the nodes."""
+    scale, offset = known.affine.scale, known.affine.offset
     dtype = np.dtype(output.dtype or np.float32)
     kind = int(onnx.helper.np_dtype_to_tensor_dtype(dtype))
     steps: list[tuple[str, str, NDArray[np.float32] | None]] = [("Cast", "", None)]
-    steps += [("Sub", "zero", np.full(1, zero, np.float32))] if zero else []
+    steps += [("Sub", "zero", np.full(1, known.zero, np.float32))] if known.zero else []
     steps += [("Mul", "scale", scale)] if np.any(scale != 1) else []
     steps += [("Add", "offset", offset)] if np.any(offset) else []
-    nodes, data = [], count
+    nodes, data = [], known.tensor
     for number, (op, part, values) in enumerate(steps):
         last = number == len(steps) - 1
         result = output if last else gs.Variable(f"{name}/{number}", dtype, output.shape)

@@ -30,63 +30,72 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms import operators
-from graphpass.forms.integer.borders import encoded_counts, rounded_nodes, scaled_floats, scaled_layer, scaled_nodes
+from graphpass.forms.integer.borders import encoded_counts, rounded_nodes, scaled_floats, scaled_layer
+from graphpass.forms.integer.counting import Counting, counting_of, stored
 from graphpass.forms.integer.curved import curved_currents
 from graphpass.forms.integer.layers import linear_of
 from graphpass.forms.integer.moves import encode_behind_transposes, moved_counts, rises_by_channel
-from graphpass.forms.integer.quantised import has_normal_scales, nodes_of, quantised, scalar, settled
-from graphpass.forms.integer.sums import CountSum, CountTerm, integer_nodes
-from graphpass.forms.integer.tensors import LARGEST, Encoding, analogue_tensors, encoding_of, is_float32
+from graphpass.forms.integer.quantised import has_normal_scales, quantised, scalar, settled
+from graphpass.forms.integer.sums import CountSum, CountTerm
+from graphpass.forms.integer.targets import TARGETS, USUAL
+from graphpass.forms.integer.tensors import Encoding, analogue_tensors, encoding_of, is_float32
 from graphpass.forms.preparation import compute_constants, split_layers
 from graphpass.graph.affine import neuron_affine
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.edit import held_names
 from graphpass.graph.layers import is_maximum, rank_of, weight_layer
+from graphpass.graph.names import Stems
 from graphpass.graph.plan import Left
 from graphpass.graph.shapes import infer_shapes
 
 COUNT = "/count"
 
 
-def to_integers(graph: gs.Graph, ranges: Mapping[str, tuple[float, float]] | None = None) -> "Integers":
+def to_integers(
+    graph: gs.Graph, ranges: Mapping[str, tuple[float, float]] | None = None, target: str = USUAL
+) -> "Integers":
     """Rewrite a graph in folded form into the integer form, in place.
 
-    ranges: least and largest value of analogue tensors, by name; those without one stay float.
+    ranges: least and largest value of analogue tensors, by name; those without one stay float. target: of TARGETS.
     """
     graph.toposort()
     compute_constants(graph)
     split_layers(graph)
     infer_shapes(graph)
-    walk = _Walk(graph, ranges or {})
+    walk = _Walk(graph, ranges or {}, target)
     walk.run()
     encode_behind_transposes(graph)
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
-    return Integers(graph, tuple(walk.left), tuple(walk.encoded), walk.sent)
+    TARGETS[target].settle(graph, walk.stem)
+    return Integers(graph, tuple(walk.left), tuple(walk.encoded), walk.sent, walk.zeros)
 
 
 @dataclass(frozen=True)
 class Integers:
     """A graph in the integer form: what stays float and why, and names of the analogue tensors that are encoded.
 
-    counts: by the output of neurons, or of the max pooling that they moved behind, the tensor of their counts.
+    counts: by the output of neurons, or of the max pooling that they moved behind, the tensor of their counts. zeros:
+    by the same, what is subtracted from a count before it is stored, where that is not 0.
     """
 
     graph: gs.Graph
     floats: tuple[Left, ...]
     encoded: tuple[str, ...]
     counts: Mapping[str, str]
+    zeros: Mapping[str, int]
 
 
 class _Walk:
     """One walk over the sorted nodes; `counts` says what is known of a float tensor as counts."""
 
-    def __init__(self, graph: gs.Graph, ranges: Mapping[str, tuple[float, float]]):
-        self._graph = graph
+    def __init__(self, graph: gs.Graph, ranges: Mapping[str, tuple[float, float]], target: str):
+        self._graph, self._target, self._numbers = graph, TARGETS[target], TARGETS[target].numbers
         self._held = held_names(graph)
         spiking = {node.outputs[0].name for node in graph.nodes if node.op == operators.FOLDED_NEURON}
-        codes = ((name, encoding_of(*ranges[name])) for name in analogue_tensors(graph, spiking) if name in ranges)
+        analogue = [name for name in analogue_tensors(graph, spiking) if name in ranges]
+        codes = ((name, encoding_of(*ranges[name], self._numbers)) for name in analogue)
         self._encodings: dict[str, Encoding] = {name: code for name, code in codes if code}
-        self._curved = curved_currents(graph)
+        self._curved = curved_currents(graph) if self._numbers.shifted else {}
         self._codes = self._encodings | {name: each.code for name, each in self._curved.items()}  # of what layers make
         self._nodes: list[gs.Node] = []
         self._counts: dict[str, CountTerm] = {}
@@ -97,8 +106,8 @@ class _Walk:
         self.left: list[Left] = []
         self.encoded: list[str] = []
         self.sent: dict[str, str] = {}
-        named = (*graph.tensors(), *(node.name for node in graph.nodes))
-        self._stems = {name[:end] for name in named for end in (*_slashes(name), len(name))}
+        self.zeros: dict[str, int] = {}
+        self.stem = Stems([*graph.tensors(), *(node.name for node in graph.nodes)]).fresh
 
     def run(self) -> None:
         nodes = list(self._graph.nodes)
@@ -129,18 +138,9 @@ class _Walk:
             self._decode(tensor)
         self._graph.nodes = self._nodes
 
-    def _stem(self, base: str) -> str:
-        """A name that neither is there nor begins one that is: <stem>/<what> is free for every what."""
-        number, name = 0, base
-        while name in self._stems:
-            number += 1
-            name = f"{base}_{number}"
-        self._stems.add(name)
-        return name
-
     def _count(self, tensor: gs.Variable) -> gs.Variable:
         """The counts that stand for a float tensor."""
-        return gs.Variable(self._stem(f"{tensor.name}{COUNT}"), np.uint8, tensor.shape)
+        return gs.Variable(self.stem(f"{tensor.name}{COUNT}"), self._numbers.dtype, tensor.shape)
 
     # ---- currents of neurons
 
@@ -184,12 +184,13 @@ class _Walk:
     def _fire(self, node: gs.Node) -> None:
         """A neuron: its counts, computed in integers where the current is made of counts."""
         x, y, parts = node.inputs[0], node.outputs[0], [np.asarray(tensor.values) for tensor in node.inputs[1:]]
-        largest = int(node.attrs["levels"]) - 1
+        neurons = stored(parts, int(node.attrs["levels"]) - 1, self._numbers)
+        counting = neurons.counting
         rank = rank_of(x)
         count = self._count(y)
         total = self._terms(x)
         if isinstance(total, CountSum) and rank is not None:
-            made = integer_nodes(total, rank, parts[0], parts[1], largest, count)
+            made = self._target.current(total, rank, counting, count)
         else:
             made = total if isinstance(total, str) else "its number of axes is not known"
         if isinstance(made, str):
@@ -199,21 +200,25 @@ class _Walk:
             for name, op in layers or [(node.name, operators.COUNT_NEURON)]:
                 self._stay(name, op, f"the current of {node.name!r} is not integer: {made}")
             if x.name in self._of_integers:
-                current = scaled_floats(x, parts[0], parts[1], count, self._nodes)
-                self._nodes.extend(rounded_nodes(current, largest, count))
+                current = scaled_floats(x, counting, count, self._nodes)
+                self._nodes.extend(rounded_nodes(current, counting, count))
             else:
-                y, count = self._fire_on_float(node, parts, largest, count)
+                y, count = self._fire_on_float(node, parts, counting, count)
         else:
             self._nodes.extend(made)
         self.sent[y.name] = count.name
+        if neurons.zero:
+            self.zeros[y.name] = neurons.zero
         (maker,) = count.inputs
         maker.name = node.name  # as in the other forms, so that it keeps what the file says of the activation
         node.inputs.clear()
         node.outputs.clear()
+        affine = neuron_affine(neurons.amplitude, neurons.offset, 1.0, rank or max(part.ndim for part in parts))
+        known = CountTerm(count, affine, counting.largest, least=counting.least)
         if rank is not None and all(part.ndim < rank or part.shape[0] == 1 for part in parts):
-            self._counts[y.name] = CountTerm(count, neuron_affine(parts[2], parts[3], 1.0, rank), largest)
+            self._counts[y.name] = known
         else:
-            self._scale(count, parts[2], parts[3], y)
+            self._scale(known, y)
 
     def _release(self, current: gs.Tensor) -> list[tuple[str, str]]:
         """Emit the nodes of a current as floats; returns the layers among them as (name, op)."""
@@ -229,7 +234,7 @@ class _Walk:
         return layers
 
     def _fire_on_float(
-        self, node: gs.Node, parts: Sequence[NDArray[np.float32]], largest: int, count: gs.Variable
+        self, node: gs.Node, parts: Sequence[NDArray[np.float32]], counting: Counting, count: gs.Variable
     ) -> tuple[gs.Variable, gs.Variable]:
         """Counts of a float current: (what they stand for, counts).
 
@@ -239,20 +244,22 @@ class _Walk:
         x, y, rank = node.inputs[0], node.outputs[0], rank_of(node.inputs[0])
         maker = x.inputs[0] if x.inputs else None
         layer = weight_layer(maker) if maker is not None and len(x.outputs) == 1 and x.name not in self._held else None
-        transform = None if rank is None else neuron_affine(parts[0], parts[1], 1.0, rank)
+        transform = None if rank is None else neuron_affine(counting.threshold, counting.shift, 1.0, rank)
         pool = y.outputs[0] if len(y.outputs) == 1 and y.name not in self._held and is_maximum(y.outputs[0]) else None
-        current = scaled_layer(layer, transform, self._stem) if layer and transform else None
+        current = scaled_layer(layer, transform, self.stem) if layer and transform else None
         is_scaled = current is not None
         current = current or x
         if pool is not None and len(pool.outputs) == 1 and rises_by_channel(parts, rank):
             y = pool.outputs[0]
-            pooled = gs.Variable(self._stem(f"{y.name}/current"), x.dtype, y.shape)
+            pooled = gs.Variable(self.stem(f"{y.name}/current"), x.dtype, y.shape)
             pool.inputs, pool.outputs = [current], [pooled]
             self._currents.add(id(pool))
             self._nodes.append(pool)
             current, count = pooled, self._count(y)
+        if not is_scaled and not self._numbers.shifted:
+            current, is_scaled = scaled_floats(current, counting, count, self._nodes), True
         if is_scaled:
-            self._nodes.extend(rounded_nodes(current, largest, count))
+            self._nodes.extend(rounded_nodes(current, counting, count))
         else:
             inputs, name = [current, *node.inputs[1:3]], f"{count.name}/neuron"
             attributes = dict(node.attrs)
@@ -269,7 +276,7 @@ class _Walk:
             return
         count = self._count(tensor)
         self._nodes.append(quantised(tensor, float(code.scale), code.zero, count))
-        self._counts[tensor.name] = encoded_counts(count, code, rank)
+        self._counts[tensor.name] = encoded_counts(count, code, rank, self._numbers)
         self.encoded.append(tensor.name)
         self._decoded.add(tensor.name)
         self._made_of_floats.add(tensor.name)
@@ -286,21 +293,20 @@ class _Walk:
             made = total
         elif code and rank is not None and output.name not in self._held and not self._is_made_of_floats(node):
             count = self._count(output)
-            theta = np.atleast_1d(code.scale)
-            made = integer_nodes(total, rank, theta, theta * (code.zero + 0.5), LARGEST, count, code.coarsest)
+            made = self._target.current(total, rank, counting_of(code, self._numbers), count)
             if not isinstance(made, str):
-                self._counts[output.name] = encoded_counts(count, code, rank)
+                self._counts[output.name] = encoded_counts(count, code, rank, self._numbers)
                 self.encoded.append(output.name)
                 if output.name in self._curved:
                     self._of_integers.add(self._curved[output.name].output)
-        elif layer and node.op != "Conv" and is_float32(output):
+        elif layer and (node.op != "Conv" or not self._numbers.shifted) and is_float32(output):
             known = self._counts[layer.data.name]
-            linear = linear_of(layer, known.tensor, known.affine, known.largest, known.zero)
+            linear = linear_of(layer, known.tensor, known.affine, (known.least, known.largest), known.zero)
             done = linear if isinstance(linear, str) else settled(linear)
             if isinstance(done, str):
                 made = done
             elif has_normal_scales(done):
-                made = nodes_of(done, output, name=self._stem(f"{output.name}/product"))
+                made = self._target.product(done, output, self.stem(f"{output.name}/product"))
             else:
                 made = "its weights are too small for scales in float32"
         if isinstance(made, str):
@@ -333,14 +339,15 @@ class _Walk:
         made, zero = moved
         inputs = [entry.tensor if entry else tensor for entry, tensor in zip(entries, node.inputs, strict=True)]
         if node.op == "Pad":  # with zero, as a float
-            inputs[2:3] = [scalar(self._stem(f"{node.name}/zero"), zero, np.uint8)]
+            inputs[2:3] = [scalar(self.stem(f"{node.name}/zero"), zero, self._numbers.dtype)]
         if node.op == "GlobalMaxPool":  # onnxruntime has it for floats alone
             axes = np.arange(2, made[0].scale.ndim, dtype=np.int64)
-            node.op, inputs = "ReduceMax", [*inputs, gs.Constant(self._stem(f"{node.name}/axes"), axes)]
+            node.op, inputs = "ReduceMax", [*inputs, gs.Constant(self.stem(f"{node.name}/axes"), axes)]
         outputs = [self._count(tensor) for tensor in node.outputs]
         largest = max(entry.largest for entry in entries if entry)
+        least = min(entry.least for entry in entries if entry)
         for tensor, affine, output in zip(list(node.outputs), made, outputs, strict=True):
-            self._counts[tensor.name] = CountTerm(output, affine, largest, zero)
+            self._counts[tensor.name] = CountTerm(output, affine, largest, zero, least)
         node.inputs, node.outputs = inputs, outputs
         self._nodes.append(node)
         return True
@@ -365,23 +372,12 @@ class _Walk:
         known = self._counts.get(tensor.name)
         if known is not None and tensor.name not in self._decoded:
             self._decoded.add(tensor.name)
-            self._scale(known.tensor, known.affine.scale, known.affine.offset, tensor, known.zero)
+            self._scale(known, tensor)
 
-    def _scale(
-        self,
-        count: gs.Variable,
-        scale: NDArray[np.float32],
-        offset: NDArray[np.float32],
-        output: gs.Variable,
-        zero: int = 0,
-    ) -> None:
-        """output = scale·(count − zero) + offset."""
+    def _scale(self, known: CountTerm, output: gs.Variable) -> None:
+        """output = what counts stand for."""
         output.inputs.clear()
-        self._nodes.extend(scaled_nodes(count, scale, offset, output, self._stem(f"{output.name}/float"), zero))
-
-
-def _slashes(name: str) -> list[int]:
-    return [place for place, letter in enumerate(name) if letter == "/"]
+        self._nodes.extend(self._target.floats(known, output, self.stem(f"{output.name}/float")))
 
 
 def _is_sum(node: gs.Node) -> bool:

@@ -36,7 +36,7 @@ class Linear:
     """v = W·n + c. weight: [O, I/groups, …] of a convolution, else [I, O]; constant: c [O].
 
     border: [O, …], what the offset adds to v at each tap that is not in c, since padding may cut it off; None for
-    nothing. largest: the largest count of n. zero: the sources hold n + zero, padding included. centre: z, the
+    nothing. least, largest: what the sources hold; they hold n + zero, padding included. centre: z, the
     counts that stand for 0, [I]; None for 0.
     """
 
@@ -48,10 +48,16 @@ class Linear:
     largest: int
     zero: int = 0
     centre: Array | None = None
+    least: int = 0
 
     @property
     def convolution(self) -> bool:
         return self.weight.ndim > 2
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether the sources hold uint8, which a zero point may be subtracted from; else int8."""
+        return bool(self.sources[0].tensor.dtype != np.int8)
 
     @property
     def groups(self) -> int:
@@ -104,9 +110,14 @@ class Linear:
         return np.zeros(inputs) if self.centre is None else self.centre
 
 
-def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: int, zero: int = 0) -> Linear | str:
-    """A weight layer that reads scale·(data − zero) + offset, or why it cannot be computed in integers."""
-    node = layer.node
+def linear_of(
+    layer: WeightLayer, data: gs.Variable, affine: Affine, ends: tuple[int, int], zero: int = 0
+) -> Linear | str:
+    """A weight layer that reads scale·(data − zero) + offset, or why it cannot be computed in integers.
+
+    ends: the least and the largest number of the data. Only uint8 may get a zero point here.
+    """
+    node, (least, largest) = layer.node, ends
     weight = np.asarray(layer.weight.values, np.float64)
     if node.op == "ConvTranspose":
         return "a transposed convolution has no integer operator"
@@ -127,25 +138,26 @@ def linear_of(layer: WeightLayer, data: gs.Variable, affine: Affine, largest: in
     constant: Array = np.broadcast_to(bias.reshape(-1), (outputs,)).copy()
     if node.op != "Conv":
         scale, offset = (part.astype(np.float64) for part in affine.vectors(axis, len(weight)))
-        centre = _centre(scale, offset, largest, zero)
+        centre = _centre(scale, offset, ends, zero)
         constant = constant + offset @ weight
-        return Linear((LayerSource(data),), {}, weight * scale[:, None], constant, None, largest, zero, centre)
+        return Linear((LayerSource(data),), {}, weight * scale[:, None], constant, None, largest, zero, centre, least)
     groups, taps = layer.groups, (1,) * (weight.ndim - 2)
     scale, offset = (part.astype(np.float64) for part in affine.vectors(1, weight.shape[1] * groups))
     grouped = weight.reshape(groups, -1, *weight.shape[1:])
     new = (grouped * scale.reshape(groups, 1, -1, *taps)).reshape(weight.shape)
     reach = (grouped * offset.reshape(groups, 1, -1, *taps)).sum(2).reshape(outputs, *weight.shape[2:])
-    centre = _centre(scale, offset, largest, zero)
-    linear = Linear((LayerSource(data),), dict(node.attrs), new, constant, None, largest, zero, centre)
+    centre = _centre(scale, offset, ends, zero)
+    linear = Linear((LayerSource(data),), dict(node.attrs), new, constant, None, largest, zero, centre, least)
     if affine.shifted and is_padded(linear.attributes):
-        return replace(linear, border=reach) if zero else replace(linear, border=reach).with_zero(scale, offset)
+        bordered = replace(linear, border=reach)
+        return bordered if zero or not linear.unsigned else bordered.with_zero(scale, offset)
     return replace(linear, constant=constant + reach.reshape(outputs, -1).sum(1))
 
 
-def _centre(scale: Array, offset: Array, largest: int, zero: int) -> Array:
+def _centre(scale: Array, offset: Array, ends: tuple[int, int], zero: int) -> Array:
     """The counts of scale·(n − zero) + offset that come nearest to 0, from zero on; 0 where nothing is scaled."""
     counts = np.divide(-offset, scale, out=np.zeros_like(offset), where=scale > 0)
-    return np.clip(counts, -zero, largest - zero)
+    return np.clip(counts, ends[0] - zero, ends[1] - zero)
 
 
 def scaling(data: gs.Variable, scale: Array, constant: Array, rank: int, largest: int) -> Linear:

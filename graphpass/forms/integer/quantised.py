@@ -20,6 +20,7 @@ W·(o + A·z) is part of the bias.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -46,7 +47,7 @@ def settled(linear: Linear) -> Linear | str:
     inputs = linear.weight[0].size if linear.convolution else len(linear.weight)
     if linear.border is not None:
         inputs += linear.border[0].size * _copies(linear)
-    if inputs * linear.largest * _largest_weight(linear) + BIAS > INT32:
+    if inputs * max(linear.largest, -linear.least) * _largest_weight(linear) + BIAS > INT32:
         return "its sums do not fit int32"
     if not (_scales(linear) <= np.finfo(np.float32).max).all():
         return "its scales do not fit float32"
@@ -65,7 +66,7 @@ def rounding_errors(linear: Linear) -> Array:
     s·√(K·E(n − z)²/12): K weights, each off by up to s/2, on counts n that are equally likely.
     """
     inputs = linear.weight[0].size if linear.convolution else len(linear.weight)
-    counts = np.arange(linear.largest + 1, dtype=np.float64) - linear.zero
+    counts = np.arange(linear.least, linear.largest + 1, dtype=np.float64) - linear.zero
     return np.asarray(_scales(linear) * np.sqrt(inputs * np.square(counts).mean() / 12))
 
 
@@ -109,11 +110,11 @@ def _rounded_away(linear: Linear, rows: Array) -> Array:
 
 
 def nodes_of(linear: Linear, output: gs.Variable, scale: float = 1.0, zero: int = 0, name: str = "") -> list[gs.Node]:
-    """The settled layer as nodes: output = saturate(round(v/scale) + zero), uint8. A float product's output is v."""
+    """The settled layer as nodes: output = saturate(round(v/scale) + zero), uint8. A float output is v."""
     linear = sampled(linear)
     weight, bias, scales = quantise(linear)
     name, nodes = name or output.name, list[gs.Node]()
-    data = _gathered(linear, name, nodes)
+    data = gathered(linear, name, nodes)
     rows = None if linear.convolution or (data.shape is not None and len(data.shape) == 2) else data
     if rows is not None:
         data = _rows(linear, rows, name, nodes)
@@ -132,6 +133,11 @@ def nodes_of(linear: Linear, output: gs.Variable, scale: float = 1.0, zero: int 
     if real is not result:
         nodes.append(quantised(real, scale, zero, result))
     return nodes if rows is None else [*nodes, *_whole(linear, rows, result, output, name)]
+
+
+def product_nodes(linear: Linear, output: gs.Variable, name: str) -> list[gs.Node]:
+    """The settled layer as nodes: output = v, float32. name: begins the names of nodes and tensors."""
+    return nodes_of(linear, output, name=name)
 
 
 def sum_nodes(parts: list[tuple[gs.Variable, float, int]], output: gs.Variable, zero: int = 0) -> list[gs.Node]:
@@ -160,43 +166,43 @@ def dequantised(
 
 
 def quantised(real: gs.Tensor, scale: float, zero: int, output: gs.Variable) -> gs.Node:
-    """output = saturate(round(real/scale) + zero), uint8."""
+    """output = saturate(round(real/scale) + zero), in the type of the output, uint8 or int8."""
     name = output.name
-    parts = [scalar(f"{name}/scale", scale, np.float32), scalar(f"{name}/zero", zero, np.uint8)]
+    parts = [scalar(f"{name}/scale", scale, np.float32), scalar(f"{name}/zero", zero, output.dtype)]
     return gs.Node("QuantizeLinear", f"{name}/encode", {}, [real, *parts], [output])
 
 
-def scalar(name: str, value: float, dtype: type) -> gs.Constant:
+def scalar(name: str, value: float, dtype: Any) -> gs.Constant:
     """A constant without axes."""
     return gs.Constant(name, np.array(value, dtype))
 
 
-def _gathered(linear: Linear, name: str, nodes: list[gs.Node]) -> gs.Variable:
+def gathered(linear: Linear, name: str, nodes: list[gs.Node]) -> gs.Variable:
     """The sources of a layer as one tensor: strided, concatenated, with constant channels for a border."""
-    parts, rank = [], linear.weight.ndim
+    parts, rank, dtype = [], linear.weight.ndim, linear.sources[0].tensor.dtype
     for number, source in enumerate(linear.sources):
         tensor = source.tensor
         if any(stride > 1 for stride in source.strides):
-            tensor = gs.Variable(f"{name}/strided_{number}", np.uint8)
+            tensor = gs.Variable(f"{name}/strided_{number}", dtype)
             ends = np.full(rank - 2, np.iinfo(np.int64).max)
             given = (np.zeros(rank - 2, np.int64), ends, np.arange(2, rank), np.asarray(source.strides, np.int64))
             limits = [gs.Constant(f"{tensor.name}/{key}", each) for key, each in zip("abcd", given, strict=True)]
             nodes.append(gs.Node("Slice", tensor.name, {}, [source.tensor, *limits], [tensor]))
         if source.channels is not None:
-            selected = gs.Variable(f"{name}/chosen_{number}", np.uint8)
+            selected = gs.Variable(f"{name}/chosen_{number}", dtype)
             index = gs.Constant(f"{selected.name}/channels", np.asarray(source.channels, np.int64))
             nodes.append(gs.Node("Gather", selected.name, {"axis": 1}, [tensor, index], [selected]))
             tensor = selected
         parts.append(tensor)
     data = parts[0]
     if len(parts) > 1:
-        data = gs.Variable(f"{name}/joined", np.uint8)
+        data = gs.Variable(f"{name}/joined", dtype)
         nodes.append(gs.Node("Concat", data.name, {"axis": 1}, parts, [data]))
     if linear.border is not None:
         pads = np.zeros((2, rank), np.int64)
         pads[1, 1] = _copies(linear)
-        inputs = [data, gs.Constant(f"{name}/pads", pads.ravel()), scalar(f"{name}/mark", _mark(linear), np.uint8)]
-        data = gs.Variable(f"{name}/marked", np.uint8)
+        inputs = [data, gs.Constant(f"{name}/pads", pads.ravel()), scalar(f"{name}/mark", _mark(linear), dtype)]
+        data = gs.Variable(f"{name}/marked", dtype)
         nodes.append(gs.Node("Pad", data.name, {"mode": "constant"}, inputs, [data]))
     return data
 
@@ -223,12 +229,13 @@ def _whole(linear: Linear, data: gs.Variable, sums: gs.Variable, output: gs.Vari
 
 
 def _largest_weight(linear: Linear) -> int:
-    return min(127, INT16 // (2 * linear.largest))
+    """Q of formula (3); of signed data 127: only runtimes with int32 sums are meant to read that."""
+    return min(127, INT16 // (2 * linear.largest)) if linear.unsigned else 127
 
 
 def _mark(linear: Linear) -> int:
     """The value v of the channels that carry a border: a count, as far from the zero point as one can be."""
-    return linear.largest if 2 * linear.zero < linear.largest else 0
+    return linear.largest if 2 * linear.zero < linear.largest + linear.least else linear.least
 
 
 def _copies(linear: Linear) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from graphpass.forms.integer.counting import Counting
 from graphpass.forms.integer.layers import Linear, linear_of, merged, picked, scaling
 from graphpass.forms.integer.quantised import nodes_of, rounding_errors, scalar, settled, sum_nodes
 from graphpass.graph.affine import Affine, neuron_affine
@@ -21,17 +22,19 @@ from graphpass.graph.layers import WeightLayer
 COARSEST = 1 / 64  # of the largest count, or 1: steps of a sum up to this take less than int8 weights or the counts do
 WHOLE = 1e-3  # counts: what float32 rounds of a zero point up to 255, and no border notices
 ROUNDED = 1 / 6  # of what a site's neurons can send: what int8 weights may take from it; 1/50 is usual
+TOO_FAR = "rounding its weights to int8 would move its counts too far"
 REACH = 3  # times the largest count: what a shortcut may add before it goes through the layer instead
 
 
 @dataclass(frozen=True)
 class CountTerm:
-    """A tensor of counts and what it stands for: affine.scale·(n − zero) + affine.offset. largest: count."""
+    """A tensor of counts and what it stands for: affine.scale·(n − zero) + affine.offset. n: least … largest."""
 
     tensor: gs.Variable
     affine: Affine
     largest: int
     zero: int = 0
+    least: int = 0
 
     @property
     def shifted(self) -> Affine:
@@ -48,30 +51,29 @@ class CountSum:
     constants: tuple[NDArray[np.float32], ...] = ()
 
 
-def integer_nodes(
-    total: CountSum,
-    rank: int,
-    threshold: NDArray[np.float32],
-    shift: NDArray[np.float32],
-    largest: int,
-    count: gs.Variable,
-    coarsest: float | None = None,
-) -> list[gs.Node] | str:
-    """Nodes that compute the counts of a current of this many axes in integers, or why they cannot.
+@dataclass(frozen=True)
+class ScaledSum:
+    """A current with weight layers in the unit of its counts: Σ layers/θ + (offsets and shift)/θ.
 
-    coarsest: the steps in counts that a layer's sum may be rounded to before a shortcut is added; COARSEST by default.
+    theta, added: θ and the constants, float64 [O]. axis: of the channels.
     """
-    if not total.layers:
-        return _added(total, threshold, shift, largest, count)
-    total = replace(total, counts=tuple(replace(each, affine=each.shifted, zero=0) for each in total.counts))
+
+    linears: tuple[Linear, ...]
+    theta: NDArray[np.float64]
+    added: NDArray[np.float64]
+    axis: int
+
+
+def scaled_sum(total: CountSum, rank: int, counting: Counting) -> ScaledSum | str:
+    """The layers of a current of this many axes, or why they cannot be computed in integers."""
     linears = []
     for layer, known in total.layers:
-        linear = linear_of(layer, known.tensor, known.affine, known.largest, known.zero)
+        linear = linear_of(layer, known.tensor, known.affine, (known.least, known.largest), known.zero)
         if isinstance(linear, str):
             return linear
         linears.append(linear)
     axis, size = (1 if linears[0].convolution else rank - 1), linears[0].outputs
-    transform = neuron_affine(threshold, shift, 1.0, rank)
+    transform = neuron_affine(counting.threshold, counting.shift, 1.0, rank)
     constants = [neuron_affine(np.ones(1), part, 1.0, rank) for part in total.constants if part.ndim <= rank]
     parameters = [transform, *constants, *(known.affine for known in total.counts)]
     if len(constants) < len(total.constants) or any(each.scale.ndim != rank for each in parameters):
@@ -80,6 +82,19 @@ def integer_nodes(
         return "its terms or its thresholds vary along other axes than the layer's channels"
     theta, psi = (part.astype(np.float64) for part in transform.vectors(axis, size))
     added = sum((each.vectors(axis, size)[1].astype(np.float64) for each in parameters[1:]), psi)
+    return ScaledSum(tuple(linears), theta, added, axis)
+
+
+def integer_nodes(total: CountSum, rank: int, counting: Counting, count: gs.Variable) -> list[gs.Node] | str:
+    """Nodes that compute the counts of a current of this many axes in integers, or why they cannot."""
+    largest, coarsest = counting.largest, counting.coarsest
+    if not total.layers:
+        return _added(total, counting.threshold, counting.shift, largest, count)
+    total = replace(total, counts=tuple(replace(each, affine=each.shifted, zero=0) for each in total.counts))
+    scaled = scaled_sum(total, rank, counting)
+    if isinstance(scaled, str):
+        return scaled
+    linears, theta, added, axis = scaled.linears, scaled.theta, scaled.added, scaled.axis
     linear = linears[0]
     shapes = [layer.output.shape for layer, _ in total.layers]
     if len(linears) == 2 and not total.counts and _same_sizes(*shapes):
@@ -92,8 +107,8 @@ def integer_nodes(
     done = settled(linear.scaled(1 / theta, added / theta - 0.5))
     if isinstance(done, str):
         return done
-    if _rounded_away(done, theta, largest) > ROUNDED:
-        return "rounding its weights to int8 would move its counts too far"
+    if rounded_away(done, theta, largest) > ROUNDED:
+        return TOO_FAR
     if total.counts:
         same = _same_sizes(total.layers[0][0].output.shape, total.counts[0].tensor.shape)
         return _shortcut(
@@ -102,7 +117,7 @@ def integer_nodes(
     return clipped(largest, count, lambda output: nodes_of(done, output))
 
 
-def _rounded_away(linear: Linear, theta: NDArray[np.float64], largest: int) -> float:
+def rounded_away(linear: Linear, theta: NDArray[np.float64], largest: int) -> float:
     """√(Σ(θ·e)²/Σ(θ·L)²): what int8 weights may take from a site's neurons, of all that these can send.
 
     e: the error of a channel's counts, at most L. A channel of a tiny range, as a nearly dead one has, sends little.

@@ -4,6 +4,8 @@
 
 So the first layer, linear bottlenecks and projections behind a normalisation, which no neuron feeds, are integer
 layers, too. Zero is a number q = z, so that padding stays exact.
+
+Where zero points are 0 (Numbers), q is int8 and s = max(−low, high)/127.
 """
 
 from collections.abc import Collection
@@ -23,6 +25,23 @@ CARRIES = frozenset(
 LARGEST = 255
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """The 8-bit numbers that stand for counts and analogue tensors: least … largest.
+
+    shifted: whether DequantizeLinear may subtract a zero point. If not, neurons store n − z (`Counting`).
+    """
+
+    dtype: type
+    least: int
+    largest: int
+    shifted: bool
+
+
+UNSIGNED = Numbers(np.uint8, 0, LARGEST, True)
+SYMMETRIC = Numbers(np.int8, -128, 127, False)
+
+
 def is_float32(tensor: gs.Tensor) -> bool:
     """Whether a tensor is known to be float32."""
     return not isinstance(tensor.dtype, int) and tensor.dtype is not None and np.dtype(tensor.dtype) == np.float32
@@ -30,7 +49,7 @@ def is_float32(tensor: gs.Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Encoding:
-    """x ≈ scale·(q − zero), q in 0 … 255.
+    """x ≈ scale·(q − zero), q among the numbers that it was made for.
 
     scale: float32, a number or what broadcasts to x, along one axis at most. coarsest: the steps of q that a term of a
     sum may be rounded to.
@@ -41,15 +60,15 @@ class Encoding:
     coarsest: float = 1.0
 
 
-def encoding_of(low: float, high: float) -> Encoding | None:
+def encoding_of(low: float, high: float, numbers: Numbers = UNSIGNED) -> Encoding | None:
     """The encoding of a range; None for one that is not finite, or a scale that float32 has not."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32((high - low) / LARGEST)
+    scale = np.float32((high - low) / LARGEST if numbers.shifted else max(-low, high) / numbers.largest)
     if not np.isfinite(scale) or (high > low and scale < np.finfo(np.float32).tiny):
         return None
     if high == low:
         return Encoding(np.ones((), np.float32), 0)
-    return Encoding(np.asarray(scale), int(np.clip(np.rint(-low / scale), 0, LARGEST)))
+    return Encoding(np.asarray(scale), int(np.clip(np.rint(-low / scale), 0, LARGEST)) if numbers.shifted else 0)
 
 
 def analogue_tensors(graph: gs.Graph, spiking: Collection[str]) -> tuple[str, ...]:
