@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from graphpass.evaluation.metrics.registry import CLASSES, METRICS
+from graphpass.forms.integer.targets import TARGETS
 from graphpass.forms.registry import FORMS, PRECISIONS
 from graphpass.maths.methods import METHODS
 from graphpass.maths.neuron import CODINGS
@@ -18,6 +19,7 @@ KNOWN = {
     "method": METHODS,
     "form": FORMS,
     "precision": PRECISIONS,
+    "target": TARGETS,
     "metric": (CLASSES, *METRICS),
     "provider": PROVIDERS,
 }
@@ -26,6 +28,7 @@ WRITTEN = {
     "method": "calibration.md",
     "form": "formats.md",
     "precision": "formats.md",
+    "target": "runtimes.md",
     "metric": "metrics.md",
 }
 

@@ -183,10 +183,11 @@ PAIRS = [
     for name in rule.options
 ]
 VALUES: Mapping[str, Any] = {
-    "time_steps": 4, "coding": "phase", "method": "max", "form": "unrolled", "precision": "float16", "levels": "auto",
-    "energy": 0.9, "mean_levels": 4.0, "synthetic": True, "include": ["relu"], "exclude": ["relu2"],
-    "identity_sites": True, "allow_partial": True, "metric": ["embedding"], "limit": 8, "calibration_limit": 8,
-    "seed": 3, "memory_budget": "64MiB", "threads": 1, "provider": "cpu", "image_size": 6, "mean": [0.5], "std": [0.5],
+    "time_steps": 4, "coding": "phase", "method": "max", "form": "unrolled", "precision": "float16",
+    "target": "tensorrt", "levels": "auto", "energy": 0.9, "mean_levels": 4.0, "synthetic": True, "include": ["relu"],
+    "exclude": ["relu2"], "identity_sites": True, "allow_partial": True, "metric": ["embedding"], "limit": 8,
+    "calibration_limit": 8, "seed": 3, "memory_budget": "64MiB", "threads": 1, "provider": "cpu", "image_size": 6,
+    "mean": [0.5], "std": [0.5],
 }  # fmt: skip
 
 
@@ -197,6 +198,15 @@ def test_each_rule_names_both(command: str, name: str, other: str, kind: str) ->
     with pytest.raises(OptionError) as raised:
         require_options(command, values, dashed)
     assert dashed(name) in raised.value.what and dashed(other) in raised.value.what and raised.value.remedy
+
+
+@pytest.mark.parametrize("form", [None, "folded", "unrolled"])
+@pytest.mark.parametrize("target", OPTIONS["target"].names)
+def test_a_target_is_for_the_integer_form(form: str | None, target: str) -> None:
+    with pytest.raises(OptionError, match="--target needs --form integer") as raised:
+        require_options("convert", {"form": form, "target": target}, dashed)
+    assert raised.value.option == "target" and "leave out --target" in raised.value.remedy
+    require_options("convert", {"form": "integer", "target": target}, dashed)
 
 
 def test_options_that_were_not_given_break_no_rule() -> None:
@@ -241,6 +251,7 @@ OBEYED: Mapping[str, Callable[[Any, dict[str, Any]], bool]] = {
     "method": lambda done, seen: done.plan.method == "max",
     "form": lambda done, seen: done.form == "unrolled",
     "precision": lambda done, seen: {tensor.data_type for tensor in done.proto.graph.initializer} >= {10},
+    "target": lambda done, seen: 2 not in {tensor.data_type for tensor in done.proto.graph.initializer},  # uint8
     "levels": lambda done, seen: "levels" in done.plan.notes,
     "energy": lambda done, seen: "levels" in done.plan.notes,
     "mean_levels": lambda done, seen: np.mean([site.levels for site in done.plan.sites]) <= 4.0,
@@ -294,6 +305,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 @example(names={"levels", "energy", "threads"}, data="arrays")
 @example(names={"identity_sites", "exclude", "memory_budget"}, data="arrays")
 @example(names={"mean", "image_size", "limit"}, data="images")
+@example(names={"target"}, data="plan")
 @given(
     names=st.sets(st.sampled_from(OF_PYTHON["convert"]), max_size=5),
     data=st.sampled_from(["arrays", "images", "plan", ""]),
@@ -304,6 +316,7 @@ def test_each_option_of_a_conversion_is_obeyed_or_refused(
 ) -> None:
     seen.update(threads=[], budgets=[], sizes=set(), least=0.0)
     options = {name: VALUES[name] for name in names}
+    options |= {"form": "integer"} if "target" in names - {"form"} else {}
     options |= {"limit": 8, "image_size": 6} if "synthetic" in names else {"image_size": 6} if data == "images" else {}
     given_data = {"plan": made["plan"]} if data == "plan" else {"calibration": made[data]} if data else {}
     try:
@@ -315,9 +328,10 @@ def test_each_option_of_a_conversion_is_obeyed_or_refused(
 
 @pytest.mark.parametrize("name", OF_PYTHON["convert"])
 def test_nothing_that_a_plan_decides_is_given_beside_it(name: str, made: dict[str, Any]) -> None:
-    beside = {"form", "precision", "allow_partial", "threads"}
+    beside = {"form", "precision", "target", "allow_partial", "threads"}
     if name in beside:
-        assert api.convert(made["source"], plan=made["plan"], **{name: VALUES[name]}).plan.time_steps == 6
+        needed = {"form": "integer"} if name == "target" else {}
+        assert api.convert(made["source"], plan=made["plan"], **{name: VALUES[name]}, **needed).plan.time_steps == 6
         return
     with pytest.raises(OptionError, match=rf"{name}"):
         api.convert(made["source"], plan=made["plan"], **{name: VALUES[name]})

@@ -137,6 +137,14 @@ def test_doctor_and_version(capsys):
             "unknown precision 'float8'",
         ),
         (
+            tuple("convert ann.onnx o.onnx --calibration data.npz --target tensorrt".split()),
+            "--target needs --form integer: the other forms are the same for every runtime; give --form integer, or",
+        ),
+        (
+            tuple("convert ann.onnx o.onnx --calibration data.npz --form integer --target openvino".split()),
+            "unknown target 'openvino'",
+        ),
+        (
             tuple("evaluate a b --data d --server http://127.0.0.1:9 --provider cuda:device_id=1".split()),
             "--provider cuda:device_id=1: the service decides that by itself; give cpu, cuda, or cuda:use_tf32=1",
         ),
@@ -164,6 +172,16 @@ def test_float16(folder, capsys, form):
     assert status("evaluate", "ann.onnx", "snn.onnx", "--data", "data.npz", "--json", "e.json") == 0
     found = json.loads(Path("e.json").read_text())
     assert (found["form"], found["precision"]) == (form, "float16")
+
+
+def test_a_target(folder, capsys):
+    assert convert("--plan-out", "p.json") == 0
+    assert status("convert", "ann.onnx", "i.onnx", *"--plan p.json --form integer --target tensorrt".split()) == 0
+    assert "form integer for tensorrt; spikes reach" in " ".join(capsys.readouterr().out.split())
+    assert status("verify", "i.onnx", "--reference", "snn.onnx", "--data", "data.npz") == 0
+    assert status("evaluate", "ann.onnx", "i.onnx", "--data", "data.npz", "--json", "e.json", "--report", "e.html") == 0
+    assert "integer form for tensorrt" in Path("e.html").read_text("utf-8")
+    assert json.loads(Path("e.json").read_text())["form"] == "integer"
 
 
 def test_where_an_evaluation_runs(folder, capsys):

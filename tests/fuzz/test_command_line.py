@@ -33,6 +33,7 @@ VALUES: dict[str, Sequence[str]] = {
     "method": ["max", "optimal", "da-qcfs", "percentile", "best", "max,max"],
     "form": ["folded", "unrolled", "integer", "round", ""],
     "precision": ["source", "float16", "float8"],
+    "target": ["onnxruntime", "tensorrt", "openvino"],
     "levels": ["auto", "9", "", "none"],
     "energy": ["0.5", "1", "0", "-1", "nan", "inf", "1e-300", "half"],
     "mean-levels": ["2", "4.5", "1", "1e300", "nan", "inf"],
@@ -60,9 +61,9 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {  # what is always there, an
         ["convert", "ann.onnx", "snn2.onnx"],
         [
             *(
-                "calibration evaluation plan plan-out json report time-steps coding method form precision levels energy"
+                "calibration evaluation plan plan-out json report time-steps coding method form precision target levels"
             ).split(),
-            *("mean-levels include exclude limit seed memory-budget threads image-size mean std metric").split(),
+            *("energy mean-levels include exclude limit seed memory-budget threads image-size mean std metric").split(),
             *("synthetic identity-sites allow-partial").split(),
         ],
     ),

@@ -119,6 +119,34 @@ def test_forms_are_near_the_folded_one_or_say_so(folder, seed):
         event(str(error))
 
 
+def check_tensorrt(folder, seed: int) -> None:
+    """What is written for TensorRT passes its check, and is near the folded form. Raises FormError where it is not."""
+    drawn = networks.network(seed, samples=48)
+    onnx.save(drawn.model, folder / f"{seed}.onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        done = convert(
+            folder / f"{seed}.onnx", {"x": drawn.inputs}, time_steps=7, coding="phase", form="integer",
+            target="tensorrt", options=CalibrationOptions(threads=1),
+        )  # fmt: skip
+    assert done.distance is not None
+    assert all(output.form <= 0.25 + output.folded for output in done.distance.outputs)
+
+
+@pytest.mark.parametrize("seed", [4, 12, 54])  # products on three axes, and what was farthest off
+def test_int8_with_zero_points_of_0(folder, seed):
+    check_tensorrt(folder, seed)
+
+
+@examples(6)
+@given(seeds)
+def test_int8_with_zero_points_of_0_at_random(folder, seed):
+    try:
+        check_tensorrt(folder, seed)
+    except FormError as error:
+        event(str(error))
+
+
 def check_float16(folder, seed: int, form: str) -> None:
     """A network in float16 has float32 ends, is near the one in float32, and passes verification."""
     drawn = networks.network(seed, samples=16)

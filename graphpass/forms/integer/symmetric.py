@@ -99,6 +99,8 @@ def layer_nodes(linear: Linear, output: gs.Variable, name: str) -> list[gs.Node]
         return [*nodes, gs.Node("Conv", f"{name}/conv", linear.attributes, [*inputs, added], [output])]
     if data.shape is not None and len(data.shape) == 2:
         return [*nodes, gs.Node("Gemm", f"{name}/product", {}, [*inputs, added], [output])]
+    if data.shape is not None:  # a bias of one axis would make onnxruntime 1.32 write nodes that it then refuses
+        added.values = constant.reshape(*(1,) * (len(data.shape) - 1), -1)
     product = gs.Variable(f"{name}/product", np.float32)
     nodes.append(gs.Node("MatMul", product.name, {}, inputs, [product]))
     return [*nodes, gs.Node("Add", f"{name}/shifted", {}, [product, added], [output])]

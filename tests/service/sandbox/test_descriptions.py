@@ -32,6 +32,7 @@ def test_describe_a_converted_model(laid: Box, form: str) -> None:
     found = laid.result("describe_model", {"file": "snn.onnx"})
     origin = laid.result("describe_model", {"file": "ann/net.onnx"})["digest"]
     known = {"time_steps": 4, "coding": "rate", "levels": 5, "method": "optimal", "form": form, "precision": "source"}
+    known["target"] = "onnxruntime"
     assert found["spiking"] == {**known, "model_sha256": origin}
     assert [site["name"] for site in found["sites"]] == ["relu"]
     outcome = laid.run("convert", {"model": "snn.onnx", "calibration": "data/some.npz"})

@@ -29,6 +29,7 @@ CONVERSIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"method": "da-qcfs", "form": "unrolled", "limit": 20}, "--method da-qcfs --form unrolled --limit 20".split()),
     ({"form": "integer", "threads": 1}, ["--form", "integer", "--threads", "1"]),
     ({"method": "max", "precision": "float16"}, "--method max --precision float16".split()),
+    ({"form": "integer", "target": "tensorrt"}, "--form integer --target tensorrt".split()),
     ({"levels": "auto", "energy": 0.4}, ["--levels", "auto", "--energy", "0.4"]),
     ({"levels": "auto", "mean_levels": 4}, ["--levels", "auto", "--mean-levels", "4"]),
     ({"identity_sites": True, "exclude": ["rel"]}, ["--identity-sites", "--exclude", "rel"]),
