@@ -108,8 +108,8 @@ OPTIONS: Mapping[str, Option] = {
     }),
     "target": _name("For which runtime the integer form is written (docs/runtimes.md)", "onnxruntime", {
         "onnxruntime": ("onnxruntime, OpenVINO", "Numbers from 0 to 255, with zero points."),
-        "tensorrt": ("TensorRT", "Numbers from -128 to 127, and no zero point but 0: at most 128 levels. Nobody has "
-                     "run it on TensorRT yet."),
+        "tensorrt": ("TensorRT", "Numbers from -128 to 127, and no zero point but 0: at most 128 levels. Not run on a "
+                     "GPU yet."),
     }),
     "levels": Option(
         f"auto, or in Python a dict from names of sites to 2 to {MOST_LEVELS} levels", levels,

@@ -207,6 +207,18 @@ def test_counts_are_exact_where_int8_holds_the_weights(zero, steps, groups):
     assert [each.input[0] in decoded and each.input[1] in decoded for each in convs] == [False] + [True] * 4
 
 
+def test_a_network_in_float16():
+    """Its neurons on floats read float32."""
+    x = X.astype(np.float16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        how = {"time_steps": 8, "form": "integer", "target": "tensorrt", "options": CalibrationOptions(threads=1)}
+        done = convert(network("silu", dtype=np.float16), {"x": x}, **how)
+    (output,) = done.distance.outputs
+    assert output.form <= 0.05
+    assert run(done.proto, x)[0].dtype == np.float16
+
+
 @pytest.mark.parametrize("rank", [2, 3])
 def test_products_are_exact_where_int8_holds_the_weights(rank):
     net = ExactNet("phase", 5)

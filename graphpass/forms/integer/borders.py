@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from graphpass.forms.integer.counting import Counting
 from graphpass.forms.integer.quantised import quantised, scalar
 from graphpass.forms.integer.sums import CountTerm
-from graphpass.forms.integer.tensors import Encoding, Numbers
+from graphpass.forms.integer.tensors import Encoding, Numbers, is_float32
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.layers import WeightLayer
 
@@ -55,6 +55,15 @@ def rounded_nodes(current: gs.Variable, counting: Counting, count: gs.Variable) 
         gs.Node("Clip", limited.name, {}, [current, *limits], [limited]),
         quantised(limited, 1, 0, count),
     ]
+
+
+def as_float32(x: gs.Variable, count: gs.Variable, nodes: list[gs.Node]) -> gs.Variable:
+    """x as float32, by a node behind `nodes` where it is not known to be that."""
+    if is_float32(x):
+        return x
+    single = gs.Variable(f"{count.name}/single", np.float32, x.shape)
+    nodes.append(gs.Node("Cast", single.name, {"to": onnx.TensorProto.FLOAT}, [x], [single]))
+    return single
 
 
 def scaled_floats(x: gs.Tensor, counting: Counting, count: gs.Variable, nodes: list[gs.Node]) -> gs.Variable:

@@ -37,7 +37,7 @@ class Counting:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredNeurons:
     """Neurons as they are stored: y = amplitude·q + offset, q = n − zero."""
 
     counting: Counting
@@ -46,12 +46,12 @@ class Stored:
     zero: int
 
 
-def stored(parts: Sequence[Array], largest: int, numbers: Numbers) -> Stored:
+def stored(parts: Sequence[Array], largest: int, numbers: Numbers) -> StoredNeurons:
     """Neurons of parts θ, ψ, A and o, and counts up to `largest`."""
     threshold, shift, amplitude, offset = parts
     zero = 0 if numbers.shifted else _count_of_zero(amplitude, offset, largest)
     moved = (shift - threshold * np.float32(zero), offset + amplitude * np.float32(zero)) if zero else (shift, offset)
-    return Stored(Counting(threshold, moved[0], -zero, largest - zero), amplitude, moved[1], zero)
+    return StoredNeurons(Counting(threshold, moved[0], -zero, largest - zero), amplitude, moved[1], zero)
 
 
 def counting_of(code: Encoding, numbers: Numbers) -> Counting:

@@ -30,7 +30,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms import operators
-from graphpass.forms.integer.borders import encoded_counts, rounded_nodes, scaled_floats, scaled_layer
+from graphpass.forms.integer.borders import as_float32, encoded_counts, rounded_nodes, scaled_floats, scaled_layer
 from graphpass.forms.integer.counting import Counting, counting_of, stored
 from graphpass.forms.integer.curved import curved_currents
 from graphpass.forms.integer.layers import linear_of
@@ -257,7 +257,8 @@ class _Walk:
             self._nodes.append(pool)
             current, count = pooled, self._count(y)
         if not is_scaled and not self._numbers.shifted:
-            current, is_scaled = scaled_floats(current, counting, count, self._nodes), True
+            current = scaled_floats(as_float32(current, count, self._nodes), counting, count, self._nodes)
+            is_scaled = True
         if is_scaled:
             self._nodes.extend(rounded_nodes(current, counting, count))
         else:

@@ -36,8 +36,8 @@ class Linear:
     """v = W·n + c. weight: [O, I/groups, …] of a convolution, else [I, O]; constant: c [O].
 
     border: [O, …], what the offset adds to v at each tap that is not in c, since padding may cut it off; None for
-    nothing. least, largest: what the sources hold; they hold n + zero, padding included. centre: z, the
-    counts that stand for 0, [I]; None for 0.
+    nothing. zero: the sources hold n + zero, padding included, which is from least to largest. centre: z, the counts
+    that stand for 0, [I]; None for 0.
     """
 
     sources: tuple[LayerSource, ...]

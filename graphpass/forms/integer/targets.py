@@ -19,7 +19,7 @@ Nodes = list[gs.Node]
 
 
 @dataclass(frozen=True)
-class Target:
+class IntegerTarget:
     """A runtime: which numbers it has, how nodes are written for it, and what raises FormError for what it cannot read.
 
     current: the counts of a current of so many axes, or why they cannot be computed. product: a settled layer with a
@@ -37,9 +37,9 @@ class Target:
     require: Callable[[onnx.ModelProto], None] = lambda proto: None
 
 
-TARGETS: Mapping[str, Target] = {
-    "onnxruntime": Target(UNSIGNED, integer_nodes, product_nodes, scaled_nodes),
-    "tensorrt": Target(
+TARGETS: Mapping[str, IntegerTarget] = {
+    "onnxruntime": IntegerTarget(UNSIGNED, integer_nodes, product_nodes, scaled_nodes),
+    "tensorrt": IntegerTarget(
         SYMMETRIC, symmetric_nodes, layer_nodes, decoded_nodes, surround_moves, require_levels, require_tensorrt
     ),
 }

@@ -9,7 +9,7 @@
     operators           of ONNX alone, none of them on integers of 8 bits
 
 Source: onnxOpImporters.cpp and operators.md of TensorRT's parser (onnx/onnx-tensorrt, TensorRT 10.15), and TensorRT's
-guide to explicit quantisation. Nobody has run it.
+guide to explicit quantisation; tests/forms/test_tensorrt_rtx.py asks the parser of TensorRT for RTX.
 """
 
 from collections.abc import Iterable, Mapping
