@@ -292,16 +292,23 @@ def is_weight(proto: onnx.ModelProto) -> Callable[[onnx.NodeProto], bool]:
     return lambda each: each.input[0] in names
 
 
-def unsigned_zero(proto):
-    each = first(proto, Q)
-    replaced(proto, each.input[2], np.zeros((), np.uint8))
-    return each, "zero point of uint8"
+Mutant = Callable[[onnx.ModelProto], tuple[onnx.NodeProto, str]]
 
 
-def other_zero(proto):
-    each = first(proto, DQ)
-    replaced(proto, each.input[2], np.ones((), np.int8))
-    return each, "zero point that is not 0"
+def changed(op: str, place: int, values: np.ndarray, what: str) -> Mutant:
+    """Another constant as an input of the first node with this operator."""
+
+    def mutate(proto: onnx.ModelProto) -> tuple[onnx.NodeProto, str]:
+        each = first(proto, op)
+        replaced(proto, each.input[place], values)
+        return each, what
+
+    return mutate
+
+
+unsigned_zero = changed(Q, 2, np.zeros((), np.uint8), "zero point of uint8")
+other_zero = changed(DQ, 2, np.ones((), np.int8), "zero point that is not 0")
+no_scale = changed(Q, 1, np.zeros((), np.float32), "not above 0")
 
 
 def no_zero(proto):
@@ -314,12 +321,6 @@ def zeros_of_another_size(proto):
     each = first(proto, DQ, is_weight(proto))
     replaced(proto, each.input[2], np.zeros((), np.int8))
     return each, "zero point"
-
-
-def no_scale(proto):
-    each = first(proto, Q)
-    replaced(proto, each.input[1], np.zeros((), np.float32))
-    return each, "not above 0"
 
 
 def scales_of_channels(proto):

@@ -19,7 +19,8 @@ Analogue tensors of known range are encoded (tensors.py) and read like counts:
     made by floats        QuantizeLinear
     product read by floats    a product of integers with a float output
 
-Everything else stays float, and is listed with its reason.
+Everything else stays float, and is listed with its reason. This is what the usual target gets; for those whose zero
+points are 0, symmetric.py says what is written instead.
 """
 
 from collections.abc import Mapping, Sequence

@@ -68,6 +68,8 @@ def _counts(total: CountSum, rank: int, counting: Counting, name: str) -> tuple[
     """The terms of a current of counts alone, in the unit of the counts that it makes."""
     transform = neuron_affine(counting.threshold, counting.shift, 1.0, rank)
     theta: Array = transform.scale.astype(np.float64)
+    if not total.counts:
+        return "it comes from no weight layer"
     if any(each.affine.scale.ndim != rank for each in total.counts) or any(c.ndim > rank for c in total.constants):
         return "its terms have different ranks"
     nodes = list[gs.Node]()
