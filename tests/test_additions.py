@@ -6,6 +6,7 @@ import pytest
 
 from graphpass.evaluation.metrics.registry import CLASSES, METRICS
 from graphpass.forms.registry import FORMS, PRECISIONS
+from graphpass.maths.energy import MODELS
 from graphpass.maths.methods import METHODS
 from graphpass.maths.neuron import CODINGS
 from graphpass.options.providers import PROVIDERS
@@ -20,6 +21,7 @@ KNOWN = {
     "precision": PRECISIONS,
     "metric": (CLASSES, *METRICS),
     "provider": PROVIDERS,
+    "energy_model": MODELS,
 }
 WRITTEN = {
     "coding": "neuron.md",
@@ -27,6 +29,7 @@ WRITTEN = {
     "form": "formats.md",
     "precision": "formats.md",
     "metric": "metrics.md",
+    "energy_model": "energy.md",
 }
 
 

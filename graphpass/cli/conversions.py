@@ -16,6 +16,7 @@ from graphpass.cli.options import (
     CodingsOfSweep,
     ConversionLimit,
     Energy,
+    EnergyModel,
     EvaluationData,
     Exclude,
     FormName,
@@ -51,7 +52,7 @@ from graphpass.cli.options import (
     service_provider,
 )
 from graphpass.cli.terminal import out, print_left, progress_bars
-from graphpass.options.table import IMAGES, SEVERAL
+from graphpass.options.table import AFTERWARDS, IMAGES, SEVERAL
 
 
 def add(app: typer.Typer) -> None:
@@ -88,6 +89,7 @@ def convert(
         ),
     ] = None,
     metric: MetricNames = None,
+    energy_model: EnergyModel = None,
     report: Report = None,
     as_json: JsonOut = None,
     include: Include = None,
@@ -124,7 +126,7 @@ def convert(
     source = api.load(ann)
     metrics_of(metric or (), allow_code=True)  # refused before the work
     labelled = evaluation and api.open_dataset(evaluation, source, **_images(options, evaluation), allow_code=True)
-    own = {name: value for name, value in options.items() if name not in (*IMAGES, "metric")}
+    own = {name: value for name, value in options.items() if name not in (*IMAGES, *AFTERWARDS)}
     prepared = _images(options, calibration, synthetic)
     with progress_bars() as progress:
         done = api.convert(source, calibration, snn, plan=plan, **own, **prepared, allow_code=True, progress=progress)
@@ -154,7 +156,12 @@ def convert(
         written = snn if snn.is_file() else done  # it may be a pipe
         with progress_bars() as progress:
             found = api.evaluate(
-                source, written, labelled, metric=metric, threads=threads, allow_code=True, progress=progress
+                source,
+                written,
+                labelled,
+                **{name: value for name, value in options.items() if name in (*AFTERWARDS, "threads")},
+                allow_code=True,
+                progress=progress,
             )
         _print_evaluation(found, as_json, report)
 
@@ -165,6 +172,7 @@ def evaluate(
     snn: Snn,
     data: EvaluationData,
     metric: MetricNames = None,
+    energy_model: EnergyModel = None,
     as_json: JsonOut = None,
     report: Report = None,
     limit: Limit = None,
@@ -205,6 +213,7 @@ def sweep(
     coding: CodingsOfSweep = None,
     method: MethodsOfSweep = None,
     metric: MetricNames = None,
+    energy_model: EnergyModel = None,
     as_json: JsonOut = None,
     report: Report = None,
     include: Include = None,

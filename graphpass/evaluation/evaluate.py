@@ -32,6 +32,7 @@ from graphpass.forms import operators
 from graphpass.forms.registry import FORMS, assemble, form_of, spiking_graph
 from graphpass.graph.model import Source
 from graphpass.graph.names import site_of
+from graphpass.maths.energy import MODELS
 from graphpass.options.providers import runtime_providers
 from graphpass.options.table import OPTIONS
 from graphpass.passes.normalise import normalise
@@ -62,6 +63,7 @@ class EvaluationSettings:
     operation_samples: samples that operations are counted on, None for max(8, min(64, 512 / T)). output: name of the
     output with the class scores, None to find it. metrics: what metrics_of returned. rounds: least number of timed runs
     of latency_batch samples. providers: where the three networks run; operations are always counted on the CPU.
+    energy_model: the name of one in maths.energy.MODELS.
     """
 
     limit: int | None = None
@@ -73,11 +75,15 @@ class EvaluationSettings:
     rounds: int = 5
     latency_batch: int = 1
     providers: Providers | None = DEFAULT_PROVIDERS
+    energy_model: str = OPTIONS["energy_model"].default
 
     def __post_init__(self) -> None:
         least = min(self.batch, self.rounds, self.latency_batch)
         if least < 1 or (self.operation_samples is not None and self.operation_samples < 1):
             raise OptionError("batches, rounds and operation samples must be at least 1", "choose 1 or more")
+        if self.energy_model not in MODELS:
+            known = ", ".join(MODELS)
+            raise OptionError(f"there is no energy model {self.energy_model!r}", f"choose {known}", "energy_model")
 
 
 @dataclass(frozen=True)
@@ -225,6 +231,7 @@ def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progre
         conversion,
         tally.spikes.rate,
         tally.operations(),
+        tally.energy(options.energy_model),
         latency,
         tally.sites(),
         max(pair.levels.values(), default=conversion.levels),

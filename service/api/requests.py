@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     Method = str
     Form = str
     Precision = str
+    EnergyModel = str
 else:
-    Coding, Method, Form, Precision = (
-        Literal[tuple(OPTIONS[name].names)] for name in ("coding", "method", "form", "precision")
+    Coding, Method, Form, Precision, EnergyModel = (
+        Literal[tuple(OPTIONS[name].names)] for name in ("coding", "method", "form", "precision", "energy_model")
     )
 Provider = Annotated[str, StringConstraints(pattern=HOSTED, max_length=100)]
 PATTERNS, IMAGE_NUMBERS = {"max_length": 100}, {"min_length": 1, "max_length": MOST_CHANNELS}
@@ -86,12 +87,14 @@ class ConversionOptions(Sites):
     energy: Annotated[float | None, option("energy", gt=0, le=1)] = None
     mean_levels: Annotated[float | None, option("mean_levels", ge=2, le=MOST_LEVELS)] = None
     metric: MetricNames = []
+    energy_model: Annotated[EnergyModel, option("energy_model")] = OPTIONS["energy_model"].default
 
 
 class EvaluationOptions(Images):
     """The options of `graphpass evaluate`, and where the networks run."""
 
     metric: MetricNames = []
+    energy_model: Annotated[EnergyModel, option("energy_model")] = OPTIONS["energy_model"].default
     limit: Annotated[int | None, option("limit")] = None
     provider: Annotated[Provider, option("provider")] = OPTIONS["provider"].default
 
@@ -109,6 +112,7 @@ class SweepOptions(Sites):
         OPTIONS["method"].several
     )
     metric: MetricNames = []
+    energy_model: Annotated[EnergyModel, option("energy_model")] = OPTIONS["energy_model"].default
     calibration_limit: Annotated[int | None, option("calibration_limit")] = None
 
 
