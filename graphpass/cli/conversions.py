@@ -251,9 +251,11 @@ def sweep(
 
 
 def _print_evaluation(found: Any, as_json: Path | None, report: Path | None) -> None:
-    from graphpass.report.tables import summary_table
+    from graphpass.report.tables import energy_table, summary_table
 
     out.print(summary_table(found))
+    out.print(energy_table(found))
+    out.print(found.energy.verdict, markup=False, soft_wrap=True)
     for note in found.notes:
         out.print(f"note: {note}", markup=False, soft_wrap=True)
     _save(found, as_json, report)

@@ -223,13 +223,13 @@ class EnergyEstimate:
     @property
     def verdict(self) -> str:
         """Whether spikes pay, in a sentence."""
-        ann, quantised, snn = self.ann.total, self.quantised.total, self.snn.total
-        if math.isnan(snn) or not ann or self.spikes_per_synapse is None:
-            return "whether spikes pay is not known: no operations behind spikes were counted"
-        to_ann, to_quantised = f"{snn / ann:.3g} × the energy of the ANN", f"{snn / quantised:.3g} ×"
-        beside = f"{to_quantised} that of the same network with numbers of {self.bits} bits"
+        ann, quantised, snn, reached = self.ann.total, self.quantised.total, self.snn.total, self.spikes_per_synapse
+        if math.isnan(snn) or not ann or reached is None:
+            return "Whether spikes pay is not known: no operations behind spikes were counted"
+        beside = f"{snn / quantised:.3g} × that of the same network with numbers of {self.bits} bits"
         if snn < min(ann, quantised):
-            return f"spikes pay: the SNN takes {to_ann} and {beside}"
-        if snn < ann:
-            return f"fewer levels pay, spikes do not: the SNN takes {to_ann}, but {beside}"
-        return f"spikes do not pay: the SNN takes {to_ann} and {beside}"
+            found = "Spikes pay"
+        else:
+            found = "Fewer levels pay, spikes do not" if snn < ann else "Spikes do not pay"
+        costs = f"the SNN takes {snn / ann:.3g} × the energy of the ANN and {beside}"
+        return f"{found}: {costs}, at {reached:.3g} spikes per synapse and inference"

@@ -71,6 +71,11 @@ def _name(about: str, default: str, names: Mapping[str, tuple[str, str]]) -> Opt
     return Option("a text", text, about, default, (default,), names)
 
 
+def _one_of(about: str, default: str, names: Mapping[str, tuple[str, str]]) -> Option:
+    """An option whose value is one of these names alone."""
+    return Option(" or ".join(names), lambda value: text(value) and value in names, about, default, (default,), names)
+
+
 def _patterns(about: str) -> Option:
     return Option("a regular expression, or several", text_or_texts, about)
 
@@ -138,7 +143,7 @@ OPTIONS: Mapping[str, Option] = {
             "perplexity": ("Perplexity", "Logits of the next token: perplexity, lower is better, and KL to the ANN's."),
         },
     ),
-    "energy_model": _name("How energy with memory traffic is estimated (docs/energy.md)", "lemaire22", {
+    "energy_model": _one_of("How energy with memory traffic is estimated (docs/energy.md)", "lemaire22", {
         "lemaire22": ("Lemaire 2022", "32-bit whole numbers; what each layer holds is in an SRAM of that size."),
         "horowitz45": ("Horowitz 2014", "32-bit floating point; caches of 8 KiB, 32 KiB or 1 MiB with DRAM behind."),
     }),
