@@ -164,11 +164,10 @@ def test_plotly_gets_no_markup_in_names(kind: int) -> None:
 
 def test_evaluation_report_says_what_was_measured() -> None:
     text = ParsedPage(pages()[0]).text
-    for part in ("90.00 %", "87.50 %", "80.00 %", "95.00 %", "12.50 %", "Memory traffic is not included", "Softmax"):
+    for part in ("90.00 %", "87.50 %", "80.00 %", "95.00 %", "12.50 %", "without memory traffic", "Softmax"):
         assert part in text
     assert "4.6 nJ" in text  # 1000 MACs of 4.6 pJ
     assert "2.26 nJ" in text  # 100 MACs of 4.6 pJ and 2000 ACs of 0.9 pJ
-    assert "0.491 ×" in text  # 2.26 / 4.6
     for part in ("a1", "b2", "c3", "2026-01-01", "0.1.0", "Not counted"):
         assert part in text
 
