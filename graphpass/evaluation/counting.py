@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.layers import WeightLayer, weight_layer
-from graphpass.graph.weights import bias_of_add
 from graphpass.maths.metrics import Axis, Integers, SpikeCount, fan_out
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -136,13 +135,24 @@ def _whole(values: NDArray[Any]) -> Integers:
 
 
 def _stored(layer: WeightLayer) -> LayerStorage:
-    """Numbers that a weight layer holds. A MatMul's bias is in the Add behind it."""
+    """Numbers that a weight layer holds."""
     shape = layer.weight.shape
-    has_bias = layer.bias is not None or any(
-        node.op == "Add" and bias_of_add(node, layer.outputs) is not None for node in layer.output.outputs
-    )
     places = layer.outputs * math.prod(shape[2:]) if layer.convolves else 0
-    return LayerStorage(math.prod(shape), layer.outputs if has_bias else 0, layer.convolves, places)
+    return LayerStorage(math.prod(shape), _biases(layer), layer.convolves, places)
+
+
+def _biases(layer: WeightLayer) -> int:
+    """How many numbers are added to what a layer computes: in its node, or in an Add behind it."""
+    if layer.bias is not None:
+        return layer.outputs
+    for node in layer.output.outputs:
+        for other in (each for each in node.inputs if node.op == "Add" and each is not layer.output):
+            if isinstance(other, gs.Constant):
+                return math.prod(other.shape)
+            maker = weight_layer(other.inputs[0]) if other.inputs else None
+            if maker and _is_constant(maker.data):  # the response to an offset
+                return layer.outputs
+    return 0
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,27 @@ def test_products_of_every_kind(nodes, inputs, constants, effective, dense):
     assert probes.uncounted == ()
 
 
+@pytest.mark.parametrize(
+    ("nodes", "constants", "weights", "biases"),
+    [
+        (["MatMul a w y"], {"w": (2, 3)}, 6, 0),
+        (["MatMul a w m", "Add m b y"], {"w": (2, 3), "b": (3,)}, 6, 3),
+        (["Gemm a w b y"], {"w": (2, 3), "b": (3,)}, 6, 3),
+        (["Gemm a w y"], {"w": (2, 3)}, 6, 0),
+        (["MatMul a w m", "Add m m y"], {"w": (2, 3)}, 6, 0),
+    ],
+)
+def test_what_a_layer_has_stored(nodes, constants, weights, biases):
+    made = []
+    for number, line in enumerate(nodes):
+        op, *inputs, output = line.split()
+        made.append(models.node(op, " ".join(inputs), output, f"node{number}"))
+    values = {name: np.ones(shape, np.float32) for name, shape in constants.items()}
+    proto = models.build(made, {"a": [2, 2]}, {"y": ["M", "N"]}, values)
+    stored = probe(gs.import_onnx(proto)).layers["node0"].stored
+    assert (stored.weights, stored.biases, stored.convolves, stored.places) == (weights, biases, False, 0)
+
+
 def test_a_product_that_is_not_counted_is_named():
     proto = models.build(
         [models.node("Einsum", "a b", "y", "sum_of_products", equation="ij,jk->ik")],

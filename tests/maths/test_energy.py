@@ -1,5 +1,6 @@
 """graphpass.maths.energy against sums by hand, and what holds for all counts."""
 
+import doctest
 import math
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphpass.maths import energy
 from graphpass.maths.energy import (
     MODELS,
     Energy,
@@ -101,6 +103,11 @@ def test_what_the_largest_cache_does_not_hold_is_moved_once():
     assert many == pytest.approx((1 << 22) * 100 / 2 + held / 64 * 1300, rel=1e-12)
     assert model.traffic(100, 32, held) == pytest.approx(100 * (50 + 650), rel=1e-12)  # never more than is read
     assert model.traffic(100, 32, 8 * KIB * KIB) == 100 * 50
+
+
+def test_the_examples_of_the_docstrings():
+    found = doctest.testmod(energy)
+    assert found.attempted > 8 and found.failed == 0
 
 
 @pytest.mark.parametrize("price", [interpolated, stepped])
