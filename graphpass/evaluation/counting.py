@@ -212,7 +212,9 @@ class _ProbeBuilder:
             made = [gs.Node("Cast", bools.name, {"to": 9}, [tensor], [bools]),
                     gs.Node("Cast", ones.name, {"to": 1}, [bools], [ones])]  # fmt: skip
             if steps > 1:
-                made += _any_step(ones, ones := gs.Variable(f"{y.name}/any", np.float32), steps)
+                largest = gs.Variable(f"{y.name}/any", np.float32)
+                made += _any_step(ones, largest, steps)
+                ones = largest
             if columns is not None:
                 shape = gs.Constant(f"{y.name}/rows", np.array([-1, columns]))
                 rows = gs.Variable(f"{y.name}/matrix", np.float32)
@@ -242,16 +244,18 @@ class _ProbeBuilder:
 
 
 def _any_step(ones: gs.Variable, result: gs.Variable, steps: int) -> list[gs.Node]:
-    """The largest of the steps of a train [T·N, …], as [N, …]."""
-    names = {what: f"{result.name}/{what}" for what in ("steps", "flat", "most", "axes", "rest", "free", "shape")}
-    flat, most, shape, rest = (gs.Variable(names[what]) for what in ("flat", "most", "shape", "rest"))
+    """1 where a neuron of a train [T·N, …] is not 0 at any of the steps, else 0, as [N, …]."""
+    parts = ("steps", "flat", "sums", "any", "axes", "rest", "free", "shape")
+    names = {what: f"{result.name}/{what}" for what in parts}
+    flat, sums, any_, shape, rest = (gs.Variable(names[what]) for what in ("flat", "sums", "any", "shape", "rest"))
     apart = gs.Constant(names["steps"], np.array([steps, -1]))
     return [
         gs.Node("Reshape", flat.name, {}, [ones, apart], [flat]),
-        gs.Node("ReduceMax", most.name, {"keepdims": 0}, [flat, gs.Constant(names["axes"], np.array([0]))], [most]),
+        gs.Node("ReduceSum", sums.name, {"keepdims": 0}, [flat, gs.Constant(names["axes"], np.array([0]))], [sums]),
+        gs.Node("Sign", any_.name, {}, [sums], [any_]),
         gs.Node("Shape", rest.name, {"start": 1}, [ones], [rest]),
         gs.Node("Concat", shape.name, {"axis": 0}, [gs.Constant(names["free"], np.array([-1])), rest], [shape]),
-        gs.Node("Reshape", result.name, {}, [most, shape], [result]),
+        gs.Node("Reshape", result.name, {}, [any_, shape], [result]),
     ]
 
 

@@ -43,7 +43,7 @@ def headline(evaluation: Evaluation) -> tuple[Cells, list[Cells]]:
         ("MACs a sample", *(count(value) for value in macs), NONE),
         ("ACs a sample", *(count(value) for value in acs), NONE),
         ("energy a sample", *(joules(each.total) for each in (energy.ann, energy.snn, energy.quantised))),
-        ("energy / that of the ANN", NONE, times(energy.ratio), times(energy.quantised_ratio)),
+        ("energy / that of the ANN", NONE, _times(energy.ratio), _times(energy.quantised_ratio)),
         (f"latency, batch {latency.batch}", _time(latency.ann), _time(latency.snn), NONE),
     ]
     return ("", "ANN", "SNN", "quantised ANN"), rows
@@ -59,7 +59,7 @@ def energy_lines(evaluation: Evaluation) -> tuple[Cells, list[Cells]]:
     )
     parts = (*ENERGY_PARTS, "total")
     rows: list[Cells] = [
-        (name, *(joules(getattr(energy, part)) for part in parts), times(share)) for name, energy, share in sides
+        (name, *(joules(getattr(energy, part)) for part in parts), _times(share)) for name, energy, share in sides
     ]
     return ("energy a sample", *parts, "/ ANN"), rows
 
@@ -85,7 +85,7 @@ def _line(row: Row, labelled: bool) -> Cells:
         measured = [percent(ann), percent(snn), lost, percent(baseline.accuracy.top1)]
     settings = (str(row.time_steps), row.coding, str(row.levels), row.method)
     figures = [_figure_text(value) for _, _, value in _sides(found)]
-    rates = (percent(found.firing_rate), times(found.total_energy_ratio))
+    rates = (percent(found.firing_rate), _times(found.total_energy_ratio))
     return (*settings, *measured, percent(found.agreement), *figures, *rates)
 
 
@@ -142,7 +142,7 @@ def percent(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.2f} %"
 
 
-def times(value: float | None) -> str:
+def _times(value: float | None) -> str:
     return NONE if value is None or math.isnan(value) else f"{value:.3g} ×"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from graphpass.errors import OptionError
 from graphpass.evaluation.results import Evaluation
 from graphpass.maths.metrics import ENERGY_AC, ENERGY_MAC
+from graphpass.options.table import OPTIONS
 from graphpass.report import html
 from graphpass.report.cells import (
     ENERGY_PARTS,
@@ -31,16 +32,11 @@ OPERATIONS_NOTE = (
     f"Energy of operations alone is {ENERGY_MAC} pJ a MAC and {ENERGY_AC} pJ an AC (45 nm, 32-bit float; Horowitz, "
     "ISSCC 2014), without memory traffic."
 )
-ENERGY_NOTES = {
-    "lemaire22": "Additions and multiplications of 32-bit whole numbers; weights, sums, inputs and outputs of each "
-    "layer in SRAM of its size (Lemaire et al., ICONIP 2022; 45 nm).",
-    "horowitz45": "32-bit floating point; weights, sums, inputs and outputs of each layer in a cache of 8 KiB, 32 KiB "
-    "or 1 MiB, what is larger once from DRAM (Horowitz, ISSCC 2014; 45 nm).",
-}
-SYNAPSES_NOTE = (
-    "The quantised ANN is the same network, each count sent once as a number of that many bits (Yan et al., arXiv "
-    "2409.08290). State is the sums that spikes are added to. In hardware studies spiking networks break even with "
-    "others at 0.15 to 1.38 spikes per synapse and inference (Dampfhoffer et al., IEEE TETCI 2023)."
+ENERGY_NOTE = (
+    "Prices are of 45 nm (Lemaire et al., ICONIP 2022; Horowitz, ISSCC 2014). The quantised ANN is the same network, "
+    "each count sent once as a number of that many bits (Yan et al., arXiv 2409.08290). State is the sums "
+    "that spikes are added to. In hardware studies spiking networks break even with others at 0.15 to "
+    "1.38 spikes per synapse and inference (Dampfhoffer et al., IEEE TETCI 2023)."
 )
 
 
@@ -186,8 +182,9 @@ def _energy(evaluation: Evaluation) -> str:
         "yaxis": {"autorange": "reversed", "ticksuffix": "  ", "type": "category"},
     }
     figure = html.figure("What the energy of a sample is spent on", traces, layout)
-    note = f"<p><strong>{html.escape(found.verdict)}.</strong> Model {found.model}: {ENERGY_NOTES[found.model]}</p>"
-    return figure + html.table(*energy_lines(evaluation)) + note + f"<p class=note>{SYNAPSES_NOTE}</p>"
+    title, prices = OPTIONS["energy_model"].names[found.model]
+    note = f"<p><strong>{html.escape(found.verdict)}.</strong> Model {found.model} ({title}): {prices}</p>"
+    return figure + html.table(*energy_lines(evaluation)) + note + f"<p class=note>{ENERGY_NOTE}</p>"
 
 
 def _outputs(evaluation: Evaluation) -> str:
