@@ -116,10 +116,13 @@ def resnet20(file: str = "resnet20.onnx") -> None:
                 points(found, found.baseline.accuracy.top1),
                 f"{found.ann.top1:.4f}",
                 f"{found.firing_rate:.3f}",
+                f"{found.total_energy_ratio:.2f}",
+                f"{found.energy.quantised_ratio:.2f}",
                 f"{found.energy_snn / found.energy_ann:.3f}",
             )
 
-    header = ("coding", "T", "levels", *METHODS, "quantised ANN", "ANN top-1", "firing rate", "energy SNN/ANN")
+    energies = ("energy SNN/ANN", "energy quantised/ANN", "operations alone")
+    header = ("coding", "T", "levels", *METHODS, "quantised ANN", "ANN top-1", "firing rate", *energies)
     table(header, lines())
 
 
@@ -265,7 +268,17 @@ def smollm2() -> None:
                 f"{row.evaluation.energy_snn / row.evaluation.energy_ann:.3f}",
             )
 
-    header = ("phase T", "levels", "ANN", "SNN", "SNN / ANN", "KL", "same token", "quantised / ANN", "energy SNN/ANN")
+    header = (
+        "phase T",
+        "levels",
+        "ANN",
+        "SNN",
+        "SNN / ANN",
+        "KL",
+        "same token",
+        "quantised / ANN",
+        "operations' energy",
+    )
     table(header, lines())
 
 

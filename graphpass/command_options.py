@@ -75,4 +75,5 @@ class CommandOptions:
             threads=self("threads"),
             metrics=metrics_of(several_of(self("metric")), allow_code),
             providers=runtime_providers(self("provider")),
+            energy_model=self("energy_model"),
         )

@@ -7,6 +7,7 @@ import pytest
 from graphpass.evaluation.metrics.registry import CLASSES, METRICS
 from graphpass.forms.integer.targets import TARGETS
 from graphpass.forms.registry import FORMS, PRECISIONS
+from graphpass.maths.energy import MODELS
 from graphpass.maths.methods import METHODS
 from graphpass.maths.neuron import CODINGS
 from graphpass.options.providers import PROVIDERS
@@ -22,6 +23,7 @@ KNOWN = {
     "target": TARGETS,
     "metric": (CLASSES, *METRICS),
     "provider": PROVIDERS,
+    "energy_model": MODELS,
 }
 WRITTEN = {
     "coding": "neuron.md",
@@ -30,6 +32,7 @@ WRITTEN = {
     "precision": "formats.md",
     "target": "runtimes.md",
     "metric": "metrics.md",
+    "energy_model": "energy.md",
 }
 
 

@@ -113,6 +113,11 @@ def test_the_numbers_of_the_example_belong_together() -> None:
         expected = 4.6 * counts["effective_macs"] + 0.9 * counts["effective_acs"]
         assert energy[name] == pytest.approx(expected, rel=1e-4)
     assert energy["ratio"] == pytest.approx(energy["snn"] / energy["ann"], rel=1e-4)
+    modelled = found["energy"]
+    for name in ("ann", "quantised", "snn"):
+        parts = [value for key, value in modelled[name].items() if key != "total_pj"]
+        assert modelled[name]["total_pj"] == pytest.approx(sum(parts), rel=1e-4)
+    assert modelled["ratio"] == pytest.approx(modelled["snn"]["total_pj"] / modelled["ann"]["total_pj"], rel=1e-4)
     layers = operations["layers"]
     spikes = sum(layer["effective"] for layer in layers if layer["input"] == "spikes")
     assert operations["effective_acs"] == pytest.approx(spikes, rel=1e-4)

@@ -26,7 +26,7 @@ from graphpass.errors import OptionError
 from graphpass.evaluation import evaluate as evaluation
 from graphpass.options.providers import CUDA_OPTIONS, HOSTED, provider_name, runtime_providers
 from graphpass.options.rules import RULES, dashed, require_options
-from graphpass.options.table import COMMANDS, OPTIONS, SEVERAL, is_default
+from graphpass.options.table import AFTERWARDS, COMMANDS, OPTIONS, SEVERAL, is_default
 from graphpass.options.values import LARGEST, bytes_of, several_of
 from graphpass.runtime import session as sessions
 from service.api.requests import ConversionOptions, EvaluationOptions, SweepOptions
@@ -36,9 +36,8 @@ from tests.properties import examples
 FUNCTIONS = {name: getattr(api, name) for name in COMMANDS}
 REQUESTS = {"convert": ConversionOptions, "evaluate": EvaluationOptions, "sweep": SweepOptions}
 OPERATORS_OWN = {"threads", "memory_budget"}  # what whoever runs the service decides on
-AFTERWARDS = {"metric"}  # of a conversion: in Python one calls `evaluate`
 OF_PYTHON = {
-    name: sorted({*options} - (AFTERWARDS if name == "convert" else set())) for name, options in COMMANDS.items()
+    name: sorted({*options} - ({*AFTERWARDS} if name == "convert" else set())) for name, options in COMMANDS.items()
 }
 
 
@@ -185,9 +184,9 @@ PAIRS = [
 VALUES: Mapping[str, Any] = {
     "time_steps": 4, "coding": "phase", "method": "max", "form": "unrolled", "precision": "float16",
     "target": "tensorrt", "levels": "auto", "energy": 0.9, "mean_levels": 4.0, "synthetic": True, "include": ["relu"],
-    "exclude": ["relu2"], "identity_sites": True, "allow_partial": True, "metric": ["embedding"], "limit": 8,
-    "calibration_limit": 8, "seed": 3, "memory_budget": "64MiB", "threads": 1, "provider": "cpu", "image_size": 6,
-    "mean": [0.5], "std": [0.5],
+    "exclude": ["relu2"], "identity_sites": True, "allow_partial": True, "metric": ["embedding"],
+    "energy_model": "horowitz45", "limit": 8, "calibration_limit": 8, "seed": 3, "memory_budget": "64MiB",
+    "threads": 1, "provider": "cpu", "image_size": 6, "mean": [0.5], "std": [0.5],
 }  # fmt: skip
 
 

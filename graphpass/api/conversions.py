@@ -135,6 +135,7 @@ def sweep(
     coding: Texts | None = None,
     method: Texts | None = None,
     metric: Texts | None = None,
+    energy_model: str | None = None,
     include: Texts | None = None,
     exclude: Texts | None = None,
     identity_sites: bool = False,

@@ -21,6 +21,7 @@ def evaluate(
     data: Data,
     *,
     metric: Texts | None = None,
+    energy_model: str | None = None,
     limit: int | None = None,
     threads: int | None = None,
     provider: str | None = None,
@@ -33,7 +34,7 @@ def evaluate(
     """Compare a converted network with its origin: accuracy, agreement, spikes, operations, energy, latency.
 
         found = graphpass.evaluate("ann.onnx", "snn.onnx", "labelled.npz")
-        found.ann.top1, found.snn.top1, found.energy_snn / found.energy_ann
+        found.ann.top1, found.snn.top1, found.total_energy_ratio, found.energy.verdict
 
     ann: the network before conversion, as for `convert`. snn: a path, an onnx.ModelProto, or what `convert` returned.
     data: as for `convert`, with an array "labels" if there are any. Without labels, only what needs none is measured.
@@ -41,6 +42,8 @@ def evaluate(
     metric: what to measure, one or several of "classes" (the default where an output holds class scores), "ctc",
     "embedding", "psnr", "detection", "regression" and "perplexity", with parameters as in "ctc:blank=0", or
     "file.py:function".
+    energy_model: how energy with memory traffic is estimated, "lemaire22" (the default) or "horowitz45"
+    (docs/energy.md).
     limit: use at most this many samples. threads: default 0, all cores. provider: "cpu" (the default), "cuda",
     or "cuda" with options of onnxruntime, as in "cuda:device_id=1,use_tf32=1". Without use_tf32=1 float32 products are
     not rounded to TF32, which would change counts.

@@ -16,6 +16,7 @@ from graphpass.cli.options import (
     CodingsOfSweep,
     ConversionLimit,
     Energy,
+    EnergyModel,
     EvaluationData,
     Exclude,
     FormName,
@@ -52,7 +53,7 @@ from graphpass.cli.options import (
     service_provider,
 )
 from graphpass.cli.terminal import out, print_left, progress_bars
-from graphpass.options.table import IMAGES, SEVERAL, form_words
+from graphpass.options.table import AFTERWARDS, IMAGES, SEVERAL, form_words
 
 
 def add(app: typer.Typer) -> None:
@@ -90,6 +91,7 @@ def convert(
         ),
     ] = None,
     metric: MetricNames = None,
+    energy_model: EnergyModel = None,
     report: Report = None,
     as_json: JsonOut = None,
     include: Include = None,
@@ -126,7 +128,7 @@ def convert(
     source = api.load(ann)
     metrics_of(metric or (), allow_code=True)  # refused before the work
     labelled = evaluation and api.open_dataset(evaluation, source, **_images(options, evaluation), allow_code=True)
-    own = {name: value for name, value in options.items() if name not in (*IMAGES, "metric")}
+    own = {name: value for name, value in options.items() if name not in (*IMAGES, *AFTERWARDS)}
     prepared = _images(options, calibration, synthetic)
     with progress_bars() as progress:
         done = api.convert(source, calibration, snn, plan=plan, **own, **prepared, allow_code=True, progress=progress)
@@ -156,7 +158,12 @@ def convert(
         written = snn if snn.is_file() else done  # it may be a pipe
         with progress_bars() as progress:
             found = api.evaluate(
-                source, written, labelled, metric=metric, threads=threads, allow_code=True, progress=progress
+                source,
+                written,
+                labelled,
+                **{name: value for name, value in options.items() if name in (*AFTERWARDS, "threads")},
+                allow_code=True,
+                progress=progress,
             )
         _print_evaluation(found, as_json, report)
 
@@ -167,6 +174,7 @@ def evaluate(
     snn: Snn,
     data: EvaluationData,
     metric: MetricNames = None,
+    energy_model: EnergyModel = None,
     as_json: JsonOut = None,
     report: Report = None,
     limit: Limit = None,
@@ -207,6 +215,7 @@ def sweep(
     coding: CodingsOfSweep = None,
     method: MethodsOfSweep = None,
     metric: MetricNames = None,
+    energy_model: EnergyModel = None,
     as_json: JsonOut = None,
     report: Report = None,
     include: Include = None,
@@ -244,9 +253,11 @@ def sweep(
 
 
 def _print_evaluation(found: Any, as_json: Path | None, report: Path | None) -> None:
-    from graphpass.report.tables import summary_table
+    from graphpass.report.tables import energy_table, summary_table
 
     out.print(summary_table(found))
+    out.print(energy_table(found))
+    out.print(found.energy.verdict, markup=False, soft_wrap=True)
     for note in found.notes:
         out.print(f"note: {note}", markup=False, soft_wrap=True)
     _save(found, as_json, report)

@@ -77,6 +77,7 @@ Report = Annotated[Path | None, output("Write a self-contained report.", "R.html
 Limit = Annotated[int | None, option("limit")]
 VerifyLimit = Annotated[int | None, option("limit", note=f"Default {VERIFIED}.")]
 MetricNames = Annotated[list[str] | None, option("metric", metavar="NAME, or file.py:function")]
+EnergyModel = Annotated[str | None, option("energy_model")]
 EvaluationData = Annotated[
     str, typer.Option("--data", metavar="DATA", help=f"Labelled data: {DATA_HELP}.", show_default=False)
 ]

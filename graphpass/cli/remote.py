@@ -64,7 +64,7 @@ def convert(
             _keep_plan(job, plan_out)
             out.print(f"plan: {plan_out}", markup=False)
         if evaluation:
-            out.print(_summary(found["evaluation"]))
+            _print_evaluation(found["evaluation"])
             _keep(job, as_json, report)
 
 
@@ -75,7 +75,7 @@ def evaluate(
     with _session(service) as (client, upload):
         job = client.evaluate(upload("model", ann), upload("model", snn), upload("dataset", data), **options)
         _finish(job)
-        out.print(_summary(job.result["evaluation"]))
+        _print_evaluation(job.result["evaluation"])
         _keep(job, as_json, report)
 
 
@@ -196,10 +196,17 @@ def _entry(file: Path, root: Path) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(file.relative_to(root).as_posix(), (1980, 1, 1, 0, 0, 0))
 
 
+def _print_evaluation(found: Mapping[str, Any]) -> None:
+    energy = found["energy"]
+    out.print(_summary(found))
+    out.print(_energy(energy))
+    out.print(energy["verdict"], markup=False, soft_wrap=True)
+
+
 def _summary(found: Mapping[str, Any]) -> Table:
     """The figures of an evaluation (docs/formats.md)."""
     ann, snn, baseline, latency = (found[name] for name in ("ann", "snn", "baseline", "latency_ms"))
-    operations, energy = found["synaptic_operations"], found["energy_pj"]
+    operations, energy = found["synaptic_operations"], found["energy"]
     sites = found["sites"]
     each = [site["levels"] for site in sites] or [found["levels"]]
     levels = levels_text(each, [site["neurons"] for site in sites], " levels")
@@ -217,10 +224,25 @@ def _summary(found: Mapping[str, Any]) -> Table:
     table.add_row("firing rate", NONE, _percent(found["firing_rate"]), NONE)
     for label, name in (("MACs a sample", "effective_macs"), ("ACs a sample", "effective_acs")):
         table.add_row(label, *(_number(each[name], ",.0f") for each in (operations["ann"], operations)), NONE)
-    table.add_row("energy a sample (nJ)", *(_number(energy[each], ",.4g", 1e-3) for each in ("ann", "snn")), NONE)
-    table.add_row("energy, SNN / ANN", NONE, _number(energy["ratio"], ".3g"), NONE)
+    totals = (energy[each]["total_pj"] for each in ("ann", "snn", "quantised"))
+    table.add_row("energy a sample (nJ)", *(_number(value, ",.4g", 1e-3) for value in totals))
+    ratios = (_number(energy[each], ".3g") for each in ("ratio", "quantised_ratio"))
+    table.add_row("energy / that of the ANN", NONE, *ratios)
     times = (_number(latency[each], ".3g") for each in ("ann", "snn"))
     table.add_row(f"latency (ms), batch {latency['batch']}", *times, NONE)
+    return table
+
+
+def _energy(found: Mapping[str, Any]) -> Table:
+    """What the energy of an evaluation is spent on."""
+    parts = tuple(found["ann"])
+    titles = (f"{part.removesuffix('_pj')} (nJ)" for part in parts)
+    table = Table(title=Text(f"energy with memory traffic, model {found['model']}"))
+    for number, name in enumerate(("energy a sample", *titles)):
+        table.add_column(name, justify="right" if number else "left")
+    sides = {"ann": "ANN", "quantised": f"quantised ANN ({found['bits']} bits)", "snn": "SNN"}
+    for side, name in sides.items():
+        table.add_row(name, *(_number(found[side][part], ",.4g", 1e-3) for part in parts))
     return table
 
 
@@ -233,7 +255,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
         accuracies = (_percent(found[each]["top1"]) for each in ("ann", "snn", "baseline"))
         settings = (str(row[name]) for name in ("time_steps", "coding", "levels", "method"))
         figures = (_number(each["snn"], ".4g") for each in found.get("metrics", ()))
-        energy = _number(found["energy_pj"]["ratio"], ".3g")
+        energy = _number(found["energy"]["ratio"], ".3g")
         table.add_row(*settings, *accuracies, _percent(_error(found)), energy, *figures)
     return table
 

@@ -2,6 +2,7 @@
 
     operations of a layer = Σ (inputs that are not zero) · fan-out of that input
     fan-out               = the number of nonzero weights that the input is multiplied by; dense: of all weights
+    operations of counts  = the same with an input counted once that is not zero at any of the T steps
 
 For each tensor that is counted, a probe adds two outputs to the graph: the tensor's shape, and how often each of its
 neurons was not zero, summed over time-steps and samples. These are whole numbers below 2^24, exact in float32; all
@@ -9,8 +10,9 @@ further sums are in int64. A product of two activations needs counts of both: Σ
 zero).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,21 +35,46 @@ UNCOUNTED = frozenset(
 
 @dataclass(frozen=True)
 class OperationCounts:
-    """Operations of one layer over all that was counted: those that happened, and those of a dense layer."""
+    """What one layer does with all samples that were counted, as sums over time-steps.
+
+    effective, dense: operations that happened, and those of a dense layer. inputs, outputs: elements of its input and
+    output. events: inputs that are not zero. counts: operations if each input were sent once, as the number of its
+    spikes; equal to `effective` where the input is no train. stored: elements of the second factor of a product of two
+    activations, 0 for layers with weights.
+    """
 
     effective: int = 0
     dense: int = 0
+    inputs: int = 0
+    outputs: int = 0
+    events: int = 0
+    counts: int = 0
+    stored: int = 0
 
     def merge(self, other: "OperationCounts") -> "OperationCounts":
-        return OperationCounts(self.effective + other.effective, self.dense + other.dense)
+        return OperationCounts(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class LayerStorage:
+    """What a layer has stored, in numbers: weights and biases. convolves: whether it is a convolution.
+
+    places: kernel taps times output channels of a convolution, 0 of others.
+    """
+
+    weights: int = 0
+    biases: int = 0
+    convolves: bool = False
+    places: int = 0
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """Names of two outputs: how often each neuron was not zero, and the shape of the tensor."""
+    """Names of outputs: how often each neuron was not zero, the tensor's shape, and how often at any of the steps."""
 
     counts: str
     shape: str
+    once: str
 
 
 @dataclass(frozen=True)
@@ -58,26 +85,74 @@ class _Layer:
     data: _Tensor
     output_shape: str
 
+    @property
+    def stored(self) -> LayerStorage:
+        return _stored(self.layer)
+
     def count(self, values: Arrays) -> OperationCounts:
         shape = tuple(int(size) for size in values[self.data.shape])
-        counts = np.rint(values[self.data.counts]).astype(np.int64)
-        met, all_ = layer_fan_out(self.layer, shape, tuple(int(size) for size in values[self.output_shape]))
+        output = tuple(int(size) for size in values[self.output_shape])
+        counts, once = (_whole(values[name]) for name in (self.data.counts, self.data.once))
+        met, all_ = layer_fan_out(self.layer, shape, output)
         # a position that fan_out has once counts as often as the tensor repeats it
-        return OperationCounts(int((counts * met).sum()), int(all_.sum()) * (int(np.prod(shape)) // max(all_.size, 1)))
+        dense = int(all_.sum()) * (math.prod(shape) // max(all_.size, 1))
+        sizes = math.prod(shape), math.prod(output)
+        return OperationCounts(int((counts * met).sum()), dense, *sizes, int(counts.sum()), int((once * met).sum()))
 
 
 @dataclass(frozen=True)
 class _Product:
-    """A MatMul of two tensors a[…, M, K]·b[…, K, N]."""
+    """A MatMul of two tensors a[…, M, K]·b[…, K, N]. layer: as a weight layer, None if both are activations."""
 
     a: _Tensor
     b: _Tensor
+    layer: WeightLayer | None
+
+    @property
+    def stored(self) -> LayerStorage:
+        return _stored(self.layer) if self.layer else LayerStorage()
 
     def count(self, values: Arrays) -> OperationCounts:
+        data, other = (self.b, self.a) if self.layer and self.layer.data_index else (self.a, self.b)
         shape_a, shape_b = values[self.a.shape], values[self.b.shape]
-        a, b = (np.rint(values[each.counts]).astype(np.int64) for each in (self.a, self.b))
-        places = int(np.prod(np.broadcast_shapes(a.shape, b.shape)))
-        return OperationCounts(int((a * b).sum()), places * int(shape_a[-2]) * int(shape_b[-1]))
+        a, b, once_a, once_b = (
+            _whole(values[name]) for name in (self.a.counts, self.b.counts, self.a.once, self.b.once)
+        )
+        outputs = math.prod(np.broadcast_shapes(a.shape, b.shape)[:-1]) * int(shape_a[-2]) * int(shape_b[-1])
+        return OperationCounts(
+            int((a * b).sum()),
+            outputs * int(shape_a[-1]),
+            math.prod(map(int, values[data.shape])),
+            outputs,
+            int(_whole(values[data.counts]).sum()),
+            int((once_a * once_b).sum()),
+            0 if self.layer else math.prod(map(int, values[other.shape])),
+        )
+
+
+def _whole(values: NDArray[Any]) -> Integers:
+    return np.asarray(np.rint(values), np.int64)
+
+
+def _stored(layer: WeightLayer) -> LayerStorage:
+    """Numbers that a weight layer holds."""
+    shape = layer.weight.shape
+    places = layer.outputs * math.prod(shape[2:]) if layer.convolves else 0
+    return LayerStorage(math.prod(shape), _biases(layer), layer.convolves, places)
+
+
+def _biases(layer: WeightLayer) -> int:
+    """How many numbers are added to what a layer computes: in its node, or in an Add behind it."""
+    if layer.bias is not None:
+        return layer.outputs
+    for node in layer.output.outputs:
+        for other in (each for each in node.inputs if node.op == "Add" and each is not layer.output):
+            if isinstance(other, gs.Constant):
+                return math.prod(other.shape)
+            maker = weight_layer(other.inputs[0]) if other.inputs else None
+            if maker and _is_constant(maker.data):  # the response to an offset
+                return layer.outputs
+    return 0
 
 
 @dataclass(frozen=True)
@@ -96,9 +171,7 @@ class Probes:
     def spikes(self, values: Arrays) -> dict[str, SpikeCount]:
         """Spikes of each ParallelNeuronTrain node, from the outputs of one run."""
         return {
-            name: SpikeCount(
-                int(np.rint(values[train.counts]).astype(np.int64).sum()), int(np.prod(values[train.shape]))
-            )
+            name: SpikeCount(int(_whole(values[train.counts]).sum()), int(np.prod(values[train.shape])))
             for name, train in self.trains.items()
         }
 
@@ -128,13 +201,20 @@ class _ProbeBuilder:
     def shape(self, tensor: gs.Tensor) -> str:
         return self._once(tensor, "shape", np.int64, lambda y: [gs.Node("Shape", y.name, {}, [tensor], [y])])
 
-    def counts(self, tensor: gs.Tensor, axis: int, columns: int | None = None) -> _Tensor:
-        """Counts of nonzero values, summed over an axis; columns: the tensor is seen as a matrix with this many."""
+    def counts(self, tensor: gs.Tensor, axis: int, columns: int | None = None, steps: int = 1) -> _Tensor:
+        """Counts of nonzero values, summed over an axis; columns: the tensor is seen as a matrix with this many.
 
-        def nodes(y: gs.Variable) -> list[gs.Node]:
+        steps: T of a train [T·N, …], whose neurons are counted a second time, once for all their steps.
+        """
+
+        def nodes(y: gs.Variable, steps: int) -> list[gs.Node]:
             bools, ones = gs.Variable(f"{y.name}/bool", bool), gs.Variable(f"{y.name}/ones", np.float32)
             made = [gs.Node("Cast", bools.name, {"to": 9}, [tensor], [bools]),
                     gs.Node("Cast", ones.name, {"to": 1}, [bools], [ones])]  # fmt: skip
+            if steps > 1:
+                largest = gs.Variable(f"{y.name}/any", np.float32)
+                made += _any_step(ones, largest, steps)
+                ones = largest
             if columns is not None:
                 shape = gs.Constant(f"{y.name}/rows", np.array([-1, columns]))
                 rows = gs.Variable(f"{y.name}/matrix", np.float32)
@@ -143,7 +223,11 @@ class _ProbeBuilder:
             axes = gs.Constant(f"{y.name}/axes", np.array([axis]))
             return [*made, gs.Node("ReduceSum", y.name, {"keepdims": 0}, [ones, axes], [y])]
 
-        return _Tensor(self._once(tensor, f"counts{axis}/{columns}", np.float32, nodes), self.shape(tensor))
+        all_steps = self._once(tensor, f"counts{axis}/{columns}", np.float32, lambda y: nodes(y, 1))
+        once = all_steps
+        if steps > 1:
+            once = self._once(tensor, f"once{axis}/{columns}", np.float32, lambda y: nodes(y, steps))
+        return _Tensor(all_steps, self.shape(tensor), once)
 
     def _once(self, tensor: gs.Tensor, what: str, dtype: Any, nodes: Any) -> str:
         key = (tensor.name, what)
@@ -159,24 +243,48 @@ class _ProbeBuilder:
         return self._made[key]
 
 
-def probe(graph: gs.Graph) -> Probes:
-    """Add probes for every weight layer, product of two activations and spike train to a sorted graph, in place."""
+def _any_step(ones: gs.Variable, result: gs.Variable, steps: int) -> list[gs.Node]:
+    """1 where a neuron of a train [T·N, …] is not 0 at any of the steps, else 0, as [N, …]."""
+    parts = ("steps", "flat", "sums", "any", "axes", "rest", "free", "shape")
+    names = {what: f"{result.name}/{what}" for what in parts}
+    flat, sums, any_, shape, rest = (gs.Variable(names[what]) for what in ("flat", "sums", "any", "shape", "rest"))
+    apart = gs.Constant(names["steps"], np.array([steps, -1]))
+    return [
+        gs.Node("Reshape", flat.name, {}, [ones, apart], [flat]),
+        gs.Node("ReduceSum", sums.name, {"keepdims": 0}, [flat, gs.Constant(names["axes"], np.array([0]))], [sums]),
+        gs.Node("Sign", any_.name, {}, [sums], [any_]),
+        gs.Node("Shape", rest.name, {"start": 1}, [ones], [rest]),
+        gs.Node("Concat", shape.name, {"axis": 0}, [gs.Constant(names["free"], np.array([-1])), rest], [shape]),
+        gs.Node("Reshape", result.name, {}, [any_, shape], [result]),
+    ]
+
+
+def probe(graph: gs.Graph, spiking: Collection[str] = (), steps: int = 1) -> Probes:
+    """Add probes for every weight layer, product of two activations and spike train to a sorted graph, in place.
+
+    spiking: names of the layers whose input is a train of so many steps.
+    """
     builder = _ProbeBuilder(graph)
     layers: dict[str, _Layer | _Product] = {}
     trains: dict[str, _Tensor] = {}
     uncounted = []
     for node in list(graph.nodes):
         layer = weight_layer(node)
+        own = steps if node.name in spiking else 1
         if node.op in operators.TRAIN_NEURONS and node.domain == SPIKING_DOMAIN:
             trains[node.name] = builder.counts(node.outputs[0], 0)
         elif layer and _is_constant(layer.data):
             continue  # the response to an offset: part of the bias
         elif layer and (node.op != "MatMul" or (layer.data_index == 0 and len(layer.weight.shape) == 2)):
             axis, columns = _summed(layer)
-            data = builder.counts(layer.data, axis, columns)
+            data = builder.counts(layer.data, axis, columns, own)
             layers[node.name] = _Layer(layer, data, builder.shape(layer.output))
         elif node.op == "MatMul" and all(t.shape is not None and len(t.shape) >= 2 for t in node.inputs):
-            layers[node.name] = _Product(builder.counts(node.inputs[0], -2), builder.counts(node.inputs[1], -1))
+            a, b = (
+                builder.counts(tensor, axis, steps=own if isinstance(tensor, gs.Variable) else 1)
+                for tensor, axis in zip(node.inputs, (-2, -1), strict=True)
+            )
+            layers[node.name] = _Product(a, b, layer)
         elif node.op in UNCOUNTED:
             uncounted.append(node.name)
     builder.finish()

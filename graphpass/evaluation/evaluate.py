@@ -62,6 +62,7 @@ class EvaluationSettings:
     operation_samples: samples that operations are counted on, None for max(8, min(64, 512 / T)). output: name of the
     output with the class scores, None to find it. metrics: what metrics_of returned. rounds: least number of timed runs
     of latency_batch samples. providers: where the three networks run; operations are always counted on the CPU.
+    energy_model: the name of one in maths.energy.MODELS.
     """
 
     limit: int | None = None
@@ -73,6 +74,7 @@ class EvaluationSettings:
     rounds: int = 5
     latency_batch: int = 1
     providers: Providers | None = DEFAULT_PROVIDERS
+    energy_model: str = OPTIONS["energy_model"].default
 
     def __post_init__(self) -> None:
         least = min(self.batch, self.rounds, self.latency_batch)
@@ -225,6 +227,7 @@ def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progre
         conversion,
         tally.spikes.rate,
         tally.operations(),
+        tally.energy(options.energy_model),
         latency,
         tally.sites(),
         max(pair.levels.values(), default=conversion.levels),

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from graphpass.datasets.dataset import Batch
 from graphpass.errors import ModelError
 from graphpass.evaluation.counting import OperationCounts, Probes, probe
+from graphpass.evaluation.energy import CountedLayer, CountedNetwork, CountedNeurons, estimate
 from graphpass.evaluation.results import ConversionFacts, LayerResult, OperationCount, SiteResult
 from graphpass.forms.neurons import within_float32
 from graphpass.forms.registry import assemble, spiking_graph
-from graphpass.forms.unrolled import spike_inputs, unroll
+from graphpass.forms.unrolled import spike_sources, unroll
 from graphpass.graph.model import export_untyped
 from graphpass.graph.names import site_of
+from graphpass.maths.energy import EnergyEstimate
 from graphpass.maths.metrics import Difference, Operations, SpikeCount
 from graphpass.runtime.session import open_session, pad_inputs, run
 
@@ -90,6 +92,12 @@ class Tally:
             )
         return tuple(results)
 
+    def energy(self, model: str) -> EnergyEstimate:
+        """Energy per sample by the model of this name; NaN where spikes are not counted."""
+        levels = max(self.levels.values(), default=self.conversion.levels)
+        snn = self.unrolled.network if self.unrolled else None
+        return estimate(model, self.samples, self.conversion.time_steps, levels, self.ann.network, snn)
+
     def operations(self) -> OperationCount:
         """Operations per sample; NaN where they are not counted."""
         if self.unrolled is None:
@@ -116,20 +124,26 @@ class Tally:
 
 
 class ProbedGraph:
-    """A graph with probes in a session, and the sums of their counts. spiking: layers whose input is spikes."""
+    """A graph with probes in a session, and the sums of their counts.
+
+    spiking: the most levels of the neurons that feed each layer whose input is spikes alone. neurons: levels of the
+    neurons that send trains.
+    """
 
     def __init__(
         self,
         proto: onnx.ModelProto,
         probes: Probes,
         ops: Mapping[str, str],
-        spiking: Mapping[str, bool],
+        spiking: Mapping[str, int],
+        neurons: Mapping[str, int],
         fetch: Sequence[str],
         threads: int,
     ):
         self.probes = probes
         self.ops = ops
         self.spiking = spiking
+        self.neurons = neurons
         self.counts: dict[str, OperationCounts] = {}
         self.spikes: dict[str, SpikeCount] = {}
         self._fetch = list(dict.fromkeys([*probes.names, *fetch]))
@@ -151,6 +165,16 @@ class ProbedGraph:
         dense = sum(c.dense for c in self.counts.values())
         return Operations(additions / samples, (effective - additions) / samples, dense / samples)
 
+    @property
+    def network(self) -> CountedNetwork:
+        """All that was counted, layer by layer."""
+        layers = (
+            CountedLayer(counts, self.probes.layers[name].stored, self.spiking.get(name, 0))
+            for name, counts in self.counts.items()
+        )
+        neurons = (CountedNeurons(spikes, self.neurons[name]) for name, spikes in self.spikes.items())
+        return CountedNetwork(tuple(layers), tuple(neurons))
+
 
 def probed_ann(graph: gs.Graph, conversion: ConversionFacts, threads: int) -> ProbedGraph:
     """The normalised ANN: its operations and the outputs of its sites. Changes the graph."""
@@ -171,13 +195,18 @@ def probed_unrolled(snn: onnx.ModelProto, conversion: ConversionFacts, threads: 
     graph = spiking_graph(snn)
     with within_float32(ModelError, "the spiking model"):
         unrolled = unroll(graph) if conversion.form == "folded" else graph
-    return _probed(unrolled, conversion, spike_inputs(unrolled), threads, operations=True, sites=False)
+    spiking = {
+        layer: max(int(node.attrs["levels"]) for node in neurons)
+        for layer, neurons in spike_sources(unrolled).items()
+        if neurons
+    }
+    return _probed(unrolled, conversion, spiking, threads, operations=True, sites=False)
 
 
 def _probed(
     graph: gs.Graph,
     conversion: ConversionFacts,
-    spiking: Mapping[str, bool],
+    spiking: Mapping[str, int],
     threads: int,
     *,
     operations: bool,
@@ -191,13 +220,14 @@ def _probed(
         raise ModelError(
             f"tensor {missing[0]!r} of the metadata is not in the model", "convert it with graphpass again"
         )
-    probes = probe(graph) if operations else Probes({}, {}, (), ())
+    probes = probe(graph, spiking, conversion.time_steps) if operations else Probes({}, {}, (), ())
+    neurons = {node.name: int(node.attrs["levels"]) for node in graph.nodes if node.name in probes.trains}
     held = {tensor.name for tensor in graph.outputs}
     for name in fetch:
         if name not in held:
             graph.outputs.append(tensors[name])
     proto = export_untyped(graph, lambda each: assemble(each, conversion.coding))
-    return ProbedGraph(proto, probes, ops, spiking, fetch, threads)
+    return ProbedGraph(proto, probes, ops, spiking, neurons, fetch, threads)
 
 
 def _merged(counts: Iterable[SpikeCount]) -> SpikeCount:

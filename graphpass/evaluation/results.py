@@ -12,6 +12,7 @@ import onnx
 from graphpass.errors import ModelError, OptionError
 from graphpass.graph.description import PREFIX
 from graphpass.graph.plan import SCALES, Left, SitePlan, check_site
+from graphpass.maths.energy import Energy, EnergyEstimate
 from graphpass.maths.metrics import Operations, energy_pj
 from graphpass.maths.neuron import levels_of
 from graphpass.maths.thresholds import Levels, largest
@@ -250,7 +251,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An ANN compared with the SNN converted from it. firing_rate: of all neurons together."""
+    """An ANN compared with the SNN converted from it.
+
+    firing_rate: of all neurons together. energy: with memory traffic, by the model that was chosen.
+    """
 
     samples: int
     conversion: ConversionFacts
@@ -262,6 +266,7 @@ class Evaluation:
     outputs: tuple[OutputResult, ...]
     firing_rate: float | None
     operations: OperationCount
+    energy: EnergyEstimate
     latency: Latency
     sites: tuple[SiteResult, ...]
     baseline: Baseline
@@ -270,13 +275,26 @@ class Evaluation:
 
     @property
     def energy_ann(self) -> float:
-        """pJ per sample."""
+        """pJ per sample of operations alone, without memory traffic."""
         return energy_pj(self.operations.ann)
 
     @property
     def energy_snn(self) -> float:
-        """pJ per sample."""
+        """pJ per sample of operations alone, without memory traffic."""
         return energy_pj(self.operations.snn)
+
+    @property
+    def total_energy_snn(self) -> float:
+        """pJ per sample of the SNN, with memory traffic, by the chosen model; NaN where operations are not counted.
+
+        That is the integer form. The ANN's is `energy.ann.total`.
+        """
+        return self.energy.snn.total
+
+    @property
+    def total_energy_ratio(self) -> float | None:
+        """SNN / ANN, with memory traffic, by the chosen model; None where the ANN has no layers, NaN as above."""
+        return self.energy.ratio
 
     def to_json(self) -> dict[str, Any]:
         """The document of docs/formats.md: fractions are 0 … 1; null where a value does not apply or is not finite."""
@@ -310,6 +328,15 @@ class Evaluation:
                 "snn": self.energy_snn,
                 "ratio": ratio(self.energy_snn, self.energy_ann),
             },
+            "energy": {
+                "model": self.energy.model,
+                "bits": self.energy.bits,
+                **{name: _energy_json(getattr(self.energy, name)) for name in ("ann", "quantised", "snn")},
+                "ratio": self.energy.ratio,
+                "quantised_ratio": self.energy.quantised_ratio,
+                "spikes_per_synapse": self.energy.spikes_per_synapse,
+                "verdict": self.energy.verdict,
+            },
             "latency_ms": {
                 "ann": latency.ann.median,
                 "snn": latency.snn.median,
@@ -334,6 +361,11 @@ class Evaluation:
             "notes": list(self.notes),
         }
         return {key: _finite(value) for key, value in document.items()}
+
+
+def _energy_json(energy: Energy) -> dict[str, float]:
+    """Picojoules by what they are spent on."""
+    return {f"{name}_pj": value for name, value in (asdict(energy) | {"total": energy.total}).items()}
 
 
 def ratio(part: float, whole: float) -> float | None:

@@ -22,6 +22,7 @@ from graphpass.evaluation.results import (
     Provenance,
     SiteResult,
 )
+from graphpass.maths.energy import EnergyEstimate
 from graphpass.records import RecordError, any_number, json_of, parsed, record_of
 
 REMEDY = "merge all parts of one evaluation, in the order of their samples, one of them with measurements"
@@ -34,6 +35,7 @@ class Measured:
     conversion: ConversionFacts
     firing_rate: float | None
     operations: OperationCount
+    energy: EnergyEstimate
     latency: Latency
     sites: tuple[SiteResult, ...]
     levels: int
@@ -103,6 +105,7 @@ def _whole(comparison: Comparison, measured: Measured) -> Evaluation:
         comparison.outputs("snn"),
         measured.firing_rate,
         measured.operations,
+        measured.energy,
         measured.latency,
         measured.sites,
         Baseline(

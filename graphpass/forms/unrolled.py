@@ -361,25 +361,31 @@ def _takes_steps_out(node: gs.Node) -> bool:
 
 def spike_inputs(graph: gs.Graph) -> dict[str, bool]:
     """For each weight layer of an unrolled graph: whether it sees binary spikes and nothing else (accumulates only)."""
-    return {layer.node.name: _made_of_spikes(layer.data) for layer in weight_layers(graph)}
+    return {name: bool(neurons) for name, neurons in spike_sources(graph).items()}
 
 
-def _made_of_spikes(tensor: gs.Tensor) -> bool:
-    stack, seen = list[gs.Tensor]([tensor]), set[int]()
+def spike_sources(graph: gs.Graph) -> dict[str, tuple[gs.Node, ...]]:
+    """For each weight layer of an unrolled graph: the neurons whose spikes it sees; none if it sees anything else."""
+    return {layer.node.name: _neurons_behind(layer.data) for layer in weight_layers(graph)}
+
+
+def _neurons_behind(tensor: gs.Tensor) -> tuple[gs.Node, ...]:
+    stack, seen, found = list[gs.Tensor]([tensor]), set[int](), list[gs.Node]()
     while stack:
         current = stack.pop()
         if id(current) in seen:
             continue
         seen.add(id(current))
         if not isinstance(current, gs.Variable) or not current.inputs:
-            return False
+            return ()
         node = current.inputs[0]
         if node.op in operators.TRAIN_NEURONS:
+            found.append(node)
             continue
         if not (moves(node) or is_maximum(node)) or _fills_in(node) or not data_inputs(node):
-            return False
+            return ()
         stack.extend(data_inputs(node))
-    return True
+    return tuple(found)
 
 
 def _fills_in(node: gs.Node) -> bool:

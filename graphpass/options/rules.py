@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphpass.errors import OptionError
-from graphpass.options.table import BUDGETS, IMAGES, OPTIONS, SELECTION
+from graphpass.options.table import AFTERWARDS, BUDGETS, IMAGES, OPTIONS, SELECTION
 from graphpass.options.values import several_that, shown
 
 
@@ -59,7 +59,7 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
             needs=("calibration", "synthetic"),
         ),
         OptionRule(
-            ("metric", "report", "json"),
+            (*AFTERWARDS, "report", "json"),
             "it is an option of the evaluation after the conversion",
             needs=("evaluation",),
         ),

@@ -71,6 +71,11 @@ def _name(about: str, default: str, names: Mapping[str, tuple[str, str]]) -> Opt
     return Option("a text", text, about, default, (default,), names)
 
 
+def _one_of(about: str, default: str, names: Mapping[str, tuple[str, str]]) -> Option:
+    """An option whose value is one of these names alone."""
+    return Option(" or ".join(names), lambda value: text(value) and value in names, about, default, (default,), names)
+
+
 def _patterns(about: str) -> Option:
     return Option("a regular expression, or several", text_or_texts, about)
 
@@ -143,6 +148,10 @@ OPTIONS: Mapping[str, Option] = {
             "perplexity": ("Perplexity", "Logits of the next token: perplexity, lower is better, and KL to the ANN's."),
         },
     ),
+    "energy_model": _one_of("How energy with memory traffic is estimated (docs/energy.md)", "lemaire22", {
+        "lemaire22": ("Lemaire 2022", "32-bit whole numbers; what each layer holds is in an SRAM of that size."),
+        "horowitz45": ("Horowitz 2014", "32-bit floating point; caches of 8 KiB, 32 KiB or 1 MiB with DRAM behind."),
+    }),
     "limit": _count("Use at most this many samples; in a conversion, calibration samples"),
     "calibration_limit": _count("Calibrate on at most this many samples"),
     "seed": _count("Seed for the random positions of samples: the same seed gives the same plan", 0, LARGEST - 1, 0),
@@ -174,6 +183,7 @@ OPTIONS: Mapping[str, Option] = {
 SELECTION = ("include", "exclude", "identity_sites")
 IMAGES = ("image_size", "mean", "std")
 BUDGETS = ("energy", "mean_levels")
+AFTERWARDS = ("metric", "energy_model")  # of a conversion: what the evaluation after it does
 WORK = ("seed", "memory_budget", "threads")
 # command → its options; in a sweep, those of SEVERAL are lists
 COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -192,11 +202,12 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
             *SELECTION,
             "allow_partial",
         ),
-        *("limit", *WORK, *IMAGES, "metric"),
+        *("limit", *WORK, *IMAGES, *AFTERWARDS),
     ),
-    "evaluate": ("metric", "limit", "threads", "provider", *IMAGES),
+    "evaluate": (*AFTERWARDS, "limit", "threads", "provider", *IMAGES),
     "sweep": (
-        *("time_steps", "coding", "method", *SELECTION, "allow_partial", "metric", "calibration_limit", "limit"),
+        *("time_steps", "coding", "method", *SELECTION, "allow_partial", *AFTERWARDS),
+        *("calibration_limit", "limit"),
         *(*WORK, *IMAGES),
     ),
     "verify": ("limit", "threads", *IMAGES),

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
-from graphpass.evaluation.results import Evaluation, MetricResult, Timing, ratio
+from graphpass.evaluation.results import Evaluation, MetricResult, Timing
 from graphpass.maths.allocation import levels_text
+from graphpass.maths.energy import Energy
 from graphpass.sweeps import Row
 
 NONE = "–"
+ENERGY_PARTS = tuple(each.name for each in fields(Energy))
 OPERATION_NAMES = ("effective_macs", "effective_acs")
 
 Cells = Sequence[str]
@@ -27,7 +30,7 @@ def headline(evaluation: Evaluation) -> tuple[Cells, list[Cells]]:
     for each in evaluation.metrics:
         rows.append((metric_name(each), *(_figure_text(v) for v in (each.ann, each.snn, each.baseline))))
     macs, acs = ([getattr(each, name) for each in (operations.ann, operations.snn)] for name in OPERATION_NAMES)
-    energy = ratio(evaluation.energy_snn, evaluation.energy_ann)
+    energy = evaluation.energy
     rows += [
         ("relative error of the output", NONE, percent(main_error(evaluation)), percent(baseline.relative_error)),
         (
@@ -39,11 +42,26 @@ def headline(evaluation: Evaluation) -> tuple[Cells, list[Cells]]:
         ("firing rate", NONE, percent(evaluation.firing_rate), NONE),
         ("MACs a sample", *(count(value) for value in macs), NONE),
         ("ACs a sample", *(count(value) for value in acs), NONE),
-        ("energy a sample", joules(evaluation.energy_ann), joules(evaluation.energy_snn), NONE),
-        ("energy, SNN / ANN", NONE, _times(energy), NONE),
+        ("energy a sample", *(joules(each.total) for each in (energy.ann, energy.snn, energy.quantised))),
+        ("energy / that of the ANN", NONE, _times(energy.ratio), _times(energy.quantised_ratio)),
         (f"latency, batch {latency.batch}", _time(latency.ann), _time(latency.snn), NONE),
     ]
     return ("", "ANN", "SNN", "quantised ANN"), rows
+
+
+def energy_lines(evaluation: Evaluation) -> tuple[Cells, list[Cells]]:
+    """What the energy of a sample is spent on, and how it compares with the ANN's."""
+    found = evaluation.energy
+    sides = (
+        ("ANN", found.ann, 1.0),
+        (f"quantised ANN ({found.bits} bits)", found.quantised, found.quantised_ratio),
+        ("SNN", found.snn, found.ratio),
+    )
+    parts = (*ENERGY_PARTS, "total")
+    rows: list[Cells] = [
+        (name, *(joules(getattr(energy, part)) for part in parts), _times(share)) for name, energy, share in sides
+    ]
+    return ("energy a sample", *parts, "/ ANN"), rows
 
 
 def lines(rows: Sequence[Row]) -> tuple[Cells, list[Cells]]:
@@ -65,10 +83,9 @@ def _line(row: Row, labelled: bool) -> Cells:
     if labelled:
         lost = NONE if ann is None or snn is None else f"{100 * (ann - snn):.2f}"
         measured = [percent(ann), percent(snn), lost, percent(baseline.accuracy.top1)]
-    energy = ratio(found.energy_snn, found.energy_ann)
     settings = (str(row.time_steps), row.coding, str(row.levels), row.method)
     figures = [_figure_text(value) for _, _, value in _sides(found)]
-    rates = (percent(found.firing_rate), _times(energy))
+    rates = (percent(found.firing_rate), _times(found.total_energy_ratio))
     return (*settings, *measured, percent(found.agreement), *figures, *rates)
 
 

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graphpass.evaluation.results import Evaluation
-from graphpass.report.cells import Cells, headline, lines, settings
+from graphpass.report.cells import Cells, energy_lines, headline, lines, settings
 from graphpass.sweeps import Row
 
 
@@ -14,6 +14,11 @@ def summary_table(evaluation: Evaluation) -> Table:
     """ANN, SNN and baseline side by side, for the terminal."""
     header, rows = headline(evaluation)
     return _rich(header, rows, f"{evaluation.samples:,} samples, {settings(evaluation)}")
+
+
+def energy_table(evaluation: Evaluation) -> Table:
+    """What the energy of ANN, quantised ANN and SNN is spent on, for the terminal."""
+    return _rich(*energy_lines(evaluation), f"energy with memory traffic, model {evaluation.energy.model}")
 
 
 def sweep_table(rows: Sequence[Row]) -> Table:

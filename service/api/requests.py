@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     Form = str
     Precision = str
     Target = str
+    EnergyModel = str
 else:
-    Coding, Method, Form, Precision, Target = (
-        Literal[tuple(OPTIONS[name].names)] for name in ("coding", "method", "form", "precision", "target")
+    Coding, Method, Form, Precision, Target, EnergyModel = (
+        Literal[tuple(OPTIONS[name].names)]
+        for name in ("coding", "method", "form", "precision", "target", "energy_model")
     )
 Provider = Annotated[str, StringConstraints(pattern=HOSTED, max_length=100)]
 PATTERNS, IMAGE_NUMBERS = {"max_length": 100}, {"min_length": 1, "max_length": MOST_CHANNELS}
@@ -88,12 +90,14 @@ class ConversionOptions(Sites):
     energy: Annotated[float | None, option("energy", gt=0, le=1)] = None
     mean_levels: Annotated[float | None, option("mean_levels", ge=2, le=MOST_LEVELS)] = None
     metric: MetricNames = []
+    energy_model: Annotated[EnergyModel, option("energy_model")] = OPTIONS["energy_model"].default
 
 
 class EvaluationOptions(Images):
     """The options of `graphpass evaluate`, and where the networks run."""
 
     metric: MetricNames = []
+    energy_model: Annotated[EnergyModel, option("energy_model")] = OPTIONS["energy_model"].default
     limit: Annotated[int | None, option("limit")] = None
     provider: Annotated[Provider, option("provider")] = OPTIONS["provider"].default
 
@@ -111,6 +115,7 @@ class SweepOptions(Sites):
         OPTIONS["method"].several
     )
     metric: MetricNames = []
+    energy_model: Annotated[EnergyModel, option("energy_model")] = OPTIONS["energy_model"].default
     calibration_limit: Annotated[int | None, option("calibration_limit")] = None
 
 

@@ -2,7 +2,7 @@
 
 import { freshId, h } from "./element.js";
 import { OPTIONS } from "./known.js";
-import { BUDGETS, CODINGS, FORMS, LEVELS, METHODS, METRICS, PRECISIONS, TARGETS, levels, listed, mostSteps } from "./words.js";
+import { BUDGETS, CODINGS, ENERGY_MODELS, FORMS, LEVELS, METHODS, METRICS, PRECISIONS, TARGETS, levels, listed, mostSteps } from "./words.js";
 
 const start = Object.fromEntries(Object.entries(OPTIONS).map(([name, option]) => [name, option.default]));
 export const FRESH = {
@@ -10,7 +10,7 @@ export const FRESH = {
   coding: start.coding, method: start.method, form: start.form, precision: start.precision, target: start.target,
   sweep_steps: OPTIONS.time_steps.several, sweep_coding: OPTIONS.coding.several, sweep_method: OPTIONS.method.several,
   include: [], exclude: [], identity_sites: start.identity_sites, allow_partial: start.allow_partial, limit: "", seed: start.seed,
-  image_size: start.image_size, mean: [start.mean], std: [start.std],
+  energy_model: start.energy_model, image_size: start.image_size, mean: [start.mean], std: [start.std],
 };
 const NAME = `(${METRICS.join("|")})(:[\\w=.,\\/:\\-]+)?`;
 const METRIC = `\\s*(${NAME}\\s+)*(${NAME})?`;
@@ -152,6 +152,7 @@ function more(options, set) {
       field("image_size", "Side of images", "For a .zip of images, if the network leaves it open.", { ...whole, min: "1" }, String(options.image_size), (text) => text || start.image_size),
       field("mean", "Mean of images", "Subtracted from pixels/255: one number, or one for each channel.", list, options.mean.join(", "), numbers),
       field("std", "Deviation of images", "Then divides the pixels: one number, or one for each channel.", list, options.std.join(", "), numbers)),
+    choice("Energy", "energy_model", ENERGY_MODELS, options.energy_model, (value) => set("energy_model", value, false)),
     tick("identity_sites", options, set, "Neurons in front of layers without activation",
       "For example in front of the projections of attention."));
 }

@@ -122,20 +122,21 @@ export function sitesPlot(sites) {
   ];
 }
 
-/** Energy of both networks, by kind of operation. */
-export function energyPlot(found) {
-  const operations = found.synaptic_operations;
-  const sides = ["ANN", "SNN"];
-  const most = Math.max(found.energy_pj.ann, found.energy_pj.snn);
+export const ENERGY_PARTS = ["arithmetic", "weights", "state", "activations"];
+
+/** Energy of the ANN, the quantised ANN and the SNN, by what it is spent on. */
+export function energyPlot({ ann, quantised, snn, bits }) {
+  const networks = [ann, quantised, snn];
+  const sides = ["ANN", `quantised, ${bits} bits`, "SNN"];
+  const most = Math.max(...networks.map((each) => each.total_pj ?? 0));
   const [size, unit] = [[1e9, "mJ"], [1e6, "µJ"], [1e3, "nJ"], [1, "pJ"]].find(([each]) => most >= each) ?? [1, "pJ"];
-  const parts = [["multiply-and-adds", "effective_macs", 4.6], ["additions", "effective_acs", 0.9]];
-  const traces = parts.map(([name, field, cost], k) => ({
-    type: "bar", orientation: "h", name, y: sides, x: [operations.ann, operations].map((each) => (each[field] * cost) / size),
+  const traces = ENERGY_PARTS.map((name, k) => ({
+    type: "bar", orientation: "h", name, y: sides, x: networks.map((each) => each[`${name}_pj`] / size),
     marker: { color: COLOURS[k] }, hovertemplate: `%{y}, ${name}: %{x:,.3g} ${unit}<extra></extra>`,
   }));
   const summary = sides.map((side, k) => `${side}: ${traces.map((trace) => `${trace.x[k].toPrecision(3)} ${unit} of ${trace.name}`).join(", ")}`).join("; ");
-  return figure("Energy a sample, by kind of operation", summary, traces, {
-    height: 200, barmode: "stack", margin: { l: 20, r: 12, t: 8, b: 44 }, legend: { orientation: "h", y: 1.25, traceorder: "normal" },
+  return figure("What the energy of a sample is spent on", summary, traces, {
+    height: 230, barmode: "stack", margin: { l: 20, r: 12, t: 8, b: 44 }, legend: { orientation: "h", y: 1.25, traceorder: "normal" },
     xaxis: { title: { text: `energy a sample (${unit})` }, rangemode: "tozero" },
     yaxis: { autorange: "reversed", ticksuffix: " ", type: "category" },
   });

@@ -3,9 +3,9 @@
 import { Problem, all, get, getJob, post } from "./api.js";
 import { alarm, facts, freshId, h, table } from "./element.js";
 import { leftTable } from "./inputs.js";
-import { energyPlot, sitesPlot, stepsPlot } from "./plots.js";
+import { ENERGY_PARTS, energyPlot, sitesPlot, stepsPlot } from "./plots.js";
 import { fillFrom } from "./setup.js";
-import { bytes, count, energy, formOf, here, levelsOf, listed, mainError, milliseconds, range, percent, points, settings, spread, times, when } from "./words.js";
+import { ENERGY_MODELS, bytes, count, energy, formOf, here, levelsOf, listed, mainError, milliseconds, range, percent, points, settings, spread, times, when } from "./words.js";
 
 const number = (text) => ({ text, kind: "number" });
 const card = (title, ...content) => {
@@ -81,7 +81,7 @@ function sweepTable(rows) {
       ...(labelled
         ? [percent(found.snn.top1), points(found.ann.top1 - found.snn.top1), percent(found.baseline.top1)]
         : [percent(mainError(found)), percent(found.baseline.relative_error)]),
-      percent(found.agreement), percent(found.firing_rate), times(found.energy_pj.ratio),
+      percent(found.agreement), percent(found.firing_rate), times(found.energy?.ratio),
       ...(found.metrics ?? []).map((each) => figure(each.snn)),
     ])));
 }
@@ -95,14 +95,14 @@ function warnings({ warnings: texts = [], notes = {} }) {
 }
 
 function evaluation(found, warned = []) {
-  const { ann, snn, baseline, synaptic_operations: operations, energy_pj: cost, latency_ms: latency } = found;
+  const { ann, snn, baseline, synaptic_operations: operations, energy: cost, latency_ms: latency } = found;
   const figures = [
     snn.top1 !== null && ["Top-1 of the spiking network", percent(snn.top1), `${lost(ann.top1 - snn.top1)} the ANN’s ${percent(ann.top1)}`],
     ...(found.metrics ?? []).map((each) => [metricName(each), figure(each.snn),
       each.ann === null ? "against the original’s output" : `the ANN’s ${figure(each.ann)}`]),
     snn.top1 === null && ["Error of the output", percent(mainError(found)), "against the original’s output"],
     baseline.top1 !== null && ["Quantisation alone", percent(baseline.top1), `the original with ${levelsOf(found.sites, baseline.levels, " levels")}, without correction`],
-    cost.ratio !== null && ["Energy, SNN / ANN", times(cost.ratio), `${energy(cost.snn)} against ${energy(cost.ann)} per sample`],
+    cost && cost.ratio !== null && ["Energy, SNN / ANN", times(cost.ratio), `${energy(cost.snn.total_pj)} against ${energy(cost.ann.total_pj)} per sample`],
     found.firing_rate !== null && ["Firing rate", percent(found.firing_rate, 1), "of neurons times steps spike"],
   ].filter(Boolean);
   const line = (name, pick, show) => [name, ...[ann, snn, baseline].map((each) => show(pick(each)))];
@@ -117,7 +117,7 @@ function evaluation(found, warned = []) {
     ["Firing rate", "–", percent(found.firing_rate), "–"],
     ["Multiply-and-adds per sample", count(operations.ann.effective_macs), count(operations.effective_macs), "–"],
     ["Additions per sample", count(operations.ann.effective_acs), count(operations.effective_acs), "–"],
-    ["Energy per sample", energy(cost.ann), energy(cost.snn), "–"],
+    cost && ["Energy per sample", ...[cost.ann, cost.snn, cost.quantised].map((each) => energy(each.total_pj))],
     [`Latency, batch of ${latency.batch}`, timing(latency.ann, latency.ann_range), timing(latency.snn, latency.snn_range), "–"],
     ["Samples per second", count(latency.throughput_ann), count(latency.throughput_snn), "–"],
   ].filter(Boolean);
@@ -129,7 +129,8 @@ function evaluation(found, warned = []) {
         h("li", {}, h("span", { class: "name" }, name), h("strong", {}, value), h("span", { class: "note" }, about)))),
       table("Both networks side by side", ["", ...plain], rows)),
     found.sites.some((site) => site.firing_rate !== null) && card("Layer by layer", sitesPlot(found.sites), siteTable(found.sites)),
-    operations.effective_macs !== null && card("Operations and energy", energyPlot(found), operationsTable(operations), latencyNote(latency)),
+    operations.effective_macs !== null && cost && card("Energy", energyPlot(cost), energyTable(cost), latencyNote(latency)),
+    operations.effective_macs !== null && card("Operations", operationsTable(operations)),
     card("What stays analogue", found.left.length
       ? leftTable("Nodes that stay as they were", found.left) : h("p", {}, "All nodes that could become spiking are spiking.")),
     card("Where the numbers come from", facts(Object.entries(found.provenance).map(([name, value]) =>
@@ -141,6 +142,20 @@ function siteTable(sites) {
   return h("details", {}, h("summary", {}, "As a table"), table("Every site",
     ["Site", "Activation", ...["Neurons", "Levels", "Error", "Firing rate"].map(number)],
     sites.map((site) => [site.name, site.kind, count(site.neurons), String(site.levels), percent(site.error), percent(site.firing_rate)])));
+}
+
+/** Whether spikes pay, in words and as a table. */
+function energyTable(cost) {
+  const { model, verdict, bits } = cost;
+  const line = (name, each, share) => [name, ...[...ENERGY_PARTS, "total"].map((part) => energy(each[`${part}_pj`])), times(share)];
+  return [
+    h("p", {}, h("strong", {}, `${verdict}.`), ` ${ENERGY_MODELS[model]?.[0] ?? model}: ${ENERGY_MODELS[model]?.[1] ?? ""}`),
+    table("Energy per sample, with memory traffic", ["", ...[...ENERGY_PARTS, "total", "/ ANN"].map(number)], [
+      line("ANN", cost.ann, 1), line(`Quantised ANN (${bits} bits)`, cost.quantised, cost.quantised_ratio), line("SNN", cost.snn, cost.ratio),
+    ]),
+    h("p", { class: "note" }, "The quantised ANN is the same network, each count sent once as a number. State is the sums that spikes are added to. ",
+      "Hardware studies break even at 0.15 to 1.38 spikes per synapse and inference."),
+  ];
 }
 
 function operationsTable(operations) {
@@ -207,8 +222,8 @@ function evaluateNow(job) {
       `${each.name} · ${each.description.samples} samples${each.description.labels ? ", labelled" : ""}`)));
     const start = h("button", { type: "button", onclick: async () => {
       try {
-        const { image_size, mean, std } = job.request.options;
-        const made = await post("/v1/evaluations", { ann: job.request.model, snn: job.id, dataset: select.value, options: { image_size, mean, std } });
+        const { image_size, mean, std, energy_model } = job.request.options;
+        const made = await post("/v1/evaluations", { ann: job.request.model, snn: job.id, dataset: select.value, options: { image_size, mean, std, energy_model } });
         location.hash = `#/jobs/${made.id}`;
       } catch (error) {
         if (!(error instanceof Problem)) throw error;

@@ -158,6 +158,9 @@ function missing(pickers) {
   if (options.metric.length && !evaluation)
     return { what: "“What to measure” is filled in, but there is no evaluation data.", remedy: "Choose it in step 3, or empty the field.",
       picker: pickers.evaluation };
+  if (options.energy_model !== FRESH.energy_model && !evaluation)
+    return { what: "An energy model is chosen, but there is no evaluation data.", remedy: "Choose it in step 3, or the first energy model.",
+      picker: pickers.evaluation };
   const wrong = document.querySelector("form :invalid");
   if (wrong) return { what: `${wrong.labels?.[0]?.textContent ?? wrong.ariaLabel ?? "A field"}: ${wrong.validationMessage}`, remedy: "Correct it.", field: wrong };
   return null;
@@ -169,7 +172,7 @@ function request() {
   const shared = {
     exclude: options.exclude, include: options.include, identity_sites: options.identity_sites,
     allow_partial: options.allow_partial, seed: Number(options.seed), image_size: Number(options.image_size),
-    mean: options.mean, std: options.std, metric: options.metric,
+    mean: options.mean, std: options.std, metric: options.metric, energy_model: options.energy_model,
   };
   if (mode === "sweep")
     return ["/v1/sweeps", {

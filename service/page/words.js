@@ -8,6 +8,7 @@ export const METHODS = names("method");
 export const FORMS = names("form");
 export const PRECISIONS = names("precision");
 export const TARGETS = names("target");
+export const ENERGY_MODELS = names("energy_model");
 export const METRICS = Object.keys(names("metric"));
 export const LEVELS = {
   same: ["The same everywhere", "Every site has all levels of T."],

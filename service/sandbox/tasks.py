@@ -20,9 +20,8 @@ describe_dataset  {"file", "model"?, "options"?: image_size, mean, std}
                   Writes out/description.json likewise
 convert           {"model", "calibration"?, "plan"?, "options"?: synthetic, time_steps, coding, method, form,
                   precision, target, levels, energy, mean_levels, include, exclude, identity_sites, allow_partial,
-                  limit, seed, memory_budget, threads, image_size, mean, std, metric (a list, of the evaluation
-                  afterwards),
-                  "observed"?: [file]: parts of observe, in the order of their samples}
+                  limit, seed, memory_budget, threads, image_size, mean, std, and of the evaluation afterwards metric
+                  (a list) and energy_model, "observed"?: [file]: parts of observe, in the order of their samples}
                   writes out/snn.onnx, out/plan.json, and out/plan.npz where the method changes weights
                   → {"files": {name: bytes}, "time_steps", "coding", "levels", "method", "form", "precision", "target",
                   "sites": [str], "site_levels": [int], "left", "float32": likewise, what of a network in float16 is
@@ -31,15 +30,15 @@ convert           {"model", "calibration"?, "plan"?, "options"?: synthetic, time
 observe           {"model", "calibration", "start", "stop", "options"? of convert}
                   samples [start, stop) of a calibration through the original network; both move up to the next whole
                   batch. Refuses what convert would. Writes out/part.npz → {"samples": int}
-evaluate          {"ann", "snn", "dataset", "options"?: metric (a list), limit, threads, provider, image_size, mean,
-                  std}
+evaluate          {"ann", "snn", "dataset", "options"?: metric (a list), energy_model, limit, threads, provider,
+                  image_size, mean, std}
                   writes out/report.html, out/report.json → the evaluation of docs/formats.md
 sweep_settings    {"model", "options"?: time_steps, coding, method (lists), and all others of sweep_shard}
                   → {"settings": [{"time_steps", "coding", "method"}]}, in the order of the rows; refuses what no
                   conversion of the sweep could do
 sweep_shard       {"model", "calibration", "dataset", "options"?: time_steps, coding, method (one each), include,
-                  exclude, identity_sites, allow_partial, metric (a list), calibration_limit, limit, seed,
-                  memory_budget, threads, image_size, mean, std}
+                  exclude, identity_sites, allow_partial, metric (a list), energy_model, calibration_limit,
+                  limit, seed, memory_budget, threads, image_size, mean, std}
                   one conversion of a sweep, evaluated. Writes out/part.json → {"samples": int}
 reduce_sweep      {"parts": [file]}    in the order of the rows
                   writes out/report.html, out/report.json → {"rows": the list of docs/formats.md}

@@ -92,6 +92,59 @@ def test_products_of_every_kind(nodes, inputs, constants, effective, dense):
     assert probes.uncounted == ()
 
 
+@pytest.mark.parametrize(
+    ("line", "shape", "weight", "product"),
+    [
+        ("MatMul s w y", (4,), (4, 3), "nk,ko->n"),
+        ("MatMul s w y", (5, 4), (4, 3), "nmk,ko->n"),
+        ("MatMul w s y", (4, 5), (3, 4), "nkm,ok->n"),
+        ("MatMul s w y", (2, 5, 4), (2, 4, 3), "nhmk,hko->n"),
+        ("Conv s w y", (4, 6, 6), (3, 4, 1, 1), "nkyx,okab->n"),
+    ],
+)
+def test_trains_are_counted_by_spikes_and_by_counts(line, shape, weight, product):
+    """Operations are Σ of products of 0 and 1; a count is sent once where a neuron spikes at any of three steps."""
+    generator, steps, samples = np.random.default_rng(2), 3, 2
+    op, *inputs, output = line.split()
+    spikes = (generator.random((steps * samples, *shape)) < 0.4).astype(np.float32)
+    values = np.where(generator.random(weight) < 0.3, 0, 1).astype(np.float32)
+    proto = models.build(
+        [models.node(op, " ".join(inputs), output, "layer")],
+        {"s": ["M", *shape]}, {"y": ["M", *"AB"[: len(shape) - 1], "C"]}, {"w": values},
+    )  # fmt: skip
+    graph = gs.import_onnx(proto)
+    probes = probe(graph, {"layer"}, steps)
+    found = probes.operations(run(open_session(model.export(graph), threads=1), {"s": spikes}, probes.names))["layer"]
+    once = spikes.reshape(steps, samples, *shape).max(0)
+    assert found.effective == np.einsum(product, spikes, values).sum()
+    assert found.counts == np.einsum(product, once, values).sum() < found.effective
+    assert (found.events, found.inputs) == (spikes.sum(), spikes.size)
+    (y,) = models.run(proto, spikes)
+    assert found.outputs == y.size and found.stored == 0
+    assert found.dense == np.einsum(product, np.ones_like(spikes), np.ones_like(values)).sum()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "weights", "biases"),
+    [
+        (["MatMul a w y"], {"w": (2, 3)}, 6, 0),
+        (["MatMul a w m", "Add m b y"], {"w": (2, 3), "b": (3,)}, 6, 3),
+        (["Gemm a w b y"], {"w": (2, 3), "b": (3,)}, 6, 3),
+        (["Gemm a w y"], {"w": (2, 3)}, 6, 0),
+        (["MatMul a w m", "Add m m y"], {"w": (2, 3)}, 6, 0),
+    ],
+)
+def test_what_a_layer_has_stored(nodes, constants, weights, biases):
+    made = []
+    for number, line in enumerate(nodes):
+        op, *inputs, output = line.split()
+        made.append(models.node(op, " ".join(inputs), output, f"node{number}"))
+    values = {name: np.ones(shape, np.float32) for name, shape in constants.items()}
+    proto = models.build(made, {"a": [2, 2]}, {"y": ["M", "N"]}, values)
+    stored = probe(gs.import_onnx(proto)).layers["node0"].stored
+    assert (stored.weights, stored.biases, stored.convolves, stored.places) == (weights, biases, False, 0)
+
+
 def test_a_product_that_is_not_counted_is_named():
     proto = models.build(
         [models.node("Einsum", "a b", "y", "sum_of_products", equation="ij,jk->ik")],

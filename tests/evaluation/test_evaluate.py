@@ -32,7 +32,7 @@ from tests.models import build, node
 SAMPLES = np.array([[1, 3], [-1, 4.4]], np.float32)
 LABELS = np.array([2, 1])
 KEYS = """format version samples time_steps coding levels method form precision class_output ann snn agreement metrics
-outputs firing_rate synaptic_operations energy_pj latency_ms sites baseline left provenance notes""".split()
+outputs firing_rate synaptic_operations energy_pj energy latency_ms sites baseline left provenance notes""".split()
 
 
 @pytest.fixture(autouse=True)

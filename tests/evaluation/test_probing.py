@@ -163,7 +163,8 @@ def test_the_response_to_an_offset_is_bias_and_not_counted(tmp_path):
     unrolled = unroll(graph)
     extra = {layer.node.name for layer in weight_layers(unrolled)} - {"conv1", "conv2", "gemm"}
     assert extra == {"conv2/offset"}
-    assert set(probe(unrolled).layers) == {"conv1", "conv2", "gemm"}
+    layers = probe(unrolled).layers
+    assert {name: layer.stored.biases for name, layer in layers.items()} == {"conv1": 4, "conv2": 6, "gemm": 12}
 
 
 @pytest.mark.parametrize("samples", [2, 3, 7])

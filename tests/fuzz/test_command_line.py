@@ -52,6 +52,7 @@ VALUES: dict[str, Sequence[str]] = {
         *("classes embedding ctc:blank=0 ctc:blank=x psnr bleu mine.py:top none.py:top regression:output=no").split(),
         "",
     ],
+    "energy-model": ["lemaire22", "horowitz45", "free", ""],
     "synthetic": [],
     "identity-sites": [],
     "allow-partial": [],
@@ -64,16 +65,19 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {  # what is always there, an
                 "calibration evaluation plan plan-out json report time-steps coding method form precision target levels"
             ).split(),
             *("energy mean-levels include exclude limit seed memory-budget threads image-size mean std metric").split(),
-            *("synthetic identity-sites allow-partial").split(),
+            *("energy-model synthetic identity-sites allow-partial").split(),
         ],
     ),
     "evaluate": (
         ["evaluate", "ann.onnx", "snn.onnx", "--data", "labelled.npz"],
-        "json report limit threads provider image-size mean std metric".split(),
+        "json report limit threads provider image-size mean std metric energy-model".split(),
     ),
     "sweep": (
         ["sweep", "ann.onnx", "--calibration", "images.npz", "--data", "labelled.npz", "--time-steps", "2"],
-        "json report coding method include exclude calibration-limit limit seed memory-budget threads metric".split(),
+        [
+            *"json report coding method include exclude calibration-limit limit seed memory-budget threads".split(),
+            *"metric energy-model".split(),
+        ],
     ),
     "verify": (
         ["verify", "snn.onnx", "--data", "images.npz"],

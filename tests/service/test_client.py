@@ -270,12 +270,14 @@ def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp
     written = ("snn.onnx", "plan.json", "plan.npz")
     here = [(tmp_path / name).read_bytes() for name in written]
     (tmp_path / "snn.onnx").unlink()
-    measured = ("--evaluation", data, "--metric", "classes", "--metric", "embedding")
+    measured = ("--evaluation", data, "--metric", "classes", "--metric", "embedding", "--energy-model", "horowitz45")
     said = run(*line, *there, *measured, "--report", "r.html", "--json", "e.json")
     assert [(tmp_path / name).read_bytes() for name in written] == here
     assert "5 sites, T = 2" in said and "top-1 accuracy" in said and "cosine (embedding)" in said
     assert "does not run your functions" in run(*line, *there, *measured, "--metric", "mine.py:top", status=2)
-    assert json.loads((tmp_path / "e.json").read_text())["samples"] == 1000 and (tmp_path / "r.html").exists()
+    kept = json.loads((tmp_path / "e.json").read_text())
+    assert kept["samples"] == 1000 and (tmp_path / "r.html").exists()
+    assert kept["energy"]["model"] == "horowitz45" and kept["energy"]["verdict"] in said
     run(*line[:-1], "other.json", *there)  # of another name, beside the first
     assert (tmp_path / "other.npz").read_bytes() == here[2] == (tmp_path / "plan.npz").read_bytes()
     assert (tmp_path / "other.json").read_bytes().replace(b"other.npz", b"plan.npz") == here[1]

@@ -116,6 +116,9 @@ def test_evaluation_leaves_out_what_it_cannot_count(forms, tmp_path):
     assert document["synaptic_operations"]["ann"] == folded.to_json()["synaptic_operations"]["ann"]
     assert document["energy_pj"]["snn"] is None
     assert document["energy_pj"]["ratio"] is None
+    assert document["energy"]["ann"]["total_pj"] > 0
+    assert document["energy"]["snn"]["total_pj"] is None and document["energy"]["ratio"] is None
+    assert document["energy"]["verdict"].startswith("Whether spikes pay is not known")
     assert [site["error"] for site in document["sites"]] == [None, None]
     assert [site["levels"] for site in document["sites"]] == [17, 17]
     assert any("evaluate the folded form" in note for note in document["notes"])

@@ -35,6 +35,7 @@ def test_upload_convert_watch_look_download(opened: Opened, server: Server, tmp_
     page.get_by_label("Rate code").check()
     page.get_by_text("More options").click()
     page.get_by_label("Calibration samples at most").fill("128")  # quicker
+    page.get_by_label("Horowitz 2014").check()
     start(page)
     expect(page.get_by_role("progressbar", name="Calibrating the neurons")).to_be_visible()
     table = page.get_by_role("region", name="Both networks side by side")
@@ -55,7 +56,11 @@ def test_upload_convert_watch_look_download(opened: Opened, server: Server, tmp_
         assert waiting.value.suggested_filename.endswith(ending)
         waiting.value.save_as(tmp_path / file)
         assert hashlib.sha256((tmp_path / file).read_bytes()).hexdigest() == job["artifacts"][file]
-    assert json.loads((tmp_path / "report.json").read_text())["time_steps"] == 4
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["time_steps"] == 4 and found["energy"]["model"] == "horowitz45"
+    energy = page.get_by_role("region", name="Energy", exact=True)
+    expect(energy).to_contain_text(found["energy"]["verdict"])
+    expect(energy.get_by_role("row", name="Quantised ANN (3 bits)")).to_contain_text("µJ")
 
     page.get_by_role("button", name="Run again with other options").click()
     expect(page.get_by_label("Time-steps T")).to_have_value("4")
