@@ -18,7 +18,6 @@ from pydantic import ValidationError
 
 from graphpass import api
 from graphpass.calibration import calibrate
-from graphpass.calibration.segments import TensorStore
 from graphpass.cli.app import app
 from graphpass.command_options import CommandOptions
 from graphpass.datasets.images import ImageOptions
@@ -29,6 +28,7 @@ from graphpass.options.rules import RULES, dashed, require_options
 from graphpass.options.table import COMMANDS, OPTIONS, SEVERAL, is_default
 from graphpass.options.values import LARGEST, bytes_of, several_of
 from graphpass.runtime import session as sessions
+from graphpass.runtime.store import TensorStore
 from service.api.requests import ConversionOptions, EvaluationOptions, SweepOptions
 from tests.models import build, node
 from tests.properties import examples

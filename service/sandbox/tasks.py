@@ -82,8 +82,9 @@ from graphpass.options.table import SEVERAL
 from graphpass.report.files import write_json, write_report
 from graphpass.report.pages import evaluation_report, sweep_report
 from graphpass.runtime.session import input_specs, open_session, required
+from graphpass.series import series
 from graphpass.sites.sites import Selection
-from graphpass.sweeps import combinations, part_of, row_of
+from graphpass.sweeps import combinations, row_of
 from service.sandbox.bounds import OMITTED, RESULT, SUMMARY, WHOLE, summary
 from service.sandbox.data import data_file
 from service.sandbox.models import model_path, understood
@@ -246,8 +247,8 @@ def sweep_shard(place: Workplace) -> JSON:
     steps = choices("time_steps") or start.time_steps
     (settings,) = combinations(start, [steps], [choices("coding")], [choices("method")])
     calibration, data = (_dataset(place, role, network.source, images) for role in ("calibration", "dataset"))
-    part = part_of(network, calibration, data, settings, choices.evaluation(), place.progress)
-    return _part(place, part)
+    with series(network, calibration, data, settings, choices.evaluation()) as conversions:
+        return _part(place, conversions.part(settings, place.progress))
 
 
 def reduce_sweep(place: Workplace) -> JSON:
