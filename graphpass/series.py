@@ -61,7 +61,7 @@ class Series:
             pair = open_pair(self.network.source, proto, self.evaluation, self.remembered)
             return whole_part(pair, self.data, progress=progress).to_text()
 
-        return from_text(self.kept.text(self._key(options), make))
+        return from_text(self.kept.text(self._evaluation_key(options), make))
 
     def _observed(self, options: CalibrationOptions, progress: Progress) -> Path:
         """What the original network shows of the calibration data, for any setting of a method."""
@@ -78,7 +78,12 @@ class Series:
         source, selection = self.network.source, self.network.selection
         return {"model": source.digest, "selection": asdict(selection), "calibration": self.calibration.digest}
 
-    def _key(self, options: CalibrationOptions) -> str:
+    def key(self, kind: str, options: CalibrationOptions, **more: Any) -> str:
+        """The key of what depends on the network, its calibration data, options, and what else is given."""
+        given = {name: value for name, value in asdict(options).items() if name != "threads"}
+        return key_of(kind, **self._subject(), options=given, **more)
+
+    def _evaluation_key(self, options: CalibrationOptions) -> str:
         settings = self.evaluation
         evaluation = {
             **{name: value for name, value in vars(settings).items() if name not in ("metrics", "providers")},
@@ -86,9 +91,7 @@ class Series:
             "classes": settings.metrics.classes,
             "providers": repr(settings.providers),
         }
-        data = {"data": self.data.digest, "evaluation": evaluation, "runtime": runtime_version()}
-        given = {name: value for name, value in asdict(options).items() if name != "threads"}
-        return key_of("evaluation", **self._subject(), **data, options=given)
+        return self.key("evaluation", options, data=self.data.digest, evaluation=evaluation, runtime=runtime_version())
 
 
 def _code(metric: str) -> str:

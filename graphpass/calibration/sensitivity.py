@@ -13,6 +13,7 @@ that holds is tried: networks of the chosen levels and of equal ones are calibra
 the one that errs less on the rest is kept.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,7 +37,9 @@ from graphpass.maths.allocation import DEFAULT_ENERGY, Auto, allocate, ladder, s
 from graphpass.maths.methods import METHODS
 from graphpass.maths.metrics import ENERGY_AC, Difference
 from graphpass.maths.threads import limited_threads
+from graphpass.options.table import OPTIONS
 from graphpass.progress import Progress, silent
+from graphpass.records import json_of
 from graphpass.runtime.samples import Axes, run_padded, sample_axes
 from graphpass.runtime.session import open_session, pad_inputs, run
 from graphpass.sites.identities import place_identities
@@ -91,6 +94,17 @@ class Sensitivity:
             steps = max(steps_needed(count, options.coding) for count in levels.values())
             found.append(replace(options, levels=levels, time_steps=steps))
         return found
+
+    def to_text(self) -> str:
+        """As JSON; no number loses a bit."""
+        return json.dumps(json_of(self))
+
+    @staticmethod
+    def from_text(text: str) -> "Sensitivity":
+        """What `to_text` wrote."""
+        found = json.loads(text)
+        errors, costs = (np.array(found[name], np.float64) for name in ("errors", "costs"))
+        return Sensitivity(tuple(found["sites"]), tuple(found["rungs"]), errors, costs, tuple(found["neurons"]))
 
     def note(self, options: CalibrationOptions) -> str:
         """What was chosen, in words: mean levels and energy beside those of T everywhere."""
@@ -157,6 +171,34 @@ def measure(
     costs = ENERGY_AC * np.array(seen.synapses)[:, None] * spikes
     names = tuple(site.name for site in coverage.sites)
     return Sensitivity(names, rungs, errors, costs, seen.neurons)
+
+
+def forecast(
+    graph: gs.Graph,
+    coverage: Coverage,
+    dataset: Dataset,
+    options: CalibrationOptions,
+    levels: Sequence[int],
+    fixed_batch: int | None = None,
+    progress: Progress = silent,
+) -> dict[str, list[float]]:
+    """Energy of the additions behind all sites before anything is converted: by code, for each number of levels.
+
+    C = 0.9 pJ · Σ over sites of (spikes of a neuron, mean over rows) · (synapses behind the site), in pJ a sample, with
+    neurons of the options' method on the activations of a normalised graph (not changed).
+    """
+    method = METHODS[options.method]
+    seen = _observe(graph, coverage.sites, list(_spread(dataset, options.limit, fixed_batch)), options, fixed_batch)
+    costs = {code: np.zeros(len(levels)) for code in OPTIONS["coding"].names}
+    for number, (site, sample, synapses) in enumerate(zip(coverage.sites, seen.samples, seen.synapses, strict=True)):
+        progress("forecasting costs", number, len(coverage.sites))
+        for place, count in enumerate(levels):
+            plan = fit_site(site, sample, count, method)
+            counts = plan.values.neuron(plan.levels).count(sample.site.even().x)
+            for code, row in costs.items():
+                row[place] += ENERGY_AC * synapses * float(spikes_of(counts, code).mean())
+    progress("forecasting costs", len(coverage.sites), len(coverage.sites))
+    return {code: row.tolist() for code, row in costs.items()}
 
 
 def held_out_errors(

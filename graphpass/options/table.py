@@ -116,6 +116,15 @@ OPTIONS: Mapping[str, Option] = {
         "Budget for levels auto: additions behind sites, as a share of those with T everywhere; 0.5 if not given",
     ),
     "mean_levels": Option("a number", number(-math.inf), "Budget for levels auto: levels, mean over all neurons"),
+    "max_drop": Option(
+        "a number above 0", number(math.ulp(0.0)),
+        "Search the cheapest network that loses at most this much of the evaluation's metric, in points (docs/search.md)",
+    ),
+    "minimise": _name("What the search makes as small as it can", "energy", {
+        "energy": ("Energy", "Of the operations that spikes cause, and those without spikes."),
+        "time-steps": ("Time-steps", "T, for hardware where every step takes its time."),
+        "latency": ("Latency", "Milliseconds of one run on this machine."),
+    }),
     "synthetic": _switch(
         f"Calibrate without data, on made-up inputs, as many as the limit says ({MADE_UP} if not given). This costs "
         "accuracy, and the network's metadata will say so; evaluate the network"
