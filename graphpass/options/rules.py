@@ -35,6 +35,12 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
     "convert": (
         OptionRule(("plan", "memory_budget", "threads"), HERE, excludes=("server",)),
         KEY,
+        OptionRule(
+            ("plan", "synthetic", "levels", *BUDGETS), "a search decides that by itself", excludes=("max_drop",)
+        ),
+        OptionRule(("max_drop",), "it is judged on labelled data, or on the original network", needs=("evaluation",)),
+        OptionRule(("max_drop",), "every trial is calibrated", needs=("calibration",)),
+        OptionRule(("minimise", "cache"), "it is an option of a search", needs=("max_drop",)),
         OptionRule(("plan",), "a plan needs no data", excludes=("calibration", "synthetic")),
         OptionRule(("synthetic",), "real data is better than made-up inputs", excludes=("calibration",)),
         OptionRule(
@@ -57,6 +63,7 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
     ),
     "evaluate": (OptionRule(("threads",), HERE, excludes=("server",)), KEY),
     "sweep": (OptionRule(("memory_budget", "threads"), HERE, excludes=("server",)), KEY),
+    "search": (OptionRule(("minimise",), "it is an option of a search", needs=("max_drop",)),),
     "verify": (),
     "inspect": (),
     "open_dataset": (),

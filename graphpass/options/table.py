@@ -21,6 +21,7 @@ from graphpass.options.values import (
     one_or_several,
     size,
     text,
+    text_or_path,
     text_or_texts,
     whole,
 )
@@ -118,13 +119,18 @@ OPTIONS: Mapping[str, Option] = {
     "mean_levels": Option("a number", number(-math.inf), "Budget for levels auto: levels, mean over all neurons"),
     "max_drop": Option(
         "a number above 0", number(math.ulp(0.0)),
-        "Search the cheapest network that loses at most this much of the evaluation's metric, in points (docs/search.md)",
+        "Search the cheapest network that loses at most so many points of the evaluation's metric (docs/search.md). "
+        "T is then the most that is tried",
     ),
     "minimise": _name("What the search makes as small as it can", "energy", {
         "energy": ("Energy", "Of the operations that spikes cause, and those without spikes."),
         "time-steps": ("Time-steps", "T, for hardware where every step takes its time."),
         "latency": ("Latency", "Milliseconds of one run on this machine."),
     }),
+    "cache": Option(
+        "the path of a folder", text_or_path,
+        "Folder that keeps what each step found, so that the next run goes on there",
+    ),
     "synthetic": _switch(
         f"Calibrate without data, on made-up inputs, as many as the limit says ({MADE_UP} if not given). This costs "
         "accuracy, and the network's metadata will say so; evaluate the network"
@@ -178,6 +184,7 @@ OPTIONS: Mapping[str, Option] = {
 SELECTION = ("include", "exclude", "identity_sites")
 IMAGES = ("image_size", "mean", "std")
 BUDGETS = ("energy", "mean_levels")
+SEARCH = ("max_drop", "minimise", "cache")
 WORK = ("seed", "memory_budget", "threads")
 # command → its options; in a sweep, those of SEVERAL are lists
 COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -195,12 +202,16 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
             *SELECTION,
             "allow_partial",
         ),
-        *("limit", *WORK, *IMAGES, "metric"),
+        *("limit", *WORK, *IMAGES, "metric", *SEARCH),
+    ),
+    "search": (
+        *("time_steps", "coding", "method", "form", "precision", *SELECTION, "allow_partial", "metric", "limit"),
+        *(*WORK, *IMAGES, *SEARCH),
     ),
     "evaluate": ("metric", "limit", "threads", "provider", *IMAGES),
     "sweep": (
         *("time_steps", "coding", "method", *SELECTION, "allow_partial", "metric", "calibration_limit", "limit"),
-        *(*WORK, *IMAGES),
+        *(*WORK, *IMAGES, "cache"),
     ),
     "verify": ("limit", "threads", *IMAGES),
     "open_dataset": IMAGES,  # from Python alone

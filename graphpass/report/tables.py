@@ -7,6 +7,8 @@ from rich.text import Text
 
 from graphpass.evaluation.results import Evaluation
 from graphpass.report.cells import Cells, headline, lines, settings
+from graphpass.report.trials import aim, trial_lines
+from graphpass.searching.trials import Found
 from graphpass.sweeps import Row
 
 
@@ -21,6 +23,12 @@ def sweep_table(rows: Sequence[Row]) -> Table:
     header, cells = lines(rows)
     samples = f"{rows[0].evaluation.samples:,} samples" if rows else "nothing converted"
     return _rich(header, cells, samples)
+
+
+def search_table(found: Found) -> Table:
+    """A line for each trial of a search, for the terminal."""
+    header, cells = trial_lines(found.trials, found.chosen)
+    return _rich(header, cells, f"{len(cells)} trials: {aim(found)}")
 
 
 def _rich(header: Cells, rows: Iterable[Cells], title: str) -> Table:

@@ -41,6 +41,7 @@ LEAST_GAIN = 0.05  # of the cost: a smaller gain is not worth a trial
 MULTIPLYING = 0.1  # of the energy: less in layers without spikes is not worth a trial
 LEAVINGS = 2  # trials with sites left analogue
 DEMANDING = 3  # sites that are named
+LEAST_ENERGY = 1e-3  # pJ: of networks that never spike
 
 
 class Course:
@@ -136,17 +137,20 @@ class Course:
             rung for rung in self._rungs if (rung.time_steps, rung.coding) == (setting.time_steps, setting.coding)
         )
 
-    @property
+    @functools.cached_property
     def _rungs(self) -> list[Rung]:
-        """Every T and code, with a forecast of its cost: of energy, else T, which the time of explicit steps follows."""
-        most, costs = self._goal.most_steps or math.inf, self._forecast
-        found = []
-        for coding in self._goal.codings:
-            for steps in (each for each in STEPS[coding] if each <= most):
-                levels = levels_of(steps, coding)
-                energy = math.exp(np.interp(math.log(levels), np.log(FORECAST), np.log(costs[coding])))
-                found.append(Rung(steps, coding, levels, energy if self._goal.minimise == "energy" else float(steps)))
-        return found
+        """Every T and code with a forecast of its cost: energy, or T, which the time of explicit steps follows."""
+        codings, most = self._goal.codings, self._goal.most_steps or math.inf
+        pairs = [(steps, coding) for coding in codings for steps in STEPS[coding] if steps <= most]
+        if len(codings) > 1:
+            pairs.remove((1, "rate"))  # a single step is the same in every code
+        return [Rung(steps, coding, levels_of(steps, coding), self._expected(steps, coding)) for steps, coding in pairs]
+
+    def _expected(self, steps: int, coding: str) -> float:
+        if self._goal.minimise != "energy":
+            return float(steps)
+        known = np.log(np.maximum(self._forecast[coding], LEAST_ENERGY))
+        return math.exp(np.interp(math.log(levels_of(steps, coding)), np.log(FORECAST), known))
 
     @functools.cached_property
     def _forecast(self) -> Mapping[str, Sequence[float]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from graphpass.conversion import Conversion
 from graphpass.evaluation.drop import Drop
-from graphpass.evaluation.results import Evaluation
+from graphpass.evaluation.results import Evaluation, without_nan
 from graphpass.options.table import OPTIONS
 
 
@@ -82,7 +82,7 @@ class Found:
 
     def to_json(self) -> dict[str, Any]:
         """The document of docs/formats.md."""
-        return {
+        document = {
             "format": "graphpass-search",
             "version": 1,
             "goal": asdict(self.goal),
@@ -94,3 +94,4 @@ class Found:
             "demanding": list(self.demanding),
             "evaluation": self.evaluation and self.evaluation.to_json(),
         }
+        return {key: without_nan(value) for key, value in document.items()}
