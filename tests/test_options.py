@@ -25,7 +25,7 @@ from graphpass.errors import OptionError
 from graphpass.evaluation import evaluate as evaluation
 from graphpass.options.providers import CUDA_OPTIONS, HOSTED, provider_name, runtime_providers
 from graphpass.options.rules import RULES, dashed, require_options
-from graphpass.options.table import COMMANDS, OPTIONS, SEVERAL, is_default
+from graphpass.options.table import COMMANDS, OPTIONS, SEARCH, SEVERAL, is_default
 from graphpass.options.values import LARGEST, bytes_of, several_of
 from graphpass.runtime import session as sessions
 from graphpass.runtime.store import TensorStore
@@ -35,10 +35,10 @@ from tests.properties import examples
 
 FUNCTIONS = {name: getattr(api, name) for name in COMMANDS}
 REQUESTS = {"convert": ConversionOptions, "evaluate": EvaluationOptions, "sweep": SweepOptions}
-OPERATORS_OWN = {"threads", "memory_budget"}  # what whoever runs the service decides on
-AFTERWARDS = {"metric"}  # of a conversion: in Python one calls `evaluate`
+OPERATORS_OWN = {"threads", "memory_budget", "cache"}  # what whoever runs the service decides on
+ELSEWHERE = {"metric", *SEARCH}  # of a conversion: in Python one calls `evaluate`, or `search`
 OF_PYTHON = {
-    name: sorted({*options} - (AFTERWARDS if name == "convert" else set())) for name, options in COMMANDS.items()
+    name: sorted({*options} - (ELSEWHERE if name == "convert" else set())) for name, options in COMMANDS.items()
 }
 
 
@@ -54,7 +54,7 @@ def test_python_has_the_options_of_the_table(command: str) -> None:
         assert parameters[name].default in (None, False)  # not given
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"open_dataset"}))
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"open_dataset", "search"}))
 def test_the_command_line_has_the_options_of_the_table(command: str) -> None:
     root: Any = typer.main.get_command(app)
     found = {parameter.name: parameter for parameter in root.commands[command].params}
@@ -69,7 +69,8 @@ def test_the_command_line_has_the_options_of_the_table(command: str) -> None:
 @pytest.mark.parametrize("command", REQUESTS)
 def test_requests_have_the_options_of_the_table_and_its_defaults(command: str) -> None:
     fields = REQUESTS[command].model_fields
-    assert set(fields) | OPERATORS_OWN == set(COMMANDS[command]) | OPERATORS_OWN
+    elsewhere = set(SEARCH) if command == "convert" else set()  # a search is a job of its own
+    assert set(fields) | OPERATORS_OWN == set(COMMANDS[command]) - elsewhere | OPERATORS_OWN
     for name, value in REQUESTS[command]().model_dump().items():
         assert value in (None, []) or is_default(name, value) or (command, name) == ("sweep", "time_steps")
 
@@ -185,7 +186,8 @@ PAIRS = [
 VALUES: Mapping[str, Any] = {
     "time_steps": 4, "coding": "phase", "method": "max", "form": "unrolled", "precision": "float16", "levels": "auto",
     "energy": 0.9, "mean_levels": 4.0, "synthetic": True, "include": ["relu"], "exclude": ["relu2"],
-    "identity_sites": True, "allow_partial": True, "metric": ["embedding"], "limit": 8, "calibration_limit": 8,
+    "max_drop": 1.0, "minimise": "latency", "cache": "folder", "identity_sites": True, "allow_partial": True,
+    "metric": ["embedding"], "limit": 8, "calibration_limit": 8,
     "seed": 3, "memory_budget": "64MiB", "threads": 1, "provider": "cpu", "image_size": 6, "mean": [0.5], "std": [0.5],
 }  # fmt: skip
 

@@ -228,7 +228,7 @@ def search(
     time_steps: the largest T that is tried, default 32. coding: the only code that is tried, default both.
     metric: of `evaluate`; the first one decides. limit: use at most this many calibration samples.
     cache: a folder that keeps what each step found, so that the next call goes on there. tried: is called with each
-    trial. All other options are as for `convert`, and so are the errors.
+    trial. All other options are as for `convert` and `evaluate`, and so are the errors.
 
     Nothing is raised where no setting is good enough: `found.conversion` is None, nothing is written, and
     `found.demanding` names the sites that stand in the way.

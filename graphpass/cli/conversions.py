@@ -122,7 +122,7 @@ def convert(
             ServerOptions(server, key or ""), ann, snn, calibration, evaluation, options, plan_out, as_json, report
         )
         return
-    if max_drop and calibration and evaluation:
+    if max_drop and evaluation:
         from graphpass.cli.searches import search
 
         search(ann, snn, calibration, evaluation, options, plan_out, as_json, report)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from graphpass.cli.terminal import out, progress_bars
-from graphpass.errors import GoalError
+from graphpass.errors import GoalError, OptionError
 
 
 def search(
     ann: str,
     snn: Path,
-    calibration: str,
+    calibration: str | None,
     evaluation: str,
     options: Mapping[str, Any],
     plan_out: Path | None,
@@ -24,6 +24,10 @@ def search(
 
     Without --cache, what each step found is kept beside the target until the search has ended.
     """
+    if calibration is None:
+        raise OptionError(
+            "--max-drop needs --calibration: every trial is calibrated", "give it, or leave out --max-drop"
+        )
     from graphpass import api
     from graphpass.report.tables import search_table, summary_table
     from graphpass.report.trials import arguments, conclusion

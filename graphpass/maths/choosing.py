@@ -3,7 +3,7 @@
 A rung is a setting with a number of levels and a forecast of its cost. More levels lose less, whatever the code; so a
 rung that lost too much rules out all rungs of no more levels, and one that was good enough all that cost no less:
 
-    in play = { r : levels(r) > levels of every failure,  cost(r) < cost of the cheapest success }
+    in play = { r : levels(r) > levels of every failure,  cost(r) < 0.98 · cost of the cheapest success }
 
 The loss of uniform levels falls like the square of the distance between two of them (quantisation noise, Δ²/12):
 
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 FIRST_LEVELS = 16  # where nothing is known yet
+LEAST_GAIN = 0.02  # of the cost: less is not worth a try, and forecasts are no better
 LEAST_DROP = 0.05  # of the limit: a smaller drop is noise, and says only that there is room
 
 
@@ -49,7 +50,7 @@ def in_play(rungs: Sequence[Rung], tried: Sequence[Tried], limit: float) -> list
     failed = max((each.rung.levels for each in tried if not each.drop <= limit), default=0)
     best = min((each.cost for each in tried if each.drop <= limit), default=math.inf)
     known = {each.rung for each in tried}
-    left = [r for r in rungs if r not in known and r.levels > failed and r.cost * scale < best]
+    left = [r for r in rungs if r not in known and r.levels > failed and r.cost * scale < (1 - LEAST_GAIN) * best]
     return sorted(left, key=lambda rung: (rung.cost, -rung.levels, rung.coding))
 
 

@@ -39,7 +39,6 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
             ("plan", "synthetic", "levels", *BUDGETS), "a search decides that by itself", excludes=("max_drop",)
         ),
         OptionRule(("max_drop",), "it is judged on labelled data, or on the original network", needs=("evaluation",)),
-        OptionRule(("max_drop",), "every trial is calibrated", needs=("calibration",)),
         OptionRule(("minimise", "cache"), "it is an option of a search", needs=("max_drop",)),
         OptionRule(("plan",), "a plan needs no data", excludes=("calibration", "synthetic")),
         OptionRule(("synthetic",), "real data is better than made-up inputs", excludes=("calibration",)),

@@ -37,7 +37,7 @@ from graphpass.series import Series
 STEPS = {"rate": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32), "phase": (1, 2, 3, 4, 5, 6, 7, 8)}
 FORECAST = (2, 3, 5, 9, 17, 33, 64, 256)  # levels; costs in between follow a power law
 MARGIN = 0.8  # of the error that the limit allows: what a forecast for single sites may use up
-LEAST_GAIN = 0.05  # of the cost: a smaller gain is not worth a trial
+LEAST_GAIN = 0.05  # of the cost: less is not worth a trial with other levels at single sites
 MULTIPLYING = 0.1  # of the energy: less in layers without spikes is not worth a trial
 LEAVINGS = 2  # trials with sites left analogue
 DEMANDING = 3  # sites that are named
@@ -122,35 +122,37 @@ class Course:
         }[self._goal.minimise]
 
     def _levels(self, trials: Sequence[Trial], left: tuple[str, ...]) -> tuple[str, Setting] | None:
+        uniform = [each for each in trials if each.setting.is_uniform and each.setting.left == left]
+        alike = [each for each in uniform if each.setting.identity_sites == self._identity]
+        rungs = {(rung.time_steps, rung.coding): rung for rung in self._rungs(alike)}
         known = [
-            Tried(self._rung(each.setting), each.drop.value, each.cost)
-            for each in trials
-            if each.setting.is_uniform and each.setting.left == left and each.setting.identity_sites == self._identity
+            Tried(rungs[each.setting.time_steps, each.setting.coding], each.drop.value, each.cost) for each in alike
         ]
-        rung = next_rung(self._rungs, known, self._goal.max_drop)
+        rung = next_rung(list(rungs.values()), known, self._goal.max_drop)
         if rung is None:
             return None
         return "levels", Setting(rung.time_steps, rung.coding, identity_sites=self._identity, left=left)
 
-    def _rung(self, setting: Setting) -> Rung:
-        return next(
-            rung for rung in self._rungs if (rung.time_steps, rung.coding) == (setting.time_steps, setting.coding)
-        )
+    def _rungs(self, trials: Sequence[Trial]) -> list[Rung]:
+        """Every T and code with a forecast of its cost: energy, or T, which the time of explicit steps follows.
 
-    @functools.cached_property
-    def _rungs(self) -> list[Rung]:
-        """Every T and code with a forecast of its cost: energy, or T, which the time of explicit steps follows."""
+        trials: with the same sites; what layers without spikes take does not depend on T and code.
+        """
         codings, most = self._goal.codings, self._goal.most_steps or math.inf
         pairs = [(steps, coding) for coding in codings for steps in STEPS[coding] if steps <= most]
         if len(codings) > 1:
             pairs.remove((1, "rate"))  # a single step is the same in every code
-        return [Rung(steps, coding, levels_of(steps, coding), self._expected(steps, coding)) for steps, coding in pairs]
+        always = trials[0].energy * trials[0].multiplying if trials else 0.0
+        return [
+            Rung(steps, coding, levels_of(steps, coding), self._expected(steps, coding, always))
+            for steps, coding in pairs
+        ]
 
-    def _expected(self, steps: int, coding: str) -> float:
+    def _expected(self, steps: int, coding: str, always: float) -> float:
         if self._goal.minimise != "energy":
             return float(steps)
         known = np.log(np.maximum(self._forecast[coding], LEAST_ENERGY))
-        return math.exp(np.interp(math.log(levels_of(steps, coding)), np.log(FORECAST), known))
+        return always + math.exp(np.interp(math.log(levels_of(steps, coding)), np.log(FORECAST), known))
 
     @functools.cached_property
     def _forecast(self) -> Mapping[str, Sequence[float]]:

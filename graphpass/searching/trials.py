@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from graphpass.conversion import Conversion
+from graphpass.errors import OptionError
 from graphpass.evaluation.drop import Drop
 from graphpass.evaluation.results import Evaluation, without_nan
 from graphpass.options.table import OPTIONS
@@ -21,6 +22,11 @@ class Goal:
     minimise: str = OPTIONS["minimise"].default
     most_steps: int | None = None
     codings: tuple[str, ...] = tuple(OPTIONS["coding"].names)
+
+    def __post_init__(self) -> None:
+        for name, value in (("minimise", self.minimise), *(("coding", each) for each in self.codings)):
+            if value not in OPTIONS[name].names:
+                raise OptionError(f"unknown {name} {value!r}", f"choose one of {', '.join(OPTIONS[name].names)}", name)
 
 
 @dataclass(frozen=True)
