@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphpass.errors import OptionError
-from graphpass.options.table import BUDGETS, IMAGES, OPTIONS, SELECTION
+from graphpass.options.table import BUDGETS, IMAGES, OPTIONS, RANKING, SELECTION
 from graphpass.options.values import several_that, shown
 
 
@@ -64,7 +64,11 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
     "sweep": (OptionRule(("memory_budget", "threads"), HERE, excludes=("server",)), KEY),
     "search": (OptionRule(("minimise",), "it is an option of a search", needs=("max_drop",)),),
     "verify": (),
-    "inspect": (),
+    "inspect": (
+        OptionRule(
+            (*RANKING, *IMAGES, "evaluation"), "it is for ranking sites, which needs data", needs=("calibration",)
+        ),
+    ),
     "open_dataset": (),
 }
 

@@ -186,9 +186,10 @@ IMAGES = ("image_size", "mean", "std")
 BUDGETS = ("energy", "mean_levels")
 SEARCH = ("max_drop", "minimise", "cache")
 WORK = ("seed", "memory_budget", "threads")
+RANKING = ("time_steps", "coding", "method", "limit", *WORK)  # of sites, with calibration data
 # command → its options; in a sweep, those of SEVERAL are lists
 COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "inspect": SELECTION,
+    "inspect": (*SELECTION, *RANKING, *IMAGES),
     "convert": (
         *(
             "time_steps",
