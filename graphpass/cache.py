@@ -112,6 +112,10 @@ class Kept:
             self._cache.write(key, path)
         return path
 
+    def give(self, key: str, text: str) -> None:
+        """The text of a key, made elsewhere."""
+        _write(self._folder / key, text)
+
     def text(self, key: str, make: Callable[[], str]) -> str:
         """The text of a key."""
         path = self.file(key, lambda path: _write(path, make()))

@@ -29,12 +29,18 @@ from graphpass.options.table import COMMANDS, OPTIONS, SEARCH, SEVERAL, is_defau
 from graphpass.options.values import LARGEST, bytes_of, several_of
 from graphpass.runtime import session as sessions
 from graphpass.runtime.store import TensorStore
-from service.api.requests import ConversionOptions, EvaluationOptions, SweepOptions
+from service.api.requests import ConversionOptions, EvaluationOptions, SearchOptions, SweepOptions
 from tests.models import build, node
 from tests.properties import examples
 
 FUNCTIONS = {name: getattr(api, name) for name in COMMANDS}
-REQUESTS = {"convert": ConversionOptions, "evaluate": EvaluationOptions, "sweep": SweepOptions}
+REQUESTS = {
+    "convert": ConversionOptions,
+    "evaluate": EvaluationOptions,
+    "search": SearchOptions,
+    "sweep": SweepOptions,
+}
+REQUIRED = {"search": {"max_drop": 1.0}}
 OPERATORS_OWN = {"threads", "memory_budget", "cache"}  # what whoever runs the service decides on
 ELSEWHERE = {"metric", *SEARCH}  # of a conversion: in Python one calls `evaluate`, or `search`
 OF_PYTHON = {
@@ -71,8 +77,9 @@ def test_requests_have_the_options_of_the_table_and_its_defaults(command: str) -
     fields = REQUESTS[command].model_fields
     elsewhere = set(SEARCH) if command == "convert" else set()  # a search is a job of its own
     assert set(fields) | OPERATORS_OWN == set(COMMANDS[command]) - elsewhere | OPERATORS_OWN
-    for name, value in REQUESTS[command]().model_dump().items():
-        assert value in (None, []) or is_default(name, value) or (command, name) == ("sweep", "time_steps")
+    for name, value in REQUESTS[command](**REQUIRED.get(command, {})).model_dump().items():
+        usual = value in (None, []) or is_default(name, value) or (command, name) == ("sweep", "time_steps")
+        assert usual or name in REQUIRED.get(command, {})
 
 
 def test_the_defaults_are_those_of_the_dataclasses_that_take_them() -> None:

@@ -118,6 +118,11 @@ def convert(
         from graphpass.cli import remote
 
         service_metrics(metric)
+        if max_drop and evaluation:
+            remote.search(
+                ServerOptions(server, key or ""), ann, snn, calibration, evaluation, options, plan_out, as_json, report
+            )
+            return
         remote.convert(
             ServerOptions(server, key or ""), ann, snn, calibration, evaluation, options, plan_out, as_json, report
         )

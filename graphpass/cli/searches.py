@@ -10,6 +10,15 @@ from graphpass.cli.terminal import out, progress_bars
 from graphpass.errors import GoalError, OptionError
 
 
+def require_calibration(calibration: str | None) -> str:
+    """The calibration data. Raises OptionError without any."""
+    if calibration is None:
+        raise OptionError(
+            "--max-drop needs --calibration: every trial is calibrated", "give it, or leave out --max-drop"
+        )
+    return calibration
+
+
 def search(
     ann: str,
     snn: Path,
@@ -24,10 +33,7 @@ def search(
 
     Without --cache, what each step found is kept beside the target until the search has ended.
     """
-    if calibration is None:
-        raise OptionError(
-            "--max-drop needs --calibration: every trial is calibrated", "give it, or leave out --max-drop"
-        )
+    calibration = require_calibration(calibration)
     from graphpass import api
     from graphpass.report.tables import search_table, summary_table
     from graphpass.report.trials import arguments, conclusion

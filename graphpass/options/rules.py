@@ -33,7 +33,7 @@ KEY = OptionRule(("key",), "it is the key of a service", needs=("server",))
 # command → what holds between its options and files; an error names the first rule that is broken
 RULES: Mapping[str, tuple[OptionRule, ...]] = {
     "convert": (
-        OptionRule(("plan", "memory_budget", "threads"), HERE, excludes=("server",)),
+        OptionRule(("plan", "memory_budget", "threads", "cache"), HERE, excludes=("server",)),
         KEY,
         OptionRule(
             ("plan", "synthetic", "levels", *BUDGETS), "a search decides that by itself", excludes=("max_drop",)
@@ -61,7 +61,7 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
         ),
     ),
     "evaluate": (OptionRule(("threads",), HERE, excludes=("server",)), KEY),
-    "sweep": (OptionRule(("memory_budget", "threads"), HERE, excludes=("server",)), KEY),
+    "sweep": (OptionRule(("memory_budget", "threads", "cache"), HERE, excludes=("server",)), KEY),
     "search": (OptionRule(("minimise",), "it is an option of a search", needs=("max_drop",)),),
     "verify": (),
     "inspect": (

@@ -14,13 +14,14 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.sensitivity import Sensitivity, forecast, measure
+from graphpass.conversion import Conversion, convert
 from graphpass.evaluation.drop import drop_of
 from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import merge
@@ -53,6 +54,7 @@ class Course:
         self._series, self._goal, self._progress = conversions, goal, progress
         self._options = replace(options, exact_padding=form == "integer", levels={})
         self._identity = conversions.network.selection.identity_sites
+        self._facts: dict[str, str] = {}
         self._networks: dict[tuple[bool, tuple[str, ...]], Network] = {
             (self._identity, ()): conversions.network,
         }
@@ -98,6 +100,22 @@ class Course:
         )
         names = tuple(name for name, _ in self._demanding(trials[best].setting)[:DEMANDING])
         return Found(goal, tuple(trials), None, best, reason, demanding=names)
+
+    def converted(self, setting: Setting, form: str, precision: str, allow_partial: bool) -> Conversion:
+        """The network of a setting, in a form and a precision."""
+        network, options = self.network(setting), self.options(setting)
+        plan = self._series.of(network).plan(options, self._progress)
+        return convert(network, plan=plan, form=form, precision=precision, allow_partial=allow_partial, options=options)
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What was measured of the network so far, to be given to the same search in another process."""
+        return dict(self._facts)
+
+    def give(self, facts: Mapping[str, str]) -> None:
+        """Facts that another process measured."""
+        for key, text in facts.items():
+            self._series.kept.give(key, text)
 
     def options(self, setting: Setting) -> CalibrationOptions:
         """How the setting is calibrated."""
@@ -165,7 +183,7 @@ class Course:
             arguments = (network.graph, network.coverage, known.calibration, options, FORECAST, fixed, self._progress)
             return json.dumps(forecast(*arguments))
 
-        found: dict[str, list[float]] = json.loads(known.kept.text(key, make))
+        found: dict[str, list[float]] = json.loads(self._fact(key, make))
         return found
 
     def _sensitivity(self, setting: Setting) -> Sensitivity:
@@ -178,7 +196,11 @@ class Course:
             found = measure(network.graph, network.coverage, known.calibration, options, fixed, self._progress)
             return found.to_text()
 
-        return Sensitivity.from_text(known.kept.text(known.key("sensitivity", options), make))
+        return Sensitivity.from_text(self._fact(known.key("sensitivity", options), make))
+
+    def _fact(self, key: str, make: Callable[[], str]) -> str:
+        self._facts[key] = text = self._series.kept.text(key, make)
+        return text
 
     def _sites(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
         """Fewer levels where the outputs need them least, once: within the error that the limit allows.

@@ -7,12 +7,13 @@ half. Each trial follows from those before it alone (searching/course.py), and t
 search goes on where it was interrupted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from graphpass.calibration.calibrate import CalibrationOptions
-from graphpass.conversion import convert
+from graphpass.conversion import Conversion
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.halves import halves
 from graphpass.evaluation.drop import drop_of
@@ -44,14 +45,10 @@ def search(
 
     Raises what conversions and evaluations raise, and OptionError for a metric that a limit cannot be set on.
     """
-    if not network.coverage.sites and with_identity_sites(network):
-        network = prepare(network.source, replace(network.selection, identity_sites=True))
-    require_coverage(network, allow_partial)
-    settings = evaluation or EvaluationSettings()
+    network = searched(network, allow_partial)
     judged, rest = halves(data)
-    options = options or CalibrationOptions()
-    with series(network, calibration, judged, options, replace(settings, others=("snn",)), cache) as conversions:
-        course = Course(conversions, goal, options, form, progress)
+    options, settings = options or CalibrationOptions(), evaluation or EvaluationSettings()
+    with opened(network, calibration, judged, goal, form, options, settings, cache, progress) as course:
         trials: list[Trial] = []
         while (step := course.next(trials)) is not None:
             trials.append(course.trial(*step))
@@ -59,9 +56,43 @@ def search(
         found = course.ended(trials)
         if found.chosen is None:
             return found
-        setting = trials[found.chosen].setting
-        plan = conversions.of(course.network(setting)).plan(course.options(setting), progress)
-        network = course.network(setting)
-    made = convert(network, plan=plan, form=form, precision=precision, allow_partial=allow_partial, options=options)
-    reported = evaluate(network.source, made.proto, rest, settings, progress=progress)
-    return replace(found, conversion=made, evaluation=reported, drop=drop_of(reported))
+        made = course.converted(trials[found.chosen].setting, form, precision, allow_partial)
+    return reported(found, made, rest, settings, progress)
+
+
+def searched(network: Network, allow_partial: bool) -> Network:
+    """The network whose sites are searched: with identity sites where there are no others.
+
+    Raises UnsupportedModelError and CoverageError as conversions do.
+    """
+    if not network.coverage.sites and with_identity_sites(network):
+        network = prepare(network.source, replace(network.selection, identity_sites=True))
+    require_coverage(network, allow_partial)
+    return network
+
+
+@contextmanager
+def opened(
+    network: Network,
+    calibration: Dataset,
+    judged: Dataset,
+    goal: Goal,
+    form: str,
+    options: CalibrationOptions,
+    evaluation: EvaluationSettings,
+    cache: str | Path | None = None,
+    progress: Progress = silent,
+) -> Iterator[Course]:
+    """The course of a search. judged: the half of the data that settings are judged on."""
+    settings = replace(evaluation, others=("snn",), limit=None)
+    with series(network, calibration, judged, options, settings, cache) as conversions:
+        yield Course(conversions, goal, options, form, progress)
+
+
+def reported(
+    found: Found, made: Conversion, rest: Dataset, evaluation: EvaluationSettings, progress: Progress = silent
+) -> Found:
+    """The search with its network, evaluated on the other half of the data."""
+    source = made.network.source
+    result = evaluate(source, made.proto, rest, replace(evaluation, limit=None), progress=progress)
+    return replace(found, conversion=made, evaluation=result, drop=drop_of(result))

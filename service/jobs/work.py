@@ -2,6 +2,7 @@
 
     conversion   begin (> shards) > convert (> evaluate, or shards > reduce) > finish
     evaluation   begin > evaluate, or shards > reduce > finish            a shard: some of the samples
+    search       begin > (next > trial) … > finish                         a trial: on whichever worker is free
     sweep        begin > settings > shards > reduce > finish              a shard: one conversion, evaluated
 
 Steps write what people see (the job's row), and may do so twice. A user's error ends a job as failed; what is missing
@@ -145,6 +146,36 @@ class Work(DBOSConfiguredInstance):
             parts = await self._split(id, job["tenant"], "sweep_shard", each, len(rows), job["inputs"], "conversions")
             outcome = await self._reduce(id, "reduce_sweep", parts)
         await self._finish(id, outcome.to_json())
+
+    @DBOS.workflow(name="search", max_recovery_attempts=ATTEMPTS)
+    async def search(self, id: str) -> None:
+        """Try settings until the cheapest network within the loss is known, and convert it."""
+        job = await self._begin(id)
+        if job is None:
+            return
+        arguments: JSON = {**_files(job["inputs"]), "options": _options(job)}
+        trials: list[JSON] = []
+        facts: dict[str, str] = {}
+        while True:
+            known = {**arguments, "trials": trials, **({"facts": list(facts)} if facts else {})}
+            step = await self._task(id, "search_next", known, {**job["inputs"], **facts})
+            if step.error:
+                await self._finish(id, step.to_json())
+                return
+            facts = {"facts/facts.json": step.files["facts.json"]}
+            known["facts"] = list(facts)
+            if "ended" in step.result:
+                break
+            await DBOS.write_stream_async(EVENTS, _progress("trials", len(trials), len(trials) + 1))
+            (trial,) = await self._split(
+                id, job["tenant"], f"search_trial-{len(trials)}", [{**known, **step.result}], 1,
+                {**job["inputs"], **facts}, "trials",
+            )  # fmt: skip
+            if trial.error:
+                await self._finish(id, trial.to_json())
+                return
+            trials.append(trial.result)
+        await self._finish(id, (await self._task(id, "search_finish", known, {**job["inputs"], **facts})).to_json())
 
     @DBOS.workflow(name=SHARD, max_recovery_attempts=ATTEMPTS)
     async def shard(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:

@@ -21,7 +21,6 @@ def test_the_wild_site_comes_first_and_is_what_to_exclude(rows: np.ndarray) -> N
     wild, tame = ranking.sites
     assert wild.alone > 5 * tame.alone and wild.share == pytest.approx(wild.alone / (wild.alone + tame.alone))
     assert wild.without < ranking.error  # the tame site alone is left
-    assert wild.without == pytest.approx(tame.alone, rel=0.5)
     left = api.inspect(proto, rows, time_steps=4, threads=1, exclude="^wild$").ranking
     assert left.error < ranking.error / 5
 
