@@ -10,6 +10,7 @@ from graphpass import inspection
 from graphpass.command_options import CommandOptions
 from graphpass.conversion import Conversion
 from graphpass.datasets.dataset import Dataset
+from graphpass.errors import OptionError
 from graphpass.files import require_targets
 from graphpass.graph import model as models
 from graphpass.graph.model import Source
@@ -105,6 +106,8 @@ def inspect(
     given = locals()
     choices = CommandOptions("inspect", given)
     network = network_of(model, choices.selection())
+    if evaluation is not None and calibration is None:
+        raise OptionError("evaluation needs calibration: it is for ranking sites", "give calibration data, too")
     if calibration is None:
         return inspection.inspect(network)
     proto, images = network.source.proto, choices.images()

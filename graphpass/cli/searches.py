@@ -14,7 +14,7 @@ def require_calibration(calibration: str | None) -> str:
     """The calibration data. Raises OptionError without any."""
     if calibration is None:
         raise OptionError(
-            "--max-drop needs --calibration: every trial is calibrated", "give it, or leave out --max-drop"
+            "--max-drop needs --calibration: it calibrates every trial", "give it, or leave out --max-drop"
         )
     return calibration
 

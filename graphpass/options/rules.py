@@ -64,11 +64,7 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
     "sweep": (OptionRule(("memory_budget", "threads", "cache"), HERE, excludes=("server",)), KEY),
     "search": (OptionRule(("minimise",), "it is an option of a search", needs=("max_drop",)),),
     "verify": (),
-    "inspect": (
-        OptionRule(
-            (*RANKING, *IMAGES, "evaluation"), "it is for ranking sites, which needs data", needs=("calibration",)
-        ),
-    ),
+    "inspect": (OptionRule((*RANKING, *IMAGES), "it is for ranking sites, which needs data", needs=("calibration",)),),
     "open_dataset": (),
 }
 

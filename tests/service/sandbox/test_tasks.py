@@ -253,7 +253,8 @@ def test_a_search_that_makes_no_sense_is_refused(laid: Box) -> None:
     given = {"model": "ann/net.onnx", "calibration": "data/some.npz", "dataset": "data/test.npz"}
     for more, words in (
         ({"options": {}}, "max_drop"), ({"options": {"max_drop": -1}}, "max_drop"),
-        ({"options": {"max_drop": 1, "minimise": "x"}}, "minimise"), ({"options": {"max_drop": 1}, "trials": 3}, "trials"),
+        ({"options": {"max_drop": 1, "minimise": "x"}}, "minimise"),
+        ({"options": {"max_drop": 1}, "trials": 3}, "trials"),
         ({"options": {"max_drop": 1}, "trials": [{"stage": "levels"}]}, "trials[0]"),
     ):  # fmt: skip
         outcome = laid.run("search_next", {**given, **more})
