@@ -23,7 +23,7 @@ from service.api.requests import (
     SweepRequest,
     request_json,
 )
-from service.api.responses import COLLECTIONS, JobAnswer, JobKind, JobPage, State, job_answer
+from service.api.responses import COLLECTIONS, CONVERTING, JobAnswer, JobKind, JobPage, State, job_answer
 from service.errors import StorageError, StorageUnavailableError
 from service.jobs.dispatch import queue_of
 from service.jobs.engine import GPU
@@ -52,7 +52,7 @@ COMMANDS = {
     "evaluation": "evaluate",
     "search": "search",
     "sweep": "sweep",
-}  # of the command line
+}  # the options of each kind
 DATA = ("calibration", "evaluation", "dataset")  # roles of datasets
 PREFIX = {"conversion": "con_", "evaluation": "eva_", "search": "sea_", "sweep": "swe_"}
 
@@ -279,10 +279,11 @@ def _require_options(
 
 def _room(service: Service, tenant: str, asked: JobRequest) -> int:
     """Bytes to reserve for the files of a job. This is a guess, corrected when the files are written."""
-    if not isinstance(asked, ConversionRequest):
+    if not isinstance(asked, ConversionRequest | SearchRequest):
         return REPORT
     size = object_of(service, tenant, asked.model, "model").size
-    return size * (1 + (asked.options.method in CHANGED)) + (REPORT if asked.evaluation else 0)
+    reports = isinstance(asked, SearchRequest) or asked.evaluation
+    return size * (1 + (asked.options.method in CHANGED)) + (REPORT if reports else 0)
 
 
 def _require_worker(service: Service, queue: str) -> None:
@@ -297,8 +298,8 @@ def _require_worker(service: Service, queue: str) -> None:
 
 def _input(service: Service, tenant: str, role: str, id: str) -> tuple[str, str]:
     """Where the sandbox finds an input (`role/name`), and its digest. Problems: not-found, not-ready."""
-    if id.startswith(PREFIX["conversion"]):
-        made = job_of(service, tenant, id, "conversion")
+    if kind := next((each for each in CONVERTING if id.startswith(PREFIX[each])), None):
+        made = job_of(service, tenant, id, kind)
         if "snn.onnx" not in made.artifacts:
             raise ProblemError("not-ready", f"{id} is {made.state} and has no network", "wait until it has succeeded")
         return f"{role}/snn.onnx", made.artifacts["snn.onnx"]

@@ -14,7 +14,7 @@ from graphpass.options.values import MOST_CHANNELS, MOST_LEVELS
 _BODY = "[0-9a-hjkmnp-tv-z]"  # base32 without i, l, o, u
 ModelId = Annotated[str, StringConstraints(pattern=rf"^mod_{_BODY}{{26}}$")]
 DatasetId = Annotated[str, StringConstraints(pattern=rf"^dat_{_BODY}{{26}}$")]
-SnnId = Annotated[str, StringConstraints(pattern=rf"^(mod|con)_{_BODY}{{26}}$")]
+SnnId = Annotated[str, StringConstraints(pattern=rf"^(mod|con|sea)_{_BODY}{{26}}$")]
 
 
 def option(name: str, **more: Any) -> Any:

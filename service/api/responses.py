@@ -12,6 +12,7 @@ from service.storage.records import FINISHED, JobRecord, StoredObject, Upload
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 JobKind = Literal["conversion", "evaluation", "search", "sweep"]
+CONVERTING: tuple[JobKind, ...] = ("conversion", "search")  # kinds of jobs that make a network
 COLLECTIONS: Mapping[str, str] = {
     "model": "models",
     "dataset": "datasets",
