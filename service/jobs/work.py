@@ -168,8 +168,8 @@ class Work(DBOSConfiguredInstance):
                 break
             await DBOS.write_stream_async(EVENTS, _progress("trials", len(trials), len(trials) + 1))
             (trial,) = await self._split(
-                id, job["tenant"], f"search_trial-{len(trials)}", [{**known, **step.result}], 1,
-                {**job["inputs"], **facts}, "trials",
+                id, job["tenant"], "search_trial", [{**known, **step.result}], 1,
+                {**job["inputs"], **facts}, "trials", first=len(trials),
             )  # fmt: skip
             if trial.error:
                 await self._finish(id, trial.to_json())
@@ -209,14 +209,23 @@ class Work(DBOSConfiguredInstance):
         return await self._reduce(id, "reduce_shards", parts)
 
     async def _split(
-        self, id: str, tenant: str, task: str, each: Iterable[JSON], count: int, inputs: Mapping[str, str], stage: str
+        self,
+        id: str,
+        tenant: str,
+        task: str,
+        each: Iterable[JSON],
+        count: int,
+        inputs: Mapping[str, str],
+        stage: str,
+        first: int = 0,
     ) -> list[TaskOutcome]:
         """Run shards on whichever workers are free; their outcomes, in order. An error ends all, and is the last.
 
-        each: the arguments of each shard, read as there is room for more: AHEAD shards wait or run at a time.
+        each: the arguments of each shard, read as there is room for more: AHEAD shards wait or run at a time. first: the
+        number of the first one, where a job has more shards of the task.
         """
         self._places.forgo(id)
-        left, waiting = enumerate(each), deque[WorkflowHandleAsync[JSON]]()
+        left, waiting = enumerate(each, first), deque[WorkflowHandleAsync[JSON]]()
 
         async def send(number: int, arguments: JSON) -> None:
             with SetWorkflowID(f"{id}-{task}-{number}"), SetEnqueueOptions(queue_partition_key=tenant):
