@@ -5,7 +5,7 @@
     conversion = graphpass.convert("ann.onnx", calibration="images.npz", output="snn.onnx", time_steps=4)
     session = graphpass.open_session("snn.onnx")
 
-There is a function for each command of the command line (`graphpass --help`): convert, evaluate, sweep, verify,
+There is a function for each command of the command line (`graphpass --help`): convert, evaluate, search, sweep, verify,
 inspect, inline, doctor. `help(graphpass.convert)` explains one of them. Names are loaded when they are first used, so
 importing the package costs nothing and needs no runtime. No public name is also the name of a submodule.
 """
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         save_json,
         save_plan,
         save_report,
+        search,
         sweep,
         verify,
     )
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from graphpass.graph.model import Source
     from graphpass.graph.plan import Plan
     from graphpass.inspection import Inspection
+    from graphpass.searching.trials import Found
     from graphpass.sweeps import Row
     from graphpass.verification.forms import Verification
     from graphpass.verification.integer import Flips
@@ -47,6 +49,7 @@ _HOMES = {  # name → its module
     "Dataset": "datasets.dataset",
     "Evaluation": "evaluation.results",
     "Flips": "verification.integer",
+    "Found": "searching.trials",
     "GraphpassError": "errors",
     "Inspection": "inspection",
     "Plan": "graph.plan",
@@ -65,6 +68,7 @@ _HOMES = {  # name → its module
     "save_json": "api",
     "save_plan": "api",
     "save_report": "api",
+    "search": "api",
     "sweep": "api",
     "verify": "api",
 }
@@ -74,6 +78,7 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "Flips",
+    "Found",
     "GraphpassError",
     "Inspection",
     "Plan",
@@ -92,6 +97,7 @@ __all__ = [
     "save_json",
     "save_plan",
     "save_report",
+    "search",
     "sweep",
     "verify",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.synthetic import Synthetic
 from graphpass.datasets.images import ImageOptions
+from graphpass.errors import OptionError
 from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.maths.allocation import Auto, auto_of
@@ -13,6 +14,7 @@ from graphpass.options.providers import runtime_providers
 from graphpass.options.rules import named, require_options
 from graphpass.options.table import OPTIONS
 from graphpass.options.values import bytes_of, plain_of, several_of
+from graphpass.searching.trials import Goal
 from graphpass.sites.sites import Selection
 
 
@@ -67,6 +69,16 @@ class CommandOptions:
         """The other arguments of `graphpass.conversion.convert`."""
         names = ("time_steps", "coding", "method", "form", "precision", "target", "allow_partial")
         return {name: self(name) for name in names}
+
+    def goal(self) -> Goal:
+        """What a search is after. Raises OptionError without a largest drop."""
+        if self("max_drop") is None:
+            raise OptionError(
+                "a search needs max_drop", "give the largest loss that you can bear, such as 1.0", "max_drop"
+            )
+        given = self._values.get("coding")
+        codings = (given,) if given else tuple(OPTIONS["coding"].names)
+        return Goal(float(self("max_drop")), self("minimise"), self("time_steps"), codings)
 
     def evaluation(self, allow_code: bool = False) -> EvaluationSettings:
         """allow_code: whether metrics may be functions of the user; these are run."""

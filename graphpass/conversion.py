@@ -230,12 +230,12 @@ def observe(
     dataset: Dataset,
     options: CalibrationOptions,
     path: str | Path,
-    start: int,
-    stop: int,
+    start: int = 0,
+    stop: int | None = None,
     progress: Progress = silent,
 ) -> int:
-    """Run samples start … stop − 1 through the original network and write what calibration needs of it: one part for
-    `convert(observed=…)`.
+    """Run samples start … stop − 1, by default all, through the original network and write what calibration needs of
+    it: one part for `convert(observed=…)`.
 
     options: what `settings_of` returned. Returns how many samples the part has: both ends move up to the next whole
     batch. Raises CalibrationError, and DataError for bad data or data of unknown length.

@@ -13,7 +13,8 @@ GraphpassError              exit status 2
 ├── RemoteError             a service said no, or failed
 │   ├── UnreachableError    a service does not answer
 │   └── JobCancelledError   a job was cancelled
-└── CoverageError           exit status 3: a site that should have been converted was not
+├── CoverageError           exit status 3: a site that should have been converted was not
+└── GoalError               exit status 3: nothing that was tried is good enough
 """
 
 
@@ -73,6 +74,12 @@ class FormError(GraphpassError):
 
 class CoverageError(GraphpassError):
     """A site that should have been converted was not."""
+
+    status = 3
+
+
+class GoalError(GraphpassError):
+    """Nothing that a search tried is good enough; the remedy names the sites that stand in the way."""
 
     status = 3
 

@@ -1,13 +1,17 @@
 """What `graphpass inspect` shows of a network before anything is converted."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from graphpass.calibration.calibrate import CalibrationOptions
+from graphpass.calibration.ranking import Ranking, rank
+from graphpass.datasets.dataset import Dataset
 from graphpass.graph.domains import opset_of
 from graphpass.graph.layers import weight_layers
 from graphpass.graph.plan import Left
 from graphpass.network import Network, with_identity_sites
 from graphpass.passes.base import Miss
+from graphpass.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class WithIdentitySites:
 class Inspection:
     """rewrites: how often each rule of passes/normalise.py applied. parameters: numbers in weight layers.
 
-    with_identity_sites: None where they were asked for, or would add nothing.
+    with_identity_sites: None where they were asked for, or would add nothing. ranking: of the sites, where it was asked
+    for.
     """
 
     path: str
@@ -50,6 +55,7 @@ class Inspection:
     with_identity_sites: WithIdentitySites | None
     rewrites: dict[str, int]
     misses: tuple[Miss, ...]
+    ranking: Ranking | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,3 +86,14 @@ def inspect(network: Network) -> Inspection:
         {report.rule: report.rewrites for report in network.rules},
         tuple(miss for report in network.rules for miss in report.misses),
     )
+
+
+def inspect_ranked(
+    network: Network,
+    calibration: Dataset,
+    options: CalibrationOptions,
+    evaluation: Dataset | None = None,
+    progress: Progress = silent,
+) -> Inspection:
+    """Facts about a prepared network, and which of its sites cost the accuracy (calibration/ranking.py)."""
+    return replace(inspect(network), ranking=rank(network, calibration, options, evaluation, progress))

@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from graphpass.calibration.calibrate import CalibrationOptions
-from graphpass.conversion import make_plan, spiking_model
 from graphpass.datasets.dataset import Dataset
-from graphpass.evaluation.evaluate import EvaluationSettings, open_pair, whole_part
+from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import EvaluationShard, merge
 from graphpass.graph.model import Source
 from graphpass.network import Network, prepare, require_coverage
 from graphpass.progress import Progress, silent
+from graphpass.series import series
 from graphpass.sites.sites import Selection
-from graphpass.verification.source import check_source
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,6 @@ def combinations(
     ]
 
 
-def part_of(
-    network: Network,
-    calibration: Dataset,
-    data: Dataset,
-    options: CalibrationOptions,
-    evaluation: EvaluationSettings | None = None,
-    progress: Progress = silent,
-) -> EvaluationShard:
-    """One conversion and its evaluation, as a part that can be written as text. The network is not changed."""
-    check_source(network, calibration, options.threads)
-    plan = make_plan(network, calibration, options, progress)
-    proto = spiking_model(network, plan, "folded")
-    return whole_part(open_pair(network.source, proto, evaluation), data, progress=progress)
-
-
 def row_of(part: EvaluationShard) -> Row:
     """The row of a part that `part_of` returned."""
     found = merge([part])
@@ -78,19 +63,23 @@ def sweep(
     allow_partial: bool = False,
     options: CalibrationOptions | None = None,
     evaluation: EvaluationSettings | None = None,
+    cache: str | Path | None = None,
     progress: Progress = silent,
 ) -> list[Row]:
-    """A row for every method, coding and T, in this order. Nothing is written.
+    """A row for every method, coding and T, in this order.
 
-    model: a source, or a prepared network, which holds its own selection.
+    model: a source, or a prepared network, which holds its own selection. cache: a folder whose results are used and
+    kept; otherwise nothing is written.
     Raises OptionError before the first conversion when any combination makes no sense.
     """
     network = model if isinstance(model, Network) else prepare(model, selection)
     require_coverage(network, allow_partial)
     wanted = combinations(options or CalibrationOptions(), time_steps, codings, methods)
-    rows = []
-    for number, settings in enumerate(wanted):
-        progress("conversions", number, len(wanted))
-        rows.append(row_of(part_of(network, calibration, data, settings, evaluation, progress)))
+    order = sorted(range(len(wanted)), key=lambda k: (wanted[k].coding, wanted[k].time_steps))  # equal baselines meet
+    rows: dict[int, Row] = {}
+    with series(network, calibration, data, wanted[0], evaluation, cache) as conversions:
+        for number, place in enumerate(order):
+            progress("conversions", number, len(wanted))
+            rows[place] = row_of(conversions.part(wanted[place], progress))
     progress("conversions", len(wanted), len(wanted))
-    return rows
+    return [rows[place] for place in range(len(wanted))]

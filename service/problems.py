@@ -50,6 +50,7 @@ PROBLEMS: Mapping[str, Kind] = {
     "invalid-data": Kind(422, "The data does not fit", "a dataset that is broken or does not fit the model"),
     "invalid-options": Kind(422, "The options make no sense", "options that contradict each other or the model"),
     "coverage": Kind(422, "A site could not be converted", "a site that should become spiking and cannot"),
+    "goal": Kind(422, "Nothing is good enough", "a search none of whose trials lost as little as was allowed"),
     "calibration": Kind(422, "Calibration failed", "values that no neuron can be fitted to"),
     "plan": Kind(422, "The plan does not fit", "a plan that is broken or belongs to another model"),
     "verification": Kind(422, "The forms disagree", "two forms of one network that do not agree"),

@@ -75,6 +75,12 @@ class Uses:
         assert [(row.time_steps, row.coding) for row in rows] == [(1, "rate"), (4, "rate"), (1, "phase"), (4, "phase")]
         assert len(graphpass.sweep(network(), images(), self._labelled, time_steps=2, method="max")) == 1
 
+    def search(self) -> None:
+        """The chosen network is written, unless none is good enough."""
+        target = self._folder / "found.onnx"
+        found = graphpass.search(self._ann, self._data, self._labelled, target, max_drop=50, coding="phase")
+        assert found.conversion and onnx.load(target) == found.conversion.proto
+
     def verify(self) -> None:
         assert graphpass.verify(self._snn, self._data, limit=4).agrees
         plan = graphpass.convert(self._ann, self._data).plan
@@ -150,6 +156,7 @@ class Uses:
             "Dataset": graphpass.open_dataset(self._data, self._ann),
             "Evaluation": graphpass.evaluate(self._ann, made, self._labelled, limit=2),
             "Row": graphpass.sweep(self._ann, self._data, self._labelled, time_steps=1, limit=2)[0],
+            "Found": graphpass.search(self._ann, self._data, self._labelled, max_drop=100, coding="rate", time_steps=1),
             "Inspection": graphpass.inspect(self._ann),
             "Verification": graphpass.verify(made, self._data, limit=2),
             "Flips": graphpass.verify(integer, self._data, reference=made, limit=2),

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "graphpass"
 # From the bottom up. A module may import from its own floor and from those below; docs/architecture.md explains.
 FLOORS = (
     ("errors", "progress"),
-    ("files", "options", "records"),
+    ("cache", "files", "options", "records"),
     ("maths",),
     ("graph",),
     ("sites",),
@@ -24,7 +24,7 @@ FLOORS = (
     ("evaluation",),
     ("calibration", "verification"),
     ("conversion",),
-    ("sweeps", "inspection"),
+    ("series", "searching", "sweeps", "inspection"),
     ("report", "client"),
     ("command_options", "inputs"),
     ("api",),

@@ -4,7 +4,7 @@ Options have the names, meanings and defaults of the command line. None means th
 that would have no effect is refused (graphpass/options). Results are frozen dataclasses.
 """
 
-from graphpass.api.conversions import convert, sweep
+from graphpass.api.conversions import convert, search, sweep
 from graphpass.api.documents import load_plan, save_json, save_plan, save_report
 from graphpass.api.evaluations import evaluate, verify
 from graphpass.api.models import inline, inspect, load, open_dataset, open_session
@@ -21,6 +21,7 @@ __all__ = [
     "save_json",
     "save_plan",
     "save_report",
+    "search",
     "sweep",
     "verify",
 ]

@@ -1,6 +1,7 @@
 """One conversion, or many conversions compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from graphpass import conversion, sweeps
@@ -27,6 +28,8 @@ from graphpass.maths.threads import limited_threads
 from graphpass.options.rules import require_images
 from graphpass.options.table import SEVERAL
 from graphpass.progress import Progress, silent
+from graphpass.searching.search import search as cheapest
+from graphpass.searching.trials import Found, Trial
 from graphpass.sweeps import Row
 
 
@@ -148,6 +151,7 @@ def sweep(
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
+    cache: PathLike | None = None,
     allow_code: bool = False,
     progress: Progress = silent,
 ) -> tuple[Row, ...]:
@@ -156,8 +160,9 @@ def sweep(
         rows = graphpass.sweep("ann.onnx", "images.npz", "labelled.npz", time_steps=[2, 4, 8])
         [(row.time_steps, row.evaluation.snn.top1) for row in rows]
 
-    model, calibration: as for `convert`. data: as for `evaluate`. Nothing is written.
+    model, calibration: as for `convert`. data: as for `evaluate`. Nothing is written but the cache.
     time_steps: one or several, default 1, 2, 4, 8, 16, 32. coding, method: one or several, default "rate", "optimal".
+    cache: a folder that keeps what each step found: the same sweep, or another one of this network, goes on there.
     calibration_limit: use at most this many calibration samples; limit: at most this many labelled samples.
     All other options are as for `convert` and `evaluate`, and so are the errors. A combination that makes no sense is
     an error before the first conversion.
@@ -179,6 +184,90 @@ def sweep(
             allow_partial=allow_partial,
             options=choices.calibration("calibration_limit"),
             evaluation=options,
+            cache=choices("cache"),
             progress=progress,
         )
     return tuple(rows)
+
+
+def search(
+    model: Model,
+    calibration: Data,
+    evaluation: Data,
+    output: PathLike | None = None,
+    *,
+    max_drop: float | None = None,
+    minimise: str | None = None,
+    time_steps: int | None = None,
+    coding: str | None = None,
+    method: str | None = None,
+    form: str | None = None,
+    precision: str | None = None,
+    target: str | None = None,
+    metric: Texts | None = None,
+    energy_model: str | None = None,
+    include: Texts | None = None,
+    exclude: Texts | None = None,
+    identity_sites: bool = False,
+    allow_partial: bool = False,
+    limit: int | None = None,
+    seed: int | None = None,
+    memory_budget: int | str | None = None,
+    threads: int | None = None,
+    image_size: int | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    cache: PathLike | None = None,
+    allow_code: bool = False,
+    tried: Callable[[Trial], None] = lambda trial: None,
+    progress: Progress = silent,
+) -> Found:
+    """Find the cheapest spiking network that loses at most `max_drop`, and write it to `output` if that is given.
+
+        found = graphpass.search("ann.onnx", "images.npz", "labelled.npz", "snn.onnx", max_drop=1.0)
+        found.conversion, found.drop, [(trial.setting, trial.drop, trial.energy) for trial in found.trials]
+
+    model, calibration, output: as for `convert`. evaluation: as the data of `evaluate`; settings are judged on one half
+    of it, and the chosen network on the other.
+    max_drop: in points of the metric (docs/search.md): of top-1, or of agreement with the network where there are no
+    labels. minimise: "energy" (the default), "time-steps" or "latency".
+    time_steps: the largest T that is tried, default 32. coding: the only code that is tried, default both.
+    metric: of `evaluate`; the first one decides. limit: use at most this many calibration samples.
+    cache: a folder that keeps what each step found, so that the next call goes on there. tried: is called with each
+    trial. All other options are as for `convert` and `evaluate`, and so are the errors.
+
+    Nothing is raised where no setting is good enough: `found.conversion` is None, nothing is written, and
+    `found.demanding` names the sites that stand in the way.
+    """
+    given = locals()
+    choices = CommandOptions("search", given)
+    goal, settings = choices.goal(), choices.evaluation(allow_code)
+    if output is not None:
+        output = Path(output)
+        read = [*model_sources(model), *data_sources(calibration), *data_sources(evaluation)]
+        require_targets([(output, models.companions(output))], read)
+    network = network_of(model, choices.selection())
+    given_data = (calibration, evaluation)
+    rows, judged = (dataset_of(each, network.source.proto, choices.images(), allow_code) for each in given_data)
+    if not any(map(has_images, given_data)):
+        require_images(given)
+    options = replace(choices.calibration(), method=choices("method"))
+    with limited_threads(settings.threads):
+        found = cheapest(
+            network,
+            rows,
+            judged,
+            goal,
+            form=choices("form"),
+            precision=choices("precision"),
+            target=choices("target"),
+            allow_partial=allow_partial,
+            options=options,
+            evaluation=replace(settings, limit=None),
+            cache=choices("cache"),
+            tried=tried,
+            progress=progress,
+        )
+    if output is not None and found.conversion is not None:
+        found.conversion.save(output)
+    return found

@@ -8,7 +8,10 @@ from graphpass.evaluation.results import Evaluation
 from graphpass.graph import plan as plans
 from graphpass.graph.plan import Plan
 from graphpass.inputs import PathLike
+from graphpass.searching.trials import Found
 from graphpass.sweeps import Row
+
+Result = Evaluation | Found | Sequence[Row]
 
 
 def load_plan(path: PathLike) -> Plan:
@@ -30,22 +33,31 @@ def save_plan(plan: Plan, path: PathLike) -> None:
     plans.save_plan(plan, Path(path))
 
 
-def save_report(found: Evaluation | Sequence[Row], path: PathLike) -> None:
+def save_report(found: Result, path: PathLike) -> None:
     """Write a result as a self-contained HTML page.
 
-    found: what `evaluate` or `sweep` returned. path: of the page. Raises OptionError.
+    found: what `evaluate`, `sweep` or `search` returned. path: of the page. Raises OptionError, also for a search that
+    found no network.
     """
     from graphpass.report.files import write_report  # loads plotly
-    from graphpass.report.pages import evaluation_report, sweep_report
+    from graphpass.report.pages import evaluation_report, search_report, sweep_report
 
-    write_report(evaluation_report(found) if isinstance(found, Evaluation) else sweep_report(found), Path(path))
+    match found:
+        case Evaluation():
+            page = evaluation_report(found)
+        case Found():
+            page = search_report(found)
+        case _:
+            page = sweep_report(found)
+    write_report(page, Path(path))
 
 
-def save_json(found: Evaluation | Sequence[Row], path: PathLike) -> None:
+def save_json(found: Result, path: PathLike) -> None:
     """Write a result as the JSON of docs/formats.md.
 
-    found: what `evaluate` or `sweep` returned. path: of the JSON file. Raises OptionError.
+    found: what `evaluate`, `sweep` or `search` returned. path: of the JSON file. Raises OptionError.
     """
     from graphpass.report.files import write_json
 
-    write_json(found.to_json() if isinstance(found, Evaluation) else [row.to_json() for row in found], Path(path))
+    whole = found.to_json() if isinstance(found, Evaluation | Found) else [row.to_json() for row in found]
+    write_json(whole, Path(path))

@@ -1,5 +1,6 @@
 """Models and data, read once for several functions; what a model holds; sessions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -9,6 +10,7 @@ from graphpass import inspection
 from graphpass.command_options import CommandOptions
 from graphpass.conversion import Conversion
 from graphpass.datasets.dataset import Dataset
+from graphpass.errors import OptionError
 from graphpass.files import require_targets
 from graphpass.graph import model as models
 from graphpass.graph.model import Source
@@ -29,6 +31,8 @@ from graphpass.inputs import (
 from graphpass.inspection import Inspection
 from graphpass.network import Network
 from graphpass.options.rules import require_images
+from graphpass.options.table import STEPS
+from graphpass.progress import Progress, silent
 from graphpass.runtime import session as sessions
 from graphpass.runtime.providers import Providers
 
@@ -68,15 +72,52 @@ def open_dataset(
 
 
 def inspect(
-    model: Model, *, include: Texts | None = None, exclude: Texts | None = None, identity_sites: bool = False
+    model: Model,
+    calibration: Data | None = None,
+    evaluation: Data | None = None,
+    *,
+    include: Texts | None = None,
+    exclude: Texts | None = None,
+    identity_sites: bool = False,
+    time_steps: int | None = None,
+    coding: str | None = None,
+    method: str | None = None,
+    limit: int | None = None,
+    seed: int | None = None,
+    memory_budget: int | str | None = None,
+    threads: int | None = None,
+    image_size: int | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    allow_code: bool = False,
+    progress: Progress = silent,
 ) -> Inspection:
-    """What a network holds, where neurons would go, and what would stay analogue and why. Nothing is run.
+    """What a network holds, where neurons would go, and what would stay analogue and why.
 
         graphpass.inspect("ann.onnx").sites
+        graphpass.inspect("ann.onnx", "images.npz", time_steps=4).ranking.exclude
 
-    model, include, exclude, identity_sites: as for `convert`. Raises ModelError, OptionError.
+    calibration: with it, the network is calibrated, and its sites are ranked by the error of the outputs with neurons
+    at each site alone; beside it stands the error with neurons at all others. Without it nothing is run, and only
+    include, exclude and identity_sites have an effect.
+    evaluation: other data that the errors are measured on. All other options are as for `convert`.
+    Raises ModelError, OptionError, and with data the errors of `convert`.
     """
-    return inspection.inspect(network_of(model, CommandOptions("inspect", locals()).selection()))
+    given = locals()
+    choices = CommandOptions("inspect", given)
+    network = network_of(model, choices.selection())
+    if evaluation is not None and calibration is None:
+        raise OptionError("evaluation needs calibration: it is for ranking sites", "give calibration data, too")
+    if calibration is None:
+        return inspection.inspect(network)
+    proto, images = network.source.proto, choices.images()
+    if not has_images(calibration) and (evaluation is None or not has_images(evaluation)):
+        require_images(given)
+    rows = dataset_of(calibration, proto, images, allow_code)
+    others = None if evaluation is None else dataset_of(evaluation, proto, images, allow_code)
+    steps = choices("time_steps") or STEPS
+    options = replace(choices.calibration(), time_steps=steps, coding=choices("coding"), method=choices("method"))
+    return inspection.inspect_ranked(network, rows, options, others, progress)
 
 
 def inline(snn: SpikingModel, output: PathLike | None = None) -> onnx.ModelProto:

@@ -128,8 +128,8 @@ def observe_part(
     dataset: Dataset,
     options: CalibrationOptions,
     path: str | Path,
-    start: int,
-    stop: int,
+    start: int = 0,
+    stop: int | None = None,
     fixed_batch: int | None = None,
     progress: Progress = silent,
 ) -> int:

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from graphpass.calibration import memory
 from graphpass.calibration.ranges import Extremes, extremes_of
 from graphpass.calibration.sampling import Extent, Positions
-from graphpass.calibration.segments import TensorStore, Walk
+from graphpass.calibration.segments import Walk
 from graphpass.calibration.steps import Step, steps_of
 from graphpass.datasets.arrays import archive_part
 from graphpass.datasets.dataset import Dataset, whole_batches
@@ -46,6 +46,7 @@ from graphpass.options.table import OPTIONS
 from graphpass.options.values import bytes_of
 from graphpass.progress import Progress
 from graphpass.runtime.session import pad_inputs
+from graphpass.runtime.store import TensorStore
 from graphpass.sites.identities import place_identities
 from graphpass.sites.sites import Site
 

@@ -13,42 +13,35 @@ that holds is tried: networks of the chosen levels and of equal ones are calibra
 the one that errs less on the rest is kept.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.calibration.calibrate import CalibrationOptions, calibrate, fit_site
-from graphpass.calibration.sampling import Positions, SpikingSide, StepSample
-from graphpass.calibration.steps import Step
+from graphpass.calibration.few_samples import BATCH, observe_sites, output_error, spread_batches
 from graphpass.datasets.dataset import Dataset
-from graphpass.evaluation.counting import layer_fan_out
-from graphpass.forms.folded import fold
-from graphpass.forms.registry import assemble
-from graphpass.graph.layers import WeightLayer, weight_layers
-from graphpass.graph.model import export, export_untyped
+from graphpass.graph.model import export
 from graphpass.graph.plan import Plan, SitePlan
 from graphpass.maths.allocation import DEFAULT_ENERGY, Auto, allocate, ladder, spikes_of, steps_needed
 from graphpass.maths.methods import METHODS
-from graphpass.maths.metrics import ENERGY_AC, Difference
+from graphpass.maths.metrics import ENERGY_AC
 from graphpass.maths.threads import limited_threads
+from graphpass.options.table import OPTIONS
 from graphpass.progress import Progress, silent
-from graphpass.runtime.samples import Axes, run_padded, sample_axes
-from graphpass.runtime.session import open_session, pad_inputs, run
-from graphpass.sites.identities import place_identities
-from graphpass.sites.sites import Coverage, Site
+from graphpass.records import json_of
+from graphpass.runtime.samples import run_padded, sample_axes
+from graphpass.runtime.session import open_session, pad_inputs
+from graphpass.sites.sites import Coverage
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
 
-SAMPLES = 64  # of the calibration data, evenly spread
-ROWS = 4096  # of every site
 PROBED = 5  # levels at which the network's response is measured: coarse, so that float rounding is nothing beside it
-BATCH = 8  # samples a run where the model leaves it free
 HELD_OUT = 4  # the last of so many parts of the data chooses between allocations
 TRIED = 128  # of these, at most
 ROUNDING = 1e-9  # of a budget
@@ -91,6 +84,17 @@ class Sensitivity:
             steps = max(steps_needed(count, options.coding) for count in levels.values())
             found.append(replace(options, levels=levels, time_steps=steps))
         return found
+
+    def to_text(self) -> str:
+        """As JSON; no number loses a bit."""
+        return json.dumps(json_of(self))
+
+    @staticmethod
+    def from_text(text: str) -> "Sensitivity":
+        """What `to_text` wrote."""
+        found = json.loads(text)
+        errors, costs = (np.array(found[name], np.float64) for name in ("errors", "costs"))
+        return Sensitivity(tuple(found["sites"]), tuple(found["rungs"]), errors, costs, tuple(found["neurons"]))
 
     def note(self, options: CalibrationOptions) -> str:
         """What was chosen, in words: mean levels and energy beside those of T everywhere."""
@@ -139,8 +143,8 @@ def measure(
     """
     rungs, method = ladder(options.time_steps, options.coding), METHODS[options.method]
     probed = min(range(len(rungs)), key=lambda k: abs(rungs[k] - PROBED))
-    batches = list(_spread(dataset, options.limit, fixed_batch))
-    seen = _observe(graph, coverage.sites, batches, options, fixed_batch)
+    batches = list(spread_batches(dataset, options.limit, fixed_batch))
+    seen = observe_sites(graph, coverage.sites, batches, options, fixed_batch)
     quantisation, spikes, errors = (np.zeros((len(coverage.sites), len(rungs))) for _ in range(3))
     for number, (site, sample) in enumerate(zip(coverage.sites, seen.samples, strict=True)):
         progress("measuring sensitivity", number, len(coverage.sites))
@@ -157,6 +161,36 @@ def measure(
     costs = ENERGY_AC * np.array(seen.synapses)[:, None] * spikes
     names = tuple(site.name for site in coverage.sites)
     return Sensitivity(names, rungs, errors, costs, seen.neurons)
+
+
+def forecast(
+    graph: gs.Graph,
+    coverage: Coverage,
+    dataset: Dataset,
+    options: CalibrationOptions,
+    levels: Sequence[int],
+    fixed_batch: int | None = None,
+    progress: Progress = silent,
+) -> dict[str, list[float]]:
+    """Energy of the additions behind all sites before anything is converted: by code, for each number of levels.
+
+    C = 0.9 pJ · Σ over sites of (spikes of a neuron, mean over rows) · (synapses behind the site), in pJ a sample, with
+    neurons of the options' method on the activations of a normalised graph (not changed).
+    """
+    method = METHODS[options.method]
+    seen = observe_sites(
+        graph, coverage.sites, list(spread_batches(dataset, options.limit, fixed_batch)), options, fixed_batch
+    )
+    costs = {code: np.zeros(len(levels)) for code in OPTIONS["coding"].names}
+    for number, (site, sample, synapses) in enumerate(zip(coverage.sites, seen.samples, seen.synapses, strict=True)):
+        progress("forecasting costs", number, len(coverage.sites))
+        for place, count in enumerate(levels):
+            plan = fit_site(site, sample, count, method)
+            counts = plan.values.neuron(plan.levels).count(sample.site.even().x)
+            for code, row in costs.items():
+                row[place] += ENERGY_AC * synapses * float(spikes_of(counts, code).mean())
+    progress("forecasting costs", len(coverage.sites), len(coverage.sites))
+    return {code: row.tolist() for code, row in costs.items()}
 
 
 def held_out_errors(
@@ -185,113 +219,8 @@ def held_out_errors(
     errors = []
     for options in candidates:
         plan = calibrate(graph, coverage, dataset, replace(options, limit=kept), fixed_batch, progress)
-        errors.append(_error(graph, plan, batches, outputs, options.threads, fixed_batch, axes))
+        errors.append(output_error(graph, plan, batches, outputs, options.threads, fixed_batch, axes))
     return errors
-
-
-def _spread(dataset: Dataset, limit: int | None, fixed: int | None) -> Iterator[Arrays]:
-    """About SAMPLES samples, evenly spread over the data: they may be sorted by class."""
-    known = [number for number in (dataset.samples, limit) if number is not None]
-    if fixed:
-        every = max(1, min(known, default=0) // max(fixed, SAMPLES))
-        for number, batch in enumerate(dataset.batches(fixed, limit)):
-            if number % every == 0 and (batch.size == fixed or number == 0):
-                yield pad_inputs(batch.inputs, fixed)
-        return
-    every = max(1, min(known, default=0) // SAMPLES)
-    held: list[Mapping[str, Array]] = []
-    for number, batch in enumerate(dataset.batches(every, limit)):
-        held.append({name: values[:1] for name, values in batch.inputs.items()})
-        if len(held) == BATCH:
-            yield _joined(held)
-            held = []
-        if number + 1 == SAMPLES:
-            break
-    if held:
-        yield _joined(held)
-
-
-def _joined(samples: Sequence[Mapping[str, Array]]) -> Arrays:
-    return {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """Of the ANN: samples, neurons and synapses of each site, and the network's outputs of each batch."""
-
-    samples: list[StepSample]
-    neurons: tuple[int, ...]
-    synapses: tuple[float, ...]
-    outputs: list[Arrays]
-
-
-def _observe(
-    graph: gs.Graph, sites: Sequence[Site], batches: Sequence[Arrays], options: CalibrationOptions, fixed: int | None
-) -> _Seen:
-    """Run the ANN: for its outputs, and for rows of all sites at once, a sample at a time where the batch is free."""
-    graph = graph.copy()
-    plain = open_session(export(graph.copy()), threads=options.threads)
-    place_identities(graph, sites)
-    fed = {name for site in sites for name in site.layers}
-    layers = {layer.node.name: layer for layer in weight_layers(graph) if layer.node.name in fed}
-    ends = [tensor.name for layer in layers.values() for tensor in (layer.data, layer.output)]
-    wanted = list(dict.fromkeys([*(name for site in sites for name in (site.input, site.output)), *ends]))
-    session = open_session(_fetching(graph, wanted), threads=options.threads)
-    count = sum(_size(batch) for batch in batches)
-    ranges = METHODS[options.method].ranges
-    steps = [Step(site.input, (), site) for site in sites]
-    positions = [Positions(step, -(-ROWS // count), (options.seed, k), ranges) for k, step in enumerate(steps)]
-    sides = [SpikingSide(places) for places in positions]
-    rows: list[list[tuple[Array, Array]]] = [[] for _ in sites]
-    shapes: dict[str, tuple[int, ...]] = {}
-    for number, part in enumerate(batches if fixed else _singly(batches)):
-        values = {**part, **run(session, part)}
-        shapes = shapes or {name: values[name].shape for name in wanted}
-        for site, places, side, taken in zip(sites, positions, sides, rows, strict=True):
-            taken.append(places.add_ann(fixed or 1, fixed or 1, values[site.input], values[site.output]))
-            side.add(number, {site.input: values[site.input]})
-    samples = []
-    for side, taken in zip(sides, rows, strict=True):
-        x, a = (np.concatenate(parts) for parts in zip(*taken, strict=True))
-        samples.append(side.sample(x, a, clip_limits=options.clip_limits))
-        samples[-1].require_finite()
-    each = fixed or 1
-    neurons = tuple(int(np.prod(shapes[site.output])) // each for site in sites)
-    synapses = tuple(
-        sum(_synapses(layers[name], shapes, each, count) for name in site.layers)
-        for site, count in zip(sites, neurons, strict=True)
-    )
-    return _Seen(samples, neurons, synapses, [run(plain, batch) for batch in batches])
-
-
-def _fetching(graph: gs.Graph, names: Sequence[str]) -> onnx.ModelProto:
-    """The graph with these tensors among its outputs."""
-    tensors, held = graph.tensors(), {tensor.name for tensor in (*graph.outputs, *graph.inputs)}
-    for name in names:
-        if name not in held:
-            graph.outputs.append(tensors[name])
-    return export_untyped(graph)
-
-
-def _synapses(layer: WeightLayer, shapes: Mapping[str, tuple[int, ...]], batch: int, neurons: int) -> float:
-    """Operations a sample of a layer if a site's neurons, which make its input, all spiked once.
-
-    What else is concatenated into the input has synapses of its own.
-    """
-    shape = shapes[layer.data.name]
-    met, _ = layer_fan_out(layer, shape, shapes[layer.output.name])
-    inputs = int(np.prod(shape)) // batch
-    return float(met.sum()) * (inputs / met.size) * min(1.0, neurons / inputs)
-
-
-def _size(batch: Arrays) -> int:
-    return len(next(iter(batch.values())))
-
-
-def _singly(batches: Sequence[Arrays]) -> Iterator[Arrays]:
-    for batch in batches:
-        for k in range(_size(batch)):
-            yield {name: values[k : k + 1] for name, values in batch.items()}
 
 
 def _response(
@@ -299,23 +228,4 @@ def _response(
 ) -> float:
     """The error of the outputs with neurons at one site alone: the mean over outputs of Σ (y − a)² / Σ (a − ā)²."""
     plan = Plan(options.time_steps, options.coding, options.method, (site,))
-    return _error(graph, plan, batches, outputs, options.threads, None, {})
-
-
-def _error(
-    graph: gs.Graph,
-    plan: Plan,
-    batches: Sequence[Arrays],
-    outputs: Sequence[Arrays],
-    threads: int,
-    fixed: int | None,
-    axes: Axes,
-) -> float:
-    """Mean over the outputs of Σ (y − a)² / Σ (a − ā)², y of the network that a plan makes."""
-    session = open_session(assemble(fold(graph.copy(), plan), plan.coding), threads=threads, use_blocked=False)
-    differences = {name: Difference() for name in outputs[0]}
-    for batch, known in zip(batches, outputs, strict=True):
-        for name, y in run_padded(session, batch, fixed, axes).items():
-            differences[name] = differences[name].update(y, known[name])
-    errors = [each.centred_error or 0.0 for each in differences.values()]
-    return float(np.mean([error if np.isfinite(error) else 0.0 for error in errors]))
+    return output_error(graph, plan, batches, outputs, options.threads, None, {})

@@ -1,6 +1,8 @@
 """`graphpass inspect`, `verify`, `inline`, `doctor`: what a network holds, whether its forms agree, what is missing."""
 
 import json
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,19 +13,25 @@ from rich.table import Table
 from graphpass.cli.options import (
     DATA_HELP,
     Ann,
+    Coding,
+    ConversionLimit,
     Exclude,
     IdentitySites,
     ImageMean,
     ImageSize,
     ImageStd,
     Include,
+    Memory,
+    MethodName,
+    Seed,
     Snn,
     Threads,
+    TimeSteps,
     VerifyLimit,
     options_of,
     require_images_read,
 )
-from graphpass.cli.terminal import axis_text, name_column, out, plain, print_left
+from graphpass.cli.terminal import axis_text, name_column, out, plain, print_left, progress_bars
 from graphpass.errors import OptionError, VerificationError
 
 
@@ -39,15 +47,39 @@ def inspect(
     context: typer.Context,
     ann: Ann,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    calibration: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help=f"Calibrate on {DATA_HELP}, and rank the sites.", show_default=False),
+    ] = None,
+    evaluation: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Measure errors on this data instead.", show_default=False)
+    ] = None,
+    time_steps: TimeSteps = None,
+    coding: Coding = None,
+    method: MethodName = None,
+    limit: ConversionLimit = None,
     include: Include = None,
     exclude: Exclude = None,
     identity_sites: IdentitySites = False,
+    seed: Seed = None,
+    memory_budget: Memory = None,
+    threads: Threads = None,
+    image_size: ImageSize = None,
+    mean: ImageMean = None,
+    std: ImageStd = None,
 ) -> None:
-    """Show what a network holds, where neurons would go, and what would stay analogue and why."""
+    """Show what a network holds, where neurons would go, and what would stay analogue and why.
+
+    With calibration data: also which sites cost the accuracy.
+    """
+    options = options_of("inspect", context, locals())
     from graphpass import api
     from graphpass.network import identity_sites_add
 
-    found = api.inspect(ann, **options_of("inspect", context, locals()))
+    if calibration:
+        require_images_read(options, calibration, evaluation)
+    with progress_bars() as progress:
+        found = api.inspect(ann, calibration, evaluation, **options, allow_code=True, progress=progress)
     if as_json:
         sys.stdout.write(json.dumps(found.to_json(), indent=1, default=str) + "\n")
         return
@@ -65,6 +97,8 @@ def inspect(
         sites.add_row(plain(site.name), site.kind, axis_text(site.axis), plain(", ".join(site.layers)))
     out.print(sites)
     print_left(found.left)
+    if found.ranking:
+        _print_ranking(found.ranking)
     if found.misses:
         misses = Table(
             name_column("node"), "rule", "because", title=f"{len(found.misses)} places where a rule almost applied"
@@ -72,6 +106,21 @@ def inspect(
         for miss in found.misses:
             misses.add_row(plain(miss.node), miss.rule, plain(miss.reason))
         out.print(misses)
+
+
+def _print_ranking(ranking: Any) -> None:
+    """The sites by the errors that they cause, and the option that leaves the worst ones analogue."""
+    setting = f"T = {ranking.time_steps} ({ranking.coding}), method {ranking.method}, {ranking.samples} samples"
+    table = Table(
+        name_column("site"), "alone", "share", "without it",
+        title=f"error of the outputs {ranking.error:.3g} with all sites: {setting}",
+    )  # fmt: skip
+    for site in ranking.sites:
+        table.add_row(plain(site.name), f"{site.alone:.3g}", f"{100 * site.share:.0f} %", f"{site.without:.3g}")
+    out.print(table)
+    if ranking.exclude:
+        options = shlex.join(word for name in ranking.exclude for word in ("--exclude", f"^{re.escape(name)}$"))
+        out.print(f"leave the worst analogue with {options}", markup=False, soft_wrap=True)
 
 
 def verify(

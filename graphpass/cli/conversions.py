@@ -10,6 +10,7 @@ from graphpass.cli.options import (
     DATA_HELP,
     AllowPartial,
     Ann,
+    CacheFolder,
     Calibration,
     CalibrationLimit,
     Coding,
@@ -30,11 +31,13 @@ from graphpass.cli.options import (
     Levels,
     Limit,
     MadeUp,
+    MaxDrop,
     MeanLevels,
     Memory,
     MethodName,
     MethodsOfSweep,
     MetricNames,
+    Minimise,
     Precision,
     Provider,
     Report,
@@ -98,6 +101,9 @@ def convert(
     exclude: Exclude = None,
     identity_sites: IdentitySites = False,
     allow_partial: AllowPartial = False,
+    max_drop: MaxDrop = None,
+    minimise: Minimise = None,
+    cache: CacheFolder = None,
     limit: ConversionLimit = None,
     seed: Seed = None,
     memory_budget: Memory = None,
@@ -116,9 +122,19 @@ def convert(
         from graphpass.cli import remote
 
         service_metrics(metric)
+        if max_drop and evaluation:
+            remote.search(
+                ServerOptions(server, key or ""), ann, snn, calibration, evaluation, options, plan_out, as_json, report
+            )
+            return
         remote.convert(
             ServerOptions(server, key or ""), ann, snn, calibration, evaluation, options, plan_out, as_json, report
         )
+        return
+    if max_drop and evaluation:
+        from graphpass.cli.searches import search
+
+        search(ann, snn, calibration, evaluation, options, plan_out, as_json, report)
         return
     from graphpass import api
     from graphpass.evaluation.metrics.registry import metrics_of
@@ -222,6 +238,7 @@ def sweep(
     exclude: Exclude = None,
     identity_sites: IdentitySites = False,
     allow_partial: AllowPartial = False,
+    cache: CacheFolder = None,
     calibration_limit: CalibrationLimit = None,
     limit: Limit = None,
     seed: Seed = None,

@@ -16,6 +16,7 @@ from graphpass.options.table import OPTIONS, VERIFIED
 
 DATA_HELP = "x.npz, x.npy, a folder of .npz shards, a folder of images by class, or file.py:function"
 CALIBRATION = "Calibration"
+SEARCH = "Search"
 DATA = "Data"
 
 
@@ -51,6 +52,9 @@ Target = Annotated[str | None, option("target")]
 Levels = Annotated[str | None, option("levels", metavar="auto")]
 Energy = Annotated[float | None, option("energy")]
 MeanLevels = Annotated[float | None, option("mean_levels")]
+MaxDrop = Annotated[float | None, option("max_drop", rich_help_panel=SEARCH)]
+Minimise = Annotated[str | None, option("minimise", rich_help_panel=SEARCH)]
+CacheFolder = Annotated[str | None, option("cache", metavar="FOLDER", rich_help_panel=SEARCH)]
 Include = Annotated[list[str] | None, option("include")]
 Exclude = Annotated[list[str] | None, option("exclude")]
 IdentitySites = Annotated[bool, option("identity_sites")]

@@ -1,4 +1,4 @@
-"""convert, evaluate and sweep of the command line on a service: files are uploaded, results downloaded."""
+"""convert, search, evaluate and sweep of the command line on a service: files are uploaded, results downloaded."""
 
 import warnings
 import zipfile
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graphpass.cli.options import ServerOptions
+from graphpass.cli.searches import require_calibration
 from graphpass.cli.terminal import out, print_left, progress_bars
 from graphpass.client.client import Client, Job, Stored
 from graphpass.errors import DataError, GraphpassError, ModelError, OptionError
@@ -68,6 +69,35 @@ def convert(
             _keep(job, as_json, report)
 
 
+def search(
+    service: ServerOptions,
+    ann: str,
+    snn: Path,
+    calibration: str | None,
+    evaluation: str,
+    options: Options,
+    plan_out: Path | None,
+    as_json: Path | None,
+    report: Path | None,
+) -> None:
+    """As `graphpass convert --max-drop`."""
+    data = require_calibration(calibration)
+    with _session(service) as (client, upload):
+        job = client.search(
+            upload("model", ann), upload("dataset", data), upload("dataset", evaluation),
+            max_drop=options["max_drop"], **{name: value for name, value in options.items() if name != "max_drop"},
+        )  # fmt: skip
+        _finish(job)
+        job.download(snn, "artifact")
+        out.print(_trials(job.result))
+        out.print(f"{snn}: {job.result['reason']}", markup=False, soft_wrap=True)
+        if plan_out:
+            _keep_plan(job, plan_out)
+            out.print(f"plan: {plan_out}", markup=False)
+        out.print(_summary(job.result["evaluation"]))
+        _keep(job, as_json, report)
+
+
 def evaluate(
     service: ServerOptions, ann: str, snn: str, data: str, options: Options, as_json: Path | None, report: Path | None
 ) -> None:
@@ -94,6 +124,18 @@ def sweep(
         _finish(job)
         out.print(_rows(job.result["rows"]))
         _keep(job, as_json, report)
+
+
+def _trials(result: Mapping[str, Any]) -> Table:
+    """A line for each trial of a search."""
+    from graphpass.records import any_number, record_of
+    from graphpass.report.tables import rich_table
+    from graphpass.report.trials import trial_lines
+    from graphpass.searching.trials import Trial
+
+    trials = record_of(tuple[Trial, ...], result["trials"], "trials", any_number)
+    header, cells = trial_lines(trials, result["chosen"])
+    return rich_table(header, cells, f"{len(cells)} trials")
 
 
 @contextmanager

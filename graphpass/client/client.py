@@ -26,7 +26,7 @@ from graphpass.progress import Progress, silent
 
 JSON = dict[str, Any]
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
-COLLECTIONS = {"con": "conversions", "eva": "evaluations", "swe": "sweeps"}
+COLLECTIONS = {"con": "conversions", "eva": "evaluations", "sea": "searches", "swe": "sweeps"}
 FILES = {  # link of a job → name of its file in the job's list of digests
     "artifact": "snn.onnx",
     "plan": "plan.json",
@@ -71,7 +71,7 @@ class Event:
 
 
 class Job:
-    """A conversion, evaluation or sweep. Its attributes are of the last answer; `refresh` and `wait` ask again."""
+    """A job of any kind. Its attributes are of the last answer; `refresh` and `wait` ask again."""
 
     def __init__(self, connection: Connection, found: JSON):
         self._connection, self._found = connection, found
@@ -204,6 +204,13 @@ class Client:
         """Start a comparison of a network with its conversion. options: those of `graphpass evaluate`."""
         return self._start("evaluations", options, ann=ann, snn=snn, dataset=dataset)
 
+    def search(
+        self, model: Stored | str, calibration: Stored | str, dataset: Stored | str, *, max_drop: float, **options: Any
+    ) -> Job:
+        """Start a search for the cheapest network that loses at most max_drop. options: those of `graphpass.search`."""
+        given = {"max_drop": max_drop, **options}
+        return self._start("searches", given, model=model, calibration=calibration, dataset=dataset)
+
     def sweep(self, model: Stored | str, calibration: Stored | str, dataset: Stored | str, **options: Any) -> Job:
         """Start many conversions. options: those of `graphpass sweep`; time_steps, coding and method are lists."""
         return self._start("sweeps", options, model=model, calibration=calibration, dataset=dataset)
@@ -212,7 +219,7 @@ class Client:
         """A job by its id."""
         collection = COLLECTIONS.get(id.partition("_")[0])
         if collection is None:
-            raise OptionError(f"{id!r} is not the id of a job", "they begin with con_, eva_ or swe_")
+            raise OptionError(f"{id!r} is not the id of a job", "they begin with con_, eva_, sea_ or swe_")
         return Job(self._connection, self._connection.ask("GET", f"/v1/{collection}/{id}").json())
 
     def jobs(self, **filters: str) -> Iterator[Job]:

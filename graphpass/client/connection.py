@@ -10,6 +10,7 @@ from graphpass.errors import (
     CalibrationError,
     CoverageError,
     DataError,
+    GoalError,
     GraphpassError,
     ModelError,
     OptionError,
@@ -39,6 +40,7 @@ ERRORS: Mapping[str, type[GraphpassError]] = {  # problems that are the same err
     "plan": PlanError,
     "verification": VerificationError,
     "coverage": CoverageError,
+    "goal": GoalError,
 }
 CROWDED = "too-many-at-once"  # the key has as many requests at once as it may have
 PASSING = frozenset({"unavailable", "rate-limited", "slow-request", CROWDED})  # it may succeed if it is sent again

@@ -149,7 +149,7 @@ class Comparison:
         for text, by_network in self.scores.items():
             figures = {network: score.figures for network, score in by_network.items()}
             for name in dict.fromkeys(name for each in figures.values() for name in each):
-                values = (figures[network].get(name) for network in (REFERENCE, *self.others))
+                values = (figures.get(network, {}).get(name) for network in (REFERENCE, "snn", "baseline"))
                 found.append(MetricResult(text, name, *values))
         return tuple(found)
 

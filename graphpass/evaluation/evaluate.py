@@ -8,6 +8,7 @@ The baseline shows the effect of quantisation alone: the ANN with each site's ac
 the SNN has, channel by channel with the least error, without new weights (evaluation/baseline.py).
 """
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,13 +20,14 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from graphpass.datasets.dataset import Dataset, whole_batches
+from graphpass.datasets.dataset import Batch, Dataset, whole_batches
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.evaluation.baseline import quantised
 from graphpass.evaluation.comparison import Comparison
 from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.evaluation.metrics.training import fitted, of_training, training_stride
 from graphpass.evaluation.probing import Tally, probed_ann, probed_folded, probed_unrolled
+from graphpass.evaluation.remembering import Remembered
 from graphpass.evaluation.results import ConversionFacts, Evaluation, Latency, Provenance, Timing, conversion_of
 from graphpass.evaluation.shards import EvaluationShard, Measured, merge
 from graphpass.forms import operators
@@ -37,7 +39,7 @@ from graphpass.options.table import OPTIONS
 from graphpass.passes.normalise import normalise
 from graphpass.progress import Progress, silent
 from graphpass.runtime.providers import Providers
-from graphpass.runtime.samples import run_padded, sample_axes
+from graphpass.runtime.samples import Axes, run_padded, sample_axes
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.identities import place_identities
 from graphpass.sites.sites import unsteady
@@ -63,6 +65,7 @@ class EvaluationSettings:
     output with the class scores, None to find it. metrics: what metrics_of returned. rounds: least number of timed runs
     of latency_batch samples. providers: where the three networks run; operations are always counted on the CPU.
     energy_model: the name of one in maths.energy.MODELS.
+    others: what is compared with the ANN; without the baseline, its figures are None.
     """
 
     limit: int | None = None
@@ -75,6 +78,7 @@ class EvaluationSettings:
     latency_batch: int = 1
     providers: Providers | None = DEFAULT_PROVIDERS
     energy_model: str = OPTIONS["energy_model"].default
+    others: tuple[str, ...] = ("snn", "baseline")
 
     def __post_init__(self) -> None:
         least = min(self.batch, self.rounds, self.latency_batch)
@@ -84,7 +88,10 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Pair:
-    """A model, the SNN converted from it, and the baseline, in sessions. fixed: their batch size, None if free."""
+    """A model, the SNN converted from it, and the baseline, in sessions. fixed: their batch size, None if free.
+
+    remembered: outputs on the data that other pairs are compared on, too; of networks that have a digest.
+    """
 
     source: Source
     snn: onnx.ModelProto
@@ -93,6 +100,21 @@ class Pair:
     sessions: Mapping[str, Any]
     fixed: int | None
     options: EvaluationSettings
+    remembered: Remembered | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def outputs(self, first: int, batch: Batch, axes: Axes) -> dict[str, dict[str, Any]]:
+        """What the networks make of a batch that begins with sample `first`, by network and output."""
+
+        def of(network: str) -> dict[str, Any]:
+            return run_padded(self.sessions[network], batch.inputs, self.fixed, axes)
+
+        def known(network: str) -> dict[str, Any]:
+            if self.remembered is None or network not in self.digests:
+                return of(network)
+            return self.remembered.get(network, self.digests[network], first, lambda: of(network))
+
+        return {network: known(network) for network in self.sessions}
 
 
 def evaluate(
@@ -122,7 +144,12 @@ def whole_part(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Pro
     return replace(compared, measured=measure(pair, dataset, snn_digest, progress))
 
 
-def open_pair(source: Source, snn: onnx.ModelProto, options: EvaluationSettings | None = None) -> Pair:
+def open_pair(
+    source: Source,
+    snn: onnx.ModelProto,
+    options: EvaluationSettings | None = None,
+    remembered: Remembered | None = None,
+) -> Pair:
     """Raises ModelError when the SNN was not converted from this model."""
     options = options or EvaluationSettings()
     conversion = conversion_of(snn)
@@ -149,10 +176,13 @@ def open_pair(source: Source, snn: onnx.ModelProto, options: EvaluationSettings 
         )
     levels = stated if form == "integer" else _levels(graph, conversion)
     models: dict[str, Source | onnx.ModelProto] = {"ann": source, "snn": snn}
-    models["baseline"] = assemble(quantised(_normalised(source), conversion), conversion.coding)
+    digests = {"ann": source.digest}
+    if "baseline" in options.others:
+        models["baseline"] = baseline = assemble(quantised(_normalised(source), conversion), conversion.coding)
+        digests["baseline"] = hashlib.sha256(baseline.SerializeToString(deterministic=True)).hexdigest()
     sessions = {name: open_session(model, options.providers, options.threads) for name, model in models.items()}
     fixed = fixed_batch(input_specs(sessions["ann"]))
-    return Pair(source, snn, conversion, levels, sessions, fixed, options)
+    return Pair(source, snn, conversion, levels, sessions, fixed, options, remembered, digests)
 
 
 def compare(
@@ -178,7 +208,7 @@ def compare(
     ann = pair.sessions["ann"]
     few = {name: values[: pair.fixed or FEW] for name, values in first.inputs.items()}
     axes = sample_axes(ann, pad_inputs(few, pair.fixed))
-    comparison = Comparison(("snn", "baseline"))
+    comparison = Comparison(tuple(name for name in pair.sessions if name != "ann"))
     comparison.settle(
         run_padded(ann, first.inputs, pair.fixed, axes), first, axes, options.output, options.metrics.classes
     )
@@ -187,8 +217,8 @@ def compare(
     expected = max((end or 0) - start, 0)
     progress("comparing", 0, expected)
     for batch in dataset.batches(size, end, start):
-        outputs = {name: run_padded(session, batch.inputs, pair.fixed, axes) for name, session in pair.sessions.items()}
-        training = of_training(start + comparison.samples, batch.size, every)
+        place = start + comparison.samples
+        outputs, training = pair.outputs(place, batch, axes), of_training(place, batch.size, every)
         comparison.update(batch, outputs, metrics, training)
         progress("comparing", comparison.samples, max(expected, comparison.samples))
     total = comparison.samples if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
@@ -220,7 +250,7 @@ def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progre
         dataset.description,
         dataset.digest if options.limit is None else "",
         conversion.version,
-        _runtime_version(),
+        runtime_version(),
         datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return Measured(
@@ -241,7 +271,8 @@ def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progre
     )
 
 
-def _runtime_version() -> str:
+def runtime_version() -> str:
+    """Name and version of the onnxruntime that runs the networks; empty where no package says."""
     for name in RUNTIMES:
         try:
             return f"{name} {metadata.version(name)}"

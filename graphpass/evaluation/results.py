@@ -360,7 +360,7 @@ class Evaluation:
             "provenance": asdict(self.provenance),
             "notes": list(self.notes),
         }
-        return {key: _finite(value) for key, value in document.items()}
+        return {key: without_nan(value) for key, value in document.items()}
 
 
 def _energy_json(energy: Energy) -> dict[str, float]:
@@ -373,10 +373,10 @@ def ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
-def _finite(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """The value with null for NaN and infinities, which JSON cannot express."""
     if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [without_nan(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,6 +22,7 @@ Array = NDArray[Any]
 Integers = NDArray[np.int64]
 
 DEFAULT_ENERGY = 0.5
+HALVINGS = 30  # of the budgets between the least and the most
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,23 @@ def allocate(errors: Array, costs: Array, budget: float) -> Integers:
         if errors[:, uniform].sum() < held:
             return np.full(len(costs), uniform)
     return choice
+
+
+def cheapest(errors: Array, costs: Array, allowed: float) -> Integers:
+    """The rung of every site, int64 [S], of least Σ C with Σ E ≤ allowed, as `allocate` deals out budgets.
+
+    The dearest rungs where not even these err so little.
+    """
+    low, high = float(costs.min(1).sum()), float(costs.max(1).sum())
+    sites, found = np.arange(len(costs)), np.full(len(costs), costs.shape[1] - 1)
+    for _ in range(HALVINGS):
+        budget = (low + high) / 2
+        choice = allocate(errors, costs, budget)
+        if errors[sites, choice].sum() <= allowed:
+            found, high = choice, budget
+        else:
+            low = budget
+    return found
 
 
 def _upgrades(errors: Array, costs: Array) -> list[tuple[float, int, int]]:

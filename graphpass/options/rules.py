@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphpass.errors import OptionError
-from graphpass.options.table import AFTERWARDS, BUDGETS, IMAGES, OPTIONS, SELECTION
+from graphpass.options.table import AFTERWARDS, BUDGETS, IMAGES, OPTIONS, RANKING, SELECTION
 from graphpass.options.values import several_that, shown
 
 
@@ -42,8 +42,13 @@ KEY = OptionRule(("key",), "it is the key of a service", needs=("server",))
 # command → what holds between its options and files; an error names the first rule that is broken
 RULES: Mapping[str, tuple[OptionRule, ...]] = {
     "convert": (
-        OptionRule(("plan", "memory_budget", "threads"), HERE, excludes=("server",)),
+        OptionRule(("plan", "memory_budget", "threads", "cache"), HERE, excludes=("server",)),
         KEY,
+        OptionRule(
+            ("plan", "synthetic", "levels", *BUDGETS), "a search decides that by itself", excludes=("max_drop",)
+        ),
+        OptionRule(("max_drop",), "it is judged on labelled data, or on the original network", needs=("evaluation",)),
+        OptionRule(("minimise", "cache"), "it is an option of a search", needs=("max_drop",)),
         OptionRule(("plan",), "a plan needs no data", excludes=("calibration", "synthetic")),
         OptionRule(("synthetic",), "real data is better than made-up inputs", excludes=("calibration",)),
         OptionRule(
@@ -65,26 +70,23 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
         ),
     ),
     "evaluate": (OptionRule(("threads",), HERE, excludes=("server",)), KEY),
-    "sweep": (OptionRule(("memory_budget", "threads"), HERE, excludes=("server",)), KEY),
+    "sweep": (OptionRule(("memory_budget", "threads", "cache"), HERE, excludes=("server",)), KEY),
+    "search": (OptionRule(("minimise",), "it is an option of a search", needs=("max_drop",)),),
     "verify": (),
-    "inspect": (),
+    "inspect": (OptionRule((*RANKING, *IMAGES), "it is for ranking sites, which needs data", needs=("calibration",)),),
     "open_dataset": (),
 }
 
-CLASHES: Mapping[str, tuple[Clash, ...]] = {
-    "convert": (
-        Clash(
-            ("precision", "float16"),
-            ("form", "integer"),
-            "its counts and weights have 8 bits, and the rest of it is computed in float32",
-        ),
-    )
-}
+HALF_INTEGER = Clash(
+    ("precision", "float16"),
+    ("form", "integer"),
+    "its counts and weights have 8 bits, and the rest of it is computed in float32",
+)
+CLASHES: Mapping[str, tuple[Clash, ...]] = {"convert": (HALF_INTEGER,), "search": (HALF_INTEGER,)}
 
 
-BOUND: Mapping[str, tuple[Bound, ...]] = {
-    "convert": (Bound("target", ("form", "integer"), "the other forms are the same for every runtime"),)
-}
+FOR_TARGET = Bound("target", ("form", "integer"), "the other forms are the same for every runtime")
+BOUND: Mapping[str, tuple[Bound, ...]] = {"convert": (FOR_TARGET,), "search": (FOR_TARGET,)}
 
 
 def named(name: str) -> str:

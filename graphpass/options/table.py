@@ -21,6 +21,7 @@ from graphpass.options.values import (
     one_or_several,
     size,
     text,
+    text_or_path,
     text_or_texts,
     whole,
 )
@@ -126,6 +127,20 @@ OPTIONS: Mapping[str, Option] = {
         "Budget for levels auto: additions behind sites, as a share of those with T everywhere; 0.5 if not given",
     ),
     "mean_levels": Option("a number", number(-math.inf), "Budget for levels auto: levels, mean over all neurons"),
+    "max_drop": Option(
+        "a number above 0", number(math.ulp(0.0)),
+        "Search the cheapest network that loses at most so many points of the evaluation's metric (docs/search.md). "
+        "T is then the most that is tried",
+    ),
+    "minimise": _name("What the search makes as small as it can", "energy", {
+        "energy": ("Energy", "Of the operations that spikes cause, and those without spikes."),
+        "time-steps": ("Time-steps", "T, for hardware where every step takes its time."),
+        "latency": ("Latency", "Milliseconds of one run on this machine."),
+    }),
+    "cache": Option(
+        "the path of a folder", text_or_path,
+        "Folder that keeps what each step found, so that the next run goes on there",
+    ),
     "synthetic": _switch(
         f"Calibrate without data, on made-up inputs, as many as the limit says ({MADE_UP} if not given). This costs "
         "accuracy, and the network's metadata will say so; evaluate the network"
@@ -184,10 +199,12 @@ SELECTION = ("include", "exclude", "identity_sites")
 IMAGES = ("image_size", "mean", "std")
 BUDGETS = ("energy", "mean_levels")
 AFTERWARDS = ("metric", "energy_model")  # of a conversion: what the evaluation after it does
+SEARCH = ("max_drop", "minimise", "cache")
 WORK = ("seed", "memory_budget", "threads")
+RANKING = ("time_steps", "coding", "method", "limit", *WORK)  # of sites, with calibration data
 # command → its options; in a sweep, those of SEVERAL are lists
 COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "inspect": SELECTION,
+    "inspect": (*SELECTION, *RANKING, *IMAGES),
     "convert": (
         *(
             "time_steps",
@@ -202,13 +219,17 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
             *SELECTION,
             "allow_partial",
         ),
-        *("limit", *WORK, *IMAGES, *AFTERWARDS),
+        *("limit", *WORK, *IMAGES, *AFTERWARDS, *SEARCH),
+    ),
+    "search": (
+        *("time_steps", "coding", "method", "form", "precision", "target", *SELECTION, "allow_partial", "limit"),
+        *(*AFTERWARDS, *WORK, *IMAGES, *SEARCH),
     ),
     "evaluate": (*AFTERWARDS, "limit", "threads", "provider", *IMAGES),
     "sweep": (
         *("time_steps", "coding", "method", *SELECTION, "allow_partial", *AFTERWARDS),
         *("calibration_limit", "limit"),
-        *(*WORK, *IMAGES),
+        *(*WORK, *IMAGES, "cache"),
     ),
     "verify": ("limit", "threads", *IMAGES),
     "open_dataset": IMAGES,  # from Python alone

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,6 +31,10 @@ def number(least: float, most: float = math.inf) -> Check:
 
 def text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def text_or_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike) and bool(str(value))
 
 
 def flag(value: Any) -> bool:

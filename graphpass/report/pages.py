@@ -24,6 +24,8 @@ from graphpass.report.cells import (
     percent,
     settings,
 )
+from graphpass.report.trials import TEXT_COLUMNS, aim, conclusion, trial_lines
+from graphpass.searching.trials import Found
 from graphpass.sweeps import Row
 
 PROVENANCE = {"ann": "network", "ann_sha256": "network sha256", "snn_sha256": "spiking network sha256"}
@@ -68,6 +70,22 @@ def sweep_report(rows: Sequence[Row]) -> str:
         *_details(best.evaluation),
     ]
     return html.page(name, parts)
+
+
+def search_report(found: Found) -> str:
+    """The report of a search, an HTML page. Raises OptionError where it found no network."""
+    evaluation = found.evaluation
+    if evaluation is None:
+        raise OptionError("a search that found no network has no report", "write its trials as JSON")
+    parts = [
+        f"<h1>{html.escape(evaluation.provenance.ann)} as a spiking network: a search</h1>",
+        f"<p>Aim: {html.escape(aim(found))}. {html.escape(conclusion(found))}.</p>",
+        html.table(*trial_lines(found.trials, found.chosen), text_columns=TEXT_COLUMNS),
+        "<h1>The network that was chosen</h1>",
+        html.table(*headline(evaluation)),
+        *_details(evaluation),
+    ]
+    return html.page(evaluation.provenance.ann, parts)
 
 
 def _badness(row: Row) -> tuple[float, int]:

@@ -7,28 +7,37 @@ from rich.text import Text
 
 from graphpass.evaluation.results import Evaluation
 from graphpass.report.cells import Cells, energy_lines, headline, lines, settings
+from graphpass.report.trials import aim, trial_lines
+from graphpass.searching.trials import Found
 from graphpass.sweeps import Row
 
 
 def summary_table(evaluation: Evaluation) -> Table:
     """ANN, SNN and baseline side by side, for the terminal."""
     header, rows = headline(evaluation)
-    return _rich(header, rows, f"{evaluation.samples:,} samples, {settings(evaluation)}")
+    return rich_table(header, rows, f"{evaluation.samples:,} samples, {settings(evaluation)}")
 
 
 def energy_table(evaluation: Evaluation) -> Table:
     """What the energy of ANN, quantised ANN and SNN is spent on, for the terminal."""
-    return _rich(*energy_lines(evaluation), f"energy with memory traffic, model {evaluation.energy.model}")
+    return rich_table(*energy_lines(evaluation), f"energy with memory traffic, model {evaluation.energy.model}")
 
 
 def sweep_table(rows: Sequence[Row]) -> Table:
     """A line for each conversion, for the terminal."""
     header, cells = lines(rows)
     samples = f"{rows[0].evaluation.samples:,} samples" if rows else "nothing converted"
-    return _rich(header, cells, samples)
+    return rich_table(header, cells, samples)
 
 
-def _rich(header: Cells, rows: Iterable[Cells], title: str) -> Table:
+def search_table(found: Found) -> Table:
+    """A line for each trial of a search, for the terminal."""
+    header, cells = trial_lines(found.trials, found.chosen)
+    return rich_table(header, cells, f"{len(cells)} trials: {aim(found)}")
+
+
+def rich_table(header: Cells, rows: Iterable[Cells], title: str) -> Table:
+    """Cells as a table for the terminal."""
     table = Table(title=Text(title))
     for number, name in enumerate(header):
         table.add_column(Text(name), justify="right" if number else "left")

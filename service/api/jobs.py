@@ -1,10 +1,10 @@
-"""/v1/conversions, /v1/evaluations, /v1/sweeps and /v1/jobs: accepted at once, then watched."""
+"""/v1/conversions, /v1/evaluations, /v1/searches, /v1/sweeps and /v1/jobs: accepted at once, then watched."""
 
 import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import StringConstraints
@@ -15,8 +15,15 @@ from graphpass.options.table import SEVERAL, is_default
 from service.api.context import Service, ServiceDependency, Tenant, problems
 from service.api.objects import object_of
 from service.api.pages import After, Limit, next_link
-from service.api.requests import ConversionRequest, EvaluationRequest, JobRequest, SweepRequest, request_json
-from service.api.responses import COLLECTIONS, JobAnswer, JobKind, JobPage, State, job_answer
+from service.api.requests import (
+    ConversionRequest,
+    EvaluationRequest,
+    JobRequest,
+    SearchRequest,
+    SweepRequest,
+    request_json,
+)
+from service.api.responses import COLLECTIONS, CONVERTING, JobAnswer, JobKind, JobPage, State, job_answer
 from service.errors import StorageError, StorageUnavailableError
 from service.jobs.dispatch import queue_of
 from service.jobs.engine import GPU
@@ -40,9 +47,14 @@ CHANGED = ("optimal", "da-qcfs")  # methods that change weights: the plan has th
 ACCEPTING = tuple(
     "not-found not-ready idempotency-conflict invalid-options no-worker queue-quota storage-quota".split()
 )
-COMMANDS = {"conversion": "convert", "evaluation": "evaluate", "sweep": "sweep"}  # of the command line
+COMMANDS = {
+    "conversion": "convert",
+    "evaluation": "evaluate",
+    "search": "search",
+    "sweep": "sweep",
+}  # the options of each kind
 DATA = ("calibration", "evaluation", "dataset")  # roles of datasets
-PREFIX = {"conversion": "con_", "evaluation": "eva_", "sweep": "swe_"}
+PREFIX = {"conversion": "con_", "evaluation": "eva_", "search": "sea_", "sweep": "swe_"}
 
 
 def routes(kind: JobKind) -> APIRouter:
@@ -104,7 +116,8 @@ def routes(kind: JobKind) -> APIRouter:
     return router
 
 
-conversions, evaluations, sweeps = routes("conversion"), routes("evaluation"), routes("sweep")
+conversions, evaluations = routes("conversion"), routes("evaluation")
+searches, sweeps = routes("search"), routes("sweep")
 every = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
@@ -155,6 +168,15 @@ async def sweep(
     return await asyncio.to_thread(_accept, service, tenant, "sweep", asked, names, key, response)
 
 
+@searches.post("", **_accepts("search"))
+async def search(
+    asked: SearchRequest, response: Response, service: ServiceDependency, tenant: Tenant, key: Key = None
+) -> JobAnswer:
+    """Find the cheapest network that loses at most so much, and convert it."""
+    names = {"model": asked.model, "calibration": asked.calibration, "dataset": asked.dataset}
+    return await asyncio.to_thread(_accept, service, tenant, "search", asked, names, key, response)
+
+
 @every.get("", response_model=JobPage, summary="List all jobs", responses=problems())
 def list_all(
     service: ServiceDependency,
@@ -180,7 +202,7 @@ def job_of(service: Service, tenant: str, id: str, kind: JobKind) -> JobRecord:
 def _accept(
     service: Service,
     tenant: str,
-    kind: Literal["conversion", "evaluation", "sweep"],
+    kind: JobKind,
     asked: JobRequest,
     names: Mapping[str, str | None],
     key: str | None,
@@ -257,10 +279,11 @@ def _require_options(
 
 def _room(service: Service, tenant: str, asked: JobRequest) -> int:
     """Bytes to reserve for the files of a job. This is a guess, corrected when the files are written."""
-    if not isinstance(asked, ConversionRequest):
+    if not isinstance(asked, ConversionRequest | SearchRequest):
         return REPORT
     size = object_of(service, tenant, asked.model, "model").size
-    return size * (1 + (asked.options.method in CHANGED)) + (REPORT if asked.evaluation else 0)
+    reports = isinstance(asked, SearchRequest) or asked.evaluation
+    return size * (1 + (asked.options.method in CHANGED)) + (REPORT if reports else 0)
 
 
 def _require_worker(service: Service, queue: str) -> None:
@@ -275,8 +298,8 @@ def _require_worker(service: Service, queue: str) -> None:
 
 def _input(service: Service, tenant: str, role: str, id: str) -> tuple[str, str]:
     """Where the sandbox finds an input (`role/name`), and its digest. Problems: not-found, not-ready."""
-    if id.startswith(PREFIX["conversion"]):
-        made = job_of(service, tenant, id, "conversion")
+    if kind := next((each for each in CONVERTING if id.startswith(PREFIX[each])), None):
+        made = job_of(service, tenant, id, kind)
         if "snn.onnx" not in made.artifacts:
             raise ProblemError("not-ready", f"{id} is {made.state} and has no network", "wait until it has succeeded")
         return f"{role}/snn.onnx", made.artifacts["snn.onnx"]

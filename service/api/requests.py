@@ -14,7 +14,7 @@ from graphpass.options.values import MOST_CHANNELS, MOST_LEVELS
 _BODY = "[0-9a-hjkmnp-tv-z]"  # base32 without i, l, o, u
 ModelId = Annotated[str, StringConstraints(pattern=rf"^mod_{_BODY}{{26}}$")]
 DatasetId = Annotated[str, StringConstraints(pattern=rf"^dat_{_BODY}{{26}}$")]
-SnnId = Annotated[str, StringConstraints(pattern=rf"^(mod|con)_{_BODY}{{26}}$")]
+SnnId = Annotated[str, StringConstraints(pattern=rf"^(mod|con|sea)_{_BODY}{{26}}$")]
 
 
 def option(name: str, **more: Any) -> Any:
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     Precision = str
     Target = str
     EnergyModel = str
+    Minimise = str
 else:
-    Coding, Method, Form, Precision, Target, EnergyModel = (
+    Coding, Method, Form, Precision, Target, EnergyModel, Minimise = (
         Literal[tuple(OPTIONS[name].names)]
-        for name in ("coding", "method", "form", "precision", "target", "energy_model")
+        for name in ("coding", "method", "form", "precision", "target", "energy_model", "minimise")
     )
 Provider = Annotated[str, StringConstraints(pattern=HOSTED, max_length=100)]
 PATTERNS, IMAGE_NUMBERS = {"max_length": 100}, {"min_length": 1, "max_length": MOST_CHANNELS}
@@ -119,6 +120,21 @@ class SweepOptions(Sites):
     calibration_limit: Annotated[int | None, option("calibration_limit")] = None
 
 
+class SearchOptions(Sites):
+    """The options of `graphpass convert --max-drop`."""
+
+    max_drop: Annotated[float, Field(description=OPTIONS["max_drop"].help, gt=0, allow_inf_nan=False)]
+    minimise: Annotated[Minimise, option("minimise")] = OPTIONS["minimise"].default
+    time_steps: Annotated[TimeSteps | None, Field(description="The largest T that is tried; 32 if not given.")] = None
+    coding: Annotated[Coding | None, Field(description="The only code that is tried; both if not given.")] = None
+    method: Annotated[Method, option("method")] = OPTIONS["method"].default
+    form: Annotated[Form, option("form")] = OPTIONS["form"].default
+    precision: Annotated[Precision, option("precision")] = OPTIONS["precision"].default
+    target: Annotated[Target, option("target")] = OPTIONS["target"].default
+    metric: MetricNames = []
+    energy_model: Annotated[EnergyModel, option("energy_model")] = OPTIONS["energy_model"].default
+
+
 class ConversionRequest(Strict):
     """Convert `model`, calibrated on `calibration` or on made-up inputs; then evaluate on `evaluation`, if given."""
 
@@ -159,6 +175,27 @@ class EvaluationRequest(Strict):
     options: EvaluationOptions = EvaluationOptions()
 
 
+class SearchRequest(Strict):
+    """Find the cheapest network of `model` within a loss: judged on one half of `dataset`, reported on the other."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": MODEL,
+                    "calibration": CALIBRATION,
+                    "dataset": EVALUATION,
+                    "options": {"max_drop": 1.0, "minimise": "energy"},
+                }
+            ]
+        }
+    )
+    model: ModelId
+    calibration: DatasetId
+    dataset: DatasetId
+    options: SearchOptions
+
+
 class SweepRequest(Strict):
     """Convert `model` for many T, codings and methods, and evaluate each on `dataset`."""
 
@@ -188,7 +225,7 @@ class FromUpload(Strict):
     name: Annotated[str | None, StringConstraints(min_length=1, max_length=200)] = None
 
 
-JobRequest = ConversionRequest | EvaluationRequest | SweepRequest
+JobRequest = ConversionRequest | EvaluationRequest | SearchRequest | SweepRequest
 
 
 def request_json(request: JobRequest) -> dict[str, Any]:

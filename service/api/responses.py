@@ -11,12 +11,14 @@ from service.problems import PROBLEMS
 from service.storage.records import FINISHED, JobRecord, StoredObject, Upload
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-JobKind = Literal["conversion", "evaluation", "sweep"]
+JobKind = Literal["conversion", "evaluation", "search", "sweep"]
+CONVERTING: tuple[JobKind, ...] = ("conversion", "search")  # kinds of jobs that make a network
 COLLECTIONS: Mapping[str, str] = {
     "model": "models",
     "dataset": "datasets",
     "conversion": "conversions",
     "evaluation": "evaluations",
+    "search": "searches",
     "sweep": "sweeps",
 }
 FILES: Mapping[str, tuple[str, str]] = {  # file of a job: its link, and the last part of its route

@@ -15,7 +15,7 @@ from service.api.conditions import Conditions, is_unchanged, parts_of
 from service.api.context import Service, ServiceDependency, Tenant, problems
 from service.api.jobs import job_of
 from service.api.reading import PIECE, blob_stream, in_turn
-from service.api.responses import COLLECTIONS, JobKind
+from service.api.responses import COLLECTIONS, CONVERTING, JobKind
 from service.errors import NotFoundError
 from service.problems import ProblemError
 from service.storage.records import FINISHED, JobRecord
@@ -52,7 +52,7 @@ def routes(kind: JobKind) -> APIRouter:
     """The files of jobs of one kind."""
     router = APIRouter(prefix=f"/v1/{COLLECTIONS[kind]}", tags=[COLLECTIONS[kind]])
 
-    if kind == "conversion":
+    if kind in CONVERTING:
 
         @router.get("/{id}/artifact", summary="Download the converted network", **_answers(BINARY))
         async def artifact(

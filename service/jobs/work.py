@@ -2,6 +2,7 @@
 
     conversion   begin (> shards) > convert (> evaluate, or shards > reduce) > finish
     evaluation   begin > evaluate, or shards > reduce > finish            a shard: some of the samples
+    search       begin > (next > trial) … > finish                         a trial: on whichever worker is free
     sweep        begin > settings > shards > reduce > finish              a shard: one conversion, evaluated
 
 Steps write what people see (the job's row), and may do so twice. A user's error ends a job as failed; what is missing
@@ -147,6 +148,36 @@ class Work(DBOSConfiguredInstance):
             outcome = await self._reduce(id, "reduce_sweep", parts)
         await self._finish(id, outcome.to_json())
 
+    @DBOS.workflow(name="search", max_recovery_attempts=ATTEMPTS)
+    async def search(self, id: str) -> None:
+        """Try settings until the cheapest network within the loss is known, and convert it."""
+        job = await self._begin(id)
+        if job is None:
+            return
+        arguments: JSON = {**_files(job["inputs"]), "options": _options(job)}
+        trials: list[JSON] = []
+        facts: dict[str, str] = {}
+        while True:
+            known = {**arguments, "trials": trials, **({"facts": list(facts)} if facts else {})}
+            step = await self._task(id, "search_next", known, {**job["inputs"], **facts})
+            if step.error:
+                await self._finish(id, step.to_json())
+                return
+            facts = {"facts/facts.json": step.files["facts.json"]}
+            known["facts"] = list(facts)
+            if "ended" in step.result:
+                break
+            await DBOS.write_stream_async(EVENTS, _progress("trials", len(trials), len(trials) + 1))
+            (trial,) = await self._split(
+                id, job["tenant"], "search_trial", [{**known, **step.result}], 1,
+                {**job["inputs"], **facts}, "trials", first=len(trials),
+            )  # fmt: skip
+            if trial.error:
+                await self._finish(id, trial.to_json())
+                return
+            trials.append(trial.result)
+        await self._finish(id, (await self._task(id, "search_finish", known, {**job["inputs"], **facts})).to_json())
+
     @DBOS.workflow(name=SHARD, max_recovery_attempts=ATTEMPTS)
     async def shard(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
         """One part of job `id`."""
@@ -179,14 +210,23 @@ class Work(DBOSConfiguredInstance):
         return await self._reduce(id, "reduce_shards", parts)
 
     async def _split(
-        self, id: str, tenant: str, task: str, each: Iterable[JSON], count: int, inputs: Mapping[str, str], stage: str
+        self,
+        id: str,
+        tenant: str,
+        task: str,
+        each: Iterable[JSON],
+        count: int,
+        inputs: Mapping[str, str],
+        stage: str,
+        first: int = 0,
     ) -> list[TaskOutcome]:
         """Run shards on whichever workers are free; their outcomes, in order. An error ends all, and is the last.
 
         each: the arguments of each shard, read as there is room for more: AHEAD shards wait or run at a time.
+        first: the number of the first one, where a job has more shards of the task.
         """
         self._places.forgo(id)
-        left, waiting = enumerate(each), deque[WorkflowHandleAsync[JSON]]()
+        left, waiting = enumerate(each, first), deque[WorkflowHandleAsync[JSON]]()
 
         async def send(number: int, arguments: JSON) -> None:
             with SetWorkflowID(f"{id}-{task}-{number}"), SetEnqueueOptions(queue_partition_key=tenant):

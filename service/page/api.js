@@ -2,7 +2,7 @@
 
 const KEY = "graphpass.key";
 const FINISHED = new Set(["succeeded", "failed", "cancelled"]);
-const COLLECTIONS = { con: "conversions", eva: "evaluations", swe: "sweeps" };
+const COLLECTIONS = { con: "conversions", eva: "evaluations", sea: "searches", swe: "sweeps" };
 
 /** A refusal of the service: what happened, what to do, and where. */
 export class Problem extends Error {

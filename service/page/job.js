@@ -2,7 +2,7 @@
 
 import { Problem, cancel, download, events, get, getJob, isFinished, pathOf, remove } from "./api.js";
 import { alarm, announce, facts, focusOn, h } from "./element.js";
-import { conversionResults, evaluationResults, sweepResults } from "./results.js";
+import { conversionResults, evaluationResults, searchResults, sweepResults } from "./results.js";
 import { fillFrom } from "./setup.js";
 import { KINDS, STATES, bytes, seconds, settings, stage, when } from "./words.js";
 
@@ -64,8 +64,8 @@ async function inputsOf(job) {
   await Promise.all(["model", "ann", "snn", "calibration", "evaluation", "dataset"].map(async (role) => {
     const id = job.request[role];
     if (!id) return;
-    if (id.startsWith("con_")) {
-      found[role] = h("a", { href: `#/jobs/${id}` }, "a conversion");
+    if (/^(con|sea)_/.test(id)) {
+      found[role] = h("a", { href: `#/jobs/${id}` }, id.startsWith("con_") ? "a conversion" : "a search");
       return;
     }
     const path = `/v1/${id.startsWith("mod_") ? "models" : "datasets"}/${id}`;
@@ -155,7 +155,7 @@ function ended(job, names, signal) {
     return [alarm(job.error, again, away)];
   if (job.state === "cancelled")
     return [h("section", { class: "card" }, h("h2", {}, "Cancelled"), h("p", {}, "Nothing was kept."), h("div", { class: "actions" }, again, away))];
-  const show = { conversion: conversionResults, evaluation: evaluationResults, sweep: sweepResults }[job.kind];
+  const show = { conversion: conversionResults, evaluation: evaluationResults, search: searchResults, sweep: sweepResults }[job.kind];
   const [head, ...rest] = show(job, signal);
   return [head, downloads(job, again, away), ...rest];
 }

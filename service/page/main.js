@@ -14,8 +14,8 @@ let leaving = null; // stops the work of the view before
 let first = true;
 
 const VIEWS = [
-  [/^#\/jobs\/((?:con|eva|swe)_[a-z0-9]+)$/, jobView],
-  [/^#\/jobs\/((?:con|eva|swe)_[a-z0-9]+)\/report$/, reportView],
+  [/^#\/jobs\/((?:con|eva|sea|swe)_[a-z0-9]+)$/, jobView],
+  [/^#\/jobs\/((?:con|eva|sea|swe)_[a-z0-9]+)\/report$/, reportView],
   [/^#\/jobs$/, jobsView],
   [/^/, setupView],
 ];

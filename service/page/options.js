@@ -2,13 +2,14 @@
 
 import { freshId, h } from "./element.js";
 import { OPTIONS } from "./known.js";
-import { BUDGETS, CODINGS, ENERGY_MODELS, FORMS, LEVELS, METHODS, METRICS, PRECISIONS, TARGETS, levels, listed, mostSteps } from "./words.js";
+import { BUDGETS, CODINGS, ENERGY_MODELS, FORMS, LEVELS, METHODS, METRICS, MINIMISE, PRECISIONS, TARGETS, levels, listed, mostSteps } from "./words.js";
 
 const start = Object.fromEntries(Object.entries(OPTIONS).map(([name, option]) => [name, option.default]));
 export const FRESH = {
   synthetic: start.synthetic, metric: [], levels: "same", budget: "energy", energy: "", mean_levels: "", time_steps: OPTIONS.time_steps.usual,
   coding: start.coding, method: start.method, form: start.form, precision: start.precision, target: start.target,
   sweep_steps: OPTIONS.time_steps.several, sweep_coding: OPTIONS.coding.several, sweep_method: OPTIONS.method.several,
+  max_drop: "1", minimise: start.minimise,
   include: [], exclude: [], identity_sites: start.identity_sites, allow_partial: start.allow_partial, limit: "", seed: start.seed,
   energy_model: start.energy_model, image_size: start.image_size, mean: [start.mean], std: [start.std],
 };
@@ -17,6 +18,7 @@ const METRIC = `\\s*(${NAME}\\s+)*(${NAME})?`;
 const STEPS = [1, 2, 4, 8, 16, 32, 64];
 const MODES = {
   conversion: ["Convert once", "One network, with the T that you choose."],
+  search: ["Choose for me", "The cheapest network that loses no more than you allow. It is chosen on one half of the evaluation data, and evaluated on the other."],
   sweep: ["Compare over T", "Many conversions, to see which T is worth its cost. Only the report can be downloaded."],
 };
 let unfolded = false;
@@ -29,7 +31,14 @@ export function optionsForm(place, choices, changed) {
   const own = choices.model?.description.sites?.some((site) => site.kind === "qcfs");
   place.replaceChildren(...[
     choice("What", "mode", MODES, mode, (value) => { choices.mode = value; changed(); }),
-    ...(mode === "sweep"
+    ...(mode === "search"
+      ? [mostLost(options, set), choice("As little as possible of", "minimise", MINIMISE, options.minimise, (value) => set("minimise", value)),
+        choice("Method of calibration", "method", METHODS, options.method, (value) => set("method", value)),
+        choice("Form of the file", "form", FORMS, options.form, (value) => set("form", value)),
+        options.form === "integer"
+          ? choice("Runtime", "target", TARGETS, options.target, (value) => set("target", value))
+          : choice("Precision", "precision", PRECISIONS, options.precision, (value) => set("precision", value))]
+      : mode === "sweep"
       ? [steps(options, set), several("Code", "sweep_coding", CODINGS, options, set), several("Method", "sweep_method", METHODS, options, set)]
       : [oneT(options, set, own), choice("Code", "coding", CODINGS, options.coding, (value) => set("coding", value)),
         choice("Method of calibration", "method", METHODS, options.method, (value) => set("method", value)),
@@ -43,6 +52,14 @@ export function optionsForm(place, choices, changed) {
     more(options, set),
   ].filter(Boolean));
   if (focused) document.getElementById(focused)?.focus();
+}
+
+function mostLost(options, set) {
+  const id = freshId("drop"), about = freshId("drop-about");
+  return h("div", { class: "field" }, h("label", { for: id }, "Largest loss, in points"),
+    h("input", { type: "number", id, min: "0.001", step: "any", required: true, value: options.max_drop, "aria-describedby": about,
+      oninput: (event) => set("max_drop", event.target.value, false) }),
+    h("p", { class: "note", id: about }, "Of top-1 accuracy, of agreement with the network where there are no labels, or of what “What to measure” names."));
 }
 
 function choice(legend, name, words, value, choose) {

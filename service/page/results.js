@@ -31,6 +31,21 @@ export function conversionResults(job, signal) {
     found.float32?.length > 0 && card("What stays float32", leftTable("Not float16", found.float32))].filter(Boolean);
 }
 
+export function searchResults(job) {
+  const { trials, chosen, reason, drop } = job.result;
+  const [head, ...rest] = evaluation(job.result.evaluation, warnings(job.result));
+  const lost = ({ value, noise }) => `${value.toFixed(2)}${noise === null ? "" : ` ± ${noise.toFixed(2)}`}`;
+  const levelsIn = ({ levels }) => { const each = Object.values(levels); return each.length ? `${Math.min(...each)}–${Math.max(...each)}` : "all"; };
+  const rows = trials.map((trial, k) => [
+    k === chosen ? "chosen" : trial.within ? "good enough" : "lost too much", trial.stage, String(trial.setting.time_steps), trial.setting.coding,
+    levelsIn(trial.setting), lost(trial.drop), energy(trial.energy), trial.ratio === null ? "–" : times(trial.ratio),
+  ]);
+  const path = card("How it was chosen",
+    h("p", {}, `${reason[0].toUpperCase()}${reason.slice(1)}. On the other half of the data it lost ${lost(drop)} ${drop.unit} of ${drop.figure}.`),
+    table("Trials of this search", ["", "Tried for", number("T"), "Code", "Levels", number(`Lost, ${drop.unit}`), number("Energy"), number("SNN / ANN")], rows));
+  return [head, path, ...rest];
+}
+
 export function evaluationResults(job) {
   return evaluation(job.result.evaluation);
 }

@@ -27,9 +27,11 @@ export async function fillFrom(job, changes = {}) {
   if (options.mean_levels !== "") options.budget = "mean_levels";
   if (job.kind === "sweep") options.limit = request.options.calibration_limit ?? "";
   choices.options = options;
-  choices.mode = changes.mode ?? (job.kind === "sweep" ? "sweep" : "conversion");
+  choices.mode = changes.mode ?? (job.kind in STARTS ? job.kind : "conversion");
 }
 
+const STARTS = { conversion: "Start the conversion", search: "Start the search", sweep: "Start the comparison" };
+const MANY = { search: "A search", sweep: "A comparison over T" }; // of settings, which data decides between
 const SEVERAL = { time_steps: "sweep_steps", coding: "sweep_coding", method: "sweep_method" };
 
 export async function setupView(place, signal) {
@@ -41,7 +43,7 @@ export async function setupView(place, signal) {
   const start = h("button", { class: "primary", type: "submit" });
   const settle = () => {
     optionsForm(options, choices, settle);
-    start.textContent = choices.mode === "sweep" ? "Start the comparison" : "Start the conversion";
+    start.textContent = STARTS[choices.mode];
   };
   const pickers = {
     model: picker({
@@ -142,12 +144,12 @@ function missing(pickers) {
   if (!model) return { what: "No network is chosen.", remedy: "Choose an .onnx file in step 1.", picker: pickers.model };
   if (model.description.spiking)
     return { what: `${model.name} is a spiking network already.`, remedy: "Choose the network that it was converted from.", picker: pickers.model };
-  if (!calibration && mode === "sweep" && options.synthetic)
-    return { what: "A comparison over T needs calibration data.", remedy: "Choose some in step 2, or convert once.", picker: pickers.calibration };
-  if (!calibration && (mode === "sweep" || !(own || options.synthetic)))
+  if (!calibration && mode in MANY && options.synthetic)
+    return { what: `${MANY[mode]} needs calibration data.`, remedy: "Choose some in step 2, or convert once.", picker: pickers.calibration };
+  if (!calibration && (mode in MANY || !(own || options.synthetic)))
     return { what: "No calibration data is chosen.", remedy: "Choose it in step 2, or tick “I have no data” there.", picker: pickers.calibration };
-  if (mode === "sweep" && !evaluation)
-    return { what: "A comparison over T needs evaluation data.", remedy: "Choose it in step 3.", picker: pickers.evaluation };
+  if (mode in MANY && !evaluation)
+    return { what: `${MANY[mode]} needs evaluation data.`, remedy: "Choose it in step 3.", picker: pickers.evaluation };
   const empty = mode === "sweep" && [["sweep_steps", "number T"], ["sweep_coding", "code"], ["sweep_method", "method"]]
     .find(([name]) => options[name].length === 0);
   if (empty) return { what: `No ${empty[1]} is ticked.`, remedy: "Tick at least one in step 4.",
@@ -174,6 +176,12 @@ function request() {
     allow_partial: options.allow_partial, seed: Number(options.seed), image_size: Number(options.image_size),
     mean: options.mean, std: options.std, metric: options.metric, energy_model: options.energy_model,
   };
+  if (mode === "search")
+    return ["/v1/searches", {
+      model: model.id, calibration: calibration.id, dataset: evaluation.id,
+      options: { ...shared, limit: number(options.limit), max_drop: number(options.max_drop), minimise: options.minimise,
+        method: options.method, form: options.form, ...(options.form === "integer" ? { target: options.target } : { precision: options.precision }) },
+    }];
   if (mode === "sweep")
     return ["/v1/sweeps", {
       model: model.id, calibration: calibration.id, dataset: evaluation.id,

@@ -9,6 +9,7 @@ export const FORMS = names("form");
 export const PRECISIONS = names("precision");
 export const TARGETS = names("target");
 export const ENERGY_MODELS = names("energy_model");
+export const MINIMISE = names("minimise");
 export const METRICS = Object.keys(names("metric"));
 export const LEVELS = {
   same: ["The same everywhere", "Every site has all levels of T."],
@@ -18,7 +19,7 @@ export const BUDGETS = {
   energy: ["Energy", "Additions, as a share of the additions with all levels of T at every site. Empty: 0.5."],
   mean_levels: ["Mean levels", "Mean number of levels over all neurons: 2 or more."],
 };
-export const KINDS = { conversion: "Conversion", evaluation: "Evaluation", sweep: "Comparison over T" };
+export const KINDS = { conversion: "Conversion", evaluation: "Evaluation", search: "Search", sweep: "Comparison over T" };
 export const STATES = {
   queued: "Waiting", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled",
 };
@@ -27,6 +28,9 @@ export const UNREAL = ["The inputs will be made up.",
 const STAGES = {
   "measuring statistics": "Matching made-up inputs to the statistics in the network’s normalisations",
   "running the network": "Running the original network on the calibration data",
+  "forecasting costs": "Forecasting what each setting costs",
+  "measuring sensitivity": "Measuring how much the output needs the levels of each site",
+  trials: "Trying settings, each converted and judged",
   calibrating: "Calibrating the neurons, layer by layer",
   comparing: "Comparing both networks on the evaluation data",
   counting: "Counting spikes and operations",
@@ -113,6 +117,8 @@ export function settings(job) {
   const options = job.request.options ?? {};
   if (job.kind === "sweep")
     return `T = ${options.time_steps.join(", ")} · ${options.coding.join(", ")} · ${options.method.join(", ")}`;
+  if (job.kind === "search" && !job.result)
+    return `at most ${options.max_drop} lost · least ${options.minimise} · ${options.method}`;
   const found = job.result?.time_steps ? job.result : job.result?.evaluation ?? options;
   if (!found.coding) return "";
   const steps = found.time_steps ?? null;

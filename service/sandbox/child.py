@@ -88,7 +88,7 @@ class _Channel:
 
 
 def _tasks() -> Tasks:
-    from service.sandbox.tasks import TASKS
+    from service.sandbox.table import TASKS
 
     return TASKS
 

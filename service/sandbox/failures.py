@@ -30,6 +30,7 @@ TYPES: tuple[tuple[type[errors.GraphpassError], str], ...] = (
     (errors.PlanError, "plan"),
     (errors.VerificationError, "verification"),
     (errors.CoverageError, "coverage"),
+    (errors.GoalError, "goal"),
 )
 
 

@@ -1,4 +1,4 @@
-"""What runs inside the sandbox: TASKS, a table from names to functions of a workplace that return JSON.
+"""What runs inside the sandbox: functions of a workplace that return JSON, by the names of service/sandbox/table.py.
 
 A file argument is a path relative to folder/in, under the name that the user knows: messages and reports show its last
 part. A model is an .onnx, or a .zip with one .onnx and its external data; data is an .npz, an .npy, a .zip of .npz
@@ -48,13 +48,22 @@ evaluate_shard    {"ann", "snn", "dataset", "start", "stop", "measure": bool, "o
                   Writes out/part.json → {"samples": int}
 reduce_shards     {"parts": [file]}    in the order of their samples
                   writes out/report.html, out/report.json → as evaluate; its figures are equal, bit for bit
+search_next       {"model", "calibration", "dataset", "trials": [as search_trial returns], "facts"?: [file], "options"?:
+                  max_drop, minimise, time_steps, coding, method, form, precision, include, exclude, identity_sites,
+                  allow_partial, metric (a list), limit, seed, memory_budget, threads, image_size, mean, std}
+                  writes out/facts.json, for the next of these tasks
+                  → {"stage", "setting"} of the trial to make, or {"ended": true}
+search_trial      {…, "stage", "setting"}    the same arguments; one trial → the trial of docs/formats.md
+search_finish     {…}    the same arguments; converts what was chosen and evaluates it on the other half of the data
+                  writes what convert writes, out/report.html and out/report.json (the search of docs/formats.md)
+                  → as convert, with "trials", "chosen", "reason", "drop" and "evaluation"
 check             {} → what confines this process: {"landlock": its ABI or 0, "seccomp": true, "uid": …}
 """
 
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -64,7 +73,7 @@ import onnx
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from graphpass.command_options import CommandOptions
-from graphpass.conversion import convert, observe, require_levels, settings_of
+from graphpass.conversion import Conversion, convert, observe, require_levels, settings_of
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.errors import ModelError, OptionError
@@ -82,8 +91,9 @@ from graphpass.options.table import SEVERAL
 from graphpass.report.files import write_json, write_report
 from graphpass.report.pages import evaluation_report, sweep_report
 from graphpass.runtime.session import input_specs, open_session, required
+from graphpass.series import series
 from graphpass.sites.sites import Selection
-from graphpass.sweeps import combinations, part_of, row_of
+from graphpass.sweeps import combinations, row_of
 from service.sandbox.bounds import OMITTED, RESULT, SUMMARY, WHOLE, summary
 from service.sandbox.data import data_file
 from service.sandbox.models import model_path, understood
@@ -136,12 +146,12 @@ def describe_dataset(place: Workplace) -> JSON:
 def convert_model(place: Workplace) -> JSON:
     """Convert a network as `graphpass convert` does, byte for byte."""
     choices = task_options(place.arguments, "convert")
-    network = _network(place, "model", choices.selection())
+    network = network_of(place, "model", choices.selection())
     calibration, plan = (place.arguments.get(role) for role in FILES)
     choices.evaluation()  # metrics that make no sense are refused before the work
     images = choices.images()
-    data = None if calibration is None else _dataset(place, "calibration", network.source, images)
-    with _collecting_warnings(place) as messages:
+    data = None if calibration is None else dataset_of(place, "calibration", network.source, images)
+    with collecting_warnings(place) as messages:
         done = convert(
             network,
             data or choices.synthetic(),
@@ -154,9 +164,14 @@ def convert_model(place: Workplace) -> JSON:
             observed=place.files("observed"),
             progress=place.progress,
         )
+    return summarised(place, converted_result(place, done, messages), RESULT, "result.json")
+
+
+def converted_result(place: Workplace, done: Conversion, messages: Sequence[str]) -> JSON:
+    """Write the plan, and tell what was converted."""
     save_plan(done.plan, place.out("plan.json"))
     coverage, decided = done.network.coverage, done.plan
-    result = {
+    return {
         "files": {path.name: path.stat().st_size for path in sorted(place.out("").iterdir())},
         **{key: getattr(decided, key) for key in ("time_steps", "coding", "levels", "method", "samples")},
         "form": done.form,
@@ -169,13 +184,12 @@ def convert_model(place: Workplace) -> JSON:
         "spiking_layers": coverage.spiking_layers,
         "weight_layers": coverage.weight_layers,
         "notes": dict(decided.notes),
-        "warnings": messages,
+        "warnings": list(messages),
     }
-    return _summarised(place, result, RESULT, "result.json")
 
 
 @contextmanager
-def _collecting_warnings(place: Workplace) -> Iterator[list[str]]:
+def collecting_warnings(place: Workplace) -> Iterator[list[str]]:
     """A context that collects warnings; they are logged as well."""
     messages: list[str] = []
     log = warnings.showwarning
@@ -193,13 +207,13 @@ def observe_model(place: Workplace) -> JSON:
     """Run the original network on a part of the calibration data, for `convert`."""
     choices = task_options(place.arguments, "convert")
     start, stop = _span(place)
-    network = _network(place, "model", choices.selection())
+    network = network_of(place, "model", choices.selection())
     require_coverage(network, choices("allow_partial"))
     choices.levels(), choices.evaluation()  # what makes no sense is refused here, too
     how = {name: choices(name) for name in ("time_steps", "coding", "method", "form")}
     settings = settings_of(network, **how, options=choices.calibration())
     require_levels(network, settings, choices("target"))
-    dataset = _dataset(place, "calibration", network.source, choices.images())
+    dataset = dataset_of(place, "calibration", network.source, choices.images())
     return {"samples": observe(network, dataset, settings, place.out("part.npz"), start, stop, place.progress)}
 
 
@@ -207,7 +221,7 @@ def evaluate_model(place: Workplace) -> JSON:
     """Compare two networks as `graphpass evaluate --json --report` does."""
     choices = task_options(place.arguments, "evaluate")
     pair, snn_digest = _pair(place, choices)
-    dataset = _dataset(place, "dataset", pair.source, choices.images())
+    dataset = dataset_of(place, "dataset", pair.source, choices.images())
     return _reported(place, evaluate_pair(pair, dataset, snn_digest, place.progress))
 
 
@@ -219,7 +233,7 @@ def evaluate_shard(place: Workplace) -> JSON:
     if not isinstance(measures, bool):
         raise OptionError(f"measure {measures!r}", "give true or false")
     pair, snn_digest = _pair(place, choices)
-    dataset = _dataset(place, "dataset", pair.source, choices.images())
+    dataset = dataset_of(place, "dataset", pair.source, choices.images())
     part = compare(pair, dataset, start, stop, place.progress)
     if measures:
         part = replace(part, measured=measure(pair, dataset, snn_digest, place.progress))
@@ -234,7 +248,7 @@ def reduce_shards(place: Workplace) -> JSON:
 def sweep_settings(place: Workplace) -> JSON:
     """List the conversions of a sweep, each of which is a shard."""
     choices = task_options(place.arguments, "sweep", SEVERAL)
-    require_coverage(_network(place, "model", choices.selection()), choices("allow_partial"))
+    require_coverage(network_of(place, "model", choices.selection()), choices("allow_partial"))
     choices.evaluation()  # metrics that make no sense are refused here, too
     wanted = combinations(choices.calibration("calibration_limit"), *map(choices, SEVERAL))
     return {"settings": [{name: getattr(each, name) for name in SEVERAL} for each in wanted]}
@@ -243,13 +257,13 @@ def sweep_settings(place: Workplace) -> JSON:
 def sweep_shard(place: Workplace) -> JSON:
     """Convert and evaluate for one row of a sweep."""
     choices = task_options(place.arguments, "sweep")
-    network, images = _network(place, "model", choices.selection()), choices.images()
+    network, images = network_of(place, "model", choices.selection()), choices.images()
     start = choices.calibration("calibration_limit")
     steps = choices("time_steps") or start.time_steps
     (settings,) = combinations(start, [steps], [choices("coding")], [choices("method")])
-    calibration, data = (_dataset(place, role, network.source, images) for role in ("calibration", "dataset"))
-    part = part_of(network, calibration, data, settings, choices.evaluation(), place.progress)
-    return _part(place, part)
+    calibration, data = (dataset_of(place, role, network.source, images) for role in ("calibration", "dataset"))
+    with series(network, calibration, data, settings, choices.evaluation()) as conversions:
+        return _part(place, conversions.part(settings, place.progress))
 
 
 def reduce_sweep(place: Workplace) -> JSON:
@@ -289,10 +303,10 @@ def _parts(place: Workplace) -> list[EvaluationShard]:
 
 
 def _described(place: Workplace, description: JSON) -> JSON:
-    return _summarised(place, description, SUMMARY, "description.json")
+    return summarised(place, description, SUMMARY, "description.json")
 
 
-def _summarised(place: Workplace, document: JSON, most: int, file: str) -> JSON:
+def summarised(place: Workplace, document: JSON, most: int, file: str) -> JSON:
     """A summary of the document; where something is left out, the file has the whole."""
     short = summary(document, most)
     if OMITTED in short:
@@ -306,7 +320,7 @@ def _source(place: Workplace, role: str) -> Source:
         return load(path)
 
 
-def _network(place: Workplace, role: str, selection: Selection) -> Network:
+def network_of(place: Workplace, role: str, selection: Selection) -> Network:
     source = _source(place, role)
     with understood(source.path):
         return prepare(source, selection)
@@ -322,7 +336,7 @@ def _pair(place: Workplace, choices: CommandOptions) -> tuple[Pair, str]:
         return open_pair(source, proto, options), known
 
 
-def _dataset(place: Workplace, role: str, source: Source, images: ImageOptions) -> Dataset:
+def dataset_of(place: Workplace, role: str, source: Source, images: ImageOptions) -> Dataset:
     return data_file(place, role).dataset(input_specs(source), images)
 
 
@@ -357,18 +371,3 @@ def _reported(place: Workplace, found: Evaluation) -> JSON:
     write_json(document, place.out("report.json"))
     write_report(evaluation_report(found), place.out("report.html"))
     return summary(document, RESULT)
-
-
-TASKS: dict[str, Callable[[Workplace], JSON]] = {
-    "describe_model": describe_model,
-    "describe_dataset": describe_dataset,
-    "convert": convert_model,
-    "observe": observe_model,
-    "evaluate": evaluate_model,
-    "evaluate_shard": evaluate_shard,
-    "reduce_shards": reduce_shards,
-    "sweep_settings": sweep_settings,
-    "sweep_shard": sweep_shard,
-    "reduce_sweep": reduce_sweep,
-    "check": check,
-}

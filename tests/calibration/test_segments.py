@@ -7,7 +7,8 @@ import onnx_graphsurgeon as gs
 import pytest
 from onnx import TensorProto, helper
 
-from graphpass.calibration.segments import TensorStore, Walk, needs
+from graphpass.calibration.segments import Walk, needs
+from graphpass.runtime.store import TensorStore
 from tests.models import build, node
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -23,6 +23,7 @@ from graphpass.client.client import Client, Stored
 from graphpass.client.connection import Connection
 from graphpass.errors import (
     DataError,
+    GoalError,
     JobCancelledError,
     ModelError,
     OptionError,
@@ -108,6 +109,24 @@ def test_what_is_long_is_fetched_whole(client: Client, stored: tuple[Stored, ...
     swept = client.sweep(model, stored[1], stored[2], time_steps=[1, 2], method=["max"], limit=32).wait()
     assert [row["time_steps"] for row in swept.result["rows"]] == [1, 2]
     assert all(len(row["evaluation"]["sites"][0]["name"]) > 100_000 for row in swept.result["rows"])
+
+
+def test_search(client: Client, stored: tuple[Stored, ...], tmp_path: Path) -> None:
+    job = client.search(*stored, max_drop=5.0, method="percentile", time_steps=3, coding="phase", limit=32)
+    stages = [event.data["stage"] for event in job.events() if event.kind == "progress"]
+    assert job.refresh().state == "succeeded" and "trials" in stages
+    found = job.result
+    chosen = found["trials"][found["chosen"]]
+    assert chosen["within"] and chosen["drop"]["value"] <= 5 and found["evaluation"]["samples"] == 500
+    assert chosen["setting"]["time_steps"] == found["time_steps"]
+    assert job.download(tmp_path / "snn.onnx").stat().st_size > 1000
+    assert set(job.files) >= {"artifact", "plan", "report", "report_json"}
+
+
+def test_a_search_without_an_answer_names_the_sites(client: Client, stored: tuple[Stored, ...]) -> None:
+    job = client.search(*stored, max_drop=1e-9, method="percentile", time_steps=1, limit=32)
+    with pytest.raises(GoalError, match="The outputs need these sites most"):
+        job.wait()
 
 
 def test_without_data(client: Client, stored: tuple[Stored, ...]) -> None:

@@ -70,6 +70,24 @@ def test_upload_convert_watch_look_download(opened: Opened, server: Server, tmp_
     expect(page.get_by_text("max · folded")).to_be_visible()
 
 
+def test_a_search_shows_its_trials_and_what_was_chosen(opened: Opened) -> None:
+    page = opened()
+    take_example(page)
+    page.get_by_label("Choose for me").check()
+    expect(page.get_by_label("Time-steps T")).to_have_count(0)
+    page.get_by_label("Largest loss, in points").fill("8")
+    page.get_by_label("Percentile").check()
+    page.get_by_text("More options").click()
+    page.get_by_label("Calibration samples at most").fill("32")
+    page.get_by_role("button", name="Start the search").click()
+    path = page.get_by_role("region", name="How it was chosen")
+    expect(path.get_by_role("row", name="chosen")).to_have_count(1, timeout=120_000)
+    expect(path).to_contain_text("On the other half of the data it lost")
+    expect(page.get_by_role("region", name="Both networks side by side")).to_be_visible()
+    expect(page.get_by_role("button", name="Spiking network (.onnx)")).to_be_visible()
+    accessible(page)
+
+
 @pytest.mark.slow
 def test_the_report_opens(opened: Opened, job: str) -> None:
     page = opened(at=f"#/jobs/{job}")

@@ -11,7 +11,7 @@ from service.sandbox.child import main
 def many(place: Any) -> dict[str, Any]:
     """outcomes: of describe_model and of convert or evaluate, by file: "succeeded", or "type: what"."""
     from service.sandbox.failures import failure_of
-    from service.sandbox.tasks import TASKS
+    from service.sandbox.table import TASKS
 
     sys.modules["graphpass.evaluation.evaluate"].SHORTEST_TIMING = 0.0
     outcomes = {}

@@ -224,6 +224,44 @@ def test_sweep_gives_the_figures_of_the_command_line(laid: Box, tmp_path: Path) 
     assert set(outputs(laid)) == {"report.json", "report.html"}
 
 
+@pytest.mark.slow
+def test_a_search_makes_the_bytes_and_figures_of_the_command_line(laid: Box, tmp_path: Path) -> None:
+    """Trial by trial, each in a process of its own, with the facts that the first one measured."""
+    options = {"max_drop": 20.0, "method": "percentile", "time_steps": 4, "limit": 20, "seed": 3}
+    arguments: dict = {
+        "model": "ann/net.onnx", "calibration": "data/some.npz", "dataset": "data/test.npz", "options": options,
+        "trials": [],
+    }  # fmt: skip
+    while "ended" not in (step := laid.result("search_next", arguments)):
+        laid.put("facts/facts.json", (laid.folder / "out" / "facts.json").read_bytes())
+        arguments["facts"] = ["facts/facts.json"]
+        arguments["trials"] = [*arguments["trials"], laid.result("search_trial", {**arguments, **step})]
+    found = laid.result("search_finish", arguments)
+    assert set(outputs(laid)) == {"snn.onnx", "plan.json", "report.json", "report.html"}
+    inputs = laid.folder / "in"
+    data = ["--calibration", inputs / "data/some.npz", "--evaluation", inputs / "data/test.npz", "--limit", 20]
+    words = ["--max-drop", 20, "--method", "percentile", "--time-steps", 4, "--seed", 3]
+    command("convert", inputs / "ann/net.onnx", tmp_path / "s.onnx", *data, *words, "--json", tmp_path / "s.json")
+    assert (tmp_path / "s.onnx").read_bytes() == (laid.folder / "out" / "snn.onnx").read_bytes()
+    told = json.loads((tmp_path / "s.json").read_text())
+    for trial in (*told["trials"], *found["trials"]):
+        trial.pop("seconds")
+    assert found["trials"] == told["trials"] and found["chosen"] == told["chosen"] and found["drop"] == told["drop"]
+    assert without_time(found["evaluation"]) == without_time(told["evaluation"])
+
+
+def test_a_search_that_makes_no_sense_is_refused(laid: Box) -> None:
+    given = {"model": "ann/net.onnx", "calibration": "data/some.npz", "dataset": "data/test.npz"}
+    for more, words in (
+        ({"options": {}}, "max_drop"), ({"options": {"max_drop": -1}}, "max_drop"),
+        ({"options": {"max_drop": 1, "minimise": "x"}}, "minimise"),
+        ({"options": {"max_drop": 1}, "trials": 3}, "trials"),
+        ({"options": {"max_drop": 1}, "trials": [{"stage": "levels"}]}, "trials[0]"),
+    ):  # fmt: skip
+        outcome = laid.run("search_next", {**given, **more})
+        assert isinstance(outcome, Failed) and outcome.type == "invalid-options" and words in outcome.what, outcome
+
+
 def test_a_sweep_is_refused_before_its_first_conversion(laid: Box) -> None:
     for options, kind, words in (
         ({"coding": ["rate", "phase"], "time_steps": [2, 4000]}, "invalid-options", "4000"),

@@ -1,0 +1,64 @@
+"""`graphpass convert --max-drop`: search the cheapest network within a loss."""
+
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from graphpass.cli.terminal import out, progress_bars
+from graphpass.errors import GoalError, OptionError
+
+
+def require_calibration(calibration: str | None) -> str:
+    """The calibration data. Raises OptionError without any."""
+    if calibration is None:
+        raise OptionError(
+            "--max-drop needs --calibration: it calibrates every trial", "give it, or leave out --max-drop"
+        )
+    return calibration
+
+
+def search(
+    ann: str,
+    snn: Path,
+    calibration: str | None,
+    evaluation: str,
+    options: Mapping[str, Any],
+    plan_out: Path | None,
+    as_json: Path | None,
+    report: Path | None,
+) -> None:
+    """Print each trial as it comes, write what was chosen. Raises GoalError where nothing is good enough.
+
+    Without --cache, what each step found is kept beside the target until the search has ended.
+    """
+    calibration = require_calibration(calibration)
+    from graphpass import api
+    from graphpass.report.tables import search_table, summary_table
+    from graphpass.report.trials import arguments, conclusion
+
+    own = snn.with_name(f"{snn.name}.search")
+    cache = options.get("cache") or own
+    with progress_bars() as progress:
+        found = api.search(
+            ann, calibration, evaluation, snn, **{**options, "cache": cache}, allow_code=True, progress=progress
+        )
+    out.print(search_table(found))
+    if as_json:
+        api.save_json(found, as_json)
+    if cache == own:
+        shutil.rmtree(own, ignore_errors=True)
+    if found.conversion is None or found.evaluation is None:
+        closest = found.trials[found.best].setting
+        raise GoalError(
+            conclusion(found), f"allow more, leave them analogue, or take the closest: {shlex.join(arguments(closest))}"
+        )
+    out.print(f"{snn}: {conclusion(found)}", markup=False, soft_wrap=True)
+    out.print(summary_table(found.evaluation))
+    if plan_out:
+        api.save_plan(found.conversion.plan, plan_out)
+        out.print(f"plan: {plan_out}", markup=False)
+    if report:
+        api.save_report(found, report)
+        out.print(f"report: {report}", markup=False)

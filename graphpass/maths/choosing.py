@@ -1,0 +1,86 @@
+"""Which setting to try next, when the cheapest one within a loss is wanted and every try is dear.
+
+A rung is a setting with a number of levels and a forecast of its cost. More levels lose less, whatever the code; so a
+rung that lost too much rules out all rungs of no more levels, and one that was good enough all that cost no less:
+
+    in play = { r : levels(r) > levels of every failure,  cost(r) < 0.98 · cost of the cheapest success }
+
+The loss of uniform levels falls like the square of the distance between two of them (quantisation noise, Δ²/12):
+
+    drop(levels) ≈ drop₀ · ((levels₀ − 1) / (levels − 1))²        from the try nearest to the limit
+
+The next rung is the cheapest in play that is expected to be good enough, else the one in play with the most levels.
+The answer does not depend on anything but the tries so far, so that an interrupted search goes on where it was.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FIRST_LEVELS = 16  # where nothing is known yet
+LEAST_GAIN = 0.02  # of the cost: less is not worth a try, and forecasts are no better
+LEAST_DROP = 0.05  # of the limit: a smaller drop is noise, and says only that there is room
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A setting: T steps of a code, `levels` levels, and the forecast of its cost in any unit."""
+
+    time_steps: int
+    coding: str
+    levels: int
+    cost: float
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A rung, how much it lost and what it cost, as measured."""
+
+    rung: Rung
+    drop: float
+    cost: float
+
+
+def in_play(rungs: Sequence[Rung], tried: Sequence[Tried], limit: float) -> list[Rung]:
+    """The rungs that may still be the answer, cheapest first; of equal cost, the one with more levels first.
+
+    Costs of rungs that were not tried are forecasts, in units of what was measured: by the median of their ratio.
+    """
+    scale = _scale(tried)
+    failed = max((each.rung.levels for each in tried if not each.drop <= limit), default=0)
+    best = min((each.cost for each in tried if each.drop <= limit), default=math.inf)
+    known = {each.rung for each in tried}
+    left = [r for r in rungs if r not in known and r.levels > failed and r.cost * scale < (1 - LEAST_GAIN) * best]
+    return sorted(left, key=lambda rung: (rung.cost, -rung.levels, rung.coding))
+
+
+def next_rung(rungs: Sequence[Rung], tried: Sequence[Tried], limit: float) -> Rung | None:
+    """The rung to try next; None where the answer is known: the cheapest one tried that is within the limit, if any.
+
+    rungs: all settings. limit: the largest drop, above 0.
+    """
+    left = in_play(rungs, tried, limit)
+    if not left:
+        return None
+    wanted = expected_levels(tried, limit)
+    return next((rung for rung in left if rung.levels >= wanted), max(left, key=lambda rung: (rung.levels, -rung.cost)))
+
+
+def expected_levels(tried: Sequence[Tried], limit: float) -> float:
+    """The least levels that are expected to keep within the limit, by the try whose drop is nearest to it.
+
+    >>> expected_levels([Tried(Rung(4, "phase", 16, 1.0), 1.0, 1.0)], 4.0)
+    8.5
+    """
+    finite = [each for each in tried if math.isfinite(each.drop)]
+    if not finite:
+        return FIRST_LEVELS if not tried else math.inf
+    drops = [(max(each.drop, LEAST_DROP * limit), each.rung.levels) for each in finite]
+    drop, levels = min(drops, key=lambda each: (abs(math.log(each[0] / limit)), -each[1]))
+    return 1 + (levels - 1) * math.sqrt(drop / limit)
+
+
+def _scale(tried: Sequence[Tried]) -> float:
+    """Measured cost per forecast cost; 1 where nothing was tried."""
+    ratios = sorted(each.cost / each.rung.cost for each in tried if each.rung.cost > 0 and math.isfinite(each.cost))
+    return ratios[len(ratios) // 2] if ratios else 1.0

@@ -1,0 +1,66 @@
+"""A search as text: its trials as rows, and what came of it in words."""
+
+import re
+from collections.abc import Sequence
+
+from graphpass.maths.allocation import levels_text
+from graphpass.maths.neuron import levels_of
+from graphpass.report.cells import NONE, Cells, joules
+from graphpass.searching.trials import Found, Setting, Trial
+
+HEADER = ("", "tried for", "T", "coding", "levels", "lost", "energy", "SNN / ANN", "seconds")
+TEXT_COLUMNS = (1, 3)
+
+
+def trial_lines(trials: Sequence[Trial], chosen: int | None = None) -> tuple[Cells, list[Cells]]:
+    """A row for each trial: the chosen one with an arrow, ✓ where the loss is within the limit, else ✗."""
+    return HEADER, [_line(trial, number == chosen) for number, trial in enumerate(trials)]
+
+
+def _line(trial: Trial, chosen: bool) -> Cells:
+    setting, noise = trial.setting, trial.drop.noise
+    return (
+        "→" if chosen else "✓" if trial.within else "✗",
+        _stage(trial),
+        str(setting.time_steps),
+        setting.coding,
+        _levels(setting),
+        f"{trial.drop.value:.2f}" + ("" if noise is None else f" ± {noise:.2f}"),
+        joules(trial.energy),
+        NONE if trial.ratio is None else f"{trial.ratio:.3f}",
+        f"{trial.seconds:.1f}",
+    )
+
+
+def aim(found: Found) -> str:
+    """What the search was after, in words."""
+    drop, goal = found.trials[found.best].drop, found.goal
+    return f"least {goal.minimise}, at most {goal.max_drop:g} {drop.unit} of {drop.figure} lost"
+
+
+def _stage(trial: Trial) -> str:
+    left = len(trial.setting.left)
+    return f"{trial.stage}, {left} analogue" if left else trial.stage
+
+
+def _levels(setting: Setting) -> str:
+    if not setting.levels:
+        return str(levels_of(setting.time_steps, setting.coding))
+    return levels_text(list(setting.levels.values()))
+
+
+def conclusion(found: Found) -> str:
+    """What was chosen and why the search ended, or which sites stand in the way, in a few sentences."""
+    trial = found.trials[found.best if found.chosen is None else found.chosen]
+    noise = trial.drop.noise or 0.0
+    doubt = f". So few samples show a loss only within ± {noise:.2f}: give more" if noise > found.goal.max_drop else ""
+    if found.chosen is None:
+        return f"{found.reason}. The outputs need these sites most: {', '.join(found.demanding)}{doubt}"
+    return f"{found.reason}. On the other half of the data it lost {found.drop}{doubt}"
+
+
+def arguments(setting: Setting) -> list[str]:
+    """The options of `graphpass convert` that make a setting, apart from the levels of single sites."""
+    words = ["--time-steps", str(setting.time_steps), "--coding", setting.coding]
+    words += ["--identity-sites"] if setting.identity_sites else []
+    return [*words, *(word for name in setting.left for word in ("--exclude", f"^{re.escape(name)}$"))]

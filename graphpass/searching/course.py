@@ -1,0 +1,280 @@
+"""The course of a search: which setting is tried next.
+
+    levels            T and code, alike at all sites: the cheapest that is good enough (maths/choosing.py)
+    levels of sites   fewer where the outputs need them least, as far as the loss allows
+    identity sites    neurons in front of layers that still multiply, if these make a tenth of the operations or more
+    analogue sites    only where nothing is good enough: the sites that the outputs need most stay analogue
+
+Each step follows from the trials so far, and from facts of the network that are measured once: a forecast of costs, and
+how much the outputs need the levels of each site (calibration/sensitivity.py).
+"""
+
+import functools
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from graphpass.calibration.calibrate import CalibrationOptions
+from graphpass.calibration.sensitivity import Sensitivity, forecast, measure
+from graphpass.conversion import Conversion, convert
+from graphpass.evaluation.drop import drop_of
+from graphpass.evaluation.results import Evaluation
+from graphpass.evaluation.shards import merge
+from graphpass.maths.allocation import cheapest, steps_needed
+from graphpass.maths.choosing import LEAST_DROP, Rung, Tried, next_rung
+from graphpass.maths.neuron import levels_of
+from graphpass.network import Network, prepare, with_identity_sites
+from graphpass.progress import Progress, silent
+from graphpass.runtime.session import fixed_batch, input_specs
+from graphpass.searching.trials import Found, Goal, Setting, Trial
+from graphpass.series import Series
+
+STEPS = {"rate": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32), "phase": (1, 2, 3, 4, 5, 6, 7, 8)}
+FORECAST = (2, 3, 5, 9, 17, 33, 64, 256)  # levels; costs in between follow a power law
+MARGIN = 0.8  # of the error that the limit allows: what a forecast for single sites may use up
+LEAST_GAIN = 0.05  # of the cost: less is not worth a trial with other levels at single sites
+MULTIPLYING = 0.1  # of the operations: fewer in layers without spikes are not worth a trial
+LEAVINGS = 2  # trials with sites left analogue
+DEMANDING = 3  # sites that are named
+LEAST_ENERGY = 1e-3  # pJ: of networks that never spike
+
+
+class Course:
+    """The course of a search: which trial comes next, and the facts that this depends on."""
+
+    def __init__(
+        self, conversions: Series, goal: Goal, options: CalibrationOptions, form: str, progress: Progress = silent
+    ):
+        self._series, self._goal, self._progress = conversions, goal, progress
+        self._options = replace(options, exact_padding=form == "integer", levels={})
+        self._identity = conversions.network.selection.identity_sites
+        self._facts: dict[str, str] = {}
+        self._networks: dict[tuple[bool, tuple[str, ...]], Network] = {
+            (self._identity, ()): conversions.network,
+        }
+
+    def next(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
+        """The stage and the setting of the next trial; None where the search has ended."""
+        if (step := self._levels(trials, ())) is not None:
+            return step
+        if not _good(trials):
+            return self._leave(trials)
+        left = trials[min(_good(trials), key=lambda k: trials[k].cost)].setting.left
+        return (self._levels(trials, left) if left else None) or self._sites(trials) or self._identities(trials)
+
+    def trial(self, stage: str, setting: Setting) -> Trial:
+        """Convert and judge a setting."""
+        began = time.perf_counter()
+        part = self._series.of(self.network(setting)).part(self.options(setting), self._progress)
+        found = merge([part])
+        drop, done = drop_of(found), found.operations.snn
+        return Trial(
+            stage,
+            setting,
+            drop,
+            drop.value <= self._goal.max_drop,
+            self._cost(found),
+            found.total_energy_snn,
+            found.total_energy_ratio,
+            done.effective_macs / max(done.effective_macs + done.effective_acs, 1.0),
+            found.firing_rate,
+            time.perf_counter() - began,
+        )
+
+    def ended(self, trials: Sequence[Trial]) -> Found:
+        """The search so far, without a conversion."""
+        good, goal = _good(trials), self._goal
+        best = min(range(len(trials)), key=lambda k: (trials[k].drop.value, trials[k].cost))
+        if good:
+            chosen = min(good, key=lambda k: (trials[k].cost, trials[k].drop.value))
+            reason = f"no cheaper setting is expected to lose at most {goal.max_drop:g} {trials[chosen].drop.unit}"
+            return Found(goal, tuple(trials), chosen, best, reason)
+        reason = (
+            f"no setting lost at most {goal.max_drop:g} {trials[best].drop.unit}; the least was {trials[best].drop}"
+        )
+        names = tuple(name for name, _ in self._demanding(trials[best].setting)[:DEMANDING])
+        return Found(goal, tuple(trials), None, best, reason, demanding=names)
+
+    def converted(self, setting: Setting, form: str, precision: str, target: str, allow_partial: bool) -> Conversion:
+        """The network of a setting, in a form and a precision, for a target."""
+        network, options = self.network(setting), self.options(setting)
+        plan = self._series.of(network).plan(options, self._progress)
+        return convert(
+            network,
+            plan=plan,
+            form=form,
+            precision=precision,
+            target=target,
+            allow_partial=allow_partial,
+            options=options,
+        )
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What was measured of the network so far, to be given to the same search in another process."""
+        return dict(self._facts)
+
+    def give(self, facts: Mapping[str, str]) -> None:
+        """Facts that another process measured."""
+        for key, text in facts.items():
+            self._series.kept.give(key, text)
+
+    def options(self, setting: Setting) -> CalibrationOptions:
+        """How the setting is calibrated."""
+        levels = dict(setting.levels)
+        return replace(self._options, time_steps=setting.time_steps, coding=setting.coding, levels=levels)
+
+    def network(self, setting: Setting) -> Network:
+        """The network with the setting's sites."""
+        key = setting.identity_sites or self._identity, setting.left
+        if key not in self._networks:
+            known = self._series.network
+            left = tuple(f"^{re.escape(name)}$" for name in setting.left)
+            selection = replace(known.selection, identity_sites=key[0], exclude=(*known.selection.exclude, *left))
+            self._networks[key] = prepare(known.source, selection)
+        return self._networks[key]
+
+    def _cost(self, found: Evaluation) -> float:
+        return {
+            "energy": found.total_energy_snn,
+            "time-steps": float(found.conversion.time_steps),
+            "latency": found.latency.snn.median,
+        }[self._goal.minimise]
+
+    def _levels(self, trials: Sequence[Trial], left: tuple[str, ...]) -> tuple[str, Setting] | None:
+        uniform = [each for each in trials if each.setting.is_uniform and each.setting.left == left]
+        alike = [each for each in uniform if each.setting.identity_sites == self._identity]
+        rungs = {(rung.time_steps, rung.coding): rung for rung in self._rungs(alike)}
+        known = [
+            Tried(rungs[each.setting.time_steps, each.setting.coding], each.drop.value, each.cost) for each in alike
+        ]
+        rung = next_rung(list(rungs.values()), known, self._goal.max_drop)
+        if rung is None:
+            return None
+        return "levels", Setting(rung.time_steps, rung.coding, identity_sites=self._identity, left=left)
+
+    def _rungs(self, trials: Sequence[Trial]) -> list[Rung]:
+        """Every T and code with a forecast of its cost: energy, or T, which the time of explicit steps follows.
+
+        trials: with the same sites; what layers without spikes take does not depend on T and code.
+        """
+        codings, most = self._goal.codings, self._goal.most_steps or math.inf
+        pairs = [(steps, coding) for coding in codings for steps in STEPS[coding] if steps <= most]
+        if len(codings) > 1:
+            pairs.remove((1, "rate"))  # a single step is the same in every code
+        always = trials[0].energy * trials[0].multiplying if trials else 0.0
+        return [
+            Rung(steps, coding, levels_of(steps, coding), self._expected(steps, coding, always))
+            for steps, coding in pairs
+        ]
+
+    def _expected(self, steps: int, coding: str, always: float) -> float:
+        if self._goal.minimise != "energy":
+            return float(steps)
+        known = np.log(np.maximum(self._forecast[coding], LEAST_ENERGY))
+        return always + math.exp(np.interp(math.log(levels_of(steps, coding)), np.log(FORECAST), known))
+
+    @functools.cached_property
+    def _forecast(self) -> Mapping[str, Sequence[float]]:
+        """Energy of additions for the levels of FORECAST, by code."""
+        known, options = self._series, self._options
+        key = known.key("forecast", options, levels=FORECAST)
+
+        def make() -> str:
+            network, fixed = known.network, fixed_batch(input_specs(known.network.source))
+            arguments = (network.graph, network.coverage, known.calibration, options, FORECAST, fixed, self._progress)
+            return json.dumps(forecast(*arguments))
+
+        found: dict[str, list[float]] = json.loads(self._fact(key, make))
+        return found
+
+    def _sensitivity(self, setting: Setting) -> Sensitivity:
+        """How much the outputs need the levels of each site of a setting."""
+        network, options = self.network(setting), replace(self.options(setting), levels={})
+        known = self._series.of(network)
+
+        def make() -> str:
+            fixed = fixed_batch(input_specs(network.source))
+            found = measure(network.graph, network.coverage, known.calibration, options, fixed, self._progress)
+            return found.to_text()
+
+        return Sensitivity.from_text(self._fact(known.key("sensitivity", options), make))
+
+    def _fact(self, key: str, make: Callable[[], str]) -> str:
+        self._facts[key] = text = self._series.kept.text(key, make)
+        return text
+
+    def _sites(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
+        """Fewer levels where the outputs need them least, once: within the error that the limit allows.
+
+        The loss follows the error of the outputs, which is the sum of those that the sites cause:  E ≤ m·E₀·limit/drop₀
+        with E₀ and drop₀ of the uniform trial whose drop is nearest to the limit, and a margin m.
+        """
+        stage = "levels of sites"
+        best = trials[min(_good(trials), key=lambda k: trials[k].cost)]
+        if self._goal.minimise != "energy" or any(each.stage == stage for each in trials):
+            return None
+        known, limit = self._sensitivity(best.setting), self._goal.max_drop
+        alike = [
+            each for each in trials
+            if each.setting.is_uniform and each.setting.coding == best.setting.coding
+            and each.setting.left == best.setting.left and each.setting.time_steps <= best.setting.time_steps
+        ]  # fmt: skip
+        nearest = min(alike, key=lambda each: abs(math.log(max(each.drop.value, LEAST_DROP * limit) / limit)))
+        rung = known.rungs.index(levels_of(nearest.setting.time_steps, nearest.setting.coding))
+        allowed = MARGIN * float(known.errors[:, rung].sum()) * limit / max(nearest.drop.value, LEAST_DROP * limit)
+        choice = cheapest(known.errors, known.costs, allowed)
+        spared = 1 - known.costs[range(len(choice)), choice].sum() / max(known.costs[:, -1].sum(), LEAST_ENERGY)
+        if (1 - best.multiplying) * spared < LEAST_GAIN:
+            return None
+        levels = {name: known.rungs[place] for name, place in zip(known.sites, choice, strict=True)}
+        steps = max(steps_needed(count, best.setting.coding) for count in levels.values())
+        return stage, replace(best.setting, time_steps=steps, levels=levels)
+
+    def _identities(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
+        """Identity sites, once, if layers that multiply take much of the energy of the best trial."""
+        stage = "identity sites"
+        best = trials[min(_good(trials), key=lambda k: trials[k].cost)]
+        tried = self._identity or any(each.stage == stage for each in trials)
+        if self._goal.minimise != "energy" or tried or best.multiplying < MULTIPLYING:
+            return None
+        if best.setting.left or with_identity_sites(self.network(best.setting)) is None:
+            return None
+        return stage, replace(best.setting, identity_sites=True)
+
+    def _leave(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
+        """With nothing good enough: the sites that the outputs need most stay analogue, then twice as many.
+
+        As many as are expected to take away enough error, and at most half of all.
+        """
+        stage = "analogue sites"
+        tried = [each for each in trials if each.stage == stage]
+        if len(tried) == LEAVINGS:
+            return None
+        base = [each for each in trials if not each.setting.left]
+        best = min(base, key=lambda each: (each.drop.value, each.cost))
+        ranked = self._demanding(best.setting)
+        total, wanted, count = sum(error for _, error in ranked), self._goal.max_drop / best.drop.value, 0
+        left = total
+        while count < len(ranked) // 2 and (not count or left > wanted * total):
+            left -= ranked[count][1]
+            count += 1
+        count = min(count * 2 ** len(tried), len(ranked) // 2)
+        names = tuple(name for name, _ in ranked[:count])
+        if not names or any(names == each.setting.left for each in tried):
+            return None
+        return stage, replace(best.setting, left=names)
+
+    def _demanding(self, setting: Setting) -> list[tuple[str, float]]:
+        """Sites by the error of the outputs with neurons at that site alone, largest first."""
+        known = self._sensitivity(replace(setting, left=(), levels={}))
+        return sorted(zip(known.sites, known.errors[:, -1].tolist(), strict=True), key=lambda each: -each[1])
+
+
+def _good(trials: Sequence[Trial]) -> list[int]:
+    return [place for place, trial in enumerate(trials) if trial.within]

@@ -1,0 +1,122 @@
+"""Many conversions of one network, calibrated on the same data and compared on the same data.
+
+    observed once for each method      what the original network shows of the calibration data (calibration/observation)
+    run once                           the original network over the data of the comparison, and equal baselines
+    made once for each setting         a plan, and its evaluation
+
+All of it may be kept in a cache (cache.py), under keys that hold whatever it depends on: the network, both data, the
+selection, the options, the runtime and the version of graphpass.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from graphpass.cache import Kept, kept_files, key_of
+from graphpass.calibration.calibrate import CalibrationOptions
+from graphpass.calibration.memory import STORE_SHARE
+from graphpass.calibration.observation import ObservationOptions
+from graphpass.conversion import make_plan, observe, spiking_model
+from graphpass.datasets.dataset import Dataset
+from graphpass.datasets.functions import code_of
+from graphpass.evaluation.evaluate import EvaluationSettings, open_pair, runtime_version, whole_part
+from graphpass.evaluation.remembering import Remembered
+from graphpass.evaluation.shards import EvaluationShard, from_text
+from graphpass.graph.plan import Plan
+from graphpass.network import Network
+from graphpass.progress import Progress, silent
+from graphpass.runtime.store import TensorStore
+from graphpass.verification.source import check_source
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Conversions of a network, evaluated; neither is changed. observed: parts of all samples, if they are there."""
+
+    network: Network
+    calibration: Dataset
+    data: Dataset
+    evaluation: EvaluationSettings
+    kept: Kept
+    remembered: Remembered
+    observed: tuple[Path, ...] = ()
+
+    def of(self, network: Network) -> "Series":
+        """The same with other sites: rows of the data are observed anew, outputs of the original network are not."""
+        return replace(self, network=network)
+
+    def plan(self, options: CalibrationOptions, progress: Progress = silent) -> Plan:
+        """The plan of a setting. Raises as `make_plan`."""
+        observed = self.observed or [self._observed(options, progress)]
+        return make_plan(self.network, self.calibration, options, progress, observed=observed)
+
+    def part(self, options: CalibrationOptions, progress: Progress = silent) -> EvaluationShard:
+        """A setting, converted to the folded form and evaluated, as a part that can be written as text."""
+
+        def make() -> str:
+            proto = spiking_model(self.network, self.plan(options, progress), "folded")
+            pair = open_pair(self.network.source, proto, self.evaluation, self.remembered)
+            return whole_part(pair, self.data, progress=progress).to_text()
+
+        return from_text(self.kept.text(self._evaluation_key(options), make))
+
+    def _observed(self, options: CalibrationOptions, progress: Progress) -> Path:
+        """What the original network shows of the calibration data, for any setting of a method."""
+        needed = {each.name: getattr(options, each.name) for each in fields(ObservationOptions)}
+        del needed["threads"]  # the same bytes on any number
+        key = key_of("observation", **self._subject(), options=needed)
+
+        def make(path: Path) -> None:
+            observe(self.network, self.calibration, options, path, progress=progress)
+
+        return self.kept.file(key, make)
+
+    def _subject(self) -> dict[str, Any]:
+        source, selection = self.network.source, self.network.selection
+        return {"model": source.digest, "selection": asdict(selection), "calibration": self.calibration.digest}
+
+    def key(self, kind: str, options: CalibrationOptions, **more: Any) -> str:
+        """The key of what depends on the network, its calibration data, options, and what else is given."""
+        given = {name: value for name, value in asdict(options).items() if name != "threads"}
+        return key_of(kind, **self._subject(), options=given, **more)
+
+    def _evaluation_key(self, options: CalibrationOptions) -> str:
+        settings = self.evaluation
+        evaluation = {
+            **{name: value for name, value in vars(settings).items() if name not in ("metrics", "providers")},
+            "metrics": [(text, _code(text)) for text in settings.metrics.by_name],
+            "classes": settings.metrics.classes,
+            "providers": repr(settings.providers),
+        }
+        return self.key("evaluation", options, data=self.data.digest, evaluation=evaluation, runtime=runtime_version())
+
+
+def _code(metric: str) -> str:
+    """The digest of the file of a metric that is a function of the user."""
+    found = code_of(metric)
+    return hashlib.sha256(found[0].read_bytes()).hexdigest() if found else ""
+
+
+@contextmanager
+def series(
+    network: Network,
+    calibration: Dataset,
+    data: Dataset,
+    options: CalibrationOptions,
+    evaluation: EvaluationSettings | None = None,
+    cache: str | Path | None = None,
+    observed: Sequence[Path] = (),
+) -> Iterator[Series]:
+    """A series. options: for its memory and threads. cache: a folder whose results are used and kept, or None.
+    observed: what `observe` wrote for all calibration samples, in order, for the one method of the series.
+
+    Raises ModelError where the network computes something else than its file, OptionError for a folder that cannot be
+    written.
+    """
+    check_source(network, calibration, options.threads)
+    with kept_files(cache) as kept, TensorStore(int(options.memory * STORE_SHARE)) as store:
+        settings = evaluation or EvaluationSettings()
+        yield Series(network, calibration, data, settings, kept, Remembered(store), tuple(observed))

@@ -1,0 +1,24 @@
+"""TASKS: names to functions of a workplace that return JSON. What they take and return: service/sandbox/tasks.py."""
+
+from collections.abc import Callable
+from typing import Any
+
+from service.sandbox import search_tasks, tasks
+from service.sandbox.workplace import Workplace
+
+TASKS: dict[str, Callable[[Workplace], dict[str, Any]]] = {
+    "describe_model": tasks.describe_model,
+    "describe_dataset": tasks.describe_dataset,
+    "convert": tasks.convert_model,
+    "observe": tasks.observe_model,
+    "evaluate": tasks.evaluate_model,
+    "evaluate_shard": tasks.evaluate_shard,
+    "reduce_shards": tasks.reduce_shards,
+    "sweep_settings": tasks.sweep_settings,
+    "sweep_shard": tasks.sweep_shard,
+    "reduce_sweep": tasks.reduce_sweep,
+    "search_next": search_tasks.search_next,
+    "search_trial": search_tasks.search_trial,
+    "search_finish": search_tasks.search_finish,
+    "check": tasks.check,
+}
