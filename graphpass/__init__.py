@@ -23,7 +23,13 @@ if TYPE_CHECKING:
         load_plan,
         open_dataset,
         open_session,
+        plot_graph,
+        plot_pareto,
+        plot_raster,
+        plot_thresholds,
         save_json,
+        save_node_data,
+        save_picture,
         save_plan,
         save_report,
         sweep,
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from graphpass.graph.model import Source
     from graphpass.graph.plan import Plan
     from graphpass.inspection import Inspection
+    from graphpass.report.pictures.picture import Picture
     from graphpass.sweeps import Row
     from graphpass.verification.forms import Verification
     from graphpass.verification.integer import Flips
@@ -49,6 +56,7 @@ _HOMES = {  # name → its module
     "Flips": "verification.integer",
     "GraphpassError": "errors",
     "Inspection": "inspection",
+    "Picture": "report.pictures.picture",
     "Plan": "graph.plan",
     "Row": "sweeps",
     "Source": "graph.model",
@@ -62,7 +70,13 @@ _HOMES = {  # name → its module
     "load_plan": "api",
     "open_dataset": "api",
     "open_session": "api",
+    "plot_graph": "api",
+    "plot_pareto": "api",
+    "plot_raster": "api",
+    "plot_thresholds": "api",
     "save_json": "api",
+    "save_node_data": "api",
+    "save_picture": "api",
     "save_plan": "api",
     "save_report": "api",
     "sweep": "api",
@@ -76,6 +90,7 @@ __all__ = [
     "Flips",
     "GraphpassError",
     "Inspection",
+    "Picture",
     "Plan",
     "Row",
     "Source",
@@ -89,7 +104,13 @@ __all__ = [
     "load_plan",
     "open_dataset",
     "open_session",
+    "plot_graph",
+    "plot_pareto",
+    "plot_raster",
+    "plot_thresholds",
     "save_json",
+    "save_node_data",
+    "save_picture",
     "save_plan",
     "save_report",
     "sweep",

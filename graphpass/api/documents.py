@@ -8,6 +8,8 @@ from graphpass.evaluation.results import Evaluation
 from graphpass.graph import plan as plans
 from graphpass.graph.plan import Plan
 from graphpass.inputs import PathLike
+from graphpass.report.files import write_json, write_report
+from graphpass.report.pages import evaluation_report, sweep_report
 from graphpass.sweeps import Row
 
 
@@ -35,9 +37,6 @@ def save_report(found: Evaluation | Sequence[Row], path: PathLike) -> None:
 
     found: what `evaluate` or `sweep` returned. path: of the page. Raises OptionError.
     """
-    from graphpass.report.files import write_report  # loads plotly
-    from graphpass.report.pages import evaluation_report, sweep_report
-
     write_report(evaluation_report(found) if isinstance(found, Evaluation) else sweep_report(found), Path(path))
 
 
@@ -46,6 +45,4 @@ def save_json(found: Evaluation | Sequence[Row], path: PathLike) -> None:
 
     found: what `evaluate` or `sweep` returned. path: of the JSON file. Raises OptionError.
     """
-    from graphpass.report.files import write_json
-
     write_json(found.to_json() if isinstance(found, Evaluation) else [row.to_json() for row in found], Path(path))

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from graphpass.errors import ModelError, OptionError
+from graphpass.evaluation.drawn import Drawn
 from graphpass.graph.description import PREFIX
 from graphpass.graph.plan import SCALES, Left, SitePlan, check_site
 from graphpass.maths.metrics import Operations, energy_pj
@@ -246,7 +247,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An ANN compared with the SNN converted from it. firing_rate: of all neurons together."""
+    """An ANN compared with the SNN converted from it. firing_rate: of all neurons together. drawn: not in the JSON."""
 
     samples: int
     conversion: ConversionFacts
@@ -263,6 +264,7 @@ class Evaluation:
     baseline: Baseline
     provenance: Provenance
     notes: tuple[str, ...] = ()
+    drawn: Drawn | None = None
 
     @property
     def energy_ann(self) -> float:

@@ -59,6 +59,8 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
     "sweep": (OptionRule(("memory_budget", "threads"), HERE, excludes=("server",)), KEY),
     "verify": (),
     "inspect": (),
+    "plot_raster": (),
+    "plot_thresholds": (),
     "open_dataset": (),
 }
 
