@@ -121,10 +121,12 @@ def plot_graph(snn: SpikingModel, found: Evaluation | PathLike | None = None) ->
     proto, facts, digest = _converted(snn)
     outline = outline_of(spiking_graph(proto), {site.name for site in facts.sites})
     sites = [] if found is None else _sites(facts, digest, found)
-    name = Path(snn).name if isinstance(snn, str | os.PathLike) else "the network"
-    picture = network(outline, sites, name)
+    name = Path(snn).name if isinstance(snn, str | os.PathLike) else ""
+    picture = network(outline, sites, f"The spiking network {name}".rstrip())
     if picture is None:
-        raise OptionError(f"{name}: too many nodes and ways to be drawn", "open it in a viewer, with save_node_data")
+        raise OptionError(
+            f"{name or 'the network'}: too many nodes and ways to be drawn", "open it in a viewer, with save_node_data"
+        )
     return picture
 
 

@@ -25,12 +25,13 @@ class SiteSpikes:
 
 @dataclass(frozen=True)
 class SpikeRecord:
-    """The spikes of all sites for sample number `sample` of the data `described`."""
+    """Spikes for sample number `sample` of the data `described`. sites: the first ones of all that the network has."""
 
     time_steps: int
     coding: str
     sample: int
     described: str
+    all_sites: int
     sites: tuple[SiteSpikes, ...]
 
     def trains(self, site: SiteSpikes) -> NDArray[np.uint8]:

@@ -32,6 +32,8 @@ from graphpass.runtime.session import fixed_batch, input_specs, open_session, pa
 Array = NDArray[Any]
 FEWEST, MOST = 6, 32  # neurons of a site, where their number is not given
 SHOWN = 280  # neurons of all sites together, where FEWEST allows it
+CELLS = 1 << 15  # steps of all neurons together, where one neuron of each site allows it
+MOST_SITES = 256
 NAMED = 40  # sites in an error
 VALUES = 1 << 16  # currents of one channel
 
@@ -113,7 +115,9 @@ def drawn(snn: onnx.ModelProto, dataset: Dataset, threads: int = 0) -> Drawn:
 def record_spikes(
     network: NeuronRun, dataset: Dataset, sample: int = 0, neurons: int | None = None, seed: int = 0
 ) -> SpikeRecord:
-    """The spikes of one sample. neurons: how many of each site, None for as many as a picture of all sites takes.
+    """The spikes of one sample, of at most MOST_SITES sites.
+
+    neurons: how many of each site, None for as many as a picture of all sites has room for.
 
     Raises DataError where there is no such sample.
     """
@@ -121,13 +125,14 @@ def record_spikes(
     if batch is None:
         raise DataError(f"{dataset.description}: there is no sample {sample}", "count from 0")
     facts, currents, random = network.conversion, network.currents(batch), np.random.default_rng(seed)
-    most = neurons or min(MOST, max(FEWEST, SHOWN // max(1, len(facts.sites))))
+    shown = facts.sites[:MOST_SITES]
+    most = neurons or min(MOST, max(FEWEST, SHOWN // len(shown)), max(1, CELLS // (len(shown) * facts.time_steps)))
     sites = []
-    for site in facts.sites:
+    for site in shown:
         counts = [network.neurons[name].count(currents[name]).reshape(-1) for name in network.of_site(site.name)]
         if counts:
             sites.append(_spikes(site.name, counts, network, most, random))
-    return SpikeRecord(facts.time_steps, facts.coding, sample, dataset.description, tuple(sites))
+    return SpikeRecord(facts.time_steps, facts.coding, sample, dataset.description, len(facts.sites), tuple(sites))
 
 
 def _spikes(

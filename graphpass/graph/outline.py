@@ -5,7 +5,7 @@ reshapes, and the arithmetic of an activation that reads a single x. What comput
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_graphsurgeon as gs
 
@@ -14,6 +14,7 @@ from graphpass.graph.layers import holds_weights
 from graphpass.graph.names import site_of
 
 MOST_NODES = 400  # beyond it, weight layers are left out, too
+LONGEST = 200  # characters of a name
 LARGEST = 1200  # beyond it nothing is drawn
 SIZES = frozenset({"Shape", "Size"})
 
@@ -84,6 +85,6 @@ class _Outliner:
 
     def _add(self, node: OutlineNode, before: tuple[int, ...]) -> tuple[int, ...]:
         number = len(self._nodes)
-        self._nodes.append(node)
+        self._nodes.append(replace(node, name=node.name[-LONGEST:]))
         self._edges.extend((each, number) for each in before)
         return (number,)

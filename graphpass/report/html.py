@@ -18,8 +18,9 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def short(name: str) -> str:
-    return name if len(name) <= LONGEST_LABEL else "…" + name[1 - LONGEST_LABEL :]
+def short(name: str, most: int = LONGEST_LABEL) -> str:
+    """A name of at most so many characters; what it ends with tells more than what it begins with."""
+    return name if len(name) <= most else "…" + name[1 - most :]
 
 
 def table(header: Cells, rows: Iterable[Cells], text_columns: Iterable[int] = ()) -> str:

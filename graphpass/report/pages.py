@@ -94,9 +94,9 @@ def _details(evaluation: Evaluation) -> list[str]:
 
 def pictures_of(evaluation: Evaluation) -> list[Picture]:
     """The network as a graph, and the spikes of a sample."""
-    drawn, name = evaluation.drawn, evaluation.provenance.ann
+    drawn, title = evaluation.drawn, f"The spiking network of {html.short(evaluation.provenance.ann)}"
     pictures = [
-        network(drawn.outline, evaluation.sites, name) if drawn else None,
+        network(drawn.outline, evaluation.sites, title) if drawn else None,
         raster(drawn.spikes) if drawn and drawn.spikes else None,
     ]
     return [each for each in pictures if each is not None]

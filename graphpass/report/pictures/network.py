@@ -9,12 +9,15 @@ from graphpass.evaluation.results import SiteResult
 from graphpass.graph.outline import Outline, OutlineNode
 from graphpass.report import html
 from graphpass.report.pictures.layered import Drawing, drawing_of
-from graphpass.report.pictures.picture import BLUES, ORANGES, WIDTH, Picture, cut, scale
+from graphpass.report.pictures.picture import BLUE, ERRORS, RATES, WIDTH, Picture, cut, scale
 
-ROW = 21  # pixels
+ROW, TALLEST = 21, 30  # pixels
+HEIGHT = 340  # pixels that the scales of colours need; where rows are few they are taller
 LANE = 26  # pixels, or less where there are many
 LANES = 150  # pixels for all lanes of a column
-SHORT, LONG = 26, 120  # rows: up to the first they are one column, from the second on three
+SHORT = 26  # rows of a single column
+FIGURES = 96  # pixels that error and firing rate take behind a name
+SCALE = 260  # pixels of a scale of colours, where there is room
 LETTER = 6.6  # pixels, of the font of labels
 SQUARE = 12  # pixels
 COLOUR_BARS = 120  # pixels
@@ -33,26 +36,32 @@ class _Column:
 
 @dataclass(frozen=True)
 class _Page:
-    """Rows in columns. scale: pixels of a lane; wide: of a column."""
+    """Rows in columns. wide: pixels of a column; lane: from one lane to the next; row: of a row."""
 
     columns: tuple[_Column, ...]
     wide: float
     lane: float
     lanes: float
+    row: float
+
+    @property
+    def rows(self) -> int:
+        return max(column.end - column.first for column in self.columns)
+
+    @property
+    def height(self) -> float:
+        return max(HEIGHT, round(self.row * (self.rows + 1)))
 
     def column(self, row: float) -> _Column:
         return next((each for each in self.columns if row < each.end - 0.25), self.columns[-1])
 
     def at(self, point: Point) -> Point:
         column = self.column(point[1])
-        return column.left + 16 + self.lane * point[0], ROW * (point[1] - column.first + 1)
+        return column.left + 16 + self.lane * point[0], self.row * (point[1] - column.first + 1)
 
 
-def network(outline: Outline | None, sites: Sequence[SiteResult], name: str) -> Picture | None:
-    """The picture of a network, None where it is too large. sites: of an evaluation; without them sites have no colour.
-
-    name: of the network, for the title.
-    """
+def network(outline: Outline | None, sites: Sequence[SiteResult], title: str) -> Picture | None:
+    """The picture of a network, None where it is too large. sites: of an evaluation; without it, they have no colours."""
     drawing = drawing_of(outline) if outline else None
     if outline is None or drawing is None:
         return None
@@ -63,16 +72,24 @@ def network(outline: Outline | None, sites: Sequence[SiteResult], name: str) -> 
     data = [_edges(drawing, page)]
     data += [_marks(kind, [(places[n], outline.nodes[n]) for n in which]) for kind, which in numbers.items() if which]
     drawn = [(places[n], known.get(outline.nodes[n].site), outline.nodes[n]) for n in numbers["site"]]
-    data += [_squares(drawn, value) for value in VALUES] if known else [_plain_squares(drawn)]
+    data += [_squares(drawn, value, page.height) for value in VALUES] if known else [_plain_squares(drawn)]
     data.append(_labels(outline, known, drawing, page))
-    rows = max(column.end - column.first for column in page.columns)
-    summary = "; ".join(f"{site.name}: {_values(site)}" for site in list(sites)[:30]) or f"{len(outline.nodes)} nodes"
-    return Picture(f"{name} as a graph", _note(outline, bool(known)), summary, tuple(data), _layout(rows, page))
+    summary = (
+        "; ".join(f"{html.short(site.name)}: {_values(site)}" for site in list(sites)[:30])
+        or f"{len(outline.nodes)} nodes"
+    )
+    return Picture(
+        title,
+        _note(outline, bool(known)),
+        summary,
+        tuple(data),
+        _layout(page),
+    )
 
 
 def _page(drawing: Drawing) -> _Page:
     rows = len(drawing.nodes)
-    count = 1 if rows <= SHORT else 2 if rows < LONG else 3
+    count = 1 if rows <= SHORT else 2
     wide = (WIDTH - COLOUR_BARS) / count
     lane = min(LANE, LANES / drawing.lanes)
     columns, first = [], 0
@@ -81,7 +98,8 @@ def _page(drawing: Drawing) -> _Page:
         end = rows if number == count - 1 else _cut(drawing, ideal)
         columns.append(_Column(first, end, number * wide))
         first = end
-    return _Page(tuple(columns), wide, lane, drawing.lanes)
+    tallest = max(column.end - column.first for column in columns)
+    return _Page(tuple(columns), wide, lane, drawing.lanes, max(ROW, min(TALLEST, HEIGHT / (tallest + 1))))
 
 
 def _cut(drawing: Drawing, ideal: int) -> int:
@@ -118,9 +136,9 @@ def _parts(line: Sequence[Point], page: _Page) -> Iterable[list[Point]]:
     for start, end in pairwise(line):
         here, there = page.column(start[1]), page.column(end[1])
         if here is not there:
-            part.append((page.at(start)[0], ROW * (here.end - here.first + 0.6)))
+            part.append((page.at(start)[0], page.row * (here.end - here.first + 0.6)))
             yield part
-            part = [(there.left + 16 + page.lane * start[0], ROW * 0.35)]
+            part = [(there.left + 16 + page.lane * start[0], page.row * 0.35)]
         part.append(page.at(end))
     yield part
 
@@ -134,7 +152,7 @@ KINDS = {  # symbol, size and colour
 }
 WORDS = {"layer": "weight layer", "meeting": "where ways meet", "input": "input", "output": "output"}
 VALUES = ("error", "firing_rate")
-COLOURS = {"error": ORANGES, "firing_rate": BLUES}
+COLOURS = {"error": ERRORS, "firing_rate": RATES}
 TITLES = {"error": "error (% of the variance)", "firing_rate": "firing rate (%)"}
 
 
@@ -147,7 +165,7 @@ def _marks(kind: str, drawn: Sequence[tuple[Point, OutlineNode]]) -> dict[str, A
         "x": [round(x, 1) for (x, _), _ in drawn],
         "y": [round(y, 1) for (_, y), _ in drawn],
         "marker": {"symbol": symbol, "size": size, "color": colour},
-        "hovertext": [html.escape(f"{node.name} {f'({node.op})' if node.op else ''}") for _, node in drawn],
+        "hovertext": [f"{cut(node.name)} {f'({cut(node.op)})' if node.op else ''}" for _, node in drawn],
         "hovertemplate": "%{hovertext}<extra></extra>",
         "showlegend": kind in WORDS,
     }
@@ -156,9 +174,9 @@ def _marks(kind: str, drawn: Sequence[tuple[Point, OutlineNode]]) -> dict[str, A
 Drawn = Sequence[tuple[Point, SiteResult | None, OutlineNode]]
 
 
-def _squares(drawn: Drawn, value: str) -> dict[str, Any]:
+def _squares(drawn: Drawn, value: str, height: float) -> dict[str, Any]:
     """One half of every site: error on the left, firing rate on the right; without colour where it is not known."""
-    side = -1 if value == "error" else 1
+    side, length = -1 if value == "error" else 1, min(SCALE, height / 2 - 10)
     found = [None if site is None else getattr(site, value) for _, site, _ in drawn]
     known = [100 * each for each in found if each is not None]
     return {
@@ -176,13 +194,13 @@ def _squares(drawn: Drawn, value: str) -> dict[str, Any]:
             "line": {"color": "--soft", "width": 1},
             "showscale": True,
             "colorbar": {
-                "title": {"text": TITLES[value], "side": "right"},
+                "title": {"text": TITLES[value], "side": "right", "font": {"size": 13}},
                 "thickness": 12,
                 "outlinewidth": 0,
-                "len": 0.48,
-                "lenmode": "fraction",
-                "y": 1 if value == "error" else 0,
-                "yanchor": "top" if value == "error" else "bottom",
+                "len": length,
+                "lenmode": "pixels",
+                "y": 1 if value == "error" else 1 - (length + 20) / height,
+                "yanchor": "top",
                 "x": 1.01,
             },
         },
@@ -199,7 +217,7 @@ def _plain_squares(drawn: Drawn) -> dict[str, Any]:
         "name": "site",
         "x": [round(x, 1) for (x, _), _, _ in drawn],
         "y": [round(y, 1) for (_, y), _, _ in drawn],
-        "marker": {"symbol": "square", "size": SQUARE, "color": BLUES[3], "line": {"color": "--soft", "width": 1}},
+        "marker": {"symbol": "square", "size": SQUARE, "color": BLUE, "line": {"color": "--soft", "width": 1}},
         "hovertext": [_hover(node, None) for _, _, node in drawn],
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
@@ -207,7 +225,7 @@ def _plain_squares(drawn: Drawn) -> dict[str, Any]:
 
 def _hover(node: OutlineNode, site: SiteResult | None) -> str:
     about = f"<br>{site.levels} levels, {site.neurons:,} neurons<br>{_values(site)}" if site else ""
-    return f"{html.escape(node.site)}{about}"
+    return f"{cut(node.site)}{about}"
 
 
 def _values(site: SiteResult) -> str:
@@ -220,7 +238,7 @@ def _percent(value: float | None) -> str:
 
 def _labels(outline: Outline, known: Mapping[str, SiteResult], drawing: Drawing, page: _Page) -> dict[str, Any]:
     beside = 16 + page.lane * (page.lanes - 1) + SQUARE + 8
-    most = max(8, int((page.wide - beside - (70 if known else 10)) / LETTER))
+    most = max(8, int((page.wide - beside - (FIGURES if known else 10)) / LETTER))
     texts, x, y = [], [], []
     for node, point in zip(outline.nodes, drawing.nodes, strict=True):
         site = known.get(node.site)
@@ -244,8 +262,8 @@ def _labels(outline: Outline, known: Mapping[str, SiteResult], drawing: Drawing,
     }
 
 
-def _layout(rows: int, page: _Page) -> dict[str, Any]:
-    height, wide = ROW * (rows + 1), page.wide * len(page.columns)
+def _layout(page: _Page) -> dict[str, Any]:
+    height, wide = page.height, page.wide * len(page.columns)
     hidden = {"visible": False, "fixedrange": True}
     return {
         "height": height + 50,

@@ -15,9 +15,9 @@ from graphpass.errors import OptionError
 from graphpass.evaluation.results import SiteResult
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.names import site_of
-from graphpass.report.pictures.picture import BLUES, ORANGES
+from graphpass.report.pictures.picture import ERRORS, RATES
 
-COLOURS = {"error": ORANGES, "firing_rate": BLUES}
+COLOURS = {"error": ERRORS, "firing_rate": RATES}
 
 
 def node_data(snn: onnx.ModelProto, sites: Sequence[SiteResult], value: str) -> dict[str, Any]:

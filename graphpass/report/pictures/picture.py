@@ -15,9 +15,10 @@ from graphpass.report import html
 COLOURS = ("#3987e5", "#d95926", "#199e70", "#c98500", "#9085e9", "#d55181", "#5f9e1f", "#8a8a8a")
 BLUE, ORANGE, GREEN = COLOURS[:3]
 # light to dark, each step as far from the last; told apart by people who see no red or no green, and in grey
-BLUES = ("#dbe9f9", "#a9cbf0", "#6ea6e2", "#3a7fc9", "#1d5a9e", "#0c3a6e")
-ORANGES = ("#fbe6d4", "#f6c39c", "#ec9660", "#d96a2c", "#a94a14", "#713009")
+ERRORS = ("#dbe9f9", "#a9cbf0", "#6ea6e2", "#3a7fc9", "#1d5a9e", "#0c3a6e")
+RATES = ("#fbe6d4", "#f6c39c", "#ec9660", "#d96a2c", "#a94a14", "#713009")
 WIDTH = 980  # pixels
+LONGEST = 80  # characters of a name, where there is room
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,6 @@ def scale(colours: tuple[str, ...]) -> list[list[Any]]:
     return [[number / (len(colours) - 1), colour] for number, colour in enumerate(colours)]
 
 
-def cut(name: str, most: int) -> str:
-    """A name of at most so many characters, escaped; what it ends with tells more than what it begins with."""
-    return html.escape(name if len(name) <= most else "…" + name[1 - most :])
+def cut(name: str, most: int = LONGEST) -> str:
+    """A name of at most so many characters, escaped."""
+    return html.escape(html.short(name, most))

@@ -4,12 +4,13 @@ from typing import Any
 
 from graphpass.evaluation.drawn import SiteSpikes, SpikeRecord
 from graphpass.report import html
-from graphpass.report.pictures.picture import BLUES, WIDTH, Picture, cut, scale
+from graphpass.report.pictures.picture import RATES, WIDTH, Picture, cut, scale
 
 GAP = 2  # empty rows between sites
 TALLEST, FLATTEST = 7.0, 2.2  # pixels of a row
 HEIGHT = 700  # of all rows, where they can be as tall
 LABELLED = 13  # pixels of a band that has room for its share as text
+TOP = {"y": 1, "yanchor": "top", "lenmode": "pixels", "len": 400}
 ABOVE = {"xanchor": "center", "yanchor": "bottom", "showarrow": False}
 MOST_STEPS = 10  # that have room for texts
 
@@ -30,7 +31,7 @@ def raster(record: SpikeRecord) -> Picture:
     return Picture(
         f"Spikes of sample {record.sample}",
         _note(record),
-        "; ".join(f"{site.name}: {_percents(site)}" for site in record.sites[:30]),
+        "; ".join(f"{html.short(site.name)}: {_percents(site)}" for site in record.sites[:30]),
         data,
         _layout(bands, len(rows), steps, row),
     )
@@ -59,8 +60,8 @@ def _rates(bands: list[tuple[SiteSpikes, int, int]], steps: list[int], row: floa
             values.append([None] * len(steps))
             names.append([""] * len(steps))
         edges.append(end - 0.5)
-        values.append([100 * rate for rate in site.rates])
-        names.append([html.escape(site.name)] * len(steps))
+        values.append([round(100 * rate, 3) for rate in site.rates])
+        names.append([cut(site.name)] * len(steps))
     found = {
         "type": "heatmap",
         "x": steps,
@@ -69,10 +70,15 @@ def _rates(bands: list[tuple[SiteSpikes, int, int]], steps: list[int], row: floa
         "xaxis": "x2",
         "text": names,
         "hovertemplate": "%{text}<br>step %{x}: %{z:.3g} % of the neurons spike<extra></extra>",
-        "colorscale": scale(BLUES),
+        "colorscale": scale(RATES),
         "zmin": 0,
         "zmax": max([rate for site, _, _ in bands for rate in site.rates], default=1) * 100 or 1,
-        "colorbar": {"title": {"text": "neurons that spike (%)", "side": "right"}, "thickness": 12, "outlinewidth": 0},
+        "colorbar": {
+            "title": {"text": "neurons that spike (%)", "side": "right"},
+            "thickness": 12,
+            "outlinewidth": 0,
+            **TOP,
+        },
         "xgap": 1 if len(steps) <= 32 else 0,
     }
     least = min([(end - first) * row for _, first, end in bands], default=0)
@@ -128,6 +134,11 @@ def _note(record: SpikeRecord) -> str:
         f"Sample {record.sample} of {record.described}; T = {record.time_steps}, {record.coding} code. "
         f"Each row is a neuron: {few} of the {_range(sizes)} neurons of each site, drawn at random. "
         "Percentages are of all neurons."
+        + (
+            f" The first {len(record.sites)} of {record.all_sites} sites."
+            if len(record.sites) < record.all_sites
+            else ""
+        )
     )
 
 
