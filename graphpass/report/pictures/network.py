@@ -61,7 +61,7 @@ class _Page:
 
 
 def network(outline: Outline | None, sites: Sequence[SiteResult], title: str) -> Picture | None:
-    """The picture of a network, None where it is too large. sites: of an evaluation; without it, they have no colours."""
+    """The picture of a network, None where it is too large. sites: of an evaluation; without it they are plain."""
     drawing = drawing_of(outline) if outline else None
     if outline is None or drawing is None:
         return None

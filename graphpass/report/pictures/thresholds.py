@@ -25,8 +25,8 @@ def thresholds(found: SiteCurrents) -> Picture:
     for row, each in enumerate(drawn):
         data.append(_histogram(each, len(drawn) - 1 - row, low, high))
     for name, side, colour, dash in (
-        ("x ≥ threshold: one spike more", "rising", ORANGE, "solid"),
-        ("x < threshold: one spike more", "falling", GREEN, "dot"),
+        ("one spike more from here up", "rising", ORANGE, "solid"),
+        ("one spike more below here", "falling", GREEN, "dot"),
     ):
         lines = [
             (value, len(drawn) - 1 - row) for row, each in enumerate(drawn) for value in _inside(each, side, low, high)
