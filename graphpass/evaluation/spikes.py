@@ -118,7 +118,6 @@ def record_spikes(
     """The spikes of one sample, of at most MOST_SITES sites.
 
     neurons: how many of each site, None for as many as a picture of all sites has room for.
-
     Raises DataError where there is no such sample.
     """
     batch = next(iter(dataset.batches(1, sample + 1, sample)), None)
@@ -126,7 +125,8 @@ def record_spikes(
         raise DataError(f"{dataset.description}: there is no sample {sample}", "count from 0")
     facts, currents, random = network.conversion, network.currents(batch), np.random.default_rng(seed)
     shown = facts.sites[:MOST_SITES]
-    most = neurons or min(MOST, max(FEWEST, SHOWN // len(shown)), max(1, CELLS // (len(shown) * facts.time_steps)))
+    count = max(1, len(shown))
+    most = neurons or min(MOST, max(FEWEST, SHOWN // count), max(1, CELLS // (count * facts.time_steps)))
     sites = []
     for site in shown:
         counts = [network.neurons[name].count(currents[name]).reshape(-1) for name in network.of_site(site.name)]

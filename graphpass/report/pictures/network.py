@@ -21,8 +21,19 @@ SCALE = 260  # pixels of a scale of colours, where there is room
 LETTER = 6.6  # pixels, of the font of labels
 SQUARE = 12  # pixels
 COLOUR_BARS = 120  # pixels
+KINDS = {  # symbol, size and colour
+    "input": ("triangle-down", 11, "--soft"),
+    "layer": ("circle", 7, "--soft"),
+    "meeting": ("circle-open", 8, "--ink"),
+    "output": ("triangle-up", 11, "--soft"),
+}
+WORDS = {"layer": "weight layer", "meeting": "where ways meet", "input": "input", "output": "output"}
+VALUES = ("error", "firing_rate")
+COLOURS = {"error": ERRORS, "firing_rate": RATES}
+TITLES = {"error": "error (% of the variance)", "firing_rate": "firing rate (%)"}
 
 Point = tuple[float, float]
+Placed = tuple[Point, SiteResult | None, OutlineNode]
 
 
 @dataclass(frozen=True)
@@ -67,11 +78,10 @@ def network(outline: Outline | None, sites: Sequence[SiteResult], title: str) ->
         return None
     page = _page(drawing)
     known = {site.name: site for site in sites}
-    numbers = {kind: [n for n, node in enumerate(outline.nodes) if node.kind == kind] for kind in KINDS}
-    places = [page.at(point) for point in drawing.nodes]
+    placed = [(page.at(at), known.get(node.site), node) for at, node in zip(drawing.nodes, outline.nodes, strict=True)]
     data = [_edges(drawing, page)]
-    data += [_marks(kind, [(places[n], outline.nodes[n]) for n in which]) for kind, which in numbers.items() if which]
-    drawn = [(places[n], known.get(outline.nodes[n].site), outline.nodes[n]) for n in numbers["site"]]
+    data += [_marks(kind, placed) for kind in KINDS if any(node.kind == kind for _, _, node in placed)]
+    drawn = [each for each in placed if each[2].kind == "site"]
     data += [_squares(drawn, value, page.height) for value in VALUES] if known else [_plain_squares(drawn)]
     data.append(_labels(outline, known, drawing, page))
     summary = (
@@ -143,38 +153,23 @@ def _parts(line: Sequence[Point], page: _Page) -> Iterable[list[Point]]:
     yield part
 
 
-KINDS = {  # symbol, size and colour
-    "input": ("triangle-down", 11, "--soft"),
-    "site": ("square", 1, "--soft"),
-    "layer": ("circle", 7, "--soft"),
-    "meeting": ("circle-open", 8, "--ink"),
-    "output": ("triangle-up", 11, "--soft"),
-}
-WORDS = {"layer": "weight layer", "meeting": "where ways meet", "input": "input", "output": "output"}
-VALUES = ("error", "firing_rate")
-COLOURS = {"error": ERRORS, "firing_rate": RATES}
-TITLES = {"error": "error (% of the variance)", "firing_rate": "firing rate (%)"}
-
-
-def _marks(kind: str, drawn: Sequence[tuple[Point, OutlineNode]]) -> dict[str, Any]:
+def _marks(kind: str, placed: Sequence[Placed]) -> dict[str, Any]:
+    """The nodes of one kind."""
     symbol, size, colour = KINDS[kind]
+    shown = [(place, node) for place, _, node in placed if node.kind == kind]
     return {
         "type": "scatter",
         "mode": "markers",
         "name": WORDS.get(kind, kind),
-        "x": [round(x, 1) for (x, _), _ in drawn],
-        "y": [round(y, 1) for (_, y), _ in drawn],
+        "x": [round(x, 1) for (x, _), _ in shown],
+        "y": [round(y, 1) for (_, y), _ in shown],
         "marker": {"symbol": symbol, "size": size, "color": colour},
-        "hovertext": [f"{cut(node.name)} {f'({cut(node.op)})' if node.op else ''}" for _, node in drawn],
+        "hovertext": [f"{cut(node.name)} {f'({cut(node.op)})' if node.op else ''}" for _, node in shown],
         "hovertemplate": "%{hovertext}<extra></extra>",
-        "showlegend": kind in WORDS,
     }
 
 
-Drawn = Sequence[tuple[Point, SiteResult | None, OutlineNode]]
-
-
-def _squares(drawn: Drawn, value: str, height: float) -> dict[str, Any]:
+def _squares(drawn: Sequence[Placed], value: str, height: float) -> dict[str, Any]:
     """One half of every site: error on the left, firing rate on the right; without colour where it is not known."""
     side, length = -1 if value == "error" else 1, min(SCALE, height / 2 - 10)
     found = [None if site is None else getattr(site, value) for _, site, _ in drawn]
@@ -210,7 +205,7 @@ def _squares(drawn: Drawn, value: str, height: float) -> dict[str, Any]:
     }
 
 
-def _plain_squares(drawn: Drawn) -> dict[str, Any]:
+def _plain_squares(drawn: Sequence[Placed]) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",

@@ -7,6 +7,7 @@ from typing import Any
 
 from graphpass.errors import DataError, OptionError
 from graphpass.maths.pareto import front
+from graphpass.records import RecordError, record_of
 from graphpass.report import html
 from graphpass.report.pictures.picture import COLOURS, Picture
 
@@ -14,11 +15,40 @@ SYMBOLS = {"rate": "circle", "phase": "diamond"}
 REMEDY = "give the JSON that `graphpass sweep --json` or `graphpass evaluate --json` wrote"
 LEAST = 1e-9  # energy that has a logarithm
 NEAR = 0.06  # of a decade of energy, or of the height: labels that are nearer would touch
+TICKS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
+FALLING = frozenset(  # figures of metrics (docs/metrics.md) of which less is better
+    "character_error_rate mean_absolute_error mean_squared_error difference_to_ann relative_l2 perplexity "
+    "perplexity_ratio kl_to_ann".split()
+)
+
+
+@dataclass(frozen=True)
+class MetricPair:
+    """One figure of a metric, of ANN and SNN."""
+
+    name: str
+    ann: float | None
+    snn: float | None
+
+
+@dataclass(frozen=True)
+class ConversionFigures:
+    """What is drawn of one document. energy: of the SNN, as a share of the ANN's. error: of the first output."""
+
+    time_steps: int
+    coding: str
+    levels: int
+    method: str
+    samples: int
+    energy: float | None
+    top1: MetricPair
+    metrics: tuple[MetricPair, ...]
+    error: float | None
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One conversion: its settings, its energy a sample as a share of the ANN's, and a figure of ANN and SNN."""
+    """One conversion: its settings, its energy, and a figure of ANN and SNN."""
 
     time_steps: int
     coding: str
@@ -44,7 +74,7 @@ def pareto(documents: Sequence[Any], where: str = "the sweep") -> Picture:
     documents: of docs/formats.md, evaluations or rows of sweeps. Raises DataError for other ones, OptionError where no
     energy was measured.
     """
-    found = [_evaluation(each, where) for each in documents]
+    found = [_figures(each, where) for each in documents]
     figure, drawn = _scored(found)
     if not drawn:
         raise OptionError(
@@ -73,60 +103,52 @@ def pareto(documents: Sequence[Any], where: str = "the sweep") -> Picture:
     )
 
 
-def _evaluation(document: Any, where: str) -> Mapping[str, Any]:
-    """The document of an evaluation, with the method of a row of a sweep."""
+def _figures(document: Any, where: str) -> ConversionFigures:
+    """What is drawn of an evaluation, or of a row of a sweep."""
     try:
         found = document.get("evaluation", document)
         if found["format"] != "graphpass-evaluation":
-            raise KeyError("format")
-        energy_of(found), found["snn"]["top1"], found["ann"]["top1"], list(found["outputs"]), list(found["metrics"])
-        return {
-            **found,
-            **{name: document.get(name, found[name]) for name in ("time_steps", "coding", "levels", "method")},
-        }
-    except (AttributeError, KeyError, TypeError) as error:
+            raise RecordError("another format")
+        values = {name: found[name] for name in ("time_steps", "coding", "levels", "method", "samples")}
+        values["energy"] = energy_of(found)
+        values["top1"] = {"name": "top1", "ann": found["ann"]["top1"], "snn": found["snn"]["top1"]}
+        values["metrics"] = [{name: each[name] for name in ("name", "ann", "snn")} for each in found["metrics"]]
+        values["error"] = next((each["relative_error"] for each in found["outputs"]), None)
+        figures: ConversionFigures = record_of(ConversionFigures, values)
+    except (AttributeError, KeyError, TypeError, RecordError) as error:
         raise DataError(
             f"{where}: not the figures of a conversion ({type(error).__name__}: {error})", REMEDY
         ) from error
+    return figures
 
 
-def energy_of(evaluation: Mapping[str, Any]) -> float | None:
-    """The energy of the SNN as a share of the ANN's."""
-    found = evaluation["energy_pj"]["ratio"]
-    return None if found is None else float(found)
+def energy_of(evaluation: Mapping[str, Any]) -> Any:
+    """The energy of the SNN as a share of the ANN's, in the document of an evaluation."""
+    return evaluation["energy_pj"]["ratio"]
 
 
-def _scored(found: Sequence[Mapping[str, Any]]) -> tuple[Figure, list[Scored]]:
+def _scored(found: Sequence[ConversionFigures]) -> tuple[Figure, list[Scored]]:
     """Top-1 accuracy; without labels the first metric, else the error of the output."""
-    if any(each["snn"]["top1"] is not None for each in found):
-        figure, pairs = (
-            Figure("top-1 accuracy", " %"),
-            [(_percent(e["ann"]["top1"]), _percent(e["snn"]["top1"])) for e in found],
-        )
-    elif all(each["metrics"] for each in found):
-        first = found[0]["metrics"][0]
-        figure = Figure(str(first["name"]).replace("_", " "), "", first["name"] in FALLING)
-        pairs = [(e["metrics"][0]["ann"], e["metrics"][0]["snn"]) for e in found]
+    if any(each.top1.snn is not None for each in found):
+        figure = Figure("top-1 accuracy", " %")
+        pairs = [(_percent(each.top1.ann), _percent(each.top1.snn)) for each in found]
+    elif found and all(each.metrics for each in found):
+        name = found[0].metrics[0].name
+        figure = Figure(name.replace("_", " "), "", name in FALLING)
+        pairs = [(each.metrics[0].ann, each.metrics[0].snn) for each in found]
     else:
         figure = Figure("relative error of the output", " %", falls=True)
-        pairs = [(None, _percent(next((o["relative_error"] for o in e["outputs"]), None))) for e in found]
-    names, scored = ("time_steps", "coding", "levels", "method"), []
-    for each, (ann, snn) in zip(found, pairs, strict=True):
-        energy, value = energy_of(each), _finite(snn)
-        if energy is not None and value is not None:
-            scored.append(Scored(**{name: each[name] for name in names}, energy=energy, snn=value, ann=_finite(ann)))
+        pairs = [(None, _percent(each.error)) for each in found]
+    scored = [
+        Scored(each.time_steps, each.coding, each.levels, each.method, each.energy, snn, ann)
+        for each, (ann, snn) in zip(found, pairs, strict=True)
+        if each.energy is not None and snn is not None
+    ]
     return figure, scored
-
-
-FALLING = frozenset({"perplexity", "kl", "mae", "rmse"})
 
 
 def _percent(value: float | None) -> float | None:
     return None if value is None else 100 * value
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _name(each: Scored) -> str:
@@ -215,9 +237,6 @@ def _layout(figure: Figure, drawn: Sequence[Scored]) -> dict[str, Any]:
     }
 
 
-TICKS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
-
-
-def _samples(found: Sequence[Mapping[str, Any]]) -> str:
-    counts = sorted({int(each["samples"]) for each in found})
+def _samples(found: Sequence[ConversionFigures]) -> str:
+    counts = sorted({each.samples for each in found})
     return f"{counts[0]:,} samples each" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,} samples"

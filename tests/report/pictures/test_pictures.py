@@ -26,7 +26,7 @@ from graphpass.report.pictures.files import write_picture
 from graphpass.report.pictures.layered import drawing_of
 from graphpass.report.pictures.network import network
 from graphpass.report.pictures.node_data import node_data
-from graphpass.report.pictures.pareto import pareto
+from graphpass.report.pictures.pareto import FALLING, pareto
 from graphpass.report.pictures.picture import Picture
 from graphpass.report.pictures.raster import raster
 from graphpass.report.pictures.thresholds import thresholds
@@ -73,6 +73,7 @@ def document(
     name: str = "optimal", ratio: float | None = 0.5, top1: float | None = 0.875, steps: int = 4
 ) -> dict[str, Any]:
     found = row(evaluation(name, top1 is not None, steps), name).to_json()
+    found["evaluation"]["method"] = name
     found["evaluation"]["energy_pj"]["ratio"] = ratio
     found["evaluation"]["snn"]["top1"] = top1
     return found
@@ -176,11 +177,27 @@ def test_without_labels_the_first_metric_or_the_error_is_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [[{}], [3], [{"evaluation": {"format": "graphpass-evaluation"}}], [{"format": "graphpass-plan"}]]
+    "bad",
+    [
+        [{}],
+        [3],
+        [{"evaluation": {"format": "graphpass-evaluation"}}],
+        [{"format": "graphpass-plan"}],
+        [document(ratio="x")],
+    ],
 )
 def test_other_documents_are_refused(bad: list[Any]) -> None:
     with pytest.raises(DataError, match=r"x\.json: not the figures of a conversion .*; give the JSON"):
         pareto(bad, "x.json")
+
+
+def test_figures_of_which_less_is_better_are_figures_of_metrics() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text("utf-8")
+    assert [name for name in FALLING if f"`{name}`" not in page] == []
+    worse = [document(top1=None, ratio=ratio) for ratio in (0.2, 0.4)]
+    for each, value in zip(worse, (10.0, 30.0), strict=True):
+        each["evaluation"]["metrics"][0] = {"metric": "perplexity", "name": "perplexity", "ann": 9.0, "snn": value}
+    assert pareto(worse).data[0]["x"] == [0.2]
 
 
 def test_a_sweep_without_energy_has_no_picture() -> None:
