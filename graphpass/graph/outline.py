@@ -1,7 +1,7 @@
-"""A network in few nodes, to be drawn: its inputs, sites, weight layers, the nodes where ways meet, its outputs.
+"""A network in few nodes, to be drawn: its inputs, sites, weight layers, the nodes where branches join, its outputs.
 
 A node that has one of these in front of it, or none, is left out, and what reads it is drawn behind that one: poolings,
-reshapes, and the arithmetic of an activation that reads a single x. What computes sizes is no way of data.
+reshapes, and the arithmetic of an activation that reads a single x. What computes sizes carries no data.
 """
 
 from collections.abc import Collection, Iterable

@@ -77,7 +77,7 @@ def test_too_large_networks_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outline_of(chain(3), set()) is None
 
 
-def test_sizes_are_no_way_of_data() -> None:
+def test_what_computes_sizes_is_no_branch() -> None:
     nodes = [
         node("Shape", "x", "s", "shape"), node("Gemm", "x w", "h", "fc"), node("Reshape", "h s", "y", "reshape"),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where the nodes of a network are drawn: a row for each, and lanes for ways beside each other.
+"""Where the nodes of a network are drawn: a row for each, and lanes for branches beside each other.
 
 Lanes are found by grandalf, which draws layers by Sugiyama, Tagawa and Toda (IEEE Transactions on Systems, Man and
 Cybernetics 11, 1981): nodes in layers, so that edges lead downward, with few crossings.
@@ -36,7 +36,7 @@ class _Box:
 
 
 def drawing_of(outline: Outline) -> Drawing | None:
-    """The rows and lanes of an outline; None where ways are too many to be drawn."""
+    """The rows and lanes of an outline; None where branches are too many to be drawn."""
     depths = _depths(outline)
     if sum(depths[end] - depths[start] for start, end in outline.edges) > MOST_STEPS:
         return None
@@ -66,7 +66,7 @@ class _Drawn:
     rows: int = 0
 
     def add(self, layout: Any) -> None:
-        """A row for each node, layer by layer; a way that passes a layer passes it in the middle of its rows."""
+        """A row for each node, layer by layer; an edge that passes a layer passes it in the middle of its rows."""
         middles = []
         for layer in layout.layers:
             real = sorted((v for v in layer if isinstance(v, Vertex)), key=lambda v: float(v.view.xy[0]))

@@ -27,7 +27,7 @@ KINDS = {  # symbol, size and colour
     "meeting": ("circle-open", 8, "--ink"),
     "output": ("triangle-up", 11, "--soft"),
 }
-WORDS = {"layer": "weight layer", "meeting": "where ways meet", "input": "input", "output": "output"}
+WORDS = {"layer": "weight layer", "meeting": "where branches join", "input": "input", "output": "output"}
 VALUES = ("error", "firing_rate")
 COLOURS = {"error": ERRORS, "firing_rate": RATES}
 TITLES = {"error": "error (% of the variance)", "firing_rate": "firing rate (%)"}
@@ -177,6 +177,7 @@ def _squares(drawn: Sequence[Placed], value: str, height: float) -> dict[str, An
     return {
         "type": "scatter",
         "mode": "markers",
+        "name": f"site, {'left' if side < 0 else 'right'}: {value.replace('_', ' ')}",
         "x": [round(x + side * SQUARE / 2, 1) for (x, _), _, _ in drawn],
         "y": [round(y, 1) for (_, y), _, _ in drawn],
         "marker": {
@@ -201,7 +202,6 @@ def _squares(drawn: Sequence[Placed], value: str, height: float) -> dict[str, An
         },
         "hovertext": [_hover(node, site) for _, site, node in drawn],
         "hovertemplate": "%{hovertext}<extra></extra>",
-        "showlegend": False,
     }
 
 

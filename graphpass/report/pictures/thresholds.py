@@ -25,8 +25,8 @@ def thresholds(found: SiteCurrents) -> Picture:
     for row, each in enumerate(drawn):
         data.append(_histogram(each, len(drawn) - 1 - row, low, high))
     for name, side, colour, dash in (
-        ("one spike more from here up", "rising", ORANGE, "solid"),
-        ("one spike more below here", "falling", GREEN, "dot"),
+        ("one count more from here up", "rising", ORANGE, "solid"),
+        ("one count more below here", "falling", GREEN, "dot"),
     ):
         lines = [
             (value, len(drawn) - 1 - row) for row, each in enumerate(drawn) for value in _inside(each, side, low, high)

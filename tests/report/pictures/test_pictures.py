@@ -139,7 +139,7 @@ def test_rasters_of_any_network_fit_a_page(sites: int, most: int) -> None:
 def test_every_threshold_that_can_be_seen_is_a_line(levels: int, channels: int | None) -> None:
     found = thresholds(currents(levels=levels, channels=channels))
     low, high = found.layout["xaxis"]["range"]
-    lines = {trace["name"].split()[3]: trace for trace in found.data if trace["name"].startswith("one spike more")}
+    lines = {trace["name"].split()[3]: trace for trace in found.data if trace["name"].startswith("one count more")}
     seen = [b for b in np.arange(1, levels) / 2 if low <= b <= high]
     assert sorted(set(lines["from"]["x"]) - {None}) == seen and len(seen) >= 1
     assert set(lines["below"]["x"]) - {None} == {-2.0}
