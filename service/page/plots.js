@@ -34,7 +34,7 @@ function figure(caption, summary, traces, layout) {
       const Plotly = await load();
       if (place.isConnected) await Plotly.react(place, settled(traces), themed(settled(layout)), { displayModeBar: false, responsive: true });
     } catch {
-      place.replaceChildren(h("p", { class: "note" }, "The library of plots could not be loaded; the table has the same figures."));
+      place.replaceChildren(h("p", { class: "note" }, "The library of plots could not be loaded; what has a table has the same figures there."));
       place.style.minHeight = "";
     }
   };
