@@ -125,7 +125,8 @@ def plot_graph(snn: SpikingModel, found: Evaluation | PathLike | None = None) ->
     picture = network(outline, sites, f"The spiking network {name}".rstrip())
     if picture is None:
         raise OptionError(
-            f"{name or 'the network'}: too many nodes and branches to be drawn", "open it in a viewer, with save_node_data"
+            f"{name or 'the network'}: too many nodes and branches to be drawn",
+            "open it in a viewer, with save_node_data",
         )
     return picture
 

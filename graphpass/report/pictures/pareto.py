@@ -109,7 +109,8 @@ def _figures(document: Any, where: str) -> ConversionFigures:
         found = document.get("evaluation", document)
         if found["format"] != "graphpass-evaluation":
             raise RecordError("another format")
-        values = {name: found[name] for name in ("time_steps", "coding", "levels", "method", "samples")}
+        values = {name: document[name] for name in ("time_steps", "coding", "levels", "method")}
+        values["samples"] = found["samples"]
         values["energy"] = energy_of(found)
         values["top1"] = {"name": "top1", "ann": found["ann"]["top1"], "snn": found["snn"]["top1"]}
         values["metrics"] = [{name: each[name] for name in ("name", "ann", "snn")} for each in found["metrics"]]

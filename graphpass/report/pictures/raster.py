@@ -7,10 +7,10 @@ from graphpass.report import html
 from graphpass.report.pictures.picture import RATES, WIDTH, Picture, cut, scale
 
 GAP = 2  # empty rows between sites
-TALLEST, FLATTEST = 7.0, 2.2  # pixels of a row
+TALLEST, FLATTEST = 16.0, 2.2  # pixels of a row
 HEIGHT = 700  # of all rows, where they can be as tall
 LABELLED = 13  # pixels of a band that has room for its share as text
-TOP = {"y": 1, "yanchor": "top", "lenmode": "pixels", "len": 400}
+SCALE = 400  # pixels of the scale of colours, where there is room
 ABOVE = {"xanchor": "center", "yanchor": "bottom", "showarrow": False}
 MOST_STEPS = 10  # that have room for texts
 
@@ -77,13 +77,16 @@ def _rates(bands: list[tuple[SiteSpikes, int, int]], steps: list[int], row: floa
             "title": {"text": "neurons that spike (%)", "side": "right"},
             "thickness": 12,
             "outlinewidth": 0,
-            **TOP,
+            "lenmode": "pixels",
+            "len": min(SCALE, row * bands[-1][2]) if bands else SCALE,
+            "y": 1,
+            "yanchor": "top",
         },
         "xgap": 1 if len(steps) <= 32 else 0,
     }
     least = min([(end - first) * row for _, first, end in bands], default=0)
     if least >= LABELLED and len(steps) <= MOST_STEPS:
-        found |= {"texttemplate": "%{z:.2g}", "textfont": {"size": 11}}
+        found |= {"texttemplate": "%{z:.3~g}", "textfont": {"size": 11}}
     return found
 
 
