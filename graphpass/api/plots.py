@@ -23,9 +23,9 @@ from graphpass.records import parsed, record_of
 from graphpass.report.files import write_json
 from graphpass.report.pictures.files import write_picture
 from graphpass.report.pictures.network import network
-from graphpass.report.pictures.node_data import COLOURS, node_data
+from graphpass.report.pictures.node_data import node_data
 from graphpass.report.pictures.pareto import REMEDY, pareto
-from graphpass.report.pictures.picture import Picture
+from graphpass.report.pictures.picture import OF_SITES, Picture
 from graphpass.report.pictures.raster import raster
 from graphpass.report.pictures.thresholds import thresholds
 from graphpass.sweeps import Row
@@ -150,7 +150,7 @@ def save_node_data(snn: SpikingModel, found: Evaluation | PathLike, path: PathLi
     proto, facts, digest = _converted(snn)
     sites = _sites(facts, digest, found)
     target = Path(path)
-    measured = [name for name in COLOURS if any(getattr(site, name) is not None for site in sites)]
+    measured = [name for name in OF_SITES if any(getattr(site, name) is not None for site in sites)]
     files = tuple(target.with_name(f"{target.stem}.{name}{target.suffix or '.json'}") for name in measured)
     if not files:
         raise OptionError("the evaluation has no figures of sites", "evaluate the folded or the unrolled form")

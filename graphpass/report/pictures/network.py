@@ -9,7 +9,7 @@ from graphpass.evaluation.results import SiteResult
 from graphpass.graph.outline import Outline, OutlineNode
 from graphpass.report import html
 from graphpass.report.pictures.layered import Drawing, drawing_of
-from graphpass.report.pictures.picture import BLUE, ERRORS, RATES, WIDTH, Picture, cut, scale
+from graphpass.report.pictures.picture import BLUE, OF_SITES, WIDTH, Picture, cut, scale
 
 ROW, TALLEST = 21, 30  # pixels
 HEIGHT = 340  # pixels that the scales of colours need; where rows are few they are taller
@@ -28,8 +28,6 @@ KINDS = {  # symbol, size and colour
     "output": ("triangle-up", 11, "--soft"),
 }
 WORDS = {"layer": "weight layer", "meeting": "where branches join", "input": "input", "output": "output"}
-VALUES = ("error", "firing_rate")
-COLOURS = {"error": ERRORS, "firing_rate": RATES}
 TITLES = {"error": "error (% of the variance)", "firing_rate": "firing rate (%)"}
 
 Point = tuple[float, float]
@@ -82,7 +80,7 @@ def network(outline: Outline | None, sites: Sequence[SiteResult], title: str) ->
     data = [_edges(drawing, page)]
     data += [_marks(kind, placed) for kind in KINDS if any(node.kind == kind for _, _, node in placed)]
     drawn = [each for each in placed if each[2].kind == "site"]
-    data += [_squares(drawn, value, page.height) for value in VALUES] if known else [_plain_squares(drawn)]
+    data += [_squares(drawn, value, page.height) for value in OF_SITES] if known else [_plain_squares(drawn)]
     data.append(_labels(outline, known, drawing, page))
     summary = (
         "; ".join(f"{html.short(site.name)}: {_values(site)}" for site in list(sites)[:30])
@@ -184,7 +182,7 @@ def _squares(drawn: Sequence[Placed], value: str, height: float) -> dict[str, An
             "symbol": "square",
             "size": SQUARE,
             "color": [None if each is None else 100 * each for each in found],
-            "colorscale": scale(COLOURS[value]),
+            "colorscale": scale(OF_SITES[value]),
             "cmin": 0,
             "cmax": max(known, default=1) or 1,
             "line": {"color": "--soft", "width": 1},

@@ -15,9 +15,7 @@ from graphpass.errors import OptionError
 from graphpass.evaluation.results import SiteResult
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.names import site_of
-from graphpass.report.pictures.picture import ERRORS, RATES
-
-COLOURS = {"error": ERRORS, "firing_rate": RATES}
+from graphpass.report.pictures.picture import OF_SITES
 
 
 def node_data(snn: onnx.ModelProto, sites: Sequence[SiteResult], value: str) -> dict[str, Any]:
@@ -33,6 +31,6 @@ def node_data(snn: onnx.ModelProto, sites: Sequence[SiteResult], value: str) -> 
     }
     if not results:
         raise OptionError(f"the evaluation has no {value.replace('_', ' ')} of a site", "evaluate the folded form")
-    colours = COLOURS[value]
+    colours = OF_SITES[value]
     gradient = [{"stop": k / (len(colours) - 1), "bgColor": colour} for k, colour in enumerate(colours)]
     return {snn.graph.name: {"results": results, "gradient": gradient}}

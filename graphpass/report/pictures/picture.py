@@ -17,6 +17,7 @@ BLUE, ORANGE, GREEN = COLOURS[:3]
 # light to dark, each step as far from the last; told apart by people who see no red or no green, and in grey
 ERRORS = ("#dbe9f9", "#a9cbf0", "#6ea6e2", "#3a7fc9", "#1d5a9e", "#0c3a6e")
 RATES = ("#fbe6d4", "#f6c39c", "#ec9660", "#d96a2c", "#a94a14", "#713009")
+OF_SITES = {"error": ERRORS, "firing_rate": RATES}  # what is measured of a site
 WIDTH = 980  # pixels
 LONGEST = 80  # characters of a name, where there is room
 
