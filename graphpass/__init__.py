@@ -23,7 +23,13 @@ if TYPE_CHECKING:
         load_plan,
         open_dataset,
         open_session,
+        plot_graph,
+        plot_pareto,
+        plot_raster,
+        plot_thresholds,
         save_json,
+        save_node_data,
+        save_picture,
         save_plan,
         save_report,
         search,
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
     from graphpass.graph.model import Source
     from graphpass.graph.plan import Plan
     from graphpass.inspection import Inspection
+    from graphpass.report.pictures.picture import Picture
     from graphpass.searching.trials import Found
     from graphpass.sweeps import Row
     from graphpass.verification.forms import Verification
@@ -52,6 +59,7 @@ _HOMES = {  # name → its module
     "Found": "searching.trials",
     "GraphpassError": "errors",
     "Inspection": "inspection",
+    "Picture": "report.pictures.picture",
     "Plan": "graph.plan",
     "Row": "sweeps",
     "Source": "graph.model",
@@ -65,7 +73,13 @@ _HOMES = {  # name → its module
     "load_plan": "api",
     "open_dataset": "api",
     "open_session": "api",
+    "plot_graph": "api",
+    "plot_pareto": "api",
+    "plot_raster": "api",
+    "plot_thresholds": "api",
     "save_json": "api",
+    "save_node_data": "api",
+    "save_picture": "api",
     "save_plan": "api",
     "save_report": "api",
     "search": "api",
@@ -81,6 +95,7 @@ __all__ = [
     "Found",
     "GraphpassError",
     "Inspection",
+    "Picture",
     "Plan",
     "Row",
     "Source",
@@ -94,7 +109,13 @@ __all__ = [
     "load_plan",
     "open_dataset",
     "open_session",
+    "plot_graph",
+    "plot_pareto",
+    "plot_raster",
+    "plot_thresholds",
     "save_json",
+    "save_node_data",
+    "save_picture",
     "save_plan",
     "save_report",
     "search",

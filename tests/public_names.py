@@ -128,6 +128,29 @@ class Uses:
         graphpass.save_json(graphpass.evaluate(self._ann, self._snn, self._labelled), self._folder / "e.json")
         assert '"graphpass-evaluation"' in (self._folder / "e.json").read_text()
 
+    def plot_raster(self) -> None:
+        assert len(graphpass.plot_raster(self._snn, self._data, sample=3, neurons=5).data[0]["z"]) == 5
+
+    def plot_thresholds(self) -> None:
+        assert "relu" in graphpass.plot_thresholds(self._snn, images(), site="relu", limit=4).title
+
+    def plot_pareto(self) -> None:
+        self.save_json()
+        assert graphpass.plot_pareto(self._folder / "e.json").data
+
+    def plot_graph(self) -> None:
+        found = graphpass.evaluate(self._ann, self._snn, self._labelled, limit=4)
+        assert len(graphpass.plot_graph(self._snn, found).data) > len(graphpass.plot_graph(self._snn).data)
+
+    def save_picture(self) -> None:
+        graphpass.save_picture(graphpass.plot_graph(self._snn), self._folder / "g.html")
+        assert (self._folder / "g.html").stat().st_size > 1_000_000
+
+    def save_node_data(self) -> None:
+        self.save_json()
+        files = graphpass.save_node_data(self._snn, self._folder / "e.json", self._folder / "n.json")
+        assert [file.name for file in files] == ["n.error.json", "n.firing_rate.json"] and files[0].is_file()
+
     def doctor(self) -> None:
         assert {finding.what for finding in graphpass.doctor()} >= {"graphpass", "numpy"}
 
@@ -158,6 +181,7 @@ class Uses:
             "Row": graphpass.sweep(self._ann, self._data, self._labelled, time_steps=1, limit=2)[0],
             "Found": graphpass.search(self._ann, self._data, self._labelled, max_drop=100, coding="rate", time_steps=1),
             "Inspection": graphpass.inspect(self._ann),
+            "Picture": graphpass.plot_raster(made, self._data),
             "Verification": graphpass.verify(made, self._data, limit=2),
             "Flips": graphpass.verify(integer, self._data, reference=made, limit=2),
         }

@@ -75,6 +75,8 @@ def commands() -> Any:
 def parse(arguments: list[str]) -> None:
     """Parse without running. Raises the usage errors of the command line."""
     root = commands()
+    if arguments[0] == "plot":
+        root, arguments = root.commands["plot"], arguments[1:]
     name, *rest = arguments
     if name.startswith("-"):
         assert any(name in option.opts for option in root.params) or name == "--help", name
@@ -84,7 +86,7 @@ def parse(arguments: list[str]) -> None:
         root.commands[name].make_context(name, rest)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/service.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/service.md", "docs/pictures.md"])
 def test_the_command_lines_of_the_documentation_parse(page: str) -> None:
     found = command_lines((ROOT / page).read_text("utf-8"))
     assert found

@@ -15,6 +15,7 @@ from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.graph.model import load
 from graphpass.graph.plan import save_plan
+from graphpass.report.pages import pictures_of
 from graphpass.sweeps import sweep
 from tests import models
 
@@ -83,12 +84,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {
         "Evaluation": row.evaluation.to_json(),
         "Sweep": [{**row.to_json(), "evaluation": None}],
+        "Pictures": [{**picture.to_json(), "data": [], "layout": None} for picture in pictures_of(row.evaluation)],
         "Plan": json.loads((folder / "plan.json").read_text()),
         "Metadata of a spiking model": metadata,
     }
 
 
-TITLES = ("Evaluation", "Sweep", "Plan", "Metadata of a spiking model")
+TITLES = ("Evaluation", "Sweep", "Pictures", "Plan", "Metadata of a spiking model")
 
 
 @pytest.mark.parametrize("title", TITLES)

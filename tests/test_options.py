@@ -63,7 +63,9 @@ def test_python_has_the_options_of_the_table(command: str) -> None:
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"open_dataset", "search"}))
 def test_the_command_line_has_the_options_of_the_table(command: str) -> None:
     root: Any = typer.main.get_command(app)
-    found = {parameter.name: parameter for parameter in root.commands[command].params}
+    first, _, second = command.partition("_")
+    chosen = root.commands[first].commands[second] if second else root.commands[first]
+    found = {parameter.name: parameter for parameter in chosen.params}
     assert set(found) & set(OPTIONS) == set(COMMANDS[command])
     for name in COMMANDS[command]:
         assert found[name].opts == [dashed(name)] and found[name].default in (None, False)
@@ -116,6 +118,9 @@ def test_the_table_takes_what_requests_may_hold(values: ConversionOptions | Eval
         ("include", ["relu", ["a", "b"]], [[], 5, [5], {"a": 1}]),
         ("levels", ["auto", {"relu": 4}, {"a": np.int64(2)}], ["few", {"relu": 1}, {"relu": 257}, {1: 4}, 4, ["auto"]]),
         ("image_size", [1, 4096], [0, 4097, "224"]),
+        ("sample", [0, 10**9], [-1, 1.0, "0"]),
+        ("neurons", [1, 256], [0, 257]),
+        ("site", ["relu1", ""], [3, ["relu1"]]),
         ("synthetic", [True, False], [1, "yes"]),
         ("provider",
          ["cpu", "cuda", "cuda:device_id=0", "cuda:use_tf32=1,gpu_mem_limit=1.5GiB,cudnn_conv_algo_search=HEURISTIC"],
@@ -196,7 +201,7 @@ VALUES: Mapping[str, Any] = {
     "exclude": ["relu2"], "identity_sites": True, "allow_partial": True, "metric": ["embedding"],
     "energy_model": "horowitz45", "limit": 8, "calibration_limit": 8, "seed": 3, "memory_budget": "64MiB",
     "threads": 1, "provider": "cpu", "image_size": 6, "mean": [0.5], "std": [0.5],
-    "max_drop": 1.0, "minimise": "latency", "cache": "folder",
+    "max_drop": 1.0, "minimise": "latency", "cache": "folder", "sample": 1, "neurons": 3, "site": "relu1", "channel": 0,
 }  # fmt: skip
 
 

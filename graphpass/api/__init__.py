@@ -8,6 +8,7 @@ from graphpass.api.conversions import convert, search, sweep
 from graphpass.api.documents import load_plan, save_json, save_plan, save_report
 from graphpass.api.evaluations import evaluate, verify
 from graphpass.api.models import inline, inspect, load, open_dataset, open_session
+from graphpass.api.plots import plot_graph, plot_pareto, plot_raster, plot_thresholds, save_node_data, save_picture
 
 __all__ = [
     "convert",
@@ -18,7 +19,13 @@ __all__ = [
     "load_plan",
     "open_dataset",
     "open_session",
+    "plot_graph",
+    "plot_pareto",
+    "plot_raster",
+    "plot_thresholds",
     "save_json",
+    "save_node_data",
+    "save_picture",
     "save_plan",
     "save_report",
     "search",

@@ -8,6 +8,8 @@ from graphpass.evaluation.results import Evaluation
 from graphpass.graph import plan as plans
 from graphpass.graph.plan import Plan
 from graphpass.inputs import PathLike
+from graphpass.report.files import write_json, write_report
+from graphpass.report.pages import evaluation_report, search_report, sweep_report
 from graphpass.searching.trials import Found
 from graphpass.sweeps import Row
 
@@ -39,9 +41,6 @@ def save_report(found: Result, path: PathLike) -> None:
     found: what `evaluate`, `sweep` or `search` returned. path: of the page. Raises OptionError, also for a search that
     found no network.
     """
-    from graphpass.report.files import write_report  # loads plotly
-    from graphpass.report.pages import evaluation_report, search_report, sweep_report
-
     match found:
         case Evaluation():
             page = evaluation_report(found)
@@ -57,7 +56,5 @@ def save_json(found: Result, path: PathLike) -> None:
 
     found: what `evaluate`, `sweep` or `search` returned. path: of the JSON file. Raises OptionError.
     """
-    from graphpass.report.files import write_json
-
     whole = found.to_json() if isinstance(found, Evaluation | Found) else [row.to_json() for row in found]
     write_json(whole, Path(path))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graphpass.cli import checks, conversions
+from graphpass.cli import checks, conversions, plots
 from graphpass.cli.terminal import err, out
 from graphpass.errors import GraphpassError
 
@@ -23,9 +23,12 @@ app = typer.Typer(
 )
 conversions.add(app)
 checks.add(app)
+plots.add(app)
 UsageError: Any = typer.BadParameter.__base__  # what typer raises for wrong arguments, which has no public name
 
-GRAPHS = frozenset("inspect convert evaluate sweep verify inline".split())  # commands that load onnx; `serve` must not
+GRAPHS = frozenset(
+    "inspect convert evaluate sweep verify inline plot".split()
+)  # commands that load onnx; `serve` must not
 
 
 @app.callback(invoke_without_command=True)

@@ -33,6 +33,7 @@ FILES = {  # link of a job → name of its file in the job's list of digests
     "plan_arrays": "plan.npz",
     "report": "report.html",
     "report_json": "report.json",
+    "pictures": "pictures.json",
 }
 
 
@@ -101,7 +102,7 @@ class Job:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of files that `download` can fetch: artifact, plan, plan_arrays, report, report_json."""
+        """Names of files that `download` can fetch: artifact, plan, plan_arrays, report, report_json, pictures."""
         return tuple(name for name in FILES if name in self._found["links"])
 
     def refresh(self) -> "Job":

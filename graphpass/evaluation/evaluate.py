@@ -30,6 +30,7 @@ from graphpass.evaluation.probing import Tally, probed_ann, probed_folded, probe
 from graphpass.evaluation.remembering import Remembered
 from graphpass.evaluation.results import ConversionFacts, Evaluation, Latency, Provenance, Timing, conversion_of
 from graphpass.evaluation.shards import EvaluationShard, Measured, merge
+from graphpass.evaluation.spikes import drawn
 from graphpass.forms import operators
 from graphpass.forms.registry import FORMS, assemble, form_of, spiking_graph
 from graphpass.graph.model import Source
@@ -268,6 +269,7 @@ def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progre
             *([ROUNDED] if pair.sessions["snn"].tf32 else []),
             *unstable,
         ),
+        drawn(pair.snn, dataset, options.threads),
     )
 
 

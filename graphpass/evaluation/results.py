@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from graphpass.errors import ModelError, OptionError
+from graphpass.evaluation.drawn import Drawn
 from graphpass.graph.description import PREFIX
 from graphpass.graph.plan import SCALES, Left, SitePlan, check_site
 from graphpass.maths.energy import Energy, EnergyEstimate
@@ -253,7 +254,8 @@ class Provenance:
 class Evaluation:
     """An ANN compared with the SNN converted from it.
 
-    firing_rate: of all neurons together. energy: with memory traffic, by the model that was chosen.
+    firing_rate: of all neurons together. energy: with memory traffic, by the model that was chosen. drawn: not in the
+    JSON.
     """
 
     samples: int
@@ -272,6 +274,7 @@ class Evaluation:
     baseline: Baseline
     provenance: Provenance
     notes: tuple[str, ...] = ()
+    drawn: Drawn | None = None
 
     @property
     def energy_ann(self) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 from graphpass.errors import DataError
 from graphpass.evaluation.comparison import Comparison
+from graphpass.evaluation.drawn import Drawn
 from graphpass.evaluation.results import (
     Baseline,
     ConversionFacts,
@@ -41,6 +42,7 @@ class Measured:
     levels: int
     provenance: Provenance
     notes: tuple[str, ...]
+    drawn: Drawn
 
 
 @dataclass(frozen=True)
@@ -116,4 +118,5 @@ def _whole(comparison: Comparison, measured: Measured) -> Evaluation:
         ),
         measured.provenance,
         (*comparison.notes, *measured.notes),
+        measured.drawn,
     )

@@ -8,10 +8,11 @@ Each of the first two in the types of the network, or in float16 (forms.float16)
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
@@ -178,6 +179,24 @@ def assemble(graph: gs.Graph, coding: str) -> onnx.ModelProto:
     others = [entry for entry in proto.opset_import if entry.domain != SPIKING_DOMAIN]
     del proto.opset_import[:]
     proto.opset_import.extend([*others, operators.opset_import()])
+    return proto
+
+
+def reference(folded: gs.Graph, names: Iterable[str], coding: str) -> onnx.ModelProto:
+    """A folded graph with the named tensors as its outputs, as a model."""
+    graph = folded.copy()
+    tensors = graph.tensors()
+    graph.outputs = [tensors[name] for name in dict.fromkeys(names)]
+    return standing_alone(graph, coding)
+
+
+def standing_alone(graph: gs.Graph, coding: str) -> onnx.ModelProto:
+    """A graph whose outputs were changed, as a model: without the inputs and the nodes that nothing needs any more."""
+    graph.cleanup(remove_unused_graph_inputs=True, recurse_subgraphs=False).toposort()
+    for tensor in graph.inputs:
+        tensor.dtype = tensor.dtype or np.float32
+    proto = model.export_untyped(graph, lambda each: assemble(each, coding))
+    del proto.graph.value_info[:]
     return proto
 
 

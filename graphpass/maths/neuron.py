@@ -81,6 +81,11 @@ class Firing(ABC):
     def counts_within(self, low: Array, high: Array) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """The least and the most spikes of currents between low and high, of equal shapes."""
 
+    @property
+    @abstractmethod
+    def borders(self) -> tuple[Floats, Floats]:
+        """b and c of n = #{k : x ≥ b_k} + #{k : x < c_k}: float32 [L, …], in the unit of the pre-activation."""
+
     def decode(self, count: Array) -> Floats:
         """y = A·n + o. float32 of the counts' shape."""
         return self.amplitude * count.astype(np.float32) + self.offset
@@ -115,6 +120,17 @@ class Neuron(Firing):
         counts: NDArray[np.uint8] = np.fmin(np.fmax(level, 0), self.levels - 1).astype(np.uint8)  # fmax: NaN gives 0
         return counts
 
+    @property
+    def borders(self) -> tuple[Floats, Floats]:
+        """b_k = k·θ − ψ, and no c.
+
+        >>> Neuron(*(np.float32([v]) for v in (1, 0.5, 1, 0)), levels=3).borders[0].tolist()
+        [[0.5], [1.5]]
+        """
+        k = np.arange(1, self.levels, dtype=np.float32).reshape(-1, *(1,) * np.ndim(self.threshold))
+        rising: Floats = k * self.threshold - self.shift
+        return rising, np.full_like(rising, -np.inf)
+
     def counts_within(self, low: Array, high: Array) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """n rises with x."""
         return self.count(low), self.count(high)
@@ -136,6 +152,10 @@ class ThresholdNeuron(Firing):
     @property
     def levels(self) -> int:  # type: ignore[override]
         return len(self.rising) + 1
+
+    @property
+    def borders(self) -> tuple[Floats, Floats]:
+        return self.rising, self.falling
 
     def count(self, x: Array) -> NDArray[np.uint8]:
         """n = #{k : x ≥ b_k} + #{k : x < c_k}. x: any float dtype; uint8 of the same shape.

@@ -74,6 +74,8 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
     "search": (OptionRule(("minimise",), "it is an option of a search", needs=("max_drop",)),),
     "verify": (),
     "inspect": (OptionRule((*RANKING, *IMAGES), "it is for ranking sites, which needs data", needs=("calibration",)),),
+    "plot_raster": (),
+    "plot_thresholds": (),
     "open_dataset": (),
 }
 

@@ -31,6 +31,8 @@ LARGEST_IMAGE = 4096  # pixels of a side
 STEPS = 8  # T, where none is given
 MADE_UP = 256  # samples that are made up, where no limit is given
 VERIFIED = 64  # samples of `verify`, where no limit is given
+DRAWN = 64  # samples whose currents are drawn, where no limit is given
+MOST_NEURONS = 256  # that are drawn of a site
 IMAGE_NUMBERS = "one number, or one for each channel"
 
 
@@ -183,6 +185,13 @@ OPTIONS: Mapping[str, Option] = {
             "cuda": ("CUDA", "An NVIDIA GPU; a service has a separate queue for it."),
         },
     ),
+    "sample": _count("Which sample to draw, counted from 0", 0, LARGEST - 1, 0),
+    "neurons": _count(
+        "Neurons to draw of each site, taken at random. If not given: as many as a picture of all sites has room for",
+        1, MOST_NEURONS,
+    ),
+    "site": Option("the name of a site", text, "Which site to draw, by the name that `graphpass inspect` prints"),
+    "channel": _count("Which channel of the site to draw, from 0. If not given: some of all", 0, LARGEST - 1),
     "image_size": _count(
         "Side of images in pixels, for an image folder, if the model leaves it open", 1, LARGEST_IMAGE, 224
     ),
@@ -232,6 +241,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
         *(*WORK, *IMAGES, "cache"),
     ),
     "verify": ("limit", "threads", *IMAGES),
+    "plot_raster": ("sample", "neurons", "threads", *IMAGES),
+    "plot_thresholds": ("site", "channel", "limit", "threads", *IMAGES),
     "open_dataset": IMAGES,  # from Python alone
 }
 SEVERAL = ("time_steps", "coding", "method")

@@ -9,8 +9,6 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
 from graphpass.report.cells import Cells
 
 LONGEST_LABEL = 32
@@ -20,8 +18,9 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def short(name: str) -> str:
-    return name if len(name) <= LONGEST_LABEL else "…" + name[1 - LONGEST_LABEL :]
+def short(name: str, most: int = LONGEST_LABEL) -> str:
+    """A name of at most so many characters; what it ends with tells more than what it begins with."""
+    return name if len(name) <= most else "…" + name[1 - most :]
 
 
 def table(header: Cells, rows: Iterable[Cells], text_columns: Iterable[int] = ()) -> str:
@@ -51,6 +50,8 @@ def figure(label: str, traces: Sequence[Any], layout: dict[str, Any]) -> str:
 
 
 def page(title: str, parts: Sequence[str]) -> str:
+    from plotly.offline import get_plotlyjs  # which takes a while to load
+
     return (
         "<!DOCTYPE html><html lang=en><head><meta charset=utf-8>"
         f'<meta http-equiv=Content-Security-Policy content="{POLICY}">'
@@ -62,9 +63,16 @@ def page(title: str, parts: Sequence[str]) -> str:
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1d1f23; --soft: #5c6068; --line: #d9dce1; --ground: #ffffff; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --soft: #a0a5ad; --line: #3a3e45; --ground: #17191c; } }
+LIGHT = {"--ink": "#1d1f23", "--soft": "#5c6068", "--line": "#d9dce1", "--ground": "#ffffff"}
+DARK = {"--ink": "#e6e8eb", "--soft": "#a0a5ad", "--line": "#3a3e45", "--ground": "#17191c"}
+ON_LIGHT, ON_DARK = ("; ".join(f"{name}: {colour}" for name, colour in each.items()) for each in (LIGHT, DARK))
+
+STYLE = (
+    f"""
+:root {{ color-scheme: light dark; {ON_LIGHT}; }}
+@media (prefers-color-scheme: dark) {{ :root {{ {ON_DARK}; }} }}
+"""
+    + """
 body { margin: 0; background: var(--ground); color: var(--ink); font: 14px/1.5 system-ui, sans-serif; }
 main { max-width: 64rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.4rem; margin: 1.5rem 0 .5rem; overflow-wrap: anywhere; }
@@ -76,28 +84,35 @@ td { overflow-wrap: anywhere; min-width: 6.5rem; }
 th { color: var(--soft); font-weight: 600; }
 .number { text-align: right; white-space: nowrap; overflow-wrap: normal; min-width: 0; }
 .note { border-left: 3px solid #c98500; padding-left: .6rem; }
+.figure { overflow-x: auto; }
+.caption { color: var(--soft); }
 summary { cursor: pointer; color: var(--soft); }
 """
+)
 
-DRAW = """
+DRAW = (
+    f"const NAMED = new Set({json.dumps(list(LIGHT))});"
+    + """ // colours of figures that depend on the ground
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const figures = [...document.querySelectorAll(".figure")].map(place => {
-  const script = place.querySelector("script"), figure = JSON.parse(script.textContent);
+  const script = place.querySelector("script"), text = script.textContent;
   script.remove();
-  return [place, figure];
+  return [place, text];
 });
 function draw() {
   const style = getComputedStyle(document.documentElement);
-  const ink = style.getPropertyValue("--ink").trim(), line = style.getPropertyValue("--line").trim();
-  const ground = style.getPropertyValue("--ground").trim();
-  for (const [place, {data, layout}] of figures) {
+  const colour = name => style.getPropertyValue(name).trim();
+  const ink = colour("--ink"), line = colour("--line"), ground = colour("--ground");
+  for (const [place, text] of figures) {
+    const {data, layout} = JSON.parse(text, (_, value) => NAMED.has(value) ? colour(value) : value);
     const themed = {...layout, font: {color: ink, family: "system-ui, sans-serif", size: 13},
       paper_bgcolor: ground, plot_bgcolor: ground, hoverlabel: {bgcolor: ground, font: {color: ink}}};
-    for (const name of ["xaxis", "xaxis2", "yaxis"])
-      if (layout[name]) themed[name] = {gridcolor: line, zerolinecolor: line, automargin: true, ...layout[name]};
+    for (const name of Object.keys(layout).filter(each => /^[xy]axis/.test(each)))
+      themed[name] = {gridcolor: line, zerolinecolor: line, automargin: true, ...layout[name]};
     Plotly.react(place, data, themed, {displaylogo: false, responsive: true, displayModeBar: false});
   }
 }
 draw();
 dark.addEventListener("change", draw);
 """
+)

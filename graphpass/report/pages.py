@@ -24,12 +24,15 @@ from graphpass.report.cells import (
     percent,
     settings,
 )
+from graphpass.report.pictures.network import network
+from graphpass.report.pictures.pareto import pareto
+from graphpass.report.pictures.picture import COLOURS, Picture
+from graphpass.report.pictures.raster import raster
 from graphpass.report.trials import TEXT_COLUMNS, aim, conclusion, trial_lines
 from graphpass.searching.trials import Found
 from graphpass.sweeps import Row
 
 PROVENANCE = {"ann": "network", "ann_sha256": "network sha256", "snn_sha256": "spiking network sha256"}
-COLOURS = ("#3987e5", "#d95926", "#199e70", "#c98500", "#9085e9", "#d55181", "#5f9e1f", "#8a8a8a")  # on white and black
 OPERATIONS_NOTE = (
     f"Energy of operations alone is {ENERGY_MAC} pJ a MAC and {ENERGY_AC} pJ an AC (45 nm, 32-bit float; Horowitz, "
     "ISSCC 2014), without memory traffic."
@@ -64,6 +67,7 @@ def sweep_report(rows: Sequence[Row]) -> str:
         f"<h1>{html.escape(name)} as a spiking network: a sweep</h1>",
         f"<p>{len(rows)} conversions, {best.evaluation.samples:,} samples each.</p>",
         _over_steps(rows),
+        *(each.section() for each in sweep_pictures(rows)),
         html.table(*lines(rows), text_columns=(1, 3)),
         f"<h1>The closest one: {html.escape(settings(best.evaluation))}</h1>",
         html.table(*headline(best.evaluation)),
@@ -96,8 +100,8 @@ def _badness(row: Row) -> tuple[float, int]:
 def _details(evaluation: Evaluation) -> list[str]:
     left, notes = evaluation.conversion.left, evaluation.notes
     parts = [f"<p class=note>{html.escape(note)}.</p>" for note in notes]
-    parts += ["<h2>Sites</h2>", _sites(evaluation), "<h2>Energy</h2>", _energy(evaluation)]
-    parts += ["<h2>Operations</h2>", _operations(evaluation)]
+    parts += ["<h2>Sites</h2>", _sites(evaluation), *(each.section() for each in pictures_of(evaluation))]
+    parts += ["<h2>Energy</h2>", _energy(evaluation), "<h2>Operations</h2>", _operations(evaluation)]
     parts.append("<h2>Not converted</h2>")
     if left:
         rows = [(each.node, each.op, each.reason, "yes" if each.expected else "NO") for each in left]
@@ -112,6 +116,24 @@ def _details(evaluation: Evaluation) -> list[str]:
     facts.insert(0, ("samples", f"{evaluation.samples:,}"))
     parts.append(html.table(("", ""), facts, text_columns=(1,)))
     return parts
+
+
+def pictures_of(evaluation: Evaluation) -> list[Picture]:
+    """The network as a graph, and the spikes of a sample."""
+    drawn, title = evaluation.drawn, f"The spiking network of {html.short(evaluation.provenance.ann)}"
+    pictures = [
+        network(drawn.outline, evaluation.sites, title) if drawn else None,
+        raster(drawn.spikes) if drawn and drawn.spikes else None,
+    ]
+    return [each for each in pictures if each is not None]
+
+
+def sweep_pictures(rows: Sequence[Row]) -> list[Picture]:
+    """Accuracy against energy, where both were measured."""
+    try:
+        return [pareto([row.to_json() for row in rows])]
+    except OptionError:
+        return []
 
 
 def _sites(evaluation: Evaluation) -> str:

@@ -19,11 +19,10 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphpass.forms import operators
-from graphpass.forms.registry import assemble
+from graphpass.forms.registry import standing_alone
 from graphpass.forms.unrolled import MEAN
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.layers import data_inputs, is_linear, is_maximum, weight_layer
-from graphpass.graph.model import export_untyped
 from graphpass.graph.names import Names, names_of
 from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.types import is_float, is_number
@@ -103,7 +102,7 @@ def forced(unrolled: gs.Graph, folded: gs.Graph, coding: str) -> Forced:
         cuts.append(Cut(node.name, twin.inputs[0].name, twin.outputs[0].name, x.name, spikes.name, count.name))
     graph.nodes += added
     graph.inputs, graph.outputs = inputs, outputs
-    return Forced(_model(graph, coding), tuple(cuts), tuple(means))
+    return Forced(standing_alone(graph, coding), tuple(cuts), tuple(means))
 
 
 def counterpart(name: str, reference: Mapping[str, gs.Tensor]) -> str | None:
@@ -133,23 +132,6 @@ def _redirect(old: gs.Variable, new: gs.Variable) -> None:
         for number, tensor in enumerate(node.inputs):
             if tensor is old:
                 node.inputs[number] = new
-
-
-def reference(folded: gs.Graph, names: Iterable[str], coding: str) -> onnx.ModelProto:
-    """F with the named tensors as outputs."""
-    graph = folded.copy()
-    tensors = graph.tensors()
-    graph.outputs = [tensors[name] for name in dict.fromkeys(names)]
-    return _model(graph, coding)
-
-
-def _model(graph: gs.Graph, coding: str) -> onnx.ModelProto:
-    graph.cleanup(remove_unused_graph_inputs=True, recurse_subgraphs=False).toposort()
-    for tensor in graph.inputs:
-        tensor.dtype = tensor.dtype or np.float32
-    proto = export_untyped(graph, lambda each: assemble(each, coding))
-    del proto.graph.value_info[:]
-    return proto
 
 
 @dataclass(frozen=True)
@@ -201,7 +183,7 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
         if isinstance(tensor, gs.Variable):
             tensor.shape = None
             tensor.dtype = np.float32 if _is_float(tensor) else tensor.dtype
-    proto = _model(graph, coding) if wanted else None
+    proto = standing_alone(graph, coding) if wanted else None
     used = tuple(value.name for value in proto.graph.input) if proto else ()
     picked = {name: counts[name] for name in wanted}
     roundings, stored = ({name: found[part] for name, found in picked.items()} for part in (0, 1))

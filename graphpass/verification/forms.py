@@ -34,13 +34,13 @@ from graphpass.errors import ModelError
 from graphpass.forms import operators
 from graphpass.forms.neurons import neuron_of, within_float32
 from graphpass.forms.preparation import place_thresholds, settle_pooling
-from graphpass.forms.registry import coding_of, spiking_graph
+from graphpass.forms.registry import coding_of, reference, spiking_graph
 from graphpass.forms.unrolled import fold_back, unroll
 from graphpass.graph.layers import draws
 from graphpass.graph.refusals import QUANTISED
 from graphpass.maths.neuron import count_of, spike_train
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
-from graphpass.verification.agreement import SAME_NODE, Cut, Forced, Magnitudes, forced, magnitudes, reference
+from graphpass.verification.agreement import SAME_NODE, Cut, Forced, Magnitudes, forced, magnitudes
 
 ROUNDING = {np.dtype(np.float16): 2.0**-11}  # unit roundoff of what tensors are stored in; sums are in float32
 SUM_ROUNDING = 2.0**-24

@@ -28,6 +28,7 @@ FILES: Mapping[str, tuple[str, str]] = {  # file of a job: its link, and the las
     "result.json": ("result", "result"),
     "report.html": ("report", "report"),
     "report.json": ("report_json", "report?format=json"),
+    "pictures.json": ("pictures", "pictures"),
 }
 _DIGEST = "239d9627a1c0c66f3c0d1d4d6a4a0e5b8f0f0c5cf5bb0a3ffb7a1d8a0d1c2b3a"
 _CREATED, _EXPIRES = "2026-11-25T10:20:30Z", "2026-12-02T10:20:30Z"

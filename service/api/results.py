@@ -91,6 +91,11 @@ def routes(kind: JobKind) -> APIRouter:
         found.headers["Content-Security-Policy"] = REPORT_POLICY
         return found
 
+    @router.get("/{id}/pictures", summary="Get the pictures", **_answers(JSON))
+    async def pictures(request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked) -> Response:
+        """The pictures of the report, as plotly takes them: see docs/formats.md."""
+        return await _file(request, service, RequestedFile(tenant, id, kind, "pictures.json", JSON), asked)
+
     return router
 
 

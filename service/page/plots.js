@@ -25,14 +25,16 @@ function load() {
 function figure(caption, summary, traces, layout) {
   const id = freshId("plot");
   const place = h("div", { class: "plot", role: "img", "aria-label": summary });
-  const made = h("figure", { "aria-labelledby": id }, h("figcaption", { id }, caption), place);
+  const wide = layout.width && h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, place);
+  const made = h("figure", { "aria-labelledby": id }, h("figcaption", { id }, caption), wide || place);
   place.style.minHeight = `${layout.height}px`;
+  if (wide) place.style.width = `${layout.width}px`;
   const draw = async () => {
     try {
       const Plotly = await load();
-      if (place.isConnected) await Plotly.react(place, traces, themed(layout), { displayModeBar: false, responsive: true });
+      if (place.isConnected) await Plotly.react(place, settled(traces), themed(settled(layout)), { displayModeBar: false, responsive: true });
     } catch {
-      place.replaceChildren(h("p", { class: "note" }, "The library of plots could not be loaded; the table has the same figures."));
+      place.replaceChildren(h("p", { class: "note" }, "The library of plots could not be loaded; what has a table has the same figures there."));
       place.style.minHeight = "";
     }
   };
@@ -43,16 +45,34 @@ function figure(caption, summary, traces, layout) {
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach((draw) => draw()));
 
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
 function themed(layout) {
-  const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(name).trim();
   const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--line"), fixedrange: true, automargin: true };
   const made = {
     ...layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false,
-    font: { family: style.fontFamily, size: 13, color: colour("--text") },
+    font: { family: getComputedStyle(document.documentElement).fontFamily, size: 13, color: colour("--text") },
     hoverlabel: { bgcolor: colour("--surface"), bordercolor: colour("--line"), font: { color: colour("--text") } },
   };
   for (const name of Object.keys(layout)) if (/^[xy]axis/.test(name)) made[name] = { ...axis, ...layout[name] };
+  return made;
+}
+
+const NAMED = { "--ink": "--text", "--soft": "--soft", "--line": "--line", "--ground": "--surface" };
+const TAGS = /<(?!\/?(?:br|b|extra)>)/g;
+
+/** What plotly is given, with the colours of this page for those that go by a name, and no tags but those of pictures. */
+function settled(value) {
+  if (typeof value === "string") return Object.hasOwn(NAMED, value) ? colour(NAMED[value]) : value.replace(TAGS, "&lt;");
+  if (Array.isArray(value)) return value.map(settled);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, settled(each)]));
+}
+
+/** A picture of the service: what Python made for the report (docs/formats.md), with its note. */
+export function picture({ title, note, summary, data, layout }) {
+  const made = figure(title, `${title}. ${summary}`, data, layout);
+  made.append(h("p", { class: "note" }, note));
   return made;
 }
 

@@ -3,7 +3,7 @@
 import { Problem, all, get, getJob, post } from "./api.js";
 import { alarm, facts, freshId, h, table } from "./element.js";
 import { leftTable } from "./inputs.js";
-import { ENERGY_PARTS, energyPlot, sitesPlot, stepsPlot } from "./plots.js";
+import { ENERGY_PARTS, energyPlot, picture, sitesPlot, stepsPlot } from "./plots.js";
 import { fillFrom } from "./setup.js";
 import { ENERGY_MODELS, bytes, count, energy, formOf, here, levelsOf, listed, mainError, milliseconds, range, percent, points, settings, spread, times, when } from "./words.js";
 
@@ -26,12 +26,12 @@ export function conversionResults(job, signal) {
     found.files?.["snn.onnx"] && ["Size", bytes(found.files["snn.onnx"])],
   ]));
   if (found.notes?.levels) warned.push(h("p", { class: "note" }, `Levels ${found.notes.levels}.`));
-  if (found.evaluation) return [...evaluation(found.evaluation, warned), overSteps(job, signal)];
+  if (found.evaluation) return [...evaluation(found.evaluation, warned), pictures(job, signal), overSteps(job, signal)];
   return [about, evaluateNow(job), found.left.length > 0 && card("What stays analogue", leftTable("Stays analogue", found.left)),
     found.float32?.length > 0 && card("What stays float32", leftTable("Not float16", found.float32))].filter(Boolean);
 }
 
-export function searchResults(job) {
+export function searchResults(job, signal) {
   const { trials, chosen, reason, drop } = job.result;
   const [head, ...rest] = evaluation(job.result.evaluation, warnings(job.result));
   const lost = ({ value, noise }) => `${value.toFixed(2)}${noise === null ? "" : ` ± ${noise.toFixed(2)}`}`;
@@ -43,14 +43,14 @@ export function searchResults(job) {
   const path = card("How it was chosen",
     h("p", {}, `${reason[0].toUpperCase()}${reason.slice(1)}. On the other half of the data it lost ${lost(drop)} ${drop.unit} of ${drop.figure}.`),
     table("Trials of this search", ["", "Tried for", number("T"), "Code", "Levels", number(`Lost, ${drop.unit}`), number("Energy"), number("SNN / ANN")], rows));
-  return [head, path, ...rest];
+  return [head, path, ...rest, pictures(job, signal)];
 }
 
-export function evaluationResults(job) {
-  return evaluation(job.result.evaluation);
+export function evaluationResults(job, signal) {
+  return [...evaluation(job.result.evaluation), pictures(job, signal)];
 }
 
-export function sweepResults(job) {
+export function sweepResults(job, signal) {
   const rows = job.result.rows;
   const best = rows.reduce((a, b) => (badness(b.evaluation) < badness(a.evaluation) ? b : a));
   const details = h("div", {});
@@ -67,10 +67,23 @@ export function sweepResults(job) {
   show(best);
   return [
     card("Accuracy over T", stepsPlot(rows), sweepTable(rows)),
+    pictures(job, signal),
     card("One of them in detail", h("p", { class: "note" }, "The one with the least loss is chosen first."),
       h("div", { class: "beside" }, h("label", { for: id }, "Settings"), pick, convert)),
     details,
   ];
+}
+
+/** The pictures of the report: the network as a graph and the spikes of a sample; of a sweep, accuracy against energy. */
+function pictures(job, signal) {
+  const place = h("div", {}, h("p", { class: "note" }, "Fetching them …"));
+  const made = card("Pictures", place);
+  made.hidden = !job.links.pictures;
+  if (job.links.pictures) get(job.links.pictures, signal).then((found) => {
+    made.hidden = found.length === 0;
+    place.replaceChildren(...found.map(picture));
+  }, () => place.replaceChildren(h("p", { class: "note" }, "They could not be fetched; the report has them, too.")));
+  return made;
 }
 
 const PROVENANCE = {

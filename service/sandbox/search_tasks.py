@@ -13,14 +13,14 @@ from graphpass.datasets.halves import halves
 from graphpass.errors import GoalError, OptionError
 from graphpass.records import RecordError, any_number, json_of, parsed, record_of
 from graphpass.report.files import write_json, write_report
-from graphpass.report.pages import search_report
+from graphpass.report.pages import pictures_of, search_report
 from graphpass.report.trials import conclusion
 from graphpass.searching.course import Course
 from graphpass.searching.search import opened, reported, searched
 from graphpass.searching.trials import Setting, Trial
 from service.sandbox.bounds import RESULT, summary
 from service.sandbox.options import task_options
-from service.sandbox.tasks import collecting_warnings, converted_result, dataset_of, network_of, summarised
+from service.sandbox.tasks import collecting_warnings, converted_result, dataset_of, draw, network_of, summarised
 from service.sandbox.workplace import Workplace
 
 JSON = dict[str, Any]
@@ -87,6 +87,7 @@ def search_finish(place: Workplace) -> JSON:
         made.save(place.out("snn.onnx"))
         whole = reported(ended, made, found.rest, choices.evaluation(), place.progress)
     document = whole.to_json()
+    draw(place, pictures_of(whole.evaluation) if whole.evaluation else [])
     write_json(document, place.out("report.json"))
     write_report(search_report(whole), place.out("report.html"))
     told = {name: document[name] for name in ("trials", "chosen", "reason", "drop")}

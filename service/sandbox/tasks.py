@@ -32,7 +32,7 @@ observe           {"model", "calibration", "start", "stop", "options"? of conver
                   batch. Refuses what convert would. Writes out/part.npz → {"samples": int}
 evaluate          {"ann", "snn", "dataset", "options"?: metric (a list), energy_model, limit, threads, provider,
                   image_size, mean, std}
-                  writes out/report.html, out/report.json → the evaluation of docs/formats.md
+                  writes out/report.html, out/report.json, out/pictures.json → the evaluation of docs/formats.md
 sweep_settings    {"model", "options"?: time_steps, coding, method (lists), and all others of sweep_shard}
                   → {"settings": [{"time_steps", "coding", "method"}]}, in the order of the rows; refuses what no
                   conversion of the sweep could do
@@ -41,21 +41,23 @@ sweep_shard       {"model", "calibration", "dataset", "options"?: time_steps, co
                   limit, seed, memory_budget, threads, image_size, mean, std}
                   one conversion of a sweep, evaluated. Writes out/part.json → {"samples": int}
 reduce_sweep      {"parts": [file]}    in the order of the rows
-                  writes out/report.html, out/report.json → {"rows": the list of docs/formats.md}
+                  writes out/report.html, out/report.json, out/pictures.json → {"rows": the list of docs/formats.md}
 evaluate_shard    {"ann", "snn", "dataset", "start", "stop", "measure": bool, "options"? of evaluate}
                   samples [start, stop); both move up to the next whole batch, so that shards which meet still do. One
                   shard, whichever, measures: it counts operations and times the networks for all
                   Writes out/part.json → {"samples": int}
 reduce_shards     {"parts": [file]}    in the order of their samples
-                  writes out/report.html, out/report.json → as evaluate; its figures are equal, bit for bit
+                  writes out/report.html, out/report.json, out/pictures.json → as evaluate; its figures are equal, bit
+                  for bit
 search_next       {"model", "calibration", "dataset", "trials": [as search_trial returns], "facts"?: [file], "options"?:
-                  max_drop, minimise, time_steps, coding, method, form, precision, include, exclude, identity_sites,
-                  allow_partial, metric (a list), limit, seed, memory_budget, threads, image_size, mean, std}
+                  max_drop, minimise, time_steps, coding, method, form, precision, target, include, exclude,
+                  identity_sites, allow_partial, metric (a list), energy_model, limit, seed, memory_budget, threads,
+                  image_size, mean, std}
                   writes out/facts.json, for the next of these tasks
                   → {"stage", "setting"} of the trial to make, or {"ended": true}
 search_trial      {…, "stage", "setting"}    the same arguments; one trial → the trial of docs/formats.md
 search_finish     {…}    the same arguments; converts what was chosen and evaluates it on the other half of the data
-                  writes what convert writes, out/report.html and out/report.json (the search of docs/formats.md)
+                  writes what convert and evaluate write; out/report.json is the search of docs/formats.md
                   → as convert, with "trials", "chosen", "reason", "drop" and "evaluation"
 check             {} → what confines this process: {"landlock": its ABI or 0, "seccomp": true, "uid": …}
 """
@@ -89,7 +91,8 @@ from graphpass.inspection import inspect
 from graphpass.network import Network, prepare, require_coverage
 from graphpass.options.table import SEVERAL
 from graphpass.report.files import write_json, write_report
-from graphpass.report.pages import evaluation_report, sweep_report
+from graphpass.report.pages import evaluation_report, pictures_of, sweep_pictures, sweep_report
+from graphpass.report.pictures.picture import Picture
 from graphpass.runtime.session import input_specs, open_session, required
 from graphpass.series import series
 from graphpass.sites.sites import Selection
@@ -272,6 +275,7 @@ def reduce_sweep(place: Workplace) -> JSON:
     documents = [row.to_json() for row in rows]
     write_json(documents, place.out("report.json"))
     write_report(sweep_report(rows), place.out("report.html"))
+    draw(place, sweep_pictures(rows))
     each = max(ROW, RESULT // max(len(documents), 1))
     short = [{**row, "evaluation": summary(row["evaluation"], each)} for row in documents]
     return {"rows": short, **({} if short == documents else {OMITTED: {"rows": len(documents)}})}
@@ -370,4 +374,10 @@ def _reported(place: Workplace, found: Evaluation) -> JSON:
     document = found.to_json()
     write_json(document, place.out("report.json"))
     write_report(evaluation_report(found), place.out("report.html"))
+    draw(place, pictures_of(found))
     return summary(document, RESULT)
+
+
+def draw(place: Workplace, pictures: Sequence[Picture]) -> None:
+    """Write the pictures of a result for the page."""
+    write_json([picture.to_json() for picture in pictures], place.out("pictures.json"))

@@ -161,7 +161,7 @@ def _with_body(proto: onnx.ModelProto, name: str, old: str, new: str) -> onnx.Mo
 
 
 def test_a_wrong_neuron_is_found(monkeypatch):
-    import graphpass.verification.agreement as module
+    import graphpass.forms.registry as module
 
     monkeypatch.setattr(
         module, "assemble", lambda graph, coding: _with_body(assemble(graph, coding), "ParallelNeuron", "Floor", "Ceil")
@@ -172,7 +172,7 @@ def test_a_wrong_neuron_is_found(monkeypatch):
 
 
 def test_a_wrong_train_is_found(monkeypatch):
-    import graphpass.verification.agreement as module
+    import graphpass.forms.registry as module
 
     body = ("ParallelNeuronTrain", "GreaterOrEqual", "LessOrEqual")
     monkeypatch.setattr(module, "assemble", lambda graph, coding: _with_body(assemble(graph, coding), *body))

@@ -69,6 +69,8 @@ def test_upload_convert_watch_evaluate_download(http: httpx.Client, tmp_path: Pa
     found = done["result"]["evaluation"]
     assert found["format"] == "graphpass-evaluation" and found["samples"] == 200 and found["ann"]["top1"] > 0.8
     assert http.get(done["links"]["report_json"]).json()["agreement"] == found["agreement"]
+    pictures = http.get(done["links"]["pictures"]).json()
+    assert [set(each) for each in pictures] == 2 * [{"title", "note", "summary", "data", "layout"}]
     report = http.get(done["links"]["report"])
     assert report.headers["content-type"].startswith("text/html")
     assert report.headers["content-security-policy"].startswith("sandbox allow-scripts")

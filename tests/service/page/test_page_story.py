@@ -42,7 +42,11 @@ def test_upload_convert_watch_look_download(opened: Opened, server: Server, tmp_
     expect(table.get_by_role("row", name="Top-1 accuracy")).to_contain_text("93.20 %")
     assert page.title() == "Conversion of fashion_mnist.onnx – graphpass"
     expect(page.locator(".plot svg.main-svg").first).to_be_visible()  # drawn, under the content security policy
-    assert page.locator(".plot").count() == 2
+    pictures = page.get_by_role("region", name="Pictures")
+    expect(pictures.locator(".plot svg.main-svg").first).to_be_visible()
+    expect(pictures.get_by_role("img", name="Spikes of sample 0")).to_be_visible()
+    expect(pictures).to_contain_text("Each row is a neuron: 32 of the")
+    assert page.locator(".plot").count() == 4
 
     job = server.http.get(f"/v1/conversions/{page.url.rpartition('/')[2]}").json()
     for button, file, ending in (
@@ -140,6 +144,28 @@ def test_the_page_offers_what_the_service_has(browser: Browser, server: Server) 
         expect(page.get_by_label("Time-steps T")).to_have_value("5")
         page.get_by_text("More options").click()
         expect(page.get_by_label("Seed")).to_have_value("7")
+
+
+def test_pictures_are_drawn_without_markup_and_in_the_colours_of_the_page(opened: Opened, job: str) -> None:
+    """Whatever a sandbox says: plotly sees no tag but those of pictures, and the page loads nothing."""
+    hostile = "<a href='https://evil/'>link</a><img src=/evil onerror=alert(1)>"
+
+    def change(route: Route) -> None:
+        text = {"title": hostile, "note": hostile, "summary": hostile}
+        trace = {"type": "scatter", "x": [1, 2], "y": [1, 2], "mode": "text", "text": [hostile, "two<br>lines"]}
+        layout = {"height": 200, "margin": {"t": 10}, "xaxis": {"title": {"text": hostile}}, "yaxis": {}}
+        route.fulfill(json=[{**text, "data": [{**trace, "textfont": {"color": "--ink"}}], "layout": layout}])
+
+    page = opened("dark")
+    page.route("**/pictures", change)
+    page.goto(f"{page.url.partition('#')[0]}#/jobs/{job}")
+    drawn = page.get_by_role("region", name="Pictures")
+    expect(drawn.locator("svg.main-svg").first).to_be_visible()
+    assert drawn.locator("a, img").count() == 0 and drawn.locator("tspan.line").count() == 2
+    expect(drawn.locator("figcaption")).to_have_text(hostile)
+    shown = drawn.locator(".textpoint text").first
+    expect(shown).to_have_text(hostile)
+    assert shown.evaluate("each => each.style.fill") == "rgb(232, 235, 239)"  # --text in the dark
 
 
 @pytest.mark.slow

@@ -77,8 +77,11 @@ def without_time(document: Any) -> Any:
 
 def test_evaluate_gives_the_figures_of_the_command_line(laid: Box, tmp_path: Path, pair: Mapping[str, str]) -> None:
     found = laid.result("evaluate", {**pair, "options": {"limit": 50}})
-    assert set(outputs(laid)) == {"report.json", "report.html"}
+    assert set(outputs(laid)) == {"report.json", "report.html", "pictures.json"}
     assert json.loads(outputs(laid)["report.json"]) == found
+    pictures = json.loads(outputs(laid)["pictures.json"])
+    assert [each["title"] for each in pictures] == ["The spiking network of net.onnx", "Spikes of sample 0"]
+    assert all(each["data"] and len(json.dumps(each)) < 100_000 for each in pictures)
     paths = [laid.folder / "in" / pair[role] for role in ("ann", "snn", "dataset")]
     command("evaluate", *paths[:2], "--data", paths[2], "--limit", 50, "--json", tmp_path / "e.json")
     assert without_time(found) == without_time(json.loads((tmp_path / "e.json").read_text()))
@@ -117,7 +120,7 @@ def test_shards_together_give_the_whole(laid: Box, pair: Mapping[str, str], meas
     assert found["samples"] == 70 - 32
     reduced = laid.result("reduce_shards", {"parts": parts})
     assert without_time(reduced) == without_time(whole)
-    assert set(outputs(laid)) == {"report.json", "report.html"}
+    assert set(outputs(laid)) == {"report.json", "report.html", "pictures.json"}
     outcome = laid.run("reduce_shards", {"parts": parts[:1]})
     assert isinstance(outcome, Failed) and outcome.type == "invalid-data"
     laid.put("parts/damaged.json", b"\xff{")
@@ -221,7 +224,7 @@ def test_sweep_gives_the_figures_of_the_command_line(laid: Box, tmp_path: Path) 
     steps = ["--time-steps", "1,2", "--coding", "rate,phase", "--metric", "embedding"]
     command("sweep", inputs / "ann/net.onnx", *data, *steps, "--json", tmp_path / "s.json")
     assert without_time(found["rows"]) == without_time(json.loads((tmp_path / "s.json").read_text()))
-    assert set(outputs(laid)) == {"report.json", "report.html"}
+    assert set(outputs(laid)) == {"report.json", "report.html", "pictures.json"}
 
 
 @pytest.mark.slow

@@ -1,0 +1,211 @@
+"""Pictures: spikes of a sample, thresholds of a site, accuracy against energy, the network as a graph."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from graphpass.command_options import CommandOptions
+from graphpass.errors import DataError, ModelError, OptionError
+from graphpass.evaluation import spikes
+from graphpass.evaluation.results import ConversionFacts, Evaluation, SiteResult, conversion_of
+from graphpass.evaluation.spikes import NeuronRun
+from graphpass.files import require_targets
+from graphpass.forms.registry import spiking_graph
+from graphpass.graph.outline import outline_of
+from graphpass.inputs import Data, Numbers, PathLike, SpikingModel, dataset_of, has_images, spiking_of
+from graphpass.maths.threads import limited_threads
+from graphpass.options.rules import require_images
+from graphpass.options.table import DRAWN
+from graphpass.records import parsed, record_of
+from graphpass.report.files import write_json
+from graphpass.report.pictures.files import write_picture
+from graphpass.report.pictures.network import network
+from graphpass.report.pictures.node_data import node_data
+from graphpass.report.pictures.pareto import REMEDY, pareto
+from graphpass.report.pictures.picture import OF_SITES, Picture
+from graphpass.report.pictures.raster import raster
+from graphpass.report.pictures.thresholds import thresholds
+from graphpass.sweeps import Row
+
+Results = PathLike | Evaluation | Sequence[PathLike] | Sequence[Row] | Sequence[Evaluation]
+
+
+def plot_raster(
+    snn: SpikingModel,
+    data: Data,
+    *,
+    sample: int | None = None,
+    neurons: int | None = None,
+    threads: int | None = None,
+    image_size: int | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    allow_code: bool = False,
+) -> Picture:
+    """The spikes of one sample: some neurons of every site over the time-steps, and how many of all neurons spike.
+
+        graphpass.save_picture(graphpass.plot_raster("snn.onnx", "images.npz"), "raster.svg")
+
+    snn, data: as for `verify`; the folded or the unrolled form. sample: which one, default 0. neurons: of each site,
+    drawn at random, at most 256; by default as many as there is room for.
+    threads, image_size, mean, std, allow_code: as for `convert`. Raises subclasses of graphpass.GraphpassError:
+    ModelError, OptionError, DataError, SessionError.
+    """
+    choices = CommandOptions("plot_raster", given := locals())
+    with limited_threads(choices("threads")):
+        run = NeuronRun(_converted(snn)[0], choices("threads"))
+        dataset = dataset_of(data, run.proto, choices.images(), allow_code)
+        if not has_images(data):
+            require_images(given)
+        return raster(spikes.record_spikes(run, dataset, choices("sample"), choices("neurons")))
+
+
+def plot_thresholds(
+    snn: SpikingModel,
+    data: Data,
+    *,
+    site: str | None = None,
+    channel: int | None = None,
+    limit: int | None = None,
+    threads: int | None = None,
+    image_size: int | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    allow_code: bool = False,
+) -> Picture:
+    """What reaches the neurons of a site, with their thresholds in it, and how often they send how many spikes.
+
+        graphpass.plot_thresholds("snn.onnx", "images.npz", site="/layer1/relu")
+
+    snn, data: as for `plot_raster`. site: by name, by default the first. channel: by default some of all. limit: number
+    of samples, default 64. threads, image_size, mean, std, allow_code: as for `convert`. Errors: as for `plot_raster`;
+    an unknown site or channel is an OptionError that names what there is.
+    """
+    choices = CommandOptions("plot_thresholds", given := locals())
+    with limited_threads(choices("threads")):
+        proto, facts, _ = _converted(snn)
+        chosen = choices("site") or next((each.name for each in facts.sites), "")
+        run = NeuronRun(proto, choices("threads"), chosen)
+        dataset = dataset_of(data, run.proto, choices.images(), allow_code)
+        if not has_images(data):
+            require_images(given)
+        return thresholds(spikes.site_currents(run, dataset, chosen, choices("limit") or DRAWN, choices("channel")))
+
+
+def plot_pareto(found: Results) -> Picture:
+    """Accuracy against energy of many conversions, and those that no other one beats in both.
+
+        graphpass.plot_pareto(graphpass.sweep("ann.onnx", "images.npz", "labelled.npz"))
+
+    found: what `sweep` or `evaluate` returned, or files of `--json` of either, one or several.
+    Raises DataError for other files, OptionError where no energy was measured.
+    """
+    several = [found] if isinstance(found, str | os.PathLike | Evaluation) else list(found)
+    documents = [document for each in several for document in _documents(each)]
+    paths = [str(each) for each in several if isinstance(each, str | os.PathLike)]
+    return pareto(documents, ", ".join(paths) or "the sweep")
+
+
+def plot_graph(snn: SpikingModel, found: Evaluation | PathLike | None = None) -> Picture:
+    """A converted network as a graph, its sites coloured by error and firing rate.
+
+        graphpass.plot_graph("snn.onnx", graphpass.evaluate("ann.onnx", "snn.onnx", "labelled.npz"))
+
+    snn: as for `evaluate`, in any form. found: what `evaluate` returned, or its file; without it sites have no colours.
+    Raises ModelError for a network that was not converted, DataError for the evaluation of another network, and
+    OptionError for a network that is too large.
+    """
+    proto, facts, digest = _converted(snn)
+    outline = outline_of(spiking_graph(proto), {site.name for site in facts.sites})
+    sites = [] if found is None else _sites(facts, digest, found)
+    name = Path(snn).name if isinstance(snn, str | os.PathLike) else ""
+    picture = network(outline, sites, f"The spiking network {name}".rstrip())
+    if picture is None:
+        raise OptionError(
+            f"{name or 'the network'}: too many nodes and branches to be drawn",
+            "open it in a viewer, with save_node_data",
+        )
+    return picture
+
+
+def save_picture(picture: Picture, path: PathLike) -> None:
+    """Write a picture as .html, .svg, .pdf, .png or plotly's .json, by the ending of the path.
+
+    Images need kaleido (`pip install 'graphpass[images]'`) and a Chromium or Chrome. Raises OptionError.
+    """
+    write_picture(picture, Path(path))
+
+
+def save_node_data(snn: SpikingModel, found: Evaluation | PathLike, path: PathLike) -> tuple[Path, ...]:
+    """Write error and firing rate of each site as node data of Model Explorer, for the file of the converted network.
+
+        graphpass.save_node_data("snn.onnx", "evaluation.json", "n.json")  # n.error.json, n.firing_rate.json
+
+    snn, found: as for `plot_graph`. Model Explorer reads one value a file: `path` gets the name of each before its
+    ending, and a value that was measured at no site has no file. Returns the files. Errors: as for `plot_graph`.
+    """
+    proto, facts, digest = _converted(snn)
+    sites = _sites(facts, digest, found)
+    target = Path(path)
+    measured = [name for name in OF_SITES if any(getattr(site, name) is not None for site in sites)]
+    files = tuple(target.with_name(f"{target.stem}.{name}{target.suffix or '.json'}") for name in measured)
+    if not files:
+        raise OptionError("the evaluation has no figures of sites", "evaluate the folded or the unrolled form")
+    read = [Path(each) for each in (snn, found) if isinstance(each, str | os.PathLike)]
+    require_targets([(file, ()) for file in files], read)
+    for name, file in zip(measured, files, strict=True):
+        write_json(node_data(proto, sites, name), file)
+    return files
+
+
+def _converted(snn: SpikingModel) -> tuple[onnx.ModelProto, ConversionFacts, str]:
+    """A converted network, its metadata, and the sha256 of its file; a network that was not converted is named."""
+    proto, digest = spiking_of(snn)
+    try:
+        return proto, conversion_of(proto), digest
+    except ModelError as error:
+        where = snn if isinstance(snn, str | os.PathLike) else "the model"
+        remedy = "give a converted network, as `graphpass convert` writes it"
+        raise ModelError(f"{where}: not a converted network ({error.what})", remedy) from error
+
+
+def _documents(found: Any) -> list[Any]:
+    """The documents of docs/formats.md in a result or in its file."""
+    match found:
+        case Row() | Evaluation():
+            return [found.to_json()]
+        case str() | os.PathLike():
+            read = _read(Path(found))
+            return read if isinstance(read, list) else [read]
+    raise OptionError(f"a result cannot be of type {type(found).__name__}", "give what sweep or evaluate returned")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return parsed(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path}: cannot be read ({reason})", REMEDY) from error
+
+
+def _sites(facts: ConversionFacts, digest: str, found: Evaluation | PathLike) -> tuple[SiteResult, ...]:
+    """The sites of an evaluation of this network. digest: of its file, empty where there was none."""
+    where = "the evaluation" if isinstance(found, Evaluation) else str(found)
+    documents = _documents(found)
+    try:
+        (document,) = documents
+        if document["format"] != "graphpass-evaluation":
+            raise ValueError("another format")
+        evaluated = document["provenance"]["snn_sha256"]
+        sites: tuple[SiteResult, ...] = record_of(tuple[SiteResult, ...], document["sites"], "sites")
+    except (KeyError, TypeError, ValueError) as error:  # RecordError is a ValueError
+        raise DataError(
+            f"{where}: not one evaluation ({error})", "give the JSON that `graphpass evaluate --json` wrote"
+        ) from error
+    own, theirs = ({each.name for each in sides} for sides in (facts.sites, sites))
+    if own != theirs or (digest and evaluated and digest != evaluated):
+        raise DataError(f"{where}: the evaluation of another network", "give the two that belong together")
+    return sites
