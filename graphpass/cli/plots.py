@@ -52,7 +52,7 @@ def raster(
     context: typer.Context,
     snn: Snn,
     data: PlotData,
-    target: Annotated[Path, _target("raster")] = Path("raster.html"),
+    file: Annotated[Path, _target("raster")] = Path("raster.html"),
     sample: Sample = None,
     neurons: Neurons = None,
     threads: Threads = None,
@@ -63,17 +63,17 @@ def raster(
     """Draw the spikes of one sample: neurons of every site over the time-steps, and how many of all spike."""
     options = options_of("plot_raster", context, locals())
     require_images_read(options, data)
-    _require([target], snn, data)
+    _require([file], snn, data)
     from graphpass import api
 
-    _save(api.plot_raster(snn, data, **options, allow_code=True), target)
+    _save(api.plot_raster(snn, data, **options, allow_code=True), file)
 
 
 def thresholds(
     context: typer.Context,
     snn: Snn,
     data: PlotData,
-    target: Annotated[Path, _target("thresholds")] = Path("thresholds.html"),
+    file: Annotated[Path, _target("thresholds")] = Path("thresholds.html"),
     site: SiteName = None,
     channel: Channel = None,
     limit: PlotLimit = None,
@@ -85,10 +85,10 @@ def thresholds(
     """Draw what reaches the neurons of a site, with their thresholds in it."""
     options = options_of("plot_thresholds", context, locals())
     require_images_read(options, data)
-    _require([target], snn, data)
+    _require([file], snn, data)
     from graphpass import api
 
-    _save(api.plot_thresholds(snn, data, **options, allow_code=True), target)
+    _save(api.plot_thresholds(snn, data, **options, allow_code=True), file)
 
 
 def pareto(
@@ -98,13 +98,13 @@ def pareto(
             metavar="RESULT.json …", help="What sweeps or evaluations wrote with --json.", show_default=False
         ),
     ],
-    target: Annotated[Path, _target("pareto")] = Path("pareto.html"),
+    file: Annotated[Path, _target("pareto")] = Path("pareto.html"),
 ) -> None:
     """Draw accuracy against energy of the conversions of a sweep, and those that no other one beats in both."""
-    _require([target], *map(str, results))
+    _require([file], *map(str, results))
     from graphpass import api
 
-    _save(api.plot_pareto(results), target)
+    _save(api.plot_pareto(results), file)
 
 
 def graph(
@@ -115,7 +115,7 @@ def graph(
             metavar="[EVALUATION.json]", help="What `graphpass evaluate --json` wrote, for colours.", show_default=False
         ),
     ] = None,
-    target: Annotated[Path, _target("graph")] = Path("graph.html"),
+    file: Annotated[Path, _target("graph")] = Path("graph.html"),
     node_data: Annotated[
         Path | None,
         output("Write node data for Model Explorer, too: FILE.error.json and FILE.firing_rate.json.", "FILE.json"),
@@ -129,11 +129,11 @@ def graph(
         raise OptionError(
             "--node-data needs an evaluation: it holds its figures", "give the JSON of `graphpass evaluate`"
         )
-    _require([target], snn, *([str(evaluation)] if evaluation else []))
+    _require([file], snn, *([str(evaluation)] if evaluation else []))
     if node_data and evaluation:  # before the picture, which a network may be too large for
-        for file in api.save_node_data(snn, evaluation, node_data):
-            out.print(f"node data: {file}", markup=False)
-    _save(api.plot_graph(snn, evaluation), target)
+        for written in api.save_node_data(snn, evaluation, node_data):
+            out.print(f"node data: {written}", markup=False)
+    _save(api.plot_graph(snn, evaluation), file)
 
 
 def _require(targets: list[Path], *read: str) -> None:

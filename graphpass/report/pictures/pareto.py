@@ -124,11 +124,8 @@ def _figures(document: Any, where: str) -> ConversionFigures:
 
 
 def energy_of(evaluation: Mapping[str, Any]) -> Any:
-    """The energy of the SNN as a share of the ANN's, with memory traffic, in the document of an evaluation.
-
-    Documents of older versions have the energy of operations alone.
-    """
-    return evaluation.get("energy", evaluation["energy_pj"])["ratio"]
+    """The energy of the SNN as a share of the ANN's, with memory traffic, in the document of an evaluation."""
+    return evaluation["energy"]["ratio"]
 
 
 def _scored(found: Sequence[ConversionFigures]) -> tuple[Figure, list[Scored]]:
@@ -230,7 +227,7 @@ def _layout(figure: Figure, drawn: Sequence[Scored]) -> dict[str, Any]:
         "margin": {"l": 60, "r": 20, "t": 16, "b": 56},
         "legend": {"orientation": "h", "y": -0.2},
         "xaxis": {
-            "title": {"text": "energy of synaptic operations a sample, SNN / ANN"},
+            "title": {"text": "energy of a sample with memory traffic, SNN / ANN"},
             **(
                 {"type": "log", "tickvals": TICKS, "ticktext": [f"{t:g}" for t in TICKS]}
                 if spread

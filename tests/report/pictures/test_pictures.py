@@ -20,6 +20,7 @@ from graphpass.evaluation.drawn import Drawn, SiteSpikes, SpikeRecord
 from graphpass.evaluation.results import SiteResult
 from graphpass.evaluation.spikes import ChannelCurrents, SiteCurrents
 from graphpass.graph.outline import Outline, OutlineNode
+from graphpass.maths.energy import Energy
 from graphpass.report.pages import evaluation_report, pictures_of, sweep_pictures
 from graphpass.report.pictures import files, layered
 from graphpass.report.pictures.files import write_picture
@@ -74,7 +75,7 @@ def document(
 ) -> dict[str, Any]:
     found = row(evaluation(name, top1 is not None, steps), name).to_json()
     found["evaluation"]["method"] = name
-    found["evaluation"]["energy_pj"]["ratio"] = ratio
+    found["evaluation"]["energy"]["ratio"] = ratio
     found["evaluation"]["snn"]["top1"] = top1
     return found
 
@@ -204,8 +205,7 @@ def test_a_sweep_without_energy_has_no_picture() -> None:
     with pytest.raises(OptionError, match="both an accuracy and an energy; evaluate the folded"):
         pareto([document(ratio=None)])
     silent = evaluation()
-    nothing = replace(silent.operations.snn, effective_acs=float("nan"), effective_macs=float("nan"))
-    silent = replace(silent, operations=replace(silent.operations, snn=nothing))
+    silent = replace(silent, energy=replace(silent.energy, snn=Energy(arithmetic=float("nan"))))
     assert sweep_pictures([row(silent)]) == [] and len(sweep_pictures([row(evaluation())])) == 1
 
 
