@@ -41,6 +41,7 @@ LEAST_GAIN = 0.05  # of the cost: less is not worth a trial with other levels at
 MULTIPLYING = 0.1  # of the operations: fewer in layers without spikes are not worth a trial
 LEAVINGS = 2  # trials with sites left analogue
 DEMANDING = 3  # sites that are named
+LEAST_SPIKING = 1e-3  # of the operations
 LEAST_ENERGY = 1e-3  # pJ: of networks that never spike
 
 
@@ -167,17 +168,21 @@ class Course:
         pairs = [(steps, coding) for coding in codings for steps in STEPS[coding] if steps <= most]
         if len(codings) > 1:
             pairs.remove((1, "rate"))  # a single step is the same in every code
-        always = trials[0].energy * trials[0].multiplying if trials else 0.0
+        always = 0.0
+        if trials and self._goal.minimise == "energy":
+            first = trials[0]
+            spiking = max(1 - first.multiplying, LEAST_SPIKING)
+            always = self._expected(first.setting.time_steps, first.setting.coding) * first.multiplying / spiking
         return [
-            Rung(steps, coding, levels_of(steps, coding), self._expected(steps, coding, always))
+            Rung(steps, coding, levels_of(steps, coding), always + self._expected(steps, coding))
             for steps, coding in pairs
         ]
 
-    def _expected(self, steps: int, coding: str, always: float) -> float:
+    def _expected(self, steps: int, coding: str) -> float:
         if self._goal.minimise != "energy":
             return float(steps)
         known = np.log(np.maximum(self._forecast[coding], LEAST_ENERGY))
-        return always + math.exp(np.interp(math.log(levels_of(steps, coding)), np.log(FORECAST), known))
+        return math.exp(np.interp(math.log(levels_of(steps, coding)), np.log(FORECAST), known))
 
     @functools.cached_property
     def _forecast(self) -> Mapping[str, Sequence[float]]:
