@@ -20,7 +20,7 @@ from graphpass.maths.neuron import CODINGS
 from tests.models import build, node
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 OPERATORS = operators.functions(CODINGS[0], 21)
 
 
@@ -45,6 +45,20 @@ def test_every_operator_has_a_page_with_its_inputs_outputs_and_attributes(functi
 def test_every_operator_page_has_its_operator() -> None:
     pages = {path.stem for path in (ROOT / "docs" / "operators").glob("*.md")}
     assert pages == {f"{function.name}_v{operators.VERSION}" for function in OPERATORS}
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings: lower case, without punctuation, hyphens for spaces."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ +(.+?) *$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_to_headings_find_them(path: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    links = [link.split("#") for link in re.findall(r"\]\(([^)\s:]*#[^)\s:]+)\)", text)]
+    assert [f"{page}#{name}" for page, name in links if name not in anchors(path.parent / page if page else path)] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
