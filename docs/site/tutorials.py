@@ -40,7 +40,6 @@ def run(source: Path, folder: Path) -> Any:
     environment = {
         **os.environ,
         "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
         "COLUMNS": "100",
         "TTY_COMPATIBLE": "0",  # IPython says that there is a terminal; then rich would draw progress bars
     }
