@@ -10,6 +10,7 @@ from typing import Any
 
 import griffe
 import typer
+import yaml
 
 import graphpass
 from docs.site import docstrings, http_api, pages, picture
@@ -20,15 +21,27 @@ from service.app import routes
 ROOT = Path(__file__).parents[1]
 
 
+def config_of(nav: Any) -> Any:
+    """What pages.py reads of the configuration."""
+    return SimpleNamespace(nav=nav, docs_dir=str(ROOT / "docs"))
+
+
 def test_folders_of_the_navigation_become_their_pages() -> None:
     nav: Any = ["a.md", {"Decisions": ["decisions/README.md", "decisions/*"]}]
-    config: Any = SimpleNamespace(nav=nav, docs_dir=str(ROOT / "docs"))
-    _, decisions = pages.on_config(config).nav
+    _, decisions = pages.on_config(config_of(nav)).nav
     (found,) = decisions.values()
     assert found == [
         "decisions/README.md",
         *sorted(f"decisions/{p.name}" for p in (ROOT / "docs/decisions").glob("0*")),
     ]
+
+
+def test_every_page_has_one_place_in_the_navigation() -> None:
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    nav: Any = yaml.safe_load(text[text.index("\nnav:") :])["nav"]
+    places = re.findall(r"[\w./-]+\.md", str(pages.on_config(config_of(nav)).nav))
+    found = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert sorted(places) == sorted(found | set(pages.MOVED.values()))
 
 
 def test_links_of_the_readme_fit_the_site() -> None:

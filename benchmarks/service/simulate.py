@@ -234,9 +234,8 @@ def _measured(server: Server, workers: Sequence[Worker], url: str, jobs: int) ->
     failed = [job["id"] for job in done if job["state"] != "succeeded"]
     if failed:
         raise SystemExit(f"{len(failed)} of {jobs} conversions failed: {failed[0]}")
-    print(
-        f"{jobs} conversions in {took:.0f} s, {polls / jobs:.1f} readings of the state each; load {os.getloadavg()[0]:.0f}"
-    )
+    load = os.getloadavg()[0]
+    print(f"{jobs} conversions in {took:.0f} s, {polls / jobs:.1f} readings of the state each; load {load:.0f}")
     for name in before:
         used = after[name] - before[name] - idle[name] * took
         print(f"{name}: {used / jobs:.4g} a conversion, {idle[name]:.4g} a second when idle", flush=True)
@@ -251,8 +250,9 @@ def _compare(done: Sequence[dict[str, Any]], workers: int, taking: float) -> Non
     order = iter(taking + each for each in running)
     machines = Machines(workers=workers, places=1)
     found = simulate([each - created[0] for each in created], lambda: next(order), machines, Costs(), random.Random(0))
+    variation = statistics.stdev(running) / statistics.mean(running)
     print(
-        f"running {statistics.mean(running):.2f} s, deviation/mean {statistics.stdev(running) / statistics.mean(running):.2f}; "
+        f"running {statistics.mean(running):.2f} s, deviation/mean {variation:.2f}; "
         f"taken up after {taking:.2f} s; places busy {found.busy['places']:.0%}"
     )
     for name, values in (("measured", waits), ("simulated", [taking + wait for wait in found.waits])):
