@@ -105,6 +105,7 @@ ELSEWHERE = {  # what command lines are not run here for
     "serve": "tests/service",
     "worker": "tests/service",
     "keys": "tests/service/test_keys_command.py",
+    "plot": "tests/cli",
     "--server": "tests/service/test_documented.py",
     "rec.onnx": "needs a network that reads text: tests/evaluation/metrics",
     "cuda": "asks for a GPU",
