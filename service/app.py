@@ -5,7 +5,7 @@ import fcntl
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -142,6 +142,25 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         return Process(service, stack.pop_all())
 
 
+def routes(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None) -> FastAPI:
+    """The routes and their OpenAPI document, on nothing yet."""
+    app = FastAPI(
+        title="graphpass",
+        version=version("graphpass"),
+        summary="ONNX networks to spiking networks, without training",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+        redirect_slashes=False,
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    complete(app)
+    return app
+
+
 def create_app(process: Process, bounds: Bounds) -> FastAPI:
     """The routes on what `open_process` opened; the process is closed when the app shuts down."""
 
@@ -155,20 +174,8 @@ def create_app(process: Process, bounds: Bounds) -> FastAPI:
         watching.cancel()
         await asyncio.to_thread(process.close)
 
-    app = FastAPI(
-        title="graphpass",
-        version=version("graphpass"),
-        summary="ONNX networks to spiking networks, without training",
-        description=DESCRIPTION,
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-        separate_input_output_schemas=False,
-        redirect_slashes=False,
-    )
+    app = routes(lifespan)
     app.state.service = process.service
-    for router in ROUTERS:
-        app.include_router(router)
     error_handlers.install(app)
     app.add_middleware(
         middleware.ServiceMiddleware,
@@ -178,8 +185,6 @@ def create_app(process: Process, bounds: Bounds) -> FastAPI:
         turns=Turns(bounds.requests_per_tenant),
         slowness=Slowness(process.service.settings.rate_per_minute),
     )
-    complete(app)
-
     if PAGE.is_dir():
         app.router.routes.append(PageMount("/", PageFiles(directory=PAGE, html=True), name="page"))
     return app

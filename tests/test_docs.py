@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import tomllib
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,7 +22,7 @@ from graphpass.maths.neuron import CODINGS
 from tests.models import build, node
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 OPERATORS = operators.functions(CODINGS[0], 21)
 
 
@@ -45,6 +47,20 @@ def test_every_operator_has_a_page_with_its_inputs_outputs_and_attributes(functi
 def test_every_operator_page_has_its_operator() -> None:
     pages = {path.stem for path in (ROOT / "docs" / "operators").glob("*.md")}
     assert pages == {f"{function.name}_v{operators.VERSION}" for function in OPERATORS}
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings: lower case, without punctuation, hyphens for spaces."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ +(.+?) *$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_to_headings_find_them(path: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    links = [link.split("#") for link in re.findall(r"\]\(([^)\s:]*#[^)\s:]+)\)", text)]
+    assert [f"{page}#{name}" for page, name in links if name not in anchors(path.parent / page if page else path)] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -86,12 +102,76 @@ def parse(arguments: list[str]) -> None:
         root.commands[name].make_context(name, rest)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/service.md", "docs/pictures.md"])
+COMMANDS = {str(path.relative_to(ROOT)): command_lines(path.read_text("utf-8")) for path in PAGES}
+ELSEWHERE = {  # what command lines are not run here for
+    "serve": "tests/service",
+    "worker": "tests/service",
+    "keys": "tests/service/test_keys_command.py",
+    "plot": "tests/cli",
+    "--server": "tests/service/test_documented.py",
+    "rec.onnx": "needs a network that reads text: tests/evaluation/metrics",
+    "cuda": "asks for a GPU",
+    "cuda:use_tf32=1": "asks for a GPU",
+    "$URL": "tests/test_tutorials.py",
+}
+
+
+@pytest.mark.parametrize("page", [page for page, found in COMMANDS.items() if found])
 def test_the_command_lines_of_the_documentation_parse(page: str) -> None:
-    found = command_lines((ROOT / page).read_text("utf-8"))
-    assert found
-    for arguments in found:
+    for arguments in COMMANDS[page]:
         parse(arguments)
+
+
+@pytest.mark.filterwarnings("ignore::graphpass.ConversionWarning")  # that --synthetic costs accuracy
+@pytest.mark.parametrize("page", [page for page, found in COMMANDS.items() if found and "tutorials/" not in page])
+def test_the_command_lines_of_the_documentation_run(page: str, folder: Path) -> None:
+    for arguments in COMMANDS[page]:
+        if not ELSEWHERE.keys() & set(arguments):
+            assert commands().main(arguments, standalone_mode=False) in (None, 0), arguments
+
+
+def test_pages_have_command_lines() -> None:
+    assert {"README.md", "docs/start.md", "docs/how-to.md", "docs/service.md", "docs/metrics.md"} <= COMMANDS.keys()
+    assert sum(map(len, COMMANDS.values())) >= 40
+
+
+LANGUAGES = {  # of fenced blocks → where they are tested
+    "python": "test_blocks_of_python_run_as_they_stand; in tutorials tests/test_tutorials.py",
+    "sh": "test_the_command_lines_of_the_documentation_run, test_other_commands_are_there",
+    "json": "tests/test_formats.py",
+    "nginx": "tests/service/api/test_proxy.py",
+    "mermaid": "tests/test_architecture.py",
+    "": "trees of files: tests/test_architecture.py; bodies of functions: tests/test_operator_pages.py",
+}
+
+
+def test_no_block_is_of_a_kind_that_no_test_knows() -> None:
+    found = [language for path in PAGES for language in re.findall(r"^```(\w*)\n", path.read_text("utf-8"), re.M)]
+    openings = [language for language in found if language]  # a closing fence reads as a block without language
+    assert set(openings) == set(LANGUAGES) - {""}
+    plain = [path for path in PAGES if re.search(r"(?:\A|\n)\n```\n", path.read_text("utf-8"))]
+    assert {path.parent.name for path in plain} == {"docs", "operators"}
+
+
+def test_other_commands_are_there() -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    for path in PAGES:
+        text = path.read_text("utf-8")
+        for module, options in re.findall(r"python3? -m ((?:benchmarks|tests|docs|examples)[\w.]*)([^`\n#]*)", text):
+            place = ROOT.joinpath(*module.split("."))
+            files = list(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+            assert files and all(file.exists() for file in files), f"{path.name}: {module}"
+            shared = ROOT / "benchmarks" / "timing.py"  # options of all that take times
+            code = "".join(file.read_text("utf-8") for file in (*files, shared))
+            assert [each for each in re.findall(r"--[\w-]+", options) if f'"{each}"' not in code] == [], module
+        for script in re.findall(r"(?<![\w/.])((?:scripts|\.ci)/[\w-]+)", text):
+            assert (ROOT / script).exists(), f"{path.name}: {script}"
+        for group in re.findall(r"pip install --group (\w+)", text):
+            assert group in groups["dependency-groups"], f"{path.name}: {group}"
+        if path.parent.name == "tutorials":  # they run: tests/test_tutorials.py
+            continue
+        for extras in re.findall(r"graphpass\[([\w,]+)\]", text):
+            assert set(extras.split(",")) <= groups["project"]["optional-dependencies"].keys(), f"{path.name}: {extras}"
 
 
 def test_the_command_line_of_the_demo_parses() -> None:
@@ -118,11 +198,12 @@ def test_unknown_commands_do_not_parse() -> None:
 NOT_RUN = {  # block of Python, as page and number
     ("docs/native.md", 0): "asks for a GPU",
     ("docs/native.md", 1): "asks for a GPU",
-    ("docs/service.md", 0): "asks a service (tests/service/test_client.py does)",
+    ("docs/service.md", 0): "asks a service: tests/service/test_documented.py",
 }
 BLOCKS = [
     (str(path.relative_to(ROOT)), number, block)
     for path in PAGES
+    if path.parent.name != "tutorials"  # tests/test_tutorials.py
     for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.M | re.S))
 ]
 
@@ -139,6 +220,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     images, labels = random.random((16, 3, 4, 4), dtype=np.float32), random.integers(0, 4, 16)
     np.savez(tmp_path / "images.npz", image=images)
     np.savez(tmp_path / "labelled.npz", image=images, labels=labels)
+    shutil.copy(tmp_path / "ann.onnx", tmp_path / "net.onnx")
+    shutil.copy(tmp_path / "labelled.npz", tmp_path / "test.npz")
     graphpass.convert(model, images, tmp_path / "snn.onnx", time_steps=4)
     monkeypatch.chdir(tmp_path)
     pages = {path: path.read_text("utf-8") for path in PAGES}
@@ -170,6 +253,8 @@ def test_blocks_of_python_run_as_they_stand(page: str, number: int, block: str, 
 
 def test_names_of_graphpass_in_pages_are_there() -> None:
     for path in PAGES:
+        if path.parent.name == "tutorials":  # they run: tests/test_tutorials.py
+            continue
         for block in re.findall(r"```.*?```|`[^`\n]*`", path.read_text("utf-8"), re.DOTALL):
             for name in re.findall(r"\bgraphpass\.([A-Za-z_]+)\(", block):
                 assert hasattr(graphpass, name), f"{path.name}: graphpass.{name}"
