@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from graphpass import api
 from graphpass.conversion import convert, dataset_for
 from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.metrics.registry import metrics_of
@@ -78,19 +79,21 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     data = dataset_for(source.proto, folder / "test.npz", None)
     options = EvaluationSettings(rounds=1, threads=1, metrics=metrics_of(["classes", "embedding"]))
     (row,) = sweep(source, data, data, time_steps=[4], codings=["rate"], methods=["optimal"], evaluation=options)
+    searched = api.search(source, data, data, max_drop=100, coding="rate", time_steps=2, threads=1)
     metadata = {entry.key: entry.value for entry in conversion.proto.metadata_props}
     for key in ("graphpass.sites", "graphpass.left"):
         metadata[key] = json.loads(metadata[key])
     return {
         "Evaluation": row.evaluation.to_json(),
         "Sweep": [{**row.to_json(), "evaluation": None}],
+        "Search": {**searched.to_json(), "evaluation": None},
         "Pictures": [{**picture.to_json(), "data": [], "layout": None} for picture in pictures_of(row.evaluation)],
         "Plan": json.loads((folder / "plan.json").read_text()),
         "Metadata of a spiking model": metadata,
     }
 
 
-TITLES = ("Evaluation", "Sweep", "Pictures", "Plan", "Metadata of a spiking model")
+TITLES = ("Evaluation", "Sweep", "Search", "Pictures", "Plan", "Metadata of a spiking model")
 
 
 @pytest.mark.parametrize("title", TITLES)

@@ -64,7 +64,7 @@ class Machines:
 
 
 @dataclass(frozen=True)
-class Found:
+class Simulated:
     """Seconds that conversions waited for a place, and from start to end; the share of time that each part works."""
 
     waits: list[float]
@@ -78,7 +78,7 @@ def simulate(
     machines: Machines,
     costs: Costs,
     chance: random.Random,
-) -> Found:
+) -> Simulated:
     """Conversions through API, database, a place and the store, in order of arrival at each."""
     environment = simpy.Environment()
     capacities = {
@@ -117,7 +117,7 @@ def simulate(
         environment.process(conversion(arrival))
     environment.run()
     span = max(environment.now, 1e-9)
-    return Found(waits, totals, {name: worked[name] / (capacities[name] * span) for name in parts})
+    return Simulated(waits, totals, {name: worked[name] / (capacities[name] * span) for name in parts})
 
 
 def _some(mean: float, chance: random.Random) -> float:

@@ -22,7 +22,7 @@ def task_options(arguments: Mapping[str, Any], command: str, several: tuple[str,
     allowed = COMMANDS[command]
     if unknown := next((name for name in given if name not in allowed and given[name] is not None), None):
         raise OptionError(f"options: {str(unknown)[:80]!r} is unknown here", f"choose from {', '.join(allowed)}")
-    whole = command == "search"  # where a code that is given is the only one
-    choices = {name: v for name, v in given.items() if v is not None and (whole or not is_default(name, v))}
+    kept = {"coding"} if command == "search" else set()  # a code that is given is the only one
+    choices = {name: v for name, v in given.items() if v is not None and (name in kept or not is_default(name, v))}
     files = {name: arguments.get(name) for name in FILES}
     return CommandOptions(command, {**files, **choices, "evaluation": True}, "options: {}".format, several)
