@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from graphpass.calibration import observation
 from graphpass.calibration.im2col import Geometry, bias_of, from_matrix, to_matrix
-from graphpass.calibration.observation import Observation, Subject, regression_rows, rows_of, sizes_of
-from graphpass.calibration.sampling import SpikingSide, StepSample
+from graphpass.calibration.observation import Observation, Subject, regression_rows, sizes_of
+from graphpass.calibration.sampling import Positions, SpikingSide, StepSample, sample_of
 from graphpass.calibration.segments import StepSegments, cut, needs
 from graphpass.calibration.steps import Step
 from graphpass.datasets.dataset import Dataset
@@ -45,6 +45,7 @@ from graphpass.sites.identities import feeds_layers_alone
 from graphpass.sites.sites import Coverage, Site
 
 Array = NDArray[Any]
+_Batch = tuple[int, Mapping[str, Array], Mapping[str, Array]]  # number, what came from the store, what was made
 
 REFINEMENT_WORK = 25 * 10**10  # multiply-adds of refining all steps, up to which a network is refined at any T
 FEW_LEVELS = 4  # up to so many, offsets are worth the integer form's corrections at every border
@@ -175,6 +176,15 @@ def _is_small(steps: Sequence[Step], options: CalibrationOptions) -> bool:
     return work <= REFINEMENT_WORK
 
 
+@dataclass(frozen=True, eq=False)
+class _Regressed:
+    """What regressions see: rows, and the inputs u of the step's layers in these, float32 [G, P, K] each."""
+
+    sample: StepSample
+    inputs: Sequence[Array]
+    geometries: Sequence[Geometry]
+
+
 class _Calibrator:
     """The SNN's side of the walk so far, and what was decided on it."""
 
@@ -191,17 +201,16 @@ class _Calibrator:
         self.layers: list[LayerPlan] = []
 
     def take(self, number: int) -> None:
-        """One step: run, sample, correct, fit, go on."""
+        """One step: run, correct, sample, fit, go on."""
         walk, step = self._walk, self._subject.steps[number]
         segments = cut(walk, step)
         self._mark(segments)
-        sample = self._sample(number, step, segments)
-        sample.require_finite()
-        changes = self._correct(step, sample)
+        positions, rows = self._positions(number), self._seen.take(number)
+        changes = self._correct(step, self._before(positions, rows, segments))
         downstream: Sequence[gs.Node] = segments.downstream
         for layer, change in changes:
             downstream = _with_added(downstream, layer.node, replace_weight(walk.graph, walk.names, layer, change))
-        neurons = self._fit(step.site, sample) if step.site else None
+        neurons = self._fit(step.site, self._behind(positions, rows, downstream)) if step.site else None
         self._go_on(downstream, neurons, segments.corrected)
         walk.finish(segments.nodes, segments.frontier, segments.boundary)
         self.layers.extend(change for _, change in changes)
@@ -212,10 +221,8 @@ class _Calibrator:
             if any(tensor.name in self._spiking for tensor in needs(node)):
                 self._spiking.update(tensor.name for tensor in node.outputs)
 
-    def _run(
-        self, nodes: Sequence[gs.Node], fetch: Sequence[str], functions: bool = False
-    ) -> Iterator[tuple[int, dict[str, Array]]]:
-        """The fetched tensors of every batch: those that the nodes make go to the store, the others come from it."""
+    def _run(self, nodes: Sequence[gs.Node], fetch: Sequence[str], functions: bool = False) -> Iterator[_Batch]:
+        """The fetched tensors of every batch: those that the nodes make, and those that the store has."""
         walk = self._walk
         made = {tensor.name for node in nodes for tensor in node.outputs}
         needed = {*walk.outside(nodes), *(name for name in fetch if name not in made)}
@@ -224,42 +231,73 @@ class _Calibrator:
             values = {name: walk.store.get(name, batch) for name in needed}
             if nodes and segment is None:
                 segment = walk.segment(nodes, fetch, values, self._functions if functions else ())
-            for name, value in segment.run(values).items() if segment else ():
-                walk.store.put(name, batch, value)
-                values[name] = value
-            yield batch, values
+            yield batch, values, segment.run(values) if segment else {}
 
-    def _sample(self, number: int, step: Step, segments: StepSegments) -> StepSample:
-        """The SNN's side up to what the target is a sum of; what later segments need goes to the store."""
-        seen, options = self._seen, self._options
-        positions = self._subject.positions(number, seen.total)
-        positions.extend(seen.sizes, self._subject.fixed, seen.extents[number])
-        side = SpikingSide(positions)
-        parts = [layer.data.name for layer in step.layers] or [step.target]
-        parts += [tensor.name for tensor in step.addends if not isinstance(tensor, gs.Constant)]
-        fetch = list(dict.fromkeys([*segments.passing, *segments.boundary, *parts]))
-        for batch, values in self._run(segments.upstream, fetch):
-            side.add(batch, values)
-        offset = _may_have_offset(step.site, self._padded, options)
-        x, *a = seen.take(number)
-        return side.sample(x, a[0] if a else None, offset, options.clip_limits)
+    def _stored(self, nodes: Sequence[gs.Node], fetch: Sequence[str], functions: bool = False) -> Iterator[_Batch]:
+        """As `_run`; what the nodes make goes to the store."""
+        for batch, values, found in self._run(nodes, fetch, functions):
+            for name, value in found.items():
+                self._walk.store.put(name, batch, value)
+            yield batch, values, found
 
-    def _correct(self, step: Step, sample: StepSample) -> list[tuple[WeightLayer, LayerPlan]]:
-        """New weights of the step's layers; the sample's x_q follows them."""
-        correct = self._method.correct
-        if correct is None or not step.layers or step.target not in self._spiking or sample.is_exact:
+    def _positions(self, number: int) -> Positions:
+        """Where the rows of the ANN were taken, in all batches."""
+        seen, subject = self._seen, self._subject
+        positions = subject.positions(number, seen.total)
+        positions.extend(seen.sizes, subject.fixed, seen.extents[number])
+        return positions
+
+    def _before(self, positions: Positions, rows: Sequence[Array], segments: StepSegments) -> "_Regressed | None":
+        """The SNN's side up to the layers' inputs, which go to the store, and the rows that regressions see.
+
+        None where there is nothing to correct.
+        """
+        step, options, subject = positions.step, self._options, self._subject
+        side = None
+        if step.layers and self._method.correct and step.target in self._spiking:
+            some, kept = positions.drawn(regression_rows(step, options, len(subject.steps)))
+            side = SpikingSide(some)
+        fetch = dict.fromkeys([*segments.passing, *segments.boundary])
+        for batch, values, found in self._stored(segments.upstream, list(fetch)) if segments.upstream or side else ():
+            if side:
+                side.add(batch, {**values, **found})
+        if side is None:
+            return None
+        side.finish()
+        sample = self._sample_of(some, [each[kept] for each in rows], side.x_snn)
+        sample.require_finite()
+        return None if sample.is_exact else _Regressed(sample, side.inputs, side.geometries)
+
+    def _behind(self, positions: Positions, rows: Sequence[Array], downstream: Sequence[gs.Node]) -> StepSample:
+        """The rows that thresholds see, x_q behind the corrected layers."""
+        step = positions.step
+        if step.layers:
+            positions, kept = positions.drawn(self._options.positions)
+            rows = [each[kept] for each in rows]
+        x_snn = rows[0]
+        if step.target in self._spiking:
+            run = self._run(downstream, [step.target])
+            x_snn = np.concatenate([positions.rows(k, {**values, **found}[step.target]) for k, values, found in run])
+        sample = self._sample_of(positions, rows, x_snn)
+        sample.require_finite()
+        return sample
+
+    def _sample_of(self, positions: Positions, rows: Sequence[Array], x_snn: Array) -> StepSample:
+        offset = _may_have_offset(positions.step.site, self._padded, self._options)
+        return sample_of(
+            positions, rows[0], rows[1] if len(rows) > 1 else None, x_snn, offset, self._options.clip_limits
+        )
+
+    def _correct(self, step: Step, seen: "_Regressed | None") -> list[tuple[WeightLayer, LayerPlan]]:
+        """New weights of the step's layers."""
+        if seen is None or self._method.correct is None:
             return []
-        if self._options.clip_limits:
-            correct = correct_bias
-        levels = self._options.levels_at(step.site.name if step.site else "")
-        part = self._regressed(step, sample)
-        together = (_jointly(step.layers, each.inputs, each.geometries) for each in (part, sample))
+        correct = correct_bias if self._options.clip_limits else self._method.correct
+        sample, levels = seen.sample, self._options.levels_at(step.site.name if step.site else "")
         changes = []
-        for (layers, inputs), (_, every) in zip(*together, strict=True):
-            weight, bias = correct(inputs, part.site, levels, self._small or levels <= COARSE_LEVELS)
-            sample.move(every, weight, bias)
-            if part is not sample:
-                part.move(inputs, weight, bias)
+        for layers, inputs in _jointly(step.layers, seen.inputs, seen.geometries):
+            weight, bias = correct(inputs, sample.site, levels, self._small or levels <= COARSE_LEVELS)
+            sample.move(inputs, weight, bias)
             start = 0
             for layer, shape in layers:
                 matrix = to_matrix(layer.weight.values, shape)
@@ -267,17 +305,11 @@ class _Calibrator:
                 start += matrix.shape[1]
                 changed = matrix + change
                 if step.site is None and layer.node.name in self._last and not self._options.clip_limits:
-                    changed, bias = _scaled_back(layer, changed, bias, part)
+                    changed, bias = _scaled_back(layer, changed, bias, sample)
                 new = from_matrix(changed, layer.weight.values, shape)
                 changes.append((layer, LayerPlan(layer.node.name, new, bias)))
                 bias = np.zeros_like(bias)  # the change of the sum's bias is made once
         return changes
-
-    def _regressed(self, step: Step, sample: StepSample) -> StepSample:
-        """The rows that the step's regressions see: all, or a part where thresholds have more."""
-        subject, options = self._subject, self._options
-        rows = regression_rows(step, options, len(subject.steps))
-        return sample.drawn(rows) if rows < rows_of(step, options, len(subject.steps), subject.alike) else sample
 
     def _fit(self, site: Site, sample: StepSample) -> SitePlan:
         """The site's neurons, by the method, or as its QCFS chain says; and levels for the ANN itself."""
@@ -315,7 +347,7 @@ class _Calibrator:
             nodes += neuron_nodes(site, self._options.time_steps, self._options.coding, x, y, self._walk.names)
             fetch.append(site.output)
             self._spiking.add(site.output)
-        for _ in self._run(nodes, fetch, functions=site is not None) if fetch else ():
+        for _ in self._stored(nodes, fetch, functions=site is not None) if fetch else ():
             pass  # the store has them
 
 

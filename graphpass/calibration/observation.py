@@ -31,7 +31,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.calibration import memory
-from graphpass.calibration.ranges import Extremes, extremes_of
+from graphpass.calibration.ranges import Extremes, Reduced
 from graphpass.calibration.sampling import Extent, Positions
 from graphpass.calibration.segments import TensorStore, Walk
 from graphpass.calibration.steps import Step, steps_of
@@ -174,29 +174,27 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     walk, steps, dataset, options, fixed = subject.walk, subject.steps, subject.dataset, subject.options, subject.fixed
     if dataset.samples is None and (start, stop) != (0, None):
         raise DataError(f"{dataset.description}: does not tell how many samples it has", "save them as .npz")
-    pairs = [(step.target, step.site.output if step.site else step.target) for step in steps]
-    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    ends = [_ends(step) for step in steps]
     example = pad_inputs(next(iter(dataset.batches(fixed or 1, options.limit))).inputs, fixed)
-    segment = walk.segment(walk.nodes_for(names), names, example)
-    per_batch = max(1, sum(values.nbytes for values in segment.run(example).values()))
+    names = list(dict.fromkeys(name for pair in ends for name in pair))
+    network = Reduced(walk.graph, names, subject.analogue, options.threads)
+    per_batch = max(1, sum(network.run(example, 1)[0][name].nbytes for name in names))
     size = _batch_size(per_batch, fixed, options)
-    extremes = extremes_of(
-        subject.analogue, walk.graph, dataset, options.limit, size, fixed, options.threads, start, stop
-    )
     first = whole_batches(start, size) // size
     sizes = subject.store_inputs(size, start, stop)
     total = sum(sizes) if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
     if not start:
         memory.warn_of(lambda budget: _needs(subject, per_batch, total, budget), options.memory)
     positions = [subject.positions(number, total, first, first * size) for number in range(len(steps))]
+    extremes = Extremes.none(subject.analogue)
     for number, count in enumerate(sizes, first):
         progress("running the network", number - first, len(sizes))
-        found = {name: walk.store.get(name, number) for name in example}
-        found.update(segment.run(found))
-        for index, (places, (x, a)) in enumerate(zip(positions, pairs, strict=True)):
-            x_rows, a_rows = places.add_ann(count, fixed or count, found[x], found[a])
-            for part, rows in zip(_parts(steps[index]), (x_rows, a_rows), strict=False):
-                subject.kept.put(f"{index}/{part}", number, rows)
+        found, least_and_most = network.run({name: walk.store.get(name, number) for name in example}, count)
+        extremes = extremes.joined(least_and_most)
+        for index, (places, names) in enumerate(zip(positions, ends, strict=True)):
+            rows = places.add_ann(count, fixed or count, *(found[name] for name in names))
+            for part, each in zip(_parts(steps[index]), rows, strict=True):
+                subject.kept.put(f"{index}/{part}", number, each)
     progress("running the network", len(sizes), len(sizes))
 
     def take(index: int) -> Sequence[Array]:
@@ -329,8 +327,13 @@ def _require(fits: bool, name: str) -> None:
 
 
 def _parts(step: Step) -> str:
-    """Which rows of a step are kept."""
+    """Which rows of a step are kept: those of a where they do not follow from x."""
     return "xa" if step.activation(np.zeros(1, np.float32)) is None else "x"
+
+
+def _ends(step: Step) -> list[str]:
+    """The tensors that rows are kept of, as in `_parts`."""
+    return [step.target, *([step.site.output] if step.site and _parts(step) == "xa" else ())]
 
 
 def rows_alike(steps: Sequence[Step]) -> int:
