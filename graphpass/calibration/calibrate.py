@@ -38,7 +38,8 @@ from graphpass.maths.corrections import ROUNDS, scale_back
 from graphpass.maths.methods import COARSE_LEVELS, METHODS, Method, correct_bias
 from graphpass.maths.neuron import levels_of
 from graphpass.maths.outliers import split, sum_of
-from graphpass.maths.thresholds import Levels
+from graphpass.maths.threads import slices
+from graphpass.maths.thresholds import BLOCK, Levels, squared_error
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
 from graphpass.sites.identities import feeds_layers_alone
@@ -316,8 +317,7 @@ class _Calibrator:
         fitted = fit_site(site, sample, self._options.levels_at(site.name), self._method)
         if self._may_split(site) and (pair := split(sample.x_snn, fitted.values, fitted.levels)):
             fitted = replace(fitted, **vars(pair[0]), beyond=pair[1])
-        spread = float(np.square(sample.a - sample.a.mean(0), dtype=np.float64).sum())
-        error = float(np.square(output_of(fitted, sample.site.even().x_snn) - sample.a, dtype=np.float64).sum())
+        spread, error = _spread_and_error(fitted, sample)
         ann = replace(sample, x_snn=sample.x, offset=True).site
         plan = replace(
             fitted,
@@ -367,6 +367,17 @@ def fit_site(site: Site, sample: StepSample, levels: int, method: Method) -> Sit
     parameters = (found.threshold, found.shift, found.amplitude, found.offset)
     fitted = _site_plan(site, sample.positions.parameter_shape(len(found.threshold)), levels, parameters)
     return replace(fitted, scale="activation") if sample.site.curve else fitted
+
+
+def _spread_and_error(site: SitePlan, sample: StepSample) -> tuple[float, float]:
+    """Σ (a − ā)² and Σ (y − a)², y of the site's neurons, in blocks of rows that the processor's cache holds."""
+    mean, even = sample.a.mean(0), sample.site.even().x_snn
+    spread = error = 0.0
+    for rows in slices(len(even), max(1, BLOCK // len(mean))):
+        a = sample.a[rows]
+        spread += float(squared_error(a, mean).sum())
+        error += float(squared_error(output_of(site, even[rows]), a).sum())
+    return spread, error
 
 
 def output_of(site: SitePlan, x: Array) -> Array:
