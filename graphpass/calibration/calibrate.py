@@ -23,6 +23,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.calibration import observation
+from graphpass.calibration.fitting import error_of, fit_quantiser, fit_site
 from graphpass.calibration.im2col import Geometry, bias_of, from_matrix, to_matrix
 from graphpass.calibration.observation import Observation, Subject, regression_rows, sizes_of
 from graphpass.calibration.sampling import Positions, SpikingSide, StepSample, sample_of
@@ -35,11 +36,9 @@ from graphpass.forms.folded import neuron_nodes, replace_weight, value_of
 from graphpass.graph.layers import WeightLayer, is_padded, last_layers, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.maths.corrections import ROUNDS, scale_back
-from graphpass.maths.methods import COARSE_LEVELS, METHODS, Method, correct_bias
+from graphpass.maths.methods import COARSE_LEVELS, METHODS, correct_bias
 from graphpass.maths.neuron import levels_of
-from graphpass.maths.outliers import split, sum_of
-from graphpass.maths.threads import slices
-from graphpass.maths.thresholds import BLOCK, Levels, squared_error
+from graphpass.maths.outliers import split
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
 from graphpass.sites.identities import feeds_layers_alone
@@ -211,8 +210,11 @@ class _Calibrator:
         downstream: Sequence[gs.Node] = segments.downstream
         for layer, change in changes:
             downstream = _with_added(downstream, layer.node, replace_weight(walk.graph, walk.names, layer, change))
-        neurons = self._fit(step.site, self._behind(positions, rows, downstream)) if step.site else None
-        self._go_on(downstream, neurons, segments.corrected)
+        neurons = None
+        if step.site:
+            sample = self._behind(positions, rows, segments, downstream)
+            neurons = self._fit(step.site, sample)
+        self._go_on(step, segments, downstream, neurons)
         walk.finish(segments.nodes, segments.frontier, segments.boundary)
         self.layers.extend(change for _, change in changes)
 
@@ -266,28 +268,28 @@ class _Calibrator:
             return None
         side.finish()
         sample = self._sample_of(some, [each[kept] for each in rows], side.x_snn)
-        sample.require_finite()
         return None if sample.is_exact else _Regressed(sample, side.inputs, side.geometries)
 
-    def _behind(self, positions: Positions, rows: Sequence[Array], downstream: Sequence[gs.Node]) -> StepSample:
-        """The rows that thresholds see, x_q behind the corrected layers."""
+    def _behind(
+        self, positions: Positions, rows: Sequence[Array], segments: StepSegments, downstream: Sequence[gs.Node]
+    ) -> StepSample:
+        """The SNN's side behind the corrected layers, which goes to the store, and the rows that thresholds see."""
         step = positions.step
         if step.layers:
             positions, kept = positions.drawn(self._options.positions)
             rows = [each[kept] for each in rows]
         x_snn = rows[0]
         if step.target in self._spiking:
-            run = self._run(downstream, [step.target])
+            run = self._stored(downstream, [step.target, *segments.corrected])
             x_snn = np.concatenate([positions.rows(k, {**values, **found}[step.target]) for k, values, found in run])
-        sample = self._sample_of(positions, rows, x_snn)
-        sample.require_finite()
-        return sample
+        return self._sample_of(positions, rows, x_snn)
 
     def _sample_of(self, positions: Positions, rows: Sequence[Array], x_snn: Array) -> StepSample:
         offset = _may_have_offset(positions.step.site, self._padded, self._options)
-        return sample_of(
-            positions, rows[0], rows[1] if len(rows) > 1 else None, x_snn, offset, self._options.clip_limits
-        )
+        a = rows[1] if len(rows) > 1 else None
+        sample = sample_of(positions, rows[0], a, x_snn, offset, self._options.clip_limits)
+        sample.require_finite()
+        return sample
 
     def _correct(self, step: Step, seen: "_Regressed | None") -> list[tuple[WeightLayer, LayerPlan]]:
         """New weights of the step's layers."""
@@ -317,14 +319,12 @@ class _Calibrator:
         fitted = fit_site(site, sample, self._options.levels_at(site.name), self._method)
         if self._may_split(site) and (pair := split(sample.x_snn, fitted.values, fitted.levels)):
             fitted = replace(fitted, **vars(pair[0]), beyond=pair[1])
-        spread, error = _spread_and_error(fitted, sample)
-        ann = replace(sample, x_snn=sample.x, offset=True).site
         plan = replace(
             fitted,
             lowest=sample.span.lowest,
             highest=sample.span.highest,
-            error=error / spread if spread > 0 else None,
-            quantiser=fitted.quantiser or METHODS["optimal"].fit(ann, fitted.levels),
+            error=error_of(fitted, sample),
+            quantiser=fitted.quantiser or fit_quantiser(sample, fitted.levels),
         )
         self.sites.append(plan)
         return plan
@@ -334,9 +334,10 @@ class _Calibrator:
         trusted = self._method.splits and not self._options.clip_limits
         return trusted and site.kind == "identity" and feeds_layers_alone(self._walk.tensors[site.output])
 
-    def _go_on(self, downstream: Sequence[gs.Node], site: SitePlan | None, corrected: Sequence[str]) -> None:
-        """The SNN's side behind the corrected layers, through the neurons."""
-        nodes, fetch = list(downstream), list(corrected)
+    def _go_on(self, step: Step, segments: StepSegments, downstream: Sequence[gs.Node], site: SitePlan | None) -> None:
+        """The SNN's side behind the corrected layers, unless it has run already, through the neurons."""
+        ran = site is not None and step.target in self._spiking
+        nodes, fetch = ([], []) if ran else (list(downstream), list(segments.corrected))
         if site:
             x, y = self._walk.tensors[site.input], self._walk.tensors[site.output]
             if site.scale == "activation":
@@ -347,8 +348,10 @@ class _Calibrator:
             nodes += neuron_nodes(site, self._options.time_steps, self._options.coding, x, y, self._walk.names)
             fetch.append(site.output)
             self._spiking.add(site.output)
-        for _ in self._stored(nodes, fetch, functions=site is not None) if fetch else ():
-            pass  # the store has them
+        spent = ran and step.layers and step.target not in segments.corrected
+        for batch, _, _ in self._stored(nodes, fetch, functions=site is not None) if fetch else ():
+            if spent:
+                self._walk.store.drop(step.target, batch)
 
 
 def _scaled_back(layer: WeightLayer, matrix: Array, bias: Array, sample: StepSample) -> tuple[Array, Array]:
@@ -356,74 +359,6 @@ def _scaled_back(layer: WeightLayer, matrix: Array, bias: Array, sample: StepSam
     gain, shift = scale_back(sample.x, sample.x_snn)
     scaled = matrix * gain.reshape(len(matrix), 1, -1)
     return scaled, (bias_of(layer) + bias) * gain + shift - bias_of(layer)
-
-
-def fit_site(site: Site, sample: StepSample, levels: int, method: Method) -> SitePlan:
-    """A site's neurons, by the method from its sample, or as its QCFS chain says."""
-    chain = qcfs_plan(site, levels)
-    if chain is not None:
-        return chain
-    found = method.fit(sample.site, levels)
-    parameters = (found.threshold, found.shift, found.amplitude, found.offset)
-    fitted = _site_plan(site, sample.positions.parameter_shape(len(found.threshold)), levels, parameters)
-    return replace(fitted, scale="activation") if sample.site.curve else fitted
-
-
-def _spread_and_error(site: SitePlan, sample: StepSample) -> tuple[float, float]:
-    """Σ (a − ā)² and Σ (y − a)², y of the site's neurons, in blocks of rows that the processor's cache holds."""
-    mean, even = sample.a.mean(0), sample.site.even().x_snn
-    spread = error = 0.0
-    for rows in slices(len(even), max(1, BLOCK // len(mean))):
-        a = sample.a[rows]
-        spread += float(squared_error(a, mean).sum())
-        error += float(squared_error(output_of(site, even[rows]), a).sum())
-    return spread, error
-
-
-def output_of(site: SitePlan, x: Array) -> Array:
-    """What a site's neurons make of sampled rows [P, C] on the scale where their levels are even: float32."""
-    if site.beyond is None:
-        return site.values.output(x, site.levels)
-    return sum_of(x, site.values, site.beyond, site.levels)
-
-
-def qcfs_plan(site: Site, levels: int) -> SitePlan | None:
-    """A QCFS site's own neurons: lossless where the levels are its own, else its range in other levels.
-
-    With L̃ = the chain's steps and L = levels − 1:  θ = θ̃·L̃/L,  ψ = ψ̃ − θ̃/2 + θ/2,  A = Ã·L̃/L,  o = õ.
-    None for other sites.
-    """
-    if "steps" not in site.parameters:
-        return None
-    known = {name: np.asarray(value, np.float64) for name, value in site.parameters.items()}
-    ratio = float(known["steps"]) / (levels - 1)
-    old = known["threshold"]
-    parts = (
-        old * ratio,
-        known["shift"] + (old * ratio - old) / 2,
-        known["amplitude"] * ratio,
-        known["offset"],
-    )
-    full = np.broadcast_arrays(*parts)
-    plan = _site_plan(site, full[0].shape or (1,), levels, [np.ravel(part) for part in full])
-    return replace(plan, quantiser=Levels(plan.threshold, plan.shift, plan.amplitude, plan.offset))
-
-
-def _site_plan(site: Site, shape: Sequence[int], levels: int, parts: Sequence[Array]) -> SitePlan:
-    threshold, shift, amplitude, offset = (np.ascontiguousarray(part, np.float32) for part in parts)
-    return SitePlan(
-        name=site.name,
-        kind=site.kind,
-        input=site.input,
-        output=site.output,
-        layers=site.layers,
-        shape=tuple(int(size) for size in shape),
-        levels=levels,
-        threshold=threshold,
-        shift=shift,
-        amplitude=amplitude,
-        offset=offset,
-    )
 
 
 def _with_added(nodes: Sequence[gs.Node], after: gs.Node, added: Sequence[gs.Node]) -> list[gs.Node]:

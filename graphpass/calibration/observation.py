@@ -178,7 +178,8 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     example = pad_inputs(next(iter(dataset.batches(fixed or 1, options.limit))).inputs, fixed)
     names = list(dict.fromkeys(name for pair in ends for name in pair))
     network = Reduced(walk.graph, names, subject.analogue, options.threads)
-    per_batch = max(1, sum(network.run(example, 1)[0][name].nbytes for name in names))
+    one, _ = network.run(example, 1)
+    per_batch = max(1, sum(one[name].nbytes for name in names))
     size = _batch_size(per_batch, fixed, options)
     first = whole_batches(start, size) // size
     sizes = subject.store_inputs(size, start, stop)
@@ -191,8 +192,8 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
         progress("running the network", number - first, len(sizes))
         found, least_and_most = network.run({name: walk.store.get(name, number) for name in example}, count)
         extremes = extremes.joined(least_and_most)
-        for index, (places, names) in enumerate(zip(positions, ends, strict=True)):
-            rows = places.add_ann(count, fixed or count, *(found[name] for name in names))
+        for index, (places, pair) in enumerate(zip(positions, ends, strict=True)):
+            rows = places.add_ann(count, fixed or count, *(found[name] for name in pair))
             for part, each in zip(_parts(steps[index]), rows, strict=True):
                 subject.kept.put(f"{index}/{part}", number, each)
     progress("running the network", len(sizes), len(sizes))

@@ -22,7 +22,8 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.calibration.calibrate import CalibrationOptions, calibrate, fit_site
+from graphpass.calibration.calibrate import CalibrationOptions, calibrate
+from graphpass.calibration.fitting import fit_site
 from graphpass.calibration.sampling import Positions, StepSample, sample_of
 from graphpass.calibration.steps import Step
 from graphpass.datasets.dataset import Dataset

@@ -138,14 +138,14 @@ def choose_penalty(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
     for part in kept:
         moment += _products(inputs[:, part], inputs[:, part])
     system = _about(moment, centre, count)
-    system = _penalised(system, _penalty(system, centre, count, RIDGE))
+    system = _penalised(system, _penalty(system, centre, count, RIDGE)).astype(np.float32)  # enough to compare
 
     def left(residual: Array) -> Doubles:
         """Errors of some columns without a correction, with biases, and with weights: [3]."""
         mean = sum(residual[part].sum(0, dtype=np.float64) for part in kept) / count
         r = (residual - mean.astype(np.float32)).reshape(rows, groups, -1).transpose(1, 0, 2)
-        right = sum(_products(inputs[:, part], r[:, part]) for part in kept)
-        weight = np.linalg.solve(system, right).astype(np.float32)
+        right = np.sum([_products(inputs[:, part], r[:, part]) for part in kept], axis=0, dtype=np.float32)
+        weight = np.linalg.solve(system, right)
         shift = np.einsum("gk,gkc->gc", centre, weight)[:, None].astype(np.float32)
         solved = (r[:, part] - product(inputs[:, part], weight, ROWS) + shift for part in held)
         each = ((residual[part] for part in held), (r[:, part] for part in held), solved)

@@ -26,7 +26,6 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 BINS = 2048  # histogram bins of a channel: borders are searched to a 2048th of its range
-POINTS = 10  # of the coarse grid, of each kind (quantiles, equal steps): 16 leave a thousandth less error
 ROUNDS = 6  # halvings of the search step after the coarse grid
 CELLS = 1 << 19  # border look-ups held at once
 WIDTH = 32  # channels that are searched at once, at most
@@ -145,7 +144,7 @@ def _least_error(rows: Sequence[tuple[Floats, Floats]], levels: int, zero: int |
     edges = np.cumsum([len(x) for x, _ in rows])[:-1]
     for (_, a), part in zip(rows, np.split(origin.astype(np.float32), edges), strict=True):
         a -= part[:, None]
-    grid = np.concatenate([_quantiles(x) for x, _ in rows])
+    grid = np.concatenate([_quantiles(x, levels) for x, _ in rows])
     borders = _search(_Histogram(rows, bottom, top, zero), grid, levels)
     # Onto edges of bins: a border that lies on a value of the sample would leave that count to float rounding.
     cell = np.maximum(top - bottom, 1e-30) / BINS
@@ -262,19 +261,25 @@ class _Histogram:
         return np.where(useful, covariance**2 / np.where(useful, variance, 1.0), 0.0)
 
 
+def _points(levels: int) -> int:
+    """Grid points of each kind (quantiles, equal steps): fewer where a candidate costs many look-ups."""
+    return 10 if levels <= 32 else 6
+
+
 @functools.cache
 def _grid_pairs(levels: int) -> tuple[Array, Array]:
-    points = 2 * POINTS + len(_QUANTILES)
+    points = 2 * _points(levels) + len(_QUANTILES)
     return np.triu_indices(points, 1) if levels > 2 else (np.arange(points), np.arange(points))
 
 
-def _quantiles(x: Floats) -> Doubles:
+def _quantiles(x: Floats, levels: int) -> Doubles:
     """Grid of borders, float64 [C, points], ascending: quantiles of x and equal steps over its range."""
+    points = _points(levels)
     rows = np.sort(x[:, :: max(1, x.shape[1] // 4096)], axis=1)
-    share = np.concatenate([np.linspace(0, 1, POINTS + 2)[1:-1], _QUANTILES])
+    share = np.concatenate([np.linspace(0, 1, points + 2)[1:-1], _QUANTILES])
     quantiles = rows[:, np.rint(share * (rows.shape[1] - 1)).astype(np.int64)]
     bottom, top = x.min(1).astype(np.float64), x.max(1).astype(np.float64)
-    even = bottom[:, None] + (top - bottom)[:, None] * np.linspace(0.02, 0.98, POINTS)
+    even = bottom[:, None] + (top - bottom)[:, None] * np.linspace(0.02, 0.98, points)
     return np.sort(np.concatenate([quantiles, even], axis=1), axis=1)
 
 
@@ -292,7 +297,7 @@ def _search(histogram: _Histogram, grid: Doubles, levels: int) -> Doubles:
         return tuple(np.where(new[2] > held[2], n, h) for n, h in zip(new, held, strict=True))
 
     held = better(grid[:, lower], grid[:, upper], None)
-    step = histogram.range / POINTS
+    step = histogram.range / _points(levels)
     move = np.linspace(-1.0, 1.0, 5)
     one, two = (m.ravel() for m in np.meshgrid(move, move)) if levels > 2 else (move, move)
     for _ in range(ROUNDS):
