@@ -5,10 +5,10 @@ The ANN runs once, and rows of x and a = f(x) of every step are kept (observatio
 follows, or both: the layers whose outputs sum to the site's pre-activation.
 
     run      the SNN's segment to the layers' inputs u and to what else the pre-activation is a sum of
-    sample   rows of u and of x_q = u·M + b + …, at the positions where rows of x and a were taken
-    correct  the layer's weights by regression of x − x_q on u                      (method "optimal")
-    fit      threshold, shift, amplitude and offset to a given the corrected x_q
-    go on    the SNN's segment through the corrected layer and the neuron
+    correct  the layer's weights by regression of x − x_q on rows of u              (method "optimal")
+    run      the corrected layer, and take rows of its x_q, at positions where rows of x and a were taken
+    fit      threshold, shift, amplitude and offset to a given x_q
+    go on    the SNN's segment through the neuron
 
 Positions are drawn by a generator seeded with (seed, step, batch), so the same data gives the same plan, bit for bit.
 """
@@ -45,7 +45,6 @@ from graphpass.sites.identities import feeds_layers_alone
 from graphpass.sites.sites import Coverage, Site
 
 Array = NDArray[Any]
-_Batch = tuple[int, Mapping[str, Array], Mapping[str, Array]]  # number, what came from the store, what was made
 
 REFINEMENT_WORK = 25 * 10**10  # multiply-adds of refining all steps, up to which a network is refined at any T
 FEW_LEVELS = 4  # up to so many, offsets are worth the integer form's corrections at every border
@@ -210,10 +209,7 @@ class _Calibrator:
         downstream: Sequence[gs.Node] = segments.downstream
         for layer, change in changes:
             downstream = _with_added(downstream, layer.node, replace_weight(walk.graph, walk.names, layer, change))
-        neurons = None
-        if step.site:
-            sample = self._behind(positions, rows, segments, downstream)
-            neurons = self._fit(step.site, sample)
+        neurons = self._fit(step.site, self._behind(positions, rows, segments, downstream)) if step.site else None
         self._go_on(step, segments, downstream, neurons)
         walk.finish(segments.nodes, segments.frontier, segments.boundary)
         self.layers.extend(change for _, change in changes)
@@ -224,8 +220,10 @@ class _Calibrator:
             if any(tensor.name in self._spiking for tensor in needs(node)):
                 self._spiking.update(tensor.name for tensor in node.outputs)
 
-    def _run(self, nodes: Sequence[gs.Node], fetch: Sequence[str], functions: bool = False) -> Iterator[_Batch]:
-        """The fetched tensors of every batch: those that the nodes make, and those that the store has."""
+    def _run(
+        self, nodes: Sequence[gs.Node], fetch: Sequence[str], functions: bool = False
+    ) -> Iterator[tuple[int, dict[str, Array]]]:
+        """The fetched tensors of every batch: those that the nodes make go to the store, the others come from it."""
         walk = self._walk
         made = {tensor.name for node in nodes for tensor in node.outputs}
         needed = {*walk.outside(nodes), *(name for name in fetch if name not in made)}
@@ -234,14 +232,10 @@ class _Calibrator:
             values = {name: walk.store.get(name, batch) for name in needed}
             if nodes and segment is None:
                 segment = walk.segment(nodes, fetch, values, self._functions if functions else ())
-            yield batch, values, segment.run(values) if segment else {}
-
-    def _stored(self, nodes: Sequence[gs.Node], fetch: Sequence[str], functions: bool = False) -> Iterator[_Batch]:
-        """As `_run`; what the nodes make goes to the store."""
-        for batch, values, found in self._run(nodes, fetch, functions):
-            for name, value in found.items():
-                self._walk.store.put(name, batch, value)
-            yield batch, values, found
+            for name, value in segment.run(values).items() if segment else ():
+                walk.store.put(name, batch, value)
+                values[name] = value
+            yield batch, values
 
     def _positions(self, number: int) -> Positions:
         """Where the rows of the ANN were taken, in all batches."""
@@ -261,9 +255,9 @@ class _Calibrator:
             some, kept = positions.drawn(regression_rows(step, options, len(subject.steps)))
             side = SpikingSide(some)
         fetch = dict.fromkeys([*segments.passing, *segments.boundary])
-        for batch, values, found in self._stored(segments.upstream, list(fetch)) if segments.upstream or side else ():
+        for batch, values in self._run(segments.upstream, list(fetch)) if segments.upstream or side else ():
             if side:
-                side.add(batch, {**values, **found})
+                side.add(batch, values)
         if side is None:
             return None
         side.finish()
@@ -280,8 +274,8 @@ class _Calibrator:
             rows = [each[kept] for each in rows]
         x_snn = rows[0]
         if step.target in self._spiking:
-            run = self._stored(downstream, [step.target, *segments.corrected])
-            x_snn = np.concatenate([positions.rows(k, {**values, **found}[step.target]) for k, values, found in run])
+            run = self._run(downstream, [step.target, *segments.corrected])
+            x_snn = np.concatenate([positions.rows(batch, values[step.target]) for batch, values in run])
         return self._sample_of(positions, rows, x_snn)
 
     def _sample_of(self, positions: Positions, rows: Sequence[Array], x_snn: Array) -> StepSample:
@@ -349,7 +343,7 @@ class _Calibrator:
             fetch.append(site.output)
             self._spiking.add(site.output)
         spent = ran and step.layers and step.target not in segments.corrected
-        for batch, _, _ in self._stored(nodes, fetch, functions=site is not None) if fetch else ():
+        for batch, _ in self._run(nodes, fetch, functions=site is not None) if fetch else ():
             if spent:
                 self._walk.store.drop(step.target, batch)
 

@@ -18,7 +18,6 @@ and what is least or largest does not depend on where the samples were cut. A pa
 import functools
 import hashlib
 import json
-import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -107,7 +106,7 @@ class Subject:
         """None yet of a step, for batches from number `first`, sample `start`, on of so many samples in all."""
         step, options = self.steps[number], self.options
         rows = rows_of(step, options, len(self.steps), self.alike)
-        most = affordable_rows(step, options)
+        most = _affordable(sizes_of(step)[1], options) if step.layers else total
         ranges = METHODS[options.method].ranges
         each = -(-rows // total)
         return Positions(step, each, (options.seed, number), ranges, first, start, min(most, total), total)
@@ -226,9 +225,12 @@ def _needs(subject: Subject, per_batch: int, total: int, budget: int) -> list[me
     for step in subject.steps:
         rows = rows_of(step, options, len(subject.steps), subject.alike)
         if step.layers:
-            taken = -(-rows // total) * min(affordable_rows(step, options), total)
+            width, channels = sizes_of(step)
+            taken = -(-rows // total) * min(_affordable(channels, options), total)
             corrected = min(taken, regression_rows(step, options, len(subject.steps)))
-            corrections.append(memory.of_correction(step.layers[0].node.name, taken, corrected, *sizes_of(step)))
+            groups = max(layer.groups for layer in step.layers)
+            name = step.layers[0].node.name
+            corrections.append(memory.of_correction(name, taken, corrected, width, channels, groups))
     return [*needs, *sorted(corrections, key=lambda need: -need.bytes)[:1]]
 
 
@@ -351,24 +353,22 @@ def rows_of(step: Step, options: ObservationOptions, steps: int, alike: int) -> 
     rows = regression_rows(step, options, steps)
     if step.site is None or not step.layers:
         return rows
-    return min(max(rows, min(options.positions, alike)), affordable_rows(step, options))
+    return min(max(rows, min(options.positions, alike)), _affordable(sizes_of(step)[1], options))
 
 
 def regression_rows(step: Step, options: ObservationOptions, steps: int) -> int:
     """Rows that a step's regressions see: more where its layers are narrow or the network has few steps."""
-    total = options.positions
-    if step.layers:
-        width, channels = sizes_of(step)
-        affordable = min(REGRESSION_WORK // steps // width**2, REGRESSION_VALUES // steps // channels)
-        total = int(np.clip(affordable, max(1, total // SPREAD[0]), SPREAD[1] * total))
-    return min(total, affordable_rows(step, options))
-
-
-def affordable_rows(step: Step, options: ObservationOptions) -> int:
-    """Rows whose inputs, and pre-activations, the memory budget has room for."""
     if not step.layers:
-        return sys.maxsize
-    return max(1, int(options.memory * ROWS_SHARE) // (4 * max(sizes_of(step))))
+        return options.positions
+    width, channels = sizes_of(step)
+    affordable = min(REGRESSION_WORK // steps // width**2, REGRESSION_VALUES // steps // channels)
+    total = int(np.clip(affordable, max(1, options.positions // SPREAD[0]), SPREAD[1] * options.positions))
+    return min(total, _affordable(max(width * max(layer.groups for layer in step.layers), channels), options))
+
+
+def _affordable(numbers: int, options: ObservationOptions) -> int:
+    """Rows of so many numbers that the memory budget has room for."""
+    return max(1, int(options.memory * ROWS_SHARE) // (4 * numbers))
 
 
 def sizes_of(step: Step) -> tuple[int, int]:
