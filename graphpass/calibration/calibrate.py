@@ -292,9 +292,11 @@ class _Calibrator:
         correct = correct_bias if self._options.clip_limits else self._method.correct
         sample, levels = seen.sample, self._options.levels_at(step.site.name if step.site else "")
         changes = []
-        for layers, inputs in _jointly(step.layers, seen.inputs, seen.geometries):
+        parts = _jointly(step.layers, seen.inputs, seen.geometries)
+        for number, (layers, inputs) in enumerate(parts, 1):
             weight, bias = correct(inputs, sample.site, levels, self._small or levels <= COARSE_LEVELS)
-            sample.move(inputs, weight, bias)
+            if number < len(parts) or not step.site:  # somebody asks for x_q again
+                sample.move(inputs, weight, bias)
             start = 0
             for layer, shape in layers:
                 matrix = to_matrix(layer.weight.values, shape)

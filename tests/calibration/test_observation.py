@@ -90,14 +90,14 @@ def test_a_fixed_batch(count: int, method: str, tmp_path: Path) -> None:
 def test_the_batch_depends_on_the_memory_in_every_part(tmp_path: Path) -> None:
     """Few bytes: batches of fewer samples than asked for, as many in each part."""
     case = many(CalibrationCase(plain(), images()))
-    options = {"batch": 32, "memory": 1 << 20}
+    options = {"batch": 64, "memory": 1 << 20}
     with pytest.warns(MemoryBudgetWarning):
         plan, paths = in_parts(case, tmp_path, [27], **options)
     with pytest.warns(MemoryBudgetWarning):
         whole = case.plan(**options)
     assert same(plan, whole)
     sizes = [dict(np.load(path))["head"][1] for path in paths]
-    assert len(set(sizes)) == 1 and 1 <= sizes[0] < 32
+    assert len(set(sizes)) == 1 and 1 <= sizes[0] < COUNT
 
 
 def test_sites_without_a_channel_axis(tmp_path: Path) -> None:
