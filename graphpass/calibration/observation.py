@@ -8,7 +8,7 @@ and what is least or largest does not depend on where the samples were cut. A pa
     key uint8 [32]                   SHA-256 of the steps and options that it was made with
     head int64 [3]                   samples of the whole calibration, samples of a batch, number of the first batch
     sizes int64 [B]                  samples of each batch
-    low, high float64 [A]            of each analogue tensor, in `ranged` samples
+    low, high float64 [A]            of each analogue tensor
     K/shapes int64 [B, rank]         of step K: shapes of its target
     K/bottom, K/top [C]              least and largest x, of each channel where the method wants that
     K/span float64 [2]               least and largest a
@@ -177,7 +177,7 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     example = pad_inputs(next(iter(dataset.batches(fixed or 1, options.limit))).inputs, fixed)
     names = list(dict.fromkeys(name for pair in ends for name in pair))
     network = Reduced(walk.graph, names, subject.analogue, options.threads)
-    one, _ = network.run(example, 1)
+    one, _ = network.run(example)
     per_batch = max(1, sum(one[name].nbytes for name in names))
     size = _batch_size(per_batch, fixed, options)
     first = whole_batches(start, size) // size
@@ -189,7 +189,7 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     extremes = Extremes.none(subject.analogue)
     for number, count in enumerate(sizes, first):
         progress("running the network", number - first, len(sizes))
-        found, least_and_most = network.run({name: walk.store.get(name, number) for name in example}, count)
+        found, least_and_most = network.run({name: walk.store.get(name, number) for name in example})
         extremes = extremes.joined(least_and_most)
         for index, (places, pair) in enumerate(zip(positions, ends, strict=True)):
             rows = places.add_ann(count, fixed or count, *(found[name] for name in pair))
@@ -246,7 +246,6 @@ def _members(seen: Observation) -> Iterator[tuple[str, Array]]:
     yield "key", np.frombuffer(bytes.fromhex(seen.key), np.uint8)
     yield "head", np.array([seen.total, seen.batch, seen.first], np.int64)
     yield "sizes", np.array(seen.sizes, np.int64)
-    yield "ranged", np.array(seen.extremes.samples, np.int64)
     yield "low", seen.extremes.low
     yield "high", seen.extremes.high
     for index, extent in enumerate(seen.extents if seen.sizes else ()):
@@ -291,7 +290,7 @@ def load(path: str | Path, subject: Subject) -> Observation:
             for part in _parts(step):
                 header = headers[f"{index}/{part}"]
                 _require(header.dtype == np.float32 and header.shape == places.row_shape, f"{index}/{part}")
-        extremes = Extremes(subject.analogue, low, high, int(read("ranged", "i")))
+        extremes = Extremes(subject.analogue, low, high)
 
     def take(index: int) -> Sequence[Array]:
         with named(f"{path}: not a part of this calibration", REMEDY), np.load(path, allow_pickle=False) as stored:
@@ -308,7 +307,7 @@ def join(parts: Sequence[Observation]) -> Observation:
             raise DataError(f"samples {place} and later of a calibration are missing, or there twice", REMEDY)
         place += sum(part.sizes)
     extremes = functools.reduce(Extremes.joined, (part.extremes for part in parts))
-    if not filled or place != filled[0].total or (extremes.names and extremes.samples != place):
+    if not filled or place != filled[0].total:
         raise DataError(f"samples {place} and later of a calibration are missing, or there twice", REMEDY)
     extents = zip(*(part.extents for part in filled), strict=True)
 

@@ -23,23 +23,22 @@ Ranges = dict[str, tuple[float, float]]
 
 @dataclass(frozen=True, eq=False)
 class Extremes:
-    """Least and largest values of tensors in so many samples. low, high: float64 [A], in the order of names."""
+    """Least and largest values of tensors in some samples. low, high: float64 [A], in the order of names."""
 
     names: tuple[str, ...]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
-    samples: int
 
     @classmethod
     def none(cls, names: tuple[str, ...]) -> "Extremes":
         """Those of no samples."""
         low, high = (np.full(len(names), end) for end in NOTHING)
-        return cls(names, low, high, 0)
+        return cls(names, low, high)
 
     def joined(self, other: "Extremes") -> "Extremes":
         """With those of other samples."""
         low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        return Extremes(self.names, low, high, self.samples + other.samples)
+        return Extremes(self.names, low, high)
 
     @property
     def ranges(self) -> Ranges:
@@ -65,8 +64,8 @@ class Reduced:
         self._session = open_session(_reducing(graph, self._names, self._inner), threads=threads)
         self._analogue = analogue
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], samples: int) -> tuple[dict[str, NDArray[Any]], Extremes]:
-        """The named tensors of a batch of so many samples, its inputs among them, and its extremes.
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], Extremes]:
+        """The named tensors of a batch, its inputs among them, and its extremes.
 
         An analogue tensor that is not finite has a low or high that is not.
         """
@@ -75,7 +74,7 @@ class Reduced:
         ends = {name: (next(values), next(values)) for name in self._inner}
         ends.update({name: (each.min(), each.max()) for name, each in inputs.items() if each.size})
         pairs = np.array([ends.get(name, NOTHING) for name in self._analogue], np.float64).reshape(-1, 2)
-        return given, Extremes(self._analogue, pairs[:, 0], pairs[:, 1], samples)
+        return given, Extremes(self._analogue, pairs[:, 0], pairs[:, 1])
 
 
 def _reducing(graph: gs.Graph, names: Sequence[str], analogue: Sequence[str]) -> onnx.ModelProto:

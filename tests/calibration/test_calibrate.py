@@ -97,9 +97,9 @@ def test_every_node_runs_once_a_side(name, method, monkeypatch):
         segments.append([each.name for each in nodes])
         return segment(self, nodes, fetch, example, functions)
 
-    def counted(self, inputs, samples):
+    def counted(self, inputs):
         batches.append(len(inputs["x"]))
-        return run(self, inputs, samples)
+        return run(self, inputs)
 
     monkeypatch.setattr(observation.Walk, "segment", recorded)
     monkeypatch.setattr(observation.Reduced, "run", counted)
