@@ -59,19 +59,21 @@ class Gram:
         (UᵀU + λI)·ΔW = Uᵀr          K ≤ P: a system of K unknowns
         ΔW = Uᵀ(UUᵀ + λI)⁻¹·r        K > P: the same ΔW from a system of P unknowns
 
-    inputs: U, float32 [G, P, K], not changed. moment: of all rows about 0, where it is known and K ≤ P.
+    inputs: U, float32 [G, P, K], not changed. moment, mean: of all rows about 0, where they are known and K ≤ P.
     """
 
-    def __init__(self, inputs: Array, moment: Doubles | None = None):
+    def __init__(self, inputs: Array, moment: Doubles | None = None, mean: Doubles | None = None):
         _, rows, size = inputs.shape
-        self.mean = inputs.mean(1, dtype=np.float64)
+        self.mean = _sums(inputs) / rows if mean is None else mean
         self.wide = size > rows
         if self.wide:
             self.inputs = inputs - self.mean[:, None].astype(np.float32)
-            self.system = _products(self.inputs.transpose(0, 2, 1), self.inputs.transpose(0, 2, 1))
+            turned = self.inputs.transpose(0, 2, 1)
+            self.system = _mirrored(_products(turned, turned, upper=True))
         else:
             self.inputs = inputs
-            self.system = _about(_products(inputs, inputs) if moment is None else moment, self.mean, rows)
+            moment = _mirrored(_products(inputs, inputs, upper=True)) if moment is None else moment
+            self.system = _about(moment, self.mean, rows)
 
     def penalty(self, ridge: float) -> Doubles:
         """λ = ridge · mean diag(UᵀU), [G]."""
@@ -131,13 +133,14 @@ def choose_penalty(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
     if rows < BLOCKS or size > min(rows, WIDE):
         return Gram(inputs), RIDGE
     parts = stretches(rows, BLOCKS)
-    held, kept = parts[HELD_OUT - 1 :: HELD_OUT], [p for k, p in enumerate(parts) if k % HELD_OUT != HELD_OUT - 1]
+    held = parts[HELD_OUT - 1 :: HELD_OUT]
+    kept = [slice(first.start, last.start) for first, last in zip(parts[::HELD_OUT], held, strict=True)]
     count = sum(part.stop - part.start for part in kept)
-    centre = sum(inputs[:, part].sum(1, dtype=np.float64) for part in kept) / count
+    centre = sum(_sums(inputs[:, part]) for part in kept) / count
     moment = np.zeros((groups, size, size))
     for part in kept:
-        moment += _products(inputs[:, part], inputs[:, part])
-    system = _about(moment, centre, count)
+        moment += _products(inputs[:, part], inputs[:, part], upper=True)
+    system = _about(_mirrored(moment), centre, count)
     system = _penalised(system, _penalty(system, centre, count, RIDGE)).astype(np.float32)  # enough to compare
 
     def left(residual: Array) -> Doubles:
@@ -152,9 +155,11 @@ def choose_penalty(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
         return np.array([sum(map(_squares, values)) for values in each])
 
     errors = sum(left(residual[:, columns]) for columns in _columns(groups, residual.shape[1]))
+    mean = centre * (count / rows)
     for part in held:
-        moment += _products(inputs[:, part], inputs[:, part])
-    return Gram(inputs, moment), (None, np.inf, RIDGE)[int(np.argmin(errors))]
+        moment += _products(inputs[:, part], inputs[:, part], upper=True)
+        mean += _sums(inputs[:, part]) / rows
+    return Gram(inputs, _mirrored(moment), mean), (None, np.inf, RIDGE)[int(np.argmin(errors))]
 
 
 def _columns(groups: int, channels: int) -> list[slice]:
@@ -303,21 +308,32 @@ def _penalised(system: Doubles, penalty: Doubles) -> Doubles:
     return found
 
 
-def _products(left: Floats, right: Floats) -> Doubles:
-    """leftᵀ·right over rows, [G, P, K] and [G, P, C] → float64 [G, K, C], summed in blocks of rows."""
+def _sums(inputs: Floats) -> Doubles:
+    """Sums over rows, float64 [G, K], as of `_products`."""
+    return _products(np.ones((len(inputs), inputs.shape[1], 1), np.float32), inputs)[:, 0]
+
+
+def _mirrored(moment: Doubles) -> Doubles:
+    """Second moments, of which `_products` gave what lies above the diagonal, in place."""
+    for part in slices(moment.shape[1], INPUTS):
+        moment[:, part.stop :, part] = moment[:, part, part.stop :].transpose(0, 2, 1)
+    return moment
+
+
+def _products(left: Floats, right: Floats, upper: bool = False) -> Doubles:
+    """leftᵀ·right over rows, [G, P, K] and [G, P, C] → float64 [G, K, C], summed in blocks of rows.
+
+    upper: what lies below the diagonal of a symmetric product is left out, but for the tiles that the diagonal crosses.
+    """
     total = np.zeros((left.shape[0], left.shape[2], right.shape[2]))
-    own = left is right  # then it is symmetric: the half above the diagonal does
 
     def add(tile: tuple[slice, slice]) -> None:
         groups, inputs = tile
-        columns = slice(inputs.start if own else None, None)
+        columns = slice(inputs.start if upper else None, None)
         for start in range(0, left.shape[1], ROWS):
             block = slice(start, start + ROWS)
             found = left[groups, block, inputs].transpose(0, 2, 1) @ right[groups, block, columns]
             total[groups, inputs, columns] += found
 
     side_by_side(add, tiles(left.shape[0], left.shape[2], INPUTS))
-    if own:
-        below = np.tril_indices(left.shape[2], -1)
-        total[:, below[0], below[1]] = total[:, below[1], below[0]]
     return total
