@@ -38,7 +38,7 @@ class Stopwatch:
         self._running = [ALL]
         self._since = time.process_time()
 
-    def _switch(self) -> None:
+    def switch(self) -> None:
         """What ran until now bears the time since the last switch."""
         now = time.process_time()
         self.seconds[self._running[-1]] += now - self._since
@@ -49,12 +49,12 @@ class Stopwatch:
 
         @functools.wraps(work)
         def run(*given: Any, **named: Any) -> Any:
-            self._switch()
+            self.switch()
             self._running.append(phase)
             try:
                 return work(*given, **named)
             finally:
-                self._switch()
+                self.switch()
                 self._running.pop()
 
         return run
@@ -71,6 +71,6 @@ def phases() -> Iterator[dict[str, float]]:
     try:
         yield watch.seconds
     finally:
-        watch._switch()
+        watch.switch()
         for each in patches:
             each.stop()
