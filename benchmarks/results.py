@@ -8,15 +8,12 @@
     python -m benchmarks.results magika        file types from bytes (GELU)
     python -m benchmarks.results photos        open_nsfw and EfficientNet-Lite0: fidelity over T
     python -m benchmarks.results smollm2       a language model with identity sites: perplexity
-    python -m benchmarks.results cost          the cost of calibrating open_nsfw on 256 images
 
 Networks and data come from the package registries by benchmarks/assets.py; the ResNet-20 networks are in
 benchmarks/trained/, made by benchmarks/training/resnet20.py.
 """
 
 import argparse
-import resource
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -28,15 +25,13 @@ from numpy.typing import NDArray
 
 from benchmarks import datasets, file_types, networks
 from benchmarks.zoo import texts
-from graphpass.calibration.calibrate import CalibrationOptions
-from graphpass.conversion import convert, dataset_for, make_plan, spiking_model
+from graphpass.conversion import convert, dataset_for
 from graphpass.datasets.dataset import Dataset
 from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.evaluation.results import Evaluation
 from graphpass.forms.registry import single_of
 from graphpass.graph.model import load
-from graphpass.network import prepare
 from graphpass.runtime.session import open_session, run
 from graphpass.sites.sites import Selection
 from graphpass.sweeps import Row, sweep
@@ -282,48 +277,6 @@ def smollm2() -> None:
     table(header, lines())
 
 
-def cost() -> None:
-    model, calibration = networks.open_nsfw(), datasets.photo_calibration("open_nsfw")
-    started = time.perf_counter()
-    source = load(model)
-    network = prepare(source)
-    surgery = time.perf_counter() - started
-    data = dataset_for(source.proto, calibration)
-    before = _peak()
-    session = open_session(source.proto)
-    forward = []
-    for _ in range(3):
-        started = time.perf_counter()
-        for batch in data.batches(32):
-            run(session, batch.inputs)
-        forward.append(time.perf_counter() - started)
-    options = CalibrationOptions(time_steps=8)
-    started = time.perf_counter()
-    plan = make_plan(network, data, options, lambda what, done, total: None)
-    calibrating = time.perf_counter() - started
-    peak = _peak()
-    started = time.perf_counter()
-    spiking_model(network, plan, "folded")
-    surgery += time.perf_counter() - started
-    ann = float(np.median(forward))
-    rows = (
-        ("samples", plan.samples),
-        ("ANN forward passes over them, s", f"{ann:.1f} ({min(forward):.1f}–{max(forward):.1f})"),
-        ("calibration, s", f"{calibrating:.1f}"),
-        ("calibration / forward", f"{calibrating / ann:.2f}"),
-        ("graph surgery (load, normalise, sites, emit), s", f"{surgery:.2f}"),
-        ("peak memory before, MiB", f"{before:.0f}"),
-        ("peak memory after, MiB", f"{peak:.0f}"),
-        ("memory budget, MiB", f"{options.memory / 2**20:.0f}"),
-    )
-    table(("what", "figure"), iter(rows))
-
-
-def _peak() -> float:
-    """Largest resident size of this process so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 COMMANDS = {
     "resnet20": resnet20,
     "silu": partial(resnet20, "resnet20_silu.onnx"),
@@ -333,7 +286,6 @@ COMMANDS = {
     "magika": magika,
     "photos": photos,
     "smollm2": smollm2,
-    "cost": cost,
 }
 
 

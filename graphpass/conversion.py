@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from graphpass.calibration.calibrate import CalibrationOptions, calibrate, observe_part, qcfs_plan
+from graphpass.calibration.calibrate import CalibrationOptions, calibrate, observe_part
+from graphpass.calibration.fitting import qcfs_plan
 from graphpass.calibration.memory import CHECKED_SAMPLES
 from graphpass.calibration.sensitivity import choose
 from graphpass.calibration.synthetic import Synthetic, for_made_up, made_up, synthetic_plan

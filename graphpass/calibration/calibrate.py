@@ -5,10 +5,10 @@ The ANN runs once, and rows of x and a = f(x) of every step are kept (observatio
 follows, or both: the layers whose outputs sum to the site's pre-activation.
 
     run      the SNN's segment to the layers' inputs u and to what else the pre-activation is a sum of
-    sample   rows of u and of x_q = u·M + b + …, at the positions where rows of x and a were taken
-    correct  the layer's weights by regression of x − x_q on u                      (method "optimal")
-    fit      threshold, shift, amplitude and offset to a given the corrected x_q
-    go on    the SNN's segment through the corrected layer and the neuron
+    correct  the layer's weights by regression of x − x_q on rows of u              (method "optimal")
+    run      the corrected layer, and take rows of its x_q, at positions where rows of x and a were taken
+    fit      threshold, shift, amplitude and offset to a given x_q
+    go on    the SNN's segment through the neuron
 
 Positions are drawn by a generator seeded with (seed, step, batch), so the same data gives the same plan, bit for bit.
 """
@@ -23,9 +23,10 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.calibration import observation
+from graphpass.calibration.fitting import error_of, fit_quantiser, fit_site
 from graphpass.calibration.im2col import Geometry, bias_of, from_matrix, to_matrix
-from graphpass.calibration.observation import Observation, Subject, regression_rows, rows_of, sizes_of
-from graphpass.calibration.sampling import SpikingSide, StepSample
+from graphpass.calibration.observation import Observation, Subject, regression_rows, sizes_of
+from graphpass.calibration.sampling import Positions, SpikingSide, StepSample, sample_of
 from graphpass.calibration.segments import StepSegments, cut, needs
 from graphpass.calibration.steps import Step
 from graphpass.datasets.dataset import Dataset
@@ -35,10 +36,9 @@ from graphpass.forms.folded import neuron_nodes, replace_weight, value_of
 from graphpass.graph.layers import WeightLayer, is_padded, last_layers, weight_layers
 from graphpass.graph.plan import LayerPlan, Plan, SitePlan
 from graphpass.maths.corrections import ROUNDS, scale_back
-from graphpass.maths.methods import COARSE_LEVELS, METHODS, Method, correct_bias
+from graphpass.maths.methods import COARSE_LEVELS, METHODS, correct_bias
 from graphpass.maths.neuron import levels_of
-from graphpass.maths.outliers import split, sum_of
-from graphpass.maths.thresholds import Levels
+from graphpass.maths.outliers import split
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
 from graphpass.sites.identities import feeds_layers_alone
@@ -175,6 +175,15 @@ def _is_small(steps: Sequence[Step], options: CalibrationOptions) -> bool:
     return work <= REFINEMENT_WORK
 
 
+@dataclass(frozen=True, eq=False)
+class _Regressed:
+    """What regressions see: rows, and the inputs u of the step's layers in these, float32 [G, P, K] each."""
+
+    sample: StepSample
+    inputs: Sequence[Array]
+    geometries: Sequence[Geometry]
+
+
 class _Calibrator:
     """The SNN's side of the walk so far, and what was decided on it."""
 
@@ -191,18 +200,17 @@ class _Calibrator:
         self.layers: list[LayerPlan] = []
 
     def take(self, number: int) -> None:
-        """One step: run, sample, correct, fit, go on."""
+        """One step: run, correct, sample, fit, go on."""
         walk, step = self._walk, self._subject.steps[number]
         segments = cut(walk, step)
         self._mark(segments)
-        sample = self._sample(number, step, segments)
-        sample.require_finite()
-        changes = self._correct(step, sample)
+        positions, rows = self._positions(number), self._seen.take(number)
+        changes = self._correct(step, self._before(positions, rows, segments))
         downstream: Sequence[gs.Node] = segments.downstream
         for layer, change in changes:
             downstream = _with_added(downstream, layer.node, replace_weight(walk.graph, walk.names, layer, change))
-        neurons = self._fit(step.site, sample) if step.site else None
-        self._go_on(downstream, neurons, segments.corrected)
+        neurons = self._fit(step.site, self._behind(positions, rows, segments, downstream)) if step.site else None
+        self._go_on(step, segments, downstream, neurons)
         walk.finish(segments.nodes, segments.frontier, segments.boundary)
         self.layers.extend(change for _, change in changes)
 
@@ -229,37 +237,66 @@ class _Calibrator:
                 values[name] = value
             yield batch, values
 
-    def _sample(self, number: int, step: Step, segments: StepSegments) -> StepSample:
-        """The SNN's side up to what the target is a sum of; what later segments need goes to the store."""
-        seen, options = self._seen, self._options
-        positions = self._subject.positions(number, seen.total)
-        positions.extend(seen.sizes, self._subject.fixed, seen.extents[number])
-        side = SpikingSide(positions)
-        parts = [layer.data.name for layer in step.layers] or [step.target]
-        parts += [tensor.name for tensor in step.addends if not isinstance(tensor, gs.Constant)]
-        fetch = list(dict.fromkeys([*segments.passing, *segments.boundary, *parts]))
-        for batch, values in self._run(segments.upstream, fetch):
-            side.add(batch, values)
-        offset = _may_have_offset(step.site, self._padded, options)
-        x, *a = seen.take(number)
-        return side.sample(x, a[0] if a else None, offset, options.clip_limits)
+    def _positions(self, number: int) -> Positions:
+        """Where the rows of the ANN were taken, in all batches."""
+        seen, subject = self._seen, self._subject
+        positions = subject.positions(number, seen.total)
+        positions.extend(seen.sizes, subject.fixed, seen.extents[number])
+        return positions
 
-    def _correct(self, step: Step, sample: StepSample) -> list[tuple[WeightLayer, LayerPlan]]:
-        """New weights of the step's layers; the sample's x_q follows them."""
-        correct = self._method.correct
-        if correct is None or not step.layers or step.target not in self._spiking or sample.is_exact:
+    def _before(self, positions: Positions, rows: Sequence[Array], segments: StepSegments) -> "_Regressed | None":
+        """The SNN's side up to the layers' inputs, which go to the store, and the rows that regressions see.
+
+        None where there is nothing to correct.
+        """
+        step, options, subject = positions.step, self._options, self._subject
+        side = None
+        if step.layers and self._method.correct and step.target in self._spiking:
+            some, kept = positions.drawn(regression_rows(step, options, len(subject.steps)))
+            side = SpikingSide(some)
+        fetch = dict.fromkeys([*segments.passing, *segments.boundary])
+        for batch, values in self._run(segments.upstream, list(fetch)) if segments.upstream or side else ():
+            if side:
+                side.add(batch, values)
+        if side is None:
+            return None
+        side.finish()
+        sample = self._sample_of(some, [each[kept] for each in rows], side.x_snn)
+        return None if sample.is_exact else _Regressed(sample, side.inputs, side.geometries)
+
+    def _behind(
+        self, positions: Positions, rows: Sequence[Array], segments: StepSegments, downstream: Sequence[gs.Node]
+    ) -> StepSample:
+        """The SNN's side behind the corrected layers, which goes to the store, and the rows that thresholds see."""
+        step = positions.step
+        if step.layers:
+            positions, kept = positions.drawn(self._options.positions)
+            rows = [each[kept] for each in rows]
+        x_snn = rows[0]
+        if step.target in self._spiking:
+            run = self._run(downstream, [step.target, *segments.corrected])
+            x_snn = np.concatenate([positions.rows(batch, values[step.target]) for batch, values in run])
+        return self._sample_of(positions, rows, x_snn)
+
+    def _sample_of(self, positions: Positions, rows: Sequence[Array], x_snn: Array) -> StepSample:
+        offset = _may_have_offset(positions.step.site, self._padded, self._options)
+        a = rows[1] if len(rows) > 1 else None
+        sample = sample_of(positions, rows[0], a, x_snn, offset, self._options.clip_limits)
+        sample.require_finite()
+        return sample
+
+    def _correct(self, step: Step, seen: "_Regressed | None") -> list[tuple[WeightLayer, LayerPlan]]:
+        """New weights of the step's layers."""
+        if seen is None or self._method.correct is None:
             return []
-        if self._options.clip_limits:
-            correct = correct_bias
-        levels = self._options.levels_at(step.site.name if step.site else "")
-        part = self._regressed(step, sample)
-        together = (_jointly(step.layers, each.inputs, each.geometries) for each in (part, sample))
+        correct = correct_bias if self._options.clip_limits else self._method.correct
+        sample, levels = seen.sample, self._options.levels_at(step.site.name if step.site else "")
         changes = []
-        for (layers, inputs), (_, every) in zip(*together, strict=True):
-            weight, bias = correct(inputs, part.site, levels, self._small or levels <= COARSE_LEVELS)
-            sample.move(every, weight, bias)
-            if part is not sample:
-                part.move(inputs, weight, bias)
+        parts = _jointly(step.layers, seen.inputs, seen.geometries)
+        for number, (layers, inputs) in enumerate(parts, 1):
+            weight, bias = correct(inputs, sample.site, levels, self._small or levels <= COARSE_LEVELS)
+            if number < len(parts) or not step.site:  # somebody asks for x_q again
+                sample.move(inputs, weight, bias)
             start = 0
             for layer, shape in layers:
                 matrix = to_matrix(layer.weight.values, shape)
@@ -267,32 +304,23 @@ class _Calibrator:
                 start += matrix.shape[1]
                 changed = matrix + change
                 if step.site is None and layer.node.name in self._last and not self._options.clip_limits:
-                    changed, bias = _scaled_back(layer, changed, bias, part)
+                    changed, bias = _scaled_back(layer, changed, bias, sample)
                 new = from_matrix(changed, layer.weight.values, shape)
                 changes.append((layer, LayerPlan(layer.node.name, new, bias)))
                 bias = np.zeros_like(bias)  # the change of the sum's bias is made once
         return changes
-
-    def _regressed(self, step: Step, sample: StepSample) -> StepSample:
-        """The rows that the step's regressions see: all, or a part where thresholds have more."""
-        subject, options = self._subject, self._options
-        rows = regression_rows(step, options, len(subject.steps))
-        return sample.drawn(rows) if rows < rows_of(step, options, len(subject.steps), subject.alike) else sample
 
     def _fit(self, site: Site, sample: StepSample) -> SitePlan:
         """The site's neurons, by the method, or as its QCFS chain says; and levels for the ANN itself."""
         fitted = fit_site(site, sample, self._options.levels_at(site.name), self._method)
         if self._may_split(site) and (pair := split(sample.x_snn, fitted.values, fitted.levels)):
             fitted = replace(fitted, **vars(pair[0]), beyond=pair[1])
-        spread = float(np.square(sample.a - sample.a.mean(0), dtype=np.float64).sum())
-        error = float(np.square(output_of(fitted, sample.site.even().x_snn) - sample.a, dtype=np.float64).sum())
-        ann = replace(sample, x_snn=sample.x, offset=True).site
         plan = replace(
             fitted,
             lowest=sample.span.lowest,
             highest=sample.span.highest,
-            error=error / spread if spread > 0 else None,
-            quantiser=fitted.quantiser or METHODS["optimal"].fit(ann, fitted.levels),
+            error=error_of(fitted, sample),
+            quantiser=fitted.quantiser or fit_quantiser(sample, fitted.levels),
         )
         self.sites.append(plan)
         return plan
@@ -302,9 +330,10 @@ class _Calibrator:
         trusted = self._method.splits and not self._options.clip_limits
         return trusted and site.kind == "identity" and feeds_layers_alone(self._walk.tensors[site.output])
 
-    def _go_on(self, downstream: Sequence[gs.Node], site: SitePlan | None, corrected: Sequence[str]) -> None:
-        """The SNN's side behind the corrected layers, through the neurons."""
-        nodes, fetch = list(downstream), list(corrected)
+    def _go_on(self, step: Step, segments: StepSegments, downstream: Sequence[gs.Node], site: SitePlan | None) -> None:
+        """The SNN's side behind the corrected layers, unless it has run already, through the neurons."""
+        ran = site is not None and step.target in self._spiking
+        nodes, fetch = ([], []) if ran else (list(downstream), list(segments.corrected))
         if site:
             x, y = self._walk.tensors[site.input], self._walk.tensors[site.output]
             if site.scale == "activation":
@@ -315,8 +344,10 @@ class _Calibrator:
             nodes += neuron_nodes(site, self._options.time_steps, self._options.coding, x, y, self._walk.names)
             fetch.append(site.output)
             self._spiking.add(site.output)
-        for _ in self._run(nodes, fetch, functions=site is not None) if fetch else ():
-            pass  # the store has them
+        spent = ran and step.layers and step.target not in segments.corrected
+        for batch, _ in self._run(nodes, fetch, functions=site is not None) if fetch else ():
+            if spent:
+                self._walk.store.drop(step.target, batch)
 
 
 def _scaled_back(layer: WeightLayer, matrix: Array, bias: Array, sample: StepSample) -> tuple[Array, Array]:
@@ -324,63 +355,6 @@ def _scaled_back(layer: WeightLayer, matrix: Array, bias: Array, sample: StepSam
     gain, shift = scale_back(sample.x, sample.x_snn)
     scaled = matrix * gain.reshape(len(matrix), 1, -1)
     return scaled, (bias_of(layer) + bias) * gain + shift - bias_of(layer)
-
-
-def fit_site(site: Site, sample: StepSample, levels: int, method: Method) -> SitePlan:
-    """A site's neurons, by the method from its sample, or as its QCFS chain says."""
-    chain = qcfs_plan(site, levels)
-    if chain is not None:
-        return chain
-    found = method.fit(sample.site, levels)
-    parameters = (found.threshold, found.shift, found.amplitude, found.offset)
-    fitted = _site_plan(site, sample.positions.parameter_shape(len(found.threshold)), levels, parameters)
-    return replace(fitted, scale="activation") if sample.site.curve else fitted
-
-
-def output_of(site: SitePlan, x: Array) -> Array:
-    """What a site's neurons make of sampled rows [P, C] on the scale where their levels are even: float32."""
-    if site.beyond is None:
-        return site.values.output(x, site.levels)
-    return sum_of(x, site.values, site.beyond, site.levels)
-
-
-def qcfs_plan(site: Site, levels: int) -> SitePlan | None:
-    """A QCFS site's own neurons: lossless where the levels are its own, else its range in other levels.
-
-    With L̃ = the chain's steps and L = levels − 1:  θ = θ̃·L̃/L,  ψ = ψ̃ − θ̃/2 + θ/2,  A = Ã·L̃/L,  o = õ.
-    None for other sites.
-    """
-    if "steps" not in site.parameters:
-        return None
-    known = {name: np.asarray(value, np.float64) for name, value in site.parameters.items()}
-    ratio = float(known["steps"]) / (levels - 1)
-    old = known["threshold"]
-    parts = (
-        old * ratio,
-        known["shift"] + (old * ratio - old) / 2,
-        known["amplitude"] * ratio,
-        known["offset"],
-    )
-    full = np.broadcast_arrays(*parts)
-    plan = _site_plan(site, full[0].shape or (1,), levels, [np.ravel(part) for part in full])
-    return replace(plan, quantiser=Levels(plan.threshold, plan.shift, plan.amplitude, plan.offset))
-
-
-def _site_plan(site: Site, shape: Sequence[int], levels: int, parts: Sequence[Array]) -> SitePlan:
-    threshold, shift, amplitude, offset = (np.ascontiguousarray(part, np.float32) for part in parts)
-    return SitePlan(
-        name=site.name,
-        kind=site.kind,
-        input=site.input,
-        output=site.output,
-        layers=site.layers,
-        shape=tuple(int(size) for size in shape),
-        levels=levels,
-        threshold=threshold,
-        shift=shift,
-        amplitude=amplitude,
-        offset=offset,
-    )
 
 
 def _with_added(nodes: Sequence[gs.Node], after: gs.Node, added: Sequence[gs.Node]) -> list[gs.Node]:

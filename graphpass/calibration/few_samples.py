@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.calibration.calibrate import CalibrationOptions
-from graphpass.calibration.sampling import Positions, SpikingSide, StepSample
+from graphpass.calibration.sampling import Positions, StepSample, sample_of
 from graphpass.calibration.steps import Step
 from graphpass.datasets.dataset import Dataset
 from graphpass.evaluation.counting import layer_fan_out
@@ -86,19 +86,17 @@ def observe_sites(
     ranges = METHODS[options.method].ranges
     steps = [Step(site.input, (), site) for site in sites]
     positions = [Positions(step, -(-ROWS // count), (options.seed, k), ranges) for k, step in enumerate(steps)]
-    sides = [SpikingSide(places) for places in positions]
-    rows: list[list[tuple[Array, Array]]] = [[] for _ in sites]
+    rows: list[list[list[Array]]] = [[] for _ in sites]
     shapes: dict[str, tuple[int, ...]] = {}
-    for number, part in enumerate(batches if fixed else _singly(batches)):
+    for part in batches if fixed else _singly(batches):
         values = {**part, **run(session, part)}
         shapes = shapes or {name: values[name].shape for name in wanted}
-        for site, places, side, taken in zip(sites, positions, sides, rows, strict=True):
+        for site, places, taken in zip(sites, positions, rows, strict=True):
             taken.append(places.add_ann(fixed or 1, fixed or 1, values[site.input], values[site.output]))
-            side.add(number, {site.input: values[site.input]})
     samples = []
-    for side, taken in zip(sides, rows, strict=True):
+    for places, taken in zip(positions, rows, strict=True):
         x, a = (np.concatenate(parts) for parts in zip(*taken, strict=True))
-        samples.append(side.sample(x, a, clip_limits=options.clip_limits))
+        samples.append(sample_of(places, x, a, x, clip_limits=options.clip_limits))
         samples[-1].require_finite()
     each = fixed or 1
     neurons = tuple(int(np.prod(shapes[site.output])) // each for site in sites)

@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpass.graph.layers import WeightLayer
+from graphpass.maths.threads import slices
 
 Array = NDArray[Any]
+
+PATCHES = 1 << 16  # values that are taken at once: they and their places stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -90,15 +93,16 @@ def bias_of(layer: WeightLayer) -> NDArray[np.float32]:
     return np.ravel(np.asarray(layer.bias.values, np.float32)) * np.float32(layer.beta)
 
 
-def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry) -> NDArray[np.float32]:
-    """U at output positions: float32 [G, P, K].
+def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry, out: Array) -> None:
+    """U at output positions, into out: float32 [G, P, K].
 
     data: the layer's input. positions: one index array [P] per axis of the output but the channel axis (Conv:
     batch, then the spatial axes; Gemm and MatMul: all others in order).
     """
     if shape.kind != "Conv":
         rows = data.swapaxes(-1, -2) if shape.left else data
-        return np.asarray(rows[tuple(positions)], np.float32)[None]
+        out[0] = rows[tuple(positions)]
+        return
     batch, spatial = positions[0], positions[1:]
     pads = _pads(data.shape[2:], shape)
     padded = np.pad(data, ((0, 0), (0, 0), *pads)) if np.any(pads) else np.ascontiguousarray(data)
@@ -107,9 +111,10 @@ def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry)
     for axis, step in enumerate(strides[2:]):
         first = first + spatial[axis] * (shape.strides[axis] * step)
         taps = np.add.outer(taps, np.arange(shape.kernel[axis]) * (shape.dilations[axis] * step))
-    patches = padded.ravel().take(np.add.outer(first, taps.ravel()))
-    patches = patches.reshape(len(batch), shape.groups, taps.size // shape.groups)
-    return np.ascontiguousarray(patches.transpose(1, 0, 2), np.float32)
+    values, (groups, _, width) = padded.ravel(), out.shape
+    for part in slices(len(batch), max(1, PATCHES // taps.size)):
+        patches = values.take(np.add.outer(first[part], taps.ravel()))
+        out[:, part] = patches.reshape(-1, groups, width).transpose(1, 0, 2)
 
 
 def _pads(sizes: Sequence[int], shape: Geometry) -> list[tuple[int, int]]:

@@ -40,11 +40,11 @@ def of_run(fetched: int, samples: int) -> Need:
     return Need(RUN * fetched, f"one run of the network on {samples} sample{'s' if samples > 1 else ''}")
 
 
-def of_correction(layer: str, rows: int, corrected: int, inputs: int, outputs: int) -> Need:
-    """A layer corrected on so many of the sampled rows of its inputs and outputs."""
+def of_correction(layer: str, rows: int, corrected: int, inputs: int, outputs: int, groups: int = 1) -> Need:
+    """A layer of so many inputs an output corrected on so many rows, and of its outputs so many rows sampled."""
     unknowns = min(corrected, inputs)
-    floats = (rows + (COPIES - 1) * corrected + CHANGES * outputs) * inputs + ROWS * rows * outputs
-    doubles = COPIES * unknowns**2 + CHANGES * inputs * min(outputs, COLUMNS)
+    floats = COPIES * corrected * inputs * groups + CHANGES * outputs * inputs + ROWS * rows * outputs
+    doubles = COPIES * groups * unknowns**2 + CHANGES * inputs * min(outputs, COLUMNS)
     return Need(4 * floats + 8 * doubles, f"the correction of {layer!r}")
 
 

@@ -8,7 +8,7 @@ and what is least or largest does not depend on where the samples were cut. A pa
     key uint8 [32]                   SHA-256 of the steps and options that it was made with
     head int64 [3]                   samples of the whole calibration, samples of a batch, number of the first batch
     sizes int64 [B]                  samples of each batch
-    low, high float64 [A]            of each analogue tensor, in `ranged` samples
+    low, high float64 [A]            of each analogue tensor
     K/shapes int64 [B, rank]         of step K: shapes of its target
     K/bottom, K/top [C]              least and largest x, of each channel where the method wants that
     K/span float64 [2]               least and largest a
@@ -18,7 +18,6 @@ and what is least or largest does not depend on where the samples were cut. A pa
 import functools
 import hashlib
 import json
-import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.calibration import memory
-from graphpass.calibration.ranges import Extremes, extremes_of
+from graphpass.calibration.ranges import Extremes, Reduced
 from graphpass.calibration.sampling import Extent, Positions
 from graphpass.calibration.segments import Walk
 from graphpass.calibration.steps import Step, steps_of
@@ -108,7 +107,7 @@ class Subject:
         """None yet of a step, for batches from number `first`, sample `start`, on of so many samples in all."""
         step, options = self.steps[number], self.options
         rows = rows_of(step, options, len(self.steps), self.alike)
-        most = affordable_rows(step, options)
+        most = _affordable(sizes_of(step)[1], options) if step.layers else total
         ranges = METHODS[options.method].ranges
         each = -(-rows // total)
         return Positions(step, each, (options.seed, number), ranges, first, start, min(most, total), total)
@@ -175,29 +174,28 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     walk, steps, dataset, options, fixed = subject.walk, subject.steps, subject.dataset, subject.options, subject.fixed
     if dataset.samples is None and (start, stop) != (0, None):
         raise DataError(f"{dataset.description}: does not tell how many samples it has", "save them as .npz")
-    pairs = [(step.target, step.site.output if step.site else step.target) for step in steps]
-    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    ends = [_ends(step) for step in steps]
     example = pad_inputs(next(iter(dataset.batches(fixed or 1, options.limit))).inputs, fixed)
-    segment = walk.segment(walk.nodes_for(names), names, example)
-    per_batch = max(1, sum(values.nbytes for values in segment.run(example).values()))
+    names = list(dict.fromkeys(name for pair in ends for name in pair))
+    network = Reduced(walk.graph, names, subject.analogue, options.threads)
+    one, _ = network.run(example)
+    per_batch = max(1, sum(one[name].nbytes for name in names))
     size = _batch_size(per_batch, fixed, options)
-    extremes = extremes_of(
-        subject.analogue, walk.graph, dataset, options.limit, size, fixed, options.threads, start, stop
-    )
     first = whole_batches(start, size) // size
     sizes = subject.store_inputs(size, start, stop)
     total = sum(sizes) if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
     if not start:
         memory.warn_of(lambda budget: _needs(subject, per_batch, total, budget), options.memory)
     positions = [subject.positions(number, total, first, first * size) for number in range(len(steps))]
+    extremes = Extremes.none(subject.analogue)
     for number, count in enumerate(sizes, first):
         progress("running the network", number - first, len(sizes))
-        found = {name: walk.store.get(name, number) for name in example}
-        found.update(segment.run(found))
-        for index, (places, (x, a)) in enumerate(zip(positions, pairs, strict=True)):
-            x_rows, a_rows = places.add_ann(count, fixed or count, found[x], found[a])
-            for part, rows in zip(_parts(steps[index]), (x_rows, a_rows), strict=False):
-                subject.kept.put(f"{index}/{part}", number, rows)
+        found, least_and_most = network.run({name: walk.store.get(name, number) for name in example})
+        extremes = extremes.joined(least_and_most)
+        for index, (places, pair) in enumerate(zip(positions, ends, strict=True)):
+            rows = places.add_ann(count, fixed or count, *(found[name] for name in pair))
+            for part, each in zip(_parts(steps[index]), rows, strict=True):
+                subject.kept.put(f"{index}/{part}", number, each)
     progress("running the network", len(sizes), len(sizes))
 
     def take(index: int) -> Sequence[Array]:
@@ -228,9 +226,12 @@ def _needs(subject: Subject, per_batch: int, total: int, budget: int) -> list[me
     for step in subject.steps:
         rows = rows_of(step, options, len(subject.steps), subject.alike)
         if step.layers:
-            taken = -(-rows // total) * min(affordable_rows(step, options), total)
+            width, channels = sizes_of(step)
+            taken = -(-rows // total) * min(_affordable(channels, options), total)
             corrected = min(taken, regression_rows(step, options, len(subject.steps)))
-            corrections.append(memory.of_correction(step.layers[0].node.name, taken, corrected, *sizes_of(step)))
+            groups = max(layer.groups for layer in step.layers)
+            name = step.layers[0].node.name
+            corrections.append(memory.of_correction(name, taken, corrected, width, channels, groups))
     return [*needs, *sorted(corrections, key=lambda need: -need.bytes)[:1]]
 
 
@@ -246,7 +247,6 @@ def _members(seen: Observation) -> Iterator[tuple[str, Array]]:
     yield "key", np.frombuffer(bytes.fromhex(seen.key), np.uint8)
     yield "head", np.array([seen.total, seen.batch, seen.first], np.int64)
     yield "sizes", np.array(seen.sizes, np.int64)
-    yield "ranged", np.array(seen.extremes.samples, np.int64)
     yield "low", seen.extremes.low
     yield "high", seen.extremes.high
     for index, extent in enumerate(seen.extents if seen.sizes else ()):
@@ -291,7 +291,7 @@ def load(path: str | Path, subject: Subject) -> Observation:
             for part in _parts(step):
                 header = headers[f"{index}/{part}"]
                 _require(header.dtype == np.float32 and header.shape == places.row_shape, f"{index}/{part}")
-        extremes = Extremes(subject.analogue, low, high, int(read("ranged", "i")))
+        extremes = Extremes(subject.analogue, low, high)
 
     def take(index: int) -> Sequence[Array]:
         with named(f"{path}: not a part of this calibration", REMEDY), np.load(path, allow_pickle=False) as stored:
@@ -308,7 +308,7 @@ def join(parts: Sequence[Observation]) -> Observation:
             raise DataError(f"samples {place} and later of a calibration are missing, or there twice", REMEDY)
         place += sum(part.sizes)
     extremes = functools.reduce(Extremes.joined, (part.extremes for part in parts))
-    if not filled or place != filled[0].total or (extremes.names and extremes.samples != place):
+    if not filled or place != filled[0].total:
         raise DataError(f"samples {place} and later of a calibration are missing, or there twice", REMEDY)
     extents = zip(*(part.extents for part in filled), strict=True)
 
@@ -330,8 +330,13 @@ def _require(fits: bool, name: str) -> None:
 
 
 def _parts(step: Step) -> str:
-    """Which rows of a step are kept."""
+    """Which rows of a step are kept: those of a where they do not follow from x."""
     return "xa" if step.activation(np.zeros(1, np.float32)) is None else "x"
+
+
+def _ends(step: Step) -> list[str]:
+    """The tensors that rows are kept of, as in `_parts`."""
+    return [step.target, *([step.site.output] if step.site and _parts(step) == "xa" else ())]
 
 
 def rows_alike(steps: Sequence[Step]) -> int:
@@ -348,24 +353,22 @@ def rows_of(step: Step, options: ObservationOptions, steps: int, alike: int) -> 
     rows = regression_rows(step, options, steps)
     if step.site is None or not step.layers:
         return rows
-    return min(max(rows, min(options.positions, alike)), affordable_rows(step, options))
+    return min(max(rows, min(options.positions, alike)), _affordable(sizes_of(step)[1], options))
 
 
 def regression_rows(step: Step, options: ObservationOptions, steps: int) -> int:
     """Rows that a step's regressions see: more where its layers are narrow or the network has few steps."""
-    total = options.positions
-    if step.layers:
-        width, channels = sizes_of(step)
-        affordable = min(REGRESSION_WORK // steps // width**2, REGRESSION_VALUES // steps // channels)
-        total = int(np.clip(affordable, max(1, total // SPREAD[0]), SPREAD[1] * total))
-    return min(total, affordable_rows(step, options))
-
-
-def affordable_rows(step: Step, options: ObservationOptions) -> int:
-    """Rows whose inputs, and pre-activations, the memory budget has room for."""
     if not step.layers:
-        return sys.maxsize
-    return max(1, int(options.memory * ROWS_SHARE) // (4 * max(sizes_of(step))))
+        return options.positions
+    width, channels = sizes_of(step)
+    affordable = min(REGRESSION_WORK // steps // width**2, REGRESSION_VALUES // steps // channels)
+    total = int(np.clip(affordable, max(1, options.positions // SPREAD[0]), SPREAD[1] * options.positions))
+    return min(total, _affordable(max(width * max(layer.groups for layer in step.layers), channels), options))
+
+
+def _affordable(numbers: int, options: ObservationOptions) -> int:
+    """Rows of so many numbers that the memory budget has room for."""
+    return max(1, int(options.memory * ROWS_SHARE) // (4 * numbers))
 
 
 def sizes_of(step: Step) -> tuple[int, int]:

@@ -3,37 +3,42 @@
 They are computed in the network: each tensor is reduced to two numbers a batch before it leaves the runtime.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.datasets.dataset import Dataset
-from graphpass.graph.model import export
+from graphpass.graph.model import export_untyped
 from graphpass.graph.names import names_of
-from graphpass.runtime.session import open_session, pad_inputs, run
+from graphpass.runtime.session import open_session, run
 
-BATCH = 8  # samples a run at most, where the model leaves it free: activations stay in the processor's cache
+NOTHING = np.inf, -np.inf  # least and largest of no values
 
 Ranges = dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, eq=False)
 class Extremes:
-    """Least and largest values of tensors in so many samples. low, high: float64 [A], in the order of names."""
+    """Least and largest values of tensors in some samples. low, high: float64 [A], in the order of names."""
 
     names: tuple[str, ...]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
-    samples: int
+
+    @classmethod
+    def none(cls, names: tuple[str, ...]) -> "Extremes":
+        """Those of no samples."""
+        low, high = (np.full(len(names), end) for end in NOTHING)
+        return cls(names, low, high)
 
     def joined(self, other: "Extremes") -> "Extremes":
         """With those of other samples."""
         low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        return Extremes(self.names, low, high, self.samples + other.samples)
+        return Extremes(self.names, low, high)
 
     @property
     def ranges(self) -> Ranges:
@@ -45,48 +50,40 @@ class Extremes:
         }
 
 
-def extremes_of(
-    names: tuple[str, ...],
-    graph: gs.Graph,
-    dataset: Dataset,
-    limit: int | None,
-    batch: int,
-    fixed: int | None,
-    threads: int,
-    start: int = 0,
-    stop: int | None = None,
-) -> Extremes:
-    """Of these tensors of a normalised graph, which is not changed, in samples start … stop − 1 of the limit.
+class Reduced:
+    """A session over a network that gives some tensors, and of others the least and the largest value alone.
 
-    batch: samples that memory allows a run, where the model leaves that free.
-
-    Both ends move up to the next whole batch. A tensor that is not finite there has a low or high that is not.
+    graph: normalised, not changed. names: tensors that are given. analogue: those whose extremes are, inputs or others.
     """
-    inputs = {tensor.name for tensor in graph.inputs}
-    inner = [name for name in names if name not in inputs]
-    session = open_session(_probed(graph.copy(), inner), threads=threads) if inner else None
-    low, high, samples = np.full(len(names), np.inf), np.full(len(names), -np.inf), 0
-    for part in dataset.between(fixed or min(batch, BATCH), limit, start, stop) if names else ():
-        samples += part.size
-        given = pad_inputs(part.inputs, fixed)
-        found = {name: (values.min(), values.max()) for name, values in given.items() if name in names and values.size}
-        if session:
-            least_and_most = list(run(session, given).values())
-            found.update(zip(inner, zip(least_and_most[::2], least_and_most[1::2], strict=True), strict=True))
-        for number, name in enumerate(names):
-            if name in found:
-                low[number] = np.minimum(low[number], found[name][0])
-                high[number] = np.maximum(high[number], found[name][1])
-    return Extremes(names, low, high, samples)
+
+    def __init__(self, graph: gs.Graph, names: Sequence[str], analogue: tuple[str, ...], threads: int):
+        graph = graph.copy()
+        inputs = {tensor.name for tensor in graph.inputs}
+        self._names = [name for name in names if name not in inputs]
+        self._inner = [name for name in analogue if name not in inputs]
+        self._session = open_session(_reducing(graph, self._names, self._inner), threads=threads)
+        self._analogue = analogue
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], Extremes]:
+        """The named tensors of a batch, its inputs among them, and its extremes.
+
+        An analogue tensor that is not finite has a low or high that is not.
+        """
+        values = iter(run(self._session, inputs).values())
+        given = {**inputs, **{name: next(values) for name in self._names}}
+        ends = {name: (next(values), next(values)) for name in self._inner}
+        ends.update({name: (each.min(), each.max()) for name, each in inputs.items() if each.size})
+        pairs = np.array([ends.get(name, NOTHING) for name in self._analogue], np.float64).reshape(-1, 2)
+        return given, Extremes(self._analogue, pairs[:, 0], pairs[:, 1])
 
 
-def _probed(graph: gs.Graph, names: Sequence[str]) -> onnx.ModelProto:
-    """The graph with the least and the largest value of each of these tensors as its outputs, in turn."""
+def _reducing(graph: gs.Graph, names: Sequence[str], analogue: Sequence[str]) -> onnx.ModelProto:
+    """The graph whose outputs are these tensors, and then of the others the least and the largest value, in turn."""
     tensors, made_up = graph.tensors(), names_of(graph)
-    graph.outputs = []
-    for number, name in enumerate(names):
+    graph.outputs = [tensors[name] for name in names]
+    for number, name in enumerate(analogue):
         for operator in ("ReduceMin", "ReduceMax"):
             reduced = gs.Variable(made_up.fresh(f"{operator}_{number}"), np.float32, [])
             graph.nodes.append(gs.Node(operator, reduced.name, {"keepdims": 0}, [tensors[name]], [reduced]))
             graph.outputs.append(reduced)
-    return export(graph.cleanup(remove_unused_graph_inputs=False).toposort())
+    return export_untyped(graph.cleanup(remove_unused_graph_inputs=False).toposort())

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from graphpass.calibration.calibrate import CalibrationOptions, calibrate, fit_site
+from graphpass.calibration.calibrate import CalibrationOptions, calibrate
 from graphpass.calibration.few_samples import observe_sites, output_error, spread_batches
+from graphpass.calibration.fitting import fit_site
 from graphpass.datasets.dataset import Dataset
 from graphpass.graph.plan import Plan
 from graphpass.maths.methods import METHODS

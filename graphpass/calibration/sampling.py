@@ -1,13 +1,14 @@
 """Rows of a step's tensors at random positions: all that regressions and thresholds see of the data.
 
     Positions      where, batch by batch, as the ANN runs: rows of x and a, and what they span
-    SpikingSide    at the same positions, as the converted network runs: rows of u, and of what else x_q is a sum of
-    StepSample     all of it joined: x, a, x_q and u, from which weights are corrected and neurons fitted
+    SpikingSide    at some of these, as the converted network runs: rows of u, and the x_q that they give
+    StepSample     x, a and x_q, from which weights are corrected and neurons fitted
 
 A position is an index into every axis but the channel axis. It is drawn by a generator seeded with (seed, step, batch),
 so the same data gives the same rows.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,17 +17,19 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.calibration.im2col import Geometry, bias_of, geometry, to_matrix, unfold
+from graphpass.calibration.im2col import bias_of, geometry, to_matrix, unfold
 from graphpass.calibration.steps import Step
 from graphpass.errors import CalibrationError
 from graphpass.maths.corrections import apply
 from graphpass.maths.curves import Curve
 from graphpass.maths.methods import SiteSample
+from graphpass.maths.threads import slices
 from graphpass.maths.thresholds import rows_at_random
 from graphpass.sites.sites import Site
 
 Array = NDArray[Any]
 EXACT = 1e-5  # of the largest value
+BLOCK = 256  # rows that are compared at once
 
 Index = tuple[NDArray[np.int64], ...]
 
@@ -86,13 +89,14 @@ class Positions:
         self._shapes: list[tuple[int, ...]] = []  # of the target, by batch
         self._flat: list[NDArray[np.uint32]] = []  # positions, by batch
 
-    def add_ann(self, size: int, full: int, x: Array, a: Array) -> tuple[Array, Array]:
-        """The rows of x and a = f(x) of the next batch, float32 [P, C].
+    def add_ann(self, size: int, full: int, x: Array, a: Array | None = None) -> list[Array]:
+        """The rows of x of the next batch, float32 [P, C], and of a = f(x) where it is given.
 
-        size: samples in the batch; full: with those that only fill up a fixed batch, from which no row is drawn.
+        a: None where it follows from x (`Step.activation`). size: samples in the batch; full: with those that only fill
+        up a fixed batch, from which no row is drawn.
         """
-        x, a = self.column(x), self.column(a)
-        if not a.size:
+        x = self.column(x)
+        if not x.size:
             raise CalibrationError(
                 f"{self.step} has no values on the calibration data",
                 "give larger inputs, or leave it out with --exclude",
@@ -101,12 +105,26 @@ class Positions:
         if self._ranges:
             others = tuple(k for k in range(x.ndim) if k != axis)
             extent = replace(extent, bottom=x.min(others), top=x.max(others))
+        given = [x] if a is None else [x, self.column(a)]
         if self.step.site:
-            extent = replace(extent, lowest=float(a.min()), highest=float(a.max()))
+            ends = np.array([given[-1].min(), given[-1].max()])
+            known = self.step.activation(ends) if a is None else None  # f never falls where it is known
+            low, high = ends if known is None else known
+            extent = replace(extent, lowest=float(low), highest=float(high))
         self.extend([size], full, extent)
-        index = self.index(len(self._shapes) - 1)
-        rows = _take(x, axis, index)
-        return rows, rows if a is x else _take(a, axis, index)
+        return [self.rows(len(self._shapes) - 1, each) for each in given]
+
+    def drawn(self, count: int) -> tuple["Positions", slice | NDArray[np.int64]]:
+        """So many of them at random, in the order of the samples, and which of all they are; all if there are fewer."""
+        ends = np.cumsum([len(flat) for flat in self._flat])
+        if count >= ends[-1]:
+            return self, slice(None)
+        kept = rows_at_random(int(ends[-1]), count)
+        parts = np.split(kept, np.searchsorted(kept, ends[:-1]))
+        some = copy.copy(self)
+        starts = ends - [len(flat) for flat in self._flat]
+        some._flat = [flat[part - start] for flat, part, start in zip(self._flat, parts, starts, strict=True)]
+        return some, kept
 
     def extend(self, sizes: Sequence[int], full: int | None, extent: Extent) -> None:
         """The next batches, whose rows were taken elsewhere. full: as of `add_ann`; None: each as full as its size."""
@@ -129,6 +147,11 @@ class Positions:
         """[P, C] of the rows of all batches so far."""
         shape = self._shapes[0]
         return sum(len(flat) for flat in self._flat), shape[self.axis(len(shape))]
+
+    def rows(self, batch: int, x: Array) -> NDArray[np.float32]:
+        """The rows [P, C] of a tensor of a batch, float32."""
+        x = self.column(x)
+        return _take(x, self.axis(x.ndim), self.index(batch))
 
     def shape(self, batch: int) -> tuple[int, ...]:
         """Of the target in a batch."""
@@ -188,66 +211,49 @@ class Positions:
 
 
 class SpikingSide:
-    """Rows of the converted network at the positions of the ANN's: add every batch, then take the sample."""
+    """The inputs u of a step's layers at its positions, and the x_q that they give, as the converted network runs.
+
+    inputs: u of each layer, float32 [G, P, K], x_snn: float32 [P, C], with the rows of the batches that were added.
+    """
 
     def __init__(self, positions: Positions):
+        step, (rows, channels) = positions.step, positions.row_shape
         self._positions = positions
-        layers = positions.step.layers
-        self._geometries = [shape for layer in layers if not isinstance(shape := geometry(layer), str)]
-        self._inputs: list[list[Array]] = [[] for _ in layers]
-        self._added: list[Array] = []  # of x_q what no layer gives: all of it where there is none
+        self.geometries = [shape for layer in step.layers if not isinstance(shape := geometry(layer), str)]
+        self._weights = [
+            to_matrix(each.weight.values, shape) for each, shape in zip(step.layers, self.geometries, strict=True)
+        ]
+        self.inputs = [np.empty((len(weight), rows, weight.shape[1]), np.float32) for weight in self._weights]
+        self.x_snn = np.zeros((rows, channels), np.float32)
+        self._filled = 0
 
     def add(self, batch: int, values: Mapping[str, Array]) -> None:
-        """The rows of a batch. values: the target, or the layers' inputs and the addends."""
+        """The rows of a batch. values: the layers' inputs and the addends."""
         positions, step = self._positions, self._positions.step
         index = positions.index(batch)
-        if not step.layers:
-            target = positions.column(values[step.target])
-            self._added.append(_take(target, positions.axis(target.ndim), index))
-            return
-        for parts, layer, shape in zip(self._inputs, step.layers, self._geometries, strict=True):
-            parts.append(unfold(values[layer.data.name], index, shape))
+        part = slice(self._filled, self._filled + len(index[0]))
+        self._filled = part.stop
+        for inputs, layer, shape in zip(self.inputs, step.layers, self.geometries, strict=True):
+            unfold(values[layer.data.name], index, shape, inputs[:, part])
         whole = positions.shape(batch)
-        axis = positions.axis(len(whole))
-        total = np.zeros((len(index[0]), whole[axis]), np.float32)
         for tensor in step.addends:
             value = tensor.values if isinstance(tensor, gs.Constant) else values[tensor.name]
-            total += _take(np.broadcast_to(value, whole), axis, index)
-        self._added.append(total)
+            self.x_snn[part] += _take(np.broadcast_to(value, whole), positions.axis(len(whole)), index)
 
-    def sample(self, x: Array, a: Array | None = None, offset: bool = True, clip_limits: bool = False) -> "StepSample":
-        """All batches joined, which are then gone from here.
-
-        x, a: the ANN's rows; no a where it follows from x. The rest as in SiteSample.
-        """
-        positions, step = self._positions, self._positions.step
-        x_snn, inputs = np.concatenate(self._added), []
-        self._added.clear()
-        for layer, shape in zip(step.layers, self._geometries, strict=True):
-            rows = np.concatenate(self._inputs.pop(0), axis=1)
-            x_snn += apply(rows, to_matrix(layer.weight.values, shape), bias_of(layer))
-            inputs.append(rows)
-        span = positions.span
-        a = step.activation(x) if a is None else a
-        assert a is not None  # `observe` keeps it where it does not follow from x
-        if positions.channel_axis is None:  # the whole tensor is one channel
-            x, a, x_snn = (v.reshape(-1, 1) for v in (x, a, x_snn))
-            span = replace(span, bottom=np.array([span.bottom.min()]), top=np.array([span.top.max()]))
-        limits = step.site.limits if step.site and clip_limits else None
-        return StepSample(positions, self._geometries, inputs, x, a, x_snn, span, offset, limits)
+    def finish(self) -> None:
+        """After the last batch: what the layers give."""
+        for layer, weight, rows in zip(self._positions.step.layers, self._weights, self.inputs, strict=True):
+            self.x_snn = apply(rows, weight, bias_of(layer), self.x_snn)
 
 
 @dataclass(eq=False)
 class StepSample:
-    """Rows of x, a, x_q and the layers' inputs u, at the same positions; ranges over all data.
+    """Rows of x, a and x_q at the same positions, float32 [P, C]; ranges over all data.
 
-    inputs: u of each layer, float32 [G, P, K]. x, a, x_snn: float32 [P, C]. span: of x and a over all data. offset,
-    limits: as in SiteSample.
+    span: of x and a over all data. offset, limits: as in SiteSample.
     """
 
     positions: Positions
-    geometries: Sequence[Geometry]
-    inputs: list[Array]
     x: Array
     a: Array
     x_snn: Array
@@ -257,7 +263,7 @@ class StepSample:
 
     def require_finite(self) -> None:
         """Raises CalibrationError where a row is not."""
-        if not all(np.isfinite(v).all() for v in (self.x, self.x_snn, self.a)):
+        if not all(np.isfinite([v.min(), v.max()]).all() for v in (self.x, self.x_snn, self.a)):
             raise CalibrationError(
                 f"{self.positions.step} has NaN or infinite values on the calibration data",
                 "check the data and the model, or leave the site out with --exclude",
@@ -266,7 +272,13 @@ class StepSample:
     @property
     def is_exact(self) -> bool:
         """Whether x_q is x but for what float32 sums round."""
-        return bool(np.abs(self.x_snn - self.x).max(initial=0) <= EXACT * np.abs(self.x).max(initial=0))
+        largest = EXACT * max(-self.x.min(initial=0), self.x.max(initial=0))
+        parts = slices(len(self.x), BLOCK)  # most samples are told by the first
+        return all(np.abs(self.x_snn[part] - self.x[part]).max(initial=0) <= largest for part in parts)
+
+    def move(self, inputs: Array, weight: Array, bias: Array) -> None:
+        """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""
+        self.x_snn = apply(inputs, weight, bias, self.x_snn)
 
     @property
     def site(self) -> SiteSample:
@@ -277,17 +289,27 @@ class StepSample:
         curve = self.positions.curve
         return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self.offset, self.limits, curve)
 
-    def drawn(self, rows: int) -> "StepSample":
-        """So many of its rows at random, or itself where it has no more. The samples stay in their order."""
-        if rows >= len(self.x):
-            return self
-        kept = rows_at_random(len(self.x), rows)
-        inputs = [each[:, kept] for each in self.inputs]
-        return replace(self, inputs=inputs, x=self.x[kept], a=self.a[kept], x_snn=self.x_snn[kept])
 
-    def move(self, inputs: Array, weight: Array, bias: Array) -> None:
-        """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""
-        self.x_snn += apply(inputs, weight, bias)
+def sample_of(
+    positions: Positions,
+    x: Array,
+    a: Array | None,
+    x_snn: Array,
+    offset: bool = True,
+    clip_limits: bool = False,
+) -> StepSample:
+    """The ANN's rows x and a, none where it follows from x, and those of the converted network at the same positions.
+
+    The rest as in SiteSample.
+    """
+    step, span = positions.step, positions.span
+    a = step.activation(x) if a is None else a
+    assert a is not None  # `observe` keeps it where it does not follow from x
+    if positions.channel_axis is None:  # the whole tensor is one channel
+        x, a, x_snn = (v.reshape(-1, 1) for v in (x, a, x_snn))
+        span = replace(span, bottom=np.array([span.bottom.min()]), top=np.array([span.top.max()]))
+    limits = step.site.limits if step.site and clip_limits else None
+    return StepSample(positions, x, a, x_snn, span, offset, limits)
 
 
 def _qcfs_axis(site: Site) -> int | None:

@@ -120,7 +120,7 @@ class Walk:
             if not any(entry.domain == SPIKING_DOMAIN for entry in proto.opset_import):
                 proto.opset_import.append(operators.opset_import())
         names = [tensor.name for tensor in outputs]
-        return Segment(open_session(proto, threads=self._threads), list(outside), names)
+        return Segment(open_session(proto, threads=self._threads, use_blocked=False), list(outside), names)
 
     def outside(self, nodes: Sequence[gs.Node]) -> list[str]:
         """Names of the variables that the nodes read and do not make."""

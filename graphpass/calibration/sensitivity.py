@@ -22,8 +22,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.calibration.calibrate import CalibrationOptions, calibrate, fit_site
+from graphpass.calibration.calibrate import CalibrationOptions, calibrate
 from graphpass.calibration.few_samples import BATCH, observe_sites, output_error, spread_batches
+from graphpass.calibration.fitting import fit_site
 from graphpass.datasets.dataset import Dataset
 from graphpass.graph.model import export
 from graphpass.graph.plan import Plan, SitePlan

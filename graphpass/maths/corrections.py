@@ -59,19 +59,21 @@ class Gram:
         (UᵀU + λI)·ΔW = Uᵀr          K ≤ P: a system of K unknowns
         ΔW = Uᵀ(UUᵀ + λI)⁻¹·r        K > P: the same ΔW from a system of P unknowns
 
-    inputs: U, float32 [G, P, K], not changed. moment: of all rows about 0, where it is known and K ≤ P.
+    inputs: U, float32 [G, P, K], not changed. moment, mean: of all rows about 0, where they are known and K ≤ P.
     """
 
-    def __init__(self, inputs: Array, moment: Doubles | None = None):
+    def __init__(self, inputs: Array, moment: Doubles | None = None, mean: Doubles | None = None):
         _, rows, size = inputs.shape
-        self.mean = inputs.mean(1, dtype=np.float64)
+        self.mean = _sums(inputs) / rows if mean is None else mean
         self.wide = size > rows
         if self.wide:
             self.inputs = inputs - self.mean[:, None].astype(np.float32)
-            self.system = _products(self.inputs.transpose(0, 2, 1), self.inputs.transpose(0, 2, 1))
+            turned = self.inputs.transpose(0, 2, 1)
+            self.system = _mirrored(_products(turned, turned, upper=True))
         else:
             self.inputs = inputs
-            self.system = _about(_products(inputs, inputs) if moment is None else moment, self.mean, rows)
+            moment = _mirrored(_products(inputs, inputs, upper=True)) if moment is None else moment
+            self.system = _about(moment, self.mean, rows)
 
     def penalty(self, ridge: float) -> Doubles:
         """λ = ridge · mean diag(UᵀU), [G]."""
@@ -131,30 +133,33 @@ def choose_penalty(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
     if rows < BLOCKS or size > min(rows, WIDE):
         return Gram(inputs), RIDGE
     parts = stretches(rows, BLOCKS)
-    held, kept = parts[HELD_OUT - 1 :: HELD_OUT], [p for k, p in enumerate(parts) if k % HELD_OUT != HELD_OUT - 1]
+    held = parts[HELD_OUT - 1 :: HELD_OUT]
+    kept = [slice(first.start, last.start) for first, last in zip(parts[::HELD_OUT], held, strict=True)]
     count = sum(part.stop - part.start for part in kept)
-    centre = sum(inputs[:, part].sum(1, dtype=np.float64) for part in kept) / count
+    centre = sum(_sums(inputs[:, part]) for part in kept) / count
     moment = np.zeros((groups, size, size))
     for part in kept:
-        moment += _products(inputs[:, part], inputs[:, part])
-    system = _about(moment, centre, count)
-    system = _penalised(system, _penalty(system, centre, count, RIDGE))
+        moment += _products(inputs[:, part], inputs[:, part], upper=True)
+    system = _about(_mirrored(moment), centre, count)
+    system = _penalised(system, _penalty(system, centre, count, RIDGE)).astype(np.float32)  # enough to compare
 
     def left(residual: Array) -> Doubles:
         """Errors of some columns without a correction, with biases, and with weights: [3]."""
         mean = sum(residual[part].sum(0, dtype=np.float64) for part in kept) / count
         r = (residual - mean.astype(np.float32)).reshape(rows, groups, -1).transpose(1, 0, 2)
-        right = sum(_products(inputs[:, part], r[:, part]) for part in kept)
-        weight = np.linalg.solve(system, right).astype(np.float32)
+        right = np.sum([_products(inputs[:, part], r[:, part]) for part in kept], axis=0, dtype=np.float32)
+        weight = np.linalg.solve(system, right)
         shift = np.einsum("gk,gkc->gc", centre, weight)[:, None].astype(np.float32)
         solved = (r[:, part] - product(inputs[:, part], weight, ROWS) + shift for part in held)
         each = ((residual[part] for part in held), (r[:, part] for part in held), solved)
         return np.array([sum(map(_squares, values)) for values in each])
 
     errors = sum(left(residual[:, columns]) for columns in _columns(groups, residual.shape[1]))
+    mean = centre * (count / rows)
     for part in held:
-        moment += _products(inputs[:, part], inputs[:, part])
-    return Gram(inputs, moment), (None, np.inf, RIDGE)[int(np.argmin(errors))]
+        moment += _products(inputs[:, part], inputs[:, part], upper=True)
+        mean += _sums(inputs[:, part]) / rows
+    return Gram(inputs, _mirrored(moment), mean), (None, np.inf, RIDGE)[int(np.argmin(errors))]
 
 
 def _columns(groups: int, channels: int) -> list[slice]:
@@ -203,11 +208,15 @@ def scale_back(x: Array, x_q: Array) -> tuple[Floats, Floats]:
     return gain.astype(np.float32), (mean * (1 - gain)).astype(np.float32)
 
 
-def apply(inputs: Array, weight: Array, bias: Array) -> Floats:
-    """u·ΔW + Δb, float32 [P, C]: what a correction adds to the layer's output."""
+def apply(inputs: Array, weight: Array, bias: Array, before: Array | None = None) -> Floats:
+    """u·ΔW + Δb, float32 [P, C]: what a correction adds to the layer's output, and, if given, what it is added to."""
     added = product(inputs, weight.astype(np.float32), ROWS)
     groups, rows, width = added.shape
-    return added.transpose(1, 0, 2).reshape(rows, groups * width) + bias.astype(np.float32)
+    found = added.transpose(1, 0, 2).reshape(rows, groups * width)
+    found += bias.astype(np.float32)
+    if before is not None:
+        found += before
+    return found
 
 
 def ends(levels: Levels, count: int) -> tuple[Floats, Floats]:
@@ -218,19 +227,18 @@ def ends(levels: Levels, count: int) -> tuple[Floats, Floats]:
     )
 
 
-def saturated_target(x: Array, z: Array, low: Array, high: Array) -> Floats:
-    """t = the value nearest to z that the neuron takes for x.
+def indistinct(x: Array, low: Array, high: Array) -> tuple[Floats, Floats]:
+    """The ends of the values that the neuron takes for x, float32 [P, C].
 
-        x ≤ low:   min(z, low)      x ≥ high:  max(z, high)      else  x
+        x ≤ low:   −∞ … low      x ≥ high:  high … ∞      else  x … x
 
-    x: wanted, z: actual pre-activation, [P, C]; low, high: `ends`, [C]. (z − t)² is at most (z − x)²: minimising it
+    The nearest of them to z is a target of refinement: t = clip(z, ends). (z − t)² is at most (z − x)²: minimising it
     again and again with t from the last z (majorise–minimise) lowers the error that the neuron can see.
+    x: wanted pre-activation, [P, C]; low, high: `ends`, [C].
     """
-    return np.where(
-        x <= low,
-        np.minimum(z, np.maximum(x, low)),
-        np.where(x >= high, np.maximum(z, np.minimum(x, high)), x),
-    )
+    below, above = x <= low, x >= high
+    bottom = np.where(below, -np.inf, np.minimum(x, high))
+    return bottom, np.where(above & ~below, np.inf, np.maximum(x, low))
 
 
 def _squares(values: Array) -> float:
@@ -249,30 +257,31 @@ def refine(
 ) -> tuple[Floats, Floats]:
     """ΔW, Δb as `compensate` has them for r = x − x_q, then `rounds` accelerated majorise–minimise steps.
 
-        t = saturated_target(x, z)        (W, b) += argmin Σ ‖w·(t − z) − u·ΔW − Δb‖² + λ‖W + ΔW‖²
+        t = clip(z, indistinct(x))        (W, b) += argmin Σ ‖w·(t − z) − u·ΔW − Δb‖² + λ‖W + ΔW‖²
 
     w = seen(z, t − z) in 0 … 1, or 1, is the weight of a row's error, Σ w·(t − z′)². That is at most
     Σ (z + w·(t − z) − z′)² and a constant, equal at z′ = z: so all rows and channels still share one matrix. λ of
     these steps is that of the regression times the mean of w: weights pull as hard as before on what is left to pull.
     All steps share one inverse; a layer whose steps would take more than WORK makes fewer of them.
     inputs: u, float32 [G, P, K]. x: the ANN's pre-activation, x_q: the converted network's, float32 [P, C], at the
-    same rows. bounds: low and high of `saturated_target` for a corrected pre-activation z. gram: of inputs, if known.
+    same rows. bounds: low and high of `indistinct` for a corrected pre-activation z. gram: of inputs, if known.
     """
     gram = gram or Gram(inputs)
     share = 1.0 if seen is None else float(seen(x_q, x - x_q).mean())
     equations = Regression(gram, ridge * share, repeated=True)
     weight, bias = (equations if seen is None else Regression(gram, ridge)).solve(x - x_q)
     before = weight, bias
-    low = high = np.zeros(x.shape[1], np.float32)
+    same: tuple[Floats, Floats] = x, x
     step_work = 4.0 * inputs.size * x.shape[1] / inputs.shape[0]
     for number in range(min(rounds, int(WORK / max(step_work, 1.0)))):
         if number % REFIT == 0:
-            low, high = bounds(x_q + apply(inputs, weight, bias))
+            same = indistinct(x, *bounds(apply(inputs, weight, bias, x_q)))
         momentum = number / (number + 3)  # Nesterov
         ahead = weight + momentum * (weight - before[0]), bias + momentum * (bias - before[1])
         before = weight, bias
-        z = x_q + apply(inputs, *ahead)
-        move = saturated_target(x, z, low, high) - z
+        z = apply(inputs, *ahead, x_q)
+        move = np.clip(z, *same)
+        move -= z
         if seen is not None:
             move *= seen(z, move)
         change = equations.solve(move, ahead[0])
@@ -299,15 +308,32 @@ def _penalised(system: Doubles, penalty: Doubles) -> Doubles:
     return found
 
 
-def _products(left: Floats, right: Floats) -> Doubles:
-    """leftᵀ·right over rows, [G, P, K] and [G, P, C] → float64 [G, K, C], summed in blocks of rows."""
+def _sums(inputs: Floats) -> Doubles:
+    """Sums over rows, float64 [G, K], as of `_products`."""
+    return _products(np.ones((len(inputs), inputs.shape[1], 1), np.float32), inputs)[:, 0]
+
+
+def _mirrored(moment: Doubles) -> Doubles:
+    """Second moments, of which `_products` gave what lies above the diagonal, in place."""
+    for part in slices(moment.shape[1], INPUTS):
+        moment[:, part.stop :, part] = moment[:, part, part.stop :].transpose(0, 2, 1)
+    return moment
+
+
+def _products(left: Floats, right: Floats, upper: bool = False) -> Doubles:
+    """leftᵀ·right over rows, [G, P, K] and [G, P, C] → float64 [G, K, C], summed in blocks of rows.
+
+    upper: what lies below the diagonal of a symmetric product is left out, but for the tiles that the diagonal crosses.
+    """
     total = np.zeros((left.shape[0], left.shape[2], right.shape[2]))
 
     def add(tile: tuple[slice, slice]) -> None:
         groups, inputs = tile
+        columns = slice(inputs.start if upper else None, None)
         for start in range(0, left.shape[1], ROWS):
             block = slice(start, start + ROWS)
-            total[groups, inputs] += left[groups, block, inputs].transpose(0, 2, 1) @ right[groups, block]
+            found = left[groups, block, inputs].transpose(0, 2, 1) @ right[groups, block, columns]
+            total[groups, inputs, columns] += found
 
     side_by_side(add, tiles(left.shape[0], left.shape[2], INPUTS))
     return total

@@ -67,7 +67,7 @@ class SiteSample:
             return self
         bottom, top = self.curve.range(self.bottom, self.top)
         with np.errstate(over="ignore"):
-            f_snn = self.curve.value(self.x_snn)
+            f_snn = self.a if self.x_snn is self.x else self.curve.value(self.x_snn)
         return replace(self, kind="identity", x=self.a, x_snn=f_snn, bottom=bottom, top=top, curve=None)
 
 

@@ -9,6 +9,7 @@
 In the search, θ and ψ are the first and the last border between counts: border k = k·θ − ψ, k = 1 … L.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from graphpass.errors import CalibrationError
 from graphpass.maths.neuron import Neuron
-from graphpass.maths.threads import side_by_side
+from graphpass.maths.threads import side_by_side, slices
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -26,8 +27,9 @@ Doubles = NDArray[np.float64]
 
 BINS = 2048  # histogram bins of a channel: borders are searched to a 2048th of its range
 ROUNDS = 6  # halvings of the search step after the coarse grid
-CELLS = 1 << 21  # border look-ups held at once
-BLOCK = 1 << 17  # values of a sample worked on at once
+CELLS = 1 << 19  # border look-ups held at once
+WIDTH = 32  # channels that are searched at once, at most
+BLOCK = 1 << 18  # values of a sample worked on at once
 RESIDUE = 2.0**-14  # of its magnitude: so little a constant varies as a float32 sum of hundreds of terms
 _QUANTILES = (0.97, 0.99, 0.995, 0.999)  # of x: where the last border of a long-tailed channel lies
 
@@ -118,22 +120,32 @@ def least_error(x: Array, a: Array, levels: int, zero: int | None = None) -> Lev
     x, a = np.asarray(x, np.float32), np.asarray(a, np.float32)
     _require_finite(x)
     _require_finite(a)
-    width = max(1, min(CELLS // (len(_grid_pairs(levels)[0]) * (levels - 1)), BLOCK // len(x)))
-    blocks = [slice(start, start + width) for start in range(0, x.shape[1], width)]
+    width = max(1, min(CELLS // (len(_grid_pairs(levels)[0]) * (levels - 1)), WIDTH))
+    few = max(1, BLOCK // len(x))
 
     def search(block: slice) -> Levels:
-        return _least_error(np.ascontiguousarray(x[:, block].T), a[:, block].T, levels, zero)
+        parts = [slice(k, min(k + few, block.stop)) for k in range(block.start, block.stop, few)]
+        return _least_error([(_channels(x, part), _channels(a, part)) for part in parts], levels, zero)
 
-    return joined(side_by_side(search, blocks))
+    return joined(side_by_side(search, slices(x.shape[1], width)))
 
 
-def _least_error(x: Floats, a: Floats, levels: int, zero: int | None) -> Levels:
-    """`least_error` of some channels; x, a: [C, P]."""
-    bottom, top = x.min(1).astype(np.float64), x.max(1).astype(np.float64)
-    mean = a.mean(1, dtype=np.float64)
+def _channels(rows: Floats, block: slice) -> Floats:
+    """Some columns of rows, [C, P]. Two copies are faster than one that meets a cache line of its own at each value."""
+    return np.ascontiguousarray(rows[:, block]).T.copy()
+
+
+def _least_error(rows: Sequence[tuple[Floats, Floats]], levels: int, zero: int | None) -> Levels:
+    """`least_error` of some channels. rows: x and a of a few of them each, [C, P], as the cache holds; a is changed."""
+    bottom, top = (np.concatenate([end(x, 1) for x, _ in rows]).astype(np.float64) for end in (np.min, np.max))
+    mean = np.concatenate([a.mean(1, dtype=np.float64) for _, a in rows])
+    constant = np.concatenate([a.min(1) == a.max(1) for _, a in rows])
     origin = mean if zero is None else np.zeros_like(mean)  # what a is explained from, and n with it
-    centred = np.ascontiguousarray(a - origin.astype(np.float32)[:, None])
-    borders = _search(_Histogram(x, centred, zero), _quantiles(x, levels), levels)
+    edges = np.cumsum([len(x) for x, _ in rows])[:-1]
+    for (_, a), part in zip(rows, np.split(origin.astype(np.float32), edges), strict=True):
+        a -= part[:, None]
+    grid = np.concatenate([_quantiles(x, levels) for x, _ in rows])
+    borders = _search(_Histogram(rows, bottom, top, zero), grid, levels)
     # Onto edges of bins: a border that lies on a value of the sample would leave that count to float rounding.
     cell = np.maximum(top - bottom, 1e-30) / BINS
     first, last = bottom + np.rint((borders - bottom) / cell) * cell
@@ -149,11 +161,14 @@ def _least_error(x: Floats, a: Floats, levels: int, zero: int | None) -> Levels:
         whole = largest(top, levels, low)
         spans.append((whole.threshold, whole.shift))
     thresholds, shifts = (np.stack([span[k] for span in spans]).astype(np.float32) for k in range(2))
-    fits = [_regress(x, centred, levels, *span, zero) for span in zip(thresholds, shifts, strict=True)]
-    gains, means, explained = (np.stack([fit[k] for fit in fits]) for k in range(3))
-    best, channel = explained.argmax(0), np.arange(len(x))
+    fits = [
+        np.stack([_regress(x, a, levels, *span, zero) for span in zip(theta, psi, strict=True)])
+        for (x, a), theta, psi in zip(rows, *(np.split(each, edges, 1) for each in (thresholds, shifts)), strict=True)
+    ]
+    gains, means, explained = np.concatenate(fits, 2).transpose(1, 0, 2)
+    best, channel = explained.argmax(0), np.arange(len(mean))
     gain = gains[best, channel]
-    still = (_step(bottom, top, levels) == 0) | (np.ptp(centred, 1) == 0) | (gain == 0)
+    still = (_step(bottom, top, levels) == 0) | constant | (gain == 0)
     gain = np.where(still, 0.0, gain)
     origin = np.where(still, mean, origin)
     return _levels(
@@ -172,7 +187,8 @@ def _regress(
     With a zero it takes the place of the mean, and a is as it is.
     """
     n = _level(x, threshold[:, None], shift[:, None], levels)
-    mean = n.mean(1, dtype=np.float64) if zero is None else np.full(len(n), float(zero))
+    total = n.sum(1).astype(np.float64)  # of whole numbers: exact below 2^24, rounded as n is beyond
+    mean = total / n.shape[1] if zero is None else np.full(len(n), float(zero))
     n -= mean.astype(np.float32)[:, None]
     variance, covariance = ((n[:, None] @ other[:, :, None]).ravel().astype(np.float64) for other in (n, a))
     gain = np.where(variance > 0, np.maximum(covariance, 0) / np.where(variance > 0, variance, 1), 0.0)
@@ -204,19 +220,22 @@ def squared_error(y: Array, a: Array) -> Doubles:
 class _Histogram:
     """Rows and sums of a at or above every bin's lower edge, [C, BINS + 1]."""
 
-    def __init__(self, x: Floats, a: Floats, zero: int | None):
+    def __init__(self, rows: Sequence[tuple[Floats, Floats]], bottom: Doubles, top: Doubles, zero: int | None):
         self._zero = zero
-        channels = len(x)
-        low = x.min(1, keepdims=True)
-        self.bottom = low[:, 0].astype(np.float64)
-        self.range = np.maximum(x.max(1) - self.bottom, 1e-30)
-        position = x - low
-        position *= (BINS / self.range).astype(np.float32)[:, None]
-        np.minimum(position, BINS - 1, out=position)
-        bin_ = position.astype(np.int64)
-        bin_ += (np.arange(channels) * BINS)[:, None]
-        self._above = _from_above(np.bincount(bin_.ravel(), minlength=channels * BINS), channels)
-        self._sum = _from_above(np.bincount(bin_.ravel(), a.ravel(), channels * BINS), channels)
+        self.bottom, self.range = bottom, np.maximum(top - bottom, 1e-30)
+        self._above, self._sum = np.zeros((2, len(bottom), BINS + 1))
+        start = 0
+        for x, a in rows:
+            part = slice(start, start + len(x))
+            position = x - bottom[part, None].astype(np.float32)
+            position *= (BINS / self.range[part, None]).astype(np.float32)
+            np.minimum(position, BINS - 1, out=position)
+            bin_ = position.astype(np.intp)
+            bin_ += (np.arange(len(x)) * BINS)[:, None]
+            for table, weights in ((self._above, None), (self._sum, a.ravel())):
+                values = np.bincount(bin_.ravel(), weights, len(x) * BINS).reshape(len(x), BINS)
+                np.cumsum(values[:, ::-1], axis=1, out=table[part, BINS - 1 :: -1])
+            start = part.stop
 
     def explained(self, first: Doubles, last: Doubles, levels: int) -> Doubles:
         """cov²/var of the borders from first to last, [C, M] each: the part of Σ(a − ā)² that n explains.
@@ -224,33 +243,30 @@ class _Histogram:
         With a zero (Σ(n − z)·a)²/Σ(n − z)², the part of Σa².
         """
         bins = BINS / self.range[:, None]
-        place = ((last - first) * bins).astype(np.float32)[..., None] * np.linspace(0, 1, levels - 1, dtype=np.float32)
-        place += ((first - self.bottom[:, None]) * bins).astype(np.float32)[..., None]
-        np.clip(np.rint(place, out=place), 0, BINS, out=place)
+        steps = np.linspace(0, 1, levels - 1, dtype=np.float32)
+        place = np.multiply.outer(steps, ((last - first) * bins).astype(np.float32))  # [L, C, M]: sums over long rows
+        place += ((first - self.bottom[:, None]) * bins).astype(np.float32)
+        np.rint(place, out=place)
+        np.clip(place, 0, BINS, out=place)
         edge = place.astype(np.intp)
-        edge += (np.arange(len(edge)) * (BINS + 1))[:, None, None]  # in all channels' tables, one behind the other
-        above, sums = self._above.ravel()[edge], self._sum.ravel()[edge]
+        edge += (np.arange(len(first)) * (BINS + 1))[:, None]  # in all channels' tables, one behind the other
+        above, sums = self._above.take(edge), self._sum.take(edge)
         rows, total = self._above[:, :1], self._sum[:, :1]
-        n, squares = above.sum(2), above @ (2.0 * np.arange(1, levels) - 1.0)
+        n = above.sum(0)
+        squares = ((2.0 * np.arange(1, levels) - 1.0) @ above.reshape(len(steps), -1)).reshape(n.shape)
         origin = n / rows if self._zero is None else float(self._zero)
         variance = squares - (2.0 * n - origin * rows) * origin
-        covariance = sums.sum(2) - origin * total
+        covariance = sums.sum(0) - origin * total
         useful = (covariance > 0) & (variance > 1e-9 * rows)
         return np.where(useful, covariance**2 / np.where(useful, variance, 1.0), 0.0)
 
 
-def _from_above(values: Array, channels: int) -> Doubles:
-    table = np.zeros((channels, BINS + 1))
-    table[:, :BINS] = values.reshape(channels, BINS)
-    above: Doubles = np.cumsum(table[:, ::-1], axis=1)[:, ::-1]
-    return above
-
-
 def _points(levels: int) -> int:
     """Grid points of each kind (quantiles, equal steps): fewer where a candidate costs many look-ups."""
-    return 16 if levels <= 32 else 6
+    return 10 if levels <= 32 else 6
 
 
+@functools.cache
 def _grid_pairs(levels: int) -> tuple[Array, Array]:
     points = 2 * _points(levels) + len(_QUANTILES)
     return np.triu_indices(points, 1) if levels > 2 else (np.arange(points), np.arange(points))
@@ -304,7 +320,7 @@ def _step(bottom: Doubles, top: Doubles, levels: int) -> Doubles:
 
 
 def _require_finite(values: Array) -> None:
-    if len(values) == 0 or not np.isfinite(values).all():
+    if len(values) == 0 or not np.isfinite([values.min(initial=0), values.max(initial=0)]).all():
         raise CalibrationError(
             "a site's sample is empty or has NaN or infinite values",
             "check the calibration data and the model",

@@ -49,9 +49,17 @@ def unit_of(*arrays: Array) -> float:
     >>> unit_of(np.float32([0.5, 3])), unit_of(np.float32([1e20])) == 2.0**66
     (1.0, True)
     """
-    largest = max((float(np.abs(array[np.isfinite(array)]).max(initial=0)) for array in arrays), default=0.0)
+    largest = max(map(_largest, arrays), default=0.0)
     exponent = math.frexp(largest)[1] - 1 if largest > 0 else 0
     return 1.0 if abs(exponent) <= BOUND else 2.0**exponent
+
+
+def _largest(array: Array) -> float:
+    """The largest finite magnitude, 0 where there is none."""
+    ends = float(array.min(initial=0)), float(array.max(initial=0))
+    if all(map(math.isfinite, ends)):
+        return max(-ends[0], ends[1])
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0))
 
 
 def in_units(fit: Callable[[Sample, int], Levels], same: Callable[[Sample], bool]) -> Callable[[Sample, int], Levels]:

@@ -45,9 +45,10 @@ class TensorStore:
         path, dtype, shape = self._spilled[key]
         return np.fromfile(path, dtype).reshape(shape)
 
-    def drop(self, name: str) -> None:
-        """Forget a tensor: all batches."""
-        for key in [key for key in (*self._held, *self._spilled) if key[0] == name]:
+    def drop(self, name: str, batch: int | None = None) -> None:
+        """Forget a tensor: a batch of it, or all."""
+        keys = [(name, batch)] if batch is not None else [k for k in (*self._held, *self._spilled) if k[0] == name]
+        for key in keys:
             self._discard(key)
 
     def _discard(self, key: tuple[str, int]) -> None:

@@ -90,22 +90,26 @@ def test_the_errors_of_the_plan_are_those_of_the_emitted_network(name, method):
 @pytest.mark.parametrize("method", ["max", "optimal"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_node_runs_once_a_side(name, method, monkeypatch):
-    segments = []
-    original = observation.Walk.segment
+    segments, batches = [], []
+    segment, run = observation.Walk.segment, observation.Reduced.run
 
     def recorded(self, nodes, fetch, example, functions=()):
         segments.append([each.name for each in nodes])
-        return original(self, nodes, fetch, example, functions)
+        return segment(self, nodes, fetch, example, functions)
+
+    def counted(self, inputs):
+        batches.append(len(inputs["x"]))
+        return run(self, inputs)
 
     monkeypatch.setattr(observation.Walk, "segment", recorded)
+    monkeypatch.setattr(observation.Reduced, "run", counted)
     one = case(name)
     plan = one.plan(method=method)
-    ann, *snn = segments
-    ran = Counter(each for segment in snn for each in segment)
+    ran = Counter(each for segment in segments for each in segment)
     assert set(ran.values()) == {1}
     assert {f"{site.name}/neuron" for site in plan.sites} <= set(ran)
-    assert set(Counter(ann).values()) == {1}
-    assert {layer.name for layer in plan.layers} <= set(ann)
+    first, *rest = batches  # one sample shows how large the tensors are
+    assert (first, sum(rest)) == (1, len(one.x))
 
 
 def test_what_is_stored_goes_when_nothing_needs_it(monkeypatch):

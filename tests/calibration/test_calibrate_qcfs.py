@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graphpass.calibration import calibrate as calibrate_module
-from graphpass.calibration.calibrate import qcfs_plan
+from graphpass.calibration.fitting import qcfs_plan
 from graphpass.maths.methods import METHODS
 from tests.calibration.networks import PARTS, CalibrationCase, finite, vectors, weights
 from tests.models import build, node, run, same

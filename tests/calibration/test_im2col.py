@@ -25,9 +25,11 @@ def check(op, shape, weight, bias=None, left=False, **attributes):
     y = run(model, x)[0]
     rows = np.moveaxis(y, layer.output_axis, -1)
     positions = tuple(rng.integers(0, size, 40) for size in rows.shape[:-1])
-    unfolded, matrix = unfold(x, positions, form), to_matrix(w, form)
-    assert unfolded.dtype == matrix.dtype == np.float32
-    assert unfolded.shape[2] == matrix.shape[1] == layer.fan_in
+    matrix = to_matrix(w, form)
+    assert matrix.dtype == np.float32
+    assert matrix.shape[1] == layer.fan_in
+    unfolded = np.empty((len(matrix), 40, layer.fan_in), np.float32)
+    unfold(x, positions, form, unfolded)
     product = (unfolded @ matrix).transpose(1, 0, 2).reshape(40, -1)
     if bias is not None:
         product += np.float32(bias) * attributes.get("beta", 1.0)

@@ -17,8 +17,10 @@ def test_what_a_correction_takes():
     """300 rows of 20 inputs and 10 outputs: 20 unknowns; float32 is 4 bytes, float64 8."""
     floats, doubles = 3 * 300 * 20 + 4 * 20 * 10 + 8 * 300 * 10, 3 * 20**2 + 4 * 20 * 10
     assert of_correction("fc", 300, 300, 20, 10).bytes == 4 * floats + 8 * doubles
-    floats, doubles = 500 * 200 + 4 * 200 * 10 + 8 * 300 * 10, 3 * 100**2 + 4 * 200 * 10
+    floats, doubles = 3 * 100 * 200 + 4 * 200 * 10 + 8 * 300 * 10, 3 * 100**2 + 4 * 200 * 10
     assert of_correction("fc", 300, 100, 200, 10).bytes == 4 * floats + 8 * doubles
+    floats, doubles = 3 * 300 * 9 * 64 + 4 * 9 * 64 + 8 * 500 * 64, 3 * 64 * 9**2 + 4 * 9 * 64
+    assert of_correction("depthwise", 500, 300, 9, 64, groups=64).bytes == 4 * floats + 8 * doubles
     floats, doubles = 300 * 3 * 20 + (4 * 20 + 8 * 300) * 10000, 3 * 20**2 + 4 * 20 * COLUMNS
     assert of_correction("head", 300, 300, 20, 10000).bytes == 4 * floats + 8 * doubles
     assert of_run(1000, 1) == Need(2000, "one run of the network on 1 sample")

@@ -16,10 +16,10 @@ from graphpass.maths.corrections import (
     choose_penalty,
     compensate,
     ends,
+    indistinct,
     mean_gain,
     mean_shift,
     refine,
-    saturated_target,
     scale_back,
 )
 from graphpass.maths.curves import curve_of
@@ -107,10 +107,10 @@ def test_solving_again_from_the_solution_changes_nothing(rows, size, repeated):
 
 @given(st.integers(0, 2**31))
 @examples(50)
-def test_saturated_target_is_the_nearest_equivalent_value(seed):
+def test_the_target_of_refinement_is_the_nearest_equivalent_value(seed):
     x, z = np.random.default_rng(seed).uniform(-3, 3, (2, 50, 2)).astype(np.float32)
     low, high = np.float32([-1, 0]), np.float32([1, 2])
-    target = saturated_target(x, z, low, high)
+    target = np.clip(z, *indistinct(x, low, high))
     np.testing.assert_array_equal(np.clip(target, low, high), np.clip(x, low, high))
     assert (np.abs(target - z) <= np.abs(x - z)).all()
 
