@@ -1,7 +1,7 @@
 """Arguments of the public functions, turned into what the modules below take: models, data and their files."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from graphpass.conversion import Conversion, dataset_for
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions, is_image
+from graphpass.datasets.iterables import is_iterable, open_iterable
 from graphpass.datasets.sources import is_image_folder, path_of
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.graph.model import Source, load, model_files, read_with_digest
@@ -24,7 +25,7 @@ from graphpass.sites.sites import Selection
 PathLike = str | os.PathLike[str]
 Model = PathLike | onnx.ModelProto | Source | Network  # a network that was not converted
 SpikingModel = PathLike | onnx.ModelProto | Conversion
-Data = PathLike | Mapping[str, ArrayLike] | np.ndarray | Dataset
+Data = PathLike | Mapping[str, ArrayLike] | np.ndarray | Dataset | Iterable[Any]
 Numbers = float | Sequence[float]
 Texts = str | Sequence[str]
 
@@ -73,8 +74,10 @@ def takes_images(network: Network) -> bool:
     return any(map(is_image, input_specs(network.source.proto)))
 
 
-def dataset_of(data: Data, proto: onnx.ModelProto, images: ImageOptions, allow_code: bool = False) -> Dataset:
-    """Data for a model's inputs."""
+def dataset_of(
+    data: Data, proto: onnx.ModelProto, images: ImageOptions, allow_code: bool = False, limit: int | None = None
+) -> Dataset:
+    """Data for a model's inputs. limit: how many samples of an iterable are wanted; None: all."""
     match data:
         case Dataset():
             known, wanted = ({spec.name: spec.dtype for spec in specs} for specs in (data.inputs, input_specs(proto)))
@@ -97,7 +100,11 @@ def dataset_of(data: Data, proto: onnx.ModelProto, images: ImageOptions, allow_c
         if len(names) != 1:
             raise DataError(f"one array for a model of {len(names)} inputs", f"give a dict with {', '.join(names)}")
         return dataset_for(proto, {names[0]: _array(names[0], data)}, images)
-    raise _wrong("data", data, "a path, a dict of arrays, an array, or what graphpass.open_dataset returned")
+    if is_iterable(data):
+        return open_iterable(data, input_specs(proto), limit)
+    raise _wrong(
+        "data", data, "a path, arrays, a DataLoader or another iterable, or what graphpass.open_dataset returned"
+    )
 
 
 def _array(name: str, values: Any) -> NDArray[Any]:

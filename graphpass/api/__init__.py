@@ -8,10 +8,12 @@ from graphpass.api.conversions import convert, sweep
 from graphpass.api.documents import load_plan, save_json, save_plan, save_report
 from graphpass.api.evaluations import evaluate, verify
 from graphpass.api.models import inline, inspect, load, open_dataset, open_session
+from graphpass.api.pytorch import from_torch
 
 __all__ = [
     "convert",
     "evaluate",
+    "from_torch",
     "inline",
     "inspect",
     "load",

@@ -67,8 +67,8 @@ def convert(
     model: the path of an .onnx, an onnx.ModelProto, or what `load` returned (read once, converted many times).
     calibration: inputs like those that the network will meet, without labels; 256 to 1,024 samples are usually enough.
     A path (.npz, .npy, a folder of shards or of images), a dict of arrays by input name, one array for a model with one
-    input, or what `open_dataset` returned; axis 0 counts the samples. Not needed for a network that was trained with
-    QCFS.
+    input, a DataLoader or another iterable of samples or batches (docs/data.md), or what `open_dataset` returned; axis
+    0 counts the samples. Not needed for a network that was trained with QCFS.
     output: a path, but not that of a file that is read. The file appears only when it is complete.
 
     time_steps: T, 1 or more; default 8, or the network's own if it was trained with QCFS.
@@ -107,7 +107,7 @@ def convert(
     network = network_of(model, choices.selection())
     data = None
     if calibration is not None:
-        data = dataset_of(calibration, network.source.proto, choices.images(), allow_code)
+        data = dataset_of(calibration, network.source.proto, choices.images(), allow_code, choices("limit"))
     if not has_images(calibration) and not (synthetic and takes_images(network)):
         require_images(given)
     return conversion.convert(
@@ -163,7 +163,10 @@ def sweep(
     options = choices.evaluation(allow_code)
     with limited_threads(options.threads):
         network = network_of(model, choices.selection())
-        both = [dataset_of(each, network.source.proto, choices.images(), allow_code) for each in (calibration, data)]
+        both = [
+            dataset_of(each, network.source.proto, choices.images(), allow_code, choices(limit))
+            for each, limit in ((calibration, "calibration_limit"), (data, "limit"))
+        ]
         if not has_images(calibration) and not has_images(data):
             require_images(given)
         rows = sweeps.sweep(

@@ -55,7 +55,7 @@ def evaluate(
     options = choices.evaluation(allow_code)
     source, (proto, digest) = source_of(ann), spiking_of(snn)
     with limited_threads(options.threads), sessions.required(options.providers):
-        dataset = dataset_of(data, source.proto, choices.images(), allow_code)
+        dataset = dataset_of(data, source.proto, choices.images(), allow_code, options.limit)
         if not has_images(data):
             require_images(given)
         return evaluation.evaluate(source, proto, dataset, options, digest, progress)
@@ -88,7 +88,7 @@ def verify(
     most, most_threads = choices("limit") or VERIFIED, choices("threads")
     proto, _ = spiking_of(snn)
     with limited_threads(most_threads):
-        dataset = dataset_of(data, proto, choices.images(), allow_code)
+        dataset = dataset_of(data, proto, choices.images(), allow_code, most)
         if not has_images(data):
             require_images(given)
         if reference is None:
