@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from graphpass import conversion, sweeps
 from graphpass.command_options import CommandOptions
@@ -53,6 +54,8 @@ def convert(
     seed: int | None = None,
     memory_budget: int | str | None = None,
     threads: int | None = None,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -90,6 +93,8 @@ def convert(
     memory_budget: memory for calibration, in bytes or as "512MiB"; default "2GiB". threads: default 0, all cores.
     image_size, mean, std: how images become arrays, (pixels/255 − mean)/std: those of a folder, and made-up ones.
     Defaults: 224 where the model leaves the size open, 0 and 1. mean and std: one number, or one for each channel.
+    preset, preprocess: the same by name ("imagenet"), or as the preprocessor_config.json of a processor of Hugging
+    Face, its path or its contents.
     allow_code: whether a path "file.py:function" may be given as data; the file is then run.
     progress: called with the name of a step, how much of it is done and how much there is.
 
@@ -141,6 +146,8 @@ def sweep(
     seed: int | None = None,
     memory_budget: int | str | None = None,
     threads: int | None = None,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,

@@ -1,9 +1,23 @@
 """A converted network, measured on data, and its forms, compared on data."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from graphpass.command_options import CommandOptions
 from graphpass.evaluation import evaluate as evaluation
 from graphpass.evaluation.results import Evaluation
-from graphpass.inputs import Data, Model, Numbers, SpikingModel, Texts, dataset_of, has_images, source_of, spiking_of
+from graphpass.inputs import (
+    Data,
+    Model,
+    Numbers,
+    PathLike,
+    SpikingModel,
+    Texts,
+    dataset_of,
+    has_images,
+    source_of,
+    spiking_of,
+)
 from graphpass.maths.threads import limited_threads
 from graphpass.options.rules import require_images
 from graphpass.options.table import VERIFIED
@@ -24,6 +38,8 @@ def evaluate(
     limit: int | None = None,
     threads: int | None = None,
     provider: str | None = None,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -44,7 +60,7 @@ def evaluate(
     limit: use at most this many samples. threads: default 0, all cores. provider: "cpu" (the default), "cuda",
     or "cuda" with options of onnxruntime, as in "cuda:device_id=1,use_tf32=1". Without use_tf32=1 float32 products are
     not rounded to TF32, which would change counts.
-    image_size, mean, std, allow_code (also for metrics), progress: as for `convert`.
+    preset, preprocess, image_size, mean, std, allow_code (also for metrics), progress: as for `convert`.
 
     `found.to_json()` is the document of docs/formats.md; `save_report` writes a page, `save_json` the document.
     Raises subclasses of graphpass.GraphpassError: OptionError, ModelError (the two do not belong together), DataError,
@@ -68,6 +84,8 @@ def verify(
     reference: SpikingModel | None = None,
     limit: int | None = None,
     threads: int | None = None,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -80,8 +98,9 @@ def verify(
     snn: as for `evaluate`. data: as for `convert`; labels are not needed. limit: number of samples, default 64.
     reference: the folded form of an integer network, from the same plan. Then the two are compared, and Flips says
     which counts the int8 weights changed.
-    threads, image_size, mean, std, allow_code: as for `convert`. Raises subclasses of graphpass.GraphpassError:
-    ModelError, DataError, SessionError. Forms that do not agree are not an error: `agrees` is False.
+    threads, preset, preprocess, image_size, mean, std, allow_code: as for `convert`. Raises subclasses of
+    graphpass.GraphpassError: ModelError, DataError, SessionError. Forms that do not agree are not an error: `agrees` is
+    False.
     """
     given = locals()
     choices = CommandOptions("verify", given)

@@ -1,6 +1,8 @@
 """Models and data, read once for several functions; what a model holds; sessions."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import inliner
@@ -46,6 +48,8 @@ def open_dataset(
     data: Data,
     model: Model | Conversion,
     *,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -55,7 +59,8 @@ def open_dataset(
 
         graphpass.open_dataset("images.npz", "ann.onnx").samples
 
-    data, model, image_size, mean, std, allow_code: as for `convert`; a dict or a file may also hold "labels".
+    data, model, preset, preprocess, image_size, mean, std, allow_code: as for `convert`; a dict or a file may also hold
+    "labels".
     Raises DataError, which names the file, the array and the remedy, where the data does not fit the model.
     """
     given = locals()

@@ -66,6 +66,8 @@ Memory = Annotated[str | None, option("memory_budget", rich_help_panel=CALIBRATI
 ConversionLimit = Annotated[int | None, option("limit", rich_help_panel=CALIBRATION)]
 CalibrationLimit = Annotated[int | None, option("calibration_limit", rich_help_panel=CALIBRATION)]
 Threads = Annotated[int | None, option("threads")]
+ImagePreset = Annotated[str | None, option("preset", rich_help_panel=DATA)]
+Preprocess = Annotated[str | None, option("preprocess", metavar="C.json", rich_help_panel=DATA)]
 ImageSize = Annotated[int | None, option("image_size", rich_help_panel=DATA)]
 ImageMean = Annotated[str | None, option("mean", metavar="A,B,C", rich_help_panel=DATA)]
 ImageStd = Annotated[str | None, option("std", metavar="A,B,C", rich_help_panel=DATA)]
@@ -164,5 +166,15 @@ def _words(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
-_TEXTS = {"mean": lambda text: _numbers("--mean", text), "std": lambda text: _numbers("--std", text)}
+def _config(path: str) -> dict[str, Any]:
+    from graphpass.datasets.processors import read_config
+
+    return read_config(path)
+
+
+_TEXTS = {
+    "mean": lambda text: _numbers("--mean", text),
+    "std": lambda text: _numbers("--std", text),
+    "preprocess": _config,  # read here, also for a service
+}
 _LISTS = {"time_steps": _steps, "coding": _words, "method": _words}  # of a sweep

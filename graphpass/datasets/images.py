@@ -20,22 +20,35 @@ IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SIZE: int = OPTIONS["image_size"].default  # pixels of a side, if neither the model nor the options give a size
 
 
+RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # filters, in the order of their numbers
+
+
 @dataclass(frozen=True)
 class ImageOptions:
-    """x = (pixels/255 − mean)/std, after the shorter side was scaled to the frame and the longer side cut.
+    """x = (pixels/divisor − mean)/std, after the image was scaled and its centre cut out.
 
-    size: height and width in pixels for a model that leaves them free, an error for any other model; None: SIZE if they
-    are free. mean, std: one value, or one for each channel.
+    size: height and width in pixels for a model that leaves them free, an error for a model of other sizes; None: SIZE
+    if they are free. mean, std: one value, or one for each channel.
+    fit: "fill": the shorter side fills the frame; "shorter": it becomes zoom times the frame's height; "stretch": both
+    sides become zoom times those of the frame, whatever the proportions were. zoom is 1 or more. resample: one of
+    RESAMPLING.
     """
 
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     mean: tuple[float, ...] = (OPTIONS["mean"].default,)
     std: tuple[float, ...] = (OPTIONS["std"].default,)
+    fit: str = "fill"
+    zoom: float = 1.0
+    resample: str = "bilinear"
+    divisor: float = 255.0
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The array that an image becomes: float32 [channels, height, width], or [height, width, channels]."""
+    """The array that an image becomes: float32 [channels, height, width], or [height, width, channels].
+
+    mean, std: one for each channel. The others are those of ImageOptions.
+    """
 
     height: int
     width: int
@@ -43,6 +56,10 @@ class Frame:
     channels_first: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    fit: str
+    zoom: float
+    resample: str
+    divisor: float
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -69,20 +86,25 @@ def frame_of(spec: InputSpec, options: ImageOptions, channels: int) -> Frame:
     channels_first = spec.shape[1] in (1, 3)  # the order of ONNX where both are possible
     known, height, width = (spec.shape[axis] for axis in ((1, 2, 3) if channels_first else (3, 1, 2)))
     size, mean, std = options.size, options.mean, options.std
-    if (size is not None and size < 1) or not all(map(math.isfinite, mean + std)) or not all(v > 0 for v in std):
+    wanted = (size, size) if isinstance(size, int) else size or (0, 0)
+    if (size is not None and min(wanted) < 1) or not all(map(math.isfinite, mean + std)) or not all(v > 0 for v in std):
         raise OptionError(f"image size {size}, mean {mean}, std {std}", "give a size and std above 0")
-    if size is not None and height and width and (height, width) != (size, size):
+    if size is not None and height and width and (height, width) != wanted:
         raise OptionError(
             f"image size {size} for a model whose input {spec.name!r} is {height} x {width}",
             "leave it out: images are made to fit the model",
         )
     return Frame(
-        height or size or SIZE,
-        width or size or SIZE,
+        height or wanted[0] or SIZE,
+        width or wanted[1] or SIZE,
         known or channels,
         channels_first,
         _per_channel("mean", mean, known or channels),
         _per_channel("std", std, known or channels),
+        options.fit,
+        options.zoom,
+        options.resample,
+        options.divisor,
     )
 
 
@@ -117,7 +139,7 @@ def image_part(folder: Path, name: str, files: Sequence[Path], labels: NDArray[n
 
 
 def _prepared(file: Path, frame: Frame) -> NDArray[np.float32]:
-    """(pixels/255 − mean)/std of the image, cut to the frame: float32 of the frame's shape."""
+    """(pixels/divisor − mean)/std of the image, scaled and cut to the frame: float32 of the frame's shape."""
     remedy = f"remove it, or save it as a whole 8-bit image of at most {Image.MAX_IMAGE_PIXELS} pixels"
     with named(f"{file}: cannot be read as an image", remedy), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -125,13 +147,27 @@ def _prepared(file: Path, frame: Frame) -> NDArray[np.float32]:
             if image.mode.startswith(("I", "F")):
                 raise ValueError("more than 8 bits a channel")
             image.info.pop("transparency", None)  # alpha is dropped; Pillow would warn of it
-            plain = image.convert("L" if frame.channels == 1 else "RGB")
-    cut = plain.resize((frame.width, frame.height), Image.Resampling.BILINEAR, _centre(plain.size, frame))
-    scaled = np.array(cut, np.float32).reshape(frame.height, frame.width, frame.channels)
-    scaled /= 255
+            plain = _cut(image.convert("L" if frame.channels == 1 else "RGB"), frame)
+    scaled = np.array(plain, np.float32).reshape(frame.height, frame.width, frame.channels)
+    scaled /= frame.divisor
     scaled -= np.array(frame.mean, np.float32)
     scaled /= np.array(frame.std, np.float32)
     return scaled.transpose(2, 0, 1) if frame.channels_first else scaled
+
+
+def _cut(image: Image.Image, frame: Frame) -> Image.Image:
+    """The centre of the scaled image, as large as the frame."""
+    resample = Image.Resampling(RESAMPLING.index(frame.resample))
+    if frame.fit == "fill":
+        return image.resize((frame.width, frame.height), resample, _centre(image.size, frame))
+    wide, high = round(frame.zoom * frame.width), round(frame.zoom * frame.height)
+    if frame.fit == "shorter":
+        (width, height), side = image.size, high
+        wide, high = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+    if wide * high > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise ValueError(f"scaled to {wide} x {high} pixels, it is too long")
+    left, upper = (wide - frame.width) // 2, (high - frame.height) // 2
+    return image.resize((wide, high), resample).crop((left, upper, left + frame.width, upper + frame.height))
 
 
 def _centre(size: tuple[int, int], frame: Frame) -> tuple[float, float, float, float]:

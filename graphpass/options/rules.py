@@ -28,6 +28,11 @@ class Clash:
     reason: str
 
 
+# of every command that reads images
+IMAGE_RULES = (
+    OptionRule(("mean", "std"), "a preset has its own", excludes=("preset",)),
+    OptionRule(("preset", "image_size", "mean", "std"), "the configuration has its own", excludes=("preprocess",)),
+)
 HERE = "the service decides that by itself"
 KEY = OptionRule(("key",), "it is the key of a service", needs=("server",))
 # command → what holds between its options and files; an error names the first rule that is broken
@@ -54,12 +59,13 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
             "it is an option of the evaluation after the conversion",
             needs=("evaluation",),
         ),
+        *IMAGE_RULES,
     ),
-    "evaluate": (OptionRule(("threads",), HERE, excludes=("server",)), KEY),
-    "sweep": (OptionRule(("memory_budget", "threads"), HERE, excludes=("server",)), KEY),
-    "verify": (),
+    "evaluate": (OptionRule(("threads",), HERE, excludes=("server",)), KEY, *IMAGE_RULES),
+    "sweep": (OptionRule(("memory_budget", "threads"), HERE, excludes=("server",)), KEY, *IMAGE_RULES),
+    "verify": IMAGE_RULES,
     "inspect": (),
-    "open_dataset": (),
+    "open_dataset": IMAGE_RULES,
 }
 
 CLASHES: Mapping[str, tuple[Clash, ...]] = {

@@ -21,6 +21,7 @@ from graphpass.options.values import (
     one_or_several,
     size,
     text,
+    text_or_mapping,
     text_or_texts,
     whole,
 )
@@ -31,6 +32,12 @@ STEPS = 8  # T, where none is given
 MADE_UP = 256  # samples that are made up, where no limit is given
 VERIFIED = 64  # samples of `verify`, where no limit is given
 IMAGE_NUMBERS = "one number, or one for each channel"
+PRESETS = {
+    "imagenet": (
+        "ImageNet",
+        "The shorter side becomes 256/224 of the frame, the centre is cut out; ImageNet's mean and deviation.",
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,14 @@ OPTIONS: Mapping[str, Option] = {
             "cuda": ("CUDA", "An NVIDIA GPU; a service has a separate queue for it."),
         },
     ),
+    "preset": Option(
+        f"the name of a preparation: {', '.join(PRESETS)}", lambda value: text(value) and value in PRESETS,
+        "How images are prepared, by the name of what networks were trained on", names=PRESETS,
+    ),
+    "preprocess": Option(
+        "a preprocessor_config.json, or in Python its contents", text_or_mapping,
+        "How images are prepared: the preprocessor_config.json of an image processor of Hugging Face",
+    ),
     "image_size": _count(
         "Side of images in pixels, for an image folder, if the model leaves it open", 1, LARGEST_IMAGE, 224
     ),
@@ -167,7 +182,7 @@ OPTIONS: Mapping[str, Option] = {
 }  # fmt: skip
 
 SELECTION = ("include", "exclude", "identity_sites")
-IMAGES = ("image_size", "mean", "std")
+IMAGES = ("preset", "preprocess", "image_size", "mean", "std")
 BUDGETS = ("energy", "mean_levels")
 WORK = ("seed", "memory_budget", "threads")
 # command → its options; in a sweep, those of SEVERAL are lists

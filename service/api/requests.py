@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     Method = str
     Form = str
     Precision = str
+    Preset = str
 else:
-    Coding, Method, Form, Precision = (
-        Literal[tuple(OPTIONS[name].names)] for name in ("coding", "method", "form", "precision")
+    Coding, Method, Form, Precision, Preset = (
+        Literal[tuple(OPTIONS[name].names)] for name in ("coding", "method", "form", "precision", "preset")
     )
 Provider = Annotated[str, StringConstraints(pattern=HOSTED, max_length=100)]
 PATTERNS, IMAGE_NUMBERS = {"max_length": 100}, {"min_length": 1, "max_length": MOST_CHANNELS}
@@ -57,6 +58,8 @@ class Strict(BaseModel):
 class Images(Strict):
     """How a folder of images becomes arrays; without meaning for other data."""
 
+    preset: Annotated[Preset | None, option("preset")] = None
+    preprocess: Annotated[dict[str, Any] | None, option("preprocess", max_length=100)] = None
     image_size: Annotated[int, option("image_size")] = OPTIONS["image_size"].default
     mean: Annotated[list[Number], option("mean", **IMAGE_NUMBERS)] = [OPTIONS["mean"].default]
     std: Annotated[list[Number], option("std", **IMAGE_NUMBERS)] = [OPTIONS["std"].default]

@@ -21,6 +21,7 @@ from itertools import islice
 
 from dbos import DBOS, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID, WorkflowHandleAsync
 
+from graphpass.options.table import IMAGES
 from service.errors import NotFoundError, ShortageError, StorageError
 from service.jobs.cancelling import UnwantedError, while_wanted
 from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME
@@ -42,7 +43,7 @@ from service.storage.records import JobRecord
 KILLS, KILLED_PAUSE = 3, 10.0  # restarts of a task that the system killed, and seconds before the first of them
 ATTEMPTS = 50  # a job whose process ended so often, in whatever way, is given up
 AHEAD = 32  # shards of a job that wait or run at a time: what they take does not grow with how many there will be
-EVALUATION_OPTIONS = ("image_size", "mean", "std", "metric")  # of a conversion
+EVALUATION_OPTIONS = (*IMAGES, "metric")  # of a conversion
 log = logging.getLogger(__name__)
 
 

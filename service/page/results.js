@@ -207,8 +207,8 @@ function evaluateNow(job) {
       `${each.name} · ${each.description.samples} samples${each.description.labels ? ", labelled" : ""}`)));
     const start = h("button", { type: "button", onclick: async () => {
       try {
-        const { image_size, mean, std } = job.request.options;
-        const made = await post("/v1/evaluations", { ann: job.request.model, snn: job.id, dataset: select.value, options: { image_size, mean, std } });
+        const { preset, preprocess, image_size, mean, std } = job.request.options;
+        const made = await post("/v1/evaluations", { ann: job.request.model, snn: job.id, dataset: select.value, options: { preset, preprocess, image_size, mean, std } });
         location.hash = `#/jobs/${made.id}`;
       } catch (error) {
         if (!(error instanceof Problem)) throw error;

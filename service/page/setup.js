@@ -169,6 +169,7 @@ function request() {
   const shared = {
     exclude: options.exclude, include: options.include, identity_sites: options.identity_sites,
     allow_partial: options.allow_partial, seed: Number(options.seed), image_size: Number(options.image_size),
+    preset: options.preset || null, preprocess: options.preprocess ? JSON.parse(options.preprocess) : null,
     mean: options.mean, std: options.std, metric: options.metric,
   };
   if (mode === "sweep")

@@ -7,6 +7,7 @@ export const CODINGS = names("coding");
 export const METHODS = names("method");
 export const FORMS = names("form");
 export const PRECISIONS = names("precision");
+export const PRESETS = names("preset");
 export const METRICS = Object.keys(names("metric"));
 export const LEVELS = {
   same: ["The same everywhere", "Every site has all levels of T."],
