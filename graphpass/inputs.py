@@ -13,7 +13,7 @@ from graphpass.conversion import Conversion, dataset_for
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions, is_image
 from graphpass.datasets.iterables import is_iterable, open_iterable
-from graphpass.datasets.sources import is_image_folder, path_of
+from graphpass.datasets.sources import path_of
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.graph.model import Source, load, model_files, read_with_digest
 from graphpass.graph.plan import companions
@@ -101,7 +101,7 @@ def dataset_of(
             raise DataError(f"one array for a model of {len(names)} inputs", f"give a dict with {', '.join(names)}")
         return dataset_for(proto, {names[0]: _array(names[0], data)}, images)
     if is_iterable(data):
-        return open_iterable(data, input_specs(proto), limit)
+        return open_iterable(data, input_specs(proto), limit, images)
     raise _wrong(
         "data", data, "a path, arrays, a DataLoader or another iterable, or what graphpass.open_dataset returned"
     )
@@ -135,9 +135,9 @@ def plan_sources(plan: Any) -> list[Path]:
     return [Path(plan), *companions(Path(plan))] if isinstance(plan, str | os.PathLike) else []
 
 
-def has_images(data: Any) -> bool:
-    """Whether it is a folder of images; options of images apply to those alone."""
-    return isinstance(data, str | os.PathLike) and is_image_folder(os.fspath(data))
+def prepares_images(data: Any, dataset: Dataset | None) -> bool:
+    """Whether data was opened here and is made of images; options of images apply to that alone."""
+    return dataset is not None and dataset.images and not isinstance(data, Dataset)
 
 
 def _wrong(what: str, given: Any, wanted: str) -> OptionError:

@@ -18,10 +18,10 @@ from graphpass.inputs import (
     Texts,
     data_sources,
     dataset_of,
-    has_images,
     model_sources,
     network_of,
     plan_sources,
+    prepares_images,
     takes_images,
 )
 from graphpass.maths.threads import limited_threads
@@ -113,7 +113,7 @@ def convert(
     data = None
     if calibration is not None:
         data = dataset_of(calibration, network.source.proto, choices.images(), allow_code, choices("limit"))
-    if not has_images(calibration) and not (synthetic and takes_images(network)):
+    if not prepares_images(calibration, data) and not (synthetic and takes_images(network)):
         require_images(given)
     return conversion.convert(
         network,
@@ -174,7 +174,7 @@ def sweep(
             dataset_of(each, network.source.proto, choices.images(), allow_code, choices(limit))
             for each, limit in ((calibration, "calibration_limit"), (data, "limit"))
         ]
-        if not has_images(calibration) and not has_images(data):
+        if not any(map(prepares_images, (calibration, data), both)):
             require_images(given)
         rows = sweeps.sweep(
             network,

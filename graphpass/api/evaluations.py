@@ -14,7 +14,7 @@ from graphpass.inputs import (
     SpikingModel,
     Texts,
     dataset_of,
-    has_images,
+    prepares_images,
     source_of,
     spiking_of,
 )
@@ -72,7 +72,7 @@ def evaluate(
     source, (proto, digest) = source_of(ann), spiking_of(snn)
     with limited_threads(options.threads), sessions.required(options.providers):
         dataset = dataset_of(data, source.proto, choices.images(), allow_code, options.limit)
-        if not has_images(data):
+        if not prepares_images(data, dataset):
             require_images(given)
         return evaluation.evaluate(source, proto, dataset, options, digest, progress)
 
@@ -108,7 +108,7 @@ def verify(
     proto, _ = spiking_of(snn)
     with limited_threads(most_threads):
         dataset = dataset_of(data, proto, choices.images(), allow_code, most)
-        if not has_images(data):
+        if not prepares_images(data, dataset):
             require_images(given)
         if reference is None:
             return forms.verify(proto, dataset, most, threads=most_threads)

@@ -22,9 +22,9 @@ from graphpass.inputs import (
     SpikingModel,
     Texts,
     dataset_of,
-    has_images,
     model_sources,
     network_of,
+    prepares_images,
     source_of,
     spiking_of,
 )
@@ -67,7 +67,7 @@ def open_dataset(
     images = CommandOptions("open_dataset", given).images()
     proto = spiking_of(model)[0] if isinstance(model, Conversion) else source_of(model).proto
     dataset = dataset_of(data, proto, images, allow_code)
-    if not has_images(data):
+    if not prepares_images(data, dataset):
         require_images(given)
     return dataset
 

@@ -270,9 +270,9 @@ def _save(found: Any, as_json: Path | None, report: Path | None) -> None:
 
 def _images(options: Mapping[str, Any], data: str | None, made_up: bool = False) -> dict[str, Any]:
     """The options of images, if the data is a folder of images."""
-    from graphpass.datasets.sources import is_image_folder
+    from graphpass.datasets.sources import is_made_of_images
 
-    asked = made_up or (data is not None and is_image_folder(data))
+    asked = made_up or (data is not None and is_made_of_images(data))
     return {name: options[name] for name in IMAGES if asked and name in options}
 
 

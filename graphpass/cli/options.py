@@ -127,10 +127,10 @@ def options_of(
 
 def require_images_read(options: Mapping[str, Any], *data: str | None, made_up: bool = False) -> None:
     """Raises OptionError for an option of images where neither the data nor what is made up are images."""
-    from graphpass.datasets.sources import is_image_folder, path_of
+    from graphpass.datasets.sources import is_made_of_images, path_of
 
     given = [each for each in data if each is not None]
-    if not made_up and not any(map(is_image_folder, given)) and all(os.path.exists(path_of(each)) for each in given):
+    if not made_up and not any(map(is_made_of_images, given)) and all(os.path.exists(path_of(each)) for each in given):
         require_images(options, dashed)
 
 

@@ -1,11 +1,13 @@
-"""Image files as samples, which are decoded, scaled, cut and normalised only when they are read."""
+"""Encoded images as samples, which are decoded, scaled, cut and normalised only when they are read."""
 
 import hashlib
+import io
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,12 +69,19 @@ class Frame:
         return (self.channels, *area) if self.channels_first else (*area, self.channels)
 
 
-def frame_for(folder: Path, inputs: Sequence[InputSpec], options: ImageOptions) -> Frame:
+class Picture(NamedTuple):
+    """An encoded image. where: its place, for errors. read: its bytes; may raise anything."""
+
+    where: str
+    read: Callable[[], bytes]
+
+
+def frame_for(where: Path | str, inputs: Sequence[InputSpec], options: ImageOptions) -> Frame:
     """The frame that a model with one image input needs; the options decide what the model leaves free."""
     spec = inputs[0] if len(inputs) == 1 else None
     if spec is None or not is_image(spec):
         raise DataError(
-            f"{folder}: images need a model with one float input [N, C, H, W] or [N, H, W, C], C = 1 or 3",
+            f"{where}: images need a model with one float input [N, C, H, W] or [N, H, W, C], C = 1 or 3",
             "save the prepared samples as .npz",
         )
     return frame_of(spec, options, 1)
@@ -124,30 +133,42 @@ def _per_channel(option: str, values: tuple[float, ...], channels: int) -> tuple
     return values
 
 
-def image_part(folder: Path, name: str, files: Sequence[Path], labels: NDArray[np.int64] | None, frame: Frame) -> Part:
-    """The files as samples of the input `name`; only files that are read are decoded."""
-    columns = {name: Header((len(files), *frame.shape), np.dtype(np.float32))}
+def image_part(
+    where: str, name: str, pictures: Sequence[Picture], labels: NDArray[np.int64] | None, frame: Frame
+) -> Part:
+    """Pictures as samples of the input `name`; only those that are asked for are read."""
+    columns = {name: Header((len(pictures), *frame.shape), np.dtype(np.float32))}
     if labels is not None:
         columns[LABELS] = Header(labels.shape, labels.dtype)
 
     def read(cuts: Iterable[slice]) -> Iterator[Arrays]:
         for cut in cuts:
-            arrays: Arrays = {name: np.stack([_prepared(file, frame) for file in files[cut]])}
+            arrays: Arrays = {name: np.stack([_prepared(picture, frame) for picture in pictures[cut]])}
             yield arrays if labels is None else arrays | {LABELS: labels[cut]}
 
-    return Part(str(folder), columns, read)
+    return Part(where, columns, read)
 
 
-def _prepared(file: Path, frame: Frame) -> NDArray[np.float32]:
-    """(pixels/divisor − mean)/std of the image, scaled and cut to the frame: float32 of the frame's shape."""
+def is_decoded(value: object) -> bool:
+    """Whether it is an image of Pillow."""
+    return isinstance(value, Image.Image)
+
+
+def _prepared(picture: Picture, frame: Frame) -> NDArray[np.float32]:
+    """The image of the bytes as `prepared` makes it."""
     remedy = f"remove it, or save it as a whole 8-bit image of at most {Image.MAX_IMAGE_PIXELS} pixels"
-    with named(f"{file}: cannot be read as an image", remedy), warnings.catch_warnings():
+    with named(f"{picture.where}: cannot be read as an image", remedy), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file, formats=IMAGE_FORMATS) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError("more than 8 bits a channel")
-            image.info.pop("transparency", None)  # alpha is dropped; Pillow would warn of it
-            plain = _cut(image.convert("L" if frame.channels == 1 else "RGB"), frame)
+        with Image.open(io.BytesIO(picture.read()), formats=IMAGE_FORMATS) as image:
+            return prepared(image, frame)
+
+
+def prepared(image: Image.Image, frame: Frame) -> NDArray[np.float32]:
+    """(pixels/divisor − mean)/std of the image, scaled and cut to the frame: float32 of the frame's shape."""
+    if image.mode.startswith(("I", "F")):
+        raise ValueError("more than 8 bits a channel")
+    image.info.pop("transparency", None)  # alpha is dropped; Pillow would warn of it
+    plain = _cut(image.convert("L" if frame.channels == 1 else "RGB"), frame)
     scaled = np.array(plain, np.float32).reshape(frame.height, frame.width, frame.channels)
     scaled /= frame.divisor
     scaled -= np.array(frame.mean, np.float32)
@@ -182,11 +203,16 @@ def _centre(size: tuple[int, int], frame: Frame) -> tuple[float, float, float, f
     return left, upper, min(width, left + wanted[0] * scale), min(height, upper + wanted[1] * scale)
 
 
-def digest_of_files(files: Sequence[Path], labels: NDArray[np.int64] | None, frame: Frame) -> str:
-    """sha256 (hex) of the frame, the files' bytes and the labels; nothing is decoded."""
+def digest_of_pictures(pictures: Iterable[tuple[Picture, int | None]], frame: Frame) -> str:
+    """sha256 (hex) of the frame, and of the bytes and the label of every picture; nothing is decoded."""
     digest = hashlib.sha256(f"{frame}\n".encode())
-    for index, file in enumerate(files):
-        with named(f"{file}: cannot be read", "check its permissions"):
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"{content} {None if labels is None else labels[index]}\n".encode())
+    for picture, label in pictures:
+        with named(f"{picture.where}: cannot be read", "check its permissions"):
+            content = hashlib.sha256(picture.read()).hexdigest()
+        digest.update(f"{content} {label}\n".encode())
     return digest.hexdigest()
+
+
+def labelled(pictures: Sequence[Picture], labels: NDArray[np.int64] | None) -> Iterator[tuple[Picture, int | None]]:
+    """Each picture with its label."""
+    return zip(pictures, [None] * len(pictures) if labels is None else labels.tolist(), strict=True)

@@ -8,10 +8,10 @@ No library is imported for them; items are what counts:
     a tuple of a dict or tuple, and labels  the same
     an array                                the one input
 
-An array is whatever numpy takes, tensors included. It holds a batch if it has as many axes as the input, and one
-sample if it has one axis less.
+An array is whatever numpy takes, tensors included; or an image of Pillow, which is prepared as one of a folder. It
+holds a batch if it has as many axes as the input, and one sample if it has one axis less.
 
-What begins with the same item twice is read again for every pass, as a function is. What does not (a generator, a
+What begins with the same samples twice is read again for every pass, as a function is. What does not (a generator, a
 DataLoader that shuffles) is read once and held in memory.
 """
 
@@ -19,37 +19,44 @@ import itertools
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphpass.datasets.arrays import array_part
 from graphpass.datasets.dataset import Dataset, dataset_of
+from graphpass.datasets.images import ImageOptions, frame_for, is_decoded, prepared
 from graphpass.datasets.parts import LABELS, Arrays, Header, InputSpec, Part, checked, label_columns, named
 from graphpass.errors import DataError
 
+COMPARED = 16  # samples by which two passes are told apart
 HELD = 2 << 30  # bytes of what is read once, at most
 LABEL = "label"  # what datasets of Hugging Face call it
 END = object()
 
 
-def open_iterable(items: Any, inputs: Sequence[InputSpec], limit: int | None = None) -> Dataset:
-    """The first `limit` samples of an iterable (default: all), in its order.
+def open_iterable(
+    items: Any, inputs: Sequence[InputSpec], limit: int | None = None, images: ImageOptions | None = None
+) -> Dataset:
+    """The first `limit` samples of an iterable (default: all), in its order. images: how images of Pillow are prepared.
 
     Raises DataError for items that do not fit the model, and for more than HELD bytes that can be read only once.
     """
-    where = type(items).__name__
+    where, read = type(items).__name__, _Reader(tuple(inputs), images or ImageOptions())
 
     def parts() -> Iterator[Part]:
-        found = _items(where, _begun(where, items), inputs)
+        found = read.items(where, _begun(where, items))
         return _limited((array_part(here, arrays) for here, arrays in found), limit)
 
-    if _begun(where, items) is items or not _begins_alike(where, items, inputs):
-        read = list(_within(where, parts()))
-        return replace(dataset_of(where, inputs, lambda: read), held=sum(map(_size, read)))
-    first, _ = next(checked(where, parts(), inputs))
-    return Dataset(where, None, LABELS in label_columns(first, inputs), tuple(inputs), parts)
+    if _begun(where, items) is items or not _begins_alike(*(read.items(where, _begun(where, items)) for _ in range(2))):
+        held = list(_within(where, parts()))
+        dataset = replace(dataset_of(where, inputs, lambda: held), held=sum(map(_size, held)))
+    else:
+        first, _ = next(checked(where, parts(), inputs))
+        dataset = Dataset(where, None, LABELS in label_columns(first, inputs), tuple(inputs), parts)
+    return replace(dataset, images=read.decoded)
 
 
 def is_iterable(data: Any) -> bool:
@@ -62,27 +69,40 @@ def _begun(where: str, items: Any) -> Iterator[Any]:
         return iter(items) if isinstance(items, Iterable) else (items[index] for index in range(len(items)))
 
 
-def _items(where: str, items: Iterator[Any], inputs: Sequence[InputSpec]) -> Iterator[tuple[str, Arrays]]:
-    for index in itertools.count():
-        here = f"{where}, item {index}"
-        with named(f"{here}: failed", "mend the iterable"):
-            item = next(items, END)
-        if item is END:
-            return
-        yield here, _arrays(here, item, inputs)
+@dataclass
+class _Reader:
+    """Turns items into arrays. decoded: whether images were among them."""
 
+    inputs: tuple[InputSpec, ...]
+    images: ImageOptions
+    decoded: bool = False
 
-def _arrays(where: str, item: Any, inputs: Sequence[InputSpec]) -> Arrays:
-    """The arrays of an item by name, with an axis of samples."""
-    ranks = {spec.name: len(spec.shape) for spec in inputs}
-    values = _by_name(where, item, list(ranks))
-    with named(f"{where}: is not made of arrays", "give tensors or arrays of numbers that numpy has"):
-        # copies, since an iterable may fill the same buffer again while batches of it are in use
-        arrays = {name: np.array(_plain(value)) for name, value in values.items()}
-    known = [name for name in arrays if name in ranks]
-    if known and all(arrays[name].ndim == ranks[name] - 1 for name in known):
-        return {name: array[None] for name, array in arrays.items()}
-    return arrays
+    def items(self, where: str, items: Iterator[Any]) -> Iterator[tuple[str, Arrays]]:
+        """The arrays of each item by name, with an axis of samples, and where they are from."""
+        for index in itertools.count():
+            here = f"{where}, item {index}"
+            with named(f"{here}: failed", "mend the iterable"):
+                item = next(items, END)
+            if item is END:
+                return
+            yield here, self._arrays(here, item)
+
+    def _arrays(self, where: str, item: Any) -> Arrays:
+        ranks = {spec.name: len(spec.shape) for spec in self.inputs}
+        values = _by_name(where, item, list(ranks))
+        pictures = [name for name, value in values.items() if is_decoded(value)]
+        if pictures:
+            name, frame = self.inputs[0].name, frame_for(where, self.inputs, self.images)
+            with named(f"{where}: cannot be used as an image", "give whole images of 8 bits"):
+                values[name] = prepared(values.pop(pictures[0]), frame)
+            self.decoded = True
+        with named(f"{where}: is not made of arrays", "give tensors or arrays of numbers that numpy has"):
+            # copies, since an iterable may fill the same buffer again while batches of it are in use
+            arrays = {name: np.array(_plain(value)) for name, value in values.items()}
+        known = [name for name in arrays if name in ranks]
+        if known and all(arrays[name].ndim == ranks[name] - 1 for name in known):
+            return {name: array[None] for name, array in arrays.items()}
+        return arrays
 
 
 def _by_name(where: str, item: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -113,13 +133,20 @@ def _plain(value: Any) -> Any:
     return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 
 
-def _begins_alike(where: str, items: Any, inputs: Sequence[InputSpec]) -> bool:
-    """Whether two passes begin with the same item."""
-    passes = (_items(where, _begun(where, items), inputs) for _ in range(2))
-    (_, first), (_, second) = (next(each, ("", Arrays())) for each in passes)
-    return first.keys() == second.keys() and all(
-        each.dtype == second[name].dtype and each.tobytes() == second[name].tobytes() for name, each in first.items()
-    )
+def _begins_alike(one: Iterator[tuple[str, Arrays]], other: Iterator[tuple[str, Arrays]]) -> bool:
+    """Whether the first COMPARED samples of two passes are the same."""
+    seen = 0
+    for (_, first), (_, second) in itertools.zip_longest(one, other, fillvalue=("", Arrays())):
+        if first.keys() != second.keys() or not all(_same(each, second[name]) for name, each in first.items()):
+            return False
+        seen += max((len(each) for each in first.values() if each.ndim), default=1)
+        if seen >= COMPARED:
+            break
+    return True
+
+
+def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
 
 
 def _length(part: Part) -> int:

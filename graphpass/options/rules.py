@@ -144,7 +144,7 @@ def require_images(given: Mapping[str, Any], spelled: Callable[[str], str] = nam
     """Raises OptionError if an option of images was given. For use where no images are read."""
     if name := next((each for each in IMAGES if given.get(each) is not None), None):
         raise OptionError(
-            f"{spelled(name)} has no effect: it is for a folder of images, and no images are read",
+            f"{spelled(name)} has no effect: it is for images, and no images are read",
             "leave it out; arrays are taken as they are",
             name,
         )

@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from graphpass.api import open_dataset
 from graphpass.datasets import iterables
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.iterables import open_iterable
 from graphpass.datasets.parts import InputSpec
 from graphpass.datasets.sources import from_arrays
-from graphpass.errors import DataError
+from graphpass.errors import DataError, OptionError
 from graphpass.inputs import dataset_of
 from tests.legal import network
 from tests.properties import examples
-from tests.sources import FLOAT32, IDS, SAMPLES, TARGETS, X, check_refusal, check_whole, together
+from tests.sources import FLOAT32, IDS, PIXELS, RGB, SAMPLES, TARGETS, X, check_refusal, check_whole, together
 
 PAIR = [X, InputSpec("ids", np.dtype(np.int64), (None, None))]
 ROWS = np.arange(21).reshape(7, 3)
@@ -218,3 +220,22 @@ def test_a_dataset_of_hugging_face() -> None:
     data = datasets.Dataset.from_dict({"x": list(SAMPLES), "label": list(TARGETS)})
     for each in (data, data.with_format("numpy"), data.to_iterable_dataset()):
         check_whole(open_iterable(each, [X]))
+
+
+def test_images_of_pillow_are_prepared() -> None:
+    items = [{"image": Image.fromarray(np.roll(RGB, number, 0)), "label": number} for number in range(4)]
+    dataset = open_iterable(items, [PIXELS], images=ImageOptions(std=(0.5,)))
+    found, labels = together(list(dataset.batches(3)))
+    np.testing.assert_array_equal(labels, range(4))
+    np.testing.assert_array_equal(found[1] * np.float32(127.5), np.roll(RGB, 1, 0).transpose(2, 0, 1))
+    assert dataset.images and not open_iterable(list(SAMPLES), [X]).images
+    alone = open_iterable([item["image"] for item in items], [PIXELS])
+    np.testing.assert_array_equal(together(list(alone.batches(4)))[0], found / 2)
+    with pytest.raises(DataError, match="images need a model with one float input"):
+        open_iterable(items, [X])
+
+
+def test_options_of_images_are_for_images() -> None:
+    rows = list(np.zeros((3, 8), np.float32))
+    with pytest.raises(OptionError, match="mean has no effect: it is for images"):
+        open_dataset(rows, network(), mean=0.5)
