@@ -32,8 +32,8 @@ from graphpass.datasets.images import (
 from graphpass.datasets.parts import LABELS, InputSpec, Part, checked, named
 from graphpass.errors import DataError, OptionError
 
-PARQUET = ".parquet"
-TABLES = (PARQUET, ".arrow", ".feather")
+PARQUET = b"PAR1"  # how such a file begins
+TABLES = (".parquet", ".arrow", ".feather")
 BYTES = "bytes"  # the field of an image in datasets of Hugging Face
 ROWS = 64  # of a piece
 LABEL_NAMES = (LABELS, "label")
@@ -67,6 +67,17 @@ def open_tables(files: Sequence[Path], description: str, inputs: Sequence[InputS
     return Dataset(description, samples, label is not None, tuple(inputs), parts, digest, images=picture is not None)
 
 
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins as a Parquet file does."""
+    with path.open("rb") as file:
+        return file.read(len(PARQUET)) == PARQUET
+
+
+def size_of(path: Path) -> tuple[int, bool]:
+    """How many rows a table has, and whether it has labels."""
+    return _rows(path), not _columns(path).keys().isdisjoint(LABEL_NAMES)
+
+
 def holds_pictures(path: Path) -> bool:
     """Whether a column holds encoded images."""
     return any(map(_is_encoded, _columns(path).values()))
@@ -95,13 +106,13 @@ def _columns(path: Path) -> dict[str, Any]:
     """Types of the columns by name."""
     _pyarrow()
     with _damage(path):
-        schema = _parquet(path).schema_arrow if path.suffix == PARQUET else _arrow(path).schema
+        schema = _parquet(path).schema_arrow if is_parquet(path) else _arrow(path).schema
         return {field.name: field.type for field in schema}
 
 
 def _rows(path: Path) -> int:
     with _damage(path):
-        return int(_parquet(path).metadata.num_rows if path.suffix == PARQUET else _arrow(path).num_rows)
+        return int(_parquet(path).metadata.num_rows if is_parquet(path) else _arrow(path).num_rows)
 
 
 def _pieces(files: Sequence[Path], names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -120,7 +131,7 @@ def _pieces(files: Sequence[Path], names: Sequence[str]) -> Iterator[tuple[str, 
 
 
 def _batches(path: Path, names: Sequence[str]) -> Iterator[Any]:
-    if path.suffix == PARQUET:
+    if is_parquet(path):
         yield from _parquet(path).iter_batches(batch_size=ROWS, columns=list(names), use_threads=False)
     else:
         yield from _arrow(path).select(names).to_batches(max_chunksize=ROWS)

@@ -51,7 +51,7 @@ export async function setupView(place, signal) {
     calibration: picker({
       kind: "dataset", title: "2 · Calibration data", known: datasets, choices, role: "calibration", signal,
       summary: datasetSummary, changed: settle, instead: withoutData,
-      hint: "A few hundred typical samples, without labels: .npz, .npy, or a .zip of .npz shards or of images.",
+      hint: "A few hundred typical samples, without labels: .npz, .npy, a .zip of .npz shards or of images, or a .tar or .parquet of images.",
     }),
     evaluation: picker({
       kind: "dataset", title: "3 · Evaluation data", known: datasets, choices, role: "evaluation", signal,
