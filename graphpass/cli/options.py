@@ -14,7 +14,7 @@ from graphpass.options.providers import HOSTED
 from graphpass.options.rules import HERE, dashed, require_images, require_options, require_value
 from graphpass.options.table import OPTIONS, VERIFIED
 
-DATA_HELP = "x.npz, x.npy, a folder of .npz shards, a folder of images by class, or file.py:function"
+DATA_HELP = "x.npz, x.npy, x.parquet, x.tar, a folder of such files or of images by class, or file.py:function"
 CALIBRATION = "Calibration"
 DATA = "Data"
 

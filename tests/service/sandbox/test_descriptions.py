@@ -221,7 +221,7 @@ def test_images_in_one_file_are_prepared_as_asked(box: Box, kind: str) -> None:
         digests.add(json.loads(outputs(box)["plan.json"])["data_sha256"])
     assert len(digests) == 3
     outcome = box.run("convert", {"model": "net.onnx", "calibration": "data", "options": {"preprocess": {"size": 6}}})
-    assert isinstance(outcome, Failed) and "'resample' is None" in outcome.what
+    assert isinstance(outcome, Failed) and "'image_mean' is None" in outcome.what
 
 
 @pytest.mark.parametrize(
