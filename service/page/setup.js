@@ -22,7 +22,7 @@ export async function fillFrom(job, changes = {}) {
   for (const [name, value] of Object.entries(request.options ?? {})) {
     if (name in changes || !(name in options) || value === null) continue;
     if (job.kind === "sweep" && Array.isArray(value) && name in SEVERAL) options[SEVERAL[name]] = value;
-    else options[name] = value;
+    else options[name] = name === "preprocess" ? JSON.stringify(value) : value;
   }
   if (options.mean_levels !== "") options.budget = "mean_levels";
   if (job.kind === "sweep") options.limit = request.options.calibration_limit ?? "";
