@@ -197,9 +197,9 @@ the question is whether its graph is understood.
 
 *Error*: √(Σ(y − a)²/Σ(a − ā)²) between the outputs y of the converted network with 256 levels (phase code, T = 8,
 method `max`) and those of the PyTorch module, a, on the images that it was calibrated on: {samples} made-up ones,
-{fewer} of {large} pixels and more. *Moved*: the same between the module's outputs for these images and for the images with
-noise of 1/256 of their deviation. Some random networks amplify noise of any kind more than a hundred times; from these
-no more can be expected than an error of {moved} times what noise does.
+{fewer} of {large} pixels and more. *Moved*: the same between the module's outputs for these images and for the images
+with noise of 1/256 of their deviation. Some random networks amplify noise of any kind more than a hundred times; from
+these no more can be expected than an error of {moved} times what noise does.
 """
 
 

@@ -28,13 +28,12 @@ from numpy.typing import NDArray
 from graphpass.datasets.arrays import array_part
 from graphpass.datasets.dataset import Dataset, dataset_of
 from graphpass.datasets.images import ImageOptions, frame_for, is_decoded, prepared
-from graphpass.datasets.parts import LABELS, Arrays, Header, InputSpec, Part, checked, label_columns, named
+from graphpass.datasets.parts import LABELS, Arrays, Header, InputSpec, Part, checked, label_columns, named, numbered
 from graphpass.errors import DataError
 
 COMPARED = 16  # samples by which two passes are told apart
 HELD = 2 << 30  # bytes of what is read once, at most
 LABEL = "label"  # what datasets of Hugging Face call it
-END = object()
 
 
 def open_iterable(
@@ -79,13 +78,7 @@ class _Reader:
 
     def items(self, where: str, items: Iterator[Any]) -> Iterator[tuple[str, Arrays]]:
         """The arrays of each item by name, with an axis of samples, and where they are from."""
-        for index in itertools.count():
-            here = f"{where}, item {index}"
-            with named(f"{here}: failed", "mend the iterable"):
-                item = next(items, END)
-            if item is END:
-                return
-            yield here, self._arrays(here, item)
+        return ((here, self._arrays(here, item)) for here, item in numbered(where, items, "iterable"))
 
     def _arrays(self, where: str, item: Any) -> Arrays:
         ranks = {spec.name: len(spec.shape) for spec in self.inputs}

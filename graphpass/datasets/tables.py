@@ -10,7 +10,6 @@ Other columns are not read.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,9 @@ def _image_column(columns: Mapping[str, Any], name: str) -> str | None:
 def _pyarrow() -> Any:
     if find_spec("pyarrow") is None:
         raise OptionError("pyarrow is not installed, and tables need it", "pip install 'graphpass[arrow]'")
-    return import_module("pyarrow")
+    import pyarrow
+
+    return pyarrow
 
 
 def _is_encoded(kind: Any) -> bool:
@@ -138,7 +139,9 @@ def _batches(path: Path, names: Sequence[str]) -> Iterator[Any]:
 
 
 def _parquet(path: Path) -> Any:
-    return import_module("pyarrow.parquet").ParquetFile(path)
+    import pyarrow.parquet
+
+    return pyarrow.parquet.ParquetFile(path)
 
 
 def _arrow(path: Path) -> Any:
