@@ -34,8 +34,8 @@ SIDE = 64  # pixels, where a network takes them
 SECONDS = 1800  # for one network
 LARGE = 200  # pixels of a side from which half as many images do
 CLOSE = 0.02  # of the outputs' deviation: what 256 levels may leave
-NOISE = 1 / 256  # of the deviation of the images
-MOVED = 2  # times as far as noise moves them, outputs may be off
+STEPS = 255  # between 256 levels
+MOVED = 2  # times as far as rounding in PyTorch moves them, outputs may be off
 RESULTS = Path(__file__).with_suffix(".json")
 PAGE = Path(__file__).parents[1] / "docs" / "torch_models.md"
 SIDES = {"inception_v3": 96, "maxvit_t": 224, "vit_h_14": 56}  # the least that they take
@@ -50,8 +50,8 @@ TIMM = {  # name → arguments; a side that is not SIDE is that of the name
 
 @dataclass(frozen=True)
 class TorchModel:
-    """One row. error, moved: how far 256 levels and noise of the images move the outputs, as shares of their deviation.
-    refused: why there is no error.
+    """One row. error, moved: how far the converted network and rounding in PyTorch move the outputs, as shares of their
+    deviation. refused: why there is no error.
     """
 
     library: str
@@ -66,7 +66,7 @@ class TorchModel:
 
     @property
     def as_moved(self) -> bool:
-        """Whether outputs are not close, but no further off than noise of the images brings them."""
+        """Whether outputs are not close, but no further off than rounding in PyTorch brings them."""
         return self.error is not None and CLOSE < self.error <= MOVED * (self.moved or 0)
 
 
@@ -122,6 +122,31 @@ def settle(module: Any, images: Any) -> None:
     module.eval()
 
 
+def rounding() -> Any:
+    """Inside, activations of PyTorch have 256 levels between the least and the largest value of each channel."""
+    import torch
+    from torch.nn import functional
+    from torch.overrides import TorchFunctionMode
+
+    known = {
+        *(functional.relu, functional.relu6, functional.gelu, functional.silu, functional.hardswish, functional.elu),
+        *(functional.leaky_relu, functional.hardtanh, functional.mish, torch.relu, torch.Tensor.relu),
+    }
+
+    class Rounding(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = function(*args, **(kwargs or {}))
+            if function not in known:
+                return found
+            channel = 1 if found.ndim == 4 else found.ndim - 1
+            others = [axis for axis in range(found.ndim) if axis != channel]
+            least, most = found.amin(others, keepdim=True), found.amax(others, keepdim=True)
+            step = ((most - least) / STEPS).clamp_min(1e-30)
+            return least + torch.round((found - least) / step) * step
+
+    return Rounding()
+
+
 def measured(library: str, name: str) -> TorchModel:
     """Convert one network and compare."""
     import torch
@@ -135,9 +160,10 @@ def measured(library: str, name: str) -> TorchModel:
     made_up = synthetic_dataset([spec], ImageOptions(mean=(0.5,), std=(0.25,)), samples, 0, {})
     images = torch.from_numpy(next(made_up.batches(samples)).inputs["image"])
     settle(module, images)
-    noise = NOISE * images.std() * torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected, noisy = module(images).numpy(), module(images + noise).numpy()
+        expected = module(images).numpy()
+        with rounding():
+            rounded = module(images).numpy()
     spread = np.square(expected - expected.mean(0)).sum()
 
     def away(outputs: Any) -> float:
@@ -150,7 +176,7 @@ def measured(library: str, name: str) -> TorchModel:
         return TorchModel(library, name, side, refused=str(error), seconds=time.perf_counter() - begun)
     error, coverage = away(made.to_torch(threads=1)(images).numpy()), made.network.coverage
     spiking, seconds = f"{coverage.spiking_layers} of {coverage.weight_layers}", time.perf_counter() - begun
-    return TorchModel(library, name, side, len(made.plan.sites), spiking, error, away(noisy), seconds=seconds)
+    return TorchModel(library, name, side, len(made.plan.sites), spiking, error, away(rounded), seconds=seconds)
 
 
 def apart(library: str, name: str) -> TorchModel:
@@ -197,9 +223,9 @@ the question is whether its graph is understood.
 
 *Error*: √(Σ(y − a)²/Σ(a − ā)²) between the outputs y of the converted network with 256 levels (phase code, T = 8,
 method `max`) and those of the PyTorch module, a, on the images that it was calibrated on: {samples} made-up ones,
-{fewer} of {large} pixels and more. *Moved*: the same between the module's outputs for these images and for the images
-with noise of 1/256 of their deviation. Some random networks amplify noise of any kind more than a hundred times; from
-these no more can be expected than an error of {moved} times what noise does.
+{fewer} of {large} pixels and more. *Moved*: the same for the PyTorch module, when 256 levels are made of its activations
+there, between the least and the largest value of each channel. Some random networks amplify what rounding does from
+layer to layer; from these no more can be expected than an error of {moved} times that.
 """
 
 
@@ -209,7 +235,7 @@ def page(rows: dict[str, TorchModel]) -> str:
     close = [row for row in found if row.error is not None and row.error <= CLOSE]
     far = [row for row in found if row.error is not None and row not in close and not row.as_moved]
     others = {
-        f"are within {MOVED} times what noise does": [row.name for row in found if row.as_moved],
+        f"are within {MOVED} times what rounding does in PyTorch": [row.name for row in found if row.as_moved],
         "are further off": [row.name for row in far],
         "are refused or were not measured": [row.name for row in found if row.refused],
         "have not been run yet": [name for _, name in names() if name not in rows],
