@@ -223,9 +223,9 @@ the question is whether its graph is understood.
 
 *Error*: √(Σ(y − a)²/Σ(a − ā)²) between the outputs y of the converted network with 256 levels (phase code, T = 8,
 method `max`) and those of the PyTorch module, a, on the images that it was calibrated on: {samples} made-up ones,
-{fewer} of {large} pixels and more. *Moved*: the same for the PyTorch module, when 256 levels are made of its activations
-there, between the least and the largest value of each channel. Some random networks amplify what rounding does from
-layer to layer; from these no more can be expected than an error of {moved} times that.
+{fewer} of {large} pixels and more. *Moved*: the same for the PyTorch module when its activations are rounded there to
+256 levels between the least and the largest value of each channel. Some random networks amplify what rounding does
+from layer to layer; from these no more can be expected than an error of {moved} times that.
 """
 
 

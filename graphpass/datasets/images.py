@@ -167,7 +167,9 @@ def prepared(image: Image.Image, frame: Frame) -> NDArray[np.float32]:
     """(pixels/divisor − mean)/std of the image, scaled and cut to the frame: float32 of the frame's shape."""
     if image.mode.startswith(("I", "F")):
         raise ValueError("more than 8 bits a channel")
-    image.info.pop("transparency", None)  # alpha is dropped; Pillow would warn of it
+    if "transparency" in image.info:  # alpha is dropped; Pillow would warn of it
+        image = image.copy()
+        del image.info["transparency"]
     plain = _cut(image.convert("L" if frame.channels == 1 else "RGB"), frame)
     scaled = np.array(plain, np.float32).reshape(frame.height, frame.width, frame.channels)
     scaled /= frame.divisor

@@ -233,6 +233,9 @@ def test_images_of_pillow_are_prepared() -> None:
     np.testing.assert_array_equal(together(list(alone.batches(4)))[0], found / 2)
     with pytest.raises(DataError, match="images need a model with one float input"):
         open_iterable(items, [X])
+    clear = Image.fromarray(RGB).convert("P")
+    clear.info["transparency"] = 0
+    assert open_iterable([clear], [PIXELS]).images and clear.info["transparency"] == 0  # it stays as it is
 
 
 def test_options_of_images_are_for_images() -> None:
