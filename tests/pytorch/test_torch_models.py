@@ -25,7 +25,7 @@ def test_rounding_makes_256_levels_of_activations_alone() -> None:
         modules = torch.nn.SiLU()(values)
     for each, exact in ((rounded, torch.relu(values)), (modules, torch.nn.functional.silu(values))):
         counts = [len(each[:, channel].unique()) for channel in range(4)]
-        assert 200 < min(counts) and max(counts) <= 256  # outermost levels may be empty
+        assert min(counts) > 150 and max(counts) <= 256  # rare levels may be empty
         spans = exact.amax((0, 2, 3)) - exact.amin((0, 2, 3))
         assert bool(((each - exact).abs().amax((0, 2, 3)) <= spans / 255 / 2 + 1e-6).all())
     assert torch.equal(plain, values * 2)
