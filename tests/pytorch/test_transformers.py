@@ -1,4 +1,4 @@
-"""Networks of transformers and torchvision with random weights: close with many levels, and the same bytes twice."""
+"""Networks of transformers, torchvision and timm with random weights: close with many levels, same bytes twice."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import graphpass
+from benchmarks import torch_models
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (pip install --group torch)")
 transformers = pytest.importorskip("transformers")
@@ -56,11 +57,12 @@ def test_a_bert_on_texts() -> None:
     assert away(found.numpy(), expected.numpy()) < 0.05
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnet18"])
-def test_an_untrained_network_gives_the_same_bytes_twice(name: str) -> None:
-    models = pytest.importorskip("torchvision").models
-    torch.manual_seed(0)
-    module, images = models.get_model(name, weights=None), torch.randn(8, 3, 64, 64)
+@pytest.mark.parametrize(
+    ("library", "name"), [("torchvision", "mobilenet_v3_small"), ("torchvision", "resnet18"), ("timm", "lcnet_050")]
+)
+def test_an_untrained_network_gives_the_same_bytes_twice(library: str, name: str) -> None:
+    pytest.importorskip(library)
+    (module, _), images = torch_models.build(library, name), torch.randn(8, 3, 64, 64)
     made = [graphpass.from_torch(module, images[:2], images, method="max", threads=1) for _ in range(2)]
     again = graphpass.convert(made[0].network, images, method="max", threads=1)
     texts = {each.proto.SerializeToString(deterministic=True) for each in (*made, again)}
