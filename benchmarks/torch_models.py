@@ -101,7 +101,9 @@ def build(library: str, name: str) -> tuple[Any, int]:
     from torchvision import models
 
     side = SIDES.get(name, SIDE)
-    more = {"image_size": side} if name.startswith("vit_") else {}
+    more: dict[str, Any] = {"image_size": side} if name.startswith("vit_") else {}
+    if name == "inception_v3":
+        more["aux_logits"] = False  # its second head, of training alone, takes larger images
     return models.get_model(name, weights=None, **more), side
 
 
