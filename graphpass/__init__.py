@@ -6,8 +6,9 @@
     session = graphpass.open_session("snn.onnx")
 
 There is a function for each command of the command line (`graphpass --help`): convert, evaluate, search, sweep, verify,
-inspect, inline, doctor. `help(graphpass.convert)` explains one of them. Names are loaded when they are first used, so
-importing the package costs nothing and needs no runtime. No public name is also the name of a submodule.
+inspect, inline, doctor; from_torch converts a PyTorch module. `help(graphpass.convert)` explains one of them. Names are
+loaded when they are first used, so importing the package costs nothing and needs no runtime. No public name is also the
+name of a submodule.
 """
 
 from importlib import import_module
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from graphpass.api import (
         convert,
         evaluate,
+        from_torch,
         inline,
         inspect,
         load,
@@ -67,6 +69,7 @@ _HOMES = {  # name → its module
     "convert": "api",
     "doctor": "cli.doctor",
     "evaluate": "api",
+    "from_torch": "api",
     "inline": "api",
     "inspect": "api",
     "load": "api",
@@ -103,6 +106,7 @@ __all__ = [
     "convert",
     "doctor",
     "evaluate",
+    "from_torch",
     "inline",
     "inspect",
     "load",

@@ -1,11 +1,13 @@
 """The options of a command, checked, as the dataclasses that calibration, evaluation and data take."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.synthetic import Synthetic
 from graphpass.datasets.images import ImageOptions
+from graphpass.datasets.processors import PRESETS, options_of, read_config
 from graphpass.errors import OptionError
 from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.metrics.registry import metrics_of
@@ -47,7 +49,14 @@ class CommandOptions:
         return Selection(include, exclude, self("identity_sites"))
 
     def images(self) -> ImageOptions:
-        """How images become arrays. A size that was not given is None, since the model's comes before the default."""
+        """How images become arrays. A size that was not given is None, since the model's comes before the default.
+
+        Raises OptionError for a configuration that asks for more, and DataError where its file cannot be read.
+        """
+        if config := self("preprocess"):
+            return options_of(config if isinstance(config, Mapping) else read_config(config))
+        if name := self("preset"):
+            return replace(PRESETS[name], size=self._values.get("image_size"))
         mean, std = (tuple(map(float, several_of(self(name)))) for name in ("mean", "std"))
         return ImageOptions(self._values.get("image_size"), mean, std)
 

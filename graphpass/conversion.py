@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -33,11 +33,16 @@ from graphpass.maths.thresholds import Levels
 from graphpass.network import Network, own_time_steps, planned, prepare, require_coverage
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
+from graphpass.pytorch import require_torch
+from graphpass.runtime.providers import Providers
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Selection
 from graphpass.verification.distance import Distance, Forms, measured, sample_batches
 from graphpass.verification.ranges import beyond_float16
 from graphpass.verification.source import check_source
+
+if TYPE_CHECKING:
+    from graphpass.pytorch.modules import SessionModule
 
 UNREAL = (
     "CALIBRATED ON SYNTHETIC DATA ({what}): the inputs were made up, the network may be much worse than with real data "
@@ -70,6 +75,19 @@ class Conversion:
     def save(self, path: str | Path) -> None:
         """Write the model; over 2 GiB its weights go to ``<name>.data`` beside it."""
         save(self.proto, path)
+
+    def to_torch(
+        self, providers: Providers | None = None, threads: int = 0, use_native: bool = True, use_blocked: bool = True
+    ) -> "SessionModule":
+        """The network as a torch.nn.Module: `module(images)` runs it in onnxruntime, on tensors of PyTorch on the CPU.
+
+        providers, threads, use_native, use_blocked: as for `graphpass.open_session`; `module.session` is the session.
+        Raises OptionError where PyTorch is not installed, SessionError.
+        """
+        require_torch("to_torch")
+        from graphpass.pytorch.modules import SessionModule  # loads torch
+
+        return SessionModule(open_session(self.proto, providers, threads, use_native, use_blocked))
 
 
 def convert(

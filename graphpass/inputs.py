@@ -1,7 +1,7 @@
 """Arguments of the public functions, turned into what the modules below take: models, data and their files."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from graphpass.conversion import Conversion, dataset_for
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions, is_image
-from graphpass.datasets.sources import is_image_folder, path_of
+from graphpass.datasets.iterables import is_iterable, open_iterable
+from graphpass.datasets.sources import path_of
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.graph.model import Source, load, model_files, read_with_digest
 from graphpass.graph.plan import companions
@@ -24,7 +25,7 @@ from graphpass.sites.sites import Selection
 PathLike = str | os.PathLike[str]
 Model = PathLike | onnx.ModelProto | Source | Network  # a network that was not converted
 SpikingModel = PathLike | onnx.ModelProto | Conversion
-Data = PathLike | Mapping[str, ArrayLike] | np.ndarray | Dataset
+Data = PathLike | Mapping[str, ArrayLike] | np.ndarray | Dataset | Iterable[Any]
 Numbers = float | Sequence[float]
 Texts = str | Sequence[str]
 
@@ -73,8 +74,10 @@ def takes_images(network: Network) -> bool:
     return any(map(is_image, input_specs(network.source.proto)))
 
 
-def dataset_of(data: Data, proto: onnx.ModelProto, images: ImageOptions, allow_code: bool = False) -> Dataset:
-    """Data for a model's inputs."""
+def dataset_of(
+    data: Data, proto: onnx.ModelProto, images: ImageOptions, allow_code: bool = False, limit: int | None = None
+) -> Dataset:
+    """Data for a model's inputs. limit: how many samples of an iterable are wanted; None: all."""
     match data:
         case Dataset():
             known, wanted = ({spec.name: spec.dtype for spec in specs} for specs in (data.inputs, input_specs(proto)))
@@ -97,7 +100,11 @@ def dataset_of(data: Data, proto: onnx.ModelProto, images: ImageOptions, allow_c
         if len(names) != 1:
             raise DataError(f"one array for a model of {len(names)} inputs", f"give a dict with {', '.join(names)}")
         return dataset_for(proto, {names[0]: _array(names[0], data)}, images)
-    raise _wrong("data", data, "a path, a dict of arrays, an array, or what graphpass.open_dataset returned")
+    if is_iterable(data):
+        return open_iterable(data, input_specs(proto), limit, images)
+    raise _wrong(
+        "data", data, "a path, arrays, a DataLoader or another iterable, or what graphpass.open_dataset returned"
+    )
 
 
 def _array(name: str, values: Any) -> NDArray[Any]:
@@ -128,9 +135,9 @@ def plan_sources(plan: Any) -> list[Path]:
     return [Path(plan), *companions(Path(plan))] if isinstance(plan, str | os.PathLike) else []
 
 
-def has_images(data: Any) -> bool:
-    """Whether it is a folder of images; options of images apply to those alone."""
-    return isinstance(data, str | os.PathLike) and is_image_folder(os.fspath(data))
+def prepares_images(data: Any, dataset: Dataset | None) -> bool:
+    """Whether data was opened here and is made of images; options of images apply to that alone."""
+    return dataset is not None and dataset.images and not isinstance(data, Dataset)
 
 
 def _wrong(what: str, given: Any, wanted: str) -> OptionError:

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,21 @@ class Uses:
         by_array = graphpass.convert(graphpass.load(str(self._ann)), images()["x"], time_steps=4)
         assert by_path.proto == by_array.proto and (self._folder / "again.onnx").read_bytes() == self._snn.read_bytes()
         assert graphpass.convert(network(), {"x": images()["x"]}, time_steps=np.int64(3)).plan.time_steps == 3
+
+    def from_torch(self) -> None:
+        if find_spec("torch") is None:
+            message = ""
+            try:
+                graphpass.from_torch(None, None)
+            except graphpass.GraphpassError as error:
+                message = str(error)
+            assert "pip install 'graphpass[torch]'" in message
+            return
+        import torch
+
+        layers = torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 12)
+        made = graphpass.from_torch(torch.nn.Sequential(*layers), torch.zeros(2, 8), torch.from_numpy(images()["x"]))
+        assert made.to_torch(threads=1)(torch.zeros(3, 8)).shape == (3, 12)
 
     def evaluate(self) -> None:
         found = graphpass.evaluate(self._ann, self._snn, self._labelled, metric=["classes", "embedding"], threads=1)

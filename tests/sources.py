@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from graphpass.datasets.dataset import Batch, Dataset
+from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import InputSpec
 from graphpass.datasets.sources import open_dataset
 from graphpass.errors import DataError
@@ -79,10 +80,17 @@ def check_refusal(error: DataError, where: str, what: str, remedy: str) -> None:
     assert "\n" not in str(error)
 
 
-def refuse(source: Path | str, what: str, remedy: str, inputs: list[InputSpec], where: str = "") -> None:
+def refuse(
+    source: Path | str,
+    what: str,
+    remedy: str,
+    inputs: list[InputSpec],
+    where: str = "",
+    images: ImageOptions | None = None,
+) -> None:
     """Opening and reading the source raises; the error starts with `where`, by default the source."""
     with pytest.raises(DataError) as refusal:
-        list(open_dataset(str(source), inputs, allow_code=True).batches(2))
+        list(open_dataset(str(source), inputs, images, allow_code=True).batches(2))
     check_refusal(refusal.value, where or str(source), what, remedy)
 
 

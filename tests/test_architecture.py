@@ -20,7 +20,7 @@ FLOORS = (
     ("datasets",),
     ("runtime",),
     ("passes",),
-    ("network",),
+    ("network", "pytorch"),
     ("evaluation",),
     ("calibration", "verification"),
     ("conversion",),
@@ -32,6 +32,8 @@ FLOORS = (
 )
 RUNTIME = frozenset({"runtime.session", "cli.doctor"})  # modules that may import onnxruntime
 PILLOW = frozenset({"datasets.images"})  # modules that may import PIL
+PYARROW = frozenset({"datasets.tables"})  # modules that may import pyarrow
+TORCH = frozenset({"pytorch.exporting", "pytorch.modules"})  # modules that may import torch
 
 
 def name_of(path: Path) -> str:
@@ -99,6 +101,23 @@ def test_onnxruntime_is_imported_in_two_places_only(name: str) -> None:
 
 def test_pillow_is_imported_in_one_place_only() -> None:
     assert {name for name in MODULES if "PIL" in {each.split(".")[0] for each in imports(MODULES[name])}} == PILLOW
+
+
+def test_pyarrow_is_imported_in_one_place_only_and_not_before_it_is_needed() -> None:
+    assert {name for name in MODULES if "pyarrow" in {each.split(".")[0] for each in imports(MODULES[name])}} == PYARROW
+    assert not {"pyarrow", "pyarrow.parquet"} & imports(_outside_functions("datasets.tables"))
+
+
+def _outside_functions(name: str) -> ast.Module:
+    """The imports at the top of a module."""
+    return ast.Module([node for node in MODULES[name].body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+
+
+def test_torch_is_imported_in_two_places_only_and_these_when_they_are_needed() -> None:
+    assert {name for name in MODULES if "torch" in {each.split(".")[0] for each in imports(MODULES[name])}} == TORCH
+    for name in INNER:
+        first = imports(_outside_functions(name))
+        assert name in TORCH or not {f"graphpass.{each}" for each in TORCH} & first
 
 
 def test_the_reader_of_imports_sees_every_kind() -> None:

@@ -198,6 +198,8 @@ def test_unknown_commands_do_not_parse() -> None:
 NOT_RUN = {  # block of Python, as page and number
     ("docs/native.md", 0): "asks for a GPU",
     ("docs/native.md", 1): "asks for a GPU",
+    ("docs/pytorch.md", 1): "downloads a network (tests/pytorch/test_transformers.py builds some)",
+    ("docs/pytorch.md", 3): "needs TensorFlow",
     ("docs/service.md", 0): "asks a service: tests/service/test_documented.py",
 }
 BLOCKS = [
@@ -231,12 +233,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def of_pytorch() -> dict[str, Any]:
+    """A classifier of PyTorch, and a DataLoader of images and labels."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed (pip install 'graphpass[torch]')")
+    layers = (torch.nn.Conv2d(3, 8, 3, 4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+    data = torch.utils.data.TensorDataset(torch.rand(12, 3, 224, 224), torch.arange(12) % 10)
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(32, 16), torch.nn.ReLU(), torch.nn.Linear(16, 10))
+    return {"model": model, "loader": torch.utils.data.DataLoader(data, batch_size=5), "torch": torch}
+
+
 @pytest.mark.parametrize(("page", "number", "block"), BLOCKS, ids=lambda value: str(value)[:24])
 def test_blocks_of_python_run_as_they_stand(page: str, number: int, block: str, folder: Path) -> None:
     if (page, number) in NOT_RUN:
         pytest.skip(NOT_RUN[page, number])
-    if "openvino" in block:
-        pytest.importorskip("openvino", reason="OpenVINO is not installed (pip install --group openvino)")
+    for name, group in (("openvino", "openvino"), ("torch", "torch"), ("skl2onnx", "torch")):
+        if re.search(rf"import .*\b{name}\b|from {name} ", block):
+            pytest.importorskip(name, reason=f"{name} is not installed (pip install --group {group})")
     random = np.random.default_rng(1)
     names = {
         "graphpass": graphpass,
@@ -245,6 +257,7 @@ def test_blocks_of_python_run_as_they_stand(page: str, number: int, block: str, 
         "labels": random.integers(0, 4, 6),
         "paths": ["one"],
         "prepare": lambda path: (np.ones((3, 4, 4)), 2),
+        **(of_pytorch() if page == "docs/pytorch.md" or "from_torch" in block else {}),
     }
     exec(compile(block, f"{page} {number}", "exec"), names)
     if "samples" in names:

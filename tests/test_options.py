@@ -121,6 +121,8 @@ def test_the_table_takes_what_requests_may_hold(values: ConversionOptions | Eval
         ("sample", [0, 10**9], [-1, 1.0, "0"]),
         ("neurons", [1, 256], [0, 257]),
         ("site", ["relu1", ""], [3, ["relu1"]]),
+        ("preset", ["imagenet"], ["ImageNet", "", 3, ["imagenet"], {}]),
+        ("preprocess", ["preprocessor_config.json", {}, {"size": 224}], [3, None, ["a"], True]),
         ("synthetic", [True, False], [1, "yes"]),
         ("provider",
          ["cpu", "cuda", "cuda:device_id=0", "cuda:use_tf32=1,gpu_mem_limit=1.5GiB,cudnn_conv_algo_search=HEURISTIC"],
@@ -202,6 +204,9 @@ VALUES: Mapping[str, Any] = {
     "energy_model": "horowitz45", "limit": 8, "calibration_limit": 8, "seed": 3, "memory_budget": "64MiB",
     "threads": 1, "provider": "cpu", "image_size": 6, "mean": [0.5], "std": [0.5],
     "max_drop": 1.0, "minimise": "latency", "cache": "folder", "sample": 1, "neurons": 3, "site": "relu1", "channel": 0,
+    "preset": "imagenet", "preprocess": {
+        "size": {"height": 6, "width": 6}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+    },
 }  # fmt: skip
 
 
@@ -283,6 +288,8 @@ OBEYED: Mapping[str, Callable[[Any, dict[str, Any]], bool]] = {
     "threads": lambda done, seen: set(seen["threads"]) == {1},
     "image_size": lambda done, seen: (6, 6) in seen["sizes"],
     "mean": lambda done, seen: seen["least"] < 0,
+    "preset": lambda done, seen: seen["least"] < -1,
+    "preprocess": lambda done, seen: seen["least"] < 0 and (6, 6) in seen["sizes"],
     "std": lambda done, seen: True,  # with the mean: the next test
 }
 
@@ -320,6 +327,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 @example(names={"identity_sites", "exclude", "memory_budget"}, data="arrays")
 @example(names={"mean", "image_size", "limit"}, data="images")
 @example(names={"target"}, data="plan")
+@example(names={"preset"}, data="images")
+@example(names={"preprocess"}, data="images")
+@example(names={"preset", "synthetic"}, data="")
 @given(
     names=st.sets(st.sampled_from(OF_PYTHON["convert"]), max_size=5),
     data=st.sampled_from(["arrays", "images", "plan", ""]),
@@ -331,7 +341,8 @@ def test_each_option_of_a_conversion_is_obeyed_or_refused(
     seen.update(threads=[], budgets=[], sizes=set(), least=0.0)
     options = {name: VALUES[name] for name in names}
     options |= {"form": "integer"} if "target" in names - {"form"} else {}
-    options |= {"limit": 8, "image_size": 6} if "synthetic" in names else {"image_size": 6} if data == "images" else {}
+    sized = {} if "preprocess" in names else {"image_size": 6}
+    options |= {"limit": 8} | sized if "synthetic" in names else sized if data == "images" else {}
     given_data = {"plan": made["plan"]} if data == "plan" else {"calibration": made[data]} if data else {}
     try:
         done = api.convert(made["source"], **given_data, **options)

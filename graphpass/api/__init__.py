@@ -9,10 +9,12 @@ from graphpass.api.documents import load_plan, save_json, save_plan, save_report
 from graphpass.api.evaluations import evaluate, verify
 from graphpass.api.models import inline, inspect, load, open_dataset, open_session
 from graphpass.api.plots import plot_graph, plot_pareto, plot_raster, plot_thresholds, save_node_data, save_picture
+from graphpass.api.pytorch import from_torch
 
 __all__ = [
     "convert",
     "evaluate",
+    "from_torch",
     "inline",
     "inspect",
     "load",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from graphpass import conversion, sweeps
 from graphpass.command_options import CommandOptions
@@ -18,10 +19,10 @@ from graphpass.inputs import (
     Texts,
     data_sources,
     dataset_of,
-    has_images,
     model_sources,
     network_of,
     plan_sources,
+    prepares_images,
     takes_images,
 )
 from graphpass.maths.threads import limited_threads
@@ -57,6 +58,8 @@ def convert(
     seed: int | None = None,
     memory_budget: int | str | None = None,
     threads: int | None = None,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -71,8 +74,8 @@ def convert(
     model: the path of an .onnx, an onnx.ModelProto, or what `load` returned (read once, converted many times).
     calibration: inputs like those that the network will meet, without labels; 256 to 1,024 samples are usually enough.
     A path (.npz, .npy, a folder of shards or of images), a dict of arrays by input name, one array for a model with one
-    input, or what `open_dataset` returned; axis 0 counts the samples. Not needed for a network that was trained with
-    QCFS.
+    input, a DataLoader or another iterable of samples or batches (docs/data.md), or what `open_dataset` returned; axis
+    0 counts the samples. Not needed for a network that was trained with QCFS.
     output: a path, but not that of a file that is read. The file appears only when it is complete.
 
     time_steps: T, 1 or more; default 8, or the network's own if it was trained with QCFS.
@@ -96,6 +99,8 @@ def convert(
     memory_budget: memory for calibration, in bytes or as "512MiB"; default "2GiB". threads: default 0, all cores.
     image_size, mean, std: how images become arrays, (pixels/255 − mean)/std: those of a folder, and made-up ones.
     Defaults: 224 where the model leaves the size open, 0 and 1. mean and std: one number, or one for each channel.
+    preset, preprocess: the same by name ("imagenet"), or as the preprocessor_config.json of a processor of Hugging
+    Face, its path or its contents.
     allow_code: whether a path "file.py:function" may be given as data; the file is then run.
     progress: called with the name of a step, how much of it is done and how much there is.
 
@@ -113,8 +118,8 @@ def convert(
     network = network_of(model, choices.selection())
     data = None
     if calibration is not None:
-        data = dataset_of(calibration, network.source.proto, choices.images(), allow_code)
-    if not has_images(calibration) and not (synthetic and takes_images(network)):
+        data = dataset_of(calibration, network.source.proto, choices.images(), allow_code, choices("limit"))
+    if not prepares_images(calibration, data) and not (synthetic and takes_images(network)):
         require_images(given)
     return conversion.convert(
         network,
@@ -148,6 +153,8 @@ def sweep(
     seed: int | None = None,
     memory_budget: int | str | None = None,
     threads: int | None = None,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -172,8 +179,11 @@ def sweep(
     options = choices.evaluation(allow_code)
     with limited_threads(options.threads):
         network = network_of(model, choices.selection())
-        both = [dataset_of(each, network.source.proto, choices.images(), allow_code) for each in (calibration, data)]
-        if not has_images(calibration) and not has_images(data):
+        both = [
+            dataset_of(each, network.source.proto, choices.images(), allow_code, choices(limit))
+            for each, limit in ((calibration, "calibration_limit"), (data, "limit"))
+        ]
+        if not any(map(prepares_images, (calibration, data), both)):
             require_images(given)
         rows = sweeps.sweep(
             network,
@@ -214,6 +224,8 @@ def search(
     seed: int | None = None,
     memory_budget: int | str | None = None,
     threads: int | None = None,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -247,9 +259,11 @@ def search(
         read = [*model_sources(model), *data_sources(calibration), *data_sources(evaluation)]
         require_targets([(output, models.companions(output))], read)
     network = network_of(model, choices.selection())
-    given_data = (calibration, evaluation)
-    rows, judged = (dataset_of(each, network.source.proto, choices.images(), allow_code) for each in given_data)
-    if not any(map(has_images, given_data)):
+    rows, judged = (
+        dataset_of(each, network.source.proto, choices.images(), allow_code, limit)
+        for each, limit in ((calibration, choices("limit")), (evaluation, None))
+    )
+    if not any(map(prepares_images, (calibration, evaluation), (rows, judged))):
         require_images(given)
     options = replace(choices.calibration(), method=choices("method"))
     with limited_threads(settings.threads):

@@ -1,9 +1,23 @@
 """A converted network, measured on data, and its forms, compared on data."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from graphpass.command_options import CommandOptions
 from graphpass.evaluation import evaluate as evaluation
 from graphpass.evaluation.results import Evaluation
-from graphpass.inputs import Data, Model, Numbers, SpikingModel, Texts, dataset_of, has_images, source_of, spiking_of
+from graphpass.inputs import (
+    Data,
+    Model,
+    Numbers,
+    PathLike,
+    SpikingModel,
+    Texts,
+    dataset_of,
+    prepares_images,
+    source_of,
+    spiking_of,
+)
 from graphpass.maths.threads import limited_threads
 from graphpass.options.rules import require_images
 from graphpass.options.table import VERIFIED
@@ -25,6 +39,8 @@ def evaluate(
     limit: int | None = None,
     threads: int | None = None,
     provider: str | None = None,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -47,7 +63,7 @@ def evaluate(
     limit: use at most this many samples. threads: default 0, all cores. provider: "cpu" (the default), "cuda",
     or "cuda" with options of onnxruntime, as in "cuda:device_id=1,use_tf32=1". Without use_tf32=1 float32 products are
     not rounded to TF32, which would change counts.
-    image_size, mean, std, allow_code (also for metrics), progress: as for `convert`.
+    preset, preprocess, image_size, mean, std, allow_code (also for metrics), progress: as for `convert`.
 
     `found.to_json()` is the document of docs/formats.md; `save_report` writes a page, `save_json` the document.
     Raises subclasses of graphpass.GraphpassError: OptionError, ModelError (the two do not belong together), DataError,
@@ -58,8 +74,8 @@ def evaluate(
     options = choices.evaluation(allow_code)
     source, (proto, digest) = source_of(ann), spiking_of(snn)
     with limited_threads(options.threads), sessions.required(options.providers):
-        dataset = dataset_of(data, source.proto, choices.images(), allow_code)
-        if not has_images(data):
+        dataset = dataset_of(data, source.proto, choices.images(), allow_code, options.limit)
+        if not prepares_images(data, dataset):
             require_images(given)
         return evaluation.evaluate(source, proto, dataset, options, digest, progress)
 
@@ -71,6 +87,8 @@ def verify(
     reference: SpikingModel | None = None,
     limit: int | None = None,
     threads: int | None = None,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -83,16 +101,17 @@ def verify(
     snn: as for `evaluate`. data: as for `convert`; labels are not needed. limit: number of samples, default 64.
     reference: the folded form of an integer network, from the same plan. Then the two are compared, and Flips says
     which counts the int8 weights changed.
-    threads, image_size, mean, std, allow_code: as for `convert`. Raises subclasses of graphpass.GraphpassError:
-    ModelError, DataError, SessionError. Forms that do not agree are not an error: `agrees` is False.
+    threads, preset, preprocess, image_size, mean, std, allow_code: as for `convert`. Raises subclasses of
+    graphpass.GraphpassError: ModelError, DataError, SessionError. Forms that do not agree are not an error: `agrees` is
+    False.
     """
     given = locals()
     choices = CommandOptions("verify", given)
     most, most_threads = choices("limit") or VERIFIED, choices("threads")
     proto, _ = spiking_of(snn)
     with limited_threads(most_threads):
-        dataset = dataset_of(data, proto, choices.images(), allow_code)
-        if not has_images(data):
+        dataset = dataset_of(data, proto, choices.images(), allow_code, most)
+        if not prepares_images(data, dataset):
             require_images(given)
         if reference is None:
             return forms.verify(proto, dataset, most, threads=most_threads)

@@ -1,7 +1,9 @@
 """Models and data, read once for several functions; what a model holds; sessions."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import inliner
@@ -22,9 +24,9 @@ from graphpass.inputs import (
     SpikingModel,
     Texts,
     dataset_of,
-    has_images,
     model_sources,
     network_of,
+    prepares_images,
     source_of,
     spiking_of,
 )
@@ -50,6 +52,8 @@ def open_dataset(
     data: Data,
     model: Model | Conversion,
     *,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -59,14 +63,15 @@ def open_dataset(
 
         graphpass.open_dataset("images.npz", "ann.onnx").samples
 
-    data, model, image_size, mean, std, allow_code: as for `convert`; a dict or a file may also hold "labels".
+    data, model, preset, preprocess, image_size, mean, std, allow_code: as for `convert`; a dict or a file may also hold
+    "labels".
     Raises DataError, which names the file, the array and the remedy, where the data does not fit the model.
     """
     given = locals()
     images = CommandOptions("open_dataset", given).images()
     proto = spiking_of(model)[0] if isinstance(model, Conversion) else source_of(model).proto
     dataset = dataset_of(data, proto, images, allow_code)
-    if not has_images(data):
+    if not prepares_images(data, dataset):
         require_images(given)
     return dataset
 
@@ -86,6 +91,8 @@ def inspect(
     seed: int | None = None,
     memory_budget: int | str | None = None,
     threads: int | None = None,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -111,10 +118,10 @@ def inspect(
     if calibration is None:
         return inspection.inspect(network)
     proto, images = network.source.proto, choices.images()
-    if not has_images(calibration) and (evaluation is None or not has_images(evaluation)):
-        require_images(given)
-    rows = dataset_of(calibration, proto, images, allow_code)
+    rows = dataset_of(calibration, proto, images, allow_code, choices("limit"))
     others = None if evaluation is None else dataset_of(evaluation, proto, images, allow_code)
+    if not any(map(prepares_images, (calibration, evaluation), (rows, others))):
+        require_images(given)
     steps = choices("time_steps") or STEPS
     options = replace(choices.calibration(), time_steps=steps, coding=choices("coding"), method=choices("method"))
     return inspection.inspect_ranked(network, rows, options, others, progress)

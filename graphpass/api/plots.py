@@ -1,7 +1,7 @@
 """Pictures: spikes of a sample, thresholds of a site, accuracy against energy, the network as a graph."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from graphpass.evaluation.spikes import NeuronRun
 from graphpass.files import require_targets
 from graphpass.forms.registry import spiking_graph
 from graphpass.graph.outline import outline_of
-from graphpass.inputs import Data, Numbers, PathLike, SpikingModel, dataset_of, has_images, spiking_of
+from graphpass.inputs import Data, Numbers, PathLike, SpikingModel, dataset_of, prepares_images, spiking_of
 from graphpass.maths.threads import limited_threads
 from graphpass.options.rules import require_images
 from graphpass.options.table import DRAWN
@@ -40,6 +40,8 @@ def plot_raster(
     sample: int | None = None,
     neurons: int | None = None,
     threads: int | None = None,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -51,14 +53,14 @@ def plot_raster(
 
     snn, data: as for `verify`; the folded or the unrolled form. sample: which one, default 0. neurons: of each site,
     drawn at random, at most 256; by default as many as there is room for.
-    threads, image_size, mean, std, allow_code: as for `convert`. Raises subclasses of graphpass.GraphpassError:
-    ModelError, OptionError, DataError, SessionError.
+    threads, preset, preprocess, image_size, mean, std, allow_code: as for `convert`. Raises subclasses of
+    graphpass.GraphpassError: ModelError, OptionError, DataError, SessionError.
     """
     choices = CommandOptions("plot_raster", given := locals())
     with limited_threads(choices("threads")):
         run = NeuronRun(_converted(snn)[0], choices("threads"))
         dataset = dataset_of(data, run.proto, choices.images(), allow_code)
-        if not has_images(data):
+        if not prepares_images(data, dataset):
             require_images(given)
         return raster(spikes.record_spikes(run, dataset, choices("sample"), choices("neurons")))
 
@@ -71,6 +73,8 @@ def plot_thresholds(
     channel: int | None = None,
     limit: int | None = None,
     threads: int | None = None,
+    preset: str | None = None,
+    preprocess: PathLike | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -81,8 +85,8 @@ def plot_thresholds(
         graphpass.plot_thresholds("snn.onnx", "images.npz", site="/layer1/relu")
 
     snn, data: as for `plot_raster`. site: by name, by default the first. channel: by default some of all. limit: number
-    of samples, default 64. threads, image_size, mean, std, allow_code: as for `convert`. Errors: as for `plot_raster`;
-    an unknown site or channel is an OptionError that names what there is.
+    of samples, default 64. threads, preset, preprocess, image_size, mean, std, allow_code: as for `convert`.
+    Errors: as for `plot_raster`; an unknown site or channel is an OptionError that names what there is.
     """
     choices = CommandOptions("plot_thresholds", given := locals())
     with limited_threads(choices("threads")):
@@ -90,7 +94,7 @@ def plot_thresholds(
         chosen = choices("site") or next((each.name for each in facts.sites), "")
         run = NeuronRun(proto, choices("threads"), chosen)
         dataset = dataset_of(data, run.proto, choices.images(), allow_code)
-        if not has_images(data):
+        if not prepares_images(data, dataset):
             require_images(given)
         return thresholds(spikes.site_currents(run, dataset, chosen, choices("limit") or DRAWN, choices("channel")))
 

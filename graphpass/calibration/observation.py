@@ -221,7 +221,10 @@ def _needs(subject: Subject, per_batch: int, total: int, budget: int) -> list[me
     options, fixed = replace(subject.options, memory=budget), subject.fixed
     samples = fixed or max(_batch_size(per_batch, fixed, options), memory.CHECKED_SAMPLES)
     fetched = per_batch * samples // (fixed or 1)
-    needs = [memory.of_run(fetched, samples), memory.Need(subject.dataset.held, "what was made up")]
+    needs = [
+        memory.of_run(fetched, samples),
+        memory.Need(subject.dataset.held, "the samples, which are held in memory"),
+    ]
     corrections = []
     for step in subject.steps:
         rows = rows_of(step, options, len(subject.steps), subject.alike)

@@ -23,6 +23,7 @@ from graphpass.cli.options import (
     FormName,
     IdentitySites,
     ImageMean,
+    ImagePreset,
     ImageSize,
     ImageStd,
     Include,
@@ -39,6 +40,7 @@ from graphpass.cli.options import (
     MetricNames,
     Minimise,
     Precision,
+    Preprocess,
     Provider,
     Report,
     Seed,
@@ -108,6 +110,8 @@ def convert(
     seed: Seed = None,
     memory_budget: Memory = None,
     threads: Threads = None,
+    preset: ImagePreset = None,
+    preprocess: Preprocess = None,
     image_size: ImageSize = None,
     mean: ImageMean = None,
     std: ImageStd = None,
@@ -196,6 +200,8 @@ def evaluate(
     limit: Limit = None,
     threads: Threads = None,
     provider: Provider = None,
+    preset: ImagePreset = None,
+    preprocess: Preprocess = None,
     image_size: ImageSize = None,
     mean: ImageMean = None,
     std: ImageStd = None,
@@ -244,6 +250,8 @@ def sweep(
     seed: Seed = None,
     memory_budget: Memory = None,
     threads: Threads = None,
+    preset: ImagePreset = None,
+    preprocess: Preprocess = None,
     image_size: ImageSize = None,
     mean: ImageMean = None,
     std: ImageStd = None,
@@ -292,9 +300,9 @@ def _save(found: Any, as_json: Path | None, report: Path | None) -> None:
 
 def _images(options: Mapping[str, Any], data: str | None, made_up: bool = False) -> dict[str, Any]:
     """The options of images, if the data is a folder of images."""
-    from graphpass.datasets.sources import is_image_folder
+    from graphpass.datasets.sources import is_made_of_images
 
-    asked = made_up or (data is not None and is_image_folder(data))
+    asked = made_up or (data is not None and is_made_of_images(data))
     return {name: options[name] for name in IMAGES if asked and name in options}
 
 

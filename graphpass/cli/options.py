@@ -14,7 +14,7 @@ from graphpass.options.providers import HOSTED
 from graphpass.options.rules import HERE, dashed, require_images, require_options, require_value
 from graphpass.options.table import OPTIONS, VERIFIED
 
-DATA_HELP = "x.npz, x.npy, a folder of .npz shards, a folder of images by class, or file.py:function"
+DATA_HELP = "x.npz, x.npy, x.parquet, x.tar, a folder of such files or of images by class, or file.py:function"
 CALIBRATION = "Calibration"
 SEARCH = "Search"
 DATA = "Data"
@@ -71,6 +71,8 @@ Memory = Annotated[str | None, option("memory_budget", rich_help_panel=CALIBRATI
 ConversionLimit = Annotated[int | None, option("limit", rich_help_panel=CALIBRATION)]
 CalibrationLimit = Annotated[int | None, option("calibration_limit", rich_help_panel=CALIBRATION)]
 Threads = Annotated[int | None, option("threads")]
+ImagePreset = Annotated[str | None, option("preset", rich_help_panel=DATA)]
+Preprocess = Annotated[str | None, option("preprocess", metavar="C.json", rich_help_panel=DATA)]
 ImageSize = Annotated[int | None, option("image_size", rich_help_panel=DATA)]
 ImageMean = Annotated[str | None, option("mean", metavar="A,B,C", rich_help_panel=DATA)]
 ImageStd = Annotated[str | None, option("std", metavar="A,B,C", rich_help_panel=DATA)]
@@ -131,10 +133,10 @@ def options_of(
 
 def require_images_read(options: Mapping[str, Any], *data: str | None, made_up: bool = False) -> None:
     """Raises OptionError for an option of images where neither the data nor what is made up are images."""
-    from graphpass.datasets.sources import is_image_folder, path_of
+    from graphpass.datasets.sources import is_made_of_images, path_of
 
     given = [each for each in data if each is not None]
-    if not made_up and not any(map(is_image_folder, given)) and all(os.path.exists(path_of(each)) for each in given):
+    if not made_up and not any(map(is_made_of_images, given)) and all(os.path.exists(path_of(each)) for each in given):
         require_images(options, dashed)
 
 
@@ -170,5 +172,15 @@ def _words(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
-_TEXTS = {"mean": lambda text: _numbers("--mean", text), "std": lambda text: _numbers("--std", text)}
+def _config(path: str) -> dict[str, Any]:
+    from graphpass.datasets.processors import read_config
+
+    return read_config(path)
+
+
+_TEXTS = {
+    "mean": lambda text: _numbers("--mean", text),
+    "std": lambda text: _numbers("--std", text),
+    "preprocess": _config,  # read here, also for a service
+}
 _LISTS = {"time_steps": _steps, "coding": _words, "method": _words}  # of a sweep

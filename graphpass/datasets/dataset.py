@@ -55,6 +55,7 @@ class Dataset:
     """Samples in a fixed order.
 
     samples: how many, None where that is known only after reading (a function). held: bytes allocated for them here.
+    images: whether they were made of images; options of images apply to those alone.
     """
 
     description: str
@@ -64,6 +65,7 @@ class Dataset:
     parts: Callable[[], Iterable[Part]] = field(repr=False)
     file_digest: Callable[[], str] | None = field(default=None, repr=False)
     held: int = 0
+    images: bool = False
 
     def batches(self, size: int, limit: int | None = None, start: int = 0) -> Iterator[Batch]:
         """Samples from `start` on of the first `limit` (default: all), in batches of `size`; the last may be shorter.
@@ -141,12 +143,13 @@ def dataset_of(
     inputs: Sequence[InputSpec],
     parts: Callable[[], Iterable[Part]],
     file_digest: Callable[[], str] | None = None,
+    images: bool = False,
 ) -> Dataset:
     """The parts as a dataset, after all of them were checked. parts: is called again for every pass."""
     seen = list(checked(description, parts(), inputs))
     labelled = LABELS in label_columns(seen[0][0], inputs)
     samples = sum(length for _, length in seen)
-    return Dataset(description, samples, labelled, tuple(inputs), parts, file_digest)
+    return Dataset(description, samples, labelled, tuple(inputs), parts, file_digest, images=images)
 
 
 def _given(where: str, arrays: Arrays, inputs: Sequence[InputSpec], start: int) -> Batch:

@@ -1,4 +1,4 @@
-"""A folder as a dataset: .npz shards, images in a subfolder for each class, or images without labels."""
+"""A folder as a dataset: shards, images in a subfolder for each class, or images without labels."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,34 +9,69 @@ from numpy.typing import NDArray
 
 from graphpass.datasets.arrays import archive_part
 from graphpass.datasets.dataset import Dataset, dataset_of
-from graphpass.datasets.images import IMAGE_SUFFIXES, ImageOptions, digest_of_files, frame_for, image_part
+from graphpass.datasets.images import (
+    IMAGE_SUFFIXES,
+    ImageOptions,
+    Picture,
+    digest_of_pictures,
+    frame_for,
+    image_part,
+    labelled,
+)
 from graphpass.datasets.parts import InputSpec, named
+from graphpass.datasets.tables import TABLES, holds_pictures, open_tables
+from graphpass.datasets.tars import TAR, open_tars
 from graphpass.errors import DataError
 
-SUFFIXES = "use .npz, .npy, a folder of .npz shards, a folder of images or file.py:function"
+SUFFIXES = "use .npz, .npy, .parquet, .arrow, .tar, a folder of such shards, a folder of images or file.py:function"
+SHARDS = (".npz", TAR, *TABLES)
 
 
 def open_folder(folder: Path, inputs: Sequence[InputSpec], options: ImageOptions) -> Dataset:
     """Open a folder that holds data of one kind. Anything else in it is refused; hidden entries are ignored."""
     if shards := shard_files(folder):
-        return dataset_of(folder.name, inputs, lambda: map(archive_part, shards))
+        return open_files(shards, folder.name, inputs, options)
     files, labels = image_files(folder)
     frame = frame_for(folder, inputs, options)
+    pictures = [Picture(str(file), file.read_bytes) for file in files]
     return dataset_of(
         folder.name,
         inputs,
-        lambda: [image_part(folder, inputs[0].name, files, labels, frame)],
-        lambda: digest_of_files(files, labels, frame),
+        lambda: [image_part(str(folder), inputs[0].name, pictures, labels, frame)],
+        lambda: digest_of_pictures(labelled(pictures, labels), frame),
+        images=True,
     )
 
 
+def open_files(files: Sequence[Path], description: str, inputs: Sequence[InputSpec], options: ImageOptions) -> Dataset:
+    """Open files of one kind of SHARDS, whose samples follow one another."""
+    suffix = files[0].suffix.lower()
+    if suffix == TAR:
+        return open_tars(files, description, inputs, options)
+    if suffix in TABLES:
+        return open_tables(files, description, inputs, options)
+    return dataset_of(description, inputs, lambda: map(archive_part, files))
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a folder or a file of SHARDS holds images; options of images apply to those alone."""
+    files = shard_files(path) if path.is_dir() else [path]
+    if not files or files[0].suffix.lower() == TAR:
+        return True
+    return files[0].suffix.lower() in TABLES and holds_pictures(files[0])
+
+
 def shard_files(folder: Path) -> list[Path]:
-    """The .npz shards of a folder in the order of their names; none if it holds images. Refuses a mixture."""
+    """The files of one kind of SHARDS in a folder, in the order of their names; none if it holds images.
+
+    Refuses a mixture.
+    """
     entries = _visible(folder)
-    shards = [entry for entry in entries if entry.suffix.lower() == ".npz"]
-    if shards:
-        _refuse_others(entries, shards, "an .npz shard")
-    return shards
+    for suffix in SHARDS:
+        if shards := [entry for entry in entries if entry.suffix.lower() == suffix]:
+            _refuse_others(entries, shards, f"an {suffix} shard" if suffix[1] in "an" else f"a {suffix} shard")
+            return shards
+    return []
 
 
 def image_files(folder: Path) -> tuple[list[Path], NDArray[np.int64] | None]:
@@ -45,7 +80,7 @@ def image_files(folder: Path) -> tuple[list[Path], NDArray[np.int64] | None]:
     classes = [entry for entry in entries if entry.is_dir()]
     files, labels = _classified(classes) if classes else (_images(entries), None)
     if not files:
-        raise DataError(f"{folder}: a folder with neither .npz shards nor images", SUFFIXES)
+        raise DataError(f"{folder}: a folder with neither shards nor images", SUFFIXES)
     _refuse_others(entries, classes or files, "a folder of images" if classes else "an image")
     return files, labels
 

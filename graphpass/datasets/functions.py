@@ -1,7 +1,6 @@
 """file.py:function as a dataset: the samples are the dicts that the function yields."""
 
 import importlib.util
-import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,10 +11,8 @@ import numpy as np
 
 from graphpass.datasets.arrays import array_part
 from graphpass.datasets.dataset import Dataset
-from graphpass.datasets.parts import LABELS, InputSpec, Part, checked, label_columns, named
+from graphpass.datasets.parts import LABELS, InputSpec, Part, checked, label_columns, named, numbered
 from graphpass.errors import DataError
-
-END = object()  # of what a function yields
 
 
 def code_of(text: str) -> tuple[Path, str] | None:
@@ -63,12 +60,7 @@ def _begun(where: str, function: Callable[[], Any]) -> Iterator[Any]:
 
 
 def _yielded(where: str, items: Iterator[Any]) -> Iterator[Part]:
-    for index in itertools.count():
-        here = f"{where}, item {index}"
-        with named(f"{here}: failed", "mend the function"):
-            item = next(items, END)
-        if item is END:
-            return
+    for here, item in numbered(where, items, "function"):
         if not isinstance(item, Mapping):
             raise DataError(f"{here}: is a {type(item).__name__}", "yield dicts of arrays keyed by input name")
         with named(f"{here}: is not made of arrays", "yield dicts of numpy arrays"):

@@ -1,11 +1,13 @@
-"""Image files as samples, which are decoded, scaled, cut and normalised only when they are read."""
+"""Encoded images as samples, which are decoded, scaled, cut and normalised only when they are read."""
 
 import hashlib
+import io
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +22,35 @@ IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SIZE: int = OPTIONS["image_size"].default  # pixels of a side, if neither the model nor the options give a size
 
 
+RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # filters, in the order of their numbers
+
+
 @dataclass(frozen=True)
 class ImageOptions:
-    """x = (pixels/255 − mean)/std, after the shorter side was scaled to the frame and the longer side cut.
+    """x = (pixels/divisor − mean)/std, after the image was scaled and its centre cut out.
 
-    size: height and width in pixels for a model that leaves them free, an error for any other model; None: SIZE if they
-    are free. mean, std: one value, or one for each channel.
+    size: height and width in pixels for a model that leaves them free, an error for a model of other sizes; None: SIZE
+    if they are free. mean, std: one value, or one for each channel.
+    fit: "fill": the shorter side fills the frame; "shorter": it becomes zoom times the frame's height; "stretch": both
+    sides become zoom times those of the frame, whatever the proportions were. zoom is 1 or more. resample: one of
+    RESAMPLING.
     """
 
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     mean: tuple[float, ...] = (OPTIONS["mean"].default,)
     std: tuple[float, ...] = (OPTIONS["std"].default,)
+    fit: str = "fill"
+    zoom: float = 1.0
+    resample: str = "bilinear"
+    divisor: float = 255.0
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The array that an image becomes: float32 [channels, height, width], or [height, width, channels]."""
+    """The array that an image becomes: float32 [channels, height, width], or [height, width, channels].
+
+    mean, std: one for each channel. The others are those of ImageOptions.
+    """
 
     height: int
     width: int
@@ -43,6 +58,10 @@ class Frame:
     channels_first: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    fit: str
+    zoom: float
+    resample: str
+    divisor: float
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -50,12 +69,19 @@ class Frame:
         return (self.channels, *area) if self.channels_first else (*area, self.channels)
 
 
-def frame_for(folder: Path, inputs: Sequence[InputSpec], options: ImageOptions) -> Frame:
+class Picture(NamedTuple):
+    """An encoded image. where: its place, for errors. read: its bytes; may raise anything."""
+
+    where: str
+    read: Callable[[], bytes]
+
+
+def frame_for(where: Path | str, inputs: Sequence[InputSpec], options: ImageOptions) -> Frame:
     """The frame that a model with one image input needs; the options decide what the model leaves free."""
     spec = inputs[0] if len(inputs) == 1 else None
     if spec is None or not is_image(spec):
         raise DataError(
-            f"{folder}: images need a model with one float input [N, C, H, W] or [N, H, W, C], C = 1 or 3",
+            f"{where}: images need a model with one float input [N, C, H, W] or [N, H, W, C], C = 1 or 3",
             "save the prepared samples as .npz",
         )
     return frame_of(spec, options, 1)
@@ -69,20 +95,25 @@ def frame_of(spec: InputSpec, options: ImageOptions, channels: int) -> Frame:
     channels_first = spec.shape[1] in (1, 3)  # the order of ONNX where both are possible
     known, height, width = (spec.shape[axis] for axis in ((1, 2, 3) if channels_first else (3, 1, 2)))
     size, mean, std = options.size, options.mean, options.std
-    if (size is not None and size < 1) or not all(map(math.isfinite, mean + std)) or not all(v > 0 for v in std):
+    wanted = (size, size) if isinstance(size, int) else size or (0, 0)
+    if (size is not None and min(wanted) < 1) or not all(map(math.isfinite, mean + std)) or not all(v > 0 for v in std):
         raise OptionError(f"image size {size}, mean {mean}, std {std}", "give a size and std above 0")
-    if size is not None and height and width and (height, width) != (size, size):
+    if size is not None and height and width and (height, width) != wanted:
         raise OptionError(
             f"image size {size} for a model whose input {spec.name!r} is {height} x {width}",
             "leave it out: images are made to fit the model",
         )
     return Frame(
-        height or size or SIZE,
-        width or size or SIZE,
+        height or wanted[0] or SIZE,
+        width or wanted[1] or SIZE,
         known or channels,
         channels_first,
         _per_channel("mean", mean, known or channels),
         _per_channel("std", std, known or channels),
+        options.fit,
+        options.zoom,
+        options.resample,
+        options.divisor,
     )
 
 
@@ -102,36 +133,64 @@ def _per_channel(option: str, values: tuple[float, ...], channels: int) -> tuple
     return values
 
 
-def image_part(folder: Path, name: str, files: Sequence[Path], labels: NDArray[np.int64] | None, frame: Frame) -> Part:
-    """The files as samples of the input `name`; only files that are read are decoded."""
-    columns = {name: Header((len(files), *frame.shape), np.dtype(np.float32))}
+def image_part(
+    where: str, name: str, pictures: Sequence[Picture], labels: NDArray[np.int64] | None, frame: Frame
+) -> Part:
+    """Pictures as samples of the input `name`; only those that are asked for are read."""
+    columns = {name: Header((len(pictures), *frame.shape), np.dtype(np.float32))}
     if labels is not None:
         columns[LABELS] = Header(labels.shape, labels.dtype)
 
     def read(cuts: Iterable[slice]) -> Iterator[Arrays]:
         for cut in cuts:
-            arrays: Arrays = {name: np.stack([_prepared(file, frame) for file in files[cut]])}
+            arrays: Arrays = {name: np.stack([_prepared(picture, frame) for picture in pictures[cut]])}
             yield arrays if labels is None else arrays | {LABELS: labels[cut]}
 
-    return Part(str(folder), columns, read)
+    return Part(where, columns, read)
 
 
-def _prepared(file: Path, frame: Frame) -> NDArray[np.float32]:
-    """(pixels/255 − mean)/std of the image, cut to the frame: float32 of the frame's shape."""
+def is_decoded(value: object) -> bool:
+    """Whether it is an image of Pillow."""
+    return isinstance(value, Image.Image)
+
+
+def _prepared(picture: Picture, frame: Frame) -> NDArray[np.float32]:
+    """The image of the bytes as `prepared` makes it."""
     remedy = f"remove it, or save it as a whole 8-bit image of at most {Image.MAX_IMAGE_PIXELS} pixels"
-    with named(f"{file}: cannot be read as an image", remedy), warnings.catch_warnings():
+    with named(f"{picture.where}: cannot be read as an image", remedy), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file, formats=IMAGE_FORMATS) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError("more than 8 bits a channel")
-            image.info.pop("transparency", None)  # alpha is dropped; Pillow would warn of it
-            plain = image.convert("L" if frame.channels == 1 else "RGB")
-    cut = plain.resize((frame.width, frame.height), Image.Resampling.BILINEAR, _centre(plain.size, frame))
-    scaled = np.array(cut, np.float32).reshape(frame.height, frame.width, frame.channels)
-    scaled /= 255
+        with Image.open(io.BytesIO(picture.read()), formats=IMAGE_FORMATS) as image:
+            return prepared(image, frame)
+
+
+def prepared(image: Image.Image, frame: Frame) -> NDArray[np.float32]:
+    """(pixels/divisor − mean)/std of the image, scaled and cut to the frame: float32 of the frame's shape."""
+    if image.mode.startswith(("I", "F")):
+        raise ValueError("more than 8 bits a channel")
+    if "transparency" in image.info:  # alpha is dropped; Pillow would warn of it
+        image = image.copy()
+        del image.info["transparency"]
+    plain = _cut(image.convert("L" if frame.channels == 1 else "RGB"), frame)
+    scaled = np.array(plain, np.float32).reshape(frame.height, frame.width, frame.channels)
+    scaled /= frame.divisor
     scaled -= np.array(frame.mean, np.float32)
     scaled /= np.array(frame.std, np.float32)
     return scaled.transpose(2, 0, 1) if frame.channels_first else scaled
+
+
+def _cut(image: Image.Image, frame: Frame) -> Image.Image:
+    """The centre of the scaled image, as large as the frame."""
+    resample = Image.Resampling(RESAMPLING.index(frame.resample))
+    if frame.fit == "fill":
+        return image.resize((frame.width, frame.height), resample, _centre(image.size, frame))
+    wide, high = round(frame.zoom * frame.width), round(frame.zoom * frame.height)
+    if frame.fit == "shorter":
+        (width, height), side = image.size, high
+        wide, high = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+    if wide * high > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise ValueError(f"scaled to {wide} x {high} pixels, it is too long")
+    left, upper = (wide - frame.width) // 2, (high - frame.height) // 2
+    return image.resize((wide, high), resample).crop((left, upper, left + frame.width, upper + frame.height))
 
 
 def _centre(size: tuple[int, int], frame: Frame) -> tuple[float, float, float, float]:
@@ -146,11 +205,16 @@ def _centre(size: tuple[int, int], frame: Frame) -> tuple[float, float, float, f
     return left, upper, min(width, left + wanted[0] * scale), min(height, upper + wanted[1] * scale)
 
 
-def digest_of_files(files: Sequence[Path], labels: NDArray[np.int64] | None, frame: Frame) -> str:
-    """sha256 (hex) of the frame, the files' bytes and the labels; nothing is decoded."""
+def digest_of_pictures(pictures: Iterable[tuple[Picture, int | None]], frame: Frame) -> str:
+    """sha256 (hex) of the frame, and of the bytes and the label of every picture; nothing is decoded."""
     digest = hashlib.sha256(f"{frame}\n".encode())
-    for index, file in enumerate(files):
-        with named(f"{file}: cannot be read", "check its permissions"):
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"{content} {None if labels is None else labels[index]}\n".encode())
+    for picture, label in pictures:
+        with named(f"{picture.where}: cannot be read", "check its permissions"):
+            content = hashlib.sha256(picture.read()).hexdigest()
+        digest.update(f"{content} {label}\n".encode())
     return digest.hexdigest()
+
+
+def labelled(pictures: Sequence[Picture], labels: NDArray[np.int64] | None) -> Iterator[tuple[Picture, int | None]]:
+    """Each picture with its label."""
+    return zip(pictures, [None] * len(pictures) if labels is None else labels.tolist(), strict=True)

@@ -3,6 +3,7 @@
 Names, shapes, types and lengths are compared by headers alone; no values are read here.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from graphpass.errors import DataError
 
 LABELS = "labels"
+END = object()  # of what is iterated
 CASTS = {"f": "f", "i": "iu", "u": "iu", "b": "b"}  # kind the model takes → kinds that are cast to it
 
 Arrays = dict[str, NDArray[Any]]
@@ -180,3 +182,14 @@ def named(what: str, remedy: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(f"{what} ({reason})", remedy) from error
+
+
+def numbered(where: str, items: Iterator[Any], what: str) -> Iterator[tuple[str, Any]]:
+    """Each item and where it is from. what: what to mend where the next one cannot be had; raises DataError then."""
+    for index in itertools.count():
+        here = f"{where}, item {index}"
+        with named(f"{here}: failed", f"mend the {what}"):
+            item = next(items, END)
+        if item is END:
+            return
+        yield here, item

@@ -3,7 +3,9 @@
     source               what it is                                      held in memory
     x.npz                arrays by input name, optionally "labels"       a batch: members are read row by row
     x.npy                the samples of a model with one input           a batch: the file is memory-mapped
-    folder of .npz       shards in the order of their names              a batch
+    x.parquet, x.arrow   columns of arrays, or of encoded images         some rows
+    x.tar                images as WebDataset lays them out              a batch: decoded when it is read
+    folder of these      shards in the order of their names              the same
     folder of images     a subfolder for each class, or a flat folder    a batch: decoded when it is read
     file.py:function     a function that yields dicts of arrays          what it yields, and a batch
     dict of arrays       `from_arrays`                                   the arrays
@@ -21,9 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.datasets.arrays import archive_part, array_part, npy_part
+from graphpass.datasets.arrays import array_part, npy_part
 from graphpass.datasets.dataset import Dataset, dataset_of
-from graphpass.datasets.folders import SUFFIXES, open_folder, shard_files
+from graphpass.datasets.folders import SHARDS, SUFFIXES, holds_images, open_files, open_folder
 from graphpass.datasets.functions import code_of, open_function
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import InputSpec
@@ -57,8 +59,8 @@ def open_dataset(
     if path.is_dir():
         return open_folder(path, inputs, images or ImageOptions())
     match path.suffix.lower():
-        case ".npz":
-            return dataset_of(path.name, inputs, lambda: [archive_part(path)])
+        case suffix if suffix in SHARDS:
+            return open_files([path], path.name, inputs, images or ImageOptions())
         case ".npy":
             return dataset_of(path.name, inputs, lambda: [npy_part(path, inputs)])
         case ".py":
@@ -72,7 +74,8 @@ def path_of(source: str) -> Path:
     return code[0] if code else Path(source)
 
 
-def is_image_folder(source: str) -> bool:
-    """Whether a source is a folder of images; options of images apply to those alone."""
+def is_made_of_images(source: str) -> bool:
+    """Whether the samples of a source are made of images; options of images apply to those alone."""
     path = path_of(source)
-    return os.path.isdir(path) and not shard_files(path)
+    known = os.path.isdir(path) or (os.path.exists(path) and path.suffix.lower() in SHARDS)
+    return known and holds_images(path)

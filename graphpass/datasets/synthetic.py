@@ -87,11 +87,11 @@ def _noise(channels: int, sizes: tuple[int, ...], generator: np.random.Generator
 
 
 def _normalised(frame: Frame, samples: int, generator: np.random.Generator) -> Floats:
-    """(image − mean)/std as a folder of images gives them, in the model's order of axes."""
+    """(pixels/divisor − mean)/std as a folder of images gives them, in the model's order of axes."""
     size = (frame.channels, frame.height, frame.width)
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (frame.mean, frame.std))
     pictures = [_leaves(size, generator) if k % 2 else _clouds(size, generator) for k in range(samples)]
-    found = (np.stack(pictures) - mean) / std
+    found = (np.stack(pictures) * np.float32(255 / frame.divisor) - mean) / std
     return np.ascontiguousarray(found if frame.channels_first else found.transpose(0, 2, 3, 1))
 
 

@@ -37,6 +37,11 @@ class Bound:
     reason: str
 
 
+# of every command that reads images
+IMAGE_RULES = (
+    OptionRule(("mean", "std"), "a preset has its own", excludes=("preset",)),
+    OptionRule(("preset", "image_size", "mean", "std"), "the configuration has its own", excludes=("preprocess",)),
+)
 HERE = "the service decides that by itself"
 KEY = OptionRule(("key",), "it is the key of a service", needs=("server",))
 # command → what holds between its options and files; an error names the first rule that is broken
@@ -68,15 +73,19 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
             "it is an option of the evaluation after the conversion",
             needs=("evaluation",),
         ),
+        *IMAGE_RULES,
     ),
-    "evaluate": (OptionRule(("threads",), HERE, excludes=("server",)), KEY),
-    "sweep": (OptionRule(("memory_budget", "threads", "cache"), HERE, excludes=("server",)), KEY),
-    "search": (OptionRule(("minimise",), "it is an option of a search", needs=("max_drop",)),),
-    "verify": (),
-    "inspect": (OptionRule((*RANKING, *IMAGES), "it is for ranking sites, which needs data", needs=("calibration",)),),
-    "plot_raster": (),
-    "plot_thresholds": (),
-    "open_dataset": (),
+    "evaluate": (OptionRule(("threads",), HERE, excludes=("server",)), KEY, *IMAGE_RULES),
+    "sweep": (OptionRule(("memory_budget", "threads", "cache"), HERE, excludes=("server",)), KEY, *IMAGE_RULES),
+    "search": (OptionRule(("minimise",), "it is an option of a search", needs=("max_drop",)), *IMAGE_RULES),
+    "verify": IMAGE_RULES,
+    "inspect": (
+        OptionRule((*RANKING, *IMAGES), "it is for ranking sites, which needs data", needs=("calibration",)),
+        *IMAGE_RULES,
+    ),
+    "plot_raster": IMAGE_RULES,
+    "plot_thresholds": IMAGE_RULES,
+    "open_dataset": IMAGE_RULES,
 }
 
 HALF_INTEGER = Clash(
@@ -164,7 +173,7 @@ def require_images(given: Mapping[str, Any], spelled: Callable[[str], str] = nam
     """Raises OptionError if an option of images was given. For use where no images are read."""
     if name := next((each for each in IMAGES if given.get(each) is not None), None):
         raise OptionError(
-            f"{spelled(name)} has no effect: it is for a folder of images, and no images are read",
+            f"{spelled(name)} has no effect: it is for images, and no images are read",
             "leave it out; arrays are taken as they are",
             name,
         )

@@ -21,6 +21,7 @@ from graphpass.options.values import (
     one_or_several,
     size,
     text,
+    text_or_mapping,
     text_or_path,
     text_or_texts,
     whole,
@@ -34,6 +35,12 @@ VERIFIED = 64  # samples of `verify`, where no limit is given
 DRAWN = 64  # samples whose currents are drawn, where no limit is given
 MOST_NEURONS = 256  # that are drawn of a site
 IMAGE_NUMBERS = "one number, or one for each channel"
+PRESETS = {
+    "imagenet": (
+        "ImageNet",
+        "The shorter side becomes 256/224 of the frame, the centre is cut out; ImageNet's mean and deviation.",
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -192,6 +199,14 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "site": Option("the name of a site", text, "Which site to draw, by the name that `graphpass inspect` prints"),
     "channel": _count("Which channel of the site to draw, from 0. If not given: some of all", 0, LARGEST - 1),
+    "preset": Option(
+        f"the name of a preparation: {', '.join(PRESETS)}", lambda value: text(value) and value in PRESETS,
+        "How images are prepared, by the name of what networks were trained on", names=PRESETS,
+    ),
+    "preprocess": Option(
+        "a preprocessor_config.json, or in Python its contents", text_or_mapping,
+        "How images are prepared: the preprocessor_config.json of an image processor of Hugging Face",
+    ),
     "image_size": _count(
         "Side of images in pixels, for an image folder, if the model leaves it open", 1, LARGEST_IMAGE, 224
     ),
@@ -205,7 +220,7 @@ OPTIONS: Mapping[str, Option] = {
 }  # fmt: skip
 
 SELECTION = ("include", "exclude", "identity_sites")
-IMAGES = ("image_size", "mean", "std")
+IMAGES = ("preset", "preprocess", "image_size", "mean", "std")
 BUDGETS = ("energy", "mean_levels")
 AFTERWARDS = ("metric", "energy_model")  # of a conversion: what the evaluation after it does
 SEARCH = ("max_drop", "minimise", "cache")

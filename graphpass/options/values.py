@@ -55,6 +55,10 @@ def one_or_several(check: Check) -> Check:
     return lambda value: check(value) or several_that(check, MOST_CHANNELS)(value)
 
 
+def text_or_mapping(value: Any) -> bool:
+    return text(value) or isinstance(value, Mapping)
+
+
 def text_or_texts(value: Any) -> bool:
     return text(value) or several_that(text)(value)
 

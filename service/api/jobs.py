@@ -54,6 +54,7 @@ COMMANDS = {
     "sweep": "sweep",
 }  # the options of each kind
 DATA = ("calibration", "evaluation", "dataset")  # roles of datasets
+IMAGE_KINDS = ("images", "tar", "parquet")  # of datasets, as the sandbox describes them (service/sandbox/data.py)
 PREFIX = {"conversion": "con_", "evaluation": "eva_", "search": "sea_", "sweep": "swe_"}
 
 
@@ -270,7 +271,7 @@ def _require_options(
         kinds = [
             object_of(service, tenant, names[role] or "", "dataset").description for role in DATA if names.get(role)
         ]
-        if not given.get("synthetic") and not any(kind.get("kind") == "images" for kind in kinds):
+        if not given.get("synthetic") and not any(kind.get("kind") in IMAGE_KINDS for kind in kinds):
             require_images(given)
     except OptionError as error:
         where = f"options.{error.option}" if error.option else ""

@@ -24,7 +24,7 @@ BODIES = (MEDIA, "application/zip", "application/x-npz", "application/onnx", "ap
 DEFAULT_NAME = {"model": "model.onnx", "dataset": "data.npz"}
 TAKES = {
     "model": "An `.onnx` file, or a `.zip` of one `.onnx` and its external data",
-    "dataset": "An `.npz`, `.npy`, a `.zip` of `.npz` shards, or a `.zip` of images (by class)",
+    "dataset": "An `.npz`, `.npy`, a `.zip` of `.npz` shards or of images by class, or a `.tar` or `.parquet` of them",
 }
 Name = Annotated[
     Annotated[str, StringConstraints(min_length=1, max_length=200)] | None,

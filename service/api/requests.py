@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     Target = str
     EnergyModel = str
     Minimise = str
+    Preset = str
 else:
-    Coding, Method, Form, Precision, Target, EnergyModel, Minimise = (
+    Coding, Method, Form, Precision, Target, EnergyModel, Minimise, Preset = (
         Literal[tuple(OPTIONS[name].names)]
-        for name in ("coding", "method", "form", "precision", "target", "energy_model", "minimise")
+        for name in ("coding", "method", "form", "precision", "target", "energy_model", "minimise", "preset")
     )
 Provider = Annotated[str, StringConstraints(pattern=HOSTED, max_length=100)]
 PATTERNS, IMAGE_NUMBERS = {"max_length": 100}, {"min_length": 1, "max_length": MOST_CHANNELS}
@@ -61,6 +62,8 @@ class Strict(BaseModel):
 class Images(Strict):
     """How a folder of images becomes arrays; without meaning for other data."""
 
+    preset: Annotated[Preset | None, option("preset")] = None
+    preprocess: Annotated[dict[str, Any] | None, option("preprocess", max_length=100)] = None
     image_size: Annotated[int, option("image_size")] = OPTIONS["image_size"].default
     mean: Annotated[list[Number], option("mean", **IMAGE_NUMBERS)] = [OPTIONS["mean"].default]
     std: Annotated[list[Number], option("std", **IMAGE_NUMBERS)] = [OPTIONS["std"].default]

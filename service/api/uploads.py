@@ -24,7 +24,13 @@ VERSION = "1.0.0"
 EXTENSIONS = "creation,expiration,termination"
 PATCH_MEDIA = "application/offset+octet-stream"
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
-KINDS: Mapping[str, ObjectKind] = {".onnx": "model", ".npz": "dataset", ".npy": "dataset"}
+KINDS: Mapping[str, ObjectKind] = {
+    ".onnx": "model",
+    ".npz": "dataset",
+    ".npy": "dataset",
+    ".tar": "dataset",
+    ".parquet": "dataset",
+}
 
 
 async def speaks_tus(
@@ -75,7 +81,7 @@ def create(
         str, Header(alias="Upload-Metadata", max_length=4096, description="`filename` and `kind` (model or dataset).")
     ] = "",
 ) -> Response:
-    """tus 1.0. The kind may be left out where the file name tells it (.onnx, .npz, .npy)."""
+    """tus 1.0. The kind may be left out where the file name tells it (.onnx, .npz, .npy, .tar, .parquet)."""
     if length > service.settings.max_upload_bytes:
         raise too_large(int(service.settings.max_upload_bytes))
     given = _metadata(metadata)

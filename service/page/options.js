@@ -2,7 +2,7 @@
 
 import { freshId, h } from "./element.js";
 import { OPTIONS } from "./known.js";
-import { BUDGETS, CODINGS, ENERGY_MODELS, FORMS, LEVELS, METHODS, METRICS, MINIMISE, PRECISIONS, TARGETS, levels, listed, mostSteps } from "./words.js";
+import { BUDGETS, CODINGS, ENERGY_MODELS, FORMS, LEVELS, METHODS, METRICS, MINIMISE, PRECISIONS, PRESETS, TARGETS, levels, listed, mostSteps } from "./words.js";
 
 const start = Object.fromEntries(Object.entries(OPTIONS).map(([name, option]) => [name, option.default]));
 export const FRESH = {
@@ -11,7 +11,7 @@ export const FRESH = {
   sweep_steps: OPTIONS.time_steps.several, sweep_coding: OPTIONS.coding.several, sweep_method: OPTIONS.method.several,
   max_drop: "1", minimise: start.minimise,
   include: [], exclude: [], identity_sites: start.identity_sites, allow_partial: start.allow_partial, limit: "", seed: start.seed,
-  energy_model: start.energy_model, image_size: start.image_size, mean: [start.mean], std: [start.std],
+  energy_model: start.energy_model, preset: "", preprocess: "", image_size: start.image_size, mean: [start.mean], std: [start.std],
 };
 const NAME = `(${METRICS.join("|")})(:[\\w=.,\\/:\\-]+)?`;
 const METRIC = `\\s*(${NAME}\\s+)*(${NAME})?`;
@@ -145,6 +145,14 @@ function tick(name, options, set, label, about) {
     h("label", { for: id }, label), h("p", { class: "note", id: `${id}-about` }, about));
 }
 
+function isObject(text) {
+  try {
+    return text.trim() === "" || JSON.parse(text)?.constructor === Object;
+  } catch {
+    return false;
+  }
+}
+
 function more(options, set) {
   const field = (name, label, about, attributes, value, read) => {
     const id = freshId(name);
@@ -153,6 +161,16 @@ function more(options, set) {
         onchange: (event) => set(name, read(event.target.value), false) }),
       h("p", { class: "note", id: `${id}-about` }, about));
   };
+  const preset = () => {
+    const select = h("select", { id: "preset", "aria-describedby": "preset-about", onchange: () => set("preset", select.value, false) },
+      Object.entries({ "": ["None"], ...PRESETS }).map(([each, [title]]) => h("option", { value: each, selected: options.preset === each }, title)));
+    return h("div", { class: "field" }, h("label", { for: "preset" }, "Preparation of images"), select,
+      h("p", { class: "note", id: "preset-about" }, "None: by the side, mean and deviation below. ", ...Object.values(PRESETS).map(([title, about]) => `${title}: ${about} `)));
+  };
+  const configuration = () => field("preprocess", "Image processor",
+    "In place of all that: the contents of a preprocessor_config.json of Hugging Face.",
+    { type: "text", spellcheck: "false", autocomplete: "off", oninput: (event) => event.target.setCustomValidity(isObject(event.target.value) ? "" : "This is no JSON object.") },
+    options.preprocess, (text) => text.trim());
   const words = (text) => text.split(/\s+/).filter(Boolean);
   const numbers = (text) => text.split(/[\s,]+/).filter(Boolean).map(Number);
   const whole = { type: "number", step: "1", inputmode: "numeric" };
@@ -166,6 +184,7 @@ function more(options, set) {
       field("exclude", "Leave analogue", "Regular expressions for node names, separated by spaces.", { type: "text" }, options.exclude.join(" "), words),
       field("include", "Convert only", "Regular expressions in the same way. Empty: all nodes.", { type: "text" }, options.include.join(" "), words),
       field("metric", "What to measure", `On the evaluation data: ${METRICS.join(", ")}; with parameters as in ctc:blank=0. Empty: classes.`, measures, options.metric.join(" "), words),
+      preset(), configuration(),
       field("image_size", "Side of images", "For a .zip of images, if the network leaves it open.", { ...whole, min: "1" }, String(options.image_size), (text) => text || start.image_size),
       field("mean", "Mean of images", "Subtracted from pixels/255: one number, or one for each channel.", list, options.mean.join(", "), numbers),
       field("std", "Deviation of images", "Then divides the pixels: one number, or one for each channel.", list, options.std.join(", "), numbers)),

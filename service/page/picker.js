@@ -5,7 +5,7 @@ import { alarm, announce, focusOn, freshId, h } from "./element.js";
 import { upload } from "./upload.js";
 import { bytes, percent, when } from "./words.js";
 
-const TAKES = { model: ".onnx,.zip", dataset: ".npz,.npy,.zip" };
+const TAKES = { model: ".onnx,.zip", dataset: ".npz,.npy,.zip,.tar,.parquet" };
 const WHAT = { sending: "Sending", checking: "Examining the file", waiting: "The connection is lost. Trying again" };
 
 /** `choices[role]` is the current choice; `changed` is called when it changes. `instead`: what is drawn where nothing is

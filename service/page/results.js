@@ -250,8 +250,9 @@ function evaluateNow(job) {
       `${each.name} · ${each.description.samples} samples${each.description.labels ? ", labelled" : ""}`)));
     const start = h("button", { type: "button", onclick: async () => {
       try {
-        const { image_size, mean, std, energy_model } = job.request.options;
-        const made = await post("/v1/evaluations", { ann: job.request.model, snn: job.id, dataset: select.value, options: { image_size, mean, std, energy_model } });
+        const { preset, preprocess, image_size, mean, std, energy_model } = job.request.options;
+        const options = { preset, preprocess, image_size, mean, std, energy_model };
+        const made = await post("/v1/evaluations", { ann: job.request.model, snn: job.id, dataset: select.value, options });
         location.hash = `#/jobs/${made.id}`;
       } catch (error) {
         if (!(error instanceof Problem)) throw error;

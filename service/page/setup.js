@@ -22,7 +22,7 @@ export async function fillFrom(job, changes = {}) {
   for (const [name, value] of Object.entries(request.options ?? {})) {
     if (name in changes || !(name in options) || value === null) continue;
     if (job.kind === "sweep" && Array.isArray(value) && name in SEVERAL) options[SEVERAL[name]] = value;
-    else options[name] = value;
+    else options[name] = name === "preprocess" ? JSON.stringify(value) : value;
   }
   if (options.mean_levels !== "") options.budget = "mean_levels";
   if (job.kind === "sweep") options.limit = request.options.calibration_limit ?? "";
@@ -53,7 +53,7 @@ export async function setupView(place, signal) {
     calibration: picker({
       kind: "dataset", title: "2 · Calibration data", known: datasets, choices, role: "calibration", signal,
       summary: datasetSummary, changed: settle, instead: withoutData,
-      hint: "A few hundred typical samples, without labels: .npz, .npy, or a .zip of .npz shards or of images.",
+      hint: "A few hundred typical samples, without labels: .npz, .npy, a .zip of .npz shards or of images, or a .tar or .parquet of images.",
     }),
     evaluation: picker({
       kind: "dataset", title: "3 · Evaluation data", known: datasets, choices, role: "evaluation", signal,
@@ -174,6 +174,7 @@ function request() {
   const shared = {
     exclude: options.exclude, include: options.include, identity_sites: options.identity_sites,
     allow_partial: options.allow_partial, seed: Number(options.seed), image_size: Number(options.image_size),
+    preset: options.preset || null, preprocess: options.preprocess ? JSON.parse(options.preprocess) : null,
     mean: options.mean, std: options.std, metric: options.metric, energy_model: options.energy_model,
   };
   if (mode === "search")

@@ -10,6 +10,7 @@ export const PRECISIONS = names("precision");
 export const TARGETS = names("target");
 export const ENERGY_MODELS = names("energy_model");
 export const MINIMISE = names("minimise");
+export const PRESETS = names("preset");
 export const METRICS = Object.keys(names("metric"));
 export const LEVELS = {
   same: ["The same everywhere", "Every site has all levels of T."],

@@ -12,18 +12,24 @@ from graphpass.datasets.dataset import Dataset, dataset_of
 from graphpass.datasets.folders import image_files, open_folder, shard_files
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.parts import LABELS, Header, InputSpec
+from graphpass.datasets.tables import holds_pictures, is_parquet, open_tables, size_of
+from graphpass.datasets.tars import is_tar, open_tars, tar_pictures
 from graphpass.errors import DataError
 from service.sandbox.archives import is_archive, listing, unpack
 from service.sandbox.workplace import Workplace
 
 NPY = b"\x93NUMPY"
 NUMBERS = "biuf"  # kinds of dtypes that a model takes, or that are labels
-KINDS = "give an .npz, an .npy, a .zip of .npz shards, or a .zip of images with one folder a class"
+KINDS = (
+    "give an .npz, an .npy, a .zip of .npz shards or of images with one folder a class, or a .tar or .parquet of images"
+)
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """kind: npz, npy, shards or images. path: of the file, or of the folder that it was unpacked to."""
+    """kind: npz, npy, shards, images (in a folder), tar or parquet (images, too). path: of the file, or of the folder
+    that it was unpacked to.
+    """
 
     kind: str
     path: Path
@@ -35,6 +41,10 @@ class DataFile:
                 return dataset_of(self.path.name, inputs, lambda: [archive_part(self.path)])
             case "npy":
                 return dataset_of(self.path.name, inputs, lambda: [npy_part(self.path, inputs)])
+            case "tar":
+                return open_tars([self.path], self.path.name, inputs, images)
+            case "parquet":
+                return open_tables([self.path], self.path.name, inputs, images)
         return open_folder(self.path, inputs, images)
 
     def describe(self) -> dict[str, Any]:
@@ -47,11 +57,22 @@ class DataFile:
                 return _summary({"array": column}, self.path)
             case "shards":
                 return _described(shard_files(self.path))
+            case "tar":
+                pictures, labels = tar_pictures(self.path)
+                return _of_images(len(pictures), labels is not None)
+            case "parquet":
+                if not holds_pictures(self.path):
+                    raise DataError(f"{self.path}: a table without a column of images", "give arrays as .npz or .npy")
+                return _of_images(*size_of(self.path))
         files, labels = image_files(self.path)
         if empty := next((file for file in files if not file.stat().st_size), None):
             raise DataError(f"{empty}: an empty file", "leave it out, or give the image")
         classes = sorted({file.parent.name for file in files}) if labels is not None else []
-        return {"samples": len(files), "labels": labels is not None, "arrays": {}, "classes": classes}
+        return {**_of_images(len(files), labels is not None), "classes": classes}
+
+
+def _of_images(samples: int, labels: bool) -> dict[str, Any]:
+    return {"samples": samples, "labels": labels, "arrays": {}, "classes": []}
 
 
 def data_file(place: Workplace, role: str) -> DataFile:
@@ -59,16 +80,21 @@ def data_file(place: Workplace, role: str) -> DataFile:
     path = place.file(role)
     if not is_archive(path):
         with path.open("rb") as file:
-            if file.read(len(NPY)) != NPY:
-                raise DataError(f"{path}: data of an unknown kind", KINDS)
-        return DataFile("npy", path)
+            start = file.read(len(NPY))
+        kind = "npy" if start == NPY else "tar" if is_tar(path) else "parquet" if is_parquet(path) else ""
+        if not kind:
+            raise DataError(f"{path}: data of an unknown kind", KINDS)
+        return DataFile(kind, path)
     names = [info.filename for info in listing(path, place.limits, DataError)]
     if names and all(name.endswith(".npy") for name in names):
         return DataFile("npz", path)
     folder = place.scratch(role)
     unpack(path, folder, place.limits, DataError)
     folder = _root(folder)
-    return DataFile("shards" if shard_files(folder) else "images", folder)
+    shards = shard_files(folder)
+    if shards and shards[0].suffix.lower() != ".npz":
+        raise DataError(f"{path}: a .zip of {shards[0].suffix} files", "give one such file, as it is")
+    return DataFile("shards" if shards else "images", folder)
 
 
 def _root(folder: Path) -> Path:

@@ -15,7 +15,7 @@ describe_model    {"file", "options"?: include, exclude, identity_sites}
                   "left" begins with what is not expected. Writes out/description.json where that is longer than a
                   summary
 describe_dataset  {"file", "model"?, "options"?: image_size, mean, std}
-                  → {"kind": "npz" | "npy" | "shards" | "images", "samples", "labels": bool,
+                  → {"kind": "npz" | "npy" | "shards" | "images" | "tar" | "parquet", "samples", "labels": bool,
                   "arrays": {name: {"dtype", "shape"}}}    shape: with the samples first, of the whole dataset.
                   Writes out/description.json likewise
 convert           {"model", "calibration"?, "plan"?, "options"?: synthetic, time_steps, coding, method, form,

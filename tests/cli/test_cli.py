@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from graphpass.cli.app import main
 from graphpass.graph.model import read
 from graphpass.runtime.session import available_providers
 from tests.models import build, node, run
+from tests.sources import save_image
 from tests.test_conversion import data, network
 
 
@@ -47,6 +49,36 @@ def test_convert_evaluate_verify_inline(folder, capsys):
     assert not read(Path("plain.onnx")).functions
     assert status("convert", "ann.onnx", "again.onnx", "--plan", "plan.json") == 0
     assert Path("again.onnx").read_bytes() == Path("snn.onnx").read_bytes()
+
+
+def test_images_in_one_file_prepared_by_name_or_by_configuration(folder, capsys):
+    nodes = [
+        node("Conv", "x w", "c", "conv"), node("Relu", "c", "r", "relu"), node("GlobalAveragePool", "r", "p", "pool"),
+        node("Flatten", "p", "f", "flat"), node("Gemm", "f v", "y", "fc"),
+    ]  # fmt: skip
+    weights = {"w": np.ones((4, 3, 3, 3), np.float32), "v": np.eye(4, 5, dtype=np.float32)}
+    onnx.save(build(nodes, {"x": ["N", 3, 8, 8]}, {"y": ["N", 5]}, weights), "ann.onnx")
+    with tarfile.open("images.tar", "w") as tar:
+        for number in range(4):
+            tar.add(save_image(folder / f"{number}.png", np.full((20, 30, 3), 60 * number, np.uint8)), f"{number}.png")
+    config = {"size": {"height": 8, "width": 8}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    Path("p.json").write_text(json.dumps(config))
+    digests = set()
+    for more in ((), ("--preset", "imagenet"), ("--preprocess", "p.json"), ("--mean", "0.5", "--std", "0.5")):
+        options = ("--calibration", "images.tar", "--method", "max", "--plan-out", "plan.json", *more)
+        assert status("convert", "ann.onnx", "snn.onnx", *options) == 0
+        digests.add(json.loads(Path("plan.json").read_text())["data_sha256"])
+    assert len(digests) == 4
+    for more, words in (
+        (("--preset", "imagenet", "--mean", "0.5"), "--mean and --preset exclude each other"),
+        (("--preprocess", "p.json", "--image-size", "8"), "--image-size and --preprocess exclude each other"),
+        (("--preset", "cifar"), "--preset is 'cifar'"),
+        (("--preprocess", "none.json"), "none.json: cannot be read as a preprocessor_config.json"),
+    ):
+        assert status("convert", "ann.onnx", "snn.onnx", "--calibration", "images.tar", *more) == 2
+        assert words in capsys.readouterr().err.replace("\n", " ")
+    assert convert("--preset", "imagenet") == 2  # arrays are taken as they are
+    assert "--preset has no effect" in capsys.readouterr().err
 
 
 def test_sweep_writes_rows(folder):

@@ -12,7 +12,7 @@ def test_refused_names(tmp_path: Path) -> None:
     refuse(tmp_path / "d.csv", "data of an unknown kind", "use .npz, .npy", [X])
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / ".DS_Store").write_text("hidden")
-    refuse(tmp_path / "folder", "neither .npz shards nor images", "use .npz, .npy", [X])
+    refuse(tmp_path / "folder", "neither shards nor images", "use .npz, .npy", [X])
 
 
 def test_refused_python_files(tmp_path: Path) -> None:

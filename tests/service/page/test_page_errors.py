@@ -1,10 +1,14 @@
 """What goes wrong is shown with its remedy: bad files, wrong keys, jobs that fail, a service that goes away."""
 
+import io
+import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from tests.service.page.conftest import Opened, accessible, start, take_example
@@ -70,6 +74,38 @@ def test_a_job_that_fails_says_why_and_can_be_changed(opened: Opened, server: Se
     page.get_by_role("button", name="Change it and run again").click()
     page.get_by_text("More options").click()
     expect(page.get_by_label("Leave analogue")).to_have_value(".")
+
+
+def test_how_images_are_prepared(opened: Opened, server: Server, tmp_path: Path) -> None:
+    """By a preset or by a pasted configuration, which also comes back where a job is run again."""
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        for number in range(4):
+            picture = io.BytesIO()
+            Image.new("L", (28, 28), 60 * number).save(picture, "PNG")
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = len(picture.getvalue())
+            tar.addfile(member, io.BytesIO(picture.getvalue()))
+    page = opened()
+    page.get_by_label("for “1 · The network”").first.set_input_files(EXAMPLE / "fashion_mnist.onnx")
+    page.get_by_label("for “2 · Calibration data”").first.set_input_files(tmp_path / "images.tar")
+    page.get_by_role("region", name="2 · Calibration data").get_by_text("images.tar").wait_for()
+    page.get_by_text("More options").click()
+    accessible(page)
+    page.get_by_label("Preparation of images").select_option("imagenet")
+    page.get_by_label("Image processor").fill("{")
+    page.get_by_role("button", name="Start the conversion").click()
+    expect(page.get_by_role("alert")).to_contain_text("Image processor: This is no JSON object.")
+    config = {"size": {"height": 28, "width": 28}, "resample": 2, "image_mean": [0.5], "image_std": [0.5]}
+    page.get_by_label("Image processor").fill(json.dumps(config))
+    page.get_by_role("button", name="Start the conversion").click()
+    expect(page.get_by_role("alert")).to_contain_text("exclude each other")
+    page.get_by_label("Preparation of images").select_option("")
+    start(page)
+    job = finished(server.http, f"/v1/conversions/{page.url.rpartition('/')[2]}")
+    assert job["request"]["options"]["preprocess"] == config and job["state"] == "succeeded"
+    page.get_by_role("button", name="Run again with other options").click()
+    page.get_by_text("More options").click()
+    assert json.loads(page.get_by_label("Image processor").input_value()) == config
 
 
 def test_cancel(opened: Opened, server: Server) -> None:

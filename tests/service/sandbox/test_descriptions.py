@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,24 @@ SHARDS = {
     "b.npz": npz(x=np.ones((3, 4), np.float32), labels=np.arange(3)),
     "a.npz": npz(x=np.zeros((2, 4), np.float32), labels=np.arange(2)),
 }
+
+
+def tar(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def parquet(**columns: Any) -> bytes:
+    arrow, buffer = pytest.importorskip("pyarrow"), io.BytesIO()
+    pytest.importorskip("pyarrow.parquet").write_table(arrow.table(columns), buffer)
+    return buffer.getvalue()
+
+
 IMAGES = {"cat/1.png": image(1), "cat/2.jpg": image(9, "JPEG"), "dog/1.png": image(200), "dog/.hidden": b""}
 X = {"dtype": "float32", "shape": [5, 4]}
 
@@ -129,9 +148,9 @@ def test_describe_data_for_a_model(box: Box) -> None:
         (npz(x=np.ones((3, 4)), labels=np.arange(2)), "arrays of 2, 3 samples"),
         (npz(x=np.ones((0, 4))), "no samples"),
         (npz(x=np.float32(1)), "no axis of samples"),
-        (npz(), "neither .npz shards nor images"),
+        (npz(), "neither shards nor images"),
         (zipped({"a.npz": b"PK\x03\x04"}), "a.npz: cannot be read as .npz"),
-        (zipped({"notes.txt": b""}), "neither .npz shards nor images"),
+        (zipped({"notes.txt": b""}), "neither shards nor images"),
     ],
 )
 def test_data_that_does_not_fit(box: Box, content: bytes, rule: str) -> None:
@@ -170,3 +189,52 @@ def test_images_and_shards_calibrate(box: Box) -> None:
     box.put("images.onnx", proto.SerializeToString())
     arguments = {"model": "images.onnx", "calibration": box.put("photos.zip", zipped(IMAGES))}
     assert box.result("convert", {**arguments, "options": {"mean": [0.5, 0.4, 0.3], "std": 0.2}})["samples"] == 3
+
+
+TAR = {"1.png": image(1), "1.cls": b"0", "2.jpg": image(200, "JPEG"), "2.cls": b"1", "2.json": b"{}"}
+
+
+def table() -> bytes:
+    return parquet(image=[{"bytes": image(1), "path": "a"}, {"bytes": image(200), "path": None}], label=[0, 1])
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_images_in_one_file_are_prepared_as_asked(box: Box, kind: str) -> None:
+    """Of whatever name, by preset or by the configuration of a processor; also where the task is confined."""
+    box.put("data", tar(TAR) if kind == "tar" else table())
+    found = box.result("describe_dataset", {"file": "data"})
+    known = {"kind": kind, "samples": 2, "labels": True, "arrays": {}, "classes": []}
+    assert {key: found[key] for key in known} == known
+    nodes = [
+        onnx.helper.make_node("GlobalAveragePool", ["x"], ["p"], "pool"),
+        onnx.helper.make_node("Flatten", ["p"], ["f"], "flat"),
+        onnx.helper.make_node("Gemm", ["f", "a"], ["h"], "first"),
+        onnx.helper.make_node("Relu", ["h"], ["r"], "relu"),
+        onnx.helper.make_node("Gemm", ["r", "b"], ["scores"], "last"),
+    ]
+    weights = {"a": np.eye(3, dtype=np.float32), "b": np.ones((3, 2), np.float32)}
+    tensors = [onnx.numpy_helper.from_array(values, name) for name, values in weights.items()]
+    box.put("net.onnx", model(nodes, tensors, ["N", 3, 6, 6]).SerializeToString())
+    config = {"size": {"height": 6, "width": 6}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    digests = set()
+    for options in ({}, {"preset": "imagenet"}, {"preprocess": config}):
+        box.result("convert", {"model": "net.onnx", "calibration": "data", "options": {"method": "max", **options}})
+        digests.add(json.loads(outputs(box)["plan.json"])["data_sha256"])
+    assert len(digests) == 3
+    outcome = box.run("convert", {"model": "net.onnx", "calibration": "data", "options": {"preprocess": {"size": 6}}})
+    assert isinstance(outcome, Failed) and "'image_mean' is None" in outcome.what
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (lambda: tar({"1.png": image(1), "1.pickle": b"x"}), "'1.pickle': not the one image or label"),
+        (lambda: tar(TAR)[:700], "cannot be read as a tar file"),
+        (lambda: parquet(x=[1.0, 2.0]), "a table without a column of images"),
+        (lambda: table()[:200], "cannot be read as a table"),
+        (lambda: zipped({"1.tar": tar(TAR)}), "a .zip of .tar files"),
+    ],
+)
+def test_refused_files_of_images(box: Box, content: Any, rule: str) -> None:
+    outcome = box.run("describe_dataset", {"file": box.put("data", content())})
+    assert isinstance(outcome, Failed) and rule in outcome.what

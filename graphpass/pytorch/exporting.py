@@ -1,0 +1,178 @@
+"""PyTorch modules as ONNX networks, by PyTorch's own exporter."""
+
+import ast
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import torch
+from onnx import NodeProto, TensorProto, numpy_helper
+
+from graphpass.errors import DataError, ModelError, OptionError, UnsupportedModelError
+from graphpass.graph.refusals import line
+from graphpass.graph.tensors import walk
+
+BATCH = "batch"  # name of the free axis
+FEWEST = 2  # samples of an example: torch.export takes an axis of 1 for a constant
+SCOPES = "pkg.torch.onnx.name_scopes"  # the modules around a node, from the outside, and the node itself
+RANDOM = frozenset(
+    "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
+)  # operators whose results differ from run to run
+
+
+def exported(module: Any, example_inputs: Any, dynamic_batch: bool = True) -> onnx.ModelProto:
+    """The module in evaluation mode as an ONNX network; the module itself stays as it is, its mode too.
+
+    example_inputs: a tensor, a tuple of tensors in the order of the arguments of `forward`, or a mapping by their
+    names; axis 0 counts the samples. dynamic_batch: whether that axis is free in the network.
+    Nodes are named after the modules that they come from, as in "layer1.0.relu/Relu".
+
+    Raises OptionError for what is no module or no example, ModelError where PyTorch cannot export the module, and
+    UnsupportedModelError for a module whose outputs depend on chance or on the other samples even in evaluation mode.
+    """
+    if not isinstance(module, torch.nn.Module):
+        raise OptionError(f"a module cannot be of type {type(module).__name__}", "give a torch.nn.Module")
+    _refuse_batch_statistics(module)
+    arguments, named = _arguments(example_inputs)
+    shapes: Any = None
+    if dynamic_batch:
+        axis = torch.export.Dim(BATCH)
+        arguments, named = tuple(map(_two_samples, arguments)), {key: _two_samples(each) for key, each in named.items()}
+        _require_one_batch([*arguments, *named.values()])
+        shapes = {key: _free(each, axis) for key, each in named.items()} or tuple(
+            _free(each, axis) for each in arguments
+        )
+    with _evaluating(module), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch about its own parts
+        try:
+            program = torch.onnx.export(
+                module, arguments, kwargs=named or None, dynamic_shapes=shapes, dynamo=True, verbose=False
+            )
+        except Exception as error:  # many types, from the exporter and from the module's own code
+            raise ModelError(
+                f"PyTorch cannot export the module ({_cause(error)})",
+                "mend what the message names, or export it yourself and give the .onnx to graphpass.convert",
+            ) from error
+    proto: onnx.ModelProto = program.model_proto
+    if dynamic_batch:
+        _require_free_batch(proto)
+    _refuse_chance(proto)
+    _name_by_modules(proto)
+    return proto
+
+
+def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and named arguments of an example."""
+    if isinstance(example, torch.Tensor):
+        return (example,), {}
+    named = {str(key): each for key, each in example.items()} if isinstance(example, Mapping) else {}
+    arguments = tuple(example) if isinstance(example, list | tuple) else ()
+    if not arguments and not named:
+        raise OptionError(
+            f"example inputs cannot be of type {type(example).__name__}",
+            "give a tensor, a tuple of tensors, or a dict of tensors by the names of forward's arguments",
+        )
+    return arguments, named
+
+
+def _two_samples(value: Any) -> Any:
+    one = isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == 1
+    return torch.cat([value] * FEWEST) if one else value
+
+
+def _free(value: Any, axis: Any) -> dict[int, Any] | None:
+    return {0: axis} if isinstance(value, torch.Tensor) and value.ndim else None
+
+
+def _require_one_batch(values: Sequence[Any]) -> None:
+    sizes = {len(each) for each in values if isinstance(each, torch.Tensor) and each.ndim}
+    if len(sizes) > 1:
+        raise DataError(
+            f"the example inputs have {' and '.join(map(str, sorted(sizes)))} samples on axis 0",
+            "give as many of each, or dynamic_batch=False",
+        )
+
+
+def _require_free_batch(proto: onnx.ModelProto) -> None:
+    """The exporter leaves an axis as it is in the example where the module works with that size alone."""
+    for value in proto.graph.input:
+        sizes = value.type.tensor_type.shape.dim
+        if sizes and sizes[0].HasField("dim_value"):
+            raise ModelError(
+                f"the module works with {sizes[0].dim_value} samples alone, as input {value.name!r} of the example has",
+                "keep the size of axis 0 open in forward, or give dynamic_batch=False and an example of that size",
+            )
+
+
+@contextmanager
+def _evaluating(module: Any) -> Iterator[None]:
+    """Inside, the module and all modules in it are in evaluation mode; then each has its own mode again."""
+    modes = [(each, each.training) for each in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for each, mode in modes:
+            each.training = mode
+
+
+def _refuse_batch_statistics(module: Any) -> None:
+    for name, each in module.named_modules():
+        if isinstance(each, torch.nn.modules.batchnorm._BatchNorm) and each.running_mean is None:
+            raise UnsupportedModelError(
+                f"module {name!r} ({type(each).__name__}) normalises with the statistics of each batch, also in "
+                "evaluation mode",
+                "train it with track_running_stats=True",
+            )
+
+
+def _refuse_chance(proto: onnx.ModelProto) -> None:
+    """What is left of dropout in evaluation mode was written to stay."""
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in walk(proto.graph):
+        if node.op_type in RANDOM or (node.op_type == "Dropout" and _is_training(node, constants)):
+            raise UnsupportedModelError(
+                f"{_module_of(node) or 'the module'!r} computes {node.op_type} also in evaluation mode, so its outputs "
+                "depend on chance",
+                "call functional.dropout with training=self.training, and draw no random numbers in forward",
+            )
+
+
+def _is_training(node: NodeProto, constants: Mapping[str, TensorProto]) -> bool:
+    if len(node.input) < 3 or not node.input[2]:
+        return False
+    mode = constants.get(node.input[2])
+    return mode is None or bool(numpy_helper.to_array(mode))
+
+
+def _module_of(node: NodeProto) -> str:
+    """The path of the module that a node comes from; empty for the outermost."""
+    for entry in node.metadata_props:
+        if entry.key == SCOPES:
+            return str((["", *ast.literal_eval(entry.value)[:-1]])[-1])
+    return ""
+
+
+def _name_by_modules(proto: onnx.ModelProto) -> None:
+    """Names from modules in place of numbers, and no traces of the exporter, which hold paths of this machine."""
+    seen: Counter[str] = Counter()
+    for node in proto.graph.node:
+        name = f"{_module_of(node)}/{node.op_type}".lstrip("/")
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+    for entry in (*walk(proto.graph), *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        entry.ClearField("metadata_props")
+        entry.ClearField("doc_string")
+    for tensor in proto.graph.initializer:
+        tensor.ClearField("metadata_props")
+    proto.graph.ClearField("metadata_props")
+
+
+def _cause(error: BaseException) -> str:
+    """The first error of a chain, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {line(error)}"

@@ -1,0 +1,231 @@
+"""A PyTorch module in, a PyTorch module out."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import graphpass
+from graphpass.errors import DataError, ModelError, OptionError, UnsupportedModelError
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (pip install 'graphpass[torch]')")
+pytest.importorskip("onnxscript")
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::DeprecationWarning:onnxscript.*")
+
+
+class Small(nn.Module):
+    """image [N, 3, 8, 8] → 10 scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.block = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Dropout(0.5))
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, image: Any) -> Any:
+        return self.head(self.block(self.stem(image)).mean((2, 3)))
+
+
+class Two(nn.Module):
+    """tokens int64 [N, 5], mask float32 [N, 5] → scores [N, 3], mean [N]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.one, self.two = nn.Embedding(7, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, tokens: Any, mask: Any) -> Any:
+        hidden = functional.relu(self.one(self.table(tokens) * mask[..., None]))
+        return self.two(functional.relu(self.one(hidden)).mean(1)), hidden.mean((1, 2))
+
+
+@pytest.fixture(scope="module")
+def module() -> Any:
+    torch.manual_seed(0)
+    module = Small()
+    with torch.no_grad():
+        module(torch.randn(64, 3, 8, 8))  # statistics of the normalisation
+    return module
+
+
+@pytest.fixture(scope="module")
+def loader() -> Any:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(40, 3, 8, 8, generator=generator)
+    return DataLoader(TensorDataset(images, torch.arange(40) % 10), batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def conversion(module: Any, loader: Any) -> Any:
+    return graphpass.from_torch(module, torch.zeros(1, 3, 8, 8), calibration=loader, time_steps=64, threads=1)
+
+
+def test_the_result_is_close_to_the_module_for_any_number_of_samples(module: Any, conversion: Any) -> None:
+    images = torch.randn(5, 3, 8, 8)
+    snn = conversion.to_torch(threads=1)
+    assert module.training  # it was, and it is again
+    with torch.no_grad():
+        expected = module.eval()(images)
+    module.train()
+    found = snn(images)
+    assert isinstance(snn, nn.Module) and isinstance(found, torch.Tensor) and not found.requires_grad
+    assert float((found - expected).norm() / expected.norm()) < 0.05
+    assert torch.equal(snn(images[2:3]), found[2:3]) and torch.equal(snn(image=images), found)
+
+
+def test_sites_are_named_after_modules(conversion: Any) -> None:
+    assert [site.name for site in conversion.plan.sites] == ["stem.2/Relu", "block.1/Relu"]
+
+
+def test_a_loader_is_data_for_an_evaluation_too(conversion: Any, loader: Any) -> None:
+    found = graphpass.evaluate(conversion.network, conversion, loader, threads=1)
+    assert found.samples == 40 and found.ann.top1 is not None
+
+
+def test_a_loader_calibrates_as_its_arrays_do(module: Any, conversion: Any, loader: Any, tmp_path: Path) -> None:
+    images = loader.dataset.tensors[0].numpy()
+    same = graphpass.convert(conversion.network, {"image": images}, tmp_path / "snn.onnx", time_steps=64, threads=1)
+    assert same.proto.graph == conversion.proto.graph
+
+
+def test_modes_of_single_modules_stay(module: Any) -> None:
+    module.train()
+    module.stem[1].eval()
+    modes = [each.training for each in module.modules()]
+    graphpass.from_torch(module, torch.zeros(2, 3, 8, 8), np.zeros((2, 3, 8, 8), np.float32), method="max", threads=1)
+    assert [each.training for each in module.modules()] == modes
+    module.train()
+
+
+def test_nothing_of_this_machine_is_in_the_file(conversion: Any) -> None:
+    text = conversion.network.source.proto.SerializeToString()
+    assert b".py" not in text and str(Path(__file__).parent).encode() not in text
+
+
+def test_the_same_module_gives_the_same_bytes_twice(module: Any, loader: Any) -> None:
+    made = [
+        graphpass.from_torch(module, torch.zeros(2, 3, 8, 8), loader, method="max", threads=1).proto.SerializeToString(
+            deterministic=True
+        )
+        for _ in range(2)
+    ]
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("form", ["folded", "integer"])
+def test_options_are_those_of_convert(module: Any, loader: Any, form: str, tmp_path: Path) -> None:
+    made = graphpass.from_torch(
+        module, torch.zeros(2, 3, 8, 8), loader, tmp_path / "snn.onnx", form=form, limit=20, exclude="stem", threads=1
+    )
+    assert (made.form, made.plan.samples, [site.name for site in made.plan.sites]) == (form, 20, ["block.1/Relu"])
+    assert onnx.load(tmp_path / "snn.onnx") == made.proto
+    with pytest.raises(TypeError, match="time_stpes"):
+        graphpass.from_torch(module, torch.zeros(2, 3, 8, 8), loader, time_stpes=4)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_several_inputs_and_outputs(by_name: bool) -> None:
+    torch.manual_seed(0)
+    module, tokens, mask = Two(), torch.randint(0, 7, (12, 5)), torch.rand(12, 5)
+    example = {"tokens": tokens, "mask": mask} if by_name else (tokens, mask)
+    data = DataLoader(TensorDataset(tokens, mask), batch_size=5)
+    made = graphpass.from_torch(module, example, data, time_steps=128, threads=1)
+    expected, mean = module(tokens, mask)
+    scores, found = made.to_torch(threads=1)(tokens, mask=mask)
+    assert torch.allclose(scores, expected, atol=0.05) and torch.allclose(found, mean, atol=0.05)
+
+
+def test_memory_is_shared_and_inputs_stay_as_they_are(conversion: Any) -> None:
+    snn, images = conversion.to_torch(threads=1), torch.randn(3, 8, 8, 3)
+    turned, before = images.permute(0, 3, 1, 2), images.clone()
+    assert not turned.is_contiguous()
+    assert torch.equal(snn(turned), snn(turned.contiguous().requires_grad_()))
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "named", "words"),
+    [
+        ((), {}, "0 inputs for a network of 1; give image"),
+        (("image", "image"), {}, "2 inputs for a network of 1; give image"),
+        (("image",), {"image": "image"}, "1 inputs, image for a network of 1"),
+        ((), {"picture": "image"}, "picture for a network of 1"),
+        (("double",), {}, "'image' is torch.float64 on cpu; give a tensor of torch.float32 on the CPU"),
+        (("array",), {}, "'image' is ndarray"),
+    ],
+)
+def test_wrong_inputs_of_the_result(conversion: Any, inputs: Any, named: Any, words: str) -> None:
+    values = {"image": torch.zeros(1, 3, 8, 8), "array": np.zeros((1, 3, 8, 8), np.float32)}
+    values["double"] = values["image"].double()
+    with pytest.raises(DataError) as caught:
+        conversion.to_torch(threads=1)(*(values[each] for each in inputs), **{k: values[v] for k, v in named.items()})
+    assert words in str(caught.value)
+
+
+class Chance(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: Any) -> Any:
+        return functional.dropout(functional.relu(self.inner(x)), 0.5, training=True)
+
+
+class Noise(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return functional.relu(x + torch.randn_like(x))
+
+
+class Branch(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return functional.relu(x) if float(x.sum()) > 0 else x
+
+
+class OneSample(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return functional.relu(x.reshape(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "error", "words"),
+    [
+        (Chance(), torch.zeros(2, 4), UnsupportedModelError, "computes Dropout also in evaluation mode"),
+        (Noise(), torch.zeros(2, 4), UnsupportedModelError, "computes RandomNormalLike also in evaluation mode"),
+        (nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False)), torch.zeros(2, 4), UnsupportedModelError,
+         "module '0' (BatchNorm1d) normalises with the statistics of each batch"),
+        (Branch(), torch.zeros(2, 4), ModelError, "PyTorch cannot export the module ("),
+        (OneSample(), torch.zeros(2, 4), ModelError, "dynamic_batch=False"),
+        (nn.Linear(4, 4), torch.zeros(2, 5), ModelError, "PyTorch cannot export the module (RuntimeError: "),
+        (nn.Linear(4, 4), 3, OptionError, "example inputs cannot be of type int; give a tensor"),
+        (nn.Linear(4, 4), (), OptionError, "example inputs cannot be of type tuple"),
+        (nn.Bilinear(4, 4, 4), (torch.zeros(2, 4), torch.zeros(3, 4)), DataError, "2 and 3 samples on axis 0"),
+        ("resnet18", torch.zeros(2, 4), OptionError, "a module cannot be of type str; give a torch.nn.Module"),
+    ],
+)  # fmt: skip
+def test_refusals(module: Any, example: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error) as caught:
+        graphpass.from_torch(module, example, np.zeros((2, 4), np.float32))
+    assert words in str(caught.value) and "\n" not in str(caught.value) and "; " in str(caught.value)
+
+
+def test_a_fixed_number_of_samples() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    data = torch.randn(8, 4)
+    made = graphpass.from_torch(module, data[:2], data.numpy(), dynamic_batch=False, time_steps=32, threads=1)
+    assert made.to_torch(threads=1)(data[:2]).shape == (2, 3)
+    assert made.network.source.proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 2
+
+
+@pytest.mark.parametrize("missing", ["torch", "onnxscript"])
+def test_without_pytorch_the_error_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("graphpass.pytorch.find_spec", lambda name: None if name == missing else find(name))
+    with pytest.raises(OptionError, match=rf"{missing} is not installed, and from_torch needs it; pip install 'graph"):
+        graphpass.from_torch(None, None)

@@ -1,0 +1,47 @@
+"""All classifiers of torchvision, and some of timm: close, or as far off as rounding in PyTorch brings them. Hours."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (pip install --group torch)")
+pytest.importorskip("torchvision")
+
+from benchmarks import torch_models  # noqa: E402
+from benchmarks.torch_models import CLOSE, TorchModel  # noqa: E402
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("library", "name"), torch_models.names())
+def test_a_network_is_converted(library: str, name: str) -> None:
+    pytest.importorskip(library)
+    row = torch_models.apart(library, name)
+    assert row.error is not None, row.refused
+    assert row.error <= CLOSE or row.as_moved, row
+
+
+def test_rounding_makes_256_levels_of_activations_alone() -> None:
+    values = torch.randn(3, 4, 50, 50, generator=torch.Generator().manual_seed(0))
+    with torch_models.rounding():
+        rounded, plain = torch.relu(values), values * 2
+        modules = torch.nn.SiLU()(values)
+    for each, exact in ((rounded, torch.relu(values)), (modules, torch.nn.functional.silu(values))):
+        counts = [len(each[:, channel].unique()) for channel in range(4)]
+        assert min(counts) > 150 and max(counts) <= 256  # rare levels may be empty
+        spans = exact.amax((0, 2, 3)) - exact.amin((0, 2, 3))
+        assert bool(((each - exact).abs().amax((0, 2, 3)) <= spans / 255 / 2 + 1e-6).all())
+    assert torch.equal(plain, values * 2)
+
+
+def test_the_page_counts_what_is_close_moved_far_refused_and_missing() -> None:
+    rows = {
+        "resnet18": TorchModel("torchvision", "resnet18", 64, 17, "19 of 21", 0.01, 0.02),
+        "resnet34": TorchModel("torchvision", "resnet34", 64, 17, "19 of 21", 0.03, 0.02),
+        "resnet50": TorchModel("torchvision", "resnet50", 64, 17, "19 of 21", 0.05, 0.02),
+        "swin_t": TorchModel("torchvision", "swin_t", 64, refused="model: cannot"),
+    }
+    text = torch_models.page(rows)
+    assert "1 have an error of at most 2%; 1 are within 2 times what rounding does in PyTorch (`resnet34`)" in text
+    assert "1 are further off (`resnet50`); 1 are refused or were not measured (`swin_t`)" in text
+    assert (
+        "have not been run yet (`" in text
+        and "| torchvision | `resnet18` | 64 | 17 | 19 of 21 | 1.00 | 2.00 |  |" in text
+    )
