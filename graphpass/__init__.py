@@ -6,8 +6,8 @@
     session = graphpass.open_session("snn.onnx")
 
 There is a function for each command of the command line (`graphpass --help`): convert, evaluate, sweep, verify,
-inspect, inline, doctor. `help(graphpass.convert)` explains one of them. Names are loaded when they are first used, so
-importing the package costs nothing and needs no runtime. No public name is also the name of a submodule.
+inspect, inline, card, doctor. `help(graphpass.convert)` explains one of them. Names are loaded when they are first
+used, so importing the package costs nothing and needs no runtime. No public name is also the name of a submodule.
 """
 
 from importlib import import_module
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphpass.api import (
+        card,
         convert,
         evaluate,
         inline,
@@ -53,6 +54,7 @@ _HOMES = {  # name → its module
     "Row": "sweeps",
     "Source": "graph.model",
     "Verification": "verification.forms",
+    "card": "api",
     "convert": "api",
     "doctor": "cli.doctor",
     "evaluate": "api",
@@ -80,6 +82,7 @@ __all__ = [
     "Row",
     "Source",
     "Verification",
+    "card",
     "convert",
     "doctor",
     "evaluate",

@@ -5,11 +5,12 @@ that would have no effect is refused (graphpass/options). Results are frozen dat
 """
 
 from graphpass.api.conversions import convert, sweep
-from graphpass.api.documents import load_plan, save_json, save_plan, save_report
+from graphpass.api.documents import card, load_plan, save_json, save_plan, save_report
 from graphpass.api.evaluations import evaluate, verify
 from graphpass.api.models import inline, inspect, load, open_dataset, open_session
 
 __all__ = [
+    "card",
     "convert",
     "evaluate",
     "inline",

@@ -25,7 +25,9 @@ conversions.add(app)
 checks.add(app)
 UsageError: Any = typer.BadParameter.__base__  # what typer raises for wrong arguments, which has no public name
 
-GRAPHS = frozenset("inspect convert evaluate sweep verify inline".split())  # commands that load onnx; `serve` must not
+GRAPHS = frozenset(
+    "inspect convert evaluate sweep verify inline card".split()
+)  # commands that load onnx; `serve` must not
 
 
 @app.callback(invoke_without_command=True)
