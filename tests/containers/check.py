@@ -1,6 +1,6 @@
 """The image and the compose file in podman, as docs/service.md says. `scripts/container-test` prepares it.
 
-    python -m tests.containers.check ENV [image] [compose]
+    python -m tests.containers.check ENV [--only image | --only compose]
 
 ENV is the file of secrets for compose. Prints a line for each thing that holds; an assertion ends it at the first that
 does not. No registry of images is asked: those below ours are in podman's store.
@@ -214,14 +214,14 @@ def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("secrets", type=Path)
-    parser.add_argument("parts", nargs="*", choices=["image", "compose"], default=["image", "compose"])
+    parser.add_argument("--only", choices=["image", "compose"])
     given = parser.parse_args()
     began = time.monotonic()
     podman("build", "--tag", "graphpass", str(ROOT))  # once: podman-compose would build it for each service
     print(f"built in {time.monotonic() - began:.0f} s", flush=True)
-    if "image" in given.parts:
+    if given.only != "compose":
         check_image(given.secrets.parent)
-    if "compose" in given.parts:
+    if given.only != "image":
         check_compose(given.secrets.parent, dict(line.split("=", 1) for line in given.secrets.read_text().split()))
 
 
