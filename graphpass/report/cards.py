@@ -6,6 +6,7 @@ from graphpass.evaluation.results import ConversionFacts, Evaluation
 from graphpass.report.cells import Cells, headline
 from graphpass.report.markdown import section, table, text
 
+TYPES = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
 LISTED = 100  # rows of a table at most
 MADE_UP = "It was calibrated on made-up inputs, not on data: accuracy on data is lower than with a calibration on it."
 ENERGY = "Energy is that of counted operations at 45 nm; memory traffic is not in it, and no chip was measured."
@@ -74,17 +75,16 @@ def _tensor(kind: str, value: onnx.ValueInfoProto) -> Cells:
     sizes = [
         each.dim_param or (str(each.dim_value) if each.HasField("dim_value") else "any") for each in tensor.shape.dim
     ]
-    return kind, value.name, onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), " × ".join(sizes)
+    return kind, value.name, TYPES.get(tensor.elem_type, "unknown"), " × ".join(sizes)
 
 
 def _figures(found: Evaluation | None) -> list[str]:
     if found is None:
-        return [
-            "Nothing was measured for this card. `graphpass evaluate … --json` and `graphpass card --figures` add it."
-        ]
+        return [UNMEASURED]
     source = found.provenance
     header, rows = headline(found)
-    data = f"{found.samples:,} samples of {text(source.evaluation_data)} (sha256 {text(source.evaluation_sha256)})"
+    digest = f" (sha256 {text(source.evaluation_sha256)})" if source.evaluation_sha256 else ""
+    data = f"{found.samples:,} samples of {text(source.evaluation_data or 'data without a name')}{digest}"
     ran = f"{text(source.onnxruntime)}, {text(source.date)}"
     notes = [f"* {text(note)}\n" for note in found.notes]
     return [f"Measured on {data}, {ran}.", table(header, rows), *(["".join(notes)] if notes else [])]
@@ -96,7 +96,7 @@ def _sites(facts: ConversionFacts) -> list[str]:
 
 
 def _left(facts: ConversionFacts) -> list[str]:
-    rows = [(each.node, each.op, each.reason, "" if each.expected else "no") for each in facts.left[:LISTED]]
+    rows = [(each.node, each.op, each.reason, "yes" if each.expected else "no") for each in facts.left[:LISTED]]
     return [table(("node", "operator", "reason", "as it should be"), rows), *_more(len(facts.left))]
 
 
@@ -106,9 +106,7 @@ def _more(count: int) -> list[str]:
 
 def _limits(facts: ConversionFacts, found: Evaluation | None) -> list[str]:
     unexpected = sum(not each.expected for each in facts.left)
-    limits = [
-        "What the original network cannot do, this one cannot either: it has the same purpose, inputs and biases."
-    ]
+    limits = ["It has the purpose and the weaknesses of the original network."]
     if unexpected:
         limits.append(f"{unexpected} nodes stayed analogue that should have become neurons.")
     if facts.data == "synthetic":
