@@ -9,7 +9,7 @@ from graphpass.report.markdown import section, table, text
 TYPES = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
 LISTED = 100  # rows of a table at most
 MADE_UP = "It was calibrated on made-up inputs, not on data: accuracy on data is lower than with a calibration on it."
-ENERGY = "Energy is that of counted operations at 45 nm; memory traffic is not in it, and no chip was measured."
+ENERGY = "Energy is an estimate from counted operations and published prices at 45 nm; no chip was measured."
 UNMEASURED = (
     "Nothing was measured for this card. `graphpass evaluate … --json E.json` measures, "
     "`graphpass card … --figures E.json` takes it in."
