@@ -6,9 +6,9 @@
     session = graphpass.open_session("snn.onnx")
 
 There is a function for each command of the command line (`graphpass --help`): convert, evaluate, search, sweep, verify,
-inspect, inline, doctor; from_torch converts a PyTorch module. `help(graphpass.convert)` explains one of them. Names are
-loaded when they are first used, so importing the package costs nothing and needs no runtime. No public name is also the
-name of a submodule.
+inspect, inline, card, doctor; from_torch converts a PyTorch module. `help(graphpass.convert)` explains one of them.
+Names are loaded when they are first used, so importing the package costs nothing and needs no runtime. No public name
+is also the name of a submodule.
 """
 
 from importlib import import_module
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphpass.api import (
+        card,
         convert,
         evaluate,
         from_torch,
@@ -66,6 +67,7 @@ _HOMES = {  # name → its module
     "Row": "sweeps",
     "Source": "graph.model",
     "Verification": "verification.forms",
+    "card": "api",
     "convert": "api",
     "doctor": "cli.doctor",
     "evaluate": "api",
@@ -103,6 +105,7 @@ __all__ = [
     "Row",
     "Source",
     "Verification",
+    "card",
     "convert",
     "doctor",
     "evaluate",

@@ -15,6 +15,8 @@ from graphpass.datasets.images import ImageOptions, is_image
 from graphpass.datasets.iterables import is_iterable, open_iterable
 from graphpass.datasets.sources import path_of
 from graphpass.errors import DataError, ModelError, OptionError
+from graphpass.evaluation.documents import read_evaluation, require_own
+from graphpass.evaluation.results import ConversionFacts, Evaluation
 from graphpass.graph.model import Source, load, model_files, read_with_digest
 from graphpass.graph.plan import companions
 from graphpass.graph.refusals import line
@@ -25,6 +27,7 @@ from graphpass.sites.sites import Selection
 PathLike = str | os.PathLike[str]
 Model = PathLike | onnx.ModelProto | Source | Network  # a network that was not converted
 SpikingModel = PathLike | onnx.ModelProto | Conversion
+Figures = PathLike | Evaluation
 Data = PathLike | Mapping[str, ArrayLike] | np.ndarray | Dataset | Iterable[Any]
 Numbers = float | Sequence[float]
 Texts = str | Sequence[str]
@@ -67,6 +70,19 @@ def spiking_of(snn: SpikingModel) -> tuple[onnx.ModelProto, str]:
         case Source() | Network():
             raise ModelError("this network was not converted", "give the converted network")
     raise _wrong("a converted model", snn, "a path, an onnx.ModelProto, or what graphpass.convert returned")
+
+
+def figures_of(figures: Figures, conversion: ConversionFacts, snn_digest: str) -> Evaluation:
+    """An evaluation of the model with this metadata and this sha256."""
+    match figures:
+        case Evaluation():
+            found = figures
+        case str() | os.PathLike():
+            found = read_evaluation(Path(figures), conversion)
+        case _:
+            raise _wrong("figures", figures, "a path, or what graphpass.evaluate returned")
+    require_own(found, conversion, snn_digest)
+    return found
 
 
 def takes_images(network: Network) -> bool:

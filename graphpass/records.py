@@ -15,6 +15,7 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
+from numpy.typing import NDArray
 
 Number = Callable[[Any, str], float]
 LARGEST = 1 << 63
@@ -94,7 +95,7 @@ def record_of(kind: Any, value: Any, where: str = "", number: Number = finite) -
     if origin in (Mapping, dict):
         _require(isinstance(value, dict), value, where, "an object")
         return {text(key, where): record_of(inner[1], each, _in(where, key), number) for key, each in value.items()}
-    if origin is np.ndarray:
+    if origin in (np.ndarray, NDArray):  # the alias itself from numpy 2.5 on
         return _array(value, where)
     if NoneType in inner:
         (kind,) = (each for each in inner if each is not NoneType)

@@ -111,6 +111,10 @@ class Uses:
         target = self._folder / "plain.onnx"
         assert not graphpass.inline(self._snn, target).functions and not onnx.load(target).functions
 
+    def card(self) -> None:
+        found = graphpass.evaluate(self._ann, self._snn, self._labelled)
+        assert f"| top-1 accuracy | {100 * (found.ann.top1 or 0):.2f} % |" in graphpass.card(self._snn, found)
+
     def open_session(self) -> None:
         made = graphpass.convert(self._ann, self._data)
         for model in (self._snn, made, made.proto, graphpass.load(self._ann)):

@@ -135,3 +135,14 @@ def test_no_secret_is_in_the_compose_file() -> None:
     wanted = {re.match(r"\$\{(\w+)", value)[1] for value in secrets.values()}  # type: ignore[index]
     made = set(re.findall(r'echo "(\w+)=', (ROOT / "docker" / "secrets").read_text("utf-8")))
     assert wanted == made
+
+
+def test_the_images_that_are_made_for_the_run_in_podman_are_those_that_are_used() -> None:
+    script = (ROOT / "scripts" / "container-test").read_text("utf-8")
+    others = {service["image"] for name, service in COMPOSE["services"].items() if name not in OURS}
+    assert others and all(re.search(rf"/{re.escape(image)}[\s;]", script) for image in others)
+    (release,) = re.findall(r"^release=(\w+)", script, re.MULTILINE)
+    assert ("ARG", f"PYTHON=3.13-slim-{release}") in instructions(IMAGES[0])
+    assert "base=docker.io/library/python:3.13-slim-$release" in script
+    for path in (ROOT / "tests" / "containers").glob("*.Dockerfile"):
+        assert instructions(path)[0] == ("FROM", f"docker.io/library/python:3.13-slim-{release}")

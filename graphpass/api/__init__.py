@@ -5,13 +5,14 @@ that would have no effect is refused (graphpass/options). Results are frozen dat
 """
 
 from graphpass.api.conversions import convert, search, sweep
-from graphpass.api.documents import load_plan, save_json, save_plan, save_report
+from graphpass.api.documents import card, load_plan, save_json, save_plan, save_report
 from graphpass.api.evaluations import evaluate, verify
 from graphpass.api.models import inline, inspect, load, open_dataset, open_session
 from graphpass.api.plots import plot_graph, plot_pareto, plot_raster, plot_thresholds, save_node_data, save_picture
 from graphpass.api.pytorch import from_torch
 
 __all__ = [
+    "card",
     "convert",
     "evaluate",
     "from_torch",

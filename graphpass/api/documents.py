@@ -1,13 +1,15 @@
 """Plans and results in files."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from graphpass.errors import OptionError
-from graphpass.evaluation.results import Evaluation
+from graphpass.evaluation.results import Evaluation, conversion_of
+from graphpass.files import require_targets, write_text
 from graphpass.graph import plan as plans
 from graphpass.graph.plan import Plan
-from graphpass.inputs import PathLike
+from graphpass.inputs import Figures, PathLike, SpikingModel, data_sources, figures_of, model_sources, spiking_of
 from graphpass.report.files import write_json, write_report
 from graphpass.report.pages import evaluation_report, search_report, sweep_report
 from graphpass.searching.trials import Found
@@ -49,6 +51,27 @@ def save_report(found: Result, path: PathLike) -> None:
         case _:
             page = sweep_report(found)
     write_report(page, Path(path))
+
+
+def card(snn: SpikingModel, figures: Figures | None = None, output: PathLike | None = None) -> str:
+    """The model card of a converted network in Markdown: settings, digests, figures, sites, limits.
+
+    snn: as for `evaluate`. figures: what `evaluate` returned for it, or a file that `save_json` or the command line's
+    `evaluate --json` wrote. output: a path to write the card to, if given. No name or text of a file becomes markup.
+    Raises ModelError for a network that was not converted, DataError for figures that are not its own, and OptionError.
+    """
+    from graphpass.report.cards import model_card
+
+    if output is not None:
+        require_targets([(Path(output), ())], [*model_sources(snn), *data_sources(figures)])
+    proto, digest = spiking_of(snn)
+    facts = conversion_of(proto)
+    found = None if figures is None else figures_of(figures, facts, digest)
+    name = Path(snn).name if isinstance(snn, str | os.PathLike) else proto.graph.name
+    written = model_card(proto, facts, name, digest, found)
+    if output is not None:
+        write_text(written, Path(output), OptionError)
+    return written
 
 
 def save_json(found: Result, path: PathLike) -> None:

@@ -27,7 +27,7 @@ plots.add(app)
 UsageError: Any = typer.BadParameter.__base__  # what typer raises for wrong arguments, which has no public name
 
 GRAPHS = frozenset(
-    "inspect convert evaluate sweep verify inline plot".split()
+    "inspect convert evaluate sweep verify inline card plot".split()
 )  # commands that load onnx; `serve` must not
 
 

@@ -1,4 +1,4 @@
-"""`graphpass inspect`, `verify`, `inline`, `doctor`: what a network holds, whether its forms agree, what is missing."""
+"""`graphpass inspect`, `verify`, `inline`, `card`, `doctor`: networks looked at, forms compared, what is missing."""
 
 import json
 import re
@@ -42,6 +42,7 @@ def add(app: typer.Typer) -> None:
     app.command()(inspect)
     app.command()(verify)
     app.command()(inline)
+    app.command()(card)
     app.command()(doctor)
 
 
@@ -194,6 +195,26 @@ def inline(
 
     api.inline(snn, target)
     out.print(f"{target}", markup=False)
+
+
+def card(
+    snn: Snn,
+    target: Annotated[
+        Path | None, typer.Argument(metavar="CARD.md", help="The file to write; printed without.", show_default=False)
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(metavar="E.json", help="What `evaluate --json` wrote for this network.", show_default=False),
+    ] = None,
+) -> None:
+    """Write the model card of a converted network in Markdown: settings, digests, figures, sites, limits."""
+    from graphpass import api
+
+    written = api.card(snn, figures, target)
+    if target is None:
+        sys.stdout.write(written)
+    else:
+        out.print(f"{target}", markup=False)
 
 
 def doctor() -> None:

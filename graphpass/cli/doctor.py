@@ -81,7 +81,9 @@ def _providers() -> list[Finding]:
 def _native() -> Finding:
     path = native.library()
     if path is None:
-        remedy = "neurons run as function bodies; with a C++ compiler: pip install --force-reinstall graphpass"
+        remedy = (
+            "neurons run as function bodies; with a C++ compiler: pip install --force-reinstall --no-deps graphpass"
+        )
         return Finding("native operators", "none", remedy)
     return Finding("native operators", f"{', '.join(native.providers())} ({path})")
 

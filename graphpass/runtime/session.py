@@ -125,7 +125,7 @@ def open_session(
     elif use_native and native.library() and not registered:
         warnings.warn(
             f"the native operators have no kernels for {first}, neurons run as function bodies; to build some for "
-            "CUDA: GRAPHPASS_CUDA=ON pip install --force-reinstall graphpass",
+            "CUDA: GRAPHPASS_CUDA=ON pip install --force-reinstall --no-deps --no-binary graphpass graphpass",
             ProviderWarning,
             stacklevel=2,
         )
