@@ -11,8 +11,8 @@ from graphpass.datasets.arrays import archive_part
 from graphpass.datasets.dataset import Dataset, dataset_of
 from graphpass.datasets.images import (
     IMAGE_SUFFIXES,
+    EncodedImage,
     ImageOptions,
-    Picture,
     digest_of_pictures,
     frame_for,
     image_part,
@@ -33,7 +33,7 @@ def open_folder(folder: Path, inputs: Sequence[InputSpec], options: ImageOptions
         return open_files(shards, folder.name, inputs, options)
     files, labels = image_files(folder)
     frame = frame_for(folder, inputs, options)
-    pictures = [Picture(str(file), file.read_bytes) for file in files]
+    pictures = [EncodedImage(str(file), file.read_bytes) for file in files]
     return dataset_of(
         folder.name,
         inputs,

@@ -69,7 +69,7 @@ class Frame:
         return (self.channels, *area) if self.channels_first else (*area, self.channels)
 
 
-class Picture(NamedTuple):
+class EncodedImage(NamedTuple):
     """An encoded image. where: its place, for errors. read: its bytes; may raise anything."""
 
     where: str
@@ -134,7 +134,7 @@ def _per_channel(option: str, values: tuple[float, ...], channels: int) -> tuple
 
 
 def image_part(
-    where: str, name: str, pictures: Sequence[Picture], labels: NDArray[np.int64] | None, frame: Frame
+    where: str, name: str, pictures: Sequence[EncodedImage], labels: NDArray[np.int64] | None, frame: Frame
 ) -> Part:
     """Pictures as samples of the input `name`; only those that are asked for are read."""
     columns = {name: Header((len(pictures), *frame.shape), np.dtype(np.float32))}
@@ -154,7 +154,7 @@ def is_decoded(value: object) -> bool:
     return isinstance(value, Image.Image)
 
 
-def _prepared(picture: Picture, frame: Frame) -> NDArray[np.float32]:
+def _prepared(picture: EncodedImage, frame: Frame) -> NDArray[np.float32]:
     """The image of the bytes as `prepared` makes it."""
     remedy = f"remove it, or save it as a whole 8-bit image of at most {Image.MAX_IMAGE_PIXELS} pixels"
     with named(f"{picture.where}: cannot be read as an image", remedy), warnings.catch_warnings():
@@ -205,7 +205,7 @@ def _centre(size: tuple[int, int], frame: Frame) -> tuple[float, float, float, f
     return left, upper, min(width, left + wanted[0] * scale), min(height, upper + wanted[1] * scale)
 
 
-def digest_of_pictures(pictures: Iterable[tuple[Picture, int | None]], frame: Frame) -> str:
+def digest_of_pictures(pictures: Iterable[tuple[EncodedImage, int | None]], frame: Frame) -> str:
     """sha256 (hex) of the frame, and of the bytes and the label of every picture; nothing is decoded."""
     digest = hashlib.sha256(f"{frame}\n".encode())
     for picture, label in pictures:
@@ -215,6 +215,8 @@ def digest_of_pictures(pictures: Iterable[tuple[Picture, int | None]], frame: Fr
     return digest.hexdigest()
 
 
-def labelled(pictures: Sequence[Picture], labels: NDArray[np.int64] | None) -> Iterator[tuple[Picture, int | None]]:
+def labelled(
+    pictures: Sequence[EncodedImage], labels: NDArray[np.int64] | None
+) -> Iterator[tuple[EncodedImage, int | None]]:
     """Each picture with its label."""
     return zip(pictures, [None] * len(pictures) if labels is None else labels.tolist(), strict=True)

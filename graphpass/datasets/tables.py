@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from graphpass.datasets.arrays import array_part
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import (
+    EncodedImage,
     Frame,
     ImageOptions,
-    Picture,
     digest_of_pictures,
     frame_for,
     image_part,
@@ -161,9 +161,9 @@ def _damage(path: Path) -> AbstractContextManager[None]:
     return named(f"{path}: cannot be read as a table", "write it again with pyarrow, or with datasets")
 
 
-def _pictures(where: str, column: Any) -> list[Picture]:
+def _pictures(where: str, column: Any) -> list[EncodedImage]:
     column = column.field(BYTES) if _pyarrow().types.is_struct(column.type) else column
-    return [Picture(f"{where}, image {row}", partial(_encoded, column, row)) for row in range(len(column))]
+    return [EncodedImage(f"{where}, image {row}", partial(_encoded, column, row)) for row in range(len(column))]
 
 
 def _encoded(column: Any, row: int) -> bytes:
@@ -193,7 +193,7 @@ def _numbers(where: str, column: Any) -> NDArray[Any]:
 
 
 def _digest(files: Sequence[Path], names: Sequence[str], frame: Frame) -> str:
-    def pictures() -> Iterator[tuple[Picture, int | None]]:
+    def pictures() -> Iterator[tuple[EncodedImage, int | None]]:
         for where, found in _pieces(files, names):
             labels = _numbers(where, found[names[1]]) if len(names) > 1 else None
             yield from labelled(_pictures(where, found[names[0]]), labels)

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from graphpass.datasets.dataset import Dataset, dataset_of
 from graphpass.datasets.images import (
     IMAGE_SUFFIXES,
+    EncodedImage,
     ImageOptions,
-    Picture,
     digest_of_pictures,
     frame_for,
     image_part,
@@ -39,7 +39,7 @@ LABEL, UNREAD = ".cls", (".json", ".txt")
 
 @dataclass
 class _Sample:
-    picture: Picture | None = None
+    picture: EncodedImage | None = None
     label: int | None = None
 
 
@@ -58,7 +58,7 @@ def open_tars(files: Sequence[Path], description: str, inputs: Sequence[InputSpe
     return dataset_of(description, inputs, parts, digest, images=True)
 
 
-def tar_pictures(path: Path) -> tuple[list[Picture], NDArray[np.int64] | None]:
+def tar_pictures(path: Path) -> tuple[list[EncodedImage], NDArray[np.int64] | None]:
     """The images of a tar file, and their labels [n] if they have any. Only headers and labels are read."""
     samples: dict[str, _Sample] = {}
     with named(f"{path}: cannot be read as a tar file", "write it again, without compression"):
@@ -74,7 +74,7 @@ def tar_pictures(path: Path) -> tuple[list[Picture], NDArray[np.int64] | None]:
         key, suffix = _split(member.name)
         sample = samples.setdefault(key, _Sample())
         if suffix in IMAGE_SUFFIXES and sample.picture is None:
-            sample.picture = Picture(where, partial(_bytes, path, member.offset_data, member.size))
+            sample.picture = EncodedImage(where, partial(_bytes, path, member.offset_data, member.size))
         elif suffix == LABEL and sample.label is None:
             sample.label = _label(where, _bytes(path, member.offset_data, min(member.size, LONGEST + 1)))
         elif suffix not in UNREAD:

@@ -80,8 +80,8 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
     "search": (OptionRule(("minimise",), "it is an option of a search", needs=("max_drop",)), *IMAGE_RULES),
     "verify": IMAGE_RULES,
     "inspect": (
-        OptionRule((*RANKING, *IMAGES), "it is for ranking sites, which needs data", needs=("calibration",)),
         *IMAGE_RULES,
+        OptionRule((*RANKING, *IMAGES), "it is for ranking sites, which needs data", needs=("calibration",)),
     ),
     "plot_raster": IMAGE_RULES,
     "plot_thresholds": IMAGE_RULES,
