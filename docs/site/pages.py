@@ -1,7 +1,7 @@
 """What MkDocs is told beside mkdocs.yml: pages from outside docs/, generated parts, lists in the navigation.
 
     on_config         `folder/*` in the navigation stands for the pages of the folder that it does not name elsewhere
-    on_files          README.md, CONTRIBUTING.md and CHANGELOG.md become pages; their links are made to fit
+    on_files          README.md, CONTRIBUTING.md, CHANGELOG.md and SECURITY.md become pages; their links are made to fit
     on_page_markdown  `<!-- generated: NAME -->` becomes what GENERATED makes; links to README.md lead to the first page
 
 Links are written as GitHub needs them, from file to file.
@@ -26,7 +26,12 @@ from graphpass.cli.app import app
 from service.app import routes
 
 ROOT = Path(__file__).parents[2]
-MOVED = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changes.md"}  # file → page
+MOVED = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changes.md",
+    "SECURITY.md": "security.md",
+}  # file → page
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
