@@ -122,12 +122,17 @@ def _percentile(sample: SiteSample, levels: int) -> Levels:
 
 
 def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
+    """Levels of the ANN's range, moved so that the means of x and of a are the ANN's.
+
+    Rectifiers: the gain restores the mean of a. Others: the offset does, with the gain of the ANN's own range. A
+    regression of a on what the SNN makes of it would shrink the gain at every site, and a deep network's signal to nothing.
+    """
     spanned = _max(sample, levels)
     shifted = mean_shift(spanned, (sample.x - sample.x_snn).mean(0, dtype=np.float64))
-    if sample.kind not in RECTIFIERS:
-        return regress(sample.x_snn, sample.a, levels, shifted.threshold, shifted.shift)
-    missing = sample.a - shifted.output(sample.x_snn, levels)
-    return mean_gain(shifted, missing.mean(0, dtype=np.float64), levels - 1)
+    missing = (sample.a - shifted.output(sample.x_snn, levels)).mean(0, dtype=np.float64)
+    if sample.kind in RECTIFIERS:
+        return mean_gain(shifted, missing, levels - 1)
+    return replace(shifted, offset=(shifted.offset + missing).astype(np.float32))
 
 
 def _optimal(sample: SiteSample, levels: int) -> Levels:
