@@ -124,8 +124,8 @@ def _percentile(sample: SiteSample, levels: int) -> Levels:
 def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
     """Levels of the ANN's range, moved so that the means of x and of a are the ANN's.
 
-    Rectifiers: the gain restores the mean of a. Others: the offset does, with the gain of the ANN's own range. A
-    regression of a on what the SNN makes of it would shrink the gain at every site, and a deep network's signal to nothing.
+    Rectifiers: the gain restores the mean of a. Others: the offset does, with the gain of the ANN's own range. If a were
+    regressed on what the SNN makes of it, every gain would shrink, and with it a deep network's signal.
     """
     spanned = _max(sample, levels)
     shifted = mean_shift(spanned, (sample.x - sample.x_snn).mean(0, dtype=np.float64))
