@@ -124,7 +124,7 @@ def _percentile(sample: SiteSample, levels: int) -> Levels:
 def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
     """Levels of the ANN's range, moved so that the means of x and of a are the ANN's.
 
-    Rectifiers: the gain restores the mean of a. Others: the offset does, with the gain of the ANN's own range. If a were
+    Rectifiers: the gain restores the mean of a. Others: the offset does, with the gain of the ANN's own range. Were a
     regressed on what the SNN makes of it, every gain would shrink, and with it a deep network's signal.
     """
     spanned = _max(sample, levels)
