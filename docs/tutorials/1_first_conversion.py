@@ -70,8 +70,9 @@ assert len(digests) == 1
 # rounded to as many levels: what rounding alone would cost. The spiking network loses less, because calibration also
 # corrects the weights.
 #
-# Most of the multiply-and-adds (MACs) have become additions (ACs), which take about a fifth of the energy. [Energy](../energy.md)
-# says what that figure means, and what it leaves out.
+# Most of the multiply-and-adds (MACs) have become additions (ACs), which take about a fifth of the energy. But each of them also reads a
+# weight and a sum and writes the sum. The second table counts that traffic, too, beside the same network sending its counts as numbers of few
+# bits, and the last line says whether spikes pay. [Energy](../energy.md) says what the figures mean, and what they leave out.
 #
 # ## Run it
 #

@@ -95,7 +95,7 @@ for site in conversion.plan.sites:
 # %%
 found = graphpass.evaluate(conversion.network, conversion, labelled)
 print(
-    f"original {found.ann.top1:.1%}, spiking {found.snn.top1:.1%}, {found.energy_snn / found.energy_ann:.2f} × the energy"
+    f"original {found.ann.top1:.1%}, spiking {found.snn.top1:.1%}, {found.energy_snn / found.energy_ann:.2f} × the energy of operations"
 )
 
 # %% [markdown]

@@ -63,10 +63,11 @@ for layer in found.operations.layers:
     print(
         f"{layer.name:28} {layer.input:9} {layer.effective:10,.0f} {layer.effective * prices[layer.input] / 1e6:6.2f} µJ"
     )
-print(f"\nall: {found.energy_snn / 1e6:.2f} µJ; the original: {found.energy_ann / 1e6:.2f} µJ")
+print(f"\noperations alone: {found.energy_snn / 1e6:.2f} µJ; the original: {found.energy_ann / 1e6:.2f} µJ")
 
 # %% [markdown]
-# `dense` of each layer is the number of operations if nothing were zero. The difference is what silent neurons save.
+# This is the energy of operations alone. `found.energy` counts the traffic of memory, too, which is most of it
+# ([energy](../energy.md)). `dense` of each layer is the number of operations if nothing were zero. The difference is what silent neurons save.
 #
 # ## The spikes
 #

@@ -75,7 +75,7 @@ job.wait(lambda stage, done, total: stages.append(stage))
 print("stages:", ", ".join(dict.fromkeys(stages)))
 measured = job.result["evaluation"]
 print(f"original {measured['ann']['top1']:.1%}, spiking {measured['snn']['top1']:.1%}")
-print(f"energy: {measured['energy_pj']['ratio']:.2f} × that of the original")
+print(f"energy: {measured['energy']['ratio']:.2f} × that of the original, with memory traffic")
 
 # %% [markdown]
 # If you close the notebook meanwhile, the job goes on. `client.job(id)` finds it again.
