@@ -28,8 +28,8 @@ from graphpass.graph.upgrade import TARGET_OPSET
 from graphpass.verification.integer import flips
 from tests.forms.integers import values_of
 from tests.forms.nets import Net
+from tests.forms.runtime_networks import INPUTS, relu_network, transformer_block
 from tests.forms.test_curved_networks import X, network
-from tests.forms.test_openvino import INPUTS, relu_network, transformer_block
 from tests.models import build, node, run
 from tests.properties import examples
 
