@@ -12,6 +12,7 @@ files that were used least recently go where all together exceed the limit.
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from graphpass.errors import OptionError
 from graphpass.files import replacing
 
 DIGEST = ".sha256"
+ENTRY = re.compile(r"[0-9a-f]{64}(\.sha256)?")
 MOST = 4 << 30  # bytes of a folder
 
 
@@ -68,6 +70,14 @@ class Cache:
         with suppress(OptionError), replacing(kept.with_suffix(DIGEST), OptionError) as staged:
             staged.write_text(_digest(source), "ascii")
         self._clean()
+
+    def discard(self) -> None:
+        """Remove all results, and the folder if nothing else is in it."""
+        for path in list(self.folder.iterdir()):
+            if ENTRY.fullmatch(path.name):
+                self._drop(path)
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def _clean(self) -> None:
         """Drop what was used least recently until the rest is within the limit."""

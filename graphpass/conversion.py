@@ -145,7 +145,9 @@ def convert(
         raise OptionError("parts of a calibration without its data", "give the data that they were observed on")
     if plan is not None:
         dataset = None
-        check_source(network, threads=threads)
+        if calibration is not None and not isinstance(calibration, Synthetic):  # for checks alone
+            dataset = dataset_for(network.source, calibration, images)
+        check_source(network, dataset, threads)
     else:
         settings = settings_of(network, time_steps, coding, method, form, options)
         auto = levels if isinstance(levels, Auto) else None

@@ -117,6 +117,8 @@ def series(
     written.
     """
     check_source(network, calibration, options.threads)
+    if None in (calibration.samples, data.samples):  # a function may give other samples next time
+        cache = None
     with kept_files(cache) as kept, TensorStore(int(options.memory * STORE_SHARE)) as store:
         settings = evaluation or EvaluationSettings()
         yield Series(network, calibration, data, settings, kept, Remembered(store), tuple(observed))

@@ -148,3 +148,14 @@ def test_a_run_makes_a_file_once_with_or_without_a_cache(tmp_path: Path) -> None
         with kept_files(folder) as kept:
             assert [kept.text("key", make), kept.text("key", make)] == ["text", "text"]
     assert len(made) == 2
+
+
+def test_only_results_are_discarded(tmp_path: Path, source: Path) -> None:
+    folder = Cache(tmp_path / "kept")
+    folder.write(key_of("a"), source)
+    (folder.folder / "notes.txt").write_text("mine")
+    folder.discard()
+    assert [path.name for path in folder.folder.iterdir()] == ["notes.txt"]
+    (folder.folder / "notes.txt").unlink()
+    folder.discard()
+    assert not folder.folder.exists()

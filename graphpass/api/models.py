@@ -31,7 +31,7 @@ from graphpass.inputs import (
     spiking_of,
 )
 from graphpass.inspection import Inspection
-from graphpass.network import Network
+from graphpass.network import Network, own_time_steps
 from graphpass.options.rules import require_images
 from graphpass.options.table import STEPS
 from graphpass.progress import Progress, silent
@@ -122,7 +122,7 @@ def inspect(
     others = None if evaluation is None else dataset_of(evaluation, proto, images, allow_code)
     if not any(map(prepares_images, (calibration, evaluation), (rows, others))):
         require_images(given)
-    steps = choices("time_steps") or STEPS
+    steps = choices("time_steps") or own_time_steps(network, choices("coding")) or STEPS
     options = replace(choices.calibration(), time_steps=steps, coding=choices("coding"), method=choices("method"))
     return inspection.inspect_ranked(network, rows, options, others, progress)
 

@@ -38,12 +38,14 @@ def spread_batches(dataset: Dataset, limit: int | None, fixed: int | None) -> It
     """About SAMPLES samples, evenly spread over the data: they may be sorted by class."""
     known = [number for number in (dataset.samples, limit) if number is not None]
     if fixed:
-        every = max(1, min(known, default=0) // max(fixed, SAMPLES))
+        every = 1 if dataset.samples is None else max(1, min(known, default=0) // max(fixed, SAMPLES))
         for number, batch in enumerate(dataset.batches(fixed, limit)):
             if number % every == 0 and (batch.size == fixed or number == 0):
                 yield pad_inputs(batch.inputs, fixed)
+            if dataset.samples is None and (number + 1) * fixed >= SAMPLES:  # it may never end
+                break
         return
-    every = max(1, min(known, default=0) // SAMPLES)
+    every = 1 if dataset.samples is None else max(1, min(known, default=0) // SAMPLES)
     held: list[Mapping[str, Array]] = []
     for number, batch in enumerate(dataset.batches(every, limit)):
         held.append({name: values[:1] for name, values in batch.inputs.items()})

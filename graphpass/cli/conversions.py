@@ -126,7 +126,7 @@ def convert(
         from graphpass.cli import remote
 
         service_metrics(metric)
-        if max_drop and evaluation:
+        if max_drop is not None and evaluation:
             remote.search(
                 ServerOptions(server, key or ""), ann, snn, calibration, evaluation, options, plan_out, as_json, report
             )
@@ -135,7 +135,7 @@ def convert(
             ServerOptions(server, key or ""), ann, snn, calibration, evaluation, options, plan_out, as_json, report
         )
         return
-    if max_drop and evaluation:
+    if max_drop is not None and evaluation:
         from graphpass.cli.searches import search
 
         search(ann, snn, calibration, evaluation, options, plan_out, as_json, report)

@@ -133,7 +133,11 @@ def _trials(result: Mapping[str, Any]) -> Table:
     from graphpass.report.trials import trial_lines
     from graphpass.searching.trials import Trial
 
-    trials = record_of(tuple[Trial, ...], result["trials"], "trials", any_number)
+    told = [{**each, "drop": {**each["drop"], "value": each["drop"]["value"] or 0.0}} for each in result["trials"]]
+    for each, trial in zip(told, result["trials"], strict=True):
+        if trial["drop"]["value"] is None:  # as JSON has it
+            each["drop"]["value"] = "inf"
+    trials = record_of(tuple[Trial, ...], told, "trials", any_number)
     header, cells = trial_lines(trials, result["chosen"])
     return rich_table(header, cells, f"{len(cells)} trials")
 

@@ -1,13 +1,13 @@
 """`graphpass convert --max-drop`: search the cheapest network within a loss."""
 
 import shlex
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from graphpass.cache import Cache
 from graphpass.cli.terminal import out, progress_bars
-from graphpass.errors import GoalError, OptionError
+from graphpass.errors import DataError, GoalError, OptionError
 
 
 def require_calibration(calibration: str | None) -> str:
@@ -40,15 +40,17 @@ def search(
 
     own = snn.with_name(f"{snn.name}.search")
     cache = options.get("cache") or own
-    with progress_bars() as progress:
-        found = api.search(
-            ann, calibration, evaluation, snn, **{**options, "cache": cache}, allow_code=True, progress=progress
-        )
+    try:
+        found = _found(api, ann, snn, calibration, evaluation, {**options, "cache": cache})
+    except (DataError, OptionError):  # nothing to go on with
+        if cache == own and own.is_dir():
+            Cache(own).discard()
+        raise
     out.print(search_table(found))
     if as_json:
         api.save_json(found, as_json)
-    if cache == own:
-        shutil.rmtree(own, ignore_errors=True)
+    if cache == own and own.is_dir():
+        Cache(own).discard()
     if found.conversion is None or found.evaluation is None:
         closest = found.trials[found.best].setting
         raise GoalError(
@@ -62,3 +64,8 @@ def search(
     if report:
         api.save_report(found, report)
         out.print(f"report: {report}", markup=False)
+
+
+def _found(api: Any, ann: str, snn: Path, calibration: str, evaluation: str, options: Mapping[str, Any]) -> Any:
+    with progress_bars() as progress:
+        return api.search(ann, calibration, evaluation, snn, **options, allow_code=True, progress=progress)

@@ -19,11 +19,8 @@ NAMES = ("the even samples", "the odd samples")
 
 def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
     """The even and the odd samples. Raises DataError for fewer than LEAST samples."""
-    if dataset.samples is not None and dataset.samples < LEAST:
-        raise DataError(
-            f"{dataset.description}: {dataset.samples} samples, of which half are to choose by and half to report on",
-            f"give at least {LEAST}, better some hundred",
-        )
+    if dataset.samples is not None:
+        _require_enough(dataset, dataset.samples)
     even, odd = (_half(dataset, first) for first in (0, 1))
     return even, odd
 
@@ -36,6 +33,7 @@ def _half(dataset: Dataset, first: int) -> Dataset:
             if start < length:
                 yield _every_other(part, start, length)
             before += length
+        _require_enough(dataset, before)
 
     return replace(
         dataset,
@@ -44,6 +42,14 @@ def _half(dataset: Dataset, first: int) -> Dataset:
         parts=parts,
         file_digest=lambda: hashlib.sha256(f"{dataset.digest} {NAMES[first]}".encode()).hexdigest(),
     )
+
+
+def _require_enough(dataset: Dataset, samples: int) -> None:
+    if samples < LEAST:
+        raise DataError(
+            f"{dataset.description}: {samples} samples, of which half are to choose by and half to report on",
+            f"give at least {LEAST}, better some hundred",
+        )
 
 
 @dataclass(frozen=True)

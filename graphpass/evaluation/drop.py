@@ -10,10 +10,11 @@ deviation): samples on which both networks say the same do not add to it.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from graphpass.errors import OptionError
+from graphpass.evaluation.metrics.registry import CLASSES
 from graphpass.evaluation.results import Evaluation, MetricResult
 
 Kind = Literal["gain", "decibel", "error", "likeness"]
@@ -48,14 +49,24 @@ class Drop:
         return f"{self.value:.2f}{noise} {self.unit} of {self.figure}"
 
 
-def drop_of(found: Evaluation) -> Drop:
-    """The drop of an evaluation: of its first metric, else of class scores, else of the first output's cosine.
+DIGITS = 9  # of a drop: 100·(1 − 0.98) is 2, not 2.0000000000000018
+
+
+def drop_of(found: Evaluation, metric: str = "") -> Drop:
+    """The drop of an evaluation: of a metric by its text, else of class scores, else of the first output's cosine.
+
+    metric: that was named first; empty: none was.
 
     Raises OptionError where the metric has no figure that a limit could be set on: that of a function of the user, and
     one that needs labels which the data does not have.
     """
-    if found.metrics:
-        return _of_metric(found)
+    drop = _drop_of(found, metric)
+    return replace(drop, value=round(drop.value, DIGITS))
+
+
+def _drop_of(found: Evaluation, metric: str) -> Drop:
+    if metric not in ("", CLASSES):
+        return _of_metric(found, metric)
     if found.agreement is not None:
         return _of_classes(found)
     output = next((each for each in found.outputs if each.cosine_similarity is not None), None)
@@ -75,8 +86,7 @@ def _of_classes(found: Evaluation) -> Drop:
     return Drop("top1", "points", 100 * (found.ann.top1 - found.snn.top1), noise)
 
 
-def _of_metric(found: Evaluation) -> Drop:
-    text = found.metrics[0].metric
+def _of_metric(found: Evaluation, text: str) -> Drop:
     figures = {each.name: each for each in found.metrics if each.metric == text}
     known = FIGURES.get(text.partition(":")[0], ())
     name, kind = next(((name, kind) for name, kind in known if name in figures), ("", "gain"))
@@ -93,7 +103,13 @@ def _value(figure: MetricResult, kind: Kind) -> float:
     if ann is None or snn is None or not math.isfinite(snn):
         return math.inf
     if kind == "error":
-        return 100 * (snn / ann - 1) if ann else (math.inf if snn else 0.0)
+        if not ann:
+            raise OptionError(
+                f"metric {figure.metric}: the network itself makes no error, of which more could be a share",
+                "give other labels, or none and another metric",
+                "metric",
+            )
+        return 100 * (snn / ann - 1)
     return (100 if kind == "gain" else 1) * (ann - snn)
 
 

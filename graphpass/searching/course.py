@@ -22,9 +22,11 @@ import numpy as np
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.sensitivity import Sensitivity, forecast, measure
 from graphpass.conversion import Conversion, convert
+from graphpass.errors import FormError
 from graphpass.evaluation.drop import drop_of
 from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import merge
+from graphpass.forms.integer.targets import TARGETS
 from graphpass.maths.allocation import cheapest, steps_needed
 from graphpass.maths.choosing import LEAST_DROP, Rung, Tried, next_rung
 from graphpass.maths.neuron import levels_of
@@ -34,7 +36,9 @@ from graphpass.runtime.session import fixed_batch, input_specs
 from graphpass.searching.trials import Found, Goal, Setting, Trial
 from graphpass.series import Series
 
-STEPS = {"rate": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32), "phase": (1, 2, 3, 4, 5, 6, 7, 8)}
+STEPS = {"rate": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192), "phase": (1, 2, 3, 4, 5, 6, 7, 8)}
+MOST_STEPS = 32  # where no other number is given
+SAME_TIME = 0.05  # of a latency: less is noise
 FORECAST = (2, 3, 5, 9, 17, 33, 64, 256)  # levels; costs in between follow a power law
 MARGIN = 0.8  # of the error that the limit allows: what a forecast for single sites may use up
 LEAST_GAIN = 0.05  # of the cost: less is not worth a trial with other levels at single sites
@@ -49,10 +53,19 @@ class Course:
     """The course of a search: which trial comes next, and the facts that this depends on."""
 
     def __init__(
-        self, conversions: Series, goal: Goal, options: CalibrationOptions, form: str, progress: Progress = silent
+        self,
+        conversions: Series,
+        goal: Goal,
+        options: CalibrationOptions,
+        form: str,
+        target: str,
+        progress: Progress = silent,
     ):
         self._series, self._goal, self._progress = conversions, goal, progress
         self._options = replace(options, exact_padding=form == "integer", levels={})
+        self._metric, self._target = conversions.evaluation.metrics.first, TARGETS[target]
+        if goal.minimise == "latency" and form == "unrolled":  # its time follows T
+            self._goal = replace(goal, minimise="time-steps")
         self._identity = conversions.network.selection.identity_sites
         self._facts: dict[str, str] = {}
         self._networks: dict[tuple[bool, tuple[str, ...]], Network] = {
@@ -73,7 +86,7 @@ class Course:
         began = time.perf_counter()
         part = self._series.of(self.network(setting)).part(self.options(setting), self._progress)
         found = merge([part])
-        drop, done = drop_of(found), found.operations.snn
+        drop, done = drop_of(found, self._metric), found.operations.snn
         return Trial(
             stage,
             setting,
@@ -93,6 +106,9 @@ class Course:
         best = min(range(len(trials)), key=lambda k: (trials[k].drop.value, trials[k].cost))
         if good:
             chosen = min(good, key=lambda k: (trials[k].cost, trials[k].drop.value))
+            if goal.minimise == "latency":
+                equal = [k for k in good if trials[k].cost <= (1 + SAME_TIME) * trials[chosen].cost]
+                chosen = min(equal, key=lambda k: (trials[k].setting.time_steps, trials[k].drop.value))
             reason = f"no cheaper setting is expected to lose at most {goal.max_drop:g} {trials[chosen].drop.unit}"
             return Found(goal, tuple(trials), chosen, best, reason)
         reason = (
@@ -107,6 +123,7 @@ class Course:
         plan = self._series.of(network).plan(options, self._progress)
         return convert(
             network,
+            self._series.calibration,
             plan=plan,
             form=form,
             precision=precision,
@@ -164,10 +181,12 @@ class Course:
 
         trials: with the same sites; what layers without spikes take does not depend on T and code.
         """
-        codings, most = self._goal.codings, self._goal.most_steps or math.inf
-        pairs = [(steps, coding) for coding in codings for steps in STEPS[coding] if steps <= most]
+        codings, most = self._goal.codings, self._goal.most_steps or MOST_STEPS
+        steps = {"rate": {*STEPS["rate"], min(most, max(STEPS["rate"]))}, "phase": STEPS["phase"]}
+        pairs = [(each, coding) for coding in codings for each in sorted(steps[coding]) if each <= most]
         if len(codings) > 1:
             pairs.remove((1, "rate"))  # a single step is the same in every code
+        pairs = [pair for pair in pairs if self._has_levels(levels_of(*pair))]
         always = 0.0
         if trials and self._goal.minimise == "energy":
             first = trials[0]
@@ -177,6 +196,14 @@ class Course:
             Rung(steps, coding, levels_of(steps, coding), always + self._expected(steps, coding))
             for steps, coding in pairs
         ]
+
+    def _has_levels(self, levels: int) -> bool:
+        """Whether the target can have so many."""
+        try:
+            self._target.require_levels({"": levels})
+        except FormError:
+            return False
+        return True
 
     def _expected(self, steps: int, coding: str) -> float:
         if self._goal.minimise != "energy":
@@ -228,6 +255,7 @@ class Course:
         alike = [
             each for each in trials
             if each.setting.is_uniform and each.setting.coding == best.setting.coding
+            and each.setting.identity_sites == best.setting.identity_sites
             and each.setting.left == best.setting.left and each.setting.time_steps <= best.setting.time_steps
         ]  # fmt: skip
         nearest = min(alike, key=lambda each: abs(math.log(max(each.drop.value, LEAST_DROP * limit) / limit)))

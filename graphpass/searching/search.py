@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from graphpass.calibration.calibrate import CalibrationOptions
-from graphpass.conversion import Conversion, require_levels
+from graphpass.conversion import Conversion
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.halves import halves
 from graphpass.evaluation.drop import drop_of
@@ -49,10 +49,9 @@ def search(
     network = searched(network, allow_partial)
     judged, rest = halves(data)
     options, settings = options or CalibrationOptions(), evaluation or EvaluationSettings()
-    with opened(network, calibration, judged, goal, form, options, settings, cache, progress) as course:
+    with opened(network, calibration, judged, goal, form, target, options, settings, cache, progress) as course:
         trials: list[Trial] = []
         while (step := course.next(trials)) is not None:
-            require_levels(course.network(step[1]), course.options(step[1]), target)
             trials.append(course.trial(*step))
             tried(trials[-1])
         found = course.ended(trials)
@@ -80,6 +79,7 @@ def opened(
     judged: Dataset,
     goal: Goal,
     form: str,
+    target: str,
     options: CalibrationOptions,
     evaluation: EvaluationSettings,
     cache: str | Path | None = None,
@@ -87,8 +87,9 @@ def opened(
 ) -> Iterator[Course]:
     """The course of a search. judged: the half of the data that settings are judged on."""
     settings = replace(evaluation, others=("snn",), limit=None)
-    with series(network, calibration, judged, options, settings, cache) as conversions:
-        yield Course(conversions, goal, options, form, progress)
+    kept = None if goal.minimise == "latency" else cache  # times are of this machine, now
+    with series(network, calibration, judged, options, settings, kept) as conversions:
+        yield Course(conversions, goal, options, form, target, progress)
 
 
 def reported(
@@ -97,4 +98,4 @@ def reported(
     """The search with its network, evaluated on the other half of the data."""
     source = made.network.source
     result = evaluate(source, made.proto, rest, replace(evaluation, limit=None), progress=progress)
-    return replace(found, conversion=made, evaluation=result, drop=drop_of(result))
+    return replace(found, conversion=made, evaluation=result, drop=drop_of(result, evaluation.metrics.first))

@@ -34,7 +34,7 @@ export function conversionResults(job, signal) {
 export function searchResults(job, signal) {
   const { trials, chosen, reason, drop } = job.result;
   const [head, ...rest] = evaluation(job.result.evaluation, warnings(job.result));
-  const lost = ({ value, noise }) => `${value.toFixed(2)}${noise === null ? "" : ` ± ${noise.toFixed(2)}`}`;
+  const lost = ({ value, noise }) => value === null ? "–" : `${value.toFixed(2)}${noise === null ? "" : ` ± ${noise.toFixed(2)}`}`;
   const levelsIn = ({ levels }) => { const each = Object.values(levels); return each.length ? `${Math.min(...each)}–${Math.max(...each)}` : "all"; };
   const rows = trials.map((trial, k) => [
     k === chosen ? "chosen" : trial.within ? "good enough" : "lost too much", trial.stage, String(trial.setting.time_steps), trial.setting.coding,

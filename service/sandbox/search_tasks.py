@@ -45,7 +45,7 @@ def _search(place: Workplace) -> Iterator[_Search]:
     options: CalibrationOptions = replace(choices.calibration(), method=choices("method"))
     judged, rest = halves(data)
     trials = _record(tuple[Trial, ...], place.arguments.get("trials", []), "trials")
-    arguments = (network, calibration, judged, goal, choices("form"), options, settings)
+    arguments = (network, calibration, judged, goal, choices("form"), choices("target"), options, settings)
     with opened(*arguments, progress=place.progress) as course:
         for path in place.files("facts"):
             course.give(_record(dict[str, str], parsed(path.read_text("utf-8", "replace")), "facts"))

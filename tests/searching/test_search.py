@@ -91,7 +91,8 @@ def test_other_aims(fashion: dict[str, Any], minimise: str) -> None:
     found = found_in(fashion, Goal(2.0, minimise, most_steps=8))
     assert found.chosen is not None
     good = [trial for trial in found.trials if trial.within]
-    assert found.trials[found.chosen].cost == min(trial.cost for trial in good)
+    least = min(trial.cost for trial in good)
+    assert found.trials[found.chosen].cost <= (1.05 if minimise == "latency" else 1) * least
     assert all(trial.setting.time_steps <= 8 for trial in found.trials)
     if minimise == "time-steps":
         assert found.trials[found.chosen].cost == found.trials[found.chosen].setting.time_steps
@@ -150,3 +151,33 @@ def test_arguments_that_make_no_sense() -> None:
 
 def test_settings_without_levels_are_uniform() -> None:
     assert Setting(4, "rate").is_uniform and not Setting(4, "rate", {"a": 3}).is_uniform
+
+
+def test_steps_beyond_the_usual_ones_and_between_them_are_tried_where_they_are_allowed() -> None:
+    random = np.random.default_rng(1)
+    x = random.standard_normal((40, 8)).astype(np.float32)
+    many = api.search(network_with_a_wild_site(), x, x, max_drop=1e-6, time_steps=100, coding="rate", threads=1)
+    assert max(trial.setting.time_steps for trial in many.trials) == 100
+    few = api.search(network_with_a_wild_site(), x, x, max_drop=1e-6, time_steps=5, coding="rate", threads=1)
+    assert max(trial.setting.time_steps for trial in few.trials) == 5
+
+
+def test_a_target_with_fewer_levels_is_searched_within_them() -> None:
+    x = np.random.default_rng(1).standard_normal((40, 8)).astype(np.float32)
+    how = {"form": "integer", "target": "tensorrt", "coding": "phase", "exclude": "wild", "threads": 1}
+    found = api.search(network_with_a_wild_site(), x, x, max_drop=1e-6, **how)
+    assert 0 < max(trial.setting.time_steps for trial in found.trials) <= 7
+
+
+def test_a_function_is_asked_again(tmp_path: Path) -> None:
+    """It may give other samples: what it gave last time is not kept. Too few samples are seen before the work."""
+    onnx.save(network_with_a_wild_site(), tmp_path / "ann.onnx")
+    code = tmp_path / "data.py"
+    text = "import numpy as np\ndef f():\n    yield {'x': np.random.default_rng(0).normal(size=(N, 8))}\n"
+    code.write_text(text.replace("N", "40"))
+    how = {"max_drop": 90, "method": "max", "threads": 1, "cache": tmp_path / "kept", "allow_code": True}
+    api.search(tmp_path / "ann.onnx", f"{code}:f", f"{code}:f", **how)
+    assert list((tmp_path / "kept").glob("*")) == [] if (tmp_path / "kept").exists() else True
+    code.write_text(text.replace("N", "2"))
+    with pytest.raises(DataError, match="2 samples, of which half"):
+        api.search(tmp_path / "ann.onnx", f"{code}:f", f"{code}:f", **how)

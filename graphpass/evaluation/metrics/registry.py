@@ -28,10 +28,11 @@ RESERVED = frozenset({"probe"})  # fields that are no parameters
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics by the text that named them. classes: whether outputs may be class scores."""
+    """Metrics by the text that named them. classes: whether outputs may be class scores. first: the first text."""
 
     by_name: Mapping[str, Metric] = field(default_factory=dict)
     classes: bool = True
+    first: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def metrics_of(texts: Sequence[str], allow_code: bool = False) -> Metrics:
     if len(set(texts)) < len(texts):
         raise OptionError(f"metrics {', '.join(texts)}: one is named twice", "name each once")
     by_name = {text: _metric(text, allow_code) for text in texts if text != CLASSES}
-    return Metrics(by_name, CLASSES in texts)
+    return Metrics(by_name, CLASSES in texts, texts[0])
 
 
 def _metric(text: str, allow_code: bool) -> Metric:
