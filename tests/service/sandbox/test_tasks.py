@@ -240,7 +240,7 @@ def test_a_search_makes_the_bytes_and_figures_of_the_command_line(laid: Box, tmp
         arguments["facts"] = ["facts/facts.json"]
         arguments["trials"] = [*arguments["trials"], laid.result("search_trial", {**arguments, **step})]
     found = laid.result("search_finish", arguments)
-    assert set(outputs(laid)) == {"snn.onnx", "plan.json", "report.json", "report.html"}
+    assert set(outputs(laid)) == {"snn.onnx", "plan.json", "report.json", "report.html", "pictures.json"}
     inputs = laid.folder / "in"
     data = ["--calibration", inputs / "data/some.npz", "--evaluation", inputs / "data/test.npz", "--limit", 20]
     words = ["--max-drop", 20, "--method", "percentile", "--time-steps", 4, "--seed", 3]
