@@ -144,9 +144,7 @@ def convert(
     if observed and (plan is not None or calibration is None or isinstance(calibration, Synthetic)):
         raise OptionError("parts of a calibration without its data", "give the data that they were observed on")
     if plan is not None:
-        dataset = None
-        if calibration is not None and not isinstance(calibration, Synthetic):  # for checks alone
-            dataset = dataset_for(network.source, calibration, images)
+        dataset = calibration if isinstance(calibration, Dataset) else None  # for checks alone
         check_source(network, dataset, threads)
     else:
         settings = settings_of(network, time_steps, coding, method, form, options)

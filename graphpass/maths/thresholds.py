@@ -31,7 +31,6 @@ CELLS = 1 << 19  # border look-ups held at once
 WIDTH = 32  # channels that are searched at once, at most
 BLOCK = 1 << 18  # values of a sample worked on at once
 RESIDUE = 2.0**-14  # of its magnitude: so little a constant varies as a float32 sum of hundreds of terms
-PARTS = np.linspace(0.3, 1, 8)  # of the range, from its least value on, that levels are spread over as a quantiser does
 _QUANTILES = (0.97, 0.99, 0.995, 0.999)  # of x: where the last border of a long-tailed channel lies
 
 
@@ -297,9 +296,7 @@ def _search(histogram: _Histogram, grid: Doubles, levels: int) -> Doubles:
             return new
         return tuple(np.where(new[2] > held[2], n, h) for n, h in zip(new, held, strict=True))
 
-    bottom, even = histogram.bottom[:, None], histogram.range[:, None] * PARTS / (levels - 1)
-    first, last = bottom + even / 2, bottom + even * (levels - 1.5)
-    held = better(np.hstack([grid[:, lower], first]), np.hstack([grid[:, upper], last]), None)
+    held = better(grid[:, lower], grid[:, upper], None)
     step = histogram.range / _points(levels)
     move = np.linspace(-1.0, 1.0, 5)
     one, two = (m.ravel() for m in np.meshgrid(move, move)) if levels > 2 else (move, move)
