@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from graphpass.calibration.sampling import StepSample
 from graphpass.graph.plan import SitePlan
-from graphpass.maths.methods import METHODS, Method
+from graphpass.maths.methods import QUANTISER, Method
 from graphpass.maths.outliers import sum_of
 from graphpass.maths.threads import slices
 from graphpass.maths.thresholds import BLOCK, Levels, squared_error
@@ -31,7 +31,7 @@ def fit_site(site: Site, sample: StepSample, levels: int, method: Method) -> Sit
 
 def fit_quantiser(sample: StepSample, levels: int) -> Levels:
     """Levels with the least error on the ANN itself, for networks without new weights."""
-    return METHODS["optimal"].fit(replace(sample, x_snn=sample.x, offset=True).site, levels)
+    return QUANTISER(replace(sample, x_snn=sample.x, offset=True).site, levels)
 
 
 def error_of(site: SitePlan, sample: StepSample) -> float | None:

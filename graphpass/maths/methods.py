@@ -33,6 +33,7 @@ from graphpass.maths.units import corrected_in_units, in_units
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
+PARTS = tuple(np.linspace(0.3, 1, 15).tolist())  # of a channel's range that a quantiser may cover
 FIT_ROWS = 16384  # rows that thresholds are searched on, at most
 COARSE_LEVELS = 8  # up to so many levels refinement pays most (docs/calibration.md)
 CURVED_ROUNDS = 20  # refinement steps where f is curved: small weights make small steps
@@ -147,6 +148,17 @@ def _optimal(sample: SiteSample, levels: int) -> Levels:
     return least_error(x, a, levels, 0) if sample.kind in RECTIFIERS else _with_a_zero(x, a, levels)
 
 
+def _quantised(sample: SiteSample, levels: int) -> Levels:
+    """`_optimal` of the ANN itself, from where a quantiser of a part of the range begins, too."""
+    if sample.limits is not None:
+        return _max(sample, levels)
+    x, a = sample.x_snn, sample.a
+    if len(a) > FIT_ROWS:
+        rows = rows_at_random(len(a), FIT_ROWS)
+        x, a = x[rows], a[rows]
+    return least_error(x, a, levels, parts=PARTS)
+
+
 def _with_a_zero(x: Floats, a: Floats, levels: int) -> Levels:
     """o = −A·z with one z for all channels: the better one of the two next to what free offsets have in the middle."""
     free = least_error(x, a, levels)
@@ -195,6 +207,7 @@ def _fit(fit: Callable[[SiteSample, int], Levels]) -> Callable[[SiteSample, int]
     return lambda sample, levels: fitted(sample.even(), levels)
 
 
+QUANTISER = _fit(_quantised)  # of the baseline: levels of the ANN itself
 METHODS: dict[str, Method] = {
     "optimal": Method(_fit(_optimal), corrected_in_units(_correct, _is_linear_inside), splits=True),
     "da-qcfs": Method(_fit(_da_qcfs), ranges=True),

@@ -100,7 +100,7 @@ def regress(x: Array, a: Array, levels: int, threshold: Array, shift: Array) -> 
     return _levels(threshold, shift, gain, mean - gain * n_mean)
 
 
-def least_error(x: Array, a: Array, levels: int, zero: int | None = None) -> Levels:
+def least_error(x: Array, a: Array, levels: int, zero: int | None = None, parts: Sequence[float] = ()) -> Levels:
     """argmin over θ, ψ, A ≥ 0, o of Σ (A·n(x) + o − a)², per channel; with a zero z, o = −A·z: n = z stands for 0.
 
     x: the pre-activation as the converted network has it; a: the activation as the network before conversion has
@@ -115,6 +115,8 @@ def least_error(x: Array, a: Array, levels: int, zero: int | None = None) -> Lev
     constant, x but for RESIDUE of its magnitude, gets θ = 1, A = 0, o = mean(a), and does not spike on the sample
     where x is.
 
+    parts: of the range, from its least value on: levels spread evenly over each are tried with the grid.
+
     Raises CalibrationError for values that are not finite, or no rows.
     """
     x, a = np.asarray(x, np.float32), np.asarray(a, np.float32)
@@ -124,8 +126,8 @@ def least_error(x: Array, a: Array, levels: int, zero: int | None = None) -> Lev
     few = max(1, BLOCK // len(x))
 
     def search(block: slice) -> Levels:
-        parts = [slice(k, min(k + few, block.stop)) for k in range(block.start, block.stop, few)]
-        return _least_error([(_channels(x, part), _channels(a, part)) for part in parts], levels, zero)
+        cuts = [slice(k, min(k + few, block.stop)) for k in range(block.start, block.stop, few)]
+        return _least_error([(_channels(x, cut), _channels(a, cut)) for cut in cuts], levels, zero, parts)
 
     return joined(side_by_side(search, slices(x.shape[1], width)))
 
@@ -135,7 +137,9 @@ def _channels(rows: Floats, block: slice) -> Floats:
     return np.ascontiguousarray(rows[:, block]).T.copy()
 
 
-def _least_error(rows: Sequence[tuple[Floats, Floats]], levels: int, zero: int | None) -> Levels:
+def _least_error(
+    rows: Sequence[tuple[Floats, Floats]], levels: int, zero: int | None, parts: Sequence[float]
+) -> Levels:
     """`least_error` of some channels. rows: x and a of a few of them each, [C, P], as the cache holds; a is changed."""
     bottom, top = (np.concatenate([end(x, 1) for x, _ in rows]).astype(np.float64) for end in (np.min, np.max))
     mean = np.concatenate([a.mean(1, dtype=np.float64) for _, a in rows])
@@ -145,7 +149,7 @@ def _least_error(rows: Sequence[tuple[Floats, Floats]], levels: int, zero: int |
     for (_, a), part in zip(rows, np.split(origin.astype(np.float32), edges), strict=True):
         a -= part[:, None]
     grid = np.concatenate([_quantiles(x, levels) for x, _ in rows])
-    borders = _search(_Histogram(rows, bottom, top, zero), grid, levels)
+    borders = _search(_Histogram(rows, bottom, top, zero), grid, levels, parts)
     # Onto edges of bins: a border that lies on a value of the sample would leave that count to float rounding.
     cell = np.maximum(top - bottom, 1e-30) / BINS
     first, last = bottom + np.rint((borders - bottom) / cell) * cell
@@ -283,7 +287,7 @@ def _quantiles(x: Floats, levels: int) -> Doubles:
     return np.sort(np.concatenate([quantiles, even], axis=1), axis=1)
 
 
-def _search(histogram: _Histogram, grid: Doubles, levels: int) -> Doubles:
+def _search(histogram: _Histogram, grid: Doubles, levels: int, parts: Sequence[float]) -> Doubles:
     """First and last border with the most explained, float64 [2, C]."""
     lower, upper = _grid_pairs(levels)
     channel = np.arange(len(grid))
@@ -296,7 +300,9 @@ def _search(histogram: _Histogram, grid: Doubles, levels: int) -> Doubles:
             return new
         return tuple(np.where(new[2] > held[2], n, h) for n, h in zip(new, held, strict=True))
 
-    held = better(grid[:, lower], grid[:, upper], None)
+    bottom, even = histogram.bottom[:, None], histogram.range[:, None] * np.asarray(parts) / (levels - 1)
+    first, last = (np.hstack([grid[:, k], bottom + even * r]) for k, r in ((lower, 0.5), (upper, levels - 1.5)))
+    held = better(first, last, None)
     step = histogram.range / _points(levels)
     move = np.linspace(-1.0, 1.0, 5)
     one, two = (m.ravel() for m in np.meshgrid(move, move)) if levels > 2 else (move, move)

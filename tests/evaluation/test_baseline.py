@@ -70,8 +70,7 @@ def test_no_quantiser_of_a_range_is_better(network, steps, method):
             step = (high - low) * part / steps
             rounded = low + step * np.clip(np.rint((a - low) / step), 0, steps)
             theirs = np.square(rounded - a, dtype=np.float64).sum((0, 2, 3))
-            # the search begins at a grid of 24 borders and may end in another minimum: 4 % in one of 12 channels
-            assert (ours <= 1.05 * theirs + 1e-9).all()
+            assert (ours <= 1.02 * theirs + 1e-9).all()  # borders lie on a grid of 2048
 
 
 def test_the_integer_form_has_the_same_baseline(network):
