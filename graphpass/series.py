@@ -9,16 +9,15 @@ selection, the options, the runtime and the version of graphpass.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from graphpass.cache import Kept, kept_files, key_of
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.memory import STORE_SHARE
-from graphpass.calibration.observation import ObservationOptions
 from graphpass.conversion import make_plan, observe, spiking_model
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.functions import code_of
@@ -34,7 +33,7 @@ from graphpass.verification.source import check_source
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Conversions of a network, evaluated; neither is changed. observed: parts of all samples, if they are there."""
+    """Conversions of a network, evaluated; neither is changed."""
 
     network: Network
     calibration: Dataset
@@ -42,7 +41,6 @@ class Series:
     evaluation: EvaluationSettings
     kept: Kept
     remembered: Remembered
-    observed: tuple[Path, ...] = ()
 
     def of(self, network: Network) -> "Series":
         """The same with other sites: rows of the data are observed anew, outputs of the original network are not."""
@@ -50,8 +48,8 @@ class Series:
 
     def plan(self, options: CalibrationOptions, progress: Progress = silent) -> Plan:
         """The plan of a setting. Raises as `make_plan`."""
-        observed = self.observed or [self._observed(options, progress)]
-        return make_plan(self.network, self.calibration, options, progress, observed=observed)
+        observed = self._observed(options, progress)
+        return make_plan(self.network, self.calibration, options, progress, observed=[observed])
 
     def part(self, options: CalibrationOptions, progress: Progress = silent) -> EvaluationShard:
         """A setting, converted to the folded form and evaluated, as a part that can be written as text."""
@@ -65,9 +63,7 @@ class Series:
 
     def _observed(self, options: CalibrationOptions, progress: Progress) -> Path:
         """What the original network shows of the calibration data, for any setting of a method."""
-        needed = {each.name: getattr(options, each.name) for each in fields(ObservationOptions)}
-        del needed["threads"]  # the same bytes on any number
-        key = key_of("observation", **self._subject(), options=needed)
+        key = key_of("observation", **self._subject(), options=options.observed_by)
 
         def make(path: Path) -> None:
             observe(self.network, self.calibration, options, path, progress=progress)
@@ -108,10 +104,8 @@ def series(
     options: CalibrationOptions,
     evaluation: EvaluationSettings | None = None,
     cache: str | Path | None = None,
-    observed: Sequence[Path] = (),
 ) -> Iterator[Series]:
     """A series. options: for its memory and threads. cache: a folder whose results are used and kept, or None.
-    observed: what `observe` wrote for all calibration samples, in order, for the one method of the series.
 
     Raises ModelError where the network computes something else than its file, OptionError for a folder that cannot be
     written.
@@ -121,4 +115,4 @@ def series(
         cache = None
     with kept_files(cache) as kept, TensorStore(int(options.memory * STORE_SHARE)) as store:
         settings = evaluation or EvaluationSettings()
-        yield Series(network, calibration, data, settings, kept, Remembered(store), tuple(observed))
+        yield Series(network, calibration, data, settings, kept, Remembered(store))

@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import re
 from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 import typer
 from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from graphpass import api
 from graphpass.calibration import calibrate
@@ -23,7 +21,7 @@ from graphpass.command_options import CommandOptions
 from graphpass.datasets.images import ImageOptions
 from graphpass.errors import OptionError
 from graphpass.evaluation import evaluate as evaluation
-from graphpass.options.providers import CUDA_OPTIONS, HOSTED, provider_name, runtime_providers
+from graphpass.options.providers import runtime_providers
 from graphpass.options.rules import RULES, dashed, require_options
 from graphpass.options.table import AFTERWARDS, COMMANDS, OPTIONS, SEARCH, SEVERAL, is_default
 from graphpass.options.values import LARGEST, bytes_of, several_of
@@ -155,31 +153,6 @@ def test_any_value_is_taken_or_refused(name: str, value: Any) -> None:
 def test_any_text_is_a_size_or_none(text: str) -> None:
     if OPTIONS["memory_budget"].check(text):
         assert 0 <= bytes_of(text) < LARGEST
-
-
-# providers
-
-
-def test_a_provider_with_its_options_as_onnxruntime_takes_them() -> None:
-    assert runtime_providers("cpu") is None
-    assert runtime_providers("cuda") == ("CUDAExecutionProvider", "CPUExecutionProvider")
-    options = {"device_id": "1", "use_tf32": "0", "gpu_mem_limit": str(3 << 29)}
-    given = runtime_providers("cuda:device_id=1,use_tf32=0,gpu_mem_limit=1.5GiB")
-    assert given == (("CUDAExecutionProvider", options), "CPUExecutionProvider")
-    assert [provider_name(text) for text in ("cpu", "cuda", "cuda:device_id=1", "")] == ["cpu", "cuda", "cuda", ""]
-
-
-@pytest.mark.parametrize("name", CUDA_OPTIONS)
-def test_a_service_takes_the_options_that_do_not_choose_its_machine(name: str) -> None:
-    value = {"cudnn_conv_algo_search": "DEFAULT"}.get(name, "1")
-    text = f"cuda:{name}={value}"
-    assert OPTIONS["provider"].check(text)
-    assert bool(re.match(HOSTED, text)) is CUDA_OPTIONS[name].hosted
-    if CUDA_OPTIONS[name].hosted:
-        assert EvaluationOptions(provider=text).provider == text
-    else:
-        with pytest.raises(ValidationError):
-            EvaluationOptions(provider=text)
 
 
 # what goes together

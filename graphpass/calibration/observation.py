@@ -83,6 +83,11 @@ class ObservationOptions:
         if self.memory < 1 << 20:
             raise OptionError(f"a memory budget of {self.memory} bytes", "give at least 1 MiB, for example 2GiB")
 
+    @property
+    def observed_by(self) -> dict[str, Any]:
+        """What an observation depends on: all but the threads, which change no bit."""
+        return {each.name: getattr(self, each.name) for each in fields(ObservationOptions) if each.name != "threads"}
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
@@ -132,9 +137,8 @@ def opened(
     place_identities(graph, sites)
     steps = steps_of(graph, sites, METHODS[options.method].correct is not None)
     analogue = analogue_tensors(graph, {site.output for site in sites})
-    known = {each.name: getattr(options, each.name) for each in fields(ObservationOptions) if each.name != "threads"}
     plan = [(s.target, s.site and s.site.name, [layer.node.name for layer in s.layers]) for s in steps]
-    text = json.dumps([known, plan, analogue, fixed], sort_keys=True)
+    text = json.dumps([options.observed_by, plan, analogue, fixed], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()
     with (
         limited_threads(options.threads),

@@ -1,7 +1,6 @@
 """`graphpass inspect`, `verify`, `inline`, `card`, `doctor`: networks looked at, forms compared, what is missing."""
 
 import json
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -115,6 +114,8 @@ def inspect(
 
 def _print_ranking(ranking: Any) -> None:
     """The sites by the errors that they cause, and the option that leaves the worst ones analogue."""
+    from graphpass.sites.sites import exactly
+
     setting = f"T = {ranking.time_steps} ({ranking.coding}), method {ranking.method}, {ranking.samples} samples"
     table = Table(
         name_column("site"), "alone", "share", "without it",
@@ -124,7 +125,7 @@ def _print_ranking(ranking: Any) -> None:
         table.add_row(plain(site.name), f"{site.alone:.3g}", f"{100 * site.share:.0f} %", f"{site.without:.3g}")
     out.print(table)
     if ranking.exclude:
-        options = shlex.join(word for name in ranking.exclude for word in ("--exclude", f"^{re.escape(name)}$"))
+        options = shlex.join(word for name in ranking.exclude for word in ("--exclude", exactly(name)))
         out.print(f"leave the worst analogue with {options}", markup=False, soft_wrap=True)
 
 

@@ -133,10 +133,10 @@ def _trials(result: Mapping[str, Any]) -> Table:
     from graphpass.report.trials import trial_lines
     from graphpass.searching.trials import Trial
 
-    told = [{**each, "drop": {**each["drop"], "value": each["drop"]["value"] or 0.0}} for each in result["trials"]]
-    for each, trial in zip(told, result["trials"], strict=True):
-        if trial["drop"]["value"] is None:  # as JSON has it
-            each["drop"]["value"] = "inf"
+    unknown = {"value": "inf"}  # where JSON has null
+    told = [
+        {**each, "drop": each["drop"] | (unknown if each["drop"]["value"] is None else {})} for each in result["trials"]
+    ]
     trials = record_of(tuple[Trial, ...], told, "trials", any_number)
     header, cells = trial_lines(trials, result["chosen"])
     return rich_table(header, cells, f"{len(cells)} trials")

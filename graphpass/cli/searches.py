@@ -40,17 +40,20 @@ def search(
 
     own = snn.with_name(f"{snn.name}.search")
     cache = options.get("cache") or own
+
+    def forget() -> None:
+        if cache == own and own.is_dir():
+            Cache(own).discard()
+
     try:
         found = _found(api, ann, snn, calibration, evaluation, {**options, "cache": cache})
     except (DataError, OptionError):  # nothing to go on with
-        if cache == own and own.is_dir():
-            Cache(own).discard()
+        forget()
         raise
     out.print(search_table(found))
     if as_json:
         api.save_json(found, as_json)
-    if cache == own and own.is_dir():
-        Cache(own).discard()
+    forget()
     if found.conversion is None or found.evaluation is None:
         closest = found.trials[found.best].setting
         raise GoalError(

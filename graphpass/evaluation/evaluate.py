@@ -9,6 +9,7 @@ the SNN has, channel by channel with the least error, without new weights (evalu
 """
 
 import hashlib
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,7 @@ from graphpass.options.providers import runtime_providers
 from graphpass.options.table import OPTIONS
 from graphpass.passes.normalise import normalise
 from graphpass.progress import Progress, silent
+from graphpass.records import json_of
 from graphpass.runtime.providers import Providers
 from graphpass.runtime.samples import Axes, run_padded, sample_axes
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
@@ -179,8 +181,9 @@ def open_pair(
     models: dict[str, Source | onnx.ModelProto] = {"ann": source, "snn": snn}
     digests = {"ann": source.digest}
     if "baseline" in options.others:
-        models["baseline"] = baseline = assemble(quantised(_normalised(source), conversion), conversion.coding)
-        digests["baseline"] = hashlib.sha256(baseline.SerializeToString(deterministic=True)).hexdigest()
+        models["baseline"] = assemble(quantised(_normalised(source), conversion), conversion.coding)
+        decided = json_of([conversion.time_steps, conversion.coding, list(conversion.sites)])
+        digests["baseline"] = hashlib.sha256(json.dumps(decided).encode()).hexdigest()
     sessions = {name: open_session(model, options.providers, options.threads) for name, model in models.items()}
     fixed = fixed_batch(input_specs(sessions["ann"]))
     return Pair(source, snn, conversion, levels, sessions, fixed, options, remembered, digests)

@@ -139,10 +139,7 @@ def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
 def _optimal(sample: SiteSample, levels: int) -> Levels:
     if sample.limits is not None:
         return _max(sample, levels)
-    x, a = sample.x_snn, sample.a
-    if len(a) > FIT_ROWS:
-        rows = rows_at_random(len(a), FIT_ROWS)
-        x, a = x[rows], a[rows]
+    x, a = _drawn(sample)
     if sample.offset:
         return least_error(x, a, levels)
     return least_error(x, a, levels, 0) if sample.kind in RECTIFIERS else _with_a_zero(x, a, levels)
@@ -152,11 +149,16 @@ def _quantised(sample: SiteSample, levels: int) -> Levels:
     """`_optimal` of the ANN itself, from where a quantiser of a part of the range begins, too."""
     if sample.limits is not None:
         return _max(sample, levels)
+    return least_error(*_drawn(sample), levels, parts=PARTS)
+
+
+def _drawn(sample: SiteSample) -> tuple[Floats, Floats]:
+    """The SNN's x and the ANN's a, at most FIT_ROWS rows of them."""
     x, a = sample.x_snn, sample.a
-    if len(a) > FIT_ROWS:
-        rows = rows_at_random(len(a), FIT_ROWS)
-        x, a = x[rows], a[rows]
-    return least_error(x, a, levels, parts=PARTS)
+    if len(a) <= FIT_ROWS:
+        return x, a
+    rows = rows_at_random(len(a), FIT_ROWS)
+    return x[rows], a[rows]
 
 
 def _with_a_zero(x: Floats, a: Floats, levels: int) -> Levels:

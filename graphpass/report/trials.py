@@ -1,12 +1,12 @@
 """A search as text: its trials as rows, and what came of it in words."""
 
-import re
 from collections.abc import Sequence
 
 from graphpass.maths.allocation import levels_text
 from graphpass.maths.neuron import levels_of
 from graphpass.report.cells import NONE, Cells, joules
 from graphpass.searching.trials import Found, Setting, Trial
+from graphpass.sites.sites import exactly
 
 HEADER = ("", "tried for", "T", "coding", "levels", "lost", "energy", "SNN / ANN", "seconds")
 TEXT_COLUMNS = (1, 3)
@@ -63,4 +63,4 @@ def arguments(setting: Setting) -> list[str]:
     """The options of `graphpass convert` that make a setting, apart from the levels of single sites."""
     words = ["--time-steps", str(setting.time_steps), "--coding", setting.coding]
     words += ["--identity-sites"] if setting.identity_sites else []
-    return [*words, *(word for name in setting.left for word in ("--exclude", f"^{re.escape(name)}$"))]
+    return [*words, *(word for name in setting.left for word in ("--exclude", exactly(name)))]

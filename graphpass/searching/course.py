@@ -12,7 +12,6 @@ how much the outputs need the levels of each site (calibration/sensitivity.py).
 import functools
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -35,6 +34,7 @@ from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs
 from graphpass.searching.trials import Found, Goal, Setting, Trial
 from graphpass.series import Series
+from graphpass.sites.sites import exactly
 
 STEPS = {"rate": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192), "phase": (1, 2, 3, 4, 5, 6, 7, 8)}
 MOST_STEPS = 32  # where no other number is given
@@ -78,7 +78,7 @@ class Course:
             return step
         if not _good(trials):
             return self._leave(trials)
-        left = trials[min(_good(trials), key=lambda k: trials[k].cost)].setting.left
+        left = _cheapest(trials).setting.left
         return (self._levels(trials, left) if left else None) or self._sites(trials) or self._identities(trials)
 
     def trial(self, stage: str, setting: Setting) -> Trial:
@@ -152,7 +152,7 @@ class Course:
         key = setting.identity_sites or self._identity, setting.left
         if key not in self._networks:
             known = self._series.network
-            left = tuple(f"^{re.escape(name)}$" for name in setting.left)
+            left = tuple(map(exactly, setting.left))
             selection = replace(known.selection, identity_sites=key[0], exclude=(*known.selection.exclude, *left))
             self._networks[key] = prepare(known.source, selection)
         return self._networks[key]
@@ -248,7 +248,7 @@ class Course:
         with E₀ and drop₀ of the uniform trial whose drop is nearest to the limit, and a margin m.
         """
         stage = "levels of sites"
-        best = trials[min(_good(trials), key=lambda k: trials[k].cost)]
+        best = _cheapest(trials)
         if self._goal.minimise != "energy" or any(each.stage == stage for each in trials):
             return None
         known, limit = self._sensitivity(best.setting), self._goal.max_drop
@@ -272,7 +272,7 @@ class Course:
     def _identities(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
         """Identity sites, once, if layers that multiply take much of the energy of the best trial."""
         stage = "identity sites"
-        best = trials[min(_good(trials), key=lambda k: trials[k].cost)]
+        best = _cheapest(trials)
         tried = self._identity or any(each.stage == stage for each in trials)
         if self._goal.minimise != "energy" or tried or best.multiplying < MULTIPLYING:
             return None
@@ -307,6 +307,11 @@ class Course:
         """Sites by the error of the outputs with neurons at that site alone, largest first."""
         known = self._sensitivity(replace(setting, left=(), levels={}))
         return sorted(zip(known.sites, known.errors[:, -1].tolist(), strict=True), key=lambda each: -each[1])
+
+
+def _cheapest(trials: Sequence[Trial]) -> Trial:
+    """Of the trials within the limit."""
+    return min((each for each in trials if each.within), key=lambda each: each.cost)
 
 
 def _good(trials: Sequence[Trial]) -> list[int]:

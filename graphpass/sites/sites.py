@@ -96,6 +96,11 @@ class Coverage:
         return all(entry.expected for entry in self.left)
 
 
+def exactly(name: str) -> str:
+    """The pattern of --include and --exclude that matches one name alone."""
+    return f"^{re.escape(name)}$"
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which sites to convert: regular expressions searched in node names; identity sites on request.

@@ -27,6 +27,7 @@ from service.errors import NotFoundError, ShortageError, StorageError
 from service.jobs.cancelling import UnwantedError, while_wanted
 from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME
 from service.jobs.engine import POLL_SECONDS, SHARDS
+from service.jobs.faults import deadly, fault_of
 from service.jobs.patience import patiently
 from service.jobs.places import Places
 from service.jobs.queues import SHARD, Queues
@@ -34,7 +35,6 @@ from service.jobs.running import JSON, TaskOutcome, run_task
 from service.jobs.sharding import ShardSizes, count, spans
 from service.logs import job_context
 from service.metrics import ProcessMetrics
-from service.problems import JobError
 from service.settings import Settings
 from service.storage.accounts import Account, settle
 from service.storage.blobs import Blobs
@@ -46,22 +46,6 @@ ATTEMPTS = 50  # a job whose process ended so often, in whatever way, is given u
 AHEAD = 32  # shards of a job that wait or run at a time: what they take does not grow with how many there will be
 EVALUATION_OPTIONS = (*IMAGES, *AFTERWARDS)  # of a conversion
 log = logging.getLogger(__name__)
-
-
-def _fault(error: BaseException) -> JobError:
-    """A fault of the machinery, in words for the owner of the job."""
-    if isinstance(error, StorageError):
-        return JobError("unavailable", *error.public)
-    if isinstance(error, ShortageError):
-        return JobError("unavailable", error.what, error.remedy)
-    if isinstance(error, UnwantedError):
-        return JobError("internal", "the job is over", "send it again")
-    what = f"the service could not run this ({type(error).__name__})"
-    return JobError("internal", what, "try again; if it stays, tell the operator the job's id")
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 @DBOS.dbos_class(WORK_CLASS)
@@ -154,29 +138,8 @@ class Work(DBOSConfiguredInstance):
         job = await self._begin(id)
         if job is None:
             return
-        arguments: JSON = {**_files(job["inputs"]), "options": _options(job)}
-        trials: list[JSON] = []
-        facts: dict[str, str] = {}
-        while True:
-            known = {**arguments, "trials": trials, **({"facts": list(facts)} if facts else {})}
-            step = await self._task(id, "search_next", known, {**job["inputs"], **facts})
-            if step.error:
-                await self._finish(id, step.to_json())
-                return
-            facts = {"facts/facts.json": step.files["facts.json"]}
-            known["facts"] = list(facts)
-            if "ended" in step.result:
-                break
-            await DBOS.write_stream_async(EVENTS, _progress("trials", len(trials), len(trials) + 1))
-            (trial,) = await self._split(
-                id, job["tenant"], "search_trial", [{**known, **step.result}], 1,
-                {**job["inputs"], **facts}, "trials", first=len(trials),
-            )  # fmt: skip
-            if trial.error:
-                await self._finish(id, trial.to_json())
-                return
-            trials.append(trial.result)
-        await self._finish(id, (await self._task(id, "search_finish", known, {**job["inputs"], **facts})).to_json())
+        arguments = {**_files(job["inputs"]), "options": _options(job)}
+        await self._finish(id, (await self._search(id, job["tenant"], arguments, job["inputs"])).to_json())
 
     @DBOS.workflow(name=SHARD, max_recovery_attempts=ATTEMPTS)
     async def shard(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
@@ -198,6 +161,26 @@ class Work(DBOSConfiguredInstance):
             return parts[-1]
         observed = _named("observed", "part.npz", parts)
         return await self._task(id, "convert", {**arguments, "observed": list(observed)}, {**inputs, **observed})
+
+    async def _search(self, id: str, tenant: str, arguments: JSON, inputs: Mapping[str, str]) -> TaskOutcome:
+        """Run the search: trial after trial, with the facts that the first task measured."""
+        trials: list[JSON] = []
+        facts: dict[str, str] = {}
+        while True:
+            known = {**arguments, "trials": trials, "facts": list(facts)}
+            step = await self._task(id, "search_next", known, {**inputs, **facts})
+            if step.error:
+                return step
+            facts = {"facts/facts.json": step.files["facts.json"]}
+            known["facts"], files = list(facts), {**inputs, **facts}
+            if "ended" in step.result:
+                return await self._task(id, "search_finish", known, files)
+            await DBOS.write_stream_async(EVENTS, _progress("trials", len(trials), len(trials) + 1))
+            each = [{**known, **step.result}]
+            (trial,) = await self._split(id, tenant, "search_trial", each, 1, files, "trials", first=len(trials))
+            if trial.error:
+                return trial
+            trials.append(trial.result)
 
     async def _evaluate(
         self, id: str, tenant: str, arguments: JSON, inputs: Mapping[str, str], cut: Sequence[int]
@@ -260,10 +243,10 @@ class Work(DBOSConfiguredInstance):
         try:
             return TaskOutcome.from_json(await self._run(id, task, arguments, dict(inputs)))
         except UnwantedError as error:
-            return TaskOutcome(error=_fault(error))
+            return TaskOutcome(error=fault_of(error))
         except Exception as error:
             log.exception("task %s of %s failed", task, id)
-            return TaskOutcome(error=_fault(error))
+            return TaskOutcome(error=fault_of(error))
 
     @DBOS.step()
     async def _run(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
@@ -320,7 +303,7 @@ class Work(DBOSConfiguredInstance):
                     with suppress(StorageError):
                         await asyncio.shield(asyncio.to_thread(attempts.end, workflow, self._process))
             else:
-                outcome = TaskOutcome(error=_deadly(deaths))
+                outcome = TaskOutcome(error=deadly(deaths))
             tally.ended(outcome.error.type if outcome.error else "succeeded")
         return outcome
 
@@ -373,7 +356,7 @@ class Work(DBOSConfiguredInstance):
                     result=None if found.error else found.result,
                     error=found.error.to_json() if found.error else None,
                     artifacts=found.files,
-                    expires=self._settings.result_expiry(_now()),
+                    expires=self._settings.result_expiry(datetime.now(UTC)),
                 )
             except NotFoundError:  # cancelled and deleted meanwhile
                 return None
@@ -404,14 +387,6 @@ class Work(DBOSConfiguredInstance):
 def _named(folder: str, file: str, parts: Sequence[TaskOutcome]) -> dict[str, str]:
     """A file of each part, by a name of its own."""
     return {f"{folder}/{number}/{file}": part.files[file] for number, part in enumerate(parts)}
-
-
-def _deadly(deaths: int) -> JobError:
-    return JobError(
-        "worker-died",
-        f"the worker died {deaths} times while it ran this job",
-        "give a smaller model or less data; send it again if the worker was stopped from outside",
-    )
 
 
 def _files(inputs: Mapping[str, str]) -> dict[str, str]:

@@ -55,6 +55,23 @@ def transformer_block() -> onnx.ModelProto:
     return build(nodes, {"x": ["N", 6, 16]}, {"y": ["N", 5]}, constants, opset=21)
 
 
+def concat_network() -> onnx.ModelProto:
+    """Two branches, one of them depthwise and padded, concatenated, moved, pooled; a channel mean with a reader."""
+    random = np.random.default_rng(5)
+    shapes = {"w0": (8, 3, 3, 3), "w1": (8, 1, 3, 3), "w2": (4, 8, 1, 1), "w3": (6, 12, 3, 3), "w4": (6, 10)}
+    constants = {n: (random.normal(size=s) / np.sqrt(np.prod(s[1:]) / 2)).astype(np.float32) for n, s in shapes.items()}
+    nodes = [
+        node("Conv", "x w0", "c0", "c0", pads=[1] * 4), node("Relu", "c0", "a0", "a0"),
+        node("Conv", "a0 w1", "c1", "c1", pads=[1] * 4, group=8), node("Relu", "c1", "a1", "a1"),
+        node("Conv", "a0 w2", "c2", "c2"), node("Relu", "c2", "a2", "a2"),
+        node("Concat", "a1 a2", "j", "j", axis=1), node("MaxPool", "j", "p", "p", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Transpose", "p", "t", "t", perm=[0, 1, 3, 2]), node("Conv", "t w3", "c3", "c3", pads=[1] * 4),
+        node("Relu", "c3", "a3", "a3"), node("GlobalMaxPool", "a3", "g", "g"), node("Flatten", "g", "f", "f"),
+        node("Gemm", "f w4", "y", "y"),
+    ]  # fmt: skip
+    return build(nodes, {"x": ["N", 3, 8, 8]}, {"y": ["N", 10]}, constants, opset=21)
+
+
 INPUTS = {
     "relu": np.ascontiguousarray(X.transpose(0, 2, 3, 1)),
     "transformer": np.random.default_rng(0).normal(size=(48, 6, 16)).astype(np.float32),

@@ -7,18 +7,19 @@ import sqlalchemy as sa
 from dbos import _utils
 
 from service.errors import ShortageError, StorageFullError
-from service.jobs import engine, work
+from service.jobs import engine
+from service.jobs.faults import fault_of
 from service.settings import load_settings
 
 FULL = StorageFullError("no space left in /data", "make room and try again")
 
 
 def test_the_error_of_a_job_that_waited_in_vain() -> None:
-    error = work._fault(FULL)
+    error = fault_of(FULL)
     assert (error.type, error.what, error.remedy) == ("unavailable", *FULL.public)
     assert "/data" not in error.what + error.remedy
-    assert work._fault(ShortageError("the machine is short of memory", "")).type == "unavailable"
-    assert work._fault(ValueError("ours")).type == "internal"
+    assert fault_of(ShortageError("the machine is short of memory", "")).type == "unavailable"
+    assert fault_of(ValueError("ours")).type == "internal"
 
 
 def test_the_engine_takes_a_full_disk_for_a_lock(tmp_path: Path) -> None:
