@@ -1,8 +1,14 @@
 """The site of the documentation: navigation, generated pages, and the picture of the README."""
 
+import hashlib
 import html
+import io
 import json
 import re
+import shutil
+import subprocess
+import sys
+import tarfile
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +18,11 @@ import griffe
 import pytest
 import typer
 import yaml
+from mkdocs.exceptions import PluginError
+from playwright.sync_api import sync_playwright
 
 import graphpass
-from docs.site import docstrings, http_api, pages, picture
+from docs.site import diagrams, docstrings, http_api, links, pages, picture
 from graphpass import errors
 from graphpass.cli.app import app
 from service.app import routes
@@ -132,3 +140,67 @@ COLUMNS = {  # of the README → of the results
     "energy quantised / ANN": "energy quantised/ANN",
     "SNN / ANN, operations alone": "operations alone",
 }
+
+
+def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    (tmp_path / "index.html").write_text(
+        "<a href='#here'>1</a><a href='part/'>2</a><a href='part/index.html#top'>3</a><a href='https://other.org/'>4</a>"
+        "<p id=here><a href='#away'>5</a><a href='gone.html'>6</a><a href='/part/#end'>7</a><img src=a.png>"
+    )
+    (tmp_path / "part" / "index.html").write_text("<h1 id=top><a href=../index.html#here>x</a>")
+    assert links.faults(tmp_path) == [
+        "index.html links to #away: no such place",
+        "index.html links to /part/#end: no such place",
+        "index.html links to a.png: no such file",
+        "index.html links to gone.html: no such file",
+    ]
+
+
+def test_what_a_page_would_load_from_elsewhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.css").write_text("@import '//one.org/x.css'; p { background: url(https://two.org/y) url(data:z) }")
+    (tmp_path / "a.html").write_text(
+        "<link rel=canonical href=https://own.org/><link rel=stylesheet href=https://three.org/s.css>"
+        "<script src='//four.org/s.js'></script><p style='background: url(http://five.org/i)'>"
+    )
+    found = {fault.rpartition("//")[2].partition("/")[0] for fault in links.faults(tmp_path)}
+    assert found == {"one.org", "two.org", "three.org", "four.org", "five.org"}
+
+
+def test_another_script_of_diagrams_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        member = tarfile.TarInfo("package/dist/mermaid.tiny.js")
+        member.size = 5
+        archive.addfile(member, io.BytesIO(b"mine\n"))
+    (tmp_path / "archive").write_bytes(packed.getvalue())
+    npm = tmp_path / "npm"
+    npm.write_text(f'#!/bin/sh\ncp {tmp_path}/archive "$4/mermaid.tgz"\n')
+    npm.chmod(0o755)
+    monkeypatch.setattr(diagrams, "KEPT", tmp_path / "build" / "mermaid.js")
+    monkeypatch.setattr(shutil, "which", lambda name: str(npm))
+    with pytest.raises(PluginError, match=r"has the SHA-256 .* change SHA256"):
+        diagrams.script()
+    monkeypatch.setattr(diagrams, "SHA256", hashlib.sha256(b"mine\n").hexdigest())
+    assert diagrams.script() == b"mine\n"
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert diagrams.script() == b"mine\n"  # kept
+    diagrams.KEPT.unlink()
+    with pytest.raises(PluginError, match="apt-get install npm"):
+        diagrams.script()
+
+
+@pytest.mark.slow
+def test_diagrams_are_drawn_without_another_server(tmp_path: Path) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None or (shutil.which("npm") is None and not diagrams.KEPT.exists()):
+        pytest.skip("there is no Chromium, or no npm: apt-get install chromium npm")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        page = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]).new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((tmp_path / "architecture.html").as_uri())
+        page.locator("div.mermaid").nth(1).wait_for(timeout=120_000)
+    assert asked and [address for address in asked if not address.startswith(("file:", "data:"))] == []

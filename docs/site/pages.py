@@ -1,12 +1,16 @@
-"""What MkDocs is told beside mkdocs.yml: pages from outside docs/, generated parts, lists in the navigation.
+"""What MkDocs does in addition to mkdocs.yml: pages from outside docs/, generated parts, lists in the navigation.
 
     on_config         `folder/*` in the navigation stands for the pages of the folder that it does not name elsewhere
     on_files          README.md, CONTRIBUTING.md, CHANGELOG.md and SECURITY.md become pages; their links are made to fit
+                      the script that draws diagrams becomes a file of the site
     on_page_markdown  `<!-- generated: NAME -->` becomes what GENERATED makes; links to README.md lead to the first page
+    on_page_content   a page with diagrams gets the script that draws them
+    on_post_build     a broken link is a warning, and so is anything that a page would load from another server
 
 Links are written as GitHub needs them, from file to file.
 """
 
+import logging
 import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -17,15 +21,17 @@ import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
 from typer.cli import get_docs_for_click
 
 import graphpass
-from docs.site import http_api
+from docs.site import diagrams, http_api, links
 from graphpass import errors
 from graphpass.cli.app import app
 from service.app import routes
 
 ROOT = Path(__file__).parents[2]
+LOG = logging.getLogger("mkdocs.hooks.pages")  # MkDocs counts its warnings
 MOVED = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -53,9 +59,10 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that lie outside docs/."""
+    """Add the pages that lie outside docs/, and the script that draws diagrams."""
     for name, page in MOVED.items():
         files.append(File.generated(config, page, content=from_root((ROOT / name).read_text("utf-8"))))
+    files.append(File.generated(config, diagrams.ADDRESS, content=diagrams.script()))
     return files
 
 
@@ -72,6 +79,19 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     for name, page_name in MOVED.items():
         markdown = re.sub(rf"\]\(((?:\.\./)*)\.\./{re.escape(name)}", rf"](\1{page_name}", markdown)
     return re.sub(r"<!-- generated: (\w+) -->", lambda found: GENERATED[found[1]](), markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put the script that draws diagrams into pages with diagrams: it has 2.6 MB."""
+    if '<pre class="mermaid">' not in html:
+        return html
+    return f'{html}\n<script src="{get_relative_url(diagrams.ADDRESS, page.url)}"></script>'
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Check the links of the site."""
+    for fault in links.faults(Path(config.site_dir)):
+        LOG.warning(fault)
 
 
 def command_line() -> str:
