@@ -30,8 +30,10 @@ from graphpass.errors import (
     RemoteError,
     UnreachableError,
 )
+from tests.models import build, node
 from tests.service.running import COMMAND, EXAMPLE, Server
 from tests.service.sandbox.hostile_files import endless_loop
+from tests.sources import save_image
 from tests.test_conversion import network
 
 FEW = {"time_steps": 2, "limit": 64, "method": "max"}
@@ -91,8 +93,8 @@ def test_upload_convert_watch_download(client: Client, stored: tuple[Stored, ...
 def test_what_is_long_is_fetched_whole(client: Client, stored: tuple[Stored, ...], tmp_path: Path) -> None:
     """With names of a hundred thousand letters answers are summaries, which users of the client do not notice."""
     proto = onnx.load(EXAMPLE / "fashion_mnist.onnx")
-    for number, node in enumerate(proto.graph.node):
-        node.name = f"{number}" + "n" * 100_000
+    for number, each in enumerate(proto.graph.node):
+        each.name = f"{number}" + "n" * 100_000
     onnx.save(proto, tmp_path / "long.onnx")
     model = client.upload_model(tmp_path / "long.onnx")
     assert len(json.dumps(model.description)) < 2**14 and model.description["omitted"]["characters"] > 100_000
@@ -324,6 +326,44 @@ def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp
     )
     assert "unknown or revoked" in run(*line, *there, "--key", "gp_wrong", status=2)
     assert "does not run your functions" in run(*line[:3], "--calibration", "data.py:make", *there, status=2)
+
+
+PROCESSOR = {
+    "image_processor_type": "ViTImageProcessor", "size": {"height": 6, "width": 6}, "resample": 2, "do_rescale": True,
+    "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.4, 0.4, 0.4], "image_std": [0.2, 0.2, 0.2],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("prepare", [("--preset", "imagenet"), ("--preprocess", "p.json")], ids=lambda each: each[0])
+def test_images_are_prepared_on_a_service_as_here(
+    service: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepare: tuple[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    weights = {"w": random.normal(size=(4, 3, 3, 3)), "v": random.normal(size=(4, 2))}
+    nodes = [node("Conv", "x w", "a"), node("Relu", "a", "b"), node("GlobalAveragePool", "b", "c"),
+             node("Flatten", "c", "d"), node("MatMul", "d v", "y")]  # fmt: skip
+    constants = {name: value.astype(np.float32) for name, value in weights.items()}
+    onnx.save(build(nodes, {"x": ["N", 3, 6, 6]}, {"y": ["N", 2]}, constants), "ann.onnx")
+    for number in range(6):  # in two classes
+        folder = tmp_path / "images" / str(number % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_image(folder / f"{number}.png", random.integers(0, 255, (9, 8, 3)).astype(np.uint8))
+    Path("p.json").write_text(json.dumps(PROCESSOR))
+
+    def run(snn: str, *more: str) -> bytes:
+        line = f"convert ann.onnx {snn} --calibration images --evaluation images --time-steps 2 --json {snn}.json"
+        with pytest.raises(SystemExit) as ended:
+            main([*line.split(), *more])
+        assert ended.value.code == 0
+        return Path(snn).read_bytes()
+
+    monkeypatch.setenv("GRAPHPASS_KEY", service.key)
+    there = run("there.onnx", *prepare, "--server", service.url)
+    assert there == run("here.onnx", *prepare)
+    assert there != run("plain.onnx")  # pixels/255
+    figures = [json.loads(Path(f"{snn}.onnx.json").read_text()) for snn in ("there", "here", "plain")]
+    assert figures[0]["outputs"] == figures[1]["outputs"] != figures[2]["outputs"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x0a\x12\xff\xff\xff\xff\x0f"])

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import onnx
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
@@ -70,8 +71,18 @@ def test_upload_convert_watch_look_download(opened: Opened, server: Server, tmp_
     expect(page.get_by_label("Time-steps T")).to_have_value("4")
     expect(page.get_by_role("region", name="1 · The network")).to_contain_text("fashion_mnist.onnx")
     page.get_by_label("Max", exact=True).check()
+    expect(page.get_by_role("group", name="Runtime")).to_have_count(0)
+    page.get_by_label("Integer", exact=True).check()  # it has a runtime in place of a precision
+    expect(page.get_by_role("group", name="Precision")).to_have_count(0)
+    page.get_by_role("group", name="Runtime").get_by_label("TensorRT", exact=True).check()
     start(page)
-    expect(page.get_by_text("max · folded")).to_be_visible()
+    expect(page.get_by_text("max · integer for tensorrt")).to_be_visible()
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Spiking network (.onnx)").click()
+    waiting.value.save_as(tmp_path / "tensorrt.onnx")
+    constants = onnx.load(tmp_path / "tensorrt.onnx").graph.initializer
+    types = {tensor.data_type for tensor in constants}
+    assert onnx.TensorProto.INT8 in types and onnx.TensorProto.UINT8 not in types
 
 
 def test_a_search_shows_its_trials_and_what_was_chosen(opened: Opened) -> None:
