@@ -21,19 +21,25 @@ from tests.test_operators import cases, prepared, reached
 PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
 HEAD = f"""# What becomes of every operator
 
-Written by `python -m tests.coverage`; a test checks it against the code. Operators of ONNX up to opset {NEWEST}, and
-others that onnxruntime has in ONNX's domain.
+`python -m tests.coverage` writes this page, and a test checks it against the code. The table has the operators of ONNX
+up to opset {NEWEST}, and other operators that onnxruntime has in ONNX's domain. A result that depends only on constants
+is computed before the conversion, for all operators.
 
-* **Rewritten**: below that opset the operator is written differently; a rule of `graphpass/graph/upgrade.py` rewrites
-  it in opset 21, so that it computes the same. Every other operator means the same from opset {OLDEST} on.
-* **Behind spikes**: the result for x → Relu → the operator → MatMul.
-  *neurons*: it is an activation, and becomes neurons. *spikes drive it*: a weight layer. *spikes pass*: step by step,
-  to the layer behind it. *on the mean*: it works on the mean over time, which is exact; the layer behind it is
-  analogue. *as it is*: its first input or its output is not float, or has no samples; it stays as it is.
-* **Tested**: *versions*: each version from opset {OLDEST} on is compared with its upgrade, alone, in subgraphs and in
-  functions (`tests/graph/test_upgrade.py`); *forms*: converted in every form (`tests/test_operators.py`); or the file.
-
-Results that depend on constants alone are computed beforehand, whatever the operators.
+* **Rewritten**: below this opset, the operator is written differently, or means something else. A rule of
+  `graphpass/graph/upgrade.py` rewrites it in opset 21, so that it computes the same. Every other operator means the
+  same from opset {OLDEST} on.
+* **Behind spikes**: the result of a conversion of x → Relu → the operator → MatMul.
+    * *neurons*: it is an activation, and neurons replace it.
+    * *spikes drive it*: it is a weight layer, and its input is spikes.
+    * *spikes pass*: it passes spikes step by step to the layer behind it.
+    * *on the mean*: it works on the mean over time. This is exact, but the layer behind it is analogue.
+    * *as it is*: it does not change, because its first input or its output is not float, or has no samples.
+    * *named as random*: it draws other numbers in every run. `graphpass inspect` says so.
+* **Tested**: where the operator is tested.
+    * *versions*: each version from opset {OLDEST} on is compared with its upgrade, alone, in subgraphs and in functions
+      (`tests/graph/test_upgrade.py`).
+    * *forms*: it is converted in every form (`tests/test_operators.py`).
+    * Otherwise the column names the test file.
 
 | operator | versions | rewritten | behind spikes | tested |
 |---|---|---|---|---|

