@@ -70,8 +70,9 @@ class Samples:
 
 @dataclass(frozen=True)
 class Entry:
-    """A member. what: the network and its data. shows: operators that it covers. assets: of benchmarks/assets.py, network first.
+    """A member. what: the network and its data. shows: operators that it covers.
 
+    assets: of benchmarks/assets.py, network first.
     loses: the most that the task's number may fall at phase T = 4, by variant; measuring more is an error.
     variants: selections of sites by name. batch: samples a run. counted: samples whose operations are counted.
     """
