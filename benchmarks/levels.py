@@ -1,7 +1,7 @@
 """Levels by sensitivity and equal levels with as many additions: `python -m benchmarks.levels [NAME …] [--steps 4]`.
 
 NAME: a member of the zoo, with its data and its task, and with identity sites if it has them. Method `optimal`. "Equal"
-is T + 1 levels everywhere; "dealt out" are levels that measured sensitivity chooses for the same number of additions,
+is T + 1 levels everywhere; "distributed" are levels that measured sensitivity chooses for the same number of additions,
 with at most twice the steps at a site. `--levels auto` keeps the better of the two on held-out data: the last quarter
 of the calibration samples, for a network calibrated on the others. Energy: as counted on a few samples. Error of the
 outputs: Σ(y − a)²/Σ(a − ā)². KL: mean divergence of the SNN's class probabilities from the ANN's, for networks with
@@ -62,7 +62,7 @@ def up_to(sensitivity: Sensitivity, levels: int) -> Sensitivity:
 
 
 def pairs(name: str, steps: Sequence[int], threads: int) -> Iterator[Sequence[object]]:
-    """Rows of equal levels and of dealt out ones at the same additions."""
+    """Rows of equal levels and of distributed ones at the same additions."""
     entry, settings = MEMBERS[name], CalibrationOptions(threads=threads)
     source, samples = load(entry.model()), entry.samples()
     network = prepare(source, list(entry.variants.values())[-1])
@@ -117,7 +117,7 @@ def pairs(name: str, steps: Sequence[int], threads: int) -> Iterator[Sequence[ob
         candidates = within.candidates(Auto(energy=share), options)
         held_out = held_out_errors(network.graph, network.coverage, calibration, candidates, fixed)
         for candidate, error in reversed(list(zip(candidates, held_out, strict=True))):
-            yield row("equal" if len(set(candidate.levels.values())) == 1 else "dealt out", candidate, error)
+            yield row("equal" if len(set(candidate.levels.values())) == 1 else "distributed", candidate, error)
 
 
 def main() -> None:
