@@ -169,7 +169,7 @@ def rows(cases: Iterator[tuple[int, str, Path, int]]) -> Iterator[Sequence[objec
 
 
 def header(what: str) -> tuple[str, ...]:
-    return what, "s", "ms each", "of the row before", "× the ANN", "peak, MiB", "of that calibration, MiB"
+    return what, "s", "ms each", "of the row before", "× the ANN", "peak, MiB", "calibration's part of it, MiB"
 
 
 def over_images(quick: bool) -> None:

@@ -99,7 +99,7 @@ def main() -> None:
             what, title, rows = TABLES[name]
             print(f"{title}; threads: {options.threads}\n")
             ratios = (f"{form}/ANN" for form in COLUMNS)
-            table((what, "ANN, ms", "folded, ns a pixel", *ratios), rows(source, options))
+            table((what, "ANN, ms", "folded, ns per pixel", *ratios), rows(source, options))
             print()
 
 
