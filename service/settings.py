@@ -100,30 +100,30 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="address that `graphpass serve` listens on")
     port: int = Field(8000, ge=0, le=65535, description="port that it listens on; 0: a free one")
     connections: Count = Field(
-        0, description="connections at a time; 0: 2000, or fewer where the limit of open files leaves no room for them"
+        0, description="connections at a time; 0: 2000, or fewer if the limit of open files leaves no room for them"
     )
     connections_per_address: Count = Field(
-        100, description="connections of one address (IPv6: of one /64), proxies aside; 0: any number"
+        100, description="connections of one address (IPv6: of one /64), except proxies; 0: any number"
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_networks)] = Field(
         ("127.0.0.1", "::1"),
-        description="addresses and networks of reverse proxies, with commas; `none`: there are none",
+        description="addresses and networks of reverse proxies, separated by commas; `none`: there are none",
     )
     requests_per_tenant: Count = Field(
         32,
-        description="requests of a tenant at a time, event streams aside; 0, and at most: a quarter of the connections",
+        description="requests of a tenant at a time (no event streams); 0, and at most: a quarter of the connections",
     )
     streams_per_key: Count = Field(
-        32, description="event streams open with one key; 0, and at most: a quarter of the connections"
+        32, description="open event streams with one key; 0, and at most: a quarter of the connections"
     )
-    header_seconds: Seconds = Field(10, description="time for the head of a request, from its first byte on")
+    header_seconds: Seconds = Field(10, description="time for the head of a request, from its first byte")
     idle_seconds: Seconds = Field(75, description="time that a connection may wait for its next request")
     stall_seconds: Seconds = Field(
-        20, description="time that a body, or the reading of an answer, may fall behind the least rate"
+        20, description="time that a body, or the reading of an answer, may be behind the lowest rate"
     )
-    least_bytes_per_second: Count = Field(1024, description="least rate of bodies and of reading answers; 0: any")
+    least_bytes_per_second: Count = Field(1024, description="lowest rate of bodies and of reading answers; 0: any")
     queues: Annotated[tuple[Literal["convert", "shards", "gpu"], ...], NoDecode, BeforeValidator(_words)] = Field(
-        ("convert", "shards"), description="queues that this process works on, with commas; `none`: the API alone"
+        ("convert", "shards"), description="queues of this process, separated by commas; `none`: only the API"
     )
     executor_id: str = Field(
         "local",
@@ -134,15 +134,15 @@ class Settings(BaseSettings):
         2, description="children that run at a time in this process: jobs, shards, descriptions of uploads"
     )
     max_upload_bytes: Size = Field(ByteSize(4 * 2**30), gt=0, description="largest model or dataset")
-    upload_ttl_hours: Hours = Field(30 * DAY, description="life of a model or dataset; 0: for ever")
-    unfinished_ttl_hours: Hours = Field(DAY, gt=0, description="life of an upload that is not finished")
-    result_ttl_hours: Hours = Field(30 * DAY, description="life of a job and its files once finished; 0: for ever")
+    upload_ttl_hours: Hours = Field(30 * DAY, description="life of a model or dataset; 0: without end")
+    unfinished_ttl_hours: Hours = Field(DAY, gt=0, description="life of an unfinished upload")
+    result_ttl_hours: Hours = Field(30 * DAY, description="life of a finished job and its files; 0: without end")
     garbage_grace_minutes: float = Field(
         60,
         ge=1,
         le=365 * DAY * 60,
         allow_inf_nan=False,
-        description="how long bytes stay that a process was writing which gives no sign of life",
+        description="how long bytes stay if the process that was writing them gives no sign of life",
     )
     quota_bytes: Size = Field(ByteSize(20 * 2**30), description="bytes that a tenant may keep; 0: any number")
     quota_entries: Count = Field(
@@ -151,25 +151,28 @@ class Settings(BaseSettings):
     quota_queued: Count = Field(100, description="jobs of a tenant that may wait; 0: any number")
     quota_running: Count = Field(4, description="jobs of a tenant that may run at a time; 0: any number")
     rate_per_minute: Count = Field(
-        600, description="requests a minute with one key, or from one address without; 0: any number"
+        600, description="requests per minute with one key, or from one address without a key; 0: any number"
     )
     job_memory_bytes: Size = Field(ByteSize(4 * 2**30), ge=2**28, description="memory of the child that runs a job")
     job_seconds: Positive = Field(3600, description="time that one step of a job may take")
     job_cpu_seconds: Positive = Field(4 * 3600, description="processor time that one step of a job may take")
-    describe_seconds: Positive = Field(60, description="time that describing an upload may take")
+    describe_seconds: Positive = Field(60, description="time that the description of an upload may take")
     describe_wait_seconds: Positive = Field(
-        60, description="time that an upload waits for its turn to be described; then 503, and it may be sent again"
+        60, description="time that an upload waits for its description; then 503, and it may be sent again"
     )
     job_threads: Count = Field(0, description="threads of one job or shard; 0: one for each core")
     job_deaths: Positive = Field(
-        2, description="a job fails if the process that runs it died so often in one step, of whatever"
+        2, description="a job fails after so many deaths of its process in one step, for any reason"
     )
-    shard_samples: Positive = Field(2048, description="most samples in one shard of an evaluation or calibration")
-    max_samples: Positive = Field(10_000_000, description="most samples of a dataset")
+    shard_samples: Positive = Field(
+        2048, description="largest number of samples in one shard of an evaluation or calibration"
+    )
+    max_samples: Positive = Field(10_000_000, description="largest number of samples of a dataset")
     max_shards: Positive = Field(
-        1000, description="most shards of an evaluation or calibration: beyond, they have more samples each"
+        1000,
+        description="largest number of shards of an evaluation or calibration; beyond it, each shard has more samples",
     )
-    max_rows: Positive = Field(128, description="most conversions of a sweep")
+    max_rows: Positive = Field(128, description="largest number of conversions of a sweep")
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(lambda value: str(value).lower())
     ] = Field("info", description="`debug`, `info`, `warning` or `error`")

@@ -206,7 +206,7 @@ class Problem(BaseModel):
     model_config = _example(
         {
             "type": "/problems/not-found",
-            "title": "There is no such thing",
+            "title": "There is no such object",
             "status": 404,
             "detail": f"there is no model {MODEL}",
             "remedy": "list what there is, or check the id",
