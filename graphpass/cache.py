@@ -44,7 +44,7 @@ class Cache:
             self.folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()
         except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-            raise OptionError(f"{folder}: no folder that can be written ({error})", "choose another one") from error
+            raise OptionError(f"{folder}: not a writable folder ({error})", "choose another one") from error
 
     def read(self, key: str, target: Path) -> bool:
         """Whether there is a result; `target` is then a copy of it, which stays when others clean up."""

@@ -83,7 +83,7 @@ class CommandOptions:
         """What a search is after. Raises OptionError without a largest drop."""
         if self("max_drop") is None:
             raise OptionError(
-                "a search needs max_drop", "give the largest loss that you can bear, such as 1.0", "max_drop"
+                "a search needs max_drop", "give the largest loss that is acceptable, such as 1.0", "max_drop"
             )
         given = self._values.get("coding")
         codings = (given,) if given else tuple(OPTIONS["coding"].names)

@@ -36,7 +36,7 @@ def parsed(text: str) -> Any:
 
 
 def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a number of JSON")
 
 
 def json_of(value: Any) -> Any:

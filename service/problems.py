@@ -120,12 +120,12 @@ class ProblemError(Exception):
 
 def not_found(what: str) -> ProblemError:
     """The problem of an unknown id, and of one that belongs to another tenant: both look the same."""
-    return ProblemError("not-found", f"there is no {what}", "list what there is, or check the id")
+    return ProblemError("not-found", f"there is no {what}", "list the objects, or check the id")
 
 
 def too_large(most: int) -> ProblemError:
     """The problem of a body of more than `most` bytes. The connection is closed, since the rest is not read."""
-    return ProblemError("too-large", f"at most {most:,} bytes are taken here", "send less")
+    return ProblemError("too-large", f"at most {most:,} bytes are accepted here", "send less")
 
 
 def too_many(most: int, what: str) -> ProblemError:
@@ -133,6 +133,6 @@ def too_many(most: int, what: str) -> ProblemError:
     return ProblemError(
         "too-many-at-once",
         f"at most {most} {what} are answered at a time",
-        "wait for the answers to others",
+        "wait for the answers to other requests",
         headers={"Retry-After": "1"},
     )

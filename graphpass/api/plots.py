@@ -211,5 +211,5 @@ def _sites(facts: ConversionFacts, digest: str, found: Evaluation | PathLike) ->
         ) from error
     own, theirs = ({each.name for each in sides} for sides in (facts.sites, sites))
     if own != theirs or (digest and evaluated and digest != evaluated):
-        raise DataError(f"{where}: the evaluation of another network", "give the two that belong together")
+        raise DataError(f"{where}: this evaluation belongs to another network", "give the two that belong together")
     return sites

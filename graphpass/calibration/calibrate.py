@@ -100,7 +100,7 @@ def calibrate(
         if observed:
             seen = observation.join([observation.load(path, subject) for path in observed])
             if tuple(subject.store_inputs(seen.batch)) != seen.sizes:
-                raise DataError(f"{dataset.description}: other data than was observed", observation.REMEDY)
+                raise DataError(f"{dataset.description}: not the data that was observed", observation.REMEDY)
         else:
             seen = observation.observe(subject, progress)
         calibrator = _Calibrator(subject, seen, options)
@@ -148,7 +148,7 @@ def observe_part(
 def _require_sites(coverage: Coverage, options: CalibrationOptions) -> None:
     unknown = sorted(options.levels.keys() - {site.name for site in coverage.sites})
     if unknown:
-        raise OptionError(f"levels for {unknown[0]!r}, which is no site", "name sites as `graphpass inspect` does")
+        raise OptionError(f"levels for {unknown[0]!r}, which is not a site", "name sites as `graphpass inspect` does")
 
 
 def _may_have_offset(site: Site | None, padded: Set[str], options: CalibrationOptions) -> bool:

@@ -177,7 +177,7 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     """
     walk, steps, dataset, options, fixed = subject.walk, subject.steps, subject.dataset, subject.options, subject.fixed
     if dataset.samples is None and (start, stop) != (0, None):
-        raise DataError(f"{dataset.description}: does not tell how many samples it has", "save them as .npz")
+        raise DataError(f"{dataset.description}: does not say how many samples it has", "save them as .npz")
     ends = [_ends(step) for step in steps]
     example = pad_inputs(next(iter(dataset.batches(fixed or 1, options.limit))).inputs, fixed)
     names = list(dict.fromkeys(name for pair in ends for name in pair))
@@ -312,11 +312,11 @@ def join(parts: Sequence[Observation]) -> Observation:
     filled, place = [part for part in parts if part.sizes], 0
     for part in filled:
         if (part.total, part.batch, part.first * part.batch) != (filled[0].total, filled[0].batch, place):
-            raise DataError(f"samples {place} and later of a calibration are missing, or there twice", REMEDY)
+            raise DataError(f"samples {place} and later of a calibration are missing, or appear twice", REMEDY)
         place += sum(part.sizes)
     extremes = functools.reduce(Extremes.joined, (part.extremes for part in parts))
     if not filled or place != filled[0].total:
-        raise DataError(f"samples {place} and later of a calibration are missing, or there twice", REMEDY)
+        raise DataError(f"samples {place} and later of a calibration are missing, or appear twice", REMEDY)
     extents = zip(*(part.extents for part in filled), strict=True)
 
     def take(index: int) -> Sequence[Array]:

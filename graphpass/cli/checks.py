@@ -201,11 +201,14 @@ def inline(
 def card(
     snn: Snn,
     target: Annotated[
-        Path | None, typer.Argument(metavar="CARD.md", help="The file to write; printed without.", show_default=False)
+        Path | None,
+        typer.Argument(
+            metavar="CARD.md", help="The file to write. Without it, the card is printed.", show_default=False
+        ),
     ] = None,
     figures: Annotated[
         Path | None,
-        typer.Option(metavar="E.json", help="What `evaluate --json` wrote for this network.", show_default=False),
+        typer.Option(metavar="E.json", help="The file of `evaluate --json` for this network.", show_default=False),
     ] = None,
 ) -> None:
     """Write the model card of a converted network in Markdown: settings, digests, figures, sites, limits."""

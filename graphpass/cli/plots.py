@@ -101,7 +101,7 @@ def pareto(
     results: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RESULT.json …", help="What sweeps or evaluations wrote with --json.", show_default=False
+            metavar="RESULT.json …", help="Files that sweeps or evaluations wrote with --json.", show_default=False
         ),
     ],
     file: Annotated[Path, _target("pareto")] = Path("pareto.html"),
@@ -118,7 +118,9 @@ def graph(
     evaluation: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[EVALUATION.json]", help="What `graphpass evaluate --json` wrote, for colours.", show_default=False
+            metavar="[EVALUATION.json]",
+            help="The file of `graphpass evaluate --json`, for the colours.",
+            show_default=False,
         ),
     ] = None,
     file: Annotated[Path, _target("graph")] = Path("graph.html"),

@@ -289,5 +289,5 @@ def _parsed(lines: Iterator[str]) -> Iterator[Event]:
             try:
                 yield Event(int(fields["id"]), fields["event"], json.loads(fields["data"]))
             except (KeyError, ValueError) as error:
-                raise RemoteError("the service sent an event that makes no sense", "update graphpass") from error
+                raise RemoteError("the service sent an event that cannot be read", "update graphpass") from error
         fields = {}

@@ -47,8 +47,8 @@ def _half(dataset: Dataset, first: int) -> Dataset:
 def _require_enough(dataset: Dataset, samples: int) -> None:
     if samples < LEAST:
         raise DataError(
-            f"{dataset.description}: {samples} samples, of which half are to choose by and half to report on",
-            f"give at least {LEAST}, better some hundred",
+            f"{dataset.description}: {samples} samples; one half decides, and the other half is reported",
+            f"give at least {LEAST}, better some hundreds",
         )
 
 

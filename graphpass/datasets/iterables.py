@@ -176,8 +176,8 @@ def _within(where: str, parts: Iterable[Part]) -> Iterator[Part]:
         size += _size(part)
         if size > HELD:
             raise DataError(
-                f"{where}: it is kept in memory, since reading it again gives other samples, and there are more than "
-                f"{HELD >> 30} GiB of it",
-                "give a limit of samples, or what gives the same samples again, such as a DataLoader without shuffle",
+                f"{where}: it is kept in memory, because reading it again gives other samples, and it has more than "
+                f"{HELD >> 30} GiB",
+                "give a limit of samples, or data that repeats its samples, such as a DataLoader without shuffle",
             )
         yield part

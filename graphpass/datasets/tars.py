@@ -123,5 +123,5 @@ def _bytes(path: Path, offset: int, size: int) -> bytes:
 
 def _label(where: str, text: bytes) -> int:
     if not re.fullmatch(rb"\s*-?[0-9]{1,18}\s*", text):
-        raise DataError(f"{where}: {text!r:.40} is no label", "write a whole number")
+        raise DataError(f"{where}: {text!r:.40} is not a label", "write a whole number")
     return int(text)

@@ -107,7 +107,7 @@ class Comparison:
             if not candidates[wanted]:
                 shape = list(outputs[wanted].shape)
                 raise OptionError(
-                    f"output {wanted!r} of shape {shape} holds no class scores",
+                    f"output {wanted!r} of shape {shape} has no class scores",
                     "choose one of shape [samples, classes]",
                 )
             self.class_output = wanted
@@ -221,7 +221,7 @@ def _labels(labels: Array, classes: int, output: str) -> NDArray[np.int64]:
     flat_labels = labels.reshape(-1)
     if flat_labels.size != len(labels) or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
-            f"labels of type {labels.dtype} and shape {list(labels.shape)} name no classes",
+            f"labels of type {labels.dtype} and shape {list(labels.shape)} are not classes",
             "give one integer a sample, or leave the labels out",
         )
     highest = max(classes - 1, 1)

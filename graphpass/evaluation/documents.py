@@ -70,7 +70,7 @@ def evaluation_of(document: Any, conversion: ConversionFacts) -> Evaluation:
     conversion: of the model, for what the document does not state.
     """
     if not isinstance(document, Mapping) or document.get("format") != "graphpass-evaluation":
-        raise RecordError("it is no evaluation")
+        raise RecordError("it is not an evaluation")
     if document.get("version") != 1:
         raise RecordError(f"version: is {document.get('version')!s:.20}, this graphpass reads 1")
     operations, latency, baseline = (

@@ -72,7 +72,7 @@ def _drop_of(found: Evaluation, metric: str) -> Drop:
     output = next((each for each in found.outputs if each.cosine_similarity is not None), None)
     if output is None:
         raise OptionError(
-            "a largest drop has no meaning here: no output is compared by numbers", "name a metric (docs/metrics.md)"
+            "a largest drop cannot be set here: no output is compared by numbers", "name a metric (docs/metrics.md)"
         )
     return Drop(f"cosine of {output.name}", "points", _points(output.cosine_similarity))
 
@@ -105,7 +105,7 @@ def _value(figure: MetricResult, kind: Kind) -> float:
     if kind == "error":
         if not ann:
             raise OptionError(
-                f"metric {figure.metric}: the network itself makes no error, of which more could be a share",
+                f"metric {figure.metric}: the network itself makes no error, so a relative loss is not defined",
                 "give other labels, or none and another metric",
                 "metric",
             )

@@ -102,7 +102,7 @@ def _conversion(stored: Mapping[str, str]) -> ConversionFacts:
     for place, site in enumerate(sites):
         check_site(site.quantised, f"sites[{place}].{{}}".format, levels)
     if twice := next((site.name for site in sites if sum(site.name == each.name for each in sites) > 1), None):
-        raise RecordError(f"sites: {twice!r} is there twice")
+        raise RecordError(f"sites: {twice!r} appears twice")
     return ConversionFacts(
         version=stored["version"],
         time_steps=steps,

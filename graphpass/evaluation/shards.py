@@ -79,7 +79,7 @@ def merge(parts: Sequence[EvaluationShard]) -> Evaluation:
     for number, part in enumerate(filled):
         theirs = part.comparison
         if part.start != place or part.total != filled[0].total or theirs.samples != part.stop - part.start:
-            raise DataError(f"samples {place} to {part.start} of an evaluation are missing, or there twice", REMEDY)
+            raise DataError(f"samples {place} to {part.start} of an evaluation are missing, or appear twice", REMEDY)
         if _kind(theirs) != _kind(comparison):
             raise DataError("parts of different evaluations", REMEDY)
         comparison = comparison.merge(theirs) if number else comparison

@@ -37,7 +37,7 @@ def require_neurons(graph: gs.Graph) -> None:
     names: set[str] = set()
     for node in (node for node in graph.nodes if node.domain == SPIKING_DOMAIN):
         if node.op not in ATTRIBUTES:
-            raise ModelError(f"node {node.name!r} ({node.op}) is no spiking operator of this version", REMEDY)
+            raise ModelError(f"node {node.name!r} ({node.op}) is not a spiking operator of this version", REMEDY)
         try:
             seen[node.name] = _attributes(node, ATTRIBUTES[node.op])
             _require_parameters(node)
@@ -48,7 +48,7 @@ def require_neurons(graph: gs.Graph) -> None:
                 f"node {node.name!r} ({node.op}) has other time-steps, or another code, than others", REMEDY
             )
         if node.op in PARAMETERS and (not node.name or node.name in names):
-            raise ModelError(f"node {node.name!r} ({node.op}): neurons have a name each", REMEDY)
+            raise ModelError(f"node {node.name!r} ({node.op}): every neuron must have its own name", REMEDY)
         names.add(node.name)
 
 

@@ -227,7 +227,8 @@ def _require_makers(graph: gs.Graph) -> None:
         for tensor in node.inputs:
             if isinstance(tensor, gs.Variable) and not tensor.inputs and tensor.name not in given:
                 raise ModelError(
-                    f"node {node.name!r} ({node.op}) of the spiking model reads {tensor.name!r}, which nothing makes",
+                    f"node {node.name!r} ({node.op}) of the spiking model reads {tensor.name!r}, "
+                    "which no node computes",
                     "convert it with graphpass again",
                 )
 

@@ -121,7 +121,7 @@ def _whole(path: Path) -> tuple[onnx.ModelProto, list[Path]]:
     except (onnx.checker.ValidationError, ValueError, OSError, RuntimeError) as error:  # RuntimeError: a name too long
         raise ModelError(
             f"{path}: its external data cannot be read ({line(error)})",
-            "keep the data file beside the model",
+            "keep the data file in the folder of the model",
         ) from error
     return proto, files
 

@@ -211,7 +211,7 @@ def load_plan(path: str | Path) -> Plan:
     except OptionError as error:
         raise PlanError(f"{path}: {error.what}", error.remedy) from error
     except RecordError as error:
-        raise PlanError(f"{path}: {error}", "mend it there, or write it again with --plan-out") from error
+        raise PlanError(f"{path}: {error}", "correct it, or write it again with --plan-out") from error
     return plan
 
 
@@ -304,7 +304,7 @@ def _check(file: _File, plan: Plan) -> None:
         ("ranges", [each.tensor for each in file.ranges]),
     ):
         if twice := next((name for name, count in Counter(names).items() if count > 1), None):
-            raise RecordError(f"{key}: {twice!r} is there twice")
+            raise RecordError(f"{key}: {twice!r} appears twice")
     for place, site in enumerate(plan.sites):
         check_site(site, f"sites[{place}].{{}} ({site.name!r})".format, most)
 

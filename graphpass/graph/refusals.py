@@ -76,7 +76,7 @@ def _refuse_node(path: Path, node: NodeProto) -> None:
     standard = node.domain in STANDARD_DOMAINS
     if standard and node.op_type not in RUNTIME_OPERATORS and not defs.has(node.op_type):
         raise UnsupportedModelError(
-            f"{where(path, node)} is no operator of ONNX up to opset {defs.onnx_opset_version()}",
+            f"{where(path, node)} is not an operator of ONNX up to opset {defs.onnx_opset_version()}",
             "export the model with standard operators",
         )
 
@@ -103,7 +103,7 @@ def check(path: Path, bare: ModelProto) -> None:
             version = opset_of(part)
             if _is_missing(node.op_type, version):
                 raise UnsupportedModelError(
-                    f"{where(path, node)} is no operator of opset {version}{_versions(node.op_type)}",
+                    f"{where(path, node)} is not an operator of opset {version}{_versions(node.op_type)}",
                     "export the model with an opset that has it",
                 )
             if not _has_schema(node.op_type, version):

@@ -322,7 +322,7 @@ def _upgraded(path: Path, node: NodeProto, opset: int, names: Names, facts: Fact
     version = version_of(node.op_type, opset)
     writer = NodeWriter(path, node, version, names, facts)
     if opset < OLDEST_OPSET and version != version_of(node.op_type, OLDEST_OPSET):
-        raise writer.refusal(f"it changed with opset {OLDEST_OPSET}, the oldest that onnxruntime has it in")
+        raise writer.refusal(f"it changed with opset {OLDEST_OPSET}, the oldest opset in which onnxruntime has it")
     since, rule = UPGRADES.get(node.op_type, (0, None))
     if rule is None or version >= since:
         return [node]

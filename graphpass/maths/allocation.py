@@ -107,7 +107,7 @@ def allocate(errors: Array, costs: Array, budget: float) -> Integers:
     choice: Integers = costs.argmin(1)
     spent = float(costs[sites, choice].sum())
     if spent > budget:
-        raise OptionError("the budget is below what the least levels at every site cost", "give a larger one")
+        raise OptionError("the budget is below the cost of the fewest levels at every site", "give a larger one")
     for _, site, rung in sorted(_upgrades(errors, costs)):
         price = float(costs[site, rung] - costs[site, choice[site]])
         if spent + price > budget:

@@ -111,20 +111,20 @@ OPTIONS: Mapping[str, Option] = {
         "percentile": ("Percentile", "Thresholds from the range without 0.1 % outliers. Weights stay as they are."),
         "max": ("Max", "Thresholds from the whole range. The quickest method, and the coarsest."),
     }),
-    "form": _name("What the converted network is written as", "folded", {
+    "form": _name("In which form the converted network is written", "folded", {
         "folded": ("Folded", "All steps in one pass: runs everywhere, and costs the same for any T."),
         "unrolled": ("Unrolled", "Every step and every binary spike is explicit: for study and for spiking hardware."),
         "integer": ("Integer", "Counts and weights of 8 bits: fastest on CPUs, a little less exact."),
     }),
-    "precision": _name("Which floating point the converted network has (docs/formats.md)", "source", {
+    "precision": _name("Which floating-point type the converted network has (docs/formats.md)", "source", {
         "source": ("As the network", "Weights and tensors have the types of the network that was given."),
-        "float16": ("float16", "Half the memory, and what GPUs are fastest with; a little less exact. Inputs and "
+        "float16": ("float16", "Half the memory, and the fastest type on GPUs; a little less exact. Inputs and "
                     "outputs keep their types. Not in the integer form."),
     }),
     "target": _name("For which runtime the integer form is written (docs/runtimes.md)", "onnxruntime", {
         "onnxruntime": ("onnxruntime, OpenVINO", "Numbers from 0 to 255, with zero points."),
-        "tensorrt": ("TensorRT", "Numbers from -128 to 127, and no zero point but 0: at most 128 levels. Not run on a "
-                     "GPU yet."),
+        "tensorrt": ("TensorRT", "Numbers from -128 to 127, and only zero points of 0: at most 128 levels. Not run on "
+                     "a GPU yet."),
     }),
     "levels": Option(
         f"auto, or in Python a dict from names of sites to 2 to {MOST_LEVELS} levels", levels,
@@ -133,22 +133,24 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "energy": Option(
         "a number", number(-math.inf),
-        "Budget for levels auto: additions behind sites, as a share of those with T everywhere; 0.5 if not given",
+        "Budget for levels auto: additions behind sites, as a share of those with all levels of T; 0.5 if not given",
     ),
-    "mean_levels": Option("a number", number(-math.inf), "Budget for levels auto: levels, mean over all neurons"),
+    "mean_levels": Option(
+        "a number", number(-math.inf), "Budget for levels auto: mean number of levels over all neurons"
+    ),
     "max_drop": Option(
         "a number above 0", number(math.ulp(0.0)),
-        "Search the cheapest network that loses at most so many points of the evaluation's metric (docs/search.md). "
-        "T is then the most that is tried",
+        "Search the cheapest network that loses at most this many points of the evaluation's metric (docs/search.md). "
+        "T is then the largest that is tried",
     ),
-    "minimise": _name("What the search makes as small as it can", "energy", {
+    "minimise": _name("What the search minimises", "energy", {
         "energy": ("Energy", "Of the operations that spikes cause, and those without spikes."),
-        "time-steps": ("Time-steps", "T, for hardware where every step takes its time."),
+        "time-steps": ("Time-steps", "T, for hardware where every step takes time."),
         "latency": ("Latency", "Milliseconds of one run on this machine."),
     }),
     "cache": Option(
         "the path of a folder", text_or_path,
-        "Folder that keeps what each step found, so that the next run goes on there",
+        "Folder that stores the results of each step, so that the next run continues there",
     ),
     "synthetic": _switch(
         f"Calibrate without data, on made-up inputs, as many as the limit says ({MADE_UP} if not given). This costs "
@@ -157,9 +159,9 @@ OPTIONS: Mapping[str, Option] = {
     "include": _patterns("Convert only sites whose node name matches this regular expression"),
     "exclude": _patterns("Leave sites whose node name matches this regular expression analogue"),
     "identity_sites": _switch(
-        "Put neurons also in front of layers whose input comes not from activations, or not from them alone"
+        "Also put neurons in front of layers with inputs that do not come from activations, or not only from them"
     ),
-    "allow_partial": _switch("Convert although sites that should be converted cannot be"),
+    "allow_partial": _switch("Convert although some sites that should be converted cannot be converted"),
     "metric": Option(
         "the name of a metric, or several", text_or_texts, "What to measure (docs/metrics.md)",
         names={
@@ -173,7 +175,7 @@ OPTIONS: Mapping[str, Option] = {
         },
     ),
     "energy_model": _one_of("How energy with memory traffic is estimated (docs/energy.md)", "lemaire22", {
-        "lemaire22": ("Lemaire 2022", "32-bit whole numbers; what each layer holds is in an SRAM of that size."),
+        "lemaire22": ("Lemaire 2022", "32-bit integers; the data of each layer is in an SRAM of exactly its size."),
         "horowitz45": ("Horowitz 2014", "32-bit floating point; caches of 8 KiB, 32 KiB or 1 MiB with DRAM behind."),
     }),
     "limit": _count("Use at most this many samples; in a conversion, calibration samples"),
@@ -194,21 +196,21 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "sample": _count("Which sample to draw, counted from 0", 0, LARGEST - 1, 0),
     "neurons": _count(
-        "Neurons to draw of each site, taken at random. If not given: as many as a picture of all sites has room for",
+        "Neurons to draw of each site, chosen at random. If not given: as many as fit into a picture of all sites",
         1, MOST_NEURONS,
     ),
     "site": Option("the name of a site", text, "Which site to draw, by the name that `graphpass inspect` prints"),
-    "channel": _count("Which channel of the site to draw, from 0. If not given: some of all", 0, LARGEST - 1),
+    "channel": _count("Which channel of the site to draw, from 0. If not given: some of its channels", 0, LARGEST - 1),
     "preset": Option(
         f"the name of a preparation: {', '.join(PRESETS)}", lambda value: text(value) and value in PRESETS,
-        "How images are prepared, by the name of what networks were trained on", names=PRESETS,
+        "How images are prepared: the name of the dataset that the network was trained on", names=PRESETS,
     ),
     "preprocess": Option(
         "a preprocessor_config.json, or in Python its contents", text_or_mapping,
         "How images are prepared: the preprocessor_config.json of an image processor of Hugging Face",
     ),
     "image_size": _count(
-        "Side of images in pixels, for an image folder, if the model leaves it open", 1, LARGEST_IMAGE, 224
+        "Side of images in pixels, for a folder of images, if the model leaves it open", 1, LARGEST_IMAGE, 224
     ),
     "mean": Option(
         IMAGE_NUMBERS, one_or_several(number(-math.inf)), f"Mean to subtract from pixels/255: {IMAGE_NUMBERS}", 0.0

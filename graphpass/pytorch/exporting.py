@@ -54,7 +54,7 @@ def exported(module: Any, example_inputs: Any, dynamic_batch: bool = True) -> on
         except Exception as error:  # many types, from the exporter and from the module's own code
             raise ModelError(
                 f"PyTorch cannot export the module ({_cause(error)})",
-                "mend what the message names, or export it yourself and give the .onnx to graphpass.convert",
+                "correct what the message names, or export it yourself and give the .onnx to graphpass.convert",
             ) from error
     proto: onnx.ModelProto = program.model_proto
     if dynamic_batch:

@@ -35,7 +35,7 @@ class Provider:
 def providers_of(providers: Providers | None) -> tuple[Provider, ...]:
     """The providers that were asked for; the CPU if none was.
 
-    Raises SessionError for what is neither a name nor a pair, for a provider that is there twice, of which onnxruntime
+    Raises SessionError for what is neither a name nor a pair, for a provider that appears twice, of which onnxruntime
     would drop one, and for options of the CPU, which has none and would ignore them.
     """
     if isinstance(providers, str):
@@ -43,7 +43,7 @@ def providers_of(providers: Providers | None) -> tuple[Provider, ...]:
     found = tuple(_provider(each) for each in providers or [CPU])
     for number, each in enumerate(found):
         if each.name in [other.name for other in found[:number]]:
-            raise SessionError(f"execution provider {each.name!r} is there twice", "leave one out")
+            raise SessionError(f"execution provider {each.name!r} appears twice", "leave one out")
         if each.name == CPU and each.given:
             raise SessionError(
                 f"{CPU} has no options, {next(iter(each.given))!r} would have no effect",

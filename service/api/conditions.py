@@ -70,7 +70,7 @@ def parts_of(asked: Conditions, tag: str, size: int) -> Sequence[tuple[int, int]
         raise ProblemError(
             "range",
             f"the file has {size:,} bytes",
-            "ask for bytes that are there",
+            "ask for existing bytes",
             headers={"Content-Range": f"bytes */{size}"},
         )
     joined = _joined(found)

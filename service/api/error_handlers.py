@@ -83,7 +83,9 @@ def problem_of(error: Exception) -> ProblemError:
     if short := short_of(error):
         return _of_service(ShortageError(f"the machine is short of {short}", "try again later"))
     return ProblemError(
-        "internal", "the service failed to answer this", "try again; if it stays, tell the operator the request_id"
+        "internal",
+        "the service failed to answer this",
+        "try again; if it fails again, tell the operator the request_id",
     )
 
 
@@ -124,7 +126,7 @@ def _of_validation(error: RequestValidationError | ValidationError) -> ProblemEr
     return ProblemError(
         "invalid-request",
         f"{first['where']}: {first['what']}" if first["where"] else first["what"],
-        f"see `errors` for every field (the first {MOST_ERRORS}), and /openapi.json for what is taken",
+        f"see `errors` for every field (the first {MOST_ERRORS}), and /openapi.json for what is accepted",
         where=first["where"],
         errors=found,
     )

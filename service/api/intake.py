@@ -197,7 +197,7 @@ def _require_count(samples: object, most: int) -> None:
     if not isinstance(samples, int) or not 0 < samples <= most:
         raise ProblemError(
             "invalid-data",
-            f"it says that it holds {samples!s:.40} samples; at most {most:,} are taken",
+            f"it claims to have {samples!s:.40} samples; at most {most:,} are taken",
             "give fewer, or have the operator raise GRAPHPASS_MAX_SAMPLES",
             where="file",
         )

@@ -191,7 +191,7 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > SMALL:
-            raise HTTPException(413, f"at most {SMALL:,} bytes are taken here")
+            raise HTTPException(413, f"at most {SMALL:,} bytes are accepted here")
         return message
 
     return receive_within

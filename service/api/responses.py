@@ -209,7 +209,7 @@ class Problem(BaseModel):
             "title": "There is no such object",
             "status": 404,
             "detail": f"there is no model {MODEL}",
-            "remedy": "list what there is, or check the id",
+            "remedy": "list the objects, or check the id",
         }
     )
     type: str

@@ -90,7 +90,7 @@ def create(
     if kind not in ("model", "dataset"):
         raise ProblemError(
             "invalid-request",
-            "it is not said whether this is a model or a dataset",
+            "the request does not say whether this is a model or a dataset",
             "add `kind` to Upload-Metadata: model or dataset, in base64",
             where="Upload-Metadata",
         )
@@ -213,7 +213,7 @@ async def _receive(request: Request, service: Service, tenant: str, upload: Uplo
         except ClientDisconnect:
             await asyncio.shield(store())
             raise ProblemError(
-                "malformed-request", "the body ended early", "ask where the upload stands, and go on"
+                "malformed-request", "the body ended early", "ask for the offset of the upload, and continue"
             ) from None
         await store()
     return upload
@@ -229,8 +229,8 @@ def _headers(upload: Upload) -> dict[str, str]:
 def _elsewhere(upload: Upload) -> ProblemError:
     return ProblemError(
         "upload-offset",
-        f"the upload stands at {upload.offset}",
-        "send the bytes from there on",
+        f"the offset of the upload is {upload.offset}",
+        "send the bytes from there",
         where="Upload-Offset",
         headers={"Upload-Offset": str(upload.offset)},
     )

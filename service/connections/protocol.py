@@ -118,7 +118,7 @@ class GuardedProtocol(H11Protocol):
         slug = "head-too-large" if self.conn.status == 431 else "malformed-request"
         detail = self.conn.fault or "this is no HTTP/1.1"
         self.refuse(
-            self._admission.refused("malformed", ProblemError(slug, detail, "send HTTP/1.1 as RFC 9112 has it"))
+            self._admission.refused("malformed", ProblemError(slug, detail, "send HTTP/1.1 as RFC 9112 defines it"))
         )
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

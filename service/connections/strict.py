@@ -30,11 +30,11 @@ def fault_of(head: bytes, http_version: bytes) -> str | None:
             return fault
     lengths, codings = LENGTH.findall(head), CODING.findall(head)
     if len(lengths) > 1 or any(b"," in length for length in lengths):
-        return "Content-Length is there twice"
+        return "Content-Length appears twice"
     if lengths and codings:
         return "Content-Length and Transfer-Encoding exclude each other"
     if len(codings) > 1:
-        return "Transfer-Encoding is there twice"
+        return "Transfer-Encoding appears twice"
     if codings and http_version < b"1.1":
         return "HTTP/1.0 has no Transfer-Encoding"
     return None

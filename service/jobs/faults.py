@@ -14,7 +14,7 @@ def fault_of(error: BaseException) -> JobError:
     if isinstance(error, UnwantedError):
         return JobError("internal", "the job is over", "send it again")
     what = f"the service could not run this ({type(error).__name__})"
-    return JobError("internal", what, "try again; if it stays, tell the operator the job's id")
+    return JobError("internal", what, "try again; if it fails again, tell the operator the job's id")
 
 
 def deadly(deaths: int) -> JobError:

@@ -75,7 +75,7 @@ class Reconciler:
         return True
 
     def _fail(self, job: JobRecord, what: str, now: datetime) -> None:
-        error = JobError("internal", what, "send it again; if it stays, tell the operator the job's id")
+        error = JobError("internal", what, "send it again; if it fails again, tell the operator the job's id")
         self._metadata.jobs.finish(job.id, "failed", error=error.to_json(), expires=self._settings.result_expiry(now))
 
     def workflows(self) -> int:

@@ -126,7 +126,7 @@ class Places:
         except BaseException as error:
             self._release(turn)
             if isinstance(error, TimeoutError):
-                raise ShortageError("every place for a child is taken", "try again in a while") from None
+                raise ShortageError("all places for children are taken", "try again in a while") from None
             raise
         return turn
 

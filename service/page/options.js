@@ -32,7 +32,7 @@ export function optionsForm(place, choices, changed) {
   place.replaceChildren(...[
     choice("What", "mode", MODES, mode, (value) => { choices.mode = value; changed(); }),
     ...(mode === "search"
-      ? [mostLost(options, set), choice("As little as possible of", "minimise", MINIMISE, options.minimise, (value) => set("minimise", value)),
+      ? [mostLost(options, set), choice("Minimise", "minimise", MINIMISE, options.minimise, (value) => set("minimise", value)),
         choice("Method of calibration", "method", METHODS, options.method, (value) => set("method", value)),
         choice("Form of the file", "form", FORMS, options.form, (value) => set("form", value)),
         options.form === "integer"
@@ -59,7 +59,7 @@ function mostLost(options, set) {
   return h("div", { class: "field" }, h("label", { for: id }, "Largest loss, in points"),
     h("input", { type: "number", id, min: "0.001", step: "any", required: true, value: options.max_drop, "aria-describedby": about,
       oninput: (event) => set("max_drop", event.target.value, false) }),
-    h("p", { class: "note", id: about }, "Of top-1 accuracy, of agreement with the network where there are no labels, or of what “What to measure” names."));
+    h("p", { class: "note", id: about }, "The loss is measured in top-1 accuracy, in agreement with the network if there are no labels, or in the metric under “What to measure”."));
 }
 
 function choice(legend, name, words, value, choose) {
@@ -133,7 +133,7 @@ function steps(options, set) {
 function incomplete(choices, set) {
   const blocked = choices.model?.description.left?.filter((entry) => entry.expected === false) ?? [];
   if (blocked.length === 0) return null;
-  return tick("allow_partial", choices.options, set, "Convert although some nodes cannot be",
+  return tick("allow_partial", choices.options, set, "Convert although some nodes cannot be converted",
     `${listed(blocked.slice(0, 5).map((entry) => entry.node))} will stay analogue. Without this tick the conversion stops.`);
 }
 
@@ -168,8 +168,8 @@ function more(options, set) {
       h("p", { class: "note", id: "preset-about" }, "None: by the side, mean and deviation below. ", ...Object.values(PRESETS).map(([title, about]) => `${title}: ${about} `)));
   };
   const configuration = () => field("preprocess", "Image processor",
-    "In place of all that: the contents of a preprocessor_config.json of Hugging Face.",
-    { type: "text", spellcheck: "false", autocomplete: "off", oninput: (event) => event.target.setCustomValidity(isObject(event.target.value) ? "" : "This is no JSON object.") },
+    "Instead of all these options: the contents of a preprocessor_config.json of Hugging Face.",
+    { type: "text", spellcheck: "false", autocomplete: "off", oninput: (event) => event.target.setCustomValidity(isObject(event.target.value) ? "" : "This is not a JSON object.") },
     options.preprocess, (text) => text.trim());
   const words = (text) => text.split(/\s+/).filter(Boolean);
   const numbers = (text) => text.split(/[\s,]+/).filter(Boolean).map(Number);
@@ -189,6 +189,6 @@ function more(options, set) {
       field("mean", "Mean of images", "Subtracted from pixels/255: one number, or one for each channel.", list, options.mean.join(", "), numbers),
       field("std", "Deviation of images", "Then divides the pixels: one number, or one for each channel.", list, options.std.join(", "), numbers)),
     choice("Energy", "energy_model", ENERGY_MODELS, options.energy_model, (value) => set("energy_model", value, false)),
-    tick("identity_sites", options, set, "Neurons in front of layers without activation",
+    tick("identity_sites", options, set, "Neurons in front of layers without an activation",
       "For example in front of the projections of attention."));
 }

@@ -181,7 +181,7 @@ function energyTable(cost) {
     table("Energy per sample, with memory traffic", ["", ...[...ENERGY_PARTS, "total", "/ ANN"].map(number)], [
       line("ANN", cost.ann, 1), line(`Quantised ANN (${bits} bits)`, cost.quantised, cost.quantised_ratio), line("SNN", cost.snn, cost.ratio),
     ]),
-    h("p", { class: "note" }, "The quantised ANN is the same network, each count sent once as a number. State is the sums that spikes are added to. ",
+    h("p", { class: "note" }, "The quantised ANN is the same network, but it sends each count once as a number. State means the sums to which spikes are added. ",
       "Hardware studies break even at 0.15 to 1.38 spikes per synapse and inference."),
   ];
 }

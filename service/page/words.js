@@ -30,8 +30,8 @@ const STAGES = {
   "measuring statistics": "Matching made-up inputs to the statistics in the network’s normalisations",
   "running the network": "Running the original network on the calibration data",
   "forecasting costs": "Forecasting what each setting costs",
-  "measuring sensitivity": "Measuring how much the output needs the levels of each site",
-  trials: "Trying settings, each converted and judged",
+  "measuring sensitivity": "Measuring how much the output depends on the levels of each site",
+  trials: "Trying settings: each is converted and evaluated",
   calibrating: "Calibrating the neurons, layer by layer",
   comparing: "Comparing both networks on the evaluation data",
   counting: "Counting spikes and operations",
@@ -40,7 +40,7 @@ const STAGES = {
   shards: "Parts of the evaluation",
 };
 const FLAGS = { // options of the command line that messages name → their names on this page
-  "--identity-sites": "“Neurons in front of layers without activation”", "--allow-partial": "“Convert although some nodes cannot be”",
+  "--identity-sites": "“Neurons in front of layers without an activation”", "--allow-partial": "“Convert although some nodes cannot be converted”",
   "--include": "“Convert only”", "--exclude": "“Leave analogue”", "--image-size": "“Side of images”", "--time-steps": "T",
   "--coding": "the code", "--levels auto": "levels “chosen for each site”", "--method": "the method", "--form": "the form", "--precision": "the precision", "--target": "the runtime", "--calibration": "calibration data", "--synthetic": "“I have no data”", "--limit": "“Calibration samples at most”",
   "`graphpass inspect`": "the description of the network on the first page",

@@ -52,7 +52,7 @@ def members(path: Path, limits: Limits, refusal: type[GraphpassError]) -> list[z
         if reason := _wrong(info, name):
             raise refusal(f"{path}: member {info.filename[:200]!r} {reason}", "pack plain files under plain names")
         if not info.is_dir() and name in seen:
-            raise refusal(f"{path}: member {name!r} is there twice", "pack it once")
+            raise refusal(f"{path}: member {name!r} appears twice", "pack it once")
         (folders if info.is_dir() else seen).add(name)
         folders.update(str(parent) for parent in PurePosixPath(name).parents)
     if both := sorted(folders & seen):

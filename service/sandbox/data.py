@@ -115,7 +115,9 @@ def _described(files: Sequence[Path]) -> dict[str, Any]:
     first = summaries[0]
     for path, other in zip(files, summaries, strict=True):
         if _forms(other) != _forms(first):
-            raise DataError(f"{path}: arrays of other names, shapes or types than in {files[0]}", "save all alike")
+            raise DataError(
+                f"{path}: arrays of other names, shapes or types than in {files[0]}", "save all in the same way"
+            )
     samples = sum(each["samples"] for each in summaries)
     arrays = {name: {**array, "shape": [samples, *array["shape"][1:]]} for name, array in first["arrays"].items()}
     return {**first, "samples": samples, "arrays": arrays}
@@ -138,7 +140,10 @@ def _summary(columns: Any, path: Path) -> dict[str, Any]:
             raise DataError(f"{path}: {name!r} has no axis of samples", "give every array the samples on axis 0")
     lengths = {header.shape[0] for header in headers.values()}
     if len(lengths) > 1:
-        raise DataError(f"{path}: arrays of {', '.join(map(str, sorted(lengths)))} samples", "give all arrays as many")
+        raise DataError(
+            f"{path}: arrays of {', '.join(map(str, sorted(lengths)))} samples",
+            "give all arrays the same number of samples",
+        )
     if lengths == {0}:
         raise DataError(f"{path}: no samples", "give at least one")
     arrays = {name: {"dtype": str(h.dtype), "shape": list(h.shape)} for name, h in headers.items()}

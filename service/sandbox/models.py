@@ -51,7 +51,7 @@ def understood(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ModelError(
-            f"{path}: graphpass cannot make sense of it ({reason})",
+            f"{path}: graphpass cannot read it ({reason})",
             "check it with onnx.checker; if it is valid, report this",
         ) from error
 

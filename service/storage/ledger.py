@@ -212,7 +212,7 @@ def _change(connection: Connection, reservation: Reservation, **values: object) 
     """Change a reservation. Raises StorageUnavailableError where it was released, as one of a process that is gone."""
     ours = sa.update(RESERVATIONS).where(RESERVATIONS.c.id == reservation.id)
     if not connection.execute(ours.values(renewed=datetime.now(UTC), **values)).rowcount:
-        raise StorageUnavailableError("what was being written has been given up", "send it again", part="")
+        raise StorageUnavailableError("the write was abandoned", "send it again", part="")
 
 
 def _unused(column: sa.Column[str]) -> sa.ColumnElement[bool]:

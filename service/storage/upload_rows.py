@@ -65,7 +65,7 @@ class Uploads:
             return _one(connection, tenant, id)
 
     def require(self, tenant: str, id: str, offset: int, size: int) -> None:
-        """Raise OffsetError unless the upload stands at `offset` and has room for so many bytes.
+        """Raise OffsetError unless the offset of the upload is `offset` and has room for so many bytes.
 
         Raises QuotaError (`pieces`) where it came in very many that are small: each has a row, and a file in S3.
         """
@@ -81,7 +81,7 @@ class Uploads:
             raise QuotaError(what, "begin a new one, and send larger pieces", "pieces", most, pieces)
 
     def append(self, tenant: str, id: str, offset: int, part: str, size: int) -> Upload:
-        """Record a stored piece. Raises OffsetError unless the upload stands at `offset` and has room for it."""
+        """Record a stored piece. Raises OffsetError unless the offset of the upload is `offset` and has room for it."""
         with self._database.write() as connection:
             fits = (TABLE.c.offset == offset, TABLE.c.length >= offset + size, TABLE.c.sha256.is_(None))
             advance = sa.update(TABLE).where(*_ours(tenant, id), *fits).values(offset=offset + size)

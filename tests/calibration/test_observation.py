@@ -158,7 +158,7 @@ def test_parts_that_are_missing_twice_or_out_of_order(
     parts: tuple[CalibrationCase, list[Path]], order: list[int]
 ) -> None:
     case, paths = parts
-    with pytest.raises(DataError, match=r"samples \d+ and later of a calibration are missing, or there twice"):
+    with pytest.raises(DataError, match=r"samples \d+ and later of a calibration are missing, or appear twice"):
         join(case, [paths[number] for number in order])
 
 
@@ -182,7 +182,7 @@ def test_parts_of_another_calibration(parts: tuple[CalibrationCase, list[Path]],
 
 def test_parts_of_other_data(parts: tuple[CalibrationCase, list[Path]]) -> None:
     _, paths = parts
-    with pytest.raises(DataError, match="other data than was observed"):
+    with pytest.raises(DataError, match="not the data that was observed"):
         join(many(CalibrationCase(plain(), images()), COUNT + 1), paths)
 
 

@@ -71,7 +71,7 @@ def test_every_kind_as_a_page(folder: Path, capsys: pytest.CaptureFixture[str]) 
         ("raster snn2.onnx --data data.npz --sample 12", "there is no sample 12; count from 0"),
         ("raster snn2.onnx --data data.npz --neurons 0", "--neurons"),
         ("raster snn2.onnx --data data.npz --mean 0.5", "--mean has no effect"),
-        ("raster snn2.onnx --data data.npz -o snn2.onnx", "no kind of picture"),
+        ("raster snn2.onnx --data data.npz -o snn2.onnx", "not a kind of picture"),
         ("raster snn2.onnx --data data.npz -o nowhere/r.html", "no such folder"),
         ("thresholds snn2.onnx --data data.npz --site nowhere", "no site 'nowhere'; choose one of '"),
         ("thresholds snn2.onnx --data data.npz --channel 99", "has no channel 99"),
@@ -80,7 +80,7 @@ def test_every_kind_as_a_page(folder: Path, capsys: pytest.CaptureFixture[str]) 
         ("pareto sweep.json -o sweep.json", "would be written over sweep.json, which is read"),
         ("graph ann.onnx", "not a converted network"),
         ("graph snn2.onnx sweep.json", "sweep.json: not one evaluation"),
-        ("graph snn3.onnx e.json", "e.json: the evaluation of another network"),
+        ("graph snn3.onnx e.json", "e.json: this evaluation belongs to another network"),
         ("graph snn2.onnx --node-data nd.json", "--node-data needs an evaluation"),
     ],
 )

@@ -121,8 +121,8 @@ def test_long_texts_are_summed_in_blocks(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "shape", "labels", "error", "said"),
     [
-        ("perplexity", (2, 3, 5), np.zeros((2, 3)), DataError, "float64 and shape .2, 3. are no tokens"),
-        ("perplexity", (2, 3, 5), np.zeros(2, int), DataError, "shape .2. are no tokens"),
+        ("perplexity", (2, 3, 5), np.zeros((2, 3)), DataError, "float64 and shape .2, 3. are not tokens"),
+        ("perplexity", (2, 3, 5), np.zeros(2, int), DataError, "shape .2. are not tokens"),
         ("perplexity", (2, 3, 5), np.zeros((2, 4), int), DataError, "shape .2, 4. for logits of shape .2, 3, 5."),
         ("perplexity", (2, 3, 5), np.full((2, 3), 5), DataError, "label 5 is not one of the 5 tokens 0 … 4"),
         ("perplexity", (2, 5), np.zeros((2, 1), int), OptionError, "no output of shape"),

@@ -166,7 +166,7 @@ def test_a_function_of_the_user(tmp_path: Path) -> None:
     [
         ("bleu", "unknown metric 'bleu'; choose one of classes, ctc"),
         ("ctc:blank", "'blank' is no parameter"),
-        ("ctc:colour=1", "'colour=1' is no parameter of it; write ctc:name=value, with output, blank, axis"),
+        ("ctc:colour=1", "'colour=1' is not one of its parameters; write ctc:name=value, with output, blank, axis"),
         ("ctc:blank=x", "blank='x' is not a number"),
         ("ctc:axis=2", "axis 2"),
         ("embedding:probe=1", "no parameter"),
@@ -214,5 +214,5 @@ def test_outputs_and_labels_that_do_not_fit(text: str, outputs: Any, labels: Any
 
 
 def test_the_probe_needs_classes() -> None:
-    with pytest.raises(DataError, match="name no classes"):
+    with pytest.raises(DataError, match="are not classes"):
         metric("embedding").fitted({"y": np.zeros((2, 3))}, np.zeros((2, 2), np.int64))

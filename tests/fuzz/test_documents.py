@@ -150,9 +150,9 @@ def test_a_tensor_that_nothing_makes(form: str) -> None:
     proto.CopyFrom(CONVERTED[form])
     for reader in proto.graph.node:
         before, reader.input[0] = reader.input[0], "no"
-        with pytest.raises(ModelError, match="reads 'no', which nothing makes"):
+        with pytest.raises(ModelError, match="reads 'no', which no node computes"):
             api.evaluate(SOURCE, proto, DATA, threads=1)
-        with pytest.raises(ModelError, match="reads 'no', which nothing makes"):
+        with pytest.raises(ModelError, match="reads 'no', which no node computes"):
             api.verify(proto, DATA)
         reader.input[0] = before
 

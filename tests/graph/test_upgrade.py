@@ -198,7 +198,7 @@ def test_an_operator_that_cannot_be_rewritten_is_named(tmp_path: Path) -> None:
 
 def test_operators_that_an_opset_has_not_are_named(tmp_path: Path) -> None:
     text = refusal(OperatorCase("Mish", (floats(2, 3),)).model(13), tmp_path)
-    assert "node 'the_op' (Mish) is no operator of opset 13 (ONNX has it from opset 18 on)" in text
+    assert "node 'the_op' (Mish) is not an operator of opset 13 (ONNX has it from opset 18 on)" in text
     text = refusal(OperatorCase("Upsample", (floats(1, 1, 2, 2), fixed([1.0, 1.0, 2.0, 2.0]))).model(11), tmp_path)
     assert "(ONNX has it from opset 1 to 9)" in text
     text = refusal(OperatorCase("Relu", (floats(2, 3),)).model(NEWEST + 1), tmp_path)

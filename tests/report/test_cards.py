@@ -96,7 +96,7 @@ def test_a_network_that_was_not_converted_has_no_card(folder: Path) -> None:
         ({"method": "max"}, "another network .method"),
         ({"provenance": {"ann_sha256": "0"}}, "another network .model_digest"),
         ({"provenance": {"snn_sha256": "0"}}, "another network .sha256"),
-        ({"format": "else"}, "it is no evaluation"),
+        ({"format": "else"}, "it is not an evaluation"),
         ({"version": 2}, "version: is 2"),
         ({"samples": "many"}, 'samples: "many" is not a whole number'),
         ({"latency_ms": {"ann_range": [1.0]}}, "ann_range"),

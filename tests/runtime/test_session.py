@@ -111,7 +111,7 @@ def test_providers_and_options_are_passed_on(passed, given, expected):
         (CUDA, r"is the text 'CUDAExecutionProvider', not a list; write names or pairs"),
         ([CUDA, (CPU, {"arena_extend_strategy": "kSameAsRequested"})], "CPUExecutionProvider has no options"),
         ([(CPU, {"use_tf32": 1})], "'use_tf32' would have no effect"),
-        ([CUDA, (CUDA, {})], "'CUDAExecutionProvider' is there twice"),
+        ([CUDA, (CUDA, {})], "'CUDAExecutionProvider' appears twice"),
         ([(CUDA, "device_id")], "neither the name of an execution provider nor a pair"),
         ([1], "1 is neither the name"),
         ([(CUDA, {}, {})], "neither the name"),

@@ -173,7 +173,7 @@ class FaultyService:
         return {job["id"] for job in self.ask("GET", "/v1/jobs?limit=200").json()["items"]}
 
     def check(self, new: set[str]) -> None:
-        """Check that nothing is there twice, half, or left over."""
+        """Check that nothing appears twice, half, or left over."""
         assert len(new) <= 1, f"one request made {new}"
         processes = [each.process.pid for each in (self.server, *self.workers) if each.process]
         deadline = time.monotonic() + 20

@@ -115,7 +115,7 @@ def _corners(boxes: Array, kind: str) -> Array:
 def _labelled(labels: Array) -> list[Array]:
     if labels.ndim != 3 or labels.shape[2] != 5:
         raise DataError(
-            f"labels of shape {list(labels.shape)} are no boxes",
+            f"labels of shape {list(labels.shape)} are not boxes",
             "give [samples, most boxes, 5]: x1, y1, x2, y2 and the class, -1 where there is no box",
         )
     return [rows[rows[:, 4] >= 0].astype(np.float64) for rows in labels]

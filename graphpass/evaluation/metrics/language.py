@@ -56,7 +56,8 @@ class Perplexity(Untrained):
         """Labels [N, S] of the first S positions. Raises DataError where they do not fit the logits."""
         if labels.ndim != 2 or labels.dtype.kind not in "iu":
             raise DataError(
-                f"metric perplexity: labels of type {labels.dtype} and shape {list(labels.shape)} are no tokens", REMEDY
+                f"metric perplexity: labels of type {labels.dtype} and shape {list(labels.shape)} are not tokens",
+                REMEDY,
             )
         if labels.shape != logits.shape[:2]:
             raise DataError(

@@ -105,7 +105,7 @@ def _parameters(metric: str, text: str, known: Mapping[str, type]) -> dict[str, 
         name, sign, value = part.partition("=")
         if name not in known or not sign:
             raise OptionError(
-                f"metric {metric}: {part!r} is no parameter of it",
+                f"metric {metric}: {part!r} is not one of its parameters",
                 f"write {metric}:name=value, with {', '.join(known)}",
             )
         try:

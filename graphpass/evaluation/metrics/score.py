@@ -132,7 +132,7 @@ def one_class(labels: Array) -> NDArray[np.int64]:
     """Labels as one class per sample, int64 [N]."""
     if labels.size != len(labels) or labels.dtype.kind not in "iub":
         raise DataError(
-            f"labels of type {labels.dtype} and shape {list(labels.shape)} name no classes",
+            f"labels of type {labels.dtype} and shape {list(labels.shape)} are not classes",
             "give one integer a sample",
         )
     return labels.reshape(-1).astype(np.int64)

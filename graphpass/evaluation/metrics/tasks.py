@@ -71,7 +71,7 @@ class Ctc(Untrained):
 def _texts_of(labels: Array) -> list[Text]:
     if labels.ndim != 2 or labels.dtype.kind != "i":
         raise DataError(
-            f"labels of type {labels.dtype} and shape {list(labels.shape)} are no texts",
+            f"labels of type {labels.dtype} and shape {list(labels.shape)} are not texts",
             "give the classes of the characters as integers [samples, longest], filled up with -1",
         )
     return [tuple(int(each) for each in row if each >= 0) for row in labels]

@@ -36,7 +36,7 @@ def require_ending(path: str | Path) -> None:
     """Raises OptionError unless pictures can be written as files of this kind, and this one here."""
     ending = Path(path).suffix.lower().removeprefix(".")
     if ending not in (*TEXTS, *IMAGES):
-        raise OptionError(f"{path}: no kind of picture", f"end its name in .{', .'.join((*TEXTS, *IMAGES))}")
+        raise OptionError(f"{path}: not a kind of picture", f"end its name in .{', .'.join((*TEXTS, *IMAGES))}")
     if ending in IMAGES:
         _kaleido(ending)
 

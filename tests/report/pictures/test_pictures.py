@@ -295,7 +295,7 @@ def test_pictures_as_files(tmp_path: Path) -> None:
     assert (tmp_path / "r.html").read_text("utf-8") == picture.page()
     write_picture(picture, tmp_path / "r.JSON")
     assert json.loads((tmp_path / "r.JSON").read_text("utf-8")) == json.loads(json.dumps(picture.to_json()))
-    with pytest.raises(OptionError, match=r"r.gif: no kind of picture; end its name in \.html"):
+    with pytest.raises(OptionError, match=r"r.gif: not a kind of picture; end its name in \.html"):
         write_picture(picture, tmp_path / "r.gif")
 
 

@@ -149,7 +149,7 @@ def test_whoever_waits_for_too_long_gets_an_error(two: Places) -> None:
     async def busy() -> None:
         holding = [asyncio.ensure_future(two.run("a", "description", lambda: asyncio.sleep(60))) for _ in range(2)]
         await asyncio.sleep(0.05)
-        with pytest.raises(ShortageError, match="every place for a child is taken"):
+        with pytest.raises(ShortageError, match="all places for children are taken"):
             await two.run("a", "description", lambda: asyncio.sleep(0), within=0.3)
         for each in holding:
             each.cancel()

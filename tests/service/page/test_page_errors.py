@@ -94,7 +94,7 @@ def test_how_images_are_prepared(opened: Opened, server: Server, tmp_path: Path)
     page.get_by_label("Preparation of images").select_option("imagenet")
     page.get_by_label("Image processor").fill("{")
     page.get_by_role("button", name="Start the conversion").click()
-    expect(page.get_by_role("alert")).to_contain_text("Image processor: This is no JSON object.")
+    expect(page.get_by_role("alert")).to_contain_text("Image processor: This is not a JSON object.")
     config = {"size": {"height": 28, "width": 28}, "resample": 2, "image_mean": [0.5], "image_std": [0.5]}
     page.get_by_label("Image processor").fill(json.dumps(config))
     page.get_by_role("button", name="Start the conversion").click()

@@ -169,7 +169,7 @@ def zipped_member(name: str, content: bytes = b"", mode: int = stat.S_IFREG | 0o
     """A model's .zip with one more member, of any kind."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a name that is there twice
+        warnings.simplefilter("ignore")  # a name that appears twice
         archive.writestr("model.onnx", tiny().SerializeToString())
         info = zipfile.ZipInfo("placeholder")
         info.filename = name

@@ -50,7 +50,7 @@ PATH = "has a path that is absolute, climbs out of the archive or cannot be show
         (zipped_member("link", b"/etc/passwd", stat.S_IFLNK | 0o777), "invalid-model", "is a symbolic link"),
         (zipped_member("pipe", b"", stat.S_IFIFO | 0o666), "invalid-model", "is not a plain file"),
         (zipped_member("model.onnx/x"), "invalid-model", "is a file and a folder"),
-        (zipped_member("model.onnx", TINY), "invalid-model", "is there twice"),
+        (zipped_member("model.onnx", TINY), "invalid-model", "appears twice"),
         (encrypted_zip(), "invalid-model", "is encrypted"),
         (zipped({"model.onnx": TINY}, zipfile.ZIP_LZMA), "invalid-model", "is neither stored nor deflated"),
         (lying_zip(100), "invalid-model", "is damaged"),
