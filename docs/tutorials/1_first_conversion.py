@@ -72,7 +72,7 @@ assert len(digests) == 1
 #
 # Most of the multiply-and-adds (MACs) have become additions (ACs), which take about a fifth of the energy. But each of them also reads a
 # weight and a sum and writes the sum. The second table counts that traffic, too, beside the same network sending its counts as numbers of few
-# bits, and the last line says whether spikes pay. [Energy](../energy.md) says what the figures mean, and what they leave out.
+# bits, and the last line says whether spikes save energy. [Energy](../energy.md) says what the figures mean, and what they leave out.
 #
 # ## Run it
 #

@@ -222,14 +222,14 @@ class EnergyEstimate:
 
     @property
     def verdict(self) -> str:
-        """Whether spikes pay, in a sentence."""
+        """Whether spikes save energy, in a sentence."""
         ann, quantised, snn, reached = self.ann.total, self.quantised.total, self.snn.total, self.spikes_per_synapse
         if math.isnan(snn) or not ann or reached is None:
-            return "Whether spikes pay is not known: no operations behind spikes were counted"
+            return "Whether spikes save energy is not known: no operations behind spikes were counted"
         beside = f"{snn / quantised:.3g} × that of the same network with numbers of {self.bits} bits"
         if snn < min(ann, quantised):
-            found = "Spikes pay"
+            found = "Spikes save energy"
         else:
-            found = "Fewer levels pay, spikes do not" if snn < ann else "Spikes do not pay"
+            found = "Fewer levels save energy, spikes do not" if snn < ann else "Spikes do not save energy"
         costs = f"the SNN takes {snn / ann:.3g} × the energy of the ANN and {beside}"
         return f"{found}: {costs}, at {reached:.3g} spikes per synapse and inference"

@@ -172,7 +172,7 @@ function siteTable(sites) {
     sites.map((site) => [site.name, site.kind, count(site.neurons), String(site.levels), percent(site.error), percent(site.firing_rate)])));
 }
 
-/** Whether spikes pay, in words and as a table. */
+/** Whether spikes save energy, in words and as a table. */
 function energyTable(cost) {
   const { model, verdict, bits } = cost;
   const line = (name, each, share) => [name, ...[...ENERGY_PARTS, "total"].map((part) => energy(each[`${part}_pj`])), times(share)];

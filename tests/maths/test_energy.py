@@ -175,10 +175,15 @@ def test_energies_add_part_by_part():
 @pytest.mark.parametrize(
     ("ann", "quantised", "snn", "words"),
     [
-        (100.0, 50.0, 40.0, "Spikes pay: the SNN takes 0.4 × the energy of the ANN and 0.8 ×"),
-        (100.0, 50.0, 80.0, "Fewer levels pay, spikes do not: the SNN takes 0.8 × the energy of the ANN and 1.6 ×"),
-        (100.0, 200.0, 150.0, "Spikes do not pay: the SNN takes 1.5 × the energy of the ANN and 0.75 ×"),
-        (100.0, math.nan, math.nan, "Whether spikes pay is not known"),
+        (100.0, 50.0, 40.0, "Spikes save energy: the SNN takes 0.4 × the energy of the ANN and 0.8 ×"),
+        (
+            100.0,
+            50.0,
+            80.0,
+            "Fewer levels save energy, spikes do not: the SNN takes 0.8 × the energy of the ANN and 1.6",
+        ),
+        (100.0, 200.0, 150.0, "Spikes do not save energy: the SNN takes 1.5 × the energy of the ANN and 0.75 ×"),
+        (100.0, math.nan, math.nan, "Whether spikes save energy is not known"),
     ],
 )
 def test_the_verdict_says_whether_spikes_pay(ann, quantised, snn, words):
@@ -190,4 +195,4 @@ def test_the_verdict_says_whether_spikes_pay(ann, quantised, snn, words):
 def test_a_network_without_operations_has_no_ratio():
     found = EnergyEstimate("lemaire22", 3, Energy(), Energy(), Energy(1.0), None)
     assert found.ratio is None and found.quantised_ratio is None
-    assert found.verdict.startswith("Whether spikes pay is not known")
+    assert found.verdict.startswith("Whether spikes save energy is not known")

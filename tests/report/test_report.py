@@ -219,8 +219,8 @@ def test_energy_is_shown_part_by_part_and_in_words() -> None:
     assert re.search(r"│ quantised ANN \(3 bits\) +│ +1 nJ │ +1 nJ │ +0 pJ │ +500 pJ │ +2.5 nJ │ +0.357 × │", text)
     assert re.search(r"│ SNN +│ +500 pJ │ +1 nJ │ +1.5 nJ │ +500 pJ │ +3.5 nJ │ +0.5 × │", text)
     page = ParsedPage(evaluation_report(evaluation()))
-    words = "Fewer levels pay, spikes do not: the SNN takes 0.5 × the energy of the ANN and 1.4 ×"
-    assert words in page.text and "Model lemaire22 (Lemaire 2022): 32-bit whole numbers" in page.text
+    words = "Fewer levels save energy, spikes do not: the SNN takes 0.5 × the energy of the ANN and 1.4 ×"
+    assert words in page.text and "Model lemaire22 (Lemaire 2022): 32-bit integers" in page.text
     figure = next(each for each in page.figures if len(each["data"]) == 4)
     drawn = {trace["name"]: trace["x"] for trace in figure["data"]}
     assert drawn["state"] == [0.0, 0.0, 1.5] and drawn["weights"] == [2.0, 1.0, 1.0]

@@ -118,7 +118,7 @@ def test_evaluation_leaves_out_what_it_cannot_count(forms, tmp_path):
     assert document["energy_pj"]["ratio"] is None
     assert document["energy"]["ann"]["total_pj"] > 0
     assert document["energy"]["snn"]["total_pj"] is None and document["energy"]["ratio"] is None
-    assert document["energy"]["verdict"].startswith("Whether spikes pay is not known")
+    assert document["energy"]["verdict"].startswith("Whether spikes save energy is not known")
     assert [site["error"] for site in document["sites"]] == [None, None]
     assert [site["levels"] for site in document["sites"]] == [17, 17]
     assert any("evaluate the folded form" in note for note in document["notes"])
