@@ -191,7 +191,7 @@ def test_quantised_networks_are_refused_with_what_to_give_instead(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("domain", "words"), [("acme", "custom operator of domain 'acme'"), ("", "no operator of ONNX")]
+    ("domain", "words"), [("acme", "custom operator of domain 'acme'"), ("", "not an operator of ONNX")]
 )
 def test_unknown_operators(tmp_path: Path, domain: str, words: str) -> None:
     with pytest.raises(UnsupportedModelError) as caught:

@@ -46,7 +46,7 @@ def imported(path: Path, name: str, what: str) -> Callable[..., Any]:
         raise DataError(f"{path}: cannot be imported", "give a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # dataclasses and pickle look a class's module up there
-    with named(f"{path}: failed on import", "mend it; if it imports its neighbours, set PYTHONPATH to its folder"):
+    with named(f"{path}: failed on import", "correct it; if it imports its neighbours, set PYTHONPATH to its folder"):
         spec.loader.exec_module(module)
     function = getattr(module, name, None)
     if not callable(function):
@@ -55,7 +55,7 @@ def imported(path: Path, name: str, what: str) -> Callable[..., Any]:
 
 
 def _begun(where: str, function: Callable[[], Any]) -> Iterator[Any]:
-    with named(f"{where}: failed", "mend the function; it takes no arguments and yields dicts of arrays"):
+    with named(f"{where}: failed", "correct the function; it takes no arguments and yields dicts of arrays"):
         return iter(function())
 
 

@@ -185,10 +185,10 @@ def named(what: str, remedy: str) -> Iterator[None]:
 
 
 def numbered(where: str, items: Iterator[Any], what: str) -> Iterator[tuple[str, Any]]:
-    """Each item and where it is from. what: what to mend where the next one cannot be had; raises DataError then."""
+    """Each item and where it is from. what: what to correct where the next one cannot be had; raises DataError then."""
     for index in itertools.count():
         here = f"{where}, item {index}"
-        with named(f"{here}: failed", f"mend the {what}"):
+        with named(f"{here}: failed", f"correct the {what}"):
             item = next(items, END)
         if item is END:
             return

@@ -243,5 +243,5 @@ def test_a_function_does_not_tell_its_length(tmp_path: Path) -> None:
     )
     source = open_function(tmp_path / "made.py", "samples", case.specs, allow_code=True)
     assert source.samples is None
-    with pytest.raises(DataError, match="does not tell how many samples"):
+    with pytest.raises(DataError, match="does not say how many samples"):
         observe_part(case.graph(), case.coverage(), source, CalibrationOptions(threads=1), tmp_path / "0.npz", 0, 5)

@@ -40,7 +40,7 @@ def test_code_needs_permission(tmp_path: Path) -> None:
     ("body", "what", "remedy"),
     [
         ("import no_such_module", "failed on import (ModuleNotFoundError", "set PYTHONPATH"),
-        ("raise SystemExit(0)", "failed on import (SystemExit", "mend it"),
+        ("raise SystemExit(0)", "failed on import (SystemExit", "correct it"),
         ("def other(): pass", "has no function 'batches'", "define batches()"),
         ("batches = 3", "has no function 'batches'", "define batches()"),
         ("def batches(path): pass", "failed (TypeError", "it takes no arguments"),

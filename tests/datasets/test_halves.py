@@ -47,5 +47,5 @@ def test_files_in_shards_and_functions(tmp_path):
 
 
 def test_too_few_samples_are_refused():
-    with pytest.raises(DataError, match="3 samples, of which half are to choose by"):
+    with pytest.raises(DataError, match="3 samples; one half decides"):
         halves(from_arrays({"x": np.zeros((3, 2), np.float32)}, SPECS))

@@ -184,7 +184,7 @@ class Unready:
         ([(SAMPLES,), (SAMPLES, TARGETS)], "list, item 1: 'labels' has", "label all of them or none"),
         ([SAMPLES.astype(np.uint8)], "list, item 0: 'x' is uint8, the model takes float32", "/ 255"),
         ([SAMPLES[0], SAMPLES[1] * np.nan], "list, item 1: 'x' holds NaN", "repair"),
-        (Failing(), "Failing, item 1: failed (OSError: two lines)", "mend"),
+        (Failing(), "Failing, item 1: failed (OSError: two lines)", "correct"),
         (Unready(), "Unready: cannot be iterated (OSError: no such bucket)", "give a DataLoader"),
     ],
 )

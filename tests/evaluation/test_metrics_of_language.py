@@ -128,7 +128,7 @@ def test_long_texts_are_summed_in_blocks(monkeypatch):
         ("perplexity", (2, 5), np.zeros((2, 1), int), OptionError, "no output of shape"),
         ("perplexity:output=z", (2, 3, 5), np.zeros((2, 3), int), OptionError, "no output 'z'"),
         ("perplexity:shift=2", (2, 3, 5), np.zeros((2, 3), int), OptionError, "shift 2"),
-        ("perplexity:blank=2", (2, 3, 5), np.zeros((2, 3), int), OptionError, "no parameter"),
+        ("perplexity:blank=2", (2, 3, 5), np.zeros((2, 3), int), OptionError, "not one of its parameters"),
     ],
 )
 def test_what_does_not_fit_is_refused(text, shape, labels, error, said):

@@ -165,11 +165,11 @@ def test_a_function_of_the_user(tmp_path: Path) -> None:
     ("text", "what"),
     [
         ("bleu", "unknown metric 'bleu'; choose one of classes, ctc"),
-        ("ctc:blank", "'blank' is no parameter"),
+        ("ctc:blank", "'blank' is not one of its parameters"),
         ("ctc:colour=1", "'colour=1' is not one of its parameters; write ctc:name=value, with output, blank, axis"),
         ("ctc:blank=x", "blank='x' is not a number"),
         ("ctc:axis=2", "axis 2"),
-        ("embedding:probe=1", "no parameter"),
+        ("embedding:probe=1", "not one of its parameters"),
         ("psnr:peak=0", "peak 0"),
         ("detection:format=yxyx", "format 'yxyx'"),
         ("detection:iou=2", "iou 2"),

@@ -97,7 +97,9 @@ def test_an_invalid_model_names_what_is_wrong(tmp_path):
 def test_missing_external_data(tmp_path):
     path = saved(linear(), tmp_path, save_as_external_data=True, location="w.bin", size_threshold=0)
     (tmp_path / "w.bin").unlink()
-    with pytest.raises(ModelError, match=r"m\.onnx: its external data cannot be read .*; keep the data file beside"):
+    with pytest.raises(
+        ModelError, match=r"m\.onnx: its external data cannot be read .*; keep the data file in the folder"
+    ):
         load(path)
 
 

@@ -111,7 +111,7 @@ def setter(*path):
         (setter("version", 4), r"plan version 4, this tool reads 1 to 3"),
         (setter("format", "other"), "not a graphpass plan"),
         (lambda document: [1], "not a graphpass plan"),
-        (lambda document: document.pop("coding") and None, "p.json: coding: is missing; mend it"),
+        (lambda document: document.pop("coding") and None, "p.json: coding: is missing; correct it"),
         (setter("comment", "mine"), "comment: is unknown here; choose from format, version"),
         (setter("notes", "x"), 'notes: "x" is not an object'),
         (setter("notes", {"a": 1}), "notes.a: 1 is not a text"),

@@ -50,7 +50,7 @@ class Plugin(Untrained):
     def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> Score:
         theirs = dict(reference)
         own = theirs if outputs is reference else dict(outputs)
-        with named(f"{self.where}: failed", "mend the function: metric(outputs, labels, reference)"):
+        with named(f"{self.where}: failed", "correct the function: metric(outputs, labels, reference)"):
             found = self.function(own, batch.labels, theirs)
         if not isinstance(found, Mapping):
             raise DataError(f"{self.where}: gave a {type(found).__name__}", "return a dict of figures by name")

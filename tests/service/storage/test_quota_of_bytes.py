@@ -183,7 +183,7 @@ def test_reservations_of_a_process_that_lives_are_not_given_up(metadata: Metadat
         assert blobs.exists(writer.digest)
         abandon(metadata, blobs, later)  # as if nobody had renewed them
         assert not blobs.exists(writer.digest)
-        with pytest.raises(StorageUnavailableError, match="has been given up; send it again"):
+        with pytest.raises(StorageUnavailableError, match="the write was abandoned; send it again"):
             account._reservations[0].need(1000)
         with pytest.raises(StorageUnavailableError, match="send them again"):
             metadata.objects.create("acme", "model", digest=writer.digest, **FIELDS)
