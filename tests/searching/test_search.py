@@ -143,7 +143,7 @@ def test_arguments_that_make_no_sense() -> None:
         api.search(proto, x, x, max_drop=1, minimise="cost")
     with pytest.raises(OptionError, match="coding"):
         api.search(proto, x, x, max_drop=1, coding="morse")
-    with pytest.raises(DataError, match="3 samples, of which half"):
+    with pytest.raises(DataError, match="3 samples; one half decides"):
         api.search(proto, x, x[:3], max_drop=1)
     with pytest.raises(OptionError, match="cannot be set on metric regression here; give labels"):
         api.search(proto, x, x, max_drop=1, metric="regression")
@@ -179,5 +179,5 @@ def test_a_function_is_asked_again(tmp_path: Path) -> None:
     api.search(tmp_path / "ann.onnx", f"{code}:f", f"{code}:f", **how)
     assert list((tmp_path / "kept").glob("*")) == [] if (tmp_path / "kept").exists() else True
     code.write_text(text.replace("N", "2"))
-    with pytest.raises(DataError, match="2 samples, of which half"):
+    with pytest.raises(DataError, match="2 samples; one half decides"):
         api.search(tmp_path / "ann.onnx", f"{code}:f", f"{code}:f", **how)
