@@ -105,9 +105,11 @@ def cycle(code: Code, head: int, body: set[int], through: Sequence[set[int]] = (
     return code.shortest(head, ends, body, through)
 
 
-def counted(code: Code, turns: Mapping[str, int]) -> tuple[int, int]:
-    """Instructions for one pack, and those that a thread needs once. turns: of each kind of loop inside, of `INSIDE`.
+def counted(code: Code, turns: Mapping[str, int], scanned: int = 0) -> tuple[int, int]:
+    """Instructions of one turn over packs, and those that a thread needs once.
 
+    turns: of each kind of loop inside, of `INSIDE`.
+    scanned: steps of which a thread looks at first whether they fall, in a loop that reads and does nothing else.
     A loop over packs is in no other loop. Where there are several (one for each number of time-steps of the input), the
     shortest counts, which is that of one time-step. Raises ValueError without such a loop.
     """
@@ -128,7 +130,8 @@ def counted(code: Code, turns: Mapping[str, int]) -> tuple[int, int]:
             continue
         with contextlib.suppress(ValueError):
             once = code.shortest(0, {head}, set(range(len(code.lines)))) - 1
-            found.append((cycle(code, head, body, through) + more, once))
+            looks = [cycle(code, k, each) for k, each in loops.items() if k < head and code.places(r"\bLDG\b", each)]
+            found.append((cycle(code, head, body, through) + more, once + scanned * min(looks, default=0)))
     if not found:
         raise ValueError(f"no loop over packs has these loops inside: {', '.join(turns)}")
     return min(found)
@@ -150,49 +153,87 @@ def listing(folder: Path) -> str:
 INSIDE = {
     "compared": (("LDG", "FSETP", "FADD"), ("STG",)),
     "searched": (("LDG", "FSETP"), ("STG", "FADD")),
+    "both": (("LDG", r"HSET2\S*LT"), ("STG",)),
+    "rising": (("LDG", r"HSET2\S*GE"), ("STG", r"HSET2\S*LT")),
     "planes": (("STG",), ()),
-}
-# Kernel → its neuron, its result, its time-steps (0: of no account), values written for each one read.
-KERNELS = {
-    "levels": ("4Even", "8ToLevels", 0, 1),
-    "counts": ("4Even", "8ToCounts", 0, 1),
-    **{f"levels, a threshold a step, T = {steps}": ("5Every", "8ToLevels", steps, 1) for steps in (4, 8, 16)},
-    "train, T = 4": ("4Even", "7ToTrain", 4, 4),
-    "train, a threshold a step, T = 4": ("5Every", "7ToTrain", 4, 4),
 }
 # Where the channels of a pack lie → the number of that kernel, and kFew of cuda_thread.h.
 LIES = {"one channel a pack": (0, 8), "channels last": (1, 8), "two channels a pack": (2, 4)}
+# Where numbers are compared in pairs (run_levels of cuda.cu): number, width of a pack, packs at a time, most steps.
+PAIRED = {
+    "one channel a pack": (0, 8, 4, 24),
+    "channels last": (1, 4, 8, 24),
+    "two channels a pack": (2, 8, 4, 24),
+    "one channel a pack, fewer than 3 samples": (0, 8, 1, 16),
+    "two channels a pack, fewer than 3 samples": (2, 8, 1, 8),
+}
 
 
-def turns_of(neuron: str, result: str, steps: int, few: int) -> dict[str, int]:
-    """Turns of the loops inside."""
-    searched = {"compared": steps} if steps <= few else {"searched": steps.bit_length()}
-    return (searched if neuron == "5Every" else {}) | ({"planes": steps} if result == "7ToTrain" else {})
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that is counted. steps: 0 where they are of no account. written: values for each one that is read."""
+
+    neuron: str
+    result: str
+    steps: int = 0
+    written: int = 1
+    falls: bool = True  # whether every step has a falling threshold
+
+    @property
+    def paired(self) -> bool:
+        """Whether short numbers are compared in pairs."""
+        return self.neuron == "5Every" and self.result == "8ToLevels"
+
+    def turns(self, kind: str) -> dict[str, int]:
+        """Turns of the loops inside. kind: of the loop over thresholds."""
+        number = self.steps.bit_length() if kind == "searched" else self.steps
+        thresholds = {kind: number} if self.neuron == "5Every" else {}
+        return thresholds | ({"planes": self.steps} if self.result == "7ToTrain" else {})
+
+
+KERNELS = {
+    "levels": Kernel("4Even", "8ToLevels"),
+    "counts": Kernel("4Even", "8ToCounts"),
+    **{
+        f"levels, a threshold a step, T = {steps}{said}": Kernel("5Every", "8ToLevels", steps, falls=falls)
+        for steps in (4, 8, 16)
+        for said, falls in (("", True), (", none falls", False))
+    },
+    "train, T = 4": Kernel("4Even", "7ToTrain", 4, 4),
+    "train, a threshold a step, T = 4": Kernel("5Every", "7ToTrain", 4, 4),
+}
+
+
+def variants(kernel: Kernel, dtype: str) -> Iterator[tuple[str, str, int, str]]:
+    """How a kernel runs: layout, part of its mangled name, numbers a thread takes at a time, loop over thresholds."""
+    if kernel.paired and BYTES[dtype] == 2:
+        for lie, (number, width, packs, most) in PAIRED.items():
+            if kernel.steps <= most and (kernel.falls or packs > 1):  # a thread of one pack compares all
+                name = f"pairs_kernelI{NAMES[dtype]}LNS1_3LieE{number}ELi{width}ELi{packs}E"
+                yield lie, name, width * packs, "both" if kernel.falls else "rising"
+    elif kernel.falls:
+        width = 16 // BYTES[dtype]
+        for lie, (number, few) in LIES.items():
+            name = f"neuron_kernelI{NAMES[dtype]}Li{width}ENS1_{kernel.neuron}ILNS1_3LieE{number}E"
+            yield (
+                lie,
+                f"{name}Li{width}EEENS1_{kernel.result}",
+                width,
+                "compared" if kernel.steps <= few else "searched",
+            )
 
 
 def rows(found: dict[str, Code]) -> Iterator[tuple[object, ...]]:
-    for kernel, (neuron, result, steps, written) in KERNELS.items():
-        for dtype, name in NAMES.items():
-            for lie, (number, few) in LIES.items():
-                width = 16 // BYTES[dtype]
-                mangled = f"neuron_kernelI{name}Li{width}ENS1_{neuron}ILNS1_3LieE{number}E"
-                code = [code for key, code in found.items() if mangled in key and f"NS1_{result}" in key]
-                if not code:
-                    continue
-                pack, once = counted(code[0], turns_of(neuron, result, steps, few))
-                size = BYTES[dtype] + written * (1 if kernel == "counts" else BYTES[dtype])
-                most = size * SCHEDULERS * CLOCK * WARP / (pack / width)
+    for title, kernel in KERNELS.items():
+        for dtype, bytes_read in BYTES.items():
+            for lie, mangled, numbers, kind in variants(kernel, dtype):
+                code = next(code for name, code in found.items() if mangled in name)
+                scanned = kernel.steps if kind == "rising" else 0
+                turn, once = (each / numbers for each in counted(code, kernel.turns(kind), scanned))
+                size = bytes_read + kernel.written * (1 if kernel.result == "8ToCounts" else bytes_read)
+                most = size * SCHEDULERS * CLOCK * WARP / turn
                 shares = (f"{min(1.0, most / each):.2f}" for each in BANDWIDTHS.values())
-                yield (
-                    kernel,
-                    dtype,
-                    lie,
-                    f"{pack / width:.1f}",
-                    f"{once / width:.1f}",
-                    size,
-                    f"{most / 1e12:.1f}",
-                    *shares,
-                )
+                yield title, dtype, lie, f"{turn:.1f}", f"{once:.1f}", size, f"{most / 1e12:.1f}", *shares
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.instructions import codes, counted, turns_of
+from benchmarks.instructions import Kernel, codes, counted, variants
 
 LISTING = """
 .text.kernel:
@@ -40,7 +40,24 @@ def test_a_kernel_without_the_loop_has_no_count():
         counted(codes(LISTING)["kernel"], {"searched": 2})
 
 
+def test_what_a_thread_does_once_for_every_step():
+    scan = ".L_scan:\n/*0018*/ LDG.E R1, desc[UR8][R2.64] ;\n/*0019*/ @P0 BRA `(.L_scan) ;\n"
+    code = codes(LISTING.replace(".L_packs:", f"{scan}.L_packs:"))["kernel"]
+    assert counted(code, {}) == (6, 4)
+    assert counted(code, {}, scanned=3) == (6, 4 + 3 * 2)
+
+
 def test_steps_are_compared_or_searched():
-    assert turns_of("5Every", "7ToTrain", 8, 8) == {"compared": 8, "planes": 8}
-    assert turns_of("5Every", "8ToLevels", 16, 8) == {"searched": 5}
-    assert turns_of("4Even", "8ToLevels", 0, 8) == {}
+    assert Kernel("5Every", "7ToTrain", 8).turns("compared") == {"compared": 8, "planes": 8}
+    assert Kernel("5Every", "8ToLevels", 16).turns("searched") == {"searched": 5}
+    assert Kernel("4Even", "8ToLevels").turns("searched") == {}
+
+
+def test_short_numbers_are_compared_in_pairs():
+    kernel = Kernel("5Every", "8ToLevels", 16)
+    ways = {lie: (numbers, kind) for lie, _, numbers, kind in variants(kernel, "float16")}
+    assert ways["channels last"] == (32, "both")
+    assert ways["one channel a pack, fewer than 3 samples"] == (8, "both")
+    assert "two channels a pack, fewer than 3 samples" not in ways  # 16 steps: searched
+    assert {kind for *_, kind in variants(kernel, "float32")} == {"searched"}
+    assert not list(variants(Kernel("5Every", "8ToLevels", 4, falls=False), "float32"))

@@ -3,20 +3,20 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <optional>
+#include <type_traits>
 
+#include "cuda_pairs.h"
 #include "cuda_thread.h"
 
 namespace graphpass::cuda {
 namespace {
 
-constexpr int kThreads = 256;
 constexpr std::int64_t kAtOnce = 1 << 17;  // threads of a launch, about: those that a large GPU runs at a time
-
-// The first pack of this thread; none for threads that only fill a block.
-__device__ std::int64_t first_pack(const Share& share) {
-  const std::int64_t k = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
-  return k < share.step ? k : share.packs;
-}
+// Steps whose thresholds short numbers are compared with in pairs, where a search would take more instructions: by a thread
+// that takes several packs, or one whose numbers have one channel, or two.
+constexpr std::int64_t kSeveral = 24, kOne = 16, kTwo = 8;
+static_assert(kSeveral < 128, "the sums of pairs hold no more");
 
 // x = sum_t w_t I_t / sum_t w_t of a pack, as time_mean; of one step, x itself.
 template <bool train, typename T, int Width>
@@ -85,7 +85,8 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T>
 constexpr int kWidth = 16 / static_cast<int>(sizeof(T));
 
-Share share_of(const Layout& layout, int width, Lie lie) {
+// each: packs that a thread takes at a time. Several take as long where some are missing, so threads share packs evenly then.
+Share share_of(const Layout& layout, int width, Lie lie, int each = 1) {
   Share share;
   share.packs = layout.size() / width;
   std::int64_t plane = 1;
@@ -93,7 +94,10 @@ Share share_of(const Layout& layout, int width, Lie lie) {
     plane = layout.channels * layout.inner / width;
     share.channels = layout.channels, share.inner = lie == Lie::one ? layout.inner / width : layout.inner;
   }
-  share.step = std::min(share.packs, (kAtOnce + plane - 1) / plane * plane);
+  const std::int64_t turns = (share.packs - 1) / (each * kAtOnce) + 1;
+  const std::int64_t wanted = each > 1 ? (share.packs - 1) / (turns * each) + 1 : kAtOnce;
+  share.step = std::min(share.packs, (wanted - 1) / plane * plane + plane);
+  share.turns = static_cast<int>(share.packs / share.step), share.rest = share.packs % share.step;
   share.small = share.step * width < std::int64_t{1} << 31;
   if (share.small) share.by_inner = Divisor(share.inner), share.by_channels = Divisor(share.channels);
   return share;
@@ -110,26 +114,69 @@ int launch(const void* x, void* y, const Layout& layout, const Neurons& n, const
   return cudaGetLastError();
 }
 
+// How the channels of packs of `width` lie; nothing where numbers have to go one by one. row: whether parameters can be
+// loaded as rows of channels.
+std::optional<Lie> lie_of(const void* x, const void* y, const Layout& layout, int width, bool row) {
+  const std::int64_t plane = layout.channels > 1 ? layout.channels * layout.inner : layout.size();
+  if (plane % width || !aligned(x, 16) || !aligned(y, 16)) return {};
+  if (layout.channels == 1 || layout.inner % width == 0) return Lie::one;
+  if (layout.inner == 1 && layout.channels % width == 0 && row) return Lie::row;
+  return layout.inner >= width ? std::optional(Lie::two) : std::nullopt;
+}
+
 template <typename T, template <Lie, int> typename Neuron, template <typename, Lie, int> typename Result>
 int run(const void* x, void* y, const Layout& layout, const Neurons& n, const Steps& steps, void* stream) {
-  if (layout.size() == 0) return cudaSuccess;
   constexpr int kPack = kWidth<T>;
-  const std::int64_t plane = layout.channels > 1 ? layout.channels * layout.inner : layout.size();
-  if (plane % kPack || !aligned(x, 16) || !aligned(y, 16))
-    return launch<T, 1, Lie::one, Neuron, Result>(x, y, layout, n, steps, stream);
-  if (layout.channels == 1 || layout.inner % kPack == 0)
-    return launch<T, kPack, Lie::one, Neuron, Result>(x, y, layout, n, steps, stream);
-  if (layout.inner == 1 && layout.channels % kPack == 0 && Neuron<Lie::row, kPack>::is_row(n))
-    return launch<T, kPack, Lie::row, Neuron, Result>(x, y, layout, n, steps, stream);
-  if (layout.inner >= kPack) return launch<T, kPack, Lie::two, Neuron, Result>(x, y, layout, n, steps, stream);
+  const auto lie = lie_of(x, y, layout, kPack, Neuron<Lie::row, kPack>::is_row(n));
+  if (lie == Lie::one) return launch<T, kPack, Lie::one, Neuron, Result>(x, y, layout, n, steps, stream);
+  if (lie == Lie::row) return launch<T, kPack, Lie::row, Neuron, Result>(x, y, layout, n, steps, stream);
+  if (lie == Lie::two) return launch<T, kPack, Lie::two, Neuron, Result>(x, y, layout, n, steps, stream);
   return launch<T, 1, Lie::one, Neuron, Result>(x, y, layout, n, steps, stream);
+}
+
+template <typename T, Lie lie, int Width, int Packs>
+int launch_pairs(const void* x, void* y, const Layout& layout, const Neurons& n, void* stream) {
+  const Share share = share_of(layout, Width, lie, Packs);
+  using In = Pack<Two<T>, Width / 2>;
+  pairs_kernel<T, lie, Width, Packs><<<blocks(share), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+      static_cast<const In*>(x), static_cast<In*>(y), n, share);
+  return cudaGetLastError();
+}
+
+// Whether the GPU compares two numbers at once (kComparesTwo).
+template <typename T>
+bool compares_pairs() {
+  int device = 0, major = 0;
+  return std::is_same_v<T, Half> || (cudaGetDevice(&device) == cudaSuccess &&
+                                     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+                                     major >= 9);
+}
+
+// Levels by thresholds of every step.
+template <typename T>
+int run_levels(const void* x, void* y, const Layout& layout, const Neurons& n, void* stream) {
+  if constexpr (sizeof(T) == 2) {
+    constexpr int kPack = kWidth<T>;
+    const auto lie = lie_of(x, y, layout, kPack, Every<Lie::row, kPack>::is_row(n));
+    const std::int64_t alike = layout.channels > 1 ? layout.outer : layout.size() / kPack;  // packs of the same channels
+    const std::int64_t steps = n.each.steps;
+    if (lie && steps <= kSeveral && compares_pairs<T>()) {
+      if (alike > 2 && lie == Lie::one) return launch_pairs<T, Lie::one, kPack, 4>(x, y, layout, n, stream);
+      if (alike > 2 && lie == Lie::row) return launch_pairs<T, Lie::row, 4, 8>(x, y, layout, n, stream);
+      if (alike > 2) return launch_pairs<T, Lie::two, kPack, 4>(x, y, layout, n, stream);
+      if (lie == Lie::one && steps <= kOne) return launch_pairs<T, Lie::one, kPack, 1>(x, y, layout, n, stream);
+      if (lie == Lie::two && steps <= kTwo) return launch_pairs<T, Lie::two, kPack, 1>(x, y, layout, n, stream);
+    }
+  }
+  return run<T, Every, ToLevels>(x, y, layout, n, {}, stream);
 }
 
 template <template <typename, Lie, int> typename Result, typename T>
 int run_neurons(const void* x, void* y, const Layout& layout, const Neurons& n, const Steps& steps, void* stream) {
   if (n.each.pitch >> 29) return cudaErrorInvalidValue;
-  if (n.each.rising) return run<T, Every, Result>(x, y, layout, n, steps, stream);
-  return run<T, Even, Result>(x, y, layout, n, steps, stream);
+  if (!n.each.rising) return run<T, Even, Result>(x, y, layout, n, steps, stream);
+  if constexpr (Result<T, Lie::one, 1>::kTrain) return run<T, Every, Result>(x, y, layout, n, steps, stream);
+  return run_levels<T>(x, y, layout, n, stream);
 }
 
 // function<T>(…) with the type's T.
@@ -169,12 +216,14 @@ int repeat_of(const void* x, void* currents, std::int64_t bytes, int steps, void
 
 int neuron(Type type, Output output, const void* x, void* y, const Layout& layout, const Neurons& neurons,
            void* stream) {
+  if (layout.size() == 0) return cudaSuccess;
   if (output == Output::counts) GRAPHPASS_OF_TYPE(type, (run<T, Even, ToCounts>(x, y, layout, neurons, {}, stream)))
   GRAPHPASS_OF_TYPE(type, (run_neurons<ToLevels, T>(x, y, layout, neurons, {}, stream)))
 }
 
 int train(Type type, const void* currents, void* spikes, const Layout& layout, const Neurons& neurons,
           const Steps& steps, void* stream) {
+  if (layout.size() == 0) return cudaSuccess;
   GRAPHPASS_OF_TYPE(type, (run_neurons<ToTrain, T>(currents, spikes, layout, neurons, steps, stream)))
 }
 

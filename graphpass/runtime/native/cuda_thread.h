@@ -31,23 +31,36 @@ struct Divisor {
 
 inline bool aligned(const void* pointer, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0; }
 
-// The float32 `steps` pitches (bytes) behind `from`: one multiplication and addition, of which compilers make three.
-__device__ float value_at(std::uint64_t from, std::uint32_t steps, std::uint32_t pitch) {
+// The place `steps` pitches (bytes) behind `from`: one multiplication and addition, of which compilers make three.
+__device__ const float* place_at(std::uint64_t from, std::uint32_t steps, std::uint32_t pitch) {
 #ifdef __CUDA_ARCH__
   asm("mad.wide.u32 %0, %1, %2, %0;" : "+l"(from) : "r"(steps), "r"(pitch));
 #else
   from += std::uint64_t{steps} * pitch;
 #endif
-  return __ldg(reinterpret_cast<const float*>(from));
+  return reinterpret_cast<const float*>(from);
 }
 
 // How a tensor is cut into packs and shared among threads.
 struct Share {
   std::int64_t packs = 0, step = 0;
+  std::int64_t rest = 0;  // packs = turns * step + rest
+  int turns = 0;
   std::int64_t channels = 1, inner = 1;  // inner: in packs where a pack lies in one channel, else in numbers
   Divisor by_inner, by_channels;
   bool small = true;  // places in [channels, inner] fit 31 bits
 };
+
+constexpr int kThreads = 256;  // of a block
+
+// The first pack of this thread; none for threads that only fill a block.
+__device__ std::int64_t first_pack(const Share& share) {
+  const std::int64_t k = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
+  return k < share.step ? k : share.packs;
+}
+
+// The packs of the thread that begins with pack k.
+__device__ int packs_of(std::int64_t k, const Share& share) { return share.turns + (k < share.rest ? 1 : 0); }
 
 // How the channels of a pack lie: one for all its numbers; one after the other, a row; or two, the second of which follows.
 enum class Lie { one, row, two };
@@ -60,6 +73,7 @@ class Channels {
 
  public:
   static constexpr int kSets = lie == Lie::one ? 1 : lie == Lie::two ? 2 : Width;
+  static constexpr int kPlaces = lie == Lie::two ? 2 : 1;
 
   __device__ Channels(std::int64_t k, const Share& share) {
     const std::int64_t number = lie == Lie::one ? k : k * Width;
@@ -78,18 +92,25 @@ class Channels {
   __device__ const float* at(const float* values, std::int64_t stride, int set) const {
     return values + (lie == Lie::row ? first + set : set ? last : first) * stride;
   }
-  // One value a channel, or the same for all where the stride is 0.
-  __device__ void load(const float* values, std::int64_t stride, float (&to)[kSets]) const {
+  // What belongs to the channels, from the place of each set's; of a row, from that of its first.
+  static __device__ void load(const float* const (&places)[kPlaces], float (&to)[kSets]) {
     if constexpr (lie == Lie::row) {
 #pragma unroll
       for (int j = 0; j < Width; j += 4) {
-        const float4 four = __ldg(reinterpret_cast<const float4*>(values + first + j));
+        const float4 four = __ldg(reinterpret_cast<const float4*>(places[0] + j));
         to[j] = four.x, to[j + 1] = four.y, to[j + 2] = four.z, to[j + 3] = four.w;
       }
     } else {
 #pragma unroll
-      for (int set = 0; set < kSets; ++set) to[set] = __ldg(at(values, stride, set));
+      for (int set = 0; set < kSets; ++set) to[set] = __ldg(places[set]);
     }
+  }
+  // One value a channel, or the same for all where the stride is 0.
+  __device__ void load(const float* values, std::int64_t stride, float (&to)[kSets]) const {
+    const float* places[kPlaces];
+#pragma unroll
+    for (int k = 0; k < kPlaces; ++k) places[k] = lie == Lie::row ? values + first : at(values, stride, k);
+    load(places, to);
   }
   __device__ void load(const Parameter& parameter, float (&to)[kSets]) const { load(parameter.values, parameter.stride, to); }
   // What belongs to number j.
@@ -224,7 +245,7 @@ class Every {
       for (int j = 0; j < kTogether; ++j) {
         const int next = found[j] + size;
         if (next > steps) continue;
-        const float threshold = value_at(before[j], static_cast<std::uint32_t>(next), pitch);
+        const float threshold = __ldg(place_at(before[j], static_cast<std::uint32_t>(next), pitch));
         if ((x[begin + j] >= threshold) == rises[j]) found[j] = next;
       }
     }
@@ -244,10 +265,12 @@ class ToLevels {
   __device__ ToLevels(const Neurons& n, const Channels<lie, Width>& channels) : channels(channels) {
     channels.load(n.amplitude, amplitude), channels.load(n.offset, offset);
   }
+  // Of a count n, for number j of a pack.
+  __device__ float of(float n, int j) const { return channels.of(amplitude, j) * n + channels.of(offset, j); }
   __device__ void write(const float (&n)[Width], void* y, std::int64_t k, const Share&, const Steps&) const {
     Pack<T, Width> out;
 #pragma unroll
-    for (int j = 0; j < Width; ++j) out.values[j] = narrow<T>(channels.of(amplitude, j) * n[j] + channels.of(offset, j));
+    for (int j = 0; j < Width; ++j) out.values[j] = narrow<T>(of(n[j], j));
     static_cast<Pack<T, Width>*>(y)[k] = out;
   }
 };

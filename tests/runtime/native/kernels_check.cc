@@ -208,8 +208,8 @@ void check_look_up(Layout layout, bool per_channel, std::mt19937& random) {
 int main() {
   std::mt19937 random(0);
   const Layout layouts[] = {{1, 1, 0}, {0, 3, 5}, {2, 3, 0}, {2, 0, 4}, {1, 1, 1}, {1, 1, 2000}, {2, 3, 700}, {3, 130, 1}, {9, 33, 1}, {5, 7, 13}, {1, 1, 513},
-                            {2, 3, 64}, {2, 8, 49}, {9, 32, 1}, {3, 16, 2}};
-  const Steps all_steps[] = {{1, 1, false}, {1, 4, false}, {4, 4, false}, {1, 5, true}, {3, 3, true}, {1, 255, false}};
+                            {2, 3, 64}, {2, 8, 49}, {9, 32, 1}, {3, 16, 2}, {7, 3, 64}, {5, 8, 49}};
+  const Steps all_steps[] = {{1, 1, false}, {1, 4, false}, {4, 4, false}, {1, 5, true}, {3, 3, true}, {1, 20, false}, {1, 255, false}};
   for (const Layout& layout : layouts)
     for (const Steps& steps : all_steps)
       for (const bool per_channel : {false, true}) {
@@ -220,6 +220,7 @@ int main() {
         if (steps.phase || steps.input > 1) continue;
         check_thresholds<float>(Type::f32, layout, per_channel, steps, random);
         check_thresholds<Half>(Type::f16, layout, per_channel, steps, random);
+        check_thresholds<BFloat>(Type::bf16, layout, per_channel, steps, random);
       }
   check_quotients(random);
 #ifndef ON_DEVICE

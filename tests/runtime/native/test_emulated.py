@@ -82,7 +82,7 @@ def test_the_tests_of_the_operators_pass_on_the_cuda_kernels(emulated: Path) -> 
 @pytest.mark.slow
 def test_mistakes_in_the_kernels_are_seen(tmp_path: Path) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        names = ["", *mutants.MUTANTS]
+        names = ["", *mutants.MUTANTS, *mutants.IN_PAIRS]
         found = dict(zip(names, pool.map(lambda k: mutants.verdict(k, tmp_path / (k or "none")), names), strict=True))
     assert found.pop("")[0] == 0
     print("\n".join(f"{name}: {said[:120]}" for name, (_, said) in found.items()))
@@ -95,4 +95,6 @@ def test_an_unknown_instruction_is_an_error() -> None:
         translated(ptx.replace("SIN", "sin"))
     with pytest.raises(UnknownInstructionError, match=r"add\.f32"):  # without .rn it may be contracted
         translated(ptx.replace("SIN.approx", "add"))
+    with pytest.raises(UnknownInstructionError, match=r"set\.ge\.f16x2\.f16x2"):  # 1.0 where it holds, not a mask
+        translated(ptx.replace("SIN.approx.f32", "set.ge.f16x2.f16x2"))
     assert "kernel_0" in translated(ptx.replace("SIN.approx.f32 %f1,", "neg.f32 %f1,"))

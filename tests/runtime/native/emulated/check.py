@@ -148,9 +148,17 @@ def even_neuron(generator: np.random.Generator, channels: int, levels: int) -> N
 
 
 def threshold_neuron(generator: np.random.Generator, even: Neuron) -> ThresholdNeuron:
-    """Neurons whose steps have thresholds of their own; some fall, and every x or none reaches some."""
-    rising = np.sort(generator.normal(0.5, 1.5, (even.levels - 1, *even.shift.shape)), axis=0).astype(np.float32)
-    falling = rising[:1] - np.cumsum(generator.uniform(0, 1, rising.shape), axis=0).astype(np.float32)
+    """Neurons whose steps have thresholds of their own; some fall, and every x or none reaches some.
+
+    A few lie beyond float16, between two of its numbers, or between 0 and the smallest.
+    """
+    scale = 10.0 ** generator.uniform(-9, 7) if generator.random() < 0.3 else 1.0
+    rising = np.sort(generator.normal(0.5, 1.5, (even.levels - 1, *even.shift.shape)) * scale, axis=0)
+    falling = rising[:1] - np.cumsum(generator.uniform(0, scale, rising.shape), axis=0)
+    rising, falling = rising.astype(np.float32), falling.astype(np.float32)
+    if generator.random() < 0.3:
+        with np.errstate(over="ignore"):
+            rising, falling = (each.astype(np.float16).astype(np.float32) for each in (rising, falling))
     falling[generator.integers(0, len(falling) + 1) :] = -np.inf
     always, never = generator.integers(0, 3, 2)
     rising[:always] = falling[:always] = -np.inf
@@ -221,22 +229,42 @@ def one(device: Device, shape: tuple[int, int, int] | None = None) -> None:
     device.at_end = bool(generator.random() < 0.5)
     even = even_neuron(generator, shape[1], levels)
     every = threshold_neuron(generator, even)
-    kind, layout, phase = TYPES.index(dtype), Layout(*shape), coding == "phase"
     with np.errstate(all="ignore"):
         borders = np.arange(-1, levels + 2, dtype=np.float32)[:, None, None] * even.threshold - even.shift
         finite = np.nan_to_num(np.concatenate([every.rising, every.falling]), posinf=9, neginf=-9)
     for name, neuron, about in (("even", even, borders), ("of every step", every, finite)):
         x = currents(generator, shape, about, dtype)
-        given, count = arguments(device, neuron), neuron.count(x)
-        with np.errstate(all="ignore"):
-            fired = np.where(np.isnan(x.astype(np.float32)), np.float32(np.nan), neuron.decode(count)).astype(dtype)
-        head = kind, ctypes.byref(layout), ctypes.byref(given)
-        device.run(f"levels, {name}, {dtype}", x, fired, lambda x, y, h=head: library.neuron(h[0], 0, x, y, *h[1:]))
+        head, count = run_levels(device, name, neuron, x)
         if neuron is even:
             device.run(f"counts, {dtype}", x, count, lambda x, y, h=head: library.neuron(h[0], 1, x, y, *h[1:]))
         if x.size * steps <= 60_000:
             for inputs in {1, steps}:
-                trains(device, name, x, neuron, head, Steps(inputs, steps, phase), coding)
+                trains(device, name, x, neuron, head, Steps(inputs, steps, coding == "phase"), coding)
+    device.clear()
+
+
+def run_levels(device: Device, name: str, neuron: Firing, x: Array) -> tuple[tuple[Any, ...], Array]:
+    """Levels of x; what calls of this neuron begin with, and the counts."""
+    given, count = arguments(device, neuron), neuron.count(x)
+    with np.errstate(all="ignore"):
+        fired = np.where(np.isnan(x.astype(np.float32)), np.float32(np.nan), neuron.decode(count)).astype(x.dtype)
+    head = TYPES.index(x.dtype), ctypes.byref(Layout(*x.shape)), ctypes.byref(given)
+    call = device.library.neuron
+    device.run(f"levels, {name}, {x.dtype}", x, fired, lambda x, y: call(head[0], 0, x, y, *head[1:]))
+    return head, count
+
+
+def every_number(device: Device, dtype: np.dtype[Any]) -> None:
+    """Every number of a short type, under thresholds of any bits and some beside its numbers."""
+    x, steps, generator = np.arange(1 << 16, dtype=np.uint16).view(dtype), 24, device.generator
+    for _ in range(4):
+        anything = generator.integers(0, 1 << 32, 4 * steps, np.uint32).view(np.float32)
+        with np.errstate(all="ignore"):
+            beside = np.nextafter(generator.choice(x, steps).astype(np.float32), np.float32([[-np.inf], [np.inf]]))
+        several = np.concatenate([anything, beside.reshape(-1)])
+        chosen = np.sort(generator.choice(several[~np.isnan(several)], 2 * steps))[:, None, None]
+        neuron = ThresholdNeuron(chosen[steps:], chosen[steps - 1 :: -1], np.float32([[1]]), np.float32([[0]]))
+        run_levels(device, "of every step", neuron, x.reshape(1, 1, -1))
     device.clear()
 
 
@@ -276,6 +304,8 @@ def check(library: Path, cases: int, types: tuple[np.dtype[Any], ...] = TYPES) -
             one(device, LARGE[number // 100 % len(LARGE)] if number % 100 == 99 else None)
         except DifferentError as error:
             raise DifferentError(f"case {number}: {error}") from error
+    for dtype in (each for each in types if each.itemsize == 2):
+        every_number(device, dtype)
     return device
 
 

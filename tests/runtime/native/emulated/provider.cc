@@ -16,20 +16,12 @@ constexpr Error kCaptureInvalidated = 901;
 Error made(void** handle) { return (*handle = std::malloc(1)) ? kSuccess : kOutOfMemory; }
 }  // namespace
 
-// ---- The device: compute capability 9.0.
+// ---- The device.
 EMULATED_API Error cudaGetDeviceCount(int* count) { return *count = 1, kSuccess; }
-EMULATED_API Error cudaGetDevice(int* device) { return *device = 0, kSuccess; }
 EMULATED_API Error cudaSetDevice(int) { return kSuccess; }
 EMULATED_API Error cudaDeviceSynchronize() { return kSuccess; }
 EMULATED_API Error cudaRuntimeGetVersion(int* version) { return *version = 13000, kSuccess; }
 EMULATED_API Error cudaDriverGetVersion(int* version) { return *version = 13000, kSuccess; }
-EMULATED_API Error cudaDeviceGetAttribute(int* value, int attribute, int) {
-  *value = attribute == cudaDevAttrComputeCapabilityMajor   ? 9
-           : attribute == cudaDevAttrComputeCapabilityMinor ? 0
-           : attribute == cudaDevAttrMultiProcessorCount    ? 132
-                                                            : 1024;
-  return kSuccess;
-}
 EMULATED_API Error cudaGetDeviceProperties(cudaDeviceProp* found, int) {
   *found = {};
   std::strcpy(found->name, "emulated");

@@ -180,6 +180,14 @@ EMULATED_API Error cudaLaunchKernel(const void* function, Dim grid, Dim block, v
   return launch(function, grid, block, arguments);
 }
 
+// ---- The device: compute capability 9.0, whichever the kernels were compiled for.
+EMULATED_API Error cudaGetDevice(int* device) { return *device = 0, kSuccess; }
+EMULATED_API Error cudaDeviceGetAttribute(int* value, int attribute, int) {
+  constexpr int kMultiProcessors = 16, kMajor = 75, kMinor = 76;  // of cudaDeviceAttr
+  *value = attribute == kMajor ? 9 : attribute == kMinor ? 0 : attribute == kMultiProcessors ? 132 : 1024;
+  return kSuccess;
+}
+
 // ---- Memory.
 EMULATED_API Error cudaMalloc(void** pointer, std::size_t size) {
   const std::lock_guard<std::recursive_mutex> held(lock);

@@ -100,11 +100,36 @@ inline float from_half(std::uint16_t bits) {
   return bits >> 15 ? -value : value;
 }
 inline std::uint16_t to_half(float a) { return a != a ? 0x7fff : std::bit_cast<std::uint16_t>(static_cast<_Float16>(a)); }
+inline float from_bfloat(std::uint16_t bits) { return as_float(static_cast<std::uint32_t>(bits) << 16); }
 inline std::uint16_t to_bfloat(float a) {
   const double exact = a, unit = std::ldexp(1.0, std::max(std::ilogb(a), -126) - 7);
   if (a != a) return 0x7fff;
   if (a == 0 || std::isinf(a)) return std::bit_cast<std::uint32_t>(a) >> 16;
   return std::bit_cast<std::uint32_t>(static_cast<float>(std::nearbyint(exact / unit) * unit)) >> 16;
+}
+
+// Towards +infinity: the first number in the row of all that is not less. infinity: its bits.
+template <float from(std::uint16_t), std::uint16_t to_nearest(float), int infinity>
+std::uint16_t to_above(float a) {
+  static const std::vector<std::uint16_t> all = [] {
+    std::vector<std::uint16_t> numbers;
+    for (int bits = infinity; bits >= 0; --bits) numbers.push_back(static_cast<std::uint16_t>(0x8000 | bits));
+    for (int bits = 0; bits <= infinity; ++bits) numbers.push_back(static_cast<std::uint16_t>(bits));
+    return numbers;
+  }();
+  if (a != a || a == 0) return to_nearest(a);
+  return *std::lower_bound(all.begin(), all.end(), a, [](std::uint16_t each, float least) { return from(each) < least; });
+}
+inline std::uint16_t to_half_above(float a) { return to_above<from_half, to_half, 0x7C00>(a); }
+inline std::uint16_t to_bfloat_above(float a) { return to_above<from_bfloat, to_bfloat, 0x7F80>(a); }
+
+// function of the two numbers in the low halves, and of those in the high ones.
+template <float from(std::uint16_t), typename Function>
+std::uint32_t each_half(std::uint32_t a, std::uint32_t b, Function function) {
+  const auto of = [&](int shift) -> std::uint32_t {
+    return function(from(static_cast<std::uint16_t>(a >> shift)), from(static_cast<std::uint16_t>(b >> shift)));
+  };
+  return of(16) << 16 | of(0);
 }
 
 }  // namespace emulated

@@ -27,6 +27,9 @@ FLOATS = {
     "fma.rn": "std::fma(a, b, c)", "min": "least(a, b)", "max": "greatest(a, b)", "abs": "std::fabs(a)",
     "min.NaN": "a != a || b != b ? NAN : least(a, b)", "max.NaN": "a != a || b != b ? NAN : greatest(a, b)",
 }  # fmt: skip
+PAIRS = {"f16x2": "from_half", "bf16x2": "from_bfloat"}  # types of two numbers in a register
+# Of two float16. Rounding to float32 in between is innocent: 24 bits are twice those of float16, and two more.
+PAIRED = {"sub.rn.f16x2": "to_half(a - b)"}
 PREDICATES = {"and": "a && b", "or": "a || b", "xor": "a != b", "not": "!a"}
 COMPARISONS = {  # an ordered comparison with NaN is false
     "eq": "a == b", "lt": "a < b", "le": "a <= b", "gt": "a > b", "ge": "a >= b", "ne": "a < b || a > b",
@@ -37,7 +40,8 @@ CONVERSIONS = {  # of an operand a of the last type
     "rmi.f32.f32": "std::floor(a)", "rzi.s32.f32": "truncated(a)", "rmi.s32.f32": "truncated(std::floor(a))",
     "rn.f32.s32": "static_cast<float>(a)", "rn.f32.u32": "static_cast<float>(a)", "rn.f32.u16": "static_cast<float>(a)",
     "rzi.u32.f32": "static_cast<std::uint32_t>(std::max(truncated(a), 0))", "f32.f16": "from_half(a)",
-    "rn.f16.f32": "to_half(a)", "rn.bf16.f32": "to_bfloat(a)",
+    "rn.f16.f32": "to_half(a)", "rn.bf16.f32": "to_bfloat(a)", "rp.f16.f32": "to_half_above(a)",
+    "rp.bf16.f32": "to_bfloat_above(a)",
     "rn.f16x2.f32": "static_cast<std::uint32_t>(to_half(a)) << 16 | to_half(b)",
     "rn.bf16x2.f32": "static_cast<std::uint32_t>(to_bfloat(a)) << 16 | to_bfloat(b)",
 }  # fmt: skip
@@ -139,6 +143,11 @@ class Kernel:
         if operation == "setp" and len(parts) == 3:
             formula = "a != b" if parts[1] == "ne" and kind != "f32" else COMPARISONS[parts[1]]
             return self.computed(given[0], "pred", formula, (kind, given[1]), (kind, given[2]))
+        if kind in PAIRS:
+            compares = operation == "set" and parts[2:-1] == ["u32"]
+            formula = f"{COMPARISONS[parts[1]]} ? 0xFFFF : 0" if compares else PAIRED[".".join(parts)]
+            both = f"each_half<{PAIRS[kind]}>(a, b, [](float a, float b) -> std::uint16_t {{ return {formula}; }})"
+            return self.computed(given[0], "u32", both, ("u32", given[1]), ("u32", given[2]))
         if name == "selp":
             return self.computed(given[0], kind, "c ? a : b", (kind, given[1]), (kind, given[2]), ("pred", given[3]))
         if name in ("shl", "shr"):

@@ -30,6 +30,16 @@ T __ldg(const T* place) {
   return *place;
 }
 inline int __clz(int value) { return value ? __builtin_clz(value) : 32; }
+// Bytes of b:a, each chosen by four bits of `select`; those that repeat a sign are not used.
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned select) {
+  const std::uint64_t both = static_cast<std::uint64_t>(b) << 32 | a;
+  unsigned result = 0;
+  for (unsigned k = 0; k < 4; ++k) result |= static_cast<unsigned>(both >> 8 * (select >> 4 * k & 7) & 255) << 8 * k;
+  return result;
+}
+enum { cudaDevAttrComputeCapabilityMajor };
+inline int cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+inline int cudaDeviceGetAttribute(int* value, int, int) { return *value = 9, cudaSuccess; }
 inline int cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorString(int) { return "no error"; }
 
