@@ -164,8 +164,8 @@ PAIRED = {
     "one channel a pack": (0, 8, 4, 24),
     "channels last": (1, 4, 8, 24),
     "two channels a pack": (2, 8, 4, 24),
-    "one channel a pack, fewer than 3 samples": (0, 8, 1, 16),
-    "two channels a pack, fewer than 3 samples": (2, 8, 1, 8),
+    "one channel a pack, one or two samples": (0, 8, 1, 16),
+    "two channels a pack, one or two samples": (2, 8, 1, 8),
 }
 
 
@@ -195,12 +195,12 @@ KERNELS = {
     "levels": Kernel("4Even", "8ToLevels"),
     "counts": Kernel("4Even", "8ToCounts"),
     **{
-        f"levels, a threshold a step, T = {steps}{said}": Kernel("5Every", "8ToLevels", steps, falls=falls)
+        f"levels, a threshold per step, T = {steps}{said}": Kernel("5Every", "8ToLevels", steps, falls=falls)
         for steps in (4, 8, 16)
-        for said, falls in (("", True), (", none falls", False))
+        for said, falls in (("", True), (", no falling thresholds", False))
     },
     "train, T = 4": Kernel("4Even", "7ToTrain", 4, 4),
-    "train, a threshold a step, T = 4": Kernel("5Every", "7ToTrain", 4, 4),
+    "train, a threshold per step, T = 4": Kernel("5Every", "7ToTrain", 4, 4),
 }
 
 

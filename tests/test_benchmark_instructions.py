@@ -57,7 +57,7 @@ def test_short_numbers_are_compared_in_pairs():
     kernel = Kernel("5Every", "8ToLevels", 16)
     ways = {lie: (numbers, kind) for lie, _, numbers, kind in variants(kernel, "float16")}
     assert ways["channels last"] == (32, "both")
-    assert ways["one channel a pack, fewer than 3 samples"] == (8, "both")
-    assert "two channels a pack, fewer than 3 samples" not in ways  # 16 steps: searched
+    assert ways["one channel a pack, one or two samples"] == (8, "both")
+    assert "two channels a pack, one or two samples" not in ways  # 16 steps: searched
     assert {kind for *_, kind in variants(kernel, "float32")} == {"searched"}
     assert not list(variants(Kernel("5Every", "8ToLevels", 4, falls=False), "float32"))

@@ -20,6 +20,7 @@ import onnxruntime as ort
 from hypothesis import HealthCheck, given, settings
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
+from onnx import load as load_model
 
 import graphpass
 from benchmarks.results import table
@@ -42,7 +43,13 @@ NETWORKS = {
     "ResNet-20, SiLU": ROOT / "benchmarks" / "trained" / "resnet20_silu.onnx",
     "ViT": ROOT / "benchmarks" / "trained" / "vit.onnx",
 }
-FORMS = ("folded", "unrolled", "integer")
+FORMS = {  # as the table names them → options of convert
+    "folded": {"form": "folded"},
+    "folded, float16": {"form": "folded", "precision": "float16"},
+    "unrolled": {"form": "unrolled"},
+    "unrolled, float16": {"form": "unrolled", "precision": "float16"},
+    "integer": {"form": "integer"},
+}
 
 
 class Counts:
@@ -59,11 +66,15 @@ class Counts:
         self.library.emulated_reset()
 
 
-def session(proto: ModelProto, **options: str) -> ort.InferenceSession:
-    """A session on CUDA with the native operators, alone: without falling back to the CPU. Log: everything."""
+def session(proto: ModelProto, optimised: Path | None = None, **options: str) -> ort.InferenceSession:
+    """A session on CUDA with the native operators, alone: without falling back to the CPU. Log: everything.
+
+    optimised: where the optimised model is written.
+    """
     given = ort.SessionOptions()
     given.register_custom_ops_library(str(FOLDER / OPERATORS))
     given.add_session_config_entry(*NO_INTEGER_LAYERS)  # as open_session does
+    given.optimized_model_filepath = str(optimised or "")
     given.log_severity_level, given.intra_op_num_threads = int(os.environ.get("SEVERITY", "4")), 1
     made = ort.InferenceSession(proto.SerializeToString(), given, providers=[(GPU[0], options), GPU[1]])
     if made.get_providers()[0] != GPU[0]:
@@ -183,10 +194,11 @@ def logged(action: Callable[[], object]) -> str:
         return file.read()
 
 
-def placed(proto: ModelProto) -> tuple[int, Counter[str], int]:
-    """Of the optimised network: nodes on CUDA, operators on the CPU, and copies between the two."""
+def placed(proto: ModelProto, folder: Path) -> tuple[int, Counter[str], int, int]:
+    """Of the optimised network: nodes on CUDA, operators on the CPU, copies between the two, and Casts."""
     os.environ["SEVERITY"] = "0"
-    log = logged(lambda: session(proto))
+    log = logged(lambda: session(proto, folder / "optimised.onnx"))
+    casts = Counter(node.op_type for node in load_model(folder / "optimised.onnx").graph.node)["Cast"]
     on_cuda, on_cpu, provider = 0, Counter[str](), ""
     for line in log.splitlines():
         if match := re.search(r"(?:Node\(s\)|All nodes) placed on \[(\w+)\]. Number of nodes: (\d+)", line):
@@ -196,7 +208,7 @@ def placed(proto: ModelProto) -> tuple[int, Counter[str], int]:
             on_cpu[match[1]] += 1
     if not provider:
         raise SystemExit("onnxruntime's log does not say where nodes are placed")
-    return on_cuda, on_cpu, sum(int(number) for number in re.findall(r"(\d+) Memcpy nodes are added", log))
+    return on_cuda, on_cpu, sum(int(number) for number in re.findall(r"(\d+) Memcpy nodes are added", log)), casts
 
 
 def rows() -> Iterator[tuple[object, ...]]:
@@ -207,20 +219,20 @@ def rows() -> Iterator[tuple[object, ...]]:
         with tempfile.TemporaryDirectory() as folder:
             data = Path(folder) / "data.npz"
             np.savez(data, **{key: generator.standard_normal(shape, np.float32) for key, shape in shapes.items()})
-            for form in FORMS:
+            for form, options in FORMS.items():
                 try:
-                    done = graphpass.convert(path, data, time_steps=4, form=form, allow_partial=True)
+                    done = graphpass.convert(path, data, time_steps=4, allow_partial=True, **options)
                 except GraphpassError as error:
-                    yield name, form, "", "", "", str(error).split(";")[0]
+                    yield name, form, "", "", "", "", str(error).split(";")[0]
                     continue
-                on_cuda, on_cpu, copies = placed(done.proto)
+                on_cuda, on_cpu, copies, casts = placed(done.proto, Path(folder))
                 left = ", ".join(f"{number} {op}" for op, number in sorted(on_cpu.items()))
-                yield name, form, on_cuda, on_cpu.total(), copies, left
+                yield name, form, on_cuda, on_cpu.total(), copies, casts, left
 
 
 def run_networks() -> None:
     """Where the nodes of converted networks go, of the network that onnxruntime optimised."""
-    table(("network", "form", "nodes on CUDA", "on the CPU", "copies", "what is on the CPU"), rows())
+    table(("network", "form", "nodes on CUDA", "on the CPU", "copies", "Casts", "what is on the CPU"), rows())
 
 
 if __name__ == "__main__":
