@@ -49,7 +49,7 @@ from service.jobs.housekeeping import JOBS_EVERY, RENEW_EVERY, SWEEP_EVERY, Hous
 from service.jobs.places import Places
 from service.jobs.presence import PlaceLocks, SingleProcess
 from service.jobs.queues import Queues
-from service.jobs.running import clear_scratch
+from service.jobs.rooms import Rooms, clear_scratch
 from service.jobs.scheduler import EVERY_SHARED, Scheduler
 from service.metrics import ProcessMetrics
 from service.settings import Settings
@@ -93,12 +93,14 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         metrics = ProcessMetrics()
         engine.migrate(settings)
         places = Places(settings.workers)
+        rooms = Rooms(settings.data_dir / "scratch", places)
+        stack.callback(rooms.close)
         jobs = None if shared else engine.sqlite_engine(settings)
         queues = Queues(jobs or metadata.database.engine, settings.executor_id, settings.queues, settings.quota_running)
         if settings.queues:
             from service.jobs.work import Work
 
-            work = Work(settings, metadata, blobs, metrics, places, queues)
+            work = Work(settings, metadata, blobs, metrics, places, rooms, queues)
             stack.callback(work.leave)
             guard = _guard(settings) if shared else None
             if guard:
@@ -134,6 +136,7 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
             rate,
             metrics,
             places,
+            rooms,
             calls,
             CapacityLimiter(READING),
             CapacityLimiter(PIECES),

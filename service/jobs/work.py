@@ -31,6 +31,7 @@ from service.jobs.faults import deadly, fault_of
 from service.jobs.patience import patiently
 from service.jobs.places import Places
 from service.jobs.queues import SHARD, Queues
+from service.jobs.rooms import Rooms
 from service.jobs.running import JSON, TaskOutcome, run_task
 from service.jobs.sharding import ShardSizes, count, spans
 from service.logs import job_context
@@ -44,6 +45,7 @@ from service.storage.records import JobRecord
 KILLS, KILLED_PAUSE = 3, 10.0  # restarts of a task that the system killed, and seconds before the first of them
 ATTEMPTS = 50  # a job whose process ended so often, in whatever way, is given up
 AHEAD = 32  # shards of a job that wait or run at a time: what they take does not grow with how many there will be
+SHARING = ("sweep_shard", "search_next", "search_trial", "search_finish")  # tasks of a job in one child after the other
 EVALUATION_OPTIONS = (*IMAGES, *AFTERWARDS)  # of a conversion
 log = logging.getLogger(__name__)
 
@@ -59,10 +61,11 @@ class Work(DBOSConfiguredInstance):
         blobs: Blobs,
         metrics: ProcessMetrics,
         places: Places,
+        rooms: Rooms,
         queues: Queues,
     ):
         self._settings, self._metadata, self._blobs, self._metrics = settings, metadata, blobs, metrics
-        self._places, self._queues = places, queues
+        self._places, self._rooms, self._queues = places, rooms, queues
         self._shard_sizes = ShardSizes(settings, metadata)
         self._process = secrets.token_hex(8)
         self._suspects = asyncio.Lock()
@@ -126,9 +129,11 @@ class Work(DBOSConfiguredInstance):
         model = {files["model"]: job["inputs"][files["model"]]}
         outcome = await self._task(id, "sweep_settings", {"model": files["model"], "options": options}, model)
         if outcome.error is None:
-            rows = outcome.result["settings"]
-            each = ({**files, "options": {**options, **settings}} for settings in rows)
+            rows, order = outcome.result["settings"], outcome.result["order"]
+            each = ({**files, "options": {**options, **rows[place]}} for place in order)
             parts = await self._split(id, job["tenant"], "sweep_shard", each, len(rows), job["inputs"], "conversions")
+            if not parts[-1].error:
+                parts = [parts[order.index(place)] for place in range(len(rows))]
             outcome = await self._reduce(id, "reduce_sweep", parts)
         await self._finish(id, outcome.to_json())
 
@@ -317,8 +322,11 @@ class Work(DBOSConfiguredInstance):
                 inputs,
                 settings=self._settings,
                 blobs=self._blobs,
+                rooms=self._rooms,
                 keep=account.store_all,
                 publish=lambda event: DBOS.write_stream_async(EVENTS, event),
+                job=id if task in SHARING else "",
+                wanted=lambda: self._metadata.jobs.tenant_of(id) is not None,
             )
             if outcome.files:
                 step = workflow.removeprefix(f"{id}-") if workflow != id else task

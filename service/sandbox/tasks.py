@@ -34,12 +34,13 @@ evaluate          {"ann", "snn", "dataset", "options"?: metric (a list), energy_
                   image_size, mean, std}
                   writes out/report.html, out/report.json, out/pictures.json → the evaluation of docs/formats.md
 sweep_settings    {"model", "options"?: time_steps, coding, method (lists), and all others of sweep_shard}
-                  → {"settings": [{"time_steps", "coding", "method"}]}, in the order of the rows; refuses what no
-                  conversion of the sweep could do
+                  → {"settings": [{"time_steps", "coding", "method"}]} in the order of the rows, and "order": their
+                  numbers as they should be made; refuses what no conversion of the sweep could do
 sweep_shard       {"model", "calibration", "dataset", "options"?: time_steps, coding, method (one each), include,
                   exclude, identity_sites, allow_partial, metric (a list), energy_model, calibration_limit,
                   limit, seed, memory_budget, threads, image_size, mean, std}
-                  one conversion of a sweep, evaluated. Writes out/part.json → {"samples": int}
+                  one conversion of a sweep, evaluated; shares what the process learned for the rows before. Writes
+                  out/part.json → {"samples": int}
 reduce_sweep      {"parts": [file]}    in the order of the rows
                   writes out/report.html, out/report.json, out/pictures.json → {"rows": the list of docs/formats.md}
 evaluate_shard    {"ann", "snn", "dataset", "start", "stop", "measure": bool, "options"? of evaluate}
@@ -66,14 +67,16 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.command_options import CommandOptions
 from graphpass.conversion import Conversion, convert, observe, require_levels, settings_of
 from graphpass.datasets.dataset import Dataset
@@ -94,9 +97,9 @@ from graphpass.report.files import write_json, write_report
 from graphpass.report.pages import evaluation_report, pictures_of, sweep_pictures, sweep_report
 from graphpass.report.pictures.picture import Picture
 from graphpass.runtime.session import input_specs, open_session, required
-from graphpass.series import series
+from graphpass.series import Series, series
 from graphpass.sites.sites import Selection
-from graphpass.sweeps import combinations, row_of
+from graphpass.sweeps import combinations, row_of, running_order
 from service.sandbox.bounds import OMITTED, RESULT, SUMMARY, WHOLE, summary
 from service.sandbox.data import data_file
 from service.sandbox.models import model_path, understood
@@ -254,19 +257,27 @@ def sweep_settings(place: Workplace) -> JSON:
     require_coverage(network_of(place, "model", choices.selection()), choices("allow_partial"))
     choices.evaluation()  # metrics that make no sense are refused here, too
     wanted = combinations(choices.calibration("calibration_limit"), *map(choices, SEVERAL))
-    return {"settings": [{name: getattr(each, name) for name in SEVERAL} for each in wanted]}
+    settings = [{name: getattr(each, name) for name in SEVERAL} for each in wanted]
+    return {"settings": settings, "order": running_order(wanted)}
 
 
 def sweep_shard(place: Workplace) -> JSON:
     """Convert and evaluate for one row of a sweep."""
     choices = task_options(place.arguments, "sweep")
-    network, images = network_of(place, "model", choices.selection()), choices.images()
     start = choices.calibration("calibration_limit")
     steps = choices("time_steps") or start.time_steps
     (settings,) = combinations(start, [steps], [choices("coding")], [choices("method")])
+    shared = {name: value for name, value in place.arguments.get("options", {}).items() if name not in SEVERAL}
+    known = {**place.arguments, "options": shared}
+    conversions = place.lasting.open(known, partial(_series, place, choices, settings))
+    return _part(place, conversions.part(settings, place.progress))
+
+
+def _series(place: Workplace, choices: CommandOptions, settings: CalibrationOptions) -> AbstractContextManager[Series]:
+    """What the rows of a sweep share."""
+    network, images = network_of(place, "model", choices.selection()), choices.images()
     calibration, data = (dataset_of(place, role, network.source, images) for role in ("calibration", "dataset"))
-    with series(network, calibration, data, settings, choices.evaluation()) as conversions:
-        return _part(place, conversions.part(settings, place.progress))
+    return series(network, calibration, data, settings, choices.evaluation())
 
 
 def reduce_sweep(place: Workplace) -> JSON:
