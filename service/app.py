@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from anyio import CapacityLimiter
 from anyio.to_thread import current_default_thread_limiter
@@ -56,6 +56,7 @@ from service.settings import Settings
 from service.storage import garbage
 from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata, open_metadata
+from service.storage.records import JobKind
 from service.storage.stores import open_blobs
 
 SQLITE_THREADS = 4  # for requests: each takes a connection and memory, and more do not read a local file faster
@@ -227,9 +228,10 @@ ROUTERS = (
     uploads.router,
     jobs.conversions,
     jobs.evaluations,
+    jobs.rankings,
     jobs.searches,
     jobs.sweeps,
-    *(module.routes(kind) for kind in ("conversion", "evaluation", "search", "sweep") for module in (events, results)),
+    *(module.routes(kind) for kind in get_args(JobKind) for module in (events, results)),
     jobs.every,
     examples.router,
     operations.router,

@@ -33,7 +33,7 @@ REST = 5.0  # seconds for which a child waits for the next task
 AGAIN = ("memory-limit", "time-limit", "output-limit", "crashed", "internal")  # what tasks before may have caused
 
 
-class Room:
+class Workroom:
     """A folder, and the child that works in it, if there is one. Call `close` at last.
 
     The folder is locked, so that no process removes it before it is closed or this process dies.
@@ -124,7 +124,7 @@ class _Resting:
 
     job: str
     limits: Limits
-    room: Room
+    room: Workroom
     loop: asyncio.AbstractEventLoop
     taken: bool = False
     wait: "asyncio.Task[None] | None" = None
@@ -138,7 +138,7 @@ class Rooms:
         self._resting: list[_Resting] = []
         self._lock = threading.Lock()
 
-    def enter(self, job: str, limits: Limits) -> Room:
+    def enter(self, job: str, limits: Limits) -> Workroom:
         """A room for a task that holds a place: one whose child rests for this job, or a new one."""
         this = job, limits, asyncio.get_running_loop()
         with self._lock:
@@ -152,9 +152,9 @@ class Rooms:
             return found.room
         self._make_room()
         self.scratch.mkdir(parents=True, exist_ok=True)
-        return Room(self.scratch)
+        return Workroom(self.scratch)
 
-    def rest(self, job: str, limits: Limits, room: Room, wanted: Callable[[], bool]) -> None:
+    def rest(self, job: str, limits: Limits, room: Workroom, wanted: Callable[[], bool]) -> None:
         """Have a room whose child is paused wait for the next task of its job, while the job is wanted."""
         resting = _Resting(job, limits, room, asyncio.get_running_loop())
         with self._lock:

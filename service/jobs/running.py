@@ -13,7 +13,7 @@ from typing import Any
 
 from graphpass.options.providers import provider_name
 from service.errors import QuotaError, ShortageError
-from service.jobs.rooms import Room, Rooms
+from service.jobs.rooms import Rooms, Workroom
 from service.problems import PROBLEMS, JobError
 from service.sandbox.runner import Failed, Limits
 from service.settings import Settings
@@ -155,7 +155,7 @@ async def run_task(
 
 
 async def _run_in(
-    room: Room, task: str, arguments: Mapping[str, Any], bounds: Limits, keep: Keep, publish: Publish | None
+    room: Workroom, task: str, arguments: Mapping[str, Any], bounds: Limits, keep: Keep, publish: Publish | None
 ) -> TaskOutcome:
     events = Events()
     pump = asyncio.create_task(events.pump(publish)) if publish else None

@@ -20,7 +20,7 @@ export const BUDGETS = {
   energy: ["Energy", "Additions, as a share of the additions with all levels of T at every site. Empty: 0.5."],
   mean_levels: ["Mean levels", "Mean number of levels over all neurons: 2 or more."],
 };
-export const KINDS = { conversion: "Conversion", evaluation: "Evaluation", search: "Search", sweep: "Comparison over T" };
+export const KINDS = { conversion: "Conversion", evaluation: "Evaluation", search: "Search", sweep: "Comparison over T", ranking: "Ranking of sites" };
 export const STATES = {
   queued: "Waiting", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled",
 };
@@ -31,6 +31,7 @@ const STAGES = {
   "running the network": "Running the original network on the calibration data",
   "forecasting costs": "Forecasting what each setting costs",
   "measuring sensitivity": "Measuring how much the output needs the levels of each site",
+  "ranking sites": "Measuring what each site costs",
   trials: "Trying settings, each converted and judged",
   calibrating: "Calibrating the neurons, layer by layer",
   comparing: "Comparing both networks on the evaluation data",
@@ -43,7 +44,7 @@ const FLAGS = { // options of the command line that messages name → their name
   "--identity-sites": "“Neurons in front of layers without activation”", "--allow-partial": "“Convert although some nodes cannot be”",
   "--include": "“Convert only”", "--exclude": "“Leave analogue”", "--image-size": "“Side of images”", "--time-steps": "T",
   "--coding": "the code", "--levels auto": "levels “chosen for each site”", "--method": "the method", "--form": "the form", "--precision": "the precision", "--target": "the runtime", "--calibration": "calibration data", "--synthetic": "“I have no data”", "--limit": "“Calibration samples at most”",
-  "`graphpass inspect`": "the description of the network on the first page",
+  "`graphpass inspect`": "“Rank the sites” on the first page",
 };
 const NONE = "–";
 
@@ -126,6 +127,6 @@ export function settings(job) {
   return [
     `T = ${steps ?? "automatic"}`,
     steps === null ? found.coding : `${found.coding}, ${levelsOf(job.result?.evaluation?.sites, spread(job.result) ?? levels(steps, found.coding), " levels")}`,
-    found.method, formOf(found),
+    found.method, found.form && formOf(found),
   ].filter(Boolean).join(" · ");
 }

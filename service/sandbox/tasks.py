@@ -50,6 +50,8 @@ evaluate_shard    {"ann", "snn", "dataset", "start", "stop", "measure": bool, "o
 reduce_shards     {"parts": [file]}    in the order of their samples
                   writes out/report.html, out/report.json, out/pictures.json → as evaluate; its figures are equal, bit
                   for bit
+rank              {"model", "calibration", "evaluation"?, "options"? of graphpass inspect}
+                  writes out/report.html, out/report.json → the ranking of docs/formats.md
 search_next       {"model", "calibration", "dataset", "trials": [as search_trial returns], "facts"?: [file], "options"?:
                   max_drop, minimise, time_steps, coding, method, form, precision, target, include, exclude,
                   identity_sites, allow_partial, metric (a list), energy_model, limit, seed, memory_budget, threads,
@@ -67,16 +69,14 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.command_options import CommandOptions
 from graphpass.conversion import Conversion, convert, observe, require_levels, settings_of
 from graphpass.datasets.dataset import Dataset
@@ -92,14 +92,14 @@ from graphpass.graph.model import Source, load, read_with_digest
 from graphpass.graph.plan import load_plan, save_plan
 from graphpass.inspection import inspect
 from graphpass.network import Network, prepare, require_coverage
-from graphpass.options.table import SEVERAL
 from graphpass.report.files import write_json, write_report
-from graphpass.report.pages import evaluation_report, pictures_of, sweep_pictures, sweep_report
+from graphpass.report.pages import (
+    evaluation_report,
+    pictures_of,
+)
 from graphpass.report.pictures.picture import Picture
 from graphpass.runtime.session import input_specs, open_session, required
-from graphpass.series import Series, series
 from graphpass.sites.sites import Selection
-from graphpass.sweeps import combinations, row_of, running_order
 from service.sandbox.bounds import OMITTED, RESULT, SUMMARY, WHOLE, summary
 from service.sandbox.data import data_file
 from service.sandbox.models import model_path, understood
@@ -107,7 +107,6 @@ from service.sandbox.options import FILES, task_options
 from service.sandbox.workplace import Workplace
 
 JSON = dict[str, Any]
-ROW = 4 << 10  # bytes of the evaluation in a row of a sweep
 G_LOGGER.severity = G_LOGGER.ERROR
 
 
@@ -243,53 +242,12 @@ def evaluate_shard(place: Workplace) -> JSON:
     part = compare(pair, dataset, start, stop, place.progress)
     if measures:
         part = replace(part, measured=measure(pair, dataset, snn_digest, place.progress))
-    return _part(place, part)
+    return part_of(place, part)
 
 
 def reduce_shards(place: Workplace) -> JSON:
     """Put the parts of an evaluation together."""
-    return _reported(place, merge(_parts(place)))
-
-
-def sweep_settings(place: Workplace) -> JSON:
-    """List the conversions of a sweep, each of which is a shard."""
-    choices = task_options(place.arguments, "sweep", SEVERAL)
-    require_coverage(network_of(place, "model", choices.selection()), choices("allow_partial"))
-    choices.evaluation()  # metrics that make no sense are refused here, too
-    wanted = combinations(choices.calibration("calibration_limit"), *map(choices, SEVERAL))
-    settings = [{name: getattr(each, name) for name in SEVERAL} for each in wanted]
-    return {"settings": settings, "order": running_order(wanted)}
-
-
-def sweep_shard(place: Workplace) -> JSON:
-    """Convert and evaluate for one row of a sweep."""
-    choices = task_options(place.arguments, "sweep")
-    start = choices.calibration("calibration_limit")
-    steps = choices("time_steps") or start.time_steps
-    (settings,) = combinations(start, [steps], [choices("coding")], [choices("method")])
-    shared = {name: value for name, value in place.arguments.get("options", {}).items() if name not in SEVERAL}
-    known = {**place.arguments, "options": shared}
-    conversions = place.lasting.open(known, partial(_series, place, choices, settings))
-    return _part(place, conversions.part(settings, place.progress))
-
-
-def _series(place: Workplace, choices: CommandOptions, settings: CalibrationOptions) -> AbstractContextManager[Series]:
-    """What the rows of a sweep share."""
-    network, images = network_of(place, "model", choices.selection()), choices.images()
-    calibration, data = (dataset_of(place, role, network.source, images) for role in ("calibration", "dataset"))
-    return series(network, calibration, data, settings, choices.evaluation())
-
-
-def reduce_sweep(place: Workplace) -> JSON:
-    """Put the rows of a sweep together, as `graphpass sweep --json --report` writes them."""
-    rows = [row_of(part) for part in _parts(place)]
-    documents = [row.to_json() for row in rows]
-    write_json(documents, place.out("report.json"))
-    write_report(sweep_report(rows), place.out("report.html"))
-    draw(place, sweep_pictures(rows))
-    each = max(ROW, RESULT // max(len(documents), 1))
-    short = [{**row, "evaluation": summary(row["evaluation"], each)} for row in documents]
-    return {"rows": short, **({} if short == documents else {OMITTED: {"rows": len(documents)}})}
+    return _reported(place, merge(parts_of(place)))
 
 
 def check(place: Workplace) -> JSON:
@@ -305,12 +263,12 @@ def _span(place: Workplace) -> tuple[int, int]:
     return start, stop
 
 
-def _part(place: Workplace, part: EvaluationShard) -> JSON:
+def part_of(place: Workplace, part: EvaluationShard) -> JSON:
     place.out("part.json").write_text(part.to_text(), "utf-8")
     return {"samples": part.stop - part.start}
 
 
-def _parts(place: Workplace) -> list[EvaluationShard]:
+def parts_of(place: Workplace) -> list[EvaluationShard]:
     paths = place.files("parts")
     if not paths:
         raise OptionError("parts: none", "give the parts of the shards, in order")
