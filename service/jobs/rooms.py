@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from service.jobs.cancelling import UnwantedError, while_wanted
 from service.jobs.places import Places
@@ -120,14 +120,18 @@ class Workroom:
 
 @dataclass(eq=False)
 class _Resting:
-    """A room whose child rests, in the event loop that its child belongs to. taken: whether a task goes on in it."""
+    """A room whose child rests, in the event loop that its child belongs to.
+
+    wait: ends with the rest. taken: whether a task goes on in the room. end: closes it otherwise.
+    """
 
     job: str
     limits: Limits
     room: Workroom
     loop: asyncio.AbstractEventLoop
+    wait: "asyncio.Task[None]"
     taken: bool = False
-    wait: "asyncio.Task[None] | None" = None
+    end: "asyncio.Task[None] | None" = None
 
 
 class Rooms:
@@ -146,7 +150,7 @@ class Rooms:
             if found:
                 self._resting.remove(found)
                 found.taken = True
-        if found and found.wait:
+        if found:
             found.wait.cancel()
             found.room.resume()
             return found.room
@@ -156,14 +160,16 @@ class Rooms:
 
     def rest(self, job: str, limits: Limits, room: Workroom, wanted: Callable[[], bool]) -> None:
         """Have a room whose child is paused wait for the next task of its job, while the job is wanted."""
-        resting = _Resting(job, limits, room, asyncio.get_running_loop())
+        wait = asyncio.ensure_future(while_wanted(asyncio.sleep(REST), wanted))
+        resting = _Resting(job, limits, room, asyncio.get_running_loop(), wait)
         with self._lock:
             self._resting.append(resting)
-        resting.wait = asyncio.ensure_future(self._wait(resting, wanted))
+        resting.end = asyncio.ensure_future(self._end(resting))
 
-    async def _wait(self, resting: _Resting, wanted: Callable[[], bool]) -> None:
+    async def _end(self, resting: _Resting) -> None:
+        """Close the room of a child that has rested long enough, unless a task took it."""
         with suppress(UnwantedError, asyncio.CancelledError):
-            await while_wanted(asyncio.sleep(REST), wanted)
+            await resting.wait
         with self._lock:
             if resting in self._resting:
                 self._resting.remove(resting)
@@ -178,7 +184,7 @@ class Rooms:
         for each in ended:
             each.room.kill()
             with suppress(RuntimeError):  # its loop has ended, and its child with it
-                each.loop.call_soon_threadsafe(cast("asyncio.Task[None]", each.wait).cancel)
+                each.loop.call_soon_threadsafe(each.wait.cancel)
 
     def close(self) -> None:
         """End all children that rest, when the process ends."""

@@ -170,3 +170,17 @@ def test_the_service_is_killed_during_an_upload_and_during_a_job(
     expect(page.get_by_text("The connection is lost; trying again")).to_be_visible()
     mortal.up()
     expect(page.get_by_role("heading", name="One of them in detail")).to_be_visible()
+
+
+def test_a_search_that_finds_nothing_leads_to_a_ranking(opened: Opened, server: Server) -> None:
+    page, ids = opened(), example(server.http)
+    inputs = {"model": ids["model"], "calibration": ids["calibration"], "dataset": ids["evaluation"]}
+    options = {"max_drop": 1e-9, "time_steps": 1, "method": "max", "limit": 32}
+    url = server.http.post("/v1/searches", json={**inputs, "options": options}).headers["Location"]
+    assert finished(server.http, url)["error"]["type"] == "/problems/goal"
+    page.goto(f"{server.url}/#/jobs/{url.rpartition('/')[2]}")
+    expect(page.get_by_role("alert")).to_contain_text("The outputs need these sites most")
+    page.get_by_role("alert").get_by_role("button", name="Rank the sites").click()
+    expect(page.get_by_role("radio", name="Rank the sites")).to_be_checked()
+    expect(page.get_by_label("Time-steps T")).to_have_value("1")
+    expect(page.get_by_label("Calibration samples at most")).to_have_value("32")
