@@ -44,7 +44,7 @@ const FLAGS = { // options of the command line that messages name → their name
   "--identity-sites": "“Neurons in front of layers without activation”", "--allow-partial": "“Convert although some nodes cannot be”",
   "--include": "“Convert only”", "--exclude": "“Leave analogue”", "--image-size": "“Side of images”", "--time-steps": "T",
   "--coding": "the code", "--levels auto": "levels “chosen for each site”", "--method": "the method", "--form": "the form", "--precision": "the precision", "--target": "the runtime", "--calibration": "calibration data", "--synthetic": "“I have no data”", "--limit": "“Calibration samples at most”",
-  "`graphpass inspect`": "“Rank the sites” on the first page",
+  "`graphpass inspect`": "the description of the network on the first page",
 };
 const NONE = "–";
 

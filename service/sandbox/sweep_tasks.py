@@ -56,7 +56,7 @@ def sweep_shard(place: Workplace) -> JSON:
     start = choices.calibration("calibration_limit")
     steps = choices("time_steps") or start.time_steps
     (settings,) = combinations(start, [steps], [choices("coding")], [choices("method")])
-    shared = {name: value for name, value in place.arguments.get("options", {}).items() if name not in SEVERAL}
+    shared = {name: value for name, value in (place.arguments.get("options") or {}).items() if name not in SEVERAL}
     known = {**place.arguments, "options": shared}
     conversions = place.lasting.open(known, partial(_series, place, choices, settings))
     return part_of(place, conversions.part(settings, place.progress))
