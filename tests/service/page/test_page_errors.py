@@ -89,6 +89,7 @@ def test_how_images_are_prepared(opened: Opened, server: Server, tmp_path: Path)
     page.get_by_label("for “1 · The network”").first.set_input_files(EXAMPLE / "fashion_mnist.onnx")
     page.get_by_label("for “2 · Calibration data”").first.set_input_files(tmp_path / "images.tar")
     page.get_by_role("region", name="2 · Calibration data").get_by_text("images.tar").wait_for()
+    expect(page.get_by_role("progressbar")).to_have_count(0)  # both uploads have ended
     page.get_by_text("More options").click()
     accessible(page)
     page.get_by_label("Preparation of images").select_option("imagenet")
