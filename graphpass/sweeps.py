@@ -44,6 +44,11 @@ def combinations(
     ]
 
 
+def running_order(wanted: Sequence[CalibrationOptions]) -> list[int]:
+    """Places of conversions in the order in which a series makes them: those with equal baselines meet."""
+    return sorted(range(len(wanted)), key=lambda place: (wanted[place].coding, wanted[place].time_steps))
+
+
 def row_of(part: EvaluationShard) -> Row:
     """The row of a part that `part_of` returned."""
     found = merge([part])
@@ -75,10 +80,9 @@ def sweep(
     network = model if isinstance(model, Network) else prepare(model, selection)
     require_coverage(network, allow_partial)
     wanted = combinations(options or CalibrationOptions(), time_steps, codings, methods)
-    order = sorted(range(len(wanted)), key=lambda k: (wanted[k].coding, wanted[k].time_steps))  # equal baselines meet
     rows: dict[int, Row] = {}
     with series(network, calibration, data, wanted[0], evaluation, cache) as conversions:
-        for number, place in enumerate(order):
+        for number, place in enumerate(running_order(wanted)):
             progress("conversions", number, len(wanted))
             rows[place] = row_of(conversions.part(wanted[place], progress))
     progress("conversions", len(wanted), len(wanted))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from anyio import CapacityLimiter
 from anyio.to_thread import current_default_thread_limiter
@@ -49,13 +49,14 @@ from service.jobs.housekeeping import JOBS_EVERY, RENEW_EVERY, SWEEP_EVERY, Hous
 from service.jobs.places import Places
 from service.jobs.presence import PlaceLocks, SingleProcess
 from service.jobs.queues import Queues
-from service.jobs.running import clear_scratch
+from service.jobs.rooms import Rooms, clear_scratch
 from service.jobs.scheduler import EVERY_SHARED, Scheduler
 from service.metrics import ProcessMetrics
 from service.settings import Settings
 from service.storage import garbage
 from service.storage.blobs import Blobs
 from service.storage.metadata import Metadata, open_metadata
+from service.storage.records import JobKind
 from service.storage.stores import open_blobs
 
 SQLITE_THREADS = 4  # for requests: each takes a connection and memory, and more do not read a local file faster
@@ -93,12 +94,14 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
         metrics = ProcessMetrics()
         engine.migrate(settings)
         places = Places(settings.workers)
+        rooms = Rooms(settings.data_dir / "scratch", places)
+        stack.callback(rooms.close)
         jobs = None if shared else engine.sqlite_engine(settings)
         queues = Queues(jobs or metadata.database.engine, settings.executor_id, settings.queues, settings.quota_running)
         if settings.queues:
             from service.jobs.work import Work
 
-            work = Work(settings, metadata, blobs, metrics, places, queues)
+            work = Work(settings, metadata, blobs, metrics, places, rooms, queues)
             stack.callback(work.leave)
             guard = _guard(settings) if shared else None
             if guard:
@@ -134,6 +137,7 @@ def open_process(settings: Settings, bounds: Bounds) -> Process:
             rate,
             metrics,
             places,
+            rooms,
             calls,
             CapacityLimiter(READING),
             CapacityLimiter(PIECES),
@@ -224,9 +228,10 @@ ROUTERS = (
     uploads.router,
     jobs.conversions,
     jobs.evaluations,
+    jobs.rankings,
     jobs.searches,
     jobs.sweeps,
-    *(module.routes(kind) for kind in ("conversion", "evaluation", "search", "sweep") for module in (events, results)),
+    *(module.routes(kind) for kind in get_args(JobKind) for module in (events, results)),
     jobs.every,
     examples.router,
     operations.router,

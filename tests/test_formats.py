@@ -80,6 +80,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     options = EvaluationSettings(rounds=1, threads=1, metrics=metrics_of(["classes", "embedding"]))
     (row,) = sweep(source, data, data, time_steps=[4], codings=["rate"], methods=["optimal"], evaluation=options)
     searched = api.search(source, data, data, max_drop=100, coding="rate", time_steps=2, threads=1)
+    ranking = api.inspect(source, data, time_steps=4, threads=1).ranking
+    assert ranking is not None
     metadata = {entry.key: entry.value for entry in conversion.proto.metadata_props}
     for key in ("graphpass.sites", "graphpass.left"):
         metadata[key] = json.loads(metadata[key])
@@ -87,13 +89,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "Evaluation": row.evaluation.to_json(),
         "Sweep": [{**row.to_json(), "evaluation": None}],
         "Search": {**searched.to_json(), "evaluation": None},
+        "Ranking": ranking.to_json(),
         "Pictures": [{**picture.to_json(), "data": [], "layout": None} for picture in pictures_of(row.evaluation)],
         "Plan": json.loads((folder / "plan.json").read_text()),
         "Metadata of a spiking model": metadata,
     }
 
 
-TITLES = ("Evaluation", "Sweep", "Search", "Pictures", "Plan", "Metadata of a spiking model")
+TITLES = ("Evaluation", "Sweep", "Search", "Ranking", "Pictures", "Plan", "Metadata of a spiking model")
 
 
 @pytest.mark.parametrize("title", TITLES)

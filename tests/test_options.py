@@ -27,7 +27,7 @@ from graphpass.options.table import AFTERWARDS, COMMANDS, OPTIONS, SEARCH, SEVER
 from graphpass.options.values import LARGEST, bytes_of, several_of
 from graphpass.runtime import session as sessions
 from graphpass.runtime.store import TensorStore
-from service.api.requests import ConversionOptions, EvaluationOptions, SearchOptions, SweepOptions
+from service.api.requests import ConversionOptions, EvaluationOptions, RankingOptions, SearchOptions, SweepOptions
 from tests.models import build, node
 from tests.properties import examples
 
@@ -35,6 +35,7 @@ FUNCTIONS = {name: getattr(api, name) for name in COMMANDS}
 REQUESTS = {
     "convert": ConversionOptions,
     "evaluate": EvaluationOptions,
+    "inspect": RankingOptions,
     "search": SearchOptions,
     "sweep": SweepOptions,
 }

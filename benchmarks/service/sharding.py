@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets import cifar10_calibration, cifar10_evaluation
-from tests.service.running import ROOT, Server, Worker, finished, upload
+from tests.service.running import ROOT, Command, Server, Worker, finished, upload
 from tests.service.servers import Postgres
 
 OPTIONS = {"time_steps": 4, "method": "max", "limit": 128}
@@ -120,7 +120,7 @@ def results(job: dict[str, Any]) -> Any:
     return [{name: value for name, value in each.items() if name not in TIMED} for each in evaluations]
 
 
-def processor(worker: Worker) -> float:
+def processor(worker: Command) -> float:
     """Seconds of processor time of a worker and of the tasks that it has ended."""
     assert worker.process is not None
     fields = Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()

@@ -37,20 +37,27 @@ def encoded(texts: Sequence[str], numbers: dict[str, int]) -> dict[str, Integers
     return {"input_ids": np.array(ids, np.int64), "attention_mask": np.array(mask, np.int64)}
 
 
+def split(*counts: int) -> list[tuple[dict[str, Integers], Integers]]:
+    """So many reviews of Rotten Tomatoes in seeded order, in disjoint parts: the inputs of each, and its labels [N]."""
+    csv.field_size_limit(sys.maxsize)
+    with member("reviews", "*.csv").open(encoding="utf-8", newline="") as stream:
+        rows = [(row["text"], int(row["label"])) for row in csv.DictReader(stream) if row["source"] == SOURCE]
+    order = np.random.default_rng(0).permutation(len(rows))[: sum(counts)]
+    numbers = numbered(json.loads(member("wordpieces", "*/vocab.json").read_text("utf-8")))
+    found = []
+    for part in np.split(order, np.cumsum(counts)[:-1]):
+        texts, labels = zip(*(rows[index] for index in part), strict=True)
+        found.append((encoded(texts, numbers), np.array(labels, np.int64)))
+    return found
+
+
 def samples(calibration: int = 128, fitted: int = 2000, evaluation: int = 500) -> Samples:
-    """Rotten Tomatoes in seeded order: reviews for calibration, for the probe and for evaluation, disjoint."""
+    """Reviews for calibration, for the probe and for evaluation."""
     folder = cache_folder() / "data"
     paths: list[Path] = [folder / f"film_reviews_{part}.npz" for part in (calibration, evaluation, "truth")]
     if all(path.exists() for path in paths):
         return Samples(*paths)
-    csv.field_size_limit(sys.maxsize)
-    with member("reviews", "*.csv").open(encoding="utf-8", newline="") as stream:
-        rows = [(row["text"], int(row["label"])) for row in csv.DictReader(stream) if row["source"] == SOURCE]
-    order = np.random.default_rng(0).permutation(len(rows))[: calibration + fitted + evaluation]
-    parts = np.split(order, [calibration, calibration + fitted])
-    numbers = numbered(json.loads(member("wordpieces", "*/vocab.json").read_text("utf-8")))
-    inputs = [encoded([rows[index][0] for index in part], numbers) for part in parts]
-    labels = [np.array([rows[index][1] for index in part], np.int64) for part in parts]
+    inputs, labels = zip(*split(calibration, fitted, evaluation), strict=True)
     session = open_session(networks.minilm())
     batches = [
         {name: values[start : start + 100] for name, values in inputs[1].items()} for start in range(0, fitted, 100)
@@ -59,4 +66,15 @@ def samples(calibration: int = 128, fitted: int = 2000, evaluation: int = 500) -
     save(paths[0].name, **inputs[0])
     save(paths[1].name, **inputs[2])
     save(paths[2].name, outputs=vectors, classes=labels[1], labels=labels[2])
+    return Samples(*paths)
+
+
+def labelled(calibration: int = 128, evaluation: int = 2500) -> Samples:
+    """Reviews for calibration, and with labels for evaluation: metrics fit their own probe on a part of these."""
+    folder = cache_folder() / "data"
+    paths = [folder / f"film_reviews_{part}.npz" for part in (calibration, f"labelled_{evaluation}")]
+    if not all(path.exists() for path in paths):
+        (first, _), (inputs, labels) = split(calibration, evaluation)
+        save(paths[0].name, **first)
+        save(paths[1].name, **inputs, labels=labels)
     return Samples(*paths)

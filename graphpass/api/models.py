@@ -1,7 +1,6 @@
 """Models and data, read once for several functions; what a model holds; sessions."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from onnx import inliner
 
 from graphpass import inspection
 from graphpass.command_options import CommandOptions
-from graphpass.conversion import Conversion
+from graphpass.conversion import Conversion, settings_of
 from graphpass.datasets.dataset import Dataset
 from graphpass.errors import OptionError
 from graphpass.files import require_targets
@@ -31,9 +30,9 @@ from graphpass.inputs import (
     spiking_of,
 )
 from graphpass.inspection import Inspection
-from graphpass.network import Network, own_time_steps
+from graphpass.network import Network
 from graphpass.options.rules import require_images
-from graphpass.options.table import STEPS
+from graphpass.options.table import SEVERAL
 from graphpass.progress import Progress, silent
 from graphpass.runtime import session as sessions
 from graphpass.runtime.providers import Providers
@@ -122,8 +121,8 @@ def inspect(
     others = None if evaluation is None else dataset_of(evaluation, proto, images, allow_code)
     if not any(map(prepares_images, (calibration, evaluation), (rows, others))):
         require_images(given)
-    steps = choices("time_steps") or own_time_steps(network, choices("coding")) or STEPS
-    options = replace(choices.calibration(), time_steps=steps, coding=choices("coding"), method=choices("method"))
+    setting = {name: choices(name) for name in (*SEVERAL, "form")}
+    options = settings_of(network, **setting, options=choices.calibration())
     return inspection.inspect_ranked(network, rows, options, others, progress)
 
 

@@ -9,13 +9,15 @@ were corrected for the spikes of all sites, so that a ranking takes one calibrat
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 from graphpass.calibration.calibrate import CalibrationOptions, calibrate
 from graphpass.calibration.few_samples import observe_sites, output_error, spread_batches
 from graphpass.calibration.fitting import fit_site
 from graphpass.datasets.dataset import Dataset
+from graphpass.evaluation.results import without_nan
 from graphpass.graph.plan import Plan
 from graphpass.maths.methods import METHODS
 from graphpass.maths.threads import limited_threads
@@ -55,6 +57,10 @@ class Ranking:
     error: float
     sites: tuple[RankedSite, ...]
     exclude: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of docs/formats.md."""
+        return {key: without_nan(value) for key, value in asdict(self).items()}
 
 
 def rank(

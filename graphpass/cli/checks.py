@@ -1,7 +1,6 @@
 """`graphpass inspect`, `verify`, `inline`, `card`, `doctor`: networks looked at, forms compared, what is missing."""
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -113,20 +112,16 @@ def inspect(
 
 
 def _print_ranking(ranking: Any) -> None:
-    """The sites by the errors that they cause, and the option that leaves the worst ones analogue."""
-    from graphpass.sites.sites import exactly
+    """The sites by the errors that they cause, and the options that leave the worst ones analogue."""
+    from graphpass.report.ranking import advice, caption, ranking_lines
 
-    setting = f"T = {ranking.time_steps} ({ranking.coding}), method {ranking.method}, {ranking.samples} samples"
-    table = Table(
-        name_column("site"), "alone", "share", "without it",
-        title=f"error of the outputs {ranking.error:.3g} with all sites: {setting}",
-    )  # fmt: skip
-    for site in ranking.sites:
-        table.add_row(plain(site.name), f"{site.alone:.3g}", f"{100 * site.share:.0f} %", f"{site.without:.3g}")
+    header, rows = ranking_lines(ranking)
+    table = Table(name_column(header[0]), *header[1:], title=plain(caption(ranking)))
+    for row in rows:
+        table.add_row(*map(plain, row))
     out.print(table)
-    if ranking.exclude:
-        options = shlex.join(word for name in ranking.exclude for word in ("--exclude", exactly(name)))
-        out.print(f"leave the worst analogue with {options}", markup=False, soft_wrap=True)
+    if text := advice(ranking):
+        out.print(text, markup=False, soft_wrap=True)
 
 
 def verify(

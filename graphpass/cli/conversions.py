@@ -57,7 +57,7 @@ from graphpass.cli.options import (
     service_metrics,
     service_provider,
 )
-from graphpass.cli.terminal import out, print_left, progress_bars
+from graphpass.cli.terminal import out, print_evaluation, print_left, progress_bars
 from graphpass.options.table import AFTERWARDS, IMAGES, SEVERAL, form_words
 
 
@@ -185,7 +185,8 @@ def convert(
                 allow_code=True,
                 progress=progress,
             )
-        _print_evaluation(found, as_json, report)
+        print_evaluation(found)
+        _save(found, as_json, report)
 
 
 def evaluate(
@@ -223,7 +224,8 @@ def evaluate(
 
     with progress_bars() as progress:
         found = api.evaluate(ann, snn, data, **options, allow_code=True, progress=progress)
-    _print_evaluation(found, as_json, report)
+    print_evaluation(found)
+    _save(found, as_json, report)
 
 
 def sweep(
@@ -275,17 +277,6 @@ def sweep(
         rows = api.sweep(ann, calibration, data, **options, allow_code=True, progress=progress)
     out.print(sweep_table(rows))
     _save(rows, as_json, report)
-
-
-def _print_evaluation(found: Any, as_json: Path | None, report: Path | None) -> None:
-    from graphpass.report.tables import energy_table, summary_table
-
-    out.print(summary_table(found))
-    out.print(energy_table(found))
-    out.print(found.energy.verdict, markup=False, soft_wrap=True)
-    for note in found.notes:
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
-    _save(found, as_json, report)
 
 
 def _save(found: Any, as_json: Path | None, report: Path | None) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from graphpass.cli.options import ServerOptions
 from graphpass.cli.searches import require_calibration
-from graphpass.cli.terminal import out, print_left, progress_bars
+from graphpass.cli.terminal import out, print_left, print_verdict, progress_bars
 from graphpass.client.client import Client, Job, Stored
 from graphpass.errors import DataError, GraphpassError, ModelError, OptionError
 from graphpass.maths.allocation import levels_text
@@ -94,7 +94,7 @@ def search(
         if plan_out:
             _keep_plan(job, plan_out)
             out.print(f"plan: {plan_out}", markup=False)
-        out.print(_summary(job.result["evaluation"]))
+        _print_evaluation(job.result["evaluation"])
         _keep(job, as_json, report)
 
 
@@ -246,7 +246,7 @@ def _print_evaluation(found: Mapping[str, Any]) -> None:
     energy = found["energy"]
     out.print(_summary(found))
     out.print(_energy(energy))
-    out.print(energy["verdict"], markup=False, soft_wrap=True)
+    print_verdict(energy["verdict"], found["notes"])
 
 
 def _summary(found: Mapping[str, Any]) -> Table:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpass.cache import Cache
-from graphpass.cli.terminal import out, progress_bars
+from graphpass.cli.terminal import out, print_evaluation, progress_bars
 from graphpass.errors import DataError, GoalError, OptionError
 
 
@@ -35,7 +35,7 @@ def search(
     """
     calibration = require_calibration(calibration)
     from graphpass import api
-    from graphpass.report.tables import search_table, summary_table
+    from graphpass.report.tables import search_table
     from graphpass.report.trials import arguments, conclusion
 
     own = snn.with_name(f"{snn.name}.search")
@@ -60,7 +60,7 @@ def search(
             conclusion(found), f"allow more, leave them analogue, or take the closest: {shlex.join(arguments(closest))}"
         )
     out.print(f"{snn}: {conclusion(found)}", markup=False, soft_wrap=True)
-    out.print(summary_table(found.evaluation))
+    print_evaluation(found.evaluation)
     if plan_out:
         api.save_plan(found.conversion.plan, plan_out)
         out.print(f"plan: {plan_out}", markup=False)

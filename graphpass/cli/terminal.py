@@ -42,6 +42,22 @@ def print_left(left: Sequence[Any], what: str = "left analogue") -> None:
     out.print(table)
 
 
+def print_evaluation(found: Any) -> None:
+    """The figures of an evaluation, what its energy is spent on, and what there is to say about both."""
+    from graphpass.report.tables import energy_table, summary_table
+
+    out.print(summary_table(found))
+    out.print(energy_table(found))
+    print_verdict(found.energy.verdict, found.notes)
+
+
+def print_verdict(verdict: str, notes: Sequence[str]) -> None:
+    """Whether spikes pay, and the notes of an evaluation."""
+    out.print(verdict, markup=False, soft_wrap=True)
+    for note in notes:
+        out.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
 def name_column(header: str) -> Column:
     """A column of names: they wrap, and are never cut."""
     return Column(header, overflow="fold")

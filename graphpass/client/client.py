@@ -26,7 +26,7 @@ from graphpass.progress import Progress, silent
 
 JSON = dict[str, Any]
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
-COLLECTIONS = {"con": "conversions", "eva": "evaluations", "sea": "searches", "swe": "sweeps"}
+COLLECTIONS = {"con": "conversions", "eva": "evaluations", "ran": "rankings", "sea": "searches", "swe": "sweeps"}
 FILES = {  # link of a job → name of its file in the job's list of digests
     "artifact": "snn.onnx",
     "plan": "plan.json",
@@ -97,6 +97,8 @@ class Job:
             found = {**found, "evaluation": self._connection.ask("GET", links["report_json"]).json()}
         if "omitted" in found and "rows" in found and "report_json" in links:
             found = {"rows": self._connection.ask("GET", links["report_json"]).json()}
+        if "omitted" in found and self.id.startswith("ran_"):
+            found = self._connection.ask("GET", links["report_json"]).json()
         self._found["result"] = found or None
         return found
 
@@ -205,6 +207,12 @@ class Client:
         """Start a comparison of a network with its conversion. options: those of `graphpass evaluate`."""
         return self._start("evaluations", options, ann=ann, snn=snn, dataset=dataset)
 
+    def rank(
+        self, model: Stored | str, calibration: Stored | str, evaluation: Stored | str | None = None, **options: Any
+    ) -> Job:
+        """Start a ranking of the sites. options: those of `graphpass.inspect`; `job.result` is its `ranking`."""
+        return self._start("rankings", options, model=model, calibration=calibration, evaluation=evaluation)
+
     def search(
         self, model: Stored | str, calibration: Stored | str, dataset: Stored | str, *, max_drop: float, **options: Any
     ) -> Job:
@@ -220,7 +228,7 @@ class Client:
         """A job by its id."""
         collection = COLLECTIONS.get(id.partition("_")[0])
         if collection is None:
-            raise OptionError(f"{id!r} is not the id of a job", "they begin with con_, eva_, sea_ or swe_")
+            raise OptionError(f"{id!r} is not the id of a job", f"they begin with one of {', '.join(COLLECTIONS)}")
         return Job(self._connection, self._connection.ask("GET", f"/v1/{collection}/{id}").json())
 
     def jobs(self, **filters: str) -> Iterator[Job]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, fields
 from typing import Any
 
+from graphpass.calibration.ranking import Ranking
 from graphpass.errors import OptionError
 from graphpass.evaluation.results import Evaluation
 from graphpass.maths.metrics import ENERGY_AC, ENERGY_MAC
@@ -28,11 +29,16 @@ from graphpass.report.pictures.network import network
 from graphpass.report.pictures.pareto import pareto
 from graphpass.report.pictures.picture import COLOURS, Picture
 from graphpass.report.pictures.raster import raster
+from graphpass.report.ranking import advice, caption, ranking_lines
 from graphpass.report.trials import TEXT_COLUMNS, aim, conclusion, trial_lines
 from graphpass.searching.trials import Found
 from graphpass.sweeps import Row
 
 PROVENANCE = {"ann": "network", "ann_sha256": "network sha256", "snn_sha256": "spiking network sha256"}
+RANKING_NOTE = (
+    "Alone: the error of the outputs with neurons at that site only, which foretells best what leaving it analogue "
+    "brings. Without it: with neurons at all other sites, whose weights were corrected for the spikes of all."
+)
 OPERATIONS_NOTE = (
     f"Energy of operations alone is {ENERGY_MAC} pJ a MAC and {ENERGY_AC} pJ an AC (45 nm, 32-bit float; Horowitz, "
     "ISSCC 2014), without memory traffic."
@@ -90,6 +96,22 @@ def search_report(found: Found) -> str:
         *_details(evaluation),
     ]
     return html.page(evaluation.provenance.ann, parts)
+
+
+def ranking_report(name: str, ranking: Ranking) -> str:
+    """The report of a ranking of sites, an HTML page. name: of the network."""
+    parts = [
+        f"<h1>Which sites of {html.escape(name)} cost the accuracy</h1>",
+        f"<p>{html.escape(_sentence(caption(ranking)))}</p>",
+        html.table(*ranking_lines(ranking), text_columns=(1,)),
+        f"<p>{RANKING_NOTE}</p>",
+        f"<p>{html.escape(_sentence(advice(ranking)))}</p>",
+    ]
+    return html.page(name, parts)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _badness(row: Row) -> tuple[float, int]:

@@ -17,6 +17,7 @@ from service.auth import RateLimit, authenticate
 from service.jobs.dispatch import Dispatcher
 from service.jobs.places import Places
 from service.jobs.queues import Queues
+from service.jobs.rooms import Rooms
 from service.metrics import ProcessMetrics
 from service.problems import PROBLEM_JSON, PROBLEMS, ProblemError
 from service.settings import Settings
@@ -40,6 +41,7 @@ class Service:
     rate: RateLimit
     metrics: ProcessMetrics
     places: Places
+    rooms: Rooms
     calls: Calls
     reading: CapacityLimiter  # threads that read from the store for downloads
     pieces: CapacityLimiter  # threads that have a piece of a resumable upload in memory, on its way to the store

@@ -149,7 +149,13 @@ async def _describe(
         start.set()
         with service.metrics.task(task) as tally:
             found = await run_task(
-                task, {"file": place}, {place: digest}, settings=short, blobs=service.blobs, keep=account.store_all
+                task,
+                {"file": place},
+                {place: digest},
+                settings=short,
+                blobs=service.blobs,
+                rooms=service.rooms,
+                keep=account.store_all,
             )
             tally.ended(found.error.type if found.error else "succeeded")
             return found

@@ -1,4 +1,4 @@
-"""/v1/conversions, /v1/evaluations, /v1/searches, /v1/sweeps and /v1/jobs: accepted at once, then watched."""
+"""/v1/conversions, evaluations, rankings, searches, sweeps and jobs: accepted at once, then watched."""
 
 import asyncio
 import logging
@@ -19,6 +19,7 @@ from service.api.requests import (
     ConversionRequest,
     EvaluationRequest,
     JobRequest,
+    RankingRequest,
     SearchRequest,
     SweepRequest,
     request_json,
@@ -30,6 +31,7 @@ from service.jobs.engine import GPU
 from service.jobs.guard import workers_on
 from service.problems import ProblemError, not_found
 from service.storage.accounts import settle
+from service.storage.job_rows import PREFIXES
 from service.storage.records import FINISHED, JobRecord
 
 Key = Annotated[
@@ -50,12 +52,13 @@ ACCEPTING = tuple(
 COMMANDS = {
     "conversion": "convert",
     "evaluation": "evaluate",
+    "ranking": "inspect",
     "search": "search",
     "sweep": "sweep",
 }  # the options of each kind
 DATA = ("calibration", "evaluation", "dataset")  # roles of datasets
 IMAGE_KINDS = ("images", "tar", "parquet")  # of datasets, as the sandbox describes them (service/sandbox/data.py)
-PREFIX = {"conversion": "con_", "evaluation": "eva_", "search": "sea_", "sweep": "swe_"}
+PREFIX = {kind: f"{prefix}_" for kind, prefix in PREFIXES.items()}
 
 
 def routes(kind: JobKind) -> APIRouter:
@@ -118,7 +121,7 @@ def routes(kind: JobKind) -> APIRouter:
 
 
 conversions, evaluations = routes("conversion"), routes("evaluation")
-searches, sweeps = routes("search"), routes("sweep")
+rankings, searches, sweeps = routes("ranking"), routes("search"), routes("sweep")
 every = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
@@ -167,6 +170,15 @@ async def sweep(
         raise ProblemError("invalid-options", what, remedy, where="options")
     names = {"model": asked.model, "calibration": asked.calibration, "dataset": asked.dataset}
     return await asyncio.to_thread(_accept, service, tenant, "sweep", asked, names, key, response)
+
+
+@rankings.post("", **_accepts("ranking"))
+async def rank(
+    asked: RankingRequest, response: Response, service: ServiceDependency, tenant: Tenant, key: Key = None
+) -> JobAnswer:
+    """Rank the sites of a network by what they cost, and name those to leave analogue first."""
+    names = {"model": asked.model, "calibration": asked.calibration, "evaluation": asked.evaluation}
+    return await asyncio.to_thread(_accept, service, tenant, "ranking", asked, names, key, response)
 
 
 @searches.post("", **_accepts("search"))

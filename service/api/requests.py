@@ -69,15 +69,20 @@ class Images(Strict):
     std: Annotated[list[Number], option("std", **IMAGE_NUMBERS)] = [OPTIONS["std"].default]
 
 
-class Sites(Images):
+class Selected(Images):
     """Which sites get neurons, and how many samples are read."""
 
     include: Annotated[list[Pattern], option("include", **PATTERNS)] = []
     exclude: Annotated[list[Pattern], option("exclude", **PATTERNS)] = []
     identity_sites: Annotated[bool, option("identity_sites")] = OPTIONS["identity_sites"].default
-    allow_partial: Annotated[bool, option("allow_partial")] = OPTIONS["allow_partial"].default
     limit: Annotated[int | None, option("limit")] = None
     seed: Annotated[int, option("seed")] = OPTIONS["seed"].default
+
+
+class Sites(Selected):
+    """The same of a conversion, and whether it may be partial."""
+
+    allow_partial: Annotated[bool, option("allow_partial")] = OPTIONS["allow_partial"].default
 
 
 class ConversionOptions(Sites):
@@ -104,6 +109,14 @@ class EvaluationOptions(Images):
     energy_model: Annotated[EnergyModel, option("energy_model")] = OPTIONS["energy_model"].default
     limit: Annotated[int | None, option("limit")] = None
     provider: Annotated[Provider, option("provider")] = OPTIONS["provider"].default
+
+
+class RankingOptions(Selected):
+    """The options of `graphpass inspect --calibration`."""
+
+    time_steps: Annotated[TimeSteps | None, Field(description=OPTIONS["time_steps"].help)] = None
+    coding: Annotated[Coding, option("coding")] = OPTIONS["coding"].default
+    method: Annotated[Method, option("method")] = OPTIONS["method"].default
 
 
 class SweepOptions(Sites):
@@ -178,6 +191,18 @@ class EvaluationRequest(Strict):
     options: EvaluationOptions = EvaluationOptions()
 
 
+class RankingRequest(Strict):
+    """Calibrate `model` once, and rank its sites by the error that each causes, on `evaluation` if it is given."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": MODEL, "calibration": CALIBRATION, "options": {"time_steps": 4}}]}
+    )
+    model: ModelId
+    calibration: DatasetId
+    evaluation: DatasetId | None = None
+    options: RankingOptions = RankingOptions()
+
+
 class SearchRequest(Strict):
     """Find the cheapest network of `model` within a loss: judged on one half of `dataset`, reported on the other."""
 
@@ -228,7 +253,7 @@ class FromUpload(Strict):
     name: Annotated[str | None, StringConstraints(min_length=1, max_length=200)] = None
 
 
-JobRequest = ConversionRequest | EvaluationRequest | SearchRequest | SweepRequest
+JobRequest = ConversionRequest | EvaluationRequest | RankingRequest | SearchRequest | SweepRequest
 
 
 def request_json(request: JobRequest) -> dict[str, Any]:

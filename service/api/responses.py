@@ -11,13 +11,14 @@ from service.problems import PROBLEMS
 from service.storage.records import FINISHED, JobRecord, StoredObject, Upload
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-JobKind = Literal["conversion", "evaluation", "search", "sweep"]
+JobKind = Literal["conversion", "evaluation", "ranking", "search", "sweep"]
 CONVERTING: tuple[JobKind, ...] = ("conversion", "search")  # kinds of jobs that make a network
 COLLECTIONS: Mapping[str, str] = {
     "model": "models",
     "dataset": "datasets",
     "conversion": "conversions",
     "evaluation": "evaluations",
+    "ranking": "rankings",
     "search": "searches",
     "sweep": "sweeps",
 }
@@ -139,8 +140,8 @@ class JobAnswer(BaseModel):
     result: Annotated[
         dict[str, Any] | None,
         Field(
-            description="Figures; `evaluation` and `rows` are as in docs/formats.md. Where lists are long, a summary: "
-            "`omitted`, here or in `evaluation`, counts what is left out of which; the links `result` and "
+            description="Figures; `evaluation`, `rows` and a ranking are as in docs/formats.md. Where lists are long, "
+            "a summary: `omitted`, here or in `evaluation`, counts what is left out of which; the links `result` and "
             "`report_json` have it."
         ),
     ]

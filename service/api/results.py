@@ -84,7 +84,7 @@ def routes(kind: JobKind) -> APIRouter:
     async def report(
         request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked, format: Format = "html"
     ) -> Response:
-        """Accuracy, spikes, operations and energy; a conversion has one if it was asked to evaluate."""
+        """Accuracy, spikes, operations and energy, or a ranking; a conversion has one if it was asked to evaluate."""
         if format == "json":
             return await _file(request, service, RequestedFile(tenant, id, kind, "report.json", JSON), asked)
         found = await _file(request, service, RequestedFile(tenant, id, kind, "report.html", HTML, "inline"), asked)

@@ -1,29 +1,21 @@
-"""Runs one task in the sandbox: fills its folder from the blobs, passes its progress on, keeps its files as blobs.
-
-    folder/in/<name>     inputs, by the names of the job's row (`model/net.onnx`, `calibration/train.npz`, …)
-    folder/out/<name>    what the task wrote; `keep` makes it blobs
-    folder/tmp           scratch
+"""Runs one task in the sandbox: fills its room from the blobs, passes its progress on, keeps its files as blobs.
 
 An error of the user is part of the TaskOutcome. What is raised is a fault of the machinery, and worth another attempt.
 """
 
 import asyncio
-import fcntl
-import os
-import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from graphpass.options.providers import provider_name
 from service.errors import QuotaError, ShortageError
+from service.jobs.rooms import Rooms, Workroom
 from service.problems import PROBLEMS, JobError
-from service.sandbox.runner import Failed, Limits, run
+from service.sandbox.runner import Failed, Limits
 from service.settings import Settings
 from service.storage.blobs import Blobs
 from service.storage.scratch import typed
@@ -33,7 +25,6 @@ Publish = Callable[[JSON], Awaitable[None]]
 Keep = Callable[[Path], Mapping[str, str]]
 FILES_AT_MOST = 10_000  # that an archive unpacks to
 ROOM = 2**16  # bytes
-FRESH = 0.2  # seconds in which a new folder gets its lock
 TASKS = "the folder of tasks"  # as users know it
 LINES, STAGES = 50, 32  # of one task's log, and of its progress
 EVERY, SHARE = 0.25, 0.005  # between two events of one stage: seconds, or this share of the time since its beginning
@@ -135,99 +126,58 @@ async def run_task(
     *,
     settings: Settings,
     blobs: Blobs,
+    rooms: Rooms,
     keep: Keep,
     publish: Publish | None = None,
+    job: str = "",
+    wanted: Callable[[], bool] = lambda: False,
 ) -> TaskOutcome:
     """Run one task of the sandbox. Cancelling this kills the child.
 
-    keep: stores the files of a folder as blobs; name → digest. publish: gets each event.
+    keep: stores the files of a folder as blobs; name → digest. publish: gets each event. job: whose tasks share
+    children, while it is wanted; "" for a task alone.
 
     Raises StorageError where the blobs or the folder cannot be used now.
     """
-    scratch, given_up = settings.data_dir / "scratch", threading.Event()
-    with typed(scratch, TASKS):
-        scratch.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=scratch))
-        with _locked(folder):
-            try:
-                await asyncio.to_thread(_fill, folder, inputs, blobs, given_up)
-                return await _run_in(folder, task, arguments, settings, keep, publish)
-            finally:
-                given_up.set()
-                await asyncio.shield(_removed(folder))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock the folder, so that no process removes it before the task ends or this process dies."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def clear_scratch(scratch: Path) -> None:
-    """Remove the folders of tasks whose process is gone. Several processes may work in one scratch folder."""
-    for folder in scratch.glob("*"):
-        with suppress(OSError):  # somebody's, or gone
-            if time.time() - folder.stat().st_mtime < FRESH:
-                continue
-            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(descriptor)
-
-
-async def _removed(folder: Path) -> None:
-    try:
-        await asyncio.to_thread(shutil.rmtree, folder, True)
-    except RuntimeError:  # no thread can begin
-        shutil.rmtree(folder, True)
+    bounds, rests = limits(settings, arguments), False
+    with typed(rooms.scratch, TASKS):
+        room = rooms.enter(job, bounds)
+        try:
+            await room.fill(inputs, blobs)
+            outcome = await _run_in(room, task, arguments, bounds, keep, publish)
+            rests = bool(job) and outcome.error is None
+            return outcome
+        finally:
+            if rests:
+                rooms.rest(job, bounds, room, wanted)
+            else:
+                await asyncio.shield(room.close())
 
 
 async def _run_in(
-    folder: Path, task: str, arguments: Mapping[str, Any], settings: Settings, keep: Keep, publish: Publish | None
+    room: Workroom, task: str, arguments: Mapping[str, Any], bounds: Limits, keep: Keep, publish: Publish | None
 ) -> TaskOutcome:
     events = Events()
     pump = asyncio.create_task(events.pump(publish)) if publish else None
     try:
-        ended = await run(task, arguments, folder, limits(settings, arguments), events.line)
+        ended = await room.run(task, arguments, bounds, events.line)
+        room.pause()  # it has done its work
         if pump:
             events.end()
             await pump
         if isinstance(ended, Failed):
             if ended.type == "unavailable":
                 raise ShortageError(ended.what, ended.remedy)
-            await asyncio.to_thread(_prove_room, folder)
+            await asyncio.to_thread(_prove_room, room.folder)
             kind = ended.type if ended.type in PROBLEMS else "internal"
             error = JobError(kind, ended.what, ended.remedy, ended.where or "")
             return TaskOutcome(error=error, by_system=ended.by_system)
-        return TaskOutcome(ended.result, await asyncio.to_thread(keep, folder / "out"))
+        return TaskOutcome(ended.result, await asyncio.to_thread(keep, room.folder / "out"))
     except QuotaError as error:
         return TaskOutcome(error=JobError("storage-quota", error.what, error.remedy))
     finally:
         if pump:
             pump.cancel()
-
-
-def _fill(folder: Path, inputs: Mapping[str, str], blobs: Blobs, given_up: threading.Event) -> None:
-    """Fetch the inputs. A thread cannot be cancelled, so it removes what it made after the task was given up."""
-    try:
-        for part in ("in", "out", "tmp"):
-            (folder / part).mkdir()
-        for name, digest in inputs.items():
-            if given_up.is_set():
-                return
-            target = folder / "in" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            blobs.fetch(digest, target)
-    finally:
-        if given_up.is_set():
-            shutil.rmtree(folder, True)
 
 
 def _prove_room(folder: Path) -> None:

@@ -23,7 +23,7 @@ class ShardSizes:
         Empty where they are not cut into shards.
         """
         request, limit = job.request, job.request["options"].get("limit")
-        if job.kind in ("sweep", "search") or queue_of(request) == GPU:  # a GPU does it as a whole
+        if job.kind in ("ranking", "search", "sweep") or queue_of(request) == GPU:  # a GPU does it as a whole
             return {"shards": (), "observed": ()}
         if job.kind == "evaluation":
             return {"shards": self._cut(job.tenant, request["dataset"], limit), "observed": ()}

@@ -2,6 +2,7 @@
 
     conversion   begin (> shards) > convert (> evaluate, or shards > reduce) > finish
     evaluation   begin > evaluate, or shards > reduce > finish            a shard: some of the samples
+    ranking      begin > rank > finish
     search       begin > (next > trial) … > finish                         a trial: on whichever worker is free
     sweep        begin > settings > shards > reduce > finish              a shard: one conversion, evaluated
 
@@ -24,6 +25,7 @@ from dbos import DBOS, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID,
 
 from graphpass.options.table import AFTERWARDS, IMAGES
 from service.errors import NotFoundError, ShortageError, StorageError
+from service.jobs.arguments import given_options, named_files, part_files, progress_event, with_threads
 from service.jobs.cancelling import UnwantedError, while_wanted
 from service.jobs.dispatch import EVENTS, WORK_CLASS, WORK_NAME
 from service.jobs.engine import POLL_SECONDS, SHARDS
@@ -31,6 +33,7 @@ from service.jobs.faults import deadly, fault_of
 from service.jobs.patience import patiently
 from service.jobs.places import Places
 from service.jobs.queues import SHARD, Queues
+from service.jobs.rooms import Rooms
 from service.jobs.running import JSON, TaskOutcome, run_task
 from service.jobs.sharding import ShardSizes, count, spans
 from service.logs import job_context
@@ -44,6 +47,7 @@ from service.storage.records import JobRecord
 KILLS, KILLED_PAUSE = 3, 10.0  # restarts of a task that the system killed, and seconds before the first of them
 ATTEMPTS = 50  # a job whose process ended so often, in whatever way, is given up
 AHEAD = 32  # shards of a job that wait or run at a time: what they take does not grow with how many there will be
+SHARING = ("sweep_shard", "search_next", "search_trial", "search_finish")  # tasks of a job in one child after the other
 EVALUATION_OPTIONS = (*IMAGES, *AFTERWARDS)  # of a conversion
 log = logging.getLogger(__name__)
 
@@ -59,10 +63,11 @@ class Work(DBOSConfiguredInstance):
         blobs: Blobs,
         metrics: ProcessMetrics,
         places: Places,
+        rooms: Rooms,
         queues: Queues,
     ):
         self._settings, self._metadata, self._blobs, self._metrics = settings, metadata, blobs, metrics
-        self._places, self._queues = places, queues
+        self._places, self._rooms, self._queues = places, rooms, queues
         self._shard_sizes = ShardSizes(settings, metadata)
         self._process = secrets.token_hex(8)
         self._suspects = asyncio.Lock()
@@ -79,8 +84,8 @@ class Work(DBOSConfiguredInstance):
         job = await self._begin(id)
         if job is None:
             return
-        options, tenant = _options(job), job["tenant"]
-        files = _files(job["inputs"])
+        options, tenant = given_options(job), job["tenant"]
+        files = named_files(job["inputs"])
         arguments = {"model": files["model"], "options": options}
         if "calibration" in files:
             arguments["calibration"] = files["calibration"]
@@ -106,12 +111,12 @@ class Work(DBOSConfiguredInstance):
         job = await self._begin(id)
         if job is None:
             return
-        files = _files(job["inputs"])
+        files = named_files(job["inputs"])
         arguments = {
             "ann": files["ann"],
             "snn": files["snn"],
             "dataset": files["dataset"],
-            "options": _options(job),
+            "options": given_options(job),
         }
         found = await self._evaluate(id, job["tenant"], arguments, job["inputs"], job["shards"])
         await self._finish(id, TaskOutcome({"evaluation": found.result}, found.files, found.error).to_json())
@@ -122,15 +127,25 @@ class Work(DBOSConfiguredInstance):
         job = await self._begin(id)
         if job is None:
             return
-        files, options = _files(job["inputs"]), _options(job)
+        files, options = named_files(job["inputs"]), given_options(job)
         model = {files["model"]: job["inputs"][files["model"]]}
         outcome = await self._task(id, "sweep_settings", {"model": files["model"], "options": options}, model)
         if outcome.error is None:
-            rows = outcome.result["settings"]
-            each = ({**files, "options": {**options, **settings}} for settings in rows)
+            rows, order = outcome.result["settings"], outcome.result["order"]
+            each = ({**files, "options": {**options, **rows[place]}} for place in order)
             parts = await self._split(id, job["tenant"], "sweep_shard", each, len(rows), job["inputs"], "conversions")
+            if not parts[-1].error:
+                parts = [parts[order.index(place)] for place in range(len(rows))]
             outcome = await self._reduce(id, "reduce_sweep", parts)
         await self._finish(id, outcome.to_json())
+
+    @DBOS.workflow(name="ranking", max_recovery_attempts=ATTEMPTS)
+    async def ranking(self, id: str) -> None:
+        """Rank the sites of a network."""
+        job = await self._begin(id)
+        if job is not None:
+            arguments = {**named_files(job["inputs"]), "options": given_options(job)}
+            await self._finish(id, (await self._task(id, "rank", arguments, job["inputs"])).to_json())
 
     @DBOS.workflow(name="search", max_recovery_attempts=ATTEMPTS)
     async def search(self, id: str) -> None:
@@ -138,7 +153,7 @@ class Work(DBOSConfiguredInstance):
         job = await self._begin(id)
         if job is None:
             return
-        arguments = {**_files(job["inputs"]), "options": _options(job)}
+        arguments = {**named_files(job["inputs"]), "options": given_options(job)}
         await self._finish(id, (await self._search(id, job["tenant"], arguments, job["inputs"])).to_json())
 
     @DBOS.workflow(name=SHARD, max_recovery_attempts=ATTEMPTS)
@@ -159,7 +174,7 @@ class Work(DBOSConfiguredInstance):
         parts = await self._split(id, tenant, "observe", each, count(*cut), inputs, "running the network")
         if parts[-1].error:
             return parts[-1]
-        observed = _named("observed", "part.npz", parts)
+        observed = part_files("observed", "part.npz", parts)
         return await self._task(id, "convert", {**arguments, "observed": list(observed)}, {**inputs, **observed})
 
     async def _search(self, id: str, tenant: str, arguments: JSON, inputs: Mapping[str, str]) -> TaskOutcome:
@@ -175,7 +190,7 @@ class Work(DBOSConfiguredInstance):
             known["facts"], files = list(facts), {**inputs, **facts}
             if "ended" in step.result:
                 return await self._task(id, "search_finish", known, files)
-            await DBOS.write_stream_async(EVENTS, _progress("trials", len(trials), len(trials) + 1))
+            await DBOS.write_stream_async(EVENTS, progress_event("trials", len(trials), len(trials) + 1))
             each = [{**known, **step.result}]
             (trial,) = await self._split(id, tenant, "search_trial", each, 1, files, "trials", first=len(trials))
             if trial.error:
@@ -218,7 +233,7 @@ class Work(DBOSConfiguredInstance):
 
         for number, arguments in islice(left, AHEAD):
             await send(number, arguments)
-        await DBOS.write_stream_async(EVENTS, _progress(stage, 0, count))
+        await DBOS.write_stream_async(EVENTS, progress_event(stage, 0, count))
         parts: list[TaskOutcome] = []
         while waiting:
             found = await waiting.popleft().get_result(polling_interval_sec=POLL_SECONDS)
@@ -229,14 +244,14 @@ class Work(DBOSConfiguredInstance):
                 break
             for number, arguments in islice(left, 1):
                 await send(number, arguments)
-            await DBOS.write_stream_async(EVENTS, _progress(stage, len(parts), count))
+            await DBOS.write_stream_async(EVENTS, progress_event(stage, len(parts), count))
         return parts
 
     async def _reduce(self, id: str, task: str, parts: Sequence[TaskOutcome]) -> TaskOutcome:
         """Put together what the shards made."""
         if parts[-1].error:
             return parts[-1]
-        files = _named("parts", "part.json", parts)
+        files = part_files("parts", "part.json", parts)
         return await self._task(id, task, {"parts": list(files)}, files)
 
     async def _task(self, id: str, task: str, arguments: JSON, inputs: Mapping[str, str]) -> TaskOutcome:
@@ -313,12 +328,15 @@ class Work(DBOSConfiguredInstance):
         async with Account(self._metadata, self._blobs, tenant, self._settings.quota, id) as account:
             outcome = await run_task(
                 task,
-                self._threaded(arguments),
+                with_threads(arguments, self._settings.job_threads),
                 inputs,
                 settings=self._settings,
                 blobs=self._blobs,
+                rooms=self._rooms,
                 keep=account.store_all,
                 publish=lambda event: DBOS.write_stream_async(EVENTS, event),
+                job=id if task in SHARING else "",
+                wanted=lambda: self._metadata.jobs.tenant_of(id) is not None,
             )
             if outcome.files:
                 step = workflow.removeprefix(f"{id}-") if workflow != id else task
@@ -376,28 +394,3 @@ class Work(DBOSConfiguredInstance):
     def _patience(self) -> float | None:
         """Seconds for which a step waits for what is missing; None for ever."""
         return self._settings.result_ttl_hours * 3600 or None
-
-    def _threaded(self, arguments: JSON) -> JSON:
-        """The arguments, with the number of threads that this process gives a task."""
-        if "options" not in arguments or not self._settings.job_threads:
-            return arguments
-        return {**arguments, "options": {**arguments["options"], "threads": self._settings.job_threads}}
-
-
-def _named(folder: str, file: str, parts: Sequence[TaskOutcome]) -> dict[str, str]:
-    """A file of each part, by a name of its own."""
-    return {f"{folder}/{number}/{file}": part.files[file] for number, part in enumerate(parts)}
-
-
-def _files(inputs: Mapping[str, str]) -> dict[str, str]:
-    """`model/net.onnx` under the name `model`: what the sandbox's tasks call their files."""
-    return {name.partition("/")[0]: name for name in inputs}
-
-
-def _options(job: JSON) -> JSON:
-    """The options of the request without what is left to its default."""
-    return {name: value for name, value in job["request"]["options"].items() if value not in (None, [])}
-
-
-def _progress(stage: str, done: int, total: int) -> JSON:
-    return {"event": "progress", "stage": stage, "done": done, "total": total, "seconds_left": None}

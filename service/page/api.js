@@ -2,7 +2,7 @@
 
 const KEY = "graphpass.key";
 const FINISHED = new Set(["succeeded", "failed", "cancelled"]);
-const COLLECTIONS = { con: "conversions", eva: "evaluations", sea: "searches", swe: "sweeps" };
+const COLLECTIONS = { con: "conversions", eva: "evaluations", sea: "searches", swe: "sweeps", ran: "rankings" };
 
 /** A refusal of the service: what happened, what to do, and where. */
 export class Problem extends Error {
@@ -38,6 +38,8 @@ export const key = {
 
 export const authorization = () => ({ Authorization: `Bearer ${key.get()}` });
 export const isFinished = (job) => FINISHED.has(job.state);
+/** What the id of a job looks like, for a regular expression. */
+export const JOB_ID = `(?:${Object.keys(COLLECTIONS).join("|")})_[a-z0-9]+`;
 /** The address of a job in the API. */
 export const pathOf = (id) => `/v1/${COLLECTIONS[id.slice(0, 3)]}/${id}`;
 
@@ -81,6 +83,7 @@ export async function getJob(path, signal) {
   const { result, links } = job;
   if (result?.omitted && links.result) Object.assign(result, await get(links.result, signal));
   if (result?.evaluation?.omitted && links.report_json) result.evaluation = await get(links.report_json, signal);
+  if (result?.omitted && job.kind === "ranking" && links.report_json) job.result = await get(links.report_json, signal);
   if (result?.omitted && result.rows && links.report_json) result.rows = await get(links.report_json, signal);
   return job;
 }

@@ -2,7 +2,7 @@
 
 import { Problem, cancel, download, events, get, getJob, isFinished, pathOf, remove } from "./api.js";
 import { alarm, announce, facts, focusOn, h } from "./element.js";
-import { conversionResults, evaluationResults, searchResults, sweepResults } from "./results.js";
+import { conversionResults, evaluationResults, rankingResults, searchResults, sweepResults } from "./results.js";
 import { fillFrom } from "./setup.js";
 import { KINDS, STATES, bytes, seconds, settings, stage, when } from "./words.js";
 
@@ -151,11 +151,15 @@ function ended(job, names, signal) {
     await remove(job.links.self);
     location.hash = "#/jobs";
   } }, "Delete");
+  const rank = job.error?.type === "/problems/goal" && h("button", { type: "button", onclick: async () => {
+    await fillFrom(job, { mode: "ranking" });
+    location.hash = "#/";
+  } }, "Rank the sites");
   if (job.state === "failed")
-    return [alarm(job.error, again, away)];
+    return [alarm(job.error, ...[again, rank, away].filter(Boolean))];
   if (job.state === "cancelled")
     return [h("section", { class: "card" }, h("h2", {}, "Cancelled"), h("p", {}, "Nothing was kept."), h("div", { class: "actions" }, again, away))];
-  const show = { conversion: conversionResults, evaluation: evaluationResults, search: searchResults, sweep: sweepResults }[job.kind];
+  const show = { conversion: conversionResults, evaluation: evaluationResults, search: searchResults, sweep: sweepResults, ranking: rankingResults }[job.kind];
   const [head, ...rest] = show(job, signal);
   return [head, downloads(job, again, away), ...rest];
 }

@@ -1,6 +1,6 @@
 // The key, the address, and which view is shown.
 
-import { UNREACHABLE, get, key } from "./api.js";
+import { JOB_ID, UNREACHABLE, get, key } from "./api.js";
 import { alarm, focusOn, h } from "./element.js";
 import { jobView } from "./job.js";
 import { jobsView } from "./jobs.js";
@@ -14,8 +14,8 @@ let leaving = null; // stops the work of the view before
 let first = true;
 
 const VIEWS = [
-  [/^#\/jobs\/((?:con|eva|sea|swe)_[a-z0-9]+)$/, jobView],
-  [/^#\/jobs\/((?:con|eva|sea|swe)_[a-z0-9]+)\/report$/, reportView],
+  [new RegExp(`^#/jobs/(${JOB_ID})$`), jobView],
+  [new RegExp(`^#/jobs/(${JOB_ID})/report$`), reportView],
   [/^#\/jobs$/, jobsView],
   [/^/, setupView],
 ];

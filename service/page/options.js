@@ -20,6 +20,7 @@ const MODES = {
   conversion: ["Convert once", "One network, with the T that you choose."],
   search: ["Choose for me", "The cheapest network that loses no more than you allow. It is chosen on one half of the evaluation data, and evaluated on the other."],
   sweep: ["Compare over T", "Many conversions, to see which T is worth its cost. Only the report can be downloaded."],
+  ranking: ["Rank the sites", "Which sites cost the accuracy, and which to leave analogue first. Calibrates once; no network is written."],
 };
 let unfolded = false;
 
@@ -40,16 +41,17 @@ export function optionsForm(place, choices, changed) {
           : choice("Precision", "precision", PRECISIONS, options.precision, (value) => set("precision", value))]
       : mode === "sweep"
       ? [steps(options, set), several("Code", "sweep_coding", CODINGS, options, set), several("Method", "sweep_method", METHODS, options, set)]
-      : [oneT(options, set, own), choice("Code", "coding", CODINGS, options.coding, (value) => set("coding", value)),
-        choice("Method of calibration", "method", METHODS, options.method, (value) => set("method", value)),
-        choice("Levels", "levels", LEVELS, options.levels, (value) => set("levels", value)),
+      : oneSetting(options, set, own)),
+    ...(mode === "conversion"
+      ? [choice("Levels", "levels", LEVELS, options.levels, (value) => set("levels", value)),
         options.levels === "auto" && budget(options, set),
         choice("Form of the file", "form", FORMS, options.form, (value) => set("form", value)),
         options.form === "integer"
           ? choice("Runtime", "target", TARGETS, options.target, (value) => set("target", value))
-          : choice("Precision", "precision", PRECISIONS, options.precision, (value) => set("precision", value))]),
-    incomplete(choices, set),
-    more(options, set),
+          : choice("Precision", "precision", PRECISIONS, options.precision, (value) => set("precision", value))]
+      : []),
+    mode !== "ranking" && incomplete(choices, set),
+    more(options, set, mode !== "ranking"),
   ].filter(Boolean));
   if (focused) document.getElementById(focused)?.focus();
 }
@@ -60,6 +62,12 @@ function mostLost(options, set) {
     h("input", { type: "number", id, min: "0.001", step: "any", required: true, value: options.max_drop, "aria-describedby": about,
       oninput: (event) => set("max_drop", event.target.value, false) }),
     h("p", { class: "note", id: about }, "The loss is measured in top-1 accuracy, in agreement with the network if there are no labels, or in the metric under “What to measure”."));
+}
+
+/** T, code and method. */
+function oneSetting(options, set, own) {
+  return [oneT(options, set, own), choice("Code", "coding", CODINGS, options.coding, (value) => set("coding", value)),
+    choice("Method of calibration", "method", METHODS, options.method, (value) => set("method", value))];
 }
 
 function choice(legend, name, words, value, choose) {
@@ -153,7 +161,8 @@ function isObject(text) {
   }
 }
 
-function more(options, set) {
+/** The other options. evaluates: whether those of an evaluation are among them. */
+function more(options, set, evaluates) {
   const field = (name, label, about, attributes, value, read) => {
     const id = freshId(name);
     return h("div", { class: "field" }, h("label", { for: id }, label),
@@ -183,12 +192,12 @@ function more(options, set) {
       field("seed", "Seed", "The same seed gives the same network.", { ...whole, min: "0" }, String(options.seed), (text) => text || start.seed),
       field("exclude", "Leave analogue", "Regular expressions for node names, separated by spaces.", { type: "text" }, options.exclude.join(" "), words),
       field("include", "Convert only", "Regular expressions in the same way. Empty: all nodes.", { type: "text" }, options.include.join(" "), words),
-      field("metric", "What to measure", `On the evaluation data: ${METRICS.join(", ")}; with parameters as in ctc:blank=0. Empty: classes.`, measures, options.metric.join(" "), words),
+      evaluates && field("metric", "What to measure", `On the evaluation data: ${METRICS.join(", ")}; with parameters as in ctc:blank=0. Empty: classes.`, measures, options.metric.join(" "), words),
       preset(), configuration(),
       field("image_size", "Side of images", "For a .zip of images, if the network leaves it open.", { ...whole, min: "1" }, String(options.image_size), (text) => text || start.image_size),
       field("mean", "Mean of images", "Subtracted from pixels/255: one number, or one for each channel.", list, options.mean.join(", "), numbers),
       field("std", "Deviation of images", "Then divides the pixels: one number, or one for each channel.", list, options.std.join(", "), numbers)),
-    choice("Energy", "energy_model", ENERGY_MODELS, options.energy_model, (value) => set("energy_model", value, false)),
+    evaluates && choice("Energy", "energy_model", ENERGY_MODELS, options.energy_model, (value) => set("energy_model", value, false)),
     tick("identity_sites", options, set, "Neurons in front of layers without an activation",
       "For example in front of the projections of attention."));
 }

@@ -46,6 +46,27 @@ export function searchResults(job, signal) {
   return [head, path, ...rest, pictures(job, signal)];
 }
 
+/** Which sites cost the accuracy, and a way to leave the worst of them analogue. */
+export function rankingResults(job) {
+  const { sites, error, samples, time_steps, coding, method, exclude } = job.result;
+  const short = (value) => (value === null ? "–" : String(Number(value.toPrecision(3))));
+  const leave = h("button", { type: "button", class: "primary", onclick: async () => {
+    await fillFrom(job, { mode: "conversion", exclude: [...job.request.options.exclude, ...exclude.map(exactly)] });
+    location.hash = "#/";
+  } }, "Convert without neurons there");
+  return [card("Which sites cost the accuracy",
+    h("p", {}, `With neurons at all sites the outputs are ${percent(error)} of their variance off: T = ${time_steps}, ${coding} code, ${method}, on ${count(samples)} samples.`),
+    exclude.length > 0 && h("p", { class: "mark warn" }, `Leave ${listed(exclude)} analogue first.`),
+    table("Sites, the worst first", ["Site", "Activation", ...["Levels", "Error alone", "Share", "Error without it"].map(number)],
+      sites.map((site) => [site.name, site.kind, String(site.levels), short(site.alone), percent(site.share, 0), short(site.without)])),
+    h("p", { class: "note" }, "Alone: with neurons at that site only, which foretells best what leaving it analogue brings. ",
+      "Without it: with neurons at all other sites, whose weights were corrected for the spikes of all."),
+    exclude.length > 0 && h("div", { class: "actions" }, leave))];
+}
+
+/** The regular expression of a name and nothing else. */
+const exactly = (name) => `^${name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}$`;
+
 export function evaluationResults(job, signal) {
   return [...evaluation(job.result.evaluation), pictures(job, signal)];
 }

@@ -30,8 +30,9 @@ export async function fillFrom(job, changes = {}) {
   choices.mode = changes.mode ?? (job.kind in STARTS ? job.kind : "conversion");
 }
 
-const STARTS = { conversion: "Start the conversion", search: "Start the search", sweep: "Start the comparison" };
+const STARTS = { conversion: "Start the conversion", search: "Start the search", sweep: "Start the comparison", ranking: "Rank the sites" };
 const MANY = { search: "A search", sweep: "A comparison over T" }; // of settings, which data decides between
+const DATA = { ...MANY, ranking: "A ranking of sites" }; // what is calibrated on real data alone
 const SEVERAL = { time_steps: "sweep_steps", coding: "sweep_coding", method: "sweep_method" };
 
 export async function setupView(place, signal) {
@@ -144,9 +145,9 @@ function missing(pickers) {
   if (!model) return { what: "No network is chosen.", remedy: "Choose an .onnx file in step 1.", picker: pickers.model };
   if (model.description.spiking)
     return { what: `${model.name} is a spiking network already.`, remedy: "Choose the network that it was converted from.", picker: pickers.model };
-  if (!calibration && mode in MANY && options.synthetic)
-    return { what: `${MANY[mode]} needs calibration data.`, remedy: "Choose some in step 2, or convert once.", picker: pickers.calibration };
-  if (!calibration && (mode in MANY || !(own || options.synthetic)))
+  if (!calibration && mode in DATA && options.synthetic)
+    return { what: `${DATA[mode]} needs calibration data.`, remedy: "Choose some in step 2, or convert once.", picker: pickers.calibration };
+  if (!calibration && (mode in DATA || !(own || options.synthetic)))
     return { what: "No calibration data is chosen.", remedy: "Choose it in step 2, or tick “I have no data” there.", picker: pickers.calibration };
   if (mode in MANY && !evaluation)
     return { what: `${MANY[mode]} needs evaluation data.`, remedy: "Choose it in step 3.", picker: pickers.evaluation };
@@ -157,10 +158,11 @@ function missing(pickers) {
   const long = mode === "sweep" && options.sweep_steps.find((each) => options.sweep_coding.some((code) => each > mostSteps(code)));
   if (long) return { what: `T = ${long} is too many for the phase code, which takes 1 to 8.`, remedy: `Untick ${long} or the phase code.`,
     field: document.getElementById(`step-${long}`) };
-  if (options.metric.length && !evaluation)
+  const evaluates = mode !== "ranking";
+  if (evaluates && options.metric.length && !evaluation)
     return { what: "“What to measure” is filled in, but there is no evaluation data.", remedy: "Choose it in step 3, or empty the field.",
       picker: pickers.evaluation };
-  if (options.energy_model !== FRESH.energy_model && !evaluation)
+  if (evaluates && options.energy_model !== FRESH.energy_model && !evaluation)
     return { what: "An energy model is chosen, but there is no evaluation data.", remedy: "Choose it in step 3, or the first energy model.",
       picker: pickers.evaluation };
   const wrong = document.querySelector("form :invalid");
@@ -171,12 +173,18 @@ function missing(pickers) {
 function request() {
   const { model, calibration, evaluation, options, mode } = choices;
   const number = (value) => (value === "" || value === null ? null : Number(value));
-  const shared = {
+  const sites = {
     exclude: options.exclude, include: options.include, identity_sites: options.identity_sites,
-    allow_partial: options.allow_partial, seed: Number(options.seed), image_size: Number(options.image_size),
+    seed: Number(options.seed), image_size: Number(options.image_size),
     preset: options.preset || null, preprocess: options.preprocess ? JSON.parse(options.preprocess) : null,
-    mean: options.mean, std: options.std, metric: options.metric, energy_model: options.energy_model,
+    mean: options.mean, std: options.std,
   };
+  const shared = { ...sites, allow_partial: options.allow_partial, metric: options.metric, energy_model: options.energy_model };
+  if (mode === "ranking")
+    return ["/v1/rankings", {
+      model: model.id, calibration: calibration.id, ...(evaluation && { evaluation: evaluation.id }),
+      options: { ...sites, limit: number(options.limit), time_steps: number(options.time_steps), coding: options.coding, method: options.method },
+    }];
   if (mode === "search")
     return ["/v1/searches", {
       model: model.id, calibration: calibration.id, dataset: evaluation.id,

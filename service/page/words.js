@@ -20,7 +20,7 @@ export const BUDGETS = {
   energy: ["Energy", "Additions, as a share of the additions with all levels of T at every site. Empty: 0.5."],
   mean_levels: ["Mean levels", "Mean number of levels over all neurons: 2 or more."],
 };
-export const KINDS = { conversion: "Conversion", evaluation: "Evaluation", search: "Search", sweep: "Comparison over T" };
+export const KINDS = { conversion: "Conversion", evaluation: "Evaluation", search: "Search", sweep: "Comparison over T", ranking: "Ranking of sites" };
 export const STATES = {
   queued: "Waiting", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled",
 };
@@ -31,6 +31,7 @@ const STAGES = {
   "running the network": "Running the original network on the calibration data",
   "forecasting costs": "Forecasting what each setting costs",
   "measuring sensitivity": "Measuring how much the output depends on the levels of each site",
+  "ranking sites": "Measuring what each site costs",
   trials: "Trying settings: each is converted and evaluated",
   calibrating: "Calibrating the neurons, layer by layer",
   comparing: "Comparing both networks on the evaluation data",
@@ -126,6 +127,6 @@ export function settings(job) {
   return [
     `T = ${steps ?? "automatic"}`,
     steps === null ? found.coding : `${found.coding}, ${levelsOf(job.result?.evaluation?.sites, spread(job.result) ?? levels(steps, found.coding), " levels")}`,
-    found.method, formOf(found),
+    found.method, found.form && formOf(found),
   ].filter(Boolean).join(" · ");
 }

@@ -1,4 +1,4 @@
-"""The confined process: reads one request from stdin, confines itself, runs one task, answers on stdout.
+"""The confined process: reads a request from stdin, confines itself, runs the task, answers on stdout; then the next.
 
 Only the standard library and this package's own small modules are imported before the process is confined.
 """
@@ -24,7 +24,7 @@ PROGRESS_INTERVAL = 0.1  # seconds between two messages of one stage
 
 
 def main(load_tasks: Callable[[], Tasks]) -> None:
-    """Run the task that stdin asks for, out of a table that is imported once the process is confined."""
+    """Run the tasks that stdin asks for, out of a table that is imported once the process is confined."""
     channel = _Channel(os.dup(1))
     os.dup2(2, 1)  # whatever libraries print goes to stderr: it is no message
     faulthandler.enable()
@@ -37,20 +37,29 @@ def main(load_tasks: Callable[[], Tasks]) -> None:
         channel.send({"failed": asdict(Failed("internal", f"the task cannot be confined here ({error})", remedy))})
         os._exit(1)
     from service.sandbox.failures import failure_of
-    from service.sandbox.workplace import Workplace
+    from service.sandbox.workplace import Lasting, Workplace
 
-    place = Workplace(folder, request["arguments"], limits, channel.progress, confined)
+    lasting = Lasting()
+    while True:
+        place = Workplace(folder, request["arguments"], limits, channel.progress, confined, lasting)
+        _report_warnings(channel, place.without_folders)
+        try:
+            result = load_tasks()[request["task"]](place)
+            channel.flush()
+            channel.send({"result": result})
+        except BaseException as error:  # whatever a library raises: the caller gets an answer
+            channel.send({"failed": asdict(failure_of(error, place))})
+        if not (line := sys.stdin.buffer.readline()):
+            os._exit(0)  # nothing is left to do, and threads of onnxruntime need no goodbye
+        request = json.loads(line)
+
+
+def _report_warnings(channel: "_Channel", words: Callable[[str], str]) -> None:
+    """Send the warnings of a task, each once."""
     warnings.simplefilter("default")
     warnings.showwarning = lambda message, *_, **__: channel.send(
-        {"log": shortened(f"warning: {place.without_folders(str(message))}", LOG)}
+        {"log": shortened(f"warning: {words(str(message))}", LOG)}
     )
-    try:
-        result = load_tasks()[request["task"]](place)
-        channel.flush()
-        channel.send({"result": result})
-    except BaseException as error:  # whatever a library raises: the caller gets an answer
-        channel.send({"failed": asdict(failure_of(error, place))})
-    os._exit(0)  # nothing is left to do, and threads of onnxruntime need no goodbye
 
 
 class _Channel:

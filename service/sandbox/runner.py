@@ -1,8 +1,8 @@
-"""Run one task of tasks.py in a fresh, confined process.
+"""Run tasks of tasks.py in a fresh, confined process: one, or one after the other.
 
-    folder/in    what the task reads; every file argument of a task is a path relative to it
-    folder/out   what the task leaves for its caller; empty when it failed
-    folder/tmp   scratch; removed when the task ends
+    folder/in    what a task reads; every file argument of a task is a path relative to it
+    folder/out   what a task leaves for its caller; empty when it failed
+    folder/tmp   scratch; removed when the process ends
 
 Nothing else of the caller's is within reach of the child. This module imports neither onnx nor numpy.
 """
@@ -17,7 +17,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,48 +55,23 @@ log = logging.getLogger("service.sandbox")
 async def run(
     task: str, arguments: Mapping[str, Any], folder: Path, limits: Limits, progress: MessageHandler = lambda event: None
 ) -> SandboxOutcome:
-    """Run a task of tasks.TASKS on files beneath `folder`.
+    """Run a task of tasks.TASKS on files beneath `folder`, in a process of its own. See Child.run."""
+    child = await start(folder, limits)
+    if isinstance(child, Failed):
+        return child
+    try:
+        return await child.run(task, arguments, progress)
+    finally:
+        await child.end()
 
-    progress: called with {"stage": str, "done": int, "total": int} and {"log": str}, in the caller's event loop.
-    When cancelled, or over its time, the whole process group is killed before this returns, well below a second.
-    """
+
+async def start(folder: Path, limits: Limits) -> "Child | Failed":
+    """A process that waits for tasks on files beneath `folder`."""
     _prepare()
     folder = folder.absolute()
     await asyncio.to_thread(_lay_out, folder)
-    request = {"task": task, "arguments": dict(arguments), "folder": str(folder), "limits": asdict(limits)}
-    outcome: SandboxOutcome = Failed("internal", "the task did not end", "try again")
-    started = time.monotonic()
     try:
-        outcome = await _supervised(json.dumps(request).encode() + b"\n", folder, limits, progress)
-        return outcome
-    finally:
-        await asyncio.shield(asyncio.to_thread(_clean, folder, isinstance(outcome, Succeeded)))
-        kind = outcome.type if isinstance(outcome, Failed) else "succeeded"
-        log.info("%s: %s", task, kind, extra={"task": task, "outcome": kind, "seconds": time.monotonic() - started})
-
-
-def _lay_out(folder: Path) -> None:
-    _clean(folder, keep_results=False)  # of an attempt before this one
-    for name in ("out", "tmp"):
-        (folder / name).mkdir(parents=True)
-
-
-def _clean(folder: Path, keep_results: bool) -> None:
-    for name in ("tmp",) if keep_results else ("tmp", "out"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-
-
-@functools.cache
-def _prepare() -> None:
-    """Where no Landlock keeps children out of /proc, close the memory and environment of this process to them."""
-    if not landlock.abi():
-        hide_memory()
-        log.warning("this kernel has no Landlock: tasks can read what other files this user can, and write those")
-
-
-async def _supervised(request: bytes, folder: Path, limits: Limits, progress: MessageHandler) -> SandboxOutcome:
-    try:
-        child = await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *COMMAND,
             str(os.getpid()),
             stdin=asyncio.subprocess.PIPE,
@@ -108,36 +83,119 @@ async def _supervised(request: bytes, folder: Path, limits: Limits, progress: Me
             limit=LONGEST_LINE,
         )
     except (OSError, RuntimeError, MemoryError) as error:
+        await asyncio.to_thread(_remove, folder, ("tmp", "out"))
         if short := short_of(error):
             return Failed(
                 "unavailable", f"no process could be started: the machine is short of {short}", "try again later"
             )
         return Failed("internal", f"no process could be started ({error})", "see the service's log")
-    tail = bytearray()
-    stderr, disk = (
-        asyncio.ensure_future(_keep_tail(child, tail)),
-        asyncio.ensure_future(_watch_disk(folder, limits)),
-    )
-    conversation = asyncio.ensure_future(_converse(child, request, progress))
-    pumps: list[asyncio.Future[Any]] = [stderr, disk, conversation]
-    try:
-        done, _ = await asyncio.wait(
-            [conversation, disk], timeout=limits.wall_seconds, return_when=asyncio.FIRST_COMPLETED
-        )
-        if conversation in done and (outcome := conversation.result()) is not None:
+    return Child(process, folder, limits)
+
+
+class Child:
+    """A confined process, which runs one task at a time. Call `end` at last."""
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: Path, limits: Limits):
+        self._process, self._folder, self._limits = process, folder, limits
+        self._tail = bytearray()
+        self._stderr = asyncio.ensure_future(_keep_tail(process, self._tail))
+
+    async def run(
+        self, task: str, arguments: Mapping[str, Any], progress: MessageHandler = lambda event: None
+    ) -> SandboxOutcome:
+        """Run a task of tasks.TASKS. A task that does not succeed ends the process.
+
+        progress: called with {"stage": str, "done": int, "total": int} and {"log": str}, in the caller's event loop.
+        When cancelled, or over its time, the whole process group is killed before this returns, well below a second.
+        """
+        request = {
+            "task": task,
+            "arguments": dict(arguments),
+            "folder": str(self._folder),
+            "limits": asdict(self._limits),
+        }
+        outcome: SandboxOutcome = Failed("internal", "the task did not end", "try again")
+        started = time.monotonic()
+        try:
+            await asyncio.to_thread(_empty, self._folder / "out")
+            outcome = await self._supervised(json.dumps(request).encode() + b"\n", progress)
             return outcome
-        if conversation in done:
-            await asyncio.wait([stderr], timeout=1)
-            return _autopsy(await child.wait(), tail.decode("utf-8", "replace"), limits)
-        return out_of_room(limits) if done else out_of_time(limits)
-    finally:
-        if child.returncode is None:
-            _kill(child.pid)
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.shield(_gone(child, pumps))
-        if tail:
-            log.debug("stderr: %s", tail.decode("utf-8", "replace"))
+        finally:
+            if isinstance(outcome, Failed):
+                await self.end(keep_results=False)
+            kind = outcome.type if isinstance(outcome, Failed) else "succeeded"
+            log.info("%s: %s", task, kind, extra={"task": task, "outcome": kind, "seconds": time.monotonic() - started})
+
+    def pause(self) -> None:
+        """Stop the process between two tasks: it uses no processor until `resume`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let the process go on."""
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill the process, from any thread. `end` has to follow."""
+        self._signal(signal.SIGKILL)
+
+    async def end(self, keep_results: bool = True) -> None:
+        """Kill the process, and remove what it left but for its results."""
+        self.kill()
+        self._stderr.cancel()
+        await asyncio.shield(_gone(self._process, [self._stderr]))
+        if self._tail:
+            log.debug("stderr: %s", self._tail.decode("utf-8", "replace"))
+        await asyncio.shield(asyncio.to_thread(_remove, self._folder, ("tmp",) if keep_results else ("tmp", "out")))
+
+    def _signal(self, number: int) -> None:
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    async def _supervised(self, request: bytes, progress: MessageHandler) -> SandboxOutcome:
+        """The outcome of a task; one that went beyond a limit may still run."""
+        disk = asyncio.ensure_future(_watch_disk(self._folder, self._limits))
+        conversation = asyncio.ensure_future(_converse(self._process, request, progress))
+        pumps: list[asyncio.Future[Any]] = [disk, conversation]
+        try:
+            done, _ = await asyncio.wait(pumps, timeout=self._limits.wall_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if conversation in done and (outcome := conversation.result()) is not None:
+                return outcome
+            if conversation in done:
+                await asyncio.wait([self._stderr], timeout=1)
+                return _autopsy(await self._process.wait(), self._tail.decode("utf-8", "replace"), self._limits)
+            return out_of_room(self._limits) if done else out_of_time(self._limits)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+
+
+def _lay_out(folder: Path) -> None:
+    _remove(folder, ("tmp", "out"))  # of an attempt before this one
+    for name in ("out", "tmp"):
+        (folder / name).mkdir(parents=True)
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what is in a folder. The folder stays: it is what a child may write to."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+@functools.cache
+def _prepare() -> None:
+    """Where no Landlock keeps children out of /proc, close the memory and environment of this process to them."""
+    if not landlock.abi():
+        hide_memory()
+        log.warning("this kernel has no Landlock: tasks can read what other files this user can, and write those")
 
 
 async def _converse(
@@ -148,7 +206,6 @@ async def _converse(
     with contextlib.suppress(ConnectionError):
         child.stdin.write(request)
         await child.stdin.drain()
-        child.stdin.close()
     total = 0
     while True:
         try:
@@ -221,11 +278,6 @@ def _written(folder: Path) -> int:
                 with contextlib.suppress(OSError):  # removed meanwhile
                     total += os.lstat(os.path.join(place, file)).st_blocks * 512
     return total
-
-
-def _kill(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
 
 
 async def _gone(child: asyncio.subprocess.Process, pumps: list[asyncio.Future[Any]]) -> None:

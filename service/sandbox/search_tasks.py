@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from graphpass.calibration.calibrate import CalibrationOptions
@@ -26,30 +27,39 @@ from service.sandbox.workplace import Workplace
 JSON = dict[str, Any]
 
 
+NEW = ("trials", "facts", "stage", "setting")  # arguments that differ between the tasks of a search
+
+
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """A search that goes on: its options, its course, its trials so far, and the half of the data to report on."""
+    """What the tasks of a search share: its options, its course, and the half of the data to report on."""
 
     choices: CommandOptions
     course: Course
-    trials: tuple[Trial, ...]
     rest: Dataset
 
 
+def _search(place: Workplace) -> tuple[_Search, tuple[Trial, ...]]:
+    """The search, and its trials so far."""
+    trials = _record(tuple[Trial, ...], place.arguments.get("trials", []), "trials")
+    known = {name: value for name, value in place.arguments.items() if name not in NEW}
+    found = place.lasting.open(known, partial(_opened, place))
+    for path in place.files("facts"):
+        found.course.give(_record(dict[str, str], parsed(path.read_text("utf-8", "replace")), "facts"))
+    return found, trials
+
+
 @contextmanager
-def _search(place: Workplace) -> Iterator[_Search]:
+def _opened(place: Workplace) -> Iterator[_Search]:
     choices = task_options(place.arguments, "search")
     images, goal, settings = choices.images(), choices.goal(), choices.evaluation()
     network = searched(network_of(place, "model", choices.selection()), choices("allow_partial"))
     calibration, data = (dataset_of(place, role, network.source, images) for role in ("calibration", "dataset"))
     options: CalibrationOptions = replace(choices.calibration(), method=choices("method"))
     judged, rest = halves(data)
-    trials = _record(tuple[Trial, ...], place.arguments.get("trials", []), "trials")
     arguments = (network, calibration, judged, goal, choices("form"), choices("target"), options, settings)
     with opened(*arguments, progress=place.progress) as course:
-        for path in place.files("facts"):
-            course.give(_record(dict[str, str], parsed(path.read_text("utf-8", "replace")), "facts"))
-        yield _Search(choices, course, trials, rest)
+        yield _Search(choices, course, rest)
 
 
 def _record(kind: Any, value: Any, where: str) -> Any:
@@ -62,27 +72,28 @@ def _record(kind: Any, value: Any, where: str) -> Any:
 
 def search_next(place: Workplace) -> JSON:
     """Which trial comes next."""
-    with _search(place) as found:
-        step = found.course.next(found.trials)
-        place.out("facts.json").write_text(json.dumps(found.course.facts), "utf-8")
-        return {"ended": True} if step is None else {"stage": step[0], "setting": json_of(step[1])}
+    found, trials = _search(place)
+    step = found.course.next(trials)
+    place.out("facts.json").write_text(json.dumps(found.course.facts), "utf-8")
+    return {"ended": True} if step is None else {"stage": step[0], "setting": json_of(step[1])}
 
 
 def search_trial(place: Workplace) -> JSON:
     """Convert and judge one setting."""
     stage, setting = str(place.arguments.get("stage")), _record(Setting, place.arguments.get("setting"), "setting")
-    with _search(place) as found:
-        made: JSON = json_of(found.course.trial(stage, setting))
-        return made
+    found, _ = _search(place)
+    made: JSON = json_of(found.course.trial(stage, setting))
+    return made
 
 
 def search_finish(place: Workplace) -> JSON:
     """Convert what was chosen, and evaluate it on the other half. Raises GoalError where nothing is good enough."""
-    with _search(place) as found, collecting_warnings(place) as messages:
-        ended, choices = found.course.ended(found.trials), found.choices
-        if ended.chosen is None:
-            raise GoalError(conclusion(ended), "allow more, or leave these sites analogue")
-        how = (choices("form"), choices("precision"), choices("target"), choices("allow_partial"))
+    found, trials = _search(place)
+    ended, choices = found.course.ended(trials), found.choices
+    if ended.chosen is None:
+        raise GoalError(conclusion(ended), "allow more, or leave these sites analogue")
+    how = (choices("form"), choices("precision"), choices("target"), choices("allow_partial"))
+    with collecting_warnings(place) as messages:
         made = found.course.converted(ended.trials[ended.chosen].setting, *how)
         made.save(place.out("snn.onnx"))
         whole = reported(ended, made, found.rest, choices.evaluation(), place.progress)

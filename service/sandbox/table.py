@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from service.sandbox import search_tasks, tasks
+from service.sandbox import search_tasks, sweep_tasks, tasks
 from service.sandbox.workplace import Workplace
 
 TASKS: dict[str, Callable[[Workplace], dict[str, Any]]] = {
@@ -14,9 +14,10 @@ TASKS: dict[str, Callable[[Workplace], dict[str, Any]]] = {
     "evaluate": tasks.evaluate_model,
     "evaluate_shard": tasks.evaluate_shard,
     "reduce_shards": tasks.reduce_shards,
-    "sweep_settings": tasks.sweep_settings,
-    "sweep_shard": tasks.sweep_shard,
-    "reduce_sweep": tasks.reduce_sweep,
+    "sweep_settings": sweep_tasks.sweep_settings,
+    "sweep_shard": sweep_tasks.sweep_shard,
+    "reduce_sweep": sweep_tasks.reduce_sweep,
+    "rank": sweep_tasks.rank_sites,
     "search_next": search_tasks.search_next,
     "search_trial": search_tasks.search_trial,
     "search_finish": search_tasks.search_finish,

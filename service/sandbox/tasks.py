@@ -34,12 +34,13 @@ evaluate          {"ann", "snn", "dataset", "options"?: metric (a list), energy_
                   image_size, mean, std}
                   writes out/report.html, out/report.json, out/pictures.json → the evaluation of docs/formats.md
 sweep_settings    {"model", "options"?: time_steps, coding, method (lists), and all others of sweep_shard}
-                  → {"settings": [{"time_steps", "coding", "method"}]}, in the order of the rows; refuses what no
-                  conversion of the sweep could do
+                  → {"settings": [{"time_steps", "coding", "method"}]} in the order of the rows, and "order": their
+                  numbers as they should be made; refuses what no conversion of the sweep could do
 sweep_shard       {"model", "calibration", "dataset", "options"?: time_steps, coding, method (one each), include,
                   exclude, identity_sites, allow_partial, metric (a list), energy_model, calibration_limit,
                   limit, seed, memory_budget, threads, image_size, mean, std}
-                  one conversion of a sweep, evaluated. Writes out/part.json → {"samples": int}
+                  one conversion of a sweep, evaluated; shares what the process learned for the rows before. Writes
+                  out/part.json → {"samples": int}
 reduce_sweep      {"parts": [file]}    in the order of the rows
                   writes out/report.html, out/report.json, out/pictures.json → {"rows": the list of docs/formats.md}
 evaluate_shard    {"ann", "snn", "dataset", "start", "stop", "measure": bool, "options"? of evaluate}
@@ -49,6 +50,8 @@ evaluate_shard    {"ann", "snn", "dataset", "start", "stop", "measure": bool, "o
 reduce_shards     {"parts": [file]}    in the order of their samples
                   writes out/report.html, out/report.json, out/pictures.json → as evaluate; its figures are equal, bit
                   for bit
+rank              {"model", "calibration", "evaluation"?, "options"? of graphpass inspect}
+                  writes out/report.html, out/report.json → the ranking of docs/formats.md
 search_next       {"model", "calibration", "dataset", "trials": [as search_trial returns], "facts"?: [file], "options"?:
                   max_drop, minimise, time_steps, coding, method, form, precision, target, include, exclude,
                   identity_sites, allow_partial, metric (a list), energy_model, limit, seed, memory_budget, threads,
@@ -89,14 +92,14 @@ from graphpass.graph.model import Source, load, read_with_digest
 from graphpass.graph.plan import load_plan, save_plan
 from graphpass.inspection import inspect
 from graphpass.network import Network, prepare, require_coverage
-from graphpass.options.table import SEVERAL
 from graphpass.report.files import write_json, write_report
-from graphpass.report.pages import evaluation_report, pictures_of, sweep_pictures, sweep_report
+from graphpass.report.pages import (
+    evaluation_report,
+    pictures_of,
+)
 from graphpass.report.pictures.picture import Picture
 from graphpass.runtime.session import input_specs, open_session, required
-from graphpass.series import series
 from graphpass.sites.sites import Selection
-from graphpass.sweeps import combinations, row_of
 from service.sandbox.bounds import OMITTED, RESULT, SUMMARY, WHOLE, summary
 from service.sandbox.data import data_file
 from service.sandbox.models import model_path, understood
@@ -104,7 +107,6 @@ from service.sandbox.options import FILES, task_options
 from service.sandbox.workplace import Workplace
 
 JSON = dict[str, Any]
-ROW = 4 << 10  # bytes of the evaluation in a row of a sweep
 G_LOGGER.severity = G_LOGGER.ERROR
 
 
@@ -240,45 +242,12 @@ def evaluate_shard(place: Workplace) -> JSON:
     part = compare(pair, dataset, start, stop, place.progress)
     if measures:
         part = replace(part, measured=measure(pair, dataset, snn_digest, place.progress))
-    return _part(place, part)
+    return part_of(place, part)
 
 
 def reduce_shards(place: Workplace) -> JSON:
     """Put the parts of an evaluation together."""
-    return _reported(place, merge(_parts(place)))
-
-
-def sweep_settings(place: Workplace) -> JSON:
-    """List the conversions of a sweep, each of which is a shard."""
-    choices = task_options(place.arguments, "sweep", SEVERAL)
-    require_coverage(network_of(place, "model", choices.selection()), choices("allow_partial"))
-    choices.evaluation()  # metrics that make no sense are refused here, too
-    wanted = combinations(choices.calibration("calibration_limit"), *map(choices, SEVERAL))
-    return {"settings": [{name: getattr(each, name) for name in SEVERAL} for each in wanted]}
-
-
-def sweep_shard(place: Workplace) -> JSON:
-    """Convert and evaluate for one row of a sweep."""
-    choices = task_options(place.arguments, "sweep")
-    network, images = network_of(place, "model", choices.selection()), choices.images()
-    start = choices.calibration("calibration_limit")
-    steps = choices("time_steps") or start.time_steps
-    (settings,) = combinations(start, [steps], [choices("coding")], [choices("method")])
-    calibration, data = (dataset_of(place, role, network.source, images) for role in ("calibration", "dataset"))
-    with series(network, calibration, data, settings, choices.evaluation()) as conversions:
-        return _part(place, conversions.part(settings, place.progress))
-
-
-def reduce_sweep(place: Workplace) -> JSON:
-    """Put the rows of a sweep together, as `graphpass sweep --json --report` writes them."""
-    rows = [row_of(part) for part in _parts(place)]
-    documents = [row.to_json() for row in rows]
-    write_json(documents, place.out("report.json"))
-    write_report(sweep_report(rows), place.out("report.html"))
-    draw(place, sweep_pictures(rows))
-    each = max(ROW, RESULT // max(len(documents), 1))
-    short = [{**row, "evaluation": summary(row["evaluation"], each)} for row in documents]
-    return {"rows": short, **({} if short == documents else {OMITTED: {"rows": len(documents)}})}
+    return _reported(place, merge(parts_of(place)))
 
 
 def check(place: Workplace) -> JSON:
@@ -294,12 +263,12 @@ def _span(place: Workplace) -> tuple[int, int]:
     return start, stop
 
 
-def _part(place: Workplace, part: EvaluationShard) -> JSON:
+def part_of(place: Workplace, part: EvaluationShard) -> JSON:
     place.out("part.json").write_text(part.to_text(), "utf-8")
     return {"samples": part.stop - part.start}
 
 
-def _parts(place: Workplace) -> list[EvaluationShard]:
+def parts_of(place: Workplace) -> list[EvaluationShard]:
     paths = place.files("parts")
     if not paths:
         raise OptionError("parts: none", "give the parts of the shards, in order")

@@ -1,19 +1,44 @@
 """The folder of one task, as the task sees it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from graphpass.errors import OptionError
 from service.sandbox.limits import Limits
+
+T = TypeVar("T")
+
+
+class Lasting:
+    """What a process keeps open from one task to the next of the same job: one context."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._known: Any = None
+        self._value: Any = None
+
+    def open(self, known: Any, make: Callable[[], AbstractContextManager[T]]) -> T:
+        """What is open if it depends on the same, else what `make` opens in its place.
+
+        known: all that it depends on.
+        """
+        if self._known != known:
+            self._stack.close()
+            self._known = None
+            self._value = self._stack.enter_context(make())
+            self._known = known
+        value: T = self._value
+        return value
 
 
 @dataclass(frozen=True)
 class Workplace:
     """folder: holds in, out and tmp.
 
-    progress: called with (stage, done, total). confined: what confines the process.
+    progress: called with (stage, done, total). confined: what confines the process. lasting: for further tasks.
     """
 
     folder: Path
@@ -21,6 +46,7 @@ class Workplace:
     limits: Limits
     progress: Callable[[str, int, int], None]
     confined: Mapping[str, Any]
+    lasting: Lasting = field(default_factory=Lasting)
 
     def file(self, role: str) -> Path:
         """The file that an argument names, beneath in. Raises OptionError where there is none."""

@@ -6,7 +6,7 @@ import threading
 import time
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
-PREFIXES = ("mod", "dat", "upl", "con", "eva", "sea", "swe", "key", "res")
+PREFIXES = ("mod", "dat", "upl", "con", "eva", "ran", "sea", "swe", "key", "res")
 PATTERN = re.compile(rf"\A({'|'.join(PREFIXES)})_[{ALPHABET}]{{26}}\Z")
 
 

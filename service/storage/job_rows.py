@@ -19,7 +19,13 @@ from service.storage.database import Database
 from service.storage.ids import Ids
 from service.storage.records import FINISHED, JSON, UNFINISHED, JobKind, JobRecord, JobState, Page
 
-PREFIXES: dict[JobKind, str] = {"conversion": "con", "evaluation": "eva", "search": "sea", "sweep": "swe"}
+PREFIXES: dict[JobKind, str] = {
+    "conversion": "con",
+    "evaluation": "eva",
+    "ranking": "ran",
+    "search": "sea",
+    "sweep": "swe",
+}
 TABLE = tables.jobs
 LINKS = tables.job_blobs
 SHOWN = tuple(column for column in TABLE.c if column.name not in ("request_digest", "reserved"))

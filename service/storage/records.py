@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 Row = TypeVar("Row")
 JSON = Mapping[str, Any]
 ObjectKind = Literal["model", "dataset"]
-JobKind = Literal["conversion", "evaluation", "search", "sweep"]
+JobKind = Literal["conversion", "evaluation", "ranking", "search", "sweep"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 UNFINISHED: tuple[JobState, ...] = ("queued", "running")
 FINISHED: tuple[JobState, ...] = ("succeeded", "failed", "cancelled")

@@ -81,6 +81,25 @@ def test_images_in_one_file_prepared_by_name_or_by_configuration(folder, capsys)
     assert "--preset has no effect" in capsys.readouterr().err
 
 
+def test_a_search_prints_what_evaluate_prints(folder, capsys):
+    assert convert("--evaluation", "data.npz", "--max-drop", "1000", "--coding", "rate", "--json", "s.json") == 0
+    printed = capsys.readouterr().out
+    energy = json.loads(Path("s.json").read_text())["evaluation"]["energy"]
+    for words in ("trials", "firing rate", "energy with memory traffic, model lemaire22", energy["verdict"]):
+        assert words in printed
+
+
+def test_inspect_ranks_sites(folder, capsys):
+    more = ("--calibration", "data.npz", "--time-steps", "2", "--method", "max")
+    assert status("inspect", "ann.onnx", *more, "--json") == 0
+    ranking = json.loads(capsys.readouterr().out)["ranking"]
+    assert status("inspect", "ann.onnx", *more) == 0
+    found = capsys.readouterr().out
+    assert f"error of the outputs {ranking['error']:.3g} with all sites: T = 2" in found.replace("\n", " ")
+    options = found.partition("leave the worst analogue with ")[2].split()
+    assert options[::2] == ["--exclude"] * len(ranking["exclude"]) and len(ranking["exclude"]) > 0
+
+
 def test_sweep_writes_rows(folder):
     assert status(
         "sweep", "ann.onnx", "--calibration", "data.npz", "--data", "data.npz", "--time-steps", "1,4",

@@ -125,6 +125,18 @@ def test_search(client: Client, stored: tuple[Stored, ...], tmp_path: Path) -> N
     assert set(job.files) >= {"artifact", "plan", "report", "report_json"}
 
 
+def test_ranking(client: Client, stored: tuple[Stored, ...]) -> None:
+    """What it names may be left analogue."""
+    model, calibration, evaluation = stored
+    job = client.rank(model, calibration, evaluation, **FEW).wait()
+    found = job.result
+    assert found["time_steps"] == 2 and found["data"] == "evaluation.npz" and len(found["sites"]) == 5
+    assert job.files == ("report", "report_json") and client.job(job.id).result == found
+    left = [f"^{re.escape(name)}$" for name in found["exclude"]]
+    made = client.convert(model, calibration, exclude=left, **FEW).wait()
+    assert left and len(made.result["sites"]) == 5 - len(left)
+
+
 def test_a_search_without_an_answer_names_the_sites(client: Client, stored: tuple[Stored, ...]) -> None:
     job = client.search(*stored, max_drop=1e-9, method="percentile", time_steps=1, limit=32)
     with pytest.raises(GoalError, match="The outputs need these sites most"):

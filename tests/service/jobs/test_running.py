@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from service.errors import StorageUnavailableError
-from service.jobs.running import clear_scratch, run_task
+from service.jobs.places import Places
+from service.jobs.rooms import Rooms, clear_scratch
+from service.jobs.running import run_task
 from service.settings import load_settings
 
 
@@ -34,6 +36,10 @@ class Away:
         raise StorageUnavailableError("the store does not answer", "")
 
 
+def rooms(data: Path) -> Rooms:
+    return Rooms(data / "scratch", Places(2))
+
+
 def none(folder: Path) -> dict[str, str]:
     """Keep no file."""
     return {}
@@ -44,7 +50,9 @@ def test_given_up_while_its_inputs_are_fetched(tmp_path: Path) -> None:
 
     async def given_up() -> float:
         inputs = {f"model/{number}": "0" * 64 for number in range(20)}
-        task = asyncio.ensure_future(run_task("check", {}, inputs, settings=settings, blobs=store, keep=none))  # type: ignore[arg-type]
+        task = asyncio.ensure_future(
+            run_task("check", {}, inputs, settings=settings, blobs=store, rooms=rooms(tmp_path), keep=none)
+        )  # type: ignore[arg-type]
         await asyncio.to_thread(store.fetching.wait)
         began = time.monotonic()
         task.cancel()
@@ -59,7 +67,9 @@ def test_given_up_while_its_inputs_are_fetched(tmp_path: Path) -> None:
 def test_inputs_that_cannot_be_fetched(tmp_path: Path) -> None:
     settings = load_settings(data_dir=tmp_path)
     with pytest.raises(StorageUnavailableError):
-        asyncio.run(run_task("check", {}, {"a/b": "0" * 64}, settings=settings, blobs=Away(), keep=none))  # type: ignore[arg-type]
+        asyncio.run(
+            run_task("check", {}, {"a/b": "0" * 64}, settings=settings, blobs=Away(), rooms=rooms(tmp_path), keep=none)
+        )  # type: ignore[arg-type]
     assert not list((tmp_path / "scratch").iterdir())
 
 
@@ -74,7 +84,9 @@ def test_folders_of_processes_that_are_gone_are_removed(tmp_path: Path) -> None:
 
     async def looked_at() -> set[str]:
         task = asyncio.ensure_future(
-            run_task("check", {}, {"model/a": "0" * 64}, settings=settings, blobs=store, keep=none)
+            run_task(
+                "check", {}, {"model/a": "0" * 64}, settings=settings, blobs=store, rooms=rooms(tmp_path), keep=none
+            )
         )  # type: ignore[arg-type]
         await asyncio.to_thread(store.fetching.wait)
         for folder in scratch.iterdir():

@@ -89,6 +89,7 @@ def test_how_images_are_prepared(opened: Opened, server: Server, tmp_path: Path)
     page.get_by_label("for “1 · The network”").first.set_input_files(EXAMPLE / "fashion_mnist.onnx")
     page.get_by_label("for “2 · Calibration data”").first.set_input_files(tmp_path / "images.tar")
     page.get_by_role("region", name="2 · Calibration data").get_by_text("images.tar").wait_for()
+    expect(page.get_by_role("progressbar")).to_have_count(0)  # both uploads have ended
     page.get_by_text("More options").click()
     accessible(page)
     page.get_by_label("Preparation of images").select_option("imagenet")
@@ -170,3 +171,17 @@ def test_the_service_is_killed_during_an_upload_and_during_a_job(
     expect(page.get_by_text("The connection is lost; trying again")).to_be_visible()
     mortal.up()
     expect(page.get_by_role("heading", name="One of them in detail")).to_be_visible()
+
+
+def test_a_search_that_finds_nothing_leads_to_a_ranking(opened: Opened, server: Server) -> None:
+    page, ids = opened(), example(server.http)
+    inputs = {"model": ids["model"], "calibration": ids["calibration"], "dataset": ids["evaluation"]}
+    options = {"max_drop": 1e-9, "time_steps": 1, "method": "max", "limit": 32}
+    url = server.http.post("/v1/searches", json={**inputs, "options": options}).headers["Location"]
+    assert finished(server.http, url)["error"]["type"] == "/problems/goal"
+    page.goto(f"{server.url}/#/jobs/{url.rpartition('/')[2]}")
+    expect(page.get_by_role("alert")).to_contain_text("The outputs need these sites most")
+    page.get_by_role("alert").get_by_role("button", name="Rank the sites").click()
+    expect(page.get_by_role("radio", name="Rank the sites")).to_be_checked()
+    expect(page.get_by_label("Time-steps T")).to_have_value("1")
+    expect(page.get_by_label("Calibration samples at most")).to_have_value("32")

@@ -103,6 +103,30 @@ def test_a_search_shows_its_trials_and_what_was_chosen(opened: Opened) -> None:
     accessible(page)
 
 
+def test_a_ranking_leads_to_a_conversion_without_the_worst_sites(opened: Opened) -> None:
+    page = opened()
+    take_example(page)
+    page.get_by_label("Rank the sites").check()
+    page.get_by_label("Time-steps T").fill("2")
+    page.get_by_label("Max", exact=True).check()
+    page.get_by_text("More options").click()
+    expect(page.get_by_label("What to measure")).to_have_count(0)
+    page.get_by_label("Calibration samples at most").fill("32")
+    page.get_by_role("button", name="Rank the sites").click()
+    sites = page.get_by_role("region", name="Which sites cost the accuracy")
+    expect(sites.get_by_role("row")).to_have_count(1 + 5)
+    expect(sites).to_contain_text("T = 2, rate code, max, on 64 samples")
+    expect(page.get_by_role("button", name="Report (.html)")).to_be_visible()
+    expect(page.get_by_role("button", name="Spiking network (.onnx)")).to_have_count(0)
+    accessible(page)
+    page.get_by_role("button", name="Convert without neurons there").click()
+    expect(page.get_by_label("Convert once")).to_be_checked()
+    page.get_by_text("More options").click()
+    assert page.get_by_label("Leave analogue").input_value().startswith("^/")
+    start(page)
+    expect(page.get_by_role("region", name="Both networks side by side")).to_be_visible()
+
+
 @pytest.mark.slow
 def test_the_report_opens(opened: Opened, job: str) -> None:
     page = opened(at=f"#/jobs/{job}")

@@ -3,6 +3,7 @@
 Each returns what it reached, or "denied: <why>".
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -180,6 +181,16 @@ def crash(place: Any) -> dict[str, Any]:
     return {}
 
 
+def again(place: Any) -> dict[str, Any]:
+    """Count the tasks of this process, read a file, and leave one. Crashes where they are too many."""
+    place.lasting.open("calls", lambda: contextlib.nullcontext([])).append(place.arguments)
+    count = len(place.lasting.open("calls", contextlib.nullcontext))
+    if count > place.arguments.get("most", count):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    place.out(f"left {count}").write_text("")
+    return {"pid": os.getpid(), "count": count, "read": place.file("file").read_text()}
+
+
 def leave(place: Any) -> dict[str, Any]:
     os._exit(place.arguments["status"])
 
@@ -252,6 +263,7 @@ TASKS = {
         fail,
         not_json,
         environment,
+        again,
     )
 }
 

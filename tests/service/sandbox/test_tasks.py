@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import graphpass
 from graphpass.cli.app import main
 from graphpass.runtime.session import available_providers
 from service.sandbox.runner import Failed
@@ -251,6 +252,20 @@ def test_a_search_makes_the_bytes_and_figures_of_the_command_line(laid: Box, tmp
         trial.pop("seconds")
     assert found["trials"] == told["trials"] and found["chosen"] == told["chosen"] and found["drop"] == told["drop"]
     assert without_time(found["evaluation"]) == without_time(told["evaluation"])
+
+
+@pytest.mark.parametrize("evaluation", [{}, {"evaluation": "data/test.npz"}])
+def test_a_ranking_is_that_of_the_command_line(laid: Box, evaluation: dict[str, str]) -> None:
+    options = {"time_steps": 2, "method": "percentile", "limit": 20}
+    inputs = {"model": "ann/net.onnx", "calibration": "data/some.npz", **evaluation}
+    found = laid.result("rank", {**inputs, "options": options})
+    assert set(outputs(laid)) == {"report.json", "report.html"}
+    assert json.loads(outputs(laid)["report.json"]) == found
+    paths = {role: laid.folder / "in" / name for role, name in inputs.items()}
+    here = graphpass.inspect(*paths.values(), **options).ranking
+    assert here and found == {**here.to_json(), "data": [*inputs.values()][-1].rpartition("/")[2]}
+    page = outputs(laid)["report.html"].decode()
+    assert all(site["name"] in page for site in found["sites"]) and "--exclude" in page
 
 
 def test_a_search_that_makes_no_sense_is_refused(laid: Box) -> None:
