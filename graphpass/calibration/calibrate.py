@@ -39,6 +39,7 @@ from graphpass.maths.corrections import ROUNDS, scale_back
 from graphpass.maths.methods import COARSE_LEVELS, METHODS, correct_bias
 from graphpass.maths.neuron import levels_of
 from graphpass.maths.outliers import split
+from graphpass.maths.thresholds import by_channel
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
 from graphpass.sites.identities import feeds_layers_alone
@@ -272,10 +273,11 @@ class _Calibrator:
         if step.layers:
             positions, kept = positions.drawn(self._options.positions)
             rows = [each[kept] for each in rows]
+        rows = [by_channel(each) for each in rows]
         x_snn = rows[0]
         if step.target in self._spiking:
             run = self._run(downstream, [step.target, *segments.corrected])
-            x_snn = np.concatenate([positions.rows(batch, values[step.target]) for batch, values in run])
+            x_snn = by_channel(np.concatenate([positions.rows(batch, values[step.target]) for batch, values in run]))
         return self._sample_of(positions, rows, x_snn)
 
     def _sample_of(self, positions: Positions, rows: Sequence[Array], x_snn: Array) -> StepSample:

@@ -30,7 +30,7 @@ ROUNDS = 6  # halvings of the search step after the coarse grid
 CELLS = 1 << 19  # border look-ups held at once
 WIDTH = 32  # channels that are searched at once, at most
 BLOCK = 1 << 16  # values of a sample worked on at once: they and their bins stay in the processor's cache
-LINES = 256  # rows whose channels are put in order at once
+LINES = 64  # rows whose channels are put in order at once
 RESIDUE = 2.0**-14  # of its magnitude: so little a constant varies as a float32 sum of hundreds of terms
 _QUANTILES = (0.97, 0.99, 0.995, 0.999)  # of x: where the last border of a long-tailed channel lies
 
@@ -84,6 +84,7 @@ def percentile(x: Array, levels: int, percent: float = 99.9, lowest: Array | Non
 
     x: [P, C]. percent: in (50, 100].
     """
+    _require_rows(x)
     _require_finite(x)
     bottom = np.percentile(x, 100.0 - percent, axis=0) if lowest is None else np.asarray(lowest, np.float64)
     return largest(np.maximum(np.percentile(x, percent, axis=0), bottom), levels, bottom)
@@ -121,31 +122,41 @@ def least_error(x: Array, a: Array, levels: int, zero: int | None = None, parts:
     Raises CalibrationError for values that are not finite, or no rows.
     """
     x, a = np.asarray(x, np.float32), np.asarray(a, np.float32)
-    _require_finite(x)
-    _require_finite(a)
+    _require_rows(x)
     width = max(1, min(CELLS // (len(_grid_pairs(levels)[0]) * (levels - 1)), WIDTH))
 
     def search(block: slice) -> Levels:
-        return _least_error(_channels(x, block), _channels(a, block), levels, zero, parts)
+        return _least_error(by_channel(x[:, block]).T, by_channel(a[:, block]).T, levels, zero, parts)
 
     return joined(side_by_side(search, slices(x.shape[1], width)))
 
 
-def _channels(rows: Floats, block: slice) -> Floats:
-    """Some columns of rows, [C, P]: a copy, of a few rows at a time, which the processor's cache holds."""
-    found = np.empty((block.stop - block.start, len(rows)), np.float32)
+def by_channel(rows: Array) -> Array:
+    """Rows [P, C] of which each channel's values lie side by side in memory; copied, if need be, a few rows at a time,
+    which the processor's cache holds."""
+    if rows.flags.f_contiguous:
+        return rows
+    found = np.empty(rows.shape, rows.dtype, "F")
     for start in range(0, len(rows), LINES):
-        part = slice(start, start + LINES)
-        found[:, part] = rows[part, block].T
+        found[start : start + LINES] = rows[start : start + LINES]
     return found
 
 
+def rows_of(values: Array, rows: NDArray[np.int64] | slice) -> Array:
+    """Some rows of an array [P, C], in its own order in memory."""
+    if isinstance(rows, slice):
+        return values[rows]
+    return values.T.take(rows, axis=1).T if values.flags.f_contiguous else values.take(rows, axis=0)
+
+
 def _least_error(x: Floats, a: Floats, levels: int, zero: int | None, parts: Sequence[float]) -> Levels:
-    """`least_error` of some channels, [C, P]; a is changed."""
-    bottom, top = x.min(1).astype(np.float64), x.max(1).astype(np.float64)
-    mean, constant = a.mean(1, dtype=np.float64), a.min(1) == a.max(1)
+    """`least_error` of some channels, [C, P]."""
+    ends = (x.min(1), x.max(1), a.min(1), a.max(1))
+    _require_finite(*ends)
+    bottom, top = (end.astype(np.float64) for end in ends[:2])
+    mean, constant = a.mean(1, dtype=np.float64), ends[2] == ends[3]
     origin = mean if zero is None else np.zeros_like(mean)  # what a is explained from, and n with it
-    a -= origin.astype(np.float32)[:, None]
+    a = a - origin.astype(np.float32)[:, None]
     histogram = _Histogram(x, a, bottom, top, zero)
     borders = _search(histogram, levels, parts)
     # Onto edges of bins: a border that lies on a value of the sample would leave that count to float rounding.
@@ -274,7 +285,8 @@ class _Histogram:
         step = self.rows + 1  # all channels' tables as one that never falls
         found = np.searchsorted((below + channel * step).ravel(), (shares * self.rows + channel * step).ravel())
         edge = found.reshape(len(below), -1) - channel * (BINS + 1)
-        return self.bottom[:, None] + edge * (self.range / BINS)[:, None]
+        edges: Doubles = self.bottom[:, None] + edge * (self.range / BINS)[:, None]
+        return edges
 
     def explained(self, first: Doubles, last: Doubles, levels: int) -> Doubles:
         """cov²/var of the borders from first to last, [C, M] each: the part of Σ(a − ā)² that n explains.
@@ -359,9 +371,11 @@ def _step(bottom: Doubles, top: Doubles, levels: int) -> Doubles:
     return np.where(varies & (step >= np.finfo(np.float32).tiny), step, 0.0)
 
 
-def _require_finite(values: Array) -> None:
-    if len(values) == 0 or not np.isfinite([values.min(initial=0), values.max(initial=0)]).all():
-        raise CalibrationError(
-            "a site's sample is empty or has NaN or infinite values",
-            "check the calibration data and the model",
-        )
+def _require_rows(values: Array) -> None:
+    if len(values) == 0:
+        raise CalibrationError("a site's sample is empty", "check the calibration data and the model")
+
+
+def _require_finite(*values: Array) -> None:
+    if not all(np.isfinite([each.min(initial=0), each.max(initial=0)]).all() for each in values):
+        raise CalibrationError("a site's sample has NaN or infinite values", "check the calibration data and the model")
