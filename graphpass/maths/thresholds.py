@@ -28,7 +28,7 @@ Doubles = NDArray[np.float64]
 BINS = 2048  # histogram bins of a channel: borders are searched to a 2048th of its range
 ROUNDS = 6  # halvings of the search step after the coarse grid
 CELLS = 1 << 19  # border look-ups held at once
-WIDTH = 32  # channels that are searched at once, at most
+WIDTH = 64  # channels that are searched at once, at most
 BLOCK = 1 << 16  # values of a sample worked on at once: they and their bins stay in the processor's cache
 LINES = 64  # rows whose channels are put in order at once
 RESIDUE = 2.0**-14  # of its magnitude: so little a constant varies as a float32 sum of hundreds of terms
@@ -272,10 +272,11 @@ class _Histogram:
             for table, places, each in zip(both[part], position.astype(np.intp), weights, strict=True):
                 table[:] = np.bincount(places, each, BINS + 1)
         both[:, BINS - 1] += both[:, BINS]  # the largest x
-        both[:, BINS] = 0
-        rows = np.rint(both)
-        sums = (both - rows) / unit
-        self._above = np.stack([np.cumsum(each[:, ::-1], 1)[:, ::-1] for each in (rows, sums)], 2).astype(np.float32)
+        below = np.cumsum(both[:, :-1], axis=1)
+        above = np.concatenate([below[:, -1:], below[:, -1:] - below], axis=1)
+        self._above = np.empty((*above.shape, 2), np.float32)
+        self._above[..., 0] = rows = np.rint(above)
+        self._above[..., 1] = (above - rows) / unit
         self.rows = x.shape[1]
 
     def quantiles(self, shares: Array) -> Doubles:
@@ -294,7 +295,7 @@ class _Histogram:
         With a zero (Σ(n − z)·a)²/Σ(n − z)², the part of Σa².
         """
         bins = BINS / self.range[:, None]
-        steps = np.linspace(0, 1, levels - 1, dtype=np.float32)
+        steps, weights = _borders(levels)
         place = np.multiply.outer(steps, ((last - first) * bins).astype(np.float32))  # [L, C, M]: sums over long rows
         place += ((first - self.bottom[:, None]) * bins).astype(np.float32)
         np.rint(place, out=place)
@@ -302,15 +303,21 @@ class _Histogram:
         edge = place.astype(np.intp)
         edge += (np.arange(len(first)) * (BINS + 1))[:, None]  # in all channels' tables, one behind the other
         pairs = self._above.reshape(-1).view(np.complex64).take(edge).view(np.float32)  # both numbers at once
-        weights = np.stack([np.ones(levels - 1), 2 * np.arange(1, levels) - 1]).astype(np.float32)
-        sums = (weights @ pairs.reshape(levels - 1, -1)).reshape(2, *first.shape, 2).astype(np.float64)
-        n, squares, sum_na = sums[0, ..., 0], sums[1, ..., 0], sums[0, ..., 1]
+        sums = np.einsum("wl,lv->wv", weights, pairs.reshape(levels - 1, -1)).reshape(2, *first.shape, 2)
+        n, squares, sum_na = (sums[k, ..., each].astype(np.float64) for k, each in ((0, 0), (1, 0), (0, 1)))
         rows, total = self._above[:, :1, 0].astype(np.float64), self._above[:, :1, 1].astype(np.float64)
         origin = n / rows if self.zero is None else float(self.zero)
         variance = squares - (2.0 * n - origin * rows) * origin
         covariance = sum_na - origin * total
         useful = (covariance > 0) & (variance > 1e-9 * rows)
         return np.where(useful, covariance**2 / np.where(useful, variance, 1.0), 0.0)
+
+
+@functools.cache
+def _borders(levels: int) -> tuple[Floats, Floats]:
+    """Where borders lie between the first and the last, 0 … 1, [L]; what is summed over them: N and (2k−1)·N, [2, L]."""
+    weights = np.stack([np.ones(levels - 1), 2 * np.arange(1, levels) - 1])
+    return np.linspace(0, 1, levels - 1, dtype=np.float32), weights.astype(np.float32)
 
 
 def _points(levels: int) -> int:
