@@ -176,12 +176,12 @@ def _with_a_zero(x: Floats, a: Floats, levels: int) -> Levels:
 
 def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:
     residual = sample.x - sample.x_snn
-    gram, ridge = choose_penalty(inputs, residual)
+    gram, ridge, right = choose_penalty(inputs, residual)
     if ridge is None or not np.isfinite(ridge):
         weight, bias = mean_bias(inputs, residual)
         return weight, np.zeros_like(bias) if ridge is None else bias
     if not sample.kind or not refined:
-        return compensate(gram, residual, ridge)
+        return compensate(gram, residual, ridge, right)
 
     curved = sample.curve is not None
 
@@ -190,9 +190,9 @@ def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> t
         return sample.curve.inside(low, high) if sample.curve else (low, high)
 
     if sample.curve is None:
-        return refine(inputs, sample.x, sample.x_snn, bounds, ridge, gram=gram)
+        return refine(inputs, sample.x, sample.x_snn, bounds, ridge, gram=gram, right=right)
     seen = sample.curve.seen(sample.x)
-    return refine(inputs, sample.x, sample.x_snn, bounds, ridge, CURVED_ROUNDS, gram, seen)
+    return refine(inputs, sample.x, sample.x_snn, bounds, ridge, CURVED_ROUNDS, gram, seen, right)
 
 
 def correct_bias(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:

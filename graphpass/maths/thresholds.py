@@ -315,7 +315,7 @@ class _Histogram:
 
 @functools.cache
 def _borders(levels: int) -> tuple[Floats, Floats]:
-    """Where borders lie between the first and the last, 0 … 1, [L]; what is summed over them: N and (2k−1)·N, [2, L]."""
+    """Places of the borders, 0 … 1, [L], and the weights of the sums Σ N_k and Σ (2k−1)·N_k, [2, L]."""
     weights = np.stack([np.ones(levels - 1), 2 * np.arange(1, levels) - 1])
     return np.linspace(0, 1, levels - 1, dtype=np.float32), weights.astype(np.float32)
 
