@@ -29,7 +29,7 @@ BINS = 2048  # histogram bins of a channel: borders are searched to a 2048th of 
 ROUNDS = 6  # halvings of the search step after the coarse grid
 CELLS = 1 << 19  # border look-ups held at once
 WIDTH = 64  # channels that are searched at once, at most
-BLOCK = 1 << 16  # values of a sample worked on at once: they and their bins stay in the processor's cache
+BLOCK = 1 << 17  # values of a sample worked on at once: they and their bins stay in the processor's cache
 LINES = 64  # rows whose channels are put in order at once
 RESIDUE = 2.0**-14  # of its magnitude: so little a constant varies as a float32 sum of hundreds of terms
 _QUANTILES = (0.97, 0.99, 0.995, 0.999)  # of x: where the last border of a long-tailed channel lies
@@ -206,12 +206,13 @@ def _best(
     few = max(1, BLOCK // x.shape[1])
     for number, channels in enumerate(map(np.flatnonzero, possible)):
         for start in range(0, len(channels), few):
-            some = channels[start : start + few]
+            places = channels[start : start + few]
+            some = places if number else slice(start, start + few)  # a slice is no copy
             found = _regress(x[some], a[some], levels, threshold[number, some], shift[number, some], histogram.zero)
             better = found[2] > explained[some]
-            chosen[some[better]] = number
+            chosen[places[better]] = number
             for known, new in zip((gain, centre, explained), found, strict=True):
-                known[some[better]] = new[better]
+                known[places[better]] = new[better]
     return chosen, gain, centre
 
 
@@ -263,7 +264,8 @@ class _Histogram:
         self.zero = zero
         self.bottom, self.range = bottom, np.maximum(top - bottom, 1e-30)
         scale, origin = (BINS / self.range).astype(np.float32)[:, None], bottom.astype(np.float32)[:, None]
-        unit = 0.25 / (x.shape[1] * np.maximum(np.abs(a).max(1, keepdims=True), 1e-30)).astype(np.float64)
+        size = np.maximum(a.max(1, keepdims=True), -a.min(1, keepdims=True)).astype(np.float64)
+        unit = 0.25 / (x.shape[1] * np.maximum(size, 1e-30))
         both = np.empty((len(x), BINS + 1))
         for part in slices(len(x), max(1, BLOCK // x.shape[1])):
             position = x[part] - origin[part]
