@@ -263,7 +263,7 @@ class SpikingSide:
 class StepSample:
     """Rows of x, a and x_q at the same positions, float32 [P, C]; ranges over all data.
 
-    span: of x and a over all data. offset, limits: as in SiteSample.
+    span: of x and a over all data. offset, limits, largest: as in SiteSample.
     """
 
     positions: Positions

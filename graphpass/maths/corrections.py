@@ -36,7 +36,7 @@ WORK = 4e10  # float operations that the steps of one layer may take, about a se
 ROUNDING = 1e-5  # of a mean's square: less variance than that is what float32 sums lose
 ROWS = 4096  # rows multiplied in float32 before the product joins the float64 sum
 INPUTS = 128  # inputs of a layer in a tile of a product
-SINGLE = 0.1  # λ from which on float32 solves: the condition is at most K/ridge then
+SINGLE = 0.1  # ridge from which on float32 solves: the condition of the system is at most 1 + K/ridge
 COLUMNS = 4096  # outputs of a layer that are solved for at once: a language model's last layer has ten times as many
 
 
@@ -148,33 +148,31 @@ def choose_penalty(inputs: Array, residual: Array) -> tuple[Gram, float | None, 
     moment = _products(inputs, inputs, kept, upper=True)
     system = _about(_mirrored(moment), centre, count)
     system = _penalised(system, _penalty(system, centre, count, RIDGE)).astype(np.float32)  # enough to compare
-    rights = []
 
-    def left(residual: Array) -> Doubles:
-        """Errors of some columns without a correction, with biases, and with weights: [3]."""
+    def left(residual: Array) -> tuple[Doubles, Doubles, Floats]:
+        """Of some columns: errors without a correction, with biases, and with weights, [3]; Σ u·r over the kept rows,
+        r about its mean in these; and r, float32 [G, P, C/G]."""
         mean = sum(residual[part].sum(0, dtype=np.float64) for part in kept) / count
         r = (residual - mean.astype(np.float32)).reshape(rows, groups, -1).transpose(1, 0, 2)
         right = _products(inputs, r, kept)
-        rights.append((right, r))
         weight = np.linalg.solve(system, right.astype(np.float32))
         shift = np.einsum("gk,gkc->gc", centre, weight)[:, None].astype(np.float32)
         solved = (r[:, part] - product(inputs[:, part], weight, ROWS) + shift for part in held)
         each = ((residual[part] for part in held), (r[:, part] for part in held), solved)
-        return np.array([sum(map(_squares, values)) for values in each])
+        return np.array([sum(map(_squares, values)) for values in each]), right, r
 
     columns = _columns(groups, residual.shape[1])
     errors = np.zeros(3)
     for part in columns:
-        rights.clear()
-        errors += left(residual[:, part])
+        found, right, r = left(residual[:, part])
+        errors += found
     moment += _products(inputs, inputs, held, upper=True)
     sums += _sums(inputs, held)
     gram, chosen = Gram(inputs, _mirrored(moment), sums / rows), (None, np.inf, RIDGE)[int(np.argmin(errors))]
     if len(columns) > 1 or chosen != RIDGE:
         return gram, chosen, None
-    right, r = rights.pop()
     right += _products(inputs, r, held)
-    right -= sums[:, :, None] * r.mean(1, keepdims=True, dtype=np.float64)  # r is about its mean in the kept rows
+    right -= sums[:, :, None] * r.mean(1, keepdims=True, dtype=np.float64)
     return gram, chosen, right
 
 

@@ -142,10 +142,8 @@ def by_channel(rows: Array) -> Array:
     return found
 
 
-def rows_of(values: Array, rows: NDArray[np.int64] | slice) -> Array:
+def rows_of(values: Array, rows: NDArray[np.int64]) -> Array:
     """Some rows of an array [P, C], in its own order in memory."""
-    if isinstance(rows, slice):
-        return values[rows]
     return values.T.take(rows, axis=1).T if values.flags.f_contiguous else values.take(rows, axis=0)
 
 
@@ -305,7 +303,8 @@ class _Histogram:
         edge = place.astype(np.intp)
         edge += (np.arange(len(first)) * (BINS + 1))[:, None]  # in all channels' tables, one behind the other
         pairs = self._above.reshape(-1).view(np.complex64).take(edge).view(np.float32)  # both numbers at once
-        sums = np.einsum("wl,lv->wv", weights, pairs.reshape(levels - 1, -1)).reshape(2, *first.shape, 2)
+        exact = np.float32 if self.rows * (levels - 1) ** 2 < 2**24 else np.float64  # for sums of whole numbers
+        sums = np.einsum("wl,lv->wv", weights, pairs.reshape(levels - 1, -1), dtype=exact).reshape(2, *first.shape, 2)
         n, squares, sum_na = (sums[k, ..., each].astype(np.float64) for k, each in ((0, 0), (1, 0), (0, 1)))
         rows, total = self._above[:, :1, 0].astype(np.float64), self._above[:, :1, 1].astype(np.float64)
         origin = n / rows if self.zero is None else float(self.zero)

@@ -74,7 +74,7 @@ class TensorStore:
             self._discard(key)
 
     def _place(self, size: int) -> tuple[int, int]:
-        """Start and size of a place in the file for so many bytes: the smallest free one that has room, or a new one."""
+        """Start and size of a place in the file for so many bytes: the smallest free one with room, or a new one."""
         fitting = [place for place in self._free if place[0] >= size]
         if fitting:
             found = min(fitting)
