@@ -205,7 +205,7 @@ class _Calibrator:
         walk, step = self._walk, self._subject.steps[number]
         segments = cut(walk, step)
         self._mark(segments)
-        positions, rows = self._positions(number), self._seen.take(number)
+        positions, rows = self._positions(number), list(self._seen.take(number))
         changes = self._correct(step, self._before(positions, rows, segments))
         downstream: Sequence[gs.Node] = segments.downstream
         for layer, change in changes:
@@ -266,14 +266,16 @@ class _Calibrator:
         return None if sample.is_exact else _Regressed(sample, side.inputs, side.geometries)
 
     def _behind(
-        self, positions: Positions, rows: Sequence[Array], segments: StepSegments, downstream: Sequence[gs.Node]
+        self, positions: Positions, rows: list[Array], segments: StepSegments, downstream: Sequence[gs.Node]
     ) -> StepSample:
-        """The SNN's side behind the corrected layers, which goes to the store, and the rows that thresholds see."""
+        """The SNN's side behind the corrected layers, which goes to the store, and the rows that thresholds see.
+
+        rows: replaced by those, channel by channel.
+        """
         step = positions.step
-        if step.layers:
-            positions, kept = positions.drawn(self._options.positions)
-            rows = [each[kept] for each in rows]
-        rows = [by_channel(each) for each in rows]
+        positions, kept = positions.drawn(self._options.positions) if step.layers else (positions, slice(None))
+        for number in range(len(rows)):  # one after the other goes
+            rows[number] = by_channel(rows[number][kept])
         x_snn = rows[0]
         if step.target in self._spiking:
             run = self._run(downstream, [step.target, *segments.corrected])
