@@ -39,6 +39,7 @@ from graphpass.maths.corrections import ROUNDS, scale_back
 from graphpass.maths.methods import COARSE_LEVELS, METHODS, correct_bias
 from graphpass.maths.neuron import levels_of
 from graphpass.maths.outliers import split
+from graphpass.maths.thresholds import by_channel
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
 from graphpass.sites.identities import feeds_layers_alone
@@ -204,7 +205,7 @@ class _Calibrator:
         walk, step = self._walk, self._subject.steps[number]
         segments = cut(walk, step)
         self._mark(segments)
-        positions, rows = self._positions(number), self._seen.take(number)
+        positions, rows = self._positions(number), list(self._seen.take(number))
         changes = self._correct(step, self._before(positions, rows, segments))
         downstream: Sequence[gs.Node] = segments.downstream
         for layer, change in changes:
@@ -265,17 +266,20 @@ class _Calibrator:
         return None if sample.is_exact else _Regressed(sample, side.inputs, side.geometries)
 
     def _behind(
-        self, positions: Positions, rows: Sequence[Array], segments: StepSegments, downstream: Sequence[gs.Node]
+        self, positions: Positions, rows: list[Array], segments: StepSegments, downstream: Sequence[gs.Node]
     ) -> StepSample:
-        """The SNN's side behind the corrected layers, which goes to the store, and the rows that thresholds see."""
+        """The SNN's side behind the corrected layers, which goes to the store, and the rows that thresholds see.
+
+        rows: replaced by those, channel by channel.
+        """
         step = positions.step
-        if step.layers:
-            positions, kept = positions.drawn(self._options.positions)
-            rows = [each[kept] for each in rows]
+        positions, kept = positions.drawn(self._options.positions) if step.layers else (positions, slice(None))
+        for number in range(len(rows)):  # one after the other goes
+            rows[number] = by_channel(rows[number][kept])
         x_snn = rows[0]
         if step.target in self._spiking:
             run = self._run(downstream, [step.target, *segments.corrected])
-            x_snn = np.concatenate([positions.rows(batch, values[step.target]) for batch, values in run])
+            x_snn = by_channel(np.concatenate([positions.rows(batch, values[step.target]) for batch, values in run]))
         return self._sample_of(positions, rows, x_snn)
 
     def _sample_of(self, positions: Positions, rows: Sequence[Array], x_snn: Array) -> StepSample:

@@ -24,7 +24,7 @@ from graphpass.maths.corrections import apply
 from graphpass.maths.curves import Curve
 from graphpass.maths.methods import SiteSample
 from graphpass.maths.threads import slices
-from graphpass.maths.thresholds import rows_at_random
+from graphpass.maths.thresholds import rows_at_random, rows_of
 from graphpass.sites.sites import Site
 
 Array = NDArray[Any]
@@ -106,13 +106,26 @@ class Positions:
             others = tuple(k for k in range(x.ndim) if k != axis)
             extent = replace(extent, bottom=x.min(others), top=x.max(others))
         given = [x] if a is None else [x, self.column(a)]
-        if self.step.site:
-            ends = np.array([given[-1].min(), given[-1].max()])
-            known = self.step.activation(ends) if a is None else None  # f never falls where it is known
-            low, high = ends if known is None else known
-            extent = replace(extent, lowest=float(low), highest=float(high))
         self.extend([size], full, extent)
-        return [self.rows(len(self._shapes) - 1, each) for each in given]
+        rows = [self.rows(len(self._shapes) - 1, each) for each in given]
+        if self.step.site:
+            low, high = _ends(given[-1]) if a is not None else self._ends_of_f(x, rows[0])
+            self.span = self.span.joined(Extent(lowest=low, highest=high))
+        return rows
+
+    def _ends_of_f(self, x: Array, rows: Array) -> tuple[float, float]:
+        """The least and the largest f(x), of an f that never falls: the rows tell an end that they reach."""
+
+        def f(value: float) -> float:
+            known = self.step.activation(np.array(value, x.dtype))
+            assert known is not None  # a is given where it does not follow from x
+            return float(known)
+
+        low, high = map(f, _ends(rows))
+        return (
+            low if low == f(-np.inf) else f(x.min()),
+            high if high == f(np.inf) else f(x.max()),
+        )
 
     def drawn(self, count: int) -> tuple["Positions", slice | NDArray[np.int64]]:
         """So many of them at random, in the order of the samples, and which of all they are; all if there are fewer."""
@@ -250,7 +263,7 @@ class SpikingSide:
 class StepSample:
     """Rows of x, a and x_q at the same positions, float32 [P, C]; ranges over all data.
 
-    span: of x and a over all data. offset, limits: as in SiteSample.
+    span: of x and a over all data. offset, limits, largest: as in SiteSample.
     """
 
     positions: Positions
@@ -260,10 +273,14 @@ class StepSample:
     span: Extent
     offset: bool
     limits: tuple[float, float] | None
+    largest: tuple[float, float] | None = None
 
     def require_finite(self) -> None:
-        """Raises CalibrationError where a row is not."""
-        if not all(np.isfinite([v.min(), v.max()]).all() for v in (self.x, self.x_snn, self.a)):
+        """Raises CalibrationError where a row is not; the largest magnitudes are known then."""
+        x = _largest(self.x)
+        x_snn, a = (x if rows is self.x else _largest(rows) for rows in (self.x_snn, self.a))
+        self.largest = max(x, x_snn), a
+        if not np.isfinite([x, x_snn, a]).all():
             raise CalibrationError(
                 f"{self.positions.step} has NaN or infinite values on the calibration data",
                 "check the data and the model, or leave the site out with --exclude",
@@ -278,7 +295,7 @@ class StepSample:
 
     def move(self, inputs: Array, weight: Array, bias: Array) -> None:
         """x_q ← x_q + U·ΔM + Δb: what the corrected layer will give at these positions."""
-        self.x_snn = apply(inputs, weight, bias, self.x_snn)
+        self.x_snn, self.largest = apply(inputs, weight, bias, self.x_snn), None
 
     @property
     def site(self) -> SiteSample:
@@ -287,7 +304,15 @@ class StepSample:
         ends = self.span.bottom, self.span.top
         kind = site.kind if site else ""
         curve = self.positions.curve
-        return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self.offset, self.limits, curve)
+        return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self.offset, self.limits, curve, self.largest)
+
+    def drawn(self, count: int) -> "StepSample":
+        """So many of the rows at random; all if there are fewer."""
+        if count >= len(self.x):
+            return self
+        rows = rows_at_random(len(self.x), count)
+        x, a, x_snn = (rows_of(each, rows) for each in (self.x, self.a, self.x_snn))
+        return replace(self, x=x, a=a, x_snn=x_snn)
 
 
 def sample_of(
@@ -316,6 +341,15 @@ def _qcfs_axis(site: Site) -> int | None:
     shape = np.broadcast_shapes(*(np.shape(value) for value in site.parameters.values()))
     own = [axis - len(shape) for axis, size in enumerate(shape) if size != 1]
     return own[0] if own else site.axis
+
+
+def _ends(values: Array) -> tuple[float, float]:
+    return float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
+
+
+def _largest(values: Array) -> float:
+    """The largest magnitude, NaN where there is one."""
+    return float(np.abs([values.min(initial=0), values.max(initial=0)]).max())
 
 
 def _take(x: Array, axis: int, positions: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:

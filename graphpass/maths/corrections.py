@@ -11,7 +11,7 @@ A layer is a matrix: pre-activation = u·M + b per group, u the unfolded input (
 positions; the cost does not depend on the image size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +36,7 @@ WORK = 4e10  # float operations that the steps of one layer may take, about a se
 ROUNDING = 1e-5  # of a mean's square: less variance than that is what float32 sums lose
 ROWS = 4096  # rows multiplied in float32 before the product joins the float64 sum
 INPUTS = 128  # inputs of a layer in a tile of a product
+SINGLE = 0.1  # ridge from which on float32 solves: the condition of the system is at most 1 + K/ridge
 COLUMNS = 4096  # outputs of a layer that are solved for at once: a language model's last layer has ten times as many
 
 
@@ -90,17 +91,22 @@ class Regression:
         self._mean, self._inputs, self._wide = gram.mean, gram.inputs, gram.wide
         self._penalty = gram.penalty(ridge)
         system = _penalised(gram.system, self._penalty)
+        system = system.astype(np.float32) if ridge >= SINGLE else system
         self._system = np.linalg.inv(system) if repeated else system
         self._repeated = repeated
 
-    def solve(self, residual: Array, weight: Array | None = None) -> tuple[Doubles, Doubles]:
+    def solve(
+        self, residual: Array, weight: Array | None = None, right: Doubles | None = None
+    ) -> tuple[Doubles, Doubles]:
         """ΔW, Δb = argmin Σ ‖r − u·ΔW − Δb‖² + λ‖W + ΔW‖², float64 [G, K, C/G] and [C].
 
-        residual: r, float32 [P, C]. weight: the correction W that is there already (0 if left out).
+        residual: r, float32 [P, C]. weight: the correction W that is there already (0 if left out). right: Σ u·(r − r̄),
+        if known.
         """
         groups, rows, _ = self._inputs.shape
         mean = residual.mean(0, dtype=np.float64)
-        centred = (residual - mean.astype(np.float32)).reshape(rows, groups, -1).transpose(1, 0, 2)
+        if right is None or self._wide:
+            centred = (residual - mean.astype(np.float32)).reshape(rows, groups, -1).transpose(1, 0, 2)
         if self._wide:
             if weight is not None:
                 centred = centred + product(self._inputs, weight.astype(np.float32), ROWS)
@@ -108,20 +114,21 @@ class Regression:
             change = product(self._inputs.transpose(0, 2, 1), solved, INPUTS)
             change = change.astype(np.float64) if weight is None else change - weight
         else:
-            right = _products(self._inputs, centred)
+            right = _products(self._inputs, centred) if right is None else right
             if weight is not None:
-                right -= self._penalty[:, None, None] * weight
+                right = right - self._penalty[:, None, None] * weight
             change = self._solved(right)
         return change, mean - np.einsum("gk,gkc->gc", self._mean, change).ravel()
 
     def _solved(self, right: Array) -> Doubles:
-        if self._repeated:
-            return product(self._system, np.asarray(right, np.float64), INPUTS)
-        return np.asarray(np.linalg.solve(self._system, right), np.float64)
+        right = np.asarray(right, self._system.dtype)
+        found = product(self._system, right, INPUTS) if self._repeated else np.linalg.solve(self._system, right)
+        return np.asarray(found, np.float64)
 
 
-def choose_penalty(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
-    """The moments of all rows, and the correction with the least error on rows that it was not solved from.
+def choose_penalty(inputs: Array, residual: Array) -> tuple[Gram, float | None, Doubles | None]:
+    """The moments of all rows, the correction with the least error on rows that it was not solved from, and
+    Σ u·(r − r̄) of all rows if it is known.
 
         E = Σ over held-out rows ‖r − u·ΔW − Δb‖²          solved from the other rows
 
@@ -131,35 +138,42 @@ def choose_penalty(inputs: Array, residual: Array) -> tuple[Gram, float | None]:
     """
     groups, rows, size = inputs.shape
     if rows < BLOCKS or size > min(rows, WIDE):
-        return Gram(inputs), RIDGE
+        return Gram(inputs), RIDGE, None
     parts = stretches(rows, BLOCKS)
     held = parts[HELD_OUT - 1 :: HELD_OUT]
     kept = [slice(first.start, last.start) for first, last in zip(parts[::HELD_OUT], held, strict=True)]
     count = sum(part.stop - part.start for part in kept)
-    centre = sum(_sums(inputs[:, part]) for part in kept) / count
-    moment = np.zeros((groups, size, size))
-    for part in kept:
-        moment += _products(inputs[:, part], inputs[:, part], upper=True)
+    sums = _sums(inputs, kept)
+    centre = sums / count
+    moment = _products(inputs, inputs, kept, upper=True)
     system = _about(_mirrored(moment), centre, count)
     system = _penalised(system, _penalty(system, centre, count, RIDGE)).astype(np.float32)  # enough to compare
 
-    def left(residual: Array) -> Doubles:
-        """Errors of some columns without a correction, with biases, and with weights: [3]."""
+    def left(residual: Array) -> tuple[Doubles, Doubles, Floats]:
+        """Of some columns: errors without a correction, with biases, and with weights, [3]; Σ u·r over the kept rows,
+        r about its mean in these; and r, float32 [G, P, C/G]."""
         mean = sum(residual[part].sum(0, dtype=np.float64) for part in kept) / count
         r = (residual - mean.astype(np.float32)).reshape(rows, groups, -1).transpose(1, 0, 2)
-        right = np.sum([_products(inputs[:, part], r[:, part]) for part in kept], axis=0, dtype=np.float32)
-        weight = np.linalg.solve(system, right)
+        right = _products(inputs, r, kept)
+        weight = np.linalg.solve(system, right.astype(np.float32))
         shift = np.einsum("gk,gkc->gc", centre, weight)[:, None].astype(np.float32)
         solved = (r[:, part] - product(inputs[:, part], weight, ROWS) + shift for part in held)
         each = ((residual[part] for part in held), (r[:, part] for part in held), solved)
-        return np.array([sum(map(_squares, values)) for values in each])
+        return np.array([sum(map(_squares, values)) for values in each]), right, r
 
-    errors = sum(left(residual[:, columns]) for columns in _columns(groups, residual.shape[1]))
-    mean = centre * (count / rows)
-    for part in held:
-        moment += _products(inputs[:, part], inputs[:, part], upper=True)
-        mean += _sums(inputs[:, part]) / rows
-    return Gram(inputs, _mirrored(moment), mean), (None, np.inf, RIDGE)[int(np.argmin(errors))]
+    columns = _columns(groups, residual.shape[1])
+    errors = np.zeros(3)
+    for part in columns:
+        found, right, r = left(residual[:, part])
+        errors += found
+    moment += _products(inputs, inputs, held, upper=True)
+    sums += _sums(inputs, held)
+    gram, chosen = Gram(inputs, _mirrored(moment), sums / rows), (None, np.inf, RIDGE)[int(np.argmin(errors))]
+    if len(columns) > 1 or chosen != RIDGE:
+        return gram, chosen, None
+    right += _products(inputs, r, held)
+    right -= sums[:, :, None] * r.mean(1, keepdims=True, dtype=np.float64)
+    return gram, chosen, right
 
 
 def _columns(groups: int, channels: int) -> list[slice]:
@@ -167,17 +181,20 @@ def _columns(groups: int, channels: int) -> list[slice]:
     return slices(channels, COLUMNS if groups == 1 else channels)
 
 
-def compensate(inputs: Array | Gram, residual: Array, ridge: float = RIDGE) -> tuple[Floats, Floats]:
+def compensate(
+    inputs: Array | Gram, residual: Array, ridge: float = RIDGE, right: Doubles | None = None
+) -> tuple[Floats, Floats]:
     """ΔW, Δb = argmin Σ ‖r − u·ΔW − Δb‖² + λ‖ΔW‖²: float32 [G, K, C/G] and [C].
 
-    inputs: u, float32 [G, P, K]. residual: r = x − x_q, float32 [P, C]; group g has the g-th C/G channels.
+    inputs: u, float32 [G, P, K]. residual: r = x − x_q, float32 [P, C]; group g has the g-th C/G channels. right: as of
+    `choose_penalty`.
     """
     gram = inputs if isinstance(inputs, Gram) else Gram(inputs)
     regression, (groups, _, width) = Regression(gram, ridge), gram.inputs.shape
     channels = residual.shape[1]
     weight, bias = np.empty((groups, width, channels // groups), np.float32), np.empty(channels, np.float32)
     for columns in _columns(groups, channels):
-        found, bias[columns] = regression.solve(residual[:, columns])
+        found, bias[columns] = regression.solve(residual[:, columns], right=right)
         weight[:, :, columns] = found
     return weight, bias
 
@@ -254,6 +271,7 @@ def refine(
     rounds: int = ROUNDS,
     gram: Gram | None = None,
     seen: Callable[[Floats, Floats], Floats] | None = None,
+    right: Doubles | None = None,
 ) -> tuple[Floats, Floats]:
     """ΔW, Δb as `compensate` has them for r = x − x_q, then `rounds` accelerated majorise–minimise steps.
 
@@ -264,12 +282,13 @@ def refine(
     these steps is that of the regression times the mean of w: weights pull as hard as before on what is left to pull.
     All steps share one inverse; a layer whose steps would take more than WORK makes fewer of them.
     inputs: u, float32 [G, P, K]. x: the ANN's pre-activation, x_q: the converted network's, float32 [P, C], at the
-    same rows. bounds: low and high of `indistinct` for a corrected pre-activation z. gram: of inputs, if known.
+    same rows. bounds: low and high of `indistinct` for a corrected pre-activation z. gram: of inputs, right: as of
+    `choose_penalty`, if known.
     """
     gram = gram or Gram(inputs)
     share = 1.0 if seen is None else float(seen(x_q, x - x_q).mean())
     equations = Regression(gram, ridge * share, repeated=True)
-    weight, bias = (equations if seen is None else Regression(gram, ridge)).solve(x - x_q)
+    weight, bias = (equations if seen is None else Regression(gram, ridge)).solve(x - x_q, right=right)
     before = weight, bias
     same: tuple[Floats, Floats] = x, x
     step_work = 4.0 * inputs.size * x.shape[1] / inputs.shape[0]
@@ -308,9 +327,9 @@ def _penalised(system: Doubles, penalty: Doubles) -> Doubles:
     return found
 
 
-def _sums(inputs: Floats) -> Doubles:
+def _sums(inputs: Floats, parts: Sequence[slice] | None = None) -> Doubles:
     """Sums over rows, float64 [G, K], as of `_products`."""
-    return _products(np.ones((len(inputs), inputs.shape[1], 1), np.float32), inputs)[:, 0]
+    return _products(np.ones((len(inputs), inputs.shape[1], 1), np.float32), inputs, parts)[:, 0]
 
 
 def _mirrored(moment: Doubles) -> Doubles:
@@ -320,18 +339,22 @@ def _mirrored(moment: Doubles) -> Doubles:
     return moment
 
 
-def _products(left: Floats, right: Floats, upper: bool = False) -> Doubles:
+def _products(left: Floats, right: Floats, parts: Sequence[slice] | None = None, upper: bool = False) -> Doubles:
     """leftᵀ·right over rows, [G, P, K] and [G, P, C] → float64 [G, K, C], summed in blocks of rows.
 
-    upper: what lies below the diagonal of a symmetric product is left out, but for the tiles that the diagonal crosses.
+    parts: of the rows, if not all. upper: what lies below the diagonal of a symmetric product is left out, but for the
+    tiles that the diagonal crosses.
     """
     total = np.zeros((left.shape[0], left.shape[2], right.shape[2]))
+    parts = parts or [slice(0, left.shape[1])]
+    blocks = [
+        slice(start, min(start + ROWS, each.stop)) for each in parts for start in range(each.start, each.stop, ROWS)
+    ]
 
     def add(tile: tuple[slice, slice]) -> None:
         groups, inputs = tile
         columns = slice(inputs.start if upper else None, None)
-        for start in range(0, left.shape[1], ROWS):
-            block = slice(start, start + ROWS)
+        for block in blocks:
             found = left[groups, block, inputs].transpose(0, 2, 1) @ right[groups, block, columns]
             total[groups, inputs, columns] += found
 

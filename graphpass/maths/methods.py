@@ -26,6 +26,7 @@ from graphpass.maths.thresholds import (
     percentile,
     regress,
     rows_at_random,
+    rows_of,
     squared_error,
 )
 from graphpass.maths.units import corrected_in_units, in_units
@@ -49,7 +50,7 @@ class SiteSample:
     for a method that wants them. offset: whether its neurons may have any, or one at which a count stands for 0, the
     same of all channels. limits: the ends of a clip that the levels
     are to span, whatever the rows reach; then the rows are not trusted with more than means. curve: f, where levels are
-    even on f(x) and not on x.
+    even on f(x) and not on x. largest: |x| of both networks, and |a|, at most, where they are known.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class SiteSample:
     offset: bool = True
     limits: tuple[float, float] | None = None
     curve: Curve | None = None
+    largest: tuple[float, float] | None = None
 
     def even(self) -> "SiteSample":
         """The sample on the scale where levels are even: f(x) in place of x where f is curved."""
@@ -69,7 +71,7 @@ class SiteSample:
         bottom, top = self.curve.range(self.bottom, self.top)
         with np.errstate(over="ignore"):
             f_snn = self.a if self.x_snn is self.x else self.curve.value(self.x_snn)
-        return replace(self, kind="identity", x=self.a, x_snn=f_snn, bottom=bottom, top=top, curve=None)
+        return replace(self, kind="identity", x=self.a, x_snn=f_snn, bottom=bottom, top=top, curve=None, largest=None)
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _drawn(sample: SiteSample) -> tuple[Floats, Floats]:
     if len(a) <= FIT_ROWS:
         return x, a
     rows = rows_at_random(len(a), FIT_ROWS)
-    return x[rows], a[rows]
+    return rows_of(x, rows), rows_of(a, rows)
 
 
 def _with_a_zero(x: Floats, a: Floats, levels: int) -> Levels:
@@ -174,12 +176,12 @@ def _with_a_zero(x: Floats, a: Floats, levels: int) -> Levels:
 
 def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:
     residual = sample.x - sample.x_snn
-    gram, ridge = choose_penalty(inputs, residual)
+    gram, ridge, right = choose_penalty(inputs, residual)
     if ridge is None or not np.isfinite(ridge):
         weight, bias = mean_bias(inputs, residual)
         return weight, np.zeros_like(bias) if ridge is None else bias
     if not sample.kind or not refined:
-        return compensate(gram, residual, ridge)
+        return compensate(gram, residual, ridge, right)
 
     curved = sample.curve is not None
 
@@ -188,9 +190,9 @@ def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> t
         return sample.curve.inside(low, high) if sample.curve else (low, high)
 
     if sample.curve is None:
-        return refine(inputs, sample.x, sample.x_snn, bounds, ridge, gram=gram)
+        return refine(inputs, sample.x, sample.x_snn, bounds, ridge, gram=gram, right=right)
     seen = sample.curve.seen(sample.x)
-    return refine(inputs, sample.x, sample.x_snn, bounds, ridge, CURVED_ROUNDS, gram, seen)
+    return refine(inputs, sample.x, sample.x_snn, bounds, ridge, CURVED_ROUNDS, gram, seen, right)
 
 
 def correct_bias(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:

@@ -28,8 +28,9 @@ Doubles = NDArray[np.float64]
 BINS = 2048  # histogram bins of a channel: borders are searched to a 2048th of its range
 ROUNDS = 6  # halvings of the search step after the coarse grid
 CELLS = 1 << 19  # border look-ups held at once
-WIDTH = 32  # channels that are searched at once, at most
-BLOCK = 1 << 18  # values of a sample worked on at once
+WIDTH = 64  # channels that are searched at once, at most
+BLOCK = 1 << 17  # values of a sample worked on at once: they and their bins stay in the processor's cache
+LINES = 64  # rows whose channels are put in order at once
 RESIDUE = 2.0**-14  # of its magnitude: so little a constant varies as a float32 sum of hundreds of terms
 _QUANTILES = (0.97, 0.99, 0.995, 0.999)  # of x: where the last border of a long-tailed channel lies
 
@@ -83,6 +84,7 @@ def percentile(x: Array, levels: int, percent: float = 99.9, lowest: Array | Non
 
     x: [P, C]. percent: in (50, 100].
     """
+    _require_rows(x)
     _require_finite(x)
     bottom = np.percentile(x, 100.0 - percent, axis=0) if lowest is None else np.asarray(lowest, np.float64)
     return largest(np.maximum(np.percentile(x, percent, axis=0), bottom), levels, bottom)
@@ -120,38 +122,43 @@ def least_error(x: Array, a: Array, levels: int, zero: int | None = None, parts:
     Raises CalibrationError for values that are not finite, or no rows.
     """
     x, a = np.asarray(x, np.float32), np.asarray(a, np.float32)
-    _require_finite(x)
-    _require_finite(a)
+    _require_rows(x)
     width = max(1, min(CELLS // (len(_grid_pairs(levels)[0]) * (levels - 1)), WIDTH))
-    few = max(1, BLOCK // len(x))
 
     def search(block: slice) -> Levels:
-        cuts = [slice(k, min(k + few, block.stop)) for k in range(block.start, block.stop, few)]
-        return _least_error([(_channels(x, cut), _channels(a, cut)) for cut in cuts], levels, zero, parts)
+        return _least_error(by_channel(x[:, block]).T, by_channel(a[:, block]).T, levels, zero, parts)
 
     return joined(side_by_side(search, slices(x.shape[1], width)))
 
 
-def _channels(rows: Floats, block: slice) -> Floats:
-    """Some columns of rows, [C, P]. Two copies are faster than one that meets a cache line of its own at each value."""
-    return np.ascontiguousarray(rows[:, block]).T.copy()
+def by_channel(rows: Array) -> Array:
+    """Rows [P, C] of which each channel's values lie side by side in memory; copied, if need be, a few rows at a time,
+    which the processor's cache holds."""
+    if rows.flags.f_contiguous:
+        return rows
+    found = np.empty(rows.shape, rows.dtype, "F")
+    for start in range(0, len(rows), LINES):
+        found[start : start + LINES] = rows[start : start + LINES]
+    return found
 
 
-def _least_error(
-    rows: Sequence[tuple[Floats, Floats]], levels: int, zero: int | None, parts: Sequence[float]
-) -> Levels:
-    """`least_error` of some channels. rows: x and a of a few of them each, [C, P], as the cache holds; a is changed."""
-    bottom, top = (np.concatenate([end(x, 1) for x, _ in rows]).astype(np.float64) for end in (np.min, np.max))
-    mean = np.concatenate([a.mean(1, dtype=np.float64) for _, a in rows])
-    constant = np.concatenate([a.min(1) == a.max(1) for _, a in rows])
+def rows_of(values: Array, rows: NDArray[np.int64]) -> Array:
+    """Some rows of an array [P, C], in its own order in memory."""
+    return values.T.take(rows, axis=1).T if values.flags.f_contiguous else values.take(rows, axis=0)
+
+
+def _least_error(x: Floats, a: Floats, levels: int, zero: int | None, parts: Sequence[float]) -> Levels:
+    """`least_error` of some channels, [C, P]."""
+    ends = (x.min(1), x.max(1), a.min(1), a.max(1))
+    _require_finite(*ends)
+    bottom, top = (end.astype(np.float64) for end in ends[:2])
+    mean, constant = a.mean(1, dtype=np.float64), ends[2] == ends[3]
     origin = mean if zero is None else np.zeros_like(mean)  # what a is explained from, and n with it
-    edges = np.cumsum([len(x) for x, _ in rows])[:-1]
-    for (_, a), part in zip(rows, np.split(origin.astype(np.float32), edges), strict=True):
-        a -= part[:, None]
-    grid = np.concatenate([_quantiles(x, levels) for x, _ in rows])
-    borders = _search(_Histogram(rows, bottom, top, zero), grid, levels, parts)
+    a = a - origin.astype(np.float32)[:, None]
+    histogram = _Histogram(x, a, bottom, top, zero)
+    borders = _search(histogram, levels, parts)
     # Onto edges of bins: a border that lies on a value of the sample would leave that count to float rounding.
-    cell = np.maximum(top - bottom, 1e-30) / BINS
+    cell = histogram.range / BINS
     first, last = bottom + np.rint((borders - bottom) / cell) * cell
     # A border is the float32 value that the comparison meets, so θ is kept above one unit in its last place.
     smallest = np.maximum(np.spacing(np.maximum(np.abs(bottom), np.abs(top)).astype(np.float32)), 1e-30)
@@ -165,22 +172,46 @@ def _least_error(
         whole = largest(top, levels, low)
         spans.append((whole.threshold, whole.shift))
     thresholds, shifts = (np.stack([span[k] for span in spans]).astype(np.float32) for k in range(2))
-    fits = [
-        np.stack([_regress(x, a, levels, *span, zero) for span in zip(theta, psi, strict=True)])
-        for (x, a), theta, psi in zip(rows, *(np.split(each, edges, 1) for each in (thresholds, shifts)), strict=True)
-    ]
-    gains, means, explained = np.concatenate(fits, 2).transpose(1, 0, 2)
-    best, channel = explained.argmax(0), np.arange(len(mean))
-    gain = gains[best, channel]
-    still = (_step(bottom, top, levels) == 0) | constant | (gain == 0)
+    varies = _step(bottom, top, levels) > 0
+    chosen, gain, centre = _best(x, a, levels, thresholds, shifts, varies, histogram)
+    channel = np.arange(len(mean))
+    still = ~varies | constant | (gain == 0)
     gain = np.where(still, 0.0, gain)
     origin = np.where(still, mean, origin)
     return _levels(
-        np.where(still, 1, thresholds[best, channel]),
-        np.where(still, np.minimum(0, 0.5 - top), shifts[best, channel]),  # no spikes that stand for nothing
+        np.where(still, 1, thresholds[chosen, channel]),
+        np.where(still, np.minimum(0, 0.5 - top), shifts[chosen, channel]),  # no spikes that stand for nothing
         gain,
-        origin - gain * means[best, channel],
+        origin - gain * centre,
     )
+
+
+def _best(
+    x: Floats, a: Floats, levels: int, threshold: Floats, shift: Floats, varies: Array, histogram: "_Histogram"
+) -> tuple[NDArray[np.intp], Doubles, Doubles]:
+    """Which of the spans leaves the least error, its A and what its count is measured from: [C] each.
+
+    threshold, shift: [spans, C]. varies: whether x does, [C]. The first span is what the search found; another is tried
+    on the rows where it could be better by the histogram, which has borders on edges of bins alone.
+    """
+    first, last = (np.where(varies, np.float64(threshold) * k - shift, histogram.bottom) for k in (1, levels - 1))
+    with np.errstate(over="ignore"):
+        left = np.vecdot(a, a) - histogram.explained(first.T, last.T, levels).T
+    possible = left <= left[0] * (1 + levels / (BINS / 2))
+    possible[0] = True
+    chosen = np.zeros(len(x), np.intp)
+    gain, centre, explained = np.zeros((3, len(x)))
+    few = max(1, BLOCK // x.shape[1])
+    for number, channels in enumerate(map(np.flatnonzero, possible)):
+        for start in range(0, len(channels), few):
+            places = channels[start : start + few]
+            some = places if number else slice(start, start + few)  # a slice is no copy
+            found = _regress(x[some], a[some], levels, threshold[number, some], shift[number, some], histogram.zero)
+            better = found[2] > explained[some]
+            chosen[places[better]] = number
+            for known, new in zip((gain, centre, explained), found, strict=True):
+                known[places[better]] = new[better]
+    return chosen, gain, centre
 
 
 def _regress(
@@ -222,24 +253,41 @@ def squared_error(y: Array, a: Array) -> Doubles:
 
 
 class _Histogram:
-    """Rows and sums of a at or above every bin's lower edge, [C, BINS + 1]."""
+    """Rows and sums of a at or above every bin's lower edge: float32 [C, BINS + 1, 2].
 
-    def __init__(self, rows: Sequence[tuple[Floats, Floats]], bottom: Doubles, top: Doubles, zero: int | None):
-        self._zero = zero
+    Both come from one sum: Σ(1 + ε·a) = N + ε·S, with ε so small that |ε·S| ≤ 1/4.
+    """
+
+    def __init__(self, x: Floats, a: Floats, bottom: Doubles, top: Doubles, zero: int | None):
+        self.zero = zero
         self.bottom, self.range = bottom, np.maximum(top - bottom, 1e-30)
-        self._above, self._sum = np.zeros((2, len(bottom), BINS + 1))
-        start = 0
-        for x, a in rows:
-            part = slice(start, start + len(x))
-            position = x - bottom[part, None].astype(np.float32)
-            position *= (BINS / self.range[part, None]).astype(np.float32)
-            np.minimum(position, BINS - 1, out=position)
-            bin_ = position.astype(np.intp)
-            bin_ += (np.arange(len(x)) * BINS)[:, None]
-            for table, weights in ((self._above, None), (self._sum, a.ravel())):
-                values = np.bincount(bin_.ravel(), weights, len(x) * BINS).reshape(len(x), BINS)
-                np.cumsum(values[:, ::-1], axis=1, out=table[part, BINS - 1 :: -1])
-            start = part.stop
+        scale, origin = (BINS / self.range).astype(np.float32)[:, None], bottom.astype(np.float32)[:, None]
+        size = np.maximum(a.max(1, keepdims=True), -a.min(1, keepdims=True)).astype(np.float64)
+        unit = 0.25 / (x.shape[1] * np.maximum(size, 1e-30))
+        both = np.empty((len(x), BINS + 1))
+        for part in slices(len(x), max(1, BLOCK // x.shape[1])):
+            position = x[part] - origin[part]
+            position *= scale[part]
+            weights = a[part] * unit[part] + 1
+            for table, places, each in zip(both[part], position.astype(np.intp), weights, strict=True):
+                table[:] = np.bincount(places, each, BINS + 1)
+        both[:, BINS - 1] += both[:, BINS]  # the largest x
+        below = np.cumsum(both[:, :-1], axis=1)
+        above = np.concatenate([below[:, -1:], below[:, -1:] - below], axis=1)
+        self._above = np.empty((*above.shape, 2), np.float32)
+        self._above[..., 0] = rows = np.rint(above)
+        self._above[..., 1] = (above - rows) / unit
+        self.rows = x.shape[1]
+
+    def quantiles(self, shares: Array) -> Doubles:
+        """Edges of bins with so many of the rows below them, float64 [C, shares]."""
+        below = self.rows - self._above[:, :, 0].astype(np.float64)
+        channel = np.arange(len(below))[:, None]
+        step = self.rows + 1  # all channels' tables as one that never falls
+        found = np.searchsorted((below + channel * step).ravel(), (shares * self.rows + channel * step).ravel())
+        edge = found.reshape(len(below), -1) - channel * (BINS + 1)
+        edges: Doubles = self.bottom[:, None] + edge * (self.range / BINS)[:, None]
+        return edges
 
     def explained(self, first: Doubles, last: Doubles, levels: int) -> Doubles:
         """cov²/var of the borders from first to last, [C, M] each: the part of Σ(a − ā)² that n explains.
@@ -247,22 +295,30 @@ class _Histogram:
         With a zero (Σ(n − z)·a)²/Σ(n − z)², the part of Σa².
         """
         bins = BINS / self.range[:, None]
-        steps = np.linspace(0, 1, levels - 1, dtype=np.float32)
+        steps, weights = _borders(levels)
         place = np.multiply.outer(steps, ((last - first) * bins).astype(np.float32))  # [L, C, M]: sums over long rows
         place += ((first - self.bottom[:, None]) * bins).astype(np.float32)
         np.rint(place, out=place)
         np.clip(place, 0, BINS, out=place)
         edge = place.astype(np.intp)
         edge += (np.arange(len(first)) * (BINS + 1))[:, None]  # in all channels' tables, one behind the other
-        above, sums = self._above.take(edge), self._sum.take(edge)
-        rows, total = self._above[:, :1], self._sum[:, :1]
-        n = above.sum(0)
-        squares = ((2.0 * np.arange(1, levels) - 1.0) @ above.reshape(len(steps), -1)).reshape(n.shape)
-        origin = n / rows if self._zero is None else float(self._zero)
+        pairs = self._above.reshape(-1).view(np.complex64).take(edge).view(np.float32)  # both numbers at once
+        exact = np.float32 if self.rows * (levels - 1) ** 2 < 2**24 else np.float64  # for sums of whole numbers
+        sums = np.einsum("wl,lv->wv", weights, pairs.reshape(levels - 1, -1), dtype=exact).reshape(2, *first.shape, 2)
+        n, squares, sum_na = (sums[k, ..., each].astype(np.float64) for k, each in ((0, 0), (1, 0), (0, 1)))
+        rows, total = self._above[:, :1, 0].astype(np.float64), self._above[:, :1, 1].astype(np.float64)
+        origin = n / rows if self.zero is None else float(self.zero)
         variance = squares - (2.0 * n - origin * rows) * origin
-        covariance = sums.sum(0) - origin * total
+        covariance = sum_na - origin * total
         useful = (covariance > 0) & (variance > 1e-9 * rows)
         return np.where(useful, covariance**2 / np.where(useful, variance, 1.0), 0.0)
+
+
+@functools.cache
+def _borders(levels: int) -> tuple[Floats, Floats]:
+    """Places of the borders, 0 … 1, [L], and the weights of the sums Σ N_k and Σ (2k−1)·N_k, [2, L]."""
+    weights = np.stack([np.ones(levels - 1), 2 * np.arange(1, levels) - 1])
+    return np.linspace(0, 1, levels - 1, dtype=np.float32), weights.astype(np.float32)
 
 
 def _points(levels: int) -> int:
@@ -276,20 +332,18 @@ def _grid_pairs(levels: int) -> tuple[Array, Array]:
     return np.triu_indices(points, 1) if levels > 2 else (np.arange(points), np.arange(points))
 
 
-def _quantiles(x: Floats, levels: int) -> Doubles:
+def _grid(histogram: _Histogram, levels: int) -> Doubles:
     """Grid of borders, float64 [C, points], ascending: quantiles of x and equal steps over its range."""
     points = _points(levels)
-    rows = np.sort(x[:, :: max(1, x.shape[1] // 4096)], axis=1)
     share = np.concatenate([np.linspace(0, 1, points + 2)[1:-1], _QUANTILES])
-    quantiles = rows[:, np.rint(share * (rows.shape[1] - 1)).astype(np.int64)]
-    bottom, top = x.min(1).astype(np.float64), x.max(1).astype(np.float64)
-    even = bottom[:, None] + (top - bottom)[:, None] * np.linspace(0.02, 0.98, points)
-    return np.sort(np.concatenate([quantiles, even], axis=1), axis=1)
+    even = histogram.bottom[:, None] + histogram.range[:, None] * np.linspace(0.02, 0.98, points)
+    return np.sort(np.concatenate([histogram.quantiles(share), even], axis=1), axis=1)
 
 
-def _search(histogram: _Histogram, grid: Doubles, levels: int, parts: Sequence[float]) -> Doubles:
+def _search(histogram: _Histogram, levels: int, parts: Sequence[float]) -> Doubles:
     """First and last border with the most explained, float64 [2, C]."""
     lower, upper = _grid_pairs(levels)
+    grid = _grid(histogram, levels)
     channel = np.arange(len(grid))
 
     def better(first: Doubles, last: Doubles, held: tuple[Doubles, Doubles, Doubles] | None) -> Any:
@@ -325,9 +379,11 @@ def _step(bottom: Doubles, top: Doubles, levels: int) -> Doubles:
     return np.where(varies & (step >= np.finfo(np.float32).tiny), step, 0.0)
 
 
-def _require_finite(values: Array) -> None:
-    if len(values) == 0 or not np.isfinite([values.min(initial=0), values.max(initial=0)]).all():
-        raise CalibrationError(
-            "a site's sample is empty or has NaN or infinite values",
-            "check the calibration data and the model",
-        )
+def _require_rows(values: Array) -> None:
+    if len(values) == 0:
+        raise CalibrationError("a site's sample is empty", "check the calibration data and the model")
+
+
+def _require_finite(*values: Array) -> None:
+    if not all(np.isfinite([each.min(initial=0), each.max(initial=0)]).all() for each in values):
+        raise CalibrationError("a site's sample has NaN or infinite values", "check the calibration data and the model")

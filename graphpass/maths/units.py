@@ -38,18 +38,20 @@ class Rows(Protocol):
     def limits(self) -> tuple[float, float] | None: ...
     @property
     def curve(self) -> Curve | None: ...
+    @property
+    def largest(self) -> tuple[float, float] | None: ...
 
 
 Sample = TypeVar("Sample", bound=Rows)
 
 
-def unit_of(*arrays: Array) -> float:
+def unit_of(*arrays: Array | float) -> float:
     """A power of two near the largest finite magnitude in the arrays; 1 within 2^±BOUND.
 
     >>> unit_of(np.float32([0.5, 3])), unit_of(np.float32([1e20])) == 2.0**66
     (1.0, True)
     """
-    largest = max(map(_largest, arrays), default=0.0)
+    largest = max((_largest(np.asarray(each)) for each in arrays), default=0.0)
     exponent = math.frexp(largest)[1] - 1 if largest > 0 else 0
     return 1.0 if abs(exponent) <= BOUND else 2.0**exponent
 
@@ -66,8 +68,7 @@ def in_units(fit: Callable[[Sample, int], Levels], same: Callable[[Sample], bool
     """The fit, in units of its sample. same: whether x and a are to have one unit, since a is x in parts."""
 
     def fitted(sample: Sample, levels: int) -> Levels:
-        u, v = unit_of(sample.x, sample.x_snn, sample.bottom, sample.top), unit_of(sample.a)
-        u, v = (max(u, v), max(u, v)) if same(sample) else (u, v)
+        u, v = _units(sample, same)
         if u == v == 1.0:
             return fit(sample, levels)
         found = fit(_divided(sample, u, v), levels)
@@ -83,8 +84,7 @@ def corrected_in_units(
     """The correction ΔM, Δb of a layer from its inputs, in units of its sample and of these: ΔM·u/w, Δb·u."""
 
     def corrected(inputs: Array, sample: Sample, levels: int, refined: bool) -> tuple[Floats, Floats]:
-        u, v, w = unit_of(sample.x, sample.x_snn, sample.bottom, sample.top), unit_of(sample.a), unit_of(inputs)
-        u, v = (max(u, v), max(u, v)) if same(sample) else (u, v)
+        (u, v), w = _units(sample, same), unit_of(inputs)
         if u == v == w == 1.0:
             return correct(inputs, sample, levels, refined)
         weight, bias = correct(inputs / np.float32(w), _divided(sample, u, v), levels, refined)
@@ -93,11 +93,20 @@ def corrected_in_units(
     return corrected
 
 
+def _units(sample: Sample, same: Callable[[Sample], bool]) -> tuple[float, float]:
+    """Of x and of a."""
+    x, a = (
+        ([sample.x, sample.x_snn], [sample.a]) if sample.largest is None else ([sample.largest[0]], [sample.largest[1]])
+    )
+    u, v = unit_of(*x, sample.bottom, sample.top), unit_of(*a)
+    return (max(u, v), max(u, v)) if same(sample) else (u, v)
+
+
 def _divided(sample: Sample, u: float, v: float) -> Sample:
     limits = None if sample.limits is None else (sample.limits[0] / u, sample.limits[1] / u)
     return replace(
         sample,  # type: ignore[type-var]
         x=sample.x / np.float32(u), x_snn=sample.x_snn / np.float32(u), a=sample.a / np.float32(v),
-        bottom=sample.bottom / np.float32(u), top=sample.top / np.float32(u), limits=limits,
+        bottom=sample.bottom / np.float32(u), top=sample.top / np.float32(u), limits=limits, largest=None,
         curve=sample.curve.scaled(u, v) if sample.curve else None,
     )  # fmt: skip

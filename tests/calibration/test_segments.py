@@ -15,7 +15,7 @@ X = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
 def spilled(store):
-    return list(Path(store._folder.name).iterdir())
+    return list(store._spilled)
 
 
 @pytest.mark.parametrize("budget", [0, 20, 1 << 20])
@@ -65,6 +65,23 @@ def test_a_spilled_value_is_replaced():
         store.put("t", 0, X + 1)
         assert len(spilled(store)) == 1
         np.testing.assert_array_equal(store.get("t", 0), X + 1)
+
+
+def test_places_of_what_is_gone_are_written_over():
+    with TensorStore(0) as store:
+        for number, rows in enumerate((4, 2, 3)):
+            store.put("t", number, np.full((rows, 5), number, np.float32))
+        size = store._path.stat().st_size
+        store.drop("t", 0)
+        store.put("u", 0, np.full((3, 5), 7, np.float32))
+        store.put("u", 1, np.float32(8))
+        assert store._path.stat().st_size == size + 4
+        for (name, number), value in {("t", 1): 1, ("t", 2): 2, ("u", 0): 7, ("u", 1): 8}.items():
+            assert (store.get(name, number) == value).all()
+        store.drop("t")
+        store.drop("u")
+        store.put("v", 0, X)
+        np.testing.assert_array_equal(store.get("v", 0), X)
 
 
 def test_dropping_takes_all_batches_and_nothing_else():

@@ -185,3 +185,11 @@ def test_what_rounding_leaves_of_a_constant_is_constant(value, levels):
 def test_small_changes_of_a_large_value_are_no_residue():
     x = np.linspace(100, 100.1, 200, dtype=np.float32)[:, None]
     assert least_error(x, x, 16).amplitude.item() == pytest.approx(0.1 / 16, rel=0.2)
+
+
+@pytest.mark.parametrize("levels", [3, 9, 256])
+def test_the_order_of_rows_in_memory_changes_no_bit(levels):
+    x = np.random.default_rng(6).standard_normal((700, 70)).astype(np.float32)
+    a = np.maximum(x, 0)
+    found = [least_error(order(x), order(a), levels) for order in (np.ascontiguousarray, np.asfortranarray)]
+    assert all((one == other).all() for one, other in zip(*(vars(each).values() for each in found), strict=True))
