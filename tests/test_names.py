@@ -105,6 +105,7 @@ def made_up(path: Path, proto: onnx.ModelProto) -> Iterator[tuple[str, str, set[
 
 
 @pytest.mark.filterwarnings("ignore::graphpass.verification.source.SourceWarning")
+@pytest.mark.filterwarnings("ignore:the integer form differs")  # second neurons where they do not serve
 def test_names_of_the_network_may_be_those_that_are_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As nodes and as outputs, which keep their names."""
     monkeypatch.setattr(outliers, "PAYS", np.inf)  # second neurons wherever they serve

@@ -139,6 +139,22 @@ def test_sessions_with_tables_give_the_same_numbers(kind, threads, tmp_path):
         np.testing.assert_array_equal(fast.run(None, {"x": X[:batch]})[0], plain.run(None, {"x": X[:batch]})[0])
 
 
+@built
+def test_chains_that_read_one_constant_are_tables(tmp_path):
+    """onnxruntime makes one constant of equal ones, and moves channels last around some of its readers."""
+    proto = converted(saved(tmp_path, network("silu")), time_steps=16, form="integer").proto
+    for part, count in (("zero", 3), ("scale", 4)):
+        alike = [each for each in proto.graph.initializer if each.name.endswith(f"/float/{part}")]
+        assert len(alike) == count
+        for each in alike:
+            each.CopyFrom(numpy_helper.from_array(np.ones(each.dims, np.float32), each.name))
+    fast = open_session(proto, threads=1)
+    assert fast.tables == 3, fast.reason
+    np.testing.assert_array_equal(
+        fast.run(None, {"x": X})[0], open_session(proto, threads=1, use_blocked=False).run(None, {"x": X})[0]
+    )
+
+
 def test_other_forms_have_no_chains(tmp_path):
     path = saved(tmp_path, network("silu"))
     assert not has_chains(converted(path, time_steps=4).proto)

@@ -79,9 +79,11 @@ def scaled_floats(x: gs.Tensor, counting: Counting, count: gs.Variable, nodes: l
 
 
 def _squashed(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """float32, one number where all are equal, without the axes in front that have size 1."""
+    """float32, one number without axes where all are equal: onnxruntime gives axes to one that has any, where it moves
+    channels last, and leaves nodes that take them away again for others who read it.
+    """
     rounded = values.astype(np.float32)
-    return rounded.reshape(-1)[:1] if np.ptp(rounded) == 0 else rounded
+    return rounded.reshape(-1)[:1].reshape(()) if np.ptp(rounded) == 0 else rounded
 
 
 def encoded_counts(count: gs.Variable, code: Encoding, rank: int, numbers: Numbers) -> CountTerm:
@@ -96,7 +98,7 @@ def scaled_nodes(known: CountTerm, output: gs.Variable, name: str) -> list[gs.No
     dtype = np.dtype(output.dtype or np.float32)
     kind = int(onnx.helper.np_dtype_to_tensor_dtype(dtype))
     steps: list[tuple[str, str, NDArray[np.float32] | None]] = [("Cast", "", None)]
-    steps += [("Sub", "zero", np.full(1, known.zero, np.float32))] if known.zero else []
+    steps += [("Sub", "zero", np.full((), known.zero, np.float32))] if known.zero else []
     steps += [("Mul", "scale", scale)] if np.any(scale != 1) else []
     steps += [("Add", "offset", offset)] if np.any(offset) else []
     nodes, data = [], known.tensor
