@@ -17,6 +17,7 @@ from matplotlib import pyplot as plt
 
 DOCS = Path(__file__).parents[1]
 PICTURE = DOCS / "images" / "resnet20.svg"
+NOISE = 0.2  # points: below it, the axis is linear
 LINES = {  # column of the table → name in the picture, colour
     "optimal": ("graphpass (optimal)", "#3949ab"),
     "da-qcfs": ("calibration of the paper (da-qcfs)", "#f57c00"),
@@ -47,10 +48,11 @@ def draw() -> None:
         axes.plot(steps, [float(row[column]) for row in rate], "o-", color=colour, label=name)
     axes.plot(int(phase["T"]), float(phase["optimal"]), "*", markersize=14, color=LINES["optimal"][1], linestyle="none",
               label=f"graphpass, phase code ({float(phase['energy SNN/ANN']):.2f} × the energy)")  # fmt: skip
-    axes.set(xscale="log", yscale="log", ylabel="points of top-1 accuracy lost", title="ResNet-20 on CIFAR-10")
+    axes.set(xscale="log", ylabel="points of top-1 accuracy lost", title="ResNet-20 on CIFAR-10")
+    axes.set_yscale("symlog", linthresh=NOISE)
     axes.set_xticks(steps, [f"T = {row['T']}\n{float(row['energy SNN/ANN']):.2f} ×" for row in rate])
     axes.set_xlabel("time-steps, and energy of the spiking network compared with the original")
-    axes.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
+    axes.set_yticks([0, NOISE, 1, 10, 100], ["0", f"{NOISE}", "1", "10", "100"])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
