@@ -55,7 +55,8 @@ def draw() -> None:
     axes.set_yticks([0, NOISE, 1, 10, 100], ["0", f"{NOISE}", "1", "10", "100"])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.set_ylim(-NOISE / 4, 100)
+    axes.legend(frameon=False, loc="lower left", fontsize=10)
     PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE, metadata={"Date": None, "Description": json.dumps(rows())}, facecolor="white")
 
