@@ -86,12 +86,15 @@ class Workroom:
     async def close(self) -> None:
         """End the child and remove the folder."""
         self._given_up.set()
-        if self._child:
-            await self._child.end()
         try:
-            await asyncio.to_thread(self.remove)
-        except RuntimeError:  # no thread can begin
-            self.remove()
+            if self._child:
+                with suppress(RuntimeError):  # no thread can begin to remove what goes now anyway
+                    await self._child.end()
+        finally:
+            try:
+                await asyncio.to_thread(self.remove)
+            except RuntimeError:
+                self.remove()
 
     def remove(self) -> None:
         """Remove the folder."""

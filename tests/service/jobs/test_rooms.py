@@ -163,6 +163,19 @@ def test_it_ends_soon_where_the_job_is_over(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_its_folder_goes_where_no_thread_can_begin(tmp_path: Path) -> None:
+    async def story(process: Process) -> None:
+        await process.task("a")
+        with mock.patch.object(runner, "_remove", side_effect=RuntimeError("can't start new thread")):
+            process.wanted = False
+            began = time.monotonic()
+            while list(process.rooms.scratch.iterdir()):
+                assert time.monotonic() - began < 2.0
+                await asyncio.sleep(0.02)
+
+    run(tmp_path, story)
+
+
 def test_it_ends_where_no_task_comes(tmp_path: Path) -> None:
     async def story(process: Process) -> None:
         with mock.patch.object(rooms, "REST", 0.1):
