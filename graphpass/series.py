@@ -9,9 +9,10 @@ selection, the options, the runtime and the version of graphpass.
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ from graphpass.verification.source import check_source
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Conversions of a network, evaluated; neither is changed."""
+    """Conversions of a network, evaluated; neither is changed.
+
+    warned: what was warned of while an observation was made, by its key.
+    """
 
     network: Network
     calibration: Dataset
@@ -41,14 +45,18 @@ class Series:
     evaluation: EvaluationSettings
     kept: Kept
     remembered: Remembered
+    warned: dict[str, list[Warning]] = field(default_factory=dict)
 
     def of(self, network: Network) -> "Series":
         """The same with other sites: rows of the data are observed anew, outputs of the original network are not."""
         return replace(self, network=network)
 
-    def plan(self, options: CalibrationOptions, progress: Progress = silent) -> Plan:
-        """The plan of a setting. Raises as `make_plan`."""
-        observed = self._observed(options, progress)
+    def plan(self, options: CalibrationOptions, progress: Progress = silent, *, repeat: bool = False) -> Plan:
+        """The plan of a setting. Raises as `make_plan`.
+
+        repeat: whether what an observation that was made before warned of is said again.
+        """
+        observed = self._observed(options, progress, repeat)
         return make_plan(self.network, self.calibration, options, progress, observed=[observed])
 
     def part(self, options: CalibrationOptions, progress: Progress = silent) -> EvaluationShard:
@@ -61,14 +69,19 @@ class Series:
 
         return from_text(self.kept.text(self._evaluation_key(options), make))
 
-    def _observed(self, options: CalibrationOptions, progress: Progress) -> Path:
+    def _observed(self, options: CalibrationOptions, progress: Progress, repeat: bool) -> Path:
         """What the original network shows of the calibration data, for any setting of a method."""
         key = key_of("observation", **self._subject(), options=options.observed_by)
 
         def make(path: Path) -> None:
-            observe(self.network, self.calibration, options, path, progress=progress)
+            with _listed() as self.warned[key]:
+                observe(self.network, self.calibration, options, path, progress=progress)
 
-        return self.kept.file(key, make)
+        before = tuple(self.warned.get(key, ())) if repeat else ()
+        path = self.kept.file(key, make)
+        for each in before:
+            warnings.warn(each, stacklevel=3)
+        return path
 
     def _subject(self) -> dict[str, Any]:
         source, selection = self.network.source, self.network.selection
@@ -94,6 +107,22 @@ def _code(metric: str) -> str:
     """The digest of the file of a metric that is a function of the user."""
     found = code_of(metric)
     return hashlib.sha256(found[0].read_bytes()).hexdigest() if found else ""
+
+
+@contextmanager
+def _listed() -> Iterator[list[Warning]]:
+    """A context that lists warnings, which are shown as well."""
+    found: list[Warning] = []
+    show = warnings.showwarning
+
+    def listed(message: Warning | str, *where: Any, **more: Any) -> None:
+        if isinstance(message, Warning):
+            found.append(message)
+        show(message, *where, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = listed
+        yield found
 
 
 @contextmanager

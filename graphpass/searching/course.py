@@ -120,7 +120,7 @@ class Course:
     def converted(self, setting: Setting, form: str, precision: str, target: str, allow_partial: bool) -> Conversion:
         """The network of a setting, in a form and a precision, for a target."""
         network, options = self.network(setting), self.options(setting)
-        plan = self._series.of(network).plan(options, self._progress)
+        plan = self._series.of(network).plan(options, self._progress, repeat=True)  # of what is kept
         return convert(
             network,
             self._series.calibration,

@@ -83,21 +83,30 @@ class Workroom:
         if self._child:
             self._child.kill()
 
+    async def end(self) -> None:
+        """End the child; what it made stays."""
+        if self._child:
+            await self._child.end()
+            self._child = None
+
     async def close(self) -> None:
         """End the child and remove the folder."""
         self._given_up.set()
-        if self._child:
-            await self._child.end()
         try:
-            await asyncio.to_thread(self.remove)
-        except RuntimeError:  # no thread can begin
-            self.remove()
+            with suppress(RuntimeError):  # no thread can begin to remove what goes now anyway
+                await self.end()
+        finally:
+            try:
+                await asyncio.to_thread(self.remove)
+            except RuntimeError:
+                self.remove()
 
     def remove(self) -> None:
-        """Remove the folder."""
+        """Remove the folder. May be repeated: whose descriptor the number is then is not known."""
         shutil.rmtree(self.folder, True)
+        lock, self._lock = self._lock, -1
         with suppress(OSError):
-            os.close(self._lock)
+            os.close(lock)
 
     def _fill(self, inputs: Mapping[str, str], blobs: Blobs) -> None:
         """A thread cannot be cancelled, so it removes what it made after the room was given up."""

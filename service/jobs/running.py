@@ -144,7 +144,7 @@ async def run_task(
         room = rooms.enter(job, bounds)
         try:
             await room.fill(inputs, blobs)
-            outcome = await _run_in(room, task, arguments, bounds, keep, publish)
+            outcome = await _run_in(room, task, arguments, bounds, keep, publish, bool(job))
             rests = bool(job) and outcome.error is None
             return outcome
         finally:
@@ -155,13 +155,22 @@ async def run_task(
 
 
 async def _run_in(
-    room: Workroom, task: str, arguments: Mapping[str, Any], bounds: Limits, keep: Keep, publish: Publish | None
+    room: Workroom,
+    task: str,
+    arguments: Mapping[str, Any],
+    bounds: Limits,
+    keep: Keep,
+    publish: Publish | None,
+    goes_on: bool,
 ) -> TaskOutcome:
     events = Events()
     pump = asyncio.create_task(events.pump(publish)) if publish else None
     try:
         ended = await room.run(task, arguments, bounds, events.line)
-        room.pause()  # it has done its work
+        if goes_on:
+            room.pause()
+        else:
+            await room.end()  # nobody needs its memory while its files are stored
         if pump:
             events.end()
             await pump

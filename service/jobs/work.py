@@ -131,7 +131,8 @@ class Work(DBOSConfiguredInstance):
         model = {files["model"]: job["inputs"][files["model"]]}
         outcome = await self._task(id, "sweep_settings", {"model": files["model"], "options": options}, model)
         if outcome.error is None:
-            rows, order = outcome.result["settings"], outcome.result["order"]
+            rows = outcome.result["settings"]
+            order = outcome.result.get("order", range(len(rows)))  # sweeps that began before 0043 have none recorded
             each = ({**files, "options": {**options, **rows[place]}} for place in order)
             parts = await self._split(id, job["tenant"], "sweep_shard", each, len(rows), job["inputs"], "conversions")
             if not parts[-1].error:

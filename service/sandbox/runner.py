@@ -118,7 +118,10 @@ class Child:
         started = time.monotonic()
         try:
             await asyncio.to_thread(_empty, self._folder / "out")
-            outcome = await self._supervised(json.dumps(request).encode() + b"\n", progress)
+            if await _is_full(self._folder, self._limits):  # of tasks that were too short to be watched
+                outcome = out_of_room(self._limits)
+            else:
+                outcome = await self._supervised(json.dumps(request).encode() + b"\n", progress)
             return outcome
         finally:
             if isinstance(outcome, Failed):
@@ -264,9 +267,15 @@ async def _watch_disk(folder: Path, limits: Limits) -> None:
     """Return once more is written than allowed. RLIMIT_FSIZE limits each file, but not all together."""
     while True:
         await asyncio.sleep(DISK_CHECK)
-        with contextlib.suppress(OSError, RuntimeError):  # short of files or threads: nobody can look now
-            if await asyncio.to_thread(_written, folder) > limits.file_bytes:
-                return
+        if await _is_full(folder, limits):
+            return
+
+
+async def _is_full(folder: Path, limits: Limits) -> bool:
+    """Whether more is written than allowed. False where the machine is short of files or threads: nobody can look."""
+    with contextlib.suppress(OSError, RuntimeError):
+        return await asyncio.to_thread(_written, folder) > limits.file_bytes
+    return False
 
 
 def _written(folder: Path) -> int:

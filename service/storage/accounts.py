@@ -6,7 +6,9 @@ with Account(metadata, blobs, "acme", quota) as account:
 """
 
 import asyncio
+import errno
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,7 @@ from service.storage.ledger import Reservation
 from service.storage.metadata import Metadata
 
 BATCH = 500
+NO_FILE = {errno.ELOOP, errno.ENOENT, errno.EISDIR}  # what opening or reading says of something else than a file
 log = logging.getLogger(__name__)
 
 
@@ -44,13 +47,24 @@ class Account:
         return self._written(path, self.reserve(path.stat().st_size))
 
     def store_all(self, folder: Path) -> Mapping[str, str]:
-        """Store every regular file of a folder, all or none: name → digest. Links are left out. Raises QuotaError."""
+        """Store every regular file of a folder, all or none: name → digest. Raises QuotaError.
+
+        Links are left out, even those that take the place of a file meanwhile: a child that is being stopped may still
+        end what it had begun, and must not choose a file that only this process may read.
+        """
         paths = [path for path in sorted(folder.iterdir()) if not path.is_symlink() and path.is_file()]
         rooms = [self.reserve(path.stat().st_size) for path in paths]
-        return {path.name: self._written(path, room) for path, room in zip(paths, rooms, strict=True)}
+        found: dict[str, str] = {}
+        for path, room in zip(paths, rooms, strict=True):
+            try:
+                found[path.name] = self._written(path, room)
+            except OSError as error:
+                if error.errno not in NO_FILE:
+                    raise
+        return found
 
     def _written(self, path: Path, room: Reservation) -> str:
-        with path.open("rb") as file, self._blobs.writer(room) as writer:
+        with open(path, "rb", opener=_opened) as file, self._blobs.writer(room) as writer:
             while chunk := file.read(CHUNK):
                 writer.write(chunk)
             writer.commit()
@@ -79,6 +93,10 @@ class Account:
     ) -> None:
         """Close the account in a thread, even where the caller is cancelled."""
         await asyncio.shield(asyncio.to_thread(self.close))
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 def settle(metadata: Metadata, blobs: Blobs, tenant: str | None = None) -> tuple[int, int]:

@@ -1,8 +1,10 @@
 """Rows of a sweep and trials of a search on a real server: one child after the other, and figures as without it."""
 
+import re
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import httpx
@@ -87,9 +89,11 @@ def test_a_search_takes_one_child(server: Server, inputs: dict[str, str]) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop", ["kill", "cancel"])
+@pytest.mark.parametrize("stop", ["kill", "upgrade", "cancel"])
 def test_stopped_between_two_rows(server: Server, inputs: dict[str, str], stop: str) -> None:
-    """A server that is killed goes on with the rows that are left; a job that is cancelled leaves no child."""
+    """A server that is killed goes on with the rows that are left, as a newer one does; a job that is cancelled leaves
+    no child.
+    """
     url = start(server, "sweeps", inputs, {**SWEEP, **FEW})
     reached(server.http, url, 3)
     if stop == "cancel":
@@ -98,12 +102,25 @@ def test_stopped_between_two_rows(server: Server, inputs: dict[str, str], stop: 
         gone(lambda: sandboxes(server.process.pid))  # type: ignore[union-attr]
         return
     server.kill()
+    if stop == "upgrade":
+        forget_order(server)
     before = len(server.lines())
     server.up()
     assert finished(server.http, url)["state"] == "succeeded"
     id = url.rpartition("/")[2]
     done = [line for line in server.lines()[before:] if (line.get("task"), line.get("job")) == ("sweep_shard", id)]
     assert len(done) in (4, 5)  # the fourth may have ended as the server was killed
+
+
+def forget_order(server: Server) -> None:
+    """Have the engine remember the settings of sweeps as before rows were put in order."""
+    with closing(sqlite3.connect(server.data / "jobs.db")) as jobs, jobs:
+        steps = jobs.execute("SELECT rowid, output FROM operation_outputs WHERE output LIKE '%\"order\":%'").fetchall()
+        assert steps
+        for row, output in steps:
+            older = re.sub(r',\s*"order":\s*\[[^]]*\]', "", output)
+            assert older != output
+            jobs.execute("UPDATE operation_outputs SET output = ? WHERE rowid = ?", (older, row))
 
 
 def reached(http: httpx.Client, url: str, rows: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from service.jobs import rooms
 from service.jobs.places import Places
-from service.jobs.rooms import Rooms
+from service.jobs.rooms import Rooms, Workroom
 from service.jobs.running import TaskOutcome, run_task
 from service.sandbox import runner
 from service.settings import load_settings
@@ -120,6 +120,29 @@ def test_a_task_of_another_job_gets_a_child_of_its_own(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_a_child_without_a_next_task_is_gone_before_its_files_are_stored(tmp_path: Path) -> None:
+    async def story(process: Process) -> None:
+        def keep(folder: Path) -> dict[str, str]:
+            (room,) = process.rooms.scratch.iterdir()
+            held = [pid for pid in os.listdir("/proc") if pid.isdigit() and _works_in(int(pid), room)]
+            process.kept.append(held)
+            return {}
+
+        with mock.patch.object(process, "keep", keep):
+            await process.task("")
+            await process.task("a")
+        assert [len(each) for each in process.kept] == [0, 1]
+
+    run(tmp_path, story)
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd") == str(folder)
+    except OSError:
+        return False
+
+
 def test_as_many_rest_as_there_are_free_places(tmp_path: Path) -> None:
     async def story(process: Process) -> None:
         pids = [(await process.task(job)).result["pid"] for job in "abcd"]
@@ -163,6 +186,19 @@ def test_it_ends_soon_where_the_job_is_over(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_its_folder_goes_where_no_thread_can_begin(tmp_path: Path) -> None:
+    async def story(process: Process) -> None:
+        await process.task("a")
+        with mock.patch.object(runner, "_remove", side_effect=RuntimeError("can't start new thread")):
+            process.wanted = False
+            began = time.monotonic()
+            while list(process.rooms.scratch.iterdir()):
+                assert time.monotonic() - began < 2.0
+                await asyncio.sleep(0.02)
+
+    run(tmp_path, story)
+
+
 def test_it_ends_where_no_task_comes(tmp_path: Path) -> None:
     async def story(process: Process) -> None:
         with mock.patch.object(rooms, "REST", 0.1):
@@ -188,3 +224,11 @@ def test_a_cancelled_task_ends_the_child_that_rested(tmp_path: Path) -> None:
             os.kill(first.result["pid"], 0)
 
     run(tmp_path, story)
+
+
+def test_a_folder_that_is_removed_twice_closes_no_descriptor_of_others(tmp_path: Path) -> None:
+    room = Workroom(tmp_path)
+    room.remove()
+    with (tmp_path / "other").open("wb") as other:
+        room.remove()
+        os.fstat(other.fileno())

@@ -15,6 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -175,6 +176,13 @@ def write_many(place: Any) -> dict[str, Any]:
     return {}
 
 
+def hoard(place: Any) -> dict[str, Any]:
+    """Leave a file in scratch, and end before anybody looks."""
+    with tempfile.NamedTemporaryFile(delete=False) as file:
+        file.write(bytes(place.arguments["megabytes"] << 20))
+    return {"pid": os.getpid()}
+
+
 def crash(place: Any) -> dict[str, Any]:
     os.kill(os.getpid(), place.arguments["signal"])
     time.sleep(5)
@@ -254,6 +262,7 @@ TASKS = {
         stubborn,
         write_one,
         write_many,
+        hoard,
         devices,
         crash,
         leave,

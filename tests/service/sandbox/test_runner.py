@@ -72,6 +72,21 @@ def test_limits(box: Box, task: str, arguments: dict, limits: dict, expected: tu
     assert sorted(path.name for path in box.folder.iterdir()) == ["in"]
 
 
+def test_what_the_tasks_of_a_process_leave_counts_together(box: Box) -> None:
+    async def told() -> list[Succeeded | Failed]:
+        child = await runner.start(box.folder, replace(SMALL, file_bytes=4 << 20))
+        assert not isinstance(child, Failed)
+        try:
+            return [await child.run("hoard", {"megabytes": 3}) for _ in range(3)]
+        finally:
+            await child.end()
+
+    with mock.patch.object(runner, "COMMAND", HOSTILE):
+        *before, last = asyncio.run(told())
+    assert all(isinstance(each, Succeeded) for each in before) and failed(last) == ("output-limit", "file_bytes")
+    assert sorted(path.name for path in box.folder.iterdir()) in ([], ["in"])
+
+
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL])
 def test_a_crash_is_named_by_its_signal(box: Box, number: signal.Signals) -> None:
     outcome = box.hostile("crash", {"signal": number})

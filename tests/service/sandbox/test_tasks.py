@@ -1,5 +1,6 @@
 """Tasks give what the command line gives for the same options, byte for byte, and say what a file holds."""
 
+import asyncio
 import io
 import json
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ import pytest
 import graphpass
 from graphpass.cli.app import main
 from graphpass.runtime.session import available_providers
-from service.sandbox.runner import Failed
+from service.sandbox import runner
+from service.sandbox.runner import Failed, Succeeded
 from tests.service.sandbox.hostile_files import npz
 from tests.service.sandbox.sandboxed import LABELLED, Box, outputs
 
@@ -252,6 +254,34 @@ def test_a_search_makes_the_bytes_and_figures_of_the_command_line(laid: Box, tmp
         trial.pop("seconds")
     assert found["trials"] == told["trials"] and found["chosen"] == told["chosen"] and found["drop"] == told["drop"]
     assert without_time(found["evaluation"]) == without_time(told["evaluation"])
+
+
+def test_a_search_ends_alike_in_a_child_that_made_its_trials_and_in_a_new_one(laid: Box) -> None:
+    options = {"max_drop": 99.0, "method": "optimal", "time_steps": 1, "memory_budget": "1MiB", "threads": 1}
+    arguments: dict = {
+        "model": "ann/net.onnx", "calibration": "data/some.npz", "dataset": "data/test.npz", "options": options,
+        "trials": [],
+    }  # fmt: skip
+
+    async def told() -> dict:
+        child = await runner.start(laid.folder, laid.limits)
+        assert not isinstance(child, Failed)
+
+        async def result(task: str, **more: object) -> dict:
+            outcome = await child.run(task, {**arguments, **more})
+            assert isinstance(outcome, Succeeded), outcome
+            return outcome.result
+
+        try:
+            while "ended" not in (step := await result("search_next")):
+                arguments["trials"] = [*arguments["trials"], await result("search_trial", **step)]
+            return await result("search_finish")
+        finally:
+            await child.end()
+
+    after, fresh = asyncio.run(told()), laid.result("search_finish", arguments)
+    assert after["warnings"] == fresh["warnings"] and "memory budget" in after["warnings"][0]
+    assert without_time(after["evaluation"]) == without_time(fresh["evaluation"])
 
 
 @pytest.mark.parametrize("evaluation", [{}, {"evaluation": "data/test.npz"}])

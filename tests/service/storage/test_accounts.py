@@ -4,6 +4,7 @@ import tempfile
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import Phase
 from hypothesis import strategies as st
@@ -284,3 +285,16 @@ class Accounts(RuleBasedStateMachine):
 
 TestAccounts = Accounts.TestCase
 TestAccounts.settings = examples(6, stateful_step_count=25, phases=(Phase.reuse, Phase.generate))
+
+
+def test_a_link_that_takes_the_place_of_a_file_is_left_out(tmp_path: Path) -> None:
+    metadata = open_metadata(load_settings(data_dir=tmp_path))
+    blobs, folder = LocalBlobs(tmp_path / "blobs"), tmp_path / "out"
+    folder.mkdir()
+    (tmp_path / "secret").write_bytes(b"of another tenant")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "file").write_bytes(b"of the task")
+    with mock.patch.object(Path, "is_symlink", return_value=False), Account(metadata, blobs, "acme") as account:
+        found = account.store_all(folder)
+        assert [*found] == ["file"] and b"".join(blobs.read(found["file"])) == b"of the task"
+    metadata.close()
