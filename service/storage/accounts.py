@@ -9,6 +9,7 @@ import asyncio
 import errno
 import logging
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -49,8 +50,8 @@ class Account:
     def store_all(self, folder: Path) -> Mapping[str, str]:
         """Store every regular file of a folder, all or none: name → digest. Raises QuotaError.
 
-        Links are left out, even those that take the place of a file meanwhile: a child that is being stopped may still
-        end what it had begun, and must not choose a file that only this process may read.
+        Links and pipes are left out, even those that take the place of a file meanwhile. A child that is being stopped
+        may still finish what it began. It must not choose a file that only this process may read, or make it wait.
         """
         paths = [path for path in sorted(folder.iterdir()) if not path.is_symlink() and path.is_file()]
         rooms = [self.reserve(path.stat().st_size) for path in paths]
@@ -96,7 +97,12 @@ class Account:
 
 
 def _opened(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW)
+    """Open a regular file: no link, and no pipe, for which opening would wait. Raises OSError of NO_FILE."""
+    found = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(found).st_mode):
+        return found
+    os.close(found)
+    raise OSError(errno.EISDIR, "no regular file", path)
 
 
 def settle(metadata: Metadata, blobs: Blobs, tenant: str | None = None) -> tuple[int, int]:

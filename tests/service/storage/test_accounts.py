@@ -1,5 +1,6 @@
 """Accounts compared with the disk: every byte there is charged to a tenant, and no byte that is gone is."""
 
+import os
 import tempfile
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -287,14 +288,17 @@ TestAccounts = Accounts.TestCase
 TestAccounts.settings = examples(6, stateful_step_count=25, phases=(Phase.reuse, Phase.generate))
 
 
-def test_a_link_that_takes_the_place_of_a_file_is_left_out(tmp_path: Path) -> None:
+def test_what_takes_the_place_of_a_file_is_left_out(tmp_path: Path) -> None:
     metadata = open_metadata(load_settings(data_dir=tmp_path))
+    metadata.keys.create("acme", "0" * 64)
     blobs, folder = LocalBlobs(tmp_path / "blobs"), tmp_path / "out"
     folder.mkdir()
     (tmp_path / "secret").write_bytes(b"of another tenant")
     (folder / "link").symlink_to(tmp_path / "secret")
     (folder / "file").write_bytes(b"of the task")
-    with mock.patch.object(Path, "is_symlink", return_value=False), Account(metadata, blobs, "acme") as account:
+    os.mkfifo(folder / "pipe")
+    seen = mock.patch.multiple(Path, is_symlink=lambda path: False, is_file=lambda path: True)
+    with seen, Account(metadata, blobs, "acme") as account:
         found = account.store_all(folder)
         assert [*found] == ["file"] and b"".join(blobs.read(found["file"])) == b"of the task"
     metadata.close()
