@@ -18,6 +18,7 @@ from graphpass.evaluation.metrics.registry import CLASSES
 from graphpass.evaluation.results import Evaluation, MetricResult
 
 Kind = Literal["gain", "decibel", "error", "likeness"]
+DIGITS = 9  # of a drop: 100·(1 − 0.98) is 2, not 2.0000000000000018
 
 AGREEMENT = "agreement"
 # metric → its figures, the first that the evaluation has is taken; those against labels come first
@@ -47,9 +48,6 @@ class Drop:
     def __str__(self) -> str:
         noise = "" if self.noise is None else f" ± {self.noise:.2f}"
         return f"{self.value:.2f}{noise} {self.unit} of {self.figure}"
-
-
-DIGITS = 9  # of a drop: 100·(1 − 0.98) is 2, not 2.0000000000000018
 
 
 def drop_of(found: Evaluation, metric: str = "") -> Drop:

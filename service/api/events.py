@@ -15,9 +15,9 @@ from fastapi.responses import StreamingResponse
 
 from service.api.context import Service, ServiceDependency, Watcher, problems
 from service.api.jobs import job_of
-from service.api.responses import COLLECTIONS, JobKind
+from service.api.responses import COLLECTIONS
 from service.errors import NotFoundError, StorageError
-from service.storage.records import FINISHED
+from service.storage.records import FINISHED, JobKind
 
 ALIVE_SECONDS = 15.0  # between comments, which keep proxies from closing the connection
 LOOK_SECONDS = 0.5

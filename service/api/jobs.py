@@ -24,7 +24,7 @@ from service.api.requests import (
     SweepRequest,
     request_json,
 )
-from service.api.responses import COLLECTIONS, CONVERTING, JobAnswer, JobKind, JobPage, State, job_answer
+from service.api.responses import COLLECTIONS, CONVERTING, JobAnswer, JobPage, job_answer
 from service.errors import StorageError, StorageUnavailableError
 from service.jobs.dispatch import queue_of
 from service.jobs.engine import GPU
@@ -32,7 +32,7 @@ from service.jobs.guard import workers_on
 from service.problems import ProblemError, not_found
 from service.storage.accounts import settle
 from service.storage.job_rows import PREFIXES
-from service.storage.records import FINISHED, JobRecord
+from service.storage.records import FINISHED, JobKind, JobRecord, JobState
 
 Key = Annotated[
     Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")] | None,
@@ -41,7 +41,7 @@ Key = Annotated[
         description="Sent again with the same key and body, a request answers the job that it made before.",
     ),
 ]
-States = Annotated[list[State] | None, Query(alias="state", description="Only jobs in these states.")]
+States = Annotated[list[JobState] | None, Query(alias="state", description="Only jobs in these states.")]
 Kinds = Annotated[JobKind | None, Query(alias="kind", description="Only jobs of this kind.")]
 log = logging.getLogger(__name__)
 REPORT = 4 << 20  # bytes of a report: most of it is the script of its plots

@@ -8,10 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.requests import CALIBRATION, CONVERSION, EVALUATION, MODEL, UPLOAD
 from service.problems import PROBLEMS
-from service.storage.records import FINISHED, JobRecord, StoredObject, Upload
+from service.storage.records import FINISHED, JobKind, JobRecord, JobState, StoredObject, Upload
 
-State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-JobKind = Literal["conversion", "evaluation", "ranking", "search", "sweep"]
 CONVERTING: tuple[JobKind, ...] = ("conversion", "search")  # kinds of jobs that make a network
 COLLECTIONS: Mapping[str, str] = {
     "model": "models",
@@ -130,7 +128,7 @@ class JobAnswer(BaseModel):
     )
     id: str
     kind: JobKind
-    state: State
+    state: JobState
     created: datetime
     started: datetime | None
     finished: datetime | None

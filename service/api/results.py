@@ -15,10 +15,10 @@ from service.api.conditions import Conditions, is_unchanged, parts_of
 from service.api.context import Service, ServiceDependency, Tenant, problems
 from service.api.jobs import job_of
 from service.api.reading import PIECE, blob_stream, in_turn
-from service.api.responses import COLLECTIONS, CONVERTING, JobKind
+from service.api.responses import COLLECTIONS, CONVERTING
 from service.errors import NotFoundError
 from service.problems import ProblemError
-from service.storage.records import FINISHED, JobRecord
+from service.storage.records import FINISHED, JobKind, JobRecord
 
 BINARY, JSON, HTML = "application/octet-stream", "application/json", "text/html; charset=utf-8"
 # The report runs its own inline plots and nothing else: an origin of its own, no network, no forms, no top window.

@@ -25,8 +25,6 @@ from service.sandbox.tasks import collecting_warnings, converted_result, dataset
 from service.sandbox.workplace import Workplace
 
 JSON = dict[str, Any]
-
-
 NEW = ("trials", "facts", "stage", "setting")  # arguments that differ between the tasks of a search
 
 

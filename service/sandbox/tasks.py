@@ -93,10 +93,7 @@ from graphpass.graph.plan import load_plan, save_plan
 from graphpass.inspection import inspect
 from graphpass.network import Network, prepare, require_coverage
 from graphpass.report.files import write_json, write_report
-from graphpass.report.pages import (
-    evaluation_report,
-    pictures_of,
-)
+from graphpass.report.pages import evaluation_report, pictures_of
 from graphpass.report.pictures.picture import Picture
 from graphpass.runtime.session import input_specs, open_session, required
 from graphpass.sites.sites import Selection

@@ -83,7 +83,7 @@ def _squashed(values: NDArray[np.float64]) -> NDArray[np.float32]:
     channels last, and leaves nodes that take them away again for others who read it.
     """
     rounded = values.astype(np.float32)
-    return rounded.reshape(-1)[:1].reshape(()) if np.ptp(rounded) == 0 else rounded
+    return np.asarray(rounded.flat[0]) if np.ptp(rounded) == 0 else rounded
 
 
 def encoded_counts(count: gs.Variable, code: Encoding, rank: int, numbers: Numbers) -> CountTerm:
