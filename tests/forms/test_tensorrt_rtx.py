@@ -9,7 +9,8 @@ from typing import Any
 import onnx
 import pytest
 
-from tests.forms.test_tensorrt import NETWORKS, int32_bias, made, no_scale, other_zero
+from tests.forms.test_tensorrt import NETWORKS, made
+from tests.forms.test_tensorrt_refusals import int32_bias, no_scale, other_zero
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (pip install --group tensorrt)")
 pytestmark = pytest.mark.slow
