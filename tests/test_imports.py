@@ -1,8 +1,9 @@
-"""Every name that a file imports from this repository exists, in files too that are skipped where an extra is missing."""
+"""Every name that a file imports from this repository exists, also in files that are skipped without an extra."""
 
 import ast
 import importlib
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ def imports(tree: ast.Module) -> list[tuple[str, str]]:
     return [(str(node.module), alias.name) for node in nodes for alias in node.names]
 
 
-def defined(tree: ast.Module) -> set[str]:
+@cache
+def defined(path: Path) -> set[str]:
     """Names that the file itself makes: by assignment, definition or import."""
+    tree = ast.parse(path.read_text("utf-8"))
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     names |= {
         node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)
@@ -32,6 +35,7 @@ def defined(tree: ast.Module) -> set[str]:
     }
 
 
+@cache
 def exists(module: str, name: str) -> bool:
     """Whether the module of this repository has the name."""
     if module.split(".")[0] in PACKAGES:
@@ -41,7 +45,7 @@ def exists(module: str, name: str) -> bool:
     if (folder / f"{name}.py").exists() or (folder / name).is_dir():
         return True
     path = folder.with_suffix(".py") if folder.with_suffix(".py").exists() else folder / "__init__.py"
-    return path.exists() and name in defined(ast.parse(path.read_text("utf-8")))
+    return path.exists() and name in defined(path)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
