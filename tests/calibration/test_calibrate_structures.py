@@ -192,7 +192,8 @@ def test_layers_of_one_vector(method, first):
     )
     model = build(
         [node("MatMul", first, "h", "one"), node("Relu", "h", "r", "act"),
-         node("MatMul", behind[0], "i", "two"), node("Gelu", "i", "s", "curved"), node("MatMul", behind[1], "y", "head")],
+         node("MatMul", behind[0], "i", "two"), node("Gelu", "i", "s", "curved"),
+         node("MatMul", behind[1], "y", "head")],
         {"x": [8]}, {"y": None}, {name: weights(*shape) for name, shape in shapes.items()}, opset=20,
     )  # fmt: skip
     x = vectors(1)[0]
