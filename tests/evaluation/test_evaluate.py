@@ -215,7 +215,9 @@ def test_another_model(tmp_path: Path) -> None:
     proto = convert(source, plan=plan_for(source, 4, "rate")).proto
     with pytest.raises(ModelError, match=r"was not converted from .*; give the two models that belong together"):
         evaluate(replace(source, digest="0" * 64), proto, data())
-    with pytest.raises(ModelError, match=r"metadata .*: graphpass\.version: is missing; convert it with graphpass"):
+    with pytest.raises(
+        ModelError, match=r"not a converted network \(its metadata: graphpass\.version: is missing\); give"
+    ):
         evaluate(source, source.proto, data())
 
 
