@@ -27,8 +27,8 @@ def replacing(path: str | Path, error: type[GraphpassError], remedy: str = "choo
     """A path to write to; what is written there becomes `path`. Where that fails, nothing changes. Raises `error`."""
     path = Path(path)
     try:
-        target = Path(os.path.realpath(path))
-        special = _is_special(target)
+        special = _is_special(path)
+        target = path if special else Path(os.path.realpath(path))
     except (OSError, ValueError) as problem:  # ValueError: a name with a NUL
         raise error(f"{path}: cannot be written ({problem})", remedy) from problem
     try:
@@ -69,11 +69,10 @@ def require_targets(targets: Iterable[tuple[Path, Iterable[Path]]], sources: Ite
     for target, companions in targets:
         for path in (target, *companions):
             with _named(path):
+                if _is_special(path):
+                    continue
                 real = os.path.realpath(path)
                 identities: list[Identity] = [real, *_inode(real)]
-                special = _is_special(Path(real))
-            if special:
-                continue
             if read := next((files[each] for each in identities if each in files), None):
                 raise OptionError(f"{path}: would be written over {read}, which is read", "choose another name")
             if inside := next(
@@ -89,14 +88,15 @@ def require_targets(targets: Iterable[tuple[Path, Iterable[Path]]], sources: Ite
 def _require_writable(path: Path) -> None:
     """Raises OptionError unless a file of this name can be created in its folder, or replaced."""
     with _named(path):
-        target = Path(os.path.realpath(path))
+        special = _is_special(path)
+        target = path if special else Path(os.path.realpath(path))
         if not target.parent.is_dir():
             raise OptionError(f"{path.parent}: no such folder", "create it first")
         if target.is_dir():
             raise OptionError(f"{path}: is a folder", "give the name of a file")
         if target.exists() and not os.access(target, os.W_OK):
             raise OptionError(f"{path}: cannot be written (it is write-protected)", "choose another place")
-        if not _is_special(target):
+        if not special:
             tempfile.TemporaryFile(dir=target.parent, prefix=PREFIX).close()
 
 
@@ -135,7 +135,10 @@ def _inode(path: str) -> list[tuple[int, int]]:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether it is a device or a pipe; no file is renamed over those."""
+    """Whether it is a device or a pipe; no file is renamed over those.
+
+    Links are followed by the system: that of /dev/stdout may lead to a pipe, whose real path is that of no file.
+    """
     return path.exists() and not path.is_file() and not path.is_dir()
 
 

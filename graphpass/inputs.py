@@ -1,7 +1,8 @@
 """Arguments of the public functions, turned into what the modules below take: models, data and their files."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from graphpass.datasets.iterables import is_iterable, open_iterable
 from graphpass.datasets.sources import path_of
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.evaluation.documents import read_evaluation, require_own
-from graphpass.evaluation.results import ConversionFacts, Evaluation
+from graphpass.evaluation.results import ConversionFacts, Evaluation, conversion_of
 from graphpass.graph.model import Source, load, model_files, read_with_digest
 from graphpass.graph.plan import companions
 from graphpass.graph.refusals import line
@@ -70,6 +71,23 @@ def spiking_of(snn: SpikingModel) -> tuple[onnx.ModelProto, str]:
         case Source() | Network():
             raise ModelError("this network was not converted", "give the converted network")
     raise _wrong("a converted model", snn, "a path, an onnx.ModelProto, or what graphpass.convert returned")
+
+
+def converted_of(snn: SpikingModel) -> tuple[onnx.ModelProto, ConversionFacts, str]:
+    """A converted network, its metadata, and the sha256 of its file; one that was not converted is named."""
+    proto, digest = spiking_of(snn)
+    with naming(snn):
+        return proto, conversion_of(proto), digest
+
+
+@contextmanager
+def naming(snn: SpikingModel) -> Iterator[None]:
+    """Inside, a ModelError is one of this network, and names its file."""
+    try:
+        yield
+    except ModelError as error:
+        where = snn if isinstance(snn, str | os.PathLike) else "the spiking model"
+        raise type(error)(f"{where}: {error.what}", error.remedy) from error
 
 
 def figures_of(figures: Figures, conversion: ConversionFacts, snn_digest: str) -> Evaluation:

@@ -38,7 +38,7 @@ PROBLEMS: Mapping[str, Kind] = {
     "precondition": Kind(412, "The file has changed", "an If-Match without any of its entity tags"),
     "tus-version": Kind(412, "This version of tus is not supported", "a Tus-Resumable other than 1.0.0"),
     "too-large": Kind(413, "The body is too large", "a body or upload larger than the service or the resource accepts"),
-    "media-type": Kind(415, "This media type is not accepted here", "a PATCH of an upload or a body of another type"),
+    "media-type": Kind(415, "This media type is not accepted here", "a PATCH or a body of another type, or compressed"),
     "range": Kind(416, "The range is outside the file", "a Range that starts behind the last byte"),
     "invalid-request": Kind(422, "The request does not fit", "a field or parameter that is missing, wrong or unknown"),
     "rate-limited": Kind(429, "Too many requests", "too many requests of a key; Retry-After says when to try again"),

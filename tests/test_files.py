@@ -71,6 +71,19 @@ def test_devices_and_pipes_are_written_to(tmp_path: Path) -> None:
         assert reader.communicate()[0] == b"through" and stat.S_ISFIFO(pipe.stat().st_mode)
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no files of this process have names")
+def test_a_pipe_without_a_name_is_written_to(tmp_path: Path) -> None:
+    """As /dev/stdout is one in `graphpass evaluate … --json /dev/stdout | jq`."""
+    end, start = os.pipe()
+    (link := tmp_path / "stdout").symlink_to(f"/proc/self/fd/{start}")
+    for path in (link, Path(f"/proc/self/fd/{start}")):
+        require_targets([(path, []), (path, [])], [])
+        write_text("through", path, OptionError)
+        assert os.read(end, 100) == b"through"
+    os.close(start)
+    os.close(end)
+
+
 def test_sources_that_cannot_be_are_left_to_their_reader(tmp_path: Path) -> None:
     """As the external data of a model may be called anything."""
     require_targets([(tmp_path / "a.txt", [])], [tmp_path / "none", tmp_path / "a\0b", tmp_path / ("x" * 300)])

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from graphpass.errors import OptionError
-from graphpass.evaluation.results import Evaluation, conversion_of
+from graphpass.evaluation.results import Evaluation
 from graphpass.files import require_targets, write_text
 from graphpass.graph import plan as plans
 from graphpass.graph.plan import Plan
-from graphpass.inputs import Figures, PathLike, SpikingModel, data_sources, figures_of, model_sources, spiking_of
+from graphpass.inputs import Figures, PathLike, SpikingModel, converted_of, data_sources, figures_of, model_sources
 from graphpass.report.files import write_json, write_report
 from graphpass.report.pages import evaluation_report, search_report, sweep_report
 from graphpass.searching.trials import Found
@@ -64,8 +64,7 @@ def card(snn: SpikingModel, figures: Figures | None = None, output: PathLike | N
 
     if output is not None:
         require_targets([(Path(output), ())], [*model_sources(snn), *data_sources(figures)])
-    proto, digest = spiking_of(snn)
-    facts = conversion_of(proto)
+    proto, facts, digest = converted_of(snn)
     found = None if figures is None else figures_of(figures, facts, digest)
     name = Path(snn).name if isinstance(snn, str | os.PathLike) else proto.graph.name
     written = model_card(proto, facts, name, digest, found)

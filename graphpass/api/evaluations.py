@@ -13,7 +13,9 @@ from graphpass.inputs import (
     PathLike,
     SpikingModel,
     Texts,
+    converted_of,
     dataset_of,
+    naming,
     prepares_images,
     source_of,
     spiking_of,
@@ -72,7 +74,7 @@ def evaluate(
     given = locals()
     choices = CommandOptions("evaluate", given)
     options = choices.evaluation(allow_code)
-    source, (proto, digest) = source_of(ann), spiking_of(snn)
+    source, (proto, _, digest) = source_of(ann), converted_of(snn)
     with limited_threads(options.threads), sessions.required(options.providers):
         dataset = dataset_of(data, source.proto, choices.images(), allow_code, options.limit)
         if not prepares_images(data, dataset):
@@ -114,5 +116,7 @@ def verify(
         if not prepares_images(data, dataset):
             require_images(given)
         if reference is None:
-            return forms.verify(proto, dataset, most, threads=most_threads)
-        return integers.flips(proto, spiking_of(reference)[0], dataset, most, threads=most_threads)
+            with naming(snn):
+                return forms.verify(proto, dataset, most, threads=most_threads)
+        integer, folded = (converted_of(each)[0] for each in (snn, reference))
+        return integers.flips(integer, folded, dataset, most, threads=most_threads)

@@ -5,17 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from graphpass.command_options import CommandOptions
-from graphpass.errors import DataError, ModelError, OptionError
+from graphpass.errors import DataError, OptionError
 from graphpass.evaluation import spikes
-from graphpass.evaluation.results import ConversionFacts, Evaluation, SiteResult, conversion_of
+from graphpass.evaluation.results import ConversionFacts, Evaluation, SiteResult
 from graphpass.evaluation.spikes import NeuronRun
 from graphpass.files import require_targets
 from graphpass.forms.registry import spiking_graph
 from graphpass.graph.outline import outline_of
-from graphpass.inputs import Data, Numbers, PathLike, SpikingModel, dataset_of, prepares_images, spiking_of
+from graphpass.inputs import Data, Numbers, PathLike, SpikingModel, converted_of, dataset_of, prepares_images
 from graphpass.maths.threads import limited_threads
 from graphpass.options.rules import require_images
 from graphpass.options.table import DRAWN
@@ -58,7 +56,7 @@ def plot_raster(
     """
     choices = CommandOptions("plot_raster", given := locals())
     with limited_threads(choices("threads")):
-        run = NeuronRun(_converted(snn)[0], choices("threads"))
+        run = NeuronRun(converted_of(snn)[0], choices("threads"))
         dataset = dataset_of(data, run.proto, choices.images(), allow_code)
         if not prepares_images(data, dataset):
             require_images(given)
@@ -90,7 +88,7 @@ def plot_thresholds(
     """
     choices = CommandOptions("plot_thresholds", given := locals())
     with limited_threads(choices("threads")):
-        proto, facts, _ = _converted(snn)
+        proto, facts, _ = converted_of(snn)
         chosen = choices("site") or next((each.name for each in facts.sites), "")
         run = NeuronRun(proto, choices("threads"), chosen)
         dataset = dataset_of(data, run.proto, choices.images(), allow_code)
@@ -122,7 +120,7 @@ def plot_graph(snn: SpikingModel, found: Evaluation | PathLike | None = None) ->
     Raises ModelError for a network that was not converted, DataError for the evaluation of another network, and
     OptionError for a network that is too large.
     """
-    proto, facts, digest = _converted(snn)
+    proto, facts, digest = converted_of(snn)
     outline = outline_of(spiking_graph(proto), {site.name for site in facts.sites})
     sites = [] if found is None else _sites(facts, digest, found)
     name = Path(snn).name if isinstance(snn, str | os.PathLike) else ""
@@ -151,7 +149,7 @@ def save_node_data(snn: SpikingModel, found: Evaluation | PathLike, path: PathLi
     snn, found: as for `plot_graph`. Model Explorer reads one value a file: `path` gets the name of each before its
     ending, and a value that was measured at no site has no file. Returns the files. Errors: as for `plot_graph`.
     """
-    proto, facts, digest = _converted(snn)
+    proto, facts, digest = converted_of(snn)
     sites = _sites(facts, digest, found)
     target = Path(path)
     measured = [name for name in OF_SITES if any(getattr(site, name) is not None for site in sites)]
@@ -163,17 +161,6 @@ def save_node_data(snn: SpikingModel, found: Evaluation | PathLike, path: PathLi
     for name, file in zip(measured, files, strict=True):
         write_json(node_data(proto, sites, name), file)
     return files
-
-
-def _converted(snn: SpikingModel) -> tuple[onnx.ModelProto, ConversionFacts, str]:
-    """A converted network, its metadata, and the sha256 of its file; a network that was not converted is named."""
-    proto, digest = spiking_of(snn)
-    try:
-        return proto, conversion_of(proto), digest
-    except ModelError as error:
-        where = snn if isinstance(snn, str | os.PathLike) else "the model"
-        remedy = "give a converted network, as `graphpass convert` writes it"
-        raise ModelError(f"{where}: not a converted network ({error.what})", remedy) from error
 
 
 def _documents(found: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.graph.layers import WeightLayer
+from graphpass.graph.layers import WeightLayer, rank_of
 from graphpass.maths.threads import slices
 
 Array = NDArray[Any]
@@ -62,9 +62,9 @@ def geometry(layer: WeightLayer) -> Geometry | str:
     if node.op == "MatMul":
         if len(weight.shape) != 2:
             return "its weights are not one matrix"
-        left = layer.output_axis == -2
-        if layer.weight_index == 0 and not left:
+        if rank_of(layer.data) == 1:
             return "its data is one vector"
+        left = layer.output_axis == -2
         return Geometry("MatMul", transposed=left, left=left)
     return f"{node.op} is not compensated"
 

@@ -194,7 +194,7 @@ class Positions:
     @property
     def curve(self) -> Curve | None:
         """The site's, where levels are even on f(x)."""
-        return self.step.site.curve(len(self._shapes[0])) if self.step.site else None
+        return self.step.site.curve if self.step.site else None
 
     def column(self, x: Array) -> Array:
         """A site's tensor of one axis (samples) or none as one column: it has no channel axis."""

@@ -3,6 +3,7 @@
 0 done; 2 an error (`graphpass: error: what; remedy`); 3 a site that should have been converted was not.
 """
 
+import errno
 import sys
 import warnings
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ GRAPHS = frozenset(
     "inspect convert evaluate sweep verify inline card plot".split()
 )  # commands that load onnx; `serve` must not
 
+UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a disk that is full or broken
+
 
 @app.callback(invoke_without_command=True)
 def _root(
@@ -40,7 +43,7 @@ def _root(
     if show_version:
         out.print(f"graphpass {version('graphpass')}")
     elif context.invoked_subcommand is None:
-        out.print(context.get_help(), markup=False)
+        out.print(context.get_help())
     elif context.invoked_subcommand in GRAPHS:
         from onnx_graphsurgeon.logger import G_LOGGER
 
@@ -48,7 +51,7 @@ def _root(
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    err.print(f"graphpass: warning: {message}", markup=False, soft_wrap=True)
+    err.print(f"graphpass: warning: {message}", soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,11 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _fail(f"{error.format_message().rstrip('.')}; see `graphpass --help`", 2)
         except (KeyboardInterrupt, typer.Abort):
             _fail("interrupted", 130)
+        except OSError as error:
+            if error.filename is not None or error.errno not in UNWRITTEN:
+                raise
+            _fail(f"what it prints cannot be written ({error.strerror}); choose another place", 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _fail(message: str, status: int) -> None:
-    err.print(f"graphpass: error: {' '.join(message.split())}", markup=False, soft_wrap=True)
+    err.print(f"graphpass: error: {' '.join(message.split())}", soft_wrap=True)
     sys.exit(status)
 
 

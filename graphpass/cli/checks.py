@@ -31,7 +31,7 @@ from graphpass.cli.options import (
     options_of,
     require_images_read,
 )
-from graphpass.cli.terminal import axis_text, name_column, out, plain, print_left, progress_bars
+from graphpass.cli.terminal import axis_text, name_column, out, print_left, progress_bars
 from graphpass.errors import OptionError, VerificationError
 
 
@@ -86,10 +86,10 @@ def inspect(
     if as_json:
         sys.stdout.write(json.dumps(found.to_json(), indent=1, default=str) + "\n")
         return
-    out.print(f"{found.path}: opset {found.opset}, {found.nodes} nodes, {found.parameters:,} weights", markup=False)
+    out.print(f"{found.path}: opset {found.opset}, {found.nodes} nodes, {found.parameters:,} weights")
     for name, kind, shape in found.inputs:
-        out.print(f"input {name}: {kind} {list(shape)}", markup=False)
-    out.print(f"outputs {', '.join(found.outputs)}", markup=False)
+        out.print(f"input {name}: {kind} {list(shape)}")
+    out.print(f"outputs {', '.join(found.outputs)}")
     out.print(f"spikes reach {found.spiking_layers} of {found.weight_layers} weight layers")
     if more := found.with_identity_sites:
         out.print(identity_sites_add(more.added, more.spiking_layers, found.weight_layers))
@@ -97,7 +97,7 @@ def inspect(
         name_column("site"), "activation", "channels", name_column("feeds"), title=f"{len(found.sites)} sites"
     )
     for site in found.sites:
-        sites.add_row(plain(site.name), site.kind, axis_text(site.axis), plain(", ".join(site.layers)))
+        sites.add_row(site.name, site.kind, axis_text(site.axis), ", ".join(site.layers))
     out.print(sites)
     print_left(found.left)
     if found.ranking:
@@ -107,7 +107,7 @@ def inspect(
             name_column("node"), "rule", "because", title=f"{len(found.misses)} places where a rule almost applied"
         )
         for miss in found.misses:
-            misses.add_row(plain(miss.node), miss.rule, plain(miss.reason))
+            misses.add_row(miss.node, miss.rule, miss.reason)
         out.print(misses)
 
 
@@ -116,12 +116,12 @@ def _print_ranking(ranking: Any) -> None:
     from graphpass.report.ranking import advice, caption, ranking_lines
 
     header, rows = ranking_lines(ranking)
-    table = Table(name_column(header[0]), *header[1:], title=plain(caption(ranking)))
+    table = Table(name_column(header[0]), *header[1:], title=caption(ranking))
     for row in rows:
-        table.add_row(*map(plain, row))
+        table.add_row(*row)
     out.print(table)
     if text := advice(ranking):
-        out.print(text, markup=False, soft_wrap=True)
+        out.print(text, soft_wrap=True)
 
 
 def verify(
@@ -161,7 +161,7 @@ def verify(
     table = Table(name_column("site"), *figures, title="folded against unrolled")
     for site in found.sites:
         table.add_row(
-            plain(site.name),
+            site.name,
             f"{site.neurons:,}",
             str(site.flips),
             str(site.unexplained),
@@ -190,7 +190,7 @@ def inline(
     from graphpass import api
 
     api.inline(snn, target)
-    out.print(f"{target}", markup=False)
+    out.print(f"{target}")
 
 
 def card(
@@ -213,7 +213,7 @@ def card(
     if target is None:
         sys.stdout.write(written)
     else:
-        out.print(f"{target}", markup=False)
+        out.print(f"{target}")
 
 
 def doctor() -> None:
@@ -223,7 +223,7 @@ def doctor() -> None:
     table = Table("what", "found", "remedy")
     problems = 0
     for finding in found_here():
-        table.add_row(finding.what, *map(plain, (finding.found, finding.remedy)))
+        table.add_row(finding.what, finding.found, finding.remedy)
         problems += finding.broken
     out.print(table)
     if problems:
@@ -234,12 +234,11 @@ def _print_flips(found: Any) -> None:
     table = Table(name_column("site"), "counts", "flips", "%", "largest", title="folded against integer")
     for site in found.sites:
         figures = (f"{site.counts:,}", f"{site.flips:,}", f"{100 * site.fraction:.2f}", str(site.largest))
-        table.add_row(plain(site.name), *figures)
+        table.add_row(site.name, *figures)
     out.print(table)
     errors = ", ".join(f"{name} {error:.2e}" for name, error in found.outputs.items())
     out.print(
         f"{found.samples} samples, T = {found.time_steps} ({found.coding}): {100 * found.fraction:.2f} % of all counts "
         f"differ; relative difference of outputs: {errors}",
-        markup=False,
         soft_wrap=True,
     )

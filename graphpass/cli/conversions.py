@@ -159,13 +159,12 @@ def convert(
         f"{snn}: {len(decided.sites)} sites, T = {decided.time_steps} ({decided.coding}, {levels_of_sites} levels), "
         f"method {decided.method}, form {form}; spikes reach {coverage.spiking_layers} of "
         f"{coverage.weight_layers} weight layers",
-        markup=False,
         soft_wrap=True,
     )
     if done.distance:
-        out.print(str(done.distance), markup=False, soft_wrap=True)
+        out.print(str(done.distance), soft_wrap=True)
     if "levels" in decided.notes:
-        out.print(f"levels {decided.notes['levels']}", markup=False, soft_wrap=True)
+        out.print(f"levels {decided.notes['levels']}", soft_wrap=True)
     print_left(coverage.left)
     print_left(single_of(done.proto), "float32, not float16")
     if done.form == "integer":
@@ -173,7 +172,7 @@ def convert(
         out.print(f"{len(encoded_of(done.proto))} analogue tensors as 8-bit numbers")
     if plan_out:
         api.save_plan(decided, plan_out)
-        out.print(f"plan: {plan_out}", markup=False)
+        out.print(f"plan: {plan_out}")
     if labelled:
         written = snn if snn.is_file() else done  # it may be a pipe
         with progress_bars() as progress:
@@ -286,7 +285,7 @@ def _save(found: Any, as_json: Path | None, report: Path | None) -> None:
         api.save_json(found, as_json)
     if report:
         api.save_report(found, report)
-        out.print(f"report: {report}", markup=False)
+        out.print(f"report: {report}")
 
 
 def _images(options: Mapping[str, Any], data: str | None, made_up: bool = False) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def options_of(
 
     given: all its arguments. Raises OptionError for values that make no sense, and for options without an effect.
     """
-    present = {name: value for name, value in given.items() if value not in (None, False, [])}
+    present = {name: value for name, value in given.items() if value is not None and value is not False and value != []}
     read = {**_TEXTS, **(_LISTS if several else {})}
     found = {name: read[name](value) if name in read else value for name, value in present.items()}
     source = context.get_parameter_source("key")

@@ -140,7 +140,7 @@ def graph(
     _require([file], snn, *([str(evaluation)] if evaluation else []))
     if node_data and evaluation:  # before the picture, which a network may be too large for
         for written in api.save_node_data(snn, evaluation, node_data):
-            out.print(f"node data: {written}", markup=False)
+            out.print(f"node data: {written}")
     _save(api.plot_graph(snn, evaluation), file)
 
 
@@ -159,4 +159,4 @@ def _save(picture: Any, target: Path) -> None:
     from graphpass import api
 
     api.save_picture(picture, target)
-    out.print(f"{target}", markup=False)
+    out.print(f"{target}")

@@ -52,18 +52,17 @@ def convert(
             f"{snn}: {len(found['sites'])} sites, T = {found['time_steps']} ({found['coding']}, {levels} "
             f"levels), method {found['method']}, form {form}; spikes reach {found['spiking_layers']} of "
             f"{found['weight_layers']} weight layers",
-            markup=False,
             soft_wrap=True,
         )
         for text in found.get("warnings", ()):
             warnings.warn(text, stacklevel=2)
         if "levels" in found.get("notes", ()):
-            out.print(f"levels {found['notes']['levels']}", markup=False, soft_wrap=True)
+            out.print(f"levels {found['notes']['levels']}", soft_wrap=True)
         print_left([SimpleNamespace(**entry) for entry in found["left"]])
         print_left([SimpleNamespace(**entry) for entry in found.get("float32", ())], "float32, not float16")
         if plan_out:
             _keep_plan(job, plan_out)
-            out.print(f"plan: {plan_out}", markup=False)
+            out.print(f"plan: {plan_out}")
         if evaluation:
             _print_evaluation(found["evaluation"])
             _keep(job, as_json, report)
@@ -90,10 +89,10 @@ def search(
         _finish(job)
         job.download(snn, "artifact")
         out.print(_trials(job.result))
-        out.print(f"{snn}: {job.result['reason']}", markup=False, soft_wrap=True)
+        out.print(f"{snn}: {job.result['reason']}", soft_wrap=True)
         if plan_out:
             _keep_plan(job, plan_out)
-            out.print(f"plan: {plan_out}", markup=False)
+            out.print(f"plan: {plan_out}")
         _print_evaluation(job.result["evaluation"])
         _keep(job, as_json, report)
 
@@ -184,7 +183,7 @@ def _keep(job: Job, as_json: Path | None, report: Path | None) -> None:
         job.download(as_json, "report_json")
     if report:
         job.download(report, "report")
-        out.print(f"report: {report}", markup=False)
+        out.print(f"report: {report}")
 
 
 @contextmanager

@@ -59,14 +59,14 @@ def search(
         raise GoalError(
             conclusion(found), f"allow more, leave them analogue, or take the closest: {shlex.join(arguments(closest))}"
         )
-    out.print(f"{snn}: {conclusion(found)}", markup=False, soft_wrap=True)
+    out.print(f"{snn}: {conclusion(found)}", soft_wrap=True)
     print_evaluation(found.evaluation)
     if plan_out:
         api.save_plan(found.conversion.plan, plan_out)
-        out.print(f"plan: {plan_out}", markup=False)
+        out.print(f"plan: {plan_out}")
     if report:
         api.save_report(found, report)
-        out.print(f"report: {report}", markup=False)
+        out.print(f"report: {report}")
 
 
 def _found(api: Any, ann: str, snn: Path, calibration: str, evaluation: str, options: Mapping[str, Any]) -> Any:

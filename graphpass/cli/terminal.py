@@ -8,9 +8,21 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
+from rich.text import Text
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class Terminal(Console):
+    """Prints texts as they are: names of nodes and files hold no markup, and nothing that a terminal obeys."""
+
+    def __init__(self, **options: Any):
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
+
+
+out = Terminal()
+err = Terminal(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,7 @@ def print_left(left: Sequence[Any], what: str = "left analogue") -> None:
         return
     table = Table(name_column(what), "op", "because", title=f"{len(left)} {what}")
     for entry in left:
-        table.add_row(plain(entry.node), entry.op, plain(entry.reason))
+        table.add_row(entry.node, entry.op, entry.reason)
     out.print(table)
 
 
@@ -53,9 +65,9 @@ def print_evaluation(found: Any) -> None:
 
 def print_verdict(verdict: str, notes: Sequence[str]) -> None:
     """Whether spikes pay, and the notes of an evaluation."""
-    out.print(verdict, markup=False, soft_wrap=True)
+    out.print(verdict, soft_wrap=True)
     for note in notes:
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
+        out.print(f"note: {note}", soft_wrap=True)
 
 
 def name_column(header: str) -> Column:
@@ -63,8 +75,13 @@ def name_column(header: str) -> Column:
     return Column(header, overflow="fold")
 
 
-def plain(text: str) -> str:
-    return text.replace("[", "\\[")
+def visible(text: str) -> str:
+    r"""The text with escapes for all that is not printed, but for ends of lines.
+
+    >>> visible("a\x1b[31m\u202eb") == r"a\x1b[31m\u202eb"
+    True
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def axis_text(axis: int | None) -> str:

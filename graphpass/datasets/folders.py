@@ -88,7 +88,11 @@ def image_files(folder: Path) -> tuple[list[Path], NDArray[np.int64] | None]:
 def _visible(folder: Path) -> list[Path]:
     """What the folder holds, sorted by name; hidden entries (.DS_Store) are not data."""
     with named(f"{folder}: cannot be read", "check its permissions"):
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        special = [entry for entry in entries if not (entry.is_dir() or entry.is_file())]
+    for entry in special:  # a pipe, which might be waited for without end, or a link to nothing
+        raise DataError(f"{entry}: neither a file nor a folder", "move it out of the folder")
+    return entries
 
 
 def _images(entries: Iterable[Path]) -> list[Path]:

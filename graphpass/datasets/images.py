@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from graphpass.datasets.parts import LABELS, Arrays, Header, InputSpec, Part, named
 from graphpass.errors import DataError, OptionError
@@ -159,8 +159,19 @@ def _prepared(picture: EncodedImage, frame: Frame) -> NDArray[np.float32]:
     remedy = f"remove it, or save it as a whole 8-bit image of at most {Image.MAX_IMAGE_PIXELS} pixels"
     with named(f"{picture.where}: cannot be read as an image", remedy), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(picture.read()), formats=IMAGE_FORMATS) as image:
+        with _opened(picture.read()) as image:
             return prepared(image, frame)
+
+
+def _opened(content: bytes) -> Image.Image:
+    """The image that the bytes are, not yet decoded."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)
+    except UnidentifiedImageError as error:  # whose message is an address in memory
+        raise ValueError(f"not a {', '.join(IMAGE_FORMATS[:-1])} or {IMAGE_FORMATS[-1]} file") from error
+    if any(";16" in str(tile.args) for tile in image.tile):  # Pillow would read the upper 8 bits of a colour
+        raise ValueError("more than 8 bits a channel")
+    return image
 
 
 def prepared(image: Image.Image, frame: Frame) -> NDArray[np.float32]:

@@ -54,6 +54,8 @@ def open_dataset(
     path = path_of(source)
     if not os.path.exists(path):  # unlike the method, it takes names that cannot exist
         raise DataError(f"{path}: no such file or folder", SUFFIXES)
+    if not (path.is_dir() or path.is_file()):
+        raise DataError(f"{path}: neither a file nor a folder", SUFFIXES)
     if code:
         return open_function(path, code[1], inputs, allow_code)
     if path.is_dir():
@@ -77,5 +79,5 @@ def path_of(source: str) -> Path:
 def is_made_of_images(source: str) -> bool:
     """Whether the samples of a source are made of images; options of images apply to those alone."""
     path = path_of(source)
-    known = os.path.isdir(path) or (os.path.exists(path) and path.suffix.lower() in SHARDS)
+    known = os.path.isdir(path) or (os.path.isfile(path) and path.suffix.lower() in SHARDS)
     return known and holds_images(path)

@@ -11,7 +11,8 @@ the SNN has, channel by channel with the least error, without new weights (evalu
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -223,11 +224,21 @@ def compare(
     for batch in dataset.batches(size, end, start):
         place = start + comparison.samples
         outputs, training = pair.outputs(place, batch, axes), of_training(place, batch.size, every)
-        comparison.update(batch, outputs, metrics, training)
+        with _naming(dataset):
+            comparison.update(batch, outputs, metrics, training)
         progress("comparing", comparison.samples, max(expected, comparison.samples))
     total = comparison.samples if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
     start = min(start, total)
     return EvaluationShard(start, start + comparison.samples, total, comparison)
+
+
+@contextmanager
+def _naming(dataset: Dataset) -> Iterator[None]:
+    """Inside, a DataError is one of labels that do not fit, and names the data."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{dataset.description}: {error.what}", error.remedy) from error
 
 
 def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = silent) -> Measured:

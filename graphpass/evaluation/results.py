@@ -89,7 +89,10 @@ def conversion_of(snn: onnx.ModelProto) -> ConversionFacts:
     try:
         return _conversion(stored)
     except (RecordError, OptionError) as error:
-        raise ModelError(f"the metadata of the spiking model: {PREFIX}{error}", "convert it with graphpass") from error
+        raise ModelError(
+            f"not a converted network (its metadata: {PREFIX}{error})",
+            "give a converted network, as `graphpass convert` writes it",
+        ) from error
 
 
 def _conversion(stored: Mapping[str, str]) -> ConversionFacts:

@@ -5,15 +5,18 @@ graphs without a name, domains of the runtime that are not imported, initialiser
 version 3, and operators that onnxruntime has although the file's opset does not (RUNTIME_OPERATORS).
 """
 
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper, shape_inference
+from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper, shape_inference
 
 from graphpass.errors import ModelError, UnsupportedModelError
 from graphpass.graph.domains import RUNTIME_DOMAINS, RUNTIME_OPERATORS, SPIKING_DOMAIN, STANDARD_DOMAINS, opset_of
 from graphpass.graph.tensors import LARGEST_PROTOBUF, nodes_of_function, walk
 from graphpass.graph.types import is_number, type_name
+
+Called = tuple[str, str, str]  # domain, name and overload of an operator or a function
 
 UNCHECKED = "graphpass.unchecked"  # domain that operators of the runtime are checked under
 QUANTISED = frozenset(
@@ -22,6 +25,7 @@ QUANTISED = frozenset(
     "MatMulNBits MatMulBnb4 MatMulFpQ4 GatherBlockQuantized QuantizeWithOrder DequantizeWithOrder QuantizeBFP "
     "DequantizeBFP".split()
 )
+MOST_NODES = 1_000_000  # of a model whose functions are inlined: no memory holds much more
 QUANTISED_PREFIXES = ("QLinear", "QOrdered")
 
 
@@ -119,6 +123,37 @@ def check(path: Path, bare: ModelProto) -> None:
             onnx.checker.check_model(copy)
     except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
         raise ModelError(f"{path}: invalid ONNX ({line(error)})", "export it again") from error
+    _require_few_nodes(path, bare)
+
+
+def _require_few_nodes(path: Path, proto: ModelProto) -> None:
+    """Raise UnsupportedModelError for functions that stand for too many nodes, as those that call each other twice do.
+
+    Calls are not recursive: the checker has seen to that.
+    """
+    bodies = {_function(each): [_called(node) for node in nodes_of_function(each)] for each in proto.functions}
+    sizes: dict[Called, int] = {}
+    for name in TopologicalSorter({name: set(calls) & bodies.keys() for name, calls in bodies.items()}).static_order():
+        sizes[name] = sum(sizes.get(call, 1) for call in bodies[name])
+        if sizes[name] > MOST_NODES:
+            raise UnsupportedModelError(
+                f"{path}: function {name[1]!r} of domain {name[0]!r} stands for more than {MOST_NODES:,} nodes",
+                "export the model with fewer functions that call each other",
+            )
+    whole = sum(sizes.get(_called(node), 1) for node in walk(proto.graph)) if sizes else 0
+    if whole > MOST_NODES:
+        raise UnsupportedModelError(
+            f"{path}: has {whole:,} nodes with its functions, more than {MOST_NODES:,}", "convert it in parts"
+        )
+
+
+def _function(function: FunctionProto) -> Called:
+    return function.domain, function.name, function.overload
+
+
+def _called(node: NodeProto) -> Called:
+    """What a node calls, as `_function` names it."""
+    return node.domain, node.op_type, node.overload
 
 
 def _complete(value: ValueInfoProto) -> None:

@@ -40,7 +40,9 @@ class Auto:
         if self.energy is not None and self.mean_levels is not None:
             raise OptionError("a budget of energy and one of mean levels exclude each other", "give one of them")
         if self.energy is not None and not 0 < self.energy <= 1:
-            raise OptionError(f"an energy budget of {self.energy}", "give a share of uniform levels' energy: 0 … 1")
+            raise OptionError(
+                f"an energy budget of {self.energy}", "give a share of uniform levels' energy above 0, 1 at most"
+            )
         if self.mean_levels is not None and not self.mean_levels >= 2:
             raise OptionError(f"a mean of {self.mean_levels} levels", "give 2 or more")
 

@@ -226,7 +226,8 @@ class EnergyEstimate:
         ann, quantised, snn, reached = self.ann.total, self.quantised.total, self.snn.total, self.spikes_per_synapse
         if math.isnan(snn) or not ann or reached is None:
             return "Whether spikes save energy is not known: no operations behind spikes were counted"
-        beside = f"{snn / quantised:.3g} × that of the same network with numbers of {self.bits} bits"
+        bits = "1 bit" if self.bits == 1 else f"{self.bits} bits"
+        beside = f"{snn / quantised:.3g} × that of the same network with numbers of {bits}"
         if snn < min(ann, quantised):
             found = "Spikes save energy"
         else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
@@ -10,6 +11,8 @@ from graphpass.report.cells import Cells, energy_lines, headline, lines, setting
 from graphpass.report.trials import aim, trial_lines
 from graphpass.searching.trials import Found
 from graphpass.sweeps import Row
+
+MANY_COLUMNS = 9  # more are drawn without lines, which take a third of a terminal of 80 columns
 
 
 def summary_table(evaluation: Evaluation) -> Table:
@@ -37,10 +40,12 @@ def search_table(found: Found) -> Table:
 
 
 def rich_table(header: Cells, rows: Iterable[Cells], title: str) -> Table:
-    """Cells as a table for the terminal."""
+    """Cells as a table for the terminal. In a narrow one, cells go on in the next line: nothing is cut."""
     table = Table(title=Text(title))
+    if len(header) > MANY_COLUMNS:
+        table.box, table.padding, table.pad_edge = SIMPLE, (0, 1, 0, 0), False
     for number, name in enumerate(header):
-        table.add_column(Text(name), justify="right" if number else "left")
+        table.add_column(Text(name), justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table

@@ -144,7 +144,8 @@ def _require_available(wanted: Sequence[Provider]) -> None:
 def _unopened(name: str, line: str, wanted: Sequence[Provider]) -> SessionError:
     """The error of a session that does not open. wanted: options of providers may be the cause."""
     given = "; ".join(f"{each.name}: {', '.join(each.given)}" for each in wanted if each.given)
-    remedy = f"check the options of {given}, or see `graphpass doctor`" if given else "see `graphpass doctor`"
+    remedy = f"check the options of {given}" if given else "export the model again"
+    remedy += ", or see `graphpass doctor`"
     return SessionError(f"{name}: onnxruntime cannot load it ({line})", remedy)
 
 

@@ -41,6 +41,11 @@ SEQUENCE_OPS = frozenset(
     "OptionalGetElement".split()
 )
 
+UNREAD = {  # activations whose parameters may be more than neurons have
+    "Clip": "its limits are computed or differ from value to value, or leave no range",
+    "PRelu": "its slopes are computed, or vary along several axes",
+}
+
 
 @dataclass(frozen=True)
 class Site:
@@ -59,12 +64,10 @@ class Site:
     layers: tuple[str, ...]
     parameters: Mapping[str, float | np.ndarray] = field(default_factory=dict)
 
-    def curve(self, rank: int) -> Curve | None:
-        """f, where levels are even on f(x) and not on x, for a tensor of so many axes.
-
-        None also for slopes along another axis than that of the channels: neurons have one set of thresholds a channel.
-        """
-        return curve_of(self.kind, self.parameters) if _slopes_are_along(self.parameters, self.axis, rank) else None
+    @property
+    def curve(self) -> Curve | None:
+        """f, where levels are even on f(x) and not on x."""
+        return curve_of(self.kind, self.parameters)
 
     @property
     def limits(self) -> tuple[float, float] | None:
@@ -75,11 +78,10 @@ class Site:
         return (low, high) if np.isfinite([low, high]).all() else None
 
 
-def _slopes_are_along(parameters: Parameters, axis: int | None, rank: int | None) -> bool:
-    """Whether the slopes of a PRelu vary along no axis of a tensor but this."""
+def _slopes_axis(parameters: Parameters) -> int | None:
+    """The axis, from the end, that the slopes of a PRelu vary along; None where they vary along none."""
     slope = np.asarray(parameters.get("slope", 0.0))
-    along = [place - slope.ndim for place, size in enumerate(slope.shape) if size != 1]
-    return not along or (axis is not None and rank is not None and along[0] == axis % rank - rank)
+    return next((place - slope.ndim for place, size in enumerate(slope.shape) if size != 1), None)
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
     for activation in activations:
         layers = tuple(dict.fromkeys(layer.node.name for layer in reached_layers(activation.output)))
         axis = channel_axis(activation.input, activation.output)
+        axis = _slopes_axis(activation.parameters) if axis is None else axis
         reason = _left_because(activation, layers, axis) or selection.refusal(activation.name)
         if reason:
             left.append(Left(activation.name, activation.kind, reason, True))
@@ -190,11 +193,9 @@ def _left_because(activation: Activation, layers: Sequence[str], axis: int | Non
         return "its output reaches no weight layer as spikes (a gate, or the network's output)"
     if 0 in (activation.output.shape or ()):
         return "it holds no values at all"
-    slopes = activation.parameters
-    if np.any(np.asarray(slopes.get("slope", 0.0)) < 0) and not _slopes_are_along(
-        slopes, axis, rank_of(activation.output)
-    ):
-        return "its slopes, some below 0, vary along another axis than its channels: no thresholds a channel fit it"
+    slopes, rank = _slopes_axis(activation.parameters), rank_of(activation.output)
+    if slopes is not None and (rank is None or axis is None or slopes != axis % rank - rank):
+        return "its slopes vary along an axis that is not known to be that of its channels: no thresholds a channel fit"
     return _wrong_type(activation.output) or falling(activation)
 
 
@@ -328,7 +329,8 @@ def _left_bodies(graph: gs.Graph) -> list[Left]:
 
 
 def _left_operators(graph: gs.Graph, activations: Iterable[Activation]) -> list[Left]:
-    """Operators that contain an activation or weights, and operators on sequences, which spikes cannot pass."""
+    """Operators that contain an activation or weights, activations with parameters that neurons do not have, and
+    operators on sequences, which spikes cannot pass."""
     known = {id(node) for activation in activations for node in activation.nodes}
     left = []
     for node in graph.nodes:
@@ -342,6 +344,10 @@ def _left_operators(graph: gs.Graph, activations: Iterable[Activation]) -> list[
         elif node.op in SEQUENCE_OPS:
             reason = "no spikes pass a sequence of tensors (use Split and Concat instead)"
             left.append(Left(node.name, node.op, reason, False))
+        elif node.op in UNREAD and id(node) not in known:
+            output = node.outputs[0]
+            if not _wrong_type(output) and any(reached_layers(output)):
+                left.append(Left(node.name, node.op, UNREAD[node.op], True))
         elif node.op == "DeformConv":
             left.append(Left(node.name, node.op, "a deformable convolution works on the mean over time", True))
     return left

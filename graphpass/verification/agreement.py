@@ -139,7 +139,8 @@ class Magnitudes:
     """m of F's linear stretches. proto: None where nothing is linear. sources: inputs, tensors of F, fed with |u|.
 
     roundings: k of each target that proto computes, in the precision of sums; stored: roundings to their own type.
-    narrow: the targets behind a float16 tensor, whatever type they have themselves.
+    narrow: the targets behind a float16 tensor, whatever type they have themselves. measured: sources that linear nodes
+    read as values; others may be indices and shapes, which stay as they are.
     """
 
     proto: onnx.ModelProto | None
@@ -147,6 +148,7 @@ class Magnitudes:
     roundings: Mapping[str, int]
     stored: Mapping[str, int]
     narrow: frozenset[str] = frozenset()
+    measured: frozenset[str] = frozenset()
 
 
 def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitudes:
@@ -159,10 +161,12 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
     tensors = graph.tensors()
     counts: dict[str, tuple[int, int]] = {}
     narrow: set[str] = set()
+    measured: set[str] = set()
     sources: dict[str, gs.Variable] = {tensor.name: tensor for tensor in graph.inputs}
     for node in list(graph.nodes):
         if node.op not in operators.FOLDED_NEURONS and _is_linear(node):
             before = [counts.get(tensor.name, (SAME_NODE, 4)) for tensor in data_inputs(node)]
+            measured.update(tensor.name for tensor in data_inputs(node))
             own = _roundings(node)
             total = max((k for k, _ in before), default=0) + own, max((d for _, d in before), default=0) + 2
             counts.update({tensor.name: total for tensor in node.outputs})
@@ -187,7 +191,7 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
     used = tuple(value.name for value in proto.graph.input) if proto else ()
     picked = {name: counts[name] for name in wanted}
     roundings, stored = ({name: found[part] for name, found in picked.items()} for part in (0, 1))
-    return Magnitudes(proto, used, roundings, stored, frozenset(narrow.intersection(wanted)))
+    return Magnitudes(proto, used, roundings, stored, frozenset(narrow.intersection(wanted)), frozenset(measured))
 
 
 def _is_float(tensor: gs.Tensor) -> bool:

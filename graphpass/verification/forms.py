@@ -235,7 +235,8 @@ class _Check:
                 sources[name] = np.abs(neuron.amplitude) * n + np.abs(neuron.offset)
             else:
                 values = folded[name]
-                sources[name] = _sizes(values) if values.dtype.kind == "f" else values
+                whole = values.dtype.kind != "f"
+                sources[name] = _whole_sizes(values, name in self._magnitudes.measured) if whole else _sizes(values)
         sums = run(self._absolute, sources) if self._absolute else {}
         bounds: dict[str, Array] = {}
         compared = [*(c.x_folded for c in self._forced.cuts), *(m.tensor for m in self._forced.means), *self._outputs]
@@ -308,6 +309,13 @@ def _sizes(values: Array) -> Array:
     """
     largest = values.dtype in ROUNDING
     return np.full(values.shape, _largest(values), np.float32) if largest else np.abs(values.astype(np.float32))
+
+
+def _whole_sizes(values: Array, measured: bool) -> Array:
+    """|u| of whole numbers in their own type, whose least one has none and gets the largest; others as they are."""
+    if not measured or values.dtype.kind != "i":
+        return values
+    return np.abs(np.maximum(values, -np.iinfo(values.dtype).max))
 
 
 def _largest(values: Array) -> float:

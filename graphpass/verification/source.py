@@ -54,9 +54,9 @@ class SourceWarning(UserWarning):
 def check_source(network: Network, dataset: Dataset | None = None, threads: int = 0) -> None:
     """Compare the file that was given with the network that is converted, on some samples, or on made-up ones.
 
-    Raises SessionError where onnxruntime cannot run the file, and ModelError naming the first node that computes
-    something else; warns (SourceWarning) where rounding explains a difference of the outputs, and where inputs cannot
-    be made up.
+    Raises SessionError where onnxruntime cannot run the file, and ModelError where it runs on single samples alone, or
+    naming the first node that computes something else; warns (SourceWarning) where rounding explains a difference of
+    the outputs, and where inputs cannot be made up.
     """
     source = network.source
     unstable = unsteady(network.graph)
@@ -67,8 +67,8 @@ def check_source(network: Network, dataset: Dataset | None = None, threads: int 
     try:
         given = dataset or made_up_inputs(source, batch)
         inputs = pad_inputs(next(iter(given.batches(batch or CHECKED_SAMPLES))).inputs, batch)
-        before = run(session, inputs)
-    except (SessionError, DataError) as error:
+        before = _given_outputs(session, network.source, inputs, batch)
+    except (SessionError, DataError, ModelError) as error:
         if dataset is not None:
             raise
         what = f"{source.path}: could not be run on made-up inputs ({error.what}), and is converted without this check"
@@ -88,6 +88,27 @@ def check_source(network: Network, dataset: Dataset | None = None, threads: int 
             SourceWarning,
             stacklevel=3,
         )
+
+
+def _given_outputs(session: Any, source: Source, inputs: Arrays, batch: int | None) -> dict[str, Array]:
+    """What the given network makes of samples. Raises ModelError where it takes one of them, but not all together."""
+    try:
+        return run(session, inputs)
+    except SessionError as error:
+        if batch is not None or not _runs(session, {name: values[:1] for name, values in inputs.items()}):
+            raise
+        raise ModelError(
+            f"{source.path}: does not run on several samples at once, though it declares no batch size ({error.what})",
+            "export it so that no size in it depends on the batch, or with the batch that it needs as a fixed size",
+        ) from error
+
+
+def _runs(session: Any, inputs: Arrays) -> bool:
+    try:
+        run(session, inputs)
+    except SessionError:
+        return False
+    return True
 
 
 def made_up_inputs(source: Source, batch: int | None) -> Dataset:

@@ -71,6 +71,7 @@ class ServiceMiddleware:
             if not asking.is_counted(scope):
                 await self._slowness.count(scope)
             answer.end_turn = scope["state"]["end_turn"] = await self._turns.take(scope, asking.name)
+            _require_plain(scope)
             if not scope["path"].startswith(STREAMED):
                 receive = _limited(scope, receive)
             await self._app(inner, receive, answer.send)
@@ -177,6 +178,16 @@ def _log(scope: Scope, status: int, began: float, call: Call | None) -> None:
     extra = {"status": status, "seconds": round(time.monotonic() - began, 4), "client": client, "tenant": tenant}
     path = scope["path"][:LONGEST_PATH]
     log.log(level, "%s %s %s", scope["method"][:20], path, status, extra={**extra, "repeats": alike})
+
+
+def _require_plain(scope: Scope) -> None:
+    """Problem: media-type, for a body that is compressed: its bytes would be taken for those of the file."""
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            coding = value.decode("latin1")[:LONGEST_PATH]
+            raise ProblemError(
+                "media-type", f"a body in {coding} is not read here", "send it as it is", where="Content-Encoding"
+            )
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:

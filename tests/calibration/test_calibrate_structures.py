@@ -180,3 +180,25 @@ def test_float16_networks():
     assert y.dtype == np.float16
     # 33 levels of activations up to 3: a few hundredths each
     assert np.abs(y - expected).max() < 0.2
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("first", ["x a", "left x"])
+def test_layers_of_one_vector(method, first):
+    """Without a batch, x·W and W·x have no rows that a regression could see."""
+    behind = ["r b", "s c"] if first == "x a" else ["b r", "c s"]
+    shapes = (
+        {"a": (8, 16), "b": (16, 6), "c": (6, 3)} if first == "x a" else {"left": (16, 8), "b": (6, 16), "c": (3, 6)}
+    )
+    model = build(
+        [node("MatMul", first, "h", "one"), node("Relu", "h", "r", "act"),
+         node("MatMul", behind[0], "i", "two"), node("Gelu", "i", "s", "curved"),
+         node("MatMul", behind[1], "y", "head")],
+        {"x": [8]}, {"y": None}, {name: weights(*shape) for name, shape in shapes.items()}, opset=20,
+    )  # fmt: skip
+    x = vectors(1)[0]
+    one = CalibrationCase(model, x)
+    plan = one.plan(method=method, coding="phase", time_steps=8)
+    assert len(plan.sites) == 2 and finite(plan)
+    before, after = run(model, x)[0], run(one.spiking(plan), x)[0]
+    assert np.linalg.norm(after - before) < 0.03 * np.linalg.norm(before)  # 256 levels

@@ -64,6 +64,16 @@ def test_every_kind_as_a_page(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert {name.removesuffix("/neuron"): each["value"] for name, each in found["results"].items()} == sites
 
 
+def test_the_first_channel_may_be_asked_for(folder: Path) -> None:
+    """0 is a number as any other, and not an option that was left out."""
+    pages = {}
+    for channel in ("0", "1", ""):
+        asked = ["--channel", channel] if channel else []
+        assert status("plot", "thresholds", "snn2.onnx", "--data", "data.npz", "-o", "t.html", *asked) == 0
+        pages[channel] = json.dumps(drawn("t.html"))
+    assert len(set(pages.values())) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

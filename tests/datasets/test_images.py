@@ -1,6 +1,8 @@
 """Images are scaled, cut and normalised; an image that cannot be is refused with the name of its file."""
 
 import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +112,29 @@ def test_refused_images(tmp_path: Path) -> None:
         refuse(tmp_path, "cannot be read as an image (", remedy, [PIXELS], str(image))
     Image.fromarray(np.full((4, 6), 999, np.uint16)).save(image, "PNG")
     refuse(tmp_path, "more than 8 bits a channel", remedy, [PIXELS], str(image))
+    image.write_bytes(b"no image")
+    refuse(tmp_path, "(ValueError: not a PNG, JPEG, WEBP or BMP file)", remedy, [PIXELS], str(image))
     image.unlink()
     (tmp_path / "cat" / "notes.txt").write_text("")
     refuse(tmp_path, "not an image", "move it out", [PIXELS], str(tmp_path / "cat" / "notes.txt"))
     (tmp_path / "cat" / "notes.txt").unlink()
     stray = save_image(tmp_path / "stray.png")
     refuse(tmp_path, "not a folder of images", "move it out", [PIXELS], str(stray))
+
+
+@pytest.mark.parametrize(("colours", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])  # with alpha from 4 on
+def test_pngs_of_16_bits(tmp_path: Path, colours: int, channels: int) -> None:
+    """Pillow opens those with colours or alpha as images of 8 bits."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 6, 4, 16, colours, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes(6 * 2 * channels)) * 4)
+    parts = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", header), chunk(b"IDAT", rows), chunk(b"IEND", b"")]
+    image = tmp_path / "a.png"
+    image.write_bytes(b"".join(parts))
+    refuse(tmp_path, "more than 8 bits a channel", "8-bit image", [PIXELS], str(image))
 
 
 @pytest.mark.parametrize("pixels", [10, 23])  # Pillow raises an error above twice its limit, else warns

@@ -215,7 +215,9 @@ def test_another_model(tmp_path: Path) -> None:
     proto = convert(source, plan=plan_for(source, 4, "rate")).proto
     with pytest.raises(ModelError, match=r"was not converted from .*; give the two models that belong together"):
         evaluate(replace(source, digest="0" * 64), proto, data())
-    with pytest.raises(ModelError, match=r"metadata .*: graphpass\.version: is missing; convert it with graphpass"):
+    with pytest.raises(
+        ModelError, match=r"not a converted network \(its metadata: graphpass\.version: is missing\); give"
+    ):
         evaluate(source, source.proto, data())
 
 
@@ -229,7 +231,7 @@ def test_an_output_that_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("label", [-1, 3])
 def test_labels_that_do_not_fit(tmp_path: Path, label: int) -> None:
-    with pytest.raises(DataError, match=f"label {label} is not one of the 3 classes"):
+    with pytest.raises(DataError, match=f"^arrays: label {label} is not one of the 3 classes"):
         evaluated(tmp_path, data(np.array([0, label])))
 
 

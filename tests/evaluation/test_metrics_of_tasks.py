@@ -165,6 +165,7 @@ def test_a_function_of_the_user(tmp_path: Path) -> None:
     ("text", "what"),
     [
         ("bleu", "unknown metric 'bleu'; choose one of classes, ctc"),
+        ("classes:top=3", "metric classes:top=3: it has no parameters; write classes"),
         ("ctc:blank", "'blank' is not one of its parameters"),
         ("ctc:colour=1", "'colour=1' is not one of its parameters; write ctc:name=value, with output, blank, axis"),
         ("ctc:blank=x", "blank='x' is not a number"),

@@ -208,3 +208,20 @@ def test_a_graph_without_neurons_stays_as_it_is():
     net = Net()
     net.op("MatMul", f"x {net.weight('w', 3, 2)}", "m")
     assert ops(unroll(net.graph({"x": ["N", 3]}, {"m": 2}))) == ["MatMul"]
+
+
+@every_code
+def test_float64_behind_neurons_is_on_the_mean(coding, steps):
+    """The operators of trains have no float64: a train ends at a Cast to it, and at the way back."""
+    net = Net(coding, steps)
+    net.neuron("x", "a", (4,), amplitude=np.array([1, 2, 1, 3]), offset=-2)
+    net.op("MatMul", f"a {net.weight('w', 4, 3)}", "c")
+    net.op("Cast", "c", "wide", to=onnx.TensorProto.DOUBLE)
+    net.op("Cast", "wide", "narrow", to=onnx.TensorProto.FLOAT)
+    net.op("Cast", "a", "also", to=onnx.TensorProto.DOUBLE)
+    net.op("Cast", "also", "back", to=onnx.TensorProto.FLOAT)
+    net.op("MatMul", f"back {net.weight('v', 4, 3)}", "d")
+    unrolled = net.check({"x": (4,)}, {"narrow": 2, "d": 2})
+    assert spike_inputs(unrolled) == {"c": True, "d": False}
+    trains = {each.inputs[0].name for each in unrolled.nodes if each.op == operators.TIME_MEAN}
+    assert trains and not trains & {"wide", "also"}

@@ -188,6 +188,24 @@ def test_refusals_look_into_local_functions(tmp_path):
     assert "(Wiggle)" in refusal(tmp_path, local_function([node("Wiggle", "a", "b", "odd", domain="acme")]))
 
 
+@pytest.mark.parametrize("called", [1, 3])
+def test_functions_that_stand_for_too_many_nodes(tmp_path, called):
+    """F20 calls F19 twice, and so on: it is 2²⁰ nodes. F19 is half as many, but there are three of it."""
+    depth = 20 if called == 1 else 19
+    proto = unchecked(
+        [node(f"F{depth}", f"x{k}", f"x{k + 1}", domain="mine") for k in range(called)],
+        [floats("x0")], [floats(f"x{called}")],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    for number in range(depth + 1):
+        inner = f"F{number - 1}"
+        calls = [node(inner, "a", "c", domain="mine"), node(inner, "c", "b", domain="mine")]
+        body = calls if number else [node("Relu", "a", "b")]
+        proto.functions.append(helper.make_function("mine", f"F{number}", ["a"], ["b"], body, opsets))
+    expected = "function 'F20' of domain 'mine' stands for more than" if called == 1 else "has 1,572,864 nodes with its"
+    assert expected in refusal(tmp_path, proto)
+
+
 @pytest.mark.parametrize("kind", ["sequence_type", "string"])
 def test_inputs_that_are_no_numeric_tensors_are_refused(tmp_path, kind):
     if kind == "string":

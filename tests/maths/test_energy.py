@@ -190,6 +190,7 @@ def test_the_verdict_says_whether_spikes_pay(ann, quantised, snn, words):
     found = EnergyEstimate("lemaire22", 3, Energy(ann), Energy(quantised), Energy(snn), 0.25)
     assert found.verdict.startswith(words)
     assert math.isnan(snn) or "numbers of 3 bits, at 0.25 spikes per synapse" in found.verdict
+    assert math.isnan(snn) or "numbers of 1 bit, at" in replace(found, bits=1).verdict
 
 
 def test_a_network_without_operations_has_no_ratio():

@@ -85,7 +85,7 @@ def test_files_that_are_read_are_not_written_over(folder: Path) -> None:
 
 
 def test_a_network_that_was_not_converted_has_no_card(folder: Path) -> None:
-    with pytest.raises(ModelError, match="metadata of the spiking model"):
+    with pytest.raises(ModelError, match="not a converted network"):
         graphpass.card(folder / "ann.onnx")
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -230,9 +231,20 @@ def test_energy_is_shown_part_by_part_and_in_words() -> None:
 
 def test_sweep_table() -> None:
     text = printed(sweep_table([row(evaluation()), row(evaluation(time_steps=8), "max")]))
-    assert re.search(r"4 │ +rate │ +5 │ +optimal │ +90.00 % │ +87.50 % │ +2.50 │ +80.00 % │ +95.00 %", text)
-    assert re.search(r"8 │ +rate │ +9 │ +max", text)
-    assert re.search(r"optimal │ +6.25 % │ +25.00 %", printed(sweep_table([row(evaluation(labels=False))])))
+    assert re.search(r"4 +rate +5 +optimal +90.00 % +87.50 % +2.50 +80.00 % +95.00 %", text)
+    assert re.search(r"8 +rate +9 +max", text)
+    assert re.search(r"optimal +6.25 % +25.00 %", printed(sweep_table([row(evaluation(labels=False))])))
+
+
+def test_a_terminal_of_80_columns_cuts_no_figure() -> None:
+    rows = [row(evaluation(), "percentile"), row(evaluation(time_steps=8), "percentile")]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(sweep_table(rows))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= 80 and "…" not in "".join(lines)
+    shown = Counter(character for line in lines for character in line if character.isdigit())
+    whole = Counter(character for character in printed(sweep_table(rows)) if character.isdigit())
+    assert shown == whole
 
 
 def test_rich_markup_in_names_is_text() -> None:

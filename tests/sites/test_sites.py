@@ -318,19 +318,6 @@ def test_falling_activations_are_left():
     assert [site.name for site in with_identity.sites] == ["a/identity", "relu"]
 
 
-def test_slopes_below_0_have_to_be_along_the_channels():
-    def coverage(slopes):
-        graph = graph_of(
-            [node("Conv", "x k", "h", "conv"), node("PRelu", "h slope", "a", "act"), node("Conv", "a k", "y", "conv2")],
-            {"x": ["N", 4, 5, 5]}, k=np.ones((4, 4, 1, 1), np.float32), slope=np.float32(slopes),
-        )  # fmt: skip
-        return find_sites(graph)
-
-    assert [site.name for site in coverage(np.full((4, 1, 1), -1)).sites] == ["act"]
-    assert [site.name for site in coverage(np.full((5,), 0.5)).sites] == ["act"]
-    assert left(coverage(np.full((5,), -0.5)))["act"].startswith("its slopes, some below 0, vary along another axis")
-
-
 def test_float64_activations_are_left():
     model = build(
         [node("MatMul", "x w", "h", "fc"), node("Relu", "h", "a", "act"), node("MatMul", "a w", "y", "fc2")],

@@ -185,3 +185,31 @@ def test_a_model_without_neurons_is_refused():
     proto = build([node("Relu", "x", "z")], {"x": ["N", *SHAPE]}, {"z": ["N", *SHAPE]}, {})
     with pytest.raises(ModelError, match="no spiking neurons"):
         check(proto)
+
+
+@pytest.mark.parametrize("whole", [np.int8, np.int32, np.int64, np.uint8])
+def test_whole_numbers_have_a_size(whole):
+    """Negative ones gave bounds below 0, which no difference is within, not even none. Indices below 0 stay."""
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(whole))
+    values = np.random.default_rng(0).integers(-128 if np.dtype(whole).kind == "i" else 0, 128, (40, 6)).astype(whole)
+    values[0] = np.iinfo(whole).min if np.dtype(whole).itemsize == 1 else -128
+    nodes = [
+        node("Cast", "x", "f", "cast", to=FLOAT), node("MatMul", "f a", "c", "one"),
+        node("ParallelNeuron", "c t t s o", "r", "n", SPIKING_DOMAIN, time_steps=4, levels=5, coding="rate"),
+        node("MatMul", "r b", "y", "two"), node("GatherElements", "y at", "z", "pick", axis=1),
+    ]  # fmt: skip
+    random = np.random.default_rng(1)
+    constants = {"a": random.normal(size=(6, 5)), "b": random.normal(size=(5, 3)), "t": [20.0], "s": [1.0], "o": [0.0]}
+    inputs, places = {"x": (kind, 6), "at": (onnx.TensorProto.INT64, 2)}, random.integers(-3, 3, (40, 2))
+    graph = onnx.helper.make_graph(
+        nodes,
+        "whole",
+        [onnx.helper.make_tensor_value_info(name, of, ["N", size]) for name, (of, size) in inputs.items()],
+        [onnx.helper.make_tensor_value_info("z", FLOAT, ["N", 2])],
+        [onnx.numpy_helper.from_array(np.float32(values), name) for name, values in constants.items()],
+    )
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(SPIKING_DOMAIN, 1)]
+    proto = assemble(spiking_graph(onnx.helper.make_model(graph, opset_imports=opsets)), "rate")
+    specs = [InputSpec("x", np.dtype(whole), (None, 6)), InputSpec("at", np.dtype(np.int64), (None, 2))]
+    found = verify(proto, from_arrays({"x": values, "at": places}, specs), threads=1)
+    assert found.agrees and found.sites[0].neurons == 200

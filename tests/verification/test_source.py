@@ -10,7 +10,7 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from graphpass.conversion import convert, dataset_for
 from graphpass.datasets.dataset import Dataset
@@ -190,3 +190,35 @@ def test_differences() -> None:
     assert difference(np.array([1, 2]), np.array([1, 3])) == 0.5
     assert difference(np.zeros(2, np.float32), np.float32([0, 0.5])) == 0.5
     assert difference(np.zeros((0, 2), np.int64), np.zeros((0, 2), np.int64)) == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "target", "failing"),
+    [(0, [1, 96], "Reshape"), (0, [1, -1], "MatMul"), (5, [-1, 96], "Add")],  # two traces of one sample; a state of 5
+)
+def test_a_batch_that_is_declared_free_but_is_not(tmp_path: Path, state: int, target: list[int], failing: str) -> None:
+    values = {"a": np.ones((6, 3, 3, 3)), "h": np.ones((state or 1, 6, 4, 4)), "b": np.ones((96, 4))}
+    constants = {name: value.astype(np.float32) for name, value in values.items()}
+    nodes = [
+        node("Conv", "x a", "c", "conv"), node("Relu", "c", "r", "relu"), node("Add", "r h", "k", "state"),
+        node("Reshape", "k s", "q", "flat"), node("MatMul", "q b", "y", "out"),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "traced",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 6, 6])],
+        [helper.make_empty_tensor_value_info("y")],
+        [numpy_helper.from_array(each, name) for name, each in {**constants, "s": np.array(target)}.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    with pytest.raises(ModelError) as caught:
+        convert(tmp_path / "m.onnx", {"x": X}, method="max")
+    assert "m.onnx: does not run on several samples at once" in caught.value.what and failing in caught.value.what
+    assert "fixed size" in caught.value.remedy
+
+
+def test_samples_that_do_not_run_even_alone_are_no_fault_of_the_batch(tmp_path: Path) -> None:
+    nodes = [node("Conv", "x a", "c", "conv"), node("Relu", "c", "r", "relu"), node("Gather", "r i", "y", "pick")]
+    path = saved(tmp_path, nodes, {"a": np.ones((6, 3, 3, 3), np.float32), "i": np.array([99])})
+    with pytest.raises(SessionError, match="onnxruntime failed"):
+        check_source(prepare(load(path)), dataset_for(load(path), {"x": X}))

@@ -90,6 +90,8 @@ def _metric(text: str, allow_code: bool) -> Metric:
             raise OptionError(f"metric {text}: no such file", "write file.py:function")
         return Plugin(text, imported(*code, "taking outputs, labels and reference"))
     name, _, rest = text.partition(":")
+    if name == CLASSES:
+        raise OptionError(f"metric {text}: it has no parameters", f"write {CLASSES}")
     if name not in METRICS:
         raise OptionError(
             f"unknown metric {name!r}", f"choose one of {', '.join((CLASSES, *METRICS))}, or write file.py:function"

@@ -115,6 +115,13 @@ def test_broken_bodies(http: httpx.Client) -> None:
     assert found["detail"] and found["request_id"]
     problem(http.post("/v1/datasets", content=b"no data"), 422, "invalid-data")
     problem(http.post("/v1/models", content=b"a", headers={"Content-Type": "text/html"}), 415, "media-type")
+    for coding in ("gzip", "br, identity", "GZIP"):
+        compressed = {"Content-Encoding": coding}
+        found = problem(http.post("/v1/models", content=b"a", headers=compressed), 415, "media-type")
+        assert found["where"] == "Content-Encoding"
+        problem(http.post("/v1/conversions", json={}, headers=compressed), 415, "media-type")
+        problem(http.patch(f"/v1/uploads/{NOBODY}", content=b"a", headers=compressed), 415, "media-type")
+    problem(http.post("/v1/models", content=b"a", headers={"Content-Encoding": "identity"}), 422, "invalid-model")
     problem(http.post("/v1/conversions", json={"options": {"include": ["x" * 900] * 99}}), 413, "too-large")
     problem(http.get("/v1/nothing"), 404, "not-found")
     problem(http.put("/v1/models"), 405, "method-not-allowed")

@@ -1,0 +1,58 @@
+"""What a terminal is sent: names as they are, without what it would obey."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from graphpass.cli.terminal import Terminal, visible
+from tests.cli.test_cli import status
+from tests.test_conversion import network
+
+NAMES = {  # of a node, and how they are printed
+    r"a\[/b]": r"a\[/b]",  # which Rich took for the end of a markup that never began
+    r"a\[red]b": r"a\[red]b",
+    "end\\": "end\\",
+    "[link=file:///etc]x": "[link=file:///etc]x",
+    "a:smile:b": "a:smile:b",
+    "\x1b[31mred\x1b]0;title\x07": r"\x1b[31mred\x1b]0;title\x07",
+    "left\u202eright": r"left\u202eright",
+    "Läyer 1/🙂": "Läyer 1/🙂",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_printed_as_they_are(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    proto = network()
+    for number, each in enumerate(proto.graph.node):
+        each.name = f"{name}{number}"
+    onnx.save(proto, "ann.onnx")
+    assert status("inspect", "ann.onnx") == 0
+    assert f"{NAMES[name]}0" in capsys.readouterr().out
+    assert status("inspect", f"{name.replace('/', '')}.onnx") == 2
+    assert capsys.readouterr().err.startswith(f"graphpass: error: {NAMES[name].replace('/', '')}.onnx: no such file")
+
+
+def test_lines_and_names_of_files_that_are_no_text() -> None:
+    assert visible("a\nb\tc\udcff") == "a\nb\\tc\\udcff"
+    with (terminal := Terminal()).capture() as caught:
+        terminal.print("[b]\x1b[0m")
+    assert caught.get() == "[b]\\x1b[0m\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_behind_the_output_is_one_line(tmp_path: Path) -> None:
+    onnx.save(network(), tmp_path / "ann.onnx")
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "graphpass.cli.app", "inspect", tmp_path / "ann.onnx"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "graphpass: error: what it prints cannot be written (No space left on device); choose another place\n"
+    )
