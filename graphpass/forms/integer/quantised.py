@@ -3,6 +3,7 @@
     v = W'·n + c          of layers.py, v in counts
     floor(v + 1/2) = round(v) but for ties                                                                   (2)
     W' ≈ s·q, q int8, s per output: s = max |W'| / Q      Q = min(127, ⌊32767/(2·L)⌋)                        (3)
+    q: W'/s rounded so that errors cancel                 maths/rounding.py
     c ← c + (W' − s·q)·z                                  z: the counts that stand for 0, A·z + o = 0         (4)
     y = saturate(round((q·n + round(c/s))·s / y_scale) + y_zero)                                             (5)
 
@@ -27,6 +28,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms.integer.layers import COPIES, Linear, sampled
+from graphpass.maths.rounding import rounded_together
 
 BORDER = 1 / 16  # counts: about what int8 weights round away
 GROUPED_BORDER = 1 / 4  # counts: groups have no room for constant channels
@@ -94,7 +96,9 @@ def quantise(linear: Linear) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArr
     own = _scales(linear)
     scale = np.where(own > np.finfo(np.float32).tiny, own, 1.0).astype(np.float32)
     exact = scale.astype(np.float64)
-    integers = np.rint(rows / exact[:, None]).astype(np.int8)
+    taps = weight[0, 0].size if linear.convolution else 1
+    kernels = (rows / exact[:, None]).reshape(linear.outputs, -1, taps)
+    integers = rounded_together(kernels, _largest_weight(linear)).reshape(rows.shape)
     shaped = integers.reshape(weight.shape) if linear.convolution else np.ascontiguousarray(integers.T)
     constant = constant + _rounded_away(linear, rows - integers * exact[:, None])
     return shaped, np.rint(constant / exact).astype(np.int32), scale
