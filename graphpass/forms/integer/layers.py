@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from graphpass.graph.affine import Affine
 from graphpass.graph.layers import WeightLayer, is_padded
 
+DIAGONAL = 32  # channels, up to which a diagonal of weights is faster than a convolution of each channel
 COPIES = 4  # of a channel whose weights are too large beside others
 
 Array = NDArray[np.float64]
@@ -161,9 +162,13 @@ def _centre(scale: Array, offset: Array, ends: tuple[int, int], zero: int) -> Ar
 
 
 def scaling(data: gs.Variable, scale: Array, constant: Array, rank: int, largest: int) -> Linear:
-    """scale·n + constant, a value a channel, as a convolution of one tap for every channel."""
-    weight = scale.reshape(-1, *(1,) * (rank - 1))
-    return Linear((LayerSource(data),), {"group": len(scale)}, weight, constant, None, largest)
+    """scale·n + constant, a value a channel, as a convolution of one tap: one for every channel, or a diagonal.
+
+    onnxruntime takes half as long for the diagonal at 16 channels, and twice as long at 64.
+    """
+    dense = len(scale) <= DIAGONAL
+    weight = (np.diag(scale) if dense else scale).reshape(len(scale), -1, *(1,) * (rank - 2))
+    return Linear((LayerSource(data),), {} if dense else {"group": len(scale)}, weight, constant, None, largest)
 
 
 def picked(data: gs.Variable, scale: Array, channels: NDArray[np.int64], beside: Linear, largest: int) -> Linear:
