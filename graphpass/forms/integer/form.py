@@ -16,6 +16,7 @@ end in the weights and bias of the next layers. A neuron's current is the sum of
 Analogue tensors of known range are encoded (tensors.py) and read like counts:
 
     layer, x + x'         a layer or Add on integers whose output scale and zero point are the encoding's
+    mean of counts        in steps of a part of a count, with each channel's own scale               averages.py
     made by floats        QuantizeLinear
     product read by floats    a product of integers with a float output
 
@@ -31,6 +32,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms import operators
+from graphpass.forms.integer.averages import averaged, averages
 from graphpass.forms.integer.borders import as_float32, encoded_counts, rounded_nodes, scaled_floats, scaled_layer
 from graphpass.forms.integer.counting import Counting, counting_of, stored
 from graphpass.forms.integer.curved import curved_currents
@@ -129,7 +131,7 @@ class _Walk:
                 continue
             if node.op == operators.FOLDED_NEURON:
                 self._fire(node)
-            elif not (self._carry(node) or self._go_on(node)):
+            elif not (self._carry(node) or self._average(node) or self._go_on(node)):
                 for tensor in node.inputs:
                     self._release(tensor)
                 self._float(node)
@@ -352,6 +354,21 @@ class _Walk:
             self._counts[tensor.name] = CountTerm(output, affine, largest, zero, least)
         node.inputs, node.outputs = inputs, outputs
         self._nodes.append(node)
+        return True
+
+    def _average(self, node: gs.Node) -> bool:
+        """A mean of neurons' counts whose result would become 8-bit numbers anyway."""
+        known = self._counts.get(node.inputs[0].name) if averages(node) else None
+        output = node.outputs[0]
+        if known is None or known.largest - known.least >= self._numbers.largest:
+            return False
+        if output.name not in self._encodings or output.name in self._held:
+            return False
+        made = averaged(node, known, self._count(output), self._numbers)
+        if made is None:
+            return False
+        nodes, self._counts[output.name] = made
+        self._nodes.extend(nodes)
         return True
 
     def _float(self, node: gs.Node) -> None:
