@@ -38,6 +38,7 @@ from graphpass.forms.integer.counting import Counting, counting_of, stored
 from graphpass.forms.integer.curved import curved_currents
 from graphpass.forms.integer.layers import linear_of
 from graphpass.forms.integer.moves import encode_behind_transposes, moved_counts, rises_by_channel
+from graphpass.forms.integer.offsets import hides_zero, without_offset
 from graphpass.forms.integer.quantised import has_normal_scales, quantised, scalar, settled
 from graphpass.forms.integer.sums import CountSum, CountTerm
 from graphpass.forms.integer.targets import TARGETS, USUAL
@@ -46,7 +47,7 @@ from graphpass.forms.preparation import compute_constants, split_layers
 from graphpass.graph.affine import neuron_affine
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.edit import held_names
-from graphpass.graph.layers import is_maximum, rank_of, weight_layer
+from graphpass.graph.layers import WeightLayer, is_maximum, rank_of, weight_layer
 from graphpass.graph.names import Stems
 from graphpass.graph.plan import Left
 from graphpass.graph.shapes import infer_shapes
@@ -102,6 +103,7 @@ class _Walk:
         self._codes = self._encodings | {name: each.code for name, each in self._curved.items()}  # of what layers make
         self._nodes: list[gs.Node] = []
         self._counts: dict[str, CountTerm] = {}
+        self._unshifted: dict[str, CountTerm] = {}
         self._decoded: set[str] = set()
         self._made_of_floats: set[str] = set()  # encoded tensors that exist as floats
         self._of_integers: set[str] = set()  # f(x), where x is uint8
@@ -170,7 +172,7 @@ class _Walk:
     def _terms_of(self, node: gs.Node) -> CountSum | str:
         layer = weight_layer(node)
         if layer:
-            known = self._counts.get(layer.data.name)
+            known = self._read(layer)
             unknown = f"{layer.data.name!r} is not made of counts, and its range is not known"
             return CountSum(layers=((layer, known),)) if known else unknown
         total = CountSum()
@@ -183,6 +185,18 @@ class _Walk:
                 return part
             total = CountSum(total.layers + part.layers, total.counts + part.counts, total.constants + part.constants)
         return total
+
+    def _read(self, layer: WeightLayer) -> CountTerm | None:
+        """The counts that stand for what a layer reads, as numbers of which one stands for the zeros of its padding."""
+        name = layer.data.name
+        known = self._counts.get(name)
+        if known is None or not hides_zero(layer, known):
+            return known
+        if name not in self._unshifted:
+            output = gs.Variable(self.stem(f"{name}/unshifted"), self._numbers.dtype, layer.data.shape)
+            nodes, self._unshifted[name] = without_offset(layer, known, output, self._numbers, self._target.product)
+            self._nodes.extend(nodes)
+        return self._unshifted[name]
 
     def _fire(self, node: gs.Node) -> None:
         """A neuron: its counts, computed in integers where the current is made of counts."""
@@ -304,7 +318,7 @@ class _Walk:
                 if output.name in self._curved:
                     self._of_integers.add(self._curved[output.name].output)
         elif layer and (node.op != "Conv" or not self._numbers.shifted) and is_float32(output):
-            known = self._counts[layer.data.name]
+            known = self._read(layer) or self._counts[layer.data.name]
             linear = linear_of(layer, known.tensor, known.affine, (known.least, known.largest), known.zero)
             done = linear if isinstance(linear, str) else settled(linear)
             if isinstance(done, str):

@@ -14,13 +14,12 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms.integer.counting import Counting
-from graphpass.forms.integer.layers import Linear, linear_of, merged, picked, scaling
+from graphpass.forms.integer.layers import WHOLE, Linear, linear_of, merged, picked, scaling
 from graphpass.forms.integer.quantised import nodes_of, rounding_errors, scalar, settled, sum_nodes
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.layers import WeightLayer
 
 COARSEST = 1 / 64  # of the largest count, or 1: steps of a sum up to this take less than int8 weights or the counts do
-WHOLE = 1e-3  # counts: what float32 rounds of a zero point up to 255, and no border notices
 ROUNDED = 1 / 6  # of what a site's neurons can send: what int8 weights may take from it; 1/50 is usual
 TOO_FAR = "rounding its weights to int8 would move its counts too far"
 REACH = 3  # times the largest count: what a shortcut may add before it goes through the layer instead
