@@ -6,6 +6,8 @@ A and o end in the weights behind the mean. So nothing is multiplied element by 
 small values have as many steps as others, and onnxruntime computes the pooling in integers.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
@@ -13,24 +15,31 @@ from graphpass.forms.integer.quantised import dequantised, quantised
 from graphpass.forms.integer.sums import CountTerm
 from graphpass.forms.integer.tensors import Numbers, encoding_of
 from graphpass.graph.affine import Affine, through
-from graphpass.graph.layers import is_padded
+from graphpass.graph.layers import is_padded, rank_of
 from graphpass.graph.time_axis import axes_of
 
 AVERAGES = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
 
 
-def averages(node: gs.Node) -> bool:
-    """Whether a node is a mean over positions that are all there."""
-    return node.op in AVERAGES and not node.domain and not is_padded(node.attrs)
-
-
 def averaged(
-    node: gs.Node, known: CountTerm, count: gs.Variable, numbers: Numbers
+    node: gs.Node, known: CountTerm, count_of: Callable[[gs.Variable], gs.Variable], numbers: Numbers
 ) -> tuple[list[gs.Node], CountTerm] | None:
-    """A mean of counts as nodes, and what their output `count` stands for; None for what is left to floats."""
-    made, code = through(node, known.affine), encoding_of(known.least - known.zero, known.largest - known.zero, numbers)
-    if made is None or code is None or count.shape is None or made[0].scale.ndim != len(count.shape):
+    """A mean of counts over positions that are all there, as nodes, and what they make; None for any other node.
+
+    count_of: makes the counts of a float tensor. Data of as many steps as there are numbers is no mean of counts: there
+    is nothing between its steps.
+    """
+    if (
+        node.op not in AVERAGES
+        or node.domain
+        or is_padded(node.attrs)
+        or known.largest - known.least >= numbers.largest
+    ):
         return None
+    made, code = through(node, known.affine), encoding_of(known.least - known.zero, known.largest - known.zero, numbers)
+    if made is None or code is None or made[0].scale.ndim != rank_of(node.outputs[0]):
+        return None
+    count = count_of(node.outputs[0])
     name, nodes, step = f"{count.name}/mean", list[gs.Node](), float(code.scale)
     values = dequantised(known.tensor, 1, known.zero, f"{name}/data", nodes)
     mean = gs.Variable(f"{name}/value", np.float32, count.shape)

@@ -32,15 +32,15 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms import operators
-from graphpass.forms.integer.averages import averaged, averages
+from graphpass.forms.integer.averages import averaged
 from graphpass.forms.integer.borders import as_float32, encoded_counts, rounded_nodes, scaled_floats, scaled_layer
 from graphpass.forms.integer.counting import Counting, counting_of, stored
 from graphpass.forms.integer.curved import curved_currents
 from graphpass.forms.integer.layers import linear_of
-from graphpass.forms.integer.moves import encode_behind_transposes, moved_counts, rises_by_channel
+from graphpass.forms.integer.moves import encode_behind_transposes, moved_counts, rises_by_channel, suit_counts
 from graphpass.forms.integer.offsets import hides_zero, without_offset
-from graphpass.forms.integer.quantised import has_normal_scales, quantised, scalar, settled
-from graphpass.forms.integer.sums import CountSum, CountTerm
+from graphpass.forms.integer.quantised import has_normal_scales, quantised, settled
+from graphpass.forms.integer.sums import CountSum, CountTerm, adds_constant, is_sum
 from graphpass.forms.integer.targets import TARGETS, USUAL
 from graphpass.forms.integer.tensors import Encoding, analogue_tensors, encoding_of, is_float32
 from graphpass.forms.preparation import compute_constants, split_layers
@@ -120,9 +120,9 @@ class _Walk:
             if node.op == operators.FOLDED_NEURON:
                 self._claim(node.inputs[0])
             elif (
-                _is_sum(node)
+                is_sum(node)
                 and node.outputs[0].name in self._codes
-                and (_adds_constant(node) or node.outputs[0].name in self._curved)
+                and (adds_constant(node) or node.outputs[0].name in self._curved)
             ):
                 for tensor in node.inputs:
                     self._claim(tensor)
@@ -156,7 +156,7 @@ class _Walk:
             return
         if weight_layer(node):
             self._currents.add(id(node))
-        elif _is_sum(node) and depth < 3:
+        elif is_sum(node) and depth < 3:
             self._currents.add(id(node))
             for tensor in node.inputs:
                 if not isinstance(tensor, gs.Constant):
@@ -202,10 +202,8 @@ class _Walk:
         """A neuron: its counts, computed in integers where the current is made of counts."""
         x, y, parts = node.inputs[0], node.outputs[0], [np.asarray(tensor.values) for tensor in node.inputs[1:]]
         neurons = stored(parts, int(node.attrs["levels"]) - 1, self._numbers)
-        counting = neurons.counting
-        rank = rank_of(x)
-        count = self._count(y)
-        total = self._terms(x)
+        counting, rank = neurons.counting, rank_of(x)
+        count, total = self._count(y), self._terms(x)
         if isinstance(total, CountSum) and rank is not None:
             made = self._target.current(total, rank, counting, count)
         else:
@@ -215,7 +213,7 @@ class _Walk:
             if x.name in self._of_integers:
                 made = f"{x.name!r} is an activation in floats of an integer current"
             for name, op in layers or [(node.name, operators.COUNT_NEURON)]:
-                self._stay(name, op, f"the current of {node.name!r} is not integer: {made}")
+                self.left.append(Left(name, op, f"the current of {node.name!r} is not integer: {made}", True))
             if x.name in self._of_integers:
                 current = scaled_floats(x, counting, count, self._nodes)
                 self._nodes.extend(rounded_nodes(current, counting, count))
@@ -280,8 +278,7 @@ class _Walk:
             self._nodes.extend(rounded_nodes(current, counting, count))
         else:
             inputs, name = [current, *node.inputs[1:3]], f"{count.name}/neuron"
-            attributes = dict(node.attrs)
-            neuron = gs.Node(operators.COUNT_NEURON, name, attributes, inputs, [count], domain=SPIKING_DOMAIN)
+            neuron = gs.Node(operators.COUNT_NEURON, name, dict(node.attrs), inputs, [count], domain=SPIKING_DOMAIN)
             self._nodes.append(neuron)
         return y, count
 
@@ -302,7 +299,7 @@ class _Walk:
     def _go_on(self, node: gs.Node) -> bool:
         """A layer or sum of counts that no neuron follows: its encoding, or a product as floats."""
         layer = weight_layer(node)
-        if not layer and not _is_sum(node):
+        if not layer and not is_sum(node):
             return False
         output, total = node.outputs[0], self._terms_of(node)
         code, rank = self._codes.get(output.name), rank_of(output)
@@ -329,7 +326,7 @@ class _Walk:
                 made = "its weights are too small for scales in float32"
         if isinstance(made, str):
             if layer and layer.data.name in self._counts:
-                self._stay(node.name, node.op, made)
+                self.left.append(Left(node.name, node.op, made, True))
             return False
         node.inputs.clear()
         node.outputs.clear()
@@ -355,30 +352,22 @@ class _Walk:
         if moved is None:
             return False
         made, zero = moved
-        inputs = [entry.tensor if entry else tensor for entry, tensor in zip(entries, node.inputs, strict=True)]
-        if node.op == "Pad":  # with zero, as a float
-            inputs[2:3] = [scalar(self.stem(f"{node.name}/zero"), zero, self._numbers.dtype)]
-        if node.op == "GlobalMaxPool":  # onnxruntime has it for floats alone
-            axes = np.arange(2, made[0].scale.ndim, dtype=np.int64)
-            node.op, inputs = "ReduceMax", [*inputs, gs.Constant(self.stem(f"{node.name}/axes"), axes)]
+        node.inputs = [entry.tensor if entry else tensor for entry, tensor in zip(entries, node.inputs, strict=True)]
+        suit_counts(node, made[0].scale.ndim, zero, self.stem, self._numbers)
         outputs = [self._count(tensor) for tensor in node.outputs]
         largest = max(entry.largest for entry in entries if entry)
         least = min(entry.least for entry in entries if entry)
         for tensor, affine, output in zip(list(node.outputs), made, outputs, strict=True):
             self._counts[tensor.name] = CountTerm(output, affine, largest, zero, least)
-        node.inputs, node.outputs = inputs, outputs
+        node.outputs = outputs
         self._nodes.append(node)
         return True
 
     def _average(self, node: gs.Node) -> bool:
         """A mean of neurons' counts whose result would become 8-bit numbers anyway."""
-        known = self._counts.get(node.inputs[0].name) if averages(node) else None
-        output = node.outputs[0]
-        if known is None or known.largest - known.least >= self._numbers.largest:
-            return False
-        if output.name not in self._encodings or output.name in self._held:
-            return False
-        made = averaged(node, known, self._count(output), self._numbers)
+        known, output = self._counts.get(node.inputs[0].name) if node.inputs else None, node.outputs[0]
+        wanted = output.name in self._encodings and output.name not in self._held
+        made = averaged(node, known, self._count, self._numbers) if known and wanted else None
         if made is None:
             return False
         nodes, self._counts[output.name] = made
@@ -397,9 +386,6 @@ class _Walk:
                     self._decode(tensor)
         self._nodes.append(node)
 
-    def _stay(self, node: str, op: str, reason: str) -> None:
-        self.left.append(Left(node, op, reason, True))
-
     def _decode(self, tensor: gs.Tensor) -> None:
         """Make the float tensor that counts stand for, where it is one."""
         known = self._counts.get(tensor.name)
@@ -411,11 +397,3 @@ class _Walk:
         """output = what counts stand for."""
         output.inputs.clear()
         self._nodes.extend(self._target.floats(known, output, self.stem(f"{output.name}/float")))
-
-
-def _is_sum(node: gs.Node) -> bool:
-    return node.op == "Add" and not node.domain
-
-
-def _adds_constant(node: gs.Node) -> bool:
-    return any(isinstance(tensor, gs.Constant) for tensor in node.inputs)
