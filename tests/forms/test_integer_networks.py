@@ -147,6 +147,41 @@ def test_what_openvino_would_compute_in_floats_is_written_otherwise(monkeypatch:
     np.testing.assert_array_equal(*(run(assemble(each, "rate"), x)[0] for each in (made, plain)))
 
 
+@pytest.mark.parametrize(
+    ("op", "attributes", "pooling"),
+    [
+        ("ReduceMean", {"axes": [2, 3], "keepdims": 1}, "QLinearGlobalAveragePool"),
+        ("ReduceMean", {"axes": [-1, 2], "keepdims": 0}, "QLinearGlobalAveragePool"),
+        ("ReduceMean", {"axes": [3], "keepdims": 1}, "ReduceMean"),
+        ("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2]}, "QLinearAveragePool"),
+        ("AveragePool", {"kernel_shape": [3, 3], "pads": [1] * 4}, "AveragePool"),
+    ],
+)
+def test_means_of_counts_have_the_scales_of_their_channels(op: str, attributes: dict, pooling: str) -> None:
+    """Sizes of a channel's values do not matter to it; a float reads the mean, too. A padded mean is one of floats."""
+    net = behind_float(offset=0.3)
+    for part in ("threshold", "shift", "amplitude", "offset"):
+        net.constants[f"y/{part}"] *= np.float32([1, 0.01, 1, 0.01]).reshape(4, 1, 1)
+    net.constants["w"] *= np.float32([1, 0.01, 1, 0.01]).reshape(4, 1, 1, 1)
+    net.op(op, "y", "g", **attributes)
+    if attributes.get("keepdims", 1):
+        net.op("Conv", f"g {net.weight('v', 5, 4, 1, 1)}", "h")
+        net.constants["v"] *= np.float32([0.01, 1, 0.01, 1]).reshape(1, 4, 1, 1)
+    else:
+        net.op("Gemm", f"g {net.weight('v', 4, 5)}", "h")
+    net.site("h", "u", 5, 2 if attributes.get("keepdims", 1) else 0)
+    net.op("Tanh", "g", "t")
+    axes = 4 if attributes.get("keepdims", 1) else 2
+    found = net.compare({"x": (3, 6, 6)}, {"u": axes, "t": axes}, ranges={"g": (-1.0, 8.0)})
+    assert pooling in found.ops
+    assert ("g" in found.encoded) == (pooling == "AveragePool")
+    assert "h" not in found.floats
+    if pooling != "AveragePool":
+        small = found.folded["t"][:, 1], found.integer["t"][:, 1]
+        step = net.constants["y/amplitude"][1].item() * 16 / 255
+        np.testing.assert_allclose(small[1], small[0], atol=0.51 * step)
+
+
 def bottleneck(ranges: dict | None) -> IntegerRun:
     """Inverted residuals: linear bottlenecks b0 and b1, their sum s, and expansions that neurons follow."""
     net = RealNet("rate", 16)

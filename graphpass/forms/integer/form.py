@@ -35,7 +35,7 @@ from graphpass.forms import operators
 from graphpass.forms.integer.averages import averaged
 from graphpass.forms.integer.borders import as_float32, encoded_counts, rounded_nodes, scaled_floats, scaled_layer
 from graphpass.forms.integer.counting import Counting, counting_of, stored
-from graphpass.forms.integer.curved import curved_currents
+from graphpass.forms.integer.curved import curved_counts, curved_currents
 from graphpass.forms.integer.layers import linear_of
 from graphpass.forms.integer.moves import encode_behind_transposes, moved_counts, rises_by_channel, suit_counts
 from graphpass.forms.integer.offsets import hides_zero, without_offset
@@ -215,8 +215,7 @@ class _Walk:
             for name, op in layers or [(node.name, operators.COUNT_NEURON)]:
                 self.left.append(Left(name, op, f"the current of {node.name!r} is not integer: {made}", True))
             if x.name in self._of_integers:
-                current = scaled_floats(x, counting, count, self._nodes)
-                self._nodes.extend(rounded_nodes(current, counting, count))
+                self._nodes.extend(curved_counts(x, counting, count))
             else:
                 y, count = self._fire_on_float(node, parts, counting, count)
         else:
