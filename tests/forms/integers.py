@@ -49,7 +49,8 @@ class RealNet(Net):
         counted = {y: x for y, x in neurons.items() if f"{y}{COUNT}" in ours}
         neuron = {y: self.parameters(y) for y in neurons}
         fed = {y: ours[f"{y}{COUNT}"] if y in counted else count_of_output(neuron[y], plain[y]) for y in neurons}
-        codes = {name: encoding_of(*(ranges or {})[name]) for name in made.encoded}
+        means = {name for name in made.encoded if f"{name}{COUNT}/mean/value" in integer.tensors()}
+        codes = {name: encoding_of(*(ranges or {})[name]) for name in made.encoded if name not in means}
         held = {name: ours[f"{name}{COUNT}"].astype(np.float32) - code.zero for name, code in codes.items()}
         decoded = {y: neuron[y].decode(n) for y, n in fed.items()}
         decoded |= {name: values * np.float32(codes[name].scale) for name, values in held.items()}

@@ -371,6 +371,7 @@ class _Walk:
             return False
         nodes, self._counts[output.name] = made
         self._nodes.extend(nodes)
+        self.encoded.append(output.name)
         return True
 
     def _float(self, node: gs.Node) -> None:
