@@ -34,7 +34,7 @@ from graphpass.sites.activations import Activation, find_activations
 
 FINE = 8  # steps of s between two thresholds: 1 count in 32 is then another one, by one
 ENOUGH = 4  # and between two thresholds, of what a sum is rounded to before a shortcut is added
-SHARE = 1 / 16  # of the mean square of thresholds: that of a step of f(x), at most
+COARSE = 1 / 2  # of every threshold: a step of f(x), at most
 PASSED = 8  # thresholds within one step, at most
 HALF = 0.5
 
@@ -151,7 +151,7 @@ def _counted_by_layer(y: gs.Variable, counting: Counting, count: gs.Variable) ->
         max(0.0, float((theta * (counting.largest + HALF) - psi).max())),
     )
     step = np.float64(np.float32((high - low) / LARGEST))
-    if not step > np.finfo(np.float32).tiny or step * step > SHARE * np.square(theta).mean():
+    if not step > np.finfo(np.float32).tiny or step > COARSE * theta.min():
         return None
     zero = int(np.rint(-low / step))
     codes = gs.Variable(f"{count.name}/values", np.uint8, shape)
