@@ -10,7 +10,7 @@ of every channel, since runtimes multiply by one number faster; else one for eac
 than PASSED thresholds, because f is steep in one place and flat in others, the current stays float.
 
 Where θ or ψ differ between channels, a convolution of one tap counts what f gives, as in (2): onnxruntime multiplies
-floats channel by channel five times as slowly as by one number, and OpenVINO as fast either way. t is one number.
+floats channel by channel five times as slowly as by one number. t is one number for all channels.
 """
 
 from dataclasses import dataclass

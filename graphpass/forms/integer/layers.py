@@ -119,9 +119,10 @@ def linear_of(
     groups, taps = layer.groups, (1,) * (weight.ndim - 2)
     scale, offset = (part.astype(np.float64) for part in affine.vectors(1, weight.shape[1] * groups))
     if affine.shifted and is_padded(node.attrs):
-        of_zero = zero if zero or data.dtype == np.int8 else count_of_zero(scale, offset, largest)
-        offset = offset + scale * (of_zero - zero)
-        zero = of_zero
+        if data.dtype != np.int8:
+            offset = offset - scale * zero
+            zero = count_of_zero(scale, offset, largest)
+            offset = offset + scale * zero
         if not fits_padding(scale, offset):
             return "no count stands for the zeros that it is padded with"
     grouped = weight.reshape(groups, -1, *weight.shape[1:])
