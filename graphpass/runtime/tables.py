@@ -4,8 +4,9 @@
 
 The integer form computes curved activations in floats between two uint8 tensors. A session with the native operators on
 the CPU asks onnxruntime for its optimised model, runs every such chain once on all 256 codes, and puts a LookUp in its
-place. The channel axis is counted from the end, by what the answers vary along; it is the last one where onnxruntime
-has moved channels last.
+place. Where a convolution of one tap follows, which counts what f gives channel by channel, the table does that, too.
+The channel axis is counted from the end, by what the answers vary along; it is the last one where onnxruntime has moved
+channels last.
 """
 
 from collections import Counter
@@ -86,9 +87,11 @@ class _Search:
         """The chain whose last node this is."""
         if node.op_type != "QuantizeLinear" or not self._is_uint8(node) or not self._alone(node):
             return None
-        clip = self._clipping(node)
-        nodes, axes = [node] if clip is None else [clip, node], 0
-        output, pending = nodes[0].output[0], [node.input[0]]
+        counting = self._counting(node)
+        end = counting or node
+        clip = self._clipping(end)
+        nodes = [each for each in (clip, counting, node) if each is not None]
+        axes, output, pending = 0, nodes[0].output[0], [node.input[0]]
         seen, sources = {node.output[0]}, set[str]()
         while pending:
             tensor = pending.pop()
@@ -107,7 +110,12 @@ class _Search:
                 pending += inner
         if len(sources) != 1 or not self._kept_inside(nodes, output):
             return None
-        return Chain(sources.pop(), output, tuple(reversed(nodes)), _codes([CODES, *[1] * axes]))
+        shape = [CODES, *[1] * axes]
+        if counting is not None:
+            weight = self._constants[counting.input[3]].dims
+            shape = [CODES, *[1] * (len(weight) - 1)]
+            shape[-1 if _channels_last(counting) else 1] = weight[0]
+        return Chain(sources.pop(), output, tuple(reversed(nodes)), _codes(shape))
 
     def _alone(self, node: onnx.NodeProto) -> bool:
         """Whether a node works value by value, or channel by channel with constants that broadcast."""
@@ -140,15 +148,43 @@ class _Search:
 
     def _clipping(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """The Clip that alone reads what a node makes."""
+        clip = self._reader(node, "Clip")
+        return clip if clip is not None and self._alone(clip) else None
+
+    def _counting(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
+        """The QLinearConv of one tap that alone reads what a node makes, if each channel reads itself."""
+        layer = self._reader(node, "QLinearConv")
+        if layer is None or any(name not in self._constants for name in layer.input[1:] if name):
+            return None
+        given = {each.name: helper.get_attribute_value(each) for each in layer.attribute}
+        outputs, inputs, *taps = self._constants[layer.input[3]].dims
+        if any(given.get("pads", ())) or any(each != 1 for each in (*taps, *given.get("strides", ()))):
+            return None
+        own = given.get("group", 1) == outputs if inputs == 1 else self._is_diagonal(layer)
+        return layer if own else None
+
+    def _is_diagonal(self, layer: onnx.NodeProto) -> bool:
+        stored, zeros = (self._constants[layer.input[place]] for place in (3, 5))
+        if stored.data_location == onnx.TensorProto.EXTERNAL or stored.dims[0] != stored.dims[1]:
+            return False  # a diagonal is small
+        weight = numpy_helper.to_array(stored).reshape(stored.dims[:2])
+        return not numpy_helper.to_array(zeros).any() and not (weight - np.diag(np.diag(weight))).any()
+
+    def _reader(self, node: onnx.NodeProto, op: str) -> onnx.NodeProto | None:
+        """The node of this kind that alone reads what a node makes."""
         name = node.output[0]
         readers = [each for each in self._makers.values() if name in each.input]
-        alone = self._readers[name] == 1 and len(readers) == 1 and readers[0].op_type == "Clip"
-        return readers[0] if alone and self._alone(readers[0]) else None
+        alone = self._readers[name] == 1 and len(readers) == 1 and readers[0].op_type == op
+        return readers[0] if alone and readers[0].input[0] == name else None
 
     def _kept_inside(self, nodes: Sequence[onnx.NodeProto], output: str) -> bool:
         """Whether nothing else reads what is between the ends."""
         inside = Counter(name for node in nodes for name in node.input)
         return all(self._readers[name] == inside[name] for node in nodes for name in node.output if name != output)
+
+
+def _channels_last(layer: onnx.NodeProto) -> bool:
+    return any(each.name == "channels_last" and each.i for each in layer.attribute)
 
 
 def _codes(shape: Sequence[int]) -> Codes:

@@ -49,7 +49,8 @@ class RealNet(Net):
         counted = {y: x for y, x in neurons.items() if f"{y}{COUNT}" in ours}
         neuron = {y: self.parameters(y) for y in neurons}
         fed = {y: ours[f"{y}{COUNT}"] if y in counted else count_of_output(neuron[y], plain[y]) for y in neurons}
-        codes = {name: encoding_of(*(ranges or {})[name]) for name in made.encoded}
+        means = {name for name in made.encoded if f"{name}{COUNT}/mean/value" in integer.tensors()}
+        codes = {name: encoding_of(*(ranges or {})[name]) for name in made.encoded if name not in means}
         held = {name: ours[f"{name}{COUNT}"].astype(np.float32) - code.zero for name, code in codes.items()}
         decoded = {y: neuron[y].decode(n) for y, n in fed.items()}
         decoded |= {name: values * np.float32(codes[name].scale) for name, values in held.items()}
@@ -198,7 +199,7 @@ def zeros_of(graph: gs.Graph, neurons: dict) -> dict[str, set[int]]:
 
 
 def explained(graph: gs.Graph, y: str, sums: np.ndarray, largest: int) -> np.ndarray:
-    """How far in counts the integer form may take a current: (Σn + taps + 1)·s/2 and half a step of every addend."""
+    """How far in counts the integer form may take a current: (Σn + taps + 1)·s and half a step of every addend."""
     bound = np.full(sums.shape, ROUNDING * (1 + sums.max()))
     for made in integer_layers(graph):
         if made.op == "Add" or not made.output.name.startswith(f"{y}{COUNT}"):
@@ -206,11 +207,12 @@ def explained(graph: gs.Graph, y: str, sums: np.ndarray, largest: int) -> np.nda
         scales, step = made.scales, made.step
         taps = int(np.prod(made.weight.shape[2:])) if made.op == "Conv" else 0
         shaped = scales.reshape(-1, *(1,) * (sums.ndim - 2)) if made.op == "Conv" else scales
-        bound = bound + (sums + taps + 1) * shaped / 2
+        bound = bound + (sums + taps + 1) * shaped
         if "joined" in made.data.name:
-            bound = bound + COPIES * largest * shaped / 2  # copies of a shortcut's counts; they are in the sums once
-        if "marked" in made.data.name:
-            bound = bound + taps * COPIES * largest * shaped / 2  # constant channels, at every tap
+            bound = bound + COPIES * largest * shaped  # copies of a shortcut's counts; they are in the sums once
+        if "unshifted" in made.data.name:  # up to 127 for every weight, each rounded to half of one
+            weights = np.abs(made.weight.astype(int)).reshape(len(made.weight), -1)
+            bound = bound + (127 * weights.shape[1] + weights.sum(1) / 2).reshape(shaped.shape) * shaped
         bound = bound + (0 if step == 1 else step / 2)
     return bound
 

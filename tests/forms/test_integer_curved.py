@@ -94,6 +94,16 @@ def test_layers_in_front_of_curved_activations_are_integer(kind, steps, tmp_path
         assert error(fast, a) <= 1.5 * error(folded, a) + 0.16
 
 
+def test_a_layer_counts_what_f_gives_where_thresholds_differ_between_channels(tmp_path):
+    """No float is multiplied channel by channel; with fine levels, 255 steps of f(x) would be too coarse."""
+    path, (a,) = saved(tmp_path, network("silu")), run(network("silu"), X)
+    for steps, layers in ((4, 3), (8, 0)):
+        proto = converted(path, time_steps=steps, coding="phase", form="integer").proto
+        values = [name for each in proto.graph.node for name in each.output if name.endswith("/count/values")]
+        assert len(values) == layers
+        assert error(run(proto, X)[0], a) < 0.5
+
+
 def test_currents_whose_thresholds_lie_too_close_together_stay_float(tmp_path):
     """Slopes between 0.5 and −1: some channels have all levels within a part of the range of the others."""
     path = saved(tmp_path, network("prelu"))

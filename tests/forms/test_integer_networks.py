@@ -97,7 +97,7 @@ def test_convolutions_of_other_dimensions(axes: int) -> None:
     net.site("c1", "y1", 5, axes)
     net.op("Conv", f"y1 {net.weight('w2', 2, 5, *ones)}", "z")
     found = net.compare({"x": (3, *(5,) * axes)}, {"z": 2 + axes})
-    assert found.ops.count("QLinearConv") == 1
+    assert found.ops.count("QLinearConv") == 2  # the offset is rescaled
     assert found.flips["y1"] < 0.1
 
 
@@ -115,6 +115,7 @@ def test_the_first_and_the_last_layer_are_integer_where_the_range_is_known() -> 
     assert "Conv" not in found.ops
     assert found.left == ()
     assert found.encoded == ("x", "g")
+    assert "QLinearGlobalAveragePool" in found.ops
     near(found.integer["z"], found.folded["z"], 0.1)
     x, q = found.folded["x"], found.integer[f"x{COUNT}"].astype(np.float64)
     code = encoding_of(-4.0, 5.0)
@@ -144,6 +145,41 @@ def test_what_openvino_would_compute_in_floats_is_written_otherwise(monkeypatch:
     assert not any(each.op == "Slice" for each in plain.nodes)
     x = net.random.normal(size=(2, 9, 9, 3)).astype(np.float32)
     np.testing.assert_array_equal(*(run(assemble(each, "rate"), x)[0] for each in (made, plain)))
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "pooling"),
+    [
+        ("ReduceMean", {"axes": [2, 3], "keepdims": 1}, "QLinearGlobalAveragePool"),
+        ("ReduceMean", {"axes": [-1, 2], "keepdims": 0}, "QLinearGlobalAveragePool"),
+        ("ReduceMean", {"axes": [3], "keepdims": 1}, "ReduceMean"),
+        ("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2]}, "QLinearAveragePool"),
+        ("AveragePool", {"kernel_shape": [3, 3], "pads": [1] * 4}, "AveragePool"),
+    ],
+)
+def test_means_of_counts_have_the_scales_of_their_channels(op: str, attributes: dict, pooling: str) -> None:
+    """Sizes of a channel's values do not matter to it; a float reads the mean, too. A padded mean is one of floats."""
+    net = behind_float(offset=0.3)
+    for part in ("threshold", "shift", "amplitude", "offset"):
+        net.constants[f"y/{part}"] *= np.float32([1, 0.01, 1, 0.01]).reshape(4, 1, 1)
+    net.constants["w"] *= np.float32([1, 0.01, 1, 0.01]).reshape(4, 1, 1, 1)
+    net.op(op, "y", "g", **attributes)
+    if attributes.get("keepdims", 1):
+        net.op("Conv", f"g {net.weight('v', 5, 4, 1, 1)}", "h")
+        net.constants["v"] *= np.float32([0.01, 1, 0.01, 1]).reshape(1, 4, 1, 1)
+    else:
+        net.op("Gemm", f"g {net.weight('v', 4, 5)}", "h")
+    net.site("h", "u", 5, 2 if attributes.get("keepdims", 1) else 0)
+    net.op("Tanh", "g", "t")
+    axes = 4 if attributes.get("keepdims", 1) else 2
+    found = net.compare({"x": (3, 6, 6)}, {"u": axes, "t": axes}, ranges={"g": (-1.0, 8.0)})
+    assert pooling in found.ops
+    assert "g" in found.encoded
+    assert "h" not in found.floats
+    if pooling != "AveragePool":
+        small = found.folded["t"][:, 1], found.integer["t"][:, 1]
+        step = net.constants["y/amplitude"][1].item() * 16 / 255
+        np.testing.assert_allclose(small[1], small[0], atol=0.51 * step)
 
 
 def bottleneck(ranges: dict | None) -> IntegerRun:

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 TIE = 1e-4  # counts: float32 sums below 2^8 in another order, some ten roundings of 2^-24 each
 FLOATS = 1e-4  # of the largest value: float32 sums in another order, through some layers
-GIVEN, ROUNDED = "/given", ("/current", "/shortcut")  # behind names: counts as inputs; terms of a sum
+GIVEN, ROUNDED = "/given", ("/current", "/shortcut", "/projection")  # behind names: counts as inputs; terms of a sum
 
 Arrays = dict[str, NDArray]
 
@@ -191,4 +191,4 @@ def test_integer_layers_run_in_int8():
     nodes = compiled_by_openvino(made.proto).get_runtime_model().get_ordered_ops()
     said = [{key: each.rt_info[key].value for key in ("layerType", "runtimePrecision")} for each in nodes]
     layers = [each["runtimePrecision"] for each in said if each["layerType"] in ("Convolution", "FullyConnected")]
-    assert len(layers) == 9 and set(layers) <= {"u8", "i8"}
+    assert len(layers) == 10 and set(layers) <= {"u8", "i8"}

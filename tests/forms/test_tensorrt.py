@@ -238,7 +238,7 @@ def test_a_layer_is_its_quantised_product(seed, kind, zero):
     x, y = gs.Variable("x", np.int8, data), gs.Variable("y", np.float32)
     if kind == "conv":
         weight = weight.T[:, :, None, None]
-    linear = settled(Linear((LayerSource(x),), {}, weight, constant, None, 127 - zero, least=-zero))
+    linear = settled(Linear((LayerSource(x),), {}, weight, constant, 127 - zero, least=-zero))
     proto = gs.export_onnx(gs.Graph(layer_nodes(linear, y, "layer"), [x], [y], opset=21))
     counts = random.integers(-zero, 128 - zero, data).astype(np.int8)
     (found,) = run(proto, counts)

@@ -100,6 +100,53 @@ def test_a_chain_becomes_one_node(scale, after):
     np.testing.assert_array_equal(open_session(made).run(None, {"x": x})[0], expected)
 
 
+def counted(weight, group=1, **attributes):
+    """codes → Cast → Sigmoid → QuantizeLinear → QLinearConv → Clip, behind a QuantizeLinear."""
+    model = chain("Sigmoid")
+    layer = ["whole", "small", "zero", "weight", "scales", "zeros", "one", "zero"]
+    model.graph.node[3].output[0] = "whole"
+    model.graph.node.insert(4, helper.make_node("QLinearConv", layer, ["counts"], group=group, **attributes))
+    more = {
+        "weight": np.asarray(weight, np.int8),
+        "scales": np.float32([0.1, 0.3, 0.2]),
+        "zeros": np.zeros(3, np.int8),
+    }
+    model.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in more.items())
+    return model
+
+
+OWN = np.int8([127, 90, 120]).reshape(3, 1, 1, 1)
+DIAGONAL = np.diag(OWN.ravel()).reshape(3, 3, 1, 1)
+
+
+@built
+@pytest.mark.parametrize(("weight", "group"), [(OWN, 3), (DIAGONAL, 1)])
+def test_a_layer_that_counts_channel_by_channel_is_part_of_the_chain(weight, group):
+    model = counted(weight, group)
+    (found,) = chains_of(model)
+    made, _ = with_tables(model, [found], dict(zip(["y"], run(questions(model, [found])), strict=True)))
+    assert [each.op_type for each in made.graph.node] == ["QuantizeLinear", LOOK_UP]
+    x = np.random.default_rng(0).uniform(0, 255, (2, 3, 4, 4)).astype(np.float32)
+    (expected,) = run(model, x)
+    assert len(np.unique(expected)) > 3
+    np.testing.assert_array_equal(open_session(made).run(None, {"x": x})[0], expected)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        counted(DIAGONAL + np.int8(DIAGONAL == 0)),
+        counted(np.ones((3, 1, 3, 3)), 3),
+        counted(OWN, 3, strides=[2, 2]),
+        counted(OWN, 3, pads=[1, 1, 1, 1]),
+    ],
+    ids=["all channels", "three taps", "strided", "padded"],
+)
+def test_other_layers_stay_behind_the_chain(model):
+    (found,) = chains_of(model)
+    assert found.output == "whole"
+
+
 @pytest.mark.parametrize(
     "model",
     [chain("Sigmoid", read=True), chain("Softmax"), chain("Mul", scale=(2, 3, 4, 4)), chain("ReduceMax")],
@@ -143,7 +190,7 @@ def test_sessions_with_tables_give_the_same_numbers(kind, threads, tmp_path):
 def test_chains_that_read_one_constant_are_tables(tmp_path):
     """onnxruntime makes one constant of equal ones, and moves channels last around some of its readers."""
     proto = converted(saved(tmp_path, network("silu")), time_steps=16, form="integer").proto
-    for part, count in (("zero", 3), ("scale", 4)):
+    for part, count in (("zero", 3), ("scale", 3)):
         alike = [each for each in proto.graph.initializer if each.name.endswith(f"/float/{part}")]
         assert len(alike) == count
         for each in alike:

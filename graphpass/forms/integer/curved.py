@@ -1,12 +1,16 @@
 """Currents of curved activations as uint8: the layer or sum in front of f is integer, f alone is computed in floats.
 
     q = saturate(round(x/s) + z)      s, z: 256 steps that hold all thresholds of the site's neurons on x
-    n = count(f(s·(q − z)))
+    n = count(f(s·(q − z)))                                                                                  (1)
+    n = clip(round((t·(p − z') + ψ)/θ − 1/2), 0, L)      p = round(f(…)/t) + z' from 0 to 255                (2)
 
 Between two thresholds the count does not change, and beyond the last ones neither, so that no range has to be
 calibrated: x is cut off where the count is settled. s is one number where that leaves FINE steps between two thresholds
 of every channel, since runtimes multiply by one number faster; else one for each channel. Where a step would pass more
 than PASSED thresholds, because f is steep in one place and flat in others, the current stays float.
+
+Where θ or ψ differ between channels, a convolution of one tap counts what f gives, as in (2): onnxruntime multiplies
+floats channel by channel five times as slowly as by one number. t is one number for all channels.
 """
 
 from dataclasses import dataclass
@@ -16,14 +20,21 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms import operators
+from graphpass.forms.integer.borders import rounded_nodes, scaled_floats
+from graphpass.forms.integer.counting import Counting
+from graphpass.forms.integer.layers import scaling
+from graphpass.forms.integer.quantised import nodes_of, quantised, settled
+from graphpass.forms.integer.sums import clipped
 from graphpass.forms.integer.tensors import LARGEST, Encoding, is_float32
 from graphpass.forms.preparation import thresholds_on
+from graphpass.graph.affine import neuron_affine
 from graphpass.graph.edit import held_names
 from graphpass.maths.curves import CURVES
 from graphpass.sites.activations import Activation, find_activations
 
 FINE = 8  # steps of s between two thresholds: 1 count in 32 is then another one, by one
 ENOUGH = 4  # and between two thresholds, of what a sum is rounded to before a shortcut is added
+COARSE = 1 / 2  # of every threshold: a step of f(x), at most
 PASSED = 8  # thresholds within one step, at most
 HALF = 0.5
 
@@ -116,3 +127,36 @@ def _best_zero(low: Array, high: Array) -> int:
     wide = np.maximum(high - low, np.finfo(np.float32).tiny)
     costs = [float(np.square(np.minimum(_scales(low, high, zero) / wide, 1e3)).sum()) for zero in range(LARGEST + 1)]
     return int(np.argmin(costs))
+
+
+def curved_counts(y: gs.Variable, counting: Counting, count: gs.Variable) -> list[gs.Node]:
+    """Counts of the floats y = f(x), of formula (2) where thresholds differ between channels and t is fine enough."""
+    made = _counted_by_layer(y, counting, count)
+    if made is not None:
+        return made
+    nodes = list[gs.Node]()
+    current = scaled_floats(y, counting, count, nodes)
+    return [*nodes, *rounded_nodes(current, counting, count)]
+
+
+def _counted_by_layer(y: gs.Variable, counting: Counting, count: gs.Variable) -> list[gs.Node] | None:
+    """Nodes of formula (2); None where t would be too coarse, or there are no channels."""
+    shape, rank = y.shape, len(y.shape or ())
+    transform = neuron_affine(counting.threshold, counting.shift, 1.0, rank) if rank > 2 else None
+    if transform is None or transform.varying != {1} or not isinstance(shape[1], int):
+        return None
+    theta, psi = (part.astype(np.float64) for part in transform.vectors(1, shape[1]))
+    low, high = (
+        min(0.0, float((theta * HALF - psi).min())),
+        max(0.0, float((theta * (counting.largest + HALF) - psi).max())),
+    )
+    step = np.float64(np.float32((high - low) / LARGEST))
+    if not step > np.finfo(np.float32).tiny or step > COARSE * theta.min():
+        return None
+    zero = int(np.rint(-low / step))
+    codes = gs.Variable(f"{count.name}/values", np.uint8, shape)
+    linear = settled(scaling(codes, step / theta, (psi - step * zero) / theta - HALF, rank, LARGEST))
+    if isinstance(linear, str):
+        return None
+    made = clipped(counting.largest, count, lambda output: nodes_of(linear, output))
+    return [quantised(y, float(step), zero, codes), *made]

@@ -16,6 +16,7 @@ end in the weights and bias of the next layers. A neuron's current is the sum of
 Analogue tensors of known range are encoded (tensors.py) and read like counts:
 
     layer, x + x'         a layer or Add on integers whose output scale and zero point are the encoding's
+    mean of counts        in steps of a part of a count, with each channel's own scale               averages.py
     made by floats        QuantizeLinear
     product read by floats    a product of integers with a float output
 
@@ -31,20 +32,22 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms import operators
+from graphpass.forms.integer.averages import averaged
 from graphpass.forms.integer.borders import as_float32, encoded_counts, rounded_nodes, scaled_floats, scaled_layer
 from graphpass.forms.integer.counting import Counting, counting_of, stored
-from graphpass.forms.integer.curved import curved_currents
+from graphpass.forms.integer.curved import curved_counts, curved_currents
 from graphpass.forms.integer.layers import linear_of
-from graphpass.forms.integer.moves import encode_behind_transposes, moved_counts, rises_by_channel
-from graphpass.forms.integer.quantised import has_normal_scales, quantised, scalar, settled
-from graphpass.forms.integer.sums import CountSum, CountTerm
+from graphpass.forms.integer.moves import encode_behind_transposes, moved_counts, rises_by_channel, suit_counts
+from graphpass.forms.integer.offsets import hides_zero, without_offset
+from graphpass.forms.integer.quantised import has_normal_scales, quantised, settled
+from graphpass.forms.integer.sums import CountSum, CountTerm, adds_constant, is_sum
 from graphpass.forms.integer.targets import TARGETS, USUAL
 from graphpass.forms.integer.tensors import Encoding, analogue_tensors, encoding_of, is_float32
 from graphpass.forms.preparation import compute_constants, split_layers
 from graphpass.graph.affine import neuron_affine
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.edit import held_names
-from graphpass.graph.layers import is_maximum, rank_of, weight_layer
+from graphpass.graph.layers import WeightLayer, is_maximum, rank_of, weight_layer
 from graphpass.graph.names import Stems
 from graphpass.graph.plan import Left
 from graphpass.graph.shapes import infer_shapes
@@ -100,6 +103,7 @@ class _Walk:
         self._codes = self._encodings | {name: each.code for name, each in self._curved.items()}  # of what layers make
         self._nodes: list[gs.Node] = []
         self._counts: dict[str, CountTerm] = {}
+        self._unshifted: dict[str, CountTerm] = {}
         self._decoded: set[str] = set()
         self._made_of_floats: set[str] = set()  # encoded tensors that exist as floats
         self._of_integers: set[str] = set()  # f(x), where x is uint8
@@ -116,9 +120,9 @@ class _Walk:
             if node.op == operators.FOLDED_NEURON:
                 self._claim(node.inputs[0])
             elif (
-                _is_sum(node)
+                is_sum(node)
                 and node.outputs[0].name in self._codes
-                and (_adds_constant(node) or node.outputs[0].name in self._curved)
+                and (adds_constant(node) or node.outputs[0].name in self._curved)
             ):
                 for tensor in node.inputs:
                     self._claim(tensor)
@@ -129,7 +133,7 @@ class _Walk:
                 continue
             if node.op == operators.FOLDED_NEURON:
                 self._fire(node)
-            elif not (self._carry(node) or self._go_on(node)):
+            elif not (self._carry(node) or self._average(node) or self._go_on(node)):
                 for tensor in node.inputs:
                     self._release(tensor)
                 self._float(node)
@@ -152,7 +156,7 @@ class _Walk:
             return
         if weight_layer(node):
             self._currents.add(id(node))
-        elif _is_sum(node) and depth < 3:
+        elif is_sum(node) and depth < 3:
             self._currents.add(id(node))
             for tensor in node.inputs:
                 if not isinstance(tensor, gs.Constant):
@@ -168,7 +172,7 @@ class _Walk:
     def _terms_of(self, node: gs.Node) -> CountSum | str:
         layer = weight_layer(node)
         if layer:
-            known = self._counts.get(layer.data.name)
+            known = self._read(layer)
             unknown = f"{layer.data.name!r} is not made of counts, and its range is not known"
             return CountSum(layers=((layer, known),)) if known else unknown
         total = CountSum()
@@ -182,14 +186,24 @@ class _Walk:
             total = CountSum(total.layers + part.layers, total.counts + part.counts, total.constants + part.constants)
         return total
 
+    def _read(self, layer: WeightLayer) -> CountTerm | None:
+        """The counts that stand for what a layer reads, as numbers of which one stands for the zeros of its padding."""
+        name = layer.data.name
+        known = self._counts.get(name)
+        if known is None or not hides_zero(layer, known):
+            return known
+        if name not in self._unshifted:
+            output = gs.Variable(self.stem(f"{name}/unshifted"), self._numbers.dtype, layer.data.shape)
+            nodes, self._unshifted[name] = without_offset(layer, known, output, self._numbers, self._target.product)
+            self._nodes.extend(nodes)
+        return self._unshifted[name]
+
     def _fire(self, node: gs.Node) -> None:
         """A neuron: its counts, computed in integers where the current is made of counts."""
         x, y, parts = node.inputs[0], node.outputs[0], [np.asarray(tensor.values) for tensor in node.inputs[1:]]
         neurons = stored(parts, int(node.attrs["levels"]) - 1, self._numbers)
-        counting = neurons.counting
-        rank = rank_of(x)
-        count = self._count(y)
-        total = self._terms(x)
+        counting, rank = neurons.counting, rank_of(x)
+        count, total = self._count(y), self._terms(x)
         if isinstance(total, CountSum) and rank is not None:
             made = self._target.current(total, rank, counting, count)
         else:
@@ -199,10 +213,9 @@ class _Walk:
             if x.name in self._of_integers:
                 made = f"{x.name!r} is an activation in floats of an integer current"
             for name, op in layers or [(node.name, operators.COUNT_NEURON)]:
-                self._stay(name, op, f"the current of {node.name!r} is not integer: {made}")
+                self.left.append(Left(name, op, f"the current of {node.name!r} is not integer: {made}", True))
             if x.name in self._of_integers:
-                current = scaled_floats(x, counting, count, self._nodes)
-                self._nodes.extend(rounded_nodes(current, counting, count))
+                self._nodes.extend(curved_counts(x, counting, count))
             else:
                 y, count = self._fire_on_float(node, parts, counting, count)
         else:
@@ -264,8 +277,7 @@ class _Walk:
             self._nodes.extend(rounded_nodes(current, counting, count))
         else:
             inputs, name = [current, *node.inputs[1:3]], f"{count.name}/neuron"
-            attributes = dict(node.attrs)
-            neuron = gs.Node(operators.COUNT_NEURON, name, attributes, inputs, [count], domain=SPIKING_DOMAIN)
+            neuron = gs.Node(operators.COUNT_NEURON, name, dict(node.attrs), inputs, [count], domain=SPIKING_DOMAIN)
             self._nodes.append(neuron)
         return y, count
 
@@ -286,7 +298,7 @@ class _Walk:
     def _go_on(self, node: gs.Node) -> bool:
         """A layer or sum of counts that no neuron follows: its encoding, or a product as floats."""
         layer = weight_layer(node)
-        if not layer and not _is_sum(node):
+        if not layer and not is_sum(node):
             return False
         output, total = node.outputs[0], self._terms_of(node)
         code, rank = self._codes.get(output.name), rank_of(output)
@@ -302,7 +314,7 @@ class _Walk:
                 if output.name in self._curved:
                     self._of_integers.add(self._curved[output.name].output)
         elif layer and (node.op != "Conv" or not self._numbers.shifted) and is_float32(output):
-            known = self._counts[layer.data.name]
+            known = self._read(layer) or self._counts[layer.data.name]
             linear = linear_of(layer, known.tensor, known.affine, (known.least, known.largest), known.zero)
             done = linear if isinstance(linear, str) else settled(linear)
             if isinstance(done, str):
@@ -313,7 +325,7 @@ class _Walk:
                 made = "its weights are too small for scales in float32"
         if isinstance(made, str):
             if layer and layer.data.name in self._counts:
-                self._stay(node.name, node.op, made)
+                self.left.append(Left(node.name, node.op, made, True))
             return False
         node.inputs.clear()
         node.outputs.clear()
@@ -339,19 +351,27 @@ class _Walk:
         if moved is None:
             return False
         made, zero = moved
-        inputs = [entry.tensor if entry else tensor for entry, tensor in zip(entries, node.inputs, strict=True)]
-        if node.op == "Pad":  # with zero, as a float
-            inputs[2:3] = [scalar(self.stem(f"{node.name}/zero"), zero, self._numbers.dtype)]
-        if node.op == "GlobalMaxPool":  # onnxruntime has it for floats alone
-            axes = np.arange(2, made[0].scale.ndim, dtype=np.int64)
-            node.op, inputs = "ReduceMax", [*inputs, gs.Constant(self.stem(f"{node.name}/axes"), axes)]
+        node.inputs = [entry.tensor if entry else tensor for entry, tensor in zip(entries, node.inputs, strict=True)]
+        suit_counts(node, made[0].scale.ndim, zero, self.stem, self._numbers)
         outputs = [self._count(tensor) for tensor in node.outputs]
         largest = max(entry.largest for entry in entries if entry)
         least = min(entry.least for entry in entries if entry)
         for tensor, affine, output in zip(list(node.outputs), made, outputs, strict=True):
             self._counts[tensor.name] = CountTerm(output, affine, largest, zero, least)
-        node.inputs, node.outputs = inputs, outputs
+        node.outputs = outputs
         self._nodes.append(node)
+        return True
+
+    def _average(self, node: gs.Node) -> bool:
+        """A mean of neurons' counts whose result would become 8-bit numbers anyway."""
+        known, output = self._counts.get(node.inputs[0].name) if node.inputs else None, node.outputs[0]
+        wanted = output.name in self._encodings and output.name not in self._held
+        made = averaged(node, known, self._count, self._numbers) if known and wanted else None
+        if made is None:
+            return False
+        nodes, self._counts[output.name] = made
+        self._nodes.extend(nodes)
+        self.encoded.append(output.name)
         return True
 
     def _float(self, node: gs.Node) -> None:
@@ -366,9 +386,6 @@ class _Walk:
                     self._decode(tensor)
         self._nodes.append(node)
 
-    def _stay(self, node: str, op: str, reason: str) -> None:
-        self.left.append(Left(node, op, reason, True))
-
     def _decode(self, tensor: gs.Tensor) -> None:
         """Make the float tensor that counts stand for, where it is one."""
         known = self._counts.get(tensor.name)
@@ -380,11 +397,3 @@ class _Walk:
         """output = what counts stand for."""
         output.inputs.clear()
         self._nodes.extend(self._target.floats(known, output, self.stem(f"{output.name}/float")))
-
-
-def _is_sum(node: gs.Node) -> bool:
-    return node.op == "Add" and not node.domain
-
-
-def _adds_constant(node: gs.Node) -> bool:
-    return any(isinstance(tensor, gs.Constant) for tensor in node.inputs)

@@ -1,14 +1,15 @@
 """Nodes that move counts, or pick the largest: what their outputs stand for, and which of them move floats instead."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from graphpass.forms.integer.quantised import scalar
 from graphpass.forms.integer.sums import CountTerm
-from graphpass.forms.integer.tensors import CARRIES
+from graphpass.forms.integer.tensors import CARRIES, Numbers
 from graphpass.graph.affine import Affine, joined, neuron_affine, through
 from graphpass.graph.layers import is_maximum, rank_of
 
@@ -35,6 +36,18 @@ def moved_counts(node: gs.Node, entries: Sequence[CountTerm | None]) -> tuple[li
     if made is None or any(each.scale.ndim != rank_of(t) for each, t in zip(made, node.outputs, strict=True)):
         return None
     return made, zero
+
+
+def suit_counts(node: gs.Node, rank: int, zero: int, stem: Callable[[str], str], numbers: Numbers) -> None:
+    """Change a node whose inputs are counts now, in place, where an operator on floats means another one on them.
+
+    rank, zero: of its outputs. stem: makes a name that begins no other.
+    """
+    if node.op == "Pad":  # with zero, as a float
+        node.inputs[2:3] = [scalar(stem(f"{node.name}/zero"), zero, numbers.dtype)]
+    if node.op == "GlobalMaxPool":  # onnxruntime has it for floats alone
+        node.op = "ReduceMax"
+        node.inputs.append(gs.Constant(stem(f"{node.name}/axes"), np.arange(2, rank, dtype=np.int64)))
 
 
 def rises_by_channel(parts: Sequence[NDArray[np.float32]], rank: int | None) -> bool:

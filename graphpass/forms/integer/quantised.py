@@ -3,6 +3,7 @@
     v = W'·n + c          of layers.py, v in counts
     floor(v + 1/2) = round(v) but for ties                                                                   (2)
     W' ≈ s·q, q int8, s per output: s = max |W'| / Q      Q = min(127, ⌊32767/(2·L)⌋)                        (3)
+    q: W'/s rounded so that errors cancel                 maths/rounding.py
     c ← c + (W' − s·q)·z                                  z: the counts that stand for 0, A·z + o = 0         (4)
     y = saturate(round((q·n + round(c/s))·s / y_scale) + y_zero)                                             (5)
 
@@ -13,40 +14,25 @@ round(c/s) and a QuantizeLinear, which onnxruntime, OpenVINO and TensorRT comput
 
 So a layer whose outputs are counts again needs y_scale = 1, y_zero = 0 and a Clip(0, L). Q keeps the sum of two
 products within int16, which processors without VNNI instructions compute first.
-
-Where what padding cuts off, o + A·z, could still move a sum by more than BORDER counts, the data gets channels of a
-constant v, whose weights are W·(o + A·z)/(v − z) tap by tap, since the convolution pads them with z; otherwise
-W·(o + A·z) is part of the bias.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.forms.integer.layers import COPIES, Linear, sampled
+from graphpass.forms.integer.layers import Linear, sampled
+from graphpass.maths.rounding import rounded_together
 
-BORDER = 1 / 16  # counts: about what int8 weights round away
-GROUPED_BORDER = 1 / 4  # counts: groups have no room for constant channels
 INT16, INT32, BIAS = 2**15 - 1, 2**31 - 1, 2**24  # float32 holds integers up to 2^24
 
 Array = NDArray[np.float64]
 
 
 def settled(linear: Linear) -> Linear | str:
-    """The layer with its border decided: None, or to be carried by constant channels. The layer is in counts."""
-    if linear.border is not None:
-        reach = np.abs(linear.border).reshape(linear.outputs, -1).sum(1).max(initial=0.0)
-        if reach <= (BORDER if linear.groups == 1 else GROUPED_BORDER):
-            inner = linear.border.reshape(linear.outputs, -1).sum(1)
-            linear = replace(linear, border=None, constant=linear.constant + inner)
-        elif linear.groups > 1:
-            return "its groups see the padding, which has not the offset of the neurons"
+    """The layer, in counts, or why its sums and scales do not fit."""
     inputs = linear.weight[0].size if linear.convolution else len(linear.weight)
-    if linear.border is not None:
-        inputs += linear.border[0].size * _copies(linear)
     if inputs * max(linear.largest, -linear.least) * _largest_weight(linear) + BIAS > INT32:
         return "its sums do not fit int32"
     if not (_scales(linear) <= np.finfo(np.float32).max).all():
@@ -74,38 +60,30 @@ def _scales(linear: Linear) -> Array:
     """s of formula (3) in float64, [O]; 0 for an output that is 0 throughout."""
     rows = linear.weight.reshape(linear.outputs, -1) if linear.convolution else linear.weight.T
     largest = np.abs(rows).max(1, initial=0.0)
-    if linear.border is not None:
-        largest = np.maximum(largest, np.abs(_marked(linear)).reshape(linear.outputs, -1).max(1))
     return np.asarray(np.maximum(largest / _largest_weight(linear), np.abs(linear.constant) / BIAS))
 
 
-def _marked(linear: Linear) -> Array:
-    """The weights of one of the constant channels that carry a border, [O, …]."""
-    border = np.zeros(()) if linear.border is None else linear.border
-    return np.asarray(border / (_copies(linear) * (_mark(linear) - linear.zero)))
-
-
 def quantise(linear: Linear) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.float32]]:
-    """(q, round(c/s), s) of formula (3): int8, int32, float32. A border's weights are the last channels of q."""
+    """(q, round(c/s), s) of formula (3): int8, int32, float32."""
     weight, constant = linear.weight, linear.constant
-    if linear.border is not None:
-        weight = np.concatenate([weight, *[_marked(linear)[:, None]] * _copies(linear)], 1)
     rows = weight.reshape(linear.outputs, -1) if linear.convolution else weight.T
     own = _scales(linear)
     scale = np.where(own > np.finfo(np.float32).tiny, own, 1.0).astype(np.float32)
     exact = scale.astype(np.float64)
-    integers = np.rint(rows / exact[:, None]).astype(np.int8)
+    taps = weight[0, 0].size if linear.convolution else 1
+    kernels = (rows / exact[:, None]).reshape(linear.outputs, -1, taps)
+    integers = rounded_together(kernels, _largest_weight(linear)).reshape(rows.shape)
     shaped = integers.reshape(weight.shape) if linear.convolution else np.ascontiguousarray(integers.T)
     constant = constant + _rounded_away(linear, rows - integers * exact[:, None])
     return shaped, np.rint(constant / exact).astype(np.int32), scale
 
 
 def _rounded_away(linear: Linear, rows: Array) -> Array:
-    """(W' − s·q)·z of formula (4), [O]. rows: W' − s·q, of a border too, a row for each output."""
+    """(W' − s·q)·z of formula (4), [O]. rows: W' − s·q, a row for each output."""
     if not linear.convolution:
         return np.asarray(rows @ linear.counts_of_zero)
     per_group = linear.weight.shape[1]
-    taps = rows[:, : linear.weight[0].size].reshape(linear.groups, -1, per_group, linear.weight[0, 0].size).sum(3)
+    taps = rows.reshape(linear.groups, -1, per_group, linear.weight[0, 0].size).sum(3)
     return np.asarray((taps @ linear.counts_of_zero.reshape(linear.groups, per_group, 1)).ravel())
 
 
@@ -178,7 +156,7 @@ def scalar(name: str, value: float, dtype: Any) -> gs.Constant:
 
 
 def gathered(linear: Linear, name: str, nodes: list[gs.Node]) -> gs.Variable:
-    """The sources of a layer as one tensor: strided, concatenated, with constant channels for a border."""
+    """The sources of a layer as one tensor: strided, concatenated."""
     parts, rank, dtype = [], linear.weight.ndim, linear.sources[0].tensor.dtype
     for number, source in enumerate(linear.sources):
         tensor = source.tensor
@@ -198,12 +176,6 @@ def gathered(linear: Linear, name: str, nodes: list[gs.Node]) -> gs.Variable:
     if len(parts) > 1:
         data = gs.Variable(f"{name}/joined", dtype)
         nodes.append(gs.Node("Concat", data.name, {"axis": 1}, parts, [data]))
-    if linear.border is not None:
-        pads = np.zeros((2, rank), np.int64)
-        pads[1, 1] = _copies(linear)
-        inputs = [data, gs.Constant(f"{name}/pads", pads.ravel()), scalar(f"{name}/mark", _mark(linear), dtype)]
-        data = gs.Variable(f"{name}/marked", dtype)
-        nodes.append(gs.Node("Pad", data.name, {"mode": "constant"}, inputs, [data]))
     return data
 
 
@@ -231,17 +203,3 @@ def _whole(linear: Linear, data: gs.Variable, sums: gs.Variable, output: gs.Vari
 def _largest_weight(linear: Linear) -> int:
     """Q of formula (3); of signed data 127: only runtimes with int32 sums are meant to read that."""
     return min(127, INT16 // (2 * linear.largest)) if linear.unsigned else 127
-
-
-def _mark(linear: Linear) -> int:
-    """The value v of the channels that carry a border: a count, as far from the zero point as one can be."""
-    return linear.largest if 2 * linear.zero < linear.largest + linear.least else linear.least
-
-
-def _copies(linear: Linear) -> int:
-    """How many channels share a border, so that it does not take all of int8 from the weights beside it."""
-    if linear.border is None:
-        return 0
-    wanted = np.abs(linear.border).reshape(linear.outputs, -1).max(1) / abs(_mark(linear) - linear.zero)
-    rows = np.abs(linear.weight).reshape(linear.outputs, -1).max(1)
-    return int(np.clip(np.ceil((wanted / np.maximum(rows, np.finfo(np.float32).tiny)).max()), 1, COPIES))

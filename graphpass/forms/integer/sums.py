@@ -1,7 +1,7 @@
 """A neuron's current made of counts, as integer operators: which sums are possible, and in which steps.
 
 layer                 y_scale 1, then Clip(0, L)
-layer + layer         one convolution over concatenated counts
+layer + layer         of one tap: one convolution over concatenated counts; else both in steps of FINEST or less, Add
 r·n + r'·n'           Add in integers, Clip(0, L)
 layer + r·n           the layer in steps of (L + 1 + max r·n)/255, Add in integers, Clip(0, L)       r = A/θ
 """
@@ -14,13 +14,13 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms.integer.counting import Counting
-from graphpass.forms.integer.layers import Linear, linear_of, merged, picked, scaling
+from graphpass.forms.integer.layers import WHOLE, Linear, linear_of, merged, picked, scaling
 from graphpass.forms.integer.quantised import nodes_of, rounding_errors, scalar, settled, sum_nodes
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.layers import WeightLayer
 
 COARSEST = 1 / 64  # of the largest count, or 1: steps of a sum up to this take less than int8 weights or the counts do
-WHOLE = 1e-3  # counts: what float32 rounds of a zero point up to 255, and no border notices
+FINEST = 1 / 32  # of the levels: steps up to this of two layers that are added
 ROUNDED = 1 / 6  # of what a site's neurons can send: what int8 weights may take from it; 1/50 is usual
 TOO_FAR = "rounding its weights to int8 would move its counts too far"
 REACH = 3  # times the largest count: what a shortcut may add before it goes through the layer instead
@@ -99,6 +99,10 @@ def integer_nodes(total: CountSum, rank: int, counting: Counting, count: gs.Vari
     shapes = [layer.output.shape for layer, _ in total.layers]
     if len(linears) == 2 and not total.counts and _same_sizes(*shapes):
         joint = merged(*linears)
+        if joint is None or any(size > 1 for size in joint.weight.shape[2:]):
+            apart = _layers(linears[0], linears[1], theta, added / theta - 0.5, largest, count)
+            if not isinstance(apart, str):
+                return apart
         if joint is None:
             return "its two layers do not look at corresponding positions"
         linear = joint
@@ -141,6 +145,45 @@ def _added(
         return "its offset is no whole number of counts"
     parts = [(each.tensor, float(each.affine.scale.item()) / theta, each.zero) for each in total.counts]
     return clipped(largest, count, lambda output: sum_nodes(parts, output, zero))
+
+
+def _layers(
+    one: Linear,
+    two: Linear,
+    theta: NDArray[np.float64],
+    constant: NDArray[np.float64],
+    largest: int,
+    count: gs.Variable,
+) -> list[gs.Node] | str:
+    """layer + layer, each rounded to 255 steps, where the sums of the second reach so little that these are fine.
+
+    As with a shortcut, a sum of the first below −(the most of the second) decides the count alone.
+    """
+    done = [settled(one.scaled(1 / theta, constant)), settled(two.scaled(1 / theta, np.zeros_like(constant)))]
+    if two.weight[0].size > one.weight[0].size:
+        done.reverse()
+    first, second = done
+    if isinstance(first, str) or isinstance(second, str):
+        return "its sums do not fit"
+    if max(rounded_away(each, theta, largest) for each in (first, second)) > ROUNDED:
+        return TOO_FAR
+    low, high = _reach(second)
+    step, own = (largest + 1 + high - low) / 255, (high - low) / 255
+    if step > (largest + 1) * FINEST:
+        return "its steps would be too coarse"
+    name, zeros = count.name, (round(high / step), round(-low / own))
+    terms = [gs.Variable(f"{name}/{part}", np.uint8, count.shape) for part in ("current", "projection")]
+    made = [*nodes_of(first, terms[0], step, zeros[0]), *nodes_of(second, terms[1], own, zeros[1])]
+    parts = [(terms[0], step, zeros[0]), (terms[1], own, zeros[1])]
+    return [*made, *clipped(largest, count, lambda output: sum_nodes(parts, output))]
+
+
+def _reach(linear: Linear) -> tuple[float, float]:
+    """The least and the largest sum that any output can have, at most and at least 0."""
+    rows = linear.weight.reshape(linear.outputs, -1) if linear.convolution else linear.weight.T
+    ends = rows * (linear.least - linear.zero), rows * (linear.largest - linear.zero)
+    low, high = (each(*ends).sum(1) + linear.constant for each in (np.minimum, np.maximum))
+    return min(float(low.min()), 0.0), max(float(high.max()), 0.0)
 
 
 def _shortcut(
@@ -209,3 +252,13 @@ def _same_channels(counts: CountTerm, channels: int) -> bool:
     """Whether counts are known to have so many channels, and are not broadcast over them."""
     shape = counts.tensor.shape
     return shape is not None and len(shape) > 2 and shape[1] == channels
+
+
+def is_sum(node: gs.Node) -> bool:
+    """Whether a node adds two tensors."""
+    return node.op == "Add" and not node.domain
+
+
+def adds_constant(node: gs.Node) -> bool:
+    """Whether one of the two is a constant."""
+    return any(isinstance(tensor, gs.Constant) for tensor in node.inputs)
