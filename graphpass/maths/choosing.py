@@ -34,21 +34,22 @@ class Rung:
 
 @dataclass(frozen=True)
 class Tried:
-    """A rung, how much it lost and what it cost, as measured."""
+    """A rung, how much it lost and what it cost, as measured. within: whether that may be within the limit."""
 
     rung: Rung
     drop: float
     cost: float
+    within: bool
 
 
-def in_play(rungs: Sequence[Rung], tried: Sequence[Tried], limit: float) -> list[Rung]:
+def in_play(rungs: Sequence[Rung], tried: Sequence[Tried]) -> list[Rung]:
     """The rungs that may still be the answer, cheapest first; of equal cost, the one with more levels first.
 
     Costs of rungs that were not tried are forecasts, in units of what was measured: by the median of their ratio.
     """
     scale = _scale(tried)
-    failed = max((each.rung.levels for each in tried if not each.drop <= limit), default=0)
-    best = min((each.cost for each in tried if each.drop <= limit), default=math.inf)
+    failed = max((each.rung.levels for each in tried if not each.within), default=0)
+    best = min((each.cost for each in tried if each.within), default=math.inf)
     known = {each.rung for each in tried}
     left = [r for r in rungs if r not in known and r.levels > failed and r.cost * scale < (1 - LEAST_GAIN) * best]
     return sorted(left, key=lambda rung: (rung.cost, -rung.levels, rung.coding))
@@ -59,7 +60,7 @@ def next_rung(rungs: Sequence[Rung], tried: Sequence[Tried], limit: float) -> Ru
 
     rungs: all settings. limit: the largest drop, above 0.
     """
-    left = in_play(rungs, tried, limit)
+    left = in_play(rungs, tried)
     if not left:
         return None
     wanted = expected_levels(tried, limit)
@@ -69,7 +70,7 @@ def next_rung(rungs: Sequence[Rung], tried: Sequence[Tried], limit: float) -> Ru
 def expected_levels(tried: Sequence[Tried], limit: float) -> float:
     """The least levels that are expected to keep within the limit, by the try whose drop is nearest to it.
 
-    >>> expected_levels([Tried(Rung(4, "phase", 16, 1.0), 1.0, 1.0)], 4.0)
+    >>> expected_levels([Tried(Rung(4, "phase", 16, 1.0), 1.0, 1.0, True)], 4.0)
     8.5
     """
     finite = [each for each in tried if math.isfinite(each.drop)]

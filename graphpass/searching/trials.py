@@ -10,6 +10,8 @@ from graphpass.evaluation.drop import Drop
 from graphpass.evaluation.results import Evaluation, without_nan
 from graphpass.options.table import OPTIONS
 
+QUICK = "quick look: "  # begins the stages of quick trials
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -48,8 +50,10 @@ class Setting:
 class Trial:
     """A setting, how much it lost on the half that settings are judged on, and what it cost.
 
-    stage: why it was tried (searching/course.py). cost: pJ, steps or ms, as the goal says. energy: pJ a sample,
-    with memory traffic; ratio: to the ANN's. multiplying: share of the operations that are multiply-and-adds.
+    stage: why it was tried (searching/course.py); a quick trial says so, and was made with fewer samples.
+    within: whether it lost at most what is allowed; of a quick trial, whether it may be so in full.
+    cost: pJ, steps or ms, as the goal says. energy: pJ a sample, with memory traffic; ratio: to the ANN's.
+    multiplying: share of the operations that are multiply-and-adds.
     """
 
     stage: str
@@ -63,6 +67,15 @@ class Trial:
     firing_rate: float | None
     seconds: float
 
+    @property
+    def is_quick(self) -> bool:
+        return self.stage.startswith(QUICK)
+
+    @property
+    def purpose(self) -> str:
+        """The stage of the trial in full."""
+        return self.stage.removeprefix(QUICK)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -72,7 +85,8 @@ class Found:
     """A search: its trials in order, which of them was chosen, and why it ended.
 
     chosen: place of the cheapest trial within the limit; None where there is none. best: of the least drop, then the
-    cheapest. conversion, evaluation, drop: of the chosen network on the other half of the data; None without one.
+    cheapest. Quick trials are neither. conversion, evaluation, drop: of the chosen network on the other half of the
+    data; None without one.
     demanding: names of the sites that the outputs need most, where nothing was good enough.
     """
 

@@ -57,7 +57,7 @@ def test_it_finds_the_cheapest_of_all_settings(fashion: dict[str, Any]) -> None:
     good = [row.total_energy_snn for row in rows if 100 * (row.ann.top1 - row.snn.top1) <= 1.5]
     chosen = found.trials[found.chosen]
     assert chosen.within and chosen.energy <= min(good) * 1.02
-    assert len(found.trials) <= 6
+    assert len([trial for trial in found.trials if not trial.is_quick]) <= 3
     assert found.evaluation.provenance.evaluation_data.endswith("the odd samples")
     assert found.evaluation.samples == rest.samples and found.evaluation.baseline.accuracy.top1 is not None
     assert [site.levels for site in found.conversion.plan.sites] == [
@@ -90,7 +90,7 @@ def test_it_goes_on_where_it_was_interrupted(fashion: dict[str, Any], tmp_path: 
 def test_other_aims(fashion: dict[str, Any], minimise: str) -> None:
     found = found_in(fashion, Goal(2.0, minimise, most_steps=8))
     assert found.chosen is not None
-    good = [trial for trial in found.trials if trial.within]
+    good = [trial for trial in found.trials if trial.within and not trial.is_quick]
     least = min(trial.cost for trial in good)
     assert found.trials[found.chosen].cost <= (1.05 if minimise == "latency" else 1) * least
     assert all(trial.setting.time_steps <= 8 for trial in found.trials)
@@ -104,7 +104,7 @@ def test_where_nothing_is_good_enough_it_names_the_sites(fashion: dict[str, Any]
     names = [site.name for site in fashion["network"].coverage.sites]
     assert found.demanding and set(found.demanding) <= set(names)
     left = [trial for trial in found.trials if trial.setting.left]
-    assert left and all(trial.stage == "analogue sites" for trial in left[:1])
+    assert left and all(trial.purpose == "analogue sites" for trial in left[:1])
     assert left[0].drop.value < found.trials[0].drop.value  # less is lost with the most demanding sites analogue
     json.dumps(found.to_json(), allow_nan=False)
 
