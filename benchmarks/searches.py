@@ -12,6 +12,7 @@ that the ANN does not have cost nothing there.
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,7 @@ from graphpass.maths.allocation import levels_text
 from graphpass.network import Network, prepare
 from graphpass.searching.course import STEPS, Course
 from graphpass.searching.search import search
-from graphpass.searching.trials import Goal
+from graphpass.searching.trials import Found, Goal, Trial
 from graphpass.series import series
 from graphpass.sweeps import combinations, sweep
 
@@ -101,6 +102,30 @@ def timed_trials() -> Iterator[list[float]]:
         yield taken
 
 
+def _searched(case: Case, network: Network, calibration: Dataset, data: Dataset, loss: float) -> tuple[Found, str]:
+    """A search, and its seconds. Its trials are shown as they come."""
+
+    def show(trial: Trial) -> None:
+        setting = trial.setting
+        print(f"{loss}: {trial.stage}, {setting.coding} {setting.time_steps}: {trial.drop}, {trial.energy:.4g} pJ",
+              file=sys.stderr, flush=True)  # fmt: skip
+
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder, timed_trials() as trials:
+        given: Any = {"options": OPTIONS, "evaluation": case.settings, "cache": folder, "tried": show}
+        found = search(network, calibration, data, Goal(loss), **given)
+    seconds = time.process_time() - began
+    took = f"{seconds:.0f} ({seconds / max(trials):.1f} ×)"
+    print(f"{loss}: {took} s, {found.verdict or 'nothing chosen'}: {found.drop}", file=sys.stderr, flush=True)
+    return found, took
+
+
+def _counted(found: Found) -> str:
+    """Trials in full, and quick looks."""
+    quick = sum(trial.is_quick for trial in found.trials)
+    return f"{len(found.trials) - quick} + {quick}"
+
+
 def chosen(names: Sequence[str]) -> None:
     """For each network and loss: what was chosen, and the cheapest row of the sweep within the loss."""
 
@@ -108,6 +133,7 @@ def chosen(names: Sequence[str]) -> None:
         for name in names:
             case = CASES[name]
             network, calibration, data = case.open()
+            searches = [_searched(case, network, calibration, data, loss) for loss in LOSSES]
             judged, _ = halves(data)
             began = time.process_time()
             pairs = [(t, coding) for coding, each in STEPS.items() for t in each if (t, coding) != (1, "rate")]
@@ -116,18 +142,12 @@ def chosen(names: Sequence[str]) -> None:
             with series(network, calibration, judged, OPTIONS, evaluation) as conversions:
                 rows = [merge([conversions.part(each)]) for each in settings]
             whole = time.process_time() - began
-            for loss in LOSSES:
-                began = time.process_time()
-                with tempfile.TemporaryDirectory() as folder, timed_trials() as trials:
-                    given: Any = {"options": OPTIONS, "evaluation": case.settings, "cache": folder}
-                    found = search(network, calibration, data, Goal(loss), **given)
-                seconds = time.process_time() - began
-                took = f"{seconds:.0f} ({seconds / max(trials):.1f} ×)"
+            for loss, (found, took) in zip(LOSSES, searches, strict=True):
                 good = [row for row in rows if drop_of(row, evaluation.metrics.first).value <= loss]
                 best = min(good, key=lambda row: row.total_energy_snn, default=None)
                 beside = "–" if best is None else f"{best.conversion.coding} {best.conversion.time_steps}"
                 if found.chosen is None:
-                    yield name, loss, "none", "–", "–", beside, "–", len(found.trials), took, f"{whole:.0f}"
+                    yield name, loss, "none", "–", "–", beside, "–", _counted(found), took, f"{whole:.0f}"
                     continue
                 trial = found.trials[found.chosen]
                 levels = levels_text(list(trial.setting.levels.values())) if trial.setting.levels else "all"
@@ -139,13 +159,13 @@ def chosen(names: Sequence[str]) -> None:
                     f"{trial.ratio:.3f}",
                     beside,
                     "–" if best is None else f"{trial.energy / best.total_energy_snn:.3f}",
-                    len(found.trials),
+                    _counted(found),
                     took,
                     f"{whole:.0f}",
                 )
 
     header = ("network", "loss, points", "chosen", "lost on the other half", "energy SNN / ANN", "best of the sweep",
-              "energy, chosen / best", "trials", "seconds (of the slowest trial)", "seconds of the sweep")  # fmt: skip
+              "energy, chosen / best", "trials + looks", "seconds (of the slowest trial)", "seconds of the sweep")  # fmt: skip
     table(header, lines())
 
 

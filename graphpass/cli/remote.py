@@ -90,7 +90,7 @@ def search(
         _finish(job)
         job.download(snn, "artifact")
         out.print(_trials(job.result))
-        out.print(f"{snn}: {job.result['reason']}", markup=False, soft_wrap=True)
+        out.print(f"{snn}: {job.result['conclusion']}", markup=False, soft_wrap=True)
         if plan_out:
             _keep_plan(job, plan_out)
             out.print(f"plan: {plan_out}", markup=False)

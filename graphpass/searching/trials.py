@@ -11,6 +11,7 @@ from graphpass.evaluation.results import Evaluation, without_nan
 from graphpass.options.table import OPTIONS
 
 QUICK = "quick look: "  # begins the stages of quick trials
+VERDICTS = ("within", "within noise", "exceeded")  # the limit: by at most one standard deviation, or by more
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,15 @@ class Found:
     drop: Drop | None = None
     demanding: tuple[str, ...] = ()
 
+    @property
+    def verdict(self) -> str | None:
+        """Whether the other half of the data bears the choice out, one of VERDICTS; None where nothing was chosen."""
+        if self.drop is None:
+            return None
+        if self.drop.value <= self.goal.max_drop:
+            return VERDICTS[0]
+        return VERDICTS[1 if self.drop.value - (self.drop.noise or 0.0) <= self.goal.max_drop else 2]
+
     def to_json(self) -> dict[str, Any]:
         """The document of docs/formats.md."""
         document = {
@@ -111,6 +121,7 @@ class Found:
             "best": self.best,
             "reason": self.reason,
             "drop": self.drop and asdict(self.drop),
+            "verdict": self.verdict,
             "demanding": list(self.demanding),
             "evaluation": self.evaluation and self.evaluation.to_json(),
         }

@@ -13,10 +13,12 @@ from graphpass import api
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import dataset_for
 from graphpass.errors import DataError, OptionError
+from graphpass.evaluation.drop import Drop
 from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.graph.model import load
 from graphpass.network import prepare
-from graphpass.searching import course
+from graphpass.report.trials import conclusion
+from graphpass.searching import course, looks
 from graphpass.searching.search import search
 from graphpass.searching.trials import Found, Goal, Setting, Trial
 from tests.models import build, node
@@ -181,3 +183,51 @@ def test_a_function_is_asked_again(tmp_path: Path) -> None:
     code.write_text(text.replace("N", "2"))
     with pytest.raises(DataError, match="2 samples; one half decides"):
         api.search(tmp_path / "ann.onnx", f"{code}:f", f"{code}:f", **how)
+
+
+@pytest.mark.parametrize(
+    ("lost", "noise", "verdict", "words"),
+    [
+        (0.4, None, "within", "it lost 0.40 points of top1"),
+        (1.5, 1.0, "within noise", "That is more than 1, but the noise explains it"),
+        (2.5, 1.0, "exceeded", "That is more than 1 by more than its noise: allow less, or give more samples"),
+        (1.5, None, "exceeded", "by more than its noise"),
+    ],
+)
+def test_it_says_whether_the_other_half_bears_the_choice_out(
+    lost: float, noise: float | None, verdict: str, words: str
+) -> None:
+    trial = Trial("levels", Setting(4, "phase"), Drop("top1", "points", 0.5, 0.2), True, 1.0, 1.0, 1.0, 0.0, 0.2, 1.0)
+    found = Found(Goal(1.0), (trial,), 0, 0, "no cheaper one", drop=Drop("top1", "points", lost, noise))
+    assert found.verdict == found.to_json()["verdict"] == verdict
+    assert words in conclusion(found)
+
+
+def test_quick_looks_judge_some_batches_and_are_never_chosen(
+    fashion: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of four batches of a half."""
+    monkeypatch.setattr(looks, "JUDGED", 64)
+    found = found_in(fashion, Goal(2.0))
+    assert found.chosen is not None
+    full = found.trials[found.chosen]
+    assert not full.is_quick
+    look = next(each for each in found.trials if each.is_quick and each.setting == full.setting)
+    assert look.purpose == full.stage and look.drop.noise and full.drop.noise
+    assert look.drop.noise > 1.2 * full.drop.noise
+    assert look.energy == pytest.approx(full.energy, rel=0.1)
+
+
+def test_there_are_no_quick_looks_where_there_is_little_data(fashion: dict[str, Any]) -> None:
+    few = next(iter(fashion["calibration"].batches(20))).inputs
+    given = {**fashion, "calibration": dataset_for(fashion["network"].source, dict(few))}
+    found = search(**given, goal=Goal(2.0, codings=("phase",)), options=OPTIONS, evaluation=QUICK)
+    assert not any(trial.is_quick for trial in found.trials)
+
+
+@pytest.mark.parametrize(("every", "least"), [(1, 2.0), (4, 2.0 - 3**0.5)])
+def test_what_a_quick_look_leaves_open(every: int, least: float) -> None:
+    """A loss of 8/3 with noise 2: a quarter is due to fewer samples, and noise to those that were not judged."""
+    drop = Drop("top1", "points", 8 / 3, 2.0)
+    assert drop.value - looks.doubt(drop, every) == pytest.approx(least)
+    assert looks.doubt(Drop("top1", "points", -1.0, None), every) == 0
