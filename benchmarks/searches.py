@@ -165,7 +165,8 @@ def chosen(names: Sequence[str]) -> None:
                 )
 
     header = ("network", "loss, points", "chosen", "lost on the other half", "energy SNN / ANN", "best of the sweep",
-              "energy, chosen / best", "trials + looks", "seconds (of the slowest trial)", "seconds of the sweep")  # fmt: skip
+              "energy, chosen / best", "trials + quick looks", "seconds (of the slowest trial)",
+              "seconds of the sweep")  # fmt: skip
     table(header, lines())
 
 

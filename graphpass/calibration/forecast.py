@@ -34,7 +34,7 @@ from graphpass.sites.sites import Coverage
 
 Array = NDArray[Any]
 
-LEVELS = (2, 3, 4, 8, 16, 32, 64, 256)
+LEVELS = (2, 4, 16, 64, 256)
 PROBED = LEVELS.index(4)
 SAMPLES = 16
 ROWS = 1024  # of every site

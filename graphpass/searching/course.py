@@ -94,8 +94,17 @@ class Course:
         """What to try where no T and code is left to try. trials: in full or quick, each setting once."""
         if not any(each.within for each in trials):
             return self._leave(trials)
-        left = _cheapest(trials).setting.left
-        return (self._levels(trials, left) if left else None) or self._sites(trials) or self._identities(trials)
+        best = _cheapest(trials)
+        if best.setting.left and (step := self._levels(trials, best.setting.left)) is not None:
+            return step
+        if self._noise(best) > self._goal.max_drop:  # what is best would be chance
+            return None
+        return self._sites(trials) or self._identities(trials)
+
+    def _noise(self, trial: Trial) -> float:
+        """Of the loss in full, where it is known."""
+        judged = self._quick.evaluation.every if self._quick and trial.is_quick else 1
+        return (trial.drop.noise or 0.0) / math.sqrt(judged)
 
     def trial(self, stage: str, setting: Setting) -> Trial:
         """Convert and judge a setting."""
