@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 FIRST_LEVELS = 16  # where nothing is known yet
 LEAST_GAIN = 0.02  # of the cost: less is not worth a try, and forecasts are no better
-LEAST_DROP = 0.05  # of the limit: a smaller drop is noise, and says only that there is room
+LEAST_DROP = 0.01  # of the limit: a smaller drop is noise, and says only that there is much room
 
 
 @dataclass(frozen=True)

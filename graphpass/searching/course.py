@@ -30,7 +30,7 @@ from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import merge
 from graphpass.forms.integer.targets import TARGETS
 from graphpass.maths.allocation import cheapest, ladder, steps_needed
-from graphpass.maths.choosing import LEAST_DROP, Rung, Tried, next_rung
+from graphpass.maths.choosing import Rung, Tried, next_rung
 from graphpass.maths.neuron import levels_of
 from graphpass.network import Network, prepare, with_identity_sites
 from graphpass.progress import Progress, silent
@@ -44,6 +44,7 @@ STEPS = {"rate": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192), "phas
 MOST_STEPS = 32  # where no other number is given
 SAME_TIME = 0.05  # of a latency: less is noise
 MARGIN = 0.8  # of the error that the limit allows: what a forecast for single sites may use up
+LEAST_DROP = 0.05  # of the limit: what a setting is taken to lose at least
 LEAST_GAIN = 0.05  # of the cost: less is not worth a trial with other levels at single sites
 MULTIPLYING = 0.1  # of the operations: fewer in layers without spikes are not worth a trial
 LEAVINGS = 2  # trials with sites left analogue
