@@ -14,7 +14,8 @@ The answer does not depend on anything but the tries so far, so that an interrup
 """
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 FIRST_LEVELS = 16  # where nothing is known yet
@@ -45,13 +46,13 @@ class Tried:
 def in_play(rungs: Sequence[Rung], tried: Sequence[Tried]) -> list[Rung]:
     """The rungs that may still be the answer, cheapest first; of equal cost, the one with more levels first.
 
-    Costs of rungs that were not tried are forecasts, in units of what was measured: by the median of their ratio.
+    Costs of rungs that were not tried are expected by forecasts, and by what was measured of those that were.
     """
-    scale = _scale(tried)
+    expected = _cost_of(tried)
     failed = max((each.rung.levels for each in tried if not each.within), default=0)
     best = min((each.cost for each in tried if each.within), default=math.inf)
     known = {each.rung for each in tried}
-    left = [r for r in rungs if r not in known and r.levels > failed and r.cost * scale < (1 - LEAST_GAIN) * best]
+    left = [r for r in rungs if r not in known and r.levels > failed and expected(r.cost) < (1 - LEAST_GAIN) * best]
     return sorted(left, key=lambda rung: (rung.cost, -rung.levels, rung.coding))
 
 
@@ -81,7 +82,17 @@ def expected_levels(tried: Sequence[Tried], limit: float) -> float:
     return 1 + (levels - 1) * math.sqrt(drop / limit)
 
 
-def _scale(tried: Sequence[Tried]) -> float:
-    """Measured cost per forecast cost; 1 where nothing was tried."""
-    ratios = sorted(each.cost / each.rung.cost for each in tried if each.rung.cost > 0 and math.isfinite(each.cost))
-    return ratios[len(ratios) // 2] if ratios else 1.0
+def _cost_of(tried: Sequence[Tried]) -> Callable[[float], float]:
+    """Forecast cost → expected cost: c = a + b·f, by least squares, since forecasts leave out what is always spent.
+
+    b·f, by the median of c / f, where forecasts of what was tried do not differ, or the line falls. f without any.
+    """
+    pairs = [(each.rung.cost, each.cost) for each in tried if each.rung.cost > 0 and math.isfinite(each.cost)]
+    if not pairs:
+        return lambda cost: cost
+    forecasts, costs = zip(*pairs, strict=True)
+    ratio = statistics.median_high(cost / forecast for forecast, cost in pairs)
+    if max(forecasts) <= min(forecasts):
+        return lambda cost: ratio * cost
+    slope, level = statistics.linear_regression(forecasts, costs)
+    return (lambda cost: level + slope * cost) if slope > 0 else lambda cost: ratio * cost

@@ -68,3 +68,11 @@ def test_a_network_without_a_figure_lost_everything():
 @pytest.mark.parametrize("drop", [-1.0, 0.0])
 def test_no_drop_is_room_for_fewer_levels(drop):
     assert expected_levels([Tried(Rung(4, "phase", 16, 1.0), drop, 1.0, True)], 1.0) < 6
+
+
+def test_forecasts_may_be_off_by_what_is_always_spent():
+    """Costs of f − 9 for forecasts f: by their ratios, which differ, the cheapest one would not seem worth a try."""
+    rungs = [Rung(1, "phase", 2, 10.0), Rung(2, "rate", 3, 10.5), Rung(4, "phase", 16, 14.0)]
+    tried = [Tried(rung, 0.1, rung.cost - 9, True) for rung in rungs[1:]]
+    assert in_play(rungs, tried) == [rungs[0]]
+    assert in_play(rungs, tried[:1]) == [rungs[0]]  # 10 / 10.5 of what was measured
