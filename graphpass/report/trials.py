@@ -35,6 +35,11 @@ def _line(trial: Trial, chosen: bool) -> Cells:
     )
 
 
+def share_lines(found: Found) -> tuple[Cells, list[Cells]]:
+    """A row for each site, the one that the outputs need most first; none where a network was chosen."""
+    return ("site", "share of the error"), [(name, f"{100 * share:.1f} %") for name, share in found.shares.items()]
+
+
 def aim(found: Found) -> str:
     """What the search was after, in words."""
     drop, goal = found.trials[found.best].drop, found.goal

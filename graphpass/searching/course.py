@@ -143,8 +143,11 @@ class Course:
         reason = (
             f"no setting lost at most {goal.max_drop:g} {trials[best].drop.unit}; the least was {trials[best].drop}"
         )
-        names = tuple(name for name, _ in self._demanding(trials[best].setting)[:DEMANDING])
-        return Found(goal, tuple(trials), None, best, reason, demanding=names)
+        ranked = self._demanding(trials[best].setting)
+        total = sum(error for _, error in ranked) or 1.0
+        names = tuple(name for name, _ in ranked[:DEMANDING])
+        shares = {name: error / total for name, error in ranked}
+        return Found(goal, tuple(trials), None, best, reason, demanding=names, shares=shares)
 
     def converted(self, setting: Setting, form: str, precision: str, target: str, allow_partial: bool) -> Conversion:
         """The network of a setting, in a form and a precision, for a target."""

@@ -88,7 +88,8 @@ class Found:
     chosen: place of the cheapest trial within the limit; None where there is none. best: of the least drop, then the
     cheapest. Quick trials are neither. conversion, evaluation, drop: of the chosen network on the other half of the
     data; None without one.
-    demanding: names of the sites that the outputs need most, where nothing was good enough.
+    demanding: names of the sites that the outputs need most, where nothing was good enough. shares: of every site then,
+    the largest first, in the sum of the errors of the outputs with neurons at one site alone.
     """
 
     goal: Goal
@@ -100,6 +101,7 @@ class Found:
     evaluation: Evaluation | None = None
     drop: Drop | None = None
     demanding: tuple[str, ...] = ()
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str | None:
@@ -123,6 +125,7 @@ class Found:
             "drop": self.drop and asdict(self.drop),
             "verdict": self.verdict,
             "demanding": list(self.demanding),
+            "shares": dict(self.shares),
             "evaluation": self.evaluation and self.evaluation.to_json(),
         }
         return {key: without_nan(value) for key, value in document.items()}

@@ -17,6 +17,7 @@ from graphpass.evaluation.drop import Drop
 from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.graph.model import load
 from graphpass.network import prepare
+from graphpass.report.pages import search_report
 from graphpass.report.trials import conclusion
 from graphpass.searching import course, looks
 from graphpass.searching.search import search
@@ -109,6 +110,10 @@ def test_where_nothing_is_good_enough_it_names_the_sites(fashion: dict[str, Any]
     assert left and all(trial.purpose == "analogue sites" for trial in left[:1])
     assert left[0].drop.value < found.trials[0].drop.value  # less is lost with the most demanding sites analogue
     json.dumps(found.to_json(), allow_nan=False)
+    assert set(found.shares) == set(names)
+    assert sum(found.shares.values()) == pytest.approx(1) and list(found.shares)[:3] == list(found.demanding)
+    page = search_report(found)
+    assert all(name in page for name in names) and "no setting lost at most" in page
 
 
 def network_with_a_wild_site() -> onnx.ModelProto:
