@@ -75,7 +75,7 @@ class EvaluationSettings:
     energy_model: the name of one in maths.energy.MODELS.
     others: what is compared with the ANN; without the baseline, its figures are None.
     extras: latency, without which times are NaN, and pictures, which reports draw. every: of so many batches, one is
-    compared.
+    compared, and samples are counted of these alone.
     """
 
     limit: int | None = None
@@ -221,7 +221,7 @@ def compare(
     output is chosen by the very first batch. Raises DataError for a part of data of unknown length.
     """
     size, options = pair.fixed or pair.options.batch, pair.options
-    if (dataset.samples is None or options.every > 1) and (start, stop) != (0, None):
+    if dataset.samples is None and (start, stop) != (0, None):
         raise DataError(f"{dataset.description}: the number of samples is not known", "save them as .npz")
     ends = (dataset.samples, options.limit, None if stop is None else whole_batches(stop, size))
     start, end = whole_batches(start, size), min((each for each in ends if each is not None), default=None)

@@ -283,12 +283,8 @@ class Course:
         """
         stage = "levels of sites"
         best = _cheapest(trials)
-        if self._goal.minimise != "energy" or any(each.purpose == stage for each in trials):
-            return None
-        if (
-            best.setting.identity_sites != self._identity
-            or len(ladder(best.setting.time_steps, best.setting.coding)) < 2
-        ):
+        done = any(each.purpose == stage for each in trials) or best.setting.identity_sites != self._identity
+        if self._goal.minimise != "energy" or done:
             return None
         steps, coding, limit = best.setting.time_steps, best.setting.coding, self._goal.max_drop
         most = 1 - self._forecast.energy(2, coding) / self._forecast.energy(levels_of(steps, coding), coding)
