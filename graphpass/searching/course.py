@@ -30,12 +30,12 @@ from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import merge
 from graphpass.forms.integer.targets import TARGETS
 from graphpass.maths.allocation import cheapest, ladder, steps_needed
-from graphpass.maths.choosing import Rung, Tried, next_rung
+from graphpass.maths.choosing import Rung, Tried, expected_levels, next_rung
 from graphpass.maths.neuron import levels_of
 from graphpass.network import Network, prepare, with_identity_sites
 from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs
-from graphpass.searching.looks import doubt, quick_looks, quick_options
+from graphpass.searching.looks import doubt, expected, quick_looks, quick_options
 from graphpass.searching.trials import QUICK, Found, Goal, Setting, Trial
 from graphpass.series import Series
 from graphpass.sites.sites import exactly
@@ -82,14 +82,32 @@ class Course:
         known = _latest(trials)
         step = self._levels(known, ())
         if step is None and known and not any(each.within or not each.is_quick for each in known):
-            best = min(known, key=lambda each: each.drop.value)  # nothing looks good enough: is that so?
-            return best.purpose, best.setting
+            best = min(known, key=lambda each: (each.drop.value, -each.setting.most_levels))
+            return best.purpose, best.setting  # nothing looks good enough: is that so?
         if (step := step or self._more(known)) is not None:
             stage, setting = step
             return (f"{QUICK}{stage}" if self._quick else stage), setting
-        if any(each.within for each in known) and (best := _cheapest(known)).is_quick:
-            return best.purpose, best.setting
-        return None
+        open_ones = _open(known)
+        if not open_ones:
+            return None
+        best = self._likely(known, open_ones)
+        return best.purpose, best.setting
+
+    def _likely(self, trials: Sequence[Trial], looks: Sequence[Trial]) -> Trial:
+        """Of quick looks at what may be good enough, the cheapest that is expected to be, else the likeliest.
+
+        By what was lost in full, if anything was tried so; else by the looks.
+        """
+        limit = self._goal.max_drop
+        full = [_tried(each) for each in trials if not each.is_quick and each.setting.is_uniform]
+        if full:
+            wanted = expected_levels(full, limit)
+            good = [each for each in looks if each.setting.most_levels >= wanted]
+        else:
+            good = [each for each in looks if expected(each.drop) <= limit]
+        if good:
+            return min(good, key=lambda each: each.cost)
+        return max(looks, key=lambda each: (each.setting.most_levels if full else -each.drop.value, -each.cost))
 
     def _more(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
         """What to try where no T and code is left to try. trials: in full or quick, each setting once."""
@@ -119,7 +137,7 @@ class Course:
             stage,
             setting,
             drop,
-            drop.value - (doubt(drop, quick.evaluation.every) if quick else 0.0) <= self._goal.max_drop,
+            drop.value - (doubt(drop) if quick else 0.0) <= self._goal.max_drop,
             self._cost(found),
             found.total_energy_snn,
             found.total_energy_ratio,
@@ -351,6 +369,26 @@ class Course:
 def _cheapest(trials: Sequence[Trial]) -> Trial:
     """Of the trials within the limit."""
     return min((each for each in trials if each.within), key=lambda each: each.cost)
+
+
+def _tried(trial: Trial) -> Tried:
+    """A trial as one of a rung whose cost is known."""
+    setting = trial.setting
+    rung = Rung(setting.time_steps, setting.coding, setting.most_levels, trial.cost)
+    return Tried(rung, trial.drop.value, trial.cost, trial.within)
+
+
+def _open(trials: Sequence[Trial]) -> list[Trial]:
+    """Quick looks at what may be good enough, cheaper than what is, with more levels than what is not."""
+    full = [each for each in trials if not each.is_quick]
+    least = min((each.cost for each in full if each.within), default=math.inf)
+
+    def ruled_out(look: Trial) -> bool:
+        alike = [each.setting for each in full if not each.within and each.setting.is_uniform]
+        levels = [each.most_levels for each in alike if each.left == look.setting.left]
+        return look.setting.most_levels <= max(levels, default=0)
+
+    return [each for each in trials if each.is_quick and each.within and each.cost < least and not ruled_out(each)]
 
 
 def _latest(trials: Sequence[Trial]) -> list[Trial]:

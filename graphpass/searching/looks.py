@@ -31,9 +31,11 @@ def quick_options(options: CalibrationOptions) -> CalibrationOptions:
     return replace(options, positions=max(1, options.positions // POSITIONS), refinement=False)
 
 
-def doubt(drop: Drop, every: int) -> float:
-    """How much less a trial in full may lose than a quick look, which judged one of `every` samples.
+def expected(drop: Drop) -> float:
+    """What a trial in full is expected to lose where a quick look loses so much."""
+    return drop.value - WORSE * max(drop.value, 0.0)
 
-    Its samples are some of those of the trial in full, so their noise is that of the others alone: σ·√(1 − 1/every).
-    """
-    return WORSE * max(drop.value, 0.0) + (drop.noise or 0.0) * math.sqrt(1 - 1 / every)
+
+def doubt(drop: Drop) -> float:
+    """How much less a trial in full may well lose than a quick look: what is expected, and once the noise."""
+    return drop.value - expected(drop) + (drop.noise or 0.0) if math.isfinite(drop.value) else 0.0

@@ -8,6 +8,7 @@ from graphpass.conversion import Conversion
 from graphpass.errors import OptionError
 from graphpass.evaluation.drop import Drop
 from graphpass.evaluation.results import Evaluation, without_nan
+from graphpass.maths.neuron import levels_of
 from graphpass.options.table import OPTIONS
 
 QUICK = "quick look: "  # begins the stages of quick trials
@@ -45,6 +46,10 @@ class Setting:
     @property
     def is_uniform(self) -> bool:
         return not self.levels
+
+    @property
+    def most_levels(self) -> int:
+        return levels_of(self.time_steps, self.coding)
 
 
 @dataclass(frozen=True)
