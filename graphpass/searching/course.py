@@ -30,12 +30,12 @@ from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import merge
 from graphpass.forms.integer.targets import TARGETS
 from graphpass.maths.allocation import cheapest, ladder, steps_needed
-from graphpass.maths.choosing import Rung, Tried, expected_levels, next_rung
+from graphpass.maths.choosing import Rung, Tried, next_rung
 from graphpass.maths.neuron import levels_of
 from graphpass.network import Network, prepare, with_identity_sites
 from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs
-from graphpass.searching.looks import doubt, expected, quick_looks, quick_options
+from graphpass.searching.looks import doubt, latest, quick_looks, quick_options, worth_it
 from graphpass.searching.trials import QUICK, Found, Goal, Setting, Trial
 from graphpass.series import Series
 from graphpass.sites.sites import exactly
@@ -79,7 +79,7 @@ class Course:
 
     def next(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
         """The stage and the setting of the next trial; None where the search has ended."""
-        known = _latest(trials)
+        known = latest(trials)
         step = self._levels(known, ())
         if step is None and known and not any(each.within or not each.is_quick for each in known):
             best = min(known, key=lambda each: (each.drop.value, -each.setting.most_levels))
@@ -87,27 +87,9 @@ class Course:
         if (step := step or self._more(known)) is not None:
             stage, setting = step
             return (f"{QUICK}{stage}" if self._quick else stage), setting
-        open_ones = _open(known)
-        if not open_ones:
-            return None
-        best = self._likely(known, open_ones)
-        return best.purpose, best.setting
-
-    def _likely(self, trials: Sequence[Trial], looks: Sequence[Trial]) -> Trial:
-        """Of quick looks at what may be good enough, the cheapest that is expected to be, else the likeliest.
-
-        By what was lost in full, if anything was tried so; else by the looks.
-        """
-        limit = self._goal.max_drop
-        full = [_tried(each) for each in trials if not each.is_quick and each.setting.is_uniform]
-        if full:
-            wanted = expected_levels(full, limit)
-            good = [each for each in looks if each.setting.most_levels >= wanted]
-        else:
-            good = [each for each in looks if expected(each.drop) <= limit]
-        if good:
-            return min(good, key=lambda each: each.cost)
-        return max(looks, key=lambda each: (each.setting.most_levels if full else -each.drop.value, -each.cost))
+        if (look := worth_it(known, self._goal.max_drop)) is not None:
+            return look.purpose, look.setting
+        return None
 
     def _more(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
         """What to try where no T and code is left to try. trials: in full or quick, each setting once."""
@@ -369,29 +351,3 @@ class Course:
 def _cheapest(trials: Sequence[Trial]) -> Trial:
     """Of the trials within the limit."""
     return min((each for each in trials if each.within), key=lambda each: each.cost)
-
-
-def _tried(trial: Trial) -> Tried:
-    """A trial as one of a rung whose cost is known."""
-    setting = trial.setting
-    rung = Rung(setting.time_steps, setting.coding, setting.most_levels, trial.cost)
-    return Tried(rung, trial.drop.value, trial.cost, trial.within)
-
-
-def _open(trials: Sequence[Trial]) -> list[Trial]:
-    """Quick looks at what may be good enough, cheaper than what is, with more levels than what is not."""
-    full = [each for each in trials if not each.is_quick]
-    least = min((each.cost for each in full if each.within), default=math.inf)
-
-    def ruled_out(look: Trial) -> bool:
-        alike = [each.setting for each in full if not each.within and each.setting.is_uniform]
-        levels = [each.most_levels for each in alike if each.left == look.setting.left]
-        return look.setting.most_levels <= max(levels, default=0)
-
-    return [each for each in trials if each.is_quick and each.within and each.cost < least and not ruled_out(each)]
-
-
-def _latest(trials: Sequence[Trial]) -> list[Trial]:
-    """Each setting once: in full where it was, else quick."""
-    full = [each.setting for each in trials if not each.is_quick]
-    return [each for each in trials if not each.is_quick or each.setting not in full]

@@ -228,11 +228,3 @@ def test_there_are_no_quick_looks_where_there_is_little_data(fashion: dict[str, 
     given = {**fashion, "calibration": dataset_for(fashion["network"].source, dict(few))}
     found = search(**given, goal=Goal(2.0, codings=("phase",)), options=OPTIONS, evaluation=QUICK)
     assert not any(trial.is_quick for trial in found.trials)
-
-
-def test_what_a_quick_look_leaves_open() -> None:
-    """A loss of 8/3 with noise 2: a quarter is due to fewer samples."""
-    drop = Drop("top1", "points", 8 / 3, 2.0)
-    assert looks.expected(drop) == pytest.approx(2.0) and drop.value - looks.doubt(drop) == pytest.approx(0.0)
-    assert looks.expected(Drop("top1", "points", -1.0, None)) == -1
-    assert looks.doubt(Drop("top1", "points", float("inf"), None)) == 0
