@@ -7,7 +7,7 @@ from dataclasses import replace
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.datasets.halves import fewer
 from graphpass.evaluation.drop import Drop
-from graphpass.maths.choosing import Rung, Tried, expected_levels
+from graphpass.maths.choosing import LEAST_GAIN, Rung, Tried, expected_levels
 from graphpass.searching.trials import Trial
 from graphpass.series import Series
 
@@ -72,7 +72,7 @@ def worth_it(trials: Sequence[Trial], limit: float) -> Trial | None:
 def _open(trials: Sequence[Trial]) -> list[Trial]:
     """Quick looks at what may be good enough, cheaper than what is, with more levels than what is not."""
     full = [each for each in trials if not each.is_quick]
-    least = min((each.cost for each in full if each.within), default=math.inf)
+    least = (1 - LEAST_GAIN) * min((each.cost for each in full if each.within), default=math.inf)
 
     def ruled_out(look: Trial) -> bool:
         alike = [each.setting for each in full if not each.within and each.setting.is_uniform]

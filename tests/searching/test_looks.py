@@ -1,6 +1,7 @@
 """Which quick look is made in full next."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -38,6 +39,12 @@ def test_after_a_failure_more_levels_and_after_a_success_less_cost() -> None:
     assert steps_of(*looks, trial(4, 0.3, within=True)) == 3  # 1 + 15·√0.3 levels are wanted: 9.2, and 8 are the most
     assert steps_of(*looks, trial(4, 0.3, within=True), trial(3, 1.1, within=False)) is None
     assert steps_of(*looks, trial(3, 0.9, within=True), trial(2, 2.0, within=False)) is None
+
+
+def test_what_saves_next_to_nothing_is_not_made_in_full() -> None:
+    cheaper = replace(look(4, 0.1), setting=Setting(4, "phase", identity_sites=True), cost=3.95)
+    assert worth_it([trial(4, 0.3, within=True), cheaper], LIMIT) is None
+    assert worth_it([trial(4, 0.3, within=True), replace(cheaper, cost=3.9)], LIMIT) is not None
 
 
 def test_other_sites_are_judged_apart() -> None:
