@@ -4,7 +4,7 @@
     python -m benchmarks.searches sharing                   a sweep of 6 × 2 × 3 rows: at once, and row by row
 
 A sweep tries every T and code of a search on the same half of the data. Seconds are of processor time, one thread, and
-so are those of the slowest trial; a search for the second and third loss finds nothing of the first one's.
+so are those of the slowest trial, made alone; a search finds nothing of what others made.
 
 A point is of top-1 where there are labels of classes (resnet20, magika, efficientnet_lite0), of the probe's accuracy
 for minilm, of agreement with the ANN's class for open_nsfw, and for nudenet of the ANN's boxes that are found: boxes
@@ -12,13 +12,12 @@ that the ANN does not have cost nothing there.
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from unittest.mock import patch
 
 from benchmarks import datasets, file_types
 from benchmarks.results import table
@@ -36,10 +35,11 @@ from graphpass.evaluation.shards import merge
 from graphpass.graph.model import load
 from graphpass.maths.allocation import levels_text
 from graphpass.network import Network, prepare
-from graphpass.searching.course import STEPS, Course
+from graphpass.searching.course import STEPS
 from graphpass.searching.search import search
-from graphpass.searching.trials import Goal
+from graphpass.searching.trials import Found, Goal, Setting, Trial
 from graphpass.series import series
+from graphpass.sites.sites import exactly
 from graphpass.sweeps import combinations, sweep
 
 LOSSES = (0.5, 1.0, 2.0)
@@ -85,29 +85,58 @@ CASES = {
 }
 
 
-@contextmanager
-def timed_trials() -> Iterator[list[float]]:
-    """Seconds of processor time of each trial that is made inside."""
-    taken: list[float] = []
-    trial = Course.trial
-
-    def timed(*given: Any) -> Any:
-        began = time.process_time()
-        made = trial(*given)
-        taken.append(time.process_time() - began)
-        return made
-
-    with patch.object(Course, "trial", timed):
-        yield taken
+def alone(case: Case, network: Network, calibration: Dataset, judged: Dataset, setting: Setting) -> float:
+    """Seconds of processor time of one trial that shares nothing with others."""
+    options = replace(OPTIONS, time_steps=setting.time_steps, coding=setting.coding, levels=dict(setting.levels))
+    settings = replace(case.settings, others=("snn",), extras=())
+    selection = replace(
+        network.selection, identity_sites=setting.identity_sites, exclude=tuple(map(exactly, setting.left))
+    )
+    made = prepare(network.source, selection)
+    began = time.process_time()
+    with series(made, calibration, judged, options, settings) as conversions:
+        conversions.part(options)
+    return time.process_time() - began
 
 
-def chosen(names: Sequence[str]) -> None:
+def searched(case: Case, network: Network, calibration: Dataset, data: Dataset, loss: float) -> tuple[Found, str]:
+    """A search, and its seconds, also as a multiple of its slowest trial alone. Trials are shown as they come."""
+    taken = []
+
+    def show(trial: Trial) -> None:
+        setting = trial.setting
+        taken.append(time.process_time())
+        print(f"{loss}: {trial.stage}, {setting.coding} {setting.time_steps}: {trial.drop}, {trial.energy:.4g} pJ, "
+              f"{taken[-1] - began:.0f} s", file=sys.stderr, flush=True)  # fmt: skip
+
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        given: Any = {"options": OPTIONS, "evaluation": case.settings, "cache": folder, "tried": show}
+        found = search(network, calibration, data, Goal(loss), **given)
+    seconds = time.process_time() - began
+    spent = [after - before for before, after in zip([began, *taken], taken, strict=False)]
+    full = [place for place, trial in enumerate(found.trials) if not trial.is_quick]
+    slowest = found.trials[max(full, key=lambda place: spent[place])].setting
+    once = alone(case, network, calibration, halves(data)[0], slowest)
+    took = f"{seconds:.0f} ({seconds / once:.1f} ×)"
+    print(f"{loss}: {took} s, {found.verdict or found.reason}: {found.drop}", file=sys.stderr, flush=True)
+    return found, took
+
+
+def _counted(found: Found) -> str:
+    """Trials in full, and quick looks."""
+    quick = sum(trial.is_quick for trial in found.trials)
+    return f"{len(found.trials) - quick} + {quick}"
+
+
+def chosen(names: Sequence[str], losses: Sequence[float]) -> None:
     """For each network and loss: what was chosen, and the cheapest row of the sweep within the loss."""
 
     def lines() -> Iterator[Sequence[object]]:
         for name in names:
             case = CASES[name]
             network, calibration, data = case.open()
+            searches = [searched(case, network, calibration, data, loss) for loss in losses]
             judged, _ = halves(data)
             began = time.process_time()
             pairs = [(t, coding) for coding, each in STEPS.items() for t in each if (t, coding) != (1, "rate")]
@@ -116,18 +145,12 @@ def chosen(names: Sequence[str]) -> None:
             with series(network, calibration, judged, OPTIONS, evaluation) as conversions:
                 rows = [merge([conversions.part(each)]) for each in settings]
             whole = time.process_time() - began
-            for loss in LOSSES:
-                began = time.process_time()
-                with tempfile.TemporaryDirectory() as folder, timed_trials() as trials:
-                    given: Any = {"options": OPTIONS, "evaluation": case.settings, "cache": folder}
-                    found = search(network, calibration, data, Goal(loss), **given)
-                seconds = time.process_time() - began
-                took = f"{seconds:.0f} ({seconds / max(trials):.1f} ×)"
+            for loss, (found, took) in zip(losses, searches, strict=True):
                 good = [row for row in rows if drop_of(row, evaluation.metrics.first).value <= loss]
                 best = min(good, key=lambda row: row.total_energy_snn, default=None)
                 beside = "–" if best is None else f"{best.conversion.coding} {best.conversion.time_steps}"
                 if found.chosen is None:
-                    yield name, loss, "none", "–", "–", beside, "–", len(found.trials), took, f"{whole:.0f}"
+                    yield name, loss, "none", "–", "–", beside, "–", _counted(found), took, f"{whole:.0f}"
                     continue
                 trial = found.trials[found.chosen]
                 levels = levels_text(list(trial.setting.levels.values())) if trial.setting.levels else "all"
@@ -139,13 +162,14 @@ def chosen(names: Sequence[str]) -> None:
                     f"{trial.ratio:.3f}",
                     beside,
                     "–" if best is None else f"{trial.energy / best.total_energy_snn:.3f}",
-                    len(found.trials),
+                    _counted(found),
                     took,
                     f"{whole:.0f}",
                 )
 
     header = ("network", "loss, points", "chosen", "lost on the other half", "energy SNN / ANN", "best of the sweep",
-              "energy, chosen / best", "trials", "seconds (of the slowest trial)", "seconds of the sweep")  # fmt: skip
+              "energy, chosen / best", "trials + quick looks", "seconds (of the slowest trial)",
+              "seconds of the sweep")  # fmt: skip
     table(header, lines())
 
 
@@ -167,11 +191,13 @@ def sharing() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=[*CASES, "sharing"])
-    names = parser.parse_args().names
+    parser.add_argument("--losses", nargs="+", type=float, default=LOSSES)
+    given = parser.parse_args()
+    names = given.names
     if "sharing" in names:
         sharing()
     if wanted := [name for name in names if name in CASES]:
-        chosen(wanted)
+        chosen(wanted, given.losses)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from graphpass.verification.source import check_source
 class Series:
     """Conversions of a network, evaluated; neither is changed.
 
-    warned: what was warned of while an observation was made, by its key.
+    warned: what was warned of while an observation was made, by its key. last: the plan that was made last, by its key.
     """
 
     network: Network
@@ -46,18 +46,27 @@ class Series:
     kept: Kept
     remembered: Remembered
     warned: dict[str, list[Warning]] = field(default_factory=dict)
+    last: dict[str, Plan] = field(default_factory=dict)
 
     def of(self, network: Network) -> "Series":
         """The same with other sites: rows of the data are observed anew, outputs of the original network are not."""
         return replace(self, network=network)
+
+    def with_less(self, calibration: Dataset, evaluation: EvaluationSettings) -> "Series":
+        """The same with fewer samples, the data of the comparison and the outputs for it included."""
+        return replace(self, calibration=calibration, evaluation=evaluation)
 
     def plan(self, options: CalibrationOptions, progress: Progress = silent, *, repeat: bool = False) -> Plan:
         """The plan of a setting. Raises as `make_plan`.
 
         repeat: whether what an observation that was made before warned of is said again.
         """
-        observed = self._observed(options, progress, repeat)
-        return make_plan(self.network, self.calibration, options, progress, observed=[observed])
+        observed, key = self._observed(options, progress, repeat), self.key("plan", options)
+        if key not in self.last:
+            plan = make_plan(self.network, self.calibration, options, progress, observed=[observed])
+            self.last.clear()
+            self.last[key] = plan
+        return self.last[key]
 
     def part(self, options: CalibrationOptions, progress: Progress = silent) -> EvaluationShard:
         """A setting, converted to the folded form and evaluated, as a part that can be written as text."""

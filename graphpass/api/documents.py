@@ -40,8 +40,7 @@ def save_plan(plan: Plan, path: PathLike) -> None:
 def save_report(found: Result, path: PathLike) -> None:
     """Write a result as a self-contained HTML page.
 
-    found: what `evaluate`, `sweep` or `search` returned. path: of the page. Raises OptionError, also for a search that
-    found no network.
+    found: what `evaluate`, `sweep` or `search` returned. path: of the page. Raises OptionError.
     """
     match found:
         case Evaluation():

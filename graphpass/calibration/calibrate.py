@@ -58,13 +58,15 @@ class CalibrationOptions(observation.ObservationOptions):
     exact_padding: no offsets that padding would cut off, for the integer form.
     clip_limits: levels of a clip span the clip, whatever the data reaches, and layers get new biases alone: for data
     that is not to be trusted with more (graphpass/calibration/synthetic.py).
-    levels: of single sites, by name; all others have as many as T allows.
+    levels: of single sites, by name; all others have as many as T allows. refinement: whether corrected weights are
+    refined where that pays; without it they lose more at few levels, and calibration takes a part of the time.
     """
 
     time_steps: int = STEPS
     coding: str = OPTIONS["coding"].default
     exact_padding: bool = False
     clip_limits: bool = False
+    refinement: bool = True
     levels: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -298,7 +300,8 @@ class _Calibrator:
         changes = []
         parts = _jointly(step.layers, seen.inputs, seen.geometries)
         for number, (layers, inputs) in enumerate(parts, 1):
-            weight, bias = correct(inputs, sample.site, levels, self._small or levels <= COARSE_LEVELS)
+            pays = self._options.refinement and (self._small or levels <= COARSE_LEVELS)
+            weight, bias = correct(inputs, sample.site, levels, pays)
             if number < len(parts) or not step.site:  # somebody asks for x_q again
                 sample.move(inputs, weight, bias)
             start = 0

@@ -34,25 +34,25 @@ ROWS = 4096  # of every site
 BATCH = 8  # samples a run where the model leaves it free
 
 
-def spread_batches(dataset: Dataset, limit: int | None, fixed: int | None) -> Iterator[Arrays]:
-    """About SAMPLES samples, evenly spread over the data: they may be sorted by class."""
+def spread_batches(dataset: Dataset, limit: int | None, fixed: int | None, samples: int = SAMPLES) -> Iterator[Arrays]:
+    """About so many samples, evenly spread over the data: they may be sorted by class."""
     known = [number for number in (dataset.samples, limit) if number is not None]
     if fixed:
-        every = 1 if dataset.samples is None else max(1, min(known, default=0) // max(fixed, SAMPLES))
+        every = 1 if dataset.samples is None else max(1, min(known, default=0) // max(fixed, samples))
         for number, batch in enumerate(dataset.batches(fixed, limit)):
             if number % every == 0 and (batch.size == fixed or number == 0):
                 yield pad_inputs(batch.inputs, fixed)
-            if dataset.samples is None and (number + 1) * fixed >= SAMPLES:  # it may never end
+            if dataset.samples is None and (number + 1) * fixed >= samples:  # it may never end
                 break
         return
-    every = 1 if dataset.samples is None else max(1, min(known, default=0) // SAMPLES)
+    every = 1 if dataset.samples is None else max(1, min(known, default=0) // samples)
     held: list[Mapping[str, Array]] = []
     for number, batch in enumerate(dataset.batches(every, limit)):
         held.append({name: values[:1] for name, values in batch.inputs.items()})
         if len(held) == BATCH:
             yield _joined(held)
             held = []
-        if number + 1 == SAMPLES:
+        if number + 1 == samples:
             break
     if held:
         yield _joined(held)
@@ -73,9 +73,17 @@ class SeenSites:
 
 
 def observe_sites(
-    graph: gs.Graph, sites: Sequence[Site], batches: Sequence[Arrays], options: CalibrationOptions, fixed: int | None
+    graph: gs.Graph,
+    sites: Sequence[Site],
+    batches: Sequence[Arrays],
+    options: CalibrationOptions,
+    fixed: int | None,
+    rows_each: int = ROWS,
 ) -> SeenSites:
-    """Run the ANN: for its outputs, and for rows of all sites at once, a sample at a time where the batch is free."""
+    """Run the ANN: for its outputs, and for rows of all sites at once, a sample at a time where the batch is free.
+
+    rows_each: of every site, about.
+    """
     graph = graph.copy()
     plain = open_session(export(graph.copy()), threads=options.threads)
     place_identities(graph, sites)
@@ -87,7 +95,7 @@ def observe_sites(
     count = sum(_size(batch) for batch in batches)
     ranges = METHODS[options.method].ranges
     steps = [Step(site.input, (), site) for site in sites]
-    positions = [Positions(step, -(-ROWS // count), (options.seed, k), ranges) for k, step in enumerate(steps)]
+    positions = [Positions(step, -(-rows_each // count), (options.seed, k), ranges) for k, step in enumerate(steps)]
     rows: list[list[list[Array]]] = [[] for _ in sites]
     shapes: dict[str, tuple[int, ...]] = {}
     for part in batches if fixed else _singly(batches):

@@ -32,7 +32,6 @@ from graphpass.maths.allocation import DEFAULT_ENERGY, Auto, allocate, ladder, s
 from graphpass.maths.methods import METHODS
 from graphpass.maths.metrics import ENERGY_AC
 from graphpass.maths.threads import limited_threads
-from graphpass.options.table import OPTIONS
 from graphpass.progress import Progress, silent
 from graphpass.records import json_of
 from graphpass.runtime.samples import run_padded, sample_axes
@@ -162,36 +161,6 @@ def measure(
     costs = ENERGY_AC * np.array(seen.synapses)[:, None] * spikes
     names = tuple(site.name for site in coverage.sites)
     return Sensitivity(names, rungs, errors, costs, seen.neurons)
-
-
-def forecast(
-    graph: gs.Graph,
-    coverage: Coverage,
-    dataset: Dataset,
-    options: CalibrationOptions,
-    levels: Sequence[int],
-    fixed_batch: int | None = None,
-    progress: Progress = silent,
-) -> dict[str, list[float]]:
-    """Energy of the additions behind all sites before anything is converted: by code, for each number of levels.
-
-    C = 0.9 pJ · Σ over sites of (spikes of a neuron, mean over rows) · (synapses behind the site), in pJ a sample, with
-    neurons of the options' method on the activations of a normalised graph (not changed).
-    """
-    method = METHODS[options.method]
-    seen = observe_sites(
-        graph, coverage.sites, list(spread_batches(dataset, options.limit, fixed_batch)), options, fixed_batch
-    )
-    costs = {code: np.zeros(len(levels)) for code in OPTIONS["coding"].names}
-    for number, (site, sample, synapses) in enumerate(zip(coverage.sites, seen.samples, seen.synapses, strict=True)):
-        progress("forecasting costs", number, len(coverage.sites))
-        for place, count in enumerate(levels):
-            plan = fit_site(site, sample, count, method)
-            counts = plan.values.neuron(plan.levels).count(sample.site.even().x)
-            for code, row in costs.items():
-                row[place] += ENERGY_AC * synapses * float(spikes_of(counts, code).mean())
-    progress("forecasting costs", len(coverage.sites), len(coverage.sites))
-    return {code: row.tolist() for code, row in costs.items()}
 
 
 def held_out_errors(

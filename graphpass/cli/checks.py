@@ -1,7 +1,9 @@
 """`graphpass inspect`, `verify`, `inline`, `card`, `doctor`: networks looked at, forms compared, what is missing."""
 
 import json
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,10 +22,13 @@ from graphpass.cli.options import (
     ImageSize,
     ImageStd,
     Include,
+    Key,
     Memory,
     MethodName,
     Preprocess,
     Seed,
+    ServerOptions,
+    ServerUrl,
     Snn,
     Threads,
     TimeSteps,
@@ -70,10 +75,12 @@ def inspect(
     image_size: ImageSize = None,
     mean: ImageMean = None,
     std: ImageStd = None,
+    server: ServerUrl = None,
+    key: Key = None,
 ) -> None:
     """Show what a network holds, where neurons would go, and what would stay analogue and why.
 
-    With calibration data: also which sites cost the accuracy.
+    With calibration data: also which sites cost the accuracy. With --server: this alone.
     """
     options = options_of("inspect", context, locals())
     from graphpass import api
@@ -81,6 +88,12 @@ def inspect(
 
     if calibration:
         require_images_read(options, calibration, evaluation)
+    if server:
+        from graphpass.cli import remote
+
+        there = ServerOptions(server, key or "")
+        _print_ranking_of(remote.rank(there, ann, calibration, evaluation, options), as_json)
+        return
     with progress_bars() as progress:
         found = api.inspect(ann, calibration, evaluation, **options, allow_code=True, progress=progress)
     if as_json:
@@ -109,6 +122,17 @@ def inspect(
         for miss in found.misses:
             misses.add_row(miss.node, miss.rule, miss.reason)
         out.print(misses)
+
+
+def _print_ranking_of(document: Mapping[str, Any], as_json: bool) -> None:
+    """A ranking that a service made, as JSON or as a table."""
+    from graphpass.calibration.ranking import Ranking
+    from graphpass.records import record_of
+
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        return
+    _print_ranking(record_of(Ranking, document, number=lambda value, _: math.nan if value is None else float(value)))
 
 
 def _print_ranking(ranking: Any) -> None:

@@ -1,5 +1,6 @@
-"""convert, search, evaluate and sweep of the command line on a service: files are uploaded, results downloaded."""
+"""Commands of the command line on a service: files are uploaded, results downloaded."""
 
+import json
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,7 +90,7 @@ def search(
         _finish(job)
         job.download(snn, "artifact")
         out.print(_trials(job.result))
-        out.print(f"{snn}: {job.result['reason']}", soft_wrap=True)
+        out.print(f"{snn}: {job.result['conclusion']}", soft_wrap=True)
         if plan_out:
             _keep_plan(job, plan_out)
             out.print(f"plan: {plan_out}")
@@ -123,6 +124,24 @@ def sweep(
         _finish(job)
         out.print(_rows(job.result["rows"]))
         _keep(job, as_json, report)
+
+
+def rank(
+    service: ServerOptions, ann: str, calibration: str | None, evaluation: str | None, options: Options
+) -> Mapping[str, Any]:
+    """The ranking of `graphpass inspect`, as the document of docs/formats.md. Raises OptionError without data."""
+    if calibration is None:
+        raise OptionError(
+            "--server is for ranking the sites, which needs --calibration", "give it, or leave out --server"
+        )
+    with _session(service) as (client, upload), TemporaryDirectory(prefix="graphpass-") as folder:
+        data = (upload("dataset", path) for path in (calibration, evaluation) if path)
+        job = client.rank(upload("model", ann), *data, **options)
+        _finish(job)
+        found: Mapping[str, Any] = json.loads(
+            job.download(Path(folder) / "ranking.json", "report_json").read_text("utf-8")
+        )
+        return found
 
 
 def _trials(result: Mapping[str, Any]) -> Table:

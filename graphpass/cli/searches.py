@@ -54,6 +54,9 @@ def search(
     if as_json:
         api.save_json(found, as_json)
     forget()
+    if report:
+        api.save_report(found, report)
+        out.print(f"report: {report}")
     if found.conversion is None or found.evaluation is None:
         closest = found.trials[found.best].setting
         raise GoalError(
@@ -64,9 +67,6 @@ def search(
     if plan_out:
         api.save_plan(found.conversion.plan, plan_out)
         out.print(f"plan: {plan_out}")
-    if report:
-        api.save_report(found, report)
-        out.print(f"report: {report}")
 
 
 def _found(api: Any, ann: str, snn: Path, calibration: str, evaluation: str, options: Mapping[str, Any]) -> Any:

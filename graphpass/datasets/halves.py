@@ -25,6 +25,14 @@ def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
     return even, odd
 
 
+def fewer(dataset: Dataset, least: int) -> Dataset:
+    """Every fourth sample, or every other, or all: at least so many. All where their number is unknown."""
+    for _ in range(2):
+        if dataset.samples is not None and dataset.samples // 2 >= max(least, LEAST):
+            dataset = _half(dataset, 0)
+    return dataset
+
+
 def _half(dataset: Dataset, first: int) -> Dataset:
     def parts() -> Iterator[Part]:
         before = 0

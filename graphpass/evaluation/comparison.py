@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from graphpass.datasets.dataset import Batch
 from graphpass.errors import DataError, OptionError
 from graphpass.evaluation.metrics.registry import Metrics
-from graphpass.evaluation.metrics.score import Sampled, Score
+from graphpass.evaluation.metrics.score import Sampled, Score, spread_of
 from graphpass.evaluation.results import Accuracy, MetricResult, OutputResult
-from graphpass.maths.metrics import Agreement, Difference, Hits
+from graphpass.maths.metrics import Agreement, Difference, Hits, Spread
 from graphpass.runtime.samples import Axes
 
 Array = NDArray[Any]
@@ -47,6 +47,7 @@ class Comparison:
     names: of the outputs. class_output, with `classes` classes, is chosen by the first batch: the output that was asked
     for, else the first of shape [N, C] (not counting axes of length 1) with C ≥ 2 floats, else the first with C = 1 and
     values in 0 … 1, a probability. sums: by network and output. scores: by metric and network.
+    spreads: of the SNN's difference, by metric and figure.
     """
 
     others: tuple[str, ...]
@@ -59,6 +60,7 @@ class Comparison:
     hits: dict[str, Hits] = field(default_factory=dict)
     sums: dict[str, dict[str, OutputSums]] = field(default_factory=dict)
     scores: dict[str, dict[str, Score]] = field(default_factory=dict)
+    spreads: dict[str, dict[str, Spread]] = field(default_factory=dict)
 
     def update(
         self, batch: Batch, outputs: Mapping[str, Arrays], metrics: Metrics, training: NDArray[np.bool_]
@@ -71,9 +73,11 @@ class Comparison:
         sampled = Sampled(batch.size, batch.labels, training)
         for text, metric in metrics.by_name.items():
             by_network = self.scores.setdefault(text, {})
-            for network, found in outputs.items():
-                score = metric.score(found, sampled, reference)
+            scored = {network: metric.score(found, sampled, reference) for network, found in outputs.items()}
+            for network, score in scored.items():
                 by_network[network] = by_network.get(network, Score()).merge(score)
+            spreads = spread_of(scored["snn"], scored[REFERENCE]) if "snn" in scored else {}
+            self.spreads[text] = _joined(self.spreads.get(text, {}), spreads)
         self.samples += batch.size
         for other in self.others:
             sums = self.sums.setdefault(other, {})
@@ -140,8 +144,18 @@ class Comparison:
             text: {network: score.merge(other.scores[text][network]) for network, score in by_network.items()}
             for text, by_network in self.scores.items()
         }
+        spreads = {text: _joined(found, other.spreads[text]) for text, found in self.spreads.items()}
         samples = self.samples + other.samples
-        return replace(self, samples=samples, notes=notes, agreement=agreement, hits=hits, sums=sums, scores=scores)
+        return replace(
+            self,
+            samples=samples,
+            notes=notes,
+            agreement=agreement,
+            hits=hits,
+            sums=sums,
+            scores=scores,
+            spreads=spreads,
+        )
 
     def metrics(self) -> tuple[MetricResult, ...]:
         """Every figure of every metric, in the order of the metrics."""
@@ -149,8 +163,9 @@ class Comparison:
         for text, by_network in self.scores.items():
             figures = {network: score.figures for network, score in by_network.items()}
             for name in dict.fromkeys(name for each in figures.values() for name in each):
-                values = (figures.get(network, {}).get(name) for network in (REFERENCE, "snn", "baseline"))
-                found.append(MetricResult(text, name, *values))
+                ann, snn, baseline = (figures.get(network, {}).get(name) for network in (REFERENCE, "snn", "baseline"))
+                spread = self.spreads.get(text, {}).get(name, Spread())
+                found.append(MetricResult(text, name, ann, snn, baseline, spread.noise))
         return tuple(found)
 
     def agreed(self, network: str) -> float | None:
@@ -199,6 +214,10 @@ class Comparison:
         """Relative error of the class output, or of the first output."""
         name = self.class_output or next(iter(self.names), None)
         return self._output(network, name).relative_error if name else None
+
+
+def _joined(one: Mapping[str, Spread], other: Mapping[str, Spread]) -> dict[str, Spread]:
+    return {name: one.get(name, Spread()).merge(other.get(name, Spread())) for name in {**one, **other}}
 
 
 def flat(values: Array) -> Array:

@@ -5,7 +5,7 @@ Of errors and of perplexity, where less is better, in percent:               dro
 Without labels, of a figure that is 1 where both networks agree, in points:  drop = 100·(1 − SNN)
 
 The noise of a difference of two accuracies on N samples is at most 100·√((1 − agreement)/N) points (one standard
-deviation): samples on which both networks say the same do not add to it.
+deviation): samples on which both networks say the same do not add to it. Metrics bring theirs (maths.metrics.Spread).
 """
 
 import math
@@ -91,7 +91,7 @@ def _of_metric(found: Evaluation, text: str) -> Drop:
     if not name:
         wanted = f"give labels, for {known[0][0]}" if known else f"choose one of classes, {', '.join(FIGURES)}"
         raise OptionError(f"a largest drop cannot be set on metric {text} here", wanted, "metric")
-    return Drop(f"{text} {name}", UNITS[kind], _value(figures[name], kind))
+    return Drop(f"{text} {name}", UNITS[kind], _value(figures[name], kind), _noise(figures[name], kind))
 
 
 def _value(figure: MetricResult, kind: Kind) -> float:
@@ -109,6 +109,14 @@ def _value(figure: MetricResult, kind: Kind) -> float:
             )
         return 100 * (snn / ann - 1)
     return (100 if kind == "gain" else 1) * (ann - snn)
+
+
+def _noise(figure: MetricResult, kind: Kind) -> float | None:
+    """In the unit of the drop. The noise of exp(m) is exp(m) times that of m."""
+    if figure.noise is None or kind != "error":
+        return None if figure.noise is None else (1 if kind == "decibel" else 100) * figure.noise
+    scale = figure.snn if figure.name == "perplexity" else 1.0
+    return 100 * figure.noise * scale / figure.ann if scale and figure.ann else None
 
 
 def _points(likeness: float | None) -> float:

@@ -10,22 +10,26 @@ the SNN has, channel by channel with the least error, without new weights (evalu
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from graphpass.datasets.dataset import Batch, Dataset, whole_batches
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.evaluation.baseline import quantised
 from graphpass.evaluation.comparison import Comparison
+from graphpass.evaluation.drawn import Drawn
 from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.evaluation.metrics.training import fitted, of_training, training_stride
 from graphpass.evaluation.probing import Tally, probed_ann, probed_folded, probed_unrolled
@@ -56,6 +60,7 @@ NOT_COUNTED = (
 )
 SYNTHETIC = "the network was calibrated on synthetic data, which costs accuracy"
 ROUNDED = "float32 products were rounded to TF32, as use_tf32=1 asks for; that changes some counts"
+UNKNOWN = Timing(math.nan, math.nan, math.nan)
 DEFAULT_PROVIDERS = runtime_providers(OPTIONS["provider"].default)
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
@@ -70,6 +75,8 @@ class EvaluationSettings:
     of latency_batch samples. providers: where the three networks run; operations are always counted on the CPU.
     energy_model: the name of one in maths.energy.MODELS.
     others: what is compared with the ANN; without the baseline, its figures are None.
+    extras: latency, without which times are NaN, and pictures, which reports draw. every: of so many batches, one is
+    compared, and samples are counted of these alone.
     """
 
     limit: int | None = None
@@ -83,9 +90,11 @@ class EvaluationSettings:
     providers: Providers | None = DEFAULT_PROVIDERS
     energy_model: str = OPTIONS["energy_model"].default
     others: tuple[str, ...] = ("snn", "baseline")
+    extras: tuple[str, ...] = ("latency", "pictures")
+    every: int = 1
 
     def __post_init__(self) -> None:
-        least = min(self.batch, self.rounds, self.latency_batch)
+        least = min(self.batch, self.rounds, self.latency_batch, self.every)
         if least < 1 or (self.operation_samples is not None and self.operation_samples < 1):
             raise OptionError("batches, rounds and operation samples must be at least 1", "choose 1 or more")
 
@@ -119,6 +128,16 @@ class Pair:
             return self.remembered.get(network, self.digests[network], first, lambda: of(network))
 
         return {network: known(network) for network in self.sessions}
+
+    def ann_outputs(self, first: int, batch: Batch, rows: NDArray[np.bool_], axes: Axes) -> dict[str, Any]:
+        """What the original network makes of some samples of a batch that begins with sample `first`."""
+        ann = self.sessions["ann"]
+        if self.remembered is None:
+            return run_padded(ann, {name: each[rows] for name, each in batch.inputs.items()}, self.fixed, axes)
+        whole = self.remembered.get(
+            "ann", self.digests["ann"], first, lambda: run_padded(ann, batch.inputs, self.fixed, axes)
+        )
+        return {name: each.compress(rows, axes[name]) if name in axes else each for name, each in whole.items()}
 
 
 def evaluate(
@@ -218,15 +237,19 @@ def compare(
         run_padded(ann, first.inputs, pair.fixed, axes), first, axes, options.output, options.metrics.classes
     )
     every = training_stride(dataset, options.limit)
-    metrics = fitted(options.metrics, ann, dataset, (size, options.limit), pair.fixed, axes, progress)
-    expected = max((end or 0) - start, 0)
+    outputs_of = partial(pair.ann_outputs, axes=axes)
+    metrics = fitted(options.metrics, outputs_of, dataset, (size, options.limit), progress)
+    expected, place = max((end or 0) - start, 0), start
     progress("comparing", 0, expected)
-    for batch in dataset.batches(size, end, start):
-        place = start + comparison.samples
-        outputs, training = pair.outputs(place, batch, axes), of_training(place, batch.size, every)
-        with _naming(dataset):
-            comparison.update(batch, outputs, metrics, training)
-        progress("comparing", comparison.samples, max(expected, comparison.samples))
+    for number, batch in enumerate(dataset.batches(size, end, start)):
+        if number % options.every == 0:
+            outputs, training = pair.outputs(place, batch, axes), of_training(place, batch.size, every)
+            with _naming(dataset):
+                comparison.update(batch, outputs, metrics, training)
+        place += batch.size
+        progress("comparing", place - start, max(expected, place - start))
+    if options.every > 1:  # the whole of what was asked for
+        return EvaluationShard(0, comparison.samples, comparison.samples, comparison)
     total = comparison.samples if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
     start = min(start, total)
     return EvaluationShard(start, start + comparison.samples, total, comparison)
@@ -256,7 +279,9 @@ def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progre
         pair.fixed,
     )
     _count(tally, dataset, options, progress)
-    latency = _time(pair.sessions["ann"], pair.sessions["snn"], dataset, options, pair.fixed, progress)
+    latency = Latency(UNKNOWN, UNKNOWN, pair.fixed or options.latency_batch, 0, options.threads)
+    if "latency" in options.extras:
+        latency = _time(pair.sessions["ann"], pair.sessions["snn"], dataset, options, pair.fixed, progress)
     provenance = Provenance(
         source.path.name,
         source.digest,
@@ -283,7 +308,7 @@ def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progre
             *([ROUNDED] if pair.sessions["snn"].tf32 else []),
             *unstable,
         ),
-        drawn(pair.snn, dataset, options.threads),
+        drawn(pair.snn, dataset, options.threads) if "pictures" in options.extras else Drawn(None, None),
     )
 
 

@@ -163,13 +163,18 @@ class OutputResult:
 
 @dataclass(frozen=True)
 class MetricResult:
-    """One figure of a metric (docs/metrics.md); None where it does not apply, such as the ANN's distance to itself."""
+    """One figure of a metric (docs/metrics.md); None where it does not apply, such as the ANN's distance to itself.
+
+    noise: one standard deviation of SNN − ANN, or of the SNN's figure where the ANN has none; of a figure that is exp
+    of a mean, that of the mean. None for average precision.
+    """
 
     metric: str
     name: str
     ann: float | None
     snn: float | None
     baseline: float | None
+    noise: float | None = None
 
 
 @dataclass(frozen=True)

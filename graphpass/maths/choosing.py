@@ -14,12 +14,13 @@ The answer does not depend on anything but the tries so far, so that an interrup
 """
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 FIRST_LEVELS = 16  # where nothing is known yet
 LEAST_GAIN = 0.02  # of the cost: less is not worth a try, and forecasts are no better
-LEAST_DROP = 0.05  # of the limit: a smaller drop is noise, and says only that there is room
+LEAST_DROP = 0.01  # of the limit: a smaller drop is noise, and says only that there is much room
 
 
 @dataclass(frozen=True)
@@ -34,23 +35,24 @@ class Rung:
 
 @dataclass(frozen=True)
 class Tried:
-    """A rung, how much it lost and what it cost, as measured."""
+    """A rung, how much it lost and what it cost, as measured. within: whether that may be within the limit."""
 
     rung: Rung
     drop: float
     cost: float
+    within: bool
 
 
-def in_play(rungs: Sequence[Rung], tried: Sequence[Tried], limit: float) -> list[Rung]:
+def in_play(rungs: Sequence[Rung], tried: Sequence[Tried]) -> list[Rung]:
     """The rungs that may still be the answer, cheapest first; of equal cost, the one with more levels first.
 
-    Costs of rungs that were not tried are forecasts, in units of what was measured: by the median of their ratio.
+    Costs of rungs that were not tried are expected by forecasts, and by what was measured of those that were.
     """
-    scale = _scale(tried)
-    failed = max((each.rung.levels for each in tried if not each.drop <= limit), default=0)
-    best = min((each.cost for each in tried if each.drop <= limit), default=math.inf)
+    expected = _cost_of(tried)
+    failed = max((each.rung.levels for each in tried if not each.within), default=0)
+    best = min((each.cost for each in tried if each.within), default=math.inf)
     known = {each.rung for each in tried}
-    left = [r for r in rungs if r not in known and r.levels > failed and r.cost * scale < (1 - LEAST_GAIN) * best]
+    left = [r for r in rungs if r not in known and r.levels > failed and expected(r.cost) < (1 - LEAST_GAIN) * best]
     return sorted(left, key=lambda rung: (rung.cost, -rung.levels, rung.coding))
 
 
@@ -59,7 +61,7 @@ def next_rung(rungs: Sequence[Rung], tried: Sequence[Tried], limit: float) -> Ru
 
     rungs: all settings. limit: the largest drop, above 0.
     """
-    left = in_play(rungs, tried, limit)
+    left = in_play(rungs, tried)
     if not left:
         return None
     wanted = expected_levels(tried, limit)
@@ -69,7 +71,7 @@ def next_rung(rungs: Sequence[Rung], tried: Sequence[Tried], limit: float) -> Ru
 def expected_levels(tried: Sequence[Tried], limit: float) -> float:
     """The least levels that are expected to keep within the limit, by the try whose drop is nearest to it.
 
-    >>> expected_levels([Tried(Rung(4, "phase", 16, 1.0), 1.0, 1.0)], 4.0)
+    >>> expected_levels([Tried(Rung(4, "phase", 16, 1.0), 1.0, 1.0, True)], 4.0)
     8.5
     """
     finite = [each for each in tried if math.isfinite(each.drop)]
@@ -80,7 +82,17 @@ def expected_levels(tried: Sequence[Tried], limit: float) -> float:
     return 1 + (levels - 1) * math.sqrt(drop / limit)
 
 
-def _scale(tried: Sequence[Tried]) -> float:
-    """Measured cost per forecast cost; 1 where nothing was tried."""
-    ratios = sorted(each.cost / each.rung.cost for each in tried if each.rung.cost > 0 and math.isfinite(each.cost))
-    return ratios[len(ratios) // 2] if ratios else 1.0
+def _cost_of(tried: Sequence[Tried]) -> Callable[[float], float]:
+    """Forecast cost → expected cost: c = a + b·f, by least squares, since forecasts leave out what is always spent.
+
+    b·f, by the median of c / f, where forecasts of what was tried do not differ, or the line falls. f without any.
+    """
+    pairs = [(each.rung.cost, each.cost) for each in tried if each.rung.cost > 0 and math.isfinite(each.cost)]
+    if not pairs:
+        return lambda cost: cost
+    forecasts, costs = zip(*pairs, strict=True)
+    ratio = statistics.median_high(cost / forecast for forecast, cost in pairs)
+    if max(forecasts) <= min(forecasts):
+        return lambda cost: ratio * cost
+    slope, level = statistics.linear_regression(forecasts, costs)
+    return (lambda cost: level + slope * cost) if slope > 0 else lambda cost: ratio * cost

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,45 @@ class Mean:
         """The ratio; None where the denominators sum to zero."""
         below = float(self.denominator)
         return float(self.numerator) / below if below else None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One standard deviation of a ratio r = Σ x / Σ d over independent samples, by what each of them adds to its error:
+
+        noise = √Σ (x − r·d)² / |Σ d|         (Cochran, Sampling Techniques, 1977, section 6.4)
+
+    Of a difference of two ratios with equal d, x is the difference of their numerators. Sums are exact.
+
+    >>> Spread().add(np.array([1.0, 0.0, 0.0, 1.0]), np.ones(4)).noise
+    0.25
+    """
+
+    ratio: Mean = Mean()
+    squares: Sum = Sum()
+    products: Sum = Sum()
+    weights: Sum = Sum()
+
+    def add(self, x: Array, d: Array) -> "Spread":
+        """With a batch: float64 [N] each."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            terms = [(x * x).tolist(), (x * d).tolist(), (d * d).tolist()]
+        sums = [reduce(Sum.add, each, Sum()) for each in terms]
+        return self.merge(Spread(Mean().add(x, d), *sums))
+
+    def merge(self, other: "Spread") -> "Spread":
+        mine, theirs = ((each.squares, each.products, each.weights) for each in (self, other))
+        return Spread(self.ratio.merge(other.ratio), *(a.merge(b) for a, b in zip(mine, theirs, strict=True)))
+
+    @property
+    def noise(self) -> float | None:
+        """None where d sums to zero, or where x is not finite."""
+        r, below = self.ratio.value, float(self.ratio.denominator)
+        if r is None or not math.isfinite(r):
+            return None
+        exact = Fraction(r)
+        error = self.squares.exact - 2 * exact * self.products.exact + exact**2 * self.weights.exact
+        return math.sqrt(max(float(error), 0.0)) / abs(below)
 
 
 def cosines(y: Array, a: Array) -> Array:

@@ -30,7 +30,7 @@ from graphpass.report.pictures.pareto import pareto
 from graphpass.report.pictures.picture import COLOURS, Picture
 from graphpass.report.pictures.raster import raster
 from graphpass.report.ranking import advice, caption, ranking_lines
-from graphpass.report.trials import TEXT_COLUMNS, aim, conclusion, trial_lines
+from graphpass.report.trials import TEXT_COLUMNS, aim, conclusion, share_lines, trial_lines
 from graphpass.searching.trials import Found
 from graphpass.sweeps import Row
 
@@ -38,6 +38,10 @@ PROVENANCE = {"ann": "network", "ann_sha256": "network sha256", "snn_sha256": "s
 RANKING_NOTE = (
     "Alone: the error of the outputs with neurons at that site only, which foretells best what leaving it analogue "
     "brings. Without it: with neurons at all other sites, whose weights were corrected for the spikes of all."
+)
+SHARES_NOTE = (
+    "Of the sum of the errors of the outputs that the sites cause alone, measured on few samples, and for groups of "
+    "neighbours where there are many. Leave the first ones analogue, or rank them with graphpass inspect --calibration."
 )
 OPERATIONS_NOTE = (
     f"Energy of operations alone is {ENERGY_MAC} pJ a MAC and {ENERGY_AC} pJ an AC (45 nm, 32-bit float; Horowitz, "
@@ -83,10 +87,18 @@ def sweep_report(rows: Sequence[Row]) -> str:
 
 
 def search_report(found: Found) -> str:
-    """The report of a search, an HTML page. Raises OptionError where it found no network."""
+    """The report of a search, an HTML page. Where no network is good enough, with the sites that stand in the way."""
     evaluation = found.evaluation
     if evaluation is None:
-        raise OptionError("a search that found no network has no report", "write its trials as JSON")
+        parts = [
+            "<h1>A search that found no network</h1>",
+            f"<p>Aim: {html.escape(aim(found))}. {html.escape(conclusion(found))}.</p>",
+            html.table(*trial_lines(found.trials), text_columns=TEXT_COLUMNS),
+            "<h1>Which sites cost the accuracy</h1>",
+            f"<p>{SHARES_NOTE}</p>",
+            html.table(*share_lines(found)),
+        ]
+        return html.page("A search", parts)
     parts = [
         f"<h1>{html.escape(evaluation.provenance.ann)} as a spiking network: a search</h1>",
         f"<p>Aim: {html.escape(aim(found))}. {html.escape(conclusion(found))}.</p>",

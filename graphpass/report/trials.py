@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from graphpass.maths.allocation import levels_text
 from graphpass.maths.neuron import levels_of
 from graphpass.report.cells import NONE, Cells, joules
-from graphpass.searching.trials import Found, Setting, Trial
+from graphpass.searching.trials import VERDICTS, Found, Setting, Trial
 from graphpass.sites.sites import exactly
 
 HEADER = ("", "tried for", "T", "coding", "levels", "lost", "energy", "SNN / ANN", "seconds")
@@ -13,14 +13,17 @@ TEXT_COLUMNS = (1, 3)
 
 
 def trial_lines(trials: Sequence[Trial], chosen: int | None = None) -> tuple[Cells, list[Cells]]:
-    """A row for each trial: the chosen one with an arrow, ✓ where the loss is within the limit, else ✗."""
+    """A row for each trial: the chosen one with an arrow, ✓ where the loss is within the limit, else ✗.
+
+    Quick looks at what may be within it have ?.
+    """
     return HEADER, [_line(trial, number == chosen) for number, trial in enumerate(trials)]
 
 
 def _line(trial: Trial, chosen: bool) -> Cells:
     setting, noise = trial.setting, trial.drop.noise
     return (
-        "→" if chosen else "✓" if trial.within else "✗",
+        "→" if chosen else "✗" if not trial.within else "?" if trial.is_quick else "✓",
         _stage(trial),
         str(setting.time_steps),
         setting.coding,
@@ -30,6 +33,11 @@ def _line(trial: Trial, chosen: bool) -> Cells:
         NONE if trial.ratio is None else f"{trial.ratio:.3f}",
         f"{trial.seconds:.1f}",
     )
+
+
+def share_lines(found: Found) -> tuple[Cells, list[Cells]]:
+    """A row for each site, the one that the outputs need most first; none where a network was chosen."""
+    return ("site", "share of the error"), [(name, f"{100 * share:.1f} %") for name, share in found.shares.items()]
 
 
 def aim(found: Found) -> str:
@@ -56,7 +64,13 @@ def conclusion(found: Found) -> str:
     doubt = f". So few samples show a loss only within ± {noise:.2f}: give more" if noise > found.goal.max_drop else ""
     if found.chosen is None:
         return f"{found.reason}. The outputs need these sites most: {', '.join(found.demanding)}{doubt}"
-    return f"{found.reason}. On the other half of the data it lost {found.drop}{doubt}"
+    beyond = {
+        VERDICTS[1]: f". That is more than {found.goal.max_drop:g}, but the noise explains it",
+        VERDICTS[
+            2
+        ]: f". That is more than {found.goal.max_drop:g} by more than its noise: allow less, or give more samples",
+    }.get(found.verdict or "", "")
+    return f"{found.reason}. On the other half of the data it lost {found.drop}{beyond}{doubt}"
 
 
 def arguments(setting: Setting) -> list[str]:

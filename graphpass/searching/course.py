@@ -5,42 +5,46 @@
     identity sites    neurons in front of layers that still multiply, if these make a tenth of the operations or more
     analogue sites    only where nothing is good enough: the sites that the outputs need most stay analogue
 
+Where there is data enough, all of these are quick looks: converted from a quarter of the calibration data, and judged
+on a quarter of the other (searching/looks.py). Then the cheapest that may be good enough is converted in full, and the
+next one if it is not.
+
 Each step follows from the trials so far, and from facts of the network that are measured once: a forecast of costs, and
-how much the outputs need the levels of each site (calibration/sensitivity.py).
+how much the outputs need the levels of each site (calibration/forecast.py).
 """
 
-import functools
 import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-
-import numpy as np
+from functools import cached_property
 
 from graphpass.calibration.calibrate import CalibrationOptions
-from graphpass.calibration.sensitivity import Sensitivity, forecast, measure
+from graphpass.calibration.forecast import Forecast, Seen, forecast, gains, see
+from graphpass.calibration.sensitivity import Sensitivity
 from graphpass.conversion import Conversion, convert
 from graphpass.errors import FormError
 from graphpass.evaluation.drop import drop_of
 from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import merge
 from graphpass.forms.integer.targets import TARGETS
-from graphpass.maths.allocation import cheapest, steps_needed
-from graphpass.maths.choosing import LEAST_DROP, Rung, Tried, next_rung
+from graphpass.maths.allocation import cheapest, ladder, steps_needed
+from graphpass.maths.choosing import Rung, Tried, next_rung
 from graphpass.maths.neuron import levels_of
 from graphpass.network import Network, prepare, with_identity_sites
 from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs
-from graphpass.searching.trials import Found, Goal, Setting, Trial
+from graphpass.searching.looks import doubt, latest, quick_looks, quick_options, worth_it
+from graphpass.searching.trials import QUICK, Found, Goal, Setting, Trial
 from graphpass.series import Series
 from graphpass.sites.sites import exactly
 
 STEPS = {"rate": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192), "phase": (1, 2, 3, 4, 5, 6, 7, 8)}
 MOST_STEPS = 32  # where no other number is given
 SAME_TIME = 0.05  # of a latency: less is noise
-FORECAST = (2, 3, 5, 9, 17, 33, 64, 256)  # levels; costs in between follow a power law
 MARGIN = 0.8  # of the error that the limit allows: what a forecast for single sites may use up
+LEAST_DROP = 0.05  # of the limit: what a setting is taken to lose at least
 LEAST_GAIN = 0.05  # of the cost: less is not worth a trial with other levels at single sites
 MULTIPLYING = 0.1  # of the operations: fewer in layers without spikes are not worth a trial
 LEAVINGS = 2  # trials with sites left analogue
@@ -66,6 +70,7 @@ class Course:
         self._metric, self._target = conversions.evaluation.metrics.first, TARGETS[target]
         if goal.minimise == "latency" and form == "unrolled":  # its time follows T
             self._goal = replace(goal, minimise="time-steps")
+        self._quick = None if goal.minimise == "latency" else quick_looks(conversions, self._options)
         self._identity = conversions.network.selection.identity_sites
         self._facts: dict[str, str] = {}
         self._networks: dict[tuple[bool, tuple[str, ...]], Network] = {
@@ -74,24 +79,47 @@ class Course:
 
     def next(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
         """The stage and the setting of the next trial; None where the search has ended."""
-        if (step := self._levels(trials, ())) is not None:
-            return step
-        if not _good(trials):
+        known = latest(trials)
+        step = self._levels(known, ())
+        if step is None and known and not any(each.within or not each.is_quick for each in known):
+            best = min(known, key=lambda each: (each.drop.value, -each.setting.most_levels))
+            return best.purpose, best.setting  # nothing looks good enough: is that so?
+        if (step := step or self._more(known)) is not None:
+            stage, setting = step
+            return (f"{QUICK}{stage}" if self._quick else stage), setting
+        if (look := worth_it(known, self._goal.max_drop)) is not None:
+            return look.purpose, look.setting
+        return None
+
+    def _more(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
+        """What to try where no T and code is left to try. trials: in full or quick, each setting once."""
+        if not any(each.within for each in trials):
             return self._leave(trials)
-        left = _cheapest(trials).setting.left
-        return (self._levels(trials, left) if left else None) or self._sites(trials) or self._identities(trials)
+        best = _cheapest(trials)
+        if best.setting.left and (step := self._levels(trials, best.setting.left)) is not None:
+            return step
+        if self._noise(best) > self._goal.max_drop:  # what is best would be chance
+            return None
+        return self._sites(trials) or self._identities(trials)
+
+    def _noise(self, trial: Trial) -> float:
+        """Of the loss in full, where it is known."""
+        judged = self._quick.evaluation.every if self._quick and trial.is_quick else 1
+        return (trial.drop.noise or 0.0) / math.sqrt(judged)
 
     def trial(self, stage: str, setting: Setting) -> Trial:
         """Convert and judge a setting."""
-        began = time.perf_counter()
-        part = self._series.of(self.network(setting)).part(self.options(setting), self._progress)
+        began, quick = time.perf_counter(), stage.startswith(QUICK) and self._quick
+        conversions = (quick or self._series).of(self.network(setting))
+        options = self.options(setting)
+        part = conversions.part(quick_options(options) if quick else options, self._progress)
         found = merge([part])
         drop, done = drop_of(found, self._metric), found.operations.snn
         return Trial(
             stage,
             setting,
             drop,
-            drop.value <= self._goal.max_drop,
+            drop.value - (doubt(drop) if quick else 0.0) <= self._goal.max_drop,
             self._cost(found),
             found.total_energy_snn,
             found.total_energy_ratio,
@@ -102,8 +130,9 @@ class Course:
 
     def ended(self, trials: Sequence[Trial]) -> Found:
         """The search so far, without a conversion."""
-        good, goal = _good(trials), self._goal
-        best = min(range(len(trials)), key=lambda k: (trials[k].drop.value, trials[k].cost))
+        full = [place for place, trial in enumerate(trials) if not trial.is_quick]
+        good, goal = [place for place in full if trials[place].within], self._goal
+        best = min(full, key=lambda k: (trials[k].drop.value, trials[k].cost))
         if good:
             chosen = min(good, key=lambda k: (trials[k].cost, trials[k].drop.value))
             if goal.minimise == "latency":
@@ -114,8 +143,11 @@ class Course:
         reason = (
             f"no setting lost at most {goal.max_drop:g} {trials[best].drop.unit}; the least was {trials[best].drop}"
         )
-        names = tuple(name for name, _ in self._demanding(trials[best].setting)[:DEMANDING])
-        return Found(goal, tuple(trials), None, best, reason, demanding=names)
+        ranked = self._demanding(trials[best].setting)
+        total = sum(error for _, error in ranked) or 1.0
+        names = tuple(name for name, _ in ranked[:DEMANDING])
+        shares = {name: error / total for name, error in ranked}
+        return Found(goal, tuple(trials), None, best, reason, demanding=names, shares=shares)
 
     def converted(self, setting: Setting, form: str, precision: str, target: str, allow_partial: bool) -> Conversion:
         """The network of a setting, in a form and a precision, for a target."""
@@ -169,7 +201,8 @@ class Course:
         alike = [each for each in uniform if each.setting.identity_sites == self._identity]
         rungs = {(rung.time_steps, rung.coding): rung for rung in self._rungs(alike)}
         known = [
-            Tried(rungs[each.setting.time_steps, each.setting.coding], each.drop.value, each.cost) for each in alike
+            Tried(rungs[each.setting.time_steps, each.setting.coding], each.drop.value, each.cost, each.within)
+            for each in alike
         ]
         rung = next_rung(list(rungs.values()), known, self._goal.max_drop)
         if rung is None:
@@ -208,36 +241,37 @@ class Course:
     def _expected(self, steps: int, coding: str) -> float:
         if self._goal.minimise != "energy":
             return float(steps)
-        known = np.log(np.maximum(self._forecast[coding], LEAST_ENERGY))
-        return math.exp(np.interp(math.log(levels_of(steps, coding)), np.log(FORECAST), known))
+        return max(self._forecast.energy(levels_of(steps, coding), coding), LEAST_ENERGY)
 
-    @functools.cached_property
-    def _forecast(self) -> Mapping[str, Sequence[float]]:
-        """Energy of additions for the levels of FORECAST, by code."""
-        known, options = self._series, self._options
-        key = known.key("forecast", options, levels=FORECAST)
+    @cached_property
+    def _forecast(self) -> Forecast:
+        """What levels do to each site, and cost."""
+        return Forecast.from_text(self._fact("forecast", lambda: forecast(self._seen, self._progress).to_text()))
+
+    @cached_property
+    def _gains(self) -> list[float]:
+        """How much the outputs suffer from what levels do to each site."""
 
         def make() -> str:
-            network, fixed = known.network, fixed_batch(input_specs(known.network.source))
-            arguments = (network.graph, network.coverage, known.calibration, options, FORECAST, fixed, self._progress)
-            return json.dumps(forecast(*arguments))
+            return json.dumps(gains(self._seen, self._forecast, self._progress))
 
-        found: dict[str, list[float]] = json.loads(self._fact(key, make))
+        found: list[float] = json.loads(self._fact("gains", make))
         return found
 
+    @cached_property
+    def _seen(self) -> Seen:
+        known, network = self._series, self._series.network
+        fixed = fixed_batch(input_specs(network.source))
+        return see(network.graph, network.coverage, known.calibration, self._options, fixed)
+
     def _sensitivity(self, setting: Setting) -> Sensitivity:
-        """How much the outputs need the levels of each site of a setting."""
-        network, options = self.network(setting), replace(self.options(setting), levels={})
-        known = self._series.of(network)
+        """How much the outputs need the levels of each site of a setting without identity sites of its own."""
+        rungs = ladder(setting.time_steps, setting.coding)
+        sites = [site.name for site in self.network(setting).coverage.sites]
+        return self._forecast.sensitivity(rungs, setting.coding, self._gains, sites)
 
-        def make() -> str:
-            fixed = fixed_batch(input_specs(network.source))
-            found = measure(network.graph, network.coverage, known.calibration, options, fixed, self._progress)
-            return found.to_text()
-
-        return Sensitivity.from_text(self._fact(known.key("sensitivity", options), make))
-
-    def _fact(self, key: str, make: Callable[[], str]) -> str:
+    def _fact(self, kind: str, make: Callable[[], str]) -> str:
+        key = self._series.key(kind, self._options)
         self._facts[key] = text = self._series.kept.text(key, make)
         return text
 
@@ -249,9 +283,14 @@ class Course:
         """
         stage = "levels of sites"
         best = _cheapest(trials)
-        if self._goal.minimise != "energy" or any(each.stage == stage for each in trials):
+        done = any(each.purpose == stage for each in trials) or best.setting.identity_sites != self._identity
+        if self._goal.minimise != "energy" or done:
             return None
-        known, limit = self._sensitivity(best.setting), self._goal.max_drop
+        steps, coding, limit = best.setting.time_steps, best.setting.coding, self._goal.max_drop
+        most = 1 - self._forecast.energy(2, coding) / self._forecast.energy(levels_of(steps, coding), coding)
+        if (1 - best.multiplying) * most < LEAST_GAIN:  # not worth measuring
+            return None
+        known = self._sensitivity(best.setting)
         alike = [
             each for each in trials
             if each.setting.is_uniform and each.setting.coding == best.setting.coding
@@ -273,7 +312,7 @@ class Course:
         """Identity sites, once, if layers that multiply take much of the energy of the best trial."""
         stage = "identity sites"
         best = _cheapest(trials)
-        tried = self._identity or any(each.stage == stage for each in trials)
+        tried = self._identity or any(each.purpose == stage for each in trials)
         if self._goal.minimise != "energy" or tried or best.multiplying < MULTIPLYING:
             return None
         if best.setting.left or with_identity_sites(self.network(best.setting)) is None:
@@ -286,7 +325,7 @@ class Course:
         As many as are expected to take away enough error, and at most half of all.
         """
         stage = "analogue sites"
-        tried = [each for each in trials if each.stage == stage]
+        tried = [each for each in trials if each.purpose == stage]
         if len(tried) == LEAVINGS:
             return None
         base = [each for each in trials if not each.setting.left]
@@ -312,7 +351,3 @@ class Course:
 def _cheapest(trials: Sequence[Trial]) -> Trial:
     """Of the trials within the limit."""
     return min((each for each in trials if each.within), key=lambda each: each.cost)
-
-
-def _good(trials: Sequence[Trial]) -> list[int]:
-    return [place for place, trial in enumerate(trials) if trial.within]

@@ -86,7 +86,8 @@ def opened(
     progress: Progress = silent,
 ) -> Iterator[Course]:
     """The course of a search. judged: the half of the data that settings are judged on."""
-    settings = replace(evaluation, others=("snn",), limit=None)
+    extras = ("latency",) if goal.minimise == "latency" else ()
+    settings = replace(evaluation, others=("snn",), limit=None, extras=extras)
     kept = None if goal.minimise == "latency" else cache  # times are of this machine, now
     with series(network, calibration, judged, options, settings, kept) as conversions:
         yield Course(conversions, goal, options, form, target, progress)

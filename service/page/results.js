@@ -32,16 +32,16 @@ export function conversionResults(job, signal) {
 }
 
 export function searchResults(job, signal) {
-  const { trials, chosen, reason, drop } = job.result;
+  const { trials, chosen, conclusion, drop, verdict } = job.result;
   const [head, ...rest] = evaluation(job.result.evaluation, warnings(job.result));
   const lost = ({ value, noise }) => value === null ? "–" : `${value.toFixed(2)}${noise === null ? "" : ` ± ${noise.toFixed(2)}`}`;
   const levelsIn = ({ levels }) => { const each = Object.values(levels); return each.length ? `${Math.min(...each)}–${Math.max(...each)}` : "all"; };
   const rows = trials.map((trial, k) => [
-    k === chosen ? "chosen" : trial.within ? "good enough" : "lost too much", trial.stage, String(trial.setting.time_steps), trial.setting.coding,
+    k === chosen ? "chosen" : !trial.within ? "lost too much" : trial.stage.startsWith("quick") ? "maybe good enough" : "good enough", trial.stage, String(trial.setting.time_steps), trial.setting.coding,
     levelsIn(trial.setting), lost(trial.drop), energy(trial.energy), trial.ratio === null ? "–" : times(trial.ratio),
   ]);
   const path = card("How it was chosen",
-    h("p", {}, `${reason[0].toUpperCase()}${reason.slice(1)}. On the other half of the data it lost ${lost(drop)} ${drop.unit} of ${drop.figure}.`),
+    h("p", { class: verdict === "exceeded" ? "mark warn" : "" }, `${conclusion[0].toUpperCase()}${conclusion.slice(1)}.`),
     table("Trials of this search", ["", "Tried for", number("T"), "Code", "Levels", number(`Lost, ${drop.unit}`), number("Energy"), number("SNN / ANN")], rows));
   return [head, path, ...rest, pictures(job, signal)];
 }

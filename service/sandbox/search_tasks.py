@@ -99,7 +99,8 @@ def search_finish(place: Workplace) -> JSON:
     draw(place, pictures_of(whole.evaluation) if whole.evaluation else [])
     write_json(document, place.out("report.json"))
     write_report(search_report(whole), place.out("report.html"))
-    told = {name: document[name] for name in ("trials", "chosen", "reason", "drop")}
+    told = {name: document[name] for name in ("trials", "chosen", "reason", "drop", "verdict")}
+    told["conclusion"] = conclusion(whole)
     short = summary(document["evaluation"], RESULT // 2)
     result = summarised(place, {**converted_result(place, made, messages), **told}, RESULT // 2, "result.json")
     return {**result, "evaluation": short}

@@ -61,7 +61,8 @@ search_next       {"model", "calibration", "dataset", "trials": [as search_trial
 search_trial      {…, "stage", "setting"}    the same arguments; one trial → the trial of docs/formats.md
 search_finish     {…}    the same arguments; converts what was chosen and evaluates it on the other half of the data
                   writes what convert and evaluate write; out/report.json is the search of docs/formats.md
-                  → as convert, with "trials", "chosen", "reason", "drop" and "evaluation"
+                  → as convert, with "trials", "chosen", "reason", "drop", "verdict", "conclusion"
+                    and "evaluation"
 check             {} → what confines this process: {"landlock": its ABI or 0, "seccomp": true, "uid": …}
 """
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphpass.datasets.halves import halves
+from graphpass.datasets.halves import fewer, halves
 from graphpass.datasets.parts import InputSpec
 from graphpass.datasets.sources import from_arrays, open_dataset
 from graphpass.errors import DataError
@@ -49,3 +49,12 @@ def test_files_in_shards_and_functions(tmp_path):
 def test_too_few_samples_are_refused():
     with pytest.raises(DataError, match="3 samples; one half decides"):
         halves(from_arrays({"x": np.zeros((3, 2), np.float32)}, SPECS))
+
+
+@pytest.mark.parametrize(("samples", "least", "step"), [(64, 16, 4), (61, 16, 2), (31, 16, 1), (400, 16, 4), (8, 1, 2)])
+def test_fewer_samples_are_evenly_spread_and_as_many_as_are_needed(samples, least, step):
+    arrays = {"x": np.zeros((samples, 2), np.float32), "labels": np.arange(samples)}
+    whole = from_arrays(arrays, SPECS)
+    found = fewer(whole, least)
+    assert [label for _, labels in read(found, 5) for label in labels] == list(range(0, samples, step))
+    assert (found is whole) == (step == 1)

@@ -60,7 +60,7 @@ def test_figures_are_those_of_the_definition_however_the_samples_are_cut(shape, 
     y, a = logits(data, shape), logits(data, shape)
     labels = data.draw(hnp.arrays(np.int64, shape[:2], elements=st.integers(-1, shape[2] - 1)))
     labels[labels < 0] = -100
-    whole = score("perplexity", {"y": y}, labels, {"y": a})
+    whole = Score().merge(score("perplexity", {"y": y}, labels, {"y": a}))
     expected = defined(y, a, labels)
     for name, value in expected.items():
         found = whole.figures[name]
@@ -112,7 +112,7 @@ def test_labels_that_are_the_text_are_shifted():
 def test_long_texts_are_summed_in_blocks(monkeypatch):
     y, a = np.random.default_rng(2).normal(size=(2, 2, 9, 7))
     labels = np.arange(18).reshape(2, 9) % 7
-    whole = score("perplexity", {"y": y}, labels, {"y": a}).figures
+    whole = Score().merge(score("perplexity", {"y": y}, labels, {"y": a})).figures
     monkeypatch.setattr(metrics, "BLOCK", 14)
     found = score("perplexity", {"y": y}, labels, {"y": a}).figures
     assert found == {name: pytest.approx(value, rel=1e-12) for name, value in whole.items()}  # another order of sums

@@ -8,7 +8,8 @@ import pytest
 
 from graphpass.errors import DataError, OptionError
 from graphpass.evaluation.metrics.registry import METRICS, metrics_of
-from graphpass.evaluation.metrics.score import Metric, Sampled, Score
+from graphpass.evaluation.metrics.score import Metric, Sampled, Score, spread_of
+from graphpass.maths.metrics import Spread
 
 RANDOM = np.random.default_rng(0)
 
@@ -217,3 +218,26 @@ def test_outputs_and_labels_that_do_not_fit(text: str, outputs: Any, labels: Any
 def test_the_probe_needs_classes() -> None:
     with pytest.raises(DataError, match="are not classes"):
         metric("embedding").fitted({"y": np.zeros((2, 3))}, np.zeros((2, 2), np.int64))
+
+
+def test_noise_is_that_of_the_difference_between_the_networks() -> None:
+    """Of 40 samples, the SNN wins 2 and loses 6 that the ANN has right: σ² = (8 − 4²/40) / 40². Both miss the rest."""
+    labels = np.zeros(40, np.int64)
+    right, wrong = frames([0, 0, 0]), frames([1, 1, 1])
+    ann = np.concatenate([right] * 20 + [wrong] * 20)
+    snn = np.concatenate([right] * 14 + [wrong] * 6 + [right] * 2 + [wrong] * 18)
+    texts = np.where(labels[:, None] == 0, -1, 0)
+    batch = Sampled(40, texts, np.zeros(40, bool))
+    scores = {
+        name: metric("ctc").score({"s": values}, batch, {"s": ann}) for name, values in (("ann", ann), ("snn", snn))
+    }
+    spread = spread_of(scores["snn"], scores["ann"])["exact"]
+    assert spread.ratio.value == pytest.approx(-4 / 40)
+    assert spread.noise == pytest.approx(((8 - 4**2 / 40) / 40**2) ** 0.5)
+
+
+def test_noise_of_boxes_is_by_image() -> None:
+    """Found 2 of 2 and 0 of 4 boxes: r = 1/3, and each image adds (x − r·d)²."""
+    spread = Spread().add(np.array([2.0, 0.0]), np.array([2.0, 4.0]))
+    assert spread.noise == pytest.approx(((2 - 2 / 3) ** 2 + (0 - 4 / 3) ** 2) ** 0.5 / 6)
+    assert Spread().noise is None and Spread().add(np.array([np.nan]), np.ones(1)).noise is None

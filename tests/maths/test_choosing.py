@@ -19,7 +19,7 @@ def searched(rungs, drop, cost, limit):
     tried = []
     while (rung := next_rung(rungs, tried, limit)) is not None:
         assert rung not in [each.rung for each in tried]
-        tried.append(Tried(rung, drop(rung), cost(rung)))
+        tried.append(Tried(rung, drop(rung), cost(rung), drop(rung) <= limit))
     good = [each for each in tried if each.drop <= limit]
     return tried, min(good, key=lambda each: each.cost) if good else None
 
@@ -53,18 +53,26 @@ def test_three_or_four_tries_are_usual():
 
 def test_a_failure_rules_out_fewer_levels_and_a_success_what_costs_more():
     rungs = [Rung(2, "phase", 4, 1.0), Rung(3, "phase", 8, 2.0), Rung(8, "rate", 9, 4.0), Rung(4, "phase", 16, 3.0)]
-    failed, good = Tried(rungs[0], 9.0, 1.0), Tried(rungs[3], 0.2, 3.0)
-    assert in_play(rungs, [failed, good], 1.0) == [rungs[1]]
-    assert next_rung(rungs, [failed, good, Tried(rungs[1], 0.9, 2.0)], 1.0) is None
+    failed, good = Tried(rungs[0], 9.0, 1.0, False), Tried(rungs[3], 0.2, 3.0, True)
+    assert in_play(rungs, [failed, good]) == [rungs[1]]
+    assert next_rung(rungs, [failed, good, Tried(rungs[1], 0.9, 2.0, True)], 1.0) is None
 
 
 def test_a_network_without_a_figure_lost_everything():
     rungs = ladder()
-    worst = Tried(rungs[5], math.nan, 1.0)
-    assert all(rung.levels > rungs[5].levels for rung in in_play(rungs, [worst], 1.0))
-    assert next_rung(rungs, [Tried(rungs[5], math.inf, 1.0)], 1.0).levels == 256
+    worst = Tried(rungs[5], math.nan, 1.0, False)
+    assert all(rung.levels > rungs[5].levels for rung in in_play(rungs, [worst]))
+    assert next_rung(rungs, [Tried(rungs[5], math.inf, 1.0, False)], 1.0).levels == 256
 
 
 @pytest.mark.parametrize("drop", [-1.0, 0.0])
 def test_no_drop_is_room_for_fewer_levels(drop):
-    assert expected_levels([Tried(Rung(4, "phase", 16, 1.0), drop, 1.0)], 1.0) < 6
+    assert expected_levels([Tried(Rung(4, "phase", 16, 1.0), drop, 1.0, True)], 1.0) < 6
+
+
+def test_forecasts_may_be_off_by_what_is_always_spent():
+    """Costs of f − 9 for forecasts f: by their ratios, which differ, the cheapest one would not seem worth a try."""
+    rungs = [Rung(1, "phase", 2, 10.0), Rung(2, "rate", 3, 10.5), Rung(4, "phase", 16, 14.0)]
+    tried = [Tried(rung, 0.1, rung.cost - 9, True) for rung in rungs[1:]]
+    assert in_play(rungs, tried) == [rungs[0]]
+    assert in_play(rungs, tried[:1]) == [rungs[0]]  # 10 / 10.5 of what was measured

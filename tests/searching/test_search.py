@@ -13,10 +13,13 @@ from graphpass import api
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import dataset_for
 from graphpass.errors import DataError, OptionError
+from graphpass.evaluation.drop import Drop
 from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.graph.model import load
 from graphpass.network import prepare
-from graphpass.searching import course
+from graphpass.report.pages import search_report
+from graphpass.report.trials import conclusion
+from graphpass.searching import course, looks
 from graphpass.searching.search import search
 from graphpass.searching.trials import Found, Goal, Setting, Trial
 from tests.models import build, node
@@ -57,7 +60,7 @@ def test_it_finds_the_cheapest_of_all_settings(fashion: dict[str, Any]) -> None:
     good = [row.total_energy_snn for row in rows if 100 * (row.ann.top1 - row.snn.top1) <= 1.5]
     chosen = found.trials[found.chosen]
     assert chosen.within and chosen.energy <= min(good) * 1.02
-    assert len(found.trials) <= 6
+    assert len([trial for trial in found.trials if not trial.is_quick]) <= 3
     assert found.evaluation.provenance.evaluation_data.endswith("the odd samples")
     assert found.evaluation.samples == rest.samples and found.evaluation.baseline.accuracy.top1 is not None
     assert [site.levels for site in found.conversion.plan.sites] == [
@@ -90,7 +93,7 @@ def test_it_goes_on_where_it_was_interrupted(fashion: dict[str, Any], tmp_path: 
 def test_other_aims(fashion: dict[str, Any], minimise: str) -> None:
     found = found_in(fashion, Goal(2.0, minimise, most_steps=8))
     assert found.chosen is not None
-    good = [trial for trial in found.trials if trial.within]
+    good = [trial for trial in found.trials if trial.within and not trial.is_quick]
     least = min(trial.cost for trial in good)
     assert found.trials[found.chosen].cost <= (1.05 if minimise == "latency" else 1) * least
     assert all(trial.setting.time_steps <= 8 for trial in found.trials)
@@ -104,9 +107,13 @@ def test_where_nothing_is_good_enough_it_names_the_sites(fashion: dict[str, Any]
     names = [site.name for site in fashion["network"].coverage.sites]
     assert found.demanding and set(found.demanding) <= set(names)
     left = [trial for trial in found.trials if trial.setting.left]
-    assert left and all(trial.stage == "analogue sites" for trial in left[:1])
+    assert left and all(trial.purpose == "analogue sites" for trial in left[:1])
     assert left[0].drop.value < found.trials[0].drop.value  # less is lost with the most demanding sites analogue
     json.dumps(found.to_json(), allow_nan=False)
+    assert set(found.shares) == set(names)
+    assert sum(found.shares.values()) == pytest.approx(1) and list(found.shares)[:3] == list(found.demanding)
+    page = search_report(found)
+    assert all(name in page for name in names) and "no setting lost at most" in page
 
 
 def network_with_a_wild_site() -> onnx.ModelProto:
@@ -181,3 +188,43 @@ def test_a_function_is_asked_again(tmp_path: Path) -> None:
     code.write_text(text.replace("N", "2"))
     with pytest.raises(DataError, match="2 samples; one half decides"):
         api.search(tmp_path / "ann.onnx", f"{code}:f", f"{code}:f", **how)
+
+
+@pytest.mark.parametrize(
+    ("lost", "noise", "verdict", "words"),
+    [
+        (0.4, None, "within", "it lost 0.40 points of top1"),
+        (1.5, 1.0, "within noise", "That is more than 1, but the noise explains it"),
+        (2.5, 1.0, "exceeded", "That is more than 1 by more than its noise: allow less, or give more samples"),
+        (1.5, None, "exceeded", "by more than its noise"),
+    ],
+)
+def test_it_says_whether_the_other_half_bears_the_choice_out(
+    lost: float, noise: float | None, verdict: str, words: str
+) -> None:
+    trial = Trial("levels", Setting(4, "phase"), Drop("top1", "points", 0.5, 0.2), True, 1.0, 1.0, 1.0, 0.0, 0.2, 1.0)
+    found = Found(Goal(1.0), (trial,), 0, 0, "no cheaper one", drop=Drop("top1", "points", lost, noise))
+    assert found.verdict == found.to_json()["verdict"] == verdict
+    assert words in conclusion(found)
+
+
+def test_quick_looks_judge_some_batches_and_are_never_chosen(
+    fashion: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of four batches of a half."""
+    monkeypatch.setattr(looks, "JUDGED", 64)
+    found = found_in(fashion, Goal(2.0))
+    assert found.chosen is not None
+    full = found.trials[found.chosen]
+    assert not full.is_quick
+    look = next(each for each in found.trials if each.is_quick and each.setting == full.setting)
+    assert look.purpose == full.stage and look.drop.noise and full.drop.noise
+    assert look.drop.noise > 1.2 * full.drop.noise
+    assert look.energy == pytest.approx(full.energy, rel=0.1)
+
+
+def test_there_are_no_quick_looks_where_there_is_little_data(fashion: dict[str, Any]) -> None:
+    few = next(iter(fashion["calibration"].batches(20))).inputs
+    given = {**fashion, "calibration": dataset_for(fashion["network"].source, dict(few))}
+    found = search(**given, goal=Goal(2.0, codings=("phase",)), options=OPTIONS, evaluation=QUICK)
+    assert not any(trial.is_quick for trial in found.trials)

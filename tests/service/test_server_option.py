@@ -82,6 +82,10 @@ def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp
     assert "93.20 %" in run("evaluate", ann, "snn.onnx", "--data", data, *there)
     swept = run("sweep", ann, "--calibration", data, "--data", data, "--time-steps", "1", "--method", "max", *there)
     assert "rate" in swept and "93.20 %" in swept
+    ranked = ["inspect", ann, "--calibration", data, "--limit", "64", "--time-steps", "2", "--method", "max", "--json"]
+    assert json.loads(run(*ranked, *there)) == json.loads(run(*ranked))["ranking"]
+    assert "leave the worst analogue with --exclude" in run(*ranked[:-1], *there)
+    assert "needs --calibration" in run(*ranked[:2], *there, status=2)
     options = [*line[:2], "auto.onnx", *line[3:5], "--method", "max", "--time-steps", "8", "--levels", "auto"]
     here = [run(*options, "--evaluation", data), (tmp_path / "auto.onnx").read_bytes()]
     there_said = run(*options, "--evaluation", data, *there)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphpass.errors import DataError, OptionError
-from graphpass.evaluation.metrics.score import Array, Arrays, Sampled, Score, Untrained, chosen_output, scored
+from graphpass.evaluation.metrics.score import Array, Arrays, BatchScore, Sampled, Untrained, chosen_output, scored
 from graphpass.maths.detection import Boxes, Detections, detections, matched, ranked
 
 LEAST_SCORE = 0.001  # of a box, for average precision, which counts doubtful boxes too
@@ -38,7 +38,7 @@ class Detection(Untrained):
         if not 0 < self.iou <= 1 or not 0 <= self.nms <= 1:
             raise OptionError(f"metric detection: iou {self.iou}, nms {self.nms}", "both are shares of 1")
 
-    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> Score:
+    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> BatchScore:
         """map50, map75 and map50_95 against the labels; ann_boxes_found = Σ shared / Σ the ANN's boxes and
         boxes_of_ann = Σ shared / Σ boxes found.
         """

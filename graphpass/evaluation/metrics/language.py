@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpass.errors import DataError, OptionError
-from graphpass.evaluation.metrics.score import Array, Arrays, Sampled, Score, Untrained, chosen_output, scored
+from graphpass.evaluation.metrics.score import Array, Arrays, BatchScore, Sampled, Untrained, chosen_output, scored
 from graphpass.maths.metrics import blocks
 from graphpass.maths.tokens import divergences, log_softmax
 
@@ -29,7 +29,7 @@ class Perplexity(Untrained):
                 f"metric perplexity: shift {self.shift}", "choose 0, or 1 for labels that are the text itself"
             )
 
-    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> Score:
+    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> BatchScore:
         """perplexity = exp(mean −log p[label]) over the tokens that count, and against the ANN perplexity_ratio, its
         ratio to the ANN's; kl_to_ann = mean KL(ANN ‖ network) and same_token, the share of positions with the ANN's
         most likely token, over the positions that count, or over all without labels.

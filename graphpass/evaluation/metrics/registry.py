@@ -11,7 +11,7 @@ from graphpass.datasets.parts import named
 from graphpass.errors import DataError, OptionError
 from graphpass.evaluation.metrics.boxes import Detection
 from graphpass.evaluation.metrics.language import Perplexity
-from graphpass.evaluation.metrics.score import Array, Arrays, Metric, Sampled, Score, Untrained, plain, scored
+from graphpass.evaluation.metrics.score import Array, Arrays, BatchScore, Metric, Sampled, Untrained, plain, scored
 from graphpass.evaluation.metrics.tasks import Ctc, Embedding, Psnr, RegressionTask
 
 CLASSES = "classes"  # top-1, top-5 and agreement (evaluation/comparison.py): measured if no metric is named
@@ -47,7 +47,7 @@ class Plugin(Untrained):
     where: str
     function: Callable[[dict[str, Array], Array | None, dict[str, Array]], Mapping[str, Any]]
 
-    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> Score:
+    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> BatchScore:
         theirs = dict(reference)
         own = theirs if outputs is reference else dict(outputs)
         with named(f"{self.where}: failed", "correct the function: metric(outputs, labels, reference)"):

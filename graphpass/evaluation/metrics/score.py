@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from graphpass.errors import DataError, OptionError
 from graphpass.maths.detection import OVERLAPS, Detections
-from graphpass.maths.metrics import Mean
+from graphpass.maths.metrics import Mean, Spread
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -51,6 +51,13 @@ class Score:
         return found
 
 
+@dataclass(frozen=True)
+class BatchScore(Score):
+    """The score of one batch. rows: numerators and denominators [N] of each figure that is a mean, or exp of one."""
+
+    rows: Ratios = field(default_factory=dict)
+
+
 def _merged(one: Mapping[str, Mean], other: Mapping[str, Mean]) -> dict[str, Mean]:
     return {name: one.get(name, Mean()).merge(other.get(name, Mean())) for name in {**one, **other}}
 
@@ -60,10 +67,19 @@ def _exp(value: float | None) -> float | None:
         return None if value is None else float(np.exp(value))
 
 
-def scored(ratios: Ratios, boxes: Detections | None = None, exponents: Ratios | None = None) -> Score:
+def scored(ratios: Ratios, boxes: Detections | None = None, exponents: Ratios | None = None) -> BatchScore:
     """The score of a batch: numerators and denominators [N] by figure. exponents: of figures that are exp(ratio)."""
     means, logarithms = ({name: Mean().add(*each) for name, each in kind.items()} for kind in (ratios, exponents or {}))
-    return Score(means, boxes or Detections(), logarithms)
+    return BatchScore(means, boxes or Detections(), logarithms, {**ratios, **(exponents or {})})
+
+
+def spread_of(score: BatchScore, reference: BatchScore) -> dict[str, Spread]:
+    """By how much the difference of two networks' figures varies, of one batch; of figures of one network, they."""
+    found = {}
+    for name, (above, below) in score.rows.items():
+        theirs = reference.rows.get(name)
+        found[name] = Spread().add(above if theirs is None else above - theirs[0], below)
+    return found
 
 
 def plain(values: Sequence[Any] | Array) -> tuple[Array, Array]:
@@ -90,7 +106,7 @@ class Metric(Protocol):
     @property
     def trained(self) -> bool: ...
     def fitted(self, outputs: Arrays, labels: Array) -> "Metric": ...
-    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> Score: ...
+    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> BatchScore: ...
 
 
 class Untrained:

@@ -8,8 +8,8 @@ from graphpass.errors import DataError, OptionError
 from graphpass.evaluation.metrics.score import (
     Array,
     Arrays,
+    BatchScore,
     Sampled,
-    Score,
     Untrained,
     chosen_output,
     one_class,
@@ -39,7 +39,7 @@ class Ctc(Untrained):
         if self.axis not in (0, 1):
             raise OptionError(f"metric ctc: axis {self.axis}", "choose 0 or 1: where the samples are")
 
-    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> Score:
+    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> BatchScore:
         """exact, character_error_rate = Σ edits / Σ characters; same_text as the ANN."""
         texts = self._texts(outputs, batch.size)
         found = {}
@@ -88,7 +88,7 @@ class Embedding:
     def fitted(self, outputs: Arrays, labels: Array) -> "Embedding":
         return replace(self, probe=fit_probe(self._vectors(outputs), one_class(labels)))
 
-    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> Score:
+    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> BatchScore:
         """probe_accuracy on the samples that are not of the training part; cosine to the ANN's vector."""
         vectors, found = self._vectors(outputs), {}
         if batch.labels is not None and self.probe is not None:
@@ -119,7 +119,7 @@ class Psnr(Untrained):
         if self.peak <= 0 or self.border < 0:
             raise OptionError(f"metric psnr: peak {self.peak}, border {self.border}", "give a peak > 0, a border ≥ 0")
 
-    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> Score:
+    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> BatchScore:
         """psnr against the labels, psnr_to_ann."""
         name = chosen_output("psnr", outputs, self.output, lambda v: v.ndim >= 3, "[samples, …, height, width]")
         found = {}
@@ -145,7 +145,7 @@ class RegressionTask(Untrained):
 
     output: str = ""
 
-    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> Score:
+    def score(self, outputs: Arrays, batch: Sampled, reference: Arrays) -> BatchScore:
         """mean_absolute_error and mean_squared_error against the labels; difference_to_ann = mean |y − a| and
         relative_l2 = ‖y − a‖₂ / ‖a‖₂ of a sample, where a ≠ 0, against the ANN.
         """

@@ -5,16 +5,15 @@ Sample i belongs to the training part if i is a multiple of k; k is 2, or larger
 to it. All parts of an evaluation fit the same metric, since they all run the ANN over the same training part.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpass.datasets.dataset import Dataset
+from graphpass.datasets.dataset import Batch, Dataset
 from graphpass.evaluation.metrics.registry import Metrics
-from graphpass.runtime.samples import Axes, run_padded
 
 TRAINING_SAMPLES = 2048  # at most, if the length of the data is known
 
@@ -33,16 +32,14 @@ def of_training(start: int, size: int, every: int) -> NDArray[np.bool_]:
 
 def fitted(
     metrics: Metrics,
-    ann: Any,
+    outputs_of: Callable[[int, Batch, NDArray[np.bool_]], Mapping[str, NDArray[Any]]],
     dataset: Dataset,
     batches: tuple[int, int | None],
-    fixed: int | None,
-    axes: Axes,
     progress: Callable[[str, int, int], None],
 ) -> Metrics:
-    """The metrics, fitted if they have to be and there are labels. ann: its session. batches: size and limit.
+    """The metrics, fitted if they have to be and there are labels. batches: size and limit.
 
-    fixed: the batch size that the network requires. axes: where the samples are in its outputs.
+    outputs_of: of the ANN, for some samples of a batch that begins with so many samples before it.
     """
     if not dataset.labelled or not any(metric.trained for metric in metrics.by_name.values()):
         return metrics
@@ -51,12 +48,11 @@ def fitted(
     labels: list[NDArray[Any]] = []
     for batch in dataset.batches(*batches):
         rows = of_training(seen, batch.size, every)
-        seen += batch.size
         if batch.labels is not None and rows.any():
             labels.append(batch.labels[rows])
-            found = run_padded(ann, {name: values[rows] for name, values in batch.inputs.items()}, fixed, axes)
-            for name, values in found.items():
+            for name, values in outputs_of(seen, batch, rows).items():
                 outputs.setdefault(name, []).append(np.atleast_1d(values))
+        seen += batch.size
         progress("fitting the probe", seen, max(seen, min(dataset.samples or 0, batches[1] or seen)))
     joined = {name: np.concatenate(parts) for name, parts in outputs.items()}
     known = np.concatenate(labels)

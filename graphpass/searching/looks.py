@@ -1,0 +1,89 @@
+"""Quick looks: the same trials with fewer samples, to find out which settings are worth a trial in full."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from graphpass.calibration.calibrate import CalibrationOptions
+from graphpass.datasets.halves import fewer
+from graphpass.evaluation.drop import Drop
+from graphpass.maths.choosing import LEAST_GAIN, Rung, Tried, expected_levels
+from graphpass.searching.trials import Trial
+from graphpass.series import Series
+
+CALIBRATION = 16  # samples, at least
+JUDGED = 256  # samples, at least
+POSITIONS = 4  # rows are fewer by this factor, too
+EVERY = 4  # of so many batches, one is judged
+COUNTED = 2  # samples that operations are counted on
+WORSE = 0.25  # of a loss: what so few calibration samples add to it (docs/search.md), and metrics without noise
+
+
+def quick_looks(conversions: Series, options: CalibrationOptions) -> Series | None:
+    """The series of quick looks; None where there are no more samples than these take."""
+    calibration, samples = fewer(conversions.calibration, CALIBRATION), conversions.data.samples
+    if calibration is conversions.calibration or options.limit is not None or samples is None:
+        return None
+    settings, most = conversions.evaluation, max(1, samples // max(JUDGED, conversions.evaluation.batch))
+    counted = min(settings.operation_samples or COUNTED, COUNTED)
+    return conversions.with_less(calibration, replace(settings, every=min(most, EVERY), operation_samples=counted))
+
+
+def quick_options(options: CalibrationOptions) -> CalibrationOptions:
+    """How a quick look is calibrated."""
+    return replace(options, positions=max(1, options.positions // POSITIONS), refinement=False)
+
+
+def expected(drop: Drop) -> float:
+    """What a trial in full is expected to lose where a quick look loses so much."""
+    return drop.value - WORSE * max(drop.value, 0.0)
+
+
+def doubt(drop: Drop) -> float:
+    """How much less a trial in full may well lose than a quick look: what is expected, and once the noise."""
+    return drop.value - expected(drop) + (drop.noise or 0.0) if math.isfinite(drop.value) else 0.0
+
+
+def latest(trials: Sequence[Trial]) -> list[Trial]:
+    """Each setting once: in full where it was, else quick."""
+    full = [each.setting for each in trials if not each.is_quick]
+    return [each for each in trials if not each.is_quick or each.setting not in full]
+
+
+def worth_it(trials: Sequence[Trial], limit: float) -> Trial | None:
+    """The quick look to be made in full next; None where none may be good enough and cheaper than what is.
+
+    trials: each setting once. The cheapest that is expected to be good enough, else the likeliest: by what was lost in
+    full, if any T and code was tried so, else by the looks.
+    """
+    looks = _open(trials)
+    if not looks:
+        return None
+    full = [_tried(each) for each in trials if not each.is_quick and each.setting.is_uniform]
+    if full:
+        good = [each for each in looks if each.setting.most_levels >= expected_levels(full, limit)]
+    else:
+        good = [each for each in looks if expected(each.drop) <= limit]
+    if good:
+        return min(good, key=lambda each: each.cost)
+    return max(looks, key=lambda each: (each.setting.most_levels if full else -each.drop.value, -each.cost))
+
+
+def _open(trials: Sequence[Trial]) -> list[Trial]:
+    """Quick looks at what may be good enough, cheaper than what is, with more levels than what is not."""
+    full = [each for each in trials if not each.is_quick]
+    least = (1 - LEAST_GAIN) * min((each.cost for each in full if each.within), default=math.inf)
+
+    def ruled_out(look: Trial) -> bool:
+        alike = [each.setting for each in full if not each.within and each.setting.is_uniform]
+        levels = [each.most_levels for each in alike if each.left == look.setting.left]
+        return look.setting.most_levels <= max(levels, default=0)
+
+    return [each for each in trials if each.is_quick and each.within and each.cost < least and not ruled_out(each)]
+
+
+def _tried(trial: Trial) -> Tried:
+    """A trial as one of a rung whose cost is known."""
+    setting = trial.setting
+    rung = Rung(setting.time_steps, setting.coding, setting.most_levels, trial.cost)
+    return Tried(rung, trial.drop.value, trial.cost, trial.within)
