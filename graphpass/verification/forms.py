@@ -40,7 +40,7 @@ from graphpass.graph.layers import draws
 from graphpass.graph.refusals import QUANTISED
 from graphpass.maths.neuron import count_of, spike_train
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
-from graphpass.verification.agreement import SAME_NODE, Cut, Forced, Magnitudes, forced, magnitudes
+from graphpass.verification.agreement import LEAST, SAME_NODE, Cut, Forced, Magnitudes, forced, magnitudes
 
 ROUNDING = {np.dtype(np.float16): 2.0**-11}  # unit roundoff of what tensors are stored in; sums are in float32
 SUM_ROUNDING = 2.0**-24
@@ -232,10 +232,10 @@ class _Check:
             if name in made:
                 neuron = self._neurons[made[name]]
                 n = counts[made[name]].astype(np.float32)
-                sources[name] = np.abs(neuron.amplitude) * n + np.abs(neuron.offset)
+                sources[name] = np.maximum(np.abs(neuron.amplitude) * n + np.abs(neuron.offset), LEAST)
             else:
                 values = folded[name]
-                sources[name] = _sizes(values) if values.dtype.kind == "f" else values
+                sources[name] = np.maximum(_sizes(values), LEAST) if values.dtype.kind == "f" else values
         sums = run(self._absolute, sources) if self._absolute else {}
         bounds: dict[str, Array] = {}
         compared = [*(c.x_folded for c in self._forced.cuts), *(m.tensor for m in self._forced.means), *self._outputs]
@@ -316,6 +316,7 @@ def _largest(values: Array) -> float:
 
 def _bound(sizes: Array, roundings: int, stored: int, dtype: np.dtype[Any]) -> Array:
     """2·γ·m/(1 − γ): both forms round, and so did the float32 m; float16 adds the roundings of stored tensors."""
+    sizes = np.maximum(sizes, LEAST)
     relative = _gamma(roundings, SUM_ROUNDING)
     absolute = 0.0
     if dtype in ROUNDING:
