@@ -1,4 +1,4 @@
-"""Every name that a file imports from this repository exists, in files too that are skipped where an extra is missing."""
+"""Every name that a file imports from this repository exists, also in files that are skipped without an extra."""
 
 import ast
 import importlib

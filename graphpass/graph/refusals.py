@@ -22,6 +22,11 @@ QUANTISED = frozenset(
     "MatMulNBits MatMulBnb4 MatMulFpQ4 GatherBlockQuantized QuantizeWithOrder DequantizeWithOrder QuantizeBFP "
     "DequantizeBFP".split()
 )
+NARROW = frozenset(
+    number
+    for name, number in TensorProto.DataType.items()
+    if name.startswith(("BFLOAT", "FLOAT8", "FLOAT4", "INT4", "UINT4", "INT2", "UINT2"))
+)  # numbers that numpy has no type for
 QUANTISED_PREFIXES = ("QLinear", "QOrdered")
 
 
@@ -50,6 +55,11 @@ def refuse_values(path: Path, proto: ModelProto) -> None:
         element = value.type.tensor_type.elem_type
         if kind not in (None, "tensor_type") or (element and not is_number(helper.tensor_dtype_to_np_dtype(element))):
             name = kind if kind != "tensor_type" else "string" if element == TensorProto.STRING else type_name(element)
+            if kind == "tensor_type" and element in NARROW:
+                raise UnsupportedModelError(
+                    f"{path}: {value.name!r} is a tensor of {name}, which numpy has no numbers for",
+                    "export the network with inputs and outputs of float32 or float16",
+                )
             raise UnsupportedModelError(
                 f"{path}: {value.name!r} is a {name}, not a numeric tensor",
                 "convert the part of the model between numeric tensors",
