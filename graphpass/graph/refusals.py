@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helpe
 from graphpass.errors import ModelError, UnsupportedModelError
 from graphpass.graph.domains import RUNTIME_DOMAINS, RUNTIME_OPERATORS, SPIKING_DOMAIN, STANDARD_DOMAINS, opset_of
 from graphpass.graph.tensors import LARGEST_PROTOBUF, nodes_of_function, walk
-from graphpass.graph.types import is_number, type_name
+from graphpass.graph.types import NARROW, is_number, type_name
 
 UNCHECKED = "graphpass.unchecked"  # domain that operators of the runtime are checked under
 QUANTISED = frozenset(
@@ -22,11 +22,6 @@ QUANTISED = frozenset(
     "MatMulNBits MatMulBnb4 MatMulFpQ4 GatherBlockQuantized QuantizeWithOrder DequantizeWithOrder QuantizeBFP "
     "DequantizeBFP".split()
 )
-NARROW = frozenset(
-    number
-    for name, number in TensorProto.DataType.items()
-    if name.startswith(("BFLOAT", "FLOAT8", "FLOAT4", "INT4", "UINT4", "INT2", "UINT2"))
-)  # numbers that numpy has no type for
 QUANTISED_PREFIXES = ("QLinear", "QOrdered")
 
 

@@ -232,10 +232,10 @@ class _Check:
             if name in made:
                 neuron = self._neurons[made[name]]
                 n = counts[made[name]].astype(np.float32)
-                sources[name] = np.maximum(np.abs(neuron.amplitude) * n + np.abs(neuron.offset), LEAST)
+                sources[name] = np.abs(neuron.amplitude) * n + np.abs(neuron.offset)
             else:
                 values = folded[name]
-                sources[name] = np.maximum(_sizes(values), LEAST) if values.dtype.kind == "f" else values
+                sources[name] = _sizes(values) if values.dtype.kind == "f" else values
         sums = run(self._absolute, sources) if self._absolute else {}
         bounds: dict[str, Array] = {}
         compared = [*(c.x_folded for c in self._forced.cuts), *(m.tensor for m in self._forced.means), *self._outputs]

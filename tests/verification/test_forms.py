@@ -168,6 +168,14 @@ def test_a_wrong_threshold_is_found(monkeypatch):
     assert found.sites[-1].unexplained == 0  # the currents are right
 
 
+@settings(max_examples=25, deadline=None)
+@given(UNITS, UNITS, st.sampled_from(CODES))
+@example(0, -147, ("rate", 4))
+@example(-147, -144, ("phase", 3))
+def test_forms_agree_in_any_unit_below_the_smallest_normal_number_too(first, second, code):
+    assert check(in_units(folded(*code), first, second)).agrees
+
+
 def _with_body(proto: onnx.ModelProto, name: str, old: str, new: str) -> onnx.ModelProto:
     """The model with one operator of one function body, if it has that, exchanged."""
     for each in (each for function in proto.functions if function.name == name for each in function.node):
@@ -201,11 +209,3 @@ def test_a_model_without_neurons_is_refused():
     proto = build([node("Relu", "x", "z")], {"x": ["N", *SHAPE]}, {"z": ["N", *SHAPE]}, {})
     with pytest.raises(ModelError, match="no spiking neurons"):
         check(proto)
-
-
-@settings(max_examples=25, deadline=None)
-@given(UNITS, UNITS, st.sampled_from(CODES))
-@example(0, -147, ("rate", 4))
-@example(-147, -144, ("phase", 3))
-def test_forms_agree_in_any_unit_below_the_smallest_normal_number_too(first, second, code):
-    assert check(in_units(folded(*code), first, second)).agrees
