@@ -19,7 +19,7 @@ PHASES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("ANN", Reduced, ("__init__", "run")),
     ("SNN", Segment, ("run",)),
     ("opening", Walk, ("segment",)),
-    ("keeping", TensorStore, ("put", "get", "drop")),
+    ("keeping", TensorStore, ("put", "take_over", "get", "drop")),
     ("sampling", Positions, ("add_ann", "extend", "rows", "drawn")),
     ("sampling", SpikingSide, ("add", "finish")),
     ("λ", methods, ("choose_penalty",)),

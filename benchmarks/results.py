@@ -2,6 +2,7 @@
 
     python -m benchmarks.results resnet20      accuracy over T, with da-qcfs, max and the quantised ANN to compare
     python -m benchmarks.results silu          the same of a ResNet-20 with SiLU
+    python -m benchmarks.results silu-fidelity KL and error of that one's scores, up to 256 levels
     python -m benchmarks.results qcfs          networks trained with QCFS, converted without calibration
     python -m benchmarks.results float16       converted networks in float16 beside the same ones in float32
     python -m benchmarks.results integer       networks in the integer form beside the folded form
@@ -32,6 +33,8 @@ from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.evaluation.results import Evaluation
 from graphpass.forms.registry import single_of
 from graphpass.graph.model import load
+from graphpass.maths.metrics import Difference
+from graphpass.maths.tokens import divergences, log_softmax
 from graphpass.runtime.session import open_session, run
 from graphpass.sites.sites import Selection
 from graphpass.sweeps import Row, sweep
@@ -39,7 +42,9 @@ from graphpass.sweeps import Row, sweep
 TRAINED = Path(__file__).parent / "trained"
 FASHION = Path(__file__).parents[1] / "examples" / "fashion_mnist"
 SETTINGS = (("rate", (2, 4, 8, 16, 32)), ("phase", (4,)))
+FIDELITY = (("rate", 4), ("rate", 8), ("rate", 16), ("phase", 4), ("phase", 8))
 METHODS = ("optimal", "da-qcfs", "max")
+ENERGIES = ("energy SNN/ANN", "energy quantised/ANN", "operations alone")
 
 
 def table(header: Sequence[str], rows: Iterator[Sequence[object]]) -> None:
@@ -90,6 +95,33 @@ def top1(proto: onnx.ModelProto, data: Dataset) -> float:
     return hits / total
 
 
+def energies(found: Evaluation) -> Sequence[str]:
+    """The cells of ENERGIES."""
+    ratios = found.total_energy_ratio, found.energy.quantised_ratio, found.energy_snn / found.energy_ann
+    return [f"{ratio or 0:.{digits}f}" for ratio, digits in zip(ratios, (2, 2, 3), strict=True)]
+
+
+def divergence(ann: NDArray[np.float32], snn: NDArray[np.float32]) -> float:
+    """KL(ANN ‖ SNN) of the class probabilities, mean over samples. Scores [N, C] of both."""
+    return float(divergences(log_softmax(ann), log_softmax(snn)).mean())
+
+
+def silu_fidelity() -> None:
+    """KL of the class probabilities of a ResNet-20 with SiLU, and √(Σ(y − a)² / Σ(a − ā)²) of its scores."""
+    source = load(TRAINED / "resnet20_silu.onnx")
+    paths = datasets.cifar10_calibration(), datasets.cifar10_evaluation()
+    calibration, data = (dataset_for(source.proto, path) for path in paths)
+
+    def lines() -> Iterator[Sequence[object]]:
+        for coding, steps in FIDELITY:
+            done = convert(source, calibration, time_steps=steps, coding=coding)
+            (ann, snn), _ = scores_of((source.proto, done.proto), data)
+            error = Difference().update(snn, ann).centred_error or 0.0
+            yield coding, steps, done.plan.levels, f"{divergence(ann, snn):.4f}", f"{error**0.5:.3f}"
+
+    table(("coding", "T", "levels", "KL", "error"), lines())
+
+
 def resnet20(file: str = "resnet20.onnx") -> None:
     model, images, test = TRAINED / file, datasets.cifar10_calibration(), datasets.cifar10_evaluation()
     source = load(model)
@@ -111,13 +143,10 @@ def resnet20(file: str = "resnet20.onnx") -> None:
                 points(found, found.baseline.accuracy.top1),
                 f"{found.ann.top1:.4f}",
                 f"{found.firing_rate:.3f}",
-                f"{found.total_energy_ratio:.2f}",
-                f"{found.energy.quantised_ratio:.2f}",
-                f"{found.energy_snn / found.energy_ann:.3f}",
+                *energies(found),
             )
 
-    energies = ("energy SNN/ANN", "energy quantised/ANN", "operations alone")
-    header = ("coding", "T", "levels", *METHODS, "quantised ANN", "ANN top-1", "firing rate", *energies)
+    header = ("coding", "T", "levels", *METHODS, "quantised ANN", "ANN top-1", "firing rate", *ENERGIES)
     table(header, lines())
 
 
@@ -260,7 +289,7 @@ def smollm2() -> None:
                 f"{found['perplexity'].snn:.2f}",
                 *(f"{found[name].snn:.4f}" for name in ("perplexity_ratio", "kl_to_ann", "same_token")),
                 f"{found['perplexity_ratio'].baseline:.4f}",
-                f"{row.evaluation.energy_snn / row.evaluation.energy_ann:.3f}",
+                *energies(row.evaluation),
             )
 
     header = (
@@ -272,7 +301,7 @@ def smollm2() -> None:
         "KL",
         "same token",
         "quantised / ANN",
-        "operations' energy",
+        *ENERGIES,
     )
     table(header, lines())
 
@@ -280,6 +309,7 @@ def smollm2() -> None:
 COMMANDS = {
     "resnet20": resnet20,
     "silu": partial(resnet20, "resnet20_silu.onnx"),
+    "silu-fidelity": silu_fidelity,
     "qcfs": qcfs,
     "float16": float16,
     "integer": integer,

@@ -12,7 +12,16 @@ from graphpass.passes.base import RuleReport
 from graphpass.passes.normalise import normalise
 from graphpass.runtime.session import open_session
 from graphpass.sites.planned import planned_sites
-from graphpass.sites.sites import EXCLUDED, NOT_INCLUDED, Coverage, Selection, find_sites, spike_driven
+from graphpass.sites.sites import (
+    EXCLUDED,
+    HOLDS,
+    NOT_INCLUDED,
+    TYPE_REFUSED,
+    Coverage,
+    Selection,
+    find_sites,
+    spike_driven,
+)
 
 
 @dataclass(frozen=True)
@@ -79,9 +88,14 @@ def require_coverage(network: Network, allow_partial: bool) -> None:
     missing = [entry for entry in coverage.left if not entry.expected]
     named = "; ".join(f"{entry.node!r} ({entry.op}): {entry.reason}" for entry in missing[:3])
     if not coverage.sites:
-        left = named or _grouped(coverage.left)
+        bodies = [entry for entry in coverage.left if HOLDS in entry.reason]
+        left = (
+            _grouped(coverage.refused)
+            or named
+            or _grouped([*bodies, *(each for each in coverage.left if each not in bodies)])
+        )
         raise UnsupportedModelError(
-            f"{network.source.path}: nothing to convert, no activation feeds a weight layer"
+            f"{network.source.path}: nothing to convert, {_why_nothing(coverage, bool(missing or bodies))}"
             + (f" ({left})" if left else ""),
             _remedy(network, bool(missing)),
         )
@@ -91,6 +105,15 @@ def require_coverage(network: Network, allow_partial: bool) -> None:
             f"{network.source.path}: {len(missing)} node(s) that should convert would stay analogue: {named}{more}",
             "accept that with --allow-partial",
         )
+
+
+def _why_nothing(coverage: Coverage, unconverted: bool) -> str:
+    """Why a network has no sites. unconverted: whether there are nodes with what would else be converted."""
+    if coverage.refused:
+        return "every activation in front of a weight layer stays analogue"
+    if unconverted:
+        return "its activations and layers are where neurons cannot be"
+    return "no activation feeds a weight layer" if coverage.weight_layers else "the network has no weight layer"
 
 
 def _grouped(left: Sequence[Left]) -> str:
@@ -110,6 +133,8 @@ def _remedy(network: Network, unconverted: bool) -> str:
     found = []
     if any(entry.reason in (EXCLUDED, NOT_INCLUDED) for entry in network.coverage.left):
         found.append("let --include and --exclude leave a site")
+    if any(entry.reason.endswith(TYPE_REFUSED) for entry in network.coverage.refused):
+        found.append("export the network in float32")
     if (with_them := with_identity_sites(network)) and not unconverted:
         found.append(identity_sites_add(len(with_them.sites), with_them.spiking_layers, with_them.weight_layers))
     return "; or: ".join(found) or "give a network, or the part of one, whose activations feed weight layers"

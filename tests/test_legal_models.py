@@ -240,7 +240,7 @@ REFUSED: dict[str, tuple[Callable[[], ModelProto], type[GraphpassError], str]] =
             lambda proto: proto.graph.output.append(helper.make_empty_tensor_value_info("n")),
             [node("Cast", "r", "n", to=BFLOAT16), node("Identity", "r", "m")], opset=21,
         ),
-        UnsupportedModelError, "'n' is a bfloat16, not a numeric tensor",
+        UnsupportedModelError, "'n' is a tensor of bfloat16, which numpy has no numbers for",
     ),
     "a constant of two values": (
         lambda: network([node("Constant", "", "k", "two", value_float=0.5, value_int=1), node("Add", "r k", "m")]),

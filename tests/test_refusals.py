@@ -18,6 +18,7 @@ from graphpass.errors import CoverageError, DataError, GraphpassError, Unsupport
 from graphpass.graph.model import load
 from graphpass.network import Network, prepare, require_coverage
 from graphpass.runtime.session import open_session, run
+from graphpass.sites.sites import Selection
 from tests.models import node
 
 MS = "com.microsoft"
@@ -113,6 +114,48 @@ def test_a_recurrent_layer_alone_leaves_nothing_to_convert(tmp_path: Path) -> No
     error = refused(saved(tmp_path, nodes, constants))
     assert isinstance(error, UnsupportedModelError) and "'memory' (LSTM): recurrent layers" in error.what
     assert error.remedy == "give a network, or the part of one, whose activations feed weight layers"
+
+
+def test_an_activation_that_is_refused_is_the_reason_that_is_told(tmp_path: Path) -> None:
+    """Not that there is none, which `conv2` would say, too."""
+    nodes = [
+        node("Cast", "x", "x64", "wide", to=TensorProto.DOUBLE),
+        *SPIKING,
+        node("Cast", "h", "y", "narrow", to=TensorProto.FLOAT),
+    ]
+    nodes[1] = node("Conv", "x64 w", "c", "conv1")
+    path = saved(tmp_path, nodes, {name: value.astype(np.float64) for name, value in CONVOLUTIONS.items()})
+    error = refused(path)
+    assert "every activation in front of a weight layer stays analogue ('relu1' (relu): float64 act" in error.what
+    assert "no activation feeds" not in error.what and error.remedy == "export the network in float32"
+    reasons = {entry.node: entry.reason for entry in prepared(path).coverage.left}
+    assert reasons["conv2"].startswith("the activation that feeds it, 'relu1', stays analogue")
+
+
+def test_a_selection_that_leaves_no_site_is_the_reason_that_is_told(tmp_path: Path) -> None:
+    network = prepare(load(saved(tmp_path, [*SPIKING[:2], node("Conv", "r w2", "y", "conv2")], CONVOLUTIONS)),
+                      Selection(exclude=["relu1"]))  # fmt: skip
+    with pytest.raises(UnsupportedModelError, match=r"stays analogue \('relu1' \(relu\): excluded by --exclude\)"):
+        require_coverage(network, False)
+
+
+def test_a_network_without_weights_says_so(tmp_path: Path) -> None:
+    what = refused(saved(tmp_path, [node("Relu", "x", "y", "relu1")], {})).what
+    assert "nothing to convert, the network has no weight layer" in what
+
+
+@pytest.mark.parametrize("op", ["Relu", "Tanh", "HardSigmoid", "Mish"])
+def test_activations_in_bodies_alone_are_the_reason_that_is_told(tmp_path: Path, op: str) -> None:
+    """Before what stays analogue because of them: four layers with different reasons."""
+    choice = helper.make_node(
+        "If", ["flag"], ["r"], "choice",
+        then_branch=branch("then", node(op, "c", "a", "inner")),
+        else_branch=branch("else", node("Identity", "c", "b", "other")),
+    )  # fmt: skip
+    nodes = [SPIKING[0], choice, SPIKING[2], node("Sigmoid", "h", "y", "last")]
+    what = refused(saved(tmp_path, nodes, {**CONVOLUTIONS, "flag": np.array(True)})).what
+    assert "its activations and layers are where neurons cannot be ('choice' (If)" in what
+    assert f"this one holds {op} (export the branch in use alone)" in what
 
 
 def branch(name: str, *inside: onnx.NodeProto) -> onnx.GraphProto:

@@ -226,8 +226,11 @@ class _Calibrator:
     def _run(
         self, nodes: Sequence[gs.Node], fetch: Sequence[str], functions: bool = False
     ) -> Iterator[tuple[int, dict[str, Array]]]:
-        """The fetched tensors of every batch: those that the nodes make go to the store, the others come from it."""
-        walk = self._walk
+        """The fetched tensors of every batch: those that the nodes make go to the store, the others come from it.
+
+        What nothing else will read leaves the store batch by batch.
+        """
+        walk, spent = self._walk, self._walk.last_read(nodes)
         made = {tensor.name for node in nodes for tensor in node.outputs}
         needed = {*walk.outside(nodes), *(name for name in fetch if name not in made)}
         segment = None
@@ -235,6 +238,8 @@ class _Calibrator:
             values = {name: walk.store.get(name, batch) for name in needed}
             if nodes and segment is None:
                 segment = walk.segment(nodes, fetch, values, self._functions if functions else ())
+            for name in spent:
+                walk.store.drop(name, batch)
             for name, value in segment.run(values).items() if segment else ():
                 walk.store.put(name, batch, value)
                 values[name] = value

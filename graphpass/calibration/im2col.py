@@ -93,11 +93,18 @@ def bias_of(layer: WeightLayer) -> NDArray[np.float32]:
     return np.ravel(np.asarray(layer.bias.values, np.float32)) * np.float32(layer.beta)
 
 
-def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry, out: Array) -> None:
+def unfold(
+    data: Array,
+    positions: Sequence[NDArray[np.int64]],
+    shape: Geometry,
+    out: Array,
+    memory: dict[tuple[int, ...], Array] | None = None,
+) -> None:
     """U at output positions, into out: float32 [G, P, K].
 
     data: the layer's input. positions: one index array [P] per axis of the output but the channel axis (Conv:
-    batch, then the spatial axes; Gemm and MatMul: all others in order).
+    batch, then the spatial axes; Gemm and MatMul: all others in order). memory: for padded data, by its shape,
+    which the next call for the same layer may use again.
     """
     if shape.kind != "Conv":
         rows = data.swapaxes(-1, -2) if shape.left else data
@@ -105,7 +112,7 @@ def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry,
         return
     batch, spatial = positions[0], positions[1:]
     pads = _pads(data.shape[2:], shape)
-    padded = np.pad(data, ((0, 0), (0, 0), *pads)) if np.any(pads) else np.ascontiguousarray(data)
+    padded = _padded(data, pads, {} if memory is None else memory)
     strides = [stride // padded.itemsize for stride in padded.strides]
     first, taps = batch * strides[0], np.arange(padded.shape[1]) * strides[1]  # where a patch starts, and its taps
     for axis, step in enumerate(strides[2:]):
@@ -115,6 +122,20 @@ def unfold(data: Array, positions: Sequence[NDArray[np.int64]], shape: Geometry,
     for part in slices(len(batch), max(1, PATCHES // taps.size)):
         patches = values.take(np.add.outer(first[part], taps.ravel()))
         out[:, part] = patches.reshape(-1, groups, width).transpose(1, 0, 2)
+
+
+def _padded(data: Array, pads: Sequence[tuple[int, int]], memory: dict[tuple[int, ...], Array]) -> Array:
+    """The data with zeros around it, contiguous."""
+    if not np.any(pads):
+        return np.ascontiguousarray(data)
+    padded = memory.get(data.shape)
+    if padded is None:
+        memory.clear()  # samples of many sizes
+        sizes = (size + sum(pad) for size, pad in zip(data.shape[2:], pads, strict=True))
+        padded = memory[data.shape] = np.zeros((*data.shape[:2], *sizes), data.dtype)
+    inner = tuple(slice(low, low + size) for size, (low, _) in zip(data.shape[2:], pads, strict=True))
+    padded[:, :, *inner] = data
+    return padded
 
 
 def _pads(sizes: Sequence[int], shape: Geometry) -> list[tuple[int, int]]:

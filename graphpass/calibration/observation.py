@@ -199,7 +199,7 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
         for index, (places, pair) in enumerate(zip(positions, ends, strict=True)):
             rows = places.add_ann(count, fixed or count, *(found[name] for name in pair))
             for part, each in zip(_parts(steps[index]), rows, strict=True):
-                subject.kept.put(f"{index}/{part}", number, each)
+                subject.kept.take_over(f"{index}/{part}", number, each)
     progress("running the network", len(sizes), len(sizes))
 
     def take(index: int) -> Sequence[Array]:

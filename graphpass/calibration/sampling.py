@@ -238,6 +238,7 @@ class SpikingSide:
         ]
         self.inputs = [np.empty((len(weight), rows, weight.shape[1]), np.float32) for weight in self._weights]
         self.x_snn = np.zeros((rows, channels), np.float32)
+        self._memory: list[dict[tuple[int, ...], Array]] = [{} for _ in self.geometries]
         self._filled = 0
 
     def add(self, batch: int, values: Mapping[str, Array]) -> None:
@@ -246,8 +247,8 @@ class SpikingSide:
         index = positions.index(batch)
         part = slice(self._filled, self._filled + len(index[0]))
         self._filled = part.stop
-        for inputs, layer, shape in zip(self.inputs, step.layers, self.geometries, strict=True):
-            unfold(values[layer.data.name], index, shape, inputs[:, part])
+        for inputs, layer, shape, memory in zip(self.inputs, step.layers, self.geometries, self._memory, strict=True):
+            unfold(values[layer.data.name], index, shape, inputs[:, part], memory)
         whole = positions.shape(batch)
         for tensor in step.addends:
             value = tensor.values if isinstance(tensor, gs.Constant) else values[tensor.name]
@@ -255,6 +256,7 @@ class SpikingSide:
 
     def finish(self) -> None:
         """After the last batch: what the layers give."""
+        self._memory.clear()
         for layer, weight, rows in zip(self._positions.step.layers, self._weights, self.inputs, strict=True):
             self.x_snn = apply(rows, weight, bias_of(layer), self.x_snn)
 

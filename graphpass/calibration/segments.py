@@ -75,6 +75,11 @@ class Walk:
             if any(id(r) not in inside and id(r) not in self._done for r in self._readers.get(tensor.name, []))
         ]
 
+    def last_read(self, nodes: Sequence[gs.Node]) -> list[str]:
+        """What the nodes read from outside and nothing after them will."""
+        inside = {id(node) for node in nodes} | self._done
+        return [name for name in self.outside(nodes) if all(id(r) in inside for r in self._readers.get(name, []))]
+
     def finish(self, nodes: Iterable[gs.Node], *live: Iterable[str]) -> None:
         """Mark nodes as run and the `live` tensors as stored; drop what nothing will read any more."""
         self._done.update(id(node) for node in nodes)

@@ -14,7 +14,7 @@ from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoPro
 from graphpass.errors import ModelError, UnsupportedModelError
 from graphpass.graph.domains import RUNTIME_DOMAINS, RUNTIME_OPERATORS, SPIKING_DOMAIN, STANDARD_DOMAINS, opset_of
 from graphpass.graph.tensors import LARGEST_PROTOBUF, nodes_of_function, walk
-from graphpass.graph.types import is_number, type_name
+from graphpass.graph.types import NARROW, is_number, type_name
 
 Called = tuple[str, str, str]  # domain, name and overload of an operator or a function
 
@@ -54,6 +54,11 @@ def refuse_values(path: Path, proto: ModelProto) -> None:
         element = value.type.tensor_type.elem_type
         if kind not in (None, "tensor_type") or (element and not is_number(helper.tensor_dtype_to_np_dtype(element))):
             name = kind if kind != "tensor_type" else "string" if element == TensorProto.STRING else type_name(element)
+            if kind == "tensor_type" and element in NARROW:
+                raise UnsupportedModelError(
+                    f"{path}: {value.name!r} is a tensor of {name}, which numpy has no numbers for",
+                    "export the network with inputs and outputs of float32 or float16",
+                )
             raise UnsupportedModelError(
                 f"{path}: {value.name!r} is a {name}, not a numeric tensor",
                 "convert the part of the model between numeric tensors",

@@ -1,10 +1,15 @@
 """Types of tensors as graphsurgeon gives them: numpy's, or ONNX's number where numpy has none (bfloat16, float8)."""
 
 import numpy as np
-from onnx import helper
+from onnx import TensorProto, helper
 
 NUMBERS = frozenset(np.dtype(each) for each in "?bhilqBHILQefd")
 FLOATS = frozenset(np.dtype(each) for each in "efd")
+NARROW = frozenset(  # ONNX's numbers of the numeric types that numpy has not
+    number
+    for name, number in TensorProto.DataType.items()
+    if name.startswith(("BFLOAT", "FLOAT8", "FLOAT4", "INT4", "UINT4", "INT2", "UINT2"))
+)
 
 
 def is_number(dtype: object) -> bool:

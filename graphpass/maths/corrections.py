@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpass.maths.threads import product, side_by_side, slices, stretches, tiles
-from graphpass.maths.thresholds import Levels
+from graphpass.maths.thresholds import LINES, Levels
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -225,11 +225,20 @@ def scale_back(x: Array, x_q: Array) -> tuple[Floats, Floats]:
     return gain.astype(np.float32), (mean * (1 - gain)).astype(np.float32)
 
 
-def apply(inputs: Array, weight: Array, bias: Array, before: Array | None = None) -> Floats:
-    """u·ΔW + Δb, float32 [P, C]: what a correction adds to the layer's output, and, if given, what it is added to."""
-    added = product(inputs, weight.astype(np.float32), ROWS)
+def apply(
+    inputs: Array, weight: Array, bias: Array, before: Array | None = None, memory: tuple[Floats, Floats] | None = None
+) -> Floats:
+    """u·ΔW + Δb, float32 [P, C]: what a correction adds to the layer's output, and, if given, what it is added to.
+
+    memory: of [G, P, C/G] and of [P, C], that the result may lie in; new memory costs more than the sums.
+    """
+    added = product(inputs, weight.astype(np.float32), ROWS, memory and memory[0])
     groups, rows, width = added.shape
-    found = added.transpose(1, 0, 2).reshape(rows, groups * width)
+    found: Floats = added[0]
+    if groups > 1:
+        found = np.empty((rows, groups * width), np.float32) if memory is None else memory[1]
+        for part in slices(rows, LINES):
+            found[part].reshape(-1, groups, width)[:] = added[:, part].transpose(1, 0, 2)
     found += bias.astype(np.float32)
     if before is not None:
         found += before
@@ -253,9 +262,11 @@ def indistinct(x: Array, low: Array, high: Array) -> tuple[Floats, Floats]:
     again and again with t from the last z (majorise–minimise) lowers the error that the neuron can see.
     x: wanted pre-activation, [P, C]; low, high: `ends`, [C].
     """
-    below, above = x <= low, x >= high
-    bottom = np.where(below, -np.inf, np.minimum(x, high))
-    return bottom, np.where(above & ~below, np.inf, np.maximum(x, low))
+    below = x <= low
+    bottom, top = np.minimum(x, high), np.maximum(x, low)
+    np.copyto(bottom, -np.inf, where=below)
+    np.copyto(top, np.inf, where=(x >= high) & ~below)
+    return bottom, top
 
 
 def _squares(values: Array) -> float:
@@ -292,14 +303,16 @@ def refine(
     before = weight, bias
     same: tuple[Floats, Floats] = x, x
     step_work = 4.0 * inputs.size * x.shape[1] / inputs.shape[0]
+    move, z = (np.empty(x.shape, np.float32) for _ in range(2))
+    memory = np.empty((*inputs.shape[:2], weight.shape[2]), np.float32), z
     for number in range(min(rounds, int(WORK / max(step_work, 1.0)))):
         if number % REFIT == 0:
             same = indistinct(x, *bounds(apply(inputs, weight, bias, x_q)))
         momentum = number / (number + 3)  # Nesterov
         ahead = weight + momentum * (weight - before[0]), bias + momentum * (bias - before[1])
         before = weight, bias
-        z = apply(inputs, *ahead, x_q)
-        move = np.clip(z, *same)
+        z = apply(inputs, *ahead, x_q, memory)
+        np.clip(z, *same, out=move)
         move -= z
         if seen is not None:
             move *= seen(z, move)

@@ -60,9 +60,9 @@ def stretches(total: int, count: int) -> list[slice]:
     return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
-def product(left: Array, right: Array, height: int) -> Array:
+def product(left: Array, right: Array, height: int, out: Array | None = None) -> Array:
     """left·right, [G, M, K] and [G, K, N] → [G, M, N] of their dtype. height: rows of a tile, where G is 1."""
-    found = np.empty((*left.shape[:2], right.shape[2]), np.result_type(left, right))
+    found = np.empty((*left.shape[:2], right.shape[2]), np.result_type(left, right)) if out is None else out
 
     def fill(tile: tuple[slice, slice]) -> None:
         groups, rows = tile

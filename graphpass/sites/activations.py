@@ -199,6 +199,16 @@ ACTIVATIONS: tuple[Spelling, ...] = (
 )  # fmt: skip
 
 
+def _alone(pattern: Pattern) -> set[str]:
+    """The operators that are this activation by themselves."""
+    if not isinstance(pattern, tuple):
+        return set()
+    if pattern[0] == "|":
+        return {op for each in pattern[1:] for op in _alone(each)}
+    return {str(pattern[0]).removeprefix(MS)} if pattern[1:] == ("x",) else set()
+
+
+OPERATORS = frozenset("Relu Clip PRelu".split()).union(*(_alone(each.pattern) for each in ACTIVATIONS))
 LIMITS = frozenset({"low", "high"})  # parameters that may be infinite
 
 

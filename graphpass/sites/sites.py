@@ -31,11 +31,13 @@ from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.trains import Train, Trains, Way
 from graphpass.graph.types import type_name
 from graphpass.maths.curves import Curve, curve_of
-from graphpass.sites.activations import Activation, Parameters, falling, find_activations
+from graphpass.sites.activations import OPERATORS, Activation, Parameters, falling, find_activations
 from graphpass.sites.identities import missing_identities, place_identities, sources
 
 SUBGRAPH_OPS = frozenset("If Loop Scan SequenceMap".split())
+TYPE_REFUSED = "activations are not converted"
 EXCLUDED, NOT_INCLUDED = "excluded by --exclude", "not matched by --include"  # why a site was left
+HOLDS = "; this one holds "  # what a body has that is left alone
 SEQUENCE_OPS = frozenset(
     "SequenceConstruct SequenceInsert SequenceErase SequenceAt SplitToSequence ConcatFromSequence Optional "
     "OptionalGetElement".split()
@@ -86,12 +88,16 @@ def _slopes_axis(parameters: Parameters) -> int | None:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Sites in topological order, what stays analogue, and how many weight layers see binary spikes alone."""
+    """Sites in topological order, what stays analogue, and how many weight layers see binary spikes alone.
+
+    refused: of what stays analogue, the activations in front of weight layers.
+    """
 
     sites: tuple[Site, ...]
     left: tuple[Left, ...]
     weight_layers: int
     spiking_layers: int
+    refused: tuple[Left, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -153,6 +159,7 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
     selection = selection or Selection()
     sites: list[Site] = []
     left: list[Left] = []
+    refused: dict[str, Left] = {}  # by the layers that they feed
     activations = list(find_activations(graph))
     for activation in activations:
         layers = tuple(dict.fromkeys(layer.node.name for layer in reached_layers(activation.output)))
@@ -161,6 +168,7 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
         reason = _left_because(activation, layers, axis) or selection.refusal(activation.name)
         if reason:
             left.append(Left(activation.name, activation.kind, reason, True))
+            refused.update(dict.fromkeys(layers, left[-1]))
         else:
             sites.append(
                 Site(
@@ -179,13 +187,14 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
         left.extend(unwanted)
     driven = spike_driven(graph, sites)
     within_reach = set() if selection.identity_sites else {layer for site in more for layer in site.layers}
-    left.extend(_left_layers(graph, driven, within_reach))
+    left.extend(_left_layers(graph, driven, within_reach, refused))
     left.extend(_left_bodies(graph))
     left.extend(_left_operators(graph, activations))
     left.extend(unsteady(graph))
     nodes = [node for part in (graph, *graph.subgraphs(recursive=True)) for node in part.nodes]
     reached = sum(reason is None for reason in driven.values())
-    return Coverage(tuple(sites), tuple(left), sum(map(holds_weights, nodes)), reached)
+    unfit = tuple({entry.node: entry for entry in refused.values()}.values())
+    return Coverage(tuple(sites), tuple(left), sum(map(holds_weights, nodes)), reached, unfit)
 
 
 def _left_because(activation: Activation, layers: Sequence[str], axis: int | None) -> str | None:
@@ -204,7 +213,7 @@ def _wrong_type(tensor: gs.Tensor) -> str | None:
     if tensor.dtype is None:
         return None
     name = type_name(tensor.dtype)
-    return None if name in ("float16", "float32") else f"{name} activations are not converted"
+    return None if name in ("float16", "float32") else f"{name} {TYPE_REFUSED}"
 
 
 def spike_driven(graph: gs.Graph, sites: Sequence[Site]) -> dict[str, str | None]:
@@ -245,6 +254,7 @@ def _spikes_of(site: Site, output: gs.Tensor) -> Affine | None:
     return None if rank == 0 or shape[0] > 1 else Affine(np.ones(shape, np.float32), np.ones(shape, np.float32))
 
 
+UNFED = "no activation feeds it"
 PARTLY = "its input is partly spikes, partly analogue"
 
 
@@ -253,7 +263,7 @@ def _analogue_because(layer: WeightLayer, outputs: Collection[str], train: Train
     if origin == {"input"}:
         return "its input is the network's own analogue input"
     if "site" not in origin:
-        return "no activation feeds it"
+        return UNFED
     if origin != {"site"}:
         return PARTLY
     if train is None:
@@ -284,16 +294,21 @@ def _sorted(graph: gs.Graph, sites: Sequence[Site]) -> list[Site]:
     return sorted(sites, key=lambda s: position.get(s.input if s.kind == "identity" else s.output, -1))
 
 
-def _left_layers(graph: gs.Graph, driven: Mapping[str, str | None], within_reach: Collection[str]) -> list[Left]:
+def _left_layers(
+    graph: gs.Graph, driven: Mapping[str, str | None], within_reach: Collection[str], refused: Mapping[str, Left]
+) -> list[Left]:
     """Weight layers that spikes do not reach, and products that are no weight layers.
 
-    within_reach: the layers that identity sites would put neurons in front of.
+    within_reach: the layers that identity sites would put neurons in front of. refused: activations that are no sites,
+    by the layers that they feed.
     """
     left = []
     for node in graph.nodes:
         layer = weight_layer(node)
         if layer:
             reason = driven[node.name]
+            if reason == UNFED and node.name in refused:
+                reason = f"the activation that feeds it, {refused[node.name].node!r}, stays analogue"
             if reason and node.name in within_reach:
                 reason += f"; --identity-sites puts neurons in front of {'the rest' if reason == PARTLY else 'it'}"
             if reason:
@@ -319,9 +334,9 @@ def _left_bodies(graph: gs.Graph) -> list[Left]:
             inside = [inner for body in node.subgraphs(recursive=True) for inner in body.nodes]
             active = sorted({inner.op for inner in inside if inner.op in _CONVERTIBLE or holds_weights(inner)})
             reason = "bodies of If, Loop and Scan are left alone"
-            if active:
+            if held := sorted({*active, *(OPERATORS & {inner.op for inner in inside})}):
                 advice = "export the branch in use alone" if node.op == "If" else "export it unrolled"
-                reason += f"; this one holds {', '.join(active)} ({advice})"
+                reason += f"{HOLDS}{', '.join(held)} ({advice})"
             left.append(Left(node.name, node.op, reason, not active))
         elif node.op in RECURRENT:
             left.append(Left(node.name, node.op, "recurrent layers are not converted", False))

@@ -7,7 +7,8 @@
 
 A sum of any order: |fl(Σ w·u + b) − (Σ w·u + b)| ≤ γ_k·(Σ|w|·|u| + |b|), γ_k = k·u/(1 − k·u), k roundings on the
 longest path (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, sections 3.1 and 3.5).
-Stretches of several linear nodes: their counts k add up, and m goes through all of them.
+Stretches of several linear nodes: their counts k add up, and m goes through all of them. A product below the smallest
+normal number η is off by up to u·η, whatever its size (section 2.8), so m is at least η where numbers are multiplied.
 """
 
 import re
@@ -22,12 +23,13 @@ from graphpass.forms import operators
 from graphpass.forms.registry import standing_alone
 from graphpass.forms.unrolled import MEAN
 from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.layers import data_inputs, is_linear, is_maximum, weight_layer
+from graphpass.graph.layers import SUMS, data_inputs, is_linear, is_maximum, moves, weight_layer
 from graphpass.graph.names import Names, names_of
 from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.types import is_float, is_number
 
 SAME_NODE = 1024  # roundings granted to a node that both forms run on equal values but a runtime may fuse otherwise
+LEAST = np.float32(2.0**-126)  # η of float32
 UNKNOWN_SIZE = 1 << 16  # values under a mean, if its sizes are unknown
 
 
@@ -172,7 +174,10 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
             counts.update({tensor.name: total for tensor in node.outputs})
             if any(_is_float16(tensor) or tensor.name in narrow for tensor in (*node.inputs, *node.outputs)):
                 narrow |= {tensor.name for tensor in node.outputs}
+            multiplies = not (node.op in SUMS or moves(node) or is_maximum(node))
             _make_absolute(node, names)
+            if multiplies:
+                _bound_below(graph, node, names)
             continue
         # A·n and + o in F; L·A, W·(L·A), Mul and Add in U: 8 at most beside the layers' own
         start = (8 + steps + 2, 6) if node.op in operators.FOLDED_NEURONS else (SAME_NODE, 4)
@@ -192,6 +197,14 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
     picked = {name: counts[name] for name in wanted}
     roundings, stored = ({name: found[part] for name, found in picked.items()} for part in (0, 1))
     return Magnitudes(proto, used, roundings, stored, frozenset(narrow.intersection(wanted)), frozenset(measured))
+
+
+def _bound_below(graph: gs.Graph, node: gs.Node, names: Names) -> None:
+    """Make the node's output at least η."""
+    output, least = node.outputs[0], gs.Constant(names.fresh("least"), np.array(LEAST))
+    inner = gs.Variable(names.fresh(f"{output.name}/unbounded"), output.dtype)
+    node.outputs[0] = inner
+    graph.nodes.append(gs.Node("Max", inner.name, {}, [inner, least], [output]))
 
 
 def _is_float(tensor: gs.Tensor) -> bool:

@@ -40,7 +40,7 @@ from graphpass.graph.layers import draws
 from graphpass.graph.refusals import QUANTISED
 from graphpass.maths.neuron import count_of, spike_train
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
-from graphpass.verification.agreement import SAME_NODE, Cut, Forced, Magnitudes, forced, magnitudes
+from graphpass.verification.agreement import LEAST, SAME_NODE, Cut, Forced, Magnitudes, forced, magnitudes
 
 ROUNDING = {np.dtype(np.float16): 2.0**-11}  # unit roundoff of what tensors are stored in; sums are in float32
 SUM_ROUNDING = 2.0**-24
@@ -324,6 +324,7 @@ def _largest(values: Array) -> float:
 
 def _bound(sizes: Array, roundings: int, stored: int, dtype: np.dtype[Any]) -> Array:
     """2·γ·m/(1 − γ): both forms round, and so did the float32 m; float16 adds the roundings of stored tensors."""
+    sizes = np.maximum(sizes, LEAST)
     relative = _gamma(roundings, SUM_ROUNDING)
     absolute = 0.0
     if dtype in ROUNDING:

@@ -30,6 +30,12 @@ def check(op, shape, weight, bias=None, left=False, **attributes):
     assert matrix.shape[1] == layer.fan_in
     unfolded = np.empty((len(matrix), 40, layer.fan_in), np.float32)
     unfold(x, positions, form, unfolded)
+    if op == "Conv":
+        memory: dict[tuple[int, ...], np.ndarray] = {}
+        again = np.empty_like(unfolded)
+        for before in (rng.normal(size=shape).astype(np.float32), x[:1], x):  # another batch, and a shorter one
+            unfold(before, [np.minimum(positions[0], len(before) - 1), *positions[1:]], form, again, memory)
+        np.testing.assert_array_equal(again, unfolded)
     product = (unfolded @ matrix).transpose(1, 0, 2).reshape(40, -1)
     if bias is not None:
         product += np.float32(bias) * attributes.get("beta", 1.0)

@@ -44,6 +44,15 @@ def test_a_stored_value_is_a_copy():
         np.testing.assert_array_equal(store.get("t", 0), X)
 
 
+@pytest.mark.parametrize("budget", [0, 1 << 20])
+def test_an_array_that_is_taken_over_is_not_copied(budget):
+    with TensorStore(budget) as store:
+        value = X.copy()
+        store.take_over("t", 0, value)
+        assert (store.get("t", 0) is value) == (budget > 0)
+        np.testing.assert_array_equal(store.get("t", 0), X)
+
+
 def test_memory_stays_within_the_budget_and_is_given_back():
     with TensorStore(2 * X.nbytes) as store:
         for number in range(3):
@@ -137,6 +146,19 @@ def test_pending_and_frontier():
         for name in ("ta", "tb"):
             with pytest.raises(KeyError):
                 store.get(name, 0)
+
+
+def test_what_nothing_after_the_nodes_will_read():
+    graph = diamond()
+    with TensorStore(1 << 20) as store:
+        walk = Walk(graph, store, 1)
+        a, b, c, d, _ = walk.nodes_for(["y"])
+        assert walk.last_read([a]) == ["x"]
+        assert walk.last_read([b]) == []  # c reads the same
+        assert walk.last_read([b, c]) == ["ta"]
+        walk.finish([a, b])
+        assert walk.last_read([c]) == ["ta"]
+        assert walk.last_read([c, d]) == ["ta", "tb"]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

@@ -160,6 +160,20 @@ def test_refinement_of_curved_activations_lowers_the_error_behind_them(kind):
     assert error(refined) < 0.99 * error(compensated) < error(x_q)
 
 
+@pytest.mark.parametrize("groups", [1, 3, 6])
+@pytest.mark.parametrize("before", [False, True])
+def test_what_a_correction_adds_is_the_same_in_memory_that_was_used_before(groups, before):
+    rng = np.random.default_rng(groups)
+    inputs = rng.standard_normal((groups, 150, 4), np.float32)
+    weight, bias = rng.standard_normal((groups, 4, 6 // groups)), rng.standard_normal(6)
+    given = rng.standard_normal((150, 6), np.float32) if before else None
+    one = apply(inputs, weight, bias, given)
+    memory = np.full((groups, 150, 6 // groups), np.nan, np.float32), np.full((150, 6), np.nan, np.float32)
+    np.testing.assert_array_equal(apply(inputs, weight, bias, given, memory), one)
+    exact = np.einsum("gpk,gkc->pgc", inputs.astype(np.float64), weight).reshape(150, 6) + bias
+    np.testing.assert_allclose(one, exact if given is None else exact + given, rtol=1e-5, atol=1e-5)  # float32 sums
+
+
 def test_refine_without_steps_is_compensate():
     inputs, x, x_q, a = quantised_layer(0)
     plain = compensate(inputs, x - x_q)

@@ -3,6 +3,8 @@
 import numpy as np
 import onnx
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from graphpass.datasets.parts import InputSpec
 from graphpass.datasets.sources import from_arrays
@@ -16,6 +18,7 @@ from graphpass.verification.forms import Verification, verify
 from tests.models import FLOAT, HALF, build, node
 
 SHAPE = (3, 8, 8)
+UNITS = st.integers(-148, -120) | st.integers(-119, 100)  # the smallest normal number is 2^-126, the smallest 2^-149
 CODES = [("rate", 1), ("rate", 4), ("phase", 3)]
 
 
@@ -76,6 +79,19 @@ def changed(proto: onnx.ModelProto, name: str, factor: float, index: int = 0) ->
     values = onnx.numpy_helper.to_array(tensor).copy()
     values.reshape(-1)[index] *= factor
     tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
+    return copy
+
+
+def in_units(proto: onnx.ModelProto, first: int, second: int) -> onnx.ModelProto:
+    """The folded network with what reaches its neurons, and what they send, as multiples of 2^first and 2^second."""
+    powers = {"w1": first, "b1": first, "y1/threshold": first, "y1/shift": first, "y1/amplitude": second}
+    powers |= {f"{name}": second for name in ("y1/offset", "y2/threshold", "y2/shift")}
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for tensor in copy.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        values = np.ldexp(values, powers.get(tensor.name, 0)) if values.dtype == np.float32 else values
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     return copy
 
 
@@ -150,6 +166,14 @@ def test_a_wrong_threshold_is_found(monkeypatch):
     assert found.train_mismatches > 0
     assert found.sites[-1].flips > 0
     assert found.sites[-1].unexplained == 0  # the currents are right
+
+
+@settings(max_examples=25, deadline=None)
+@given(UNITS, UNITS, st.sampled_from(CODES))
+@example(0, -147, ("rate", 4))
+@example(-147, -144, ("phase", 3))
+def test_forms_agree_in_any_unit_below_the_smallest_normal_number_too(first, second, code):
+    assert check(in_units(folded(*code), first, second)).agrees
 
 
 def _with_body(proto: onnx.ModelProto, name: str, old: str, new: str) -> onnx.ModelProto:
