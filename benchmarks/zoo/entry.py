@@ -126,9 +126,8 @@ class Verified:
 
 @dataclass(frozen=True)
 class SettingResult:
-    """One setting. cosine: mean similarity of a sample's output with the ANN's. baseline: None where it was measured
-    with another one than evaluations have now. energy: SNN / ANN, of operations alone. total_energy, quantised_energy:
-    SNN / ANN and quantised network / ANN, with memory traffic (`lemaire22`); None where it was not kept yet.
+    """One setting. cosine: mean similarity of a sample's output with the ANN's. energy: SNN / ANN. baseline: None where
+    it was measured with another one than evaluations have now.
     """
 
     coding: str
@@ -140,8 +139,6 @@ class SettingResult:
     baseline_cosine: float | None
     firing_rate: float | None
     energy: float | None
-    total_energy: float | None = None
-    quantised_energy: float | None = None
 
 
 @dataclass(frozen=True)

@@ -174,8 +174,6 @@ class MemberData:
             difference["baseline"].cosine_similarity,
             found.firing_rate,
             energies[0] / energies[1] if np.isfinite(energies).all() else None,
-            found.energy.ratio,
-            found.energy.quantised_ratio,
         )
 
     def metric(self) -> Metric:

@@ -37,13 +37,9 @@ SIMILARITY = """
 The numbers are the cosine between the SNN's output and the ANN's, as a mean over the samples. The number in brackets is
 that of the quantised ANN. Members with cosines in the table above are left out.
 """
-ENERGY = """
-Each cell is the energy [with memory traffic](energy.md) (`lemaire22`), divided by that of the ANN: of the SNN / of the
-same network if it sends its counts as numbers of few bits. Rows with – were measured before this energy was kept.
-"""
 ACTIVITY = """
-Each cell is the firing rate / the energy of the SNN divided by that of the ANN, if **only operations** are counted:
-4.6 pJ per MAC and 0.9 pJ per AC. It includes analogue layers, but no memory traffic.
+Each cell is the firing rate / the energy of the SNN divided by that of the ANN. The energy is 4.6 pJ per MAC and 0.9 pJ
+per AC. It includes analogue layers, but no memory traffic.
 """
 FILES = """
 `python -m benchmarks.zoo --files --write` converts each file with random inputs, method `max` and T = 4, and verifies
@@ -125,16 +121,6 @@ def activity(name: str, key: str, variant: Variant) -> Sequence[object]:
     return label(name, key), *cells
 
 
-def energy(name: str, key: str, variant: Variant) -> Sequence[object]:
-    """The columns of the energy with memory traffic."""
-    rows = [variant.row(*setting) for setting in SETTINGS]
-    pairs = [row and (row.total_energy, row.quantised_energy) for row in rows]
-    cells = [
-        "" if pair is None else "–" if None in pair else " / ".join(f"{each:.2f}" for each in pair) for pair in pairs
-    ]
-    return label(name, key), *cells
-
-
 def speed(name: str, key: str, times: FormTimes) -> Sequence[object]:
     integer = f"{times.integer:.2f}" if times.integer is not None else times.refusal
     return label(name, key), times.batch, f"{times.ann:.2f}", f"{times.folded:.2f}", integer
@@ -187,9 +173,7 @@ def page(members: Mapping[str, Entry], results: Mapping[str, Result], tried: str
         ("member", *columns),
         (similarity(name, key, variant) for name, key, entry, _, variant in converted if entry.task is not COSINE),
     )
-    text += ["## Energy", ENERGY]
-    text += lines(("member", *columns), (energy(name, key, variant) for name, key, _, _, variant in converted))
-    text += ["## Spikes and operations", ACTIVITY]
+    text += ["## Spikes and energy", ACTIVITY]
     text += lines(("member", *columns), (activity(name, key, variant) for name, key, _, _, variant in converted))
     timed = [(name, key, variant.times) for name, key, _, _, variant in converted if variant.times]
     if timed:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from graphpass.errors import GraphpassError
 from graphpass.runtime import native
-from graphpass.runtime.providers import CPU
+from graphpass.runtime.providers import CPU, runtimes
 
 if TYPE_CHECKING:
     from graphpass.cli.running import Form, Running
 
-RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 SHOWN = 3  # operators of those that the CPU runs
 SAME = 0.05  # of the largest output: sums in another order move a count now and then, which moves outputs by less
 PACKAGES = ("onnx", "onnx-graphsurgeon", "numpy", "protobuf", "pillow", "plotly")
@@ -46,12 +45,7 @@ def _package(name: str) -> Finding:
 
 
 def _runtimes() -> list[Finding]:
-    installed = {}
-    for name in RUNTIMES:
-        try:
-            installed[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    installed = runtimes()
     if not installed:
         return [Finding("onnxruntime", "missing", "pip install 'graphpass[cpu]' or 'graphpass[gpu]'", broken=True)]
     if len(installed) > 1:

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,7 @@ from graphpass.options.table import OPTIONS
 from graphpass.passes.normalise import normalise
 from graphpass.progress import Progress, silent
 from graphpass.records import json_of
-from graphpass.runtime.providers import Providers
+from graphpass.runtime.providers import Providers, runtimes
 from graphpass.runtime.samples import Axes, run_padded, sample_axes
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.identities import place_identities
@@ -62,7 +61,6 @@ SYNTHETIC = "the network was calibrated on synthetic data, which costs accuracy"
 ROUNDED = "float32 products were rounded to TF32, as use_tf32=1 asks for; that changes some counts"
 UNKNOWN = Timing(math.nan, math.nan, math.nan)
 DEFAULT_PROVIDERS = runtime_providers(OPTIONS["provider"].default)
-RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
 @dataclass(frozen=True)
@@ -314,12 +312,7 @@ def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progre
 
 def runtime_version() -> str:
     """Name and version of the onnxruntime that runs the networks; empty where no package says."""
-    for name in RUNTIMES:
-        try:
-            return f"{name} {metadata.version(name)}"
-        except metadata.PackageNotFoundError:
-            continue
-    return ""
+    return next((f"{name} {version}" for name, version in runtimes().items()), "")
 
 
 def _normalised(source: Source) -> gs.Graph:

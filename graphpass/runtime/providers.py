@@ -6,10 +6,12 @@ across thresholds and so changes counts. Here that is off, unless `use_tf32` is 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from graphpass.errors import SessionError
 
+PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TF32 = "use_tf32"
@@ -66,3 +68,14 @@ def _provider(given: Any) -> Provider:
 def _text(value: Any) -> str:
     """onnxruntime reads options from texts, truth as 1 and 0."""
     return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def runtimes() -> dict[str, str]:
+    """The packages of onnxruntime that are installed, with their versions."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
