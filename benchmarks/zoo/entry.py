@@ -126,19 +126,20 @@ class Verified:
 
 @dataclass(frozen=True)
 class SettingResult:
-    """One setting. cosine: mean similarity of a sample's output with the ANN's. energy: SNN / ANN. baseline: None where
-    it was measured with another one than evaluations have now.
+    """One setting. cosine: mean similarity of a sample's output with the ANN's. energy, quantised_energy: the SNN's and
+    the quantised ANN's, divided by the ANN's, with memory traffic.
     """
 
     coding: str
     time_steps: int
     levels: int
     snn: float
-    baseline: float | None
+    baseline: float
     cosine: float | None
     baseline_cosine: float | None
     firing_rate: float | None
     energy: float | None
+    quantised_energy: float | None
 
 
 @dataclass(frozen=True)

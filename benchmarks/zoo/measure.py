@@ -31,7 +31,7 @@ from graphpass.evaluation.metrics.score import Metric, Sampled, Score
 from graphpass.evaluation.probing import ProbedGraph, probed_ann
 from graphpass.evaluation.results import conversion_of
 from graphpass.graph.model import Source, load, save
-from graphpass.maths.metrics import Difference, energy_pj
+from graphpass.maths.metrics import Difference
 from graphpass.network import Network, prepare
 from graphpass.runtime.samples import run_padded, sample_axes
 from graphpass.runtime.session import fixed_batch, input_specs, pad_inputs
@@ -163,7 +163,6 @@ class MemberData:
                 difference[network] = difference[network].update(*given.values(), theirs)
         number = {key: task.number(score) for key, score in scores.items() if key != "ann" or not task.fidelity}
         found = measure(pair, self.evaluation)
-        energies = energy_pj(found.operations.snn), energy_pj(found.operations.ann)
         return number.get("ann"), SettingResult(
             plan.coding,
             plan.time_steps,
@@ -173,7 +172,8 @@ class MemberData:
             difference["snn"].cosine_similarity,
             difference["baseline"].cosine_similarity,
             found.firing_rate,
-            energies[0] / energies[1] if np.isfinite(energies).all() else None,
+            found.energy.ratio,
+            found.energy.quantised_ratio,
         )
 
     def metric(self) -> Metric:

@@ -30,16 +30,17 @@ COVERAGE = """
 """
 ACCURACY = """
 The number in brackets is the ANN with quantised activations and its own weights. It has the same number of levels,
-channel by channel with the least error. Rows without brackets were measured with another baseline. Phase T = 4 has 16
-levels, and rate T has T + 1. If the ANN column has no number, the SNN is compared with the ANN's outputs.
+channel by channel with the least error. Phase T = 4 has 16 levels, and rate T has T + 1. If the ANN column has no
+number, the SNN is compared with the ANN's outputs.
 """
 SIMILARITY = """
 The numbers are the cosine between the SNN's output and the ANN's, as a mean over the samples. The number in brackets is
 that of the quantised ANN. Members with cosines in the table above are left out.
 """
 ACTIVITY = """
-Each cell is the firing rate / the energy of the SNN divided by that of the ANN. The energy is 4.6 pJ per MAC and 0.9 pJ
-per AC. It includes analogue layers, but no memory traffic.
+Each cell is the firing rate, and the energy of the SNN divided by that of the ANN. The number in brackets is the energy
+of a quantised ANN with enough bits for as many levels, divided by that of the ANN. The energies include analogue layers
+and memory traffic, by the model `lemaire22` ([energy](energy.md)).
 """
 FILES = """
 `python -m benchmarks.zoo --files --write` converts each file with random inputs, method `max` and T = 4, and verifies
@@ -117,7 +118,8 @@ def activity(name: str, key: str, variant: Variant) -> Sequence[object]:
     cells = []
     for setting in SETTINGS:
         row = variant.row(*setting)
-        cells.append(f"{number(row.firing_rate, 3)} / {number(row.energy, 2)}" if row else "")
+        energy = row and beside(number(row.energy, 2), row.quantised_energy, 2)
+        cells.append(f"{number(row.firing_rate, 3)}, {energy}" if row else "")
     return label(name, key), *cells
 
 
