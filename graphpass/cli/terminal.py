@@ -12,7 +12,10 @@ from rich.text import Text
 
 
 class Terminal(Console):
-    """Prints texts as they are: names of nodes and files hold no markup, and nothing that a terminal obeys."""
+    """Prints texts as they are: names of nodes and files hold no markup, and nothing that a terminal obeys.
+
+    This holds for str, also in tables. What Rich is given as a `Text` is not looked at.
+    """
 
     def __init__(self, **options: Any):
         super().__init__(highlight=False, markup=False, emoji=False, **options)
@@ -32,15 +35,16 @@ class _Bar:
     progress: Progress
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        task = next((task.id for task in self.progress.tasks if task.description == what), None)
+        shown = visible(what)
+        task = next((task.id for task in self.progress.tasks if task.description == shown), None)
         if task is None:
-            task = self.progress.add_task(what, total=total)
+            task = self.progress.add_task(shown, total=total)
         self.progress.update(task, completed=done, total=total)
 
 
 @contextmanager
 def progress_bars() -> Iterator[_Bar]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         yield _Bar(progress)
 

@@ -1,5 +1,7 @@
 """What a terminal is sent: names as they are, without what it would obey."""
 
+import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from graphpass.cli.terminal import Terminal, visible
+from graphpass.cli import terminal
+from graphpass.cli.terminal import Terminal, progress_bars, visible
 from tests.cli.test_cli import status
 from tests.test_conversion import network
 
@@ -21,6 +24,8 @@ NAMES = {  # of a node, and how they are printed
     "left\u202eright": r"left\u202eright",
     "Läyer 1/🙂": "Läyer 1/🙂",
 }
+
+DRAWS = r"\x1b\[\?25[lh]|\x1b\[2K|\x1b\[1A|[\r\n]"  # what a bar of Rich sends: cursor, lines
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -39,9 +44,21 @@ def test_names_are_printed_as_they_are(tmp_path: Path, name: str, monkeypatch: p
 
 def test_lines_and_names_of_files_that_are_no_text() -> None:
     assert visible("a\nb\tc\udcff") == "a\nb\\tc\\udcff"
-    with (terminal := Terminal()).capture() as caught:
-        terminal.print("[b]\x1b[0m")
+    with (console := Terminal()).capture() as caught:
+        console.print("[b]\x1b[0m")
     assert caught.get() == "[b]\\x1b[0m\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bars_show_names_as_they_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of files that are uploaded, and of stages that a service names."""
+    drawn = io.StringIO()
+    monkeypatch.setattr(terminal, "err", Terminal(file=drawn, force_terminal=True, color_system=None, width=200))
+    with progress_bars() as bar:
+        bar(name, 1, 2)
+        bar(name, 2, 2)
+    assert NAMES[name] in drawn.getvalue()
+    assert re.sub(DRAWS, "", drawn.getvalue()).isprintable()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
