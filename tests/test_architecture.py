@@ -108,6 +108,10 @@ def test_pyarrow_is_imported_in_one_place_only_and_not_before_it_is_needed() -> 
     assert not {"pyarrow", "pyarrow.parquet"} & imports(_outside_functions("datasets.tables"))
 
 
+def test_tables_get_plain_texts_which_the_terminal_makes_visible() -> None:
+    assert [name for name in INNER if "rich.text" in imports(MODULES[name])] == ["cli.terminal"]
+
+
 def _outside_functions(name: str) -> ast.Module:
     """The imports at the top of a module."""
     return ast.Module([node for node in MODULES[name].body if isinstance(node, ast.Import | ast.ImportFrom)], [])

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from graphpass.cli.options import ServerOptions
 from graphpass.cli.searches import require_calibration
@@ -274,7 +273,7 @@ def _summary(found: Mapping[str, Any]) -> Table:
     sites = found["sites"]
     each = [site["levels"] for site in sites] or [found["levels"]]
     levels = levels_text(each, [site["neurons"] for site in sites], " levels")
-    table = Table(title=Text(f"{found['samples']:,} samples, T = {found['time_steps']}, {levels}"))
+    table = Table(title=f"{found['samples']:,} samples, T = {found['time_steps']}, {levels}")
     for number, name in enumerate(("", "ANN", "SNN", "quantised ANN")):
         table.add_column(name, justify="right" if number else "left")
     for label, name in (("top-1 accuracy", "top1"), ("top-5 accuracy", "top5")):
@@ -301,7 +300,7 @@ def _energy(found: Mapping[str, Any]) -> Table:
     """What the energy of an evaluation is spent on."""
     parts = tuple(found["ann"])
     titles = (f"{part.removesuffix('_pj')} (nJ)" for part in parts)
-    table = Table(title=Text(f"energy with memory traffic, model {found['model']}"))
+    table = Table(title=f"energy with memory traffic, model {found['model']}")
     for number, name in enumerate(("energy a sample", *titles)):
         table.add_column(name, justify="right" if number else "left")
     sides = {"ann": "ANN", "quantised": f"quantised ANN ({found['bits']} bits)", "snn": "SNN"}

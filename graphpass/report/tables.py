@@ -1,10 +1,9 @@
-"""Evaluations as tables for the terminal."""
+"""Evaluations as tables for the terminal, whose console shows the texts as they are: they may be names in files."""
 
 from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE
 from rich.table import Table
-from rich.text import Text
 
 from graphpass.evaluation.results import Evaluation
 from graphpass.report.cells import Cells, energy_lines, headline, lines, settings
@@ -41,11 +40,11 @@ def search_table(found: Found) -> Table:
 
 def rich_table(header: Cells, rows: Iterable[Cells], title: str) -> Table:
     """Cells as a table for the terminal. In a narrow one, cells go on in the next line: nothing is cut."""
-    table = Table(title=Text(title))
+    table = Table(title=title)
     if len(header) > MANY_COLUMNS:
         table.box, table.padding, table.pad_edge = SIMPLE, (0, 1, 0, 0), False
     for number, name in enumerate(header):
-        table.add_column(Text(name), justify="right" if number else "left", overflow="fold")
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*row)
     return table

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from plotly.offline import get_plotlyjs
-from rich.console import Console
 
+from graphpass.cli.terminal import Terminal
 from graphpass.errors import OptionError
 from graphpass.evaluation.results import (
     Accuracy,
@@ -33,7 +33,7 @@ from graphpass.maths.energy import Energy, EnergyEstimate
 from graphpass.maths.metrics import Operations
 from graphpass.report.files import write_json, write_report
 from graphpass.report.pages import evaluation_report, sweep_report
-from graphpass.report.tables import energy_table, summary_table, sweep_table
+from graphpass.report.tables import energy_table, rich_table, summary_table, sweep_table
 from graphpass.sweeps import Row
 
 HOSTILE = "</script><script>alert(1)</script><img src=\"http://evil/x\" onerror='alert(2)'>&lt;[bold]"
@@ -127,7 +127,7 @@ class ParsedPage(HTMLParser):
 
 def printed(table: object) -> str:
     buffer = io.StringIO()
-    Console(file=buffer, width=300, color_system=None).print(table)
+    Terminal(file=buffer, width=300, color_system=None).print(table)
     return buffer.getvalue()
 
 
@@ -238,7 +238,7 @@ def test_sweep_table() -> None:
 
 def test_a_terminal_of_80_columns_cuts_no_figure() -> None:
     rows = [row(evaluation(), "percentile"), row(evaluation(time_steps=8), "percentile")]
-    console = Console(file=io.StringIO(), width=80)
+    console = Terminal(file=io.StringIO(), width=80)
     console.print(sweep_table(rows))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, lines)) <= 80 and "…" not in "".join(lines)
@@ -247,8 +247,10 @@ def test_a_terminal_of_80_columns_cuts_no_figure() -> None:
     assert shown == whole
 
 
-def test_rich_markup_in_names_is_text() -> None:
+def test_names_in_tables_are_text() -> None:
     assert "[bold]odd[/]" in printed(sweep_table([row(evaluation(), "[bold]odd[/]")]))
+    text = printed(rich_table(["\x1b[2J1"], [["\x1b]0;2\x07"]], "\x1b[2J3"))
+    assert text.count("\\x1b") == 3 and text.replace("\n", "").isprintable()
 
 
 def test_files_are_written(tmp_path: Path) -> None:
@@ -269,7 +271,7 @@ def test_metrics_are_shown_for_all_three_networks() -> None:
     text = ParsedPage(evaluation_report(evaluation())).text
     assert re.search(r"exact lines \(site\)\s+0.96\s+0.9375\s+0.5625", text)
     assert re.search(r"cosine \(site\)\s+–\s+0.9876\s+–", text)
-    console = Console(file=io.StringIO(), width=300)
+    console = Terminal(file=io.StringIO(), width=300)
     console.print(summary_table(evaluation()), sweep_table([row(evaluation())]))
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     for words in (
