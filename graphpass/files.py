@@ -36,7 +36,7 @@ def replacing(path: str | Path, error: type[GraphpassError], remedy: str = "choo
             staged = Path(folder) / target.name
             yield staged
             if special:
-                if str(target) != os.devnull and len(os.listdir(folder)) > 1:
+                if os.path.realpath(target) != os.devnull and len(os.listdir(folder)) > 1:
                     raise error(f"{path}: is not a regular file, and nothing can be written beside it", remedy)
                 with staged.open("rb") as source, open(target, "wb") as file:
                     shutil.copyfileobj(source, file)

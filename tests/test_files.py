@@ -71,6 +71,23 @@ def test_devices_and_pipes_are_written_to(tmp_path: Path) -> None:
         assert reader.communicate()[0] == b"through" and stat.S_ISFIFO(pipe.stat().st_mode)
 
 
+def test_what_is_written_beside_no_file_is_dropped_with_it(tmp_path: Path) -> None:
+    """Also by a link. Beside any other device or pipe, it is refused."""
+    (link := tmp_path / "nothing").symlink_to("/dev/null")
+    os.mkfifo(pipe := tmp_path / "pipe")
+
+    def write(target: str | Path) -> None:
+        with replacing(target, ModelError) as staged:
+            staged.write_text("names model.data")
+            staged.with_name("model.data").write_text("weights")
+
+    write("/dev/null")
+    write(link)
+    assert link.is_symlink() and sorted(os.listdir(tmp_path)) == ["nothing", "pipe"]
+    with pytest.raises(ModelError, match="nothing can be written beside it"):
+        write(pipe)
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no files of this process have names")
 def test_a_pipe_without_a_name_is_written_to(tmp_path: Path) -> None:
     """As /dev/stdout is one in `graphpass evaluate … --json /dev/stdout | jq`."""
