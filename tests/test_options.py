@@ -59,12 +59,20 @@ def test_python_has_the_options_of_the_table(command: str) -> None:
         assert parameters[name].default in (None, False)  # not given
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"open_dataset", "search"}))
-def test_the_command_line_has_the_options_of_the_table(command: str) -> None:
+def parameters_of(command: str) -> dict[str, Any]:
+    """The arguments and options of a command on the command line, by name."""
     root: Any = typer.main.get_command(app)
     first, _, second = command.partition("_")
     chosen = root.commands[first].commands[second] if second else root.commands[first]
-    found = {parameter.name: parameter for parameter in chosen.params}
+    return {parameter.name: parameter for parameter in chosen.params}
+
+
+TYPED = sorted(set(COMMANDS) - {"open_dataset", "search"})  # commands of the command line
+
+
+@pytest.mark.parametrize("command", TYPED)
+def test_the_command_line_has_the_options_of_the_table(command: str) -> None:
+    found = parameters_of(command)
     assert set(found) & set(OPTIONS) == set(COMMANDS[command])
     for name in COMMANDS[command]:
         assert found[name].opts == [dashed(name)] and found[name].default in (None, False)
@@ -191,6 +199,15 @@ def test_each_rule_names_both(command: str, name: str, other: str, kind: str) ->
     with pytest.raises(OptionError) as raised:
         require_options(command, values, dashed)
     assert dashed(name) in raised.value.what and dashed(other) in raised.value.what and raised.value.remedy
+
+
+@pytest.mark.parametrize("command", [name for name in TYPED if "server" in parameters_of(name)])
+def test_a_key_needs_a_service_which_decides_for_itself(command: str) -> None:
+    with pytest.raises(OptionError, match="--key needs --server"):
+        require_options(command, {"calibration": "a file", "key": "gp_key"}, dashed)
+    for name in OPERATORS_OWN & set(COMMANDS[command]):
+        with pytest.raises(OptionError, match=f"{dashed(name)} and --server exclude each other: the service decides"):
+            require_options(command, {"calibration": "a file", "server": "url", name: VALUES[name]}, dashed)
 
 
 @pytest.mark.parametrize("form", [None, "folded", "unrolled"])

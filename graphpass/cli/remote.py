@@ -126,13 +126,9 @@ def sweep(
 
 
 def rank(
-    service: ServerOptions, ann: str, calibration: str | None, evaluation: str | None, options: Options
+    service: ServerOptions, ann: str, calibration: str, evaluation: str | None, options: Options
 ) -> Mapping[str, Any]:
-    """The ranking of `graphpass inspect`, as the document of docs/formats.md. Raises OptionError without data."""
-    if calibration is None:
-        raise OptionError(
-            "--server is for ranking the sites, which needs --calibration", "give it, or leave out --server"
-        )
+    """The ranking of `graphpass inspect`, as the document of docs/formats.md."""
     with _session(service) as (client, upload), TemporaryDirectory(prefix="graphpass-") as folder:
         data = (upload("dataset", path) for path in (calibration, evaluation) if path)
         job = client.rank(upload("model", ann), *data, **options)

@@ -43,12 +43,16 @@ IMAGE_RULES = (
     OptionRule(("preset", "image_size", "mean", "std"), "the configuration has its own", excludes=("preprocess",)),
 )
 HERE = "the service decides that by itself"
-KEY = OptionRule(("key",), "it is the key of a service", needs=("server",))
+# of every command that a service runs, too
+SERVICE_RULES = (
+    OptionRule(("memory_budget", "threads", "cache"), HERE, excludes=("server",)),
+    OptionRule(("key",), "it is the key of a service", needs=("server",)),
+)
 # command → what holds between its options and files; an error names the first rule that is broken
 RULES: Mapping[str, tuple[OptionRule, ...]] = {
     "convert": (
-        OptionRule(("plan", "memory_budget", "threads", "cache"), HERE, excludes=("server",)),
-        KEY,
+        OptionRule(("plan",), HERE, excludes=("server",)),
+        *SERVICE_RULES,
         OptionRule(
             ("plan", "synthetic", "levels", *BUDGETS), "a search decides that by itself", excludes=("max_drop",)
         ),
@@ -75,13 +79,14 @@ RULES: Mapping[str, tuple[OptionRule, ...]] = {
         ),
         *IMAGE_RULES,
     ),
-    "evaluate": (OptionRule(("threads",), HERE, excludes=("server",)), KEY, *IMAGE_RULES),
-    "sweep": (OptionRule(("memory_budget", "threads", "cache"), HERE, excludes=("server",)), KEY, *IMAGE_RULES),
+    "evaluate": (*SERVICE_RULES, *IMAGE_RULES),
+    "sweep": (*SERVICE_RULES, *IMAGE_RULES),
     "search": (OptionRule(("minimise",), "it is an option of a search", needs=("max_drop",)), *IMAGE_RULES),
     "verify": IMAGE_RULES,
     "inspect": (
+        *SERVICE_RULES,
         *IMAGE_RULES,
-        OptionRule((*RANKING, *IMAGES), "it is for ranking sites, which needs data", needs=("calibration",)),
+        OptionRule((*RANKING, *IMAGES, "server"), "it is for ranking sites, which needs data", needs=("calibration",)),
     ),
     "plot_raster": IMAGE_RULES,
     "plot_thresholds": IMAGE_RULES,

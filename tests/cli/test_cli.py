@@ -189,6 +189,8 @@ def test_doctor_and_version(capsys):
         ),
         (("inspect", "ann.onnx", "--seed", "0"), "--seed needs --calibration"),
         (("inspect", "ann.onnx", "--threads", "0"), "--threads needs --calibration"),
+        (("inspect", "ann.onnx", "--server", "http://127.0.0.1:9"), "--server needs --calibration: it is for ranking"),
+        (("inspect", "ann.onnx", "--key", "gp_key"), "--key needs --server"),
         (
             ("evaluate", "ann.onnx", "ann.onnx", "--data", "data.npz", "--provider", "cuda:speed=9"),
             "--provider is 'cuda:speed=9'; give cpu, cuda, or cuda with options as in cuda:device_id=1,use_tf32=1 (",
