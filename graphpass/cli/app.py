@@ -43,7 +43,7 @@ def _root(
     if show_version:
         out.print(f"graphpass {version('graphpass')}")
     elif context.invoked_subcommand is None:
-        out.print(context.get_help())
+        typer.echo(context.get_help())
     elif context.invoked_subcommand in GRAPHS:
         from onnx_graphsurgeon.logger import G_LOGGER
 
@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except GraphpassError as error:
             _fail(str(error), error.status)
         except UsageError as error:
-            _fail(f"{error.format_message().rstrip('.')}; see `graphpass --help`", 2)
+            what = " ".join(error.format_message().split())  # which lists choices in lines
+            _fail(f"{what.rstrip('.')}; see `graphpass --help`", 2)
         except (KeyboardInterrupt, typer.Abort):
             _fail("interrupted", 130)
         except OSError as error:
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    err.print(f"graphpass: error: {' '.join(message.split())}", soft_wrap=True)
+    err.print(f"graphpass: error: {message}", soft_wrap=True)
     sys.exit(status)
 
 

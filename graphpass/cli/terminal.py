@@ -12,7 +12,8 @@ from rich.text import Text
 
 
 class Terminal(Console):
-    """Prints texts as they are: names of nodes and files hold no markup, and nothing that a terminal obeys.
+    """Prints texts as they are, each in a line: names of nodes and files hold no markup, and nothing that a terminal
+    obeys.
 
     This holds for str, also in tables. What Rich is given as a `Text` is not looked at.
     """
@@ -80,12 +81,12 @@ def name_column(header: str) -> Column:
 
 
 def visible(text: str) -> str:
-    r"""The text with escapes for all that is not printed, but for ends of lines.
+    r"""The text with escapes for all that is not printed, ends of lines too: a name cannot pass for a line of its own.
 
-    >>> visible("a\x1b[31m\u202eb") == r"a\x1b[31m\u202eb"
+    >>> visible("a\x1b[31m\u202eb\n") == r"a\x1b[31m\u202eb\n"
     True
     """
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def axis_text(axis: int | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from graphpass.cli import terminal
+from graphpass.cli import app, terminal
 from graphpass.cli.terminal import Terminal, progress_bars, visible
 from tests.cli.test_cli import status
 from tests.test_conversion import network
@@ -23,6 +23,7 @@ NAMES = {  # of a node, and how they are printed
     "\x1b[31mred\x1b]0;title\x07": r"\x1b[31mred\x1b]0;title\x07",
     "left\u202eright": r"left\u202eright",
     "Läyer 1/🙂": "Läyer 1/🙂",
+    "one\ntwo\r\x85\u2028three": r"one\ntwo\r\x85\u2028three",
 }
 
 DRAWS = r"\x1b\[\?25[lh]|\x1b\[2K|\x1b\[1A|[\r\n]"  # what a bar of Rich sends: cursor, lines
@@ -43,10 +44,22 @@ def test_names_are_printed_as_they_are(tmp_path: Path, name: str, monkeypatch: p
 
 
 def test_lines_and_names_of_files_that_are_no_text() -> None:
-    assert visible("a\nb\tc\udcff") == "a\nb\\tc\\udcff"
+    assert visible("a\nb\tc\udcff") == r"a\nb\tc\udcff"
     with (console := Terminal()).capture() as caught:
         console.print("[b]\x1b[0m")
     assert caught.get() == "[b]\\x1b[0m\n"
+
+
+def test_no_name_passes_for_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    forged = "a\ngraphpass: error: forged"
+    terminal.out.print(f"input {forged}: float32 [1]")
+    terminal.print_verdict("spikes pay", [forged])
+    app._warn(forged)
+    with pytest.raises(SystemExit):
+        app._fail(forged, 2)
+    printed = "".join(capsys.readouterr())
+    assert printed.count(r"a\ngraphpass: error: forged") == 4
+    assert len(printed.splitlines()) == 5
 
 
 @pytest.mark.parametrize("name", NAMES)
