@@ -343,8 +343,10 @@ class Course:
         return stage, replace(best.setting, left=names)
 
     def _demanding(self, setting: Setting) -> list[tuple[str, float]]:
-        """Sites by the error of the outputs with neurons at that site alone, largest first."""
-        known = self._sensitivity(replace(setting, left=(), levels={}))
+        """Sites by the error of the outputs with neurons at that site alone, largest first; identity sites are not
+        among them where they are only tried.
+        """
+        known = self._sensitivity(replace(setting, identity_sites=self._identity, left=(), levels={}))
         return sorted(zip(known.sites, known.errors[:, -1].tolist(), strict=True), key=lambda each: -each[1])
 
 
