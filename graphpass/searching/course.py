@@ -35,7 +35,7 @@ from graphpass.maths.neuron import levels_of
 from graphpass.network import Network, prepare, with_identity_sites
 from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs
-from graphpass.searching.looks import doubt, latest, quick_looks, quick_options, worth_it
+from graphpass.searching.looks import doubt, doubtful, latest, quick_looks, quick_options, worth_it
 from graphpass.searching.trials import QUICK, Found, Goal, Setting, Trial
 from graphpass.series import Series
 from graphpass.sites.sites import exactly
@@ -81,9 +81,8 @@ class Course:
         """The stage and the setting of the next trial; None where the search has ended."""
         known = latest(trials)
         step = self._levels(known, ())
-        if step is None and known and not any(each.within or not each.is_quick for each in known):
-            best = min(known, key=lambda each: (each.drop.value, -each.setting.most_levels))
-            return best.purpose, best.setting  # nothing looks good enough: is that so?
+        if step is None and (look := doubtful(known)) is not None:  # nothing looks good enough: is that so?
+            return look.purpose, look.setting
         if (step := step or self._more(known)) is not None:
             stage, setting = step
             return (f"{QUICK}{stage}" if self._quick else stage), setting

@@ -71,16 +71,31 @@ def worth_it(trials: Sequence[Trial], limit: float) -> Trial | None:
     return max(looks, key=lambda each: (each.setting.most_levels if by_levels else -each.drop.value, -each.cost))
 
 
+def doubtful(trials: Sequence[Trial]) -> Trial | None:
+    """The quick look to be made in full before sites stay analogue: it lost too much, but with fewer samples.
+
+    trials: each setting once. None where something may be good enough, or none has more levels than what lost too much
+    in full. The one that lost least, then the one with the most levels.
+    """
+    if any(each.within for each in trials):
+        return None
+    looks = [each for each in trials if each.is_quick and each.setting.is_uniform and not each.setting.left]
+    unknown = [each for each in looks if not _is_ruled_out(each, trials)]
+    return min(unknown, key=lambda each: (each.drop.value, -each.setting.most_levels), default=None)
+
+
 def _open(trials: Sequence[Trial]) -> list[Trial]:
     """Quick looks at what may be good enough, cheaper than what is, with more levels than what is not."""
-    full = [each for each in trials if not each.is_quick]
-    least = (1 - LEAST_GAIN) * min((each.cost for each in full if each.within), default=math.inf)
+    good = [each.cost for each in trials if each.within and not each.is_quick]
+    least = (1 - LEAST_GAIN) * min(good, default=math.inf)
+    looks = [each for each in trials if each.is_quick and each.within and each.cost < least]
+    return [each for each in looks if not _is_ruled_out(each, trials)]
 
-    def ruled_out(look: Trial) -> bool:
-        failed = [each.setting.most_levels for each in full if not each.within and _tells_of(each, look)]
-        return look.setting.most_levels <= max(failed, default=0)
 
-    return [each for each in trials if each.is_quick and each.within and each.cost < least and not ruled_out(each)]
+def _is_ruled_out(look: Trial, trials: Sequence[Trial]) -> bool:
+    """Whether as many levels, or more, lost too much in full."""
+    failed = [each for each in trials if not each.is_quick and not each.within and _tells_of(each, look)]
+    return look.setting.most_levels <= max((each.setting.most_levels for each in failed), default=0)
 
 
 def _tells_of(trial: Trial, look: Trial) -> bool:

@@ -104,3 +104,35 @@ def test_a_search_that_is_closest_with_identity_sites_ends_with_the_shares_of_th
     found = ended(MadeUp(loss))
     assert found.chosen is None and found.trials[found.best].setting.identity_sites
     assert set(found.shares) == set(SITES) and found.demanding[0] == "a"
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [{4: 3.0, 5: 2.4, 6: 2.3, 7: 1.7, 8: 2.4}, {4: 9.0, 6: 1.9, 8: 2.2}],
+    ids=["one of fewer levels looks good enough", "none does"],
+)
+def test_sites_stay_analogue_only_where_nothing_is_good_enough_in_full(looks: dict[int, float]) -> None:
+    """T = 8 of the phase code is good enough, but its quick look loses more than one with fewer levels."""
+
+    def loss(setting: Setting, quick: bool) -> float:
+        if setting.left:
+            return 0.1
+        lost = {8: 0.9, 7: 1.2}.get(setting.time_steps if setting.coding == "phase" else 0, 5.0)
+        return looks.get(setting.time_steps, 9.0) if quick and setting.coding == "phase" else lost
+
+    found = ended(MadeUp(loss, multiplying=0.0))
+    assert found.chosen is not None and found.trials[found.chosen].setting == Setting(8, "phase")
+    assert not any(each.setting.left for each in found.trials)
+
+
+def test_sites_stay_analogue_once_the_most_levels_lost_too_much_in_full() -> None:
+    def loss(setting: Setting, quick: bool) -> float:
+        return 0.5 if setting.left else 2.0 if quick else 1.5
+
+    found = ended(MadeUp(loss))
+    assert found.chosen is not None and found.trials[found.chosen].setting.left == ("a",)
+    stages = [each.stage for each in found.trials]
+    assert stages.index("levels") < stages.index(f"{QUICK}analogue sites")
+    assert [each.setting for each in found.trials if each.stage == "levels" and not each.setting.left] == [
+        Setting(8, "phase")
+    ]
