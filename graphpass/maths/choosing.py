@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 FIRST_LEVELS = 16  # where nothing is known yet
-SAVING_WORTH_A_TRY = 0.02  # of the cost: less is not; forecasts are no better
+SAVING_WORTH_A_TRY = 0.02  # of the cost: forecasts are no better than that
 DROP_OF_NOISE = 0.01  # of the limit: a smaller drop is noise, and says only that there is much room
 
 
