@@ -29,7 +29,7 @@ PROBLEMS: Mapping[str, Kind] = {
     "storage-quota": Kind(403, "The tenant's storage is used up", "an upload or job for which there is no more room"),
     "not-found": Kind(404, "There is no such object", "an unknown id, one of another tenant, or one that has expired"),
     "method-not-allowed": Kind(405, "This method is not supported here", "a method that the resource does not have"),
-    "not-ready": Kind(409, "The job has no such result", "an artifact, plan or report of a job that has not succeeded"),
+    "not-ready": Kind(409, "The job has no such result", "an artifact, plan or report that the job has not made"),
     "not-finished": Kind(409, "The job is not finished", "deleting a job that waits or runs: cancel it first"),
     "idempotency-conflict": Kind(409, "The idempotency key was used for another request", "same key, other body"),
     "upload-offset": Kind(409, "The upload has another offset", "a PATCH with another Upload-Offset than the upload"),

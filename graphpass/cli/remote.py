@@ -16,7 +16,7 @@ from graphpass.cli.options import ServerOptions
 from graphpass.cli.searches import require_calibration
 from graphpass.cli.terminal import out, print_left, print_verdict, progress_bars
 from graphpass.client.client import Client, Job, Stored
-from graphpass.errors import DataError, GraphpassError, ModelError, OptionError
+from graphpass.errors import DataError, GoalError, GraphpassError, ModelError, OptionError
 from graphpass.maths.allocation import levels_text
 from graphpass.options.table import form_words
 
@@ -86,7 +86,14 @@ def search(
             upload("model", ann), upload("dataset", data), upload("dataset", evaluation),
             max_drop=options["max_drop"], **{name: value for name, value in options.items() if name != "max_drop"},
         )  # fmt: skip
-        _finish(job)
+        try:
+            _finish(job)
+        except GoalError:
+            if "report" in job.files:
+                _keep(job, as_json, report)
+            elif as_json or report:
+                warnings.warn(f"{job.id} has no report", stacklevel=2)
+            raise
         job.download(snn, "artifact")
         out.print(_trials(job.result))
         out.print(f"{snn}: {job.result['conclusion']}", soft_wrap=True)

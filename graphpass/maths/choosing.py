@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 FIRST_LEVELS = 16  # where nothing is known yet
-LEAST_GAIN = 0.02  # of the cost: less is not worth a try, and forecasts are no better
-LEAST_DROP = 0.01  # of the limit: a smaller drop is noise, and says only that there is much room
+SAVING_WORTH_A_TRY = 0.02  # of the cost: forecasts are no better than that
+DROP_OF_NOISE = 0.01  # of the limit: a smaller drop is noise, and says only that there is much room
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ def in_play(rungs: Sequence[Rung], tried: Sequence[Tried]) -> list[Rung]:
     failed = max((each.rung.levels for each in tried if not each.within), default=0)
     best = min((each.cost for each in tried if each.within), default=math.inf)
     known = {each.rung for each in tried}
-    left = [r for r in rungs if r not in known and r.levels > failed and expected(r.cost) < (1 - LEAST_GAIN) * best]
+    left = [
+        r for r in rungs if r not in known and r.levels > failed and expected(r.cost) < (1 - SAVING_WORTH_A_TRY) * best
+    ]
     return sorted(left, key=lambda rung: (rung.cost, -rung.levels, rung.coding))
 
 
@@ -77,7 +79,7 @@ def expected_levels(tried: Sequence[Tried], limit: float) -> float:
     finite = [each for each in tried if math.isfinite(each.drop)]
     if not finite:
         return FIRST_LEVELS if not tried else math.inf
-    drops = [(max(each.drop, LEAST_DROP * limit), each.rung.levels) for each in finite]
+    drops = [(max(each.drop, DROP_OF_NOISE * limit), each.rung.levels) for each in finite]
     drop, levels = min(drops, key=lambda each: (abs(math.log(each[0] / limit)), -each[1]))
     return 1 + (levels - 1) * math.sqrt(drop / limit)
 

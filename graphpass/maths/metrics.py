@@ -180,39 +180,49 @@ class Mean:
 class Spread:
     """One standard deviation of a ratio r = Σ x / Σ d over independent samples, by what each of them adds to its error:
 
-        noise = √Σ (x − r·d)² / |Σ d|         (Cochran, Sampling Techniques, 1977, section 6.4)
+        noise = √(n / (n − 1) · Σ (x − r·d)²) / |Σ d|         (Cochran, Sampling Techniques, 1977, sections 2.11, 6.4)
 
-    Of a difference of two ratios with equal d, x is the difference of their numerators. Sums are exact.
+    n: samples with d ≠ 0; the others count nothing. Of a difference of two ratios with equal d, x is the difference of
+    their numerators. Sums are exact.
 
-    >>> Spread().add(np.array([1.0, 0.0, 0.0, 1.0]), np.ones(4)).noise
-    0.25
+    >>> Spread().add(np.array([2.0, 0.0, 0.0, 0.0]), np.ones(4)).noise
+    0.5
     """
 
     ratio: Mean = Mean()
     squares: Sum = Sum()
     products: Sum = Sum()
     weights: Sum = Sum()
+    samples: int = 0
 
     def add(self, x: Array, d: Array) -> "Spread":
         """With a batch: float64 [N] each."""
         with np.errstate(invalid="ignore", over="ignore"):
-            terms = [(x * x).tolist(), (x * d).tolist(), (d * d).tolist()]
-        sums = [reduce(Sum.add, each, Sum()) for each in terms]
-        return self.merge(Spread(Mean().add(x, d), *sums))
+            terms = (x * x, x * d, d * d)
+        squares, products, weights = (reduce(Sum.add, each.tolist(), Sum()) for each in terms)
+        return self.merge(Spread(Mean().add(x, d), squares, products, weights, int(np.count_nonzero(d))))
 
     def merge(self, other: "Spread") -> "Spread":
-        mine, theirs = ((each.squares, each.products, each.weights) for each in (self, other))
-        return Spread(self.ratio.merge(other.ratio), *(a.merge(b) for a, b in zip(mine, theirs, strict=True)))
+        return Spread(
+            self.ratio.merge(other.ratio),
+            self.squares.merge(other.squares),
+            self.products.merge(other.products),
+            self.weights.merge(other.weights),
+            self.samples + other.samples,
+        )
 
     @property
     def noise(self) -> float | None:
-        """None where d sums to zero, or where x is not finite."""
+        """None of fewer than two samples, where d sums to zero, or where x is not finite; infinite beyond float64."""
         r, below = self.ratio.value, float(self.ratio.denominator)
-        if r is None or not math.isfinite(r):
+        if r is None or not math.isfinite(r) or self.samples < 2:
             return None
+        if any(each.nonfinite for each in (self.squares, self.products, self.weights)):
+            return math.inf
         exact = Fraction(r)
         error = self.squares.exact - 2 * exact * self.products.exact + exact**2 * self.weights.exact
-        return math.sqrt(max(float(error), 0.0)) / abs(below)
+        variance = float(Sum(error * Fraction(self.samples, self.samples - 1)))
+        return math.sqrt(max(variance, 0.0)) / abs(below)
 
 
 def cosines(y: Array, a: Array) -> Array:

@@ -1,5 +1,6 @@
 """A search as text: its trials as rows, and what came of it in words."""
 
+import math
 from collections.abc import Sequence
 
 from graphpass.maths.allocation import levels_text
@@ -64,13 +65,18 @@ def conclusion(found: Found) -> str:
     doubt = f". So few samples show a loss only within ± {noise:.2f}: give more" if noise > found.goal.max_drop else ""
     if found.chosen is None:
         return f"{found.reason}. The outputs need these sites most: {', '.join(found.demanding)}{doubt}"
-    beyond = {
-        VERDICTS[1]: f". That is more than {found.goal.max_drop:g}, but the noise explains it",
-        VERDICTS[
-            2
-        ]: f". That is more than {found.goal.max_drop:g} by more than its noise: allow less, or give more samples",
-    }.get(found.verdict or "", "")
-    return f"{found.reason}. On the other half of the data it lost {found.drop}{beyond}{doubt}"
+    return f"{found.reason}. On the other half of the data it lost {found.drop}{_beyond(found)}{doubt}"
+
+
+def _beyond(found: Found) -> str:
+    """What it means that the chosen network lost more than is allowed on the other half; empty if it did not."""
+    if found.drop is None or found.verdict == VERDICTS[0]:
+        return ""
+    if found.verdict == VERDICTS[1]:
+        return f". That is more than {found.goal.max_drop:g}, but the noise explains it"
+    has_noise = found.drop.noise is not None and not math.isnan(found.drop.noise)
+    known = " by more than its noise" if has_noise else ""
+    return f". That is more than {found.goal.max_drop:g}{known}: allow less, or give more samples"
 
 
 def arguments(setting: Setting) -> list[str]:

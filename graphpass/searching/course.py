@@ -35,7 +35,7 @@ from graphpass.maths.neuron import levels_of
 from graphpass.network import Network, prepare, with_identity_sites
 from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs
-from graphpass.searching.looks import doubt, latest, quick_looks, quick_options, worth_it
+from graphpass.searching.looks import doubt, doubtful, latest, quick_looks, quick_options, worth_it
 from graphpass.searching.trials import QUICK, Found, Goal, Setting, Trial
 from graphpass.series import Series
 from graphpass.sites.sites import exactly
@@ -44,8 +44,8 @@ STEPS = {"rate": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192), "phas
 MOST_STEPS = 32  # where no other number is given
 SAME_TIME = 0.05  # of a latency: less is noise
 MARGIN = 0.8  # of the error that the limit allows: what a forecast for single sites may use up
-LEAST_DROP = 0.05  # of the limit: what a setting is taken to lose at least
-LEAST_GAIN = 0.05  # of the cost: less is not worth a trial with other levels at single sites
+LEAST_UNIFORM_DROP = 0.05  # of the limit: what a setting with equal levels is taken to lose at least
+SAVING_WORTH_SITE_LEVELS = 0.05  # of the cost: less is not worth a trial with other levels at single sites
 MULTIPLYING = 0.1  # of the operations: fewer in layers without spikes are not worth a trial
 LEAVINGS = 2  # trials with sites left analogue
 DEMANDING = 3  # sites that are named
@@ -81,9 +81,8 @@ class Course:
         """The stage and the setting of the next trial; None where the search has ended."""
         known = latest(trials)
         step = self._levels(known, ())
-        if step is None and known and not any(each.within or not each.is_quick for each in known):
-            best = min(known, key=lambda each: (each.drop.value, -each.setting.most_levels))
-            return best.purpose, best.setting  # nothing looks good enough: is that so?
+        if step is None and (look := doubtful(known)) is not None:  # nothing looks good enough: is that so?
+            return look.purpose, look.setting
         if (step := step or self._more(known)) is not None:
             stage, setting = step
             return (f"{QUICK}{stage}" if self._quick else stage), setting
@@ -288,7 +287,7 @@ class Course:
             return None
         steps, coding, limit = best.setting.time_steps, best.setting.coding, self._goal.max_drop
         most = 1 - self._forecast.energy(2, coding) / self._forecast.energy(levels_of(steps, coding), coding)
-        if (1 - best.multiplying) * most < LEAST_GAIN:  # not worth measuring
+        if (1 - best.multiplying) * most < SAVING_WORTH_SITE_LEVELS:  # not worth measuring
             return None
         known = self._sensitivity(best.setting)
         alike = [
@@ -297,12 +296,13 @@ class Course:
             and each.setting.identity_sites == best.setting.identity_sites
             and each.setting.left == best.setting.left and each.setting.time_steps <= best.setting.time_steps
         ]  # fmt: skip
-        nearest = min(alike, key=lambda each: abs(math.log(max(each.drop.value, LEAST_DROP * limit) / limit)))
-        rung = known.rungs.index(levels_of(nearest.setting.time_steps, nearest.setting.coding))
-        allowed = MARGIN * float(known.errors[:, rung].sum()) * limit / max(nearest.drop.value, LEAST_DROP * limit)
+        lost = [max(each.drop.value / limit, LEAST_UNIFORM_DROP) for each in alike]
+        nearest = min(range(len(alike)), key=lambda k: abs(math.log(lost[k])))
+        rung = known.rungs.index(alike[nearest].setting.most_levels)
+        allowed = MARGIN * float(known.errors[:, rung].sum()) / lost[nearest]
         choice = cheapest(known.errors, known.costs, allowed)
         spared = 1 - known.costs[range(len(choice)), choice].sum() / max(known.costs[:, -1].sum(), LEAST_ENERGY)
-        if (1 - best.multiplying) * spared < LEAST_GAIN:
+        if (1 - best.multiplying) * spared < SAVING_WORTH_SITE_LEVELS:
             return None
         levels = {name: known.rungs[place] for name, place in zip(known.sites, choice, strict=True)}
         steps = max(steps_needed(count, best.setting.coding) for count in levels.values())
@@ -343,8 +343,10 @@ class Course:
         return stage, replace(best.setting, left=names)
 
     def _demanding(self, setting: Setting) -> list[tuple[str, float]]:
-        """Sites by the error of the outputs with neurons at that site alone, largest first."""
-        known = self._sensitivity(replace(setting, left=(), levels={}))
+        """Sites by the error of the outputs with neurons at that site alone, largest first; identity sites are not
+        among them where they are only tried.
+        """
+        known = self._sensitivity(replace(setting, identity_sites=self._identity, left=(), levels={}))
         return sorted(zip(known.sites, known.errors[:, -1].tolist(), strict=True), key=lambda each: -each[1])
 
 

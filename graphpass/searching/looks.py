@@ -7,7 +7,7 @@ from dataclasses import replace
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.datasets.halves import fewer
 from graphpass.evaluation.drop import Drop
-from graphpass.maths.choosing import LEAST_GAIN, Rung, Tried, expected_levels
+from graphpass.maths.choosing import SAVING_WORTH_A_TRY, Rung, Tried, expected_levels
 from graphpass.searching.trials import Trial
 from graphpass.series import Series
 
@@ -54,32 +54,54 @@ def worth_it(trials: Sequence[Trial], limit: float) -> Trial | None:
     """The quick look to be made in full next; None where none may be good enough and cheaper than what is.
 
     trials: each setting once. The cheapest that is expected to be good enough, else the likeliest: by what was lost in
-    full, if any T and code was tried so, else by the looks.
+    full, if any T and code was tried so with the same sites, else by the looks.
     """
     looks = _open(trials)
     if not looks:
         return None
-    full = [_tried(each) for each in trials if not each.is_quick and each.setting.is_uniform]
-    if full:
-        good = [each for each in looks if each.setting.most_levels >= expected_levels(full, limit)]
-    else:
-        good = [each for each in looks if expected(each.drop) <= limit]
+    in_full = [each for each in trials if not each.is_quick]
+    full = [[_tried(each) for each in in_full if _tells_of(each, look)] for look in looks]
+    good = [
+        look for look, known in zip(looks, full, strict=True)
+        if (look.setting.most_levels >= expected_levels(known, limit) if known else expected(look.drop) <= limit)
+    ]  # fmt: skip
     if good:
         return min(good, key=lambda each: each.cost)
-    return max(looks, key=lambda each: (each.setting.most_levels if full else -each.drop.value, -each.cost))
+    by_levels = any(full)
+    return max(looks, key=lambda each: (each.setting.most_levels if by_levels else -each.drop.value, -each.cost))
+
+
+def doubtful(trials: Sequence[Trial]) -> Trial | None:
+    """The quick look to be made in full before sites stay analogue: it lost too much, but with fewer samples.
+
+    trials: each setting once. None where something may be good enough, or none has more levels than what lost too much
+    in full. The one that lost least, then the one with the most levels.
+    """
+    if any(each.within for each in trials):
+        return None
+    looks = [each for each in trials if each.is_quick and each.setting.is_uniform and not each.setting.left]
+    unknown = [each for each in looks if not _is_ruled_out(each, trials)]
+    return min(unknown, key=lambda each: (each.drop.value, -each.setting.most_levels), default=None)
 
 
 def _open(trials: Sequence[Trial]) -> list[Trial]:
     """Quick looks at what may be good enough, cheaper than what is, with more levels than what is not."""
-    full = [each for each in trials if not each.is_quick]
-    least = (1 - LEAST_GAIN) * min((each.cost for each in full if each.within), default=math.inf)
+    good = [each.cost for each in trials if each.within and not each.is_quick]
+    least = (1 - SAVING_WORTH_A_TRY) * min(good, default=math.inf)
+    looks = [each for each in trials if each.is_quick and each.within and each.cost < least]
+    return [each for each in looks if not _is_ruled_out(each, trials)]
 
-    def ruled_out(look: Trial) -> bool:
-        alike = [each.setting for each in full if not each.within and each.setting.is_uniform]
-        levels = [each.most_levels for each in alike if each.left == look.setting.left]
-        return look.setting.most_levels <= max(levels, default=0)
 
-    return [each for each in trials if each.is_quick and each.within and each.cost < least and not ruled_out(each)]
+def _is_ruled_out(look: Trial, trials: Sequence[Trial]) -> bool:
+    """Whether as many levels, or more, lost too much in full."""
+    failed = [each for each in trials if not each.is_quick and not each.within and _tells_of(each, look)]
+    return look.setting.most_levels <= max((each.setting.most_levels for each in failed), default=0)
+
+
+def _tells_of(trial: Trial, look: Trial) -> bool:
+    """Whether a trial loses no more than a look with as many levels: it has its sites, or fewer identity sites."""
+    known, asked = trial.setting, look.setting
+    return known.is_uniform and known.left == asked.left and known.identity_sites <= asked.identity_sites
 
 
 def _tried(trial: Trial) -> Tried:

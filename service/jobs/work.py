@@ -3,7 +3,7 @@
     conversion   begin (> shards) > convert (> evaluate, or shards > reduce) > finish
     evaluation   begin > evaluate, or shards > reduce > finish            a shard: some of the samples
     ranking      begin > rank > finish
-    search       begin > (next > trial) … > finish                         a trial: on whichever worker is free
+    search       begin > (next > trial) … > finish (> report)              a trial: on whichever worker is free
     sweep        begin > settings > shards > reduce > finish              a shard: one conversion, evaluated
 
 Steps write what people see (the job's row), and may do so twice. A user's error ends a job as failed; what is missing
@@ -152,10 +152,9 @@ class Work(DBOSConfiguredInstance):
     async def search(self, id: str) -> None:
         """Try settings until the cheapest network within the loss is known, and convert it."""
         job = await self._begin(id)
-        if job is None:
-            return
-        arguments = {**named_files(job["inputs"]), "options": given_options(job)}
-        await self._finish(id, (await self._search(id, job["tenant"], arguments, job["inputs"])).to_json())
+        if job is not None:
+            arguments = {**named_files(job["inputs"]), "options": given_options(job)}
+            await self._finish(id, (await self._search(id, job["tenant"], arguments, job["inputs"])).to_json())
 
     @DBOS.workflow(name=SHARD, max_recovery_attempts=ATTEMPTS)
     async def shard(self, id: str, task: str, arguments: JSON, inputs: dict[str, str]) -> JSON:
@@ -190,7 +189,11 @@ class Work(DBOSConfiguredInstance):
             facts = {"facts/facts.json": step.files["facts.json"]}
             known["facts"], files = list(facts), {**inputs, **facts}
             if "ended" in step.result:
-                return await self._task(id, "search_finish", known, files)
+                ended = await self._task(id, "search_finish", known, files)
+                if not ended.error or ended.error.type != "goal":
+                    return ended
+                report = await self._task(id, "search_report", known, files)
+                return TaskOutcome(files=report.files, error=ended.error)
             await DBOS.write_stream_async(EVENTS, progress_event("trials", len(trials), len(trials) + 1))
             each = [{**known, **step.result}]
             (trial,) = await self._split(id, tenant, "search_trial", each, 1, files, "trials", first=len(trials))

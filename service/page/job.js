@@ -156,7 +156,7 @@ function ended(job, names, signal) {
     location.hash = "#/";
   } }, "Rank the sites");
   if (job.state === "failed")
-    return [alarm(job.error, ...[again, rank, away].filter(Boolean))];
+    return [alarm(job.error, ...[again, rank, away].filter(Boolean)), ...(job.links.report ? [downloads(job)] : [])];
   if (job.state === "cancelled")
     return [h("section", { class: "card" }, h("h2", {}, "Cancelled"), h("p", {}, "Nothing was kept."), h("div", { class: "actions" }, again, away))];
   const show = { conversion: conversionResults, evaluation: evaluationResults, search: searchResults, sweep: sweepResults, ranking: rankingResults }[job.kind];
@@ -180,7 +180,7 @@ function downloads(job, ...actions) {
     } }, word, link === "artifact" && job.result.files?.["snn.onnx"] ? `, ${bytes(job.result.files["snn.onnx"])}` : "");
     return made;
   };
-  return h("section", { class: "card", "aria-labelledby": "files" }, h("h2", { id: "files" }, "Download, or continue"),
+  return h("section", { class: "card", "aria-labelledby": "files" }, h("h2", { id: "files" }, actions.length ? "Download, or continue" : "Download"),
     h("div", { class: "actions" }, FILES.filter(([link]) => job.links[link]).map(button)),
     h("div", { class: "actions" }, job.links.report && h("a", { class: "button", href: `#/jobs/${job.id}/report` }, "Open the report"), actions),
     trouble);

@@ -13,12 +13,12 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.halves import halves
 from graphpass.errors import GoalError, OptionError
 from graphpass.records import RecordError, any_number, json_of, parsed, record_of
+from graphpass.report import pages
 from graphpass.report.files import write_json, write_report
-from graphpass.report.pages import pictures_of, search_report
 from graphpass.report.trials import conclusion
 from graphpass.searching.course import Course
 from graphpass.searching.search import opened, reported, searched
-from graphpass.searching.trials import Setting, Trial
+from graphpass.searching.trials import Found, Setting, Trial
 from service.sandbox.bounds import RESULT, summary
 from service.sandbox.options import task_options
 from service.sandbox.tasks import collecting_warnings, converted_result, dataset_of, draw, network_of, summarised
@@ -95,12 +95,25 @@ def search_finish(place: Workplace) -> JSON:
         made = found.course.converted(ended.trials[ended.chosen].setting, *how)
         made.save(place.out("snn.onnx"))
         whole = reported(ended, made, found.rest, choices.evaluation(), place.progress)
-    document = whole.to_json()
-    draw(place, pictures_of(whole.evaluation) if whole.evaluation else [])
-    write_json(document, place.out("report.json"))
-    write_report(search_report(whole), place.out("report.html"))
+    draw(place, pages.pictures_of(whole.evaluation) if whole.evaluation else [])
+    document = _reported(place, whole)
     told = {name: document[name] for name in ("trials", "chosen", "reason", "drop", "verdict")}
     told["conclusion"] = conclusion(whole)
     short = summary(document["evaluation"], RESULT // 2)
     result = summarised(place, {**converted_result(place, made, messages), **told}, RESULT // 2, "result.json")
     return {**result, "evaluation": short}
+
+
+def search_report(place: Workplace) -> JSON:
+    """Report on a search where nothing is good enough: its trials, and the share of every site."""
+    found, trials = _search(place)
+    _reported(place, found.course.ended(trials))
+    return {}
+
+
+def _reported(place: Workplace, found: Found) -> JSON:
+    """The document of a search; it and its page are written."""
+    document = found.to_json()
+    write_json(document, place.out("report.json"))
+    write_report(pages.search_report(found), place.out("report.html"))
+    return document

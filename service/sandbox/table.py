@@ -21,5 +21,6 @@ TASKS: dict[str, Callable[[Workplace], dict[str, Any]]] = {
     "search_next": search_tasks.search_next,
     "search_trial": search_tasks.search_trial,
     "search_finish": search_tasks.search_finish,
+    "search_report": search_tasks.search_report,
     "check": tasks.check,
 }

@@ -63,6 +63,8 @@ search_finish     {…}    the same arguments; converts what was chosen and eval
                   writes what convert and evaluate write; out/report.json is the search of docs/formats.md
                   → as convert, with "trials", "chosen", "reason", "drop", "verdict", "conclusion"
                     and "evaluation"
+search_report     {…}    the same arguments, where search_finish found nothing good enough
+                  writes out/report.html, out/report.json: its trials, and the share of every site → {}
 check             {} → what confines this process: {"landlock": its ABI or 0, "seccomp": true, "uid": …}
 """
 

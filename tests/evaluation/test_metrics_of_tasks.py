@@ -221,7 +221,7 @@ def test_the_probe_needs_classes() -> None:
 
 
 def test_noise_is_that_of_the_difference_between_the_networks() -> None:
-    """Of 40 samples, the SNN wins 2 and loses 6 that the ANN has right: σ² = (8 − 4²/40) / 40². Both miss the rest."""
+    """Of 40, the SNN wins 2 and loses 6 that the ANN has right: σ² = (8 − 4²/40) / (40·39). The rest is equal."""
     labels = np.zeros(40, np.int64)
     right, wrong = frames([0, 0, 0]), frames([1, 1, 1])
     ann = np.concatenate([right] * 20 + [wrong] * 20)
@@ -233,11 +233,11 @@ def test_noise_is_that_of_the_difference_between_the_networks() -> None:
     }
     spread = spread_of(scores["snn"], scores["ann"])["exact"]
     assert spread.ratio.value == pytest.approx(-4 / 40)
-    assert spread.noise == pytest.approx(((8 - 4**2 / 40) / 40**2) ** 0.5)
+    assert spread.noise == pytest.approx(((8 - 4**2 / 40) / (40 * 39)) ** 0.5)
 
 
 def test_noise_of_boxes_is_by_image() -> None:
-    """Found 2 of 2 and 0 of 4 boxes: r = 1/3, and each image adds (x − r·d)²."""
+    """Found 2 of 2 and 0 of 4 boxes: r = 1/3, and each image adds (x − r·d)². Images without boxes say nothing."""
     spread = Spread().add(np.array([2.0, 0.0]), np.array([2.0, 4.0]))
-    assert spread.noise == pytest.approx(((2 - 2 / 3) ** 2 + (0 - 4 / 3) ** 2) ** 0.5 / 6)
-    assert Spread().noise is None and Spread().add(np.array([np.nan]), np.ones(1)).noise is None
+    assert spread.noise == pytest.approx((2 * ((2 - 2 / 3) ** 2 + (0 - 4 / 3) ** 2)) ** 0.5 / 6)
+    assert spread.add(np.zeros(5), np.zeros(5)).noise == spread.noise

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphpass.maths.choosing import LEAST_GAIN, Rung, Tried, expected_levels, in_play, next_rung
+from graphpass.maths.choosing import SAVING_WORTH_A_TRY, Rung, Tried, expected_levels, in_play, next_rung
 
 
 def ladder(rate=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32), phase=range(1, 9)):
@@ -41,7 +41,7 @@ def test_it_finds_the_cheapest_rung_within_the_limit(scale, power, limit, unit):
     good = [rung for rung in rungs if drop(rung) <= limit]
     assert (best is None) == (not good)
     if best:
-        assert best.rung.cost * (1 - LEAST_GAIN) <= min(rung.cost for rung in good)
+        assert best.rung.cost * (1 - SAVING_WORTH_A_TRY) <= min(rung.cost for rung in good)
     assert len(tried) <= 8
 
 

@@ -1,6 +1,7 @@
 """graphpass.maths.metrics against definitions written out as loops."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from graphpass.maths.metrics import (
     Hits,
     Operations,
     SpikeCount,
+    Spread,
     energy_pj,
     fan_out,
     label_ranks,
@@ -89,6 +91,24 @@ def test_differences_without_a_reference_have_no_value():
     assert Difference().update(np.zeros((1, 2)), np.zeros((1, 2))).cosine_similarity == 1.0
     assert Difference().update(np.ones((1, 3)), np.full((1, 3), 0.1)).centred_error is None
     assert (Difference().cosine_similarity, Agreement().fraction, SpikeCount().rate) == (None, None, None)
+
+
+@given(hnp.arrays(np.float64, st.integers(2, 12), elements=st.floats(-100, 100)), st.data())
+def test_noise_of_a_mean_is_its_standard_error_however_the_samples_are_cut(x, data):
+    whole = Spread().add(x, np.ones(len(x)))
+    assert whole.noise == pytest.approx(x.std(ddof=1) / np.sqrt(len(x)), rel=1e-6, abs=1e-6)
+    cut = data.draw(st.integers(0, len(x)))
+    parts = [Spread().add(each, np.ones(len(each))) for each in (x[:cut], x[cut:])]
+    assert parts[0].merge(parts[1]) == parts[1].merge(parts[0]) == whole
+    assert parts[0].merge(parts[1]).noise == whole.noise
+
+
+def test_noise_of_too_few_samples_is_unknown_and_that_of_huge_ones_infinite():
+    assert Spread().noise is None and Spread().add(np.array([3.0]), np.ones(1)).noise is None
+    assert Spread().add(np.array([3.0, 0.0]), np.array([1.0, 0.0])).noise is None  # the second sample counts nothing
+    assert Spread().add(np.array([np.nan, 1.0]), np.ones(2)).noise is None
+    for huge in ([1.2e154, -1.2e154, 0.0], [1e155, 0.0], [1e200, 1.0]):
+        assert Spread().add(np.array(huge), np.ones(len(huge))).noise == math.inf
 
 
 def test_rate_and_sparsity_are_counts_over_places():

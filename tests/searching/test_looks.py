@@ -50,6 +50,15 @@ def test_what_saves_next_to_nothing_is_not_made_in_full() -> None:
 def test_other_sites_are_judged_apart() -> None:
     assert steps_of(look(2, 0.5, left=("a",)), trial(8, 3.0, within=False)) == 2
     assert steps_of(look(2, 0.5, left=("a",)), trial(2, 3.0, within=False, left=("a",))) is None
+    looks = look(3, 0.5, left=("a",)), look(2, 1.2, left=("a",))
+    assert steps_of(*looks, trial(4, 20.0, within=False)) == 2  # it does not say that 68 levels are wanted here
+
+
+def test_identity_sites_lose_more_and_say_nothing_of_what_is_without_them() -> None:
+    plain, with_them = look(3, 1.2), replace(look(3, 1.1), setting=Setting(3, "phase", identity_sites=True))
+    failed = replace(trial(3, 1.4, within=False), setting=with_them.setting)
+    assert worth_it(latest([plain, with_them, failed]), LIMIT) == plain
+    assert worth_it(latest([plain, with_them, trial(3, 1.4, within=False)]), LIMIT) is None
 
 
 def test_a_trial_in_full_takes_the_place_of_its_look() -> None:

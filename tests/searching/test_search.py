@@ -1,6 +1,7 @@
 """A search finds what trying everything finds, reports on data that it did not choose by, and goes on where it was."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,8 @@ def test_a_function_is_asked_again(tmp_path: Path) -> None:
         (0.4, None, "within", "it lost 0.40 points of top1"),
         (1.5, 1.0, "within noise", "That is more than 1, but the noise explains it"),
         (2.5, 1.0, "exceeded", "That is more than 1 by more than its noise: allow less, or give more samples"),
-        (1.5, None, "exceeded", "by more than its noise"),
+        (1.5, None, "exceeded", "That is more than 1: allow less, or give more samples"),
+        (1.5, math.nan, "exceeded", "That is more than 1: allow less, or give more samples"),
     ],
 )
 def test_it_says_whether_the_other_half_bears_the_choice_out(

@@ -130,10 +130,16 @@ def test_ranking(client: Client, stored: tuple[Stored, ...]) -> None:
     assert left and len(made.result["sites"]) == 5 - len(left)
 
 
-def test_a_search_without_an_answer_names_the_sites(client: Client, stored: tuple[Stored, ...]) -> None:
+def test_a_search_without_an_answer_names_the_sites(client: Client, stored: tuple[Stored, ...], tmp_path: Path) -> None:
     job = client.search(*stored, max_drop=1e-9, method="percentile", time_steps=1, limit=32)
     with pytest.raises(GoalError, match="The outputs need these sites most"):
         job.wait()
+    assert job.state == "failed" and job.files == ("report", "report_json")
+    found = json.loads(job.download(tmp_path / "report.json", "report_json").read_text("utf-8"))
+    assert found["chosen"] is None and found["trials"] and len(found["shares"]) == 5
+    page = job.download(tmp_path / "report.html", "report").read_text("utf-8")
+    assert all(name in page for name in found["shares"])
+    job.delete()
 
 
 def test_without_data(client: Client, stored: tuple[Stored, ...]) -> None:

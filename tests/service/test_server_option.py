@@ -44,6 +44,23 @@ def test_an_interrupt_on_the_command_line_cancels_the_job(service: Server, tmp_p
     assert not (tmp_path / "snn.onnx").exists()
 
 
+def test_a_search_on_a_service_that_finds_nothing_has_its_report(
+    service: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["convert", str(EXAMPLE / "fashion_mnist.onnx"), str(tmp_path / "snn.onnx")]
+    line += ["--calibration", str(EXAMPLE / "calibration.npz"), "--evaluation", str(EXAMPLE / "evaluation.npz")]
+    line += ["--max-drop", "1e-9", "--time-steps", "1", "--method", "max", "--limit", "32"]
+    line += ["--server", service.url, "--key", service.key]
+    line += ["--report", str(tmp_path / "r.html"), "--json", str(tmp_path / "s.json")]
+    with pytest.raises(SystemExit) as ended:
+        main(line)
+    assert ended.value.code == 3
+    assert "The outputs need these sites most" in " ".join(capsys.readouterr().err.split())
+    assert "Which sites cost the accuracy" in (tmp_path / "r.html").read_text("utf-8")
+    assert json.loads((tmp_path / "s.json").read_text("utf-8"))["shares"]
+    assert not (tmp_path / "snn.onnx").exists()
+
+
 @pytest.mark.slow
 def test_the_command_line_on_a_service_makes_the_same_bytes(service: Server, tmp_path: Path) -> None:
     def run(*arguments: str, status: int = 0) -> str:

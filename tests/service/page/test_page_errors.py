@@ -181,6 +181,10 @@ def test_a_search_that_finds_nothing_leads_to_a_ranking(opened: Opened, server: 
     assert finished(server.http, url)["error"]["type"] == "/problems/goal"
     page.goto(f"{server.url}/#/jobs/{url.rpartition('/')[2]}")
     expect(page.get_by_role("alert")).to_contain_text("The outputs need these sites most")
+    expect(page.get_by_role("button", name="Report (.html)")).to_be_visible()
+    page.get_by_role("link", name="Open the report").click()
+    expect(page.frame_locator("iframe").get_by_text("Which sites cost the accuracy")).to_be_visible()
+    page.go_back()
     page.get_by_role("alert").get_by_role("button", name="Rank the sites").click()
     expect(page.get_by_role("radio", name="Rank the sites")).to_be_checked()
     expect(page.get_by_label("Time-steps T")).to_have_value("1")

@@ -1,0 +1,138 @@
+"""The steps of a search whose losses are made up: what it tries, in which order, and where it ends."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphpass.calibration.calibrate import CalibrationOptions
+from graphpass.calibration.forecast import Forecast
+from graphpass.evaluation.drop import Drop
+from graphpass.network import Network
+from graphpass.searching import course
+from graphpass.searching.course import Course
+from graphpass.searching.looks import doubt
+from graphpass.searching.trials import QUICK, Found, Goal, Setting, Trial
+
+LIMIT = 1.0
+NOISE = 0.3
+SITES = ("a", "b")
+ERRORS = np.array([[2.0, 0.6, 0.04, 0.004, 0.0002], [1.0, 0.3, 0.02, 0.002, 0.0001]])  # site a is needed most
+COSTS = np.full((2, 1), 50.0) * np.array([1.0, 2.0, 4.0, 6.0, 8.0])
+
+Loss = Callable[[Setting, bool], float]
+
+
+class MadeUp(Course):
+    """Sites a and b, and an identity site c; `lost` says what a setting loses in full, or at a quick look."""
+
+    def __init__(self, lost: Loss, multiplying: float = 0.4):
+        selection = SimpleNamespace(identity_sites=False)
+        known: Any = SimpleNamespace(
+            network=SimpleNamespace(selection=selection),
+            evaluation=SimpleNamespace(metrics=SimpleNamespace(first=""), every=4),
+        )
+        known.evaluation.evaluation = known.evaluation
+        super().__init__(known, Goal(LIMIT), CalibrationOptions(), "folded", "onnxruntime")
+        self._lost, self._multiplying = lost, multiplying
+        self.__dict__["_forecast"] = Forecast(SITES, (10, 10), ERRORS, dict.fromkeys(("rate", "phase"), COSTS))
+        self.__dict__["_gains"] = [1.0, 1.0]
+
+    def network(self, setting: Setting) -> Network:
+        names = [name for name in SITES if name not in setting.left] + ["c"] * setting.identity_sites
+        made: Any = SimpleNamespace(coverage=SimpleNamespace(sites=[SimpleNamespace(name=name) for name in names]))
+        return made
+
+    def trial(self, stage: str, setting: Setting) -> Trial:
+        quick = stage.startswith(QUICK)
+        drop = Drop("top1", "points", self._lost(setting, quick), NOISE)
+        energy = self._forecast.energy(setting.most_levels, setting.coding) + (100 if setting.identity_sites else 200)
+        multiplying = self._multiplying / (4 if setting.identity_sites else 1)
+        within = drop.value - (doubt(drop) if quick else 0.0) <= LIMIT
+        return Trial(stage, setting, drop, within, energy, energy, 1.0, multiplying, 0.2, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quick looks at one batch of four, and identity sites that there could be."""
+    monkeypatch.setattr(course, "quick_looks", lambda conversions, options: conversions)
+    monkeypatch.setattr(course, "with_identity_sites", lambda network: network)
+
+
+def ended(made: MadeUp) -> Found:
+    """The search, run to its end."""
+    trials: list[Trial] = []
+    while (step := made.next(trials)) is not None:
+        assert len(trials) < 40 and step not in [(each.stage, each.setting) for each in trials]
+        trials.append(made.trial(*step))
+    return made.ended(trials)
+
+
+def falling(levels: int, lost: float) -> Callable[[Setting], float]:
+    """A loss that falls with the square of the distance between levels; fewer at single sites lose three times that."""
+
+    def loss(setting: Setting) -> float:
+        least = max(setting.levels.values(), default=setting.most_levels)
+        return lost * ((levels - 1) / (least - 1)) ** 2 * (3 if setting.levels else 1)
+
+    return loss
+
+
+@pytest.mark.parametrize(("levels", "lost", "steps"), [(13, 0.8, (12, "rate")), (256, 0.7, (8, "phase"))])
+def test_identity_sites_that_lose_too_much_do_not_rule_out_the_same_without_them(
+    levels: int, lost: float, steps: tuple[int, str]
+) -> None:
+    """They look good enough, and are not in full. Then what is good without them is made in full, and chosen."""
+    plain = falling(levels, lost)
+
+    def loss(setting: Setting, quick: bool) -> float:
+        return (1.1 if quick else 1.3) if setting.identity_sites else plain(setting)
+
+    found = ended(MadeUp(loss))
+    assert any(each.setting.identity_sites and not each.is_quick and not each.within for each in found.trials)
+    assert found.chosen is not None
+    chosen = found.trials[found.chosen].setting
+    assert (chosen.time_steps, chosen.coding, chosen.identity_sites, chosen.left) == (*steps, False, ())
+
+
+def test_a_search_that_is_closest_with_identity_sites_ends_with_the_shares_of_the_others() -> None:
+    def loss(setting: Setting, quick: bool) -> float:
+        return (1.1 if quick else 1.3) if setting.identity_sites else (1.2 if quick else 1.5)
+
+    found = ended(MadeUp(loss))
+    assert found.chosen is None and found.trials[found.best].setting.identity_sites
+    assert set(found.shares) == set(SITES) and found.demanding[0] == "a"
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [{4: 3.0, 5: 2.4, 6: 2.3, 7: 1.7, 8: 2.4}, {4: 9.0, 6: 1.9, 8: 2.2}],
+    ids=["one of fewer levels looks good enough", "none does"],
+)
+def test_sites_stay_analogue_only_where_nothing_is_good_enough_in_full(looks: dict[int, float]) -> None:
+    """T = 8 of the phase code is good enough, but its quick look loses more than one with fewer levels."""
+
+    def loss(setting: Setting, quick: bool) -> float:
+        if setting.left:
+            return 0.1
+        lost = {8: 0.9, 7: 1.2}.get(setting.time_steps if setting.coding == "phase" else 0, 5.0)
+        return looks.get(setting.time_steps, 9.0) if quick and setting.coding == "phase" else lost
+
+    found = ended(MadeUp(loss, multiplying=0.0))
+    assert found.chosen is not None and found.trials[found.chosen].setting == Setting(8, "phase")
+    assert not any(each.setting.left for each in found.trials)
+
+
+def test_sites_stay_analogue_once_the_most_levels_lost_too_much_in_full() -> None:
+    def loss(setting: Setting, quick: bool) -> float:
+        return 0.5 if setting.left else 2.0 if quick else 1.5
+
+    found = ended(MadeUp(loss))
+    assert found.chosen is not None and found.trials[found.chosen].setting.left == ("a",)
+    stages = [each.stage for each in found.trials]
+    assert stages.index("levels") < stages.index(f"{QUICK}analogue sites")
+    assert [each.setting for each in found.trials if each.stage == "levels" and not each.setting.left] == [
+        Setting(8, "phase")
+    ]
