@@ -48,7 +48,8 @@ from graphpass.sites.sites import Coverage, Site
 Array = NDArray[Any]
 
 REFINEMENT_WORK = 25 * 10**10  # multiply-adds of refining all steps, up to which a network is refined at any T
-FEW_LEVELS = 4  # up to so many, offsets are worth the integer form's corrections at every border
+FEW_LEVELS = 4  # up to so many, offsets are worth it that the integer form rescales counts in front of padding
+CURVED_LEVELS = 64  # the same for curved activations, whose least value is rarely a whole number of levels below 0
 
 
 @dataclass(frozen=True)
@@ -157,15 +158,14 @@ def _require_sites(coverage: Coverage, options: CalibrationOptions) -> None:
 def _may_have_offset(site: Site | None, padded: Set[str], options: CalibrationOptions) -> bool:
     """Whether y = A·n + o may have any o, not only one at which a count stands for 0.
 
-    Padding adds 0, not o, which costs the integer form a correction at every border, and keeps padded depthwise layers
-    out of integers. From some levels on, o matters little (docs/decisions/0009). A clip that does not begin at 0 is not
-    reached from 0 up.
+    Padding adds 0, not o, so that the integer form rescales counts in front of it. From some levels on, o matters
+    little (docs/decisions/0049). A clip that does not begin at 0 is not reached from 0 up.
     """
     if not (options.exact_padding and site and padded & set(site.layers)):
         return True
     if site.kind == "clip" and site.parameters["low"] != 0:
         return True
-    return options.levels_at(site.name) <= FEW_LEVELS
+    return options.levels_at(site.name) <= (FEW_LEVELS if site.curve is None else CURVED_LEVELS)
 
 
 def _is_small(steps: Sequence[Step], options: CalibrationOptions) -> bool:

@@ -8,6 +8,8 @@
 In this order: what is moved behind a pooling has to have even thresholds.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
@@ -160,8 +162,13 @@ def _operands(tensor: gs.Tensor | None, op: str) -> tuple[gs.Tensor | None, gs.T
     return tuple(maker.inputs)
 
 
-def thresholds_on(node: gs.Node, activation: Activation) -> tuple[Array, Array] | None:
-    """b and c of neurons on f(x), as thresholds on x, float32 [L, …]; None where both vary along different axes."""
+def thresholds_on(
+    node: gs.Node, activation: Activation, counts: Sequence[float] | None = None
+) -> tuple[Array, Array] | None:
+    """b and c of neurons on f(x), as thresholds on x, float32 [L, …]; None where both vary along different axes.
+
+    counts: where f(x) = θ·count − ψ, of each row; every count from 1 to L by default.
+    """
     curve = curve_of(activation.kind, activation.parameters)
     if curve is None:
         return None
@@ -173,8 +180,8 @@ def thresholds_on(node: gs.Node, activation: Activation) -> tuple[Array, Array] 
             shape = trimmed.shape
         elif threshold.shape[-trimmed.ndim :] != trimmed.shape or threshold.size != slope.size:
             return None
-    steps = np.arange(1, int(node.attrs["levels"]))[:, None]
-    rising, falling = curve.crossings(steps * threshold.ravel() - shift.ravel())
+    steps = np.arange(1, int(node.attrs["levels"])) if counts is None else np.asarray(counts)
+    rising, falling = curve.crossings(steps[:, None] * threshold.ravel() - shift.ravel())
     return rising.reshape(-1, *shape), falling.reshape(-1, *shape)
 
 

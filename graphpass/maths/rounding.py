@@ -1,6 +1,6 @@
 """Weights as whole numbers whose errors cancel over what lies together, without data.
 
-    q = round(w) + d      d: −1, 0 or 1, so that |Σ_k (w − q)| ≤ 1/2 for each kernel and |Σ_i,k (w − q)| ≤ 1/2      (1)
+    q = round(w) + d      d: −1, 0 or 1, so that |Σ_k (w − q)| ≤ 1 for each kernel and |Σ_i,k (w − q)| ≤ 1/2        (1)
 
 A sum Σ w·n errs by Σ (w − q)·n. The inputs of a kernel are neighbours in an image, and counts of neurons are all
 positive: what they have in common is multiplied by the sums of (1), which rounding to the nearest leaves at √(K/12).

@@ -195,6 +195,36 @@ def test_two_layers_become_one_or_are_added(kernel: int, stride: int) -> None:
     assert found.floats == ["c", "z"]
 
 
+@pytest.mark.parametrize("order", ["c2 c3", "c3 c2"])
+def test_a_projection_without_weights_adds_nothing(order: str) -> None:
+    net = behind_float(offset=0.0)
+    net.op("Conv", f"y {net.weight('w1', 4, 4, 3, 3)}", "c1", pads=[1] * 4)
+    net.site("c1", "y1", 4)
+    net.op("Conv", f"y1 {net.weight('w2', 4, 4, 3, 3)}", "c2", pads=[1] * 4)
+    net.op("Conv", f"y {net.weight('w3', 4, 4, 1, 1)}", "c3")
+    net.constants["w3"] *= 0
+    net.op("Add", order, "s")
+    net.site("s", "y2", 4)
+    net.op("Conv", f"y2 {net.weight('w4', 2, 4, 1, 1)}", "z")
+    found = net.compare({"x": (3, 6, 6)}, {"z": 4})
+    assert found.floats == ["c", "z"]
+
+
+@pytest.mark.parametrize("order", ["c2 c3", "c3 c2"])
+def test_the_layer_that_reaches_less_is_added_in_any_order(order: str) -> None:
+    net = RealNet("rate", 16)
+    for x, y, wide in (("x", "y", 4), ("x", "y1", 300)):
+        net.op("MatMul", f"{x} {net.weight(f'{y}/weight', 5, wide)}", f"{y}/current")
+        net.site(f"{y}/current", y, wide, axes=0)
+    net.op("MatMul", f"y {net.weight('w2', 4, 6)}", "c2")
+    net.op("MatMul", f"y1 {net.weight('w3', 300, 6)}", "c3")
+    net.constants["w2"] *= np.float32(0.3)
+    net.op("Add", order, "s")
+    net.site("s", "y2", 6, axes=0)
+    net.op("MatMul", f"y2 {net.weight('w4', 6, 2)}", "z")
+    assert not {"c2", "c3"} & set(net.compare({"x": (5,)}, {"z": 2}).floats)
+
+
 @pytest.mark.parametrize(("steps", "through"), [(4, 2), (40, 2), (100, 2), (255, 2)])
 def test_large_and_falling_parts_of_a_shortcut_go_through_the_layer(steps: int, through: int) -> None:
     """Channel 0 has a threshold far below its shortcut's amplitude, channel 1 a falling shortcut."""

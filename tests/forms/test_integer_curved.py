@@ -1,6 +1,7 @@
 """Integer currents of curved activations: the steps hold every threshold, layers are integer, counts are explained."""
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +103,29 @@ def test_a_layer_counts_what_f_gives_where_thresholds_differ_between_channels(tm
         values = [name for each in proto.graph.node for name in each.output if name.endswith("/count/values")]
         assert len(values) == layers
         assert error(run(proto, X)[0], a) < 0.5
+
+
+@pytest.mark.parametrize("kind", ["silu", "gelu", "tanh", "elu"])
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_few_levels_lose_little_beside_the_folded_form(kind, steps, tmp_path):
+    """The first and the last count of every channel can be reached, and y = A·n + o keeps its o in front of padding."""
+    model = network(kind)
+    path, (a,) = saved(tmp_path, model), run(model, X)
+    folded, integer = (run(converted(path, time_steps=steps, form=form).proto, X)[0] for form in ("folded", "integer"))
+    assert error(integer, a) < 1.15 * error(folded, a) + 0.02
+
+
+def test_the_last_steps_of_a_current_reach_the_first_and_the_last_count(tmp_path):
+    """Where a layer counts f(x), rounded to a step, on the codes 0 and 255 of x."""
+    path = saved(tmp_path, network("silu"))
+    for steps in (1, 2):
+        proto = converted(path, time_steps=steps, form="integer").proto
+        names = [name for each in proto.graph.node for name in each.output if name.endswith("/count/values")]
+        assert names
+        counts = [name.removesuffix("/values") for name in names]
+        proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in counts)
+        for values in run(proto, np.concatenate([X, 50 * X]))[-len(counts) :]:
+            assert set(values.max((0, 2, 3)).tolist()) == {steps}
 
 
 def test_currents_whose_thresholds_lie_too_close_together_stay_float(tmp_path):

@@ -10,7 +10,9 @@ of every channel, since runtimes multiply by one number faster; else one for eac
 than PASSED thresholds, because f is steep in one place and flat in others, the current stays float.
 
 Where θ or ψ differ between channels, a convolution of one tap counts what f gives, as in (2): onnxruntime multiplies
-floats channel by channel five times as slowly as by one number. t is one number for all channels.
+floats channel by channel five times as slowly as by one number. t is one number for all channels. Since f(x) is rounded
+to t there, x is cut off half a count beyond the first and the last threshold instead of right there: rounded down, the
+largest f(x) would else lie below its threshold.
 """
 
 from dataclasses import dataclass
@@ -39,6 +41,7 @@ PASSED = 8  # thresholds within one step, at most
 HALF = 0.5
 
 Array = NDArray[np.float64]
+Borders = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def curved_currents(graph: gs.Graph) -> dict[str, Curved]:
         (neuron,) = y.outputs
         borders = thresholds_on(neuron, activation)
         if borders is not None and borders[0].ndim <= len(x.shape or ()) + 1:
-            code = encoding_within(*borders)
+            code = encoding_within(*borders, _ends(neuron, activation))
             if code is not None:
                 found[x.name] = Curved(code, y.name)
     return found
@@ -78,17 +81,27 @@ def _alone(activation: Activation) -> bool:
     )
 
 
-def encoding_within(rising: NDArray[np.float32], falling: NDArray[np.float32]) -> Encoding | None:
+def _ends(neuron: gs.Node, activation: Activation) -> tuple[Borders, Borders] | None:
+    """Where x may be cut off if a layer counts f(x), as thresholds on x [2, …]; None where none will."""
+    threshold, shift = (tensor.values for tensor in neuron.inputs[1:3])
+    largest = int(neuron.attrs["levels"]) - 1
+    if values_of(activation.output, threshold, shift, largest) is None:
+        return None
+    return thresholds_on(neuron, activation, (HALF, largest + HALF))
+
+
+def encoding_within(rising: Borders, falling: Borders, ends: tuple[Borders, Borders] | None = None) -> Encoding | None:
     """The encoding of x between the first and the last finite threshold of each channel; [L, …] both.
 
-    None where steps would pass too many thresholds, or be none that float32 has.
+    ends: other thresholds that it reaches, too. None where steps would pass too many thresholds, or be none that
+    float32 has.
     """
     shape, levels = rising.shape[1:], len(rising)
     both = np.concatenate([rising, falling]).reshape(2 * levels, -1).astype(np.float64)
-    finite = np.isfinite(both)
-    low = np.where(finite, both, np.inf).min(0)
-    high = np.where(finite, both, -np.inf).max(0)
-    some = low <= high  # channels whose count depends on x
+    reached = np.concatenate([both, *(each.reshape(len(each), -1) for each in ends or ())])
+    some = np.isfinite(both).any(0)  # channels whose count depends on x
+    low = np.where(np.isfinite(reached), reached, np.inf).min(0)
+    high = np.where(np.isfinite(reached), reached, -np.inf).max(0)
     low, high = (np.where(some, part, 0.0) for part in (low, high))
     zero = _best_zero(low, high)
     scale = _scales(low, high, zero)
@@ -97,7 +110,7 @@ def encoding_within(rising: NDArray[np.float32], falling: NDArray[np.float32]) -
     if scale.max() * FINE <= gap.min(initial=np.inf):
         scale, shape = scale.max(keepdims=True), ()
     steps = float((gap / np.broadcast_to(scale, some.shape)[some]).min(initial=np.inf)) if some.any() else 1.0
-    if _passes_many(np.where(finite, both, np.inf), scale):
+    if _passes_many(np.where(np.isfinite(both), both, np.inf), scale):
         return None
     exact = scale.astype(np.float32)
     if not np.isfinite(exact).all() or (exact < np.finfo(np.float32).tiny).any():
@@ -139,24 +152,44 @@ def curved_counts(y: gs.Variable, counting: Counting, count: gs.Variable) -> lis
     return [*nodes, *rounded_nodes(current, counting, count)]
 
 
-def _counted_by_layer(y: gs.Variable, counting: Counting, count: gs.Variable) -> list[gs.Node] | None:
-    """Nodes of formula (2); None where t would be too coarse, or there are no channels."""
+@dataclass(frozen=True)
+class Values:
+    """t and z' of formula (2), and θ and ψ of every channel."""
+
+    step: float
+    zero: int
+    theta: Array
+    psi: Array
+
+
+def values_of(y: gs.Variable, threshold: Borders, shift: Borders, largest: int) -> Values | None:
+    """The steps of f(x) that a layer counts, from half a count below the first threshold to half above the last one.
+
+    None where one number serves all channels, where there are no channels, or where t would be too coarse.
+    """
     shape, rank = y.shape, len(y.shape or ())
-    transform = neuron_affine(counting.threshold, counting.shift, 1.0, rank) if rank > 2 else None
+    transform = neuron_affine(threshold, shift, 1.0, rank) if rank > 2 else None
     if transform is None or transform.varying != {1} or not isinstance(shape[1], int):
         return None
     theta, psi = (part.astype(np.float64) for part in transform.vectors(1, shape[1]))
-    low, high = (
-        min(0.0, float((theta * HALF - psi).min())),
-        max(0.0, float((theta * (counting.largest + HALF) - psi).max())),
-    )
-    step = np.float64(np.float32((high - low) / LARGEST))
+    low = min(0.0, float((theta * HALF - psi).min()))
+    high = max(0.0, float((theta * (largest + HALF) - psi).max()))
+    step = float(np.float32((high - low) / LARGEST))
     if not step > np.finfo(np.float32).tiny or step > COARSE * theta.min():
         return None
-    zero = int(np.rint(-low / step))
-    codes = gs.Variable(f"{count.name}/values", np.uint8, shape)
-    linear = settled(scaling(codes, step / theta, (psi - step * zero) / theta - HALF, rank, LARGEST))
+    return Values(step, int(np.rint(-low / step)), theta, psi)
+
+
+def _counted_by_layer(y: gs.Variable, counting: Counting, count: gs.Variable) -> list[gs.Node] | None:
+    """Nodes of formula (2); None where no layer counts."""
+    values = values_of(y, counting.threshold, counting.shift, counting.largest)
+    if values is None:
+        return None
+    step, theta = values.step, values.theta
+    codes = gs.Variable(f"{count.name}/values", np.uint8, y.shape)
+    constant = (values.psi - step * values.zero) / theta - HALF
+    linear = settled(scaling(codes, step / theta, constant, len(y.shape), LARGEST))
     if isinstance(linear, str):
         return None
     made = clipped(counting.largest, count, lambda output: nodes_of(linear, output))
-    return [quantised(y, float(step), zero, codes), *made]
+    return [quantised(y, step, values.zero, codes), *made]

@@ -101,10 +101,8 @@ def integer_nodes(total: CountSum, rank: int, counting: Counting, count: gs.Vari
         joint = merged(*linears)
         if joint is None or any(size > 1 for size in joint.weight.shape[2:]):
             apart = _layers(linears[0], linears[1], theta, added / theta - 0.5, largest, count)
-            if not isinstance(apart, str):
+            if not isinstance(apart, str) or joint is None:
                 return apart
-        if joint is None:
-            return "its two layers do not look at corresponding positions"
         linear = joint
     elif len(linears) + len(total.counts) > (2 if len(linears) == 1 else 1):
         return "it is a sum of too many terms, or of sizes that are not known to be equal"
@@ -159,20 +157,21 @@ def _layers(
 
     As with a shortcut, a sum of the first below −(the most of the second) decides the count alone.
     """
-    done = [settled(one.scaled(1 / theta, constant)), settled(two.scaled(1 / theta, np.zeros_like(constant)))]
-    if two.weight[0].size > one.weight[0].size:
-        done.reverse()
-    first, second = done
+    first, second = settled(one.scaled(1 / theta, constant)), settled(two.scaled(1 / theta, np.zeros_like(constant)))
     if isinstance(first, str) or isinstance(second, str):
         return "its sums do not fit"
+    if np.ptp(_reach(second)) > np.ptp(_reach(first)):
+        first, second = second, first
     if max(rounded_away(each, theta, largest) for each in (first, second)) > ROUNDED:
         return TOO_FAR
     low, high = _reach(second)
+    if low == high:  # it adds nothing
+        return clipped(largest, count, lambda output: nodes_of(first, output))
     step, own = (largest + 1 + high - low) / 255, (high - low) / 255
     if step > (largest + 1) * FINEST:
         return "its steps would be too coarse"
     name, zeros = count.name, (round(high / step), round(-low / own))
-    terms = [gs.Variable(f"{name}/{part}", np.uint8, count.shape) for part in ("current", "projection")]
+    terms = [gs.Variable(f"{name}/{part}", np.uint8) for part in ("current", "projection")]
     made = [*nodes_of(first, terms[0], step, zeros[0]), *nodes_of(second, terms[1], own, zeros[1])]
     parts = [(terms[0], step, zeros[0]), (terms[1], own, zeros[1])]
     return [*made, *clipped(largest, count, lambda output: sum_nodes(parts, output))]
