@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,23 @@ def test_an_interrupt_on_the_command_line_cancels_the_job(service: Server, tmp_p
     (tmp_path / "loop.onnx").write_bytes(endless_loop().SerializeToString())
     np.savez(tmp_path / "few.npz", x=np.zeros((16, 4), np.float32))
     line = ["convert", "loop.onnx", "snn.onnx", "--calibration", "few.npz", "--server", service.url]
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in the background
     with subprocess.Popen(
-        [*COMMAND, *line], env={**os.environ, "GRAPHPASS_KEY": service.key}, cwd=tmp_path, stderr=subprocess.PIPE
+        [*COMMAND, *line],
+        env={**os.environ, "GRAPHPASS_KEY": service.key},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        preexec_fn=heard,
     ) as process:
-        deadline = time.monotonic() + 60
-        while not (running := service.http.get("/v1/conversions?state=running").json()["items"]):
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        try:
+            deadline = time.monotonic() + 60
+            while not (running := service.http.get("/v1/conversions?state=running").json()["items"]):
+                assert time.monotonic() < deadline and process.poll() is None
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()  # else a failure would wait for a job without end
     assert service.http.get(running[0]["links"]["self"]).json()["state"] == "cancelled"
     assert not (tmp_path / "snn.onnx").exists()
 
