@@ -82,7 +82,7 @@ def test_the_curl_commands_of_the_page_run(server: Server, folder: Path) -> None
 def test_the_command_lines_with_a_server_run(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAPHPASS_KEY", server.key)
     lines = re.findall(rf"^    graphpass (.* --server {re.escape(ADDRESS)})$", PAGE, re.MULTILINE)
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         with pytest.raises(SystemExit) as ended:
             main(line.replace(ADDRESS, server.url).split())
