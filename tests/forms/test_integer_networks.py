@@ -292,3 +292,24 @@ def test_the_largest_count_of_a_channel(axes: int) -> None:
     done = convert(model, x, coding="phase", time_steps=8, form="integer", threads=1)
     assert "ReduceMax" in [each.op_type for each in done.proto.graph.node]
     assert done.distance is not None and done.distance.outputs[0].form < 0.05
+
+
+@pytest.mark.parametrize("inputs", ["pads", "pads zero", "pads zero sides"])
+def test_a_padding_of_counts(inputs: str) -> None:
+    """With the count of 0 in place of its value, which may be left out, and in front of its axes."""
+    random = np.random.default_rng(0)
+    weights = {
+        name: random.normal(size=shape).astype(np.float32) / 5
+        for name, shape in (("a", (8, 3, 3, 3)), ("b", (8, 8, 3, 3)), ("c", (5, 8, 1, 1)))
+    }
+    pads = [1, 1, 1, 1] if "sides" in inputs else [0, 0, 1, 1, 0, 0, 1, 1]
+    weights |= {"pads": np.int64(pads), "zero": np.float32(0), "sides": np.int64([2, 3])}
+    nodes = [
+        node("Conv", "x a", "h", "one"), node("Elu", "h", "r"), node("Pad", f"r {inputs}", "q", "padding"),
+        node("Conv", "q b", "g", "two"), node("Elu", "g", "s"), node("Conv", "s c", "y", "three"),
+    ]  # fmt: skip
+    model = build(nodes, {"x": ["N", 3, 8, 8]}, {"y": None}, weights, opset=18)
+    x = random.normal(size=(64, 3, 8, 8)).astype(np.float32)
+    done = convert(model, x, time_steps=16, form="integer", threads=1)
+    (output,) = run(done.proto, x)
+    assert np.linalg.norm(output - run(model, x)[0]) < 0.2 * np.linalg.norm(run(model, x)[0])

@@ -44,7 +44,8 @@ def suit_counts(node: gs.Node, rank: int, zero: int, stem: Callable[[str], str],
     rank, zero: of its outputs. stem: makes a name that begins no other.
     """
     if node.op == "Pad":  # with zero, as a float
-        node.inputs[2:3] = [scalar(stem(f"{node.name}/zero"), zero, numbers.dtype)]
+        data, pads, *rest = node.inputs  # its value may be left out
+        node.inputs = [data, pads, scalar(stem(f"{node.name}/zero"), zero, numbers.dtype), *rest[1:]]
     if node.op == "GlobalMaxPool":  # onnxruntime has it for floats alone
         node.op = "ReduceMax"
         node.inputs.append(gs.Constant(stem(f"{node.name}/axes"), np.arange(2, rank, dtype=np.int64)))
