@@ -306,10 +306,13 @@ def test_a_padding_of_counts(inputs: str) -> None:
     weights |= {"pads": np.int64(pads), "zero": np.float32(0), "sides": np.int64([2, 3])}
     nodes = [
         node("Conv", "x a", "h", "one"), node("Elu", "h", "r"), node("Pad", f"r {inputs}", "q", "padding"),
-        node("Conv", "q b", "g", "two"), node("Elu", "g", "s"), node("Conv", "s c", "y", "three"),
+        node("MaxPool", "q", "k", "largest", kernel_shape=[2, 2]),
+        node("Conv", "k b", "g", "two"), node("Elu", "g", "s"), node("Conv", "s c", "y", "three"),
     ]  # fmt: skip
     model = build(nodes, {"x": ["N", 3, 8, 8]}, {"y": None}, weights, opset=18)
     x = random.normal(size=(64, 3, 8, 8)).astype(np.float32)
     done = convert(model, x, time_steps=16, form="integer", threads=1)
+    (padding,) = [each for each in done.proto.graph.node if each.op_type == "Pad"]
+    assert "count" in padding.input[0] and padding.input[2]
     (output,) = run(done.proto, x)
     assert np.linalg.norm(output - run(model, x)[0]) < 0.2 * np.linalg.norm(run(model, x)[0])
