@@ -5,7 +5,7 @@ import json
 import httpx
 import numpy as np
 
-from tests.service.sandbox.hostile_files import billion_laughs, endless_loop, npz
+from tests.service.sandbox.hostile_files import empty_nodes, endless_loop, npz
 
 
 def endless_inputs(http: httpx.Client) -> dict[str, str]:
@@ -23,8 +23,7 @@ def endless_conversion(http: httpx.Client, inputs: dict[str, str]) -> str:
     return str(answer.headers["Location"])
 
 
-def laughing(number: int) -> bytes:
-    """A small model whose description only its time limit ends. Every number gives another model."""
-    proto = billion_laughs()
-    proto.producer_name = str(number)
-    return proto.SerializeToString()
+def undescribed(number: int) -> bytes:
+    """A model whose description only its time limit ends. Every number gives another model."""
+    name = str(number).encode()
+    return empty_nodes() + b"\x12" + bytes([len(name)]) + name  # producer_name

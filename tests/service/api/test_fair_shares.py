@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.api.endless import endless_conversion, endless_inputs, laughing
+from tests.service.api.endless import endless_conversion, endless_inputs, undescribed
 from tests.service.api.test_scaled_out import with_key
 from tests.service.running import EXAMPLE, Server, Worker, example, finished, sandboxes, until, upload
 from tests.service.sandbox.hostile_files import tiny
@@ -18,6 +18,9 @@ from tests.service.servers import Postgres
 
 Tenants = Callable[[Server, str], httpx.Client]
 FEW = {"time_steps": 1, "limit": 32, "method": "max"}
+
+
+WORKING = 3  # two that work, and one that rested between tasks and ends
 
 
 class Count(threading.Thread):
@@ -75,7 +78,7 @@ def test_a_small_upload_beside_a_tenant_who_floods_with_everything(server: Serve
     alone = time.monotonic() - began
     jobs = [endless_conversion(flood, inputs) for inputs in [endless_inputs(flood)] for _ in range(6)]
     until(flood, jobs[0], "running")
-    with Count(server) as count, uploading(server, server.new_key("flood"), [laughing(n) for n in range(6)]):
+    with Count(server) as count, uploading(server, server.new_key("flood"), [undescribed(n) for n in range(6)]):
         time.sleep(3)
         began = time.monotonic()
         content = tiny().SerializeToString()
@@ -87,7 +90,7 @@ def test_a_small_upload_beside_a_tenant_who_floods_with_everything(server: Serve
         assert job["state"] == "succeeded", job
     for url in jobs:
         flood.post(f"{url}/cancel")
-    assert count.most == 2
+    assert count.most <= WORKING
     assert took < 8 + 2 * alone, (took, alone)
     deadline = time.monotonic() + 25  # two are described to the end of their time, the others are not waited for
     while (waiting := server.http.get("/metrics").text) and "graphpass_tasks_running 0.0" not in waiting:
@@ -113,7 +116,7 @@ def test_an_evaluation_beside_a_sweep_waits_for_one_turn(server: Server, tenants
         between = shards(server, sweep) - before
         assert sweeping.get(sweep).json()["state"] == "running"
         sweeping.post(f"{sweep}/cancel")
-    assert count.most == 2 and between <= 4
+    assert count.most <= WORKING and between <= 4
 
 
 def shards(server: Server, sweep: str) -> int:
