@@ -20,7 +20,7 @@ from graphpass.graph.model import load
 from graphpass.network import Network, prepare
 from graphpass.runtime.session import open_session, run
 from tests.graph.test_upgrade import given
-from tests.operator_cases import Fixed, OperatorCase, floats, versions_of
+from tests.operator_cases import RANDOM, Fixed, OperatorCase, floats, versions_of
 from tests.operators import CASES
 
 OPSET = 21  # what is converted
@@ -89,6 +89,8 @@ def network(case: OperatorCase) -> tuple[onnx.ModelProto, Samples]:
 
 
 def prepared(op: str, folder: Path) -> tuple[Network, Samples]:
+    """The network of an operator, with the same values in any order of the tests."""
+    RANDOM.bit_generator.state = np.random.default_rng(list(op.encode())).bit_generator.state
     proto, samples = network(cases()[op])
     onnx.save(proto, folder / "m.onnx")
     with warnings.catch_warnings():
