@@ -116,26 +116,21 @@ class Pair:
 
     def outputs(self, first: int, batch: Batch, axes: Axes) -> dict[str, dict[str, Any]]:
         """What the networks make of a batch that begins with sample `first`, by network and output."""
-
-        def of(network: str) -> dict[str, Any]:
-            return run_padded(self.sessions[network], batch.inputs, self.fixed, axes)
-
-        def known(network: str) -> dict[str, Any]:
-            if self.remembered is None or network not in self.digests:
-                return of(network)
-            return self.remembered.get(network, self.digests[network], first, lambda: of(network))
-
-        return {network: known(network) for network in self.sessions}
+        return {network: self._output(network, first, batch, axes) for network in self.sessions}
 
     def ann_outputs(self, first: int, batch: Batch, rows: NDArray[np.bool_], axes: Axes) -> dict[str, Any]:
         """What the original network makes of some samples of a batch that begins with sample `first`."""
-        ann = self.sessions["ann"]
         if self.remembered is None:
-            return run_padded(ann, {name: each[rows] for name, each in batch.inputs.items()}, self.fixed, axes)
-        whole = self.remembered.get(
-            "ann", self.digests["ann"], first, lambda: run_padded(ann, batch.inputs, self.fixed, axes)
-        )
+            inputs = {name: each[rows] for name, each in batch.inputs.items()}
+            return run_padded(self.sessions["ann"], inputs, self.fixed, axes)
+        whole = self._output("ann", first, batch, axes)
         return {name: each.compress(rows, axes[name]) if name in axes else each for name, each in whole.items()}
+
+    def _output(self, network: str, first: int, batch: Batch, axes: Axes) -> dict[str, Any]:
+        work = partial(run_padded, self.sessions[network], batch.inputs, self.fixed, axes)
+        if self.remembered is None or network not in self.digests:
+            return work()
+        return self.remembered.get(network, self.digests[network], first, work)
 
 
 def evaluate(

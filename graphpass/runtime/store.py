@@ -49,16 +49,17 @@ class TensorStore:
 
     def put(self, name: str, batch: int, values: NDArray[Any]) -> None:
         """Keep a copy: an output of a session holds on to the memory of the whole session."""
-        self._discard((name, batch))
-        in_memory = values.dtype.hasobject or self.has_room(values.nbytes)
-        self.take_over(name, batch, values.copy() if in_memory else values)
+        self._keep(name, batch, values, copied=True)
 
     def take_over(self, name: str, batch: int, values: NDArray[Any]) -> None:
         """Keep the array itself, which nobody changes any more."""
+        self._keep(name, batch, values, copied=False)
+
+    def _keep(self, name: str, batch: int, values: NDArray[Any], copied: bool) -> None:
         key = (name, batch)
         self._discard(key)
         if values.dtype.hasobject or self.has_room(values.nbytes):  # texts cannot be written as bytes
-            self._held[key] = values
+            self._held[key] = values.copy() if copied else values
             self._bytes += values.nbytes
             return
         start, size = self._place(values.nbytes)

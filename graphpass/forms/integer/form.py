@@ -314,7 +314,7 @@ class _Walk:
                 if output.name in self._curved:
                     self._of_integers.add(self._curved[output.name].output)
         elif layer and (node.op != "Conv" or not self._numbers.shifted) and is_float32(output):
-            known = self._read(layer) or self._counts[layer.data.name]
+            ((_, known),) = total.layers
             linear = linear_of(layer, known.tensor, known.affine, (known.least, known.largest), known.zero)
             done = linear if isinstance(linear, str) else settled(linear)
             if isinstance(done, str):
