@@ -90,6 +90,7 @@ def search(
             _finish(job)
         except GoalError:
             if "report" in job.files:
+                out.print(_trials(_document(job)))
                 _keep(job, as_json, report)
             elif as_json or report:
                 warnings.warn(f"{job.id} has no report", stacklevel=2)
@@ -136,13 +137,17 @@ def rank(
     service: ServerOptions, ann: str, calibration: str, evaluation: str | None, options: Options
 ) -> Mapping[str, Any]:
     """The ranking of `graphpass inspect`, as the document of docs/formats.md."""
-    with _session(service) as (client, upload), TemporaryDirectory(prefix="graphpass-") as folder:
+    with _session(service) as (client, upload):
         data = (upload("dataset", path) for path in (calibration, evaluation) if path)
         job = client.rank(upload("model", ann), *data, **options)
         _finish(job)
-        found: Mapping[str, Any] = json.loads(
-            job.download(Path(folder) / "ranking.json", "report_json").read_text("utf-8")
-        )
+        return _document(job)
+
+
+def _document(job: Job) -> Mapping[str, Any]:
+    """The report of a job as JSON (docs/formats.md)."""
+    with TemporaryDirectory(prefix="graphpass-") as folder:
+        found: Mapping[str, Any] = json.loads(job.download(Path(folder) / "report.json", "report_json").read_bytes())
         return found
 
 

@@ -1,6 +1,5 @@
 """`graphpass convert --max-drop`: search the cheapest network within a loss."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def search(
     calibration = require_calibration(calibration)
     from graphpass import api
     from graphpass.report.tables import search_table
-    from graphpass.report.trials import arguments, conclusion
+    from graphpass.report.trials import conclusion, remedy
 
     own = snn.with_name(f"{snn.name}.search")
     cache = options.get("cache") or own
@@ -58,10 +57,7 @@ def search(
         api.save_report(found, report)
         out.print(f"report: {report}")
     if found.conversion is None or found.evaluation is None:
-        closest = found.trials[found.best].setting
-        raise GoalError(
-            conclusion(found), f"allow more, leave them analogue, or take the closest: {shlex.join(arguments(closest))}"
-        )
+        raise GoalError(conclusion(found), remedy(found))
     out.print(f"{snn}: {conclusion(found)}", soft_wrap=True)
     print_evaluation(found.evaluation)
     if plan_out:

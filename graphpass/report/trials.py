@@ -1,6 +1,7 @@
 """A search as text: its trials as rows, and what came of it in words."""
 
 import math
+import shlex
 from collections.abc import Sequence
 
 from graphpass.maths.allocation import levels_text
@@ -79,7 +80,13 @@ def _beyond(found: Found) -> str:
     return f". That is more than {found.goal.max_drop:g}{known}: allow less, or give more samples"
 
 
-def arguments(setting: Setting) -> list[str]:
+def remedy(found: Found) -> str:
+    """What to do where nothing is good enough, with the options of the closest setting."""
+    closest = shlex.join(_arguments(found.trials[found.best].setting))
+    return f"allow more, leave these sites analogue, or convert with the closest setting: {closest}"
+
+
+def _arguments(setting: Setting) -> list[str]:
     """The options of `graphpass convert` that make a setting, apart from the levels of single sites."""
     words = ["--time-steps", str(setting.time_steps), "--coding", setting.coding]
     words += ["--identity-sites"] if setting.identity_sites else []

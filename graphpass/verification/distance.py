@@ -193,9 +193,9 @@ def _unequal(one: NDArray[Any], two: NDArray[Any]) -> tuple[float, float]:
 
 
 def _ratio(part: float, of: float, integers: bool) -> float:
-    if not of:
-        return 0.0 if not part else math.inf
-    return part / of if integers else math.sqrt(part / of)
+    """d or e; the distance itself where an output is 0 everywhere, because rounding then leaves no exact zeros."""
+    ratio = part / of if of else part
+    return ratio if integers else math.sqrt(ratio)
 
 
 def _order(value: float) -> float:

@@ -15,7 +15,7 @@ from graphpass.errors import GoalError, OptionError
 from graphpass.records import RecordError, any_number, json_of, parsed, record_of
 from graphpass.report import pages
 from graphpass.report.files import write_json, write_report
-from graphpass.report.trials import conclusion
+from graphpass.report.trials import conclusion, remedy
 from graphpass.searching.course import Course
 from graphpass.searching.search import opened, reported, searched
 from graphpass.searching.trials import Found, Setting, Trial
@@ -89,7 +89,7 @@ def search_finish(place: Workplace) -> JSON:
     found, trials = _search(place)
     ended, choices = found.course.ended(trials), found.choices
     if ended.chosen is None:
-        raise GoalError(conclusion(ended), "allow more, or leave these sites analogue")
+        raise GoalError(conclusion(ended), remedy(ended))
     how = (choices("form"), choices("precision"), choices("target"), choices("allow_partial"))
     with collecting_warnings(place) as messages:
         made = found.course.converted(ended.trials[ended.chosen].setting, *how)

@@ -64,7 +64,10 @@ def test_a_search_on_a_service_that_finds_nothing_has_its_report(
     with pytest.raises(SystemExit) as ended:
         main(line)
     assert ended.value.code == 3
-    assert "The outputs need these sites most" in " ".join(capsys.readouterr().err.split())
+    printed = capsys.readouterr()
+    assert "2 trials" in printed.out
+    told = " ".join(printed.err.split())
+    assert "The outputs need these sites most" in told and "the closest setting: --time-steps 1 --coding" in told
     assert "Which sites cost the accuracy" in (tmp_path / "r.html").read_text("utf-8")
     assert json.loads((tmp_path / "s.json").read_text("utf-8"))["shares"]
     assert not (tmp_path / "snn.onnx").exists()

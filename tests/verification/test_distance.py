@@ -159,3 +159,20 @@ def test_the_sites_of_a_file_without_neurons_are_none():
     with warnings.catch_warnings():
         assert module.first_neurons_apart(forms, {"x": np.zeros((1, 2), np.float32)}) is None
     assert not gs.import_onnx(model).functions
+
+
+@pytest.mark.parametrize(("apart", "refused"), [(1e-8, False), (0.5, True)])
+def test_rounding_beside_outputs_that_are_0_is_no_other_function(ann, apart, refused):
+    done = convert(ann, data(), time_steps=2)
+    (output,) = done.proto.graph.output
+    zero, moved = onnx.ModelProto(), onnx.ModelProto()
+    for proto, value in ((zero, 0.0), (moved, apart)):
+        proto.CopyFrom(done.proto)
+        last = next(each for each in proto.graph.node if output.name in each.output)
+        last.output[list(last.output).index(output.name)] = "before"
+        for name, constant in (("of_zero", 0.0), ("of_shift", value)):
+            proto.graph.initializer.append(numpy_helper.from_array(np.float32(constant), name))
+        proto.graph.node.append(onnx.helper.make_node("Mul", ["before", "of_zero"], ["scaled"]))
+        proto.graph.node.append(onnx.helper.make_node("Add", ["scaled", "of_shift"], [output.name]))
+    found = module.distance(Forms("folded", moved, zero), zero, [{"x": data()["x"][:4]}], "calibration")
+    assert found.too_far == refused
