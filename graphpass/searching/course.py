@@ -7,7 +7,8 @@
 
 Where there is data enough, all of these are quick looks: converted from a quarter of the calibration data, and judged
 on a quarter of the other (searching/looks.py). Then the cheapest that may be good enough is converted in full, and the
-next one if it is not.
+next one if it is not. Where the noise of such a loss is larger than the limit and explains it, only the setting with
+the most levels is tried then.
 
 Each step follows from the trials so far, and from facts of the network that are measured once: a forecast of costs, and
 how much the outputs need the levels of each site (calibration/forecast.py).
@@ -80,6 +81,8 @@ class Course:
     def next(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
         """The stage and the setting of the next trial; None where the search has ended."""
         known = latest(trials)
+        if self._is_left_to_chance(trials):  # only more levels may help
+            return self._most_levels(trials)
         step = self._levels(known, ())
         if step is None and (look := doubtful(known)) is not None:  # nothing looks good enough: is that so?
             return look.purpose, look.setting
@@ -100,6 +103,21 @@ class Course:
         if self._noise(best) > self._goal.max_drop:  # what is best would be chance
             return None
         return self._sites(trials) or self._identities(trials)
+
+    def _is_left_to_chance(self, trials: Sequence[Trial]) -> bool:
+        """Whether nothing was good enough in full, for all that is known because the noise is larger than the limit."""
+        full, limit = [each for each in trials if not each.is_quick], self._goal.max_drop
+        if not full or any(each.within for each in full):
+            return False
+        drop = min((each.drop for each in full), key=lambda drop: drop.value)
+        return limit < (drop.noise or 0.0) >= drop.value - limit
+
+    def _most_levels(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
+        """The setting with the most levels, once, in full."""
+        rung = max(self._rungs([]), key=lambda each: (each.levels, -each.cost))
+        setting = self._setting(rung)
+        done = any(each.setting == setting and not each.is_quick for each in trials)
+        return None if done else ("levels", setting)
 
     def _noise(self, trial: Trial) -> float:
         """Of the loss in full, where it is known."""
@@ -206,7 +224,10 @@ class Course:
         rung = next_rung(list(rungs.values()), known, self._goal.max_drop)
         if rung is None:
             return None
-        return "levels", Setting(rung.time_steps, rung.coding, identity_sites=self._identity, left=left)
+        return "levels", replace(self._setting(rung), left=left)
+
+    def _setting(self, rung: Rung) -> Setting:
+        return Setting(rung.time_steps, rung.coding, identity_sites=self._identity)
 
     def _rungs(self, trials: Sequence[Trial]) -> list[Rung]:
         """Every T and code with a forecast of its cost: energy, or T, which the time of explicit steps follows.

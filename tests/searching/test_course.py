@@ -28,7 +28,7 @@ Loss = Callable[[Setting, bool], float]
 class MadeUp(Course):
     """Sites a and b, and an identity site c; `lost` says what a setting loses in full, or at a quick look."""
 
-    def __init__(self, lost: Loss, multiplying: float = 0.4):
+    def __init__(self, lost: Loss, multiplying: float = 0.4, noise: float = NOISE):
         selection = SimpleNamespace(identity_sites=False)
         known: Any = SimpleNamespace(
             network=SimpleNamespace(selection=selection),
@@ -36,7 +36,7 @@ class MadeUp(Course):
         )
         known.evaluation.evaluation = known.evaluation
         super().__init__(known, Goal(LIMIT), CalibrationOptions(), "folded", "onnxruntime")
-        self._lost, self._multiplying = lost, multiplying
+        self._lost, self._multiplying, self._deviation = lost, multiplying, noise
         self.__dict__["_forecast"] = Forecast(SITES, (10, 10), ERRORS, dict.fromkeys(("rate", "phase"), COSTS))
         self.__dict__["_gains"] = [1.0, 1.0]
 
@@ -47,7 +47,7 @@ class MadeUp(Course):
 
     def trial(self, stage: str, setting: Setting) -> Trial:
         quick = stage.startswith(QUICK)
-        drop = Drop("top1", "points", self._lost(setting, quick), NOISE)
+        drop = Drop("top1", "points", self._lost(setting, quick), self._deviation)
         energy = self._forecast.energy(setting.most_levels, setting.coding) + (100 if setting.identity_sites else 200)
         multiplying = self._multiplying / (4 if setting.identity_sites else 1)
         within = drop.value - (doubt(drop) if quick else 0.0) <= LIMIT
@@ -136,3 +136,22 @@ def test_sites_stay_analogue_once_the_most_levels_lost_too_much_in_full() -> Non
     assert [each.setting for each in found.trials if each.stage == "levels" and not each.setting.left] == [
         Setting(8, "phase")
     ]
+
+
+@pytest.mark.parametrize(("most", "chosen"), [(4.0, None), (0.5, Setting(8, "phase"))])
+def test_only_the_most_levels_are_tried_where_noise_hides_the_limit(most: float, chosen: Setting | None) -> None:
+    """One box that is not found is 4 points: fewer cannot be told from none, and a choice would be a lucky one."""
+
+    def loss(setting: Setting, quick: bool) -> float:
+        return most if setting == Setting(8, "phase") else 4.0
+
+    found = ended(MadeUp(loss, noise=3.9))
+    full = [each.setting for each in found.trials if not each.is_quick]
+    assert full[1] == Setting(8, "phase") and len(full) == (2 if chosen is None else 3)
+    assert not any(each.setting.left for each in found.trials)
+    assert (found.trials[found.chosen].setting if found.chosen is not None else None) == chosen
+
+
+def test_a_loss_that_noise_does_not_explain_is_searched_to_the_end() -> None:
+    found = ended(MadeUp(lambda setting, quick: 0.5 if setting.left else 40.0, noise=3.9))
+    assert found.chosen is not None and found.trials[found.chosen].setting.left
