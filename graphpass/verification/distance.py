@@ -102,11 +102,11 @@ def measured(
     images: ImageOptions | None = None,
     threads: int = 0,
 ) -> Distance | None:
-    """The distance on calibration samples, or without a dataset on made-up ones; None where none can be made up.
+    """The distance on calibration samples (made-up ones of a plan without data), or without a dataset on made-up ones.
 
     images: options of made-up images. Raises FormError where the form is another function.
     """
-    data = "made-up" if dataset is None else "calibration"
+    data = "made-up" if dataset is None or "synthetic" in plan.notes else "calibration"
     batches = sample_batches(source, plan, forms.name, dataset, images, threads)
     if not batches:
         return None

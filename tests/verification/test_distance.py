@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 import pytest
 from onnx import numpy_helper
 
+from graphpass.calibration.synthetic import Synthetic
 from graphpass.conversion import ConversionWarning, convert, dataset_for, metadata
 from graphpass.errors import FormError
 from graphpass.forms.registry import emit
@@ -176,3 +177,9 @@ def test_rounding_beside_outputs_that_are_0_is_no_other_function(ann, apart, ref
         proto.graph.node.append(onnx.helper.make_node("Add", ["scaled", "of_shift"], [output.name]))
     found = module.distance(Forms("folded", moved, zero), zero, [{"x": data()["x"][:4]}], "calibration")
     assert found.too_far == refused
+
+
+def test_samples_of_a_conversion_without_data_are_made_up_ones(ann):
+    with pytest.warns(ConversionWarning, match="SYNTHETIC|made up|made-up"):
+        found = convert(ann, Synthetic(4), form="unrolled", time_steps=2).distance
+    assert found is not None and found.data == "made-up"
