@@ -10,7 +10,8 @@ operator can be written in.
 import hashlib
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
 from onnx import inliner
+from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from graphpass.errors import ModelError
 from graphpass.files import replacing
@@ -210,10 +212,28 @@ def export(graph: gs.Graph) -> onnx.ModelProto:
     Names that two tensors or two nodes share are made different.
     """
     settle(graph)
-    proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
+    with _kept_names(graph):
+        proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     if opset_of(proto) <= TARGET_OPSET:
         proto.ir_version = TARGET_IR
     return proto
+
+
+@contextmanager
+def _kept_names(graph: gs.Graph) -> Iterator[None]:
+    """A context in which constants are exported, and keep their names in the model that the graph was read from.
+
+    graphsurgeon writes the name of a constant, which may be another one by now, into that model's own tensor.
+    """
+    graphs = (graph, *graph.subgraphs(recursive=True))
+    constants = [t for each in graphs for t in each.tensors().values() if isinstance(t, gs.Constant)]
+    stored = [c._values.tensor for c in constants if isinstance(c._values, LazyValues)]
+    names = [tensor.name for tensor in stored]
+    try:
+        yield
+    finally:
+        for tensor, name in zip(stored, names, strict=True):
+            tensor.name = name
 
 
 def export_untyped(graph: gs.Graph, exporter: Callable[[gs.Graph], onnx.ModelProto] = export) -> onnx.ModelProto:

@@ -178,9 +178,15 @@ def distance(forms: Forms, ann: onnx.ModelProto, batches: Sequence[Arrays], data
 
 
 def _squares(one: NDArray[Any], two: NDArray[Any]) -> tuple[float, float]:
-    """Σ(one − two)² and Σtwo², where two is finite; infinite where one is not, or has another shape."""
-    if one.shape != two.shape:
+    """Σ(one − two)² and Σtwo², where two is finite; infinite where one is not, or has another number of axes.
+
+    An output whose sizes follow from values, as of a text that ends early, is 0 beyond its end.
+    """
+    if one.ndim != two.ndim:
         return math.inf, 1.0
+    if one.shape != two.shape:
+        sizes = np.maximum(one.shape, two.shape)
+        one, two = (np.pad(part, [(0, more) for more in sizes - part.shape]) for part in (one, two))
     kept = np.isfinite(two)
     a, b = one[kept].astype(np.float64), two[kept].astype(np.float64)
     if not np.isfinite(a).all():

@@ -8,6 +8,7 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 
+from graphpass.conversion import convert, dataset_for
 from graphpass.datasets.sources import from_arrays
 from graphpass.evaluation.counting import probe
 from graphpass.evaluation.evaluate import EvaluationSettings, evaluate
@@ -22,6 +23,7 @@ from graphpass.runtime.session import input_specs, open_session, run
 from graphpass.sites.sites import find_sites
 from tests import models
 
+FLOAT, INT64, BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.BOOL
 FAST = EvaluationSettings(batch=2, rounds=1, threads=1)
 
 
@@ -181,3 +183,35 @@ def test_a_fixed_batch_is_filled_up(tmp_path, samples):
     same = evaluate(free_source, free_snn, dataset_of(free_source, counted), FAST)
     assert found.operations.snn == same.operations.snn
     assert found.latency.batch == 3
+
+
+def test_a_loop_that_carries_a_weight_under_its_own_name_is_evaluated(tmp_path):
+    """Exporters name what a loop begins with as its body does; the graph is read and written more than once."""
+    make, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    body = onnx.helper.make_graph(
+        [make("Identity", ["go"], ["on"]), make("Mul", ["w3", "half"], ["next"])],
+        "body",
+        [
+            info("step", INT64, []),
+            info("go", BOOL, []),
+            info("w3", FLOAT, [4, 4]),
+        ],
+        [info("on", BOOL, []), info("next", FLOAT, [4, 4])],
+    )
+    rng = np.random.default_rng(3)
+    weights = {name: rng.normal(size=(4, 4)).astype(np.float32) for name in ("w1", "w2", "w3")}
+    constants = {**weights, "half": np.float32(0.5), "times": np.int64(2)}
+    graph = onnx.helper.make_graph(
+        [make("MatMul", ["x", "w1"], ["h"], "fc1"), make("Relu", ["h"], ["r"], "relu"),
+         make("MatMul", ["r", "w2"], ["z"], "fc2"), make("Loop", ["times", "", "w3"], ["last"], "loop", body=body),
+         make("MatMul", ["z", "last"], ["y"], "fc3")],
+        "net", [info("x", FLOAT, ["N", 4])], [info("y", FLOAT, ["N", 4])],
+        [onnx.numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )  # fmt: skip
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(proto, tmp_path / "ann.onnx")
+    data = {"x": rng.normal(size=(32, 4)).astype(np.float32)}
+    source = model.load(tmp_path / "ann.onnx")
+    done = convert(source, data, time_steps=8, coding="phase")
+    found = evaluate(source, done.proto, dataset_for(source.proto, data), FAST)
+    assert found.outputs[0].relative_error < 0.02

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -303,6 +304,15 @@ def test_graphs_of_a_source_are_apart(tmp_path):
     second = source.graph()
     assert [each.op for each in second.nodes] == ["MatMul", "Relu"]
     assert second.inputs[0].name == "x"
+
+
+def test_constants_that_are_renamed_keep_their_names_in_the_source(tmp_path):
+    source = load(saved(linear(), tmp_path))
+    first = source.graph()
+    (constant,) = (tensor for tensor in first.tensors().values() if isinstance(tensor, gs.Constant))
+    name, constant.name = constant.name, "renamed"
+    assert [each.name for each in export(first).graph.initializer] == ["renamed"]
+    assert [each.name for each in export(source.graph()).graph.initializer] == [name]
 
 
 def test_export_of_a_newer_opset_keeps_its_ir_version(tmp_path):

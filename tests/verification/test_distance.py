@@ -183,3 +183,9 @@ def test_samples_of_a_conversion_without_data_are_made_up_ones(ann):
     with pytest.warns(ConversionWarning, match="SYNTHETIC|made up|made-up"):
         found = convert(ann, Synthetic(4), form="unrolled", time_steps=2).distance
     assert found is not None and found.data == "made-up"
+
+
+def test_outputs_of_other_sizes_are_0_beyond_their_end():
+    long, short = np.ones((2, 4), np.float32), np.ones((2, 3), np.float32)
+    assert module._squares(long, short) == (2.0, 6.0) and module._squares(short, long) == (2.0, 8.0)
+    assert module._squares(long[0], long)[0] == np.inf
