@@ -79,6 +79,14 @@ class Site:
         low, high = float(self.parameters["low"]), float(self.parameters["high"])
         return (low, high) if np.isfinite([low, high]).all() else None
 
+    @property
+    def window(self) -> tuple[float, float]:
+        """The x that levels which are even on x are for: beyond them, f stays as it is there."""
+        if self.kind != "hard_sigmoid" or not self.parameters["alpha"]:
+            return -np.inf, np.inf
+        alpha, beta = float(self.parameters["alpha"]), float(self.parameters["beta"])
+        return -beta / alpha, (1 - beta) / alpha
+
 
 def _slopes_axis(parameters: Parameters) -> int | None:
     """The axis, from the end, that the slopes of a PRelu vary along; None where they vary along none."""
