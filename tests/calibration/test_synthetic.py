@@ -177,4 +177,4 @@ def test_a_side_that_is_open_is_no_limit_of_a_clip(tmp_path: Path, low: float, h
     with pytest.warns(ConversionWarning) as warned:
         done = convert(path, Synthetic(32), time_steps=32)
     assert not any("limits" in str(each.message) for each in warned)
-    assert all(float(site.threshold.max()) < 1 for site in done.plan.sites)
+    assert all(float(site.threshold.max()) < 100 for site in done.plan.sites)  # not 65504 in 32 steps
