@@ -10,13 +10,14 @@ def main() -> None:
 
     An exception is no way to interrupt imports: it could come anywhere in anybody's module, and be taken for a fault.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # whoever starts it in the background may have SIGINT ignored
+    heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not where it is to be ignored
+    if heard:
         signal.signal(signal.SIGINT, end)
     from graphpass.cli.app import main as run
 
     try:
-        signal.signal(signal.SIGINT, before)
+        if heard:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         run()
     except KeyboardInterrupt:  # before `run` is ready for it, or after it was
         end()

@@ -13,7 +13,7 @@ network, data or options raise the same errors of graphpass.errors as on this ma
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,8 @@ from graphpass.errors import JobCancelledError, OptionError, RemoteError
 from graphpass.progress import Progress, silent
 
 JSON = dict[str, Any]
-JOB, PAGE = ("id", "state", "result", "links"), ("items", "next")  # what the service's answers have
+LISTED, JOB = ("id", "state", "links"), ("id", "state", "links", "result")  # what a job has in a list, and alone
+PAGE = ("items", "next")
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 COLLECTIONS = {"con": "conversions", "eva": "evaluations", "ran": "rankings", "sea": "searches", "swe": "sweeps"}
 FILES = {  # link of a job → name of its file in the job's list of digests
@@ -56,7 +57,8 @@ class Stored:
 
     @staticmethod
     def from_json(found: Mapping[str, Any]) -> "Stored":
-        """Read from the API's answer, which has these names: STORED."""
+        """Read from the API's answer. Raises RemoteError where it has not all of STORED."""
+        _require(found, STORED)
         return Stored(**{name: found[name] for name in STORED})
 
 
@@ -79,6 +81,7 @@ class Job:
     """A job of any kind. Its attributes are of the last answer; `refresh` and `wait` ask again."""
 
     def __init__(self, connection: Connection, found: JSON):
+        _require(found, LISTED)
         self._connection, self._found = connection, found
 
     @property
@@ -280,6 +283,12 @@ class Client:
             if page["next"] is None:
                 return
             page = document(self._connection.ask("GET", page["next"]), *PAGE)
+
+
+def _require(found: Any, names: Sequence[str]) -> None:
+    """Raises RemoteError for an entry of the service without one of these names."""
+    if not (isinstance(found, Mapping) and found.keys() >= set(names)):
+        raise RemoteError("the service describes what it has in a way that is not known here", "update graphpass")
 
 
 def _inner(result: Mapping[str, Any]) -> JSON:

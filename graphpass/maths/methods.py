@@ -120,8 +120,9 @@ def _percentile(sample: SiteSample, levels: int) -> Levels:
     if sample.limits is not None:
         return _max(sample, levels)
     bottom = _bottom(sample) if sample.kind in RECTIFIERS else None
-    top = np.minimum(sample.top, sample.a.max(0)) if sample.kind == "clip" else sample.top
-    x = np.clip(sample.x, sample.bottom, top)
+    x = np.minimum(sample.x, sample.a.max(0)) if sample.kind == "clip" else sample.x
+    if sample.kind == "hard_sigmoid":  # which is flat beyond
+        x = np.clip(x, sample.bottom, sample.top)
     return _regressed(percentile(x, levels, lowest=bottom), sample.x, sample, levels)
 
 

@@ -22,6 +22,7 @@ ANSWERS: dict[str, tuple[int, bytes, dict[str, str]]] = {  # status, body, heade
     "a list": (200, b"[1, 2, 3]", {}),
     "an empty object": (200, b"{}", {}),
     "an object of somebody else": (201, b'{"id": {"a": 1}, "links": 3, "state": 7}', {}),
+    "a page of something else": (200, b'{"items": [1, {"x": 2}], "next": null}', {}),
     "nested lists": (200, b"[" * 100_000, {}),
     "a place that is no number": (
         201,
