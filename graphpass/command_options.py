@@ -15,9 +15,16 @@ from graphpass.maths.allocation import Auto, auto_of
 from graphpass.options.providers import runtime_providers
 from graphpass.options.rules import named, require_options
 from graphpass.options.table import OPTIONS
-from graphpass.options.values import bytes_of, plain_of, several_of
+from graphpass.options.values import Check, bytes_of, flag, plain_of, several_of
 from graphpass.searching.trials import Goal
 from graphpass.sites.sites import Selection
+
+# what public functions take besides options: how it is checked, and what it has to be
+ARGUMENTS: Mapping[str, tuple[Check, str]] = {
+    "allow_code": (flag, "true or false"),
+    "progress": (callable, "a function of what is done, how much of it is done and how much there is"),
+    "tried": (callable, "a function of a trial"),
+}
 
 
 class CommandOptions:
@@ -36,6 +43,9 @@ class CommandOptions:
     ):
         given = {**given, **{name: several_of(given[name]) for name in several if given.get(name) is not None}}
         require_options(command, given, spelled, several)
+        for name, (check, wanted) in ARGUMENTS.items():
+            if name in given and not check(given[name]):
+                raise OptionError(f"{name} cannot be of type {type(given[name]).__name__}", f"give {wanted}", name)
         self._values = {name: plain_of(given[name]) for name in OPTIONS if given.get(name) is not None}
         self._several = several
 
@@ -86,7 +96,7 @@ class CommandOptions:
                 "a search needs max_drop", "give the largest loss that is acceptable, such as 1.0", "max_drop"
             )
         given = self._values.get("coding")
-        codings = (given,) if given else tuple(OPTIONS["coding"].names)
+        codings = tuple(OPTIONS["coding"].names) if given is None else (given,)
         return Goal(float(self("max_drop")), self("minimise"), self("time_steps"), codings)
 
     def evaluation(self, allow_code: bool = False) -> EvaluationSettings:

@@ -22,6 +22,7 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.sources import from_arrays, open_dataset
 from graphpass.errors import ModelError, OptionError, PlanError, SessionError
+from graphpass.files import path_to
 from graphpass.forms.integer.targets import TARGETS
 from graphpass.forms.registry import Measure, emit, require_form
 from graphpass.graph.description import PREFIX, keep_description
@@ -56,7 +57,7 @@ class ConversionWarning(UserWarning):
     """Something about a conversion that its user should know."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Conversion:
     """The spiking network as an ONNX model, and the plan that it was emitted from.
 
@@ -74,7 +75,7 @@ class Conversion:
 
     def save(self, path: str | Path) -> None:
         """Write the model; over 2 GiB its weights go to ``<name>.data`` beside it."""
-        save(self.proto, path)
+        save(self.proto, path_to(path))
 
     def to_torch(
         self, providers: Providers | None = None, threads: int = 0, use_native: bool = True, use_blocked: bool = True

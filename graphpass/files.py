@@ -22,6 +22,18 @@ Identity = str | tuple[int, int]  # of a file: its real path, its inode
 PREFIX = ".graphpass-"  # of the folder beside a target
 
 
+def path_to(given: str | os.PathLike[str], what: str = "a path") -> Path:
+    """What a public function was given as a path. what: its name in the error.
+
+    Raises OptionError for another type, and for an empty text, which would be the current folder.
+    """
+    if not isinstance(given, str | os.PathLike) or not isinstance(os.fspath(given), str):
+        raise OptionError(f"{what} cannot be of type {type(given).__name__}", "give a text or a pathlib.Path")
+    if not os.fspath(given):
+        raise OptionError(f"{what} is empty", "give the name of a file, or . for the current folder")
+    return Path(given)
+
+
 @contextmanager
 def replacing(path: str | Path, error: type[GraphpassError], remedy: str = "choose another place") -> Iterator[Path]:
     """A path to write to; what is written there becomes `path`. Where that fails, nothing changes. Raises `error`."""

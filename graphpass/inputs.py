@@ -18,6 +18,7 @@ from graphpass.datasets.sources import path_of
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.evaluation.documents import read_evaluation, require_own
 from graphpass.evaluation.results import ConversionFacts, Evaluation, conversion_of
+from graphpass.files import path_to
 from graphpass.graph.model import Source, load, model_files, read_with_digest
 from graphpass.graph.plan import companions
 from graphpass.graph.refusals import line
@@ -44,7 +45,7 @@ def source_of(model: Model) -> Source:
         case onnx.ModelProto():
             return load(model)
         case str() | os.PathLike():
-            return load(Path(model))
+            return load(path_to(model, "a model"))
         case Conversion():
             raise ModelError("this network was converted already", "give the network that it was converted from")
     raise _wrong("a model", model, "a path, an onnx.ModelProto, or what graphpass.load returned")
@@ -67,7 +68,7 @@ def spiking_of(snn: SpikingModel) -> tuple[onnx.ModelProto, str]:
         case onnx.ModelProto():
             return snn, ""
         case str() | os.PathLike():
-            return read_with_digest(Path(snn))
+            return read_with_digest(path_to(snn, "a model"))
         case Source() | Network():
             raise ModelError("this network was not converted", "give the converted network")
     raise _wrong("a converted model", snn, "a path, an onnx.ModelProto, or what graphpass.convert returned")
@@ -96,7 +97,7 @@ def figures_of(figures: Figures, conversion: ConversionFacts, snn_digest: str) -
         case Evaluation():
             found = figures
         case str() | os.PathLike():
-            found = read_evaluation(Path(figures), conversion)
+            found = read_evaluation(path_to(figures, "figures"), conversion)
         case _:
             raise _wrong("figures", figures, "a path, or what graphpass.evaluate returned")
     require_own(found, conversion, snn_digest)
@@ -125,6 +126,7 @@ def dataset_of(
                 )
             return data
         case str() | os.PathLike():
+            path_to(data, "data")
             return dataset_for(proto, os.fspath(data), images, allow_code)
         case Mapping():
             arrays = {str(name): _array(str(name), values) for name, values in data.items()}
@@ -134,7 +136,7 @@ def dataset_of(
         if len(names) != 1:
             raise DataError(f"one array for a model of {len(names)} inputs", f"give a dict with {', '.join(names)}")
         return dataset_for(proto, {names[0]: _array(names[0], data)}, images)
-    if is_iterable(data):
+    if is_iterable(data) and not isinstance(data, bytes | bytearray | memoryview):
         return open_iterable(data, input_specs(proto), limit, images)
     raise _wrong(
         "data", data, "a path, arrays, a DataLoader or another iterable, or what graphpass.open_dataset returned"
@@ -142,6 +144,8 @@ def dataset_of(
 
 
 def _array(name: str, values: Any) -> NDArray[Any]:
+    if np.ma.is_masked(values):
+        raise DataError(f"arrays: {name!r} has values that are masked", "fill them in, or remove their samples")
     try:
         return np.asarray(values)
     except Exception as error:  # whatever a list of unequal lengths, or an array of another library, raises

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import onnx_graphsurgeon as gs
 
@@ -24,11 +25,11 @@ from graphpass.sites.sites import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network:
     """A normalised network: what was rewritten, where neurons go and what is left analogue.
 
-    selection: what was asked for as its sites were found.
+    selection: what was asked for as its sites were found. A copy, or one that was pickled, is normalised once more.
     """
 
     source: Source
@@ -36,6 +37,9 @@ class Network:
     rules: tuple[RuleReport, ...]
     coverage: Coverage
     selection: Selection
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _prepared, (self.source, self.selection, self.coverage)
 
 
 def prepare(source: Source, selection: Selection | None = None) -> Network:
@@ -56,6 +60,10 @@ def prepare(source: Source, selection: Selection | None = None) -> Network:
     if selection is not None:
         selection.require_effect(coverage)
     return Network(source, graph, rules, coverage, selection or Selection())
+
+
+def _prepared(source: Source, selection: Selection, coverage: Coverage) -> Network:
+    return replace(prepare(source, selection), coverage=coverage)
 
 
 def with_identity_sites(network: Network) -> Coverage | None:

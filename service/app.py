@@ -55,7 +55,7 @@ from service.metrics import ProcessMetrics
 from service.settings import Settings
 from service.storage import garbage
 from service.storage.blobs import Blobs
-from service.storage.metadata import Metadata, open_metadata
+from service.storage.metadata import Metadata, make_data_folder, open_metadata
 from service.storage.records import JobKind
 from service.storage.stores import open_blobs
 
@@ -79,6 +79,7 @@ class Process:
 
 def open_process(settings: Settings, bounds: Bounds) -> Process:
     """Open storage and engine, and work on the queues of the settings. Errors say what to do about it."""
+    make_data_folder(settings.data_dir)
     with ExitStack() as stack:
         shared = engine.is_postgres(settings)
         if not shared:
@@ -242,7 +243,6 @@ ROUTERS = (
 def _lock(folder: Path) -> int:
     """Lock a data folder for this process, as long as it lives: two processes would take up each other's jobs."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageUnavailableError(

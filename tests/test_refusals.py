@@ -321,3 +321,14 @@ def test_an_input_that_holds_a_state_and_no_samples(tmp_path: Path) -> None:
     arrays: dict[str, NDArray[Any]] = {**IMAGES, "state": np.zeros((2, 6, 4), np.float32)}
     with pytest.raises(DataError, match=r"the model wants 2 along axis 0 of 'state'.* make the input a constant"):
         convert(tmp_path / "net.onnx", arrays)
+
+
+@pytest.mark.parametrize("sizes", [[2**62, 8], ["N", 2**40, 2**40, 8]])
+def test_an_input_of_absurd_fixed_sizes(tmp_path: Path, sizes: list[int | str]) -> None:
+    """Data of a fixed batch are filled up to it, and numpy's own error would be no help."""
+    path = saved(tmp_path, [node("Relu", "x", "r"), node("MatMul", "r m", "y")], {"m": MATRICES["m"]}, len(sizes))
+    proto = onnx.load(path)
+    proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, sizes))
+    onnx.save(proto, path)
+    with pytest.raises(UnsupportedModelError, match=r"'x' has .* values, by its sizes that are fixed"):
+        load(path)

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from graphpass import conversion, sweeps
 from graphpass.command_options import CommandOptions
 from graphpass.conversion import Conversion
-from graphpass.files import require_targets
+from graphpass.files import path_to, require_targets
 from graphpass.graph import model as models
 from graphpass.graph.plan import Plan
 from graphpass.inputs import (
@@ -112,7 +111,7 @@ def convert(
     choices = CommandOptions("convert", given)
     options = choices.calibration()
     if output is not None:
-        output = Path(output)
+        output = path_to(output)
         read = [*model_sources(model), *data_sources(calibration), *plan_sources(plan)]
         require_targets([(output, models.companions(output))], read)
     network = network_of(model, choices.selection())
@@ -126,7 +125,7 @@ def convert(
         choices.synthetic() or data,
         output,
         **choices.conversion(),
-        plan=plan if plan is None or isinstance(plan, Plan) else Path(plan),
+        plan=plan if plan is None or isinstance(plan, Plan) else path_to(plan, "a plan"),
         images=choices.images(),
         options=options,
         levels=choices.levels(),
@@ -255,7 +254,7 @@ def search(
     choices = CommandOptions("search", given)
     goal, settings = choices.goal(), choices.evaluation(allow_code)
     if output is not None:
-        output = Path(output)
+        output = path_to(output)
         read = [*model_sources(model), *data_sources(calibration), *data_sources(evaluation)]
         require_targets([(output, models.companions(output))], read)
     network = network_of(model, choices.selection())

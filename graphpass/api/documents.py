@@ -1,12 +1,13 @@
 """Plans and results in files."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from graphpass.errors import OptionError
 from graphpass.evaluation.results import Evaluation
-from graphpass.files import require_targets, write_text
+from graphpass.files import path_to, require_targets, write_text
 from graphpass.graph import plan as plans
 from graphpass.graph.plan import Plan
 from graphpass.inputs import Figures, PathLike, SpikingModel, converted_of, data_sources, figures_of, model_sources
@@ -23,7 +24,7 @@ def load_plan(path: PathLike) -> Plan:
 
     path: the JSON file; its .npz lies beside it. Raises PlanError, which names what is wrong and where.
     """
-    return plans.load_plan(Path(path))
+    return plans.load_plan(path_to(path))
 
 
 def save_plan(plan: Plan, path: PathLike) -> None:
@@ -34,7 +35,7 @@ def save_plan(plan: Plan, path: PathLike) -> None:
     """
     if not isinstance(plan, Plan):
         raise OptionError(f"a plan cannot be of type {type(plan).__name__}", "give conversion.plan")
-    plans.save_plan(plan, Path(path))
+    plans.save_plan(plan, path_to(path))
 
 
 def save_report(found: Result, path: PathLike) -> None:
@@ -48,8 +49,8 @@ def save_report(found: Result, path: PathLike) -> None:
         case Found():
             page = search_report(found)
         case _:
-            page = sweep_report(found)
-    write_report(page, Path(path))
+            page = sweep_report(_rows(found))
+    write_report(page, path_to(path))
 
 
 def card(snn: SpikingModel, figures: Figures | None = None, output: PathLike | None = None) -> str:
@@ -62,13 +63,13 @@ def card(snn: SpikingModel, figures: Figures | None = None, output: PathLike | N
     from graphpass.report.cards import model_card
 
     if output is not None:
-        require_targets([(Path(output), ())], [*model_sources(snn), *data_sources(figures)])
+        require_targets([(path_to(output), ())], [*model_sources(snn), *data_sources(figures)])
     proto, facts, digest = converted_of(snn)
     found = None if figures is None else figures_of(figures, facts, digest)
     name = Path(snn).name if isinstance(snn, str | os.PathLike) else proto.graph.name
     written = model_card(proto, facts, name, digest, found)
     if output is not None:
-        write_text(written, Path(output), OptionError)
+        write_text(written, path_to(output), OptionError)
     return written
 
 
@@ -77,5 +78,16 @@ def save_json(found: Result, path: PathLike) -> None:
 
     found: what `evaluate`, `sweep` or `search` returned. path: of the JSON file. Raises OptionError.
     """
-    whole = found.to_json() if isinstance(found, Evaluation | Found) else [row.to_json() for row in found]
-    write_json(whole, Path(path))
+    whole = found.to_json() if isinstance(found, Evaluation | Found) else [row.to_json() for row in _rows(found)]
+    write_json(whole, path_to(path))
+
+
+def _rows(found: Any) -> list[Row]:
+    """The rows of a sweep. Raises OptionError for anything else."""
+    rows = list(found) if isinstance(found, Iterable) else [found]
+    for each in rows or [found]:
+        if not isinstance(each, Row):
+            raise OptionError(
+                f"a result cannot be of type {type(each).__name__}", "give what evaluate, sweep or search returned"
+            )
+    return rows

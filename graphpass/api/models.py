@@ -1,7 +1,6 @@
 """Models and data, read once for several functions; what a model holds; sessions."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -12,7 +11,7 @@ from graphpass.command_options import CommandOptions
 from graphpass.conversion import Conversion, settings_of
 from graphpass.datasets.dataset import Dataset
 from graphpass.errors import OptionError
-from graphpass.files import require_targets
+from graphpass.files import path_to, require_targets
 from graphpass.graph import model as models
 from graphpass.graph.model import Source
 from graphpass.inputs import (
@@ -31,7 +30,7 @@ from graphpass.inputs import (
 )
 from graphpass.inspection import Inspection
 from graphpass.network import Network
-from graphpass.options.rules import require_images
+from graphpass.options.rules import require_images, require_value
 from graphpass.options.table import SEVERAL
 from graphpass.progress import Progress, silent
 from graphpass.runtime import session as sessions
@@ -132,7 +131,7 @@ def inline(snn: SpikingModel, output: PathLike | None = None) -> onnx.ModelProto
     snn: as for `evaluate`. output: a path to write the copy to, if given. Raises ModelError, OptionError.
     """
     if output is not None:
-        output = Path(output)
+        output = path_to(output)
         require_targets([(output, models.companions(output))], model_sources(snn))
     inlined: onnx.ModelProto = inliner.inline_local_functions(spiking_of(snn)[0])
     if output is not None:
@@ -162,8 +161,9 @@ def open_session(
     Raises SessionError, also for options that the provider does not take; warns (ProviderWarning) where another
     provider runs than the one that was asked for.
     """
+    require_value("threads", threads)
     if isinstance(model, Network):
         model = model.source
     proto = model.proto if isinstance(model, Source | Conversion) else model
-    opened = proto if isinstance(proto, onnx.ModelProto) else Path(proto)
+    opened = proto if isinstance(proto, onnx.ModelProto) else path_to(proto, "a model")
     return sessions.open_session(opened, providers, threads, use_native, use_blocked)

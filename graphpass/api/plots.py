@@ -1,7 +1,7 @@
 """Pictures: spikes of a sample, thresholds of a site, accuracy against energy, the network as a graph."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from graphpass.errors import DataError, OptionError
 from graphpass.evaluation import spikes
 from graphpass.evaluation.results import ConversionFacts, Evaluation, SiteResult
 from graphpass.evaluation.spikes import NeuronRun
-from graphpass.files import require_targets
+from graphpass.files import path_to, require_targets
 from graphpass.forms.registry import spiking_graph
 from graphpass.graph.outline import outline_of
 from graphpass.inputs import Data, Numbers, PathLike, SpikingModel, converted_of, dataset_of, prepares_images
@@ -89,7 +89,8 @@ def plot_thresholds(
     choices = CommandOptions("plot_thresholds", given := locals())
     with limited_threads(choices("threads")):
         proto, facts, _ = converted_of(snn)
-        chosen = choices("site") or next((each.name for each in facts.sites), "")
+        first = next((each.name for each in facts.sites), "")
+        chosen = first if choices("site") is None else choices("site")
         run = NeuronRun(proto, choices("threads"), chosen)
         dataset = dataset_of(data, run.proto, choices.images(), allow_code)
         if not prepares_images(data, dataset):
@@ -105,7 +106,7 @@ def plot_pareto(found: Results) -> Picture:
     found: what `sweep` or `evaluate` returned, or files of `--json` of either, one or several.
     Raises DataError for other files, OptionError where no energy was measured.
     """
-    several = [found] if isinstance(found, str | os.PathLike | Evaluation) else list(found)
+    several = list(found) if isinstance(found, Iterable) and not isinstance(found, str | bytes) else [found]
     documents = [document for each in several for document in _documents(each)]
     paths = [str(each) for each in several if isinstance(each, str | os.PathLike)]
     return pareto(documents, ", ".join(paths) or "the sweep")
@@ -138,7 +139,9 @@ def save_picture(picture: Picture, path: PathLike) -> None:
 
     Images need kaleido (`pip install 'graphpass[images]'`) and a Chromium or Chrome. Raises OptionError.
     """
-    write_picture(picture, Path(path))
+    if not isinstance(picture, Picture):
+        raise OptionError(f"a picture cannot be of type {type(picture).__name__}", "give what plot_… returned")
+    write_picture(picture, path_to(path))
 
 
 def save_node_data(snn: SpikingModel, found: Evaluation | PathLike, path: PathLike) -> tuple[Path, ...]:
@@ -151,7 +154,7 @@ def save_node_data(snn: SpikingModel, found: Evaluation | PathLike, path: PathLi
     """
     proto, facts, digest = converted_of(snn)
     sites = _sites(facts, digest, found)
-    target = Path(path)
+    target = path_to(path)
     measured = [name for name in OF_SITES if any(getattr(site, name) is not None for site in sites)]
     files = tuple(target.with_name(f"{target.stem}.{name}{target.suffix or '.json'}") for name in measured)
     if not files:
@@ -169,7 +172,7 @@ def _documents(found: Any) -> list[Any]:
         case Row() | Evaluation():
             return [found.to_json()]
         case str() | os.PathLike():
-            read = _read(Path(found))
+            read = _read(path_to(found))
             return read if isinstance(read, list) else [read]
     raise OptionError(f"a result cannot be of type {type(found).__name__}", "give what sweep or evaluate returned")
 

@@ -303,10 +303,10 @@ class StepSample:
     def site(self) -> SiteSample:
         """What a method is given."""
         site = self.positions.step.site
-        ends = self.span.bottom, self.span.top
+        bottom, top = (np.clip(end, *site.window) if site else end for end in (self.span.bottom, self.span.top))
         kind = site.kind if site else ""
         curve = self.positions.curve
-        return SiteSample(kind, self.x, self.x_snn, self.a, *ends, self.offset, self.limits, curve, self.largest)
+        return SiteSample(kind, self.x, self.x_snn, self.a, bottom, top, self.offset, self.limits, curve, self.largest)
 
     def drawn(self, count: int) -> "StepSample":
         """So many of the rows at random; all if there are fewer."""

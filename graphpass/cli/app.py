@@ -4,6 +4,8 @@
 """
 
 import errno
+import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ import typer
 
 from graphpass.cli import checks, conversions, plots
 from graphpass.cli.terminal import err, out
-from graphpass.errors import GraphpassError
+from graphpass.errors import GraphpassError, says_no_memory
 
 app = typer.Typer(
     name="graphpass",
@@ -32,6 +34,7 @@ GRAPHS = frozenset(
 )  # commands that load onnx; `serve` must not
 
 UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a disk that is full or broken
+SHORT = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)  # what the system has no more of
 
 
 @app.callback(invoke_without_command=True)
@@ -56,12 +59,15 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status. The entry points graphpass.commands add commands."""
-    for command in entry_points(group="graphpass.commands"):
-        command.load()(app)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it is closed
+            stream.reconfigure(errors="backslashreplace")  # of what its encoding lacks, as Latin-1 lacks dashes
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         warnings.showwarning = _warn
         try:
+            for command in entry_points(group="graphpass.commands"):
+                command.load()(app)
             status = app(args=arguments, standalone_mode=False)
         except GraphpassError as error:
             _fail(str(error), error.status)
@@ -70,11 +76,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _fail(f"{what.rstrip('.')}; see `graphpass --help`", 2)
         except (KeyboardInterrupt, typer.Abort):
             _fail("interrupted", 130)
-        except OSError as error:
-            if error.filename is not None or error.errno not in UNWRITTEN:
+        except Exception as error:
+            if not (message := _of_the_machine(error)):
                 raise
-            _fail(f"what it prints cannot be written ({error.strerror}); choose another place", 2)
+            _fail(message, 2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _of_the_machine(error: Exception) -> str:
+    """An error that is no fault of graphpass, in one line with its remedy; "" for all others."""
+    number, file = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
+    if number in SHORT:
+        return f"the system has no more of what this needs ({os.strerror(number)}); raise its limits (ulimit -a)"
+    if isinstance(error, MemoryError) or says_no_memory(str(error)):
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"there is not enough memory ({reason}); give fewer samples or less --memory-budget, or take more memory"
+    if number in UNWRITTEN and file is None:
+        return f"what it prints cannot be written ({os.strerror(number)}); choose another place"
+    return ""
 
 
 def _fail(message: str, status: int) -> None:

@@ -88,7 +88,7 @@ def inspect(
 
     if calibration:
         require_images_read(options, calibration, evaluation)
-    if server and calibration:
+    if server is not None and calibration:
         from graphpass.cli import remote
 
         there = ServerOptions(server, key or "")

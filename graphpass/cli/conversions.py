@@ -122,7 +122,7 @@ def convert(
     options = options_of("convert", context, locals())
     require_images_read(options, calibration, evaluation, made_up=synthetic)
     _require_targets((snn, plan_out, as_json, report), (ann,), (calibration, evaluation), metric, plan)
-    if server:
+    if server is not None:
         from graphpass.cli import remote
 
         service_metrics(metric)
@@ -212,7 +212,7 @@ def evaluate(
     options = options_of("evaluate", context, locals())
     require_images_read(options, data)
     _require_targets((None, None, as_json, report), (ann, snn), (data,), metric)
-    if server:
+    if server is not None:
         from graphpass.cli import remote
 
         service_metrics(metric)
@@ -263,7 +263,7 @@ def sweep(
     options = options_of("sweep", context, locals(), SEVERAL)
     require_images_read(options, calibration, data)
     _require_targets((None, None, as_json, report), (ann,), (calibration, data), metric)
-    if server:
+    if server is not None:
         from graphpass.cli import remote
 
         service_metrics(metric)

@@ -13,18 +13,20 @@ network, data or options raise the same errors of graphpass.errors as on this ma
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from graphpass.client.connection import Connection, checked, error_of
+from graphpass.client.connection import Connection, address_of, checked, document, error_of
 from graphpass.client.transfers import download, upload
 from graphpass.errors import JobCancelledError, OptionError, RemoteError
 from graphpass.progress import Progress, silent
 
 JSON = dict[str, Any]
+LISTED, JOB = ("id", "state", "links"), ("id", "state", "links", "result")  # what a job has in a list, and alone
+PAGE = ("items", "next")
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 COLLECTIONS = {"con": "conversions", "eva": "evaluations", "ran": "rankings", "sea": "searches", "swe": "sweeps"}
 FILES = {  # link of a job → name of its file in the job's list of digests
@@ -55,8 +57,12 @@ class Stored:
 
     @staticmethod
     def from_json(found: Mapping[str, Any]) -> "Stored":
-        """Read from the API's answer."""
-        return Stored(**{name: found[name] for name in Stored.__dataclass_fields__})
+        """Read from the API's answer. Raises RemoteError where it has not all of STORED."""
+        _require(found, STORED)
+        return Stored(**{name: found[name] for name in STORED})
+
+
+STORED = tuple(Stored.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ class Job:
     """A job of any kind. Its attributes are of the last answer; `refresh` and `wait` ask again."""
 
     def __init__(self, connection: Connection, found: JSON):
+        _require(found, LISTED)
         self._connection, self._found = connection, found
 
     @property
@@ -92,13 +99,13 @@ class Job:
         """The figures of a job that has succeeded: `evaluation` and `rows` as in docs/formats.md. Fetches long ones."""
         found, links = self._found["result"] or {}, self._found["links"]
         if "omitted" in found and "result" in links:
-            found = {**self._connection.ask("GET", links["result"]).json(), **_inner(found)}
+            found = {**document(self._connection.ask("GET", links["result"])), **_inner(found)}
         if "omitted" in found.get("evaluation", {}) and "report_json" in links:
-            found = {**found, "evaluation": self._connection.ask("GET", links["report_json"]).json()}
+            found = {**found, "evaluation": document(self._connection.ask("GET", links["report_json"]))}
         if "omitted" in found and "rows" in found and "report_json" in links:
-            found = {"rows": self._connection.ask("GET", links["report_json"]).json()}
+            found = {"rows": document(self._connection.ask("GET", links["report_json"]))}
         if "omitted" in found and self.id.startswith("ran_"):
-            found = self._connection.ask("GET", links["report_json"]).json()
+            found = document(self._connection.ask("GET", links["report_json"]))
         self._found["result"] = found or None
         return found
 
@@ -109,7 +116,7 @@ class Job:
 
     def refresh(self) -> "Job":
         """Ask the service for the state of the job."""
-        self._found = self._connection.ask("GET", self._found["links"]["self"]).json()
+        self._found = document(self._connection.ask("GET", self._found["links"]["self"]), *JOB)
         return self
 
     def events(self, after: int | None = None) -> Iterator[Event]:
@@ -150,7 +157,7 @@ class Job:
 
     def cancel(self) -> None:
         """Stop the job. A job that is finished, or finishes at this moment, stays as it is."""
-        self._found = self._connection.ask("POST", f"{self._found['links']['self']}/cancel").json()
+        self._found = document(self._connection.ask("POST", f"{self._found['links']['self']}/cancel"), *JOB)
 
     def delete(self) -> None:
         """Delete the job and its files. A job that is not finished is cancelled first."""
@@ -167,9 +174,7 @@ class Client:
 
     def __init__(self, url: str, key: str = "", patience: float = 60.0):
         address, _, fragment = url.partition("#")
-        if not address.startswith(("http://", "https://")):
-            raise OptionError(f"{address!r} is not the address of a service", "write it as http://127.0.0.1:8000")
-        self._connection = Connection(address.rstrip("/"), key or fragment.removeprefix("key="), patience)
+        self._connection = Connection(address_of(address), key or fragment.removeprefix("key="), patience)
 
     def upload_model(
         self, path: str | Path, progress: Progress = silent, *, name: str | None = None, resume: str | None = None
@@ -178,17 +183,19 @@ class Client:
 
         resume: the address of an upload that an earlier process started; it is in the notes of the error that ended it.
         """
-        return Stored.from_json(upload(self._connection, "model", Path(path), progress, resume, name))
+        return Stored.from_json(upload(self._connection, "model", Path(path), progress, resume, name, STORED))
 
     def upload_dataset(
         self, path: str | Path, progress: Progress = silent, *, name: str | None = None, resume: str | None = None
     ) -> Stored:
         """Upload an .npz, .npy, or a .zip of .npz shards or of images (by class). resume: as for upload_model."""
-        return Stored.from_json(upload(self._connection, "dataset", Path(path), progress, resume, name))
+        return Stored.from_json(upload(self._connection, "dataset", Path(path), progress, resume, name, STORED))
 
     def example(self) -> Mapping[str, str]:
         """The built-in example: ids of `model`, `calibration` and `evaluation`."""
-        return dict(self._connection.ask("POST", "/v1/examples/fashion-mnist").json())
+        return dict(
+            document(self._connection.ask("POST", "/v1/examples/fashion-mnist"), "model", "calibration", "evaluation")
+        )
 
     def convert(
         self,
@@ -229,7 +236,7 @@ class Client:
         collection = COLLECTIONS.get(id.partition("_")[0])
         if collection is None:
             raise OptionError(f"{id!r} is not the id of a job", f"they begin with one of {', '.join(COLLECTIONS)}")
-        return Job(self._connection, self._connection.ask("GET", f"/v1/{collection}/{id}").json())
+        return Job(self._connection, document(self._connection.ask("GET", f"/v1/{collection}/{id}"), *JOB))
 
     def jobs(self, **filters: str) -> Iterator[Job]:
         """All jobs, newest first; `refresh` on a job fetches its result. filters: kind, state."""
@@ -247,7 +254,7 @@ class Client:
         """All that the service found in a model or dataset."""
         if "omitted" not in stored.description:
             return stored.description
-        found: JSON = self._connection.ask("GET", f"/v1/{stored.kind}s/{stored.id}/description").json()
+        found: JSON = document(self._connection.ask("GET", f"/v1/{stored.kind}s/{stored.id}/description"))
         return found
 
     def delete(self, stored: Stored) -> None:
@@ -267,15 +274,21 @@ class Client:
     def _start(self, collection: str, options: Mapping[str, Any], **inputs: Stored | Job | str | None) -> Job:
         body: JSON = {role: given if isinstance(given, str) else given.id for role, given in inputs.items() if given}
         body["options"] = {name: value for name, value in options.items() if value is not None}
-        return Job(self._connection, self._connection.ask("POST", f"/v1/{collection}", json=body).json())
+        return Job(self._connection, document(self._connection.ask("POST", f"/v1/{collection}", json=body), *JOB))
 
     def _pages(self, path: str, filters: Mapping[str, str]) -> Iterator[JSON]:
-        page = self._connection.ask("GET", path, params=dict(filters)).json()
+        page = document(self._connection.ask("GET", path, params=dict(filters)), *PAGE)
         while True:
             yield from page["items"]
             if page["next"] is None:
                 return
-            page = self._connection.ask("GET", page["next"]).json()
+            page = document(self._connection.ask("GET", page["next"]), *PAGE)
+
+
+def _require(found: Any, names: Sequence[str]) -> None:
+    """Raises RemoteError for an entry of the service without one of these names."""
+    if not (isinstance(found, Mapping) and found.keys() >= set(names)):
+        raise RemoteError("the service describes what it has in a way that is not known here", "update graphpass")
 
 
 def _inner(result: Mapping[str, Any]) -> JSON:

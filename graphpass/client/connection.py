@@ -29,6 +29,7 @@ except ImportError as error:
 TIMEOUT = httpx.Timeout(
     150.0, connect=10.0
 )  # seconds without a byte: an upload may have to wait until the service examines it
+CHECK_ADDRESS = "check that this is its address, and that it is as new as this graphpass"
 LONGEST_PAUSE = 8.0  # seconds between attempts
 ERRORS: Mapping[str, type[GraphpassError]] = {  # problems that are the same errors as on this machine
     "invalid-request": OptionError,
@@ -42,6 +43,7 @@ ERRORS: Mapping[str, type[GraphpassError]] = {  # problems that are the same err
     "coverage": CoverageError,
     "goal": GoalError,
 }
+HTTP_PORTS = range(1, 2**16)
 CROWDED = "too-many-at-once"  # the key has as many requests at once as it may have
 PASSING = frozenset({"unavailable", "rate-limited", "slow-request", CROWDED})  # it may succeed if it is sent again
 
@@ -63,15 +65,58 @@ def error_of(problem: Mapping[str, Any]) -> GraphpassError:
     return kind(what, remedy, slug, str(problem.get("where") or ""))
 
 
+def address_of(url: str) -> str:
+    """The address of a service, without a slash at its end. Raises OptionError for what can be none."""
+    try:
+        found = httpx.URL(url)
+    except httpx.InvalidURL:
+        found = httpx.URL()
+    plain = not (found.userinfo or found.query or found.fragment or "%" in found.host)
+    known = found.scheme in ("http", "https") and found.host and (found.port is None or found.port in HTTP_PORTS)
+    if not (plain and known):
+        raise OptionError(f"{url!r} is not the address of a service", "write it as http://127.0.0.1:8000")
+    return str(found).rstrip("/")
+
+
+def document(answer: httpx.Response, *names: str) -> Any:
+    """The JSON of an answer; with names, an object that has them. Raises RemoteError where the answer is another."""
+    try:
+        found = answer.json()
+    except (ValueError, RecursionError) as error:
+        raise _strange(answer) from error
+    if names and not (isinstance(found, dict) and found.keys() >= set(names)):
+        raise _strange(answer)
+    return found
+
+
+def header(answer: httpx.Response, name: str) -> str:
+    """A header of an answer, which has to be there. Raises RemoteError."""
+    if name not in answer.headers:
+        raise _strange(answer)
+    return str(answer.headers[name])
+
+
+def number(answer: httpx.Response, name: str) -> int:
+    """A header that is a whole number. Raises RemoteError."""
+    text = header(answer, name)
+    if not (text.isascii() and text.isdecimal()):
+        raise _strange(answer)
+    return int(text)
+
+
+def _strange(answer: httpx.Response) -> RemoteError:
+    return RemoteError(f"{answer.url} does not answer as a service of graphpass does", CHECK_ADDRESS)
+
+
 def checked(answer: httpx.Response) -> httpx.Response:
     """The answer, if it is a success; else the error of its problem document is raised."""
     if answer.is_success:
         return answer
     answer.read()
     try:
-        problem = answer.json()
-    except ValueError:
-        problem = {"detail": f"the service answered {answer.status_code}", "type": ""}
+        problem = dict(document(answer, "type"))
+    except RemoteError:
+        problem = {"detail": f"the service answered {answer.status_code}", "type": "", "remedy": CHECK_ADDRESS}
         if answer.status_code in (502, 503, 504):  # a proxy whose service is away
             problem["type"] = "/problems/unavailable"
     error = error_of(problem)

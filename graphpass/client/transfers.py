@@ -2,13 +2,13 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from graphpass.client.connection import Connection, checked
+from graphpass.client.connection import Connection, checked, document, header, number
 from graphpass.errors import DataError, RemoteError
 from graphpass.files import replacing
 from graphpass.progress import Progress
@@ -21,9 +21,15 @@ MOVED = frozenset({"upload-offset", "malformed-request"})  # the service knows h
 
 
 def upload(
-    connection: Connection, kind: str, path: Path, progress: Progress, resume: str | None, name: str | None = None
+    connection: Connection,
+    kind: str,
+    path: Path,
+    progress: Progress,
+    resume: str | None,
+    name: str | None,
+    wanted: Sequence[str],
 ) -> dict[str, Any]:
-    """Send a file and return the service's answer. Raises the error that the service finds in it."""
+    """Send a file and return the service's answer, which has the wanted names. Raises the error that it finds."""
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -35,7 +41,7 @@ def upload(
                 body = _read(path, 0, size, lambda done: progress("uploading", done, size))
                 headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
                 answer = connection.http.post(collection, params={"name": called}, content=body, headers=headers)
-                return dict(checked(answer).json())
+                return dict(document(checked(answer), *wanted))
     address = resume or _begin(connection, kind, called, size)
     try:
         _send(connection, address, path, size, progress)
@@ -43,7 +49,8 @@ def upload(
         error.add_note(f"the upload can go on: resume={address!r}")
         raise
     # No idempotency key is needed: equal bytes are one object.
-    return dict(connection.ask("POST", collection, json={"upload": address.rpartition("/")[2], "name": called}).json())
+    finished = {"upload": address.rpartition("/")[2], "name": called}
+    return dict(document(connection.ask("POST", collection, json=finished), *wanted))
 
 
 def download(connection: Connection, address: str, path: Path, digest: str | None, progress: Progress) -> None:
@@ -75,7 +82,7 @@ def _begin(connection: Connection, kind: str, name: str, size: int) -> str:
         f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in (("filename", name), ("kind", kind))
     )
     headers = {**TUS, "Upload-Length": str(size), "Upload-Metadata": named}
-    return str(connection.ask("POST", "/v1/uploads", headers=headers).headers["Location"])
+    return header(connection.ask("POST", "/v1/uploads", headers=headers), "Location")
 
 
 def _send(connection: Connection, address: str, path: Path, size: int, progress: Progress) -> None:
@@ -98,15 +105,15 @@ def _send(connection: Connection, address: str, path: Path, size: int, progress:
                     if error.slug not in MOVED:
                         raise
                     raise httpx.TransportError(str(error)) from error  # treated as a lost connection: ask, and continue
-                offset = int(answer.headers["Upload-Offset"])
+                offset = number(answer, "Upload-Offset")
                 attempt.succeeded()
 
 
 def _standing(connection: Connection, address: str, path: Path, size: int) -> int:
-    headers = checked(connection.http.head(address, headers=TUS)).headers
-    if int(headers["Upload-Length"]) != size:
+    answer = checked(connection.http.head(address, headers=TUS))
+    if number(answer, "Upload-Length") != size:
         raise DataError(f"{path}: not the file that this upload was started with", "upload it again without `resume`")
-    return int(headers["Upload-Offset"])
+    return number(answer, "Upload-Offset")
 
 
 def _read(path: Path, start: int, stop: int, report: Callable[[int], None]) -> Iterator[bytes]:

@@ -55,6 +55,8 @@ def archive_part(path: Path) -> Part:
     with damage(), zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
+            if name in members:
+                raise ValueError(f"two arrays have the name {name!r}")
             _require_bytes(info, path.stat().st_size)
             with archive.open(info) as member:
                 header, _ = _array_header(member)

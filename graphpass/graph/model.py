@@ -41,7 +41,7 @@ class UpgradeWarning(UserWarning):
     """The model's opset was too old for spiking operators and has been upgraded."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """A model file: the model as it was given, with which results are compared, and the model that is converted.
 

@@ -42,7 +42,7 @@ class Left:
     expected: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SitePlan:
     """The neurons of one site.
 
@@ -92,7 +92,7 @@ class SitePlan:
         return Neuron(threshold, shift, amplitude, offset, self.levels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerPlan:
     """New weights of one weight layer (in the old shape), and a change of its bias to add (float32 [outputs])."""
 
@@ -101,7 +101,7 @@ class LayerPlan:
     bias_change: Floats
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """All that a form is emitted from, apart from the model itself."""
 

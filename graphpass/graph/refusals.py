@@ -5,6 +5,7 @@ graphs without a name, domains of the runtime that are not imported, initialiser
 version 3, and operators that onnxruntime has although the file's opset does not (RUNTIME_OPERATORS).
 """
 
+import math
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -25,6 +26,7 @@ QUANTISED = frozenset(
     "MatMulNBits MatMulBnb4 MatMulFpQ4 GatherBlockQuantized QuantizeWithOrder DequantizeWithOrder QuantizeBFP "
     "DequantizeBFP".split()
 )
+MOST_VALUES = 2**44  # of an input whose sizes are fixed: 64 TiB of float32, and numpy's arithmetic ends at 2⁶³ bytes
 MOST_NODES = 1_000_000  # of a model whose functions are inlined: no memory holds much more
 QUANTISED_PREFIXES = ("QLinear", "QOrdered")
 
@@ -47,7 +49,7 @@ def refuse(path: Path, proto: ModelProto) -> None:
 
 
 def refuse_values(path: Path, proto: ModelProto) -> None:
-    """Raise UnsupportedModelError for inputs without a shape, and inputs and outputs that are not numeric tensors."""
+    """Raise UnsupportedModelError for inputs without a shape or too large, and values that are no numeric tensors."""
     initialisers = {tensor.name for tensor in proto.graph.initializer}
     for value in [*proto.graph.input, *proto.graph.output]:
         kind = value.type.WhichOneof("value")
@@ -68,6 +70,12 @@ def refuse_values(path: Path, proto: ModelProto) -> None:
             raise UnsupportedModelError(
                 f"{path}: input {value.name!r} has no shape, not even a number of axes",
                 "export the model with the shape of its inputs; sizes may be left free",
+            )
+        values = math.prod(max(size.dim_value, 1) for size in value.type.tensor_type.shape.dim)
+        if values > MOST_VALUES:
+            raise UnsupportedModelError(
+                f"{path}: {value.name!r} has {values:.3g} values, by its sizes that are fixed",
+                "export the model with smaller or free sizes",
             )
 
 

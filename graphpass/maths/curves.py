@@ -245,6 +245,12 @@ def _celu(found: Parameters) -> Curve | None:
     return Curve(lambda x: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0) / alpha), x), -math.inf)
 
 
+def _thresholded(found: Parameters) -> Curve | None:
+    """x where x > α, else 0. Levels that are even on x would have none at 0 and one at α beside each other."""
+    alpha = float(found["alpha"])
+    return Curve(lambda x: np.where(x > alpha, x, x.dtype.type(0)), -math.inf) if alpha > 0 else None
+
+
 CURVES: Mapping[str, Callable[[Parameters], Curve | None]] = {
     **{kind: _valley(kind) for kind in ("gelu", "gelu_tanh", "hard_swish", "mish")},
     "silu": _swish,
@@ -258,6 +264,7 @@ CURVES: Mapping[str, Callable[[Parameters], Curve | None]] = {
     "tanh": _rising(np.tanh),
     "softplus": _rising(_softplus),
     "softsign": _rising(lambda x: x / (1 + np.abs(x))),
+    "thresholded_relu": _thresholded,
     "relu_squared": _rising(lambda x: np.square(np.maximum(x, 0))),
 }
 

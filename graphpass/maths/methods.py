@@ -47,10 +47,10 @@ class SiteSample:
 
     kind: the activation's; "" for the output of a layer that no site follows. x: the ANN's pre-activation; x_snn: that
     of the network converted so far; a = f(x): the ANN's activation. bottom, top: least and largest x of a channel, [C],
-    for a method that wants them. offset: whether its neurons may have any, or one at which a count stands for 0, the
-    same of all channels. limits: the ends of a clip that the levels
-    are to span, whatever the rows reach; then the rows are not trusted with more than means. curve: f, where levels are
-    even on f(x) and not on x. largest: |x| of both networks, and |a|, at most, where they are known.
+    for a method that wants them, inside the x that f is flat beyond. offset: whether its neurons may have any, or one
+    at which a count stands for 0, the same of all channels. limits: the ends of a clip that the levels are to span,
+    whatever the rows reach; then the rows are not trusted with more than means. curve: f, where levels are even on
+    f(x) and not on x. largest: |x| of both networks, and |a|, at most, where they are known.
     """
 
     kind: str
@@ -121,6 +121,8 @@ def _percentile(sample: SiteSample, levels: int) -> Levels:
         return _max(sample, levels)
     bottom = _bottom(sample) if sample.kind in RECTIFIERS else None
     x = np.minimum(sample.x, sample.a.max(0)) if sample.kind == "clip" else sample.x
+    if sample.kind == "hard_sigmoid":  # which is flat beyond
+        x = np.clip(x, sample.bottom, sample.top)
     return _regressed(percentile(x, levels, lowest=bottom), sample.x, sample, levels)
 
 

@@ -35,7 +35,7 @@ RESIDUE = 2.0**-14  # of its magnitude: so little a constant varies as a float32
 _QUANTILES = (0.97, 0.99, 0.995, 0.999)  # of x: where the last border of a long-tailed channel lies
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Levels:
     """Threshold θ > 0, shift ψ, amplitude A ≥ 0, offset o of every channel: float32 [C]."""
 

@@ -1,6 +1,7 @@
 """PyTorch modules as ONNX networks, by PyTorch's own exporter."""
 
 import ast
+import inspect
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ def exported(module: Any, example_inputs: Any, dynamic_batch: bool = True) -> on
     """
     if not isinstance(module, torch.nn.Module):
         raise OptionError(f"a module cannot be of type {type(module).__name__}", "give a torch.nn.Module")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise OptionError("PyTorch exports no module of TorchScript", "give the module that it was made from")
     _refuse_batch_statistics(module)
     arguments, named = _arguments(example_inputs)
     shapes: Any = None
@@ -42,9 +45,7 @@ def exported(module: Any, example_inputs: Any, dynamic_batch: bool = True) -> on
         axis = torch.export.Dim(BATCH)
         arguments, named = tuple(map(_two_samples, arguments)), {key: _two_samples(each) for key, each in named.items()}
         _require_one_batch([*arguments, *named.values()])
-        shapes = {key: _free(each, axis) for key, each in named.items()} or tuple(
-            _free(each, axis) for each in arguments
-        )
+        shapes = _free_axes(module, arguments, named, axis)
     with _evaluating(module), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch about its own parts
         try:
@@ -81,6 +82,31 @@ def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _two_samples(value: Any) -> Any:
     one = isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == 1
     return torch.cat([value] * FEWEST) if one else value
+
+
+def _free_axes(module: Any, arguments: tuple[Any, ...], named: Mapping[str, Any], axis: Any) -> dict[str, Any]:
+    """The free axis of each argument of `forward`, by name; those of `*args` and of `**kwargs` are one argument each.
+
+    Raises OptionError where `forward` does not take these arguments.
+    """
+    signature = inspect.signature(module.forward)
+    try:
+        bound = signature.bind(*arguments, **named).arguments
+    except TypeError as error:
+        raise OptionError(
+            f"forward of the module does not take the example inputs ({error})",
+            f"give what it takes: {', '.join(signature.parameters)}",
+        ) from error
+    shapes: dict[str, Any] = {}
+    for name, value in bound.items():
+        match signature.parameters[name].kind:
+            case inspect.Parameter.VAR_POSITIONAL:
+                shapes[name] = tuple(_free(each, axis) for each in value)
+            case inspect.Parameter.VAR_KEYWORD:
+                shapes[name] = {key: _free(each, axis) for key, each in value.items()}
+            case _:
+                shapes[name] = _free(value, axis)
+    return shapes
 
 
 def _free(value: Any, axis: Any) -> dict[int, Any] | None:

@@ -42,6 +42,8 @@ def providers_of(providers: Providers | None) -> tuple[Provider, ...]:
     """
     if isinstance(providers, str):
         raise SessionError(f"providers is the text {providers!r}, not a list", REMEDY)
+    if not (providers is None or isinstance(providers, Sequence)):
+        raise SessionError(f"providers is of type {type(providers).__name__}, not a list", REMEDY)
     found = tuple(_provider(each) for each in providers or [CPU])
     for number, each in enumerate(found):
         if each.name in [other.name for other in found[:number]]:

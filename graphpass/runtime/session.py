@@ -14,7 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from graphpass.datasets.parts import InputSpec
-from graphpass.errors import OptionError, SessionError
+from graphpass.errors import OptionError, SessionError, says_no_memory
 from graphpass.graph.model import Source, save
 from graphpass.graph.tensors import LARGE, LARGEST_PROTOBUF
 from graphpass.runtime import native, tables
@@ -22,6 +22,7 @@ from graphpass.runtime import nchwc as blocked
 from graphpass.runtime.nchwc import NotBlocked
 from graphpass.runtime.providers import CPU, CUDA, TF32, Provider, Providers, providers_of
 
+MORE_MEMORY = "there was not enough memory: run fewer samples at a time, or take more memory"
 LARGEST_BLOCKED = 2**30  # bytes of a model; its weights are written twice to temporary files
 # CUDA has no kernels for layers of integers: without this, their weights would be made floats at every run.
 NO_INTEGER_LAYERS = ("session.disable_quant_qdq", "1")
@@ -145,7 +146,7 @@ def _unopened(name: str, line: str, wanted: Sequence[Provider]) -> SessionError:
     """The error of a session that does not open. wanted: options of providers may be the cause."""
     given = "; ".join(f"{each.name}: {', '.join(each.given)}" for each in wanted if each.given)
     remedy = f"check the options of {given}" if given else "export the model again"
-    remedy += ", or see `graphpass doctor`"
+    remedy = MORE_MEMORY if says_no_memory(line) else f"{remedy}, or see `graphpass doctor`"
     return SessionError(f"{name}: onnxruntime cannot load it ({line})", remedy)
 
 
@@ -343,9 +344,9 @@ def run(
     try:
         values = session.run(names, dict(inputs))
     except Exception as error:  # as above: no common base
-        raise SessionError(
-            f"onnxruntime failed ({_line(error)})", "check the data against `graphpass inspect`"
-        ) from error
+        line = _line(error)
+        remedy = MORE_MEMORY if says_no_memory(line) else "check the data against `graphpass inspect`"
+        raise SessionError(f"onnxruntime failed ({line})", remedy) from error
     return dict(zip(names, values, strict=True))
 
 

@@ -49,6 +49,9 @@ UNREAD = {  # activations whose parameters may be more than neurons have
 }
 
 
+FAR = 1000.0  # no clip is meant to end there: exporters write a large number, as 3.4e38, for a side that is open
+
+
 @dataclass(frozen=True)
 class Site:
     """One place for neurons, by the names of the normalised graph.
@@ -73,11 +76,19 @@ class Site:
 
     @property
     def limits(self) -> tuple[float, float] | None:
-        """The two limits of a clip, such as 0 and 6 of ReLU6."""
+        """The two limits of a clip, such as 0 and 6 of ReLU6; None where a side is open, which FAR means, too."""
         if self.kind != "clip":
             return None
         low, high = float(self.parameters["low"]), float(self.parameters["high"])
-        return (low, high) if np.isfinite([low, high]).all() else None
+        return (low, high) if max(-low, high) < FAR else None
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """The x that levels which are even on x are for: beyond them, f stays as it is there."""
+        if self.kind != "hard_sigmoid" or not self.parameters["alpha"]:
+            return -np.inf, np.inf
+        alpha, beta = float(self.parameters["alpha"]), float(self.parameters["beta"])
+        return -beta / alpha, (1 - beta) / alpha
 
 
 def _slopes_axis(parameters: Parameters) -> int | None:

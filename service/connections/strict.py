@@ -19,6 +19,7 @@ FAULTS: Mapping[re.Pattern[bytes], str] = {
 MOST_HEADERS = 100
 MANY_CHUNKS, LEAST_CHUNK = 1000, 64  # after so many chunks: bytes of one on average
 LENGTH, CODING = re.compile(rb"(?im)^content-length:(.*)$"), re.compile(rb"(?im)^transfer-encoding:(.*)$")
+KEY = re.compile(rb"(?im)^authorization:")
 
 
 def fault_of(head: bytes, http_version: bytes) -> str | None:
@@ -35,6 +36,8 @@ def fault_of(head: bytes, http_version: bytes) -> str | None:
         return "Content-Length and Transfer-Encoding exclude each other"
     if len(codings) > 1:
         return "Transfer-Encoding appears twice"
+    if len(KEY.findall(head)) > 1:
+        return "Authorization appears twice"
     if codings and http_version < b"1.1":
         return "HTTP/1.0 has no Transfer-Encoding"
     return None
@@ -48,6 +51,7 @@ class StrictConnection(h11.Connection):
 
     def __init__(self, most_head_bytes: int):
         super().__init__(h11.SERVER, most_head_bytes)
+        self._most_head_bytes = most_head_bytes
         self.fault, self.status = "", 400
         self._chunks = self._chunk_bytes = 0
         self._head = b""
@@ -71,6 +75,8 @@ class StrictConnection(h11.Connection):
             event = super().next_event()
             if isinstance(event, h11.Request):
                 head = before[: len(before) - len(self.trailing_data[0])]
+                if len(head) > self._most_head_bytes:  # h11 counts heads that are not complete alone
+                    raise h11.RemoteProtocolError("the head of the request is too long", error_status_hint=431)
                 if len(event.headers) > MOST_HEADERS:
                     raise h11.RemoteProtocolError(f"there are more than {MOST_HEADERS} headers", error_status_hint=431)
                 if fault := fault_of(head, event.http_version):

@@ -50,17 +50,19 @@ def reached(method: Callable[P, R]) -> Callable[P, R]:
         try:
             return method(*args, **kwargs)
         except SQLAlchemyError as failure:
-            reason = " ".join(str(getattr(failure, "orig", None) or failure).split())
             raise StorageUnavailableError(
-                f"the engine of jobs does not answer: {reason}", "try again later", part="the engine of jobs"
+                f"the engine of jobs does not answer: {_reason(failure)}", "try again later", part="the engine of jobs"
             ) from failure
 
     return wrapped
 
 
+def _reason(failure: SQLAlchemyError) -> str:
+    return " ".join(str(getattr(failure, "orig", None) or failure).split())
+
+
 def sqlite_engine(settings: Settings) -> sa.Engine:
-    """The engine of jobs.db: writers take turns, readers do not wait for them."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    """The engine of jobs.db, in a folder that is there: writers take turns, readers do not wait for them."""
     engine = sa.create_engine(
         URL.create("sqlite+pysqlite", database=str(settings.data_dir / "jobs.db")),
         module=sqlite_module(),
@@ -128,8 +130,19 @@ def config(settings: Settings, engine: sa.Engine | None) -> DBOSConfig:
 def start(settings: Settings, engine: sa.Engine | None) -> None:
     """Start to execute what this process takes from the queues.
 
-    The workflows must have been imported, and their instance made, before.
+    The workflows must have been imported, and their instance made, before. Raises StorageUnavailableError.
     """
+    try:
+        _start(settings, engine)
+    except SQLAlchemyError as failure:
+        where = "that of GRAPHPASS_DATABASE_URL" if engine is None else f"{engine.url.database}"
+        remedy = "look at the database" if engine is None else "delete it if it is damaged: unfinished jobs start again"
+        raise StorageUnavailableError(
+            f"the database of the engine of jobs, {where}, does not answer: {_reason(failure)}", remedy
+        ) from failure
+
+
+def _start(settings: Settings, engine: sa.Engine | None) -> None:
     if engine is not None:
         _wait_for_room(engine)
     DBOS(config=config(settings, engine))

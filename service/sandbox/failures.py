@@ -10,7 +10,7 @@ from pathlib import Path
 from graphpass import errors
 from service.sandbox.bounds import TEXT, shortened
 from service.sandbox.limits import Limits
-from service.sandbox.outcome import Failed, out_of_memory, out_of_room, says_no_memory
+from service.sandbox.outcome import Failed, out_of_memory, out_of_room
 from service.sandbox.workplace import Workplace
 from service.shortage import causes
 
@@ -45,7 +45,7 @@ class TaskLimitError(Exception):
 def failure_of(error: BaseException, place: Workplace) -> Failed:
     """The failure that an exception means. The traceback of an unexpected one goes to stderr."""
     chain = list(causes(error))
-    if any(isinstance(each, MemoryError) or says_no_memory(str(each)) for each in chain):
+    if any(isinstance(each, MemoryError) or errors.says_no_memory(str(each)) for each in chain):
         return SHORT if _machine_is_short(place.limits) else out_of_memory(place.limits)
     if any(isinstance(each, OSError) and each.errno == errno.EFBIG for each in chain):
         return out_of_room(place.limits)

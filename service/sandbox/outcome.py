@@ -35,27 +35,6 @@ class Failed:
 SandboxOutcome = Succeeded | Failed
 
 
-# How the C++ library, onnxruntime, protobuf, numpy, OpenBLAS and the loader say that memory was refused.
-NO_MEMORY = (
-    "MemoryError",
-    "bad_alloc",
-    "bad allocation",
-    "Failed to allocate memory",
-    "Unable to allocate",
-    "Cannot allocate memory",
-    "cannot allocate memory",
-    "Arena alloc failed",
-    "failed to map segment",
-    "Resource temporarily unavailable",
-    "can't start new thread",
-)
-
-
-def says_no_memory(text: str) -> bool:
-    """Whether the words of a library mean that it got no memory."""
-    return any(sign in text for sign in NO_MEMORY)
-
-
 def out_of_memory(limits: Limits) -> Failed:
     return Failed(
         "memory-limit",

@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from graphpass.errors import says_no_memory
 from service.sandbox import landlock
 from service.sandbox.bounds import LABEL, LARGEST, LOG, TEXT, shortened, summary
 from service.sandbox.confinement import hide_memory
@@ -33,7 +34,6 @@ from service.sandbox.outcome import (
     out_of_processor_time,
     out_of_room,
     out_of_time,
-    says_no_memory,
 )
 from service.sandbox.outcome import Succeeded as Succeeded
 from service.shortage import short_of

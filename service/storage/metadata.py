@@ -11,6 +11,7 @@ not answer; then nothing was changed, or the change is complete.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -54,13 +55,7 @@ class Metadata:
 def open_metadata(settings: Settings) -> Metadata:
     """Connect and migrate. Errors: StorageError, SettingsError; they name the variable to look at."""
     if not settings.database_url:
-        try:
-            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageUnavailableError(
-                f"the data folder {settings.data_dir} cannot be made: {error.strerror}",
-                "name one that can be written to: GRAPHPASS_DATA_DIR",
-            ) from error
+        make_data_folder(settings.data_dir)
     database = Database(address(settings))
     try:
         migrate(database)
@@ -68,6 +63,19 @@ def open_metadata(settings: Settings) -> Metadata:
         database.engine.dispose()
         raise
     return Metadata(database)
+
+
+def make_data_folder(folder: Path) -> None:
+    """Make the data folder, for the service's user alone: what all tenants store is below it.
+
+    A folder that is there keeps its mode. Raises StorageUnavailableError.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageUnavailableError(
+            f"{folder} cannot be written to: {error.strerror}", "name another folder with --data or GRAPHPASS_DATA_DIR"
+        ) from error
 
 
 @contextmanager

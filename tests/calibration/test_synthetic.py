@@ -168,3 +168,13 @@ def test_layers_between_clips_get_new_biases_alone(tmp_path: Path) -> None:
     for layer in done.plan.layers:
         np.testing.assert_array_equal(layer.weight, given[f"w{layer.name[-1]}"])
         assert np.abs(layer.bias_change).max() > 0
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 3.4028235e38), (-3.4028235e38, 6.0), (0.0, 65504.0)])
+def test_a_side_that_is_open_is_no_limit_of_a_clip(tmp_path: Path, low: float, high: float) -> None:
+    """Exporters write the largest number of a type for it; levels that span that are one level."""
+    path = clipped(tmp_path, low, high)
+    with pytest.warns(ConversionWarning) as warned:
+        done = convert(path, Synthetic(32), time_steps=32)
+    assert not any("limits" in str(each.message) for each in warned)
+    assert all(float(site.threshold.max()) < 100 for site in done.plan.sites)  # not 65504 in 32 steps

@@ -1,17 +1,20 @@
 """What a terminal is sent: names as they are, without what it would obey."""
 
 import io
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from graphpass.cli import app, terminal
 from graphpass.cli.terminal import Terminal, progress_bars, visible
 from tests.cli.test_cli import status
+from tests.models import build, node
 from tests.test_conversion import network
 
 NAMES = {  # of a node, and how they are printed
@@ -86,3 +89,29 @@ def test_a_full_disk_behind_the_output_is_one_line(tmp_path: Path) -> None:
     assert ended.stderr == (
         "graphpass: error: what it prints cannot be written (No space left on device); choose another place\n"
     )
+
+
+def run_on(
+    network: Path, sizes: list[int | str], command: str, *more: str, name: str = "relu", **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    """A command on x → MatMul → Relu → MatMul → y, with x and y of these sizes; name: of the Relu."""
+    nodes = [node("MatMul", "x w", "m", "first"), node("Relu", "m", "r", name), node("MatMul", "r w", "y", "last")]
+    onnx.save(build(nodes, {"x": sizes}, {"y": sizes}, {"w": np.eye(8, dtype=np.float32)}), network)
+    started = [sys.executable, "-m", "graphpass.cli.app", command, network, *more]
+    return subprocess.run(started, env=os.environ | environment, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_sign_that_the_output_cannot_hold_is_an_escape(encoding: str, tmp_path: Path) -> None:
+    name = "n\u00e4me\u2013\u540d"
+    ended = run_on(tmp_path / "ann.onnx", ["N", 8], "inspect", name=name, PYTHONIOENCODING=f"{encoding}:strict")
+    assert ended.returncode == 0, ended.stderr
+    assert name.encode(encoding, "backslashreplace") in ended.stdout
+
+
+def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
+    """A fixed batch of 16 TiB, which numpy is refused on any machine."""
+    ended = run_on(tmp_path / "ann.onnx", [2**39, 8], "convert", str(tmp_path / "snn.onnx"), "--synthetic", "--limit=1")
+    assert ended.returncode == 2
+    (line,) = ended.stderr.decode().splitlines()
+    assert line.startswith("graphpass: error: there is not enough memory (Unable to allocate 16.0 TiB")

@@ -4,6 +4,7 @@ import io
 import pickle
 import struct
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,18 @@ def test_npz_members_that_are_no_arrays(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", header.getvalue())
     refuse(path, "'x' is shorter than its header says", "write it again", [X])
+
+
+@pytest.mark.parametrize("second", ["x.npy", "x"])  # numpy reads both as x
+def test_an_npz_with_one_name_twice(tmp_path: Path, second: str) -> None:
+    """Whichever of the two was meant, the other would be left out without a word."""
+    path, array = tmp_path / "d.npz", io.BytesIO()
+    np.save(array, SAMPLES)
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+        warnings.simplefilter("ignore")  # Python's, of the duplicate
+        for name in ("x.npy", second):
+            archive.writestr(name, array.getvalue())
+    refuse(path, "two arrays have the name 'x'", "write it again with np.savez", [X])
 
 
 def test_refused_npy(tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ PARAMETERS = {
     "prelu": st.lists(signed, min_size=3, max_size=3).map(lambda v: {"slope": np.float32(v).reshape(3, 1, 1)}),
     "elu": st.fixed_dictionaries({"alpha": signed}),
     "celu": st.fixed_dictionaries({"alpha": signed.filter(lambda value: abs(value) > 0.15)}),  # exp(x/α) in float32
+    "thresholded_relu": st.integers(0, 31).map(
+        lambda n: {"alpha": n / 8 + 1 / 64}
+    ),  # float32, and not where a test looks
     "selu": st.fixed_dictionaries({"alpha": alphas, "gamma": signed})
     | st.fixed_dictionaries({"alpha": signed, "gamma": alphas}),
 }

@@ -229,3 +229,54 @@ def test_without_pytorch_the_error_says_what_to_install(missing: str, monkeypatc
     monkeypatch.setattr("graphpass.pytorch.find_spec", lambda name: None if name == missing else find(name))
     with pytest.raises(OptionError, match=rf"{missing} is not installed, and from_torch needs it; pip install 'graph"):
         graphpass.from_torch(None, None)
+
+
+class Sum(nn.Module):
+    """Inputs [N, 6] → [N, 2] of their sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(6, 8), nn.Linear(8, 2)
+
+    def of(self, *parts: Any) -> Any:
+        return self.two(functional.relu(self.one(sum(parts))))
+
+
+class SumOfAll(Sum):
+    def forward(self, *parts: Any) -> Any:
+        return self.of(*parts)
+
+
+class SumOfMore(Sum):
+    def forward(self, first: Any, *more: Any) -> Any:
+        return self.of(first, *more)
+
+
+class SumByName(Sum):
+    def forward(self, **parts: Any) -> Any:
+        return self.of(*parts.values())
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("wrapped", [SumOfAll, SumOfMore, SumByName, lambda: nn.DataParallel(SumOfAll())])
+def test_any_number_of_arguments(wrapped: Any, count: int) -> None:
+    """As `forward(*inputs)` of wrappers takes them: each is an input of the network with a free batch."""
+    module, parts = wrapped().eval(), [torch.randn(16, 6) for _ in range(count)]
+    by_name = isinstance(module, SumByName)
+    example = {f"part{number}": part for number, part in enumerate(parts)} if by_name else tuple(parts)
+    data = [tuple(part[row].numpy() for part in parts) for row in range(16)]
+    done = graphpass.from_torch(module, example, calibration=data, time_steps=64, threads=1)
+    assert [value.type.tensor_type.shape.dim[0].dim_param for value in done.proto.graph.input] == ["batch"] * count
+    session = graphpass.open_session(done.proto)
+    found = session.run(
+        None, {value.name: part.numpy() for value, part in zip(session.get_inputs(), parts, strict=True)}
+    )
+    with torch.no_grad():
+        np.testing.assert_allclose(found[0], module.of(*parts) if isinstance(module, Sum) else module(*parts), atol=0.1)
+
+
+def test_example_inputs_that_forward_does_not_take() -> None:
+    image = torch.zeros(2, 3, 8, 8)
+    for example in ((image, image), {"picture": image}, {"image": image, "more": image}):
+        with pytest.raises(OptionError, match=r"does not take the example inputs .*; give what it takes: image"):
+            graphpass.from_torch(Small().eval(), example)

@@ -57,6 +57,7 @@ SHAPES = {  # name → bytes, words of the fault
         "after the body",
     ),
     "no host": (b"GET / HTTP/1.1\r\n\r\n", "Host"),
+    "two keys": (START + b"Authorization: Bearer a\r\nauthorization: Bearer b\r\n\r\n", "twice"),
     "two hosts": (START + b"Host: y\r\n\r\n", "Host"),
     "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", "illegal request line"),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2.0"),
@@ -134,6 +135,20 @@ def test_a_head_has_a_limit() -> None:
     with pytest.raises(h11.RemoteProtocolError):
         connection.next_event()
     assert connection.status == 431
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 1000])
+def test_a_complete_head_has_the_same_limit_in_any_pieces(pieces: int) -> None:
+    for size, refused in ((2**14, False), (2**14 + 1, True)):
+        connection, start = StrictConnection(2**14), START + b"X: "
+        data = start + b"a" * (size - len(start) - 4) + b"\r\n\r\n"
+        step = -(-size // pieces)
+        try:
+            events = [each for at in range(0, size, step) for each in read(connection, data[at : at + step])]
+        except h11.RemoteProtocolError:
+            assert refused and connection.status == 431
+        else:
+            assert not refused and isinstance(events[0], h11.Request)
 
 
 def test_a_head_has_so_many_headers() -> None:

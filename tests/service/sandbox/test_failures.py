@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 
+from graphpass.errors import ModelError
 from service.sandbox import failures
 from service.sandbox.failures import PROBE, SHORT, failure_of
 from service.sandbox.limits import Limits
@@ -33,6 +34,13 @@ def test_no_memory_is_the_machines_where_it_has_none_for_anybody(error: BaseExce
             assert failed(error) == "memory-limit"
     with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
         assert failed(error) == "unavailable"
+
+
+def test_a_model_that_could_not_be_copied_for_want_of_memory_is_not_broken() -> None:
+    """Protobuf says only that it failed, and whoever read the model takes that for a fault of the model."""
+    error = ModelError("net.onnx: graphpass cannot read it (EncodeError: Failed to serialize proto)", "check it")
+    error.__cause__ = ValueError("Failed to serialize proto")
+    assert failed(error) == "memory-limit"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.ENFILE])

@@ -103,8 +103,13 @@ def test_a_database_that_does_not_exist_is_named(tmp_path, postgres) -> None:
 @pytest.mark.parametrize("place", ["file/data", "/proc/nowhere"])
 def test_a_data_folder_that_cannot_be_made_is_named(tmp_path, place: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageUnavailableError, match=r"data folder .* cannot be made.*GRAPHPASS_DATA_DIR"):
+    with pytest.raises(StorageUnavailableError, match=r"cannot be written to.*GRAPHPASS_DATA_DIR"):
         open_metadata(load_settings(data_dir=tmp_path / place))
+
+
+def test_nobody_else_may_look_into_a_new_data_folder(tmp_path) -> None:
+    open_metadata(load_settings(data_dir=tmp_path / "new" / "data")).close()
+    assert (tmp_path / "new" / "data").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path) -> None:

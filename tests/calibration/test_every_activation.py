@@ -1,0 +1,71 @@
+"""Every activation that becomes neurons, with usual and unusual parameters: more levels bring it as near as may be."""
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from graphpass.calibration.calibrate import CalibrationOptions
+from graphpass.conversion import Conversion, convert
+from graphpass.graph.model import load
+from graphpass.maths.methods import METHODS
+from tests.models import build, node, run
+
+LEVELS = 256
+NEAR = 3 / LEVELS  # of the outputs' deviation: even levels leave 1/√12 of a step, and a range is up to ten deviations
+JUMPS = 0.1  # in the integer form: inputs of 8 bits put some values on the other side of the jump
+TAILS = 0.05  # percentile cuts the 0.1 % of the largest values off, at any number of levels
+
+CASES: tuple[tuple[str, Mapping[str, float]], ...] = (
+    ("Relu", {}), ("Sigmoid", {}), ("Tanh", {}), ("Softplus", {}), ("Softsign", {}), ("Mish", {}), ("HardSwish", {}),
+    ("Gelu", {}), ("LeakyRelu", {"alpha": 0.1}), ("LeakyRelu", {"alpha": -0.5}), ("LeakyRelu", {"alpha": 2.0}),
+    ("Elu", {}), ("Elu", {"alpha": -1.0}), ("Elu", {"alpha": 5.0}), ("Celu", {"alpha": 0.1}), ("Selu", {}),
+    ("Selu", {"gamma": -1.0}), ("Swish", {"alpha": 0.5}), ("Swish", {"alpha": 10.0}),
+    ("HardSigmoid", {}), ("HardSigmoid", {"alpha": 3.0}), ("HardSigmoid", {"alpha": 0.7, "beta": -0.2}),
+    ("ThresholdedRelu", {"alpha": 0.0}), ("ThresholdedRelu", {"alpha": 0.5}), ("ThresholdedRelu", {"alpha": 1.0}),
+)  # fmt: skip
+X = np.random.default_rng(0).normal(size=(256, 6)).astype(np.float32)
+
+
+def converted(op: str, attributes: Mapping[str, float], method: str, form: str) -> tuple[Conversion, float]:
+    """x → MatMul → activation → MatMul, and its error: √(Σ(y − a)² / Σ(a − ā)²)."""
+    random = np.random.default_rng(1)
+    weights = {
+        "w": random.normal(size=(6, 8)).astype(np.float32) / 2,
+        "b": random.normal(size=8).astype(np.float32) / 2,
+        "v": random.normal(size=(8, 4)).astype(np.float32),
+    }
+    nodes = [
+        node("MatMul", "x w", "m", "first"), node("Add", "m b", "s", "bias"), node(op, "s", "a", "act", **attributes),
+        node("MatMul", "a v", "y", "last"),
+    ]  # fmt: skip
+    model = build(nodes, {"x": ["N", 6]}, {"y": ["N", 4]}, weights, opset=24 if op == "Swish" else 21)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of opsets that onnxruntime does not promise
+        done = convert(
+            load(model),
+            {"x": X},
+            time_steps=LEVELS - 1,
+            method=method,
+            form=form,
+            options=CalibrationOptions(threads=1),
+        )
+    (truth,), (found,) = run(model, X), run(done.proto, X)
+    return done, float(np.sqrt(np.square(found - truth).sum() / np.square(truth - truth.mean(0)).sum()))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("op", "attributes"), CASES)
+def test_many_levels_are_near(op: str, attributes: Mapping[str, float], method: str) -> None:
+    done, error = converted(op, attributes, method, "folded")
+    assert len(done.plan.sites) == 1
+    assert error < (TAILS if method == "percentile" else NEAR)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_a_jump_is_where_it_is_in_every_form(alpha: float) -> None:
+    """Every form has the same thresholds, and none of its neurons counts up to α and no further."""
+    for form in ("folded", "unrolled", "integer"):
+        _, error = converted("ThresholdedRelu", {"alpha": alpha}, "max", form)
+        assert error < (JUMPS if form == "integer" else NEAR)
