@@ -36,7 +36,7 @@ from graphpass.maths.neuron import levels_of
 from graphpass.network import Network, prepare, with_identity_sites
 from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs
-from graphpass.searching.looks import doubt, doubtful, latest, quick_looks, quick_options, worth_it
+from graphpass.searching.looks import SAVING_WORTH_IT, doubt, doubtful, latest, quick_looks, quick_options, worth_it
 from graphpass.searching.trials import QUICK, Found, Goal, Setting, Trial
 from graphpass.series import Series
 from graphpass.sites.sites import exactly
@@ -46,7 +46,6 @@ MOST_STEPS = 32  # where no other number is given
 SAME_TIME = 0.05  # of a latency: less is noise
 MARGIN = 0.8  # of the error that the limit allows: what a forecast for single sites may use up
 LEAST_UNIFORM_DROP = 0.05  # of the limit: what a setting with equal levels is taken to lose at least
-SAVING_WORTH_SITE_LEVELS = 0.05  # of the cost: less is not worth a trial with other levels at single sites
 MULTIPLYING = 0.1  # of the operations: fewer in layers without spikes are not worth a trial
 LEAVINGS = 2  # trials with sites left analogue
 DEMANDING = 3  # sites that are named
@@ -308,7 +307,7 @@ class Course:
             return None
         steps, coding, limit = best.setting.time_steps, best.setting.coding, self._goal.max_drop
         most = 1 - self._forecast.energy(2, coding) / self._forecast.energy(levels_of(steps, coding), coding)
-        if (1 - best.multiplying) * most < SAVING_WORTH_SITE_LEVELS:  # not worth measuring
+        if (1 - best.multiplying) * most < SAVING_WORTH_IT:  # not worth measuring
             return None
         known = self._sensitivity(best.setting)
         alike = [
@@ -323,7 +322,7 @@ class Course:
         allowed = MARGIN * float(known.errors[:, rung].sum()) / lost[nearest]
         choice = cheapest(known.errors, known.costs, allowed)
         spared = 1 - known.costs[range(len(choice)), choice].sum() / max(known.costs[:, -1].sum(), LEAST_ENERGY)
-        if (1 - best.multiplying) * spared < SAVING_WORTH_SITE_LEVELS:
+        if (1 - best.multiplying) * spared < SAVING_WORTH_IT:
             return None
         levels = {name: known.rungs[place] for name, place in zip(known.sites, choice, strict=True)}
         steps = max(steps_needed(count, best.setting.coding) for count in levels.values())

@@ -7,7 +7,7 @@ from dataclasses import replace
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.datasets.halves import fewer
 from graphpass.evaluation.drop import Drop
-from graphpass.maths.choosing import SAVING_WORTH_A_TRY, Rung, Tried, expected_levels
+from graphpass.maths.choosing import Rung, Tried, expected_levels
 from graphpass.searching.trials import Trial
 from graphpass.series import Series
 
@@ -16,6 +16,7 @@ JUDGED = 256  # samples, at least
 POSITIONS = 4  # rows are fewer by this factor, too
 EVERY = 4  # of so many batches, one is judged
 COUNTED = 2  # samples that operations are counted on
+SAVING_WORTH_IT = 0.05  # of the cost: less is not worth a trial in full
 WORSE = 0.25  # of a loss: what so few calibration samples add to it (docs/search.md), and metrics without noise
 
 
@@ -87,7 +88,7 @@ def doubtful(trials: Sequence[Trial]) -> Trial | None:
 def _open(trials: Sequence[Trial]) -> list[Trial]:
     """Quick looks at what may be good enough, cheaper than what is, with more levels than what is not."""
     good = [each.cost for each in trials if each.within and not each.is_quick]
-    least = (1 - SAVING_WORTH_A_TRY) * min(good, default=math.inf)
+    least = (1 - SAVING_WORTH_IT) * min(good, default=math.inf)
     looks = [each for each in trials if each.is_quick and each.within and each.cost < least]
     return [each for each in looks if not _is_ruled_out(each, trials)]
 

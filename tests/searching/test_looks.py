@@ -42,9 +42,9 @@ def test_after_a_failure_more_levels_and_after_a_success_less_cost() -> None:
 
 
 def test_what_saves_next_to_nothing_is_not_made_in_full() -> None:
-    cheaper = replace(look(4, 0.1), setting=Setting(4, "phase", identity_sites=True), cost=3.95)
+    cheaper = replace(look(4, 0.1), setting=Setting(4, "phase", identity_sites=True), cost=3.85)
     assert worth_it([trial(4, 0.3, within=True), cheaper], LIMIT) is None
-    assert worth_it([trial(4, 0.3, within=True), replace(cheaper, cost=3.9)], LIMIT) is not None
+    assert worth_it([trial(4, 0.3, within=True), replace(cheaper, cost=3.75)], LIMIT) is not None
 
 
 def test_other_sites_are_judged_apart() -> None:
