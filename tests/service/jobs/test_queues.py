@@ -13,6 +13,7 @@ from service.jobs.dispatch import Dispatcher, queue_of
 from service.jobs.queues import Queues
 from service.settings import Settings
 from service.storage.database import address
+from service.storage.metadata import make_data_folder
 from service.storage.records import JobRecord
 
 BOTH = ("convert", "shards")
@@ -26,6 +27,7 @@ def database(database_settings: Settings) -> Iterator[sa.Engine]:
         DBOS.migrate(database_settings.database_url)
         found = sa.create_engine(address(database_settings))
     else:
+        make_data_folder(database_settings.data_dir)
         found = engine.sqlite_engine(database_settings)
         DBOS.migrate(str(found.url))
     yield found
