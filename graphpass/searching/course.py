@@ -47,6 +47,7 @@ SAME_TIME = 0.05  # of a latency: less is noise
 MARGIN = 0.8  # of the error that the limit allows: what a forecast for single sites may use up
 LEAST_UNIFORM_DROP = 0.05  # of the limit: what a setting with equal levels is taken to lose at least
 MULTIPLYING = 0.1  # of the operations: fewer in layers without spikes are not worth a trial
+FAILURES = 3  # in full, of T and codes: then the most levels are tried, since more levels help less than expected
 LEAVINGS = 2  # trials with sites left analogue
 DEMANDING = 3  # sites that are named
 LEAST_SPIKING = 1e-3  # of the operations
@@ -80,8 +81,9 @@ class Course:
     def next(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
         """The stage and the setting of the next trial; None where the search has ended."""
         known = latest(trials)
-        if self._is_left_to_chance(trials):  # only more levels may help
-            return self._most_levels(trials)
+        by_chance, most = self._is_left_to_chance(trials), self._most_levels(trials)
+        if by_chance or (most and self._failures(trials) >= FAILURES):  # only many more levels may help
+            return most
         step = self._levels(known, ())
         if step is None and (look := doubtful(known)) is not None:  # nothing looks good enough: is that so?
             return look.purpose, look.setting
@@ -110,6 +112,11 @@ class Course:
             return False
         drop = min((each.drop for each in full), key=lambda drop: drop.value)
         return limit < (drop.noise or 0.0) >= drop.value - limit
+
+    def _failures(self, trials: Sequence[Trial]) -> int:
+        """How many T and codes lost too much in full; 0 where one did not."""
+        full = [each for each in trials if not each.is_quick and each.setting.is_uniform and not each.setting.left]
+        return 0 if any(each.within for each in full) else len(full)
 
     def _most_levels(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
         """The setting with the most levels, once, in full."""

@@ -46,9 +46,10 @@ def doubt(drop: Drop) -> float:
 
 
 def latest(trials: Sequence[Trial]) -> list[Trial]:
-    """Each setting once: in full where it was, else quick."""
+    """Each setting once: in full where it was, else quick, and not within the limit where that is ruled out in full."""
     full = [each.setting for each in trials if not each.is_quick]
-    return [each for each in trials if not each.is_quick or each.setting not in full]
+    known = [each for each in trials if not each.is_quick or each.setting not in full]
+    return [replace(each, within=each.within and not (each.is_quick and _is_ruled_out(each, known))) for each in known]
 
 
 def worth_it(trials: Sequence[Trial], limit: float) -> Trial | None:
@@ -89,8 +90,7 @@ def _open(trials: Sequence[Trial]) -> list[Trial]:
     """Quick looks at what may be good enough, cheaper than what is, with more levels than what is not."""
     good = [each.cost for each in trials if each.within and not each.is_quick]
     least = (1 - SAVING_WORTH_IT) * min(good, default=math.inf)
-    looks = [each for each in trials if each.is_quick and each.within and each.cost < least]
-    return [each for each in looks if not _is_ruled_out(each, trials)]
+    return [each for each in trials if each.is_quick and each.within and each.cost < least]
 
 
 def _is_ruled_out(look: Trial, trials: Sequence[Trial]) -> bool:

@@ -1,11 +1,14 @@
 """The steps of a search whose losses are made up: what it tries, in which order, and where it ends."""
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
 
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.forecast import Forecast
@@ -15,6 +18,7 @@ from graphpass.searching import course
 from graphpass.searching.course import Course
 from graphpass.searching.looks import doubt
 from graphpass.searching.trials import QUICK, Found, Goal, Setting, Trial
+from tests.properties import examples
 
 LIMIT = 1.0
 NOISE = 0.3
@@ -147,7 +151,7 @@ def test_only_the_most_levels_are_tried_where_noise_hides_the_limit(most: float,
 
     found = ended(MadeUp(loss, noise=3.9))
     full = [each.setting for each in found.trials if not each.is_quick]
-    assert full[1] == Setting(8, "phase") and len(full) == (2 if chosen is None else 3)
+    assert full[1] == Setting(8, "phase") and len(full) <= (2 if chosen is None else 4)
     assert not any(each.setting.left for each in found.trials)
     assert (found.trials[found.chosen].setting if found.chosen is not None else None) == chosen
 
@@ -155,3 +159,41 @@ def test_only_the_most_levels_are_tried_where_noise_hides_the_limit(most: float,
 def test_a_loss_that_noise_does_not_explain_is_searched_to_the_end() -> None:
     found = ended(MadeUp(lambda setting, quick: 0.5 if setting.left else 40.0, noise=3.9))
     assert found.chosen is not None and found.trials[found.chosen].setting.left
+
+
+def test_a_look_that_is_ruled_out_in_full_does_not_end_the_search() -> None:
+    """T = 3 looked good enough; what T = 4 lost in full says that it is not, and that more levels are needed."""
+    quick, full = {5: 0.9, 4: 1.3, 3: 1.6, 2: 7.0}, {4: 1.2, 5: 0.8}
+
+    def loss(setting: Setting, is_quick: bool) -> float:
+        if setting.coding == "rate":
+            return 9.0
+        return (quick if is_quick else full).get(setting.time_steps, 0.7 if setting.time_steps > 5 else 7.0)
+
+    found = ended(MadeUp(loss, multiplying=0.0))
+    assert found.chosen is not None and found.trials[found.chosen].setting == Setting(5, "phase")
+
+
+@examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    falls=st.lists(st.floats(0, 0.9), min_size=5, max_size=5),
+    looks=st.lists(st.floats(0.3, 3), min_size=16, max_size=16),
+    noise=st.sampled_from([0.0, 0.1, 0.3, 1.5]),
+    most=st.floats(0.01, 3),
+)
+def test_a_search_finds_a_network_if_the_most_levels_are_good_enough(
+    falls: list[float], looks: list[float], noise: float, most: float
+) -> None:
+    """Whatever the quick looks say: losses in full fall with the levels, from any size to `most` at 256 levels."""
+
+    def loss(setting: Setting, is_quick: bool) -> float:
+        if setting.left:
+            return math.inf
+        doublings = math.log2(256 / min(setting.levels.values(), default=setting.most_levels))
+        steps = [min(max(doublings - 1.6 * place, 0), 1.6) * fall for place, fall in enumerate(falls)]
+        lost = most * 4 ** sum(steps) * (1.5 if setting.identity_sites else 1)
+        return lost * looks[(setting.time_steps + 8 * (setting.coding == "rate")) % 16] if is_quick else lost
+
+    found = ended(MadeUp(loss, noise=noise))
+    assert (found.chosen is not None) == (most <= LIMIT)
+    assert found.chosen is None or loss(found.trials[found.chosen].setting, False) <= LIMIT
