@@ -8,7 +8,7 @@ from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.synthetic import Synthetic
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.processors import PRESETS, options_of, read_config
-from graphpass.errors import OptionError
+from graphpass.errors import OptionError, wrong_type
 from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.metrics.registry import metrics_of
 from graphpass.maths.allocation import Auto, auto_of
@@ -45,7 +45,7 @@ class CommandOptions:
         require_options(command, given, spelled, several)
         for name, (check, wanted) in ARGUMENTS.items():
             if name in given and not check(given[name]):
-                raise OptionError(f"{name} cannot be of type {type(given[name]).__name__}", f"give {wanted}", name)
+                raise wrong_type(name, given[name], wanted, name)
         self._values = {name: plain_of(given[name]) for name in OPTIONS if given.get(name) is not None}
         self._several = several
 

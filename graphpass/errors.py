@@ -40,6 +40,11 @@ class OptionError(GraphpassError):
         self.option = option
 
 
+def wrong_type(what: str, given: object, wanted: str, option: str = "") -> OptionError:
+    """The error for an argument of a type that it cannot have."""
+    return OptionError(f"{what} cannot be of type {type(given).__name__}", f"give {wanted}", option)
+
+
 class ModelError(GraphpassError):
     """A model file that is broken or that nothing can be done with."""
 

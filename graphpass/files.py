@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from graphpass.errors import GraphpassError, OptionError
+from graphpass.errors import GraphpassError, OptionError, wrong_type
 
 Identity = str | tuple[int, int]  # of a file: its real path, its inode
 
@@ -28,7 +28,7 @@ def path_to(given: str | os.PathLike[str], what: str = "a path") -> Path:
     Raises OptionError for another type, and for an empty text, which would be the current folder.
     """
     if not isinstance(given, str | os.PathLike) or not isinstance(os.fspath(given), str):
-        raise OptionError(f"{what} cannot be of type {type(given).__name__}", "give a text or a pathlib.Path")
+        raise wrong_type(what, given, "a text or a pathlib.Path")
     if not os.fspath(given):
         raise OptionError(f"{what} is empty", "give the name of a file, or . for the current folder")
     return Path(given)

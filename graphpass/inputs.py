@@ -15,7 +15,7 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions, is_image
 from graphpass.datasets.iterables import is_iterable, open_iterable
 from graphpass.datasets.sources import path_of
-from graphpass.errors import DataError, ModelError, OptionError
+from graphpass.errors import DataError, ModelError, OptionError, wrong_type
 from graphpass.evaluation.documents import read_evaluation, require_own
 from graphpass.evaluation.results import ConversionFacts, Evaluation, conversion_of
 from graphpass.files import path_to
@@ -48,7 +48,7 @@ def source_of(model: Model) -> Source:
             return load(path_to(model, "a model"))
         case Conversion():
             raise ModelError("this network was converted already", "give the network that it was converted from")
-    raise _wrong("a model", model, "a path, an onnx.ModelProto, or what graphpass.load returned")
+    raise wrong_type("a model", model, "a path, an onnx.ModelProto, or what graphpass.load returned")
 
 
 def network_of(model: Model, selection: Selection) -> Network:
@@ -71,7 +71,7 @@ def spiking_of(snn: SpikingModel) -> tuple[onnx.ModelProto, str]:
             return read_with_digest(path_to(snn, "a model"))
         case Source() | Network():
             raise ModelError("this network was not converted", "give the converted network")
-    raise _wrong("a converted model", snn, "a path, an onnx.ModelProto, or what graphpass.convert returned")
+    raise wrong_type("a converted model", snn, "a path, an onnx.ModelProto, or what graphpass.convert returned")
 
 
 def converted_of(snn: SpikingModel) -> tuple[onnx.ModelProto, ConversionFacts, str]:
@@ -99,7 +99,7 @@ def figures_of(figures: Figures, conversion: ConversionFacts, snn_digest: str) -
         case str() | os.PathLike():
             found = read_evaluation(path_to(figures, "figures"), conversion)
         case _:
-            raise _wrong("figures", figures, "a path, or what graphpass.evaluate returned")
+            raise wrong_type("figures", figures, "a path, or what graphpass.evaluate returned")
     require_own(found, conversion, snn_digest)
     return found
 
@@ -138,7 +138,7 @@ def dataset_of(
         return dataset_for(proto, {names[0]: _array(names[0], data)}, images)
     if is_iterable(data) and not isinstance(data, bytes | bytearray | memoryview):
         return open_iterable(data, input_specs(proto), limit, images)
-    raise _wrong(
+    raise wrong_type(
         "data", data, "a path, arrays, a DataLoader or another iterable, or what graphpass.open_dataset returned"
     )
 
@@ -176,7 +176,3 @@ def plan_sources(plan: Any) -> list[Path]:
 def prepares_images(data: Any, dataset: Dataset | None) -> bool:
     """Whether data was opened here and is made of images; options of images apply to that alone."""
     return dataset is not None and dataset.images and not isinstance(data, Dataset)
-
-
-def _wrong(what: str, given: Any, wanted: str) -> OptionError:
-    return OptionError(f"{what} cannot be of type {type(given).__name__}", f"give {wanted}")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphpass.errors import OptionError
+from graphpass.errors import OptionError, wrong_type
 from graphpass.evaluation.results import Evaluation
 from graphpass.files import path_to, require_targets, write_text
 from graphpass.graph import plan as plans
@@ -34,7 +34,7 @@ def save_plan(plan: Plan, path: PathLike) -> None:
     Raises PlanError where that is not possible, and OptionError where `plan` is not a plan.
     """
     if not isinstance(plan, Plan):
-        raise OptionError(f"a plan cannot be of type {type(plan).__name__}", "give conversion.plan")
+        raise wrong_type("a plan", plan, "conversion.plan")
     plans.save_plan(plan, path_to(path))
 
 
@@ -87,7 +87,5 @@ def _rows(found: Any) -> list[Row]:
     rows = list(found) if isinstance(found, Iterable) else [found]
     for each in rows or [found]:
         if not isinstance(each, Row):
-            raise OptionError(
-                f"a result cannot be of type {type(each).__name__}", "give what evaluate, sweep or search returned"
-            )
+            raise wrong_type("a result", each, "what evaluate, sweep or search returned")
     return rows

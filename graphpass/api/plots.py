@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpass.command_options import CommandOptions
-from graphpass.errors import DataError, OptionError
+from graphpass.errors import DataError, OptionError, wrong_type
 from graphpass.evaluation import spikes
 from graphpass.evaluation.results import ConversionFacts, Evaluation, SiteResult
 from graphpass.evaluation.spikes import NeuronRun
@@ -140,7 +140,7 @@ def save_picture(picture: Picture, path: PathLike) -> None:
     Images need kaleido (`pip install 'graphpass[images]'`) and a Chromium or Chrome. Raises OptionError.
     """
     if not isinstance(picture, Picture):
-        raise OptionError(f"a picture cannot be of type {type(picture).__name__}", "give what plot_… returned")
+        raise wrong_type("a picture", picture, "what plot_… returned")
     write_picture(picture, path_to(path))
 
 
@@ -174,7 +174,7 @@ def _documents(found: Any) -> list[Any]:
         case str() | os.PathLike():
             read = _read(path_to(found))
             return read if isinstance(read, list) else [read]
-    raise OptionError(f"a result cannot be of type {type(found).__name__}", "give what sweep or evaluate returned")
+    raise wrong_type("a result", found, "what sweep or evaluate returned")
 
 
 def _read(path: Path) -> Any:

@@ -12,7 +12,7 @@ import onnx
 import torch
 from onnx import NodeProto, TensorProto, numpy_helper
 
-from graphpass.errors import DataError, ModelError, OptionError, UnsupportedModelError
+from graphpass.errors import DataError, ModelError, OptionError, UnsupportedModelError, wrong_type
 from graphpass.graph.refusals import line
 from graphpass.graph.tensors import walk
 
@@ -35,7 +35,7 @@ def exported(module: Any, example_inputs: Any, dynamic_batch: bool = True) -> on
     UnsupportedModelError for a module whose outputs depend on chance or on the other samples even in evaluation mode.
     """
     if not isinstance(module, torch.nn.Module):
-        raise OptionError(f"a module cannot be of type {type(module).__name__}", "give a torch.nn.Module")
+        raise wrong_type("a module", module, "a torch.nn.Module")
     if isinstance(module, torch.jit.ScriptModule):
         raise OptionError("PyTorch exports no module of TorchScript", "give the module that it was made from")
     _refuse_batch_statistics(module)
@@ -72,10 +72,8 @@ def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     named = {str(key): each for key, each in example.items()} if isinstance(example, Mapping) else {}
     arguments = tuple(example) if isinstance(example, list | tuple) else ()
     if not arguments and not named:
-        raise OptionError(
-            f"example inputs cannot be of type {type(example).__name__}",
-            "give a tensor, a tuple of tensors, or a dict of tensors by the names of forward's arguments",
-        )
+        wanted = "a tensor, a tuple of tensors, or a dict of tensors by the names of forward's arguments"
+        raise wrong_type("example inputs", example, wanted)
     return arguments, named
 
 

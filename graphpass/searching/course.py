@@ -81,9 +81,12 @@ class Course:
     def next(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
         """The stage and the setting of the next trial; None where the search has ended."""
         known = latest(trials)
-        by_chance, most = self._is_left_to_chance(trials), self._most_levels(trials)
-        if by_chance or (most and self._failures(trials) >= FAILURES):  # only many more levels may help
-            return most
+        full = [each for each in trials if not each.is_quick]
+        if full and not any(each.within for each in full):
+            by_chance, most = self._is_left_to_chance(full), self._most_levels(full)
+            failures = sum(each.setting.is_uniform and not each.setting.left for each in full)
+            if by_chance or (most and failures >= FAILURES):  # only many more levels may help
+                return most
         step = self._levels(known, ())
         if step is None and (look := doubtful(known)) is not None:  # nothing looks good enough: is that so?
             return look.purpose, look.setting
@@ -105,25 +108,16 @@ class Course:
             return None
         return self._sites(trials) or self._identities(trials)
 
-    def _is_left_to_chance(self, trials: Sequence[Trial]) -> bool:
-        """Whether nothing was good enough in full, for all that is known because the noise is larger than the limit."""
-        full, limit = [each for each in trials if not each.is_quick], self._goal.max_drop
-        if not full or any(each.within for each in full):
-            return False
-        drop = min((each.drop for each in full), key=lambda drop: drop.value)
+    def _is_left_to_chance(self, failed: Sequence[Trial]) -> bool:
+        """Whether trials in full may have lost too much only because the noise is larger than the limit."""
+        limit, drop = self._goal.max_drop, min((each.drop for each in failed), key=lambda drop: drop.value)
         return limit < (drop.noise or 0.0) >= drop.value - limit
 
-    def _failures(self, trials: Sequence[Trial]) -> int:
-        """How many T and codes lost too much in full; 0 where one did not."""
-        full = [each for each in trials if not each.is_quick and each.setting.is_uniform and not each.setting.left]
-        return 0 if any(each.within for each in full) else len(full)
-
-    def _most_levels(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
-        """The setting with the most levels, once, in full."""
+    def _most_levels(self, failed: Sequence[Trial]) -> tuple[str, Setting] | None:
+        """The setting with the most levels, in full; None where it is among the trials in full that lost too much."""
         rung = max(self._rungs([]), key=lambda each: (each.levels, -each.cost))
         setting = self._setting(rung)
-        done = any(each.setting == setting and not each.is_quick for each in trials)
-        return None if done else ("levels", setting)
+        return None if any(each.setting == setting for each in failed) else ("levels", setting)
 
     def _noise(self, trial: Trial) -> float:
         """Of the loss in full, where it is known."""

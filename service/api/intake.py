@@ -212,9 +212,8 @@ def _require_count(samples: object, most: int) -> None:
 def file_name(given: str | None, default: str) -> str:
     """A harmless file name, neither hidden nor like an option: its last part, of letters, digits, space and `._-+`."""
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", given or ""))[-1]
-    kept = (
-        "".join(letter if letter.isalnum() or letter in " ._-+" else "_" for letter in last).strip(" .").lstrip(" .-")
-    )
+    kept = "".join(letter if letter.isalnum() or letter in " ._-+" else "_" for letter in last)
+    kept = kept.rstrip(" .").lstrip(" .-")
     while len(kept.encode("utf-8", "replace")) > NAME_BYTES:
         kept = kept[1:]  # the end says what kind of file it is
     return kept or default
