@@ -24,7 +24,7 @@ from graphpass.maths.corrections import apply
 from graphpass.maths.curves import Curve
 from graphpass.maths.methods import SiteSample
 from graphpass.maths.threads import slices
-from graphpass.maths.thresholds import rows_at_random, rows_of
+from graphpass.maths.thresholds import EVERYWHERE, rows_at_random, rows_of
 from graphpass.sites.sites import Site
 
 Array = NDArray[Any]
@@ -303,10 +303,22 @@ class StepSample:
     def site(self) -> SiteSample:
         """What a method is given."""
         site = self.positions.step.site
-        bottom, top = (np.clip(end, *site.window) if site else end for end in (self.span.bottom, self.span.top))
-        kind = site.kind if site else ""
-        curve = self.positions.curve
-        return SiteSample(kind, self.x, self.x_snn, self.a, bottom, top, self.offset, self.limits, curve, self.largest)
+        window = site.window if site else EVERYWHERE
+        ends = self.span.bottom, self.span.top  # infinite where nobody wants them
+        bottom, top = (np.clip(end, *window) if np.isfinite(end).all() else end for end in ends)
+        return SiteSample(
+            site.kind if site else "",
+            self.x,
+            self.x_snn,
+            self.a,
+            bottom,
+            top,
+            self.offset,
+            self.limits,
+            self.positions.curve,
+            window,
+            self.largest,
+        )
 
     def drawn(self, count: int) -> "StepSample":
         """So many of the rows at random; all if there are fewer."""

@@ -221,7 +221,7 @@ def packed_model(path: Path) -> Iterator[Path]:
         yield path
         return
     if not path.is_file():
-        raise ModelError(f"{path}: no such file", "check the path")
+        raise ModelError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}", "check the path")
     beside = external_files(path)
     if not beside:
         yield path

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from graphpass.maths.corrections import choose_penalty, compensate, ends, mean_bias, mean_gain, mean_shift, refine
 from graphpass.maths.curves import Curve
 from graphpass.maths.thresholds import (
+    EVERYWHERE,
     Levels,
     largest,
     least_error,
@@ -50,7 +51,8 @@ class SiteSample:
     for a method that wants them, inside the x that f is flat beyond. offset: whether its neurons may have any, or one
     at which a count stands for 0, the same of all channels. limits: the ends of a clip that the levels are to span,
     whatever the rows reach; then the rows are not trusted with more than means. curve: f, where levels are even on
-    f(x) and not on x. largest: |x| of both networks, and |a|, at most, where they are known.
+    f(x) and not on x. window: the x outside of which f stays as it is there. largest: |x| of both networks, and |a|, at
+    most, where they are known.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class SiteSample:
     offset: bool = True
     limits: tuple[float, float] | None = None
     curve: Curve | None = None
+    window: tuple[float, float] = EVERYWHERE
     largest: tuple[float, float] | None = None
 
     def even(self) -> "SiteSample":
@@ -94,13 +97,12 @@ def _range(sample: SiteSample) -> tuple[Array, Array]:
     if sample.limits is not None:
         bottom, top = (np.full_like(sample.x[0], limit) for limit in sample.limits)
         return bottom, top
-    return _bottom(sample), np.minimum(sample.top, sample.a.max(0)) if sample.kind == "clip" else sample.top
+    return _bottom(sample), sample.top
 
 
 def _bottom(sample: SiteSample) -> Array:
-    if sample.kind == "clip":  # some begin below 0, some above: where x goes below the least a, that is the clip's end
-        least = sample.a.min(0)
-        return np.asarray(np.where(sample.bottom < least, least, np.minimum(least, 0)))
+    if sample.kind == "clip":  # from its end, which may lie above 0, where x reaches that
+        return np.asarray(np.where(sample.bottom <= sample.window[0], sample.bottom, np.minimum(sample.bottom, 0)))
     return np.zeros_like(sample.bottom) if sample.kind in RECTIFIERS else sample.bottom
 
 
@@ -120,10 +122,7 @@ def _percentile(sample: SiteSample, levels: int) -> Levels:
     if sample.limits is not None:
         return _max(sample, levels)
     bottom = _bottom(sample) if sample.kind in RECTIFIERS else None
-    x = np.minimum(sample.x, sample.a.max(0)) if sample.kind == "clip" else sample.x
-    if sample.kind == "hard_sigmoid":  # which is flat beyond
-        x = np.clip(x, sample.bottom, sample.top)
-    return _regressed(percentile(x, levels, lowest=bottom), sample.x, sample, levels)
+    return _regressed(percentile(np.clip(sample.x, *sample.window), levels, lowest=bottom), sample.x, sample, levels)
 
 
 def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
@@ -145,15 +144,19 @@ def _optimal(sample: SiteSample, levels: int) -> Levels:
         return _max(sample, levels)
     x, a = _drawn(sample)
     if sample.offset:
-        return least_error(x, a, levels)
-    return least_error(x, a, levels, 0) if sample.kind in RECTIFIERS else _with_a_zero(x, a, levels)
+        return least_error(x, a, levels, window=sample.window)
+    return (
+        least_error(x, a, levels, 0, window=sample.window)
+        if sample.kind in RECTIFIERS
+        else _with_a_zero(sample, x, a, levels)
+    )
 
 
 def _quantised(sample: SiteSample, levels: int) -> Levels:
     """`_optimal` of the ANN itself, from where a quantiser of a part of the range begins, too."""
     if sample.limits is not None:
         return _max(sample, levels)
-    return least_error(*_drawn(sample), levels, parts=PARTS)
+    return least_error(*_drawn(sample), levels, parts=PARTS, window=sample.window)
 
 
 def _drawn(sample: SiteSample) -> tuple[Floats, Floats]:
@@ -165,14 +168,15 @@ def _drawn(sample: SiteSample) -> tuple[Floats, Floats]:
     return rows_of(x, rows), rows_of(a, rows)
 
 
-def _with_a_zero(x: Floats, a: Floats, levels: int) -> Levels:
+def _with_a_zero(sample: SiteSample, x: Floats, a: Floats, levels: int) -> Levels:
     """o = −A·z with one z for all channels: the better one of the two next to what free offsets have in the middle."""
-    free = least_error(x, a, levels)
+    free = least_error(x, a, levels, window=sample.window)
     live = free.amplitude > 0
     weights = np.square(free.amplitude[live], dtype=np.float64)
     own = np.clip(-free.offset[live].astype(np.float64) / free.amplitude[live], 0, levels - 1)
     middle = float(np.average(own, weights=weights)) if live.any() else 0.0
-    found = [least_error(x, a, levels, zero) for zero in sorted({math.floor(middle), math.ceil(middle)})]
+    zeros = sorted({math.floor(middle), math.ceil(middle)})
+    found = [least_error(x, a, levels, zero, window=sample.window) for zero in zeros]
     return min(found, key=lambda fit: float(squared_error(fit.output(x, levels), a).sum()))
 
 

@@ -32,6 +32,7 @@ WIDTH = 64  # channels that are searched at once, at most
 BLOCK = 1 << 17  # values of a sample worked on at once: they and their bins stay in the processor's cache
 LINES = 64  # rows whose channels are put in order at once
 RESIDUE = 2.0**-14  # of its magnitude: so little a constant varies as a float32 sum of hundreds of terms
+EVERYWHERE = -np.inf, np.inf
 _QUANTILES = (0.97, 0.99, 0.995, 0.999)  # of x: where the last border of a long-tailed channel lies
 
 
@@ -102,7 +103,14 @@ def regress(x: Array, a: Array, levels: int, threshold: Array, shift: Array) -> 
     return _levels(threshold, shift, gain, mean - gain * n_mean)
 
 
-def least_error(x: Array, a: Array, levels: int, zero: int | None = None, parts: Sequence[float] = ()) -> Levels:
+def least_error(
+    x: Array,
+    a: Array,
+    levels: int,
+    zero: int | None = None,
+    parts: Sequence[float] = (),
+    window: tuple[float, float] = EVERYWHERE,
+) -> Levels:
     """argmin over θ, ψ, A ≥ 0, o of Σ (A·n(x) + o − a)², per channel; with a zero z, o = −A·z: n = z stands for 0.
 
     x: the pre-activation as the converted network has it; a: the activation as the network before conversion has
@@ -117,7 +125,8 @@ def least_error(x: Array, a: Array, levels: int, zero: int | None = None, parts:
     constant, x but for RESIDUE of its magnitude, gets θ = 1, A = 0, o = mean(a), and does not spike on the sample
     where x is.
 
-    parts: of the range, from its least value on: levels spread evenly over each are tried with the grid.
+    parts: of the range, from its least value on: levels spread evenly over each are tried with the grid. window: the x
+    outside of which a stays as it is there; levels that span as much of it as x reaches are tried, too.
 
     Raises CalibrationError for values that are not finite, or no rows.
     """
@@ -126,7 +135,7 @@ def least_error(x: Array, a: Array, levels: int, zero: int | None = None, parts:
     width = max(1, min(CELLS // (len(_grid_pairs(levels)[0]) * (levels - 1)), WIDTH))
 
     def search(block: slice) -> Levels:
-        return _least_error(by_channel(x[:, block]).T, by_channel(a[:, block]).T, levels, zero, parts)
+        return _least_error(by_channel(x[:, block]).T, by_channel(a[:, block]).T, levels, zero, parts, window)
 
     return joined(side_by_side(search, slices(x.shape[1], width)))
 
@@ -147,7 +156,9 @@ def rows_of(values: Array, rows: NDArray[np.int64]) -> Array:
     return values.T.take(rows, axis=1).T if values.flags.f_contiguous else values.take(rows, axis=0)
 
 
-def _least_error(x: Floats, a: Floats, levels: int, zero: int | None, parts: Sequence[float]) -> Levels:
+def _least_error(
+    x: Floats, a: Floats, levels: int, zero: int | None, parts: Sequence[float], window: tuple[float, float]
+) -> Levels:
     """`least_error` of some channels, [C, P]."""
     ends = (x.min(1), x.max(1), a.min(1), a.max(1))
     _require_finite(*ends)
@@ -164,12 +175,15 @@ def _least_error(x: Floats, a: Floats, levels: int, zero: int | None, parts: Seq
     smallest = np.maximum(np.spacing(np.maximum(np.abs(bottom), np.abs(top)).astype(np.float32)), 1e-30)
     theta = np.maximum((last - first) / (levels - 2) if levels > 2 else (top - bottom) / 2, smallest)
     spans = [(theta, theta - first)]
-    # Spans to fall back on: all of x, and from 0 up, as `largest` has it for ReLU, or from where z stands for 0.
-    lows = [bottom, np.clip(0.0, bottom, top)]
+    # Spans to fall back on: all of x, and from 0 up, as `largest` has it for ReLU, or from where z stands for 0; of a
+    # steep clip what lies inside its ends, which may be less than a bin.
+    ranges = [(bottom, top), (np.clip(0.0, bottom, top), top)]
     if zero and zero < levels - 1:
-        lows.append(np.minimum(-zero * top / (levels - 1 - zero), top))
-    for low in lows:
-        whole = largest(top, levels, low)
+        ranges.append((np.minimum(-zero * top / (levels - 1 - zero), top), top))
+    if window != EVERYWHERE:
+        ranges.append((np.clip(window[0], bottom, top), np.clip(window[1], bottom, top)))
+    for low, high in ranges:
+        whole = largest(high, levels, low)
         spans.append((whole.threshold, whole.shift))
     thresholds, shifts = (np.stack([span[k] for span in spans]).astype(np.float32) for k in range(2))
     varies = _step(bottom, top, levels) > 0
@@ -198,6 +212,7 @@ def _best(
     with np.errstate(over="ignore"):
         left = np.vecdot(a, a) - histogram.explained(first.T, last.T, levels).T
     possible = left <= left[0] * (1 + levels / (BINS / 2))
+    possible |= last - first < histogram.range * levels / BINS  # borders less than a bin apart, which it does not tell
     possible[0] = True
     chosen = np.zeros(len(x), np.intp)
     gain, centre, explained = np.zeros((3, len(x)))

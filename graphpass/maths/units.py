@@ -39,6 +39,8 @@ class Rows(Protocol):
     @property
     def curve(self) -> Curve | None: ...
     @property
+    def window(self) -> tuple[float, float]: ...
+    @property
     def largest(self) -> tuple[float, float] | None: ...
 
 
@@ -108,5 +110,6 @@ def _divided(sample: Sample, u: float, v: float) -> Sample:
         sample,  # type: ignore[type-var]
         x=sample.x / np.float32(u), x_snn=sample.x_snn / np.float32(u), a=sample.a / np.float32(v),
         bottom=sample.bottom / np.float32(u), top=sample.top / np.float32(u), limits=limits, largest=None,
+        window=(sample.window[0] / u, sample.window[1] / u),
         curve=sample.curve.scaled(u, v) if sample.curve else None,
     )  # fmt: skip

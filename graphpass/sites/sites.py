@@ -85,6 +85,8 @@ class Site:
     @property
     def window(self) -> tuple[float, float]:
         """The x that levels which are even on x are for: beyond them, f stays as it is there."""
+        if self.kind == "clip":
+            return float(self.parameters["low"]), float(self.parameters["high"])
         if self.kind != "hard_sigmoid" or not self.parameters["alpha"]:
             return -np.inf, np.inf
         alpha, beta = float(self.parameters["alpha"]), float(self.parameters["beta"])

@@ -163,6 +163,7 @@ def test_doctor_and_version(capsys):
     ("arguments", "what"),
     [
         (("inspect", "nothing.onnx"), "nothing.onnx: no such file"),
+        (("inspect", "."), ".: is a folder"),
         (("convert", "ann.onnx", "out.onnx"), "--calibration"),
         (("convert", "ann.onnx", "out.onnx", "--calibration", "nothing.npz"), "nothing.npz"),
         (("convert", "ann.onnx", "no/out.onnx", "--calibration", "data.npz"), "no: no such folder"),

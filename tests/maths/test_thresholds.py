@@ -51,6 +51,27 @@ def test_least_error_is_never_worse_than_largest(seed, name, levels, noise, scal
     assert (found <= spread(a) * (1 + ROUNDING)).all()
 
 
+@given(
+    st.integers(0, 2**31),
+    st.floats(-2, 2),
+    st.sampled_from([1e-6, 1e-3, 0.1, 1.0, 10.0]),
+    st.sampled_from([2, 3, 16, 256]),
+    st.sampled_from([None, 0]),
+)
+@examples(60)
+def test_a_clip_of_any_width_is_never_worse_than_levels_between_its_ends(seed, low, width, levels, zero):
+    """The ends may lie in one bin of the histogram that the search sees."""
+    low = low if zero is None else 0.0
+    x = np.random.default_rng(seed).standard_normal((300, 4)).astype(np.float32) * [1, 3, 0.1, 1000]
+    window = float(np.float32(low)), float(np.float32(low + width))
+    x = x.astype(np.float32)
+    a = np.clip(x, *np.float32(window))
+    found = squared_error(least_error(x, a, levels, zero, window=window).output(x, levels), a)
+    ends = np.clip(window, x.min(0)[:, None], x.max(0)[:, None]).T
+    spanned = squared_error(largest(ends[1], levels, ends[0]).output(x, levels), a)
+    assert (found <= spanned * (1 + ROUNDING) + ROUNDING * spread(a)).all()
+
+
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("levels", [2, 3])
 def test_least_error_meets_brute_force_over_every_pair_of_borders(name, levels):
