@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from graphpass.client.connection import Connection, address_of, checked, document, error_of
+from graphpass.client.connection import Connection, address_of, checked, error_of
 from graphpass.client.transfers import download, upload
 from graphpass.errors import JobCancelledError, OptionError, RemoteError
 from graphpass.progress import Progress, silent
@@ -99,13 +99,13 @@ class Job:
         """The figures of a job that has succeeded: `evaluation` and `rows` as in docs/formats.md. Fetches long ones."""
         found, links = self._found["result"] or {}, self._found["links"]
         if "omitted" in found and "result" in links:
-            found = {**document(self._connection.ask("GET", links["result"])), **_inner(found)}
+            found = {**self._connection.read("GET", links["result"]), **_inner(found)}
         if "omitted" in found.get("evaluation", {}) and "report_json" in links:
-            found = {**found, "evaluation": document(self._connection.ask("GET", links["report_json"]))}
+            found = {**found, "evaluation": self._connection.read("GET", links["report_json"])}
         if "omitted" in found and "rows" in found and "report_json" in links:
-            found = {"rows": document(self._connection.ask("GET", links["report_json"]))}
+            found = {"rows": self._connection.read("GET", links["report_json"])}
         if "omitted" in found and self.id.startswith("ran_"):
-            found = document(self._connection.ask("GET", links["report_json"]))
+            found = self._connection.read("GET", links["report_json"])
         self._found["result"] = found or None
         return found
 
@@ -116,7 +116,7 @@ class Job:
 
     def refresh(self) -> "Job":
         """Ask the service for the state of the job."""
-        self._found = document(self._connection.ask("GET", self._found["links"]["self"]), *JOB)
+        self._found = self._connection.read("GET", self._found["links"]["self"], *JOB)
         return self
 
     def events(self, after: int | None = None) -> Iterator[Event]:
@@ -157,7 +157,7 @@ class Job:
 
     def cancel(self) -> None:
         """Stop the job. A job that is finished, or finishes at this moment, stays as it is."""
-        self._found = document(self._connection.ask("POST", f"{self._found['links']['self']}/cancel"), *JOB)
+        self._found = self._connection.read("POST", f"{self._found['links']['self']}/cancel", *JOB)
 
     def delete(self) -> None:
         """Delete the job and its files. A job that is not finished is cancelled first."""
@@ -193,9 +193,7 @@ class Client:
 
     def example(self) -> Mapping[str, str]:
         """The built-in example: ids of `model`, `calibration` and `evaluation`."""
-        return dict(
-            document(self._connection.ask("POST", "/v1/examples/fashion-mnist"), "model", "calibration", "evaluation")
-        )
+        return dict(self._connection.read("POST", "/v1/examples/fashion-mnist", "model", "calibration", "evaluation"))
 
     def convert(
         self,
@@ -236,7 +234,7 @@ class Client:
         collection = COLLECTIONS.get(id.partition("_")[0])
         if collection is None:
             raise OptionError(f"{id!r} is not the id of a job", f"they begin with one of {', '.join(COLLECTIONS)}")
-        return Job(self._connection, document(self._connection.ask("GET", f"/v1/{collection}/{id}"), *JOB))
+        return Job(self._connection, self._connection.read("GET", f"/v1/{collection}/{id}", *JOB))
 
     def jobs(self, **filters: str) -> Iterator[Job]:
         """All jobs, newest first; `refresh` on a job fetches its result. filters: kind, state."""
@@ -254,7 +252,7 @@ class Client:
         """All that the service found in a model or dataset."""
         if "omitted" not in stored.description:
             return stored.description
-        found: JSON = document(self._connection.ask("GET", f"/v1/{stored.kind}s/{stored.id}/description"))
+        found: JSON = self._connection.read("GET", f"/v1/{stored.kind}s/{stored.id}/description")
         return found
 
     def delete(self, stored: Stored) -> None:
@@ -274,15 +272,15 @@ class Client:
     def _start(self, collection: str, options: Mapping[str, Any], **inputs: Stored | Job | str | None) -> Job:
         body: JSON = {role: given if isinstance(given, str) else given.id for role, given in inputs.items() if given}
         body["options"] = {name: value for name, value in options.items() if value is not None}
-        return Job(self._connection, document(self._connection.ask("POST", f"/v1/{collection}", json=body), *JOB))
+        return Job(self._connection, self._connection.read("POST", f"/v1/{collection}", *JOB, json=body))
 
     def _pages(self, path: str, filters: Mapping[str, str]) -> Iterator[JSON]:
-        page = document(self._connection.ask("GET", path, params=dict(filters)), *PAGE)
+        page = self._connection.read("GET", path, *PAGE, params=dict(filters))
         while True:
             yield from page["items"]
             if page["next"] is None:
                 return
-            page = document(self._connection.ask("GET", page["next"]), *PAGE)
+            page = self._connection.read("GET", page["next"], *PAGE)
 
 
 def _require(found: Any, names: Sequence[str]) -> None:

@@ -191,6 +191,10 @@ class Connection:
                 return checked(self.http.request(method, path, headers=headers, **more))
         raise AssertionError("patience ends with an answer or an error")
 
+    def read(self, method: str, path: str, *names: str, **more: Any) -> Any:
+        """The JSON of an answer, as `document`. more: as of `ask`."""
+        return document(self.ask(method, path, **more), *names)
+
     def remove(self, path: str) -> None:
         """DELETE. Not found is a success after an attempt whose answer was lost, since that may have deleted it."""
         lost = False

@@ -50,7 +50,7 @@ def upload(
         raise
     # No idempotency key is needed: equal bytes are one object.
     finished = {"upload": address.rpartition("/")[2], "name": called}
-    return dict(document(connection.ask("POST", collection, json=finished), *wanted))
+    return dict(connection.read("POST", collection, *wanted, json=finished))
 
 
 def download(connection: Connection, address: str, path: Path, digest: str | None, progress: Progress) -> None:
