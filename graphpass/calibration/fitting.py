@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from graphpass.calibration.sampling import StepSample
 from graphpass.graph.plan import SitePlan
+from graphpass.maths.histograms import BLOCK
 from graphpass.maths.methods import QUANTISER, Method
 from graphpass.maths.outliers import sum_of
 from graphpass.maths.threads import slices
-from graphpass.maths.thresholds import BLOCK, Levels, squared_error
+from graphpass.maths.thresholds import Levels, squared_error
 from graphpass.sites.sites import Site
 
 Array = NDArray[Any]

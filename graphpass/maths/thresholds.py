@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpass.errors import CalibrationError
+from graphpass.maths.histograms import BINS, BLOCK, Histogram
 from graphpass.maths.neuron import Neuron
 from graphpass.maths.threads import side_by_side, slices
 
@@ -25,11 +26,9 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-BINS = 2048  # histogram bins of a channel: borders are searched to a 2048th of its range
 ROUNDS = 6  # halvings of the search step after the coarse grid
 CELLS = 1 << 19  # border look-ups held at once
 WIDTH = 64  # channels that are searched at once, at most
-BLOCK = 1 << 17  # values of a sample worked on at once: they and their bins stay in the processor's cache
 LINES = 64  # rows whose channels are put in order at once
 RESIDUE = 2.0**-14  # of its magnitude: so little a constant varies as a float32 sum of hundreds of terms
 EVERYWHERE = -np.inf, np.inf
@@ -166,7 +165,7 @@ def _least_error(
     mean, constant = a.mean(1, dtype=np.float64), ends[2] == ends[3]
     origin = mean if zero is None else np.zeros_like(mean)  # what a is explained from, and n with it
     a = a - origin.astype(np.float32)[:, None]
-    histogram = _Histogram(x, a, bottom, top, zero)
+    histogram = Histogram(x, a, bottom, top, zero)
     borders = _search(histogram, levels, parts)
     # Onto edges of bins: a border that lies on a value of the sample would leave that count to float rounding.
     cell = histogram.range / BINS
@@ -201,7 +200,7 @@ def _least_error(
 
 
 def _best(
-    x: Floats, a: Floats, levels: int, threshold: Floats, shift: Floats, varies: Array, histogram: "_Histogram"
+    x: Floats, a: Floats, levels: int, threshold: Floats, shift: Floats, varies: Array, histogram: "Histogram"
 ) -> tuple[NDArray[np.intp], Doubles, Doubles]:
     """Which of the spans leaves the least error, its A and what its count is measured from: [C] each.
 
@@ -267,75 +266,6 @@ def squared_error(y: Array, a: Array) -> Doubles:
     return squares
 
 
-class _Histogram:
-    """Rows and sums of a at or above every bin's lower edge: float32 [C, BINS + 1, 2].
-
-    Both come from one sum: Σ(1 + ε·a) = N + ε·S, with ε so small that |ε·S| ≤ 1/4.
-    """
-
-    def __init__(self, x: Floats, a: Floats, bottom: Doubles, top: Doubles, zero: int | None):
-        self.zero = zero
-        self.bottom, self.range = bottom, np.maximum(top - bottom, 1e-30)
-        scale, origin = (BINS / self.range).astype(np.float32)[:, None], bottom.astype(np.float32)[:, None]
-        size = np.maximum(a.max(1, keepdims=True), -a.min(1, keepdims=True)).astype(np.float64)
-        unit = 0.25 / (x.shape[1] * np.maximum(size, 1e-30))
-        both = np.empty((len(x), BINS + 1))
-        for part in slices(len(x), max(1, BLOCK // x.shape[1])):
-            position = x[part] - origin[part]
-            position *= scale[part]
-            weights = a[part] * unit[part] + 1
-            for table, places, each in zip(both[part], position.astype(np.intp), weights, strict=True):
-                table[:] = np.bincount(places, each, BINS + 1)
-        both[:, BINS - 1] += both[:, BINS]  # the largest x
-        below = np.cumsum(both[:, :-1], axis=1)
-        above = np.concatenate([below[:, -1:], below[:, -1:] - below], axis=1)
-        self._above = np.empty((*above.shape, 2), np.float32)
-        self._above[..., 0] = rows = np.rint(above)
-        self._above[..., 1] = (above - rows) / unit
-        self.rows = x.shape[1]
-
-    def quantiles(self, shares: Array) -> Doubles:
-        """Edges of bins with so many of the rows below them, float64 [C, shares]."""
-        below = self.rows - self._above[:, :, 0].astype(np.float64)
-        channel = np.arange(len(below))[:, None]
-        step = self.rows + 1  # all channels' tables as one that never falls
-        found = np.searchsorted((below + channel * step).ravel(), (shares * self.rows + channel * step).ravel())
-        edge = found.reshape(len(below), -1) - channel * (BINS + 1)
-        edges: Doubles = self.bottom[:, None] + edge * (self.range / BINS)[:, None]
-        return edges
-
-    def explained(self, first: Doubles, last: Doubles, levels: int) -> Doubles:
-        """cov²/var of the borders from first to last, [C, M] each: the part of Σ(a − ā)² that n explains.
-
-        With a zero (Σ(n − z)·a)²/Σ(n − z)², the part of Σa².
-        """
-        bins = BINS / self.range[:, None]
-        steps, weights = _borders(levels)
-        place = np.multiply.outer(steps, ((last - first) * bins).astype(np.float32))  # [L, C, M]: sums over long rows
-        place += ((first - self.bottom[:, None]) * bins).astype(np.float32)
-        np.rint(place, out=place)
-        np.clip(place, 0, BINS, out=place)
-        edge = place.astype(np.intp)
-        edge += (np.arange(len(first)) * (BINS + 1))[:, None]  # in all channels' tables, one behind the other
-        pairs = self._above.reshape(-1).view(np.complex64).take(edge).view(np.float32)  # both numbers at once
-        exact = np.float32 if self.rows * (levels - 1) ** 2 < 2**24 else np.float64  # for sums of whole numbers
-        sums = np.einsum("wl,lv->wv", weights, pairs.reshape(levels - 1, -1), dtype=exact).reshape(2, *first.shape, 2)
-        n, squares, sum_na = (sums[k, ..., each].astype(np.float64) for k, each in ((0, 0), (1, 0), (0, 1)))
-        rows, total = self._above[:, :1, 0].astype(np.float64), self._above[:, :1, 1].astype(np.float64)
-        origin = n / rows if self.zero is None else float(self.zero)
-        variance = squares - (2.0 * n - origin * rows) * origin
-        covariance = sum_na - origin * total
-        useful = (covariance > 0) & (variance > 1e-9 * rows)
-        return np.where(useful, covariance**2 / np.where(useful, variance, 1.0), 0.0)
-
-
-@functools.cache
-def _borders(levels: int) -> tuple[Floats, Floats]:
-    """Places of the borders, 0 … 1, [L], and the weights of the sums Σ N_k and Σ (2k−1)·N_k, [2, L]."""
-    weights = np.stack([np.ones(levels - 1), 2 * np.arange(1, levels) - 1])
-    return np.linspace(0, 1, levels - 1, dtype=np.float32), weights.astype(np.float32)
-
-
 def _points(levels: int) -> int:
     """Grid points of each kind (quantiles, equal steps): fewer where a candidate costs many look-ups."""
     return 10 if levels <= 32 else 6
@@ -347,7 +277,7 @@ def _grid_pairs(levels: int) -> tuple[Array, Array]:
     return np.triu_indices(points, 1) if levels > 2 else (np.arange(points), np.arange(points))
 
 
-def _grid(histogram: _Histogram, levels: int) -> Doubles:
+def _grid(histogram: Histogram, levels: int) -> Doubles:
     """Grid of borders, float64 [C, points], ascending: quantiles of x and equal steps over its range."""
     points = _points(levels)
     share = np.concatenate([np.linspace(0, 1, points + 2)[1:-1], _QUANTILES])
@@ -355,7 +285,7 @@ def _grid(histogram: _Histogram, levels: int) -> Doubles:
     return np.sort(np.concatenate([histogram.quantiles(share), even], axis=1), axis=1)
 
 
-def _search(histogram: _Histogram, levels: int, parts: Sequence[float]) -> Doubles:
+def _search(histogram: Histogram, levels: int, parts: Sequence[float]) -> Doubles:
     """First and last border with the most explained, float64 [2, C]."""
     lower, upper = _grid_pairs(levels)
     grid = _grid(histogram, levels)

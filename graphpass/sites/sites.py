@@ -77,10 +77,8 @@ class Site:
     @property
     def limits(self) -> tuple[float, float] | None:
         """The two limits of a clip, such as 0 and 6 of ReLU6; None where a side is open, which FAR means, too."""
-        if self.kind != "clip":
-            return None
-        low, high = float(self.parameters["low"]), float(self.parameters["high"])
-        return (low, high) if max(-low, high) < FAR else None
+        low, high = self.window
+        return (low, high) if self.kind == "clip" and max(-low, high) < FAR else None
 
     @property
     def window(self) -> tuple[float, float]:
