@@ -19,6 +19,7 @@ from graphpass.maths.thresholds import Levels
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 BOUND = 40
+LEAST = 2.0**-144  # float32 has too few digits for a smaller threshold, or none
 
 
 class Rows(Protocol):
@@ -74,8 +75,15 @@ def in_units(fit: Callable[[Sample, int], Levels], same: Callable[[Sample], bool
         if u == v == 1.0:
             return fit(sample, levels)
         found = fit(_divided(sample, u, v), levels)
-        return Levels(found.threshold * np.float32(u), found.shift * np.float32(u), found.amplitude * np.float32(v),
-                      found.offset * np.float32(v))  # fmt: skip
+        threshold, shift, amplitude, offset = (
+            part * np.float32(unit)
+            for part, unit in zip(
+                (found.threshold, found.shift, found.amplitude, found.offset), (u, u, v, v), strict=True
+            )
+        )
+        flat = threshold < LEAST
+        return Levels(np.where(flat, np.float32(1), threshold), np.where(flat, np.float32(0), shift),
+                      np.where(flat, np.float32(0), amplitude), np.where(flat, sample.a.mean(0), offset))  # fmt: skip
 
     return fitted
 

@@ -39,6 +39,19 @@ def test_thresholds_are_in_the_units_of_their_rows(method, kind, exponent):
         np.testing.assert_allclose(getattr(two, name), expected, rtol=0 if exponent > -100 else 2.0**-10)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", FUNCTIONS)
+@pytest.mark.parametrize("exponent", range(-149, -143))
+def test_thresholds_smaller_than_any_float_are_those_of_a_constant(method, kind, exponent):
+    unit = 2.0**exponent
+    rows = sample(kind, unit, 1.0 if kind == "sigmoid" else unit)
+    found = METHODS[method].fit(rows, 256)
+    assert (found.threshold > 0).all()
+    y = found.output(rows.x_snn, 256)
+    room = 0.1 * (rows.a.max() - rows.a.min())
+    assert rows.a.min() - room <= y.min() and y.max() <= rows.a.max() + room
+
+
 def test_corrections_are_in_the_units_of_inputs_and_rows():
     inputs = RANDOM.standard_normal((1, 600, 5)).astype(np.float32)
     x = (inputs[0] @ RANDOM.standard_normal((5, 3))).astype(np.float32)
