@@ -220,16 +220,29 @@ Choice = tuple[gs.Variable, float, gs.Tensor, gs.Tensor, tuple[gs.Node, ...]]
 def choices(node: gs.Node) -> Iterator[Choice]:
     """(x, border, below, above, nodes): `below` where x < border, `above` where x > border; either where x = border.
 
-    A Where, or a product with a comparison.
+    A Where, a product with a comparison, or a sum of one with a comparison and one with its opposite.
     """
     if is_op(node, "Where"):
         condition, yes, no = node.inputs
         yield from _compared(condition, yes, no, (node,))
     elif is_op(node, "Mul"):
-        for factor, other in (node.inputs, node.inputs[::-1]):
-            cast = producer(factor)
-            if cast is not None and is_op(cast, "Cast"):
-                yield from _compared(cast.inputs[0], other, _constant(0.0), (cast, node))
+        for condition, other, nodes in _masked(node):
+            yield from _compared(condition, other, _constant(0.0), nodes)
+    elif is_op(node, "Add"):
+        for first, second in (node.inputs, node.inputs[::-1]):
+            for condition, yes, one in _masked(producer(first)):
+                for opposite, no, two in _masked(producer(second)):
+                    negation = producer(opposite)
+                    if negation is not None and is_op(negation, "Not") and negation.inputs[0] is condition:
+                        yield from _compared(condition, yes, no, (*one, negation, *two, node))
+
+
+def _masked(node: gs.Node | None) -> Iterator[tuple[gs.Tensor, gs.Tensor, tuple[gs.Node, ...]]]:
+    """(condition, x, nodes) of a product of x and a condition as a number."""
+    for factor, other in (node.inputs, node.inputs[::-1]) if node is not None and is_op(node, "Mul") else ():
+        cast = producer(factor)
+        if cast is not None and is_op(cast, "Cast"):
+            yield cast.inputs[0], other, (cast, node)
 
 
 def _compared(condition: gs.Tensor, yes: gs.Tensor, no: gs.Tensor, nodes: tuple[gs.Node, ...]) -> Iterator[Choice]:

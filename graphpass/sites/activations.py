@@ -106,14 +106,28 @@ def _prelu(found: Binding) -> Parameters | None:
     return {"slope": slope.astype(np.float32)} if slope is not None and per_channel else None
 
 
-def _chosen_prelu(found: Binding) -> Parameters | None:
-    """Where(x < 0, slope·x, x), the slopes not widening x."""
-    x, product = found.tensors["x"], next(node for node in found.nodes if node.op == "Mul")
-    slope = next((values for each in product.inputs if (values := floats_of(each)) is not None), None)
-    if slope is None or x.shape is None or slope.ndim > len(x.shape) or sum(n != 1 for n in slope.shape) > 1:
-        return None
-    fits = all(n in (1, size) for n, size in zip(slope.shape[::-1], x.shape[::-1], strict=False))
-    return {"slope": slope.astype(np.float32)} if fits else None
+def _minus(found: Binding) -> Parameters:
+    return {"alpha": -found.scalars["minus"]}
+
+
+def _sloped(sign: int) -> Reader:
+    """sign times the constant factor of the last product; None where it is more than a slope a channel, or widens x."""
+
+    def read(found: Binding) -> Parameters | None:
+        x = found.tensors["x"]
+        factors = [floats_of(each) for node in found.nodes if node.op == "Mul" for each in node.inputs]
+        slope = next((values for values in reversed(factors) if values is not None), None)
+        if slope is None or x.shape is None or slope.ndim > len(x.shape) or sum(n != 1 for n in slope.shape) > 1:
+            return None
+        fits = all(n in (1, size) for n, size in zip(slope.shape[::-1], x.shape[::-1], strict=False))
+        return {"slope": (sign * slope).astype(np.float32)} if fits else None
+
+    return read
+
+
+def _scaled_elu(found: Binding) -> Parameters | None:
+    inner = next(node for node in found.nodes if node.op == "Elu")
+    return {"alpha": found.scalars["alpha"]} if inner.attrs.get("alpha", 1.0) == 1 else None
 
 
 def _elu(found: Binding) -> Parameters | None:
@@ -173,6 +187,7 @@ SOFTPLUS = ("|", ("Softplus", "x"), ("Log", ("+", 1.0, ("Exp", "x"))))
 EXP = ("Exp", ("|", "x", ("clip", -math.inf, 0.0, "x")))
 EXPM1 = ("|", ("+", "$shift", EXP), ("+", "$shift", ("*", "$alpha", EXP)),
               ("*", "$gain", ("+", "$shift", ("|", EXP, ("*", "$alpha", EXP)))))  # fmt: skip
+FALLEN = ("clip", 0.0, math.inf, ("*", -1.0, "x"))  # −min(x, 0)
 LEAKY = ("|", ("LeakyRelu", "x"), ("Max", "x", ("*", "$alpha", "x")), ("where", 0.0, ("*", "$alpha", "x"), "x"))
 RELU = ("clip", 0.0, math.inf, "x")
 SIGMOID = ("|", ("Sigmoid", "x"), ("Div", 1.0, ("+", 1.0, ("Exp", ("*", -1.0, "x")))))
@@ -201,7 +216,14 @@ ACTIVATIONS: tuple[Spelling, ...] = (
     Spelling("leaky_relu", ("clip", "$low", "$high", LEAKY), _clipped_leaky),
     Spelling("leaky_relu", ("Max", "x", ("*", "$alpha", "x")), _leaky),
     Spelling("leaky_relu", ("where", 0.0, ("*", "$alpha", "x"), "x"), _captured),
-    Spelling("prelu", ("where", 0.0, ("Mul", "x", "*"), "x"), _chosen_prelu),
+    Spelling("leaky_relu", ("+", RELU, ("*", "$alpha", ("clip", -math.inf, 0.0, "x"))), _captured),
+    Spelling("leaky_relu", ("+", RELU, ("*", "$minus", FALLEN)), _minus),
+    Spelling("leaky_relu", ("Sub", RELU, ("*", "$alpha", FALLEN)), _captured),
+    Spelling("prelu", ("where", 0.0, ("Mul", "x", "*"), "x"), _sloped(1)),
+    Spelling("prelu", ("+", RELU, ("Mul", ("clip", -math.inf, 0.0, "x"), "*")), _sloped(1)),
+    Spelling("prelu", ("+", RELU, ("Mul", FALLEN, "*")), _sloped(-1)),
+    Spelling("prelu", ("Sub", RELU, ("Mul", FALLEN, "*")), _sloped(1)),
+    Spelling("elu", ("where", 0.0, ("*", "$alpha", ("Elu", "x")), ("|", "x", ("Elu", "x"))), _scaled_elu),
     Spelling("selu", ("where", 0.0, EXPM1, ("*", "$gamma", "x")), _elu),
     Spelling("elu", ("where", 0.0, EXPM1, "x"), _elu),
     Spelling("softsign", ("Div", "x", ("+", 1.0, ("Abs", "x")))),

@@ -217,6 +217,7 @@ NEGATIVE = {
     "0 below 0.5, another above": ("Greater x half > m; Where m z zero > y", []),
     "0.5 below 0": ("Less x zero > m; Where m half x > y", []),
     "exp(x) - 2 below 0": ("Exp x > a; Sub a two > b; Less x zero > m; Where m b x > y", []),
+    "relu(x) + relu(-z)": ("Relu x > a; Neg z > b; Relu b > d; Mul d alpha > e; Add a e > y", ["relu", "relu"]),
     "exp of another": ("Exp z > a; Sub a one > b; Less x zero > m; Where m b x > y", []),
     "arithmetic": ("Mul x alpha > a; Add a one > b; Div b six > y", []),
 }
@@ -232,6 +233,20 @@ def test_a_product_with_a_comparison_is_a_choice():
     nodes = [node("Greater", "x zero", "m"), node("Cast", "m", "a", to=1), node("Mul", "a x", "y")]
     (activation,) = find(nodes)
     assert (activation.kind, len(activation.nodes)) == ("relu", 3)
+
+
+@pytest.mark.parametrize("negated", ["m", "k"])
+def test_a_sum_of_products_with_a_comparison_and_its_opposite_is_a_choice(negated):
+    """tf.where, as tf2onnx writes it."""
+    nodes = [
+        *spell(f"Greater x zero > m; Greater z zero > k; Not {negated} > n"), node("Cast", "m", "p", to=1),
+        node("Cast", "n", "q", to=1), *spell("Mul x p > a; Mul x alpha > b; Mul b q > d; Add d a > y"),
+    ]  # fmt: skip
+    found = find(nodes)
+    if negated == "m":
+        assert [(each.kind, each.parameters) for each in found] == [("leaky_relu", {"alpha": pytest.approx(0.2)})]
+    else:
+        assert [each.kind for each in found] == ["relu"]
 
 
 FULL = {  # as torch.zeros_like is exported
