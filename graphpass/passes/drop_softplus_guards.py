@@ -9,9 +9,9 @@ import onnx_graphsurgeon as gs
 
 from graphpass.graph.patterns import NEAR, choices, matches
 from graphpass.passes.base import HELD, Rewriting
+from graphpass.sites.activations import SOFTPLUS
 
 LEAST = 15.0  # log(1 + exp(z)) − z = log(1 + exp(−z)) < 2⁻²¹ from here on, less than half a float32 step of z
-SOFTPLUS = ("|", ("Softplus", "x"), ("Log", ("+", 1.0, ("Exp", "x"))))
 SCALED = ("*", "$factor", SOFTPLUS)
 
 

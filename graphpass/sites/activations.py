@@ -6,7 +6,7 @@ scalar constant, a float matches one near it, ("Op", …) a node, commutative op
     ("*", …)  a product, in every order and association: Mul, Div by a constant, Neg; constants multiply up
     ("+", …)  a sum likewise: Add, Sub of a constant
     ("clip", low, high, p)  Clip, Relu, Min, Max with constants, choices that equal them, and nests of these
-    ("where", border, p, q)  p where x < border, q where x > border: a Where, or a product with a comparison
+    ("where", border, p, q)  p where x < border, q where x > border: a Where, or products with comparisons
     ("|", p, q)  either
 
 ACTIVATIONS lists the patterns, larger ones first. The quantise-clip-floor-shift chain is in quantised.py.
@@ -137,7 +137,7 @@ def _elu(found: Binding) -> Parameters | None:
     gamma = scalars["gamma"]
     if not math.isclose(slope, -end, rel_tol=NEAR) or gamma == 0:
         return None
-    return {"alpha": slope / gamma, **({} if gamma == 1 else {"gamma": gamma})}
+    return {"alpha": slope / gamma, **({"gamma": gamma} if "gamma" in found.scalars else {})}
 
 
 def _hard_sigmoid(found: Binding) -> Parameters | None:
