@@ -384,14 +384,16 @@ def check_form(
     images: ImageOptions | None = None,
     threads: int = 0,
 ) -> Distance | None:
-    """How far a form is from the folded form of the same plan, in the network's own precision.
-
-    None where there are no inputs to measure it with.
+    """How far a form is from the folded form, in the network's own precision; None without inputs to measure it with.
 
     Raises FormError where it is another function; warns (ConversionWarning) of what is notable.
     """
     folded = emit(network.graph.copy(), plan, "folded", metadata(plan, "folded"))
-    found = measured(network.source, plan, Forms(form, proto, folded, precision), dataset, images, threads)
+    try:
+        found = measured(network.source, plan, Forms(form, proto, folded, precision), dataset, images, threads)
+    except SessionError:
+        check(network, proto, None, threads)  # whether the form is the one that is not loaded
+        raise
     if found and found.notable:
         warnings.warn(f"{found}; `graphpass verify` shows where", ConversionWarning, stacklevel=3)
     return found

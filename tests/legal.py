@@ -164,9 +164,9 @@ def with_functions(middle: Sequence[NodeProto], *functions: onnx.FunctionProto) 
     return proto
 
 
-def referring(op: str, attribute: str, name: str) -> NodeProto:
+def referring(op: str, attribute: str, name: str, domain: str = "") -> NodeProto:
     """A node whose attribute is given by the function it is in."""
-    made = node(op, "u", "v")
+    made = node(op, "u", "v", domain=domain)
     made.attribute.append(AttributeProto(name=attribute, type=AttributeProto.FLOAT, ref_attr_name=name))
     return made
 

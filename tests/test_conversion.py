@@ -4,9 +4,10 @@ import numpy as np
 import onnx
 import pytest
 
+from graphpass import conversion
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import convert
-from graphpass.errors import CoverageError, OptionError, PlanError, UnsupportedModelError
+from graphpass.errors import CoverageError, ModelError, OptionError, PlanError, UnsupportedModelError
 from graphpass.graph.model import load, read
 from graphpass.graph.plan import save_plan
 from graphpass.network import prepare
@@ -156,3 +157,17 @@ def test_what_should_convert_and_cannot_needs_consent(tmp_path):
         convert(tmp_path / "rnn.onnx", samples)
     assert len(convert(tmp_path / "rnn.onnx", samples, allow_partial=True).plan.sites) == 1
     assert not prepare(load(tmp_path / "rnn.onnx")).coverage.complete
+
+
+@pytest.mark.parametrize("form", ["folded", "integer"])
+def test_a_form_that_the_runtime_does_not_load_names_an_opset(ann, monkeypatch, form):
+    made = conversion.spiking_model
+
+    def newer(*arguments, **options):
+        proto = made(*arguments, **options)
+        next(each for each in proto.opset_import if not each.domain).version = 99
+        return proto
+
+    monkeypatch.setattr(conversion, "spiking_model", newer)
+    with pytest.raises(ModelError, match=r"does not load the network that it was .*; export the model with opset 21"):
+        convert(ann, data(), form=form, options=CalibrationOptions(threads=1))

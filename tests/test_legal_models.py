@@ -133,12 +133,17 @@ CONVERTED: dict[str, Callable[[], ModelProto]] = {
     "a function called twice": function_with_weights,
     "a function of the runtime's operators": function_of_the_runtime,
     "an attribute of a function": lambda: with_functions(
-        [call("F", "r", "m", slope=0.3)],
+        [node("Neg", "r", "n"), call("F", "n", "m", slope=0.3)],
         function("F", [referring("LeakyRelu", "alpha", "slope")], attributes=["slope"]),
     ),
     "a default of a function": lambda: with_functions(
-        [call("F", "r", "m")],
+        [node("Neg", "r", "n"), call("F", "n", "m")],
         function("F", [referring("LeakyRelu", "alpha", "s")], attribute_protos=[helper.make_attribute("s", 0.2)]),
+    ),
+    "a default that a function hands on": lambda: with_functions(
+        [node("Neg", "r", "n"), call("F", "n", "m")],
+        function("F", [referring("G", "s", "t", domain="mine")], attribute_protos=[helper.make_attribute("t", 0.2)]),
+        function("G", [referring("LeakyRelu", "alpha", "s")], attribute_protos=[helper.make_attribute("s", 0.9)]),
     ),
     "a choice": lambda: choice(constant=False),
     "a choice that is settled": lambda: choice(constant=True),

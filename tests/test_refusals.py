@@ -332,3 +332,14 @@ def test_an_input_of_absurd_fixed_sizes(tmp_path: Path, sizes: list[int | str]) 
     onnx.save(proto, path)
     with pytest.raises(UnsupportedModelError, match=r"'x' has .* values, by its sizes that are fixed"):
         load(path)
+
+
+def test_dictionaries_of_probabilities_name_the_option_that_leaves_them_out(tmp_path: Path) -> None:
+    zipped = node("ZipMap", "p", "y", "zip", domain="ai.onnx.ml", classlabels_int64s=[0, 1])
+    path = saved(tmp_path, [node("MatMul", "x m", "a"), node("Softmax", "a", "p"), zipped], {"m": np.ones((8, 2), "f")})
+    proto = onnx.load(path)
+    value = proto.graph.output[0].type.sequence_type.elem_type.map_type
+    value.key_type, value.value_type.tensor_type.elem_type = TensorProto.INT64, TensorProto.FLOAT
+    onnx.save(proto, path)
+    with pytest.raises(UnsupportedModelError, match=r"'y' is a sequence_type, .*options=\{'zipmap': False\}"):
+        load(path)

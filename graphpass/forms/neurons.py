@@ -71,7 +71,8 @@ def _require_parameters(node: gs.Node) -> None:
     wanted = PARAMETERS.get(node.op, 0)
     if len(node.inputs) != wanted + 1 or len(node.outputs) != 1:
         raise RecordError(f"{len(node.inputs)} inputs, not {wanted + 1}")
-    if isinstance(node.inputs[0], gs.Constant) or node.inputs[0].is_empty():
+    x, repeats = node.inputs[0], node.op == operators.TIME_REPEAT  # a class token of one sample is a constant
+    if x.is_empty() or (isinstance(x, gs.Constant) and not repeats):
         raise RecordError("its first input is not computed by the network")
     for number, tensor in enumerate(node.inputs[1:]):
         if not isinstance(tensor, gs.Constant):

@@ -73,7 +73,8 @@ def neuron_affine(amplitude: NDArray[Any], offset: NDArray[Any], total: float, r
 
 
 def through(node: gs.Node, affine: Affine) -> list[Affine] | None:
-    """Scale and offset of the outputs of a node that moves or averages a train; None if they must be applied before it.
+    """Scale and offset of the outputs of a node that moves or averages a train; None if they must be applied before it,
+    as where they would vary along axis 0 behind it.
 
     The train itself goes through the node with zeros in place of the values that a move fills in (`unfilled`).
     """
@@ -81,7 +82,8 @@ def through(node: gs.Node, affine: Affine) -> list[Affine] | None:
     offsets = travels(node, affine.offset, Travel.OFFSET)
     if scales is None or offsets is None:
         return None
-    return [Affine(scale, offset) for scale, offset in zip(scales, offsets, strict=True)]
+    moved = [Affine(scale, offset) for scale, offset in zip(scales, offsets, strict=True)]
+    return None if any(0 in each.varying for each in moved) else moved
 
 
 def unfilled(node: gs.Node, train: gs.Variable, zeros: Callable[[gs.Constant], gs.Constant]) -> None:
@@ -97,7 +99,9 @@ def unfilled(node: gs.Node, train: gs.Variable, zeros: Callable[[gs.Constant], g
 
 
 def joined(node: gs.Node, affines: Sequence[Affine]) -> Affine | None:
-    """Scale and offset of the output of a Concat; None where a part's size along the axis is unknown."""
+    """Scale and offset of the output of a Concat; None where a part's size along the axis is unknown, or where they
+    would vary along axis 0.
+    """
     rank = rank_of(node.outputs[0])
     if rank is None or any(a.scale.ndim != rank for a in affines):
         return None
@@ -120,7 +124,8 @@ def joined(node: gs.Node, affines: Sequence[Affine]) -> Affine | None:
         return np.concatenate(full, axis)
 
     scale, offset = join([a.scale for a in affines]), join([a.offset for a in affines])
-    return None if scale is None or offset is None else Affine(scale, offset)
+    whole = None if scale is None or offset is None else Affine(scale, offset)
+    return None if whole is None or 0 in whole.varying else whole
 
 
 def arithmetic(node: gs.Node, affine: Affine) -> Affine | None:

@@ -2,7 +2,8 @@
 
     pooling with ceil_mode below opset 22    one window too many where the last window would begin in the padding
     STFT                                     all bins, although only the first half is asked for
-    KEEPS_SHAPE                              no result, although output and input have the same type and shape
+    KEEPS_SHAPE, MAKES_FLOATS                no result, although output and input have the same shape, and the same
+                                             type but for those that make float32
 
 Sizes from the first two are left unknown, like all sizes that depend on values.
 
@@ -21,7 +22,15 @@ from graphpass.graph.tensors import LARGEST_PROTOBUF, graphs_of, keep_tensors, w
 
 POOLS = frozenset(["AveragePool", "LpPool", "MaxPool"])
 RIGHT_POOLS = 22  # opset
-KEEPS_SHAPE = frozenset(["GroupNormalization", "MeanVarianceNormalization", "SimplifiedLayerNormalization"])
+KEEPS_SHAPE = {  # by domain
+    "": frozenset(["GroupNormalization", "MeanVarianceNormalization", "SimplifiedLayerNormalization"]),
+    "ai.onnx.ml": frozenset(["Imputer", "Normalizer", "Scaler"]),
+    "com.microsoft": frozenset(
+        "BiasGelu FastGelu Gelu Inverse QuickGelu RotaryEmbedding SkipLayerNormalization "
+        "SkipSimplifiedLayerNormalization Trilu".split()
+    ),
+}
+MAKES_FLOATS = frozenset(["Normalizer", "Scaler"])
 OPAQUE = "graphpass.opaque"  # domain of nodes that inference does not look into
 LONGEST = 1024  # numbers of a vector
 FOLLOWED = frozenset(
@@ -110,14 +119,19 @@ def _may_be_long(known: list[int] | ValueInfoProto | None) -> bool:
 
 
 def _as_identities(proto: onnx.ModelProto) -> dict[int, NodeProto]:
-    """Replace nodes that keep the shape of their input by Identity, in place. Returns the old nodes by position."""
+    """Replace nodes that keep the shape of their input by Identity or Cast, in place.
+
+    Returns the old nodes by position.
+    """
     found = {}
     for place, node in enumerate(proto.graph.node):
-        if node.op_type in KEEPS_SHAPE and not node.domain:
+        if node.op_type in KEEPS_SHAPE.get(node.domain, ()):
             found[place] = NodeProto()
             found[place].CopyFrom(node)
-            node.op_type = "Identity"
             del node.input[1:], node.output[1:], node.attribute[:]
+            if node.op_type in MAKES_FLOATS:
+                node.attribute.append(helper.make_attribute("to", onnx.TensorProto.FLOAT))
+            node.op_type, node.domain = "Cast" if node.op_type in MAKES_FLOATS else "Identity", ""
     return found
 
 

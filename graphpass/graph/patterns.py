@@ -78,6 +78,13 @@ def matches(pattern: Pattern, tensor: gs.Tensor, found: Binding = NOTHING) -> It
             bound = _capture(pattern[1], low, _capture(pattern[2], high, found))
             if bound is not None:
                 yield from (each.add(*nodes) for each in matches(pattern[3], inner, bound))
+    elif pattern[0] == "where":
+        for x, border, *parts, nodes in choices(node) if node is not None else ():
+            bound = _capture(pattern[1], border, found)
+            if bound is not None:
+                known = [each if (n := _number_beside(each, x)) is None else _constant(n) for each in parts]
+                pairs = list(zip(("x", *pattern[2:]), (x, *known), strict=True))
+                yield from (each.add(*nodes) for each in _all(pairs, bound))
     elif pattern[0] in ("*", "+"):
         wanted = [each for each in pattern[1:] if not _is_constant(each)]
         constant = next((each for each in pattern[1:] if _is_constant(each)), UNIT[pattern[0]])
@@ -166,14 +173,23 @@ def clips(tensor: gs.Tensor, depth: int = DEPTH) -> Iterator[tuple[gs.Tensor, fl
     Nested clips count as one clip only if nothing else reads the tensors between them.
     """
     node = producer(tensor)
-    bounds = clip_bounds(node) if node is not None and depth else None
-    if bounds is None:
-        return
-    inner, low, high = bounds
-    if len(inner.outputs) == 1:
-        for z, lower, upper, nodes in clips(inner, depth - 1):
-            yield z, min(max(lower, low), high), min(max(upper, low), high), (*nodes, node)
-    yield inner, low, high, (node,)
+    for inner, low, high, own in _clips_at(node) if node is not None and depth else ():
+        if {id(reader) for reader in inner.outputs} <= {id(each) for each in own}:
+            for z, lower, upper, nodes in clips(inner, depth - 1):
+                yield z, min(max(lower, low), high), min(max(upper, low), high), (*nodes, *own)
+        yield inner, low, high, own
+
+
+def _clips_at(node: gs.Node) -> Iterator[tuple[gs.Tensor, float, float, tuple[gs.Node, ...]]]:
+    """The clip that a node is: an operator, or a choice between x and the border that x is compared with."""
+    bounds = clip_bounds(node)
+    if bounds is not None:
+        yield *bounds, (node,)
+    for x, border, below, above, nodes in choices(node):
+        if above is x and _number_beside(below, x) == border:
+            yield x, border, math.inf, nodes
+        if below is x and _number_beside(above, x) == border:
+            yield x, -math.inf, border, nodes
 
 
 def clip_bounds(node: gs.Node) -> tuple[gs.Tensor, float, float] | None:
@@ -191,10 +207,83 @@ def clip_bounds(node: gs.Node) -> tuple[gs.Tensor, float, float] | None:
         return (node.inputs[0], low, high) if low is not None and high is not None and low <= high else None
     if is_op(node, "Min", "Max") and len(node.inputs) == 2:
         for z, constant in (node.inputs, node.inputs[::-1]):
-            bound = _float_of(constant)
+            bound = _number_beside(constant, z)
             if bound is not None and isinstance(z, gs.Variable):
                 return (z, bound, math.inf) if node.op == "Max" else (z, -math.inf, bound)
     return None
+
+
+COMPARISONS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
+Choice = tuple[gs.Variable, float, gs.Tensor, gs.Tensor, tuple[gs.Node, ...]]
+
+
+def choices(node: gs.Node) -> Iterator[Choice]:
+    """(x, border, below, above, nodes): `below` where x < border, `above` where x > border; either where x = border.
+
+    A Where, a product with a comparison, or a sum of one with a comparison and one with its opposite.
+    """
+    if is_op(node, "Where"):
+        condition, yes, no = node.inputs
+        yield from _compared(condition, yes, no, (node,))
+    elif is_op(node, "Mul"):
+        for condition, other, nodes in _masked(node):
+            yield from _compared(condition, other, _constant(0.0), nodes)
+    elif is_op(node, "Add"):
+        for first, second in (node.inputs, node.inputs[::-1]):
+            for condition, yes, one in _masked(producer(first)):
+                for opposite, no, two in _masked(producer(second)):
+                    negation = producer(opposite)
+                    if negation is not None and is_op(negation, "Not") and negation.inputs[0] is condition:
+                        yield from _compared(condition, yes, no, (*one, negation, *two, node))
+
+
+def _masked(node: gs.Node | None) -> Iterator[tuple[gs.Tensor, gs.Tensor, tuple[gs.Node, ...]]]:
+    """(condition, x, nodes) of a product of x and a condition as a number."""
+    for factor, other in (node.inputs, node.inputs[::-1]) if node is not None and is_op(node, "Mul") else ():
+        cast = producer(factor)
+        if cast is not None and is_op(cast, "Cast"):
+            yield cast.inputs[0], other, (cast, node)
+
+
+def _compared(condition: gs.Tensor, yes: gs.Tensor, no: gs.Tensor, nodes: tuple[gs.Node, ...]) -> Iterator[Choice]:
+    """`yes` where a condition holds, which compares a tensor with a number, else `no`."""
+    node = producer(condition)
+    if node is not None and is_op(node, "Not"):
+        yes, no, nodes, node = no, yes, (node, *nodes), producer(node.inputs[0])
+    if node is None or not is_op(node, *COMPARISONS):
+        return
+    for place, (x, number) in enumerate((node.inputs, node.inputs[::-1])):
+        border = _number_beside(number, x)
+        if border is not None and isinstance(x, gs.Variable):
+            less = node.op.startswith("Less") == (place == 0)
+            yield x, border, *((yes, no) if less else (no, yes)), (node, *nodes)
+
+
+def _constant(value: float) -> gs.Constant:
+    return gs.Constant("number", np.array(value))
+
+
+def _number_beside(tensor: gs.Tensor, x: gs.Tensor) -> float | None:
+    """The float that a tensor no larger than x holds everywhere: a constant, or one made in the shape of x."""
+    if isinstance(tensor, gs.Constant):
+        sizes = list(x.shape or ())
+        if math.prod(tensor.shape) == 1 or list(tensor.shape) != sizes[max(len(sizes) - len(tensor.shape), 0) :]:
+            return _float_of(tensor)
+        values = np.asarray(tensor.values)
+        same = values.dtype.kind == "f" and values.size > 0 and bool((values == values.flat[0]).all())
+        return float(values.flat[0]) if same else None
+    node = producer(tensor)
+    if node is None or not is_op(node, "Expand", "ConstantOfShape"):
+        return None
+    shape = producer(node.inputs[-1])
+    if shape is None or not is_op(shape, "Shape") or shape.inputs[0] is not x or shape.attrs.get("start", 0) != 0:
+        return None
+    if "end" in shape.attrs:
+        return None
+    if node.op == "Expand":
+        return _float_of(node.inputs[0])
+    value = node.attrs.get("value")
+    return 0.0 if value is None else float(np.asarray(getattr(value, "values", value)).flat[0])
 
 
 def _float_of(tensor: gs.Tensor) -> float | None:

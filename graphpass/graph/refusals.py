@@ -51,6 +51,7 @@ def refuse(path: Path, proto: ModelProto) -> None:
 def refuse_values(path: Path, proto: ModelProto) -> None:
     """Raise UnsupportedModelError for inputs without a shape or too large, and values that are no numeric tensors."""
     initialisers = {tensor.name for tensor in proto.graph.initializer}
+    zipped = {name for node in proto.graph.node if node.op_type == "ZipMap" for name in node.output}
     for value in [*proto.graph.input, *proto.graph.output]:
         kind = value.type.WhichOneof("value")
         element = value.type.tensor_type.elem_type
@@ -63,7 +64,8 @@ def refuse_values(path: Path, proto: ModelProto) -> None:
                 )
             raise UnsupportedModelError(
                 f"{path}: {value.name!r} is a {name}, not a numeric tensor",
-                "convert the part of the model between numeric tensors",
+                "convert the part of the model between numeric tensors"
+                + ("; skl2onnx leaves dictionaries out with options={'zipmap': False}" if value.name in zipped else ""),
             )
     for value in proto.graph.input:
         if value.name not in initialisers and not value.type.tensor_type.HasField("shape"):

@@ -19,14 +19,16 @@ from onnx import TensorProto
 from graphpass.graph.domains import STANDARD_DOMAINS
 
 LARGEST = 256  # numbers of a value that is followed
-INT64 = np.dtype(np.int64)
+WHOLE = {TensorProto.INT32: np.dtype(np.int32), TensorProto.INT64: np.dtype(np.int64)}  # types that sizes have
 
 Value = NDArray[np.object_]
 Shapes = Mapping[str, Sequence[int | str | None] | None]
 
 
 def sizes_of(graph: gs.Graph, shapes: Shapes) -> dict[str, Value]:
-    """The values of int64 tensors that Shape nodes of a sorted graph lead to, by name. shapes: of tensors, by name."""
+    """The values of tensors of WHOLE types that Shape nodes of a sorted graph lead to, by name. shapes: of tensors, by
+    name.
+    """
     found: dict[str, Value] = {}
     for node in graph.nodes:
         if node.domain not in STANDARD_DOMAINS or len(node.outputs) != 1:
@@ -37,9 +39,20 @@ def sizes_of(graph: gs.Graph, shapes: Shapes) -> dict[str, Value]:
         elif node.op in _RULES and any(tensor.name in found for tensor in node.inputs):
             values = [found[tensor.name] if tensor.name in found else _constant(tensor) for tensor in node.inputs]
             made = _RULES[node.op](node, values)
-        if made is not None and made.size <= LARGEST:
+        if made is not None and made.size <= LARGEST and _holds(node, made):
             found[node.outputs[0].name] = made
     return found
+
+
+def _holds(node: gs.Node, made: Value) -> bool:
+    """Whether the node's result is known to be of a type that holds its numbers. Sizes themselves are int64."""
+    kind = node.outputs[0].dtype
+    if kind is None:
+        return node.op == "Shape" or not any(tensor.dtype == WHOLE[TensorProto.INT32] for tensor in node.inputs)
+    if kind not in WHOLE.values():
+        return False
+    limits = np.iinfo(kind)
+    return all(limits.min <= each <= limits.max for each in made.ravel() if isinstance(each, int))
 
 
 def numbers(value: Value) -> NDArray[np.int64] | None:
@@ -54,7 +67,7 @@ def _value(entries: Sequence[int | str | None], shape: tuple[int, ...] | None = 
 
 
 def _constant(tensor: gs.Tensor) -> Value | None:
-    if not isinstance(tensor, gs.Constant) or tensor.dtype != INT64 or np.prod(tensor.shape) > LARGEST:
+    if not isinstance(tensor, gs.Constant) or tensor.dtype not in WHOLE.values() or np.prod(tensor.shape) > LARGEST:
         return None
     return _value(np.asarray(tensor.values).ravel().tolist(), tuple(tensor.shape))
 
@@ -75,7 +88,7 @@ def _same(node: gs.Node, values: Sequence[Value | None]) -> Value | None:
 
 
 def _cast(node: gs.Node, values: Sequence[Value | None]) -> Value | None:
-    return values[0] if node.attrs.get("to") in (TensorProto.INT64, np.int64) else None
+    return values[0] if node.attrs.get("to") in (*WHOLE, np.int32, np.int64) else None
 
 
 def _concat(node: gs.Node, values: Sequence[Value | None]) -> Value | None:

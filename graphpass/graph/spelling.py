@@ -3,6 +3,7 @@
     domain "ai.onnx" → ""                       Constant(value_floats …, sparse_value) → Constant(value)
     sparse initialiser → dense one              attribute that is an empty list → none (the same to every operator)
     function of another opset → of the model's  (the checker made sure that its operators mean the same there)
+    call without an attribute → with the one that its function has by default  (onnx's inliner takes no defaults)
 
 Graphs are edited with graphsurgeon. What it would drop or cannot read is refused, with the name of the node.
 """
@@ -16,7 +17,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from graphpass.errors import ModelError, UnsupportedModelError
 from graphpass.graph.domains import STANDARD_DOMAINS, opset_of
 from graphpass.graph.refusals import where
-from graphpass.graph.tensors import all_graphs, dense, keep_tensors
+from graphpass.graph.tensors import all_graphs, dense, keep_tensors, nodes_of_function, walk
 
 LARGEST_SPARSE = 1 << 30  # numbers of a sparse tensor with its zeros
 LISTS = {AttributeProto.FLOATS: "floats", AttributeProto.INTS: "ints", AttributeProto.STRINGS: "strings"}
@@ -64,6 +65,17 @@ def respell(path: Path, proto: ModelProto) -> None:
     for function in proto.functions:
         for entry in function.opset_import:
             entry.version = opset_of(proto) if not entry.domain else entry.version
+    _give_defaults(proto)
+
+
+def _give_defaults(proto: ModelProto) -> None:
+    """Give every call of a function the attributes that it leaves to the function's defaults."""
+    defaults = {(each.domain, each.name, each.overload): each.attribute_proto for each in proto.functions}
+    nodes = [*walk(proto.graph), *(node for function in proto.functions for node in nodes_of_function(function))]
+    for node in nodes if any(defaults.values()) else ():
+        given = {attribute.name for attribute in node.attribute}
+        known = defaults.get((node.domain, node.op_type, node.overload), ())
+        node.attribute.extend(attribute for attribute in known if attribute.name not in given)
 
 
 def _respell_initialisers(path: Path, graph: GraphProto) -> None:

@@ -6,6 +6,7 @@ Each rule has a file; `base.py` says what a rule is. `graph/weights.py` does the
 import onnx_graphsurgeon as gs
 
 from graphpass.passes.base import Rule, RuleReport, run_rule
+from graphpass.passes.drop_softplus_guards import drop_softplus_guards
 from graphpass.passes.eliminate_identities import eliminate_identities
 from graphpass.passes.extract_constants import extract_constants
 from graphpass.passes.fold_constants import fold_constants
@@ -15,6 +16,7 @@ from graphpass.passes.fuse_batch_norm_into_readers import fuse_batch_norm_into_r
 from graphpass.passes.fuse_padding import fuse_padding
 from graphpass.passes.name_nodes import name_nodes
 from graphpass.passes.resolve_sizes import resolve_sizes
+from graphpass.passes.resolve_types import resolve_types
 from graphpass.passes.spell_out_batch_norm import spell_out_batch_norm
 from graphpass.passes.split_sums import split_sums
 
@@ -22,9 +24,11 @@ RULES: tuple[Rule, ...] = (  # the order matters
     name_nodes,
     extract_constants,
     split_sums,
+    resolve_types,
     eliminate_identities,
     resolve_sizes,
     fold_constants,
+    drop_softplus_guards,
     fuse_padding,
     fuse_batch_norm_into_layer,
     fuse_batch_norm_into_readers,

@@ -79,6 +79,6 @@ def _fix(work: Rewriting, node: gs.Node, values: Mapping[str, Value]) -> None:
             work.miss(node, HELD)
             continue
         work.edit.remove(node)
-        tensor.to_constant(known)
+        tensor.to_constant(known if tensor.dtype is None else known.astype(tensor.dtype))
         work.done()
         return

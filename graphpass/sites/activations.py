@@ -5,7 +5,8 @@ scalar constant, a float matches one near it, ("Op", …) a node, commutative op
 
     ("*", …)  a product, in every order and association: Mul, Div by a constant, Neg; constants multiply up
     ("+", …)  a sum likewise: Add, Sub of a constant
-    ("clip", low, high, p)  Clip, Relu, Min, Max with constants, and nests of these
+    ("clip", low, high, p)  Clip, Relu, Min, Max with constants, choices that equal them, and nests of these
+    ("where", border, p, q)  p where x < border, q where x > border: a Where, or products with comparisons
     ("|", p, q)  either
 
 ACTIVATIONS lists the patterns, larger ones first. The quantise-clip-floor-shift chain is in quantised.py.
@@ -20,7 +21,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.graph.patterns import Binding, Pattern, matches
+from graphpass.graph.patterns import NEAR, Binding, Pattern, matches
 from graphpass.graph.weights import floats_of
 from graphpass.sites.qcfs import read_qcfs
 
@@ -105,6 +106,40 @@ def _prelu(found: Binding) -> Parameters | None:
     return {"slope": slope.astype(np.float32)} if slope is not None and per_channel else None
 
 
+def _minus(found: Binding) -> Parameters:
+    return {"alpha": -found.scalars["minus"]}
+
+
+def _sloped(sign: int) -> Reader:
+    """sign times the constant factor of the last product; None where it is more than a slope a channel, or widens x."""
+
+    def read(found: Binding) -> Parameters | None:
+        x = found.tensors["x"]
+        factors = [floats_of(each) for node in found.nodes if node.op == "Mul" for each in node.inputs]
+        slope = next((values for values in reversed(factors) if values is not None), None)
+        if slope is None or x.shape is None or slope.ndim > len(x.shape) or sum(n != 1 for n in slope.shape) > 1:
+            return None
+        fits = all(n in (1, size) for n, size in zip(slope.shape[::-1], x.shape[::-1], strict=False))
+        return {"slope": (sign * slope).astype(np.float32)} if fits else None
+
+    return read
+
+
+def _scaled_elu(found: Binding) -> Parameters | None:
+    inner = next(node for node in found.nodes if node.op == "Elu")
+    return {"alpha": found.scalars["alpha"]} if inner.attrs.get("alpha", 1.0) == 1 else None
+
+
+def _elu(found: Binding) -> Parameters | None:
+    """gain·(alpha·exp(x) + shift) below 0, gamma·x above it: γ·elu where shift = −alpha, and gain = γ."""
+    scalars = {"gain": 1.0, "gamma": 1.0, "alpha": 1.0, **found.scalars}
+    slope, end = scalars["gain"] * scalars["alpha"], scalars["gain"] * scalars["shift"]
+    gamma = scalars["gamma"]
+    if not math.isclose(slope, -end, rel_tol=NEAR) or gamma == 0:
+        return None
+    return {"alpha": slope / gamma, **({"gamma": gamma} if "gamma" in found.scalars else {})}
+
+
 def _hard_sigmoid(found: Binding) -> Parameters | None:
     """gain·clip(alpha·x + beta, low, high) with gain·low = 0 and gain·high = 1."""
     gain, slope = found.scalars.get("gain", 1.0), found.scalars.get("alpha", 1.0)
@@ -123,6 +158,10 @@ def _captured_alpha(found: Binding) -> Parameters | None:
     return {"alpha": found.scalars["alpha"]} if found.scalars["alpha"] > 0 else None
 
 
+def _captured(found: Binding) -> Parameters:
+    return dict(found.scalars)
+
+
 def _swish(found: Binding) -> Parameters:
     default = 1.702 if found.last.op == "QuickGelu" else 1.0
     return {"alpha": float(found.last.attrs.get("alpha", default))}
@@ -135,6 +174,7 @@ def _fixed(**parameters: float) -> Reader:
 MS = "com.microsoft."
 SIX = 1 / 6
 ERF = ("Erf", ("*", math.sqrt(0.5), "x"))
+ONE_AND_ERF = ("|", ("+", 1.0, ERF), ("Sub", 1.0, ("Erf", ("*", -math.sqrt(0.5), "x"))))
 CUBE = ("|", ("Pow", "x", 3.0), ("*", "x", "x", "x"), ("*", "x", ("Pow", "x", 2.0)))
 SQUARE = ("|", ("Pow", "x", 2.0), ("*", "x", "x"))
 ROOT = math.sqrt(2 / math.pi)
@@ -144,13 +184,17 @@ TANH = ("Tanh", ("|", ("*", ROOT, ("+", "x", ("*", 0.044715, CUBE))),
                       ("*", ROOT, "x", ("+", 1.0, ("*", 0.044715, SQUARE))),
                       ("*", ROOT, "x", ("+", 1.0, ("*", 0.044715, "x", "x")))))  # fmt: skip
 SOFTPLUS = ("|", ("Softplus", "x"), ("Log", ("+", 1.0, ("Exp", "x"))))
-LEAKY = ("|", ("LeakyRelu", "x"), ("Max", "x", ("*", "$alpha", "x")))
+EXP = ("Exp", ("|", "x", ("clip", -math.inf, 0.0, "x")))
+EXPM1 = ("|", ("+", "$shift", EXP), ("+", "$shift", ("*", "$alpha", EXP)),
+              ("*", "$gain", ("+", "$shift", ("|", EXP, ("*", "$alpha", EXP)))))  # fmt: skip
+FALLEN = ("clip", 0.0, math.inf, ("*", -1.0, "x"))  # −min(x, 0)
+LEAKY = ("|", ("LeakyRelu", "x"), ("Max", "x", ("*", "$alpha", "x")), ("where", 0.0, ("*", "$alpha", "x"), "x"))
 RELU = ("clip", 0.0, math.inf, "x")
 SIGMOID = ("|", ("Sigmoid", "x"), ("Div", 1.0, ("+", 1.0, ("Exp", ("*", -1.0, "x")))))
 
 ACTIVATIONS: tuple[Spelling, ...] = (
     Spelling("qcfs", read_qcfs, lambda found: found.parameters),
-    Spelling("gelu", ("*", 0.5, "x", ("+", 1.0, ERF))),
+    Spelling("gelu", ("*", 0.5, "x", ONE_AND_ERF)),
     Spelling("gelu", ("*", "x", ("+", 0.5, ("*", 0.5, ERF)))),
     Spelling("gelu_tanh", ("*", 0.5, "x", ("+", 1.0, TANH))),
     Spelling("gelu_tanh", ("*", "x", ("+", 0.5, ("*", 0.5, TANH)))),
@@ -171,10 +215,22 @@ ACTIVATIONS: tuple[Spelling, ...] = (
     Spelling("hard_sigmoid", ("clip", "$low", "$high", ("+", "$beta", "x")), _hard_sigmoid),
     Spelling("leaky_relu", ("clip", "$low", "$high", LEAKY), _clipped_leaky),
     Spelling("leaky_relu", ("Max", "x", ("*", "$alpha", "x")), _leaky),
+    Spelling("leaky_relu", ("where", 0.0, ("*", "$alpha", "x"), "x"), _captured),
+    Spelling("leaky_relu", ("+", RELU, ("*", "$alpha", ("clip", -math.inf, 0.0, "x"))), _captured),
+    Spelling("leaky_relu", ("+", RELU, ("*", "$minus", FALLEN)), _minus),
+    Spelling("leaky_relu", ("Sub", RELU, ("*", "$alpha", FALLEN)), _captured),
+    Spelling("prelu", ("where", 0.0, ("Mul", "x", "*"), "x"), _sloped(1)),
+    Spelling("prelu", ("+", RELU, ("Mul", ("clip", -math.inf, 0.0, "x"), "*")), _sloped(1)),
+    Spelling("prelu", ("+", RELU, ("Mul", FALLEN, "*")), _sloped(-1)),
+    Spelling("prelu", ("Sub", RELU, ("Mul", FALLEN, "*")), _sloped(1)),
+    Spelling("elu", ("where", 0.0, ("*", "$alpha", ("Elu", "x")), ("|", "x", ("Elu", "x"))), _scaled_elu),
+    Spelling("selu", ("where", 0.0, EXPM1, ("*", "$gamma", "x")), _elu),
+    Spelling("elu", ("where", 0.0, EXPM1, "x"), _elu),
     Spelling("softsign", ("Div", "x", ("+", 1.0, ("Abs", "x")))),
     Spelling("softplus", SOFTPLUS),
     Spelling("clip", ("clip", "$low", "$high", "x"), _clip),
     Spelling("relu", ("clip", "$low", "$high", "x"), _relu),
+    Spelling("thresholded_relu", ("where", "$alpha", 0.0, "x"), _captured),
     Spelling("sigmoid", SIGMOID),
     Spelling("leaky_relu", ("LeakyRelu", "x"), _attributes(alpha=0.01)),
     Spelling("prelu", ("PRelu", "x", "*"), _prelu),

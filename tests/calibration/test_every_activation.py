@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from onnx import defs, inliner
 
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import Conversion, convert
@@ -29,8 +30,13 @@ CASES: tuple[tuple[str, Mapping[str, float]], ...] = (
 X = np.random.default_rng(0).normal(size=(256, 6)).astype(np.float32)
 
 
-def converted(op: str, attributes: Mapping[str, float], method: str, form: str) -> tuple[Conversion, float]:
-    """x → MatMul → activation → MatMul, and its error: √(Σ(y − a)² / Σ(a − ā)²)."""
+def converted(
+    op: str, attributes: Mapping[str, float], method: str, form: str, spelled_out: bool = False
+) -> tuple[Conversion, float]:
+    """x → MatMul → activation → MatMul, and its error: √(Σ(y − a)² / Σ(a − ā)²).
+
+    spelled_out: whether the activation is the nodes that ONNX defines it by.
+    """
     random = np.random.default_rng(1)
     weights = {
         "w": random.normal(size=(6, 8)).astype(np.float32) / 2,
@@ -42,6 +48,12 @@ def converted(op: str, attributes: Mapping[str, float], method: str, form: str) 
         node("MatMul", "a v", "y", "last"),
     ]  # fmt: skip
     model = build(nodes, {"x": ["N", 6]}, {"y": ["N", 4]}, weights, opset=24 if op == "Swish" else 21)
+    if spelled_out:  # onnx's inliner leaves out attributes that are not given
+        defaults = {name: each.default_value for name, each in defs.get_schema(op, 24).attributes.items()}
+        missing = [value for name, value in defaults.items() if value.type and name not in attributes]
+        next(each for each in model.graph.node if each.name == "act").attribute.extend(missing)
+        model = inliner.inline_selected_functions(model, [("", op)], inline_schema_functions=True)
+        assert op not in [each.op_type for each in model.graph.node]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of opsets that onnxruntime does not promise
         done = convert(
@@ -62,6 +74,18 @@ def test_many_levels_are_near(op: str, attributes: Mapping[str, float], method: 
     done, error = converted(op, attributes, method, "folded")
     assert len(done.plan.sites) == 1
     assert error < (TAILS if method == "percentile" else NEAR)
+
+
+def is_defined_by_nodes(op: str) -> bool:
+    schema = defs.get_schema(op, 24)
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+@pytest.mark.parametrize(("op", "attributes"), [case for case in CASES if is_defined_by_nodes(case[0])])
+def test_activations_that_are_spelled_out_as_onnx_defines_them(op: str, attributes: Mapping[str, float]) -> None:
+    done, error = converted(op, attributes, "max", "folded", spelled_out=True)
+    assert len(done.plan.sites) == 1
+    assert error < NEAR
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0])

@@ -316,3 +316,31 @@ def test_a_padding_of_counts(inputs: str) -> None:
     assert "count" in padding.input[0] and padding.input[2]
     (output,) = run(done.proto, x)
     assert np.linalg.norm(output - run(model, x)[0]) < 0.2 * np.linalg.norm(run(model, x)[0])
+
+
+@pytest.mark.parametrize(
+    ("mix", "constants", "samples"),
+    [
+        (node("Concat", "d e", "h", axis=0), {}, 12),
+        (node("Pad", "d k f", "h"), {"k": np.array([1, 0, 0, 0, 0, 0]), "f": np.float32(0.5)}, 7),
+    ],
+    ids=["Concat", "Pad"],
+)
+def test_samples_with_scales_of_their_own_are_floats(mix: onnx.NodeProto, constants: dict, samples: int) -> None:
+    """Two scales lie along axis 0, which a Transpose moves and a Reshape merges with another axis."""
+    random = np.random.default_rng(0)
+    sizes = {"w": (4, 4), "w2": (4, 4), "v": (4 * samples, 5)}
+    constants = {
+        **constants,
+        "s": np.array([4, -1]),
+        **{name: random.standard_normal(size).astype(np.float32) for name, size in sizes.items()},
+    }
+    nodes = [
+        node("MatMul", "x w", "c"), node("Relu", "c", "d"), node("MatMul", "x w2", "c2"), node("Relu", "c2", "e"), mix,
+        node("Transpose", "h", "t", perm=[2, 1, 0]), node("Reshape", "t s", "r"), node("MatMul", "r v", "y"),
+    ]  # fmt: skip
+    model = build(nodes, {"x": [6, 4, 4]}, {"y": None}, constants)
+    x = random.standard_normal((6, 4, 4)).astype(np.float32)
+    done = convert(model, x, time_steps=8, coding="phase", form="integer", threads=1)
+    (found,), (wanted,) = run(done.proto, x), run(model, x)
+    assert np.linalg.norm(found - wanted) < 0.03 * np.linalg.norm(wanted)  # rounded weights and 256 levels

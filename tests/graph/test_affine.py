@@ -3,8 +3,9 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
+from onnx import shape_inference
 
-from graphpass.graph.affine import Affine, arithmetic, fits, fold_into, joined, neuron_affine
+from graphpass.graph.affine import Affine, arithmetic, fits, fold_into, joined, neuron_affine, through
 from graphpass.graph.layers import weight_layers
 from tests.models import build, node, run
 
@@ -110,3 +111,32 @@ def test_parts_of_one_train_have_one_scale_and_equal_ones_have_not():
     assert same is not None and same.varying == {1}
     assert other is not None and other.varying == {1, 2}
     assert other.squashed.varying == set()
+
+
+def test_parts_side_by_side_along_the_samples_have_no_scale_of_their_own():
+    """A scale has size 1 on axis 0, where samples and time-steps lie."""
+    x, y = (gs.Variable(name, np.float32, [2, 2, 3]) for name in "xy")
+    join = gs.Node("Concat", "join", {"axis": -3}, [x, y], [gs.Variable("out", np.float32, [4, 2, 3])])
+    one, two = (neuron_affine(np.ones((2, 1)), np.ones((2, 1)), 1.0, 3) for _ in range(2))
+    same = joined(join, [one, one])
+    assert same is not None and same.varying == {1}
+    assert joined(join, [one, two]) is None
+
+
+@pytest.mark.parametrize(
+    ("each", "constants"),
+    [
+        (node("Transpose", "x", "y", perm=[1, 0, 2, 3]), {}),
+        (node("Reshape", "x k", "y"), {"k": np.array([1, 8, 5, 5])}),
+        (node("Pad", "x k f", "y"), {"k": np.array([1, 0, 0, 0, 0, 0, 0, 0]), "f": np.float32(7)}),
+        (node("Squeeze", "x k", "y"), {"k": np.array([0])}),
+    ],
+    ids=["Transpose", "Reshape", "Pad", "Squeeze"],
+)
+def test_no_scale_or_offset_lies_along_the_samples_behind_a_move(each, constants):
+    samples = 1 if each.op_type == "Squeeze" else 2
+    model = build([each], {"x": [samples, 4, 5, 5]}, {"y": None}, constants)
+    (move,) = gs.import_onnx(shape_inference.infer_shapes(model)).nodes
+    before = neuron_affine(RANDOM.standard_normal((4, 1, 1)), RANDOM.standard_normal((4, 1, 1)), 1.0, 4)
+    found = through(move, before)
+    assert found is None or not any(0 in each.varying for each in found)

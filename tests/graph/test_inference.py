@@ -10,8 +10,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from graphpass.api import inspect
-from graphpass.graph.inference import with_shapes
-from tests.models import FLOAT, build, node
+from graphpass.graph.inference import KEEPS_SHAPE, with_shapes
+from tests.models import FLOAT, build, node, run
 from tests.operators import CASES
 
 
@@ -47,6 +47,61 @@ def test_neurons_behind_a_group_normalisation_drive_the_layer(opset: int) -> Non
     assert (found.spiking_layers, found.weight_layers) == (1, 2)
 
 
+OTHERS = {  # of other domains: domain, inputs behind the first, attributes
+    "Imputer": ("ai.onnx.ml", "", {"imputed_value_floats": [0.0]}),
+    "Normalizer": ("ai.onnx.ml", "", {"norm": "L2"}),
+    "Scaler": ("ai.onnx.ml", "", {"offset": [0.5], "scale": [2.0]}),
+    "BiasGelu": ("com.microsoft", "b", {}),
+    "FastGelu": ("com.microsoft", "b", {}),
+    "Gelu": ("com.microsoft", "", {}),
+    "Inverse": ("com.microsoft", "", {}),
+    "QuickGelu": ("com.microsoft", "", {}),
+    "RotaryEmbedding": ("com.microsoft", "k t t", {}),
+    "SkipLayerNormalization": ("com.microsoft", "x b", {}),
+    "SkipSimplifiedLayerNormalization": ("com.microsoft", "x b", {}),
+    "Trilu": ("com.microsoft", "", {}),
+}
+
+
+@pytest.mark.parametrize("op", OTHERS)
+def test_what_keeps_the_shape_of_its_input_in_other_domains(op: str) -> None:
+    """The layer behind neurons behind it sees spikes: ranks are known there."""
+    domain, more, attributes = OTHERS[op]
+    flat = domain == "ai.onnx.ml"
+    nodes = [
+        node(op, f"x {more}", "n", "the_op", domain=domain, **attributes), node("Relu", "n", "r", "act"),
+        node("MatMul", "r w", "y", "last"),
+    ]  # fmt: skip
+    random = np.random.default_rng(0)
+    table = np.ones((4, 2), np.float32)
+    constants = {"w": random.standard_normal((4, 3)).astype(np.float32), "b": np.ones(4, np.float32)}
+    constants |= {"t": table, "k": np.array([0])} if "t" in more else {}
+    shape = (4,) if flat else (4, 4)
+    model = build(nodes, {"x": ["N", *shape]}, {"y": ["N", *shape[:-1], 3]}, constants, opset=17)
+    found = inspect(model)
+    assert (found.spiking_layers, found.weight_layers) == (1, 1)
+    (inner,) = [each for each in with_shapes(model).graph.value_info if each.name == "n"]
+    known = [each.dim_value or each.dim_param for each in inner.type.tensor_type.shape.dim]
+    x = random.standard_normal((2, *shape)).astype(np.float32)
+    model.graph.output.append(helper.make_empty_tensor_value_info("n"))
+    made = run(model, x)[1]
+    assert (known, inner.type.tensor_type.elem_type, made.dtype) == (["N", *made.shape[1:]], FLOAT, np.float32)
+
+
+def test_scalings_of_whole_numbers_are_floats() -> None:
+    model = build(
+        [node("Scaler", "x", "y", domain="ai.onnx.ml", offset=[0.5], scale=[2.0])],
+        {"x": [2, 4]}, {"y": [2, 4]}, {}, opset=17,
+    )  # fmt: skip
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    model.graph.output[0].ClearField("type")
+    assert with_shapes(model).graph.output[0].type.tensor_type.elem_type == FLOAT
+
+
+def test_all_of_other_domains_are_tested() -> None:
+    assert {op for domain, ops in KEEPS_SHAPE.items() if domain for op in ops} == set(OTHERS)
+
+
 LONG = 1 << 26
 VECTORS = {  # what makes a long vector, and the constants of that
     "a Range": ([node("Range", "none many one", "v")], {}),
@@ -77,7 +132,7 @@ def test_long_vectors_are_not_followed(what: str, tmp_path: Path) -> None:
         onnx.save(helper.make_model(graph, ir_version=10), tmp_path / f"{reader.op_type}.onnx")
     program = (
         "import resource, sys, onnx\n"
-        "from graphpass.graph.inference import with_shapes\n"
+        "from graphpass.graph.inference import KEEPS_SHAPE, with_shapes\n"
         "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
         "for path in sys.argv[1:]:\n"
         "    print(with_shapes(onnx.load(path)).graph.output[0].type.tensor_type.elem_type)\n"

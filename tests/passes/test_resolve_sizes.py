@@ -3,6 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
+from onnx import TensorProto, shape_inference
 
 from graphpass.passes.base import Rewriting
 from graphpass.passes.resolve_sizes import resolve_sizes
@@ -85,6 +86,31 @@ def test_channels_are_shuffled_by_sizes_that_are_reckoned():
     graph, _ = check(model, [*["Reshape", "Transpose", "Reshape"] * 2, "Neg"], normal(5, 4, 3))
     targets = [each.inputs[1].values.tolist() for each in graph.nodes if each.op == "Reshape"]
     assert targets == [[0, 2, 2, 3], [0, 4, 3]] * 2
+
+
+def test_sizes_that_are_followed_in_int32():
+    """A Flatten of Keras as tf2onnx writes it: x is stored as [N, H, W, C], its sizes are those of [N, C, H, W]."""
+    nodes = [
+        node("Transpose", "x", "r", perm=[0, 2, 1]), node("Shape", "x", "s"), node("Gather", "s order", "g"),
+        node("Cast", "g", "narrow", to=TensorProto.INT32), node("Slice", "narrow k0s k1s k0s", "n"),
+        node("Slice", "narrow k1s two2 k0s", "h"), node("Mul", "h three", "w"), node("Concat", "n w", "t", axis=0),
+        node("Cast", "t", "wide", to=TensorProto.INT64), node("Reshape", "r wide", "y"),
+    ]  # fmt: skip
+    order = {"order": np.array([0, 2, 1]), "k1s": np.array([1]), "k0s": np.array([0]), "two2": np.array([2])}
+    model = build(nodes, {"x": ["N", 4, 3]}, {"y": None}, {**order, "three": np.array([4], np.int32)})
+    graph, _ = check(model, ["Transpose", "Reshape"], normal(5, 4, 3))
+    assert graph.nodes[-1].inputs[1].values.tolist() == [0, 12]
+
+
+def test_int32_results_keep_their_type_and_do_not_overflow():
+    nodes = [*sizes("c1"), node("Cast", "c1", "i0", to=TensorProto.INT32)]
+    nodes += [node("Mul", f"i{step} i{step}", f"i{step + 1}") for step in range(4)]  # 4^16 = 2^32 is beyond int32
+    model = build([*nodes, node("Neg", "i4", "y")], {"x": ["N", 4, 3]}, {"y": [1]}, K)
+    model.graph.output[0].ClearField("type")
+    graph = gs.import_onnx(shape_inference.infer_shapes(model))
+    resolve_sizes(Rewriting("resolve_sizes", graph))
+    product = next(each for each in graph.nodes if each.op == "Mul" and each.outputs[0].name == "i4")
+    assert (product.inputs[0].dtype, product.inputs[0].values.tolist()) == (np.int32, [4**8])
 
 
 def test_products_beyond_int64_are_not_reckoned():

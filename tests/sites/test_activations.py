@@ -9,7 +9,7 @@ import pytest
 from graphpass.maths.curves import curve_of
 from graphpass.sites.activations import ACTIVATIONS, falling, find_activations
 from tests.models import HALF, build, node, run
-from tests.sites.spelled import CONSTANTS, ROOT, TANH_ROOT, find, model_of, spell, x_of
+from tests.sites.spelled import CONSTANTS, ROOT, SHAPE, TANH_ROOT, find, model_of, spell, x_of
 
 MS = "com.microsoft"
 
@@ -60,7 +60,15 @@ FUNCTIONS = {
 
 # Each spelling: "Op inputs > output" joined by ";", or one node with attributes. x: input, y: result.
 SPELLINGS = {
-    "relu": ["Relu x > y", "Max x zero > y", "Max zero x > y", "Clip x zero > y"],
+    "relu": [
+        "Relu x > y",
+        "Max x zero > y",
+        "Max zero x > y",
+        "Clip x zero > y",
+        "Greater x zero > m; Where m x zero > y",
+        "Less x zero > m; Where m zero x > y",
+        "LessOrEqual zero x > m; Not m > n; Where n zero x > y",
+    ],
     "relu_squared": ["Relu x > a; Pow a two > y", "Relu x > a; Mul a a > y", "Max x zero > a; Mul a a > y"],
     "clip": [
         "Clip x zero six > y",
@@ -68,6 +76,7 @@ SPELLINGS = {
         "Min x six > a; Max zero a > y",
         "Relu x > a; Min a six > y",
         "Max x low > a; Clip a zero one > y",
+        "Less x low > m; Where m low x > a; Less one a > n; Where n one a > y",
     ],
     "leaky_relu": [
         "Mul x alpha > a; Max x a > y",
@@ -107,6 +116,7 @@ SPELLINGS = {
         "Div x root > a; Erf a > b; Add b one > d; Div d two > e; Mul x e > y",
         "Div x root > a; Erf a > b; Add b one > d; Div x two > e; Mul d e > y",
         "Mul over x > a; Erf a > b; Mul half b > d; Add d half > e; Mul e x > y",
+        "Neg x > n; Div n root > a; Erf a > b; Sub one b > d; Mul half x > e; Mul e d > y",
     ],
     "gelu_tanh": [
         "Pow x three > a; Mul c a > b; Add x b > d; Mul troot d > e; "
@@ -204,6 +214,11 @@ NEGATIVE = {
     "x * sigmoid(-x)": ("Neg x > a; Sigmoid a > b; Mul x b > y", ["sigmoid"]),
     "softsign with 2": ("Abs x > a; Add a two > b; Div x b > y", []),
     "tanh(softplus(x)) of another": ("Softplus z > a; Tanh a > b; Mul x b > y", ["softplus", "tanh"]),
+    "0 below 0.5, another above": ("Greater x half > m; Where m z zero > y", []),
+    "0.5 below 0": ("Less x zero > m; Where m half x > y", []),
+    "exp(x) - 2 below 0": ("Exp x > a; Sub a two > b; Less x zero > m; Where m b x > y", []),
+    "relu(x) + relu(-z)": ("Relu x > a; Neg z > b; Relu b > d; Mul d alpha > e; Add a e > y", ["relu", "relu"]),
+    "exp of another": ("Exp z > a; Sub a one > b; Less x zero > m; Where m b x > y", []),
     "arithmetic": ("Mul x alpha > a; Add a one > b; Div b six > y", []),
 }
 
@@ -212,6 +227,62 @@ NEGATIVE = {
 def test_what_only_looks_like_an_activation(case):
     text, kinds = NEGATIVE[case]
     assert [each.kind for each in find(spell(text))] == kinds
+
+
+def test_a_product_with_a_comparison_is_a_choice():
+    nodes = [node("Greater", "x zero", "m"), node("Cast", "m", "a", to=1), node("Mul", "a x", "y")]
+    (activation,) = find(nodes)
+    assert (activation.kind, len(activation.nodes)) == ("relu", 3)
+
+
+@pytest.mark.parametrize("negated", ["m", "k"])
+def test_a_sum_of_products_with_a_comparison_and_its_opposite_is_a_choice(negated):
+    """tf.where, as tf2onnx writes it."""
+    nodes = [
+        *spell(f"Greater x zero > m; Greater z zero > k; Not {negated} > n"), node("Cast", "m", "p", to=1),
+        node("Cast", "n", "q", to=1), *spell("Mul x p > a; Mul x alpha > b; Mul b q > d; Add d a > y"),
+    ]  # fmt: skip
+    found = find(nodes)
+    if negated == "m":
+        assert [(each.kind, each.parameters) for each in found] == [("leaky_relu", {"alpha": pytest.approx(0.2)})]
+    else:
+        assert [each.kind for each in found] == ["relu"]
+
+
+FULL = {  # as torch.zeros_like is exported
+    "a constant": [],
+    "ConstantOfShape": [node("Shape", "x", "s"), node("ConstantOfShape", "s", "full")],
+    "Expand": [node("Shape", "x", "s"), node("Expand", "zero s", "full")],
+}
+
+
+@pytest.mark.parametrize("ends", [("Greater x zero > m; Where m x full > y"), ("Max full x > y")])
+@pytest.mark.parametrize("name", FULL)
+def test_zeros_in_the_shape_of_the_pre_activation(name, ends):
+    constants = {} if FULL[name] else {"full": np.zeros(SHAPE[1:], np.float32)}
+    (activation,) = find([*FULL[name], *spell(ends)], constants)
+    assert (activation.kind, activation.input.name) == ("relu", "x")
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Shape", "z", "s"), node("ConstantOfShape", "s", "full")],
+        [node("Shape", "x", "s", end=1), node("ConstantOfShape", "s", "full")],
+        [node("Shape", "x", "s"), node("Expand", "slope s", "full")],
+    ],
+    ids=["of another", "of one axis", "of slopes"],
+)
+def test_what_is_not_one_number_in_the_shape_of_the_pre_activation(nodes):
+    assert find([*nodes, *spell("Max full x > y")], {"slope": CONSTANTS["slope"].reshape(1, 6, 1, 1)}) == ()
+
+
+def test_slopes_that_widen_the_pre_activation_are_no_activation():
+    model = build(
+        spell("Mul slope x > a; Less x zero > m; Where m a x > y"), {"x": [2, 1, 5, 5]}, {"y": [2, 6, 5, 5]},
+        {name: CONSTANTS[name] for name in ("slope", "zero")},
+    )  # fmt: skip
+    assert find_activations(gs.import_onnx(model)) == ()
 
 
 def test_integer_clips_are_no_activations():

@@ -122,6 +122,24 @@ def test_fixed_batch_and_limit():
     assert found.samples == 3
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+def test_constants_beside_trains_are_repeated(samples):
+    """As the class token of a network that was exported for so many samples."""
+    random = np.random.default_rng(0)
+    proto = folded(batch=samples)
+    token = random.normal(size=(samples, 6, 1, 4)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(token, "token"))
+    pool, conv = (next(each for each in proto.graph.node if each.name == name) for name in ("p", "c2"))
+    proto.graph.node.insert(list(proto.graph.node).index(conv), node("Concat", "p0 token", "p", "join", axis=2))
+    pool.output[0] = "p0"
+    graph = unroll(spiking_graph(proto))
+    assert "token" in [each.inputs[0].name for each in graph.nodes if each.op == operators.TIME_REPEAT]
+    values = random.normal(size=(4, *SHAPE)).astype(np.float32)
+    data = from_arrays({"x": values}, [InputSpec("x", np.dtype(np.float32), (None, *SHAPE))])
+    for each in (proto, assemble(graph, "rate")):
+        assert verify(each, data, batch=samples, threads=1).agrees
+
+
 def test_random_numbers_cannot_be_verified():
     proto = folded()
     proto.graph.node.append(node("RandomNormalLike", "m", "noise", "draw"))

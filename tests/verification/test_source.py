@@ -30,6 +30,11 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(8, 3, 6, 6)).astype(np.float32)
 
 
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order() -> None:
+    RNG.bit_generator.state = np.random.default_rng(1).bit_generator.state
+
+
 def normal(*shape: int) -> NDArray[np.float32]:
     return (RNG.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
 
