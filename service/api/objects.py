@@ -18,6 +18,7 @@ from service.api.strictness import StrictRoute, read_json
 from service.problems import ProblemError, not_found
 from service.storage.accounts import settle
 from service.storage.records import ObjectKind, StoredObject
+from service.storage.uploads import complete
 
 MEDIA = "application/octet-stream"
 PREFIX = {"model": "mod_", "dataset": "dat_"}
@@ -130,6 +131,8 @@ async def _from_upload(
     upload = await asyncio.to_thread(service.metadata.uploads.get, tenant, asked.upload)
     if upload.kind != kind:
         raise ProblemError("invalid-request", f"upload {upload.id} is a {upload.kind}, not a {kind}", where="upload")
+    if upload.sha256 is None and upload.offset == upload.length:  # its last PATCH is at that, or was cut off
+        upload = await asyncio.to_thread(complete, service.metadata, service.blobs, tenant, upload.id)
     if upload.sha256 is None:
         raise ProblemError(
             "upload-incomplete",
