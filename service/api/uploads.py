@@ -240,6 +240,10 @@ def _metadata(text: str) -> dict[str, str]:
     found = {}
     for pair in filter(None, (each.strip() for each in text.split(","))):
         key, _, value = pair.partition(" ")
+        if key in found:
+            raise ProblemError(
+                "invalid-request", f"{key[:50]!r} appears twice", "give it once", where="Upload-Metadata"
+            )
         try:
             found[key] = base64.b64decode(value.strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError, ValueError):

@@ -104,6 +104,12 @@ def test_a_broken_connection_keeps_what_arrived(server: Server, http: httpx.Clie
     assert http.get(url).json()["sha256"] == hashlib.sha256(content).hexdigest()
 
 
+def test_metadata_that_says_two_things(http: httpx.Client) -> None:
+    kinds = ",".join(f"kind {base64.b64encode(kind).decode()}" for kind in (b"model", b"dataset"))
+    answer = http.post("/v1/uploads", headers={**TUS, "Upload-Length": "10", "Upload-Metadata": kinds})
+    assert problem(answer, 422, "invalid-request")["where"] == "Upload-Metadata"
+
+
 def test_all_bytes_have_arrived_and_their_last_patch_was_cut_off(tmp_path: Path) -> None:
     """The pieces are put together by whoever uses the upload: its client sees that there is nothing more to send."""
     content, body = FILE.read_bytes(), {**PIECE, "Upload-Offset": "0"}
