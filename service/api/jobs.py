@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 REPORT = 4 << 20  # bytes of a report: most of it is the script of its plots
 CHANGED = ("optimal", "da-qcfs")  # methods that change weights: the plan has them once more
 ACCEPTING = tuple(
-    "not-found not-ready idempotency-conflict invalid-options no-worker queue-quota storage-quota".split()
+    "not-found not-ready idempotency-conflict media-type invalid-options no-worker queue-quota storage-quota".split()
 )
 COMMANDS = {
     "conversion": "convert",

@@ -33,9 +33,7 @@ from service.problems import ProblemError
 
 MOST_HEAD_BYTES = 2**14
 LINGER_SECONDS, LINGER_BYTES = 5.0, 2**24
-STOPPING_SECONDS = (
-    2.0  # that a request has when the process ends, which is less than uvicorn waits before it cancels it
-)
+STOPPING_SECONDS = 2.0  # that a request has when the process ends: less than uvicorn waits before it cancels it
 READ_BYTES = 2**16  # at a time: then it is another connection's turn
 UNSENT_BYTES = 2**17  # that the system keeps of an answer, besides what is under way: otherwise it takes some 4 MiB
 ACKNOWLEDGED = struct.Struct("120xQ")  # of Linux's struct tcp_info: tcpi_bytes_acked
