@@ -128,6 +128,11 @@ def too_large(most: int) -> ProblemError:
     return ProblemError("too-large", f"at most {most:,} bytes are accepted here", "send less")
 
 
+def ended_early(remedy: str = "send it again") -> ProblemError:
+    """The problem of a caller who goes away before the end of a body."""
+    return ProblemError("malformed-request", "the body ended early", remedy)
+
+
 def too_many(most: int, what: str) -> ProblemError:
     """The problem of a caller who has as many requests or streams under way as are allowed."""
     return ProblemError(

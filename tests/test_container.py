@@ -146,3 +146,11 @@ def test_the_images_that_are_made_for_the_run_in_podman_are_those_that_are_used(
     assert "base=docker.io/library/python:3.13-slim-$release" in script
     for path in (ROOT / "tests" / "containers").glob("*.Dockerfile"):
         assert instructions(path)[0] == ("FROM", f"docker.io/library/python:3.13-slim-{release}")
+
+
+def test_the_run_in_podman_takes_its_folder_from_tmpdir_and_says_what_failed() -> None:
+    """The folder of TMPDIR is outside of the file system that is made, whose programs would look for it."""
+    lines = (ROOT / "scripts" / "container-test").read_text("utf-8").splitlines()
+    assert all("env --unset=TMPDIR chroot" in line for line in lines if re.search(r"\bchroot\b[^#]*\$", line))
+    silent = [line for line in lines if "2>&1" in line and "|| true" not in line and "dpkg" not in line]
+    assert len(silent) == 1 and "tail" in silent[0], silent  # `quietly`, which shows the output of what fails

@@ -99,7 +99,7 @@ def _pyarrow() -> Any:
 def _is_encoded(kind: Any) -> bool:
     types = _pyarrow().types
     if types.is_struct(kind):
-        return any(field.name == BYTES and _is_encoded(field.type) for field in kind)
+        return [_is_encoded(field.type) for field in kind if field.name == BYTES] == [True]
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
@@ -108,7 +108,11 @@ def _columns(path: Path) -> dict[str, Any]:
     _pyarrow()
     with _damage(path):
         schema = _parquet(path).schema_arrow if is_parquet(path) else _arrow(path).schema
-        return {field.name: field.type for field in schema}
+    found = {field.name: field.type for field in schema}
+    if len(found) < len(schema):
+        twice = next(name for name in found if schema.names.count(name) > 1)
+        raise DataError(f"{path}: two columns are named {twice!r:.200}", "rename or remove one")
+    return found
 
 
 def _rows(path: Path) -> int:
@@ -119,6 +123,10 @@ def _rows(path: Path) -> int:
 def _pieces(files: Sequence[Path], names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The columns of some rows at a time, and where they are."""
     for path in files:
+        if missing := [name for name in names if name not in _columns(path)]:
+            raise DataError(
+                f"{path}: no column {missing[0]!r}, which {files[0]} has", "give all files the same columns"
+            )
         first = 0
         batches = _batches(path, names)
         while True:

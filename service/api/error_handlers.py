@@ -24,6 +24,7 @@ from service.errors import (
     TextError,
 )
 from service.problems import PROBLEM_JSON, ProblemError
+from service.sandbox.bounds import NAME, TEXT, shortened
 from service.shortage import short_of
 
 MOST_ERRORS = 20  # fields that are named
@@ -121,7 +122,8 @@ def _of_validation(error: RequestValidationError | ValidationError) -> ProblemEr
     found = []
     for each in error.errors()[:MOST_ERRORS]:
         place = [str(part) for part in each["loc"]]
-        found.append({"where": ".".join(place[1:] if place[:1] == ["body"] else place), "what": each["msg"]})
+        where = shortened(".".join(place[1:] if place[:1] == ["body"] else place), NAME)
+        found.append({"where": where, "what": shortened(each["msg"], TEXT)})
     first = found[0]
     return ProblemError(
         "invalid-request",

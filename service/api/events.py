@@ -16,6 +16,7 @@ from fastapi.responses import StreamingResponse
 from service.api.context import Service, ServiceDependency, Watcher, problems
 from service.api.jobs import job_of
 from service.api.responses import COLLECTIONS
+from service.api.strictness import StrictRoute
 from service.errors import NotFoundError, StorageError
 from service.storage.records import FINISHED, JobKind
 
@@ -47,7 +48,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
 
 def routes(kind: JobKind) -> APIRouter:
     """The events of jobs of one kind."""
-    router = APIRouter(prefix=f"/v1/{COLLECTIONS[kind]}", tags=[COLLECTIONS[kind]])
+    router = APIRouter(prefix=f"/v1/{COLLECTIONS[kind]}", tags=[COLLECTIONS[kind]], route_class=StrictRoute)
 
     @router.get(
         "/{id}/events",

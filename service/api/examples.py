@@ -11,10 +11,11 @@ from fastapi import Path as InPath
 from service.api.context import ServiceDependency, Tenant, problems
 from service.api.intake import create_from_file
 from service.api.responses import ExampleAnswer
+from service.api.strictness import StrictRoute
 from service.problems import ProblemError
 from service.storage.records import ObjectKind
 
-router = APIRouter(prefix="/v1/examples", tags=["examples"])
+router = APIRouter(prefix="/v1/examples", tags=["examples"], route_class=StrictRoute)
 FILES: dict[str, tuple[ObjectKind, str]] = {
     "model": ("model", "fashion_mnist.onnx"),
     "calibration": ("dataset", "calibration.npz"),

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from service.api.context import Service
 from service.errors import QuotaError
 from service.jobs.running import TaskOutcome, run_task
-from service.problems import ProblemError, too_large
+from service.problems import ProblemError, ended_early, too_large
 from service.storage.accounts import Account
 from service.storage.blobs import Room
 from service.storage.records import ObjectKind, StoredObject
@@ -46,7 +46,7 @@ async def chunks(request: Request, most: int, size: int = CHUNK) -> AsyncIterato
                 yield bytes(held)
                 held.clear()
     except ClientDisconnect as error:
-        raise ProblemError("malformed-request", "the body ended early", "send it again") from error
+        raise ended_early() from error
     if held:
         yield bytes(held)
 

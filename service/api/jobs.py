@@ -25,6 +25,7 @@ from service.api.requests import (
     request_json,
 )
 from service.api.responses import COLLECTIONS, CONVERTING, JobAnswer, JobPage, job_answer
+from service.api.strictness import StrictRoute
 from service.errors import StorageError, StorageUnavailableError
 from service.jobs.dispatch import queue_of
 from service.jobs.engine import GPU
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 REPORT = 4 << 20  # bytes of a report: most of it is the script of its plots
 CHANGED = ("optimal", "da-qcfs")  # methods that change weights: the plan has them once more
 ACCEPTING = tuple(
-    "not-found not-ready idempotency-conflict invalid-options no-worker queue-quota storage-quota".split()
+    "not-found not-ready idempotency-conflict media-type invalid-options no-worker queue-quota storage-quota".split()
 )
 COMMANDS = {
     "conversion": "convert",
@@ -64,7 +65,7 @@ PREFIX = {kind: f"{prefix}_" for kind, prefix in PREFIXES.items()}
 def routes(kind: JobKind) -> APIRouter:
     """Listing, getting, cancelling and deleting jobs of one kind."""
     collection = COLLECTIONS[kind]
-    router = APIRouter(prefix=f"/v1/{collection}", tags=[collection])
+    router = APIRouter(prefix=f"/v1/{collection}", tags=[collection], route_class=StrictRoute)
 
     @router.get("", response_model=JobPage, summary=f"List {collection}", responses=problems())
     def list_them(
@@ -122,7 +123,7 @@ def routes(kind: JobKind) -> APIRouter:
 
 conversions, evaluations = routes("conversion"), routes("evaluation")
 rankings, searches, sweeps = routes("ranking"), routes("search"), routes("sweep")
-every = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+every = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 
 def _accepts(kind: JobKind, *more: str) -> dict[str, Any]:

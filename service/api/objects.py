@@ -14,9 +14,11 @@ from service.api.pages import After, Limit, next_link
 from service.api.reading import blob_stream, in_turn
 from service.api.requests import FromUpload
 from service.api.responses import COLLECTIONS, ObjectAnswer, ObjectPage, object_answer
+from service.api.strictness import StrictRoute, read_json
 from service.problems import ProblemError, not_found
 from service.storage.accounts import settle
 from service.storage.records import ObjectKind, StoredObject
+from service.storage.uploads import complete
 
 MEDIA = "application/octet-stream"
 PREFIX = {"model": "mod_", "dataset": "dat_"}
@@ -35,7 +37,7 @@ Name = Annotated[
 def routes(kind: ObjectKind) -> APIRouter:
     """The routes of one kind of object."""
     collection = COLLECTIONS[kind]
-    router = APIRouter(prefix=f"/v1/{collection}", tags=[collection])
+    router = APIRouter(prefix=f"/v1/{collection}", tags=[collection], route_class=StrictRoute)
 
     @router.post(
         "",
@@ -125,10 +127,12 @@ def object_of(service: Service, tenant: str, id: str, kind: ObjectKind) -> Store
 async def _from_upload(
     request: Request, service: Service, tenant: str, kind: ObjectKind, name: str | None
 ) -> tuple[StoredObject, bool]:
-    asked = FromUpload.model_validate_json(await read_small(request))
+    asked = FromUpload.model_validate(read_json(await read_small(request)))
     upload = await asyncio.to_thread(service.metadata.uploads.get, tenant, asked.upload)
     if upload.kind != kind:
         raise ProblemError("invalid-request", f"upload {upload.id} is a {upload.kind}, not a {kind}", where="upload")
+    if upload.sha256 is None and upload.offset == upload.length:  # its last PATCH is at that, or was cut off
+        upload = await asyncio.to_thread(complete, service.metadata, service.blobs, tenant, upload.id)
     if upload.sha256 is None:
         raise ProblemError(
             "upload-incomplete",

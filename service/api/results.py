@@ -16,6 +16,7 @@ from service.api.context import Service, ServiceDependency, Tenant, problems
 from service.api.jobs import job_of
 from service.api.reading import PIECE, blob_stream, in_turn
 from service.api.responses import COLLECTIONS, CONVERTING
+from service.api.strictness import StrictRoute
 from service.errors import NotFoundError
 from service.problems import ProblemError
 from service.storage.records import FINISHED, JobKind, JobRecord
@@ -50,7 +51,7 @@ Format = Annotated[Literal["html", "json"], Query(description="html: self-contai
 
 def routes(kind: JobKind) -> APIRouter:
     """The files of jobs of one kind."""
-    router = APIRouter(prefix=f"/v1/{COLLECTIONS[kind]}", tags=[COLLECTIONS[kind]])
+    router = APIRouter(prefix=f"/v1/{COLLECTIONS[kind]}", tags=[COLLECTIONS[kind]], route_class=StrictRoute)
 
     if kind in CONVERTING:
 

@@ -15,7 +15,8 @@ from starlette.requests import ClientDisconnect
 from service.api.context import Service, ServiceDependency, Tenant, problems
 from service.api.intake import CHUNK, file_name
 from service.api.responses import UploadAnswer, upload_answer
-from service.problems import ProblemError, too_large
+from service.api.strictness import StrictRoute
+from service.problems import ProblemError, ended_early, too_large
 from service.storage.records import ObjectKind, Upload
 from service.storage.scratch import Spool
 from service.storage.uploads import PIECE, append, complete, discard
@@ -23,7 +24,7 @@ from service.storage.uploads import PIECE, append, complete, discard
 VERSION = "1.0.0"
 EXTENSIONS = "creation,expiration,termination"
 PATCH_MEDIA = "application/offset+octet-stream"
-router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+router = APIRouter(prefix="/v1/uploads", tags=["uploads"], route_class=StrictRoute)
 KINDS: Mapping[str, ObjectKind] = {
     ".onnx": "model",
     ".npz": "dataset",
@@ -212,9 +213,7 @@ async def _receive(request: Request, service: Service, tenant: str, upload: Uplo
                     await store()
         except ClientDisconnect:
             await asyncio.shield(store())
-            raise ProblemError(
-                "malformed-request", "the body ended early", "ask for the offset of the upload, and continue"
-            ) from None
+            raise ended_early("ask for the offset of the upload, and continue") from None
         await store()
     return upload
 
@@ -241,6 +240,10 @@ def _metadata(text: str) -> dict[str, str]:
     found = {}
     for pair in filter(None, (each.strip() for each in text.split(","))):
         key, _, value = pair.partition(" ")
+        if key in found:
+            raise ProblemError(
+                "invalid-request", f"{key[:50]!r} appears twice", "give it once", where="Upload-Metadata"
+            )
         try:
             found[key] = base64.b64decode(value.strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError, ValueError):

@@ -5,6 +5,7 @@
     in its body        stall_seconds below least_rate, while this side reads                                408
     in the answer      the same, while the other side does not read                                         cut
     answered early     LINGER_SECONDS and LINGER_BYTES of a body that nobody wants any more                 closed
+    at the end         STOPPING_SECONDS after SIGTERM; whoever still sends or waits then                    503
 
 Bodies are read as they are asked for and answers written as they are taken (uvicorn's flow control), so that a slow
 caller holds a connection and some 64 KiB, and no thread.
@@ -32,6 +33,7 @@ from service.problems import ProblemError
 
 MOST_HEAD_BYTES = 2**14
 LINGER_SECONDS, LINGER_BYTES = 5.0, 2**24
+STOPPING_SECONDS = 2.0  # that a request has when the process ends: less than uvicorn waits before it cancels it
 READ_BYTES = 2**16  # at a time: then it is another connection's turn
 UNSENT_BYTES = 2**17  # that the system keeps of an answer, besides what is under way: otherwise it takes some 4 MiB
 ACKNOWLEDGED = struct.Struct("120xQ")  # of Linux's struct tcp_info: tcpi_bytes_acked
@@ -127,7 +129,11 @@ class GuardedProtocol(H11Protocol):
         now = self.loop.time()
         self._body, self._answer = self._pace(now), self._pace(now)
         scope["state"]["connection"] = self
-        await self._application(scope, receive, send)
+        try:
+            await self._application(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.cycle.disconnected:
+                raise
 
     def _note_head(self) -> None:
         """Note since when a request has a head that is not complete."""
@@ -135,6 +141,21 @@ class GuardedProtocol(H11Protocol):
             self._head_since = None
         elif self._head_since is None:
             self._head_since = self.loop.time()
+
+    def shutdown(self) -> None:
+        """Called by uvicorn when the process ends. Whoever is not answered soon is told to come again.
+
+        What has arrived of a resumable upload is stored, as where a caller goes away.
+        """
+        super().shutdown()
+        if self._busy:
+            self.loop.call_later(STOPPING_SECONDS, self._stop)
+
+    def _stop(self) -> None:
+        if self._busy:
+            what, remedy = "the service is being stopped", "send it again in a while; a resumable upload continues"
+            problem = ProblemError("unavailable", what, remedy, headers={"Retry-After": "5"})
+            self.refuse(self._admission.refused("stopped", problem))
 
     # times
 

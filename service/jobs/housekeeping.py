@@ -52,7 +52,8 @@ class Reconciler:
         return sum(self._mend(job, states.get(job.id), now) for job in unfinished)
 
     def _mend(self, job: JobRecord, state: str | None, now: datetime) -> bool:
-        if state in ("ENQUEUED", "PENDING", "DELAYED") or (state is None and now - job.created <= NEW):
+        is_new = timedelta(0) <= now - job.created <= NEW  # a job from the future is not: the clock was set back
+        if state in ("ENQUEUED", "PENDING", "DELAYED") or (state is None and is_new):
             return False
         if state is None:
             self._dispatcher.send(job)

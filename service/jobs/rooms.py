@@ -208,7 +208,7 @@ def clear_scratch(scratch: Path) -> None:
     """Remove the folders of tasks whose process is gone. Several processes may work in one scratch folder."""
     for folder in scratch.glob("*"):
         with suppress(OSError):  # somebody's, or gone
-            if time.time() - folder.stat().st_mtime < FRESH:
+            if 0 <= time.time() - folder.stat().st_mtime < FRESH:  # below 0 the clock was set back
                 continue
             descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
             try:

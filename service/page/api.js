@@ -32,7 +32,7 @@ const KEY_GONE = {
 /** The key, which is only in this tab and is forgotten when it is closed. */
 export const key = {
   get: () => sessionStorage.getItem(KEY) ?? "",
-  set: (text) => sessionStorage.setItem(KEY, text),
+  set: (text) => sessionStorage.setItem(KEY, encodeURI(text.toWellFormed())), // any text fits into a header, so that it is refused
   forget: () => sessionStorage.removeItem(KEY),
 };
 

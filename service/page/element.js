@@ -52,6 +52,20 @@ export function alarm(problem, ...actions) {
     actions.length > 0 && h("div", { class: "actions" }, actions));
 }
 
+/** Do something that the service may refuse, which is then shown in `trouble`. */
+export async function attempt(trouble, act) {
+  trouble.replaceChildren();
+  try {
+    await act();
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (!error.what) throw error; // a fault of this page
+    const shown = alarm(error);
+    trouble.replaceChildren(shown);
+    shown.focus();
+  }
+}
+
 /** Announce something to screen readers. */
 export function announce(text) {
   const place = document.getElementById("announcer");

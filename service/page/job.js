@@ -1,7 +1,7 @@
 // One job: its request, live progress, then its results, or what went wrong and what to do.
 
 import { Problem, cancel, download, events, get, getJob, isFinished, pathOf, remove } from "./api.js";
-import { alarm, announce, facts, focusOn, h } from "./element.js";
+import { alarm, announce, attempt, facts, focusOn, h } from "./element.js";
 import { conversionResults, evaluationResults, rankingResults, searchResults, sweepResults } from "./results.js";
 import { fillFrom } from "./setup.js";
 import { KINDS, STATES, bytes, seconds, settings, stage, when } from "./words.js";
@@ -146,22 +146,23 @@ function ended(job, names, signal) {
     await fillFrom(job);
     location.hash = "#/";
   } }, job.state === "succeeded" ? "Run again with other options" : "Change it and run again");
-  const away = h("button", { type: "button", class: "quiet", onclick: async () => {
+  const trouble = h("div", {});
+  const away = h("button", { type: "button", class: "quiet", onclick: () => attempt(trouble, async () => {
     if (!confirm("Delete this job and its files?")) return;
     await remove(job.links.self);
     location.hash = "#/jobs";
-  } }, "Delete");
+  }) }, "Delete");
   const rank = job.error?.type === "/problems/goal" && h("button", { type: "button", onclick: async () => {
     await fillFrom(job, { mode: "ranking" });
     location.hash = "#/";
   } }, "Rank the sites");
   if (job.state === "failed")
-    return [alarm(job.error, ...[again, rank, away].filter(Boolean)), ...(job.links.report ? [downloads(job)] : [])];
+    return [trouble, alarm(job.error, ...[again, rank, away].filter(Boolean)), ...(job.links.report ? [downloads(job)] : [])];
   if (job.state === "cancelled")
-    return [h("section", { class: "card" }, h("h2", {}, "Cancelled"), h("p", {}, "Nothing was kept."), h("div", { class: "actions" }, again, away))];
+    return [trouble, h("section", { class: "card" }, h("h2", {}, "Cancelled"), h("p", {}, "Nothing was kept."), h("div", { class: "actions" }, again, away))];
   const show = { conversion: conversionResults, evaluation: evaluationResults, search: searchResults, sweep: sweepResults, ranking: rankingResults }[job.kind];
   const [head, ...rest] = show(job, signal);
-  return [head, downloads(job, again, away), ...rest];
+  return [head, trouble, downloads(job, again, away), ...rest];
 }
 
 function downloads(job, ...actions) {
@@ -169,13 +170,7 @@ function downloads(job, ...actions) {
   const button = ([link, word]) => {
     const made = h("button", { type: "button", class: link === "artifact" ? "primary" : null, onclick: async () => {
       made.disabled = true;
-      trouble.replaceChildren();
-      try {
-        announce(`${await download(job.links[link])} is saved`);
-      } catch (error) {
-        if (!(error instanceof Problem)) throw error;
-        trouble.replaceChildren(alarm(error));
-      }
+      await attempt(trouble, async () => announce(`${await download(job.links[link])} is saved`));
       made.disabled = false;
     } }, word, link === "artifact" && job.result.files?.["snn.onnx"] ? `, ${bytes(job.result.files["snn.onnx"])}` : "");
     return made;

@@ -1,7 +1,7 @@
 // All jobs, with their errors and what to do about them.
 
 import { Problem, cancel, get, isFinished, pause, remove } from "./api.js";
-import { alarm, announce, h, table } from "./element.js";
+import { announce, attempt, h, table } from "./element.js";
 import { fillFrom } from "./setup.js";
 import { KINDS, STATES, here, seconds, settings, when } from "./words.js";
 
@@ -12,21 +12,21 @@ export async function jobsView(place, signal) {
   const names = new Map();
   const list = h("div", {});
   const trouble = h("div", {});
-  const select = h("select", { id: "state", onchange: () => { filter = select.value; refresh(true); } },
+  const select = h("select", { id: "state", onchange: () => { filter = select.value; attempt(trouble, () => refresh(true)); } },
     h("option", { value: "" }, "All"), Object.entries(STATES).map(([state, word]) =>
       h("option", { value: state, selected: filter === state }, word)));
   let items = [];
   let next = null;
   let older = false;
 
-  const more = h("button", { type: "button", onclick: async () => {
+  const more = h("button", { type: "button", onclick: () => attempt(trouble, async () => {
     const page = await get(next, signal);
     older = true;
     items.push(...page.items);
     next = page.next;
     await draw();
     announce(`${page.items.length} more jobs`);
-  } }, "Older jobs");
+  }) }, "Older jobs");
 
   async function refresh(anew = false) {
     if (anew) older = false;
@@ -62,15 +62,8 @@ export async function jobsView(place, signal) {
 
   function actions(job) {
     const name = ` ${KINDS[job.kind].toLowerCase()} of ${names.get(job.request.model ?? job.request.ann)}, ${when(job.created)}`;
-    const button = (word, act) => h("button", { type: "button", class: "quiet", id: `${word.replace(" ", "-")}-${job.id}`, onclick: async () => {
-      trouble.replaceChildren();
-      try {
-        await act();
-      } catch (error) {
-        if (!(error instanceof Problem)) throw error;
-        trouble.replaceChildren(alarm(error));
-      }
-    } }, word, h("span", { class: "hidden" }, name));
+    const button = (word, act) => h("button", { type: "button", class: "quiet", id: `${word.replace(" ", "-")}-${job.id}`,
+      onclick: () => attempt(trouble, act) }, word, h("span", { class: "hidden" }, name));
     const away = async () => { await remove(job.links.self); items = items.filter((other) => other !== job); };
     if (!isFinished(job))
       return button("Cancel", async () => {

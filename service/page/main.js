@@ -24,7 +24,7 @@ const VIEWS = [
 function keyFromAddress() {
   const found = /[#&]key=([^&]+)/.exec(location.hash);
   if (!found) return;
-  key.set(decodeURIComponent(found[1]));
+  key.set(found[1]);
   history.replaceState(null, "", `${location.pathname}#/`);
 }
 

@@ -48,7 +48,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 function themed(layout) {
-  const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--line"), fixedrange: true, automargin: true };
+  const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), fixedrange: true, automargin: true };
   const made = {
     ...layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false,
     font: { family: getComputedStyle(document.documentElement).fontFamily, size: 13, color: colour("--text") },

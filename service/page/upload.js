@@ -15,7 +15,7 @@ export async function upload(kind, file, progress, signal) {
     throw new Problem(0, { title: "The file is empty", detail: `${file.name} holds no bytes.`, remedy: "Choose another file." });
   if (file.size <= SMALL) {
     const report = (sent) => progress(sent, sent < file.size ? "sending" : "checking");
-    const name = `?name=${encodeURIComponent(file.name.slice(-200))}`;
+    const name = `?name=${encodeURIComponent([...file.name.toWellFormed()].slice(-200).join(""))}`;
     const answer = await send("POST", path + name, file, { "Content-Type": "application/octet-stream" }, report, signal);
     return JSON.parse(answer.body);
   }

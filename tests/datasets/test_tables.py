@@ -116,11 +116,30 @@ def test_what_datasets_writes(tmp_path: Path) -> None:
          [PIXELS], "perhaps a path", "remove it"),
         (lambda: pa.table({"a": [b"x"], "b": [b"x"]}), [PIXELS], "no column 'x' among a, b", "name a column"),
         (lambda: pa.table({"image": [b"x"]}), [X], "no column 'x' among image", "name a column"),
+        (lambda: pa.table([pa.array([b"x"])] * 2, names=["image"] * 2), [PIXELS],
+         "two columns are named 'image'", "rename"),
+        (lambda: pa.table([pa.array([1.0])] * 2, names=["x"] * 2), [X], "two columns are named 'x'", "rename"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["x.parquet", "x.arrow"])
 def test_refusals(tmp_path: Path, name: str, table: Any, inputs: list[InputSpec], what: str, remedy: str) -> None:
     refuse(WRITERS[name](tmp_path / name, table()), what, remedy, inputs)
+
+
+@pytest.mark.parametrize(("suffix", "write"), [("parquet", parquet), ("arrow", arrow_file)])
+def test_a_shard_without_a_column_of_the_others_is_named(tmp_path: Path, suffix: str, write: Any) -> None:
+    write(tmp_path / f"a.{suffix}", numbers(labels=list(range(7))))
+    for other in (numbers(), numbers("y", labels=list(range(7)))):
+        write(tmp_path / f"b.{suffix}", other)
+        refuse(tmp_path, f"b.{suffix}: no column", "give all files the same columns", [X])
+
+
+def test_an_image_with_two_kinds_of_bytes_is_none(tmp_path: Path) -> None:
+    fields = [pa.field("bytes", pa.binary())] * 2
+    column = pa.StructArray.from_arrays([pa.array([b"x"])] * 2, fields=fields)
+    refuse(
+        parquet(tmp_path / "x.parquet", pa.table({"image": column})), "no column 'x' among image", "name a", [PIXELS]
+    )
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -11,6 +11,10 @@ import httpx
 import pytest
 from tusclient.client import TusClient
 
+from service.settings import load_settings
+from service.storage.metadata import opened
+from service.storage.stores import open_blobs
+from service.storage.uploads import append
 from tests.service.api.test_requests import problem
 from tests.service.running import EXAMPLE, Server
 
@@ -98,6 +102,29 @@ def test_a_broken_connection_keeps_what_arrived(server: Server, http: httpx.Clie
     sent = http.patch(url, content=content[offset:], headers={**PIECE, "Upload-Offset": str(offset)})
     assert sent.status_code == 204
     assert http.get(url).json()["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_metadata_that_says_two_things(http: httpx.Client) -> None:
+    kinds = ",".join(f"kind {base64.b64encode(kind).decode()}" for kind in (b"model", b"dataset"))
+    answer = http.post("/v1/uploads", headers={**TUS, "Upload-Length": "10", "Upload-Metadata": kinds})
+    assert problem(answer, 422, "invalid-request")["where"] == "Upload-Metadata"
+
+
+def test_all_bytes_have_arrived_and_their_last_patch_was_cut_off(tmp_path: Path) -> None:
+    """The pieces are put together by whoever uses the upload: its client sees that there is nothing more to send."""
+    content, body = FILE.read_bytes(), {**PIECE, "Upload-Offset": "0"}
+    with Server(tmp_path) as server:
+        url = begin(server.http, len(content), filename="cut.onnx").headers["location"]
+        assert server.http.patch(url, content=content[:1000], headers=body).status_code == 204
+        server.kill()
+        settings, id = load_settings(data_dir=server.data), url.rpartition("/")[2]
+        with opened(settings) as metadata:
+            append(metadata, open_blobs(settings), "local", id, 1000, content[1000:])
+        server.up()
+        assert server.http.head(url, headers=TUS).headers["upload-offset"] == str(len(content))
+        model = server.http.post("/v1/models", json={"upload": id})
+        assert model.status_code == 201, model.text
+        assert model.json()["sha256"] == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -94,6 +95,16 @@ def test_accepted_and_never_sent(reconciler: Reconciler, make: Make, monkeypatch
     monkeypatch.setattr(housekeeping, "NEW", timedelta(seconds=-1))
     assert reconciler.jobs() == 1 and engine_of(reconciler).workflows == {job.id: "ENQUEUED"}
     assert reconciler.jobs() == 0
+
+
+def test_accepted_and_never_sent_before_the_clock_was_set_back(
+    reconciler: Reconciler, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine that starts with a clock which is behind."""
+    job = make()
+    monkeypatch.setattr(housekeeping, "NEW", timedelta(seconds=2))
+    monkeypatch.setattr(housekeeping, "datetime", Mock(now=lambda zone: datetime.now(zone) - timedelta(hours=3)))
+    assert reconciler.jobs() == 1 and engine_of(reconciler).workflows == {job.id: "ENQUEUED"}
 
 
 @pytest.mark.parametrize("ended", ["ERROR", "SUCCESS"])

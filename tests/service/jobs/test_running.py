@@ -101,3 +101,7 @@ def test_folders_of_processes_that_are_gone_are_removed(tmp_path: Path) -> None:
     (scratch / "young").mkdir()  # between this and the lock of its task
     clear_scratch(scratch)
     assert (scratch / "young").exists()
+    later = time.time() + 3600
+    os.utime(scratch / "young", (later, later))  # made before the clock was set back
+    clear_scratch(scratch)
+    assert not (scratch / "young").exists()
