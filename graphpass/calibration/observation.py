@@ -18,6 +18,7 @@ and what is least or largest does not depend on where the samples were cut. A pa
 import functools
 import hashlib
 import json
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,7 +58,12 @@ THRESHOLD_VALUES = 2**28  # numbers that are kept of all sites for thresholds: 1
 SPREAD = 8, 4  # a step with layers samples from an eighth to four times `positions`
 FETCH_SHARE = 1 / 16  # of the memory budget: the tensors fetched from one run of the ANN
 ROWS_SHARE = 1 / 16  # of the memory budget: the sampled inputs of a step's layers, or its sampled pre-activations
+FEW = 4  # samples: with 1, 2, 4 and 64, a ResNet-20 has 43, 86, 89 and 90 % top-1 at T = 8
 REMEDY = "give all parts of one calibration, in the order of their samples"
+
+
+class FewSamplesWarning(UserWarning):
+    """A calibration on so few samples that it fits little else."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,7 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     total = sum(sizes) if dataset.samples is None else min(dataset.samples, options.limit or dataset.samples)
     if not start:
         memory.warn_of(lambda budget: _needs(subject, per_batch, total, budget), options.memory)
+        _warn_of_few(total)
     positions = [subject.positions(number, total, first, first * size) for number in range(len(steps))]
     extremes = Extremes.none(subject.analogue)
     for number, count in enumerate(sizes, first):
@@ -213,6 +220,16 @@ def observe(subject: Subject, progress: Progress, start: int = 0, stop: int | No
     return Observation(
         subject.key, total, size, first, tuple(sizes), tuple(places.extent for places in positions), extremes, take
     )
+
+
+def _warn_of_few(samples: int) -> None:
+    if samples < FEW:
+        warnings.warn(
+            f"calibrated on {samples} of the at least {FEW} samples that this takes: the network may be much worse on "
+            "others; give dozens, and evaluate it on other data",
+            FewSamplesWarning,
+            stacklevel=2,
+        )
 
 
 def _batch_size(per_batch: int, fixed: int | None, options: ObservationOptions) -> int:

@@ -9,6 +9,7 @@ import pytest
 
 from graphpass.calibration.calibrate import CalibrationOptions, calibrate, observe_part
 from graphpass.calibration.memory import MemoryBudgetWarning
+from graphpass.calibration.observation import FEW, FewSamplesWarning
 from graphpass.calibration.steps import steps_of
 from graphpass.conversion import convert, observe, settings_of
 from graphpass.datasets.dataset import Dataset
@@ -245,3 +246,14 @@ def test_a_function_does_not_tell_its_length(tmp_path: Path) -> None:
     assert source.samples is None
     with pytest.raises(DataError, match="does not say how many samples"):
         observe_part(case.graph(), case.coverage(), source, CalibrationOptions(threads=1), tmp_path / "0.npz", 0, 5)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("count", range(1, FEW + 1))
+def test_few_samples_are_warned_of(count: int) -> None:
+    case = many(CalibrationCase(plain(), images()), count)
+    if count == FEW:
+        case.plan()
+        return
+    with pytest.warns(FewSamplesWarning, match=f"on {count} of the at least 4 samples"):
+        case.plan()
