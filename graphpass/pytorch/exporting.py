@@ -15,6 +15,7 @@ from onnx import NodeProto, TensorProto, numpy_helper
 from graphpass.errors import DataError, ModelError, OptionError, UnsupportedModelError, wrong_type
 from graphpass.graph.refusals import line
 from graphpass.graph.tensors import walk
+from graphpass.pytorch.attention import FourAxes
 
 BATCH = "batch"  # name of the free axis
 FEWEST = 2  # samples of an example: torch.export takes an axis of 1 for a constant
@@ -46,7 +47,7 @@ def exported(module: Any, example_inputs: Any, dynamic_batch: bool = True) -> on
         arguments, named = tuple(map(_two_samples, arguments)), {key: _two_samples(each) for key, each in named.items()}
         _require_one_batch([*arguments, *named.values()])
         shapes = _free_axes(module, arguments, named, axis)
-    with _evaluating(module), torch.no_grad(), warnings.catch_warnings():
+    with _evaluating(module), FourAxes(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch about its own parts
         try:
             program = torch.onnx.export(

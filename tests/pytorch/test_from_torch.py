@@ -280,3 +280,32 @@ def test_example_inputs_that_forward_does_not_take() -> None:
     for example in ((image, image), {"picture": image}, {"image": image, "more": image}):
         with pytest.raises(OptionError, match=r"does not take the example inputs .*; give what it takes: image"):
             graphpass.from_torch(Small().eval(), example)
+
+
+class Attending(nn.Module):
+    """x [N, 6, 8] → attention within windows of `shape`, so that queries have as many axes; then scores [N, 3]."""
+
+    def __init__(self, shape: tuple[int, ...], masked: bool) -> None:
+        super().__init__()
+        self.shape, self.masked = shape, masked
+        self.first = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 24))
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Any) -> Any:
+        query, key, value = (each.reshape(x.shape[0], *self.shape) for each in self.first(x).chunk(3, -1))
+        mask = torch.ones(*query.shape[-2:-1] * 2).tril().bool() if self.masked else None
+        found = functional.scaled_dot_product_attention(query, key, value, mask)
+        return self.last(found.reshape(x.shape)).mean(1)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", [(6, 8), (2, 6, 4), (3, 2, 2, 4), (3, 1, 2, 2, 4)])
+def test_attention_with_any_number_of_axes(shape: tuple[int, ...], masked: bool) -> None:
+    """PyTorch's exporter takes four alone."""
+    torch.manual_seed(0)
+    module, x = Attending(shape, masked).eval(), torch.randn(16, 6, 8)
+    made = graphpass.from_torch(module, x[:2], x, time_steps=255, threads=1)
+    with torch.no_grad():
+        expected = module(x)
+    away = (made.to_torch(threads=1)(x) - expected).norm() / (expected - expected.mean(0)).norm()
+    assert away < 0.01
