@@ -1,10 +1,12 @@
 """Converted networks that another tool has rewritten: each function takes them, or says what happened to them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.utils
 import onnxruntime as ort
 import pytest
 
@@ -79,3 +81,38 @@ def test_neurons_that_were_inlined_are_missed(ann, converted, tmp_path, form, re
     for call in calls:
         with pytest.raises(ModelError, match=r"no neurons any more: `graphpass inline` .*; give the file that"):
             call()
+
+
+def without_metadata(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """What graphsurgeon exports."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    del bare.metadata_props[:]
+    return bare
+
+
+@pytest.mark.parametrize("form", ["folded", "unrolled"])
+def test_metadata_that_was_lost_is_missed(ann, converted, form):
+    """Such networks were said not to be converted. What needs no metadata works."""
+    bare = without_metadata(converted[form])
+    assert graphpass.verify(bare, DATA, threads=1).agrees
+    for call in (lambda: graphpass.evaluate(ann, bare, DATA, threads=1), lambda: graphpass.card(bare)):
+        with pytest.raises(ModelError, match="a spiking network without its metadata, which graphsurgeon"):
+            call()
+
+
+def test_a_part_that_ends_in_a_train_is_refused(converted, tmp_path):
+    """Spikes [T·N, …] were subtracted from the outputs [N, …] of the folded form."""
+    onnx.save(converted["unrolled"], tmp_path / "whole.onnx")
+    neurons = next(each for each in converted["unrolled"].graph.node if each.op_type == "ParallelNeuronTrain")
+    onnx.utils.extract_model(str(tmp_path / "whole.onnx"), str(tmp_path / "part.onnx"), ["x"], [neurons.output[0]])
+    with pytest.raises(ModelError, match=r"has the shape \[32, 8\] in the unrolled form, and \[8, 8\] in the folded"):
+        graphpass.verify(tmp_path / "part.onnx", DATA, threads=1)
+
+
+def test_a_plan_that_names_no_model_is_of_the_model_it_was_applied_to(ann):
+    """The network named no model, and evaluate refused it as one of another."""
+    plan = replace(graphpass.convert(ann, DATA, time_steps=2, threads=1).plan, model_digest="")
+    made = graphpass.convert(ann, plan=plan, threads=1)
+    assert made.plan.model_digest == made.network.source.digest
+    assert graphpass.evaluate(ann, made, DATA, threads=1).samples == len(DATA["x"])
