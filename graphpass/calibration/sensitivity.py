@@ -79,7 +79,7 @@ class Sensitivity:
             choices = [allocate(self.errors, costs, budget).tolist()]
         except OptionError as error:  # of energy alone: a mean of 2 is the least that there is
             least = math.ceil(1000 * float(costs.min(1).sum() / costs[:, -1].sum())) / 1000
-            raise OptionError(error.what, f"give energy {least:g} or more", "energy") from error
+            raise OptionError(error.what, f"give an energy of {least:g} or more", "energy") from error
         alike = np.flatnonzero(costs.sum(0) <= budget)
         if len(alike) and choices[0] != (equal := [int(alike[-1])] * len(costs)):
             sites = range(len(costs))
