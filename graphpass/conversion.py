@@ -196,13 +196,13 @@ def require_levels(network: Network, settings: CalibrationOptions, target: str) 
 
 
 def own_plan(network: Network, plan: Plan) -> Plan:
-    """The plan, if it was made for this model. Raises PlanError."""
+    """The plan, if it was made for this model; one that names no model becomes this model's. Raises PlanError."""
     if plan.model_digest and plan.model_digest != network.source.digest:
         raise PlanError(
             f"the plan was made for another model (sha256 {plan.model_digest[:9]}…, not {network.source.digest[:9]}…)",
             f"make one for {network.source.path} with --calibration and --plan-out",
         )
-    return plan
+    return replace(plan, model_digest=network.source.digest)
 
 
 def make_plan(

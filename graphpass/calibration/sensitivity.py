@@ -14,6 +14,7 @@ the one that errs less on the rest is kept.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,7 @@ from graphpass.calibration.calibrate import CalibrationOptions, calibrate
 from graphpass.calibration.few_samples import BATCH, observe_sites, output_error, spread_batches
 from graphpass.calibration.fitting import fit_site
 from graphpass.datasets.dataset import Dataset
+from graphpass.errors import OptionError
 from graphpass.graph.model import export
 from graphpass.graph.plan import Plan, SitePlan
 from graphpass.maths.allocation import DEFAULT_ENERGY, Auto, allocate, ladder, spikes_of, steps_needed
@@ -64,7 +66,7 @@ class Sensitivity:
         First as E and C deal them out, then the most that all sites may have alike. The latter alone where both are the
         same, or dealing out promises less than GAIN of the error: to tell them apart costs two calibrations.
 
-        Raises OptionError for a budget that even the fewest levels exceed.
+        Raises OptionError, which names the least budget, for one that even the fewest levels exceed.
         """
         if auto.mean_levels is not None:
             share = np.array(self.neurons, np.float64)[:, None] / max(sum(self.neurons), 1)
@@ -72,8 +74,13 @@ class Sensitivity:
         else:
             energy = DEFAULT_ENERGY if auto.energy is None else auto.energy
             costs, budget = self.costs, energy * float(self.costs[:, -1].sum())
-        choices = [allocate(self.errors, costs, budget).tolist()]
-        alike = np.flatnonzero(costs.sum(0) <= budget * (1 + ROUNDING))
+        budget *= 1 + ROUNDING
+        try:
+            choices = [allocate(self.errors, costs, budget).tolist()]
+        except OptionError as error:  # of energy alone: a mean of 2 is the least that there is
+            least = math.ceil(1000 * float(costs.min(1).sum() / costs[:, -1].sum())) / 1000
+            raise OptionError(error.what, f"give an energy of {least:g} or more", "energy") from error
+        alike = np.flatnonzero(costs.sum(0) <= budget)
         if len(alike) and choices[0] != (equal := [int(alike[-1])] * len(costs)):
             sites = range(len(costs))
             dealt, even = (float(self.errors[sites, choice].sum()) for choice in (choices[0], equal))

@@ -12,6 +12,7 @@ import onnx
 from graphpass.errors import ModelError, OptionError
 from graphpass.evaluation.drawn import Drawn
 from graphpass.graph.description import PREFIX
+from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.plan import SCALES, Left, SitePlan, check_site
 from graphpass.maths.energy import Energy, EnergyEstimate
 from graphpass.maths.metrics import Operations, energy_pj
@@ -89,8 +90,11 @@ def conversion_of(snn: onnx.ModelProto) -> ConversionFacts:
     try:
         return _conversion(stored)
     except (RecordError, OptionError) as error:
+        spiking = not stored and any(node.domain == SPIKING_DOMAIN for node in snn.graph.node)
         raise ModelError(
-            f"not a converted network (its metadata: {PREFIX}{error})",
+            "a spiking network without its metadata, which graphsurgeon and onnx.utils.extract_model leave out"
+            if spiking
+            else f"not a converted network (its metadata: {PREFIX}{error})",
             "give a converted network, as `graphpass convert` writes it",
         ) from error
 

@@ -12,7 +12,8 @@ library that registers kernels under the same names replaces them. One page each
     TimeRepeat(x) → currents                                [N, …] → [T·N, …]
 
 The arithmetic is that of graphpass.maths.neuron, in float32 whatever the type of x. All attributes are written
-on every node: a kernel does not see the defaults of a function.
+on every node: a kernel does not see the defaults of a function. Float constants are tensors, which have a type:
+onnxslim makes float64 of `value_float`, and onnxruntime then loads no body.
 """
 
 import onnx
@@ -37,8 +38,8 @@ NEURONS = FOLDED_NEURONS | TRAIN_NEURONS
 
 # count: x32 (float32), θ, ψ, levels → n
 _COUNT = """
-    one = Constant <value_float = 1.0> ()
-    zero = Constant <value_float = 0.0> ()
+    one = Constant <value = float {1.0}> ()
+    zero = Constant <value = float {0.0}> ()
     levels_int = Constant <value_int: int = @levels> ()
     levels_float = Cast <to = 1> (levels_int)
     largest = Sub (levels_float, one)
@@ -86,7 +87,7 @@ _WEIGHTS = {
     weights = Expand (unit, steps_1d)
 """,
     "phase": """
-    two = Constant <value_float = 2.0> ()
+    two = Constant <value = float {2.0}> ()
     first = Sub (steps, one_int)
     exponents = Range (first, minus_one, minus_one)
     exponents_float = Cast <to = 1> (exponents)
@@ -95,7 +96,7 @@ _WEIGHTS = {
 }
 
 _MEAN = """
-    unit = Constant <value_floats = [1.0]> ()
+    unit = Constant <value = float[1] {{1.0}}> ()
     minus_one_1d = Constant <value_ints = [-1]> ()
     minus_one = Constant <value_int = -1> ()
     one_int = Constant <value_int = 1> ()
@@ -129,7 +130,7 @@ _OUTPUT = """
 
 # what _SPIKES reads besides the count
 _ZERO = """
-    zero = Constant <value_float = 0.0> ()
+    zero = Constant <value = float {0.0}> ()
 """
 
 # spikes of the steps: count [N, …] → [T, M]
@@ -144,7 +145,7 @@ _SPIKES = {
 """,
     "phase": """
     output_steps = Constant <value_int: int = @time_steps> ()
-    base = Constant <value_float = 2.0> ()
+    base = Constant <value = float {2.0}> ()
     last = Sub (output_steps, one_int)
     digits = Range (last, minus_one, minus_one)
     digits_float = Cast <to = 1> (digits)

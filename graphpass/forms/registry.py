@@ -25,7 +25,7 @@ from graphpass.forms.integer.targets import TARGETS, USUAL
 from graphpass.forms.neurons import require_neurons, within_float32
 from graphpass.forms.unrolled import unroll
 from graphpass.graph import model
-from graphpass.graph.description import PREFIX
+from graphpass.graph.description import PREFIX, stated_form
 from graphpass.graph.domains import SPIKING_DOMAIN, opset_of
 from graphpass.graph.plan import Left, Plan
 from graphpass.options.rules import require_together
@@ -204,7 +204,7 @@ def spiking_graph(proto: onnx.ModelProto) -> gs.Graph:
     """A converted model as a graph to read or edit; its function bodies are left out (assemble adds them).
 
     Raises ModelError, naming the node, for spiking operators that are not as they should be, and for tensors that
-    nothing makes.
+    nothing makes; and for a network whose neurons were inlined.
     """
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
@@ -217,6 +217,12 @@ def spiking_graph(proto: onnx.ModelProto) -> gs.Graph:
         raise ModelError(f"the spiking model cannot be read ({line})", "convert it with graphpass again") from error
     require_neurons(graph)
     _require_makers(graph)
+    if stated_form(proto) in ("folded", "unrolled") and not any(node.domain == SPIKING_DOMAIN for node in graph.nodes):
+        raise ModelError(
+            "the spiking network has no neurons any more: `graphpass inline` or a runtime's optimiser replaced them by "
+            "standard operators",
+            "give the file that `graphpass convert` wrote",
+        )
     return graph
 
 

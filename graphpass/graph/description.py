@@ -50,6 +50,15 @@ def keep_description(given: onnx.ModelProto, made: onnx.ModelProto) -> tuple[str
     return tuple(entry.key for entry in own)
 
 
+def stated_form(proto: onnx.ModelProto) -> str | None:
+    """The form that the metadata of a converted network names; None for any other network.
+
+    It outlives what removes the spiking operators: inlining, and optimisers of runtimes.
+    """
+    stated = {entry.key: entry.value for entry in proto.metadata_props}
+    return stated.get(f"{PREFIX}form") if f"{PREFIX}version" in stated else None
+
+
 def _take(given: Any, made: Any, name: str) -> None:
     """Copy a text or number that is set."""
     if given.HasField(name):

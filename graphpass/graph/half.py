@@ -3,6 +3,7 @@
 float16: 11 significant bits, largest 65504, normal from 2⁻¹⁴, smallest 2⁻²⁴.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -48,6 +49,8 @@ def slots_of(node: NodeProto, opset: int) -> Slots:
         return Slots(nothing.inputs, nothing.outputs, "sequences stay as they are")
     if node.op_type in LIKE:
         return Slots(nothing.inputs, nothing.outputs, "its type may be chosen by an attribute")
+    if node.op_type == "Transpose" and any(_moves_first_inwards(each.ints) for each in node.attribute):
+        return Slots(nothing.inputs, nothing.outputs, "onnxruntime does not load a float16 MatMul behind it on the CPU")
     if node.op_type in ADDS and any(each.name == "reduction" and each.s != b"none" for each in node.attribute):
         return Slots(nothing.inputs, nothing.outputs, "onnxruntime has no float16 of it on the CPU")
     kept_in, kept_out = FULL_INPUTS.get(node.op_type, ()), FULL_OUTPUTS.get(node.op_type, ())
@@ -60,6 +63,15 @@ def slots_of(node: NodeProto, opset: int) -> Slots:
         for k in range(len(node.output))
     )
     return Slots(inputs, outputs, "" if all(outputs) and inputs[:1] != (False,) else "ONNX has it in float32 alone")
+
+
+def _moves_first_inwards(order: Sequence[int]) -> bool:
+    """Whether a Transpose of three axes or more moves the first alone, as (1, 0, 2) and (1, 2, 0, 3) do.
+
+    onnxruntime 1.32 dies while it loads a float16 MatMul behind such a float16 Transpose on the CPU.
+    """
+    others = [axis for axis in order if axis]
+    return len(order) > 2 and order[0] != 0 and others == sorted(others)
 
 
 @cache

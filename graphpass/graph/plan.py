@@ -187,7 +187,7 @@ def load_plan(path: str | Path) -> Plan:
         raise PlanError(f"{path}: not a graphpass plan", "write one with --plan-out")
     if document.get("version") not in range(1, VERSION + 1):
         raise PlanError(
-            f"{path}: plan version {document.get('version')}, this tool reads 1 to {VERSION}", "write it again"
+            f"{path}: plan version {document.get('version')!r}, this tool reads 1 to {VERSION}", "write it again"
         )
     try:
         _upgrade(document)

@@ -13,6 +13,7 @@ import onnx
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper, shape_inference
 
 from graphpass.errors import ModelError, UnsupportedModelError
+from graphpass.graph.description import stated_form
 from graphpass.graph.domains import RUNTIME_DOMAINS, RUNTIME_OPERATORS, SPIKING_DOMAIN, STANDARD_DOMAINS, opset_of
 from graphpass.graph.tensors import LARGEST_PROTOBUF, nodes_of_function, walk
 from graphpass.graph.types import NARROW, is_number, type_name
@@ -40,7 +41,7 @@ def where(path: Path, node: NodeProto) -> str:
 def refuse(path: Path, proto: ModelProto) -> None:
     """Raise UnsupportedModelError for operators and inputs that graphpass does not take."""
     local = {(function.domain, function.name) for function in proto.functions}
-    if any(node.domain == SPIKING_DOMAIN for node in proto.graph.node):
+    if any(node.domain == SPIKING_DOMAIN for node in proto.graph.node) or stated_form(proto):
         raise UnsupportedModelError(f"{path}: already a spiking network", "convert the network it came from")
     for node in walk(proto.graph):
         if (node.domain, node.op_type) not in local:

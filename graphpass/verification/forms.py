@@ -194,6 +194,12 @@ class _Check:
             name = mean.tensor
             self._means[name] = self._means[name].update(folded[name], unrolled[mean.computed], bounds[name])
         for name in self._outputs:
+            if folded[name].shape != unrolled[name].shape:
+                raise ModelError(
+                    f"output {name!r} has the shape {list(unrolled[name].shape)} in the unrolled form, and "
+                    f"{list(folded[name].shape)} in the folded form: it is a train of spikes, as inside a network",
+                    "verify the network as `graphpass convert` wrote it",
+                )
             self._output = self._output.update(folded[name], unrolled[name], bounds[name])
 
     def _defined(self, cut: Cut, folded: Arrays) -> Array:

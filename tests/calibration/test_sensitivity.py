@@ -156,6 +156,27 @@ def test_candidates_are_dealt_out_and_equal_levels_within_the_budget(ann, monkey
     assert len(found.candidates(Auto(energy=1.0), CalibrationOptions(time_steps=16))) == 1
 
 
+def test_a_budget_that_is_too_small_names_the_least(ann):
+    found, options = sensitivity(ann, time_steps=16), CalibrationOptions(time_steps=16)
+    with pytest.raises(OptionError, match=r"below the cost of .*; give an energy of [\d.]+ or more") as no:
+        found.candidates(Auto(energy=1e-3), options)
+    assert no.value.option == "energy"
+    least = float(no.value.remedy.split()[4])
+    assert found.candidates(Auto(energy=least), options)
+    with pytest.raises(OptionError):
+        found.candidates(Auto(energy=least - 0.002), options)
+
+
+def test_a_mean_of_two_levels_is_enough_for_any_network(ann):
+    """The shares of neurons sum to 1 but for rounding, and 2.0000000000000004 was above the budget."""
+    found, options = sensitivity(ann, time_steps=16), CalibrationOptions(time_steps=16)
+    for sizes in np.random.default_rng(0).integers(1, 9000, (200, 2)).tolist():
+        names = tuple(f"site {number}" for number in range(10))
+        several = replace(found, sites=names, errors=np.tile(found.errors, (5, 1)), neurons=(*sizes, *[7] * 8))
+        (choice, *_) = several.candidates(Auto(mean_levels=2), options)
+        assert set(choice.levels.values()) == {2}
+
+
 def test_where_dealing_out_promises_little_levels_are_equal_and_nothing_is_tried(ann):
     """Two sites that cost as much as they are worth: the two candidates would cost two calibrations to compare."""
     found = sensitivity(ann, time_steps=16)

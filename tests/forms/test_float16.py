@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -324,3 +325,21 @@ def test_random_sums_of_a_network_without_stated_types(seed: int) -> None:
     expected, found = (run(open_session(each, threads=1), {"x": X + seed})["y"] for each in (proto, done.proto))
     np.testing.assert_allclose(found, expected, atol=NEAR * np.abs(expected).max())
     assert operators(done.proto)["Cast"] == 2
+
+
+@pytest.mark.parametrize(
+    "order", [(1, 0, 2), (1, 2, 0), (1, 2, 0, 3), (1, 2, 3, 4, 0), (0, 2, 1), (2, 1, 0), (2, 0, 3, 1)]
+)
+def test_a_transpose_in_front_of_a_product_is_loaded(order: tuple[int, ...]) -> None:
+    """onnxruntime died while it loaded a float16 MatMul behind a Transpose that moves the first axis alone."""
+    nodes = [
+        node("Add", "x z", "a"), node("Transpose", "a", "t", "moved", perm=order), node("MatMul", "t w", "h"),
+        node("Relu", "h", "r"), node("MatMul", "r v", "u"), node("Identity", "u", "y"),
+    ]  # fmt: skip
+    constants = {"z": weights(1), "w": weights(4, 6), "v": weights(6, 3)}
+    model = build(nodes, {"x": [4] * len(order)}, {"y": None}, constants, opset=21)
+    made = to_float16(model)
+    assert [entry.node for entry in made.kept].count("moved") == (order[0] == 1)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    ort.InferenceSession(made.proto.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -266,3 +266,18 @@ def test_every_operator_has_a_body_of_standard_operators(coding, opset):
         assert function.domain == SPIKING_DOMAIN
         assert [(entry.domain, entry.version) for entry in function.opset_import] == [("", opset)]
         assert {node.domain for node in function.node} == {""}
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_float_constants_have_a_type(coding):
+    """Tools that read `value_float` as a number of Python write it back as float64, as onnxslim does."""
+    values = [
+        each
+        for function in operators.functions(coding, 21)
+        for node in function.node
+        if node.op_type == "Constant"
+        for each in node.attribute
+    ]
+    assert {each.name for each in values} == {"value", "value_int", "value_ints"}
+    tensors = {each.t.data_type for each in values if each.name == "value"}
+    assert tensors == {TensorProto.FLOAT, TensorProto.BOOL}

@@ -109,6 +109,7 @@ def setter(*path):
     ("edit", "message"),
     [
         (setter("version", 4), r"plan version 4, this tool reads 1 to 3"),
+        (setter("version", "3"), r"plan version '3', this tool reads 1 to 3"),
         (setter("format", "other"), "not a graphpass plan"),
         (lambda document: [1], "not a graphpass plan"),
         (lambda document: document.pop("coding") and None, "p.json: coding: is missing; correct it"),
