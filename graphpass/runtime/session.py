@@ -26,6 +26,7 @@ MORE_MEMORY = "there was not enough memory: run fewer samples at a time, or take
 LARGEST_BLOCKED = 2**30  # bytes of a model; its weights are written twice to temporary files
 # CUDA has no kernels for layers of integers: without this, their weights would be made floats at every run.
 NO_INTEGER_LAYERS = ("session.disable_quant_qdq", "1")
+HARMFUL = "MatmulTransposeFusion"  # onnxruntime 1.32 dies in it, of a float16 MatMul behind Transpose(1, 0, 2)
 ROUNDS = 3  # of optimising with stand-ins, at most, until all of them stay in blocks
 _NUMPY = {
     "tensor(float)": np.float32,
@@ -272,7 +273,7 @@ def _optimised(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights.name)
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(LARGE))
-    ort.InferenceSession(str(given), options, [CPU])
+    ort.InferenceSession(str(given), options, [CPU], disabled_optimizers=_harmful(proto))
     return onnx.load(made, load_external_data=False)
 
 
@@ -290,13 +291,26 @@ def _channel_block() -> int:
 def _create(model: str | Path | onnx.ModelProto, options: ort.SessionOptions, providers: Sequence[Provider]) -> Session:
     """Without onnxruntime's own fallback, which prints, and forgets the options."""
     pairs = [each.pair for each in providers]
+    more = {"enable_fallback": 0, "disabled_optimizers": _harmful(model)}
     if isinstance(model, str | Path):
-        return Session(str(model), options, pairs, enable_fallback=0)
+        return Session(str(model), options, pairs, **more)
     if model.ByteSize() < LARGEST_PROTOBUF:
-        return Session(model.SerializeToString(), options, pairs, enable_fallback=0)
+        return Session(model.SerializeToString(), options, pairs, **more)
     with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
         save(model, path := Path(folder) / "model.onnx")
-        return Session(str(path), options, pairs, enable_fallback=0)
+        return Session(str(path), options, pairs, **more)
+
+
+def _harmful(model: str | Path | onnx.ModelProto) -> list[str]:
+    """The optimisers that onnxruntime has to do without, or it dies: HARMFUL, where a model has float16."""
+    if not isinstance(model, onnx.ModelProto):
+        try:
+            model = onnx.load(model, format="protobuf", load_external_data=False)
+        except Exception:  # of many types; onnxruntime says what is wrong with the file
+            return []
+    held = (value.data_type for value in model.graph.initializer)
+    given = (value.type.tensor_type.elem_type for value in model.graph.input)
+    return [HARMFUL] if onnx.TensorProto.FLOAT16 in (*held, *given) else []
 
 
 def input_specs(model: ort.InferenceSession | onnx.ModelProto | Source) -> tuple[InputSpec, ...]:

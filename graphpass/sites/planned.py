@@ -36,7 +36,7 @@ def _activation(site: SitePlan, activations: Mapping[str, Activation]) -> Site:
         if getattr(site, name) != value:
             raise PlanError(f"the plan's site {site.name!r}: {name} is {getattr(site, name)!r}, not {value!r}", REMEDY)
     axis = channel_axis(found.input, found.output)
-    _require_shape(site, found.input, axis, qcfs="steps" in found.parameters)
+    require_shape(site, found.input, axis, qcfs="steps" in found.parameters)
     return Site(site.name, site.kind, site.input, site.output, axis, site.layers, found.parameters)
 
 
@@ -48,11 +48,11 @@ def _identity(site: SitePlan, tensors: Mapping[str, gs.Tensor], layers: set[str]
     if unknown := next((name for name in site.layers if name not in layers), None):
         raise PlanError(f"the plan's layer {unknown!r}, of site {site.name!r}, is not in the model", REMEDY)
     axis = channel_axis(tensor)
-    _require_shape(site, tensor, axis, qcfs=False)
+    require_shape(site, tensor, axis, qcfs=False)
     return Site(site.name, site.kind, site.input, site.output, axis, site.layers)
 
 
-def _require_shape(site: SitePlan, x: gs.Variable, axis: int | None, qcfs: bool) -> None:
+def require_shape(site: SitePlan, x: gs.Variable, axis: int | None, qcfs: bool) -> None:
     """Raises PlanError unless there is one parameter for the tensor, or one for each channel. A QCFS chain has those
     that it was trained with.
     """

@@ -192,3 +192,15 @@ def test_neurons(data: st.DataObject, form: str) -> None:
         lambda: api.inline(proto),
     ):
         refused(call, ModelError, SessionError)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_metadata_whose_parameters_do_not_fit_their_tensor(form: str) -> None:
+    proto = onnx.ModelProto()
+    proto.CopyFrom(CONVERTED[form])
+    entry = next(each for each in proto.metadata_props if each.key == f"{PREFIX}sites")
+    sites = json.loads(entry.value)
+    sites[0]["shape"] = [*sites[0]["shape"], 1]
+    entry.value = json.dumps(sites)
+    with pytest.raises(ModelError, match="parameters of shape"):
+        api.evaluate(SOURCE, proto, DATA, threads=1)

@@ -240,3 +240,23 @@ def test_inputs_that_are_no_numbers():
 @pytest.mark.parametrize(("batch", "expected"), [("N", None), (3, 3), (1, 1)])
 def test_fixed_batch(batch, expected):
     assert fixed_batch(input_specs(open_session(doubler(batch)))) == expected
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2), (1, 2, 0)])
+def test_float16_behind_a_transpose_of_the_first_axis(order, tmp_path):
+    """onnxruntime's own optimiser ends the process there."""
+    shape = [2, 3, 4]
+    width = [shape[axis] for axis in order][-1]
+    weights = {"w": np.ones((4, 4), np.float16), "v": np.ones((width, 4), np.float16)}
+    nodes = [
+        node("MatMul", "x w", "a"), node("Relu", "a", "b"), node("MatMul", "b w", "c"),
+        helper.make_node("Transpose", ["c"], ["d"], perm=order), node("MatMul", "d v", "y"),
+    ]  # fmt: skip
+    model = build(nodes, {"x": shape}, {"y": None}, weights, dtype=TensorProto.FLOAT16)
+    onnx.save(model, path := tmp_path / "half.onnx")
+    x = {"x": np.random.default_rng(0).random(shape).astype(np.float16)}
+    expected = (np.maximum(x["x"] @ weights["w"], 0) @ weights["w"]).transpose(order) @ weights["v"]
+    for each in (model, path):
+        found = run(session_module.open_session(each), x)["y"]
+        np.testing.assert_allclose(found, expected, rtol=0.01)
+    assert graphpass.convert(model, x, time_steps=15).plan.sites
