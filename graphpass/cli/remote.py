@@ -220,8 +220,6 @@ def packed_model(path: Path) -> Iterator[Path]:
     if path.suffix == ".zip":
         yield path
         return
-    if not path.is_file():
-        raise ModelError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}", "check the path")
     beside = external_files(path)
     if not beside:
         yield path

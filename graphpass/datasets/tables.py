@@ -123,10 +123,9 @@ def _rows(path: Path) -> int:
 def _pieces(files: Sequence[Path], names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The columns of some rows at a time, and where they are."""
     for path in files:
-        if missing := [name for name in names if name not in _columns(path)]:
-            raise DataError(
-                f"{path}: no column {missing[0]!r}, which {files[0]} has", "give all files the same columns"
-            )
+        held = _columns(path)
+        if missing := next((name for name in names if name not in held), None):
+            raise DataError(f"{path}: no column {missing!r}, which {files[0]} has", "give all files the same columns")
         first = 0
         batches = _batches(path, names)
         while True:

@@ -276,9 +276,9 @@ def _number_beside(tensor: gs.Tensor, x: gs.Tensor) -> float | None:
     if node is None or not is_op(node, "Expand", "ConstantOfShape"):
         return None
     shape = producer(node.inputs[-1])
-    if shape is None or not is_op(shape, "Shape") or shape.inputs[0] is not x or shape.attrs.get("start", 0) != 0:
+    if shape is None or not is_op(shape, "Shape") or shape.inputs[0] is not x:
         return None
-    if "end" in shape.attrs:
+    if shape.attrs.get("start", 0) != 0 or "end" in shape.attrs:  # of some axes alone
         return None
     if node.op == "Expand":
         return _float_of(node.inputs[0])

@@ -12,6 +12,7 @@ span the range of f(x) evenly; of others, gain and offset for the range of x are
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -143,13 +144,10 @@ def _optimal(sample: SiteSample, levels: int) -> Levels:
     if sample.limits is not None:
         return _max(sample, levels)
     x, a = _drawn(sample)
+    search = partial(least_error, x, a, levels, window=sample.window)
     if sample.offset:
-        return least_error(x, a, levels, window=sample.window)
-    return (
-        least_error(x, a, levels, 0, window=sample.window)
-        if sample.kind in RECTIFIERS
-        else _with_a_zero(sample, x, a, levels)
-    )
+        return search()
+    return search(zero=0) if sample.kind in RECTIFIERS else _with_a_zero(search, x, a, levels)
 
 
 def _quantised(sample: SiteSample, levels: int) -> Levels:
@@ -168,15 +166,14 @@ def _drawn(sample: SiteSample) -> tuple[Floats, Floats]:
     return rows_of(x, rows), rows_of(a, rows)
 
 
-def _with_a_zero(sample: SiteSample, x: Floats, a: Floats, levels: int) -> Levels:
+def _with_a_zero(search: Callable[..., Levels], x: Floats, a: Floats, levels: int) -> Levels:
     """o = −A·z with one z for all channels: the better one of the two next to what free offsets have in the middle."""
-    free = least_error(x, a, levels, window=sample.window)
+    free = search()
     live = free.amplitude > 0
     weights = np.square(free.amplitude[live], dtype=np.float64)
     own = np.clip(-free.offset[live].astype(np.float64) / free.amplitude[live], 0, levels - 1)
     middle = float(np.average(own, weights=weights)) if live.any() else 0.0
-    zeros = sorted({math.floor(middle), math.ceil(middle)})
-    found = [least_error(x, a, levels, zero, window=sample.window) for zero in zeros]
+    found = [search(zero=zero) for zero in sorted({math.floor(middle), math.ceil(middle)})]
     return min(found, key=lambda fit: float(squared_error(fit.output(x, levels), a).sum()))
 
 

@@ -200,7 +200,7 @@ def _least_error(
 
 
 def _best(
-    x: Floats, a: Floats, levels: int, threshold: Floats, shift: Floats, varies: Array, histogram: "Histogram"
+    x: Floats, a: Floats, levels: int, threshold: Floats, shift: Floats, varies: Array, histogram: Histogram
 ) -> tuple[NDArray[np.intp], Doubles, Doubles]:
     """Which of the spans leaves the least error, its A and what its count is measured from: [C] each.
 

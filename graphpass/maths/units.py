@@ -75,15 +75,14 @@ def in_units(fit: Callable[[Sample, int], Levels], same: Callable[[Sample], bool
         if u == v == 1.0:
             return fit(sample, levels)
         found = fit(_divided(sample, u, v), levels)
-        threshold, shift, amplitude, offset = (
-            part * np.float32(unit)
-            for part, unit in zip(
-                (found.threshold, found.shift, found.amplitude, found.offset), (u, u, v, v), strict=True
-            )
-        )
+        threshold, gain = found.threshold * np.float32(u), np.float32(v)
         flat = threshold < LEAST
-        return Levels(np.where(flat, np.float32(1), threshold), np.where(flat, np.float32(0), shift),
-                      np.where(flat, np.float32(0), amplitude), np.where(flat, sample.a.mean(0), offset))  # fmt: skip
+        return Levels(
+            np.where(flat, np.float32(1), threshold),
+            np.where(flat, np.float32(0), found.shift * np.float32(u)),
+            np.where(flat, np.float32(0), found.amplitude * gain),
+            np.where(flat, sample.a.mean(0), found.offset * gain),
+        )
 
     return fitted
 

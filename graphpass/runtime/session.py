@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import OptionError, SessionError, says_no_memory
 from graphpass.graph.model import Source, save
-from graphpass.graph.tensors import LARGE, LARGEST_PROTOBUF
+from graphpass.graph.tensors import LARGE, LARGEST_PROTOBUF, graphs_of, walk
 from graphpass.runtime import native, tables
 from graphpass.runtime import nchwc as blocked
 from graphpass.runtime.nchwc import NotBlocked
@@ -26,6 +26,7 @@ MORE_MEMORY = "there was not enough memory: run fewer samples at a time, or take
 LARGEST_BLOCKED = 2**30  # bytes of a model; its weights are written twice to temporary files
 # CUDA has no kernels for layers of integers: without this, their weights would be made floats at every run.
 NO_INTEGER_LAYERS = ("session.disable_quant_qdq", "1")
+TYPED = frozenset(["value", "to"])  # attributes of Constant and Cast that say what type is made
 HARMFUL = "MatmulTransposeFusion"  # onnxruntime 1.32 dies in it, of a float16 MatMul behind Transpose(1, 0, 2)
 ROUNDS = 3  # of optimising with stand-ins, at most, until all of them stay in blocks
 _NUMPY = {
@@ -291,7 +292,7 @@ def _channel_block() -> int:
 def _create(model: str | Path | onnx.ModelProto, options: ort.SessionOptions, providers: Sequence[Provider]) -> Session:
     """Without onnxruntime's own fallback, which prints, and forgets the options."""
     pairs = [each.pair for each in providers]
-    more = {"enable_fallback": 0, "disabled_optimizers": _harmful(model)}
+    more = {"enable_fallback": 0, "disabled_optimizers": _harmful(model) if providers[0].name == CPU else []}
     if isinstance(model, str | Path):
         return Session(str(model), options, pairs, **more)
     if model.ByteSize() < LARGEST_PROTOBUF:
@@ -302,15 +303,16 @@ def _create(model: str | Path | onnx.ModelProto, options: ort.SessionOptions, pr
 
 
 def _harmful(model: str | Path | onnx.ModelProto) -> list[str]:
-    """The optimisers that onnxruntime has to do without, or it dies: HARMFUL, where a model has float16."""
+    """The optimisers that onnxruntime has to do without on the CPU, or it dies: HARMFUL, where a model has float16."""
     if not isinstance(model, onnx.ModelProto):
         try:
             model = onnx.load(model, format="protobuf", load_external_data=False)
         except Exception:  # of many types; onnxruntime says what is wrong with the file
             return []
-    held = (value.data_type for value in model.graph.initializer)
-    given = (value.type.tensor_type.elem_type for value in model.graph.input)
-    return [HARMFUL] if onnx.TensorProto.FLOAT16 in (*held, *given) else []
+    held = {value.data_type for graph in graphs_of(model.graph) for value in graph.initializer}
+    given = {value.type.tensor_type.elem_type for value in model.graph.input}
+    made = {each.t.data_type or each.i for node in walk(model.graph) for each in node.attribute if each.name in TYPED}
+    return [HARMFUL] if onnx.TensorProto.FLOAT16 in held | given | made else []
 
 
 def input_specs(model: ort.InferenceSession | onnx.ModelProto | Source) -> tuple[InputSpec, ...]:

@@ -256,6 +256,24 @@ def test_float16_behind_a_transpose_of_the_first_axis(order, tmp_path):
     onnx.save(model, path := tmp_path / "half.onnx")
     x = {"x": np.random.default_rng(0).random(shape).astype(np.float16)}
     expected = (np.maximum(x["x"] @ weights["w"], 0) @ weights["w"]).transpose(order) @ weights["v"]
+    written = onnx.ModelProto()  # weights as nodes, as older exporters have them, between casts
+    written.CopyFrom(model)
+    for name in ("x", "y"):
+        value = next(each for each in (*written.graph.input, *written.graph.output) if each.name == name)
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for each in written.graph.node:
+        for names in (each.input, each.output):
+            names[:] = [f"half_{name}" if name in ("x", "y") else name for name in names]
+    constants = [helper.make_node("Constant", [], [each.name], value=each) for each in written.graph.initializer]
+    del written.graph.initializer[:]
+    body = [*written.graph.node]
+    del written.graph.node[:]
+    written.graph.node.extend([
+        *constants, helper.make_node("Cast", ["x"], ["half_x"], to=TensorProto.FLOAT16), *body,
+        helper.make_node("Cast", ["half_y"], ["y"], to=TensorProto.FLOAT),
+    ])  # fmt: skip
+    found = run(session_module.open_session(written), {"x": x["x"].astype(np.float32)})["y"]
+    np.testing.assert_allclose(found, expected, rtol=0.01)
     for each in (model, path):
         found = run(session_module.open_session(each), x)["y"]
         np.testing.assert_allclose(found, expected, rtol=0.01)
