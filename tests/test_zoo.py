@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.assets import ASSETS
 from benchmarks.zoo import lines, page, reviews, sounds, tasks, texts
-from benchmarks.zoo.__main__ import failures
+from benchmarks.zoo.__main__ import RESULTS, failures
 from benchmarks.zoo.entry import (
     SETTINGS,
     Covered,
@@ -65,6 +65,12 @@ def test_failures_are_losses_and_forms_that_disagree():
     assert failures(fidelity, replace(RESULT, ann=None)) == []
     assert failures(replace(fidelity, loses=(9.0,)), replace(RESULT, ann=None)) != []
     assert failures(entry, replace(RESULT, refusal="has an LSTM")) == ["refused: has an LSTM"]
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_what_the_repository_keeps_has_no_failure(name):
+    result = load_result(RESULTS, name)
+    assert result is not None and failures(MEMBERS[name], result) == []
 
 
 def test_the_page_holds_every_figure():

@@ -159,9 +159,9 @@ class _Check:
         self._outputs = [tensor.name for tensor in folded.outputs if not isinstance(tensor, gs.Constant)]
         targets = [cut.x_folded for cut in self._forced.cuts] + [mean.tensor for mean in self._forced.means]
         self._magnitudes: Magnitudes = magnitudes(folded, targets + self._outputs, coding)
-        ours = {tensor.name for tensor in folded.inputs}
+        self._given = {tensor.name for tensor in folded.inputs}
         needed = [*targets, *self._outputs, *self._magnitudes.sources, *(cut.y_folded for cut in self._forced.cuts)]
-        names = [name for name in dict.fromkeys(needed) if name not in ours]
+        names = [name for name in dict.fromkeys(needed) if name not in self._given]
         self._folded = open_session(reference(folded, names, coding), threads=threads, use_native=False)
         self._unrolled = open_session(self._forced.proto, threads=threads, use_native=False)
         absolute = self._magnitudes.proto
@@ -241,8 +241,10 @@ class _Check:
                 sources[name] = np.abs(neuron.amplitude) * n + np.abs(neuron.offset)
             else:
                 values = folded[name]
-                whole = values.dtype.kind != "f"
-                sources[name] = _whole_sizes(values, name in self._magnitudes.measured) if whole else _sizes(values)
+                whole, given = values.dtype.kind != "f", name in self._given
+                sources[name] = (
+                    _whole_sizes(values, name in self._magnitudes.measured) if whole else _sizes(values, given)
+                )
         sums = run(self._absolute, sources) if self._absolute else {}
         bounds: dict[str, Array] = {}
         compared = [*(c.x_folded for c in self._forced.cuts), *(m.tensor for m in self._forced.means), *self._outputs]
@@ -309,12 +311,12 @@ class _Curved:
         return total
 
 
-def _sizes(values: Array) -> Array:
-    """|u| of a tensor that no linear node makes, float32; for float16 the largest of all: what made it may have read an
-    input before that was rounded, and then u is off by what its own size does not tell.
+def _sizes(values: Array, given: bool) -> Array:
+    """|u| of a tensor that no linear node makes, float32. If the network computes it, the largest of all: a runtime may
+    fuse the nodes that make u in one form only, so that u is off by what its own size does not tell (a product of two
+    activations that is nearly 0 is a sum of large terms), or may pass it on before it is rounded to float16.
     """
-    largest = values.dtype in ROUNDING
-    return np.full(values.shape, _largest(values), np.float32) if largest else np.abs(values.astype(np.float32))
+    return np.abs(values.astype(np.float32)) if given else np.full(values.shape, _largest(values), np.float32)
 
 
 def _whole_sizes(values: Array, measured: bool) -> Array:
