@@ -12,6 +12,7 @@ is also the name of a submodule.
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -132,10 +133,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("graphpass")
     if name not in _HOMES:
         raise AttributeError(f"module 'graphpass' has no attribute {name!r}")
     return getattr(import_module(f"graphpass.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*globals(), "__version__", *__all__]

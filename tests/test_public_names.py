@@ -8,6 +8,7 @@ import subprocess
 import sys
 import venv
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -48,6 +49,10 @@ def run(*arguments: str | Path, python: str | Path = sys.executable) -> str:
 def test_no_public_name_is_the_name_of_a_submodule() -> None:
     submodules = {name.split(".")[1] for name in MODULES}
     assert len(submodules) > 15 and submodules.isdisjoint(graphpass.__all__)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert graphpass.__version__ == version("graphpass") and "__version__" in dir(graphpass)
 
 
 def test_every_module_can_be_imported_and_leaves_the_names_as_they_are() -> None:

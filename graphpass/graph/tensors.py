@@ -92,6 +92,8 @@ def load_external(proto: ModelProto, folder: Path) -> None:
     for tensor in all_tensors(proto):
         if uses_external_data(tensor):
             load_external_data_for_tensor(tensor, str(folder))
+            tensor.data_location = TensorProto.DEFAULT  # onnx before 1.23.2 leaves that to its callers
+            del tensor.external_data[:]
 
 
 def locations_of(proto: ModelProto) -> list[str]:
