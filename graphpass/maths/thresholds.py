@@ -30,6 +30,7 @@ ROUNDS = 6  # halvings of the search step after the coarse grid
 CELLS = 1 << 19  # border look-ups held at once
 WIDTH = 64  # channels that are searched at once, at most
 LINES = 64  # rows whose channels are put in order at once
+COARSE = 0.5  # twice the part of a step that a bin has, from which on a histogram tells too little of a span
 RESIDUE = 2.0**-14  # of its magnitude: so little a constant varies as a float32 sum of hundreds of terms
 EVERYWHERE = -np.inf, np.inf
 _QUANTILES = (0.97, 0.99, 0.995, 0.999)  # of x: where the last border of a long-tailed channel lies
@@ -186,7 +187,8 @@ def _least_error(
         spans.append((whole.threshold, whole.shift))
     thresholds, shifts = (np.stack([span[k] for span in spans]).astype(np.float32) for k in range(2))
     varies = _step(bottom, top, levels) > 0
-    chosen, gain, centre = _best(x, a, levels, thresholds, shifts, varies, histogram)
+    step = (ends[3] - ends[2]) / np.float32(levels - 1)
+    chosen, gain, centre = _best(x, a, levels, thresholds, shifts, varies, histogram, step)
     channel = np.arange(len(mean))
     still = ~varies | constant | (gain == 0)
     gain = np.where(still, 0.0, gain)
@@ -200,31 +202,43 @@ def _least_error(
 
 
 def _best(
-    x: Floats, a: Floats, levels: int, threshold: Floats, shift: Floats, varies: Array, histogram: Histogram
+    x: Floats,
+    a: Floats,
+    levels: int,
+    threshold: Floats,
+    shift: Floats,
+    varies: Array,
+    histogram: Histogram,
+    step: Floats,
 ) -> tuple[NDArray[np.intp], Doubles, Doubles]:
     """Which of the spans leaves the least error, its A and what its count is measured from: [C] each.
 
-    threshold, shift: [spans, C]. varies: whether x does, [C]. The first span is what the search found; another is tried
-    on the rows where it could be better by the histogram, which has borders on edges of bins alone.
+    threshold, shift: [spans, C]. varies: whether x does, step: of a between two levels, [C]. The first span is what the
+    search found. Another is tried on the rows where it could be better by the histogram, which has borders on edges of
+    bins alone: bins of c steps may add a part 2c to its error, and single rows 2c·step².
     """
     first, last = (np.where(varies, np.float64(threshold) * k - shift, histogram.bottom) for k in (1, levels - 1))
-    with np.errstate(over="ignore"):
-        left = np.vecdot(a, a) - histogram.explained(first.T, last.T, levels).T
-    possible = left <= left[0] * (1 + levels / (BINS / 2))
-    possible |= last - first < histogram.range * levels / BINS  # borders less than a bin apart, which it does not tell
-    possible[0] = True
     chosen = np.zeros(len(x), np.intp)
     gain, centre, explained = np.zeros((3, len(x)))
     few = max(1, BLOCK // x.shape[1])
-    for number, channels in enumerate(map(np.flatnonzero, possible)):
-        for start in range(0, len(channels), few):
-            places = channels[start : start + few]
-            some = places if number else slice(start, start + few)  # a slice is no copy
+
+    def take(number: int, channels: Sequence[slice] | Sequence[NDArray[np.intp]]) -> None:
+        for some in channels:
             found = _regress(x[some], a[some], levels, threshold[number, some], shift[number, some], histogram.zero)
             better = found[2] > explained[some]
-            chosen[places[better]] = number
+            chosen[some] = np.where(better, number, chosen[some])
             for known, new in zip((gain, centre, explained), found, strict=True):
-                known[places[better]] = new[better]
+                known[some] = np.where(better, new, known[some])
+
+    take(0, slices(len(x), few))
+    with np.errstate(over="ignore"):
+        total = np.vecdot(a, a)
+        left = total - histogram.explained(first.T, last.T, levels).T
+        coarse = 2 * histogram.range / BINS / threshold
+        most = (total - explained) * (1 + coarse) + coarse * np.square(step, dtype=np.float64)
+        possible = (left <= most) | (coarse > COARSE)
+    for number, channels in enumerate(map(np.flatnonzero, possible[1:]), 1):
+        take(number, [channels[part] for part in slices(len(channels), few)])
     return chosen, gain, centre
 
 

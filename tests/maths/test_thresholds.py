@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from graphpass.errors import CalibrationError
@@ -54,10 +54,13 @@ def test_least_error_is_never_worse_than_largest(seed, name, levels, noise, scal
 @given(
     st.integers(0, 2**31),
     st.floats(-2, 2),
-    st.sampled_from([1e-6, 1e-3, 0.1, 1.0, 10.0]),
-    st.sampled_from([2, 3, 16, 256]),
+    st.sampled_from([1e-6, 1e-3, 0.03, 0.1, 0.3, 1.0, 10.0]),
+    st.sampled_from([2, 3, 5, 9, 16, 64, 256]),
     st.sampled_from([None, 0]),
 )
+@example(44710, 0.0, 0.1, 3, None)  # steps of six bins
+@example(509963508, 1.983115888270882, 1.0, 5, None)  # seven rows inside, and a search that hopes for too much
+@example(1694285287, 1.99610352929575, 0.03, 3, None)  # a single row inside
 @examples(60)
 def test_a_clip_of_any_width_is_never_worse_than_levels_between_its_ends(seed, low, width, levels, zero):
     """The ends may lie in one bin of the histogram that the search sees."""
