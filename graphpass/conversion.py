@@ -27,7 +27,7 @@ from graphpass.forms.integer.targets import TARGETS
 from graphpass.forms.registry import Measure, emit, require_form
 from graphpass.graph.description import PREFIX, keep_description
 from graphpass.graph.model import Source, load, save
-from graphpass.graph.plan import Plan, load_plan
+from graphpass.graph.plan import QCFS, Left, Plan, load_plan
 from graphpass.graph.upgrade import TARGET_OPSET
 from graphpass.maths.allocation import Auto
 from graphpass.maths.thresholds import Levels
@@ -49,6 +49,8 @@ UNREAL = (
     "CALIBRATED ON SYNTHETIC DATA ({what}): the inputs were made up, the network may be much worse than with real data "
     "(docs/calibration.md); evaluate it, and calibrate on real inputs where there are any"
 )
+
+UNPLANNED = "the plan has no neurons for it"
 
 Data = str | Path | Mapping[str, NDArray[Any]] | Dataset
 
@@ -196,13 +198,19 @@ def require_levels(network: Network, settings: CalibrationOptions, target: str) 
 
 
 def own_plan(network: Network, plan: Plan) -> Plan:
-    """The plan, if it was made for this model; one that names no model becomes this model's. Raises PlanError."""
+    """The plan, if it was made for this model; one that names no model becomes this model's. Sites that were taken out
+    of it stay analogue, and it says so. Raises PlanError.
+    """
     if plan.model_digest and plan.model_digest != network.source.digest:
         raise PlanError(
             f"the plan was made for another model (sha256 {plan.model_digest[:9]}…, not {network.source.digest[:9]}…)",
             f"make one for {network.source.path} with --calibration and --plan-out",
         )
-    return replace(plan, model_digest=network.source.digest)
+    held = {site.name for site in plan.sites} | {entry.node for entry in plan.left}
+    absent = tuple(
+        Left(site.name, site.kind, UNPLANNED, True) for site in network.coverage.sites if site.name not in held
+    )
+    return replace(plan, model_digest=network.source.digest, left=(*plan.left, *absent))
 
 
 def make_plan(
@@ -230,7 +238,7 @@ def make_plan(
             )
         sites = tuple(site for site in read if site is not None)
         left = coverage.left
-        return Plan(options.time_steps, options.coding, "qcfs", sites, (), left, source.digest, tool=tool)
+        return Plan(options.time_steps, options.coding, QCFS, sites, (), left, source.digest, tool=tool)
     batch = fixed_batch(input_specs(source))
     notes = {}
     if synthetic:

@@ -12,7 +12,7 @@ from graphpass.graph.plan import Left, Plan
 from graphpass.passes.base import RuleReport
 from graphpass.passes.normalise import normalise
 from graphpass.runtime.session import open_session
-from graphpass.sites.planned import planned_sites
+from graphpass.sites.planned import planned_sites, require_ranges
 from graphpass.sites.sites import (
     EXCLUDED,
     HOLDS,
@@ -83,9 +83,10 @@ def identity_sites_add(found: int, spiking_layers: int, weight_layers: int) -> s
 def planned(network: Network, plan: Plan) -> Network:
     """The network with the sites of a plan, and what the plan leaves analogue, instead of what was found.
 
-    Raises PlanError for a site that the network does not have.
+    Raises PlanError for a site, or a tensor with a range, that the network does not have.
     """
     sites = planned_sites(network.graph, plan)
+    require_ranges(network.graph, plan)
     reached = sum(reason is None for reason in spike_driven(network.graph, sites).values())
     return replace(network, coverage=replace(network.coverage, sites=sites, left=plan.left, spiking_layers=reached))
 
