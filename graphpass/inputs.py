@@ -169,8 +169,9 @@ def data_sources(data: Any) -> list[Path]:
 
 
 def plan_sources(plan: Any) -> list[Path]:
-    """The files that a plan is read from; none for what is in memory."""
-    return [Path(plan), *companions(Path(plan))] if isinstance(plan, str | os.PathLike) else []
+    """The files that a plan is read from; none for what is in memory, and for a folder, which will be refused."""
+    read = isinstance(plan, str | os.PathLike) and not os.path.isdir(plan)
+    return [Path(plan), *companions(Path(plan))] if read else []
 
 
 def prepares_images(data: Any, dataset: Dataset | None) -> bool:

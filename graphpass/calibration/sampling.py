@@ -347,7 +347,7 @@ def sample_of(
     if positions.channel_axis is None:  # the whole tensor is one channel
         x, a, x_snn = (v.reshape(-1, 1) for v in (x, a, x_snn))
         span = replace(span, bottom=np.array([span.bottom.min()]), top=np.array([span.top.max()]))
-    limits = step.site.limits if step.site and clip_limits else None
+    limits = step.site.limits_reached(span.lowest, span.highest) if step.site and clip_limits else None
     return StepSample(positions, x, a, x_snn, span, offset, limits)
 
 

@@ -80,8 +80,11 @@ def synthetic_plan(
         normalise(matched)
     plan = calibrate(matched if norms else graph, coverage, dataset, options, fixed, progress)
     what = f"{len(norms)} normalisations matched" if norms else "no normalisation to match"
-    clips = sum(site.limits is not None for site in coverage.sites)
-    what += f", {clips} clips by their own limits" if clips else ""
+    spans = {site.name: (site.lowest, site.highest) for site in plan.sites}
+    clips = [site.limits_reached(*spans[site.name]) for site in coverage.sites if site.limits]
+    far = clips.count(None)
+    what += f", {len(clips) - far} clips by their own limits" if len(clips) > far else ""
+    what += f", {far} clips by the made-up inputs, which come nowhere near their limits" if far else ""
     notes = {**plan.notes, "data": "synthetic", "synthetic": what}
     return replace(carried_over(plan, matched, graph) if norms else plan, notes=notes)
 

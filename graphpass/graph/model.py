@@ -156,7 +156,11 @@ def _external_files(path: Path, header: onnx.ModelProto) -> list[Path]:
 
 
 def model_files(path: Path) -> list[Path]:
-    """The model file and its external-data files; the file alone if it is not a model, which `load` will refuse."""
+    """The model file and its external-data files; the file alone if it is not a model, which `load` will refuse, as it
+    will a folder, of which nothing is read.
+    """
+    if path.is_dir():
+        return []
     try:
         return [path, *external_files(path)]
     except ModelError:

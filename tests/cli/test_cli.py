@@ -165,6 +165,13 @@ def test_doctor_and_version(capsys):
         (("inspect", "nothing.onnx"), "nothing.onnx: no such file"),
         (("inspect", "."), ".: is a folder"),
         (("convert", "ann.onnx", "out.onnx"), "--calibration"),
+        (("convert", ".", "out.onnx", "--calibration", "data.npz"), ".: is a folder; give the path of an ONNX model"),
+        (("convert", "ann.onnx", "out.onnx", "--plan", "."), ".: cannot be read (Is a directory); give the plan"),
+        (("convert", "ann.onnx", "out.onnx", "--calibration", "."), "out.onnx: lies in ., which is read"),
+        (
+            ("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--threads", "1000000"),
+            "--threads is 1000000; give a whole number of 0 to",
+        ),
         (("convert", "ann.onnx", "out.onnx", "--calibration", "nothing.npz"), "nothing.npz"),
         (("convert", "ann.onnx", "no/out.onnx", "--calibration", "data.npz"), "no: no such folder"),
         (("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--exclude", "("), "regular expression"),
