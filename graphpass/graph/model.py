@@ -30,7 +30,7 @@ from graphpass.graph.names import settle
 from graphpass.graph.refusals import check, line, refuse, refuse_values
 from graphpass.graph.spelling import rename_domain, respell
 from graphpass.graph.tensors import LARGEST_PROTOBUF, load_external, locations_of, with_weights, without_weights
-from graphpass.graph.upgrade import TARGET_OPSET, upgrade
+from graphpass.graph.upgrade import TARGET_OPSET, require_one_meaning, upgrade
 
 OLDEST_BODY = 15  # opset
 TARGET_IR = 10
@@ -85,6 +85,7 @@ def upgraded(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
     refuse(path, proto)
     bare, weights = without_weights(proto)
     rename_domain(bare)
+    require_one_meaning(path, bare)
     check(path, bare)
     respell(path, bare)
     if bare.functions:
