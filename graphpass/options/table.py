@@ -269,6 +269,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "open_dataset": IMAGES,  # from Python alone
 }
 SEVERAL = ("time_steps", "coding", "method")
+LISTS = ("include", "exclude", "metric", "mean", "std")  # of one value or of several; a service takes lists alone
 
 
 def form_words(form: str, precision: str | None = None, target: str | None = None) -> str:
