@@ -1,7 +1,7 @@
 """The command line. Errors are one line on stderr and an exit status.
 
-0 done; 2 an error (`graphpass: error: what; remedy`); 3 a site that should have been converted was not, or a search found
-nothing; 130 Ctrl+C.
+0 done; 2 an error (`graphpass: error: what; remedy`); 3 a site that should have been converted was not, or a search
+found nothing; 130 Ctrl+C.
 """
 
 import errno
