@@ -21,7 +21,7 @@ from graphpass.records import RecordError, parsed, record_of
 from graphpass.report.files import write_json
 from graphpass.report.pictures.files import write_picture
 from graphpass.report.pictures.network import network
-from graphpass.report.pictures.node_data import node_data
+from graphpass.report.pictures.node_data import file_of, node_data
 from graphpass.report.pictures.pareto import REMEDY, pareto
 from graphpass.report.pictures.picture import OF_SITES, Picture
 from graphpass.report.pictures.raster import raster
@@ -159,7 +159,7 @@ def save_node_data(snn: SpikingModel, found: Evaluation | PathLike, path: PathLi
     sites = _sites(facts, digest, found)
     target = path_to(path)
     measured = [name for name in OF_SITES if any(getattr(site, name) is not None for site in sites)]
-    files = tuple(target.with_name(f"{target.stem}.{name}{target.suffix or '.json'}") for name in measured)
+    files = tuple(file_of(target, name) for name in measured)
     if not files:
         raise OptionError("the evaluation has no figures of sites", "evaluate the folded or the unrolled form")
     read = [Path(each) for each in (snn, found) if isinstance(each, str | os.PathLike)]
