@@ -21,17 +21,17 @@ from graphpass.calibration.synthetic import Synthetic, for_made_up, made_up, syn
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.sources import from_arrays, open_dataset
-from graphpass.errors import ModelError, OptionError, PlanError, SessionError
+from graphpass.errors import ModelError, OptionError, SessionError
 from graphpass.files import path_to
 from graphpass.forms.integer.targets import TARGETS
 from graphpass.forms.registry import Measure, emit, require_form
 from graphpass.graph.description import PREFIX, keep_description
 from graphpass.graph.model import Source, load, save
-from graphpass.graph.plan import QCFS, Left, Plan, load_plan
+from graphpass.graph.plan import QCFS, Plan, load_plan
 from graphpass.graph.upgrade import TARGET_OPSET
 from graphpass.maths.allocation import Auto
 from graphpass.maths.thresholds import Levels
-from graphpass.network import Network, own_time_steps, planned, prepare, require_coverage
+from graphpass.network import Network, own_plan, own_time_steps, planned, prepare, require_coverage
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
 from graphpass.pytorch import require_torch
@@ -49,8 +49,6 @@ UNREAL = (
     "CALIBRATED ON SYNTHETIC DATA ({what}): the inputs were made up, the network may be much worse than with real data "
     "(docs/calibration.md); evaluate it, and calibrate on real inputs where there are any"
 )
-
-UNPLANNED = "the plan has no neurons for it"
 
 Data = str | Path | Mapping[str, NDArray[Any]] | Dataset
 
@@ -195,22 +193,6 @@ def settings_of(
 def require_levels(network: Network, settings: CalibrationOptions, target: str) -> None:
     """Raises FormError, which names the site, where a target has not as many levels."""
     TARGETS[target].require_levels({site.name: settings.levels_at(site.name) for site in network.coverage.sites})
-
-
-def own_plan(network: Network, plan: Plan) -> Plan:
-    """The plan, if it was made for this model; one that names no model becomes this model's. Sites that were taken out
-    of it stay analogue, and it says so. Raises PlanError.
-    """
-    if plan.model_digest and plan.model_digest != network.source.digest:
-        raise PlanError(
-            f"the plan was made for another model (sha256 {plan.model_digest[:9]}…, not {network.source.digest[:9]}…)",
-            f"make one for {network.source.path} with --calibration and --plan-out",
-        )
-    held = {site.name for site in plan.sites} | {entry.node for entry in plan.left}
-    absent = tuple(
-        Left(site.name, site.kind, UNPLANNED, True) for site in network.coverage.sites if site.name not in held
-    )
-    return replace(plan, model_digest=network.source.digest, left=(*plan.left, *absent))
 
 
 def make_plan(

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_graphsurgeon as gs
 
-from graphpass.errors import CoverageError, GraphpassError, UnsupportedModelError
+from graphpass.errors import CoverageError, GraphpassError, PlanError, UnsupportedModelError
 from graphpass.graph.model import Source
 from graphpass.graph.plan import Left, Plan
 from graphpass.passes.base import RuleReport
@@ -23,6 +23,8 @@ from graphpass.sites.sites import (
     find_sites,
     spike_driven,
 )
+
+UNPLANNED = "the plan has no neurons for it"  # why a site was left
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,22 @@ def identity_sites_add(found: int, spiking_layers: int, weight_layers: int) -> s
     """What identity sites would bring, in words. found: how many."""
     reached = f"spikes would reach {spiking_layers} of {weight_layers} weight layers"
     return f"--identity-sites adds {found} site{'' if found == 1 else 's'}: {reached}"
+
+
+def own_plan(network: Network, plan: Plan) -> Plan:
+    """The plan, if it was made for this model; one that names no model becomes this model's. Sites that were taken out
+    of it stay analogue, and it says so. Raises PlanError.
+    """
+    if plan.model_digest and plan.model_digest != network.source.digest:
+        raise PlanError(
+            f"the plan was made for another model (sha256 {plan.model_digest[:9]}…, not {network.source.digest[:9]}…)",
+            f"make one for {network.source.path} with --calibration and --plan-out",
+        )
+    held = {site.name for site in plan.sites} | {entry.node for entry in plan.left}
+    absent = tuple(
+        Left(site.name, site.kind, UNPLANNED, True) for site in network.coverage.sites if site.name not in held
+    )
+    return replace(plan, model_digest=network.source.digest, left=(*plan.left, *absent))
 
 
 def planned(network: Network, plan: Plan) -> Network:

@@ -8,11 +8,11 @@ import pytest
 
 from graphpass import conversion
 from graphpass.calibration.calibrate import CalibrationOptions
-from graphpass.conversion import UNPLANNED, convert
+from graphpass.conversion import convert
 from graphpass.errors import CoverageError, ModelError, OptionError, PlanError, UnsupportedModelError
 from graphpass.graph.model import load, read
 from graphpass.graph.plan import save_plan
-from graphpass.network import prepare
+from graphpass.network import UNPLANNED, prepare
 from graphpass.runtime.session import open_session, run
 from tests.models import build, node
 

@@ -17,6 +17,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.calibration.calibrate import CalibrationOptions, calibrate
+from graphpass.calibration.sampling import limits_reached
 from graphpass.calibration.statistics import (
     Moments,
     batch_norms,
@@ -81,7 +82,7 @@ def synthetic_plan(
     plan = calibrate(matched if norms else graph, coverage, dataset, options, fixed, progress)
     what = f"{len(norms)} normalisations matched" if norms else "no normalisation to match"
     spans = {site.name: (site.lowest, site.highest) for site in plan.sites}
-    clips = [site.limits_reached(*spans[site.name]) for site in coverage.sites if site.limits]
+    clips = [limits_reached(site, *spans[site.name]) for site in coverage.sites if site.limits]
     far = clips.count(None)
     what += f", {len(clips) - far} clips by their own limits" if len(clips) > far else ""
     what += f", {far} clips by the made-up inputs, which come nowhere near their limits" if far else ""

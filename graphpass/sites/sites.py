@@ -50,8 +50,6 @@ UNREAD = {  # activations whose parameters may be more than neurons have
 
 
 FAR = 1000.0  # no clip is meant to end there: exporters write a large number, as 3.4e38, for a side that is open
-NEAR = 6.0  # the end of ReLU6, which activations are meant to reach; wider clips keep off what should not happen
-REACHED = 0.25  # of the range of a clip
 
 
 @dataclass(frozen=True)
@@ -81,15 +79,6 @@ class Site:
         """The two limits of a clip, such as 0 and 6 of ReLU6; None where a side is open, which FAR means, too."""
         low, high = self.window
         return (low, high) if self.kind == "clip" and max(-low, high) < FAR else None
-
-    def limits_reached(self, lowest: float, highest: float) -> tuple[float, float] | None:
-        """The limits of a clip, unless they say nothing about its range: they lie beyond NEAR, as those of Clip(0, 20),
-        and its outputs, lowest … highest, span less than REACHED of what lies between.
-        """
-        if self.limits is None:
-            return None
-        low, high = self.limits
-        return self.limits if max(-low, high) <= NEAR or highest - lowest >= REACHED * (high - low) else None
 
     @property
     def window(self) -> tuple[float, float]:
