@@ -112,10 +112,9 @@ def _members(path: Path) -> tuple[list[tarfile.TarInfo], bool]:
     with tarfile.open(path, "r:") as tar, path.open("rb") as file:
         members = list(tar)
         file.seek(tar.offset)
-        end = file.read(tarfile.BLOCKSIZE)
-        while block := file.read(1 << 20):
-            end = end[: tarfile.BLOCKSIZE] + block.strip(b"\0")
-        return members, end == bytes(tarfile.BLOCKSIZE)
+        ended = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+        rest = iter(partial(file.read, 1 << 20), b"")
+        return members, ended and not any(block.strip(b"\0") for block in rest)
 
 
 def _split(name: str) -> tuple[str, str]:

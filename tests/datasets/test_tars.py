@@ -134,7 +134,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     with tarfile.open(write(tmp_path / "x.tar", samples(tmp_path))) as tar:
         third = tar.getmembers()[3].offset
     other_header = whole[:third] + b"x" * 512 + whole[third + 512 :]
-    for content in (whole[:third], whole[: third + 100], other_header, whole + whole):
+    for content in (whole[:third], whole[: third + 100], other_header, whole + whole, whole + b"x" + bytes(3 << 20)):
         (tmp_path / "x.tar").write_bytes(content)
         refuse(tmp_path / "x.tar", "breaks off, or is damaged, behind", "as one tar", [PIXELS])
     write(tmp_path / "y.tar.gz", samples(tmp_path))

@@ -40,7 +40,8 @@ def test_whole_numbers_are_digits_alone(http: httpx.Client, number: str | bytes)
     """As a proxy in front reads them, and no other way."""
     tus = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
     piece = http.patch(f"/v1/uploads/upl_{NOBODY[4:]}", content=b"", headers={**tus, "Upload-Offset": number})
-    assert problem(piece, 422, "invalid-request")["where"] == "header.Upload-Offset"
+    found = problem(piece, 422, "invalid-request")
+    assert found["where"] == "header.Upload-Offset" and "Value error" not in found["detail"]
     made = http.post("/v1/uploads", headers={**tus, "Upload-Length": number, "Upload-Metadata": "filename YS5ucHo="})
     assert problem(made, 422, "invalid-request")["where"] == "header.Upload-Length"
     listed = http.get(f"/v1/jobs?limit={quote(number)}")
