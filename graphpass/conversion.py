@@ -21,17 +21,17 @@ from graphpass.calibration.synthetic import Synthetic, for_made_up, made_up, syn
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.sources import from_arrays, open_dataset
-from graphpass.errors import ModelError, OptionError, PlanError, SessionError
+from graphpass.errors import ModelError, OptionError, SessionError
 from graphpass.files import path_to
 from graphpass.forms.integer.targets import TARGETS
 from graphpass.forms.registry import Measure, emit, require_form
 from graphpass.graph.description import PREFIX, keep_description
 from graphpass.graph.model import Source, load, save
-from graphpass.graph.plan import Plan, load_plan
+from graphpass.graph.plan import QCFS, Plan, load_plan
 from graphpass.graph.upgrade import TARGET_OPSET
 from graphpass.maths.allocation import Auto
 from graphpass.maths.thresholds import Levels
-from graphpass.network import Network, own_time_steps, planned, prepare, require_coverage
+from graphpass.network import Network, own_plan, own_time_steps, planned, prepare, require_coverage
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
 from graphpass.pytorch import require_torch
@@ -195,16 +195,6 @@ def require_levels(network: Network, settings: CalibrationOptions, target: str) 
     TARGETS[target].require_levels({site.name: settings.levels_at(site.name) for site in network.coverage.sites})
 
 
-def own_plan(network: Network, plan: Plan) -> Plan:
-    """The plan, if it was made for this model; one that names no model becomes this model's. Raises PlanError."""
-    if plan.model_digest and plan.model_digest != network.source.digest:
-        raise PlanError(
-            f"the plan was made for another model (sha256 {plan.model_digest[:9]}…, not {network.source.digest[:9]}…)",
-            f"make one for {network.source.path} with --calibration and --plan-out",
-        )
-    return replace(plan, model_digest=network.source.digest)
-
-
 def make_plan(
     network: Network,
     dataset: Dataset | None,
@@ -230,7 +220,7 @@ def make_plan(
             )
         sites = tuple(site for site in read if site is not None)
         left = coverage.left
-        return Plan(options.time_steps, options.coding, "qcfs", sites, (), left, source.digest, tool=tool)
+        return Plan(options.time_steps, options.coding, QCFS, sites, (), left, source.digest, tool=tool)
     batch = fixed_batch(input_specs(source))
     notes = {}
     if synthetic:

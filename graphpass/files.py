@@ -90,7 +90,7 @@ def require_targets(targets: Iterable[tuple[Path, Iterable[Path]]], sources: Ite
             if inside := next(
                 (folder for folder in folders if Path(real).is_relative_to(os.path.realpath(folder))), None
             ):
-                raise OptionError(f"{path}: lies in {inside}, which is read as data", "choose another folder")
+                raise OptionError(f"{path}: lies in {inside}, which is read", "choose another folder")
             if other := next((taken[each] for each in identities if each in taken), None):
                 raise OptionError(f"{path}: would be written over {other}, which is written too", "choose another name")
             taken.update(dict.fromkeys(identities, path))

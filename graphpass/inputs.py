@@ -14,6 +14,7 @@ from graphpass.conversion import Conversion, dataset_for
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions, is_image
 from graphpass.datasets.iterables import is_iterable, open_iterable
+from graphpass.datasets.parts import require_unmasked
 from graphpass.datasets.sources import path_of
 from graphpass.errors import DataError, ModelError, OptionError, wrong_type
 from graphpass.evaluation.documents import read_evaluation, require_own
@@ -144,8 +145,7 @@ def dataset_of(
 
 
 def _array(name: str, values: Any) -> NDArray[Any]:
-    if np.ma.is_masked(values):
-        raise DataError(f"arrays: {name!r} has values that are masked", "fill them in, or remove their samples")
+    require_unmasked("arrays", name, values)
     try:
         return np.asarray(values)
     except Exception as error:  # whatever a list of unequal lengths, or an array of another library, raises
@@ -169,8 +169,9 @@ def data_sources(data: Any) -> list[Path]:
 
 
 def plan_sources(plan: Any) -> list[Path]:
-    """The files that a plan is read from; none for what is in memory."""
-    return [Path(plan), *companions(Path(plan))] if isinstance(plan, str | os.PathLike) else []
+    """The files that a plan is read from; none for what is in memory, and for a folder, which will be refused."""
+    read = isinstance(plan, str | os.PathLike) and not os.path.isdir(plan)
+    return [Path(plan), *companions(Path(plan))] if read else []
 
 
 def prepares_images(data: Any, dataset: Dataset | None) -> bool:

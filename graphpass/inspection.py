@@ -6,6 +6,7 @@ from typing import Any
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.calibration.ranking import Ranking, rank
 from graphpass.datasets.dataset import Dataset
+from graphpass.errors import OptionError
 from graphpass.graph.domains import opset_of
 from graphpass.graph.layers import weight_layers
 from graphpass.graph.plan import Left
@@ -95,5 +96,13 @@ def inspect_ranked(
     evaluation: Dataset | None = None,
     progress: Progress = silent,
 ) -> Inspection:
-    """Facts about a prepared network, and which of its sites cost the accuracy (calibration/ranking.py)."""
+    """Facts about a prepared network, and which of its sites cost the accuracy (calibration/ranking.py).
+
+    Raises OptionError for a network without sites.
+    """
+    if not network.coverage.sites:
+        raise OptionError(
+            f"{network.source.path}: no sites to rank",
+            "inspect it without calibration data, which says what stays and why",
+        )
     return replace(inspect(network), ranking=rank(network, calibration, options, evaluation, progress))

@@ -6,13 +6,13 @@ from typing import Any
 
 import onnx_graphsurgeon as gs
 
-from graphpass.errors import CoverageError, GraphpassError, UnsupportedModelError
+from graphpass.errors import CoverageError, GraphpassError, PlanError, UnsupportedModelError
 from graphpass.graph.model import Source
 from graphpass.graph.plan import Left, Plan
 from graphpass.passes.base import RuleReport
 from graphpass.passes.normalise import normalise
 from graphpass.runtime.session import open_session
-from graphpass.sites.planned import planned_sites
+from graphpass.sites.planned import planned_sites, require_ranges
 from graphpass.sites.sites import (
     EXCLUDED,
     HOLDS,
@@ -23,6 +23,8 @@ from graphpass.sites.sites import (
     find_sites,
     spike_driven,
 )
+
+UNPLANNED = "the plan has no neurons for it"  # why a site was left
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +82,29 @@ def identity_sites_add(found: int, spiking_layers: int, weight_layers: int) -> s
     return f"--identity-sites adds {found} site{'' if found == 1 else 's'}: {reached}"
 
 
+def own_plan(network: Network, plan: Plan) -> Plan:
+    """The plan, if it was made for this model; one that names no model becomes this model's. Sites that were taken out
+    of it stay analogue, and it says so. Raises PlanError.
+    """
+    if plan.model_digest and plan.model_digest != network.source.digest:
+        raise PlanError(
+            f"the plan was made for another model (sha256 {plan.model_digest[:9]}…, not {network.source.digest[:9]}…)",
+            f"make one for {network.source.path} with --calibration and --plan-out",
+        )
+    held = {site.name for site in plan.sites} | {entry.node for entry in plan.left}
+    absent = tuple(
+        Left(site.name, site.kind, UNPLANNED, True) for site in network.coverage.sites if site.name not in held
+    )
+    return replace(plan, model_digest=network.source.digest, left=(*plan.left, *absent))
+
+
 def planned(network: Network, plan: Plan) -> Network:
     """The network with the sites of a plan, and what the plan leaves analogue, instead of what was found.
 
-    Raises PlanError for a site that the network does not have.
+    Raises PlanError for a site, or a tensor with a range, that the network does not have.
     """
     sites = planned_sites(network.graph, plan)
+    require_ranges(network.graph, plan)
     reached = sum(reason is None for reason in spike_driven(network.graph, sites).values())
     return replace(network, coverage=replace(network.coverage, sites=sites, left=plan.left, spiking_layers=reached))
 

@@ -8,6 +8,7 @@ which are lists of numbers. A whole number fits int64. An object has all fields 
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from fractions import Fraction
@@ -26,13 +27,25 @@ class RecordError(ValueError):
 
 
 def parsed(text: str) -> Any:
-    """A text read as JSON. Raises RecordError for text that is not JSON; NaN and infinities are not JSON."""
+    """A text read as JSON. Raises RecordError for text that is not JSON, as NaN and infinities are not, and for an
+    object that has a key twice.
+    """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_each_once)
+    except RecordError:
+        raise
     except RecursionError as error:
         raise RecordError("not JSON (nested too deeply)") from error
     except ValueError as error:
         raise RecordError(f"not JSON ({error})") from error
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise RecordError(f"{twice}: appears twice in one object")
+    return found
 
 
 def _refuse_constant(text: str) -> float:

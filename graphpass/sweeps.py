@@ -7,6 +7,7 @@ from typing import Any
 
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.datasets.dataset import Dataset
+from graphpass.errors import OptionError
 from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import EvaluationShard, merge
@@ -35,7 +36,13 @@ class Row:
 def combinations(
     options: CalibrationOptions, time_steps: Sequence[int], codings: Sequence[str], methods: Sequence[str]
 ) -> list[CalibrationOptions]:
-    """The options with every method, coding and T, in this order. Raises OptionError where one makes no sense."""
+    """The options with every method, coding and T, in this order.
+
+    Raises OptionError where one makes no sense, or stands twice in its list.
+    """
+    for name, given in (("time_steps", time_steps), ("coding", codings), ("method", methods)):
+        if len(set(given)) < len(given):
+            raise OptionError(f"{name} {', '.join(map(str, given))}: one is named twice", "name each once", name)
     return [
         replace(options, time_steps=steps, coding=coding, method=method)
         for method in methods

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from graphpass.options.values import most_threads
 from service.errors import SettingsError
 
 PREFIX = "GRAPHPASS_"
@@ -63,11 +64,12 @@ def _networks(addresses: tuple[str, ...]) -> tuple[str, ...]:
     return addresses
 
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+MOST, MOST_BYTES = 2**31 - 1, 2**60  # what clocks, limits of processes and databases take
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Positive = Annotated[int, Field(ge=1, le=MOST)]
 Hours = Annotated[float, Field(ge=0, le=100 * 365 * DAY, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=DAY * 3600, allow_inf_nan=False)]
-Size = Annotated[ByteSize, Field(ge=0)]
+Size = Annotated[ByteSize, Field(ge=0, le=MOST_BYTES)]
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,9 @@ class Settings(BaseSettings):
     describe_wait_seconds: Positive = Field(
         60, description="time that an upload waits for its description; then 503, and it may be sent again"
     )
-    job_threads: Count = Field(0, description="threads of one job or shard; 0: one for each core")
+    job_threads: Annotated[int, Field(ge=0, le=most_threads())] = Field(
+        0, description="threads of one job or shard, at most 4 for each core, or 16; 0: one for each core"
+    )
     job_deaths: Positive = Field(
         2, description="a job fails after so many deaths of its process in one step, for any reason"
     )

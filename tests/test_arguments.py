@@ -91,5 +91,6 @@ def test_results_are_values(name: str, usual: dict[str, Any]) -> None:
 
 def test_masked_values_are_not_taken_for_values(usual: dict[str, Any]) -> None:
     masked = np.ma.masked_array(images()["x"], images()["x"] > 1)
-    with pytest.raises(graphpass.GraphpassError, match="'x' has values that are masked"):
-        graphpass.convert(usual["model"], {"x": masked}, threads=1)
+    for data in ({"x": masked}, [masked], [{"x": masked}], iter([masked])):
+        with pytest.raises(graphpass.GraphpassError, match="'x' has values that are masked"):
+            graphpass.convert(usual["model"], data, threads=1)

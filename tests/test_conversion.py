@@ -1,5 +1,7 @@
 """Conversions of tiny networks: arguments, refusals, checks, and that nothing is lost on the way."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +12,7 @@ from graphpass.conversion import convert
 from graphpass.errors import CoverageError, ModelError, OptionError, PlanError, UnsupportedModelError
 from graphpass.graph.model import load, read
 from graphpass.graph.plan import save_plan
-from graphpass.network import prepare
+from graphpass.network import UNPLANNED, prepare
 from graphpass.runtime.session import open_session, run
 from tests.models import build, node
 
@@ -112,6 +114,26 @@ def test_a_plan_of_another_model_is_refused(ann, tmp_path):
     onnx.save(other, tmp_path / "other.onnx")
     with pytest.raises(PlanError, match="another model"):
         convert(tmp_path / "other.onnx", plan=plan)
+
+
+def test_a_plan_says_which_sites_were_taken_out_of_it():
+    weights = np.random.default_rng(0).standard_normal((3, 4, 4)).astype(np.float32)
+    nodes = [
+        node("MatMul", "x w0", "c0", "fc0"), node("Relu", "c0", "a0", "relu0"), node("MatMul", "a0 w1", "c1", "fc1"),
+        node("Relu", "c1", "a1", "relu1"), node("MatMul", "a1 w2", "y", "fc2"),
+    ]  # fmt: skip
+    model = build(nodes, {"x": ["N", 4]}, {"y": ["N", 4]}, {f"w{k}": each for k, each in enumerate(weights)})
+    plan = convert(load(model), {"x": weights[0]}, time_steps=4).plan
+    edited = convert(load(model), plan=replace(plan, sites=plan.sites[:1]))
+    assert [(each.node, each.reason) for each in edited.network.coverage.left][-1] == ("relu1", UNPLANNED)
+    stored = {entry.key: entry.value for entry in edited.proto.metadata_props}
+    assert UNPLANNED in stored["graphpass.left"]
+
+
+def test_a_range_of_no_tensor_is_refused(ann):
+    plan = convert(ann, data(), time_steps=4).plan
+    with pytest.raises(PlanError, match="the plan's range of 'gone'"):
+        convert(ann, plan=replace(plan, ranges={**plan.ranges, "gone": (0.0, 1.0)}))
 
 
 def test_no_data_and_no_plan_names_the_remedy(ann):

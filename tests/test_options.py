@@ -24,9 +24,10 @@ from graphpass.evaluation import evaluate as evaluation
 from graphpass.options.providers import runtime_providers
 from graphpass.options.rules import RULES, dashed, require_options
 from graphpass.options.table import AFTERWARDS, COMMANDS, OPTIONS, SEARCH, SEVERAL, is_default
-from graphpass.options.values import LARGEST, bytes_of, several_of
+from graphpass.options.values import LARGEST, bytes_of, most_threads, several_of
 from graphpass.runtime import session as sessions
 from graphpass.runtime.store import TensorStore
+from graphpass.sweeps import combinations
 from service.api.requests import ConversionOptions, EvaluationOptions, RankingOptions, SearchOptions, SweepOptions
 from tests.models import build, node
 from tests.properties import examples
@@ -117,7 +118,7 @@ def test_the_table_takes_what_requests_may_hold(values: ConversionOptions | Eval
         ("time_steps", [1, np.int64(4), 10**18], [0, -1, True, 4.0, "4", math.nan, 2**63, [4], None.__class__]),
         ("energy", [0.5, 1, np.float32(0.25)], [math.nan, math.inf, "half", True, [0.5]]),
         ("seed", [0, 2**63 - 1], [-1, 2**63, 0.0]),
-        ("threads", [0, 1, 1024], [-1, 1025, 1.5]),
+        ("threads", [0, 1, 16, most_threads()], [-1, most_threads() + 1, 1024 * 1024, 1.5]),
         ("memory_budget", ["2GiB", "1.5 GiB", "64", 64, np.int64(64), "512mb"],
          ["inf", "nan", "-1", -1, 0, math.inf, math.nan, "", "GiB", "1e3", "1XiB", "9" * 400, "1 iB", 2**63, True]),
         ("mean", [0.5, [0.1, 0.2, 0.3], (0,), np.array([0.5, 0.4]), -1], [math.nan, [math.inf], [], "0.5", [[0.5]]]),
@@ -385,6 +386,14 @@ def test_options_of_images_are_for_images(made: dict[str, Any]) -> None:
     assert api.convert(made["source"], dataset).plan.data_digest == other.plan.data_digest
     with pytest.raises(OptionError, match="std has no effect"):
         api.convert(made["source"], dataset, std=0.5)
+
+
+@pytest.mark.parametrize(
+    "lists", [([2, 2], ["rate"], ["max"]), ([2], ["rate"] * 2, ["max"]), ([2], ["rate"], ["max"] * 2)]
+)
+def test_a_list_of_a_sweep_names_each_once(lists: tuple[list[Any], ...]) -> None:
+    with pytest.raises(OptionError, match="one is named twice; name each once"):
+        combinations(calibrate.CalibrationOptions(), *lists)
 
 
 def test_lists_of_a_sweep_and_their_defaults() -> None:

@@ -13,15 +13,15 @@ from graphpass.evaluation.spikes import NeuronRun
 from graphpass.files import path_to, require_targets
 from graphpass.forms.registry import spiking_graph
 from graphpass.graph.outline import outline_of
-from graphpass.inputs import Data, Numbers, PathLike, SpikingModel, converted_of, dataset_of, prepares_images
+from graphpass.inputs import Data, Numbers, PathLike, SpikingModel, converted_of, dataset_of, naming, prepares_images
 from graphpass.maths.threads import limited_threads
 from graphpass.options.rules import require_images
 from graphpass.options.table import DRAWN
-from graphpass.records import parsed, record_of
+from graphpass.records import RecordError, parsed, record_of
 from graphpass.report.files import write_json
 from graphpass.report.pictures.files import write_picture
 from graphpass.report.pictures.network import network
-from graphpass.report.pictures.node_data import node_data
+from graphpass.report.pictures.node_data import file_of, node_data
 from graphpass.report.pictures.pareto import REMEDY, pareto
 from graphpass.report.pictures.picture import OF_SITES, Picture
 from graphpass.report.pictures.raster import raster
@@ -56,7 +56,9 @@ def plot_raster(
     """
     choices = CommandOptions("plot_raster", given := locals())
     with limited_threads(choices("threads")):
-        run = NeuronRun(converted_of(snn)[0], choices("threads"))
+        proto = converted_of(snn)[0]
+        with naming(snn):
+            run = NeuronRun(proto, choices("threads"))
         dataset = dataset_of(data, run.proto, choices.images(), allow_code)
         if not prepares_images(data, dataset):
             require_images(given)
@@ -91,7 +93,8 @@ def plot_thresholds(
         proto, facts, _ = converted_of(snn)
         first = next((each.name for each in facts.sites), "")
         chosen = first if choices("site") is None else choices("site")
-        run = NeuronRun(proto, choices("threads"), chosen)
+        with naming(snn):
+            run = NeuronRun(proto, choices("threads"), chosen)
         dataset = dataset_of(data, run.proto, choices.images(), allow_code)
         if not prepares_images(data, dataset):
             require_images(given)
@@ -156,7 +159,7 @@ def save_node_data(snn: SpikingModel, found: Evaluation | PathLike, path: PathLi
     sites = _sites(facts, digest, found)
     target = path_to(path)
     measured = [name for name in OF_SITES if any(getattr(site, name) is not None for site in sites)]
-    files = tuple(target.with_name(f"{target.stem}.{name}{target.suffix or '.json'}") for name in measured)
+    files = tuple(file_of(target, name) for name in measured)
     if not files:
         raise OptionError("the evaluation has no figures of sites", "evaluate the folded or the unrolled form")
     read = [Path(each) for each in (snn, found) if isinstance(each, str | os.PathLike)]
@@ -190,14 +193,17 @@ def _sites(facts: ConversionFacts, digest: str, found: Evaluation | PathLike) ->
     where = "the evaluation" if isinstance(found, Evaluation) else str(found)
     documents = _documents(found)
     try:
+        if len(documents) != 1:
+            raise RecordError(f"{len(documents)} of them")
         (document,) = documents
         if document["format"] != "graphpass-evaluation":
-            raise ValueError("another format")
+            raise RecordError("another format")
         evaluated = document["provenance"]["snn_sha256"]
         sites: tuple[SiteResult, ...] = record_of(tuple[SiteResult, ...], document["sites"], "sites")
-    except (KeyError, TypeError, ValueError) as error:  # RecordError is a ValueError
+    except (KeyError, TypeError, RecordError) as error:
+        reason = f" ({error})" if isinstance(error, RecordError) else ""
         raise DataError(
-            f"{where}: not one evaluation ({error})", "give the JSON that `graphpass evaluate --json` wrote"
+            f"{where}: not one evaluation{reason}", "give the JSON that `graphpass evaluate --json` wrote"
         ) from error
     own, theirs = ({each.name for each in sides} for sides in (facts.sites, sites))
     if own != theirs or (digest and evaluated and digest != evaluated):

@@ -30,6 +30,8 @@ from graphpass.sites.sites import Site
 Array = NDArray[Any]
 EXACT = 1e-5  # of the largest value
 BLOCK = 256  # rows that are compared at once
+NEAR = 6.0  # the end of ReLU6, which activations are meant to reach; wider clips keep off what should not happen
+REACHED = 0.25  # of the range of a clip
 
 Index = tuple[NDArray[np.int64], ...]
 
@@ -347,8 +349,18 @@ def sample_of(
     if positions.channel_axis is None:  # the whole tensor is one channel
         x, a, x_snn = (v.reshape(-1, 1) for v in (x, a, x_snn))
         span = replace(span, bottom=np.array([span.bottom.min()]), top=np.array([span.top.max()]))
-    limits = step.site.limits if step.site and clip_limits else None
+    limits = limits_reached(step.site, span.lowest, span.highest) if step.site and clip_limits else None
     return StepSample(positions, x, a, x_snn, span, offset, limits)
+
+
+def limits_reached(site: Site, lowest: float, highest: float) -> tuple[float, float] | None:
+    """The limits of a clip, unless they say nothing about its range: they lie beyond NEAR, as those of Clip(0, 20), and
+    its outputs, lowest … highest, span less than REACHED of what lies between.
+    """
+    if site.limits is None:
+        return None
+    low, high = site.limits
+    return site.limits if max(-low, high) <= NEAR or highest - lowest >= REACHED * (high - low) else None
 
 
 def _qcfs_axis(site: Site) -> int | None:

@@ -17,6 +17,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphpass.calibration.calibrate import CalibrationOptions, calibrate
+from graphpass.calibration.sampling import limits_reached
 from graphpass.calibration.statistics import (
     Moments,
     batch_norms,
@@ -80,8 +81,11 @@ def synthetic_plan(
         normalise(matched)
     plan = calibrate(matched if norms else graph, coverage, dataset, options, fixed, progress)
     what = f"{len(norms)} normalisations matched" if norms else "no normalisation to match"
-    clips = sum(site.limits is not None for site in coverage.sites)
-    what += f", {clips} clips by their own limits" if clips else ""
+    spans = {site.name: (site.lowest, site.highest) for site in plan.sites}
+    clips = [limits_reached(site, *spans[site.name]) for site in coverage.sites if site.limits]
+    far = clips.count(None)
+    what += f", {len(clips) - far} clips by their own limits" if len(clips) > far else ""
+    what += f", {far} clips by the made-up inputs, which come nowhere near their limits" if far else ""
     notes = {**plan.notes, "data": "synthetic", "synthetic": what}
     return replace(carried_over(plan, matched, graph) if norms else plan, notes=notes)
 

@@ -1,6 +1,7 @@
 """The command line. Errors are one line on stderr and an exit status.
 
-0 done; 2 an error (`graphpass: error: what; remedy`); 3 a site that should have been converted was not.
+0 done; 2 an error (`graphpass: error: what; remedy`); 3 a site that should have been converted was not, or a search
+found nothing; 130 Ctrl+C.
 """
 
 import errno
@@ -33,6 +34,7 @@ GRAPHS = frozenset(
     "inspect convert evaluate sweep verify inline card plot".split()
 )  # commands that load onnx; `serve` must not
 
+INTERRUPTED = 130  # the exit status after Ctrl+C, as of shells
 UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a disk that is full or broken
 SHORT = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)  # what the system has no more of
 
@@ -75,11 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             what = " ".join(error.format_message().split())  # which lists choices in lines
             _fail(f"{what.rstrip('.')}; see `graphpass --help`", 2)
         except (KeyboardInterrupt, typer.Abort):
-            _fail("interrupted", 130)
+            _fail("interrupted", INTERRUPTED)
         except Exception as error:
             if not (message := _of_the_machine(error)):
                 raise
             _fail(message, 2)
+    if status == INTERRUPTED:  # as some versions of typer tell it
+        _fail("interrupted", INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -309,13 +309,14 @@ def _require_targets(
     from graphpass.files import require_targets
     from graphpass.graph import model as graphs
     from graphpass.graph import plan as plans
+    from graphpass.inputs import plan_sources
 
     companions = (graphs.companions, plans.companions, _none, _none)
     wanted = [(path, beside(path)) for path, beside in zip(targets, companions, strict=True) if path is not None]
     read = [file for path in models for file in graphs.model_files(Path(path))]
     read += [path_of(source) for source in data if source is not None]
     read += [code[0] for metric in metrics or () if (code := code_of(metric))]
-    read += [plan, *plans.companions(plan)] if plan else []
+    read += plan_sources(plan)
     require_targets(wanted, read)
 
 

@@ -1,5 +1,6 @@
 """`graphpass plot raster`, `thresholds`, `pareto` and `graph`: pictures as pages and images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -132,27 +133,32 @@ def graph(
     """Draw a converted network as a graph, its sites coloured by error and firing rate."""
     from graphpass import api
     from graphpass.errors import OptionError
+    from graphpass.report.pictures.node_data import file_of
+    from graphpass.report.pictures.picture import OF_SITES
 
     if node_data and evaluation is None:
         raise OptionError(
             "--node-data needs an evaluation: it holds its figures", "give the JSON of `graphpass evaluate`"
         )
-    _require([file], snn, *([str(evaluation)] if evaluation else []))
+    beside = [file_of(node_data, name) for name in OF_SITES] if node_data else []
+    _require([file], snn, *([str(evaluation)] if evaluation else []), beside=beside)
     if node_data and evaluation:  # before the picture, which a network may be too large for
         for written in api.save_node_data(snn, evaluation, node_data):
             out.print(f"node data: {written}")
     _save(api.plot_graph(snn, evaluation), file)
 
 
-def _require(targets: list[Path], *read: str) -> None:
-    """Raises OptionError unless the targets can be written and are not read."""
+def _require(targets: list[Path], *read: str, beside: Sequence[Path] = ()) -> None:
+    """Raises OptionError unless the targets, which are pictures, and what is written beside them can be written and are
+    not read.
+    """
     from graphpass.datasets.sources import path_of
     from graphpass.files import require_targets
     from graphpass.report.pictures.files import require_ending
 
     for target in targets:
         require_ending(target)
-    require_targets([(target, ()) for target in targets], [path_of(each) for each in read])
+    require_targets([(target, ()) for target in (*targets, *beside)], [path_of(each) for each in read])
 
 
 def _save(picture: Any, target: Path) -> None:

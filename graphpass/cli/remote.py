@@ -18,6 +18,7 @@ from graphpass.cli.terminal import out, print_left, print_verdict, progress_bars
 from graphpass.client.client import Client, Job, Stored
 from graphpass.errors import DataError, GoalError, GraphpassError, ModelError, OptionError
 from graphpass.maths.allocation import levels_text
+from graphpass.maths.energy import in_bits
 from graphpass.options.table import form_words
 
 Options = Mapping[str, Any]  # those that were given, by name
@@ -309,7 +310,7 @@ def _energy(found: Mapping[str, Any]) -> Table:
     table = Table(title=f"energy with memory traffic, model {found['model']}")
     for number, name in enumerate(("energy a sample", *titles)):
         table.add_column(name, justify="right" if number else "left")
-    sides = {"ann": "ANN", "quantised": f"quantised ANN ({found['bits']} bits)", "snn": "SNN"}
+    sides = {"ann": "ANN", "quantised": f"quantised ANN ({in_bits(found['bits'])})", "snn": "SNN"}
     for side, name in sides.items():
         table.add_row(name, *(_number(found[side][part], ",.4g", 1e-3) for part in parts))
     return table

@@ -21,7 +21,10 @@ from typing import Any, Self
 
 from graphpass.client.connection import Connection, address_of, checked, error_of
 from graphpass.client.transfers import download, upload
-from graphpass.errors import JobCancelledError, OptionError, RemoteError
+from graphpass.errors import JobCancelledError, OptionError, RemoteError, wrong_type
+from graphpass.files import path_to
+from graphpass.options.table import LISTS, SEVERAL
+from graphpass.options.values import number, plain_of, several_of
 from graphpass.progress import Progress, silent
 
 JSON = dict[str, Any]
@@ -151,9 +154,9 @@ class Job:
         if what not in self.files:
             remedy = f"choose one of {', '.join(self.files)}" if self.files else "wait for it first"
             raise OptionError(f"{self.id} is {self.state} and has no {what}", remedy)
-        digest = self._found["artifacts"].get(FILES[what])
-        download(self._connection, self._found["links"][what], Path(path), digest, progress)
-        return Path(path)
+        digest, path = self._found["artifacts"].get(FILES[what]), path_to(path)
+        download(self._connection, self._found["links"][what], path, digest, progress)
+        return path
 
     def cancel(self) -> None:
         """Stop the job. A job that is finished, or finishes at this moment, stays as it is."""
@@ -173,8 +176,17 @@ class Client:
     """
 
     def __init__(self, url: str, key: str = "", patience: float = 60.0):
+        if not isinstance(url, str):
+            raise wrong_type("url", url, "a text such as http://127.0.0.1:8000", "url")
+        if not number(0.0)(patience):
+            raise OptionError(f"patience is {patience!r}", "give a number of seconds, 0 or more", "patience")
         address, _, fragment = url.partition("#")
-        self._connection = Connection(address_of(address), key or fragment.removeprefix("key="), patience)
+        given = key or fragment.removeprefix("key=")
+        if not (isinstance(given, str) and given.isascii() and given.isprintable()):
+            raise OptionError(
+                "the key is none of a service", "give it as `graphpass serve` or `keys create` printed it"
+            )
+        self._connection = Connection(address_of(address), given, patience)
 
     def upload_model(
         self, path: str | Path, progress: Progress = silent, *, name: str | None = None, resume: str | None = None
@@ -183,13 +195,17 @@ class Client:
 
         resume: the address of an upload that an earlier process started; it is in the notes of the error that ended it.
         """
-        return Stored.from_json(upload(self._connection, "model", Path(path), progress, resume, name, STORED))
+        return Stored.from_json(
+            upload(self._connection, "model", path_to(path, "a model"), progress, resume, name, STORED)
+        )
 
     def upload_dataset(
         self, path: str | Path, progress: Progress = silent, *, name: str | None = None, resume: str | None = None
     ) -> Stored:
         """Upload an .npz, .npy, or a .zip of .npz shards or of images (by class). resume: as for upload_model."""
-        return Stored.from_json(upload(self._connection, "dataset", Path(path), progress, resume, name, STORED))
+        return Stored.from_json(
+            upload(self._connection, "dataset", path_to(path, "data"), progress, resume, name, STORED)
+        )
 
     def example(self) -> Mapping[str, str]:
         """The built-in example: ids of `model`, `calibration` and `evaluation`."""
@@ -271,7 +287,12 @@ class Client:
 
     def _start(self, collection: str, options: Mapping[str, Any], **inputs: Stored | Job | str | None) -> Job:
         body: JSON = {role: given if isinstance(given, str) else given.id for role, given in inputs.items() if given}
-        body["options"] = {name: value for name, value in options.items() if value is not None}
+        lists = (*LISTS, *SEVERAL) if collection == "sweeps" else LISTS
+        body["options"] = {
+            name: several_of(plain_of(value)) if name in lists else plain_of(value)
+            for name, value in options.items()
+            if value is not None
+        }
         return Job(self._connection, self._connection.read("POST", f"/v1/{collection}", *JOB, json=body))
 
     def _pages(self, path: str, filters: Mapping[str, str]) -> Iterator[JSON]:

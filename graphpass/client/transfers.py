@@ -34,6 +34,8 @@ def upload(
         size = path.stat().st_size
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})", "check the path") from error
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder", "pack what it holds in a .zip, as `graphpass --server` does")
     called, collection = name or path.name, f"/v1/{kind}s"
     if size <= SMALL and resume is None:
         for attempt in connection.patience():

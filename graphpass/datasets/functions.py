@@ -11,7 +11,7 @@ import numpy as np
 
 from graphpass.datasets.arrays import array_part
 from graphpass.datasets.dataset import Dataset
-from graphpass.datasets.parts import LABELS, InputSpec, Part, checked, label_columns, named, numbered
+from graphpass.datasets.parts import LABELS, InputSpec, Part, checked, label_columns, named, numbered, require_unmasked
 from graphpass.errors import DataError
 
 
@@ -63,6 +63,8 @@ def _yielded(where: str, items: Iterator[Any]) -> Iterator[Part]:
     for here, item in numbered(where, items, "function"):
         if not isinstance(item, Mapping):
             raise DataError(f"{here}: is a {type(item).__name__}", "yield dicts of arrays keyed by input name")
+        for key, value in item.items():
+            require_unmasked(here, str(key), value)
         with named(f"{here}: is not made of arrays", "yield dicts of numpy arrays"):
             # copies, since a function may fill the same buffer again while batches of it are in use
             arrays = {str(key): np.array(value) for key, value in item.items()}

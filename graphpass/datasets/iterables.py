@@ -28,7 +28,18 @@ from numpy.typing import NDArray
 from graphpass.datasets.arrays import array_part
 from graphpass.datasets.dataset import Dataset, dataset_of
 from graphpass.datasets.images import ImageOptions, frame_for, is_decoded, prepared
-from graphpass.datasets.parts import LABELS, Arrays, Header, InputSpec, Part, checked, label_columns, named, numbered
+from graphpass.datasets.parts import (
+    LABELS,
+    Arrays,
+    Header,
+    InputSpec,
+    Part,
+    checked,
+    label_columns,
+    named,
+    numbered,
+    require_unmasked,
+)
 from graphpass.errors import DataError
 
 COMPARED = 16  # samples by which two passes are told apart
@@ -89,6 +100,8 @@ class _Reader:
             with named(f"{where}: cannot be used as an image", "give whole images of 8 bits"):
                 values[name] = prepared(values.pop(pictures[0]), frame)
             self.decoded = True
+        for name, value in values.items():
+            require_unmasked(where, name, value)
         with named(f"{where}: is not made of arrays", "give tensors or arrays of numbers that numpy has"):
             # copies, since an iterable may fill the same buffer again while batches of it are in use
             arrays = {name: np.array(_plain(value)) for name, value in values.items()}

@@ -174,6 +174,12 @@ def _sample_form(part: Part, inputs: Sequence[InputSpec]) -> dict[str, tuple[obj
     return forms
 
 
+def require_unmasked(where: str, name: str, values: Any) -> None:
+    """Raises DataError for an array with masked values, which numpy would take for values."""
+    if np.ma.is_masked(values):
+        raise DataError(f"{where}: {name!r} has values that are masked", "fill them in, or remove their samples")
+
+
 @contextmanager
 def named(what: str, remedy: str) -> Iterator[None]:
     """Turns every exception raised inside into a DataError; decoders and users' code may raise any type."""

@@ -32,6 +32,7 @@ from graphpass.datasets.parts import LABELS, InputSpec, Part, checked, named
 from graphpass.errors import DataError, OptionError
 
 PARQUET = b"PAR1"  # how such a file begins
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"  # of Arrow's streams, since version 0.15
 TABLES = (".parquet", ".arrow", ".feather")
 BYTES = "bytes"  # the field of an image in datasets of Hugging Face
 ROWS = 64  # of a piece
@@ -152,7 +153,9 @@ def _parquet(path: Path) -> Any:
 
 
 def _arrow(path: Path) -> Any:
-    """The table, mapped into memory; what offsets point to is checked before it is read."""
+    """The table, mapped into memory; what offsets point to is checked before it is read. Raises ValueError for a stream
+    that has not its end at its end.
+    """
     arrow = _pyarrow()
     file = arrow.memory_map(str(path))
     try:
@@ -160,6 +163,9 @@ def _arrow(path: Path) -> Any:
     except arrow.ArrowInvalid:
         file.seek(0)
         table = arrow.ipc.open_stream(file).read_all()
+        file.seek(file.tell() - len(END_OF_STREAM))
+        if file.read() != END_OF_STREAM:  # arrow takes a stream that is cut between batches for a whole one
+            raise ValueError(f"its end is missing, or not its end, behind {table.num_rows} rows") from None
     table.validate(full=True)
     return table
 

@@ -62,7 +62,7 @@ def tar_pictures(path: Path) -> tuple[list[EncodedImage], NDArray[np.int64] | No
     """The images of a tar file, and their labels [n] if they have any. Only headers and labels are read."""
     samples: dict[str, _Sample] = {}
     with named(f"{path}: cannot be read as a tar file", "write it again, without compression"):
-        size, members = path.stat().st_size, list(_members(path))
+        size, (members, whole) = path.stat().st_size, _members(path)
     for member in members:
         where = f"{path}, {member.name!r:.200}"
         if member.isdir() or Path(member.name).name.startswith("."):
@@ -82,6 +82,11 @@ def tar_pictures(path: Path) -> tuple[list[EncodedImage], NDArray[np.int64] | No
                 f"{where}: not the one image or label of a sample",
                 f"keep one of {', '.join(IMAGE_SUFFIXES)} and one {LABEL} for each; {', '.join(UNREAD)} are not read",
             )
+    if not whole:
+        raise DataError(
+            f"{path}: breaks off, or is damaged, behind {len(members)} member{'' if len(members) == 1 else 's'}",
+            "write it again, as one tar",
+        )
     if not samples:
         raise DataError(f"{path}: a tar file without samples", "write images into it, as WebDataset does")
     if alone := next((key for key, sample in samples.items() if sample.picture is None), None):
@@ -99,9 +104,17 @@ def is_tar(path: Path) -> bool:
         return file.read(263)[257:262] == b"ustar"
 
 
-def _members(path: Path) -> Iterator[tarfile.TarInfo]:
-    with tarfile.open(path, "r:") as tar:
-        yield from tar
+def _members(path: Path) -> tuple[list[tarfile.TarInfo], bool]:
+    """All members, and whether they are all that the file holds: behind them it has zeros, and nothing else.
+
+    tarfile takes a header that is cut off or damaged for the end, as it takes the end of the first of two joined tars.
+    """
+    with tarfile.open(path, "r:") as tar, path.open("rb") as file:
+        members = list(tar)
+        file.seek(tar.offset)
+        ended = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+        rest = iter(partial(file.read, 1 << 20), b"")
+        return members, ended and not any(block.strip(b"\0") for block in rest)
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -122,7 +122,8 @@ def record_spikes(
     """
     batch = next(iter(dataset.batches(1, sample + 1, sample)), None)
     if batch is None:
-        raise DataError(f"{dataset.description}: there is no sample {sample}", "count from 0")
+        last = "" if dataset.samples is None else f"; the last one is {dataset.samples - 1}"
+        raise DataError(f"{dataset.description}: there is no sample {sample}", f"count from 0{last}")
     facts, currents, random = network.conversion, network.currents(batch), np.random.default_rng(seed)
     shown = facts.sites[:MOST_SITES]
     count = max(1, len(shown))

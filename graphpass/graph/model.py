@@ -30,7 +30,7 @@ from graphpass.graph.names import settle
 from graphpass.graph.refusals import check, line, refuse, refuse_values
 from graphpass.graph.spelling import rename_domain, respell
 from graphpass.graph.tensors import LARGEST_PROTOBUF, load_external, locations_of, with_weights, without_weights
-from graphpass.graph.upgrade import TARGET_OPSET, upgrade
+from graphpass.graph.upgrade import TARGET_OPSET, require_one_meaning, upgrade
 
 OLDEST_BODY = 15  # opset
 TARGET_IR = 10
@@ -85,6 +85,7 @@ def upgraded(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
     refuse(path, proto)
     bare, weights = without_weights(proto)
     rename_domain(bare)
+    require_one_meaning(path, bare)
     check(path, bare)
     respell(path, bare)
     if bare.functions:
@@ -156,7 +157,11 @@ def _external_files(path: Path, header: onnx.ModelProto) -> list[Path]:
 
 
 def model_files(path: Path) -> list[Path]:
-    """The model file and its external-data files; the file alone if it is not a model, which `load` will refuse."""
+    """The model file and its external-data files; the file alone if it is not a model, which `load` will refuse, as it
+    will a folder, of which nothing is read.
+    """
+    if path.is_dir():
+        return []
     try:
         return [path, *external_files(path)]
     except ModelError:

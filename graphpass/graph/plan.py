@@ -22,11 +22,14 @@ from graphpass.errors import OptionError, PlanError
 from graphpass.files import replacing
 from graphpass.maths.neuron import Neuron, levels_of
 from graphpass.maths.thresholds import Levels
+from graphpass.options.table import OPTIONS
 from graphpass.records import RecordError, parsed, record_of
 
 FORMAT = "graphpass-plan"
 VERSION = 3
 MOST_AXES = 8  # of a tensor
+QCFS = "qcfs"  # the method of a plan whose neurons are those that the network was trained with
+METHODS = (*OPTIONS["method"].names, QCFS)
 SCALES = ("pre-activation", "activation")  # levels are even on x, or on f(x) where f is curved
 
 Floats = NDArray[np.float32]
@@ -264,16 +267,20 @@ def _not_json(error: ValueError) -> str:
 
 
 def _layers(path: Path, file: _File) -> tuple[LayerPlan, ...]:
-    if not file.layers:
+    if file.arrays is None and not file.layers:
         return ()
     if file.arrays is None:
         raise RecordError("arrays: is null, where layers have new weights")
+    if not file.layers:
+        raise RecordError(f"arrays: {file.arrays!r}, but no layer has new weights; null leaves all weights as they are")
     arrays = path.with_name(Path(file.arrays).name or "none")
     try:
         with open(arrays, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
             wanted = [f"{part}/{name}" for name in file.layers for part in ("weight", "bias_change")]
             if missing := next((name for name in wanted if name not in stored.files), None):
                 raise PlanError(f"{arrays}: lacks {missing!r}", f"keep the one that was written with {path.name}")
+            if other := next((name for name in stored.files if name not in wanted), None):
+                raise PlanError(f"{arrays}: {other!r} is of none of the plan's layers", "name its layer, or remove it")
             found = [LayerPlan(name, stored[f"weight/{name}"], stored[f"bias_change/{name}"]) for name in file.layers]
     except (OSError, EOFError, ValueError, TypeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise PlanError(f"{arrays}: cannot be read ({error})", f"keep it beside {path.name}") from error
@@ -294,6 +301,8 @@ def _check(file: _File, plan: Plan) -> None:
     for key in ("samples", "seed"):
         if getattr(file, key) < 0:
             raise RecordError(f"{key}: {getattr(file, key)} is below 0")
+    if plan.method not in METHODS:
+        raise RecordError(f"method: {plan.method!r} is not one of {', '.join(METHODS)}")
     for place, each in enumerate(file.ranges):
         if each.low > each.high:
             raise RecordError(f"ranges[{place}].low: {each.low} is above high, {each.high}")
@@ -330,6 +339,8 @@ def check_site(site: SitePlan, at: Callable[[str], str], most: int) -> None:
         raise RecordError(f"{at('beyond')}: second neurons, but this is no identity")
     if not 2 <= site.levels <= most:
         raise RecordError(f"{at('levels')}: {site.levels} is not 2 to {most}, the plan's")
+    if site.error is not None and site.error < 0:
+        raise RecordError(f"{at('error')}: {site.error} is below 0")
     if not site.lowest <= site.highest:
         raise RecordError(f"{at('lowest')}: {site.lowest} is above highest, {site.highest}")
 

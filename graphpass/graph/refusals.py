@@ -128,6 +128,8 @@ def check(path: Path, bare: ModelProto) -> None:
                 )
             if not _has_schema(node.op_type, version):
                 node.domain = UNCHECKED
+    for entry in (entry for function in copy.functions for entry in function.opset_import if not entry.domain):
+        entry.version = opset  # of other opsets, the checker takes operators that have one version alone
     for part in (copy, *copy.functions):
         imported = {entry.domain for entry in part.opset_import}
         others = [domain for domain in (*RUNTIME_DOMAINS, UNCHECKED) if domain and domain not in imported]

@@ -2,7 +2,7 @@
 
     domain "ai.onnx" → ""                       Constant(value_floats …, sparse_value) → Constant(value)
     sparse initialiser → dense one              attribute that is an empty list → none (the same to every operator)
-    function of another opset → of the model's  (the checker made sure that its operators mean the same there)
+    function of another opset → of the model's  (its operators mean the same: upgrade.require_one_meaning)
     call without an attribute → with the one that its function has by default  (onnx's inliner takes no defaults)
 
 Graphs are edited with graphsurgeon. What it would drop or cannot read is refused, with the name of the node.

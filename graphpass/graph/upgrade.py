@@ -19,7 +19,7 @@ from graphpass.errors import UnsupportedModelError
 from graphpass.graph.domains import opset_of
 from graphpass.graph.names import Names
 from graphpass.graph.refusals import where
-from graphpass.graph.tensors import graphs_of
+from graphpass.graph.tensors import graphs_of, nodes_of_function
 
 TARGET_OPSET = 21
 OLDEST_OPSET = 7  # onnxruntime has operators of older ones where opset 7 still has them
@@ -314,6 +314,26 @@ def upgrade(path: Path, proto: ModelProto) -> None:
     others = [entry for entry in proto.opset_import if entry.domain]
     del proto.opset_import[:]
     proto.opset_import.extend([helper.make_opsetid("", TARGET_OPSET), *others])
+
+
+def require_one_meaning(path: Path, proto: ModelProto) -> None:
+    """Raises UnsupportedModelError for a node of a function that is written otherwise, or means something else, in the
+    model's opset than in the function's. ONNX reads it in the function's opset, and onnxruntime in the model's.
+    """
+    opset = opset_of(proto)
+    local = {(function.domain, function.name) for function in proto.functions}
+    for function in proto.functions:
+        own = opset_of(function)
+        for node in nodes_of_function(function) if own != opset else ():
+            if node.domain or (node.domain, node.op_type) in local:
+                continue
+            versions = {version_of(node.op_type, each) for each in (own, opset)}
+            if len(versions) > 1 and min(versions) < UPGRADES.get(node.op_type, (0, None))[0]:
+                raise UnsupportedModelError(
+                    f"{where(path, node)} in function {function.name!r}, of opset {own}, is another operator in opset "
+                    f"{opset} of the model",
+                    f"export both in one opset, such as {TARGET_OPSET}",
+                )
 
 
 def _upgraded(path: Path, node: NodeProto, opset: int, names: Names, facts: Facts) -> list[NodeProto]:

@@ -195,6 +195,15 @@ def bits_of(levels: int) -> int:
     return (levels - 1).bit_length()
 
 
+def in_bits(bits: int) -> str:
+    """A number of bits, in words.
+
+    >>> in_bits(1), in_bits(3)
+    ('1 bit', '3 bits')
+    """
+    return "1 bit" if bits == 1 else f"{bits} bits"
+
+
 @dataclass(frozen=True)
 class EnergyEstimate:
     """The energy of one sample: the ANN, the same network sending counts as numbers of `bits` bits, and the SNN.
@@ -226,8 +235,7 @@ class EnergyEstimate:
         ann, quantised, snn, reached = self.ann.total, self.quantised.total, self.snn.total, self.spikes_per_synapse
         if math.isnan(snn) or not ann or reached is None:
             return "Whether spikes save energy is not known: no operations behind spikes were counted"
-        bits = "1 bit" if self.bits == 1 else f"{self.bits} bits"
-        beside = f"{snn / quantised:.3g} × that of the same network with numbers of {bits}"
+        beside = f"{snn / quantised:.3g} × that of the same network with numbers of {in_bits(self.bits)}"
         if snn < min(ann, quantised):
             found = "Spikes save energy"
         else:

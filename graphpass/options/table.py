@@ -11,12 +11,15 @@ from typing import Any
 
 from graphpass.options.providers import WORDS, is_provider
 from graphpass.options.values import (
+    ALWAYS_THREADS,
     LARGEST,
     MOST_LEVELS,
+    THREADS_OF_A_CORE,
     Check,
     flag,
     items_of,
     levels,
+    most_threads,
     number,
     one_or_several,
     size,
@@ -27,7 +30,6 @@ from graphpass.options.values import (
     whole,
 )
 
-MOST_THREADS = 1024
 LARGEST_IMAGE = 4096  # pixels of a side
 STEPS = 8  # T, where none is given
 MADE_UP = 256  # samples that are made up, where no limit is given
@@ -185,7 +187,11 @@ OPTIONS: Mapping[str, Option] = {
         "a size such as 512MiB or 2GiB, or a number of bytes", size, "Memory for calibration, such as 512MiB or 2GiB",
         "2GiB",
     ),
-    "threads": _count("Number of threads for the runtime and for linear algebra; 0 for all cores", 0, MOST_THREADS, 0),
+    "threads": Option(
+        f"a whole number of 0 to {most_threads()}", lambda value: whole(0, most_threads())(value),
+        f"Number of threads for the runtime and for linear algebra; 0 for all cores. At most {THREADS_OF_A_CORE} for "
+        f"each core of the machine, or {ALWAYS_THREADS}", 0, least=0,
+    ),
     "provider": Option(
         WORDS, is_provider,
         "Where the networks run, with options of onnxruntime as in cuda:device_id=1,use_tf32=1", "cpu",
@@ -263,6 +269,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "open_dataset": IMAGES,  # from Python alone
 }
 SEVERAL = ("time_steps", "coding", "method")
+LISTS = ("include", "exclude", "metric", "mean", "std")  # of one value or of several; a service takes lists alone
 
 
 def form_words(form: str, precision: str | None = None, target: str | None = None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from graphpass.evaluation.results import Evaluation, MetricResult, Timing
 from graphpass.maths.allocation import levels_text
-from graphpass.maths.energy import Energy
+from graphpass.maths.energy import Energy, in_bits
 from graphpass.sweeps import Row
 
 NONE = "–"
@@ -54,7 +54,7 @@ def energy_lines(evaluation: Evaluation) -> tuple[Cells, list[Cells]]:
     found = evaluation.energy
     sides = (
         ("ANN", found.ann, 1.0),
-        (f"quantised ANN ({found.bits} bits)", found.quantised, found.quantised_ratio),
+        (f"quantised ANN ({in_bits(found.bits)})", found.quantised, found.quantised_ratio),
         ("SNN", found.snn, found.ratio),
     )
     parts = (*ENERGY_PARTS, "total")

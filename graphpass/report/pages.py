@@ -8,6 +8,7 @@ from typing import Any
 from graphpass.calibration.ranking import Ranking
 from graphpass.errors import OptionError
 from graphpass.evaluation.results import Evaluation
+from graphpass.maths.energy import in_bits
 from graphpass.maths.metrics import ENERGY_AC, ENERGY_MAC
 from graphpass.options.table import OPTIONS
 from graphpass.report import html
@@ -234,7 +235,7 @@ def _operations(evaluation: Evaluation) -> str:
 def _energy(evaluation: Evaluation) -> str:
     """Figure and table of what energy is spent on, with memory traffic."""
     found = evaluation.energy
-    sides = ("ANN", f"quantised, {found.bits} bits", "SNN")
+    sides = ("ANN", f"quantised, {in_bits(found.bits)}", "SNN")
     networks = (found.ann, found.quantised, found.snn)
     traces = [
         {

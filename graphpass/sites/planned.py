@@ -26,6 +26,13 @@ def planned_sites(graph: gs.Graph, plan: Plan) -> tuple[Site, ...]:
     )
 
 
+def require_ranges(graph: gs.Graph, plan: Plan) -> None:
+    """Raises PlanError for the range of a tensor that a normalised graph does not have."""
+    known = graph.tensors()
+    if strange := next((name for name in plan.ranges if name not in known), None):
+        raise PlanError(f"the plan's range of {strange!r}: no tensor of the model has this name", REMEDY)
+
+
 def _activation(site: SitePlan, activations: Mapping[str, Activation]) -> Site:
     found = activations.get(site.name)
     if found is None:

@@ -123,7 +123,7 @@ def _of_validation(error: RequestValidationError | ValidationError) -> ProblemEr
     for each in error.errors()[:MOST_ERRORS]:
         place = [str(part) for part in each["loc"]]
         where = shortened(".".join(place[1:] if place[:1] == ["body"] else place), NAME)
-        found.append({"where": where, "what": shortened(each["msg"], TEXT)})
+        found.append({"where": where, "what": shortened(each["msg"].removeprefix("Value error, "), TEXT)})
     first = found[0]
     return ProblemError(
         "invalid-request",

@@ -23,7 +23,7 @@ from service.storage.records import FINISHED, JobKind
 ALIVE_SECONDS = 15.0  # between comments, which keep proxies from closing the connection
 LOOK_SECONDS = 0.5
 LastId = Annotated[
-    str | None, Header(alias="Last-Event-ID", description="Go on after this event.", pattern=r"^\d{1,9}$")
+    str | None, Header(alias="Last-Event-ID", description="Go on after this event.", pattern=r"^[0-9]{1,9}$")
 ]
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {

@@ -5,10 +5,12 @@ from urllib.parse import quote, urlencode
 
 from fastapi import Query
 
+from service.api.strictness import Digits
+
 After = Annotated[
     str | None, Query(max_length=200, description="The cursor of the page before: use its `next` link instead.")
 ]
-Limit = Annotated[int, Query(ge=1, le=200, description="Most items of one page; fewer where they are long.")]
+Limit = Annotated[int, Digits, Query(ge=1, le=200, description="Most items of one page; fewer where they are long.")]
 
 
 def next_link(path: str, after: str | None, limit: int, **filters: object) -> str | None:

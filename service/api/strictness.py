@@ -2,12 +2,14 @@
 
 ?state=failed&stat=queued        422    a parameter that the route does not have
 ?limit=1&limit=2                 422    one value is asked for
+?limit=1_0, Upload-Offset: +0    422    numbers are ASCII digits alone: other readers know no other numbers
 {"limit": 1, "limit": 2}         422    readers of JSON differ in which of the two they take
 NaN, [[[… more than DEEPEST      422    not JSON; or deeper than anything here
 a body that is not JSON by type  415
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, get_args, get_origin
@@ -15,6 +17,7 @@ from typing import Any, get_args, get_origin
 from fastapi import Request, Response, params
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
+from pydantic import BeforeValidator
 from starlette.requests import ClientDisconnect
 
 from service.problems import ProblemError, ended_early
@@ -23,6 +26,15 @@ DEEPEST = 32  # objects and lists within each other
 LONGEST = 100  # digits of a whole number
 SHOWN = 100  # characters of a name
 LISTS = {"if-match", "if-none-match"}  # headers whose lines are one list
+
+
+def _as_digits(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch("-?[0-9]+", value):
+        raise ValueError(f"{value[:SHOWN]!r} is not a whole number, written in digits alone")
+    return value
+
+
+Digits = BeforeValidator(_as_digits)  # of a whole number in a header or a query
 
 
 class StrictRoute(APIRoute):

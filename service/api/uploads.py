@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from service.api.context import Service, ServiceDependency, Tenant, problems
 from service.api.intake import CHUNK, file_name
 from service.api.responses import UploadAnswer, upload_answer
-from service.api.strictness import StrictRoute
+from service.api.strictness import Digits, StrictRoute
 from service.problems import ProblemError, ended_early, too_large
 from service.storage.records import ObjectKind, Upload
 from service.storage.scratch import Spool
@@ -48,7 +48,7 @@ async def speaks_tus(
         )
 
 
-Count = Annotated[int, Header(ge=0, le=2**53)]
+Count = Annotated[int, Digits, Header(ge=0, le=2**53)]
 
 
 @router.options("", status_code=204, summary="What the server can do")
@@ -77,7 +77,7 @@ def can(service: ServiceDependency) -> Response:
 def create(
     service: ServiceDependency,
     tenant: Tenant,
-    length: Annotated[int, Header(alias="Upload-Length", ge=1, le=2**53)],
+    length: Annotated[int, Digits, Header(alias="Upload-Length", ge=1, le=2**53)],
     metadata: Annotated[
         str, Header(alias="Upload-Metadata", max_length=4096, description="`filename` and `kind` (model or dataset).")
     ] = "",

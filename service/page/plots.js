@@ -147,7 +147,7 @@ export const ENERGY_PARTS = ["arithmetic", "weights", "state", "activations"];
 /** Energy of the ANN, the quantised ANN and the SNN, by what it is spent on. */
 export function energyPlot({ ann, quantised, snn, bits }) {
   const networks = [ann, quantised, snn];
-  const sides = ["ANN", `quantised, ${bits} bits`, "SNN"];
+  const sides = ["ANN", `quantised, ${bits} ${bits === 1 ? "bit" : "bits"}`, "SNN"];
   const most = Math.max(...networks.map((each) => each.total_pj ?? 0));
   const [size, unit] = [[1e9, "mJ"], [1e6, "µJ"], [1e3, "nJ"], [1, "pJ"]].find(([each]) => most >= each) ?? [1, "pJ"];
   const traces = ENERGY_PARTS.map((name, k) => ({

@@ -200,7 +200,7 @@ function energyTable(cost) {
   return [
     h("p", {}, h("strong", {}, `${verdict}.`), ` ${ENERGY_MODELS[model]?.[0] ?? model}: ${ENERGY_MODELS[model]?.[1] ?? ""}`),
     table("Energy per sample, with memory traffic", ["", ...[...ENERGY_PARTS, "total", "/ ANN"].map(number)], [
-      line("ANN", cost.ann, 1), line(`Quantised ANN (${bits} bits)`, cost.quantised, cost.quantised_ratio), line("SNN", cost.snn, cost.ratio),
+      line("ANN", cost.ann, 1), line(`Quantised ANN (${bits} ${bits === 1 ? "bit" : "bits"})`, cost.quantised, cost.quantised_ratio), line("SNN", cost.snn, cost.ratio),
     ]),
     h("p", { class: "note" }, "The quantised ANN is the same network, but it sends each count once as a number. State means the sums to which spikes are added. ",
       "Hardware studies break even at 0.15 to 1.38 spikes per synapse and inference."),

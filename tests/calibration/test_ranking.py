@@ -6,6 +6,7 @@ import pytest
 from graphpass import api
 from graphpass.calibration.ranking import RankedSite, suggested
 from graphpass.errors import OptionError
+from tests.models import build, node
 from tests.searching.test_search import network_with_a_wild_site
 
 
@@ -37,6 +38,13 @@ def test_options_of_a_ranking_need_data(rows: np.ndarray) -> None:
     for options in ({"time_steps": 4}, {"method": "max"}, {"evaluation": rows}, {"threads": 1}):
         with pytest.raises(OptionError, match="needs calibration"):
             api.inspect(network_with_a_wild_site(), **options)
+
+
+def test_a_network_without_sites_has_none_to_rank(rows: np.ndarray) -> None:
+    proto = build([node("MatMul", "x w", "y", "fc")], {"x": ["N", 8]}, {"y": ["N", 2]}, {"w": np.ones((8, 2))})
+    assert not api.inspect(proto).sites
+    with pytest.raises(OptionError, match="no sites to rank"):
+        api.inspect(proto, rows, threads=1)
 
 
 def test_the_fewest_sites_that_cause_half_of_the_error() -> None:

@@ -159,6 +159,15 @@ def test_a_clip_knows_its_range_without_data(tmp_path: Path, method: str) -> Non
     assert error(path, done.proto) < 0.5 * error(path, blind.proto)
 
 
+def test_limits_that_nothing_comes_near_are_not_the_range(tmp_path: Path) -> None:
+    """Clip(0, 20) around activations of 0 to about 0.5: levels that span the clip would leave one of them in use."""
+    path = clipped(tmp_path, 0, 20)
+    with pytest.warns(ConversionWarning, match="2 clips by the made-up inputs, which come nowhere near their limits"):
+        done = convert(path, Synthetic(32), time_steps=16)
+    for site in done.plan.sites:
+        assert 16 * float(site.threshold.max()) < 2 * site.highest < 4
+
+
 def test_layers_between_clips_get_new_biases_alone(tmp_path: Path) -> None:
     path = clipped(tmp_path, 0, 6)
     with pytest.warns(ConversionWarning):

@@ -149,6 +149,15 @@ def test_inspect_prints_json(folder, capsys):
     assert [entry["node"] for entry in found["left"]] == ["conv1"]
 
 
+def test_an_interrupt_is_one_line(folder, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("graphpass.api.inspect", interrupted)
+    assert status("inspect", "ann.onnx") == 130
+    assert capsys.readouterr().err == "graphpass: error: interrupted\n"
+
+
 def test_doctor_and_version(capsys):
     assert status("doctor") == 0
     assert status("--version") == 0
@@ -165,6 +174,12 @@ def test_doctor_and_version(capsys):
         (("inspect", "nothing.onnx"), "nothing.onnx: no such file"),
         (("inspect", "."), ".: is a folder"),
         (("convert", "ann.onnx", "out.onnx"), "--calibration"),
+        (("convert", ".", "out.onnx", "--calibration", "data.npz"), ".: is a folder; give the path of an ONNX model"),
+        (("convert", "ann.onnx", "out.onnx", "--plan", "."), ".: cannot be read (Is a directory); give the plan"),
+        (
+            ("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--threads", "1000000"),
+            "--threads is 1000000; give a whole number of 0 to",
+        ),
         (("convert", "ann.onnx", "out.onnx", "--calibration", "nothing.npz"), "nothing.npz"),
         (("convert", "ann.onnx", "no/out.onnx", "--calibration", "data.npz"), "no: no such folder"),
         (("convert", "ann.onnx", "out.onnx", "--calibration", "data.npz", "--exclude", "("), "regular expression"),

@@ -91,6 +91,11 @@ def test_the_first_channel_may_be_asked_for(folder: Path) -> None:
         ("graph ann.onnx", "not a converted network"),
         ("graph snn2.onnx sweep.json", "sweep.json: not one evaluation"),
         ("graph snn3.onnx e.json", "e.json: this evaluation belongs to another network"),
+        (
+            "graph snn2.onnx e.json --node-data n.json -o n.error.json",
+            "n.error.json: would be written over n.error.json",
+        ),
+        ("graph snn2.onnx e.json --node-data no/n.json", "no: no such folder"),
         ("graph snn2.onnx --node-data nd.json", "--node-data needs an evaluation"),
     ],
 )

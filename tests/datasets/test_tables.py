@@ -1,5 +1,6 @@
 """Parquet and Arrow files: columns of numbers and of encoded images, in pieces, and refused where they do not fit."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,21 @@ def test_what_datasets_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x.parquet", "x.arrow"])
 def test_refusals(tmp_path: Path, name: str, table: Any, inputs: list[InputSpec], what: str, remedy: str) -> None:
     refuse(WRITERS[name](tmp_path / name, table()), what, remedy, inputs)
+
+
+def test_streams_that_break_off_between_batches(tmp_path: Path) -> None:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, numbers().schema) as writer:
+        for batch in numbers().to_batches(max_chunksize=3):
+            writer.write_batch(batch)
+            cut = sink.tell()
+    whole = sink.getvalue()
+    assert cut < len(whole)
+    for content in (whole[: len(whole) // 2], whole[:cut], whole + whole, whole + b"x"):
+        (tmp_path / "x.arrow").write_bytes(content)
+        refuse(tmp_path / "x.arrow", "cannot be read as a table", "write it again", [X])
+    (tmp_path / "x.arrow").write_bytes(whole)
+    assert open_dataset(str(tmp_path / "x.arrow"), [X]).samples == 7
 
 
 @pytest.mark.parametrize(("suffix", "write"), [("parquet", parquet), ("arrow", arrow_file)])

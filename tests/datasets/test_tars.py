@@ -131,6 +131,12 @@ def test_damaged_files(tmp_path: Path) -> None:
     for content in (b"", b"no tar", whole[:300], whole[: len(encoded(0, tmp_path)) // 2 + 512]):
         (tmp_path / "x.tar").write_bytes(content)
         refuse(tmp_path / "x.tar", "", "", [PIXELS])
+    with tarfile.open(write(tmp_path / "x.tar", samples(tmp_path))) as tar:
+        third = tar.getmembers()[3].offset
+    other_header = whole[:third] + b"x" * 512 + whole[third + 512 :]
+    for content in (whole[:third], whole[: third + 100], other_header, whole + whole, whole + b"x" + bytes(3 << 20)):
+        (tmp_path / "x.tar").write_bytes(content)
+        refuse(tmp_path / "x.tar", "breaks off, or is damaged, behind", "as one tar", [PIXELS])
     write(tmp_path / "y.tar.gz", samples(tmp_path))
     refuse(tmp_path / "y.tar.gz", "data of an unknown kind", ".tar", [PIXELS])
     with tarfile.open(tmp_path / "z.tar", "w:gz") as tar:

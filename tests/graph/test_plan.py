@@ -150,6 +150,9 @@ def setter(*path):
         (setter("left", [1]), r"left\[0\]: 1 is not an object"),
         (setter("ranges", [{"tensor": "x", "low": 2, "high": 1}]), r"ranges\[0\].low: 2.0 is above high"),
         (setter("layers", ["fc9"]), r"p.npz: lacks 'weight/fc9'"),
+        (setter("layers", []), r"arrays: 'p.npz', but no layer has new weights"),
+        (setter("method", "best"), "method: 'best' is not one of optimal, .*, qcfs"),
+        (setter("sites", 0, "error", -0.5), r"sites\[0\].error \('act'\): -0.5 is below 0"),
         (setter("layers", ["fc2", "fc2"]), "layers: 'fc2' appears twice"),
         (setter("arrays", None), "arrays: is null"),
         (setter("arrays", ".."), "cannot be read"),
@@ -159,6 +162,19 @@ def setter(*path):
 def test_nonsense_in_a_plan(tmp_path, edit, message):
     path = edited(tmp_path, edit, layers=(LayerPlan("fc2", SECOND, np.float32([0, 0])),))
     with pytest.raises(PlanError, match=message):
+        load_plan(path)
+
+
+def test_what_is_written_twice_or_for_no_layer(tmp_path):
+    path = edited(tmp_path, lambda document: None, layers=(LayerPlan("fc2", SECOND, np.float32([0, 0])),))
+    path.write_text(path.read_text()[:-1] + ', "time_steps": 8}')
+    with pytest.raises(PlanError, match=r"p\.json: time_steps: appears twice in one object"):
+        load_plan(path)
+    save_plan(plan(layers=(LayerPlan("fc2", SECOND, np.float32([0, 0])),)), path)
+    with np.load(tmp_path / "p.npz") as stored:
+        arrays = dict(stored)
+    np.savez(tmp_path / "p.npz", **arrays, **{"weight/fc1": SECOND})
+    with pytest.raises(PlanError, match=r"p\.npz: 'weight/fc1' is of none of the plan's layers"):
         load_plan(path)
 
 

@@ -8,6 +8,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -52,6 +53,34 @@ def stored(client: Client) -> tuple[Stored, Stored, Stored]:
         client.upload_dataset(EXAMPLE / "calibration.npz"),
         client.upload_dataset(EXAMPLE / "evaluation.npz"),
     )
+
+
+def test_options_may_be_what_they_may_be_on_this_machine(client: Client, stored: tuple[Stored, ...]) -> None:
+    """Numbers of numpy, and one value where several may stand."""
+    model, calibration, evaluation = stored
+    few: dict[str, Any] = {**FEW, "time_steps": np.int64(2), "limit": np.int32(64)}
+    job = client.convert(model, calibration, evaluation, exclude="^/2/", metric="classes", **few)
+    sent = job.refresh()._found["request"]["options"]
+    assert (sent["exclude"], sent["metric"], sent["time_steps"]) == (["^/2/"], ["classes"], 2)
+    job.delete()
+    swept = client.sweep(model, calibration, evaluation, time_steps=np.array([1, 2]), coding="rate", limit=32)
+    sent = swept.refresh()._found["request"]["options"]
+    assert (sent["time_steps"], sent["coding"]) == ([1, 2], ["rate"])
+    swept.delete()
+
+
+def test_arguments_that_make_no_sense_are_refused_here(service: Server, client: Client, tmp_path: Path) -> None:
+    for key in ("gp_\u00fc", "gp_x\n"):
+        with pytest.raises(OptionError, match="the key is none of a service"):
+            Client(service.url, key)
+    for patience in (-1, "5", None, float("nan")):
+        with pytest.raises(OptionError, match="patience is"):
+            Client(service.url, service.key, patience=patience)
+    for given in (None, b"ann.onnx", {"x": np.zeros(3)}):
+        with pytest.raises(OptionError, match="cannot be of type"):
+            client.upload_dataset(given)
+    with pytest.raises(DataError, match=r"is a folder; pack what it holds in a \.zip"):
+        client.upload_dataset(tmp_path)
 
 
 def test_upload_convert_watch_download(client: Client, stored: tuple[Stored, ...], tmp_path: Path) -> None:

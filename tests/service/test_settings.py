@@ -100,6 +100,10 @@ def test_the_data_folder_is_where_such_things_are(monkeypatch: pytest.MonkeyPatc
         ("HEADER_SECONDS", "0"),
         ("STALL_SECONDS", "inf"),
         ("CONNECTIONS", "-1"),
+        ("QUOTA_RUNNING", "99999999999999999999"),
+        ("JOB_SECONDS", "2147483648"),
+        ("MAX_UPLOAD_BYTES", "1025PiB"),
+        ("JOB_THREADS", "1000000"),
     ],
 )
 def test_a_bad_value_is_one_line_with_the_variable_and_its_meaning(monkeypatch, name: str, value: str) -> None:

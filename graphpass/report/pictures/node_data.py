@@ -7,6 +7,7 @@ value a node. Format: node_data_builder.py of https://github.com/google-ai-edge/
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -16,6 +17,15 @@ from graphpass.evaluation.results import SiteResult
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.names import site_of
 from graphpass.report.pictures.picture import OF_SITES
+
+
+def file_of(path: Path, value: str) -> Path:
+    """The file of one value: its name before the ending.
+
+    >>> file_of(Path("n.json"), "error").name
+    'n.error.json'
+    """
+    return path.with_name(f"{path.stem}.{value}{path.suffix or '.json'}")
 
 
 def node_data(snn: onnx.ModelProto, sites: Sequence[SiteResult], value: str) -> dict[str, Any]:

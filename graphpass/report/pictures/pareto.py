@@ -117,9 +117,8 @@ def _figures(document: Any, where: str) -> ConversionFigures:
         values["error"] = next((each["relative_error"] for each in found["outputs"]), None)
         figures: ConversionFigures = record_of(ConversionFigures, values)
     except (AttributeError, KeyError, TypeError, RecordError) as error:
-        raise DataError(
-            f"{where}: not the figures of a conversion ({type(error).__name__}: {error})", REMEDY
-        ) from error
+        reason = f" ({error})" if isinstance(error, RecordError) else ""  # of others it is a key, or Python's words
+        raise DataError(f"{where}: not the figures of a conversion{reason}", REMEDY) from error
     return figures
 
 

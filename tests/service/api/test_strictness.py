@@ -1,5 +1,7 @@
 """What a request says twice, or under an unknown name, is refused, and JSON has one reading: nothing is ignored."""
 
+from urllib.parse import quote
+
 import httpx
 import pytest
 
@@ -31,6 +33,21 @@ TWICE = f'{{"model": "{NOBODY}", "model": "{NOBODY}", "calibration": "{DATASET}"
 )
 def test_parameters(http: httpx.Client, method: str, path: str, where: str) -> None:
     assert problem(http.request(method, path), 422, "invalid-request")["where"] == where
+
+
+@pytest.mark.parametrize("number", ["0_0", "+0", "0.0", "1e1", "0x1", "\u0662".encode(), b"\xb2", ""])
+def test_whole_numbers_are_digits_alone(http: httpx.Client, number: str | bytes) -> None:
+    """As a proxy in front reads them, and no other way."""
+    tus = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+    piece = http.patch(f"/v1/uploads/upl_{NOBODY[4:]}", content=b"", headers={**tus, "Upload-Offset": number})
+    found = problem(piece, 422, "invalid-request")
+    assert found["where"] == "header.Upload-Offset" and "Value error" not in found["detail"]
+    made = http.post("/v1/uploads", headers={**tus, "Upload-Length": number, "Upload-Metadata": "filename YS5ucHo="})
+    assert problem(made, 422, "invalid-request")["where"] == "header.Upload-Length"
+    listed = http.get(f"/v1/jobs?limit={quote(number)}")
+    assert problem(listed, 422, "invalid-request")["where"] == "query.limit"
+    events = http.get(f"/v1/conversions/con_{NOBODY[4:]}/events", headers={"Last-Event-ID": number})
+    assert problem(events, 422, "invalid-request")["where"] == "header.Last-Event-ID"
 
 
 def test_a_list_of_states_is_given_by_many_parameters(http: httpx.Client) -> None:
