@@ -32,6 +32,8 @@ WIDTH = 64  # channels that are searched at once, at most
 LINES = 64  # rows whose channels are put in order at once
 RESIDUE = 2.0**-14  # of its magnitude: so little a constant varies as a float32 sum of hundreds of terms
 EVERYWHERE = -np.inf, np.inf
+WHOLE = 1  # the number of the span that covers all of x
+EQUAL = 1e-3  # of what a span explains: more than rounding takes of sums of equal terms
 _QUANTILES = (0.97, 0.99, 0.995, 0.999)  # of x: where the last border of a long-tailed channel lies
 
 
@@ -181,9 +183,7 @@ def _least_error(
         ranges.append((np.minimum(-zero * top / (levels - 1 - zero), top), top))
     if window != EVERYWHERE:
         ranges.append((np.clip(window[0], bottom, top), np.clip(window[1], bottom, top)))
-    for low, high in ranges:
-        whole = largest(high, levels, low)
-        spans.append((whole.threshold, whole.shift))
+    spans += [(whole.threshold, whole.shift) for whole in (largest(high, levels, low) for low, high in ranges)]
     thresholds, shifts = (np.stack([span[k] for span in spans]).astype(np.float32) for k in range(2))
     varies = _step(bottom, top, levels) > 0
     chosen, gain, centre = _best(x, a, levels, thresholds, shifts, varies, histogram)
@@ -206,6 +206,9 @@ def _best(
 
     threshold, shift: [spans, C]. varies: whether x does, [C]. The first span is what the search found; another is tried
     on the rows where it could be better by the histogram, which has borders on edges of bins alone.
+
+    Where x has two values, every border between them leaves as little. Then all of x is taken, for the least A: counts
+    of the two that are close together would make A, and weights behind it, large beside those of other channels.
     """
     first, last = (np.where(varies, np.float64(threshold) * k - shift, histogram.bottom) for k in (1, levels - 1))
     with np.errstate(over="ignore"):
@@ -213,6 +216,8 @@ def _best(
     possible = left <= left[0] * (1 + levels / (BINS / 2))
     possible |= last - first < histogram.range * levels / BINS  # borders less than a bin apart, which it does not tell
     possible[0] = True
+    binary = ((x == histogram.bottom.astype(np.float32)[:, None]) | (x == x.max(1, keepdims=True))).all(1)
+    possible[WHOLE] |= binary
     chosen = np.zeros(len(x), np.intp)
     gain, centre, explained = np.zeros((3, len(x)))
     few = max(1, BLOCK // x.shape[1])
@@ -222,6 +227,8 @@ def _best(
             some = places if number else slice(start, start + few)  # a slice is no copy
             found = _regress(x[some], a[some], levels, threshold[number, some], shift[number, some], histogram.zero)
             better = found[2] > explained[some]
+            if number == WHOLE:
+                better |= binary[some] & (found[2] >= explained[some] * (1 - EQUAL))
             chosen[places[better]] = number
             for known, new in zip((gain, centre, explained), found, strict=True):
                 known[places[better]] = new[better]
