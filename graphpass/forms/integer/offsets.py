@@ -4,7 +4,8 @@
 
 z, one for all channels, stands for the zeros of the padding, and a is each channel's own, 0 if all its values are 0:
 with any other a, weights that are never used would decide in which steps int8 holds those beside them. So no error at a
-border remains. Values are off by a/2 at most, which is less than int8 weights take. n itself remains for all other readers.
+border remains. Values are off by a/2 at most, which is less than int8 weights take. n itself remains for all other
+readers.
 
 Q = 127, as for weights: a layer keeps its 8 bits (quantised.py). Where there are more counts than that, Q = 255.
 """
