@@ -18,6 +18,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.calibration.calibrate import CalibrationOptions
+from graphpass.calibration.memory import CHECKED_SAMPLES
 from graphpass.calibration.synthetic import Synthetic, made_up
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
@@ -40,7 +41,7 @@ Arrays = Mapping[str, NDArray[Any]]
 NOTABLE = 0.1
 LARGEST = {"calibration": 0.25, "made-up": 0.9}  # by what the samples are
 SAMPLES, UNROLLED_SAMPLES = 16, 4
-STEPS = 64  # time-steps times samples of one run of the unrolled form
+STEPS = 16  # time-steps times samples of one run of the unrolled form
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def sample_batches(
     if dataset is None:
         return []
     fixed = fixed_batch(input_specs(source.proto))
-    size = fixed or (max(1, min(count, STEPS // plan.time_steps)) if form == "unrolled" else count)
+    size = fixed or (max(1, min(count, STEPS // plan.time_steps)) if form == "unrolled" else CHECKED_SAMPLES)
     return [pad_inputs(batch.inputs, fixed) for batch in dataset.batches(size, max(size, count))]
 
 
