@@ -35,6 +35,7 @@ from graphpass.maths.neuron import count_of
 from graphpass.options.table import form_words
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.verification.integer import flips
+from graphpass.verification.source import runs
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -131,15 +132,18 @@ def sample_batches(
     images: ImageOptions | None = None,
     threads: int = 0,
 ) -> list[Arrays]:
-    """A few samples, or without a dataset made-up ones, in batches for a form; none where none can be made up."""
+    """A few samples, or without a dataset made-up ones, in batches for a form; none where none can be made up, as for a
+    network that does not run on them.
+    """
     count = UNROLLED_SAMPLES if form == "unrolled" else SAMPLES
     options = CalibrationOptions(seed=plan.seed, threads=threads)
-    dataset = dataset or _made_up_within(source, options, plan, count, images)
+    given, dataset = dataset, dataset or _made_up_within(source, options, plan, count, images)
     if dataset is None:
         return []
     fixed = fixed_batch(input_specs(source.proto))
     size = fixed or (max(1, min(count, STEPS // plan.time_steps)) if form == "unrolled" else CHECKED_SAMPLES)
-    return [pad_inputs(batch.inputs, fixed) for batch in dataset.batches(size, max(size, count))]
+    batches = [pad_inputs(batch.inputs, fixed) for batch in dataset.batches(size, max(size, count))]
+    return batches if given or runs(open_session(source, threads=threads), batches[0]) else []
 
 
 def _made_up_within(
