@@ -142,7 +142,7 @@ def sample_batches(
         return []
     fixed = fixed_batch(input_specs(source.proto))
     size = fixed or (max(1, min(count, STEPS // plan.time_steps)) if form == "unrolled" else CHECKED_SAMPLES)
-    batches = [pad_inputs(batch.inputs, fixed) for batch in dataset.batches(size, max(size, count))]
+    batches: list[Arrays] = [pad_inputs(part.inputs, fixed) for part in dataset.batches(size, max(size, count))]
     return batches if given or runs(open_session(source, threads=threads), batches[0]) else []
 
 
