@@ -176,7 +176,10 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
             own = _roundings(node)
             total = max((k for k, _ in before), default=0) + own, max((d for _, d in before), default=0) + 2
             counts.update({tensor.name: total for tensor in node.outputs})
-            if any(_is_float16(tensor) or tensor.name in narrow for tensor in (*node.inputs, *node.outputs)):
+            if any(
+                _is_float16(each) or values.get(each.name, each.name) in narrow
+                for each in (*node.inputs, *node.outputs)
+            ):
                 narrow |= {tensor.name for tensor in node.outputs}
             multiplies = not (node.op in SUMS or moves(node) or is_maximum(node))
             _make_absolute(node, names)
