@@ -7,9 +7,8 @@
 
 A sum of any order: |fl(Σ w·u + b) − (Σ w·u + b)| ≤ γ_k·(Σ|w|·|u| + |b|), γ_k = k·u/(1 − k·u), k roundings on the
 longest path (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, sections 3.1 and 3.5).
-Stretches of several linear nodes: their counts k add up, and m goes through all of them, also through a product of two
-activations. A product below the smallest normal number η is off by up to u·η, whatever its size (section 2.8), so m is
-at least η where numbers are multiplied.
+Stretches of several linear nodes: their counts k add up, and m goes through all of them. A product below the smallest
+normal number η is off by up to u·η, whatever its size (section 2.8), so m is at least η where numbers are multiplied.
 """
 
 import re
@@ -139,7 +138,7 @@ def _redirect(old: gs.Variable, new: gs.Variable) -> None:
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """m of F's linear stretches. proto: None where nothing is linear. sources: its inputs, and whose |u| they get.
+    """m of F's linear stretches. proto: None where nothing is linear. sources: inputs, tensors of F, fed with |u|.
 
     roundings: k of each target that proto computes, in the precision of sums; stored: roundings to their own type.
     narrow: the targets behind a float16 tensor, whatever type they have themselves. measured: sources that linear nodes
@@ -147,7 +146,7 @@ class Magnitudes:
     """
 
     proto: onnx.ModelProto | None
-    sources: Mapping[str, str]
+    sources: tuple[str, ...]
     roundings: Mapping[str, int]
     stored: Mapping[str, int]
     narrow: frozenset[str] = frozenset()
@@ -166,20 +165,14 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
     narrow: set[str] = set()
     measured: set[str] = set()
     sources: dict[str, gs.Variable] = {tensor.name: tensor for tensor in graph.inputs}
-    values: dict[str, str] = {}
     for node in list(graph.nodes):
         if node.op not in operators.FOLDED_NEURONS and _is_linear(node):
-            if _is_product(node):
-                _read_values(node, sources, values, names)
             before = [counts.get(tensor.name, (SAME_NODE, 4)) for tensor in data_inputs(node)]
-            measured.update(values.get(tensor.name, tensor.name) for tensor in data_inputs(node))
+            measured.update(tensor.name for tensor in data_inputs(node))
             own = _roundings(node)
             total = max((k for k, _ in before), default=0) + own, max((d for _, d in before), default=0) + 2
             counts.update({tensor.name: total for tensor in node.outputs})
-            if any(
-                _is_float16(each) or values.get(each.name, each.name) in narrow
-                for each in (*node.inputs, *node.outputs)
-            ):
+            if any(_is_float16(tensor) or tensor.name in narrow for tensor in (*node.inputs, *node.outputs)):
                 narrow |= {tensor.name for tensor in node.outputs}
             multiplies = not (node.op in SUMS or moves(node) or is_maximum(node))
             _make_absolute(node, names)
@@ -200,18 +193,10 @@ def magnitudes(folded: gs.Graph, targets: Iterable[str], coding: str) -> Magnitu
             tensor.shape = None
             tensor.dtype = np.float32 if _is_float(tensor) else tensor.dtype
     proto = standing_alone(graph, coding) if wanted else None
-    used = {each.name: values.get(each.name, each.name) for each in proto.graph.input} if proto else {}
+    used = tuple(value.name for value in proto.graph.input) if proto else ()
     picked = {name: counts[name] for name in wanted}
     roundings, stored = ({name: found[part] for name, found in picked.items()} for part in (0, 1))
     return Magnitudes(proto, used, roundings, stored, frozenset(narrow.intersection(wanted)), frozenset(measured))
-
-
-def _read_values(product: gs.Node, sources: dict[str, gs.Variable], values: dict[str, str], names: Names) -> None:
-    """Let a product of two activations read |u| of both as it is: both forms give it equal ones, as means over time."""
-    for number, tensor in enumerate(list(product.inputs)):
-        fed = gs.Variable(names.fresh(f"{tensor.name}/value"), tensor.dtype, tensor.shape)
-        product.inputs[number] = sources[fed.name] = fed
-        values[fed.name] = tensor.name
 
 
 def _bound_below(graph: gs.Graph, node: gs.Node, names: Names) -> None:
@@ -235,12 +220,7 @@ def _is_linear(node: gs.Node) -> bool:
         return False
     if not all(tensor.dtype is None or is_number(tensor.dtype) for tensor in data_inputs(node)):
         return False  # its input cannot be fetched, so it cannot be compared
-    return weight_layer(node) is not None or is_linear(node) or is_maximum(node) or _is_product(node)
-
-
-def _is_product(node: gs.Node) -> bool:
-    """Whether it sums products of two activations: |Σ u·v| may be far below Σ|u|·|v|, which its rounding follows."""
-    return node.op == "MatMul" and not node.domain and len(data_inputs(node)) == 2
+    return weight_layer(node) is not None or is_linear(node) or is_maximum(node)
 
 
 def _roundings(node: gs.Node) -> int:
@@ -250,9 +230,6 @@ def _roundings(node: gs.Node) -> int:
         shape = layer.weight.shape
         summed = {"Conv": int(np.prod(shape[1:])), "ConvTranspose": int(np.prod(shape) // shape[1])}
         return 2 * summed.get(node.op, int(max(shape[-2:]))) + 6
-    if _is_product(node):
-        size = node.inputs[0].shape[-1] if node.inputs[0].shape else None
-        return size + 1 if isinstance(size, int) else SAME_NODE
     if node.op == "AveragePool":
         return int(np.prod(node.attrs["kernel_shape"])) + 1
     if node.op in ("GlobalAveragePool", "ReduceMean", "ReduceSum"):

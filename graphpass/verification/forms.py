@@ -160,8 +160,7 @@ class _Check:
         targets = [cut.x_folded for cut in self._forced.cuts] + [mean.tensor for mean in self._forced.means]
         self._magnitudes: Magnitudes = magnitudes(folded, targets + self._outputs, coding)
         ours = {tensor.name for tensor in folded.inputs}
-        fired = [cut.y_folded for cut in self._forced.cuts]
-        needed = [*targets, *self._outputs, *self._magnitudes.sources.values(), *fired]
+        needed = [*targets, *self._outputs, *self._magnitudes.sources, *(cut.y_folded for cut in self._forced.cuts)]
         names = [name for name in dict.fromkeys(needed) if name not in ours]
         self._folded = open_session(reference(folded, names, coding), threads=threads, use_native=False)
         self._unrolled = open_session(self._forced.proto, threads=threads, use_native=False)
@@ -235,15 +234,15 @@ class _Check:
         """2·γ_k·m of every tensor that is compared, float64."""
         sources: dict[str, Array] = {}
         made = {cut.y_folded: cut.name for cut in self._forced.cuts}
-        for fed, name in self._magnitudes.sources.items():
+        for name in self._magnitudes.sources:
             if name in made:
                 neuron = self._neurons[made[name]]
                 n = counts[made[name]].astype(np.float32)
-                sources[fed] = np.abs(neuron.amplitude) * n + np.abs(neuron.offset)
+                sources[name] = np.abs(neuron.amplitude) * n + np.abs(neuron.offset)
             else:
                 values = folded[name]
                 whole = values.dtype.kind != "f"
-                sources[fed] = _whole_sizes(values, name in self._magnitudes.measured) if whole else _sizes(values)
+                sources[name] = _whole_sizes(values, name in self._magnitudes.measured) if whole else _sizes(values)
         sums = run(self._absolute, sources) if self._absolute else {}
         bounds: dict[str, Array] = {}
         compared = [*(c.x_folded for c in self._forced.cuts), *(m.tensor for m in self._forced.means), *self._outputs]
