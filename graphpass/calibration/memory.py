@@ -15,7 +15,7 @@ from graphpass.maths.corrections import COLUMNS
 STORE_SHARE = 3 / 8  # of the memory budget: live tensors
 SAMPLES_SHARE = 1 / 4  # of the memory budget: the ANN's rows
 LEFT = 1 - STORE_SHARE - SAMPLES_SHARE
-CHECKED_SAMPLES = 4  # that the converted network is run on in the end, where its batch is free
+CHECKED_SAMPLES = 4  # that the converted network is run on at once in the end, where its batch is free
 RUN = 2  # a run holds what is fetched from it, and about as much that is not
 COPIES = 3  # of the sampled inputs, and of the normal equations, while a layer is corrected
 MIB = 1 << 20

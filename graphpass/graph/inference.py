@@ -1,6 +1,7 @@
 """Types and shapes of a model's tensors, by onnx's inference, with its known mistakes corrected:
 
-    pooling with ceil_mode below opset 22    one window too many where the last window would begin in the padding
+    pooling with ceil_mode below opset 22    one window too many where the last window would begin in the padding, or
+                                             behind it
     STFT                                     all bins, although only the first half is asked for
     KEEPS_SHAPE, MAKES_FLOATS                no result, although output and input have the same shape, and the same
                                              type but for those that make float32
@@ -138,8 +139,24 @@ def _as_identities(proto: onnx.ModelProto) -> dict[int, NodeProto]:
 def _is_misjudged(node: NodeProto, opset: int) -> bool:
     if node.domain:
         return False
-    ceiled = any(attribute.name == "ceil_mode" and attribute.i for attribute in node.attribute)
-    return node.op_type == "STFT" or (node.op_type in POOLS and ceiled and opset < RIGHT_POOLS)
+    return node.op_type == "STFT" or (node.op_type in POOLS and opset < RIGHT_POOLS and _may_end_in_padding(node))
+
+
+def _may_end_in_padding(pool: NodeProto) -> bool:
+    """Whether the last window of a pooling with ceil_mode may begin behind all values, for some size of them.
+
+    With padding p behind the values, stride s, and windows that reach over k = (kernel − 1)·dilation + 1: p + s > k.
+    """
+    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in pool.attribute}
+    if not given.get("ceil_mode", 0):
+        return False
+    if given.get("auto_pad", b"NOTSET") != b"NOTSET" or "kernel_shape" not in given:
+        return True
+    kernel = given["kernel_shape"]
+    ones = [1] * len(kernel)
+    ends = given.get("pads", [0, 0] * len(kernel))[len(kernel) :]
+    parts = zip(kernel, given.get("dilations", ones), given.get("strides", ones), ends, strict=True)
+    return any(end + stride > (size - 1) * dilation + 1 for size, dilation, stride, end in parts)
 
 
 def _free(value: ValueInfoProto) -> ValueInfoProto:

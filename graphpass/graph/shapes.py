@@ -31,6 +31,8 @@ def proven_shapes(graph: gs.Graph) -> Mapping[str, list[int | str | None] | None
     """What follows from the shapes of the inputs and from nothing else, by tensors' names; a free size has a name, too.
 
     What a file says of tensors inside it, and of its outputs, may hold for the example alone that it was exported with.
+    Behind axis 0 each free size of an input has a name of its own: names are given without care there, and one name may
+    be given to sizes that differ.
     """
     proto = _without_weights(graph)
     for part in all_graphs(proto):
@@ -40,7 +42,7 @@ def proven_shapes(graph: gs.Graph) -> Mapping[str, list[int | str | None] | None
                 value.type.tensor_type.ClearField("shape")
     for value in proto.graph.input:
         for axis, size in enumerate(value.type.tensor_type.shape.dim):
-            if not size.HasField("dim_value") and not size.dim_param:
+            if not size.HasField("dim_value") and (axis or not size.dim_param):
                 size.dim_param = f"{value.name}, axis {axis}"
     return {name: tensor.shape for name, tensor in gs.import_onnx(with_shapes(proto)).tensors().items()}
 

@@ -63,8 +63,13 @@ def _fill(node: gs.Node) -> float:
 
 def _sizes(tensor: gs.Tensor) -> list[int] | None:
     """The sizes behind axis 0, None where one is not known."""
-    inner = list(tensor.shape[1:]) if tensor.shape else None
-    return inner if inner is not None and all(isinstance(size, int) and size > 0 for size in inner) else None
+    return _whole_numbers(tensor.shape[1:]) if tensor.shape else None
+
+
+def _whole_numbers(sizes: Sequence[object]) -> list[int] | None:
+    """The sizes, None where one is not known."""
+    known = [size for size in sizes if isinstance(size, int) and size > 0]
+    return known if len(known) == len(sizes) else None
 
 
 def _full(labels: Labels, sizes: Sequence[int]) -> Labels | None:
@@ -92,7 +97,9 @@ def _transpose(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels 
 
 
 def _reshape(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels | None:
-    """A map that varies along no axis, or along leading or trailing axes that stay, or any map if sizes are known."""
+    """A map that varies along no axis, or along leading or trailing axes that stay, or behind leading axes that stay if
+    all sizes there are known.
+    """
     varying = [axis for axis, size in enumerate(labels.shape) if size > 1]
     if not varying:
         return labels.reshape((1,) * out)
@@ -110,11 +117,12 @@ def _reshape(node: gs.Node, labels: Labels, out: int, what: Travel) -> Labels | 
         tail += 1
     if min(varying) >= rank - tail:
         return labels.reshape((1,) * (out - tail) + labels.shape[rank - tail :])
-    old, new = _sizes(node.inputs[0]), _sizes(node.outputs[0])
+    head = min(head or 1, *varying)
+    old, new = _whole_numbers(before[head:]), _whole_numbers(after[head:])
     if old is None or new is None or np.prod(old) != np.prod(new):
         return None
-    whole = _full(labels, old)
-    return None if whole is None else _squashed(whole.reshape(1, *new))
+    whole = _full(labels.reshape(1, *labels.shape[head:]), old)
+    return None if whole is None else _squashed(whole.reshape((1,) * head + tuple(new)))
 
 
 def _keeps_samples(node: gs.Node) -> bool:

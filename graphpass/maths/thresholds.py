@@ -33,6 +33,8 @@ LINES = 64  # rows whose channels are put in order at once
 COARSE = 0.5  # twice the part of a step that a bin has, from which on a histogram tells too little of a span
 RESIDUE = 2.0**-14  # of its magnitude: so little a constant varies as a float32 sum of hundreds of terms
 EVERYWHERE = -np.inf, np.inf
+WHOLE = 1  # the number of the span that covers all of x
+EQUAL = 1e-3  # of what a span explains: more than rounding takes of sums of equal terms
 _QUANTILES = (0.97, 0.99, 0.995, 0.999)  # of x: where the last border of a long-tailed channel lies
 
 
@@ -182,9 +184,7 @@ def _least_error(
         ranges.append((np.minimum(-zero * top / (levels - 1 - zero), top), top))
     if window != EVERYWHERE:
         ranges.append((np.clip(window[0], bottom, top), np.clip(window[1], bottom, top)))
-    for low, high in ranges:
-        whole = largest(high, levels, low)
-        spans.append((whole.threshold, whole.shift))
+    spans += [(whole.threshold, whole.shift) for whole in (largest(high, levels, low) for low, high in ranges)]
     thresholds, shifts = (np.stack([span[k] for span in spans]).astype(np.float32) for k in range(2))
     varies = _step(bottom, top, levels) > 0
     step = (ends[3] - ends[2]) / np.float32(levels - 1)
@@ -216,8 +216,12 @@ def _best(
     threshold, shift: [spans, C]. varies: whether x does, step: of a between two levels, [C]. The first span is what the
     search found. Another is tried on the rows where it could be better by the histogram, which has borders on edges of
     bins alone: bins of c steps may add a part 2c to its error, and single rows 2c·step².
+
+    Where x has two values, every border between them leaves as little. Then all of x is taken, for the least A: counts
+    of the two that are close together would make A, and weights behind it, large beside those of other channels.
     """
     first, last = (np.where(varies, np.float64(threshold) * k - shift, histogram.bottom) for k in (1, levels - 1))
+    binary = ((x == histogram.bottom.astype(np.float32)[:, None]) | (x == x.max(1, keepdims=True))).all(1)
     chosen = np.zeros(len(x), np.intp)
     gain, centre, explained = np.zeros((3, len(x)))
     few = max(1, BLOCK // x.shape[1])
@@ -225,7 +229,8 @@ def _best(
     def take(number: int, channels: Sequence[slice] | Sequence[NDArray[np.intp]]) -> None:
         for some in channels:
             found = _regress(x[some], a[some], levels, threshold[number, some], shift[number, some], histogram.zero)
-            better = found[2] > explained[some]
+            equal = EQUAL * binary[some] if number == WHOLE else 0.0
+            better = found[2] > explained[some] * (1 - equal)
             chosen[some] = np.where(better, number, chosen[some])
             for known, new in zip((gain, centre, explained), found, strict=True):
                 known[some] = np.where(better, new, known[some])
@@ -237,6 +242,7 @@ def _best(
         coarse = 2 * histogram.range / BINS / threshold
         most = (total - explained) * (1 + coarse) + coarse * np.square(step, dtype=np.float64)
         possible = (left <= most) | (coarse > COARSE)
+    possible[WHOLE] |= binary
     for number, channels in enumerate(map(np.flatnonzero, possible[1:]), 1):
         take(number, [channels[part] for part in slices(len(channels), few)])
     return chosen, gain, centre

@@ -3,6 +3,8 @@
 Each rule has a file; `base.py` says what a rule is. `graph/weights.py` does the arithmetic, `graph/edit.py` the edits.
 """
 
+from dataclasses import replace
+
 import onnx_graphsurgeon as gs
 
 from graphpass.passes.base import Rule, RuleReport, run_rule
@@ -39,7 +41,21 @@ RULES: tuple[Rule, ...] = (  # the order matters
 
 def normalise(graph: gs.Graph) -> tuple[RuleReport, ...]:
     """Run RULES in order, drop dead nodes and sort topologically, in place. Returns a report for each rule."""
-    reports = tuple(run_rule(rule, graph) for rule in RULES)
+    reports: dict[Rule, RuleReport] = {}
+    for rule in RULES:
+        reports[rule] = run_rule(rule, graph)
+        if rule is fold_constants:
+            _repeat_sizes(graph, reports)
     graph.cleanup(recurse_subgraphs=False, recurse_functions=False)
     graph.toposort(recurse_subgraphs=False, recurse_functions=False)
-    return reports
+    return tuple(reports.values())
+
+
+def _repeat_sizes(graph: gs.Graph, reports: dict[Rule, RuleReport]) -> None:
+    """Sizes are known behind what was computed, as behind a Pad by such widths, and more may be computed from them."""
+    changed = reports[fold_constants].rewrites
+    while changed and any(node.op == "Shape" for node in graph.nodes):
+        more = [run_rule(rule, graph) for rule in (resolve_sizes, fold_constants)]
+        for rule, report in zip((resolve_sizes, fold_constants), more, strict=True):
+            reports[rule] = replace(report, rewrites=reports[rule].rewrites + report.rewrites)
+        changed = more[0].rewrites

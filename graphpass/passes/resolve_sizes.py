@@ -16,14 +16,14 @@ from graphpass.passes.base import HELD, Rewriting
 
 
 def resolve_sizes(work: Rewriting) -> None:
-    """Shape(x)[k] → n where axis k has n positions;  Reshape(x, [N, a, b]) → Reshape(x, [0, a, b]) where x is [N, …],
+    """Shape(x)[k] → n where axis k has n positions;  Reshape(x, [N, S, a]) → Reshape(x, [0, 0, a]) for x [N, S, …],
     Reshape(x, [?, a, b]) → Reshape(x, [−1, a, b]), both with what a target without 0 may do without: allowzero.
     """
     known = -1
     while known != work.rewrites and any(node.op == "Shape" for node in work.graph.nodes):
         known = work.rewrites  # shapes behind what is rewritten may be known now
         shapes = proven_shapes(work.graph)
-        values = _without_doubt(work.graph, sizes_of(work.graph, shapes))
+        values = sizes_of(work.graph, shapes)
         for node in work.nodes("Reshape"):
             _free_target(work, node, shapes, values)
         for node in list(work.graph.nodes):
@@ -33,31 +33,21 @@ def resolve_sizes(work: Rewriting) -> None:
         _drop_allowzero(work, node)
 
 
-def _without_doubt(graph: gs.Graph, values: Mapping[str, Value]) -> dict[str, Value]:
-    """The values but for symbols that an input has along another axis than the first: such are given without care."""
-    doubtful = {size for tensor in graph.inputs for size in (tensor.shape or ())[1:] if isinstance(size, str)}
-    return {
-        name: np.frompyfunc(lambda each: None if each in doubtful else each, 1, 1)(value) if value.ndim else value
-        for name, value in values.items()
-    }
-
-
 def _free_target(work: Rewriting, node: gs.Node, shapes: Shapes, values: Mapping[str, Value]) -> None:
     value, sizes = values.get(node.inputs[1].name), shapes.get(node.inputs[0].name)
     if value is None or value.ndim != 1 or sizes is None or 0 in sizes:
         return
     entries = value.tolist()
-    free = [place for place, each in enumerate(entries) if not isinstance(each, int)]
-    if len(free) != 1 or (0 in entries and node.attrs.get("allowzero", 0)):
+    kept = [k for k, each in enumerate(entries[: len(sizes)]) if isinstance(each, str) and each == sizes[k]]
+    free = [k for k, each in enumerate(entries) if not isinstance(each, int) and k not in kept]
+    if not (kept or free) or len(free) + entries.count(-1) > 1 or (0 in entries and node.attrs.get("allowzero", 0)):
         return
-    (place,) = free
-    if place == 0 and entries[0] is not None and entries[0] == sizes[0]:
-        entries[0] = 0
-        node.attrs.pop("allowzero", None)
-    elif -1 not in entries:
+    for place in kept:
+        entries[place] = 0
+    for place in free:
         entries[place] = -1
-    else:
-        return
+    if kept:
+        node.attrs.pop("allowzero", None)
     name = work.edit.names.fresh(f"{node.name}/target")
     node.inputs[1] = gs.Constant(name, np.array(entries, np.int64))
     work.done()

@@ -18,6 +18,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.calibration.calibrate import CalibrationOptions
+from graphpass.calibration.memory import CHECKED_SAMPLES
 from graphpass.calibration.synthetic import Synthetic, made_up
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
@@ -34,13 +35,14 @@ from graphpass.maths.neuron import count_of
 from graphpass.options.table import form_words
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.verification.integer import flips
+from graphpass.verification.source import runs
 
 Arrays = Mapping[str, NDArray[Any]]
 
 NOTABLE = 0.1
 LARGEST = {"calibration": 0.25, "made-up": 0.9}  # by what the samples are
 SAMPLES, UNROLLED_SAMPLES = 16, 4
-STEPS = 64  # time-steps times samples of one run of the unrolled form
+STEPS = 16  # time-steps times samples of one run of the unrolled form
 
 
 @dataclass(frozen=True)
@@ -130,15 +132,18 @@ def sample_batches(
     images: ImageOptions | None = None,
     threads: int = 0,
 ) -> list[Arrays]:
-    """A few samples, or without a dataset made-up ones, in batches for a form; none where none can be made up."""
+    """A few samples, or without a dataset made-up ones, in batches for a form; none where none can be made up, as for a
+    network that does not run on them.
+    """
     count = UNROLLED_SAMPLES if form == "unrolled" else SAMPLES
     options = CalibrationOptions(seed=plan.seed, threads=threads)
-    dataset = dataset or _made_up_within(source, options, plan, count, images)
+    given, dataset = dataset, dataset or _made_up_within(source, options, plan, count, images)
     if dataset is None:
         return []
     fixed = fixed_batch(input_specs(source.proto))
-    size = fixed or (max(1, min(count, STEPS // plan.time_steps)) if form == "unrolled" else count)
-    return [pad_inputs(batch.inputs, fixed) for batch in dataset.batches(size, max(size, count))]
+    size = fixed or (max(1, min(count, STEPS // plan.time_steps)) if form == "unrolled" else CHECKED_SAMPLES)
+    batches: list[Arrays] = [pad_inputs(part.inputs, fixed) for part in dataset.batches(size, max(size, count))]
+    return batches if given or runs(open_session(source, threads=threads), batches[0]) else []
 
 
 def _made_up_within(

@@ -95,7 +95,7 @@ def _given_outputs(session: Any, source: Source, inputs: Arrays, batch: int | No
     try:
         return run(session, inputs)
     except SessionError as error:
-        if batch is not None or not _runs(session, {name: values[:1] for name, values in inputs.items()}):
+        if batch is not None or not runs(session, {name: values[:1] for name, values in inputs.items()}):
             raise
         raise ModelError(
             f"{source.path}: does not run on several samples at once, though it declares no batch size ({error.what})",
@@ -103,7 +103,8 @@ def _given_outputs(session: Any, source: Source, inputs: Arrays, batch: int | No
         ) from error
 
 
-def _runs(session: Any, inputs: Arrays) -> bool:
+def runs(session: Any, inputs: Arrays) -> bool:
+    """Whether a network runs on these inputs."""
     try:
         run(session, inputs)
     except SessionError:

@@ -133,6 +133,19 @@ def test_counts_of_neurons_without_a_zero_are_rescaled(low: float, high: float) 
     near(found.integer["z"], found.folded["z"], 0.05)
 
 
+def test_a_channel_of_zeros_takes_no_steps_from_those_beside_it() -> None:
+    """Its neurons send 0 whatever their count: its weights are never used, and must not set the scale of the others."""
+    net = signed((6, 4, 3, 3), 0.01, 0.1)
+    for part in ("amplitude", "offset"):
+        net.constants[f"y/{part}"] = np.broadcast_to(net.constants[f"y/{part}"], (4, 1, 1)).copy()
+        net.constants[f"y/{part}"][0] = 0
+    for part in ("threshold", "shift", "amplitude"):
+        net.constants[f"y1/{part}"] /= 10
+    found = net.compare({"x": (3, 6, 6)}, {"z": 4})
+    assert found.ops.count("QLinearConv") == 2
+    near(found.integer["z"], found.folded["z"], 0.05)
+
+
 def fine(scale: np.ndarray) -> RealNet:
     """Sums of many inputs, on neurons of which some see a small part of what the weights add up to."""
     net = RealNet("phase", 8)

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from graphpass.api import inspect
 from graphpass.graph.inference import KEEPS_SHAPE, with_shapes
 from tests.models import FLOAT, build, node, run
 from tests.operators import CASES
+from tests.properties import examples
 
 
 @pytest.mark.parametrize("op", ["GroupNormalization", "MeanVarianceNormalization", "SimplifiedLayerNormalization"])
@@ -86,6 +89,29 @@ def test_what_keeps_the_shape_of_its_input_in_other_domains(op: str) -> None:
     model.graph.output.append(helper.make_empty_tensor_value_info("n"))
     made = run(model, x)[1]
     assert (known, inner.type.tensor_type.elem_type, made.dtype) == (["N", *made.shape[1:]], FLOAT, np.float32)
+
+
+@examples(60)
+@given(
+    st.sampled_from(["AveragePool", "LpPool", "MaxPool"]), st.integers(1, 4), st.integers(1, 4), st.integers(1, 2),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)), st.integers(8, 24), st.sampled_from([19, 21, 22]),
+)  # fmt: skip
+def test_sizes_behind_pooling_with_ceil_mode_are_those_of_a_run(
+    op: str, kernel: int, stride: int, dilation: int, pads: tuple[int, int], size: int, opset: int
+) -> None:
+    """Unknown only where the last window might begin behind all values."""
+    pads = tuple(min(each, kernel - 1) for each in pads)
+    pooling = {"kernel_shape": [kernel], "strides": [stride], "dilations": [dilation], "pads": pads, "ceil_mode": 1}
+    nodes = [node(op, "x", "p", **pooling), node("Relu", "p", "y")]
+    model = build(nodes, {"x": ["N", 3, size]}, {"y": None}, {}, opset=opset)
+    del model.graph.value_info[:]
+    (pooled,) = (value for value in with_shapes(model).graph.value_info if value.name == "p")
+    found = pooled.type.tensor_type.shape.dim[2].dim_value
+    if opset < 22 and pads[1] + stride > (kernel - 1) * dilation + 1:
+        assert found == 0
+    else:
+        (y,) = run(model, np.ones((2, 3, size), np.float32))
+        assert found == y.shape[2]
 
 
 def test_scalings_of_whole_numbers_are_floats() -> None:

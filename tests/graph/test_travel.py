@@ -110,6 +110,17 @@ def test_free_sizes_are_no_obstacle_along_axes_that_do_not_vary(name):
     np.testing.assert_array_equal(np.broadcast_to(found[0], y.shape), y)
 
 
+def test_channels_merge_behind_a_free_size():
+    """[N, L, 4, 3] → [N, L, 12]: as exporters flatten the frames of a sound."""
+    model = build([node("Reshape", "x k", "y")], {"x": ["N", "L", 4, 3]}, {"y": None}, {"k": np.array([0, 0, -1])})
+    values = np.arange(4, dtype=np.float32).reshape(1, 1, 4, 1)
+    graph = gs.import_onnx(model)
+    (found,) = travels(graph.nodes[0], values, Travel.SCALE) or [None]
+    (y,) = run(model, np.broadcast_to(values, (2, 5, 4, 3)).copy())
+    np.testing.assert_array_equal(np.broadcast_to(found, y.shape), y)
+    assert travels(graph.nodes[0], np.ones((1, 5, 4, 1), np.float32) * values, Travel.SCALE) is None
+
+
 def test_a_pattern_on_free_sizes_is_no_map():
     each = node("DepthToSpace", "x", "y", blocksize=2)
     free = gs.import_onnx(build([each], {"x": ["N", 4, "H", "W"]}, {"y": None}, {}))

@@ -108,6 +108,16 @@ def test_without_offset_the_search_meets_brute_force_through_zero(levels):
     assert best * (1 - ROUNDING) <= left <= best * 1.02
 
 
+@pytest.mark.parametrize("zero", [None, 0])
+def test_two_values_get_the_first_and_the_last_count(zero):
+    """However rare one of them is: counts closer together would tell them apart as well, with a larger A."""
+    share = np.array([0.0005, 0.002, 0.01, 0.1, 0.5, 0.9])
+    x = (np.random.default_rng(0).random((4096, len(share))) < share).astype(np.float32)
+    found = least_error(x, 2 * x, 256, zero)
+    assert np.array_equal(found.count(x, 256), 255 * x)
+    assert np.allclose(found.output(x, 256), 2 * x, atol=1e-5)
+
+
 def test_many_levels_leave_little_error():
     x = np.random.default_rng(1).standard_normal((5000, 2)).astype(np.float32)
     for activation in (ACTIVATIONS["relu"], ACTIVATIONS["identity"]):

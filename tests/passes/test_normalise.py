@@ -48,6 +48,20 @@ def test_integer_division_and_float_to_integer_are_as_the_runtime_computes_them(
     check(model, ["Gather"], normal(9), fold_constants=3)
 
 
+def test_sizes_behind_computed_padding_are_known():
+    """Two paddings, each by widths that are reckoned from the size of what it pads, as for "same" convolutions."""
+    text = "Shape x s; Gather s two a; Sub eight a b; ConstantOfShape five zeros; Concat zeros b w; Pad x w p; "
+    text += "Shape p t; Gather t two c; Sub ten c d; Concat zeros d v; Pad p v y"
+    parts = [each.split() for each in text.split("; ")]
+    axes = {"Concat": {"axis": 0}}
+    zero = {"ConstantOfShape": {"value": numpy_helper.from_array(np.array([0]))}}
+    nodes = [node(op, " ".join(names[:-1]), names[-1], **(axes | zero).get(op, {})) for op, *names in parts]
+    constants = {"two": np.array([2]), "eight": np.array([8]), "ten": np.array([10]), "five": np.array([5])}
+    model = build(nodes, {"x": ["N", 3, 5]}, {"y": None}, constants)
+    graph, _ = check(model, ["Pad", "Pad"], normal(2, 3, 5))
+    assert [each.inputs[1].values.tolist()[-1] for each in graph.nodes] == [3, 2]
+
+
 def test_what_a_subgraph_captures_keeps_its_name_and_value():
     branches = [
         helper.make_graph(

@@ -39,6 +39,10 @@ def reshaped(nodes, target, shape=("N", 4, 3), constants=K, **attributes):
         (reshaped(sizes("n0"), "n0 minus", allowzero=1), [0, -1]),
         (reshaped(sizes("n0"), "n0 minus", (None, 4, 3)), [0, -1]),
         (reshaped(sizes("n0"), "n0 minus", (None, None, None)), [0, -1]),
+        (reshaped(sizes("n0"), "n0 minus", ("N", "N", "N")), [0, -1]),
+        (reshaped(sizes("n0", "c1"), "n0 c1 minus", ("N", "C", 3)), [0, 0, -1]),
+        (reshaped(sizes("n0", "c1"), "n0 c1 minus", ("N", None, None), allowzero=1), [0, 0, -1]),
+        (reshaped(sizes("n0", "c1", "l2"), "n0 c1 l2", (None, None, None)), [0, 0, 0]),
         (reshaped(sizes("n0", "c1", "l2"), "n0 l2 c1"), [0, 3, 4]),
         (reshaped(sizes("n0", "c1", "l2"), "l2 n0 c1"), [3, -1, 4]),
         (reshaped(sizes("n0", "c1", "l2"), "n0 c1 l2", (5, 4, 3)), [5, 4, 3]),
@@ -53,7 +57,7 @@ def test_the_free_size_of_a_target_is_left_to_the_reshape(model, target):
 @pytest.mark.parametrize(
     "model",
     [
-        reshaped(sizes("n0"), "n0 minus", ("N", "N", "N")),  # which of them is meant?
+        reshaped(sizes("n0", "l2"), "n0 l2 minus", ("N", "L", "L")),  # is it the size in the middle?
         reshaped(sizes("n0", "l2"), "n0 l2 minus", ("N", 4, "L")),  # two that are free
         reshaped(sizes("l2"), "l2 minus", ("N", 4, "L")),  # samples and channels are mixed
         reshaped(sizes("n0"), "n0 minus", ("N", 0, 3)),  # of nothing, −1 may be anything

@@ -2,8 +2,10 @@
 
     y = A·n + o = a·(q − z)      q = round((A·n + o)/a) + z, from 0 to Q      a = max(max y/(Q − z), −min y/z)      (1)
 
-z, one for all channels, stands for the zeros of the padding, and a is each channel's own. So no error at a border
-remains. Values are off by a/2 at most, which is less than int8 weights take. n itself remains for all other readers.
+z, one for all channels, stands for the zeros of the padding, and a is each channel's own, 0 if all its values are 0:
+with any other a, weights that are never used would decide in which steps int8 holds those beside them. So no error at a
+border remains. Values are off by a/2 at most, which is less than int8 weights take. n itself remains for all other
+readers.
 
 Q = 127, as for weights: a layer keeps its 8 bits (quantised.py). Where there are more counts than that, Q = 255.
 """
@@ -51,7 +53,8 @@ def without_offset(
     most = HALF if known.largest - known.least <= HALF else numbers.largest
     zero, own = _steps(ends.min(0), ends.max(0), most, numbers.shifted)
     rank = known.affine.scale.ndim
-    linear = replace(scaling(known.tensor, scale / own, offset / own + zero, rank, known.largest), least=known.least)
+    step = np.where(own > 0, own, 1.0)
+    linear = replace(scaling(known.tensor, scale / step, offset / step + zero, rank, known.largest), least=known.least)
     real = gs.Variable(f"{output.name}/scaled", np.float32, output.shape)
     nodes = [*product(linear, real, f"{output.name}/layer"), quantised(real, 1.0, 0, output)]
     along = own.astype(np.float32).reshape(1, -1, *(1,) * (rank - 2))
@@ -65,7 +68,7 @@ def _vectors(known: CountTerm, layer: WeightLayer) -> tuple[Array, Array]:
 
 
 def _steps(low: Array, high: Array, most: int, shifted: bool) -> tuple[int, Array]:
-    """z and a of formula (1), for the z that leaves the finest steps: least Σ (a/(max |y|))²."""
+    """z and a of formula (1), for the z that leaves the finest steps: least Σ (a/(max |y|))²; a = 0 where y is 0."""
     low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
     if not shifted:
         zero, own = 0, np.maximum(-low, high) / most
@@ -73,7 +76,7 @@ def _steps(low: Array, high: Array, most: int, shifted: bool) -> tuple[int, Arra
         wide = np.maximum(np.maximum(-low, high), np.finfo(np.float64).tiny)
         zero = min(range(most + 1), key=lambda each: float(np.square(_step(low, high, each, most) / wide).sum()))
         own = _step(low, high, zero, most)
-    return zero, np.where(own > 0, own, 1.0)
+    return zero, own
 
 
 def _step(low: Array, high: Array, zero: int, most: int) -> Array:
