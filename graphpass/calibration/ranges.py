@@ -61,7 +61,8 @@ class Reduced:
         inputs = {tensor.name for tensor in graph.inputs}
         self._names = [name for name in names if name not in inputs]
         self._inner = [name for name in analogue if name not in inputs]
-        self._session = open_session(_reducing(graph, self._names, self._inner), threads=threads)
+        wanted = _reducing(graph, self._names, self._inner) if self._names or self._inner else None
+        self._session = open_session(wanted, threads=threads) if wanted else None  # there is none without outputs
         self._analogue = analogue
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], Extremes]:
@@ -69,7 +70,7 @@ class Reduced:
 
         An analogue tensor that is not finite has a low or high that is not.
         """
-        values = iter(run(self._session, inputs).values())
+        values = iter(run(self._session, inputs).values() if self._session else ())
         given = {**inputs, **{name: next(values) for name in self._names}}
         ends = {name: (next(values), next(values)) for name in self._inner}
         ends.update({name: (each.min(), each.max()) for name, each in inputs.items() if each.size})

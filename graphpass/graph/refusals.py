@@ -6,7 +6,7 @@ version 3, and operators that onnxruntime has although the file's opset does not
 """
 
 import math
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import onnx
@@ -112,6 +112,7 @@ def check(path: Path, bare: ModelProto) -> None:
             f"{path}: opset {opset} is newer than the installed onnx, which knows {newest}",
             "install a newer onnx and onnxruntime, or export the model with opset 21",
         )
+    _require_few_nodes(path, bare)
     copy = ModelProto()
     copy.CopyFrom(bare)
     copy.ir_version = max(copy.ir_version, 4)
@@ -141,17 +142,22 @@ def check(path: Path, bare: ModelProto) -> None:
             onnx.checker.check_model(copy)
     except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
         raise ModelError(f"{path}: invalid ONNX ({line(error)})", "export it again") from error
-    _require_few_nodes(path, bare)
 
 
 def _require_few_nodes(path: Path, proto: ModelProto) -> None:
     """Raise UnsupportedModelError for functions that stand for too many nodes, as those that call each other twice do.
 
-    Calls are not recursive: the checker has seen to that.
+    Raises ModelError for functions that call themselves: not every version of onnx's checker finds them.
     """
     bodies = {_function(each): [_called(node) for node in nodes_of_function(each)] for each in proto.functions}
+    local = {name: set(calls) & bodies.keys() for name, calls in bodies.items()}
     sizes: dict[Called, int] = {}
-    for name in TopologicalSorter({name: set(calls) & bodies.keys() for name, calls in bodies.items()}).static_order():
+    try:
+        order = [*TopologicalSorter(local).static_order()]
+    except CycleError as error:
+        domain, name, _ = error.args[1][0]
+        raise ModelError(f"{path}: function {name!r} of domain {domain!r} calls itself", "export it again") from error
+    for name in order:
         sizes[name] = sum(sizes.get(call, 1) for call in bodies[name])
         if sizes[name] > MOST_NODES:
             raise UnsupportedModelError(

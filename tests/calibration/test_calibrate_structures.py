@@ -36,6 +36,15 @@ def test_a_fixed_batch_with_a_short_last_one(count):
             assert all(np.allclose(getattr(got, part), getattr(wanted, part), rtol=1e-4, atol=1e-5) for part in PARTS)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_an_activation_of_the_input_alone(method):
+    """Then the ANN has nothing to compute that calibration asks for."""
+    nodes = [node("Relu", "x", "a", "act"), node("MatMul", "a w", "y", "fc")]
+    model = build(nodes, {"x": ["N", 3, 6, 6]}, {"y": ["N", 3, 6, 4]}, {"w": weights(6, 4)})
+    (site,) = CalibrationCase(model, images()).plan(method=method).sites
+    assert site.error < 0.1
+
+
 def test_shared_weights_stay():
     model = image_net(
         node("Conv", "x c1 b", "h1", "conv1", **PAD), node("Relu", "h1", "a1", "act1"),

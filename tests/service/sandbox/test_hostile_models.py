@@ -126,7 +126,7 @@ def test_nested_subgraphs(box: Box) -> None:
 
 def test_recursive_function(box: Box) -> None:
     content = recursive_function().SerializeToString()
-    refused(describe(box, content), "invalid-model", "Model-local functions must not be recursive")
+    refused(describe(box, content), "invalid-model", "function 'F' of domain 'local' calls itself")
 
 
 def test_unknown_operator(box: Box) -> None:
