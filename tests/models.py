@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime as ort
+import pytest
 from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -63,6 +64,12 @@ def run(model: onnx.ModelProto, *feeds: NDArray, optimised: bool = False) -> lis
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
     return session.run(None, dict(zip(names, feeds, strict=True)))
+
+
+def mended_in(minor: int, fault: str) -> pytest.MarkDecorator:
+    """A mark of tests that a fault of onnxruntime before 1.minor lets fail."""
+    old = tuple(map(int, ort.__version__.split(".")[:2])) < (1, minor)
+    return pytest.mark.skipif(old, reason=f"onnxruntime before 1.{minor} {fault}")
 
 
 def optimised_ops(model: onnx.ModelProto) -> list[str]:

@@ -49,7 +49,7 @@ from tests.legal import (
     typed,
     with_functions,
 )
-from tests.models import node
+from tests.models import mended_in, node
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +185,10 @@ CONVERTED: dict[str, Callable[[], ModelProto]] = {
 VERSIONS = [(17, ir) for ir in range(3, onnx.IR_VERSION + 1)] + [(opset, 10) for opset in range(7, NEWEST + 1)]
 
 
-@pytest.mark.parametrize("what", CONVERTED)
+OLD = {"a layer without features": mended_in(32, "sums empty tensors to other shapes")}
+
+
+@pytest.mark.parametrize("what", [pytest.param(what, marks=OLD.get(what, ())) for what in CONVERTED])
 def test_a_legal_file_is_converted(tmp_path: Path, what: str) -> None:
     proto = CONVERTED[what]()
     dtype = helper.tensor_dtype_to_np_dtype(proto.graph.input[0].type.tensor_type.elem_type)
