@@ -19,7 +19,13 @@ from tests.cli.test_cli import status
 from tests.models import build, node
 
 RANDOM = np.random.default_rng(0)
+START = RANDOM.bit_generator.state
 SIZES = (3, 8, 8, 6)
+
+
+@pytest.fixture(autouse=True)
+def the_same_values_in_any_order() -> None:
+    RANDOM.bit_generator.state = START
 
 
 def trained(folder: Path) -> Path:
