@@ -187,8 +187,7 @@ def _least_error(
     spans += [(whole.threshold, whole.shift) for whole in (largest(high, levels, low) for low, high in ranges)]
     thresholds, shifts = (np.stack([span[k] for span in spans]).astype(np.float32) for k in range(2))
     varies = _step(bottom, top, levels) > 0
-    step = (ends[3] - ends[2]) / np.float32(levels - 1)
-    chosen, gain, centre = _best(x, a, levels, thresholds, shifts, varies, histogram, step)
+    chosen, gain, centre = _best(x, a, levels, thresholds, shifts, varies, histogram, ends)
     channel = np.arange(len(mean))
     still = ~varies | constant | (gain == 0)
     gain = np.where(still, 0.0, gain)
@@ -209,19 +208,21 @@ def _best(
     shift: Floats,
     varies: Array,
     histogram: Histogram,
-    step: Floats,
+    ends: Sequence[Floats],
 ) -> tuple[NDArray[np.intp], Doubles, Doubles]:
     """Which of the spans leaves the least error, its A and what its count is measured from: [C] each.
 
-    threshold, shift: [spans, C]. varies: whether x does, step: of a between two levels, [C]. The first span is what the
-    search found. Another is tried on the rows where it could be better by the histogram, which has borders on edges of
-    bins alone: bins of c steps may add a part 2c to its error, and single rows 2c·step².
+    threshold, shift: [spans, C]. varies: whether x does, [C]. ends: least and largest x, and a, [C]. The first span is
+    what the search found. Another is tried on the rows where it could be better by the histogram, which has borders on
+    edges of bins alone: bins of c steps may add a part 2c to its error, and single rows 2c·(a step of a)².
 
     Where x has two values, every border between them leaves as little. Then all of x is taken, for the least A: counts
     of the two that are close together would make A, and weights behind it, large beside those of other channels.
     """
     first, last = (np.where(varies, np.float64(threshold) * k - shift, histogram.bottom) for k in (1, levels - 1))
-    binary = ((x == histogram.bottom.astype(np.float32)[:, None]) | (x == x.max(1, keepdims=True))).all(1)
+    bottom, top, least, most = ends
+    binary = ((x == bottom[:, None]) | (x == top[:, None])).all(1)
+    step = (most - least) / np.float32(levels - 1)
     chosen = np.zeros(len(x), np.intp)
     gain, centre, explained = np.zeros((3, len(x)))
     few = max(1, BLOCK // x.shape[1])
@@ -240,8 +241,8 @@ def _best(
         total = np.vecdot(a, a)
         left = total - histogram.explained(first.T, last.T, levels).T
         coarse = 2 * histogram.range / BINS / threshold
-        most = (total - explained) * (1 + coarse) + coarse * np.square(step, dtype=np.float64)
-        possible = (left <= most) | (coarse > COARSE)
+        bound = (total - explained) * (1 + coarse) + coarse * np.square(step, dtype=np.float64)
+        possible = (left <= bound) | (coarse > COARSE)
     possible[WHOLE] |= binary
     for number, channels in enumerate(map(np.flatnonzero, possible[1:]), 1):
         take(number, [channels[part] for part in slices(len(channels), few)])
