@@ -3,8 +3,9 @@
     reserve (> grow) > [bytes are written] > hold > [bytes are put in place] > settle > [referred to, or not] > release
 
 `reserve` counts bytes before the first is written, and `grow` before there are more. `hold` charges the blob to the
-tenant before it is in place; the reservation refers to the charge, and keeps it until it is released. By then a row of
-the tenant refers to the charge, or it is collected: what was refused leaves nothing behind. So
+tenant before it is in place: from then on the charge counts instead of the reservation, or, where the tenant had that
+charge before, beside it until `settle`. The reservation refers to the charge, and keeps it until it is released. By
+then a row of the tenant refers to the charge, or it is collected: what was refused leaves nothing behind. So
 
     bytes on disk ≤ Σ charges + Σ reservations + Σ uploads that are not complete          at every moment
 
@@ -54,7 +55,8 @@ class Reservation:
 
     def hold(self, digest: str, size: int) -> None:
         """Charge the blob, which the written bytes are, to the tenant."""
-        self.ledger.hold(self, digest, size)
+        if self.ledger.hold(self, digest, size):
+            self.granted = 0
 
     def settle(self) -> None:
         """Count the bytes by their charge alone, since they are in place."""
@@ -100,15 +102,19 @@ class Ledger:
             _change(connection, reservation, bytes=wanted)
         return wanted
 
-    def hold(self, reservation: Reservation, digest: str, size: int) -> None:
-        """Charge a blob to the reservation's tenant; until it is released the charge stays."""
+    def hold(self, reservation: Reservation, digest: str, size: int) -> bool:
+        """Charge a blob to the reservation's tenant; until it is released the charge stays.
+
+        Returns whether the charge is new: the reservation counts no bytes then, since its charge does.
+        """
         now = datetime.now(UTC)
         blob = self._database.insert(BLOBS).values(digest=digest, size=size, held=now)
         charge = self._database.insert(CHARGES).values(tenant=reservation.tenant, digest=digest, size=size)
         with self._database.write() as connection:
             connection.execute(blob.on_conflict_do_update(index_elements=["digest"], set_={"held": now}))
-            connection.execute(charge.on_conflict_do_nothing())
-            _change(connection, reservation, digest=digest)
+            is_new = connection.scalar(charge.on_conflict_do_nothing().returning(CHARGES.c.digest)) is not None
+            _change(connection, reservation, digest=digest, **({"bytes": 0} if is_new else {}))
+        return is_new
 
     def keep(self, reservation: Reservation, digest: str) -> None:
         """Have the reservation keep a blob that is charged to its tenant already. Raises NotFoundError."""

@@ -68,6 +68,10 @@ def test_killed_in_the_middle_of_the_shards(sharding: Server, model: dict[str, s
     assert job["state"] == "succeeded" and job["artifacts"] == expected["artifacts"]
     assert 4 <= observed(sharding, job["id"]) <= 4 + 2  # two may have ended as the process was killed
     with opened(load_settings(data_dir=sharding.data)) as metadata:
+        deadline = time.monotonic() + 10  # they go once the job is over
+        while metadata.ledger.unreferenced(1):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         assert pinned > metadata.keys.usage("local").bytes
 
 
