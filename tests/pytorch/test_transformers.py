@@ -7,6 +7,7 @@ import pytest
 
 import graphpass
 from benchmarks import torch_models
+from benchmarks.transformer_models import ARCHITECTURES, measured
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (pip install --group torch)")
 transformers = pytest.importorskip("transformers")
@@ -55,6 +56,19 @@ def test_a_bert_on_texts() -> None:
         expected = module.eval()(input_ids=tokens, attention_mask=masks).logits
     found = made.to_torch(threads=1)(input_ids=tokens, attention_mask=masks)
     assert away(found.numpy(), expected.numpy()) < 0.05
+
+
+FEW = ("DistilBERT", "Llama", "Hiera", "SegFormer", "wav2vec 2.0")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_is_converted_and_close(name: str, request: pytest.FixtureRequest) -> None:
+    """Gated networks have no site that reaches a layer, and are refused without identity sites."""
+    if request.config.option.explore == 1 and name not in FEW:
+        pytest.skip("one of the architectures that --explore 1 leaves out")
+    plain, identities = (measured(ARCHITECTURES[name], **options) for options in ({}, {"identity_sites": True}))
+    assert plain.error is None or plain.error < 0.02
+    assert identities.error is not None and identities.error < 0.03 and identities.sites >= plain.sites
 
 
 @pytest.mark.parametrize(
