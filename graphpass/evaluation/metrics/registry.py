@@ -13,6 +13,7 @@ from graphpass.evaluation.metrics.boxes import Detection
 from graphpass.evaluation.metrics.language import Perplexity
 from graphpass.evaluation.metrics.score import Array, Arrays, BatchScore, Metric, Sampled, Untrained, plain, scored
 from graphpass.evaluation.metrics.tasks import Ctc, Embedding, Psnr, RegressionTask
+from graphpass.options.values import number_of, whole_of
 
 CLASSES = "classes"  # top-1, top-5 and agreement (evaluation/comparison.py): measured if no metric is named
 METRICS: Mapping[str, Callable[..., Metric]] = {
@@ -23,6 +24,7 @@ METRICS: Mapping[str, Callable[..., Metric]] = {
     "regression": RegressionTask,
     "perplexity": Perplexity,
 }
+READERS: Mapping[type, Callable[[str], Any]] = {int: whole_of, float: number_of, str: str}  # of parameters, by type
 RESERVED = frozenset({"probe"})  # fields that are no parameters
 
 
@@ -97,11 +99,11 @@ def _metric(text: str, allow_code: bool) -> Metric:
             f"unknown metric {name!r}", f"choose one of {', '.join((CLASSES, *METRICS))}, or write file.py:function"
         )
     kind: Any = METRICS[name]
-    known = {each.name: type(each.default) for each in fields(kind) if each.name not in RESERVED}
+    known = {each.name: READERS[type(each.default)] for each in fields(kind) if each.name not in RESERVED}
     return kind(**_parameters(name, rest, known))  # type: ignore[no-any-return]
 
 
-def _parameters(metric: str, text: str, known: Mapping[str, type]) -> dict[str, Any]:
+def _parameters(metric: str, text: str, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         name, sign, value = part.partition("=")
@@ -113,7 +115,5 @@ def _parameters(metric: str, text: str, known: Mapping[str, type]) -> dict[str, 
         try:
             found[name] = known[name](value)
         except ValueError as error:
-            raise OptionError(
-                f"metric {metric}: {name}={value!r} is not a number", f"give {known[name].__name__} as {name}"
-            ) from error
+            raise OptionError(f"metric {metric}: {name}: {error}", f"write {metric}:{name}=1") from error
     return found
