@@ -23,6 +23,7 @@ from graphpass.sites.sites import (
     find_sites,
     spike_driven,
 )
+from graphpass.wording import counted
 
 UNPLANNED = "the plan has no neurons for it"  # why a site was left
 
@@ -78,7 +79,7 @@ def with_identity_sites(network: Network) -> Coverage | None:
 
 def identity_sites_add(found: int, spiking_layers: int, weight_layers: int) -> str:
     """What identity sites would bring, in words. found: how many."""
-    reached = f"spikes would reach {spiking_layers} of {weight_layers} weight layers"
+    reached = f"spikes would reach {spiking_layers} of {counted(weight_layers, 'weight layer')}"
     return f"--identity-sites adds {found} site{'' if found == 1 else 's'}: {reached}"
 
 

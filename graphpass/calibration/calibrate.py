@@ -76,7 +76,7 @@ class CalibrationOptions(observation.ObservationOptions):
             if not 2 <= count <= most:
                 raise OptionError(
                     f"{count} levels at site {name!r}",
-                    f"choose 2 to {most}, which {self.time_steps} time-steps of the {self.coding} code have",
+                    f"choose 2 to {most}, the most for T = {self.time_steps} in the {self.coding} code",
                 )
         super().__post_init__()
 

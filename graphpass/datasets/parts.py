@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpass.errors import DataError
+from graphpass.wording import counted
 
 LABELS = "labels"
 END = object()  # of what is iterated
@@ -116,7 +117,7 @@ def _length(part: Part, inputs: Sequence[InputSpec]) -> int:
         if header.shape[:1] != (length,):
             fixed = next((spec.shape[0] for spec in inputs if spec.name == name and name != names[0]), None)
             raise DataError(
-                f"{part.where}: {name!r} has shape {header.shape}, {names[0]!r} has {length} samples",
+                f"{part.where}: {name!r} has shape {header.shape}, {names[0]!r} has {counted(length, 'sample')}",
                 "give every array the same length on axis 0"
                 if fixed is None
                 else f"the model wants {fixed} along axis 0 of {name!r}: if that axis holds no samples, make the input "

@@ -19,6 +19,7 @@ from graphpass.datasets.images import Frame, ImageOptions, frame_of, is_image
 from graphpass.datasets.parts import Arrays, InputSpec
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import DataError
+from graphpass.wording import counted
 
 LENGTH = 64  # positions along an axis that the model leaves free
 LEAVES = 300  # discs of an image, at most
@@ -49,7 +50,7 @@ def synthetic_dataset(
             arrays[spec.name] = _normalised(frame, samples, generator).astype(spec.dtype)
         else:
             arrays[spec.name] = _numbers(_sizes(spec, LENGTH), samples, generator).astype(spec.dtype)
-    made = from_arrays(arrays, specs, f"{samples} synthetic samples")
+    made = from_arrays(arrays, specs, counted(samples, "synthetic sample"))
     return replace(made, held=sum(values.nbytes for values in arrays.values()))
 
 

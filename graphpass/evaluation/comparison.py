@@ -247,7 +247,7 @@ def _labels(labels: Array, classes: int, output: str) -> NDArray[np.int64]:
     bad = flat_labels[(flat_labels < 0) | (flat_labels > highest)]
     if bad.size:
         raise DataError(
-            f"label {bad[0]} is not one of the {highest + 1} classes 0 … {highest} of output {output!r}",
+            f"label {bad[0]} is not one of the classes 0 … {highest} of output {output!r}",
             "check that the labels count from 0 and belong to this model",
         )
     return flat_labels.astype(np.int64)

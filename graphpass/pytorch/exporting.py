@@ -16,6 +16,7 @@ from graphpass.errors import DataError, ModelError, OptionError, UnsupportedMode
 from graphpass.graph.refusals import line
 from graphpass.graph.tensors import walk
 from graphpass.pytorch.attention import FourAxes
+from graphpass.wording import counted
 
 BATCH = "batch"  # name of the free axis
 FEWEST = 2  # samples of an example: torch.export takes an axis of 1 for a constant
@@ -127,7 +128,8 @@ def _require_free_batch(proto: onnx.ModelProto) -> None:
         sizes = value.type.tensor_type.shape.dim
         if sizes and sizes[0].HasField("dim_value"):
             raise ModelError(
-                f"the module works with {sizes[0].dim_value} samples alone, as input {value.name!r} of the example has",
+                f"the module works with {counted(sizes[0].dim_value, 'sample')} alone, as input {value.name!r} of the "
+                "example has",
                 "keep the size of axis 0 open in forward, or give dynamic_batch=False and an example of that size",
             )
 

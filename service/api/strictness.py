@@ -20,6 +20,7 @@ from pydantic import BeforeValidator
 from starlette.requests import ClientDisconnect
 
 from graphpass.options.values import whole_of
+from graphpass.wording import counted
 from service.problems import ProblemError, ended_early
 
 DEEPEST = 32  # objects and lists within each other
@@ -106,7 +107,7 @@ def _refuse_constant(text: str) -> float:
 
 def _whole(text: str) -> int:
     if len(text) > LONGEST:
-        raise ValueError(f"a number has {len(text):,} digits")
+        raise ValueError(f"a number has {counted(len(text), 'digit')}")
     return int(text)
 
 

@@ -14,6 +14,7 @@ from graphpass.evaluation.metrics.language import Perplexity
 from graphpass.evaluation.metrics.score import Array, Arrays, BatchScore, Metric, Sampled, Untrained, plain, scored
 from graphpass.evaluation.metrics.tasks import Ctc, Embedding, Psnr, RegressionTask
 from graphpass.options.values import number_of, whole_of
+from graphpass.wording import counted
 
 CLASSES = "classes"  # top-1, top-5 and agreement (evaluation/comparison.py): measured if no metric is named
 METRICS: Mapping[str, Callable[..., Metric]] = {
@@ -59,12 +60,12 @@ class Plugin(Untrained):
         return scored({str(name): self._ratio(str(name), values, batch.size) for name, values in found.items()})
 
     def _ratio(self, name: str, values: Any, size: int) -> tuple[Array, Array]:
-        remedy = f"give {size} numbers, or a pair of {size} numerators and {size} denominators"
+        remedy = f"give one number for each sample ({size:,}), or a pair of such numerators and denominators"
         with named(f"{self.where}: {name!r} is not made of numbers", remedy):
             parts = [np.asarray(each, np.float64) for each in (values if isinstance(values, tuple) else (values,))]
         if len(parts) > 2 or any(part.shape != (size,) for part in parts):
             shapes = ", ".join(str(list(part.shape)) for part in parts)
-            raise DataError(f"{self.where}: {name!r} has shape {shapes} for {size} samples", remedy)
+            raise DataError(f"{self.where}: {name!r} has shape {shapes} for {counted(size, 'sample')}", remedy)
         return (parts[0], parts[1]) if len(parts) == 2 else plain(parts[0])
 
 
