@@ -385,5 +385,5 @@ def check_form(
         check(network, proto, None, threads)  # whether the form is the one that is not loaded
         raise
     if found and found.notable:
-        warnings.warn(f"{found}; `graphpass verify` shows where", ConversionWarning, stacklevel=3)
+        warnings.warn(found.warning, ConversionWarning, stacklevel=3)
     return found

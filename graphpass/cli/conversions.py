@@ -170,7 +170,7 @@ def convert(
     print_left(single_of(done.proto), "float32, not float16")
     if done.form == "integer":
         print_left(floats_of(done.proto), "float, not integer")
-        out.print(f"{len(encoded_of(done.proto))} analogue tensors as 8-bit numbers")
+        out.print(f"{counted(len(encoded_of(done.proto)), 'analogue tensor')} as 8-bit numbers")
     if plan_out:
         api.save_plan(decided, plan_out)
         out.print(f"plan: {plan_out}")
