@@ -1,5 +1,6 @@
 """A network before it is converted: normalised, with its sites found."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -80,7 +81,7 @@ def with_identity_sites(network: Network) -> Coverage | None:
 def identity_sites_add(found: int, spiking_layers: int, weight_layers: int) -> str:
     """What identity sites would bring, in words. found: how many."""
     reached = f"spikes would reach {spiking_layers} of {counted(weight_layers, 'weight layer')}"
-    return f"--identity-sites adds {found} site{'' if found == 1 else 's'}: {reached}"
+    return f"--identity-sites adds {counted(found, 'site')}: {reached}"
 
 
 def own_plan(network: Network, plan: Plan) -> Plan:
@@ -108,6 +109,18 @@ def planned(network: Network, plan: Plan) -> Network:
     require_ranges(network.graph, plan)
     reached = sum(reason is None for reason in spike_driven(network.graph, sites).values())
     return replace(network, coverage=replace(network.coverage, sites=sites, left=plan.left, spiking_layers=reached))
+
+
+def left_by(network: Network, plan: Plan) -> Plan:
+    """A plan that was calibrated, with what is left analogue because calibration left some sites so: layers, too."""
+    found = {site.name for site in plan.sites}
+    lost = [re.escape(site.name) for site in network.coverage.sites if site.name not in found]
+    if not lost:
+        return plan
+    selection = replace(network.selection, exclude=(*network.selection.exclude, f"^({'|'.join(lost)})$"))
+    known = {entry.node: entry for entry in plan.left}
+    without = find_sites(network.graph, selection)
+    return replace(plan, left=tuple(known.get(entry.node, entry) for entry in without.left))
 
 
 def require_coverage(network: Network, allow_partial: bool) -> None:

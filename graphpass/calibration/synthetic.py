@@ -83,7 +83,7 @@ def synthetic_plan(
     plan = calibrate(matched if norms else graph, coverage, dataset, options, fixed, progress)
     what = f"{counted(len(norms), 'normalisation')} matched" if norms else "no normalisation to match"
     spans = {site.name: (site.lowest, site.highest) for site in plan.sites}
-    clips = [limits_reached(site, *spans[site.name]) for site in coverage.sites if site.limits]
+    clips = [limits_reached(site, *spans[site.name]) for site in coverage.sites if site.limits and site.name in spans]
     far = clips.count(None)
     what += f", {len(clips) - far} clips by their own limits" if len(clips) > far else ""
     what += f", {far} clips by the made-up inputs, which come nowhere near their limits" if far else ""
