@@ -12,6 +12,7 @@ import onnx
 import torch
 from onnx import NodeProto, TensorProto, numpy_helper
 
+from graphpass.datasets.parts import SAMPLES_FIRST
 from graphpass.errors import DataError, ModelError, OptionError, UnsupportedModelError, wrong_type
 from graphpass.graph.refusals import line
 from graphpass.graph.tensors import walk
@@ -118,7 +119,7 @@ def _require_one_batch(values: Sequence[Any]) -> None:
     if len(sizes) > 1:
         raise DataError(
             f"the example inputs have {' and '.join(map(str, sorted(sizes)))} samples on axis 0",
-            "give as many of each, or dynamic_batch=False",
+            f"give as many of each, or dynamic_batch=False; if they are on another axis, {SAMPLES_FIRST}",
         )
 
 
