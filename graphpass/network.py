@@ -143,7 +143,7 @@ def require_coverage(network: Network, allow_partial: bool) -> None:
     if missing and not allow_partial:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise CoverageError(
-            f"{network.source.path}: {len(missing)} node(s) that should convert would stay analogue: {named}{more}",
+            f"{network.source.path}: {counted(len(missing), 'node')} that should convert would stay analogue: {named}{more}",
             "accept that with --allow-partial",
         )
 

@@ -252,7 +252,7 @@ def doctor() -> None:
         problems += finding.broken
     out.print(table)
     if problems:
-        raise OptionError(f"{problems} thing(s) are missing", "follow the remedies above")
+        raise OptionError(f"doctor found {counted(problems, 'problem')}", "follow the remedies above")
 
 
 def _print_flips(found: Any) -> None:
