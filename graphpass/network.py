@@ -142,8 +142,9 @@ def require_coverage(network: Network, allow_partial: bool) -> None:
         )
     if missing and not allow_partial:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        nodes = counted(len(missing), "node")
         raise CoverageError(
-            f"{network.source.path}: {counted(len(missing), 'node')} that should convert would stay analogue: {named}{more}",
+            f"{network.source.path}: {nodes} that should convert would stay analogue: {named}{more}",
             "accept that with --allow-partial",
         )
 
