@@ -3,8 +3,8 @@
     e² = mean (ŷ − f(x))²        ŷ: what onnxruntime makes of x;  f in float64
     e > θ/2                      θ: mean distance between levels on f
 
-A Sigmoid, Softplus or Elu is computed beside a 1, so that float32 leaves an error of some 2⁻²⁴ however small f(x) is:
-below 1e-7, ŷ is rounding (onnxruntime 1.32: Sigmoid(−16) = 6.0e-8 instead of 1.1e-7, Sigmoid(−18) = 0). Forms that
+A Sigmoid or an Elu is computed beside a 1, so that float32 leaves an error of some 2⁻²⁴ however small f(x) is:
+below 1e-7, ŷ is rounding (Sigmoid(−16) = 6.0e-8 instead of 1.1e-7, Sigmoid(−18) = 0). Forms that
 compare x with thresholds compute f(x) instead, and are another function then.
 """
 
