@@ -31,7 +31,7 @@ from graphpass.graph.plan import QCFS, Plan, load_plan
 from graphpass.graph.upgrade import TARGET_OPSET
 from graphpass.maths.allocation import Auto
 from graphpass.maths.thresholds import Levels
-from graphpass.network import Network, own_plan, own_time_steps, planned, prepare, require_coverage
+from graphpass.network import Network, left_by, own_plan, own_time_steps, planned, prepare, require_coverage
 from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
 from graphpass.pytorch import require_torch
@@ -164,6 +164,9 @@ def convert(
                 dataset = dataset_for(network.source, calibration, images)
             check_source(network, dataset, threads)
             decided = make_plan(network, dataset, settings, progress, auto, observed=observed)
+    if len(decided.sites) < len(network.coverage.sites):  # calibration left some analogue
+        network = planned(network, decided)
+        require_coverage(network, allow_partial)
     measure = partial(_beyond, network, decided, form, dataset, images, threads)
     proto, apart = spiking_model(network, decided, form, precision, measure, target), None
     if (form, precision) != ("folded", "source"):
@@ -232,7 +235,9 @@ def make_plan(
     else:
         plan = calibrate(network.graph, coverage, dataset, options, batch, progress, observed)
     notes = {**plan.notes, **notes}
-    return replace(plan, model_digest=source.digest, data_digest=dataset.digest, tool=tool, notes=notes)
+    return replace(
+        left_by(network, plan), model_digest=source.digest, data_digest=dataset.digest, tool=tool, notes=notes
+    )
 
 
 def observe(
@@ -385,5 +390,5 @@ def check_form(
         check(network, proto, None, threads)  # whether the form is the one that is not loaded
         raise
     if found and found.notable:
-        warnings.warn(f"{found}; `graphpass verify` shows where", ConversionWarning, stacklevel=3)
+        warnings.warn(found.warning, ConversionWarning, stacklevel=3)
     return found

@@ -26,6 +26,7 @@ from graphpass.graph.refusals import line
 from graphpass.network import Network, prepare
 from graphpass.runtime.session import input_specs
 from graphpass.sites.sites import Selection
+from graphpass.wording import counted
 
 PathLike = str | os.PathLike[str]
 Model = PathLike | onnx.ModelProto | Source | Network  # a network that was not converted
@@ -135,7 +136,8 @@ def dataset_of(
     if hasattr(data, "__array__"):
         names = [spec.name for spec in input_specs(proto)]
         if len(names) != 1:
-            raise DataError(f"one array for a model of {len(names)} inputs", f"give a dict with {', '.join(names)}")
+            given = f"one array for a model of {counted(len(names), 'input')}"
+            raise DataError(given, f"give a dict with {', '.join(names)}")
         return dataset_for(proto, {names[0]: _array(names[0], data)}, images)
     if is_iterable(data) and not isinstance(data, bytes | bytearray | memoryview):
         return open_iterable(data, input_specs(proto), limit, images)

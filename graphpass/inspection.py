@@ -8,7 +8,7 @@ from graphpass.calibration.ranking import Ranking, rank
 from graphpass.datasets.dataset import Dataset
 from graphpass.errors import OptionError
 from graphpass.graph.domains import opset_of
-from graphpass.graph.layers import weight_layers
+from graphpass.graph.layers import count_weights
 from graphpass.graph.plan import Left
 from graphpass.network import Network, with_identity_sites
 from graphpass.passes.base import Miss
@@ -35,7 +35,8 @@ class WithIdentitySites:
 
 @dataclass(frozen=True)
 class Inspection:
-    """rewrites: how often each rule of passes/normalise.py applied. parameters: numbers in weight layers.
+    """rewrites: how often each rule of passes/normalise.py applied. parameters: numbers in the
+    matrices and kernels of weight layers, also of those in branches and bodies.
 
     with_identity_sites: None where they were asked for, or would add nothing. ranking: of the sites, where it was asked
     for.
@@ -78,7 +79,7 @@ def inspect(network: Network) -> Inspection:
         ),
         tuple(t.name for t in graph.outputs),
         len(graph.nodes),
-        sum(int(layer.weight.values.size) for layer in weight_layers(graph)),
+        count_weights(graph),
         coverage.weight_layers,
         coverage.spiking_layers,
         tuple(InspectedSite(s.name, s.kind, s.axis, s.layers) for s in coverage.sites),

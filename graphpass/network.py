@@ -1,5 +1,6 @@
 """A network before it is converted: normalised, with its sites found."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,7 @@ from graphpass.sites.sites import (
     find_sites,
     spike_driven,
 )
+from graphpass.wording import counted
 
 UNPLANNED = "the plan has no neurons for it"  # why a site was left
 
@@ -78,8 +80,8 @@ def with_identity_sites(network: Network) -> Coverage | None:
 
 def identity_sites_add(found: int, spiking_layers: int, weight_layers: int) -> str:
     """What identity sites would bring, in words. found: how many."""
-    reached = f"spikes would reach {spiking_layers} of {weight_layers} weight layers"
-    return f"--identity-sites adds {found} site{'' if found == 1 else 's'}: {reached}"
+    reached = f"spikes would reach {spiking_layers} of {counted(weight_layers, 'weight layer')}"
+    return f"--identity-sites adds {counted(found, 'site')}: {reached}"
 
 
 def own_plan(network: Network, plan: Plan) -> Plan:
@@ -109,6 +111,18 @@ def planned(network: Network, plan: Plan) -> Network:
     return replace(network, coverage=replace(network.coverage, sites=sites, left=plan.left, spiking_layers=reached))
 
 
+def left_by(network: Network, plan: Plan) -> Plan:
+    """A plan that was calibrated, with what is left analogue because calibration left some sites so: layers, too."""
+    found = {site.name for site in plan.sites}
+    lost = [re.escape(site.name) for site in network.coverage.sites if site.name not in found]
+    if not lost:
+        return plan
+    selection = replace(network.selection, exclude=(*network.selection.exclude, f"^({'|'.join(lost)})$"))
+    known = {entry.node: entry for entry in plan.left}
+    without = find_sites(network.graph, selection)
+    return replace(plan, left=tuple(known.get(entry.node, entry) for entry in without.left))
+
+
 def require_coverage(network: Network, allow_partial: bool) -> None:
     """Raise unless there are sites, and every site that should be converted can be."""
     coverage = network.coverage
@@ -128,8 +142,9 @@ def require_coverage(network: Network, allow_partial: bool) -> None:
         )
     if missing and not allow_partial:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        nodes = counted(len(missing), "node")
         raise CoverageError(
-            f"{network.source.path}: {len(missing)} node(s) that should convert would stay analogue: {named}{more}",
+            f"{network.source.path}: {nodes} that should convert would stay analogue: {named}{more}",
             "accept that with --allow-partial",
         )
 

@@ -4,7 +4,7 @@ The descriptions are the table in docs/service.md, which a test compares with `t
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from graphpass.options.values import most_threads
+from graphpass.errors import OptionError
+from graphpass.options.values import bytes_of, most_threads, number_of, whole_of
 from service.errors import SettingsError
 
 PREFIX = "GRAPHPASS_"
@@ -64,12 +65,31 @@ def _networks(addresses: tuple[str, ...]) -> tuple[str, ...]:
     return addresses
 
 
+def _bytes(value: int | str) -> None:
+    try:
+        bytes_of(value)
+    except OptionError as error:
+        raise ValueError(error.what) from error
+
+
+def _written(read: Callable[[Any], Any]) -> BeforeValidator:
+    """Only texts that `read` takes, which raises ValueError. They stay as they are, so that errors show them."""
+
+    def unchanged(value: Any) -> Any:
+        read(value)
+        return value
+
+    return BeforeValidator(unchanged)
+
+
 MOST, MOST_BYTES = 2**31 - 1, 2**60  # what clocks, limits of processes and databases take
-Count = Annotated[int, Field(ge=0, le=MOST)]
-Positive = Annotated[int, Field(ge=1, le=MOST)]
-Hours = Annotated[float, Field(ge=0, le=100 * 365 * DAY, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0, le=DAY * 3600, allow_inf_nan=False)]
-Size = Annotated[ByteSize, Field(ge=0, le=MOST_BYTES)]
+Whole = Annotated[int, _written(whole_of)]
+Real = Annotated[float, _written(number_of)]
+Count = Annotated[Whole, Field(ge=0, le=MOST)]
+Positive = Annotated[Whole, Field(ge=1, le=MOST)]
+Hours = Annotated[Real, Field(ge=0, le=100 * 365 * DAY, allow_inf_nan=False)]
+Seconds = Annotated[Real, Field(gt=0, le=DAY * 3600, allow_inf_nan=False)]
+Size = Annotated[ByteSize, _written(_bytes), Field(ge=0, le=MOST_BYTES)]
 
 
 @dataclass(frozen=True)
@@ -100,7 +120,7 @@ class Settings(BaseSettings):
         "", description="address of an S3-compatible store that is not Amazon's, as `http://minio:9000`"
     )
     host: str = Field("127.0.0.1", min_length=1, description="address that `graphpass serve` listens on")
-    port: int = Field(8000, ge=0, le=65535, description="port that it listens on; 0: a free one")
+    port: Whole = Field(8000, ge=0, le=65535, description="port that it listens on; 0: a free one")
     connections: Count = Field(
         0, description="connections at a time; 0: 2000, or fewer if the limit of open files leaves no room for them"
     )
@@ -139,7 +159,7 @@ class Settings(BaseSettings):
     upload_ttl_hours: Hours = Field(30 * DAY, description="life of a model or dataset; 0: without end")
     unfinished_ttl_hours: Hours = Field(DAY, gt=0, description="life of an unfinished upload")
     result_ttl_hours: Hours = Field(30 * DAY, description="life of a finished job and its files; 0: without end")
-    garbage_grace_minutes: float = Field(
+    garbage_grace_minutes: Real = Field(
         60,
         ge=1,
         le=365 * DAY * 60,
@@ -162,7 +182,7 @@ class Settings(BaseSettings):
     describe_wait_seconds: Positive = Field(
         60, description="time that an upload waits for its description; then 503, and it may be sent again"
     )
-    job_threads: Annotated[int, Field(ge=0, le=most_threads())] = Field(
+    job_threads: Annotated[Whole, Field(ge=0, le=most_threads())] = Field(
         0, description="threads of one job or shard, at most 4 for each core, or 16; 0: one for each core"
     )
     job_deaths: Positive = Field(

@@ -16,6 +16,7 @@ import typer
 
 import graphpass
 from graphpass.cli.app import app
+from graphpass.errors import OptionError
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.maths.neuron import CODINGS
@@ -186,7 +187,7 @@ def test_the_command_line_of_the_demo_parses() -> None:
     "line", ["convert a.onnx", "convert a.onnx b.onnx --tme-steps 4", "convert a.onnx b.onnx --time-steps four"]
 )
 def test_wrong_command_lines_do_not_parse(line: str) -> None:
-    with pytest.raises(typer.BadParameter.__base__):
+    with pytest.raises((typer.BadParameter.__base__, OptionError)):
         parse(command_lines(f"    graphpass {line}\n")[0])
 
 

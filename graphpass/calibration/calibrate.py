@@ -26,6 +26,7 @@ from graphpass.calibration import observation
 from graphpass.calibration.fitting import error_of, fit_quantiser, fit_site
 from graphpass.calibration.im2col import Geometry, bias_of, from_matrix, to_matrix
 from graphpass.calibration.observation import Observation, Subject, regression_rows, sizes_of
+from graphpass.calibration.resolution import ROUNDED, is_rounding
 from graphpass.calibration.sampling import Positions, SpikingSide, StepSample, sample_of
 from graphpass.calibration.segments import StepSegments, cut, needs
 from graphpass.calibration.steps import Step
@@ -34,7 +35,7 @@ from graphpass.errors import DataError, OptionError
 from graphpass.forms import operators
 from graphpass.forms.folded import neuron_nodes, replace_weight, value_of
 from graphpass.graph.layers import WeightLayer, is_padded, last_layers, weight_layers
-from graphpass.graph.plan import LayerPlan, Plan, SitePlan
+from graphpass.graph.plan import LayerPlan, Left, Plan, SitePlan
 from graphpass.maths.corrections import ROUNDS, scale_back
 from graphpass.maths.methods import COARSE_LEVELS, METHODS, correct_bias
 from graphpass.maths.neuron import levels_of
@@ -76,7 +77,7 @@ class CalibrationOptions(observation.ObservationOptions):
             if not 2 <= count <= most:
                 raise OptionError(
                     f"{count} levels at site {name!r}",
-                    f"choose 2 to {most}, which {self.time_steps} time-steps of the {self.coding} code have",
+                    f"choose 2 to {most}, the most for T = {self.time_steps} in the {self.coding} code",
                 )
         super().__post_init__()
 
@@ -119,7 +120,7 @@ def calibrate(
         options.method,
         tuple(sorted(calibrator.sites, key=lambda site: names.index(site.name))),
         tuple(calibrator.layers),
-        coverage.left,
+        (*coverage.left, *calibrator.left),
         samples=seen.total,
         seed=options.seed,
         ranges=seen.extremes.ranges,
@@ -201,6 +202,7 @@ class _Calibrator:
         self._spiking: set[str] = set()  # tensors that a neuron has a part in: only there the two sides differ
         self.sites: list[SitePlan] = []
         self.layers: list[LayerPlan] = []
+        self.left: list[Left] = []
 
     def take(self, number: int) -> None:
         """One step: run, correct, sample, fit, go on."""
@@ -213,6 +215,11 @@ class _Calibrator:
         for layer, change in changes:
             downstream = _with_added(downstream, layer.node, replace_weight(walk.graph, walk.names, layer, change))
         neurons = self._fit(step.site, self._behind(positions, rows, segments, downstream)) if step.site else None
+        if step.site and neurons and is_rounding(step.site, neurons, walk, self._through(step, step.site, downstream)):
+            self.left.append(Left(step.site.name, step.site.kind, ROUNDED, True))
+            neurons = None
+        elif neurons:
+            self.sites.append(neurons)
         self._go_on(step, segments, downstream, neurons)
         walk.finish(segments.nodes, segments.frontier, segments.boundary)
         self.layers.extend(change for _, change in changes)
@@ -327,35 +334,41 @@ class _Calibrator:
         fitted = fit_site(site, sample, self._options.levels_at(site.name), self._method)
         if self._may_split(site) and (pair := split(sample.x_snn, fitted.values, fitted.levels)):
             fitted = replace(fitted, **vars(pair[0]), beyond=pair[1])
-        plan = replace(
+        return replace(
             fitted,
             lowest=sample.span.lowest,
             highest=sample.span.highest,
             error=error_of(fitted, sample),
             quantiser=fitted.quantiser or fit_quantiser(sample, fitted.levels),
         )
-        self.sites.append(plan)
-        return plan
 
     def _may_split(self, site: Site) -> bool:
         """Whether a second neuron may stand beside the first: each layer then sees the spikes of both apart."""
         trusted = self._method.splits and not self._options.clip_limits
         return trusted and site.kind == "identity" and feeds_layers_alone(self._walk.tensors[site.output])
 
+    def _through(self, step: Step, site: Site, downstream: Sequence[gs.Node]) -> list[gs.Node]:
+        """The nodes behind the corrected layers that have not run, and those of the site's activation."""
+        nodes = [] if step.target in self._spiking else list(downstream)
+        inside = {id(node) for node in nodes}
+        own = self._walk.nodes_for([site.output], stop=[site.input])
+        return [*nodes, *(node for node in own if id(node) not in inside)]
+
     def _go_on(self, step: Step, segments: StepSegments, downstream: Sequence[gs.Node], site: SitePlan | None) -> None:
-        """The SNN's side behind the corrected layers, unless it has run already, through the neurons."""
-        ran = site is not None and step.target in self._spiking
+        """The SNN's side behind the corrected layers, unless it has run already, through the neurons if it has any."""
+        ran = step.site is not None and step.target in self._spiking
         nodes, fetch = ([], []) if ran else (list(downstream), list(segments.corrected))
-        if site:
-            x, y = self._walk.tensors[site.input], self._walk.tensors[site.output]
-            if site.scale == "activation":
-                inside = {id(node) for node in nodes}
-                own = self._walk.nodes_for([site.output], stop=[site.input])
-                nodes += [node for node in own if id(node) not in inside]
+        if step.site:
+            x, y = self._walk.tensors[step.site.input], self._walk.tensors[step.site.output]
+            if site is None or site.scale == "activation":
+                nodes = self._through(step, step.site, downstream)
+            if site and site.scale == "activation":
                 x = value_of(site, y, self._walk.names)
-            nodes += neuron_nodes(site, self._options.time_steps, self._options.coding, x, y, self._walk.names)
-            fetch.append(site.output)
-            self._spiking.add(site.output)
+            if site:
+                nodes += neuron_nodes(site, self._options.time_steps, self._options.coding, x, y, self._walk.names)
+            fetch.append(y.name)
+            if site or ran:
+                self._spiking.add(y.name)
         spent = ran and step.layers and step.target not in segments.corrected
         for batch, _ in self._run(nodes, fetch, functions=site is not None) if fetch else ():
             if spent:

@@ -37,6 +37,7 @@ from graphpass.passes.normalise import normalise
 from graphpass.progress import Progress
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Coverage
+from graphpass.wording import counted
 
 BATCH = 32  # samples that normalisations are measured on at a time
 
@@ -49,7 +50,7 @@ class Synthetic:
 
     def __post_init__(self) -> None:
         if self.samples < 1:
-            raise OptionError(f"{self.samples} synthetic samples", "give at least 1")
+            raise OptionError(counted(self.samples, "synthetic sample"), "give at least 1")
 
 
 def made_up(source: Source, synthetic: Synthetic, images: ImageOptions | None, options: CalibrationOptions) -> Dataset:
@@ -80,9 +81,9 @@ def synthetic_plan(
         match(matched, measure(source, dataset, options, fixed, progress))
         normalise(matched)
     plan = calibrate(matched if norms else graph, coverage, dataset, options, fixed, progress)
-    what = f"{len(norms)} normalisations matched" if norms else "no normalisation to match"
+    what = f"{counted(len(norms), 'normalisation')} matched" if norms else "no normalisation to match"
     spans = {site.name: (site.lowest, site.highest) for site in plan.sites}
-    clips = [limits_reached(site, *spans[site.name]) for site in coverage.sites if site.limits]
+    clips = [limits_reached(site, *spans[site.name]) for site in coverage.sites if site.limits and site.name in spans]
     far = clips.count(None)
     what += f", {len(clips) - far} clips by their own limits" if len(clips) > far else ""
     what += f", {far} clips by the made-up inputs, which come nowhere near their limits" if far else ""

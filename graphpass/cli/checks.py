@@ -38,6 +38,7 @@ from graphpass.cli.options import (
 )
 from graphpass.cli.terminal import axis_text, name_column, out, print_left, progress_bars
 from graphpass.errors import OptionError, VerificationError
+from graphpass.wording import counted
 
 
 def add(app: typer.Typer) -> None:
@@ -99,16 +100,16 @@ def inspect(
     if as_json:
         sys.stdout.write(json.dumps(found.to_json(), indent=1, default=str) + "\n")
         return
-    out.print(f"{found.path}: opset {found.opset}, {found.nodes} nodes, {found.parameters:,} weights")
+    size = f"{counted(found.nodes, 'node')}, {counted(found.parameters, 'weight')}"
+    out.print(f"{found.path}: opset {found.opset}, {size}")
     for name, kind, shape in found.inputs:
         out.print(f"input {name}: {kind} {list(shape)}")
     out.print(f"outputs {', '.join(found.outputs)}")
-    out.print(f"spikes reach {found.spiking_layers} of {found.weight_layers} weight layers")
+    out.print(f"spikes reach {found.spiking_layers} of {counted(found.weight_layers, 'weight layer')}")
     if more := found.with_identity_sites:
         out.print(identity_sites_add(more.added, more.spiking_layers, found.weight_layers))
-    sites = Table(
-        name_column("site"), "activation", "channels", name_column("feeds"), title=f"{len(found.sites)} sites"
-    )
+    title = counted(len(found.sites), "site")
+    sites = Table(name_column("site"), "activation", "channels", name_column("feeds"), title=title)
     for site in found.sites:
         sites.add_row(site.name, site.kind, axis_text(site.axis), ", ".join(site.layers))
     out.print(sites)
@@ -116,9 +117,8 @@ def inspect(
     if found.ranking:
         _print_ranking(found.ranking)
     if found.misses:
-        misses = Table(
-            name_column("node"), "rule", "because", title=f"{len(found.misses)} places where a rule almost applied"
-        )
+        title = f"{counted(len(found.misses), 'place')} where a rule almost applied"
+        misses = Table(name_column("node"), "rule", "because", title=title)
         for miss in found.misses:
             misses.add_row(miss.node, miss.rule, miss.reason)
         out.print(misses)
@@ -194,8 +194,9 @@ def verify(
         )
     out.print(table)
     out.print(
-        f"{found.samples} samples, T = {found.time_steps} ({found.coding}): {found.definition_mismatches} counts and "
-        f"{found.train_mismatches} trains differ from the definition; outputs differ by {found.output_difference:.2e}, "
+        f"{counted(found.samples, 'sample')}, T = {found.time_steps} ({found.coding}): "
+        f"{counted(found.definition_mismatches, 'count')} and {counted(found.train_mismatches, 'train')} differ from "
+        f"the definition; outputs differ by {found.output_difference:.2e}, "
         f"{found.output_bound:.2e} can be rounding",
         soft_wrap=True,
     )
@@ -251,7 +252,7 @@ def doctor() -> None:
         problems += finding.broken
     out.print(table)
     if problems:
-        raise OptionError(f"{problems} thing(s) are missing", "follow the remedies above")
+        raise OptionError(f"doctor found {counted(problems, 'problem')}", "follow the remedies above")
 
 
 def _print_flips(found: Any) -> None:
@@ -262,7 +263,7 @@ def _print_flips(found: Any) -> None:
     out.print(table)
     errors = ", ".join(f"{name} {error:.2e}" for name, error in found.outputs.items())
     out.print(
-        f"{found.samples} samples, T = {found.time_steps} ({found.coding}): {100 * found.fraction:.2f} % of all counts "
-        f"differ; relative difference of outputs: {errors}",
+        f"{counted(found.samples, 'sample')}, T = {found.time_steps} ({found.coding}): "
+        f"{100 * found.fraction:.2f} % of all counts differ; relative difference of outputs: {errors}",
         soft_wrap=True,
     )

@@ -59,6 +59,7 @@ from graphpass.cli.options import (
 )
 from graphpass.cli.terminal import out, print_evaluation, print_left, progress_bars
 from graphpass.options.table import AFTERWARDS, IMAGES, SEVERAL, form_words
+from graphpass.wording import counted
 
 
 def add(app: typer.Typer) -> None:
@@ -156,9 +157,9 @@ def convert(
     form = form_words(done.form, done.precision, done.target)
     levels_of_sites = levels_text([site.levels for site in decided.sites])
     out.print(
-        f"{snn}: {len(decided.sites)} sites, T = {decided.time_steps} ({decided.coding}, {levels_of_sites} levels), "
-        f"method {decided.method}, form {form}; spikes reach {coverage.spiking_layers} of "
-        f"{coverage.weight_layers} weight layers",
+        f"{snn}: {counted(len(decided.sites), 'site')}, T = {decided.time_steps} ({decided.coding}, "
+        f"{levels_of_sites} levels), method {decided.method}, form {form}; spikes reach {coverage.spiking_layers} of "
+        f"{counted(coverage.weight_layers, 'weight layer')}",
         soft_wrap=True,
     )
     if done.distance:
@@ -169,7 +170,7 @@ def convert(
     print_left(single_of(done.proto), "float32, not float16")
     if done.form == "integer":
         print_left(floats_of(done.proto), "float, not integer")
-        out.print(f"{len(encoded_of(done.proto))} analogue tensors as 8-bit numbers")
+        out.print(f"{counted(len(encoded_of(done.proto)), 'analogue tensor')} as 8-bit numbers")
     if plan_out:
         api.save_plan(decided, plan_out)
         out.print(f"plan: {plan_out}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from graphpass.errors import GraphpassError
 from graphpass.runtime import native
 from graphpass.runtime.providers import CPU, runtimes
+from graphpass.wording import counted
 
 if TYPE_CHECKING:
     from graphpass.cli.running import Form, Running
@@ -122,7 +123,7 @@ def _form(found: "Form") -> str:
         return "here"
     names = list(dict.fromkeys(found.elsewhere))
     more = " …" if len(names) > SHOWN else ""
-    return f"{len(found.elsewhere)} of {found.nodes} nodes on the CPU ({', '.join(names[:SHOWN])}{more})"
+    return f"{len(found.elsewhere)} of {counted(found.nodes, 'node')} on the CPU ({', '.join(names[:SHOWN])}{more})"
 
 
 def _nowhere(found: "Form") -> bool:

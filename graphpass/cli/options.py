@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from graphpass.errors import OptionError
 from graphpass.options.providers import HOSTED
 from graphpass.options.rules import HERE, dashed, require_images, require_options, require_value
 from graphpass.options.table import OPTIONS, VERIFIED
+from graphpass.options.values import number_of, typed, whole_of
 
 DATA_HELP = "x.npz, x.npy, x.parquet, x.tar, a folder of such files or of images by class, or file.py:function"
 CALIBRATION = "Calibration"
@@ -26,7 +27,13 @@ def option(name: str, note: str = "", **more: Any) -> Any:
     text = f"{known.help} {note}".strip()
     if known.default is not None and known.default is not False:
         text += f" Default {known.default:g}." if isinstance(known.default, float) else f" Default {known.default}."
-    return typer.Option(dashed(name), help=text, show_default=False, **{"min": known.least, "max": known.most, **more})
+    settings = {
+        "min": known.least,
+        "max": known.most,
+        "parser": known.read and typed(dashed(name), known.read, known.words),
+        **more,
+    }
+    return typer.Option(dashed(name), help=text, show_default=False, **settings)
 
 
 def several(name: str) -> Any:
@@ -155,17 +162,10 @@ def service_provider(provider: str | None) -> None:
         raise OptionError(f"--provider {provider}: {HERE}", "give cpu, cuda, or cuda:use_tf32=1", "provider")
 
 
-def _numbers(name: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise OptionError(f"{name} {text!r} is not a list of numbers", "write it as 0.5 or 0.5,0.4,0.3") from error
-
-
-def _steps(text: str) -> list[int]:
-    if not all(part.strip().isdecimal() and len(part) < 20 for part in text.split(",")):
-        raise OptionError(f"--time-steps {text!r} is not a list of whole numbers", "write it as 1,2,4,8")
-    return [int(part) for part in text.split(",")]
+def _numbers(name: str, read: Callable[[Any], Any]) -> Callable[[str], list[Any]]:
+    """How several numbers of an option are read, with commas between them."""
+    read = typed(dashed(name), read, f"{OPTIONS[name].words}; several with commas between")
+    return lambda text: [read(part.strip(" ")) for part in text.split(",")]
 
 
 def _words(text: str) -> list[str]:
@@ -179,8 +179,8 @@ def _config(path: str) -> dict[str, Any]:
 
 
 _TEXTS = {
-    "mean": lambda text: _numbers("--mean", text),
-    "std": lambda text: _numbers("--std", text),
+    "mean": _numbers("mean", number_of),
+    "std": _numbers("std", number_of),
     "preprocess": _config,  # read here, also for a service
 }
-_LISTS = {"time_steps": _steps, "coding": _words, "method": _words}  # of a sweep
+_LISTS = {"time_steps": _numbers("time_steps", whole_of), "coding": _words, "method": _words}  # of a sweep

@@ -20,6 +20,7 @@ from graphpass.errors import DataError, GoalError, GraphpassError, ModelError, O
 from graphpass.maths.allocation import levels_text
 from graphpass.maths.energy import in_bits
 from graphpass.options.table import form_words
+from graphpass.wording import counted
 
 Options = Mapping[str, Any]  # those that were given, by name
 NONE = "–"
@@ -50,9 +51,9 @@ def convert(
         form = form_words(found["form"], found.get("precision"), found.get("target"))
         levels = levels_text(found.get("site_levels") or [found["levels"]])
         out.print(
-            f"{snn}: {len(found['sites'])} sites, T = {found['time_steps']} ({found['coding']}, {levels} "
+            f"{snn}: {counted(len(found['sites']), 'site')}, T = {found['time_steps']} ({found['coding']}, {levels} "
             f"levels), method {found['method']}, form {form}; spikes reach {found['spiking_layers']} of "
-            f"{found['weight_layers']} weight layers",
+            f"{counted(found['weight_layers'], 'weight layer')}",
             soft_wrap=True,
         )
         for text in found.get("warnings", ()):
@@ -165,7 +166,7 @@ def _trials(result: Mapping[str, Any]) -> Table:
     ]
     trials = record_of(tuple[Trial, ...], told, "trials", any_number)
     header, cells = trial_lines(trials, result["chosen"])
-    return rich_table(header, cells, f"{len(cells)} trials")
+    return rich_table(header, cells, f"{counted(len(cells), 'trial')}")
 
 
 @contextmanager
@@ -280,7 +281,7 @@ def _summary(found: Mapping[str, Any]) -> Table:
     sites = found["sites"]
     each = [site["levels"] for site in sites] or [found["levels"]]
     levels = levels_text(each, [site["neurons"] for site in sites], " levels")
-    table = Table(title=f"{found['samples']:,} samples, T = {found['time_steps']}, {levels}")
+    table = Table(title=f"{counted(found['samples'], 'sample')}, T = {found['time_steps']}, {levels}")
     for number, name in enumerate(("", "ANN", "SNN", "quantised ANN")):
         table.add_column(name, justify="right" if number else "left")
     for label, name in (("top-1 accuracy", "top1"), ("top-5 accuracy", "top5")):

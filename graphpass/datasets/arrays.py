@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from graphpass.datasets.parts import Arrays, Header, InputSpec, Part, named, require_values
 from graphpass.errors import DataError
+from graphpass.wording import counted
 
 PACKED = {
     zipfile.ZIP_STORED: 1,
@@ -81,7 +82,7 @@ def _require_bytes(info: zipfile.ZipInfo, size: int) -> None:
         raise ValueError(f"{info.filename!r} is neither stored nor deflated")
     packed = min(info.compress_size, max(size - info.header_offset, 0))
     if info.file_size > PACKED[info.compress_type] * packed:
-        raise EOFError(f"{info.filename!r} cannot be {info.file_size} bytes, packed to {packed}")
+        raise EOFError(f"{info.filename!r} cannot be {counted(info.file_size, 'byte')}, packed to {packed}")
 
 
 def _array_header(file: IO[bytes]) -> tuple[Header, bool]:

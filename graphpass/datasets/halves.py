@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.parts import Arrays, Header, Part, checked
 from graphpass.errors import DataError
+from graphpass.wording import counted
 
 LEAST = 4  # samples, so that each half has two
 NAMES = ("the even samples", "the odd samples")
@@ -55,7 +56,7 @@ def _half(dataset: Dataset, first: int) -> Dataset:
 def _require_enough(dataset: Dataset, samples: int) -> None:
     if samples < LEAST:
         raise DataError(
-            f"{dataset.description}: {samples} samples; one half decides, and the other half is reported",
+            f"{dataset.description}: {counted(samples, 'sample')}; one half decides, and the other half is reported",
             f"give at least {LEAST}, better some hundreds",
         )
 

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from graphpass.datasets.parts import LABELS, Arrays, Header, InputSpec, Part, named
 from graphpass.errors import DataError, OptionError
 from graphpass.options.table import OPTIONS
+from graphpass.wording import counted
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -127,7 +128,7 @@ def _per_channel(option: str, values: tuple[float, ...], channels: int) -> tuple
         return values[:1] * channels
     if len(values) != channels:
         raise OptionError(
-            f"image {option} has {len(values)} values, the model takes {channels} channels",
+            f"image {option} has {counted(len(values), 'value')}, the model takes {counted(channels, 'channel')}",
             f"give one value or {channels}",
         )
     return values

@@ -41,6 +41,7 @@ from graphpass.datasets.parts import (
     require_unmasked,
 )
 from graphpass.errors import DataError
+from graphpass.wording import counted
 
 COMPARED = 16  # samples by which two passes are told apart
 HELD = 2 << 30  # bytes of what is read once, at most
@@ -123,7 +124,8 @@ def _by_name(where: str, item: Any, names: Sequence[str]) -> dict[str, Any]:
         return _by_name(where, item[0], names) | {LABELS: item[1]}
     if len(item) not in (len(names), len(names) + 1):
         raise DataError(
-            f"{where}: {len(item)} values for a model of {len(names)} inputs ({', '.join(names)})",
+            f"{where}: {counted(len(item), 'value')} for a model of "
+            f"{counted(len(names), 'input')} ({', '.join(names)})",
             f"give the inputs in this order and optionally labels, or a dict with these names and {LABELS!r}",
         )
     return dict(zip((*names, LABELS), item, strict=False))

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpass.errors import DataError
+from graphpass.wording import counted
 
 LABELS = "labels"
+SAMPLES_FIRST = "export the network with samples on axis 0 (in PyTorch batch_first=True, or a transpose in front)"
 END = object()  # of what is iterated
 CASTS = {"f": "f", "i": "iu", "u": "iu", "b": "b"}  # kind the model takes → kinds that are cast to it
 
@@ -114,18 +116,28 @@ def _length(part: Part, inputs: Sequence[InputSpec]) -> int:
     length = part.columns[names[0]].shape[0]
     for name, header in {**part.columns, **label_columns(part, inputs)}.items():
         if header.shape[:1] != (length,):
-            fixed = next((spec.shape[0] for spec in inputs if spec.name == name and name != names[0]), None)
             raise DataError(
-                f"{part.where}: {name!r} has shape {header.shape}, {names[0]!r} has {length} samples",
-                "give every array the same length on axis 0"
-                if fixed is None
-                else f"the model wants {fixed} along axis 0 of {name!r}: if that axis holds no samples, make the input "
-                "a constant of the model",
+                f"{part.where}: {name!r} has shape {header.shape}, {names[0]!r} has {counted(length, 'sample')}",
+                _same_length(name, header, inputs, part.columns[names[0]]),
             )
     for header in label_columns(part, inputs).values():
         if header.dtype.kind not in "biuf":
             raise DataError(f"{part.where}: labels of type {header.dtype}", "save labels as integers")
     return length
+
+
+def _same_length(name: str, header: Header, inputs: Sequence[InputSpec], first: Header) -> str:
+    """What to do about an array that has not as many samples as the first input of the model."""
+    if fixed := next((spec.shape[0] for spec in inputs[1:] if spec.name == name), None):
+        return (
+            f"the model wants {fixed} along axis 0 of {name!r}: if that axis holds no samples, make the input a "
+            "constant of the model"
+        )
+    same = "give every array the same length on axis 0"
+    axes = [axis for axis, size in enumerate(first.shape) if axis and size == header.shape[0]] if header.shape else []
+    if not axes:
+        return same
+    return f"{same}; if axis {axes[0]} of {inputs[0].name!r} holds its samples, {SAMPLES_FIRST}"
 
 
 def _check_column(where: str, header: Header, spec: InputSpec) -> None:

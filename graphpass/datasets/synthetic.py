@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import Frame, ImageOptions, frame_of, is_image
-from graphpass.datasets.parts import Arrays, InputSpec
+from graphpass.datasets.parts import SAMPLES_FIRST, Arrays, InputSpec
 from graphpass.datasets.sources import from_arrays
 from graphpass.errors import DataError
+from graphpass.wording import counted
 
 LENGTH = 64  # positions along an axis that the model leaves free
 LEAVES = 300  # discs of an image, at most
@@ -34,8 +35,12 @@ def synthetic_dataset(
 
     images: size of images if the model leaves it free, and the mean and deviation to normalise with. tables: number of
     rows of the table that an integer input indexes, by its name. Raises OptionError if a size is given although the
-    model fixes it, and if the number of means does not fit the channels.
+    model fixes it, and if the number of means does not fit the channels; DataError for inputs of no common axis 0.
     """
+    sizes = {spec.name: spec.shape[0] for spec in specs if spec.shape and spec.shape[0] is not None}
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{size} of {name!r}" for name, size in sizes.items())
+        raise DataError(f"axis 0 counts samples, and the inputs have different sizes there: {found}", SAMPLES_FIRST)
     arrays: Arrays = {}
     fixed = replace(images, size=None) if any(is_image(spec) and None in spec.shape[1:] for spec in specs) else images
     for number, spec in enumerate(specs):
@@ -49,7 +54,7 @@ def synthetic_dataset(
             arrays[spec.name] = _normalised(frame, samples, generator).astype(spec.dtype)
         else:
             arrays[spec.name] = _numbers(_sizes(spec, LENGTH), samples, generator).astype(spec.dtype)
-    made = from_arrays(arrays, specs, f"{samples} synthetic samples")
+    made = from_arrays(arrays, specs, counted(samples, "synthetic sample"))
     return replace(made, held=sum(values.nbytes for values in arrays.values()))
 
 

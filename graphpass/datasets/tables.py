@@ -30,6 +30,7 @@ from graphpass.datasets.images import (
 )
 from graphpass.datasets.parts import LABELS, InputSpec, Part, checked, named
 from graphpass.errors import DataError, OptionError
+from graphpass.wording import counted
 
 PARQUET = b"PAR1"  # how such a file begins
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"  # of Arrow's streams, since version 0.15
@@ -190,7 +191,7 @@ def _numbers(where: str, column: Any) -> NDArray[Any]:
     """A column as an array [rows, …]."""
     types = _pyarrow().types
     if column.null_count:
-        raise DataError(f"{where}: {column.null_count} values are missing", "fill or remove the rows")
+        raise DataError(f"{where}: it lacks {counted(column.null_count, 'value')}", "fill or remove the rows")
     if isinstance(column, _pyarrow().ExtensionArray):
         return _numbers(where, column.storage)
     if types.is_fixed_size_list(column.type) or types.is_list(column.type) or types.is_large_list(column.type):

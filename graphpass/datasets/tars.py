@@ -30,6 +30,7 @@ from graphpass.datasets.images import (
 )
 from graphpass.datasets.parts import InputSpec, Part, named
 from graphpass.errors import DataError
+from graphpass.wording import counted
 
 LARGEST = 64 << 20  # bytes of a member
 LONGEST = 20  # characters of a label
@@ -84,7 +85,7 @@ def tar_pictures(path: Path) -> tuple[list[EncodedImage], NDArray[np.int64] | No
             )
     if not whole:
         raise DataError(
-            f"{path}: breaks off, or is damaged, behind {len(members)} member{'' if len(members) == 1 else 's'}",
+            f"{path}: breaks off, or is damaged, behind {counted(len(members), 'member')}",
             "write it again, as one tar",
         )
     if not samples:

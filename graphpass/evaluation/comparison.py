@@ -63,19 +63,24 @@ class Comparison:
     spreads: dict[str, dict[str, Spread]] = field(default_factory=dict)
 
     def update(
-        self, batch: Batch, outputs: Mapping[str, Arrays], metrics: Metrics, training: NDArray[np.bool_]
+        self, place: int, batch: Batch, outputs: Mapping[str, Arrays], metrics: Metrics, training: NDArray[np.bool_]
     ) -> None:
         """Add a batch and its outputs by network and name. `settle` comes first, with the first batch.
 
-        training: which of the samples belong to the training part.
+        place: of its first sample in the data. training: which of the samples belong to the training part. Raises
+        DataError where a metric has other figures than for the batches before.
         """
         reference = outputs[REFERENCE]
         sampled = Sampled(batch.size, batch.labels, training)
         for text, metric in metrics.by_name.items():
             by_network = self.scores.setdefault(text, {})
             scored = {network: metric.score(found, sampled, reference) for network, found in outputs.items()}
+            where = f"metric {text}: samples {place} to {place + batch.size - 1}, "
             for network, score in scored.items():
-                by_network[network] = by_network.get(network, Score()).merge(score)
+                known = by_network.get(network, Score())
+                if self.samples:
+                    _require_same_figures(where + network, known, score)
+                by_network[network] = known.merge(score)
             spreads = spread_of(scored["snn"], scored[REFERENCE]) if "snn" in scored else {}
             self.spreads[text] = _joined(self.spreads.get(text, {}), spreads)
         self.samples += batch.size
@@ -220,6 +225,17 @@ def _joined(one: Mapping[str, Spread], other: Mapping[str, Spread]) -> dict[str,
     return {name: one.get(name, Spread()).merge(other.get(name, Spread())) for name in {**one, **other}}
 
 
+def _require_same_figures(where: str, known: Score, found: Score) -> None:
+    """Raises DataError unless a batch has the figures of those before it: others would be means of some batches."""
+    one, other = ({*score.means, *score.exponents} for score in (known, found))
+    if changed := sorted(one ^ other):
+        what = "lack" if changed[0] in one else "have, unlike those before them,"
+        raise DataError(
+            f"{where} {what} the figure {changed[0]!r}",
+            "return the same figures for every batch; a sample that does not count has a denominator of 0",
+        )
+
+
 def flat(values: Array) -> Array:
     """Class scores as [N, C]."""
     return values.reshape(len(values), -1)
@@ -247,7 +263,7 @@ def _labels(labels: Array, classes: int, output: str) -> NDArray[np.int64]:
     bad = flat_labels[(flat_labels < 0) | (flat_labels > highest)]
     if bad.size:
         raise DataError(
-            f"label {bad[0]} is not one of the {highest + 1} classes 0 … {highest} of output {output!r}",
+            f"label {bad[0]} is not one of the classes 0 … {highest} of output {output!r}",
             "check that the labels count from 0 and belong to this model",
         )
     return flat_labels.astype(np.int64)

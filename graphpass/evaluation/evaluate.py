@@ -238,7 +238,7 @@ def compare(
         if number % options.every == 0:
             outputs, training = pair.outputs(place, batch, axes), of_training(place, batch.size, every)
             with _naming(dataset):
-                comparison.update(batch, outputs, metrics, training)
+                comparison.update(place, batch, outputs, metrics, training)
         place += batch.size
         progress("comparing", place - start, max(expected, place - start))
     if options.every > 1:  # the whole of what was asked for

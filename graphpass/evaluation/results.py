@@ -20,6 +20,7 @@ from graphpass.maths.neuron import levels_of
 from graphpass.maths.thresholds import Levels, largest
 from graphpass.options.table import OPTIONS, form_words
 from graphpass.records import RecordError, json_of, parsed, record_of
+from graphpass.wording import counted
 
 T = TypeVar("T")
 KEYS = ("version", "time_steps", "coding", "levels", "method", "form", "model_sha256", "data_sha256", "sites", "left")
@@ -104,7 +105,9 @@ def _conversion(stored: Mapping[str, str]) -> ConversionFacts:
         raise RecordError(f"{missing}: is missing")
     steps, levels = (_whole(stored[key], key) for key in ("time_steps", "levels"))
     if levels_of(steps, stored["coding"]) != levels:
-        raise RecordError(f"levels: {levels}, not those of {steps} time-steps of the {stored['coding']} code")
+        raise RecordError(
+            f"levels: {levels}, not those of {counted(steps, 'time-step')} of the {stored['coding']} code"
+        )
     sites = _entries(SiteInfo, stored, "sites")
     for place, site in enumerate(sites):
         check_site(site.quantised, f"sites[{place}].{{}}".format, levels)

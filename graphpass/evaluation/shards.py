@@ -25,6 +25,7 @@ from graphpass.evaluation.results import (
 )
 from graphpass.maths.energy import EnergyEstimate
 from graphpass.records import RecordError, any_number, json_of, parsed, record_of
+from graphpass.wording import counted
 
 REMEDY = "merge all parts of one evaluation, in the order of their samples, one of them with measurements"
 
@@ -73,7 +74,7 @@ def merge(parts: Sequence[EvaluationShard]) -> Evaluation:
     """The evaluation of all parts. Raises DataError where one is missing, present twice, or of another evaluation."""
     measured = [part.measured for part in parts if part.measured is not None]
     if len(measured) != 1:
-        raise DataError(f"{len(measured)} parts of an evaluation with measurements, not one", REMEDY)
+        raise DataError(f"{counted(len(measured), 'part')} of an evaluation with measurements, not one", REMEDY)
     filled = [part for part in parts if part.start < part.stop]
     place, comparison = 0, filled[0].comparison if filled else Comparison(())
     for number, part in enumerate(filled):

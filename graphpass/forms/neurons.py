@@ -13,6 +13,7 @@ from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.plan import reaches
 from graphpass.maths.neuron import CODINGS, Firing, Neuron, ThresholdNeuron, levels_of
 from graphpass.records import RecordError, text, whole
+from graphpass.wording import counted
 
 Reader = Callable[[Any, str], Any]
 # operator → its attributes, as docs/operators has them, each with what reads it
@@ -70,7 +71,7 @@ def _attributes(node: gs.Node, readers: Mapping[str, Reader]) -> tuple[int, str]
 def _require_parameters(node: gs.Node) -> None:
     wanted = PARAMETERS.get(node.op, 0)
     if len(node.inputs) != wanted + 1 or len(node.outputs) != 1:
-        raise RecordError(f"{len(node.inputs)} inputs, not {wanted + 1}")
+        raise RecordError(f"{counted(len(node.inputs), 'input')}, not {wanted + 1}")
     x, repeats = node.inputs[0], node.op == operators.TIME_REPEAT  # a class token of one sample is a constant
     if x.is_empty() or (isinstance(x, gs.Constant) and not repeats):
         raise RecordError("its first input is not computed by the network")
@@ -82,7 +83,9 @@ def _require_parameters(node: gs.Node) -> None:
         if values.dtype.kind != "f" or not values.size or not np.isfinite(numbers).all():
             raise RecordError(f"{tensor.name!r} is not made of finite numbers")
         if by_step and len(values) != node.attrs["levels"] - 1:
-            raise RecordError(f"{tensor.name!r} has thresholds of {len(values)} steps, not {node.attrs['levels'] - 1}")
+            raise RecordError(
+                f"{tensor.name!r} has thresholds of {counted(len(values), 'step')}, not {node.attrs['levels'] - 1}"
+            )
         shape = values.shape[1:] if by_step else values.shape
         if not reaches(shape, node.inputs[0].shape):
             raise RecordError(f"{tensor.name!r} of shape {list(values.shape)} does not fit {node.inputs[0].name!r}")

@@ -6,6 +6,7 @@ when each value of its output is a value of its input or a constant, so that val
 that need to know whether spikes pass a node (sites, identity neurons, the unrolled form, counting) ask this one.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -204,6 +205,30 @@ def _is_matrix(tensor: gs.Tensor) -> bool:
 def weight_layers(graph: gs.Graph) -> tuple[WeightLayer, ...]:
     """Every weight layer, in the order of the nodes."""
     return tuple(layer for node in graph.nodes if (layer := weight_layer(node)))
+
+
+def count_weights(graph: gs.Graph) -> int:
+    """Numbers in the matrices and kernels that layers with weights get, also those in branches and bodies.
+
+    What several layers share counts once; biases do not count.
+    """
+    nodes = [node for each in (graph, *graph.subgraphs(recursive=True)) for node in each.nodes if holds_weights(node)]
+    stack, found = [tensor for node in nodes for tensor in _operands(node) if is_fixed(tensor)], {}
+    while stack:  # back to where the weights are stored
+        tensor = stack.pop()
+        if id(tensor) not in found:
+            maker = tensor.inputs[0] if tensor.inputs else None
+            value = maker.attrs.get("value") if maker and maker.op == "Constant" else tensor
+            found[id(tensor)] = math.prod(value.shape) if isinstance(value, gs.Constant) and len(value.shape) > 1 else 0
+            stack += [each for each in (maker.inputs if maker else ()) if not absent(each)]
+    return sum(found.values())
+
+
+def _operands(node: gs.Node) -> list[gs.Tensor]:
+    """The inputs that may be a layer's weights."""
+    if node.domain not in STANDARD_DOMAINS:
+        return list(node.inputs)
+    return list(node.inputs[1:3] if node.op in RECURRENT else node.inputs[:2])
 
 
 def last_layers(graph: gs.Graph) -> frozenset[str]:

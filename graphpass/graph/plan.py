@@ -24,6 +24,7 @@ from graphpass.maths.neuron import Neuron, levels_of
 from graphpass.maths.thresholds import Levels
 from graphpass.options.table import OPTIONS
 from graphpass.records import RecordError, parsed, record_of
+from graphpass.wording import counted
 
 FORMAT = "graphpass-plan"
 VERSION = 3
@@ -297,7 +298,7 @@ def _check(file: _File, plan: Plan) -> None:
     """Check what types cannot express. Raises RecordError, and OptionError for the time-steps and the code."""
     most = levels_of(plan.time_steps, plan.coding)
     if file.levels != most:
-        raise RecordError(f"levels: {file.levels}, but {plan.time_steps} time-steps of this code have {most}")
+        raise RecordError(f"levels: {file.levels}, not the {most} of T = {plan.time_steps} in this code")
     for key in ("samples", "seed"):
         if getattr(file, key) < 0:
             raise RecordError(f"{key}: {getattr(file, key)} is below 0")
@@ -328,7 +329,9 @@ def check_site(site: SitePlan, at: Callable[[str], str], most: int) -> None:
             continue
         for name in _ARRAYS:
             if len(getattr(record, name)) != count:
-                raise RecordError(f"{at(prefix + name)}: {len(getattr(record, name))} numbers, its shape holds {count}")
+                raise RecordError(
+                    f"{at(prefix + name)}: {counted(len(getattr(record, name)), 'number')}, its shape holds {count}"
+                )
         if not (record.threshold > 0).all():
             raise RecordError(f"{at(prefix + 'threshold')}: {record.threshold.min()} is not above 0")
     if site.scale not in SCALES:

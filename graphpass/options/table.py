@@ -5,7 +5,7 @@ The command line, Python, the service and its page have the same options under t
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from graphpass.options.values import (
     levels,
     most_threads,
     number,
+    number_of,
     one_or_several,
     size,
     text,
@@ -28,6 +29,7 @@ from graphpass.options.values import (
     text_or_path,
     text_or_texts,
     whole,
+    whole_of,
 )
 
 LARGEST_IMAGE = 4096  # pixels of a side
@@ -52,7 +54,7 @@ class Option:
     words, check: what a value has to be, in words and as a function. about: what it decides, for the help. default: the
     value if none is given; None where the network decides, and then `usual` if the network does not. several: the
     default of a sweep. names: the names that it may have as value, each with a title and its meaning. least, most: the
-    limits of a number, None where there is no limit.
+    limits of a number, None where there is no limit. read: a number out of its text; None for other values.
     """
 
     words: str
@@ -64,6 +66,7 @@ class Option:
     least: int | None = None
     most: int | None = None
     usual: int | None = None
+    read: Callable[[Any], Any] | None = None
 
     @property
     def help(self) -> str:
@@ -75,7 +78,11 @@ class Option:
 def _count(about: str, least: int = 1, most: int | None = None, default: int | None = None, **more: Any) -> Option:
     ends = f"{least} or more" if most is None else f"{least} to {most}"
     check = whole(least) if most is None else whole(least, most)
-    return Option(f"a whole number of {ends}", check, about, default, least=least, most=most, **more)
+    return Option(f"a whole number of {ends}", check, about, default, least=least, most=most, read=whole_of, **more)
+
+
+def _number(words: str, least: float, about: str) -> Option:
+    return Option(words, number(least), about, read=number_of)
 
 
 def _name(about: str, default: str, names: Mapping[str, tuple[str, str]]) -> Option:
@@ -133,15 +140,15 @@ OPTIONS: Mapping[str, Option] = {
         "auto: each site gets as many levels as the outputs need, within a budget of energy or of mean levels, and T "
         "is the most that a site may take. If not given, every site has all levels of T",
     ),
-    "energy": Option(
-        "a number", number(-math.inf),
+    "energy": _number(
+        "a number", -math.inf,
         "Budget for levels auto: additions behind sites, as a share of those with all levels of T; 0.5 if not given",
     ),
-    "mean_levels": Option(
-        "a number", number(-math.inf), "Budget for levels auto: mean number of levels over all neurons"
+    "mean_levels": _number(
+        "a number", -math.inf, "Budget for levels auto: mean number of levels over all neurons"
     ),
-    "max_drop": Option(
-        "a number above 0", number(math.ulp(0.0)),
+    "max_drop": _number(
+        "a number above 0", math.ulp(0.0),
         "Search the cheapest network that loses at most this many points of the evaluation's metric (docs/search.md). "
         "T is then the largest that is tried",
     ),
@@ -190,7 +197,7 @@ OPTIONS: Mapping[str, Option] = {
     "threads": Option(
         f"a whole number of 0 to {most_threads()}", lambda value: whole(0, most_threads())(value),
         f"Number of threads for the runtime and for linear algebra; 0 for all cores. At most {THREADS_OF_A_CORE} for "
-        f"each core of the machine, or {ALWAYS_THREADS}", 0, least=0,
+        f"each core of the machine, or {ALWAYS_THREADS}", 0, least=0, read=whole_of,
     ),
     "provider": Option(
         WORDS, is_provider,
@@ -223,7 +230,7 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "std": Option(
         f"{IMAGE_NUMBERS}, above 0", one_or_several(number(math.ulp(0.0))),
-        f"Standard deviation to divide by after that: {IMAGE_NUMBERS}", 1.0,
+        f"Standard deviation to divide by after that: {IMAGE_NUMBERS}", 1.0
     ),
 }  # fmt: skip
 

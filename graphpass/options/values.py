@@ -16,6 +16,8 @@ MOST_LEVELS = 256
 MOST_CHANNELS = 16
 THREADS_OF_A_CORE, ALWAYS_THREADS = 4, 16
 MOST_ITEMS = 1000  # of an option that takes several
+WHOLE = re.compile("-?[0-9]{1,100}")
+NUMBER = re.compile(r"-?([0-9]{1,100}(\.[0-9]{0,100})?|\.[0-9]{1,100})([eE][+-]?[0-9]{1,3})?")
 SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*((?:[kKmMgGtT]i?)?[bB]?)")
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -28,6 +30,37 @@ def number(least: float, most: float = math.inf) -> Check:
     return lambda value: (
         isinstance(value, numbers.Real) and not flag(value) and math.isfinite(value) and least <= float(value) <= most
     )
+
+
+def whole_of(value: int | str) -> int:
+    """A whole number that somebody wrote: ASCII digits alone, with - in front or not. Raises ValueError.
+
+    Python's int takes more: 1_0, +1, blanks around, and the digits of every script; other readers differ in that.
+    """
+    if isinstance(value, str) and not WHOLE.fullmatch(value):
+        raise ValueError(f"{shown(value)} is not a whole number, written in digits alone")
+    return int(value) if isinstance(value, str) else value
+
+
+def number_of(value: float | str) -> float:
+    """A number that somebody wrote, as 5, -0.5 or 1e-3; as strict as `whole_of`. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    if not NUMBER.fullmatch(value) or math.isinf(float(value)):
+        raise ValueError(f"{shown(value)} is not a number, written as 5, 0.5 or 1e-3")
+    return float(value)
+
+
+def typed(spelled: str, read: Callable[[Any], Any], words: str) -> Callable[[Any], Any]:
+    """How the command line reads an option of that name. words: what it takes. Raises OptionError for other texts."""
+
+    def reading(value: Any) -> Any:
+        try:
+            return read(value)
+        except ValueError as error:
+            raise OptionError(f"{spelled}: {error}", f"give {words}") from error
+
+    return reading
 
 
 def most_threads() -> int:
@@ -77,7 +110,7 @@ def levels(value: Any) -> bool:
 
 
 def size(value: Any) -> bool:
-    return whole(1)(value) or (text(value) and SIZE.fullmatch(value.strip()) is not None and bytes_of(value) < LARGEST)
+    return whole(1)(value) or (text(value) and SIZE.fullmatch(value) is not None and bytes_of(value) < LARGEST)
 
 
 def bytes_of(size: int | str) -> int:
@@ -88,7 +121,7 @@ def bytes_of(size: int | str) -> int:
     """
     if not isinstance(size, str):
         return int(size)
-    found = SIZE.fullmatch(size.strip())
+    found = SIZE.fullmatch(size)
     if found is None:
         raise OptionError(f"{shown(size)} is not a size", "write it as 512MiB or 2GiB")
     return int(float(found[1]) * UNITS[found[2].upper().rstrip("B")])

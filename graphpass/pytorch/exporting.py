@@ -12,10 +12,12 @@ import onnx
 import torch
 from onnx import NodeProto, TensorProto, numpy_helper
 
+from graphpass.datasets.parts import SAMPLES_FIRST
 from graphpass.errors import DataError, ModelError, OptionError, UnsupportedModelError, wrong_type
 from graphpass.graph.refusals import line
 from graphpass.graph.tensors import walk
 from graphpass.pytorch.attention import FourAxes
+from graphpass.wording import counted
 
 BATCH = "batch"  # name of the free axis
 FEWEST = 2  # samples of an example: torch.export takes an axis of 1 for a constant
@@ -117,7 +119,7 @@ def _require_one_batch(values: Sequence[Any]) -> None:
     if len(sizes) > 1:
         raise DataError(
             f"the example inputs have {' and '.join(map(str, sorted(sizes)))} samples on axis 0",
-            "give as many of each, or dynamic_batch=False",
+            f"give as many of each, or dynamic_batch=False; if they are on another axis, {SAMPLES_FIRST}",
         )
 
 
@@ -127,7 +129,8 @@ def _require_free_batch(proto: onnx.ModelProto) -> None:
         sizes = value.type.tensor_type.shape.dim
         if sizes and sizes[0].HasField("dim_value"):
             raise ModelError(
-                f"the module works with {sizes[0].dim_value} samples alone, as input {value.name!r} of the example has",
+                f"the module works with {counted(sizes[0].dim_value, 'sample')} alone, as input {value.name!r} of the "
+                "example has",
                 "keep the size of axis 0 open in forward, or give dynamic_batch=False and an example of that size",
             )
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import DataError
 from graphpass.runtime.session import Session, input_specs, run
+from graphpass.wording import counted
 
 
 class SessionModule(torch.nn.Module):  # type: ignore[misc]
@@ -31,7 +32,7 @@ class SessionModule(torch.nn.Module):  # type: ignore[misc]
         given: Mapping[str, Any] = dict(zip(names, inputs, strict=False)) | named
         if len(given) != len(inputs) + len(named) or sorted(given) != sorted(names):
             raise DataError(
-                f"{len(inputs)} inputs{''.join(f', {name}' for name in named)} for a network of {len(names)}",
+                f"{', '.join([counted(len(inputs), 'input'), *named])} for a network of {len(names)}",
                 f"give {', '.join(names)}",
             )
         outputs = run(self.session, {spec.name: _array(given[spec.name], spec) for spec in self._specs})

@@ -5,6 +5,7 @@ import onnx
 from graphpass.evaluation.results import ConversionFacts, Evaluation
 from graphpass.report.cells import Cells, headline
 from graphpass.report.markdown import section, table, text
+from graphpass.wording import counted
 
 TYPES = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
 LISTED = 100  # rows of a table at most
@@ -33,8 +34,8 @@ def model_card(snn: onnx.ModelProto, facts: ConversionFacts, name: str, digest: 
         section("Where it comes from", table(("file", "sha256"), _digests(facts, digest))),
         section("Inputs and outputs", table(("", "name", "type", "shape"), _tensors(snn))),
         section("Figures", *_figures(found)),
-        section(f"Neurons: {len(facts.sites)} sites", *_sites(facts)),
-        section(f"What stayed as it was: {len(facts.left)} nodes", *_left(facts)),
+        section(f"Neurons: {counted(len(facts.sites), 'site')}", *_sites(facts)),
+        section(f"What stayed as it was: {counted(len(facts.left), 'node')}", *_left(facts)),
         section("Limits", "".join(f"* {limit}\n" for limit in _limits(facts, found))),
     ]
     return "\n".join(parts)
@@ -84,7 +85,7 @@ def _figures(found: Evaluation | None) -> list[str]:
     source = found.provenance
     header, rows = headline(found)
     digest = f" (sha256 {text(source.evaluation_sha256)})" if source.evaluation_sha256 else ""
-    data = f"{found.samples:,} samples of {text(source.evaluation_data or 'data without a name')}{digest}"
+    data = f"{counted(found.samples, 'sample')} of {text(source.evaluation_data or 'data without a name')}{digest}"
     ran = f"{text(source.onnxruntime)}, {text(source.date)}"
     notes = [f"* {text(note)}\n" for note in found.notes]
     return [f"Measured on {data}, {ran}.", table(header, rows), *(["".join(notes)] if notes else [])]
@@ -108,7 +109,7 @@ def _limits(facts: ConversionFacts, found: Evaluation | None) -> list[str]:
     unexpected = sum(not each.expected for each in facts.left)
     limits = ["It has the purpose and the weaknesses of the original network."]
     if unexpected:
-        limits.append(f"{unexpected} nodes stayed analogue that should have become neurons.")
+        limits.append(f"{counted(unexpected, 'node')} stayed analogue that should have become neurons.")
     if facts.data == "synthetic":
         limits.append(MADE_UP)
     if facts.form in FORMS:

@@ -34,6 +34,7 @@ from graphpass.report.ranking import advice, caption, ranking_lines
 from graphpass.report.trials import TEXT_COLUMNS, aim, conclusion, share_lines, trial_lines
 from graphpass.searching.trials import Found
 from graphpass.sweeps import Row
+from graphpass.wording import counted
 
 PROVENANCE = {"ann": "network", "ann_sha256": "network sha256", "snn_sha256": "spiking network sha256"}
 RANKING_NOTE = (
@@ -61,7 +62,7 @@ def evaluation_report(evaluation: Evaluation) -> str:
     name = evaluation.provenance.ann
     parts = [
         f"<h1>{html.escape(name)} as a spiking network</h1>",
-        f"<p>{evaluation.samples:,} samples, {html.escape(settings(evaluation))}.</p>",
+        f"<p>{counted(evaluation.samples, 'sample')}, {html.escape(settings(evaluation))}.</p>",
         html.table(*headline(evaluation)),
         *_details(evaluation),
     ]
@@ -76,7 +77,7 @@ def sweep_report(rows: Sequence[Row]) -> str:
     name = best.evaluation.provenance.ann
     parts = [
         f"<h1>{html.escape(name)} as a spiking network: a sweep</h1>",
-        f"<p>{len(rows)} conversions, {best.evaluation.samples:,} samples each.</p>",
+        f"<p>{counted(len(rows), 'conversion')}, {counted(best.evaluation.samples, 'sample')} each.</p>",
         _over_steps(rows),
         *(each.section() for each in sweep_pictures(rows)),
         html.table(*lines(rows), text_columns=(1, 3)),
@@ -226,7 +227,7 @@ def _operations(evaluation: Evaluation) -> str:
     table = html.table(("a sample", "MACs", "ACs", "if dense", "energy of these alone"), rows)
     layers = [(each.name, each.op, each.input, count(each.effective), count(each.dense)) for each in found.layers]
     header = ("layer of the SNN", "operator", "input", "operations", "if dense")
-    note = f"<p>Counted on {found.samples:,} samples. {OPERATIONS_NOTE}</p>"
+    note = f"<p>Counted on {counted(found.samples, 'sample')}. {OPERATIONS_NOTE}</p>"
     if found.uncounted:
         note += f"<p class=note>Not counted: {html.escape(', '.join(found.uncounted))}.</p>"
     return table + note + html.folded("Layer by layer", html.table(header, layers, text_columns=(1, 2)))

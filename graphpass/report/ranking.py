@@ -5,6 +5,7 @@ import shlex
 from graphpass.calibration.ranking import RankedSite, Ranking
 from graphpass.report.cells import Cells
 from graphpass.sites.sites import exactly
+from graphpass.wording import counted
 
 HEADER = ("site", "activation", "levels", "alone", "share", "without it")
 
@@ -21,7 +22,9 @@ def _line(site: RankedSite) -> Cells:
 
 def caption(ranking: Ranking) -> str:
     """The error with all sites, and what it was measured with."""
-    setting = f"T = {ranking.time_steps} ({ranking.coding}), method {ranking.method}, {ranking.samples} samples"
+    setting = (
+        f"T = {ranking.time_steps} ({ranking.coding}), method {ranking.method}, {counted(ranking.samples, 'sample')}"
+    )
     return f"error of the outputs {ranking.error:.3g} with all sites: {setting}"
 
 

@@ -10,6 +10,7 @@ from graphpass.report.cells import Cells, energy_lines, headline, lines, setting
 from graphpass.report.trials import aim, trial_lines
 from graphpass.searching.trials import Found
 from graphpass.sweeps import Row
+from graphpass.wording import counted
 
 MANY_COLUMNS = 9  # more are drawn without lines, which take a third of a terminal of 80 columns
 
@@ -17,7 +18,7 @@ MANY_COLUMNS = 9  # more are drawn without lines, which take a third of a termin
 def summary_table(evaluation: Evaluation) -> Table:
     """ANN, SNN and baseline side by side, for the terminal."""
     header, rows = headline(evaluation)
-    return rich_table(header, rows, f"{evaluation.samples:,} samples, {settings(evaluation)}")
+    return rich_table(header, rows, f"{counted(evaluation.samples, 'sample')}, {settings(evaluation)}")
 
 
 def energy_table(evaluation: Evaluation) -> Table:
@@ -28,14 +29,14 @@ def energy_table(evaluation: Evaluation) -> Table:
 def sweep_table(rows: Sequence[Row]) -> Table:
     """A line for each conversion, for the terminal."""
     header, cells = lines(rows)
-    samples = f"{rows[0].evaluation.samples:,} samples" if rows else "nothing converted"
+    samples = counted(rows[0].evaluation.samples, "sample") if rows else "nothing converted"
     return rich_table(header, cells, samples)
 
 
 def search_table(found: Found) -> Table:
     """A line for each trial of a search, for the terminal."""
     header, cells = trial_lines(found.trials, found.chosen)
-    return rich_table(header, cells, f"{len(cells)} trials: {aim(found)}")
+    return rich_table(header, cells, f"{counted(len(cells), 'trial')}: {aim(found)}")
 
 
 def rich_table(header: Cells, rows: Iterable[Cells], title: str) -> Table:

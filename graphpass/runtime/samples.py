@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from graphpass.errors import SessionError
 from graphpass.runtime.session import pad_inputs, run
+from graphpass.wording import counted
 
 Array = NDArray[Any]
 Axes = Mapping[str, int | None]
@@ -86,5 +87,6 @@ def run_padded(session: Any, inputs: Mapping[str, Array], batch: int | None, axe
     if batch is None or size == batch:
         return run(session, inputs)
     if size > batch:
-        raise SessionError(f"{size} samples do not fit a model of fixed batch {batch}", "run them in smaller batches")
+        given = f"a batch of {counted(size, 'sample')}"
+        raise SessionError(f"{given} does not fit a model of fixed batch {batch}", "run them in smaller batches")
     return cut(run(session, pad_inputs(inputs, batch)), size, axes)

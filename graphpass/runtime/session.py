@@ -21,6 +21,7 @@ from graphpass.runtime import native, tables
 from graphpass.runtime import nchwc as blocked
 from graphpass.runtime.nchwc import NotBlocked
 from graphpass.runtime.providers import CPU, CUDA, TF32, Provider, Providers, providers_of
+from graphpass.wording import counted
 
 MORE_MEMORY = "there was not enough memory: run fewer samples at a time, or take more memory"
 LARGEST_BLOCKED = 2**30  # bytes of a model; its weights are written twice to temporary files
@@ -241,7 +242,7 @@ def _in_blocks(model: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, s
         raise NotBlocked("onnxruntime convolves none of the neurons' inputs in blocks")
     if not blocked.same_arithmetic(reference, optimised):
         raise NotBlocked("onnxruntime would compute in another order around neurons in blocks")
-    return blocked.finished(stand, optimised, block), f"{len(wanted)} neurons in blocks of {block}"
+    return blocked.finished(stand, optimised, block), f"{counted(len(wanted), 'neuron')} in blocks of {block}"
 
 
 def _with_tables(model: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, int]:

@@ -36,6 +36,7 @@ from graphpass.options.table import form_words
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.verification.integer import flips
 from graphpass.verification.source import runs
+from graphpass.wording import counted
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -93,7 +94,15 @@ class Distance:
     def __str__(self) -> str:
         figure = f"{100 * self.worst.form:.2g} % at output {self.worst.name!r}" if self.worst else "nothing"
         form = form_words(f"{self.form} form", self.precision)
-        return f"the {form} differs from the folded form by {figure} ({self.samples} {self.data} samples)"
+        samples = counted(self.samples, f"{self.data} sample")
+        return f"the {form} differs from the folded form by {figure} (measured on {samples})"
+
+    @property
+    def warning(self) -> str:
+        """What a user should know of a distance that is notable."""
+        if self.data == "calibration":
+            return f"{self}; `graphpass verify` shows where"
+        return f"{self}; your data may be unlike them: `graphpass verify` shows the difference on it, and where"
 
 
 def measured(

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from graphpass.wording import counted
 from service.problems import ProblemError
 
 TAGS = re.compile(r'\s*(?:,\s*)*(?:(W/)?("[\x21\x23-\x7e\x80-\xff]*"))')
@@ -69,7 +70,7 @@ def parts_of(asked: Conditions, tag: str, size: int) -> Sequence[tuple[int, int]
     if not found:
         raise ProblemError(
             "range",
-            f"the file has {size:,} bytes",
+            f"the file has {counted(size, 'byte')}",
             "ask for existing bytes",
             headers={"Content-Range": f"bytes */{size}"},
         )

@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import StringConstraints
 
+from graphpass.wording import counted
 from service.api.context import Service, ServiceDependency, Tenant, problems
 from service.api.intake import create_from_body, create_from_upload, file_name, read_small
 from service.api.pages import After, Limit, next_link
@@ -136,7 +137,7 @@ async def _from_upload(
     if upload.sha256 is None:
         raise ProblemError(
             "upload-incomplete",
-            f"{upload.offset} of {upload.length} bytes have arrived",
+            f"it has {upload.offset} of its {counted(upload.length, 'byte')}",
             "send the rest",
             where="upload",
         )

@@ -9,7 +9,6 @@ a body that is not JSON by type  415
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, get_args, get_origin
@@ -20,6 +19,8 @@ from fastapi.routing import APIRoute
 from pydantic import BeforeValidator
 from starlette.requests import ClientDisconnect
 
+from graphpass.options.values import whole_of
+from graphpass.wording import counted
 from service.problems import ProblemError, ended_early
 
 DEEPEST = 32  # objects and lists within each other
@@ -28,13 +29,7 @@ SHOWN = 100  # characters of a name
 LISTS = {"if-match", "if-none-match"}  # headers whose lines are one list
 
 
-def _as_digits(value: Any) -> Any:
-    if isinstance(value, str) and not re.fullmatch("-?[0-9]+", value):
-        raise ValueError(f"{value[:SHOWN]!r} is not a whole number, written in digits alone")
-    return value
-
-
-Digits = BeforeValidator(_as_digits)  # of a whole number in a header or a query
+Digits = BeforeValidator(whole_of)  # of a whole number in a header or a query
 
 
 class StrictRoute(APIRoute):
@@ -112,7 +107,7 @@ def _refuse_constant(text: str) -> float:
 
 def _whole(text: str) -> int:
     if len(text) > LONGEST:
-        raise ValueError(f"a number has {len(text):,} digits")
+        raise ValueError(f"a number has {counted(len(text), 'digit')}")
     return int(text)
 
 

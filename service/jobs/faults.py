@@ -1,5 +1,6 @@
 """What ends a job through no fault of its files, in words for its owner."""
 
+from graphpass.wording import counted
 from service.errors import ShortageError, StorageError
 from service.jobs.cancelling import UnwantedError
 from service.problems import JobError
@@ -21,6 +22,6 @@ def deadly(deaths: int) -> JobError:
     """Its worker died so often in one step of it."""
     return JobError(
         "worker-died",
-        f"the worker died {deaths} times while it ran this job",
+        f"the worker died {counted(deaths, 'time')} while it ran this job",
         "give a smaller model or less data; send it again if the worker was stopped from outside",
     )

@@ -1,7 +1,7 @@
 // The service's description of a model or dataset: what will be converted, what will not, and why.
 
 import { facts, h, table } from "./element.js";
-import { count, listed } from "./words.js";
+import { count, counted, listed } from "./words.js";
 
 export function modelSummary(found) {
   const about = found.description;
@@ -18,8 +18,8 @@ export function modelSummary(found) {
     sites.length === 0
       ? h("p", { class: "mark bad" }, "Nothing in this network can become spiking: see below.")
       : h("p", { class: blocked.length ? "mark warn" : "mark good" },
-        `Spikes will reach ${about.spiking_layers} of ${about.weight_layers} weight layers, `,
-        `from neurons at ${sites.length + (omitted.sites ?? 0)} ${sites.length === 1 ? "site" : "sites"}`,
+        `Spikes will reach ${about.spiking_layers} of ${counted(about.weight_layers, "weight layer")}, `,
+        `from neurons at ${counted(sites.length + (omitted.sites ?? 0), "site")}`,
         blocked.length ? `; ${blocked.length} more should be converted and cannot be.` : "."),
     blocked.length > 0 && leftTable("Cannot be converted, though it should", blocked),
     h("details", {}, h("summary", {}, "What becomes spiking, and what stays as it is"),

@@ -3,7 +3,7 @@
 import { Problem, cancel, get, isFinished, pause, remove } from "./api.js";
 import { announce, attempt, h, table } from "./element.js";
 import { fillFrom } from "./setup.js";
-import { KINDS, STATES, here, seconds, settings, when } from "./words.js";
+import { KINDS, STATES, counted, here, seconds, settings, when } from "./words.js";
 
 const EVERY = 3000; // milliseconds between requests while something runs
 let filter = "";
@@ -25,7 +25,7 @@ export async function jobsView(place, signal) {
     items.push(...page.items);
     next = page.next;
     await draw();
-    announce(`${page.items.length} more jobs`);
+    announce(counted(page.items.length, "more job"));
   }) }, "Older jobs");
 
   async function refresh(anew = false) {

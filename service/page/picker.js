@@ -3,7 +3,7 @@
 import { Problem } from "./api.js";
 import { alarm, announce, focusOn, freshId, h } from "./element.js";
 import { upload } from "./upload.js";
-import { bytes, percent, when } from "./words.js";
+import { bytes, counted, percent, when } from "./words.js";
 
 const TAKES = { model: ".onnx,.zip", dataset: ".npz,.npy,.zip,.tar,.parquet" };
 const WHAT = { sending: "Sending", checking: "Examining the file", waiting: "The connection is lost. Trying again" };
@@ -99,5 +99,5 @@ export function picker({ kind, title, hint, known, choices, role, summary, chang
 function detail(found) {
   const { samples, labels, spiking } = found.description;
   if (found.kind === "model") return spiking ? "spiking" : bytes(found.size);
-  return `${samples ?? "?"} samples${labels ? ", labelled" : ""}`;
+  return `${samples === undefined || samples === null ? "? samples" : counted(samples, "sample")}${labels ? ", labelled" : ""}`;
 }

@@ -1,7 +1,7 @@
 // Plots by plotly, which comes from the service's own Python environment and is loaded when the first one is shown.
 
 import { freshId, h } from "./element.js";
-import { mainError } from "./words.js";
+import { counted, mainError } from "./words.js";
 
 const LIBRARY = "/assets/plotly.min.js";
 const COLOURS = ["#3987e5", "#d95926", "#199e70", "#c98500", "#9085e9", "#d55181", "#5f9e1f", "#8a8a8a"]; // on white and black
@@ -147,7 +147,7 @@ export const ENERGY_PARTS = ["arithmetic", "weights", "state", "activations"];
 /** Energy of the ANN, the quantised ANN and the SNN, by what it is spent on. */
 export function energyPlot({ ann, quantised, snn, bits }) {
   const networks = [ann, quantised, snn];
-  const sides = ["ANN", `quantised, ${bits} ${bits === 1 ? "bit" : "bits"}`, "SNN"];
+  const sides = ["ANN", `quantised, ${counted(bits, "bit")}`, "SNN"];
   const most = Math.max(...networks.map((each) => each.total_pj ?? 0));
   const [size, unit] = [[1e9, "mJ"], [1e6, "µJ"], [1e3, "nJ"], [1, "pJ"]].find(([each]) => most >= each) ?? [1, "pJ"];
   const traces = ENERGY_PARTS.map((name, k) => ({

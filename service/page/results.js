@@ -5,7 +5,7 @@ import { alarm, facts, freshId, h, table } from "./element.js";
 import { leftTable } from "./inputs.js";
 import { ENERGY_PARTS, energyPlot, picture, sitesPlot, stepsPlot } from "./plots.js";
 import { fillFrom } from "./setup.js";
-import { ENERGY_MODELS, bytes, count, energy, formOf, here, levelsOf, listed, mainError, milliseconds, range, percent, points, settings, spread, times, when } from "./words.js";
+import { ENERGY_MODELS, bytes, count, counted, energy, formOf, here, levelsOf, listed, mainError, milliseconds, range, percent, points, settings, spread, times, when } from "./words.js";
 
 const number = (text) => ({ text, kind: "number" });
 const card = (title, ...content) => {
@@ -17,12 +17,11 @@ export function conversionResults(job, signal) {
   const found = job.result;
   const warned = warnings(found);
   const about = card("Converted", warned, h("p", { class: "mark good" },
-    `Spikes reach ${found.spiking_layers} of ${found.weight_layers} weight layers, from neurons at ${found.sites.length} `,
-    found.sites.length === 1 ? "site." : "sites."),
+    `Spikes reach ${found.spiking_layers} of ${counted(found.weight_layers, "weight layer")}, from neurons at ${counted(found.sites.length, "site")}.`),
   facts([
     ["Time-steps", String(found.time_steps)], ["Code", `${found.coding}, ${spread(found) ?? found.levels} levels`],
     ["Method", found.method], ["Form", formOf(found)],
-    ["Calibrated on", `${count(found.samples)} ${job.request.options.synthetic ? "made-up samples" : "samples"}`],
+    ["Calibrated on", counted(found.samples, job.request.options.synthetic ? "made-up sample" : "sample")],
     found.files?.["snn.onnx"] && ["Size", bytes(found.files["snn.onnx"])],
   ]));
   if (found.notes?.levels) warned.push(h("p", { class: "note" }, `Levels ${found.notes.levels}.`));
@@ -55,7 +54,7 @@ export function rankingResults(job) {
     location.hash = "#/";
   } }, "Convert without neurons there");
   return [card("Which sites cost the accuracy",
-    h("p", {}, `With neurons at all sites the outputs are ${percent(error)} of their variance off: T = ${time_steps}, ${coding} code, ${method}, on ${count(samples)} samples.`),
+    h("p", {}, `With neurons at all sites the outputs are ${percent(error)} of their variance off: T = ${time_steps}, ${coding} code, ${method}, on ${counted(samples, "sample")}.`),
     exclude.length > 0 && h("p", { class: "mark warn" }, `Leave ${listed(exclude)} analogue first.`),
     table("Sites, the worst first", ["Site", "Activation", ...["Levels", "Error alone", "Share", "Error without it"].map(number)],
       sites.map((site) => [site.name, site.kind, String(site.levels), short(site.alone), percent(site.share, 0), short(site.without)])),
@@ -172,7 +171,7 @@ function evaluation(found, warned = []) {
   ].filter(Boolean);
   const inRed = warned.some((each) => each.classList.contains("bad"));
   return [
-    card("Results", h("p", {}, `${count(found.samples)} samples, T = ${found.time_steps}, ${found.coding} code, ${levelsOf(found.sites, found.levels, " levels")}.`),
+    card("Results", h("p", {}, `${counted(found.samples, "sample")}, T = ${found.time_steps}, ${found.coding} code, ${levelsOf(found.sites, found.levels, " levels")}.`),
       warned, found.notes.filter((note) => !(inRed && note.includes("synthetic"))).map((note) => h("p", { class: "mark warn" }, note)),
       h("ul", { class: "figures" }, figures.map(([name, value, about]) =>
         h("li", {}, h("span", { class: "name" }, name), h("strong", {}, value), h("span", { class: "note" }, about)))),
@@ -200,7 +199,7 @@ function energyTable(cost) {
   return [
     h("p", {}, h("strong", {}, `${verdict}.`), ` ${ENERGY_MODELS[model]?.[0] ?? model}: ${ENERGY_MODELS[model]?.[1] ?? ""}`),
     table("Energy per sample, with memory traffic", ["", ...[...ENERGY_PARTS, "total", "/ ANN"].map(number)], [
-      line("ANN", cost.ann, 1), line(`Quantised ANN (${bits} ${bits === 1 ? "bit" : "bits"})`, cost.quantised, cost.quantised_ratio), line("SNN", cost.snn, cost.ratio),
+      line("ANN", cost.ann, 1), line(`Quantised ANN (${counted(bits, "bit")})`, cost.quantised, cost.quantised_ratio), line("SNN", cost.snn, cost.ratio),
     ]),
     h("p", { class: "note" }, "The quantised ANN is the same network, but it sends each count once as a number. State means the sums to which spikes are added. ",
       "Hardware studies break even at 0.15 to 1.38 spikes per synapse and inference."),
@@ -208,7 +207,7 @@ function energyTable(cost) {
 }
 
 function operationsTable(operations) {
-  return h("details", {}, h("summary", {}, "Layer by layer"), table(`Operations of the spiking network, counted on ${operations.samples} samples`,
+  return h("details", {}, h("summary", {}, "Layer by layer"), table(`Operations of the spiking network, counted on ${counted(operations.samples, "sample")}`,
     ["Layer", "Operator", "Input", number("Operations"), number("If dense")],
     operations.layers.map((layer) => [layer.name, layer.op, layer.input, count(layer.effective), count(layer.dense)])),
   operations.uncounted.length > 0 && h("p", { class: "note" }, `Not counted: ${listed(operations.uncounted)}.`));
@@ -268,7 +267,7 @@ function evaluateNow(job) {
       return;
     }
     const select = h("select", { id }, usable.map((each) => h("option", { value: each.id },
-      `${each.name} · ${each.description.samples} samples${each.description.labels ? ", labelled" : ""}`)));
+      `${each.name} · ${counted(each.description.samples, "sample")}${each.description.labels ? ", labelled" : ""}`)));
     const start = h("button", { type: "button", onclick: async () => {
       try {
         const { preset, preprocess, image_size, mean, std, energy_model } = job.request.options;

@@ -66,6 +66,8 @@ export function levelsOf(sites, most, unit = "") {
 export const mostSteps = (coding) => (coding === "phase" ? 8 : 255);
 export const percent = (value, digits = 2) => (value === null || value === undefined ? NONE : `${(100 * value).toFixed(digits)} %`);
 export const count = (value) => (value === null || value === undefined ? NONE : Math.round(value).toLocaleString("en"));
+/** "1 sample", "12,345 samples": a number with what it counts. */
+export const counted = (value, noun) => `${count(value)} ${noun}${Math.round(value) === 1 ? "" : "s"}`;
 export const times = (value) => (value === null || value === undefined ? NONE : `${Number(value.toPrecision(3))} ×`);
 export const points = (value) => `${value < 0 ? "+" : value > 0 ? "−" : "±"}${Math.abs(100 * value).toFixed(2)} points`;
 
@@ -83,7 +85,7 @@ export const range = (span) => (span ? span.map(short).join(" … ") : "");
 export function bytes(size) {
   for (const [unit, one] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]])
     if (size >= one) return `${Number((size / one).toPrecision(3))} ${unit}`;
-  return `${size} bytes`;
+  return counted(size, "byte");
 }
 
 export function seconds(value) {

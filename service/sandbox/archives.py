@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from graphpass.errors import GraphpassError
+from graphpass.wording import counted
 from service.sandbox.failures import TaskLimitError
 from service.sandbox.limits import Limits
 from service.sandbox.outcome import out_of_room
@@ -35,7 +36,9 @@ def listing(path: Path, limits: Limits, refusal: type[GraphpassError]) -> list[z
     except DAMAGE as error:
         raise refusal(f"{path}: not a readable .zip ({error})", "pack it again") from error
     if len(infos) > limits.files:
-        raise refusal(f"{path}: {len(infos)} files, at most {limits.files} are allowed", "pack fewer, larger ones")
+        raise refusal(
+            f"{path}: {counted(len(infos), 'file')}, at most {limits.files} are allowed", "pack fewer, larger ones"
+        )
     return infos
 
 
@@ -77,7 +80,7 @@ def unpack(path: Path, target: Path, limits: Limits, refusal: type[GraphpassErro
                 with archive.open(info) as member, place.open("xb") as file:
                     written = _copy(member, file, left)
                 if written < min(info.file_size, left):
-                    raise EOFError(f"it has {written} bytes, not {info.file_size}")
+                    raise EOFError(f"it has {counted(written, 'byte')}, not {info.file_size}")
             except DAMAGE as error:
                 raise refusal(f"{path}: member {info.filename!r} is damaged ({error})", "pack it again") from error
             left -= written

@@ -93,6 +93,7 @@ from graphpass.graph.description import PREFIX
 from graphpass.graph.domains import opset_of
 from graphpass.graph.model import Source, load, read_with_digest
 from graphpass.graph.plan import load_plan, save_plan
+from graphpass.graph.tensors import all_tensors
 from graphpass.inspection import inspect
 from graphpass.network import Network, prepare, require_coverage
 from graphpass.report.files import write_json, write_report
@@ -329,7 +330,7 @@ def _converted(path: Path, proto: onnx.ModelProto, digest: str) -> JSON:
         **_interface(proto),
         "opset": opset_of(proto),
         "nodes": len(proto.graph.node),
-        "parameters": sum(math.prod(tensor.dims) for tensor in proto.graph.initializer),
+        "parameters": sum(math.prod(tensor.dims) for tensor in all_tensors(proto)),
         "sites": [{"name": s.name, "kind": s.kind, "axis": None, "layers": list(s.layers)} for s in facts.sites],
         "left": [asdict(entry) for entry in facts.left],
         "spiking_layers": len({layer for site in facts.sites for layer in site.layers}),

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
+from graphpass.wording import counted
 from service.errors import NotFoundError, QuotaError, TextError
 from service.settings import Quota
 from service.storage import tables
@@ -33,7 +34,7 @@ _QUOTAS = {  # what there is of it, and what to do
 def text(what: str, value: str, length: int = LENGTH) -> str:
     """Return the text. Raises TextError where no database would store it."""
     if len(value) > length:
-        raise TextError(f"{what} has {len(value)} characters", f"use at most {length}")
+        raise TextError(f"{what} has {counted(len(value), 'character')}", f"use at most {length}")
     if "\0" in value or _SURROGATE.search(value):
         raise TextError(f"{what} holds a character that cannot be stored", "leave out NUL and lone surrogates")
     return value

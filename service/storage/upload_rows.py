@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from graphpass.wording import counted
 from service.errors import OffsetError, QuotaError, StorageUnavailableError
 from service.settings import Quota
 from service.storage import rows, tables
@@ -171,7 +172,7 @@ def _misplaced(upload: Upload, offset: int, size: int) -> OffsetError:
             upload.offset,
         )
     return OffsetError(
-        f"upload {upload.id} has {upload.length} bytes, {size} more at {offset} are too many",
+        f"upload {upload.id} has {counted(upload.length, 'byte')}, and {size} more at {offset} would be too many",
         "send what was announced",
         upload.offset,
     )

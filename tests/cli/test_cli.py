@@ -3,13 +3,16 @@
 import json
 import sys
 import tarfile
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import onnx
 import pytest
+import typer
 
-from graphpass.cli.app import main
+from graphpass.cli.app import app, main
 from graphpass.graph.model import read
 from graphpass.runtime.session import available_providers
 from tests.models import build, node, run
@@ -187,7 +190,7 @@ def test_doctor_and_version(capsys):
         (("convert", "ann.onnx", "out.onnx", "--plan", "p.json", "--calibration", "data.npz"), "exclude each other"),
         (
             ("sweep", "ann.onnx", "--calibration", "data.npz", "--data", "data.npz", "--time-steps", "x"),
-            "whole numbers",
+            "whole number of 1 or more; several with commas",
         ),
         (("evaluate", "ann.onnx", "ann.onnx", "--data", "data.npz"), "error: ann.onnx: not a converted network"),
         (("verify", "ann.onnx", "--data", "data.npz"), "error: ann.onnx: the model has no spiking neurons"),
@@ -242,6 +245,48 @@ def test_errors_are_one_line_with_status_2(folder, capsys, arguments, what):
     assert printed.startswith("graphpass: error: ")
     assert printed.count("\n") == 1
     assert what in printed
+
+
+def numbers_typed() -> list[tuple[str, ...]]:
+    """Every option of every command that is a number, with the words of its command."""
+    for command in entry_points(group="graphpass.commands"):
+        command.load()(app)
+
+    def walk(words: tuple[str, ...], command: Any) -> list[tuple[str, ...]]:
+        if hasattr(command, "commands"):
+            return [found for name, each in command.commands.items() for found in walk((*words, name), each)]
+        hints = get_type_hints(command.callback)
+        return [
+            (*words, each.opts[0])
+            for each in command.params
+            if {int, float} & {hints.get(each.name), *get_args(hints.get(each.name))}
+        ]
+
+    return walk((), typer.main.get_command(app))
+
+
+def test_numbers_are_digits_alone_on_the_command_line(capsys):
+    found = numbers_typed()
+    assert {("convert", "--time-steps"), ("convert", "--energy"), ("plot", "raster", "--sample")} <= set(found)
+    assert {("serve", "--port"), ("worker", "--metrics-port")} <= set(found)
+    for words in found:
+        for text in ("1_0", " 1", "+5", "\u0665", "1e", "nan", "inf", "1e999", "0x1", ""):
+            assert status(*words, text) == 2
+            printed = capsys.readouterr().err
+            assert f"{words[-1]}: {text!r} is not a " in printed, (words, printed)
+            assert "; give a " in printed
+    for port in ("65536", "-1"):
+        assert status("serve", "--port", port) == status("worker", "--metrics-port", port) == 2
+        assert capsys.readouterr().err.count(f"port: {port} is no port; give a whole number of 0 to 65535") == 2
+
+
+@pytest.mark.parametrize("wrong", ["1_0", "1,+5", "1,\u0665", "1,,2", "0x1", ""])
+def test_numbers_in_lists_are_digits_alone(folder, capsys, wrong):
+    assert status("sweep", "ann.onnx", "--calibration", "data.npz", "--data", "data.npz", "--time-steps", wrong) == 2
+    assert "--time-steps: '" in (printed := capsys.readouterr().err) and "is not a whole number" in printed
+    for option in ("--mean", "--std"):
+        assert convert(option, wrong) == 2
+        assert f"{option}: '" in (printed := capsys.readouterr().err) and "is not a number" in printed
 
 
 @pytest.mark.parametrize("form", ["folded", "unrolled"])
@@ -301,7 +346,7 @@ def test_every_command_names_nodes_in_training_mode(folder, capsys):
     reason = "training mode"
     assert status("inspect", "training.onnx") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "drop" in text and reason in text and "places where a rule almost applied" in text
+    assert "drop" in text and reason in text and "where a rule almost applied" in text
     assert status("convert", "training.onnx", "snn.onnx", "--calibration", "x.npz", "--allow-partial") == 0
     converted = capsys.readouterr()
     assert "node 'drop' (Dropout) is in training mode" in converted.err and reason in " ".join(converted.out.split())

@@ -111,4 +111,4 @@ def test_what_is_missing_comes_first(monkeypatch, capsys):
     monkeypatch.setattr(findings, "_running", lambda: pytest.fail("ran a network"))
     assert [each.what for each in doctor() if each.broken] == ["no-such-package"]
     code, printed = typed(capsys, "doctor")
-    assert code == 2 and "1 thing(s) are missing" in printed
+    assert code == 2 and "doctor found 1 problem;" in printed

@@ -146,7 +146,7 @@ def test_a_directory_that_lies_about_sizes(tmp_path: Path) -> None:
                 file.write(struct.pack("<I", packed))
             file.seek(entry + 24)
             file.write(struct.pack("<I", 2**32 - 2))
-        refuse(path, "'x.npy' cannot be 4294967294 bytes, packed to", "write it again with np.savez", [X])
+        refuse(path, "'x.npy' cannot be 4,294,967,294 bytes, packed to", "write it again with np.savez", [X])
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("x.npy", npy("<f4", (10**6, 3, 2), bytes(24 * 10**6)))
     refuse(path, "'x.npy' is neither stored nor deflated", "write it again with np.savez", [X])

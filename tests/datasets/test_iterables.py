@@ -178,7 +178,7 @@ class Unready:
         ([SAMPLES, "text"], "list, item 1: 'x' has shape ()", "reshape"),
         ([[[1], [1, 2]]], "list, item 0: 'x' has shape (1,)", "reshape"),
         ([{"x": [[1], [1, 2]]}], "list, item 0: is not made of arrays", "give tensors or arrays"),
-        ([(SAMPLES, TARGETS, 3)], "list, item 0: 3 values for a model of 1 inputs (x)", "optionally labels"),
+        ([(SAMPLES, TARGETS, 3)], "list, item 0: 3 values for a model of 1 input (x)", "optionally labels"),
         ([{"y": SAMPLES}], "list, item 0: holds 'y' where the model takes 'x'", "rename"),
         ([{"x": SAMPLES, "text": "a"}], "list, item 0: 'text' is not an input", "name the arrays x"),
         ([(SAMPLES,), (SAMPLES, TARGETS)], "list, item 1: 'labels' has", "label all of them or none"),

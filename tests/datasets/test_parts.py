@@ -51,6 +51,12 @@ REFUSALS: dict[str, tuple[list[InputSpec], dict[str, Any], str, str]] = {
     "no samples": ([X], {"x": SAMPLES[:0]}, "no samples", "give at least one"),
     "lengths": ([X, IDS], {"x": SAMPLES, "ids": np.ones((6, 2), int)}, "'ids' has shape (6, 2)", LENGTHS),
     "label length": ([X], {"x": SAMPLES, "labels": TARGETS[:6]}, "'labels' has shape (6,)", LENGTHS),
+    "samples on axis 1": (
+        [X],
+        {"x": SAMPLES, "labels": TARGETS[:3]},
+        "'labels' has shape (3,)",
+        "if axis 1 of 'x' holds",
+    ),
     "label scalar": ([X], {"x": SAMPLES, "labels": np.int64(3)}, "'labels' has shape ()", LENGTHS),
     "label text": ([X], {"x": SAMPLES, "labels": np.full(7, "cat")}, "labels of type", "labels as integers"),
     "label objects": ([X], {"x": SAMPLES, "labels": TARGETS.astype(object)}, "labels of type", "as integers"),

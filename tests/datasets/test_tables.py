@@ -108,7 +108,7 @@ def test_what_datasets_writes(tmp_path: Path) -> None:
         (lambda: numbers("y"), [X], "no column 'x' among y", "name a column after each input"),
         (lambda: numbers(labels=["a"] * 7), [X], "a column of string", "give numbers"),
         (lambda: pa.table({"ids": [[1, 2], [3]]}), [IDS], "rows of different lengths", "pad or crop"),
-        (lambda: pa.table({"ids": [[1, 2], None]}), [IDS], "1 values are missing", "fill or remove"),
+        (lambda: pa.table({"ids": [[1, 2], None]}), [IDS], "it lacks 1 value", "fill or remove"),
         (lambda: pa.table({"x": [[1.0, 2.0]]}), [X], "'x' has shape (1, 2)", "reshape"),
         (lambda: numbers().slice(0, 0), [X], "no samples", "give at least one"),
         (lambda: pa.table({"image": [b"no image"]}), [PIXELS], "image 0: cannot be read as an image (", "remove it"),

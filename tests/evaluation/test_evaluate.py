@@ -231,7 +231,7 @@ def test_an_output_that_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("label", [-1, 3])
 def test_labels_that_do_not_fit(tmp_path: Path, label: int) -> None:
-    with pytest.raises(DataError, match=f"^arrays: label {label} is not one of the 3 classes"):
+    with pytest.raises(DataError, match=f"^arrays: label {label} is not one of the classes 0 … 2"):
         evaluated(tmp_path, data(np.array([0, label])))
 
 

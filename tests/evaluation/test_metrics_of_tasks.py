@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphpass.datasets.dataset import Batch
 from graphpass.errors import DataError, OptionError
+from graphpass.evaluation.comparison import Comparison
 from graphpass.evaluation.metrics.registry import METRICS, metrics_of
 from graphpass.evaluation.metrics.score import Metric, Sampled, Score, spread_of
 from graphpass.maths.metrics import Spread
@@ -142,6 +144,10 @@ def short(outputs, labels, reference):
     return {"sum": [1.0]}
 def bare(outputs, labels, reference):
     return 3
+def comes(outputs, labels, reference):
+    return {"sum": outputs["y"].sum(1)} | ({"late": [1.0]} if len(outputs["y"]) == 1 else {})
+def goes(outputs, labels, reference):
+    return {"sum": outputs["y"].sum(1)} | ({"early": [1.0] * 2} if len(outputs["y"]) == 2 else {})
 def words(outputs, labels, reference):
     return {"sum": ["a", "b"]}
 """
@@ -169,7 +175,10 @@ def test_a_function_of_the_user(tmp_path: Path) -> None:
         ("classes:top=3", "metric classes:top=3: it has no parameters; write classes"),
         ("ctc:blank", "'blank' is not one of its parameters"),
         ("ctc:colour=1", "'colour=1' is not one of its parameters; write ctc:name=value, with output, blank, axis"),
-        ("ctc:blank=x", "blank='x' is not a number"),
+        ("ctc:blank=1_0", "blank: '1_0' is not a whole number"),
+        ("psnr:peak=+1", r"peak: '\+1' is not a number"),
+        ("psnr:peak=nan", "peak: 'nan' is not a number"),
+        ("ctc:blank=x", "blank: 'x' is not a whole number"),
         ("ctc:axis=2", "axis 2"),
         ("embedding:probe=1", "not one of its parameters"),
         ("psnr:peak=0", "peak 0"),
@@ -241,3 +250,25 @@ def test_noise_of_boxes_is_by_image() -> None:
     spread = Spread().add(np.array([2.0, 0.0]), np.array([2.0, 4.0]))
     assert spread.noise == pytest.approx((2 * ((2 - 2 / 3) ** 2 + (0 - 4 / 3) ** 2)) ** 0.5 / 6)
     assert spread.add(np.zeros(5), np.zeros(5)).noise == spread.noise
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("comes", "samples 7 to 7, ann have, unlike those before them, the figure 'late'"),
+        ("goes", "samples 7 to 7, ann lack the figure 'early'"),
+    ],
+)
+def test_figures_that_come_or_go_are_refused(tmp_path: Path, name: str, what: str) -> None:
+    """They would be means over some of the batches, beside others that are means over all."""
+    (path := tmp_path / "mine.py").write_text(CODE)
+    metrics = metrics_of([f"{path}:figure", f"{path}:{name}"], allow_code=True)
+    found = Comparison(("snn",))
+    for place, size in ((3, 2), (5, 2), (7, 1)):
+        outputs = {network: {"y": np.ones((size, 2))} for network in ("ann", "snn")}
+        batch = Batch({"x": np.ones((size, 2))}, None)
+        if size == 1:
+            with pytest.raises(DataError, match=f"mine.py:{name}: {what}; return the same figures for every batch"):
+                found.update(place, batch, outputs, metrics, np.zeros(size, bool))
+        else:
+            found.update(place, batch, outputs, metrics, np.zeros(size, bool))

@@ -3,10 +3,20 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
+from onnx import helper, numpy_helper
 
 from graphpass.graph.channels import channel_axis
-from graphpass.graph.layers import data_inputs, is_linear, moves, passes, reached_layers, weight_layer, weight_layers
-from tests.models import build, node, run
+from graphpass.graph.layers import (
+    count_weights,
+    data_inputs,
+    is_linear,
+    moves,
+    passes,
+    reached_layers,
+    weight_layer,
+    weight_layers,
+)
+from tests.models import FLOAT, build, node, run
 
 CONV = np.ones((4, 4, 3, 3), np.float32)
 MATRIX = np.ones((4, 4), np.float32)
@@ -49,6 +59,35 @@ def test_weight_layers(op, inputs, found):
     assert (layer.data_index, layer.weight_index) == found
     assert (layer.data.name, layer.output.name) == ("x", "y")
     assert (layer.bias is not None) == inputs.endswith("b")
+
+
+def test_weights_are_counted_in_branches_too():
+    """4×4 and 4×3 in a branch each, one 4×4 that is shared, and an LSTM of 4 units; no bias."""
+
+    def branch(weight: np.ndarray, name: str) -> object:
+        own = numpy_helper.from_array(weight, name)
+        nodes = (
+            [node("Constant", "", name, value=own), node("MatMul", f"x {name}", f"{name}_y", name)]
+            if weight.shape[1] == 3
+            else [node("MatMul", f"x {name}", f"{name}_y", name)]
+        )
+        outputs = [helper.make_tensor_value_info(f"{name}_y", FLOAT, None)]
+        return helper.make_graph(nodes, name, [], outputs, [] if weight.shape[1] == 3 else [own])
+
+    branches = {"then_branch": branch(MATRIX, "p"), "else_branch": branch(np.ones((4, 3), np.float32), "q")}
+    graph = graph_of(
+        [
+            node("If", "flag", "y", "choice", **branches),
+            node("Gemm", "x w b", "g", "gemm"), node("Gemm", "g w", "z", "again"),
+            node("Unsqueeze", "x axis", "s", "steps"), node("Unsqueeze", "kernels axis", "k", "k"),
+            node("LSTM", "s k recurrence bias", "h", "lstm", hidden_size=4),
+        ],
+        {"x": ["N", 4]}, ("y", "z", "h"), flag=np.array(True), w=MATRIX, b=np.ones(4, np.float32), axis=np.array([0]),
+        kernels=np.ones((16, 4), np.float32), recurrence=np.ones((1, 16, 4), np.float32),
+        bias=np.ones((1, 32), np.float32),
+    )  # fmt: skip
+    assert count_weights(graph) == 16 + 12 + 16 + 64 + 64
+    assert sum(layer.weight.values.size for layer in weight_layers(graph)) == 32
 
 
 def test_a_bias_left_out_is_none():

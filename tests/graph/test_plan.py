@@ -116,7 +116,7 @@ def setter(*path):
         (setter("comment", "mine"), "comment: is unknown here; choose from format, version"),
         (setter("notes", "x"), 'notes: "x" is not an object'),
         (setter("notes", {"a": 1}), "notes.a: 1 is not a text"),
-        (setter("levels", 9), "levels: 9, but 4 time-steps of this code have 5"),
+        (setter("levels", 9), "levels: 9, not the 5 of T = 4 in this code"),
         (setter("samples", -1), "samples: -1 is below 0"),
         (setter("sites", 0, "surprise", 1), r"sites\[0\].surprise: is unknown"),
         (setter("sites", 0, "threshold", [0.25, 0.5]), r"sites\[0\].threshold \('act'\): 2 numbers, its shape holds 3"),

@@ -309,3 +309,36 @@ def test_attention_with_any_number_of_axes(shape: tuple[int, ...], masked: bool)
         expected = module(x)
     away = (made.to_torch(threads=1)(x) - expected).norm() / (expected - expected.mean(0)).norm()
     assert away < 0.01
+
+
+def encoder(batch_first: bool) -> Any:
+    torch.manual_seed(3)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=batch_first)
+    return nn.Sequential(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(8, 3)).eval()
+
+
+def test_sequence_first_networks_convert_as_batch_first_ones_do() -> None:
+    """[time, samples, features]: the same sites and layers, and outputs as close."""
+    x = torch.randn(6, 40, 8, generator=torch.Generator().manual_seed(1))
+    found = []
+    for batch_first in (False, True):
+        module, given = encoder(batch_first), x.transpose(0, 1).contiguous() if batch_first else x
+        made = graphpass.from_torch(
+            module, given, {"input": given.numpy()}, identity_sites=True, time_steps=64, threads=1, dynamic_batch=False
+        )
+        with torch.no_grad():
+            expected = module(given).numpy()
+        apart = np.linalg.norm(made.to_torch(threads=1)(given).numpy() - expected) / np.linalg.norm(expected)
+        assert apart < 0.05
+        found.append((len(made.plan.sites), made.network.coverage.spiking_layers, made.network.coverage.weight_layers))
+    assert found[0] == found[1] == (8, 8, 9)
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")  # PyTorch's about its own default
+def test_inputs_with_their_samples_on_another_axis() -> None:
+    module = nn.Transformer(8, 2, 1, 1, 16, dropout=0.0).eval()
+    example = torch.zeros(6, 2, 8), torch.zeros(5, 2, 8)
+    with pytest.raises(DataError, match=r"5 and 6 samples on axis 0; .* on another axis, .*batch_first=True"):
+        graphpass.from_torch(module, example, synthetic=True, threads=1)
+    with pytest.raises(DataError, match=r"different sizes there: 6 of 'src', 5 of 'tgt'; .*batch_first=True"):
+        graphpass.from_torch(module, example, synthetic=True, threads=1, dynamic_batch=False)

@@ -123,5 +123,5 @@ def test_outputs_without_a_known_axis_stay_whole():
 
 
 def test_a_batch_that_is_too_long_is_no_crash():
-    with pytest.raises(SessionError, match="5 samples do not fit a model of fixed batch 4"):
+    with pytest.raises(SessionError, match="a batch of 5 samples does not fit a model of fixed batch 4"):
         run_padded(open_session(network()), inputs(5), FRAMES, AXES)

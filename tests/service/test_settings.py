@@ -104,6 +104,15 @@ def test_the_data_folder_is_where_such_things_are(monkeypatch: pytest.MonkeyPatc
         ("JOB_SECONDS", "2147483648"),
         ("MAX_UPLOAD_BYTES", "1025PiB"),
         ("JOB_THREADS", "1000000"),
+        ("PORT", "8_0"),
+        ("PORT", " 80"),
+        ("RATE_PER_MINUTE", "+5"),
+        ("JOB_SECONDS", "\u0663"),
+        ("JOB_THREADS", "1.0"),
+        ("RESULT_TTL_HOURS", "1_0"),
+        ("GARBAGE_GRACE_MINUTES", "\u0665"),
+        ("QUOTA_BYTES", "\u0665 GiB"),
+        ("MAX_UPLOAD_BYTES", " 5GiB"),
     ],
 )
 def test_a_bad_value_is_one_line_with_the_variable_and_its_meaning(monkeypatch, name: str, value: str) -> None:

@@ -111,8 +111,13 @@ def test_a_form_that_is_another_function_is_refused_where_it_begins(ann, form, e
 
 def test_what_is_notable_is_warned_of(ann, monkeypatch):
     monkeypatch.setattr(module, "NOTABLE", -1.0)
-    with pytest.warns(ConversionWarning, match="the integer form differs from the folded form by"):
-        convert(ann, data(), form="integer", time_steps=6)
+    with pytest.warns(ConversionWarning, match=r"by .*\(measured on 12 calibration samples\); .* shows where"):
+        plan = convert(ann, data(), form="integer", time_steps=6).plan
+    with pytest.warns(ConversionWarning) as shown:
+        convert(ann, plan=plan, form="integer")
+    (told,) = shown
+    assert "(measured on 16 made-up samples); your data may be unlike them: `graphpass verify`" in str(told.message)
+    assert "calibrat" not in str(told.message).lower()
 
 
 def test_few_levels_are_no_reason_to_refuse():

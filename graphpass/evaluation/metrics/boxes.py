@@ -7,6 +7,7 @@ import numpy as np
 from graphpass.errors import DataError, OptionError
 from graphpass.evaluation.metrics.score import Array, Arrays, BatchScore, Sampled, Untrained, chosen_output, scored
 from graphpass.maths.detection import Boxes, Detections, detections, matched, ranked
+from graphpass.wording import counted
 
 LEAST_SCORE = 0.001  # of a box, for average precision, which counts doubtful boxes too
 FORMATS = ("xyxy", "xywh", "cxcywh")
@@ -72,7 +73,8 @@ class Detection(Untrained):
             classes, best = scores.argmax(2), scores.max(2)
         if not len(corners) == len(best) == len(classes) == size or corners.shape[1] != best.shape[1]:
             raise OptionError(
-                f"metric detection: boxes {list(corners.shape)} and scores {list(scores.shape)} for {size} samples",
+                f"metric detection: boxes {list(corners.shape)} and scores {list(scores.shape)} for "
+                f"{counted(size, 'sample')}",
                 "name the outputs: detection:boxes=NAME,scores=NAME",
             )
         corners = _corners(corners.astype(np.float64), self.format)

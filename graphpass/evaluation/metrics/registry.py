@@ -13,6 +13,8 @@ from graphpass.evaluation.metrics.boxes import Detection
 from graphpass.evaluation.metrics.language import Perplexity
 from graphpass.evaluation.metrics.score import Array, Arrays, BatchScore, Metric, Sampled, Untrained, plain, scored
 from graphpass.evaluation.metrics.tasks import Ctc, Embedding, Psnr, RegressionTask
+from graphpass.options.values import number_of, whole_of
+from graphpass.wording import counted
 
 CLASSES = "classes"  # top-1, top-5 and agreement (evaluation/comparison.py): measured if no metric is named
 METRICS: Mapping[str, Callable[..., Metric]] = {
@@ -23,6 +25,7 @@ METRICS: Mapping[str, Callable[..., Metric]] = {
     "regression": RegressionTask,
     "perplexity": Perplexity,
 }
+READERS: Mapping[type, Callable[[str], Any]] = {int: whole_of, float: number_of, str: str}  # of parameters, by type
 RESERVED = frozenset({"probe"})  # fields that are no parameters
 
 
@@ -57,12 +60,12 @@ class Plugin(Untrained):
         return scored({str(name): self._ratio(str(name), values, batch.size) for name, values in found.items()})
 
     def _ratio(self, name: str, values: Any, size: int) -> tuple[Array, Array]:
-        remedy = f"give {size} numbers, or a pair of {size} numerators and {size} denominators"
+        remedy = f"give one number for each sample ({size:,}), or a pair of such numerators and denominators"
         with named(f"{self.where}: {name!r} is not made of numbers", remedy):
             parts = [np.asarray(each, np.float64) for each in (values if isinstance(values, tuple) else (values,))]
         if len(parts) > 2 or any(part.shape != (size,) for part in parts):
             shapes = ", ".join(str(list(part.shape)) for part in parts)
-            raise DataError(f"{self.where}: {name!r} has shape {shapes} for {size} samples", remedy)
+            raise DataError(f"{self.where}: {name!r} has shape {shapes} for {counted(size, 'sample')}", remedy)
         return (parts[0], parts[1]) if len(parts) == 2 else plain(parts[0])
 
 
@@ -97,11 +100,11 @@ def _metric(text: str, allow_code: bool) -> Metric:
             f"unknown metric {name!r}", f"choose one of {', '.join((CLASSES, *METRICS))}, or write file.py:function"
         )
     kind: Any = METRICS[name]
-    known = {each.name: type(each.default) for each in fields(kind) if each.name not in RESERVED}
+    known = {each.name: READERS[type(each.default)] for each in fields(kind) if each.name not in RESERVED}
     return kind(**_parameters(name, rest, known))  # type: ignore[no-any-return]
 
 
-def _parameters(metric: str, text: str, known: Mapping[str, type]) -> dict[str, Any]:
+def _parameters(metric: str, text: str, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         name, sign, value = part.partition("=")
@@ -113,7 +116,5 @@ def _parameters(metric: str, text: str, known: Mapping[str, type]) -> dict[str, 
         try:
             found[name] = known[name](value)
         except ValueError as error:
-            raise OptionError(
-                f"metric {metric}: {name}={value!r} is not a number", f"give {known[name].__name__} as {name}"
-            ) from error
+            raise OptionError(f"metric {metric}: {name}: {error}", f"write {metric}:{name}=1") from error
     return found

@@ -20,6 +20,7 @@ from graphpass.evaluation.metrics.score import (
 from graphpass.maths.metrics import cosines
 from graphpass.maths.probe import Probe, fit_probe
 from graphpass.maths.text import Text, decode, edits
+from graphpass.wording import counted
 
 HIGHEST_PSNR = 100.0  # dB, also for equal images, whose infinite ratio would make the mean infinite
 
@@ -61,7 +62,7 @@ class Ctc(Untrained):
         scores = np.moveaxis(outputs[name], self.axis, 0)
         if len(scores) < size or not -scores.shape[2] <= self.blank < scores.shape[2]:
             raise OptionError(
-                f"metric ctc: output {name!r} of shape {list(outputs[name].shape)} for {size} samples, "
+                f"metric ctc: output {name!r} of shape {list(outputs[name].shape)} for {counted(size, 'sample')}, "
                 f"axis {self.axis}, blank {self.blank}",
                 "set axis to where the samples are, and blank to one of the classes",
             )

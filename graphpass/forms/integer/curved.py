@@ -7,7 +7,7 @@
 Between two thresholds the count does not change, and beyond the last ones neither, so that no range has to be
 calibrated: x is cut off where the count is settled. s is one number where that leaves FINE steps between two thresholds
 of every channel, since runtimes multiply by one number faster; else one for each channel. Where a step would pass more
-than PASSED thresholds, because f is steep in one place and flat in others, the current stays float.
+than PASSED thresholds or half of them, because f is steep in one place and flat in others, the current stays float.
 
 Where θ or ψ differ between channels, a convolution of one tap counts what f gives, as in (2): onnxruntime multiplies
 floats channel by channel five times as slowly as by one number. t is one number for all channels. Since f(x) is rounded
@@ -37,7 +37,7 @@ from graphpass.sites.activations import Activation, find_activations
 FINE = 8  # steps of s between two thresholds: 1 count in 32 is then another one, by one
 ENOUGH = 4  # and between two thresholds, of what a sum is rounded to before a shortcut is added
 COARSE = 1 / 2  # of every threshold: a step of f(x), at most
-PASSED = 8  # thresholds within one step, at most
+PASSED = 8  # thresholds within one step, at most; and at most half of those of the rising side
 HALF = 0.5
 
 Array = NDArray[np.float64]
@@ -110,7 +110,7 @@ def encoding_within(rising: Borders, falling: Borders, ends: tuple[Borders, Bord
     if scale.max() * FINE <= gap.min(initial=np.inf):
         scale, shape = scale.max(keepdims=True), ()
     steps = float((gap / np.broadcast_to(scale, some.shape)[some]).min(initial=np.inf)) if some.any() else 1.0
-    if _passes_many(np.where(np.isfinite(both), both, np.inf), scale):
+    if _passes_many(np.where(np.isfinite(both), both, np.inf), scale, min(PASSED, max(1, levels // 2))):
         return None
     exact = scale.astype(np.float32)
     if not np.isfinite(exact).all() or (exact < np.finfo(np.float32).tiny).any():
@@ -128,11 +128,11 @@ def _scales(low: Array, high: Array, zero: int) -> Array:
     return np.maximum(below, above)
 
 
-def _passes_many(borders: Array, scale: Array) -> bool:
-    """Whether a step of a channel holds more than PASSED thresholds. borders: [K, C], infinite where there is none."""
+def _passes_many(borders: Array, scale: Array, most: int) -> bool:
+    """Whether a step of a channel holds more than `most` thresholds. borders: [K, C], infinite where there is none."""
     ordered = np.sort(borders, 0)
     with np.errstate(invalid="ignore"):
-        return bool((ordered[PASSED:] - ordered[:-PASSED] < scale).any())
+        return bool((ordered[most:] - ordered[:-most] < scale).any())
 
 
 def _best_zero(low: Array, high: Array) -> int:

@@ -10,6 +10,7 @@ from graphpass.graph.outline import Outline, OutlineNode
 from graphpass.report import html
 from graphpass.report.pictures.layered import Drawing, drawing_of
 from graphpass.report.pictures.picture import BLUE, OF_SITES, WIDTH, Picture, cut, scale
+from graphpass.wording import counted
 
 ROW, TALLEST = 21, 30  # pixels
 HEIGHT = 340  # pixels that the scales of colours need; where rows are few they are taller
@@ -84,7 +85,7 @@ def network(outline: Outline | None, sites: Sequence[SiteResult], title: str) ->
     data.append(_labels(outline, known, drawing, page))
     summary = (
         "; ".join(f"{html.short(site.name)}: {_values(site)}" for site in list(sites)[:30])
-        or f"{len(outline.nodes)} nodes"
+        or f"{counted(len(outline.nodes), 'node')}"
     )
     return Picture(
         title,
@@ -217,7 +218,7 @@ def _plain_squares(drawn: Sequence[Placed]) -> dict[str, Any]:
 
 
 def _hover(node: OutlineNode, site: SiteResult | None) -> str:
-    about = f"<br>{site.levels} levels, {site.neurons:,} neurons<br>{_values(site)}" if site else ""
+    about = f"<br>{site.levels} levels, {counted(site.neurons, 'neuron')}<br>{_values(site)}" if site else ""
     return f"{cut(node.site)}{about}"
 
 

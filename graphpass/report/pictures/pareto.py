@@ -10,6 +10,7 @@ from graphpass.maths.pareto import front
 from graphpass.records import RecordError, record_of
 from graphpass.report import html
 from graphpass.report.pictures.picture import COLOURS, Picture
+from graphpass.wording import counted
 
 SYMBOLS = {"rate": "circle", "phase": "diamond"}
 REMEDY = "give the JSON that `graphpass sweep --json` or `graphpass evaluate --json` wrote"
@@ -93,8 +94,8 @@ def pareto(documents: Sequence[Any], where: str = "the sweep") -> Picture:
         data.append(_ann(ann, [*(each.energy for each in drawn), 1.0], figure))
     left = len(found) - len(drawn)
     note = (
-        f"{len(drawn)} conversions, {_samples(found)}. The line joins those that no other conversion beats in both. "
-        "Energy is of synaptic operations, as a share of the original network's."
+        f"{counted(len(drawn), 'conversion')}, {_samples(found)}. The line joins those that no other conversion "
+        "beats in both. Energy is of synaptic operations, as a share of the original network's."
         + (f" {left} without energy or accuracy are left out." if left else "")
     )
     names = "; ".join(f"{_name(e)}: {e.snn:.4g}{figure.unit} at {e.energy:.3g} × the energy" for e in best[:30])
@@ -239,4 +240,8 @@ def _layout(figure: Figure, drawn: Sequence[Scored]) -> dict[str, Any]:
 
 def _samples(found: Sequence[ConversionFigures]) -> str:
     counts = sorted({each.samples for each in found})
-    return f"{counts[0]:,} samples each" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,} samples"
+    return (
+        f"{counted(counts[0], 'sample')} each"
+        if len(counts) == 1
+        else f"{counts[0]:,} to {counted(counts[-1], 'sample')}"
+    )

@@ -5,6 +5,7 @@ from typing import Any
 from graphpass.evaluation.drawn import SiteSpikes, SpikeRecord
 from graphpass.report import html
 from graphpass.report.pictures.picture import RATES, WIDTH, Picture, cut, scale
+from graphpass.wording import counted
 
 GAP = 2  # empty rows between sites
 TALLEST, FLATTEST = 16.0, 2.2  # pixels of a row
@@ -132,13 +133,14 @@ def _layout(bands: list[tuple[SiteSpikes, int, int]], rows: int, steps: list[int
 def _note(record: SpikeRecord) -> str:
     drawn = sorted({len(site.counts) for site in record.sites})
     sizes = sorted({site.neurons for site in record.sites})
+    neurons = f"{_range(sizes)} {'neuron' if sizes == [1] else 'neurons'}"
     few = _range(drawn) if drawn != sizes else "all"
     return (
         f"Sample {record.sample} of {record.described}; T = {record.time_steps}, {record.coding} code. "
-        f"Each row is a neuron: {few} of the {_range(sizes)} neurons of each site, drawn at random. "
+        f"Each row is a neuron: {few} of the {neurons} of each site, drawn at random. "
         "Percentages are of all neurons."
         + (
-            f" The first {len(record.sites)} of {record.all_sites} sites."
+            f" The first {len(record.sites)} of {counted(record.all_sites, 'site')}."
             if len(record.sites) < record.all_sites
             else ""
         )

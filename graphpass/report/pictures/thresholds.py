@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from graphpass.evaluation.spikes import ChannelCurrents, SiteCurrents
 from graphpass.report.pictures.picture import BLUE, GREEN, ORANGE, WIDTH, Picture
+from graphpass.wording import counted
 
 BINS = 120
 TAIL = 0.001  # of the values on either side may lie outside the picture
@@ -174,11 +175,12 @@ def _note(found: SiteCurrents) -> str:
         which = f"Channel {found.drawn[0].channel} of {found.channels}"
     else:
         which = (
-            f"{shown} of {found.channels} channels, evenly spread"
+            f"{shown} of {counted(found.channels, 'channel')}, evenly spread"
             if shown < found.channels
-            else f"All {shown} channels"
+            else f"All {counted(shown, 'channel')}"
         )
     return (
-        f"{which}; {found.samples:,} samples; T = {found.time_steps}, {found.coding} code, {len(found.shares)} levels. "
+        f"{which}; {counted(found.samples, 'sample')}; T = {found.time_steps}, {found.coding} code, "
+        f"{counted(len(found.shares), 'level')}. "
         f"Each histogram is as high as its highest bin; the outermost {100 * TAIL:g} % of the values may lie outside."
     )

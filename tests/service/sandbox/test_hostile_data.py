@@ -105,7 +105,7 @@ def test_headers_of_eight_terabytes(box: Box, content: bytes) -> None:
 
 def test_a_header_of_eight_terabytes_that_the_directory_confirms(box: Box) -> None:
     outcome = box.run("describe_dataset", {"file": box.put("data.npz", lying_npz((1 << 39, 4)))})
-    why = "'x.npy' cannot be 4294967040 bytes, packed to"
+    why = "'x.npy' cannot be 4,294,967,040 bytes, packed to"
     refused(outcome, "invalid-data", why)
     refused(convert(box, TINY, lying_npz((1 << 39, 4))), "invalid-data", why, "calibration")
 
