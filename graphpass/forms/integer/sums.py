@@ -3,6 +3,7 @@
 layer                 y_scale 1, then Clip(0, L)
 layer + layer         of one tap: one convolution over concatenated counts; else both in steps of FINEST or less, Add
 r·n + r'·n'           Add in integers, Clip(0, L)
+r·n + c               a convolution of one tap, Clip(0, L)
 layer + r·n           the layer in steps of (L + 1 + max r·n)/255, Add in integers, Clip(0, L)       r = A/θ
 """
 
@@ -89,7 +90,8 @@ def integer_nodes(total: CountSum, rank: int, counting: Counting, count: gs.Vari
     """Nodes that compute the counts of a current of this many axes in integers, or why they cannot."""
     largest, coarsest = counting.largest, counting.coarsest
     if not total.layers:
-        return _added(total, counting.threshold, counting.shift, largest, count)
+        alone = len(total.counts) == 1
+        return _alone(total, rank, counting, count) if alone else _added(total, counting, largest, count)
     total = replace(total, counts=tuple(replace(each, affine=each.shifted, zero=0) for each in total.counts))
     scaled = scaled_sum(total, rank, counting)
     if isinstance(scaled, str):
@@ -128,10 +130,32 @@ def rounded_away(linear: Linear, theta: NDArray[np.float64], largest: int) -> fl
     return float(np.linalg.norm(theta * errors) / (largest * np.linalg.norm(theta)))
 
 
-def _added(
-    total: CountSum, threshold: NDArray[np.float32], shift: NDArray[np.float32], largest: int, count: gs.Variable
-) -> list[gs.Node] | str:
+def _alone(total: CountSum, rank: int, counting: Counting, count: gs.Variable) -> list[gs.Node] | str:
+    """r·n + c, a value each for a channel: counts behind a normalisation."""
+    (known,) = total.counts
+    shape = known.tensor.shape
+    channels = shape[1] if rank > 2 and shape is not None and len(shape) == rank else None
+    if not isinstance(channels, int):
+        return "it comes from no weight layer, and its channels are not known to lie along axis 1"
+    transform = neuron_affine(counting.threshold, counting.shift, 1.0, rank)
+    constants = [neuron_affine(np.ones(1), part, 1.0, rank) for part in total.constants]
+    parameters = [transform, known.shifted, *constants]
+    if any(each.scale.ndim != rank or each.varying - {1} for each in parameters):
+        return "it comes from no weight layer, and it or its thresholds vary along other axes than its channels"
+    theta, psi = (part.astype(np.float64) for part in transform.vectors(1, channels))
+    scale, offset = (part.astype(np.float64) for part in known.shifted.vectors(1, channels))
+    added = sum((each.vectors(1, channels)[1].astype(np.float64) for each in constants), psi + offset)
+    done = settled(scaling(known.tensor, scale / theta, added / theta - 0.5, rank, known.largest))
+    if isinstance(done, str):
+        return done
+    if rounded_away(done, theta, counting.largest) > ROUNDED:
+        return TOO_FAR
+    return clipped(counting.largest, count, lambda output: nodes_of(done, output))
+
+
+def _added(total: CountSum, counting: Counting, largest: int, count: gs.Variable) -> list[gs.Node] | str:
     """r·n + r'·n' of one scale each, where what is added to them is a whole number of counts."""
+    threshold, shift = counting.threshold, counting.shift
     if len(total.counts) != 2 or total.constants or any(each.affine.varying for each in total.counts):
         return "it comes from no weight layer"
     if threshold.size != 1 or shift.size != 1:
