@@ -36,6 +36,9 @@ MOVES = frozenset("ReorderInput ReorderOutput Reshape Transpose Concat Identity"
 _EITHER = frozenset("Add Concat Gelu HardSigmoid HardSwish Identity LeakyRelu MaxPool Mul Resize Sigmoid Tanh".split())
 SAME, RENAMED = ("MaxPool", "Resize"), {"Upsample": "Resize"}  # of these, those with kernels and names of their own
 WAY_IN = _EITHER | {"BatchNormalization", "Clip", "Relu"}  # ... those on the way from a convolution to a neuron,
+POOLS = frozenset(
+    {"AveragePool", "GlobalAveragePool"}
+)  # which are in blocks in the reference, too, behind convolutions,
 WAY_OUT = _EITHER | {"Pad"}  # and those on the way from a neuron to the next.
 
 Floats = NDArray[np.float32]
@@ -253,6 +256,7 @@ class _Nodes:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.constants = {value.name: value for value in graph.initializer}
         self.convolved: set[str] = set()  # from convolutions, the channels still along axis 1
+        self._neural: set[str] = set()  # from neurons, and no convolution behind them
         for node in graph.node:
             self._forward(node)
         # Tensors that are read only by operators with the same numbers in either layout.
@@ -286,11 +290,15 @@ class _Nodes:
             )
         elif _is(node, FOLDED_NEURON, SPIKING_DOMAIN):
             from_convolutions = node.input[0] in self.convolved
+        elif node.op_type in POOLS and not node.domain:
+            from_convolutions = {*currents} <= self.convolved - self._neural
         else:
             moved = not self._is_of(WAY_IN, node) or (node.op_type == "Concat" and _axis(node) != 1)
             from_convolutions = not moved and bool(currents) and {*currents} <= self.convolved
         if from_convolutions:
             self.convolved |= {*node.output}
+        if node.op_type == FOLDED_NEURON or (node.op_type != "Conv" and {*currents} & self._neural):
+            self._neural |= {*node.output}
 
     def _allows(self, node: onnx.NodeProto) -> bool:
         if _is(node, "Conv"):

@@ -88,6 +88,20 @@ def test_channels_that_are_weighed():
     in_blocks(net.model(net.conv(net.neuron(x), 16)), 6)
 
 
+def test_pools_and_normalisations_in_front_of_neurons():
+    """As in a DenseNet. A pool of neurons is computed in the layout of the model, as in the plain session."""
+    net = BlockedNet()
+    x = net.neuron(net.conv("x", 32))
+    for behind_a_layer in (True, False):
+        pooled = net.conv(x, 16) if behind_a_layer else x
+        pool = net.node("AveragePool", pooled, kernel_shape=[2, 2], strides=[2, 2])
+        channels = 16 + net.channels[pooled]
+        x = net.node("Concat", pool, net.conv(x, 16, strides=[2, 2], pads=[1, 1, 0, 0]), axis=1, channels=channels)
+        norm = [net.constant(np.linspace(0.5, 1.5, channels, dtype=np.float32)) for _ in range(4)]
+        x = net.neuron(net.node("BatchNormalization", x, *norm))
+    in_blocks(net.model(net.conv(x, 16)), 2, x=images(2, 16, 16))
+
+
 def test_a_sum_that_something_else_reads_is_in_the_layout_of_the_model():
     net = BlockedNet()
     x = net.neuron(net.conv("x", 32))
