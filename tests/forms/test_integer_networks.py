@@ -213,53 +213,6 @@ def test_linear_bottlenecks_and_their_sums_are_integer() -> None:
     assert "range is not known" in float_form.left[0].reason
 
 
-def dense(ranges, division=False):
-    """Two layers side by side, normalised: neurons read c·x + d, or x/c + d. Then a layer and neurons."""
-    net = RealNet("rate", 16)
-    net.op("Conv", f"x {net.weight('w0', 8, 3, 3, 3)} {net.weight('b0', 8)}", "c0", pads=[1] * 4)
-    net.op("Conv", f"x {net.weight('w1', 12, 3, 1, 1)}", "c1")
-    net.op("Concat", "c0 c1", "joined", axis=1)
-    scale = net.constant(
-        "scale", net.random.uniform(0.5, 1.5, (20, 1, 1)) * np.where(np.arange(20) % 5, 1, -1)[:, None, None]
-    )
-    net.op("Div" if division else "Mul", f"joined {scale}", "scaled")
-    net.op("Add", f"scaled {net.constant('added', net.random.normal(size=(1, 20, 1, 1)))}", "n")
-    net.site("n", "y", 20)
-    net.op("Conv", f"y {net.weight('w2', 6, 20, 1, 1)}", "c2")
-    net.site("c2", "y2", 6)
-    net.op("GlobalAveragePool", "y2", "z")
-    return net.compare({"x": (3, 8, 8)}, {"z": 4}, ranges=ranges)
-
-
-@pytest.mark.parametrize("division", [False, True])
-def test_a_normalisation_in_front_of_neurons_is_integer(division: bool) -> None:
-    """What is concatenated has a scale each, and nothing is rescaled but by the layer that counts."""
-    found = dense({"x": (-3.2, 3.0), "c0": (-7.0, 8.0), "c1": (-4.0, 4.0)}, division)
-    assert found.left == ()
-    assert found.encoded == ("x", "c0", "c1")
-    assert found.ops.count("QLinearConv") == 4
-    assert not {"Add", "Div", "Conv", "QLinearConcat"} & {*found.ops}
-    assert found.flips["y"] < 0.1
-    assert "ParallelNeuronCount" in [entry.op for entry in dense(None, division).left]
-
-
-def test_counts_that_are_normalised_are_the_same_counts() -> None:
-    """y·c + d is a shortcut: nothing but the layer that rescales it is left of the product."""
-    net = RealNet("rate", 16)
-    net.op("Conv", f"x {net.weight('w0', 8, 3, 3, 3)}", "c0", pads=[1] * 4)
-    net.site("c0", "y", 8)
-    net.op("Mul", f"y {net.constant('scale', net.random.uniform(0.5, 1.5, (8, 1, 1)))}", "scaled")
-    net.op("Add", f"scaled {net.constant('added', net.random.normal(size=(8, 1, 1)))}", "n")
-    net.op("Conv", f"y {net.weight('w1', 8, 8, 3, 3)}", "c1", pads=[1] * 4)
-    net.op("Add", "c1 n", "s")
-    net.site("s", "y1", 8)
-    net.op("GlobalAveragePool", "y1", "z")
-    found = net.compare({"x": (3, 8, 8)}, {"z": 4}, ranges={"x": (-3.2, 3.0)})
-    assert found.left == ()
-    assert found.ops.count("QLinearAdd") == 1
-    assert found.flips["y1"] < 0.1
-
-
 def test_a_product_behind_a_normalisation_is_integer_and_its_output_float() -> None:
     """The bias that follows the product stays a float Add; floats read the product."""
     net = RealNet("rate", 16)

@@ -4,6 +4,7 @@ layer                 y_scale 1, then Clip(0, L)
 layer + layer         of one tap: one convolution over concatenated counts; else both in steps of FINEST or less, Add
 r·n + r'·n'           Add in integers, Clip(0, L)
 r·n + c               a convolution of one tap, Clip(0, L)
+layers and r·n        of the same counts: one convolution of the sum of their weights
 layer + r·n           the layer in steps of (L + 1 + max r·n)/255, Add in integers, Clip(0, L)       r = A/θ
 """
 
@@ -15,7 +16,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms.integer.counting import Counting
-from graphpass.forms.integer.layers import WHOLE, Linear, linear_of, merged, picked, scaling
+from graphpass.forms.integer.layers import WHOLE, Linear, linear_of, merged, picked, scaling, summed
 from graphpass.forms.integer.quantised import nodes_of, rounding_errors, scalar, settled, sum_nodes
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.layers import WeightLayer
@@ -96,8 +97,9 @@ def integer_nodes(total: CountSum, rank: int, counting: Counting, count: gs.Vari
     scaled = scaled_sum(total, rank, counting)
     if isinstance(scaled, str):
         return scaled
-    linears, theta, added, axis = scaled.linears, scaled.theta, scaled.added, scaled.axis
-    linear = linears[0]
+    theta, added, axis = scaled.theta, scaled.added, scaled.axis
+    linears, counts = _of_one_source(scaled.linears, total.counts, axis, len(theta))
+    total, linear = replace(total, counts=counts), linears[0]
     shapes = [layer.output.shape for layer, _ in total.layers]
     if len(linears) == 2 and not total.counts and _same_sizes(*shapes):
         joint = merged(*linears)
@@ -128,6 +130,25 @@ def rounded_away(linear: Linear, theta: NDArray[np.float64], largest: int) -> fl
     """
     errors = np.minimum(rounding_errors(linear), largest)
     return float(np.linalg.norm(theta * errors) / (largest * np.linalg.norm(theta)))
+
+
+def _of_one_source(
+    linears: tuple[Linear, ...], counts: tuple[CountTerm, ...], axis: int, size: int
+) -> tuple[tuple[Linear, ...], tuple[CountTerm, ...]]:
+    """Several layers as one if they read the same counts, and these counts themselves in it, if they are added, too."""
+    joint: Linear | None = linears[0]
+    for linear in linears[1:]:
+        joint = summed(joint, linear) if joint else None
+    if joint is None or len(linears) == 1:
+        return linears, counts
+    rest = []
+    for known in counts:
+        scale = known.affine.vectors(axis, size)[0].astype(np.float64)
+        own = scaling(known.tensor, scale, np.zeros(size), joint.weight.ndim, known.largest, dense=joint.groups == 1)
+        added = summed(joint, own)
+        joint = added or joint
+        rest += [] if added else [known]
+    return (joint,), tuple(rest)
 
 
 def _alone(total: CountSum, rank: int, counting: Counting, count: gs.Variable) -> list[gs.Node] | str:
