@@ -310,7 +310,7 @@ class _Walk:
         made: list[gs.Node] | str = "what it makes is read as floats"
         if isinstance(total, str):
             made = total
-        elif code and rank is not None and output.name not in self._held and not of_floats:  # which cost less so
+        elif code and rank is not None and output.name not in self._held and not of_floats:  # floats cost less there
             count = self._count(output)
             made = self._target.current(total, rank, counting_of(code, self._numbers), count)
             if not isinstance(made, str):

@@ -118,12 +118,12 @@ def _normalised(graph: gs.Graph, currents: Collection[str]) -> list[gs.Tensor]:
     """Every x of which c·x or c·x + d is a current, with constants c and d."""
     found = []
     for node in graph.nodes:
-        inner = [tensor for tensor in node.inputs if not isinstance(tensor, gs.Constant)]
-        if node.op not in ("Mul", "Div") or node.domain or len(node.inputs) != 2 or inner != node.inputs[:1]:
+        inner = [k for k, tensor in enumerate(node.inputs) if not isinstance(tensor, gs.Constant)]
+        if node.domain or (node.op, inner) not in (("Mul", [0]), ("Mul", [1]), ("Div", [0])):
             continue
         product = node.outputs[0]
         sums = [each for each in product.outputs if each.op == "Add" and not each.domain]
         ends = [product, *(each.outputs[0] for each in sums if any(isinstance(t, gs.Constant) for t in each.inputs))]
         if any(end.name in currents for end in ends):
-            found += inner
+            found.append(node.inputs[inner[0]])
     return found
