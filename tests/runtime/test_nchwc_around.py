@@ -12,21 +12,15 @@ OTHERS = ["GlobalAveragePool", "AveragePool", "Relu", "Softmax", "ReduceMean", "
 
 
 @pytest.mark.parametrize("op", OTHERS)
-def test_readers_that_would_compute_otherwise_read_the_layout_of_the_model(op):
+@pytest.mark.parametrize(("also", "neurons"), [("Conv", 2), ("Abs", 1)])
+def test_readers_that_would_compute_otherwise_read_the_layout_of_the_model(op, also, neurons):
+    """A neuron that nothing reads in blocks stays as it is."""
     net = BlockedNet()
     x = net.neuron(net.conv("x", 32))
     x = net.neuron(net.conv(x, 32))
     attributes = {"kernel_shape": [2, 2]} if op == "AveragePool" else {}
-    in_blocks(net.model(net.node(op, x, **attributes), net.conv(x, 16)), 2)
-
-
-@pytest.mark.parametrize("op", OTHERS)
-def test_a_neuron_stays_as_it_is_where_nothing_reads_it_in_blocks(op):
-    net = BlockedNet()
-    x = net.neuron(net.conv("x", 32))
-    x = net.neuron(net.conv(x, 32))
-    attributes = {"kernel_shape": [2, 2]} if op == "AveragePool" else {}
-    in_blocks(net.model(net.node(op, x, **attributes), net.node("Abs", x)), 1)
+    other = net.conv(x, 16) if also == "Conv" else net.node(also, x)
+    in_blocks(net.model(net.node(op, x, **attributes), other), neurons)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
