@@ -101,23 +101,32 @@ def _serve(pipe: Connection, make: Callable[[], Callable[[], object]]) -> None:
             pipe.send(_seconds(call, pipe.recv()))
 
 
-def _seconds(call: Callable[[], object] | OtherProcess, count: int) -> float:
+def _seconds(
+    call: Callable[[], object] | OtherProcess, count: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
     if isinstance(call, OtherProcess):
         return call.take(count)
-    started = time.perf_counter()
+    started = clock()
     for _ in range(count):
         call()
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def alternate(calls: Mapping[str, Callable[[], object] | OtherProcess], effort: Effort) -> dict[str, CallTimes]:
-    """Times of the calls in turns. Each is called twice before, and once untimed in each turn of several calls."""
+def alternate(
+    calls: Mapping[str, Callable[[], object] | OtherProcess],
+    effort: Effort,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, CallTimes]:
+    """Times of the calls in turns. Each is called twice before, and once untimed in each turn of several calls.
+
+    clock: of seconds; time.process_time for calls on one thread beside other work. Other processes have their own.
+    """
     counts = {}
     total = 0.0
     pause = LONG_PAUSE if any(isinstance(call, OtherProcess) for call in calls.values()) else PAUSE
     for name, call in calls.items():
         _seconds(call, 1)
-        once = _seconds(call, 1)
+        once = _seconds(call, 1, clock)
         counts[name] = max(1, math.ceil(SHORTEST / once))
         total += once * (counts[name] + (counts[name] > 1)) + pause
     rounds = max(effort.least, min(effort.most, int(effort.seconds / total)))
@@ -127,7 +136,7 @@ def alternate(calls: Mapping[str, Callable[[], object] | OtherProcess], effort: 
             time.sleep(pause)
             if counts[name] > 1:
                 _seconds(call, 1)
-            seconds[name][index] = _seconds(call, counts[name]) / counts[name]
+            seconds[name][index] = _seconds(call, counts[name], clock) / counts[name]
     return {name: CallTimes(values) for name, values in seconds.items()}
 
 

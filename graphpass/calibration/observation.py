@@ -142,7 +142,7 @@ def opened(
     graph = graph.copy()
     place_identities(graph, sites)
     steps = steps_of(graph, sites, METHODS[options.method].correct is not None)
-    analogue = analogue_tensors(graph, {site.output for site in sites})
+    analogue = analogue_tensors(graph, {site.output for site in sites}, {site.input for site in sites})
     plan = [(s.target, s.site and s.site.name, [layer.node.name for layer in s.layers]) for s in steps]
     text = json.dumps([options.observed_by, plan, analogue, fixed], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()

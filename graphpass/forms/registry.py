@@ -18,6 +18,7 @@ import onnx_graphsurgeon as gs
 
 from graphpass.errors import ModelError, OptionError, PlanError
 from graphpass.forms import operators
+from graphpass.forms.batch_norms import join_products_and_sums
 from graphpass.forms.float16 import to_float16
 from graphpass.forms.folded import fold
 from graphpass.forms.integer.form import to_integers
@@ -106,6 +107,8 @@ def emit(
     require_form(form, precision, target)
     with within_float32(PlanError, "the plan"):
         formed = FORMS[form](fold(graph, plan), plan, target)
+    if form == "folded" and precision == PRECISIONS[0]:
+        join_products_and_sums(formed.graph)
     proto, more = assemble(formed.graph, plan.coding), dict(formed.metadata)
     TARGETS[target].require(proto)
     if precision == "float16":

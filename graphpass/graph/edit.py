@@ -4,6 +4,8 @@ An Editor is made at the start of a pass, and `finish` brings the graph's list o
 cost of a pass is linear, however many edits it makes. Links between nodes and tensors change at once.
 """
 
+from collections.abc import Iterator
+
 import onnx_graphsurgeon as gs
 
 from graphpass.graph.names import Names, names_of
@@ -16,6 +18,15 @@ def held_names(graph: gs.Graph) -> frozenset[str]:
         held |= {tensor.name for node in subgraph.nodes for tensor in node.inputs}
         held |= {tensor.name for tensor in subgraph.outputs}
     return frozenset(held)
+
+
+def tensors_read(node: gs.Node) -> Iterator[gs.Tensor]:
+    """What a node reads; so do the bodies of If, Loop and Scan, by name."""
+    yield from node.inputs
+    for body in node.subgraphs():
+        for inner in (body, *body.subgraphs(recursive=True)):
+            yield from (tensor for reader in inner.nodes for tensor in reader.inputs)
+            yield from inner.outputs
 
 
 def used_once(tensor: gs.Tensor, held: frozenset[str]) -> bool:

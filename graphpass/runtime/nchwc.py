@@ -7,9 +7,9 @@ model in which a Tanh stands in for each neuron: onnxruntime leaves a Tanh in bl
     Tanh(Add(x, z)) →  BlockedNeuronOfSum(x, θ, ψ, A, o, z)
 
 The last digit of a current can decide a count, so the arithmetic has to be that of the reference: the model as
-onnxruntime optimises it without stand-ins. A convolution takes in a sum only if it does in the reference. A neuron
-stays as it is if an operator reads it whose numbers depend on the layout, such as a mean. In the end the two optimised
-models are compared.
+onnxruntime optimises it without stand-ins. A convolution takes in a sum only if it does in the reference. An operator
+whose numbers depend on the layout, such as a mean, reads a neuron through a *fence*, a Ceil: onnxruntime has that in
+the layout of the model alone. It is taken out afterwards. In the end the two optimised models are compared.
 """
 
 from collections import Counter
@@ -26,15 +26,19 @@ from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.tensors import bodies_of
 
 NCHWC = "com.microsoft.nchwc"
-STAND_IN = "Tanh"
+STAND_IN, FENCE = "Tanh", "Ceil"
 PREFIX = "graphpass_neuron_"
-SUM_PREFIX = f"{PREFIX}sum_"
+SUM_PREFIX, FENCE_PREFIX = f"{PREFIX}sum_", f"{PREFIX}fence_"
 NEUTRAL = (1.0, 0.0, 0.0, 0.0)  # θ, ψ, A, o of the channels that fill up the last block; their output is 0
 # Operators that move numbers and do not change them; onnxruntime inserts and removes them as the layout requires.
 MOVES = frozenset("ReorderInput ReorderOutput Reshape Transpose Concat Identity".split())
 # Operators that neither move nor mix channels, and give the same numbers in either layout, ...
-_EITHER = frozenset("Add Concat Identity MaxPool Sigmoid Mul HardSigmoid LeakyRelu".split())
+_EITHER = frozenset("Add Concat Gelu HardSigmoid HardSwish Identity LeakyRelu MaxPool Mul Resize Sigmoid Tanh".split())
+SAME, RENAMED = ("MaxPool", "Resize"), {"Upsample": "Resize"}  # of these, those with kernels and names of their own
 WAY_IN = _EITHER | {"BatchNormalization", "Clip", "Relu"}  # ... those on the way from a convolution to a neuron,
+POOLS = frozenset(
+    {"AveragePool", "GlobalAveragePool"}
+)  # which are in blocks in the reference, too, behind convolutions,
 WAY_OUT = _EITHER | {"Pad"}  # and those on the way from a neuron to the next.
 
 Floats = NDArray[np.float32]
@@ -124,15 +128,26 @@ def stand_in(proto: onnx.ModelProto, wanted: Mapping[str, list[Floats]], referen
             shown |= dict.fromkeys(name for name in node.input if name in nodes.convolved)
     neurons: dict[str, onnx.NodeProto] = {}
     parameters = {}
+    fused = {name for node in graph.node if _is(node, "HardSwish") for name in node.output}  # but not if it is shown
+    with_fences = []
     for node in graph.node:
+        with_fences.append(node)
         if not _is(node, FOLDED_NEURON, SPIKING_DOMAIN) or node.output[0] not in wanted:
             continue
         name = f"{PREFIX}{len(neurons)}"
         neurons[name] = onnx.NodeProto()
         neurons[name].CopyFrom(node)
         parameters[name] = wanted[node.output[0]]
-        shown[node.input[0]] = None
+        if node.input[0] not in fused:
+            shown[node.input[0]] = None
+        if others := nodes.others(node):
+            fence = f"{FENCE_PREFIX}{len(neurons)}"
+            with_fences.append(helper.make_node(FENCE, node.output, [fence], fence))
+            for reader in others:
+                _rename_inputs(reader, {node.output[0]: fence})
         node.CopyFrom(helper.make_node(STAND_IN, node.input[:1], node.output, name))
+    del graph.node[:]
+    graph.node.extend(with_fences)
     for name in [value.name for value in graph.output]:
         shown.pop(name, None)
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in shown)
@@ -152,7 +167,7 @@ def blocked_outputs(stand: StandIn, optimised: onnx.ModelProto, block: int) -> f
 
 
 def finished(stand: StandIn, optimised: onnx.ModelProto, block: int) -> onnx.ModelProto:
-    """The optimised model with neurons in place of stand-ins, without the outputs that were added."""
+    """The optimised model with neurons in place of stand-ins, without fences and the outputs that were added."""
     made = onnx.ModelProto()
     made.CopyFrom(optimised)
     graph = made.graph
@@ -180,8 +195,11 @@ def finished(stand: StandIn, optimised: onnx.ModelProto, block: int) -> onnx.Mod
         new = helper.make_node(op, inputs, node.output, neuron.name, domain=SPIKING_DOMAIN, block=block)
         new.attribute.extend(neuron.attribute)
         node.CopyFrom(new)
+    fenced = {node.output[0]: node.input[0] for node in kept if _is_fence(node)}
+    for node in kept:
+        _rename_inputs(node, fenced)
     del graph.node[:]
-    graph.node.extend(node for node in kept if not {*node.output} & merged)
+    graph.node.extend(node for node in kept if not {*node.output} & {*merged, *fenced})
     del graph.value_info[:]
     del made.metadata_props[:]
     made.metadata_props.extend(stand.proto.metadata_props)
@@ -189,7 +207,7 @@ def finished(stand: StandIn, optimised: onnx.ModelProto, block: int) -> onnx.Mod
 
 
 def same_arithmetic(reference: onnx.ModelProto, optimised: onnx.ModelProto) -> bool:
-    """Whether two optimised models are the same apart from moves and stand-ins for neurons."""
+    """Whether two optimised models are the same apart from moves, fences, and stand-ins for neurons."""
     return _arithmetic(reference) == _arithmetic(optimised)
 
 
@@ -198,12 +216,13 @@ def _arithmetic(proto: onnx.ModelProto) -> Counter[tuple[object, ...]]:
     found: Counter[tuple[object, ...]] = Counter()
     for node in proto.graph.node:
         neuron = node.op_type == FOLDED_NEURON or (node.name.startswith(PREFIX) and node.op_type == STAND_IN)
-        if neuron or node.op_type in MOVES:
+        if neuron or _is_fence(node) or node.op_type in MOVES:
             continue
         about: tuple[object, ...] = ()
         if node.op_type == "Conv":
             about = (node.name, len(node.input), *sorted(each.SerializeToString() for each in node.attribute))
-        found[("" if node.op_type == "MaxPool" else node.domain, node.op_type, *about)] += 1
+        op = RENAMED.get(node.op_type, node.op_type)
+        found[("" if op in SAME else node.domain, op, *about)] += 1
     return found
 
 
@@ -237,25 +256,33 @@ class _Nodes:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.constants = {value.name: value for value in graph.initializer}
         self.convolved: set[str] = set()  # from convolutions, the channels still along axis 1
+        self._neural: set[str] = set()  # from neurons, and no convolution behind them
         for node in graph.node:
             self._forward(node)
         # Tensors that are read only by operators with the same numbers in either layout.
-        self.kept = {name for node in graph.node for name in node.output}
+        self._kept = {name for node in graph.node for name in node.output}
+        self._readers: dict[str, list[onnx.NodeProto]] = {}
         for node in reversed(graph.node):
             if not self._allows(node):
-                self.kept -= {*node.input}
+                self._kept -= {*node.input}
+            for name in {*node.input}:
+                self._readers.setdefault(name, []).append(node)
 
     def fits(self, node: onnx.NodeProto) -> bool:
-        """Whether a neuron may work in blocks."""
+        """Whether a neuron may work in blocks, and something reads it there."""
         return (
             _is(node, FOLDED_NEURON, SPIKING_DOMAIN)
             and node.input[0] in self.convolved
-            and node.output[0] in self.kept
+            and len(self.others(node)) < len(self._readers.get(node.output[0], ()))
             and all(self._is_parameter(name) for name in node.input[1:])
         )
 
+    def others(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Readers of a neuron that have to read it in the layout of the model."""
+        return [reader for reader in self._readers.get(node.output[0], ()) if not self._allows(reader)]
+
     def _forward(self, node: onnx.NodeProto) -> None:
-        currents = [name for name in node.input if name not in self.constants]
+        currents = [name for name in node.input if name and name not in self.constants]
         if _is(node, "Conv"):
             filters = self.constants.get(node.input[1])
             from_convolutions = (
@@ -263,18 +290,28 @@ class _Nodes:
             )
         elif _is(node, FOLDED_NEURON, SPIKING_DOMAIN):
             from_convolutions = node.input[0] in self.convolved
+        elif node.op_type in POOLS and not node.domain:
+            from_convolutions = {*currents} <= self.convolved - self._neural
         else:
-            moved = node.op_type not in WAY_IN or node.domain or (node.op_type == "Concat" and _axis(node) != 1)
+            moved = not self._is_of(WAY_IN, node) or (node.op_type == "Concat" and _axis(node) != 1)
             from_convolutions = not moved and bool(currents) and {*currents} <= self.convolved
         if from_convolutions:
             self.convolved |= {*node.output}
+        if node.op_type == FOLDED_NEURON or (node.op_type != "Conv" and {*currents} & self._neural):
+            self._neural |= {*node.output}
 
     def _allows(self, node: onnx.NodeProto) -> bool:
         if _is(node, "Conv"):
             return node.input[0] not in node.input[1:]
         if _is(node, FOLDED_NEURON, SPIKING_DOMAIN):
             return True
-        return node.op_type in WAY_OUT and not node.domain and {*node.output} <= self.kept
+        return self._is_of(WAY_OUT, node) and {*node.output} <= self._kept
+
+    def _is_of(self, ops: frozenset[str], node: onnx.NodeProto) -> bool:
+        """Whether a node is one of these operators; Resize only where it copies numbers."""
+        modes = [each.s for each in node.attribute if each.name == "mode"]
+        copies = node.op_type != "Resize" or modes in ([], [b"nearest"])
+        return node.op_type in ops and not node.domain and copies
 
     def _is_parameter(self, name: str) -> bool:
         """Whether it is one float32 value, or one for each channel along axis 1 of four."""
@@ -287,6 +324,16 @@ class _Nodes:
 
 def _is(node: onnx.NodeProto, op: str, domain: str = "") -> bool:
     return bool(node.op_type == op and node.domain == domain)
+
+
+def _is_fence(node: onnx.NodeProto) -> bool:
+    return node.op_type == FENCE and node.name.startswith(FENCE_PREFIX)
+
+
+def _rename_inputs(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    for k, name in enumerate(node.input):
+        if name in names:
+            node.input[k] = names[name]
 
 
 def _axis(node: onnx.NodeProto) -> int:

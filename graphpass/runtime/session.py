@@ -29,7 +29,7 @@ LARGEST_BLOCKED = 2**30  # bytes of a model; its weights are written twice to te
 NO_INTEGER_LAYERS = ("session.disable_quant_qdq", "1")
 TYPED = frozenset(["value", "to"])  # attributes of Constant and Cast that say what type is made
 HARMFUL = "MatmulTransposeFusion"  # onnxruntime 1.32 dies in it, of a float16 MatMul behind Transpose(1, 0, 2)
-ROUNDS = 3  # of optimising with stand-ins, at most, until all of them stay in blocks
+ROUNDS = 6  # of optimising with stand-ins, at most, until all of them stay in blocks
 _NUMPY = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,

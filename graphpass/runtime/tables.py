@@ -4,7 +4,8 @@
 
 The integer form computes curved activations in floats between two uint8 tensors. A session with the native operators on
 the CPU asks onnxruntime for its optimised model, runs every such chain once on all 256 codes, and puts a LookUp in its
-place. Where a convolution of one tap follows, which counts what f gives channel by channel, the table does that, too.
+place. Where convolutions of one tap follow, which count what f gives channel by channel or rescale these counts, the
+table does that, too.
 The channel axis is counted from the end, by what the answers vary along; it is the last one where onnxruntime has moved
 channels last.
 """
@@ -87,10 +88,8 @@ class _Search:
         """The chain whose last node this is."""
         if node.op_type != "QuantizeLinear" or not self._is_uint8(node) or not self._alone(node):
             return None
-        counting = self._counting(node)
-        end = counting or node
-        clip = self._clipping(end)
-        nodes = [each for each in (clip, counting, node) if each is not None]
+        followers = self._followers(node)
+        nodes = [*reversed(followers), node]
         axes, output, pending = 0, nodes[0].output[0], [node.input[0]]
         seen, sources = {node.output[0]}, set[str]()
         while pending:
@@ -111,7 +110,7 @@ class _Search:
         if len(sources) != 1 or not self._kept_inside(nodes, output):
             return None
         shape = [CODES, *[1] * axes]
-        if counting is not None:
+        for counting in (each for each in followers if each.op_type == "QLinearConv"):
             weight = self._constants[counting.input[3]].dims
             shape = [CODES, *[1] * (len(weight) - 1)]
             shape[-1 if _channels_last(counting) else 1] = weight[0]
@@ -145,6 +144,14 @@ class _Search:
         maker = self._makers.get(node.input[0]) if node.input else None
         moves = node.op_type in ("Clip", "Transpose", "MaxPool", "Reshape") and not node.domain
         return moves and maker is not None and self._is_uint8(maker)
+
+    def _followers(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """The Clips and the layers of one tap behind a node, in order, each the only reader of the one before."""
+        found: list[onnx.NodeProto] = []
+        while (after := self._clipping(node) or self._counting(node)) is not None:
+            found.append(after)
+            node = after
+        return found
 
     def _clipping(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """The Clip that alone reads what a node makes."""

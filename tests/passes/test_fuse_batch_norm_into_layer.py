@@ -3,6 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
+from onnx import numpy_helper
 
 from graphpass.passes.normalise import normalise
 from tests.models import HALF, build, node
@@ -105,3 +106,37 @@ def test_a_matmul_that_is_an_output_keeps_its_values():
     constants = {"w": normal(4, 6), "b": normal(6), **norm_constants(6)}
     model = build(nodes, {"x": [5, 4]}, {"p": [5, 6], "y": [5, 6]}, constants)
     check(model, ["MatMul", "Add", "Mul", "Add"], normal(5, 4), fuse_batch_norm_into_layer=0)
+
+
+def beside(*more, held=(), axis=1, dtype=np.float32):
+    """Two convolutions side by side and a BatchNormalization behind them."""
+    nodes = [node("Conv", "x w b", "c", pads=[1] * 4), node("Conv", "x v", "d"), node("Concat", "c d", "j", axis=axis)]
+    constants = {
+        "w": normal(4, 3, 3, 3, dtype=dtype),
+        "b": normal(4, dtype=dtype),
+        "v": normal(2, 3, 1, 1, dtype=dtype),
+    }
+    outputs = dict.fromkeys(("y", *held))
+    kind = {"dtype": HALF} if dtype == np.float16 else {}
+    constants |= norm_constants(6, dtype)
+    return build([*nodes, norm("j", "y"), *more], {"x": [2, 3, 5, 5]}, outputs, constants, **kind)
+
+
+def test_batch_norm_is_fused_into_convolutions_side_by_side():
+    check(beside(), ["Conv", "Conv", "Concat"], normal(2, 3, 5, 5), fuse_batch_norm_into_layer=1)
+
+
+@pytest.mark.parametrize("held", ["c", "j"])
+def test_convolutions_side_by_side_that_something_else_reads_stay(held):
+    model = beside(held=[held])
+    check(model, ["Conv", "Conv", "Concat", "Mul", "Add"], normal(2, 3, 5, 5), fuse_batch_norm_into_layer=0)
+
+
+def test_a_scale_that_overflows_float16_stays_behind_convolutions_side_by_side():
+    model = beside(dtype=np.float16)
+    for each in model.graph.initializer:
+        if each.name == "gamma":
+            each.CopyFrom(numpy_helper.from_array(np.full(6, 6e4, np.float16), "gamma"))
+    graph = gs.import_onnx(model)
+    reports = {report.rule: report for report in normalise(graph)}
+    assert reasons(reports, "fuse_batch_norm_into_layer") == ["the folded weight or bias does not fit float16"]

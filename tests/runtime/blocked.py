@@ -1,11 +1,18 @@
-"""Networks of convolutions and neurons, grown node by node, for the tests of the blocked layout."""
+"""Networks of convolutions and neurons, grown node by node, and what the tests of the blocked layout ask of them."""
+
+import re
 
 import numpy as np
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from graphpass.forms import operators
 from graphpass.forms.operators import FOLDED_NEURON
 from graphpass.graph.domains import SPIKING_DOMAIN
+from graphpass.runtime import native
+from graphpass.runtime import session as session_module
+from graphpass.runtime.nchwc import NotBlocked
+from graphpass.runtime.session import open_session
 
 LEVELS = 5
 
@@ -55,3 +62,55 @@ class BlockedNet:
         proto.functions.extend(operators.functions("rate", 21))
         proto.metadata_props.add(key="made of", value="tests")
         return proto
+
+
+def silu(net, x):
+    return net.node("Mul", x, net.node("Sigmoid", x))
+
+
+def channel_block():
+    try:
+        return session_module._channel_block() if native.library() else 0
+    except NotBlocked:
+        return 0
+
+
+BLOCK = channel_block()
+needs_blocks = pytest.mark.skipif(
+    not BLOCK, reason="needs the native operators, and an onnxruntime that convolves in blocks"
+)
+
+
+def images(batch=2, height=12, width=12):
+    x = np.random.default_rng(0).normal(0, 1, (batch, 3, height, width)).astype(np.float32)
+    return np.round(x * 4) / 4
+
+
+def compared(proto, x=None, threads=1):
+    """The session that works in blocks where it can, after its outputs were compared with those of the plain one."""
+    plain = open_session(proto, threads=threads, use_blocked=False)
+    assert plain.layout == "plain"
+    session = open_session(proto, threads=threads)
+    assert session.neurons == "native"
+    for value in [x] if x is not None else [images(), images(1, 7, 9)]:
+        for one, other in zip(session.run(None, {"x": value}), plain.run(None, {"x": value}), strict=True):
+            np.testing.assert_array_equal(one, other)
+    ends = [
+        [(end.name, end.type, [isinstance(size, int) and size for size in end.shape]) for end in one.get_outputs()]
+        for one in (session, plain)
+    ]
+    assert ends[0] == ends[1]
+    assert session.get_modelmeta().custom_metadata_map == plain.get_modelmeta().custom_metadata_map
+    return session
+
+
+def in_blocks(proto, neurons, **options):
+    session = compared(proto, **options)
+    assert session.layout == "blocked", session.reason
+    assert re.fullmatch(rf"{neurons} neurons? in blocks of {BLOCK}", session.reason), session.reason
+
+
+def stays_plain(proto, reason, **options):
+    session = compared(proto, **options)
+    assert session.layout == "plain"
+    assert reason in session.reason

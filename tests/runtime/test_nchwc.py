@@ -12,61 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
-from graphpass.runtime import native
 from graphpass.runtime import nchwc as blocked
 from graphpass.runtime import session as session_module
-from graphpass.runtime.nchwc import NotBlocked
 from graphpass.runtime.session import open_session
 from tests.properties import examples
-from tests.runtime.blocked import BlockedNet
+from tests.runtime.blocked import BlockedNet, compared, images, in_blocks, needs_blocks, silu, stays_plain
 
-
-def channel_block():
-    try:
-        return session_module._channel_block() if native.library() else 0
-    except NotBlocked:
-        return 0
-
-
-BLOCK = channel_block()
-pytestmark = pytest.mark.skipif(
-    not BLOCK, reason="needs the native operators, and an onnxruntime that convolves in blocks"
-)
-
-
-def images(batch=2, height=12, width=12):
-    x = np.random.default_rng(0).normal(0, 1, (batch, 3, height, width)).astype(np.float32)
-    return np.round(x * 4) / 4
-
-
-def compared(proto, x=None, threads=1):
-    """The session that works in blocks where it can, after its outputs were compared with those of the plain one."""
-    plain = open_session(proto, threads=threads, use_blocked=False)
-    assert plain.layout == "plain"
-    session = open_session(proto, threads=threads)
-    assert session.neurons == "native"
-    for value in [x] if x is not None else [images(), images(1, 7, 9)]:
-        for one, other in zip(session.run(None, {"x": value}), plain.run(None, {"x": value}), strict=True):
-            np.testing.assert_array_equal(one, other)
-    ends = [
-        [(end.name, end.type, [isinstance(size, int) and size for size in end.shape]) for end in one.get_outputs()]
-        for one in (session, plain)
-    ]
-    assert ends[0] == ends[1]
-    assert session.get_modelmeta().custom_metadata_map == plain.get_modelmeta().custom_metadata_map
-    return session
-
-
-def in_blocks(proto, neurons, **options):
-    session = compared(proto, **options)
-    assert session.layout == "blocked", session.reason
-    assert session.reason == f"{neurons} neurons in blocks of {BLOCK}"
-
-
-def stays_plain(proto, reason, **options):
-    session = compared(proto, **options)
-    assert session.layout == "plain"
-    assert reason in session.reason
+pytestmark = needs_blocks
 
 
 def chain(**options):
@@ -139,39 +91,6 @@ def test_activations_that_look_like_stand_ins_stay():
     in_blocks(net.model(net.node("Tanh", net.conv(x, 32)), net.node("Sigmoid", net.conv(x, 32))), 1)
 
 
-@pytest.mark.parametrize("op", ["GlobalAveragePool", "AveragePool", "Relu", "Softmax", "ReduceMean", "Transpose"])
-def test_readers_that_would_compute_otherwise_keep_a_neuron_as_it_is(op):
-    net = BlockedNet()
-    x = net.neuron(net.conv("x", 32))
-    x = net.neuron(net.conv(x, 32))
-    attributes = {"kernel_shape": [2, 2]} if op == "AveragePool" else {}
-    in_blocks(net.model(net.node(op, x, **attributes), net.conv(x, 16)), 1)
-
-
-def silu(net, x):
-    return net.node("Mul", x, net.node("Sigmoid", x))
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("channels", [16, 24, 32])
-def test_curved_activations_in_front_of_neurons_stay_in_blocks(channels, threads):
-    """A residual network of SiLU, as the folded form has it: f in floats, then neurons."""
-    net = BlockedNet()
-    x = net.neuron(silu(net, net.conv("x", channels)))
-    for _ in range(2):
-        inner = net.neuron(silu(net, net.conv(x, channels)))
-        x = net.neuron(silu(net, net.node("Add", net.conv(inner, channels), x)))
-    in_blocks(net.model(net.conv(x, 16)), 5, threads=threads)
-
-
-def test_a_sum_that_something_else_reads_keeps_its_neurons_as_they_are():
-    net = BlockedNet()
-    x = net.neuron(net.conv("x", 32))
-    x = net.neuron(net.conv(x, 32))
-    total = net.node("Add", net.conv(x, 32), x)
-    in_blocks(net.model(net.node("GlobalAveragePool", total), net.conv(net.neuron(total), 16)), 1)
-
-
 def test_transposed_axes_of_one_size_are_not_taken_for_channels():
     net = BlockedNet()
     x = net.neuron(net.conv("x", 16))
@@ -225,7 +144,8 @@ def test_it_stays_plain_where_not_all_weights_could_be_written(monkeypatch):
     stays_plain(proto, "")
 
 
-KINDS = ("conv", "depthwise", "residual", "projection", "pool", "two", "mean", "silu", "silu sum", "leaky", "hard")
+CURVED = ("LeakyRelu", "HardSigmoid", "HardSwish", "Gelu", "Tanh")
+KINDS = ("conv", "depthwise", "residual", "projection", "pool", "two", "mean", "silu", "silu sum", "weighed", *CURVED)
 
 
 @given(
@@ -250,9 +170,12 @@ def test_any_network_gives_the_numbers_of_the_plain_session(kinds, channels, coa
             x = net.neuron(silu(net, net.conv(x, 16)), per_channel)
         elif kind == "silu sum":
             x = net.neuron(silu(net, net.node("Add", net.conv(x, net.channels[x]), x)), per_channel)
-        elif kind in ("leaky", "hard"):
-            op = "LeakyRelu" if kind == "leaky" else "HardSigmoid"
-            x = net.neuron(net.node(op, net.conv(x, 32), alpha=0.1), per_channel)
+        elif kind in CURVED:
+            alpha = {"alpha": 0.1} if kind in CURVED[:2] else {}
+            x = net.neuron(net.node(kind, net.conv(x, 32), **alpha), per_channel)
+        elif kind == "weighed":
+            weights = net.node("Sigmoid", net.conv(net.node("GlobalAveragePool", x), net.channels[x], 1))
+            x = net.neuron(net.conv(net.node("Mul", x, weights), 16), per_channel)
         elif kind == "pool":
             x = net.node("MaxPool", x, kernel_shape=[2, 2], pads=[1, 1, 1, 1])
         elif kind == "two":

@@ -132,6 +132,21 @@ def test_a_layer_that_counts_channel_by_channel_is_part_of_the_chain(weight, gro
     np.testing.assert_array_equal(open_session(made).run(None, {"x": x})[0], expected)
 
 
+@built
+def test_so_are_layers_that_rescale_the_counts():
+    model = counted(OWN, 3)
+    again = ["y", "small", "zero", "weight", "scales", "zeros", "small", "zero"]
+    model.graph.node.append(helper.make_node("QLinearConv", again, ["z"], group=3))
+    model.graph.output[0].name = "z"
+    (found,) = chains_of(model)
+    made, _ = with_tables(model, [found], dict(zip(["z"], run(questions(model, [found])), strict=True)))
+    assert [each.op_type for each in made.graph.node] == ["QuantizeLinear", LOOK_UP]
+    x = np.random.default_rng(0).uniform(0, 255, (2, 3, 4, 4)).astype(np.float32)
+    (expected,) = run(model, x)
+    assert len(np.unique(expected)) > 3
+    np.testing.assert_array_equal(open_session(made).run(None, {"x": x})[0], expected)
+
+
 @pytest.mark.parametrize(
     "model",
     [

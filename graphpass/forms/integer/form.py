@@ -2,11 +2,12 @@
 
     y = A·n + o        n is the tensor y/count; the tensor y itself exists where something reads floats
 
-Nodes that move values, max pooling and concatenation work on counts; A and o (graph.affine) travel on with them and
-end in the weights and bias of the next layers. A neuron's current is the sum of one or two terms:
+Nodes that move values, max pooling and concatenation work on counts; A and o (graph.affine) travel on with them, also
+through products with constants, and end in the next layers. A neuron's current is the sum of one or two terms:
 
     layer                 the layer on integers, y_scale 1, then Clip(0, L)                quantised.py
     layer + layer         one convolution over concatenated counts, where positions correspond
+    c·n + d               a convolution of one tap: counts or analogue tensors behind a normalisation       sums.py
     layer + A·n + o       an Add on integers, the layer's sum in steps of COARSEST or less; an A·n whose A/θ
                           differs between channels goes through a convolution of one tap first
     f(layer), f(sum)      layer or sum as uint8, f in floats, then QuantizeLinear                     curved.py
@@ -37,16 +38,22 @@ from graphpass.forms.integer.borders import as_float32, encoded_counts, rounded_
 from graphpass.forms.integer.counting import Counting, counting_of, stored
 from graphpass.forms.integer.curved import curved_counts, curved_currents
 from graphpass.forms.integer.layers import linear_of
-from graphpass.forms.integer.moves import encode_behind_transposes, moved_counts, rises_by_channel, suit_counts
+from graphpass.forms.integer.moves import (
+    encode_behind_transposes,
+    moved_counts,
+    rescaled,
+    rises_by_channel,
+    suit_counts,
+)
 from graphpass.forms.integer.offsets import hides_zero, without_offset
 from graphpass.forms.integer.quantised import has_normal_scales, quantised, settled
 from graphpass.forms.integer.sums import CountSum, CountTerm, adds_constant, is_sum
 from graphpass.forms.integer.targets import TARGETS, USUAL
-from graphpass.forms.integer.tensors import Encoding, analogue_tensors, encoding_of, is_float32
+from graphpass.forms.integer.tensors import encodings, is_float32
 from graphpass.forms.preparation import compute_constants, split_layers
 from graphpass.graph.affine import neuron_affine
 from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.edit import held_names
+from graphpass.graph.edit import held_names, tensors_read
 from graphpass.graph.layers import WeightLayer, is_maximum, rank_of, weight_layer
 from graphpass.graph.names import Stems
 from graphpass.graph.plan import Left
@@ -95,10 +102,7 @@ class _Walk:
     def __init__(self, graph: gs.Graph, ranges: Mapping[str, tuple[float, float]], target: str):
         self._graph, self._target, self._numbers = graph, TARGETS[target], TARGETS[target].numbers
         self._held = held_names(graph)
-        spiking = {node.outputs[0].name for node in graph.nodes if node.op == operators.FOLDED_NEURON}
-        analogue = [name for name in analogue_tensors(graph, spiking) if name in ranges]
-        codes = ((name, encoding_of(*ranges[name], self._numbers)) for name in analogue)
-        self._encodings: dict[str, Encoding] = {name: code for name, code in codes if code}
+        self._encodings = encodings(graph, ranges, self._numbers)
         self._curved = curved_currents(graph) if self._numbers.shifted else {}
         self._codes = self._encodings | {name: each.code for name, each in self._curved.items()}  # of what layers make
         self._nodes: list[gs.Node] = []
@@ -302,10 +306,11 @@ class _Walk:
             return False
         output, total = node.outputs[0], self._terms_of(node)
         code, rank = self._codes.get(output.name), rank_of(output)
+        of_floats = node.op == "Add" and any(tensor.name in self._made_of_floats for tensor in node.inputs)
         made: list[gs.Node] | str = "what it makes is read as floats"
         if isinstance(total, str):
             made = total
-        elif code and rank is not None and output.name not in self._held and not self._is_made_of_floats(node):
+        elif code and rank is not None and output.name not in self._held and not of_floats:  # floats cost less there
             count = self._count(output)
             made = self._target.current(total, rank, counting_of(code, self._numbers), count)
             if not isinstance(made, str):
@@ -327,19 +332,21 @@ class _Walk:
             if layer and layer.data.name in self._counts:
                 self.left.append(Left(node.name, node.op, made, True))
             return False
+        return self._replace(node, made)
+
+    def _replace(self, node: gs.Node, made: Sequence[gs.Node]) -> bool:
         node.inputs.clear()
         node.outputs.clear()
         self._nodes.extend(made)
         return True
 
-    def _is_made_of_floats(self, node: gs.Node) -> bool:
-        """Whether a sum adds a tensor that exists as floats: then it costs less as floats."""
-        return node.op == "Add" and any(tensor.name in self._made_of_floats for tensor in node.inputs)
-
     # ---- other nodes
 
     def _carry(self, node: gs.Node) -> bool:
-        """A node that moves counts, or picks the largest: on the counts themselves, where they allow it."""
+        """A node that moves counts, picks the largest, or rescales: on the counts themselves, where they allow it."""
+        if product := rescaled(node, self._counts, self._curved):
+            self._counts[node.outputs[0].name] = product  # the same counts, which stand for other values
+            return self._replace(node, [])
         entries = [self._counts.get(tensor.name) for tensor in node.inputs]
         if node.domain or not entries or entries[0] is None:
             return False
@@ -376,14 +383,8 @@ class _Walk:
 
     def _float(self, node: gs.Node) -> None:
         """A node that reads floats; so do the bodies of If, Loop and Scan, by name."""
-        for tensor in node.inputs:
+        for tensor in tensors_read(node):
             self._decode(tensor)
-        for body in node.subgraphs():
-            for inner in (body, *body.subgraphs(recursive=True)):
-                for tensor in (t for reader in inner.nodes for t in reader.inputs):
-                    self._decode(tensor)
-                for tensor in inner.outputs:
-                    self._decode(tensor)
         self._nodes.append(node)
 
     def _decode(self, tensor: gs.Tensor) -> None:

@@ -1,6 +1,8 @@
-"""Nodes that move counts, or pick the largest: what their outputs stand for, and which of them move floats instead."""
+"""Nodes that move counts, pick the largest, or multiply them: what their outputs stand for, and which of them move
+floats instead.
+"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from graphpass.forms.integer.quantised import scalar
 from graphpass.forms.integer.sums import CountTerm
 from graphpass.forms.integer.tensors import CARRIES, Numbers
-from graphpass.graph.affine import Affine, joined, neuron_affine, through
+from graphpass.graph.affine import Affine, arithmetic, joined, neuron_affine, through
 from graphpass.graph.layers import is_maximum, rank_of
 
 
@@ -36,6 +38,19 @@ def moved_counts(node: gs.Node, entries: Sequence[CountTerm | None]) -> tuple[li
     if made is None or any(each.scale.ndim != rank_of(t) for each, t in zip(made, node.outputs, strict=True)):
         return None
     return made, zero
+
+
+def rescaled(node: gs.Node, counts: Mapping[str, CountTerm], curved: Collection[str]) -> CountTerm | None:
+    """What is known of counts behind a product with constants or a quotient by them; None for another node.
+
+    curved: names of currents of f, which is computed as it stands.
+    """
+    names = [tensor.name for tensor in node.inputs if tensor.name in counts]
+    if node.op not in ("Mul", "Div") or node.domain or len(names) != 1 or names[0] in curved:
+        return None
+    known = counts[names[0]]
+    affine = arithmetic(node, known.affine)
+    return replace(known, affine=affine) if affine and np.isfinite(affine.scale).all() else None
 
 
 def suit_counts(node: gs.Node, rank: int, zero: int, stem: Callable[[str], str], numbers: Numbers) -> None:

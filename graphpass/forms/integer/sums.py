@@ -3,6 +3,8 @@
 layer                 y_scale 1, then Clip(0, L)
 layer + layer         of one tap: one convolution over concatenated counts; else both in steps of FINEST or less, Add
 r·n + r'·n'           Add in integers, Clip(0, L)
+r·n + c               a convolution of one tap, Clip(0, L)
+layers and r·n        of the same counts: one convolution of the sum of their weights
 layer + r·n           the layer in steps of (L + 1 + max r·n)/255, Add in integers, Clip(0, L)       r = A/θ
 """
 
@@ -14,7 +16,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms.integer.counting import Counting
-from graphpass.forms.integer.layers import WHOLE, Linear, linear_of, merged, picked, scaling
+from graphpass.forms.integer.layers import WHOLE, Linear, linear_of, merged, picked, scaling, summed
 from graphpass.forms.integer.quantised import nodes_of, rounding_errors, scalar, settled, sum_nodes
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.layers import WeightLayer
@@ -89,13 +91,15 @@ def integer_nodes(total: CountSum, rank: int, counting: Counting, count: gs.Vari
     """Nodes that compute the counts of a current of this many axes in integers, or why they cannot."""
     largest, coarsest = counting.largest, counting.coarsest
     if not total.layers:
-        return _added(total, counting.threshold, counting.shift, largest, count)
+        alone = len(total.counts) == 1
+        return _alone(total, rank, counting, count) if alone else _added(total, counting, largest, count)
     total = replace(total, counts=tuple(replace(each, affine=each.shifted, zero=0) for each in total.counts))
     scaled = scaled_sum(total, rank, counting)
     if isinstance(scaled, str):
         return scaled
-    linears, theta, added, axis = scaled.linears, scaled.theta, scaled.added, scaled.axis
-    linear = linears[0]
+    theta, added, axis = scaled.theta, scaled.added, scaled.axis
+    linears, counts = _of_one_source(scaled.linears, total.counts, axis, len(theta))
+    total, linear = replace(total, counts=counts), linears[0]
     shapes = [layer.output.shape for layer, _ in total.layers]
     if len(linears) == 2 and not total.counts and _same_sizes(*shapes):
         joint = merged(*linears)
@@ -128,10 +132,51 @@ def rounded_away(linear: Linear, theta: NDArray[np.float64], largest: int) -> fl
     return float(np.linalg.norm(theta * errors) / (largest * np.linalg.norm(theta)))
 
 
-def _added(
-    total: CountSum, threshold: NDArray[np.float32], shift: NDArray[np.float32], largest: int, count: gs.Variable
-) -> list[gs.Node] | str:
+def _of_one_source(
+    linears: tuple[Linear, ...], counts: tuple[CountTerm, ...], axis: int, size: int
+) -> tuple[tuple[Linear, ...], tuple[CountTerm, ...]]:
+    """Several layers as one if they read the same counts, and these counts themselves in it, if they are added, too."""
+    joint: Linear | None = linears[0]
+    for linear in linears[1:]:
+        joint = summed(joint, linear) if joint else None
+    if joint is None or len(linears) == 1:
+        return linears, counts
+    rest = []
+    for known in counts:
+        scale = known.affine.vectors(axis, size)[0].astype(np.float64)
+        own = scaling(known.tensor, scale, np.zeros(size), joint.weight.ndim, known.largest, dense=joint.groups == 1)
+        added = summed(joint, own)
+        joint = added or joint
+        rest += [] if added else [known]
+    return (joint,), tuple(rest)
+
+
+def _alone(total: CountSum, rank: int, counting: Counting, count: gs.Variable) -> list[gs.Node] | str:
+    """r·n + c, a value each for a channel: counts behind a normalisation."""
+    (known,) = total.counts
+    shape = known.tensor.shape
+    channels = shape[1] if rank > 2 and shape is not None and len(shape) == rank else None
+    if not isinstance(channels, int):
+        return "it comes from no weight layer, and its channels are not known to lie along axis 1"
+    transform = neuron_affine(counting.threshold, counting.shift, 1.0, rank)
+    constants = [neuron_affine(np.ones(1), part, 1.0, rank) for part in total.constants]
+    parameters = [transform, known.shifted, *constants]
+    if any(each.scale.ndim != rank or each.varying - {1} for each in parameters):
+        return "it comes from no weight layer, and it or its thresholds vary along other axes than its channels"
+    theta, psi = (part.astype(np.float64) for part in transform.vectors(1, channels))
+    scale, offset = (part.astype(np.float64) for part in known.shifted.vectors(1, channels))
+    added = sum((each.vectors(1, channels)[1].astype(np.float64) for each in constants), psi + offset)
+    done = settled(scaling(known.tensor, scale / theta, added / theta - 0.5, rank, known.largest))
+    if isinstance(done, str):
+        return done
+    if rounded_away(done, theta, counting.largest) > ROUNDED:
+        return TOO_FAR
+    return clipped(counting.largest, count, lambda output: nodes_of(done, output))
+
+
+def _added(total: CountSum, counting: Counting, largest: int, count: gs.Variable) -> list[gs.Node] | str:
     """r·n + r'·n' of one scale each, where what is added to them is a whole number of counts."""
+    threshold, shift = counting.threshold, counting.shift
     if len(total.counts) != 2 or total.constants or any(each.affine.varying for each in total.counts):
         return "it comes from no weight layer"
     if threshold.size != 1 or shift.size != 1:

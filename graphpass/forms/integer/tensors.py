@@ -8,13 +8,14 @@ layers, too. Zero is a number q = z, so that padding stays exact.
 Where zero points are 0 (Numbers), q is int8 and s = max(−low, high)/127.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from graphpass.forms.operators import FOLDED_NEURON
 from graphpass.graph.edit import held_names
 from graphpass.graph.layers import is_maximum, weight_layers
 
@@ -71,16 +72,27 @@ def encoding_of(low: float, high: float, numbers: Numbers = UNSIGNED) -> Encodin
     return Encoding(np.asarray(scale), int(np.clip(np.rint(-low / scale), 0, LARGEST)) if numbers.shifted else 0)
 
 
-def analogue_tensors(graph: gs.Graph, spiking: Collection[str]) -> tuple[str, ...]:
-    """Float tensors that weight layers read and no neuron makes, and the terms of those that are sums.
+def encodings(graph: gs.Graph, ranges: Mapping[str, tuple[float, float]], numbers: Numbers) -> dict[str, Encoding]:
+    """Those of the analogue tensors of a folded graph that have a range, by name."""
+    neurons = [node for node in graph.nodes if node.op == FOLDED_NEURON]
+    spiking, currents = {node.outputs[0].name for node in neurons}, {node.inputs[0].name for node in neurons}
+    names = [name for name in analogue_tensors(graph, spiking, currents) if name in ranges]
+    codes = ((name, encoding_of(*ranges[name], numbers)) for name in names)
+    return {name: code for name, code in codes if code}
 
-    spiking: names of the sites' outputs. Nodes that only move values, and that nothing else reads through, are passed:
-    the tensor before them is the one.
+
+def analogue_tensors(graph: gs.Graph, spiking: Collection[str], currents: Collection[str]) -> tuple[str, ...]:
+    """Float tensors that weight layers read and no neuron makes, what a normalisation in front of neurons reads, and
+    the terms of those that are sums.
+
+    spiking, currents: names of the sites' outputs and inputs. Nodes that only move values, and that nothing else reads
+    through, are passed: the tensor before them is the one.
     """
     held = held_names(graph)
     found: dict[str, None] = {}
     seen = set(spiking)
     stack = [layer.data for layer in reversed(weight_layers(graph))]
+    stack += _normalised(graph, currents)
     while stack:
         tensor = stack.pop()
         if isinstance(tensor, gs.Constant) or tensor.name in seen or not is_float32(tensor):
@@ -100,3 +112,18 @@ def analogue_tensors(graph: gs.Graph, spiking: Collection[str]) -> tuple[str, ..
         if not any(isinstance(term, gs.Constant) for term in terms):
             stack.extend(terms)
     return tuple(found)
+
+
+def _normalised(graph: gs.Graph, currents: Collection[str]) -> list[gs.Tensor]:
+    """Every x of which c·x or c·x + d is a current, with constants c and d."""
+    found = []
+    for node in graph.nodes:
+        inner = [k for k, tensor in enumerate(node.inputs) if not isinstance(tensor, gs.Constant)]
+        if node.domain or (node.op, inner) not in (("Mul", [0]), ("Mul", [1]), ("Div", [0])):
+            continue
+        product = node.outputs[0]
+        sums = [each for each in product.outputs if each.op == "Add" and not each.domain]
+        ends = [product, *(each.outputs[0] for each in sums if any(isinstance(t, gs.Constant) for t in each.inputs))]
+        if any(end.name in currents for end in ends):
+            found.append(node.inputs[inner[0]])
+    return found
