@@ -33,7 +33,7 @@ POSITIONS = {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
 
 
 @dataclass(frozen=True)
-class Architecture:
+class SmallModel:
     """A class of transformers by name, the arguments of its configuration, and its inputs by name: their shapes.
 
     An input of two axes whose name ends in `ids` holds words, and one that ends in `mask` ones.
@@ -44,24 +44,24 @@ class Architecture:
     inputs: Mapping[str, tuple[int, ...]]
 
 
-def text(model: str, mask: bool = True, **options: Any) -> Architecture:
+def text(model: str, mask: bool = True, **options: Any) -> SmallModel:
     """One that reads words."""
     shape = SAMPLES, 12
     inputs = {"input_ids": shape, "attention_mask": shape} if mask else {"input_ids": shape}
-    return Architecture(model, {"vocab_size": WORDS, **options}, inputs)
+    return SmallModel(model, {"vocab_size": WORDS, **options}, inputs)
 
 
-def image(model: str, side: int = 32, **options: Any) -> Architecture:
+def image(model: str, side: int = 32, **options: Any) -> SmallModel:
     """One that reads images."""
-    return Architecture(model, options, {"pixel_values": (SAMPLES, 3, side, side)})
+    return SmallModel(model, options, {"pixel_values": (SAMPLES, 3, side, side)})
 
 
-def patches(model: str, **options: Any) -> Architecture:
+def patches(model: str, **options: Any) -> SmallModel:
     """One that reads images in patches."""
     return image(model, image_size=32, patch_size=8, **options)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Mapping[str, SmallModel] = {
     "BERT": text("BertForSequenceClassification", **SIZES),
     "RoBERTa": text("RobertaForSequenceClassification", **SIZES),
     "DistilBERT": text("DistilBertForSequenceClassification", dim=32, n_layers=2, n_heads=2, hidden_dim=64),
@@ -142,28 +142,28 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "Swin2SR": image(
         "Swin2SRForImageSuperResolution", 16, image_size=16, embed_dim=16, depths=[1], num_heads=[2], window_size=4
     ),
-    "TimeSformer": Architecture(
+    "TimeSformer": SmallModel(
         "TimesformerForVideoClassification",
         {"image_size": 32, "patch_size": 8, "num_frames": 4, **SIZES},
         {"pixel_values": (SAMPLES, 4, 3, 32, 32)},
     ),
-    "ViViT": Architecture(
+    "ViViT": SmallModel(
         "VivitForVideoClassification",
         {"image_size": 32, "num_frames": 4, "tubelet_size": [2, 8, 8], **SIZES},
         {"pixel_values": (SAMPLES, 4, 3, 32, 32)},
     ),
-    "wav2vec 2.0": Architecture(
+    "wav2vec 2.0": SmallModel(
         "Wav2Vec2ForCTC", {"vocab_size": 20, **WAVES, **POSITIONS, **SIZES}, {"input_values": (SAMPLES, 800)}
     ),
-    "HuBERT": Architecture(
+    "HuBERT": SmallModel(
         "HubertForCTC", {"vocab_size": 20, **WAVES, **POSITIONS, **SIZES}, {"input_values": (SAMPLES, 800)}
     ),
-    "AST": Architecture(
+    "AST": SmallModel(
         "ASTForAudioClassification",
         {"max_length": 64, "num_mel_bins": 32, **SIZES},
         {"input_values": (SAMPLES, 64, 32)},
     ),
-    "PatchTST": Architecture(
+    "PatchTST": SmallModel(
         "PatchTSTForPrediction",
         {
             "num_input_channels": 2, "context_length": 32, "patch_length": 8, "patch_stride": 8, "prediction_length": 8,
@@ -183,7 +183,7 @@ class Outcome:
     error: float | None = None
 
 
-def build(architecture: Architecture) -> tuple[Any, dict[str, Any]]:
+def build(architecture: SmallModel) -> tuple[Any, dict[str, Any]]:
     """The module with random weights, and its inputs."""
     import torch
     import transformers
@@ -206,7 +206,7 @@ def _made_up(name: str, shape: tuple[int, ...]) -> Any:
     return torch.randint(5, WORDS, shape) if name.endswith("ids") else torch.randn(shape)
 
 
-def measured(architecture: Architecture, **options: Any) -> Outcome:
+def measured(architecture: SmallModel, **options: Any) -> Outcome:
     """Convert it and compare. options: of from_torch."""
     import torch
 
@@ -236,7 +236,7 @@ def first(outputs: Any) -> Any:
     return outputs
 
 
-def row(name: str, architecture: Architecture) -> tuple[object, ...]:
+def row(name: str, architecture: SmallModel) -> tuple[object, ...]:
     """A row of the table."""
     cells: list[object] = [name, f"`{architecture.model}`"]
     for options in ({}, {"identity_sites": True}):

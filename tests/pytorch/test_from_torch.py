@@ -154,7 +154,7 @@ def test_memory_is_shared_and_inputs_stay_as_they_are(conversion: Any) -> None:
     [
         ((), {}, "0 inputs for a network of 1; give image"),
         (("image", "image"), {}, "2 inputs for a network of 1; give image"),
-        (("image",), {"image": "image"}, "1 inputs, image for a network of 1"),
+        (("image",), {"image": "image"}, "1 input, image for a network of 1"),
         ((), {"picture": "image"}, "picture for a network of 1"),
         (("double",), {}, "'image' is torch.float64 on cpu; give a tensor of torch.float32 on the CPU"),
         (("array",), {}, "'image' is ndarray"),
