@@ -235,7 +235,7 @@ def test_a_full_disk_leaves_the_old_file(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_large_models_go_to_two_files_in_one_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphs, "LARGEST_PROTOBUF", 100)
+    monkeypatch.setattr("graphpass.graph.tensors.LARGEST_PROTOBUF", 100)
     graphs.save(network(), folder / "big.onnx")
     assert sorted(each.name for each in folder.glob("big*")) == ["big.onnx"]  # tensors below a KiB stay in the file
     large = network()

@@ -19,7 +19,7 @@ import onnx
 from onnx import NodeProto, ValueInfoProto, defs, helper, shape_inference
 
 from graphpass.graph.domains import STANDARD_DOMAINS, opset_of
-from graphpass.graph.tensors import LARGEST_PROTOBUF, graphs_of, keep_tensors, walk
+from graphpass.graph.tensors import fits_a_message, graphs_of, keep_tensors, walk
 
 POOLS = frozenset(["AveragePool", "LpPool", "MaxPool"])
 RIGHT_POOLS = 22  # opset
@@ -45,7 +45,7 @@ def with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     What the model itself says of its inner tensors counts only where nothing can be inferred, since exporters leave
     sizes there that hold only for their example input.
     """
-    if proto.ByteSize() >= LARGEST_PROTOBUF:
+    if not fits_a_message(proto):
         return proto
     stated = {value.name: value for value in proto.graph.value_info}
     bare = onnx.ModelProto()

@@ -29,7 +29,7 @@ from graphpass.graph.inference import with_shapes
 from graphpass.graph.names import settle
 from graphpass.graph.refusals import check, line, refuse, refuse_values
 from graphpass.graph.spelling import rename_domain, respell
-from graphpass.graph.tensors import LARGEST_PROTOBUF, load_external, locations_of, with_weights, without_weights
+from graphpass.graph.tensors import fits_a_message, load_external, locations_of, with_weights, without_weights
 from graphpass.graph.upgrade import TARGET_OPSET, require_one_meaning, upgrade
 
 OLDEST_BODY = 15  # opset
@@ -184,7 +184,7 @@ def _digest_of_files(files: Sequence[Path]) -> str:
 
 def digest_of(proto: onnx.ModelProto) -> str:
     """sha256 (hex) over a model in memory: that of the file which it is saved to, below 2 GiB."""
-    if proto.ByteSize() < LARGEST_PROTOBUF:
+    if fits_a_message(proto):
         return hashlib.sha256(proto.SerializeToString()).hexdigest()
     with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
         save(proto, path := Path(folder) / "model.onnx")
@@ -197,7 +197,7 @@ def save(proto: onnx.ModelProto, path: str | Path) -> None:
     if not path.parent.is_dir():
         raise ModelError(f"{path.parent}: no such folder", "create it first")
     with replacing(path, ModelError) as staged:
-        if proto.ByteSize() < LARGEST_PROTOBUF:
+        if fits_a_message(proto):
             onnx.save(proto, staged, format="protobuf")
             return
         (beside,) = companions(staged)

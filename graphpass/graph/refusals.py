@@ -15,7 +15,7 @@ from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoPro
 from graphpass.errors import ModelError, UnsupportedModelError
 from graphpass.graph.description import stated_form
 from graphpass.graph.domains import RUNTIME_DOMAINS, RUNTIME_OPERATORS, SPIKING_DOMAIN, STANDARD_DOMAINS, opset_of
-from graphpass.graph.tensors import LARGEST_PROTOBUF, nodes_of_function, walk
+from graphpass.graph.tensors import fits_a_message, nodes_of_function, walk
 from graphpass.graph.types import NARROW, is_number, type_name
 
 Called = tuple[str, str, str]  # domain, name and overload of an operator or a function
@@ -138,7 +138,7 @@ def check(path: Path, bare: ModelProto) -> None:
     for value in copy.graph.output:
         _complete(value)
     try:
-        if copy.ByteSize() < LARGEST_PROTOBUF:
+        if fits_a_message(copy):
             onnx.checker.check_model(copy)
     except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
         raise ModelError(f"{path}: invalid ONNX ({line(error)})", "export it again") from error

@@ -11,11 +11,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from google.protobuf.message import EncodeError
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 LARGEST_PROTOBUF = 2**31 - 2**20  # bytes; a protobuf message has at most 2 GiB, and the graph itself needs room
 LARGE = 1 << 16  # bytes of a tensor that is set aside
+
+
+def fits_a_message(proto: ModelProto, size: int | None = None) -> bool:
+    """Whether a model is small enough to be written as one message, of LARGEST_PROTOBUF or `size` bytes at most.
+
+    protobuf tells the size of a larger one in some versions, and in others refuses to.
+    """
+    try:
+        return bool(proto.ByteSize() < (LARGEST_PROTOBUF if size is None else size))
+    except EncodeError:
+        return False
 
 
 def graphs_of(graph: GraphProto) -> list[GraphProto]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import OptionError, SessionError, says_no_memory
 from graphpass.graph.model import Source, save
-from graphpass.graph.tensors import LARGE, LARGEST_PROTOBUF, graphs_of, walk
+from graphpass.graph.tensors import LARGE, fits_a_message, graphs_of, walk
 from graphpass.runtime import native, tables
 from graphpass.runtime import nchwc as blocked
 from graphpass.runtime.nchwc import NotBlocked
@@ -192,8 +192,11 @@ def _rewritten_session(model: str | Path | onnx.ModelProto, threads: int) -> Ses
     copy them, and the session maps the file of the weights that onnxruntime reordered.
     """
     try:
-        size = model.ByteSize() if isinstance(model, onnx.ModelProto) else Path(model).stat().st_size
-        if size > LARGEST_BLOCKED:
+        if isinstance(model, onnx.ModelProto):
+            fits = fits_a_message(model, LARGEST_BLOCKED)
+        else:
+            fits = Path(model).stat().st_size < LARGEST_BLOCKED
+        if not fits:
             raise NotBlocked(f"the model is larger than {LARGEST_BLOCKED >> 20} MiB")
         if not isinstance(model, onnx.ModelProto):
             model = onnx.load(model, load_external_data=False)
@@ -296,7 +299,7 @@ def _create(model: str | Path | onnx.ModelProto, options: ort.SessionOptions, pr
     more = {"enable_fallback": 0, "disabled_optimizers": _harmful(model) if providers[0].name == CPU else []}
     if isinstance(model, str | Path):
         return Session(str(model), options, pairs, **more)
-    if model.ByteSize() < LARGEST_PROTOBUF:
+    if fits_a_message(model):
         return Session(model.SerializeToString(), options, pairs, **more)
     with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
         save(model, path := Path(folder) / "model.onnx")

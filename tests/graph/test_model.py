@@ -245,7 +245,7 @@ def test_the_digest_covers_external_data_of_bodies(tmp_path):
 @pytest.fixture
 def small_protobufs(monkeypatch):
     """What is larger than 2 GiB in real life: everything over a hundred bytes."""
-    monkeypatch.setattr(model_module, "LARGEST_PROTOBUF", 100)
+    monkeypatch.setattr("graphpass.graph.tensors.LARGEST_PROTOBUF", 100)
 
 
 @pytest.mark.usefixtures("small_protobufs")

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from graphpass.graph import tensors
 from graphpass.graph.inference import with_shapes
-from graphpass.graph.tensors import all_tensors, dense, with_weights, without_weights
+from graphpass.graph.tensors import all_tensors, dense, fits_a_message, with_weights, without_weights
 from graphpass.graph.types import is_float, is_number, onnx_type, type_name
 from tests.models import build, node, run
 
@@ -108,3 +108,14 @@ def test_types() -> None:
         "bfloat16",
         "int8",
     ]
+
+
+@pytest.mark.slow  # it takes 5 GB for a moment
+def test_a_model_of_more_than_2_gib_fits_no_message() -> None:
+    proto = onnx.ModelProto()
+    for number in range(3):
+        proto.graph.initializer.add(name=str(number), data_type=TensorProto.UINT8, dims=[1])
+    assert fits_a_message(proto) and not fits_a_message(proto, 10)
+    for tensor in proto.graph.initializer:
+        tensor.raw_data = bytes(2**30 * 3 // 4)
+    assert not fits_a_message(proto)

@@ -43,8 +43,7 @@ def test_files_and_protos_open(tmp_path):
 def test_a_large_proto_is_opened_from_a_file_and_stays_whole(monkeypatch):
     weight = np.arange(1600, dtype=np.float32).reshape(4, 400)
     model = build([node("MatMul", "x w", "y", "fc")], {"x": ["N", 4]}, {"y": ["N", 400]}, {"w": weight})
-    monkeypatch.setattr(session_module, "LARGEST_PROTOBUF", 100)
-    monkeypatch.setattr("graphpass.graph.model.LARGEST_PROTOBUF", 100)
+    monkeypatch.setattr("graphpass.graph.tensors.LARGEST_PROTOBUF", 100)
     for _ in range(2):  # the second finds the proto as the first left it
         # sums of four float32 products
         np.testing.assert_allclose(run(open_session(model), {"x": X})["y"], X @ weight, rtol=1e-5)
