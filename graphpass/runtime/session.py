@@ -67,6 +67,10 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
     tables: int = 0
     tf32: bool = False
 
+    def set_providers(self, providers: Any = None, provider_options: Any = None) -> None:
+        """Not supported. Raises OptionError: a session does not keep the model that it would have to read again."""
+        raise OptionError("a session cannot change its providers", "open another one: open_session(model, providers)")
+
 
 def open_session(
     model: str | Path | onnx.ModelProto | Source,
@@ -300,7 +304,9 @@ def _create(model: str | Path | onnx.ModelProto, options: ort.SessionOptions, pr
     if isinstance(model, str | Path):
         return Session(str(model), options, pairs, **more)
     if fits_a_message(model):
-        return Session(model.SerializeToString(), options, pairs, **more)
+        session = Session(model.SerializeToString(), options, pairs, **more)
+        session._model_bytes = None  # onnxruntime keeps them for `set_providers`: as much memory again as the weights
+        return session
     with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
         save(model, path := Path(folder) / "model.onnx")
         return Session(str(path), options, pairs, **more)

@@ -49,6 +49,13 @@ def test_a_large_proto_is_opened_from_a_file_and_stays_whole(monkeypatch):
         np.testing.assert_allclose(run(open_session(model), {"x": X})["y"], X @ weight, rtol=1e-5)
 
 
+def test_a_session_keeps_no_copy_of_its_model():
+    session = open_session(doubler(), threads=1)
+    assert not [name for name, value in vars(session).items() if isinstance(value, bytes)]
+    with pytest.raises(OptionError, match="cannot change its providers; open another one"):
+        session.set_providers(["CPUExecutionProvider"])
+
+
 def test_unknown_providers():
     with pytest.raises(
         SessionError, match=r"'WarpDriveExecutionProvider' is not in this onnxruntime; choose from .*CPU"
