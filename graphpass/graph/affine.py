@@ -1,7 +1,7 @@
 """The scale and offset of a train of binary spikes that are not applied yet: y = scale·s + offset.
 
     neuron            scale = L_T·A, offset = o           L_T = Σ_t w_t, so that Σ_t (w_t/L_T)·(scale·s_t) = A·n
-    constants         c·y + d = (c·scale)·s + (c·offset + d)
+    constants         c·y + d = (c·scale)·s + (c·offset + d)        also as a BatchNormalization
     moves, means      scale and offset travel with their elements; a value that a move fills in is offset, and s = 0
     weight layer      W·(scale·s + o) + b = (W·scale)·s + (b + W·o)
 
@@ -129,9 +129,13 @@ def joined(node: gs.Node, affines: Sequence[Affine]) -> Affine | None:
 
 
 def arithmetic(node: gs.Node, affine: Affine) -> Affine | None:
-    """Scale and offset behind an Add, Sub, Mul or Div with a constant, or a Neg; None if the constant does not fit."""
+    """Scale and offset behind an Add, Sub, Mul or Div with a constant, a BatchNormalization with constants, or a Neg;
+    None if the constant does not fit.
+    """
     if node.op == "Neg":
         return Affine(-affine.scale, -affine.offset)
+    if node.op == "BatchNormalization":
+        return _normalised(node, affine)
     if len(node.inputs) != 2 or node.op not in ("Add", "Sub", "Mul", "Div"):
         return None
     number = next((k for k, tensor in enumerate(node.inputs) if isinstance(tensor, gs.Constant)), None)
@@ -155,6 +159,27 @@ def arithmetic(node: gs.Node, affine: Affine) -> Affine | None:
     if node.op == "Mul":
         return Affine(scale * values, offset * values)
     return Affine(scale / values, offset / values) if values.all() and number == 1 else None
+
+
+def _normalised(node: gs.Node, affine: Affine) -> Affine | None:
+    """γ·(y − μ)/√(σ² + ε) + β with a value for each channel along axis 1; None where one is no finite constant."""
+    rank, constants = affine.scale.ndim, node.inputs[1:]
+    if rank < 2 or rank_of(node.inputs[0]) != rank or node.attrs.get("training_mode", 0):
+        return None
+    if len(constants) != 4 or not all(isinstance(tensor, gs.Constant) for tensor in constants):
+        return None
+    gamma, beta, mean, variance = (np.asarray(tensor.values, np.float64) for tensor in constants)
+    with np.errstate(all="ignore"):
+        scale = gamma / np.sqrt(variance + node.attrs.get("epsilon", 1e-5))
+        shift = beta - mean * scale
+    if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
+        return None
+    scale, shift = (_squashed(part.reshape(1, -1, *(1,) * (rank - 2))) for part in (scale, shift))
+    if any(
+        np.prod(np.broadcast_shapes(scale.shape, part.shape)) > LARGEST_MAP for part in (affine.scale, affine.offset)
+    ):
+        return None
+    return Affine(affine.scale * scale, affine.offset * scale + shift)
 
 
 def _squashed(values: NDArray[Any]) -> Array:

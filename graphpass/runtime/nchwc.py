@@ -195,7 +195,10 @@ def finished(stand: StandIn, optimised: onnx.ModelProto, block: int) -> onnx.Mod
         new = helper.make_node(op, inputs, node.output, neuron.name, domain=SPIKING_DOMAIN, block=block)
         new.attribute.extend(neuron.attribute)
         node.CopyFrom(new)
-    fenced = {node.output[0]: node.input[0] for node in kept if _is_fence(node)}
+    fences = [node for node in kept if _is_fence(node)]
+    fenced = {node.output[0]: node.input[0] for node in fences if node.output[0] not in names}
+    for node in fences:  # onnxruntime lets one make an output of the model where it removes what is between the two
+        node.op_type = "Identity"
     for node in kept:
         _rename_inputs(node, fenced)
     del graph.node[:]

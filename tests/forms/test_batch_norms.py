@@ -6,6 +6,8 @@ import pytest
 
 from graphpass.api import convert, verify
 from graphpass.forms.batch_norms import join_products_and_sums
+from graphpass.forms.registry import spiking_graph
+from graphpass.forms.unrolled import spike_inputs, unroll
 from graphpass.graph.model import export
 from tests.models import HALF, build, node, ops, run
 from tests.passes.checking import norm, norm_constants, normal
@@ -84,3 +86,14 @@ def test_the_folded_form_alone_has_them_again():
         if form != "integer":
             assert verify(made.proto, x).agrees
     assert found == {"folded": 1, "unrolled": 0, "integer": 0}
+
+
+def test_spikes_pass_them():
+    """A product and a sum with constants are part of the spikes' scale and offset, in one node as in two."""
+    nodes = [node("Conv", "x w", "h"), node("Relu", "h", "r"), node("Mul", "r c", "p"), node("Add", "p d", "n")]
+    nodes += [node("Conv", "n v", "y", name="behind", pads=[1] * 4)]
+    constants = {"w": normal(6, 3, 1, 1), "v": normal(4, 6, 3, 3), "c": normal(6, 1, 1), "d": normal(6, 1, 1)}
+    model = build(nodes, {"x": ["N", 3, 6, 6]}, {"y": ["N", 4, 6, 6]}, constants)
+    folded = convert(model, {"x": normal(8, 3, 6, 6)}, time_steps=4).proto
+    assert "BatchNormalization" in [each.op_type for each in folded.graph.node]
+    assert spike_inputs(unroll(spiking_graph(folded)))["behind"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from graphpass.api import convert
-from graphpass.forms.integer import form, quantised
+from graphpass.forms.integer import moves, quantised
 from graphpass.forms.integer.form import COUNT, to_integers
 from graphpass.forms.integer.tensors import CARRIES, encoding_of
 from graphpass.forms.registry import assemble
@@ -139,7 +139,7 @@ def test_what_openvino_would_compute_in_floats_is_written_otherwise(monkeypatch:
     assert part.inputs[0].name == f"y{COUNT}"
     layers = [each for each in made.nodes if each.op == "Conv" and each.name != "z"]
     assert len(layers) == 2 and not any(max(each.attrs.get("strides", [1])) > 1 for each in layers)
-    monkeypatch.setattr(form, "encode_behind_transposes", lambda graph: None)
+    monkeypatch.setattr(moves, "encode_behind_transposes", lambda graph: None)
     monkeypatch.setattr(quantised, "sampled", lambda linear: linear)
     plain = to_integers(graph.copy(), {"x": (-4.0, 5.0)}).graph
     assert not any(each.op == "Slice" for each in plain.nodes)

@@ -87,3 +87,18 @@ def test_counts_that_are_normalised_are_the_same_counts() -> None:
     assert found.left == ()
     assert found.ops.count("QLinearAdd") == 1
     assert found.flips["y1"] < 0.1
+
+
+def test_products_of_floats_that_exist_are_as_exact_as_these() -> None:
+    """A layer reads x as uint8. Products of x that are read as floats are products of x itself."""
+    net = RealNet("rate", 16)
+    net.op("Conv", f"x {net.weight('w0', 8, 3, 3, 3)}", "c0", pads=[1] * 4)
+    net.site("c0", "y", 8)
+    net.op("Mul", f"x {net.constant('scale', net.random.uniform(0.5, 1.5, (3, 1, 1)))}", "scaled")
+    net.op("Sin", "scaled", "one")
+    net.op("Div", f"scaled {net.constant('divisor', net.random.uniform(0.5, 1.5, (3, 1, 1)))}", "again")
+    net.op("Exp", "again", "two")
+    found = net.compare({"x": (3, 8, 8)}, {"y": 4, "one": 4, "two": 4}, ranges={"x": (-3.2, 3.0)})
+    assert found.encoded == ("x",)
+    for name in ("one", "two"):
+        np.testing.assert_allclose(found.integer[name], found.folded[name], rtol=1e-6)

@@ -92,6 +92,26 @@ def test_arithmetic_with_constants(each, scale, offset):
     assert (found.scale.item(), found.offset.item()) == (scale, offset)
 
 
+def normalisation(scale=(2, -3, 1), rank=3, **attributes):
+    values = [scale, (1, 0, -1), (0, 0.5, 0), (0.75, 0.75, 0.75)]
+    each = constant("BatchNormalization", None, *values, shape=(2, 3, 4, 4)[:rank])
+    each.attrs = {"epsilon": 0.25, **attributes}
+    return each
+
+
+@pytest.mark.parametrize("rank", [2, 3, 4])
+def test_a_normalisation_is_a_product_and_a_sum(rank):
+    found = arithmetic(normalisation(rank=rank), neuron_affine(np.array([2]), np.array([1]), 1.0, rank))
+    assert found is not None
+    assert found.scale.shape == found.offset.shape == (1, 3, 1, 1)[:rank]
+    assert (found.scale.ravel().tolist(), found.offset.ravel().tolist()) == ([4, -6, 2], [3, -1.5, 0])
+
+
+@pytest.mark.parametrize("each", [normalisation(training_mode=1), normalisation((np.inf, 1, 1)), normalisation(rank=1)])
+def test_normalisations_that_are_left(each):
+    assert arithmetic(each, neuron_affine(np.array([2]), np.array([1]), 1.0, len(each.inputs[0].shape))) is None
+
+
 @pytest.mark.parametrize(
     "each",
     [constant("Div", None, 0), constant("Div", 2, None), constant("Mul", None, [[[1]], [[2]]]),

@@ -23,6 +23,14 @@ def test_readers_that_would_compute_otherwise_read_the_layout_of_the_model(op, a
     in_blocks(net.model(net.node(op, x, **attributes), other), neurons)
 
 
+def test_a_reader_that_onnxruntime_removes_leaves_its_output():
+    """Two transpositions that undo each other in front of an output of the network."""
+    net = BlockedNet()
+    x = net.neuron(net.conv("x", 32))
+    moved = net.node("Transpose", net.node("Transpose", x, perm=[0, 2, 3, 1]), perm=[0, 3, 1, 2])
+    in_blocks(net.model(net.conv(x, 16), moved), 1)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("channels", [16, 24, 32])
 def test_curved_activations_in_front_of_neurons_stay_in_blocks(channels, threads):

@@ -33,18 +33,12 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphpass.forms import operators
+from graphpass.forms.integer import moves
 from graphpass.forms.integer.averages import averaged
 from graphpass.forms.integer.borders import as_float32, encoded_counts, rounded_nodes, scaled_floats, scaled_layer
 from graphpass.forms.integer.counting import Counting, counting_of, stored
 from graphpass.forms.integer.curved import curved_counts, curved_currents
 from graphpass.forms.integer.layers import linear_of
-from graphpass.forms.integer.moves import (
-    encode_behind_transposes,
-    moved_counts,
-    rescaled,
-    rises_by_channel,
-    suit_counts,
-)
 from graphpass.forms.integer.offsets import hides_zero, without_offset
 from graphpass.forms.integer.quantised import has_normal_scales, quantised, settled
 from graphpass.forms.integer.sums import CountSum, CountTerm, adds_constant, is_sum
@@ -75,7 +69,7 @@ def to_integers(
     infer_shapes(graph)
     walk = _Walk(graph, ranges or {}, target)
     walk.run()
-    encode_behind_transposes(graph)
+    moves.encode_behind_transposes(graph)
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     TARGETS[target].settle(graph, walk.stem)
     return Integers(graph, tuple(walk.left), tuple(walk.encoded), walk.sent, walk.zeros)
@@ -110,6 +104,9 @@ class _Walk:
         self._unshifted: dict[str, CountTerm] = {}
         self._decoded: set[str] = set()
         self._made_of_floats: set[str] = set()  # encoded tensors that exist as floats
+        self._products: dict[
+            str, tuple[gs.Node, list[gs.Tensor]]
+        ] = {}  # makers of products of these, with their inputs
         self._of_integers: set[str] = set()  # f(x), where x is uint8
         self._currents: set[int] = set()  # nodes that wait for the neuron they alone feed
         self.left: list[Left] = []
@@ -119,15 +116,11 @@ class _Walk:
         self.stem = Stems([*graph.tensors(), *(node.name for node in graph.nodes)]).fresh
 
     def run(self) -> None:
-        nodes = list(self._graph.nodes)
+        nodes, curved = list(self._graph.nodes), self._curved
         for node in nodes:
             if node.op == operators.FOLDED_NEURON:
                 self._claim(node.inputs[0])
-            elif (
-                is_sum(node)
-                and node.outputs[0].name in self._codes
-                and (adds_constant(node) or node.outputs[0].name in self._curved)
-            ):
+            elif is_sum(node) and (y := node.outputs[0].name) in self._codes and (adds_constant(node) or y in curved):
                 for tensor in node.inputs:
                     self._claim(tensor)
         for tensor in self._graph.inputs:
@@ -267,7 +260,7 @@ class _Walk:
         current = scaled_layer(layer, transform, self.stem) if layer and transform else None
         is_scaled = current is not None
         current = current or x
-        if pool is not None and len(pool.outputs) == 1 and rises_by_channel(parts, rank):
+        if pool is not None and len(pool.outputs) == 1 and moves.rises_by_channel(parts, rank):
             y = pool.outputs[0]
             pooled = gs.Variable(self.stem(f"{y.name}/current"), x.dtype, y.shape)
             pool.inputs, pool.outputs = [current], [pooled]
@@ -344,8 +337,10 @@ class _Walk:
 
     def _carry(self, node: gs.Node) -> bool:
         """A node that moves counts, picks the largest, or rescales: on the counts themselves, where they allow it."""
-        if product := rescaled(node, self._counts, self._curved):
+        if product := moves.rescaled(node, self._counts, self._curved):
             self._counts[node.outputs[0].name] = product  # the same counts, which stand for other values
+            if any(tensor.name in {*self._made_of_floats, *self._products} for tensor in node.inputs):
+                self._products[node.outputs[0].name] = node, list(node.inputs)
             return self._replace(node, [])
         entries = [self._counts.get(tensor.name) for tensor in node.inputs]
         if node.domain or not entries or entries[0] is None:
@@ -354,12 +349,12 @@ class _Walk:
             node.inputs[0] = entries[0].tensor
             self._nodes.append(node)
             return True
-        moved = moved_counts(node, entries)
+        moved = moves.moved_counts(node, entries)
         if moved is None:
             return False
         made, zero = moved
         node.inputs = [entry.tensor if entry else tensor for entry, tensor in zip(entries, node.inputs, strict=True)]
-        suit_counts(node, made[0].scale.ndim, zero, self.stem, self._numbers)
+        moves.suit_counts(node, made[0].scale.ndim, zero, self.stem, self._numbers)
         outputs = [self._count(tensor) for tensor in node.outputs]
         largest = max(entry.largest for entry in entries if entry)
         least = min(entry.least for entry in entries if entry)
@@ -388,11 +383,16 @@ class _Walk:
         self._nodes.append(node)
 
     def _decode(self, tensor: gs.Tensor) -> None:
-        """Make the float tensor that counts stand for, where it is one."""
+        """Make the float tensor that counts stand for, where it is one: of floats that exist, else of the counts."""
         known = self._counts.get(tensor.name)
-        if known is not None and tensor.name not in self._decoded:
-            self._decoded.add(tensor.name)
-            self._scale(known, tensor)
+        if known is None or tensor.name in self._decoded:
+            return None
+        self._decoded.add(tensor.name)
+        if tensor.name not in self._products:
+            return self._scale(known, tensor)
+        node, inputs = self._products[tensor.name]
+        node.inputs, node.outputs = inputs, [tensor]
+        return self._float(node)
 
     def _scale(self, known: CountTerm, output: gs.Variable) -> None:
         """output = what counts stand for."""
