@@ -37,7 +37,7 @@ def listing(path: Path, limits: Limits, refusal: type[GraphpassError]) -> list[z
         raise refusal(f"{path}: not a readable .zip ({error})", "pack it again") from error
     if len(infos) > limits.files:
         raise refusal(
-            f"{path}: {counted(len(infos), 'file')}, at most {limits.files} are allowed", "pack fewer, larger ones"
+            f"{path}: {counted(len(infos), 'file')}, at most {limits.files:,} are allowed", "pack fewer, larger ones"
         )
     return infos
 

@@ -58,7 +58,7 @@ PATH = "has a path that is absolute, climbs out of the archive or cannot be show
         (zip_bomb(1)[:-50], "invalid-model", "not a readable .zip"),
         (zipped({}), "invalid-model", "holds 0 .onnx files"),
         (zipped({"a.onnx": TINY, "b.onnx": TINY}), "invalid-model", "holds 2 .onnx files"),
-        (zipped({f"{k}": b"" for k in range(20_000)}), "invalid-model", "20000 files, at most 1000"),
+        (zipped({f"{k}": b"" for k in range(20_000)}), "invalid-model", "20,000 files, at most 1,000"),
     ],
     ids=[f"archive {number}" for number in range(21)],
 )
