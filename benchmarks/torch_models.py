@@ -107,6 +107,11 @@ def build(library: str, name: str) -> tuple[Any, int]:
     return models.get_model(name, weights=None, **more), side
 
 
+def away(found: Any, expected: Any) -> float:
+    """√(Σ(y − a)²/Σ(a − ā)²): how far outputs y are from those of the module, a, as a share of their deviation."""
+    return float(np.sqrt(np.square(found - expected).sum() / np.square(expected - expected.mean(0)).sum()))
+
+
 def settle(module: Any, images: Any) -> None:
     """Statistics of normalisations, fitted to the inputs, else outputs of deep random networks vanish or overflow; and
     random numbers for layers that begin with zeros, else outputs are constant.
@@ -166,19 +171,16 @@ def measured(library: str, name: str) -> TorchModel:
         expected = module(images).numpy()
         with rounding():
             rounded = module(images).numpy()
-    spread = np.square(expected - expected.mean(0)).sum()
-
-    def away(outputs: Any) -> float:
-        return float(np.sqrt(np.square(outputs - expected).sum() / spread))
-
     more = {"time_steps": 8, "coding": "phase", "method": "max", "threads": 1}
     try:
         made = graphpass.from_torch(module, images[:2], images, **more)
     except GraphpassError as error:
         return TorchModel(library, name, side, refused=str(error), seconds=time.perf_counter() - begun)
-    error, coverage = away(made.to_torch(threads=1)(images).numpy()), made.network.coverage
+    error, coverage = away(made.to_torch(threads=1)(images).numpy(), expected), made.network.coverage
     spiking, seconds = f"{coverage.spiking_layers} of {coverage.weight_layers}", time.perf_counter() - begun
-    return TorchModel(library, name, side, len(made.plan.sites), spiking, error, away(rounded), seconds=seconds)
+    return TorchModel(
+        library, name, side, len(made.plan.sites), spiking, error, away(rounded, expected), seconds=seconds
+    )
 
 
 def apart(library: str, name: str) -> TorchModel:

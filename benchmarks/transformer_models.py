@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 import graphpass
 from benchmarks.results import table
+from benchmarks.torch_models import away
 from graphpass.errors import UnsupportedModelError
 
 SAMPLES = 8
@@ -220,12 +219,11 @@ def measured(architecture: SmallModel, **options: Any) -> Outcome:
     with torch.no_grad():
         expected = first(module(**inputs)).numpy()
     found = first(made.to_torch(threads=1)(**inputs)).numpy()
-    spread = np.square(expected - expected.mean(0)).sum()
     coverage = made.network.coverage
     return Outcome(
         len(made.plan.sites),
         f"{coverage.spiking_layers} of {coverage.weight_layers}",
-        float(np.sqrt(np.square(found - expected).sum() / spread)),
+        away(found, expected),
     )
 
 

@@ -161,6 +161,17 @@ def arithmetic(node: gs.Node, affine: Affine) -> Affine | None:
     return Affine(scale / values, offset / values) if values.all() and number == 1 else None
 
 
+def of_batch_norm(node: gs.Node, constants: Sequence[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(γ/σ, β − μ·γ/σ), float64 [C], σ = √(variance + ε). A variance below −ε gives NaN, as it does at run time.
+
+    constants: γ, β, μ and the variance, float64 [C].
+    """
+    gamma, beta, mean, variance = constants
+    with np.errstate(all="ignore"):
+        scale = gamma / np.sqrt(variance + node.attrs.get("epsilon", 1e-5))
+        return scale, beta - mean * scale
+
+
 def _normalised(node: gs.Node, affine: Affine) -> Affine | None:
     """γ·(y − μ)/√(σ² + ε) + β with a value for each channel along axis 1; None where one is no finite constant."""
     rank, constants = affine.scale.ndim, node.inputs[1:]
@@ -168,10 +179,7 @@ def _normalised(node: gs.Node, affine: Affine) -> Affine | None:
         return None
     if len(constants) != 4 or not all(isinstance(tensor, gs.Constant) for tensor in constants):
         return None
-    gamma, beta, mean, variance = (np.asarray(tensor.values, np.float64) for tensor in constants)
-    with np.errstate(all="ignore"):
-        scale = gamma / np.sqrt(variance + node.attrs.get("epsilon", 1e-5))
-        shift = beta - mean * scale
+    scale, shift = of_batch_norm(node, [np.asarray(tensor.values, np.float64) for tensor in constants])
     if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
         return None
     scale, shift = (_squashed(part.reshape(1, -1, *(1,) * (rank - 2))) for part in (scale, shift))

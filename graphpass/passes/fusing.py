@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphpass.graph.affine import of_batch_norm
 from graphpass.graph.edit import used_once
 from graphpass.graph.weights import Array, Weights, floats_of, misfit, scale_outputs, write
 from graphpass.passes.base import Rewriting
@@ -22,11 +23,7 @@ def batch_norms(work: Rewriting) -> Iterator[tuple[gs.Node, tuple[Array, Array] 
         elif len(values) != 4 or any(each is None for each in values):
             yield node, "its scale, bias, mean or variance is not a constant"
         else:
-            gamma, beta, mean, variance = values
-            with np.errstate(all="ignore"):  # a variance below −ε gives NaN, as it does at run time
-                scale = gamma / np.sqrt(variance + node.attrs.get("epsilon", 1e-5))
-                shift = beta - mean * scale
-            yield node, (scale, shift)
+            yield node, of_batch_norm(node, values)
 
 
 def fuse_into_layer(

@@ -36,9 +36,7 @@ MOVES = frozenset("ReorderInput ReorderOutput Reshape Transpose Concat Identity"
 _EITHER = frozenset("Add Concat Gelu HardSigmoid HardSwish Identity LeakyRelu MaxPool Mul Resize Sigmoid Tanh".split())
 SAME, RENAMED = ("MaxPool", "Resize"), {"Upsample": "Resize"}  # of these, those with kernels and names of their own
 WAY_IN = _EITHER | {"BatchNormalization", "Clip", "Relu"}  # ... those on the way from a convolution to a neuron,
-POOLS = frozenset(
-    {"AveragePool", "GlobalAveragePool"}
-)  # which are in blocks in the reference, too, behind convolutions,
+POOLS = frozenset("AveragePool GlobalAveragePool".split())  # in blocks in the reference, too, behind convolutions,
 WAY_OUT = _EITHER | {"Pad"}  # and those on the way from a neuron to the next.
 
 Floats = NDArray[np.float32]

@@ -1,12 +1,11 @@
 """Networks of transformers, torchvision and timm with random weights: close with many levels, same bytes twice."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 import graphpass
 from benchmarks import torch_models
+from benchmarks.torch_models import away
 from benchmarks.transformer_models import ARCHITECTURES, measured
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (pip install --group torch)")
@@ -16,11 +15,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-
-
-def away(found: Any, expected: Any) -> float:
-    """√(Σ(y − a)²/Σ(a − ā)²)."""
-    return float(np.sqrt(np.square(found - expected).sum() / np.square(expected - expected.mean(0)).sum()))
 
 
 def test_a_resnet_by_its_processor() -> None:

@@ -104,9 +104,7 @@ class _Walk:
         self._unshifted: dict[str, CountTerm] = {}
         self._decoded: set[str] = set()
         self._made_of_floats: set[str] = set()  # encoded tensors that exist as floats
-        self._products: dict[
-            str, tuple[gs.Node, list[gs.Tensor]]
-        ] = {}  # makers of products of these, with their inputs
+        self._products: dict[str, tuple[gs.Node, list[gs.Tensor]]] = {}  # makers and inputs of products of these
         self._of_integers: set[str] = set()  # f(x), where x is uint8
         self._currents: set[int] = set()  # nodes that wait for the neuron they alone feed
         self.left: list[Left] = []
