@@ -35,6 +35,7 @@ SECONDS = 1800  # for one network
 LARGE = 200  # pixels of a side from which half as many images do
 CLOSE = 0.02  # of the outputs' deviation: what 256 levels may leave
 STEPS = 255  # between 256 levels
+TINY = 1e-3  # below it, a parameter is the scale of a branch that training would let grow
 MOVED = 2  # times as far as rounding in PyTorch moves them, outputs may be off
 RESULTS = Path(__file__).with_suffix(".json")
 PAGE = Path(__file__).parents[1] / "docs" / "torch_models.md"
@@ -113,8 +114,9 @@ def away(found: Any, expected: Any) -> float:
 
 
 def settle(module: Any, images: Any) -> None:
-    """Statistics of normalisations, fitted to the inputs, else outputs of deep random networks vanish or overflow; and
-    random numbers for layers that begin with zeros, else outputs are constant.
+    """Statistics of normalisations, fitted to the inputs, else outputs of deep random networks vanish or overflow;
+    random numbers for layers that begin with zeros, else outputs are constant; and 1 for the scales of branches that
+    begin near 0, else nothing inside these branches reaches the outputs.
     """
     import torch
 
@@ -125,6 +127,9 @@ def settle(module: Any, images: Any) -> None:
         if isinstance(each, torch.nn.modules.batchnorm._BatchNorm):
             each.momentum = None  # the mean over all passes
     with torch.no_grad():
+        for parameter in module.parameters():
+            if 0 < parameter.abs().max() < TINY:
+                parameter.fill_(1)
         module(images)
     module.eval()
 
@@ -229,7 +234,7 @@ the question is whether its graph is understood.
 method `max`) and those of the PyTorch module, a, on the images that it was calibrated on: {samples} made-up ones,
 {fewer} of {large} pixels and more. *Moved*: the same for the PyTorch module when its activations are rounded there to
 256 levels between the least and the largest value of each channel. Some random networks amplify what rounding does
-from layer to layer; from these no more can be expected than an error of {moved} times that.
+from layer to layer. Of these, no more can be expected than an error of {moved} times that.
 """
 
 
@@ -237,19 +242,19 @@ def page(rows: dict[str, TorchModel]) -> str:
     """docs/torch_models.md."""
     found = list(rows.values())
     close = [row for row in found if row.error is not None and row.error <= CLOSE]
-    far = [row for row in found if row.error is not None and row not in close and not row.as_moved]
+    moved = [row for row in found if row.as_moved]
     others = {
-        f"are within {MOVED} times what rounding does in PyTorch": [row.name for row in found if row.as_moved],
-        "are further off": [row.name for row in far],
-        "are refused or were not measured": [row.name for row in found if row.refused],
-        "have not been run yet": [name for _, name in names() if name not in rows],
+        "further off": [row.name for row in found if row.error is not None and row not in [*close, *moved]],
+        "refused, or not measured": [row.name for row in found if row.refused],
+        "not run yet": [name for _, name in names() if name not in rows],
     }
-    counts = [
-        f"{len(each)} {what} ({', '.join(f'`{name}`' for name in each)})" for what, each in others.items() if each
+    told = [
+        f"* error of at most {CLOSE:.0%}: {len(close)} of {len(names())} networks",
+        f"* more, but at most {MOVED} times what rounding does in PyTorch: {len(moved)}",
+        *(f"* {what}: {', '.join(f'`{name}`' for name in each) or 'none'}" for what, each in others.items()),
     ]
-    told = "; ".join([f"Of {len(names())} networks {len(close)} have an error of at most {CLOSE:.0%}", *counts])
     about = ABOUT.format(samples=SAMPLES, fewer=SAMPLES // 2, large=LARGE, moved=MOVED)
-    return "\n".join([about, f"{told}.", "", HEAD, *map(line, found), ""])
+    return "\n".join([about, *told, "", HEAD, *map(line, found), ""])
 
 
 def main(arguments: list[str]) -> None:

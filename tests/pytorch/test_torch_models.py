@@ -46,9 +46,14 @@ def test_the_page_counts_what_is_close_moved_far_refused_and_missing() -> None:
         "swin_t": TorchModel("torchvision", "swin_t", 64, refused="model: cannot"),
     }
     text = torch_models.page(rows)
-    assert "1 have an error of at most 2%; 1 are within 2 times what rounding does in PyTorch (`resnet34`)" in text
-    assert "1 are further off (`resnet50`); 1 are refused or were not measured (`swin_t`)" in text
-    assert (
-        "have not been run yet (`" in text
-        and "| torchvision | `resnet18` | 64 | 17 | 19 of 21 | 1.00 | 2.00 |  |" in text
-    )
+    assert f"* error of at most 2%: 1 of {len(torch_models.names())} networks" in text
+    assert "* more, but at most 2 times what rounding does in PyTorch: 1" in text
+    assert "* further off: `resnet50`" in text and "* refused, or not measured: `swin_t`" in text
+    assert "* not run yet: `" in text and "| torchvision | `resnet18` | 64 | 17 | 19 of 21 | 1.00 | 2.00 |  |" in text
+
+
+def test_branches_whose_scale_begins_near_0_reach_the_outputs() -> None:
+    module, side = torch_models.build("torchvision", "convnext_tiny")
+    torch_models.settle(module, torch.randn(2, 3, side, side))
+    scales = [value for name, value in module.named_parameters() if name.endswith("layer_scale")]
+    assert scales and all(scale.min() == 1 for scale in scales)
