@@ -150,8 +150,13 @@ def _is_special(path: Path) -> bool:
     """Whether it is a device or a pipe; no file is renamed over those.
 
     Links are followed by the system: that of /dev/stdout may lead to a pipe, whose real path is that of no file.
+    Raises OSError and ValueError for what can be the name of no file.
     """
-    return path.exists() and not path.is_file() and not path.is_dir()
+    try:
+        mode = os.stat(path).st_mode  # Path.exists raises nothing from Python 3.14 on
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _keep_mode(staged: Path, target: Path) -> None:

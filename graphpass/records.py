@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 Number = Callable[[Any, str], float]
 LARGEST = 1 << 63
+DEEPEST = 100  # levels of lists and objects within each other; our documents have fewer than ten
 
 
 class RecordError(ValueError):
@@ -31,13 +32,28 @@ def parsed(text: str) -> Any:
     object that has a key twice.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_each_once)
+        found = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_each_once)
     except RecordError:
         raise
     except RecursionError as error:
-        raise RecordError("not JSON (nested too deeply)") from error
+        raise RecordError(f"has more than {DEEPEST} levels") from error
     except ValueError as error:
         raise RecordError(f"not JSON ({error})") from error
+    if is_deeper(found, DEEPEST):
+        raise RecordError(f"has more than {DEEPEST} levels")
+    return found
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether JSON has more levels of lists and objects within each other than that.
+
+    Depending on its version, Python reads thousands of levels, which what works on the value afterwards cannot follow.
+    """
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
+        insides = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [inner for inside in insides for inner in inside if isinstance(inner, dict | list)]
+    return bool(level)
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

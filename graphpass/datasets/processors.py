@@ -1,6 +1,5 @@
 """How images are prepared, by name (`--preset`) or by a preprocessor_config.json of Hugging Face (`--preprocess`)."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from graphpass.datasets.parts import named
 from graphpass.errors import DataError, OptionError
 from graphpass.options.table import LARGEST_IMAGE
 from graphpass.options.values import number, several_that, whole
+from graphpass.records import parsed
 
 LARGEST_CONFIG = 1 << 20  # bytes
 # how torchvision's classifiers are evaluated: shorter side 256/224 of the frame, then the centre
@@ -31,7 +31,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
             text = file.read(LARGEST_CONFIG + 1)
         if len(text) > LARGEST_CONFIG:
             raise ValueError(f"more than {LARGEST_CONFIG} bytes")
-        found = json.loads(text)
+        found = parsed(text.decode())
     if not isinstance(found, dict):
         raise DataError(f"{path}: not an object", "give the preprocessor_config.json of an image processor")
     return found

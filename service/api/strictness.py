@@ -20,6 +20,7 @@ from pydantic import BeforeValidator
 from starlette.requests import ClientDisconnect
 
 from graphpass.options.values import whole_of
+from graphpass.records import is_deeper
 from graphpass.wording import counted
 from service.problems import ProblemError, ended_early
 
@@ -60,10 +61,7 @@ def read_json(text: bytes) -> Any:
         raise _too_deep() from None
     except ValueError as error:
         raise ProblemError("invalid-request", f"the body is not JSON: {error}", "send JSON in UTF-8") from None
-    level = [found]
-    for _ in range(DEEPEST):
-        level = [inner for each in level for inner in _inside(each)]
-    if level:
+    if is_deeper(found, DEEPEST):
         raise _too_deep()
     return found
 
@@ -113,10 +111,6 @@ def _whole(text: str) -> int:
 
 def _too_deep() -> ProblemError:
     return ProblemError("invalid-request", f"the body has more than {DEEPEST} levels", "send what /openapi.json shows")
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _is_list(annotation: Any) -> bool:

@@ -73,10 +73,13 @@ def write_next(message: str) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         database = Database(URL.create("sqlite+pysqlite", database=f"{folder}/scratch.db"))
-        migrate(database)
-        number = len(_known()) + 1
-        with database.restructure() as connection:
-            command.revision(_config(connection), message, autogenerate=True, rev_id=f"{number:04d}")
+        try:
+            migrate(database)
+            number = len(_known()) + 1
+            with database.restructure() as connection:
+                command.revision(_config(connection), message, autogenerate=True, rev_id=f"{number:04d}")
+        finally:
+            database.engine.dispose()
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_headers_of_one_value(http: httpx.Client, name: str) -> None:
         ('{"options": {"energy": -Infinity}}', "-Infinity is no number"),
         ('{"options": {"preprocess": ' + "[" * 900 + "]" * 900 + "}}", "32 levels"),
         ('{"options": {"preprocess": ' + '{"a":' * 40 + "1" + "}" * 40 + "}}", "32 levels"),
-        ("[" * 30_000, "32 levels"),
+        ("[" * 30_000 + "]" * 30_000, "32 levels"),
         ("{} {}", "Extra data"),
         (b"\xff\xfe{\0}\0", "utf-8"),
         (b'{"model": "\xe9"}', "utf-8"),

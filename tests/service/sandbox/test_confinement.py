@@ -116,8 +116,8 @@ def test_without_landlock_the_rest_still_holds(box: Box) -> None:
 def test_without_privileges(box: Box, tmp_path: Path, become: str) -> None:
     if os.getuid() != 0:
         pytest.skip("the other tests are without privileges already")
-    prefix = Path(sys.base_prefix)
-    if become == AS_NOBODY and any(path.stat().st_mode & 0o005 != 0o005 for path in (prefix, *prefix.parents)):
+    needed = [folder for prefix in map(Path, (sys.base_prefix, sys.prefix)) for folder in (prefix, *prefix.parents)]
+    if become == AS_NOBODY and any(path.stat().st_mode & 0o005 != 0o005 for path in needed):
         pytest.skip("this Python is not for other users")
     lay_out(box)
     for folder in (tmp_path, *list(tmp_path.parents)[:-2]):
