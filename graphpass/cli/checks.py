@@ -108,11 +108,7 @@ def inspect(
     out.print(f"spikes reach {found.spiking_layers} of {counted(found.weight_layers, 'weight layer')}")
     if more := found.with_identity_sites:
         out.print(identity_sites_add(more.added, more.spiking_layers, found.weight_layers))
-    title = counted(len(found.sites), "site")
-    sites = Table(name_column("site"), "activation", "channels", name_column("feeds"), title=title)
-    for site in found.sites:
-        sites.add_row(site.name, site.kind, axis_text(site.axis), ", ".join(site.layers))
-    out.print(sites)
+    _print_sites(found)
     print_left(found.left)
     if found.ranking:
         _print_ranking(found.ranking)
@@ -122,6 +118,17 @@ def inspect(
         for miss in found.misses:
             misses.add_row(miss.node, miss.rule, miss.reason)
         out.print(misses)
+
+
+def _print_sites(found: Any) -> None:
+    if not found.sites:
+        out.print(f"no sites, nothing to convert{'' if found.weight_layers else ': the network has no weight layer'}")
+        return
+    title = counted(len(found.sites), "site")
+    table = Table(name_column("site"), "activation", "channels", name_column("feeds"), title=title)
+    for site in found.sites:
+        table.add_row(site.name, site.kind, axis_text(site.axis), ", ".join(site.layers))
+    out.print(table)
 
 
 def _print_ranking_of(document: Mapping[str, Any], as_json: bool) -> None:
