@@ -75,8 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _fail(str(error), error.status)
         except UsageError as error:
             what = " ".join(error.format_message().split())  # which lists choices in lines
-            command = "graphpass" if error.ctx is None else error.ctx.command_path
-            _fail(f"{what.rstrip('.')}; see `{command} --help`", 2)
+            asked = "graphpass" if error.ctx is None else error.ctx.command_path
+            _fail(f"{what.rstrip('.')}; see `{asked} --help`", 2)
         except (KeyboardInterrupt, typer.Abort):
             _fail("interrupted", INTERRUPTED)
         except Exception as error:

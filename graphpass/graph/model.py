@@ -27,7 +27,7 @@ from graphpass.files import replacing
 from graphpass.graph.domains import opset_of
 from graphpass.graph.inference import with_shapes
 from graphpass.graph.names import settle
-from graphpass.graph.refusals import check, line, refuse, refuse_values
+from graphpass.graph.refusals import check, line, refuse, refuse_values, require_clear, require_text
 from graphpass.graph.spelling import rename_domain, respell
 from graphpass.graph.tensors import fits_a_message, load_external, locations_of, with_weights, without_weights
 from graphpass.graph.upgrade import TARGET_OPSET, require_one_meaning, upgrade
@@ -82,6 +82,7 @@ def upgraded(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
 
     Runs on a copy without the large weights, whatever the model weighs. Raises what `load` raises.
     """
+    require_clear(path, proto)
     refuse(path, proto)
     bare, weights = without_weights(proto)
     rename_domain(bare)
@@ -143,6 +144,7 @@ def _header(path: Path) -> onnx.ModelProto:
 
 
 def _require_nodes(path: Path, proto: onnx.ModelProto) -> None:
+    require_text(path, proto)
     if not proto.graph.node:
         raise ModelError(f"{path}: not an ONNX model, or one without nodes", "export it again")
 
