@@ -98,7 +98,7 @@ def refuse(path: Path, proto: ModelProto) -> None:
     """Raise UnsupportedModelError for operators and inputs that graphpass does not take."""
     local = {(function.domain, function.name) for function in proto.functions}
     if any(node.domain == SPIKING_DOMAIN for node in proto.graph.node) or stated_form(proto):
-        raise UnsupportedModelError(f"{path}: already a spiking network", "convert the network it came from")
+        raise UnsupportedModelError(f"{path}: already a spiking network", "give the network that it came from")
     for node in walk(proto.graph):
         if (node.domain, node.op_type) not in local:
             _refuse_node(path, node)

@@ -46,7 +46,7 @@ def exported(module: Any, example_inputs: Any, dynamic_batch: bool = True) -> on
     _refuse_batch_statistics(module)
     arguments, named = _arguments(example_inputs)
     shapes: Any = None
-    last = ({},) if arguments and isinstance(arguments[-1], dict) else ()  # PyTorch takes a dict there for named ones
+    last: tuple[Any, ...] = ({},) if arguments and isinstance(arguments[-1], dict) else ()  # else taken for named ones
     if dynamic_batch:
         axis = torch.export.Dim(BATCH)
         arguments, named = tree_map(_two_samples, (arguments, named))
