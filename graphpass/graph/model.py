@@ -134,8 +134,8 @@ def _header(path: Path) -> onnx.ModelProto:
     """The proto of a file without its external data. Raises ModelError."""
     try:
         if not path.is_file():
-            what = "is a folder" if path.is_dir() else "no such file"
-            raise ModelError(f"{path}: {what}", "give the path of an ONNX model")
+            what = "is a folder" if path.is_dir() else "is a pipe or a device" if path.exists() else "no such file"
+            raise ModelError(f"{path}: {what}", "give the path of an ONNX model, in a file")
         proto = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:  # ValueError: also of a name with a NUL
         raise ModelError(f"{path}: not a readable ONNX model ({line(error)})", "export it again") from error

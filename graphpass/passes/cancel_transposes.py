@@ -16,6 +16,7 @@ ELEMENTWISE = tuple(
     "Mul Neg PRelu Pow Reciprocal Relu Round Selu Sigmoid Sign Softplus Softsign Sqrt Sub Swish Tanh ThresholdedRelu "
     "Where".split()
 )
+MOST = 64  # operators between Transposes: each Transpose looks at so many, whatever the graph is
 
 
 def cancel_transposes(work: Rewriting) -> None:
@@ -56,7 +57,7 @@ def _between(last: gs.Node, order: Sequence[int], held: frozenset[str]) -> tuple
                 return None
         elif node is not None and is_op(node, "Transpose") and _undoes(order, node.attrs.get("perm")):
             first[id(node)] = node
-        elif node is None or not is_op(node, *ELEMENTWISE) or tensor.name in held:
+        elif node is None or not is_op(node, *ELEMENTWISE) or tensor.name in held or len(inside) > MOST:
             return None
         elif id(node) not in inside:
             inside[id(node)] = node

@@ -87,3 +87,10 @@ def test_transposes_that_stay(nodes, outputs, wanted):
 def test_a_constant_of_more_axes_stays():
     nodes = [CUBE[0], node("Mul", "t deep", "r"), node("Squeeze", "r", "q"), node("Transpose", "q", "y", **FRO)]
     check(model_of(nodes), [each.op_type for each in nodes], X, cancel_transposes=0)
+
+
+def test_long_ways_are_not_walked():
+    """From every Transpose, or else the cost would grow with the square of the network."""
+    nodes = [CUBE[0], *(node("Relu", "r" * k or "t", "r" * (k + 1)) for k in range(70))]
+    nodes.append(node("Transpose", "r" * 70, "y", **FRO))
+    check(model_of(nodes), [each.op_type for each in nodes], X, cancel_transposes=0)
