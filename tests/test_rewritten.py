@@ -61,7 +61,9 @@ def test_is_not_converted_again(converted, tmp_path, form, rewriting):
     """Inlined ones were taken for networks without spikes, and integer ones for quantised networks of other tools."""
     rewritten = REWRITINGS[rewriting](converted[form], tmp_path)
     for call in (graphpass.inspect, lambda model: graphpass.convert(model, DATA, time_steps=2)):
-        with pytest.raises(UnsupportedModelError, match="already a spiking network; convert the network it came from"):
+        with pytest.raises(
+            UnsupportedModelError, match="already a spiking network; give the network that it came from"
+        ):
             call(rewritten)
 
 

@@ -70,12 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             for command in entry_points(group="graphpass.commands"):
                 command.load()(app)
-            status = app(args=arguments, standalone_mode=False)
+            status = app(args=arguments, prog_name="graphpass", standalone_mode=False)
         except GraphpassError as error:
             _fail(str(error), error.status)
         except UsageError as error:
             what = " ".join(error.format_message().split())  # which lists choices in lines
-            _fail(f"{what.rstrip('.')}; see `graphpass --help`", 2)
+            asked = "graphpass" if error.ctx is None else error.ctx.command_path
+            _fail(f"{what.rstrip('.')}; see `{asked} --help`", 2)
         except (KeyboardInterrupt, typer.Abort):
             _fail("interrupted", INTERRUPTED)
         except Exception as error:

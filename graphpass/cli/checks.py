@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,7 +35,7 @@ from graphpass.cli.options import (
     options_of,
     require_images_read,
 )
-from graphpass.cli.terminal import axis_text, name_column, out, print_left, progress_bars
+from graphpass.cli.terminal import axis_text, name_column, out, print_left, progress_bars, write
 from graphpass.errors import OptionError, VerificationError
 from graphpass.wording import counted
 
@@ -98,7 +97,7 @@ def inspect(
     with progress_bars() as progress:
         found = api.inspect(ann, calibration, evaluation, **options, allow_code=True, progress=progress)
     if as_json:
-        sys.stdout.write(json.dumps(found.to_json(), indent=1, default=str) + "\n")
+        write(json.dumps(found.to_json(), indent=1, default=str) + "\n")
         return
     size = f"{counted(found.nodes, 'node')}, {counted(found.parameters, 'weight')}"
     out.print(f"{found.path}: opset {found.opset}, {size}")
@@ -108,11 +107,7 @@ def inspect(
     out.print(f"spikes reach {found.spiking_layers} of {counted(found.weight_layers, 'weight layer')}")
     if more := found.with_identity_sites:
         out.print(identity_sites_add(more.added, more.spiking_layers, found.weight_layers))
-    title = counted(len(found.sites), "site")
-    sites = Table(name_column("site"), "activation", "channels", name_column("feeds"), title=title)
-    for site in found.sites:
-        sites.add_row(site.name, site.kind, axis_text(site.axis), ", ".join(site.layers))
-    out.print(sites)
+    _print_sites(found)
     print_left(found.left)
     if found.ranking:
         _print_ranking(found.ranking)
@@ -124,13 +119,24 @@ def inspect(
         out.print(misses)
 
 
+def _print_sites(found: Any) -> None:
+    if not found.sites:
+        out.print(f"no sites, nothing to convert{'' if found.weight_layers else ': the network has no weight layer'}")
+        return
+    title = counted(len(found.sites), "site")
+    table = Table(name_column("site"), "activation", "channels", name_column("feeds"), title=title)
+    for site in found.sites:
+        table.add_row(site.name, site.kind, axis_text(site.axis), ", ".join(site.layers))
+    out.print(table)
+
+
 def _print_ranking_of(document: Mapping[str, Any], as_json: bool) -> None:
     """A ranking that a service made, as JSON or as a table."""
     from graphpass.calibration.ranking import Ranking
     from graphpass.records import record_of
 
     if as_json:
-        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        write(json.dumps(document, indent=1) + "\n")
         return
     _print_ranking(record_of(Ranking, document, number=lambda value, _: math.nan if value is None else float(value)))
 
@@ -236,7 +242,7 @@ def card(
 
     written = api.card(snn, figures, target)
     if target is None:
-        sys.stdout.write(written)
+        write(written)
     else:
         out.print(f"{target}")
 

@@ -45,10 +45,17 @@ def _target(kind: str) -> Any:
 
 def add(app: typer.Typer) -> None:
     """Add the commands."""
-    plots = typer.Typer(help="Draw spikes, thresholds, accuracy against energy, or the network.", no_args_is_help=True)
+    plots = typer.Typer()
+    plots.callback(invoke_without_command=True)(_plots)
     for command in (raster, thresholds, pareto, graph):
         plots.command()(command)
     app.add_typer(plots, name="plot")
+
+
+def _plots(context: typer.Context) -> None:
+    """Draw spikes, thresholds, accuracy against energy, or the network."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def raster(

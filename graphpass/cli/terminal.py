@@ -1,5 +1,7 @@
 """What commands draw on a terminal: progress bars and tables."""
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,9 +26,25 @@ class Terminal(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(visible(text), **options)
 
+    def on_broken_pipe(self) -> None:
+        """Whoever reads has seen enough, as `head` has: nothing more is printed, but files are still written."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+
 
 out = Terminal()
 err = Terminal(stderr=True)
+
+
+def write(text: str) -> None:
+    """Print a text as it is, for other programs to read."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        out.on_broken_pipe()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from graphpass.files import replacing
 from graphpass.graph.domains import opset_of
 from graphpass.graph.inference import with_shapes
 from graphpass.graph.names import settle
-from graphpass.graph.refusals import check, line, refuse, refuse_values
+from graphpass.graph.refusals import check, line, refuse, refuse_values, require_clear, require_text
 from graphpass.graph.spelling import rename_domain, respell
 from graphpass.graph.tensors import fits_a_message, load_external, locations_of, with_weights, without_weights
 from graphpass.graph.upgrade import TARGET_OPSET, require_one_meaning, upgrade
@@ -82,6 +82,7 @@ def upgraded(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
 
     Runs on a copy without the large weights, whatever the model weighs. Raises what `load` raises.
     """
+    require_clear(path, proto)
     refuse(path, proto)
     bare, weights = without_weights(proto)
     rename_domain(bare)
@@ -133,8 +134,8 @@ def _header(path: Path) -> onnx.ModelProto:
     """The proto of a file without its external data. Raises ModelError."""
     try:
         if not path.is_file():
-            what = "is a folder" if path.is_dir() else "no such file"
-            raise ModelError(f"{path}: {what}", "give the path of an ONNX model")
+            what = "is a folder" if path.is_dir() else "is a pipe or a device" if path.exists() else "no such file"
+            raise ModelError(f"{path}: {what}", "give the path of an ONNX model, in a file")
         proto = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:  # ValueError: also of a name with a NUL
         raise ModelError(f"{path}: not a readable ONNX model ({line(error)})", "export it again") from error
@@ -143,6 +144,7 @@ def _header(path: Path) -> onnx.ModelProto:
 
 
 def _require_nodes(path: Path, proto: onnx.ModelProto) -> None:
+    require_text(path, proto)
     if not proto.graph.node:
         raise ModelError(f"{path}: not an ONNX model, or one without nodes", "export it again")
 

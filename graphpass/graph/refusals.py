@@ -6,8 +6,11 @@ version 3, and operators that onnxruntime has although the file's opset does not
 """
 
 import math
+from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper, shape_inference
@@ -38,11 +41,64 @@ def where(path: Path, node: NodeProto) -> str:
     return f"{path}: node {node.name or outputs!r} ({node.op_type})"
 
 
+def require_text(path: Path, proto: ModelProto) -> None:
+    """Raise ModelError for a name or another text that is not UTF-8: protobuf reads it as bytes, or fails later."""
+    for message, field in _texts(proto):
+        try:
+            value = getattr(message, field)
+            texts = [value] if isinstance(value, str | bytes) else list(value)
+            wrong = next((each for each in texts if not isinstance(each, str)), None)
+        except UnicodeDecodeError as error:
+            wrong = error.object
+        if wrong is not None:
+            raise ModelError(
+                f"{path}: the text {bytes(wrong[:80])!r} is not UTF-8 ({message.DESCRIPTOR.name}.{field})",
+                "export the model with names and descriptions in UTF-8",
+            )
+
+
+def _texts(message: Any) -> Iterator[tuple[Any, str]]:
+    """Every message in a message, itself first, with the name of each of its fields that hold text."""
+    left = [message]
+    while left:
+        message = left.pop()
+        texts, inner = _fields(message.DESCRIPTOR)
+        yield from ((message, name) for name in texts)
+        for name, repeated in inner:
+            if repeated:
+                left += getattr(message, name)
+            elif message.HasField(name):
+                left.append(getattr(message, name))
+
+
+@cache
+def _fields(descriptor: Any) -> tuple[list[str], list[tuple[str, bool]]]:
+    """The fields that hold text, and those that hold messages, with whether they hold many."""
+    texts = [field.name for field in descriptor.fields if field.type == field.TYPE_STRING]
+    inner = [field for field in descriptor.fields if field.type == field.TYPE_MESSAGE]
+    return texts, [(field.name, field.is_repeated) for field in inner]
+
+
+def require_clear(path: Path, proto: ModelProto) -> None:
+    """Raise ModelError for a model whose meaning is open: two versions of one domain, or no output at all."""
+    for part in (proto, *proto.functions):
+        versions: dict[str, int] = {}
+        for entry in part.opset_import:
+            domain = "" if entry.domain in STANDARD_DOMAINS else entry.domain
+            if versions.setdefault(domain, entry.version) != entry.version:
+                raise ModelError(
+                    f"{path}: imports domain {domain!r} in the versions {versions[domain]} and {entry.version}",
+                    "export it again, with one version of each domain",
+                )
+    if not proto.graph.output:
+        raise ModelError(f"{path}: the network has no outputs", "export it again, with the outputs that are wanted")
+
+
 def refuse(path: Path, proto: ModelProto) -> None:
     """Raise UnsupportedModelError for operators and inputs that graphpass does not take."""
     local = {(function.domain, function.name) for function in proto.functions}
     if any(node.domain == SPIKING_DOMAIN for node in proto.graph.node) or stated_form(proto):
-        raise UnsupportedModelError(f"{path}: already a spiking network", "convert the network it came from")
+        raise UnsupportedModelError(f"{path}: already a spiking network", "give the network that it came from")
     for node in walk(proto.graph):
         if (node.domain, node.op_type) not in local:
             _refuse_node(path, node)

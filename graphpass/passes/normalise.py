@@ -8,6 +8,7 @@ from dataclasses import replace
 import onnx_graphsurgeon as gs
 
 from graphpass.passes.base import Rule, RuleReport, run_rule
+from graphpass.passes.cancel_transposes import cancel_transposes
 from graphpass.passes.drop_softplus_guards import drop_softplus_guards
 from graphpass.passes.eliminate_identities import eliminate_identities
 from graphpass.passes.extract_constants import extract_constants
@@ -30,6 +31,7 @@ RULES: tuple[Rule, ...] = (  # the order matters
     eliminate_identities,
     resolve_sizes,
     fold_constants,
+    cancel_transposes,
     drop_softplus_guards,
     fuse_padding,
     fuse_batch_norm_into_layer,

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 import torch
 from onnx import NodeProto, TensorProto, numpy_helper
+from torch.utils._pytree import tree_leaves, tree_map
 
 from graphpass.datasets.parts import SAMPLES_FIRST
 from graphpass.errors import DataError, ModelError, OptionError, UnsupportedModelError, wrong_type
@@ -31,7 +32,8 @@ def exported(module: Any, example_inputs: Any, dynamic_batch: bool = True) -> on
     """The module in evaluation mode as an ONNX network; the module itself stays as it is, its mode too.
 
     example_inputs: a tensor, a tuple of tensors in the order of the arguments of `forward`, or a mapping by their
-    names; axis 0 counts the samples. dynamic_batch: whether that axis is free in the network.
+    names; each may be a tuple, a list or a dict of tensors, too. Axis 0 counts the samples. dynamic_batch: whether that
+    axis is free in the network.
     Nodes are named after the modules that they come from, as in "layer1.0.relu/Relu".
 
     Raises OptionError for what is no module or no example, ModelError where PyTorch cannot export the module, and
@@ -44,16 +46,17 @@ def exported(module: Any, example_inputs: Any, dynamic_batch: bool = True) -> on
     _refuse_batch_statistics(module)
     arguments, named = _arguments(example_inputs)
     shapes: Any = None
+    last: tuple[Any, ...] = ({},) if arguments and isinstance(arguments[-1], dict) else ()  # else taken for named ones
     if dynamic_batch:
         axis = torch.export.Dim(BATCH)
-        arguments, named = tuple(map(_two_samples, arguments)), {key: _two_samples(each) for key, each in named.items()}
-        _require_one_batch([*arguments, *named.values()])
+        arguments, named = tree_map(_two_samples, (arguments, named))
+        _require_one_batch(tree_leaves((arguments, named)))
         shapes = _free_axes(module, arguments, named, axis)
     with _evaluating(module), FourAxes(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch about its own parts
         try:
             program = torch.onnx.export(
-                module, arguments, kwargs=named or None, dynamic_shapes=shapes, dynamo=True, verbose=False
+                module, (*arguments, *last), kwargs=named or None, dynamic_shapes=shapes, dynamo=True, verbose=False
             )
         except Exception as error:  # many types, from the exporter and from the module's own code
             raise ModelError(
@@ -86,7 +89,8 @@ def _two_samples(value: Any) -> Any:
 
 
 def _free_axes(module: Any, arguments: tuple[Any, ...], named: Mapping[str, Any], axis: Any) -> dict[str, Any]:
-    """The free axis of each argument of `forward`, by name; those of `*args` and of `**kwargs` are one argument each.
+    """The free axis of each argument of `forward`, by name; those of `*args` and of `**kwargs` are one argument each,
+    and those of a tuple, a list or a dict lie in one.
 
     Raises OptionError where `forward` does not take these arguments.
     """
@@ -110,8 +114,8 @@ def _free_axes(module: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]
     return shapes
 
 
-def _free(value: Any, axis: Any) -> dict[int, Any] | None:
-    return {0: axis} if isinstance(value, torch.Tensor) and value.ndim else None
+def _free(value: Any, axis: Any) -> Any:
+    return tree_map(lambda each: {0: axis} if isinstance(each, torch.Tensor) and each.ndim else None, value)
 
 
 def _require_one_batch(values: Sequence[Any]) -> None:

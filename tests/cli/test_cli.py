@@ -92,6 +92,36 @@ def test_a_search_prints_what_evaluate_prints(folder, capsys):
         assert words in printed
 
 
+def test_inspect_of_a_network_without_layers_says_so(folder, capsys):
+    onnx.save(build([node("Relu", "x", "y")], {"x": ["N", 4]}, {"y": ["N", 4]}, {}), "plain.onnx")
+    assert status("inspect", "plain.onnx") == 0
+    found = capsys.readouterr().out
+    assert "no sites, nothing to convert: the network has no weight layer" in found and "feeds" not in found
+
+
+@pytest.mark.parametrize("group", [(), ("plot",), ("keys",)], ids=" ".join)
+def test_a_group_without_a_command_lists_its_commands(group, capsys):
+    assert status(*group) == 0
+    assert "\nCommands:\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "help_of"),
+    [
+        ("nothing", "graphpass"),
+        ("--nothing", "graphpass"),
+        ("convert", "graphpass convert"),
+        ("convert ann.onnx snn.onnx --nothing", "graphpass convert"),
+        ("plot nothing", "graphpass plot"),
+        ("plot thresholds snn.onnx", "graphpass plot thresholds"),
+        ("keys revoke", "graphpass keys revoke"),
+    ],
+)
+def test_an_error_of_use_names_the_help_of_its_command(arguments, help_of, capsys):
+    assert status(*arguments.split()) == 2
+    assert capsys.readouterr().err.endswith(f"; see `{help_of} --help`\n")
+
+
 def test_inspect_ranks_sites(folder, capsys):
     more = ("--calibration", "data.npz", "--time-steps", "2", "--method", "max")
     assert status("inspect", "ann.onnx", *more, "--json") == 0

@@ -15,7 +15,7 @@ from graphpass.cli import app, terminal
 from graphpass.cli.terminal import Terminal, progress_bars, visible
 from tests.cli.test_cli import status
 from tests.models import build, node
-from tests.test_conversion import network
+from tests.test_conversion import data, network
 
 NAMES = {  # of a node, and how they are printed
     r"a\[/b]": r"a\[/b]",  # which Rich took for the end of a markup that never began
@@ -115,3 +115,36 @@ def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
     assert ended.returncode == 2
     (line,) = ended.stderr.decode().splitlines()
     assert line.startswith("graphpass: error: there is not enough memory (Unable to allocate 16.0 TiB")
+
+
+def piped(*arguments: str, lines: int) -> tuple[bytes, int, bytes]:
+    """What the reader of a pipe that leaves after so many lines saw, the exit status, and standard error."""
+    command = [sys.executable, "-c", "from graphpass.cli.app import main; main()", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        seen = b"".join(process.stdout.readline() for _ in range(lines))
+        process.stdout.close()
+        return seen, process.wait(), process.stderr.read()
+
+
+def test_a_reader_that_leaves_ends_the_output_and_not_the_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(network(), "ann.onnx")
+    np.savez("data.npz", **data(12))
+    made = "ann.onnx snn.onnx --calibration data.npz --time-steps 4 --plan-out plan.json --evaluation data.npz"
+    found = piped("convert", *made.split(), "--json", "e.json", "--report", "r.html", lines=0)
+    assert found == (b"", 0, b"")
+    assert all(Path(name).stat().st_size for name in ("snn.onnx", "plan.json", "e.json", "r.html"))
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["text", "JSON"])
+def test_a_reader_that_leaves_a_long_text(more, tmp_path):
+    nodes, before = [], "x"
+    for k in range(400):
+        nodes += [node("MatMul", f"{before} w", f"a{k}", f"layer{k}{'x' * 200}"), node("Relu", f"a{k}", f"r{k}")]
+        before = f"r{k}"
+    onnx.save(
+        build(nodes, {"x": ["N", 2]}, {before: ["N", 2]}, {"w": np.ones((2, 2), np.float32)}), tmp_path / "n.onnx"
+    )
+    seen, status, errors = piped("inspect", str(tmp_path / "n.onnx"), *more, lines=1)  # 80 kB do not fit into a pipe
+    assert seen and (status, errors) == (0, b"")

@@ -1,5 +1,6 @@
 """Loading, upgrading and saving: refusals name the file and the node."""
 
+import os
 import warnings
 
 import numpy as np
@@ -81,6 +82,15 @@ def test_a_damaged_model(tmp_path):
     path.write_bytes(path.read_bytes()[:-25])
     with pytest.raises(ModelError, match=r"m\.onnx: not a readable ONNX model"):
         load(path)
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    """It would be read several times."""
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(
+        ModelError, match=r"pipe\.onnx: is a pipe or a device; give the path of an ONNX model, in a file"
+    ):
+        load(tmp_path / "pipe.onnx")
 
 
 @pytest.mark.parametrize(("name", "what"), [("missing.onnx", "no such file"), (".", "is a folder")])

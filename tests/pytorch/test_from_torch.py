@@ -342,3 +342,47 @@ def test_inputs_with_their_samples_on_another_axis() -> None:
         graphpass.from_torch(module, example, synthetic=True, threads=1)
     with pytest.raises(DataError, match=r"different sizes there: 6 of 'src', 5 of 'tgt'; .*batch_first=True"):
         graphpass.from_torch(module, example, synthetic=True, threads=1, dynamic_batch=False)
+
+
+class Batch(nn.Module):
+    """batch: x [N, 6] and y [N, 1] in a dict or a list → scores [N, 3]; a factor, optionally."""
+
+    def __init__(self, *keys: Any) -> None:
+        super().__init__()
+        self.keys, self.layers = keys, nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, batch: Any, factor: float = 1.0) -> Any:
+        x, y = (batch[key] for key in self.keys)
+        return self.layers(x + y) * factor
+
+
+@pytest.mark.parametrize(
+    ("example", "names"),
+    [
+        (lambda x, y: ({"x": x, "y": y},), ("x", "y")),
+        (lambda x, y: ({"x": x, "y": y}, 2.0), ("x", "y")),
+        (lambda x, y: {"batch": {"x": x, "y": y}}, ("x", "y")),
+        (lambda x, y: {"batch": {"x": x, "y": y}, "factor": 2.0}, ("x", "y")),
+        (lambda x, y: ([x, y],), (0, 1)),
+        (lambda x, y: {"batch": (x, y)}, (0, 1)),
+    ],
+    ids=["dict", "dict and number", "named dict", "named dict and number", "list", "named tuple"],
+)
+@pytest.mark.parametrize("free", [True, False], ids=["free", "fixed"])
+def test_tensors_in_an_argument_are_inputs(example: Any, names: tuple[Any, ...], free: bool) -> None:
+    torch.manual_seed(0)
+    module, x, y = Batch(*names), torch.randn(16, 6), torch.randn(16, 1)
+    given = example(x[:2], y[:2])
+    data = {f"batch_{name}": value.numpy() for name, value in zip(names, (x, y), strict=True)}
+    conversion = graphpass.from_torch(module, given, calibration=data, time_steps=64, dynamic_batch=free)
+    arguments, named = (given, {}) if isinstance(given, tuple) else ((), given)
+    with torch.no_grad():
+        wanted = module(*arguments, **named)
+    # 64 steps of rate: each of 8 currents is within one of 65 levels, a few percent of the outputs
+    torch.testing.assert_close(conversion.to_torch()(x[:2], y[:2]), wanted, rtol=0.05, atol=0.1)
+
+
+def test_tensors_in_an_argument_have_one_number_of_samples() -> None:
+    example = ({"x": torch.randn(2, 6), "y": torch.randn(3, 1)},)
+    with pytest.raises(DataError, match="the example inputs have 2 and 3 samples on axis 0"):
+        graphpass.from_torch(Batch("x", "y"), example, calibration={}, time_steps=4)

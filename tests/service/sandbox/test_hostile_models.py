@@ -135,6 +135,11 @@ def test_unknown_operator(box: Box) -> None:
         refused(describe(box, model([node]).SerializeToString()), kind, "Foo")
 
 
+def test_texts_that_are_not_utf8(box: Box) -> None:
+    content = model([helper.make_node("MARK", ["x"], ["scores"])]).SerializeToString().replace(b"MARK", b"\xff\xfe\r\n")
+    refused(describe(box, content), "invalid-model", "is not UTF-8 (NodeProto.op_type)")
+
+
 @pytest.mark.some(2)
 @pytest.mark.parametrize("content", [b"", b"hello" * 100, b"\x08\x08", TINY[:-40], b"\x93NUMPY", os.urandom(4096)])
 def test_no_model(box: Box, content: bytes) -> None:
