@@ -22,12 +22,14 @@ MOVES = frozenset(
     "GatherND Compress Expand Tile Pad DepthToSpace SpaceToDepth Where Trilu Resize Upsample".split()
 )
 MEANS = frozenset("AveragePool GlobalAveragePool ReduceMean ReduceSum".split())
+REDUCTIONS = frozenset("ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2".split())
 MAXIMA = frozenset("MaxPool GlobalMaxPool".split())
 SUMS = frozenset("Add Sub Sum Mean Neg BatchNormalization Resize Upsample".split())
 SCALES = frozenset("Mul Div".split())  # linear when the other operand is constant
 KEEPS_AXES = frozenset(
     "Cast Identity Dropout Clip Relu Sigmoid Tanh HardSigmoid HardSwish LeakyRelu PRelu AveragePool GlobalAveragePool "
-    "Floor Erf Mish Gelu Elu Celu Selu Softplus Softsign ThresholdedRelu Swish Pad Concat Slice Split".split()
+    "Floor Ceil Round Erf Exp Log Sqrt Pow Abs Reciprocal Min Max Where Mish Gelu Elu Celu Selu Softplus Softsign "
+    "ThresholdedRelu Swish LRN Pad Concat Slice Split".split()
 )  # besides sums, scales and maxima: operators that leave each axis in its place
 WEIGHTS = frozenset("Conv ConvTranspose Gemm MatMul".split())
 RECURRENT = frozenset("LSTM GRU RNN".split())
@@ -251,8 +253,7 @@ def last_layers(graph: gs.Graph) -> frozenset[str]:
 def data_inputs(node: gs.Node) -> list[gs.Variable]:
     """The inputs that carry data: not constants, not left out, not shapes or indices."""
     indices = {"Slice", "Reshape", "Gather", "GatherElements", "GatherND", "Compress", "Expand", "Tile", "Pad", "Trilu",
-               "Resize", "Upsample", "Squeeze", "Unsqueeze", "Split", "ReduceMean", "ReduceSum", "Clip",
-               "Dropout"}  # fmt: skip
+               "Resize", "Upsample", "Squeeze", "Unsqueeze", "Split", "Clip", "Dropout", *REDUCTIONS}  # fmt: skip
     inputs = node.inputs[:1] if node.op in indices else node.inputs[1:] if node.op == "Where" else node.inputs
     return [t for t in inputs if isinstance(t, gs.Variable) and not absent(t)]
 
