@@ -165,7 +165,7 @@ def _require_rounding(network: Network, normalised: onnx.ModelProto, inputs: Arr
         if found > CONDITION * explained[name]:
             upgraded = open_session(_exposing(source.upgraded, [name]), threads=threads)
             early = _differences(given, inputs, upgraded, inputs, [name])[name].found > found / 2
-            step = f"writing it in opset {opset_of(source.upgraded)}" if early else "normalising it"
+            step = f"writing it in opset {opset_of(source.bare)}" if early else "normalising it"
             node = makers[name]
             raise ModelError(
                 f"{where(source.path, node)}: {step} changes its output {name!r} by {found:.1e} of its largest value",
