@@ -4,7 +4,7 @@ import functools
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from graphpass.graph.stubs import WEIGHTS, with_external_weights
 from graphpass.graph.tensors import LARGE, fits_a_message, graphs_of, walk
 from graphpass.runtime import native, tables
 from graphpass.runtime import nchwc as blocked
-from graphpass.runtime.heap import give_back
+from graphpass.runtime.heap import tidy
 from graphpass.runtime.nchwc import NotBlocked
 from graphpass.runtime.providers import CPU, CUDA, TF32, Provider, Providers, providers_of
 from graphpass.wording import counted
@@ -209,7 +209,8 @@ def _rewritten_session(model: str | Path | onnx.ModelProto, threads: int) -> Ses
             model = onnx.load(model, load_external_data=False)
         if any(value.data_location == onnx.TensorProto.EXTERNAL for value in model.graph.initializer):
             raise NotBlocked("the model has external data")
-        with tempfile.TemporaryDirectory(prefix="graphpass-") as temporary:
+        small = fits_a_message(model, LARGEST_IN_BYTES)
+        with nullcontext() if small else tidy(), tempfile.TemporaryDirectory(prefix="graphpass-") as temporary:
             folder = Path(temporary)
             if tables.has_chains(model):
                 proto, count = _with_tables(model, folder)
@@ -298,12 +299,9 @@ def _create(model: str | Path | onnx.ModelProto, options: ort.SessionOptions, pr
     if isinstance(model, str | Path):
         return Session(str(model), options, pairs, **more)
     if not fits_a_message(model, LARGEST_IN_BYTES):
-        give_back()
         try:
-            with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
-                session = Session(str(save_apart(model, Path(folder))), options, pairs, **more)
-            give_back()
-            return session
+            with tidy(), tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
+                return Session(str(save_apart(model, Path(folder))), options, pairs, **more)
         except OSError:  # no room for files
             if not fits_a_message(model):
                 raise
