@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # numbers of mallopt's parameters
-WHILE_OPEN = 1 << 20  # bytes from which on a block goes back as soon as it is freed, inside of `tidy`
+WHILE_OPEN = 1 << 22  # bytes from which on a block goes back as soon as it is freed, inside of `tidy`
 USUAL = 1 << 25  # the same elsewhere: what glibc comes to by itself where blocks are this large
 
 
