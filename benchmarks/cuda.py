@@ -89,7 +89,8 @@ def half(name: str) -> Source:
     """A network in float16, inputs and outputs too."""
     source = load(NETWORKS[name]())
     halved = convert_float_to_float16(source.proto)
-    return replace(source, proto=halved, upgraded=upgraded(source.path, halved))
+    bare, weights = upgraded(source.path, halved)
+    return replace(source, proto=halved, bare=bare, weights=weights)
 
 
 def network_table(quick: bool) -> None:

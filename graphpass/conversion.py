@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from graphpass.calibration.calibrate import CalibrationOptions, calibrate, observe_part
 from graphpass.calibration.fitting import qcfs_plan
-from graphpass.calibration.memory import CHECKED_SAMPLES
 from graphpass.calibration.sensitivity import choose
 from graphpass.calibration.synthetic import Synthetic, for_made_up, made_up, synthetic_plan
 from graphpass.datasets.dataset import Dataset
@@ -36,11 +35,11 @@ from graphpass.options.table import OPTIONS, STEPS
 from graphpass.progress import Progress, silent
 from graphpass.pytorch import require_torch
 from graphpass.runtime.providers import Providers
-from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
+from graphpass.runtime.session import fixed_batch, input_specs, open_session, run
 from graphpass.sites.sites import Selection
 from graphpass.verification.distance import Distance, Forms, measured, sample_batches
 from graphpass.verification.ranges import beyond_float16
-from graphpass.verification.source import check_source
+from graphpass.verification.source import GivenRun, check_source
 
 if TYPE_CHECKING:
     from graphpass.pytorch.modules import SessionModule
@@ -146,7 +145,7 @@ def convert(
         raise OptionError("parts of a calibration without its data", "give the data that they were observed on")
     if plan is not None:
         dataset = calibration if isinstance(calibration, Dataset) else None  # for checks alone
-        check_source(network, dataset, threads)
+        given = check_source(network, dataset, threads)
     else:
         settings = settings_of(network, time_steps, coding, method, form, options)
         auto = levels if isinstance(levels, Auto) else None
@@ -155,14 +154,14 @@ def convert(
         require_levels(network, settings, target)
         if isinstance(calibration, Synthetic):
             dataset = made_up(network.source, calibration, images, settings)
-            check_source(network, dataset, threads)
+            given = check_source(network, dataset, threads)
             decided = make_plan(network, dataset, settings, progress, auto, synthetic=True)
             warnings.warn(UNREAL.format(what=decided.notes["synthetic"]), ConversionWarning, stacklevel=2)
         else:
             dataset = None
             if calibration is not None:
                 dataset = dataset_for(network.source, calibration, images)
-            check_source(network, dataset, threads)
+            given = check_source(network, dataset, threads)
             decided = make_plan(network, dataset, settings, progress, auto, observed=observed)
     if len(decided.sites) < len(network.coverage.sites):  # calibration left some analogue
         network = planned(network, decided)
@@ -171,7 +170,7 @@ def convert(
     proto, apart = spiking_model(network, decided, form, precision, measure, target), None
     if (form, precision) != ("folded", "source"):
         apart = check_form(network, decided, form, precision, proto, dataset, images, threads)
-    check(network, proto, dataset, threads)
+    check(network, proto, given if dataset is not None else None, threads)
     conversion = Conversion(proto, decided, network, form, precision, apart, target)
     if output is not None:
         conversion.save(output)
@@ -343,15 +342,11 @@ def _short(levels: Levels) -> dict[str, list[float]]:
     return {name: [float(str(value)) for value in values] for name, values in vars(levels).items()}
 
 
-def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None, threads: int = 0) -> None:
-    """Raises ModelError unless onnxruntime loads the result and, with data, its outputs are finite.
+def check(network: Network, proto: onnx.ModelProto, given: GivenRun | None, threads: int = 0) -> None:
+    """Raises ModelError unless onnxruntime loads the result and its outputs are finite where the given network's are.
 
-    One session at a time: each holds the weights.
+    given: a run of that on data; None where there is none.
     """
-    if dataset is not None:
-        batch = fixed_batch(input_specs(network.source))
-        inputs = pad_inputs(next(iter(dataset.batches(batch or CHECKED_SAMPLES))).inputs, batch)
-        before = run(open_session(network.source, threads=threads), inputs)
     try:
         spiking = open_session(proto, threads=threads, use_native=False)  # as a stock runtime runs it
     except SessionError as error:
@@ -359,11 +354,12 @@ def check(network: Network, proto: onnx.ModelProto, dataset: Dataset | None, thr
             f"{network.source.path}: onnxruntime does not load the network that it was converted to ({error.what})",
             f"export the model with opset {TARGET_OPSET}, or report this",
         ) from error
-    if dataset is None:
+    if given is None:
         return
-    for name, values in run(spiking, inputs).items():
-        same = np.issubdtype(values.dtype, np.floating) and values.shape == before[name].shape
-        if same and not np.isfinite(values[np.isfinite(before[name])]).all():
+    for name, values in run(spiking, given.inputs).items():
+        before = given.outputs[name]
+        same = np.issubdtype(values.dtype, np.floating) and values.shape == before.shape
+        if same and not np.isfinite(values[np.isfinite(before)]).all():
             raise ModelError(
                 f"{network.source.path}: output {name!r} of the converted network is not finite", "report this"
             )

@@ -72,7 +72,7 @@ def inspect(network: Network) -> Inspection:
         str(source.path),
         source.digest,
         source.opset,
-        opset_of(source.upgraded),
+        opset_of(source.bare),
         tuple(
             (t.name, str(t.dtype and t.dtype.__name__ if isinstance(t.dtype, type) else t.dtype), tuple(t.shape or ()))
             for t in graph.inputs

@@ -36,6 +36,7 @@ from graphpass.forms import operators
 from graphpass.forms.folded import neuron_nodes, replace_weight, value_of
 from graphpass.graph.layers import WeightLayer, is_padded, last_layers, weight_layers
 from graphpass.graph.plan import LayerPlan, Left, Plan, SitePlan
+from graphpass.graph.weights import values_of
 from graphpass.maths.corrections import ROUNDS, scale_back
 from graphpass.maths.methods import COARSE_LEVELS, METHODS, correct_bias
 from graphpass.maths.neuron import levels_of
@@ -318,13 +319,14 @@ class _Calibrator:
                 sample.move(inputs, weight, bias)
             start = 0
             for layer, shape in layers:
-                matrix = to_matrix(layer.weight.values, shape)
+                old = values_of(layer.weight)
+                matrix = to_matrix(old, shape)
                 change = weight[:, start : start + matrix.shape[1]]
                 start += matrix.shape[1]
                 changed = matrix + change
                 if step.site is None and layer.node.name in self._last and not self._options.clip_limits:
                     changed, bias = _scaled_back(layer, changed, bias, sample)
-                new = from_matrix(changed, layer.weight.values, shape)
+                new = from_matrix(changed, old, shape)
                 changes.append((layer, LayerPlan(layer.node.name, new, bias)))
                 bias = np.zeros_like(bias)  # the change of the sum's bias is made once
         return changes

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from graphpass.calibration.im2col import bias_of, geometry, to_matrix, unfold
 from graphpass.calibration.steps import Step
 from graphpass.errors import CalibrationError
+from graphpass.graph.weights import values_of
 from graphpass.maths.corrections import apply
 from graphpass.maths.curves import Curve
 from graphpass.maths.methods import SiteSample
@@ -236,7 +237,7 @@ class SpikingSide:
         self._positions = positions
         self.geometries = [shape for layer in step.layers if not isinstance(shape := geometry(layer), str)]
         self._weights = [
-            to_matrix(each.weight.values, shape) for each, shape in zip(step.layers, self.geometries, strict=True)
+            to_matrix(values_of(each.weight), shape) for each, shape in zip(step.layers, self.geometries, strict=True)
         ]
         self.inputs = [np.empty((len(weight), rows, weight.shape[1]), np.float32) for weight in self._weights]
         self.x_snn = np.zeros((rows, channels), np.float32)

@@ -22,7 +22,7 @@ from graphpass.graph.edit import Editor
 from graphpass.graph.layers import WeightLayer, weight_layers
 from graphpass.graph.names import Names, names_of
 from graphpass.graph.plan import LayerPlan, Plan
-from graphpass.graph.weights import floats_of, is_op
+from graphpass.graph.weights import floats_of, is_op, values_of
 
 Array = NDArray[np.float64]
 
@@ -128,7 +128,7 @@ def carried_over(plan: Plan, matched: gs.Graph, given: gs.Graph) -> Plan:
 
 
 def _carried(change: LayerPlan, matched: WeightLayer, given: WeightLayer) -> LayerPlan:
-    old, new = (np.asarray(layer.weight.values, np.float64) for layer in (matched, given))
+    old, new = (np.asarray(values_of(layer.weight), np.float64) for layer in (matched, given))
     if np.array_equal(old, new):
         return change
     ratio = np.divide(new, old, out=np.zeros_like(new), where=old != 0)
@@ -138,9 +138,7 @@ def _carried(change: LayerPlan, matched: WeightLayer, given: WeightLayer) -> Lay
         raise PlanError(f"layer {change.name!r} has new weights, though {shape}", "report this")
     before, after = (np.linalg.norm(to_matrix(values, shape), axis=1).ravel() for values in (old, new))
     factor = np.divide(after, before, out=np.ones_like(after), where=before > 0)
-    return LayerPlan(
-        change.name, weight.astype(given.weight.values.dtype), (change.bias_change * factor).astype(np.float32)
-    )
+    return LayerPlan(change.name, weight.astype(given.weight.dtype), (change.bias_change * factor).astype(np.float32))
 
 
 def lookup_rows(graph: gs.Graph) -> dict[str, int]:

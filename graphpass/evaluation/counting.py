@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from graphpass.forms import operators
 from graphpass.graph.domains import SPIKING_DOMAIN
 from graphpass.graph.layers import WeightLayer, weight_layer
+from graphpass.graph.weights import values_of
 from graphpass.maths.metrics import Axis, Integers, SpikeCount, fan_out
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -312,7 +313,7 @@ def layer_fan_out(layer: WeightLayer, shape: tuple[int, ...], output: tuple[int,
 
     shape, output: shapes of the layer's input and output at run time.
     """
-    weight = np.asarray(layer.weight.values) != 0
+    weight = values_of(layer.weight) != 0
     node = layer.node
     if not layer.convolves:
         axis = 0 if node.op == "MatMul" else layer.weight_input_axis % 2

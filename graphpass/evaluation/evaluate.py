@@ -1,8 +1,10 @@
 """An ANN compared with the SNN converted from it: accuracy, agreement, spikes, operations, energy, latency, a baseline.
 
     compare     every sample through the ANN, the SNN and the quantised ANN
-    count       some samples through probed graphs: the normalised ANN, the folded and the unrolled SNN
     time        both sessions alternately on one batch
+    count       some samples through probed graphs: the normalised ANN and the folded SNN, then the unrolled SNN
+
+No more than three networks are open at a time: each holds its weights.
 
 The baseline shows the effect of quantisation alone: the ANN with each site's activation quantised to as many levels as
 the SNN has, channel by channel with the least error, without new weights (evaluation/baseline.py).
@@ -12,7 +14,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -31,9 +33,10 @@ from graphpass.evaluation.comparison import Comparison
 from graphpass.evaluation.drawn import Drawn
 from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.evaluation.metrics.training import fitted, of_training, training_stride
-from graphpass.evaluation.probing import Tally, probed_ann, probed_folded, probed_unrolled
+from graphpass.evaluation.probing import CountedBatches, tally_of
 from graphpass.evaluation.remembering import Remembered
 from graphpass.evaluation.results import ConversionFacts, Evaluation, Latency, Provenance, Timing, conversion_of
+from graphpass.evaluation.sessions import Sessions
 from graphpass.evaluation.shards import EvaluationShard, Measured, merge
 from graphpass.evaluation.spikes import drawn
 from graphpass.forms import operators
@@ -47,7 +50,7 @@ from graphpass.progress import Progress, silent
 from graphpass.records import json_of
 from graphpass.runtime.providers import Providers, runtimes
 from graphpass.runtime.samples import Axes, run_padded, sample_axes
-from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
+from graphpass.runtime.session import Session, fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.identities import place_identities
 from graphpass.sites.sites import unsteady
 
@@ -101,6 +104,8 @@ class EvaluationSettings:
 class Pair:
     """A model, the SNN converted from it, and the baseline, in sessions. fixed: their batch size, None if free.
 
+    sessions: closed by `measure`, and open again where they are asked for.
+
     remembered: outputs on the data that other pairs are compared on, too; of networks that have a digest.
     """
 
@@ -108,7 +113,7 @@ class Pair:
     snn: onnx.ModelProto
     conversion: ConversionFacts
     levels: Mapping[str, int]
-    sessions: Mapping[str, Any]
+    sessions: Sessions
     fixed: int | None
     options: EvaluationSettings
     remembered: Remembered | None = None
@@ -191,13 +196,15 @@ def open_pair(
             "convert it with graphpass again",
         )
     levels = stated if form == "integer" else _levels(graph, conversion)
-    models: dict[str, Source | onnx.ModelProto] = {"ann": source, "snn": snn}
+    opened = partial(open_session, providers=options.providers, threads=options.threads)
+    openers: dict[str, Callable[[], Session]] = {"ann": partial(opened, source), "snn": partial(opened, snn)}
     digests = {"ann": source.digest}
     if "baseline" in options.others:
-        models["baseline"] = assemble(quantised(_normalised(source), conversion), conversion.coding)
+        openers["baseline"] = lambda: opened(assemble(quantised(_normalised(source), conversion), conversion.coding))
         decided = json_of([conversion.time_steps, conversion.coding, list(conversion.sites)])
         digests["baseline"] = hashlib.sha256(json.dumps(decided).encode()).hexdigest()
-    sessions = {name: open_session(model, options.providers, options.threads) for name, model in models.items()}
+    sessions = Sessions(openers)
+    sessions.open()
     fixed = fixed_batch(input_specs(sessions["ann"]))
     return Pair(source, snn, conversion, levels, sessions, fixed, options, remembered, digests)
 
@@ -260,21 +267,16 @@ def _naming(dataset: Dataset) -> Iterator[None]:
 def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progress = silent) -> Measured:
     """Operations, spikes and site errors on some samples, and the time of both networks; the same for every part."""
     source, conversion, options = pair.source, pair.conversion, pair.options
-    normalised = _normalised(source)
-    place_identities(normalised, conversion.sites)
-    unstable = [f"node {each.node!r} ({each.op}) is {each.reason}" for each in unsteady(normalised)]
-    tally = Tally(
-        probed_ann(normalised, conversion, options.threads),
-        probed_folded(pair.snn, conversion, options.threads),
-        probed_unrolled(pair.snn, conversion, options.threads),
-        conversion,
-        pair.levels,
-        pair.fixed,
-    )
-    _count(tally, dataset, options, progress)
     latency = Latency(UNKNOWN, UNKNOWN, pair.fixed or options.latency_batch, 0, options.threads)
     if "latency" in options.extras:
         latency = _time(pair.sessions["ann"], pair.sessions["snn"], dataset, options, pair.fixed, progress)
+    rounded = pair.sessions["snn"].tf32
+    pair.sessions.close()
+    normalised = _normalised(source)
+    place_identities(normalised, conversion.sites)
+    unstable = [f"node {each.node!r} ({each.op}) is {each.reason}" for each in unsteady(normalised)]
+    batches = _counted(dataset, options, pair.fixed, conversion.time_steps)
+    tally = tally_of(normalised, pair.snn, conversion, pair.levels, batches, options.threads, progress)
     provenance = Provenance(
         source.path.name,
         source.digest,
@@ -298,7 +300,7 @@ def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progre
         (
             *([NOT_COUNTED] if conversion.form == "integer" else []),
             *([SYNTHETIC] if conversion.data == "synthetic" else []),
-            *([ROUNDED] if pair.sessions["snn"].tf32 else []),
+            *([ROUNDED] if rounded else []),
             *unstable,
         ),
         drawn(pair.snn, dataset, options.threads) if "pictures" in options.extras else Drawn(None, None),
@@ -352,23 +354,12 @@ def _levels(graph: gs.Graph, conversion: ConversionFacts) -> dict[str, int]:
     return {name: levels[name] for name in names}
 
 
-def _count(tally: Tally, dataset: Dataset, options: EvaluationSettings, progress: Progress) -> None:
-    """Operations, spikes and site errors.
-
-    A short last batch of a model of fixed batch is left out, unless it is the only one.
-    """
-    steps = tally.conversion.time_steps
-    wanted = options.operation_samples or max(8, min(64, 512 // steps))
+def _counted(dataset: Dataset, options: EvaluationSettings, fixed: int | None, time_steps: int) -> CountedBatches:
+    """The batches that operations, spikes and site errors are counted on."""
+    wanted = options.operation_samples or max(8, min(64, 512 // time_steps))
     known = [number for number in (dataset.samples, options.limit) if number is not None]
-    total = min([*known, wanted])
     # an unrolled batch is T times as large
-    size = tally.fixed or min(options.batch, max(1, 64 // steps))
-    progress("counting", 0, total)
-    for batch in dataset.batches(size, max(total, tally.fixed or 0)):
-        if tally.fixed and batch.size < tally.fixed and tally.samples:
-            break
-        tally.update(batch)
-        progress("counting", min(tally.samples, total), total)
+    return CountedBatches(dataset, min([*known, wanted]), min(options.batch, max(1, 64 // time_steps)), fixed)
 
 
 def _time(

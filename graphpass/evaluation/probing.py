@@ -4,7 +4,7 @@ Errors of sites compare tensors of the folded form with the ANN's. An unrolled m
 without scale.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphpass.datasets.dataset import Batch
+from graphpass.datasets.dataset import Batch, Dataset
 from graphpass.errors import ModelError
 from graphpass.evaluation.counting import OperationCounts, Probes, probe
 from graphpass.evaluation.energy import CountedLayer, CountedNetwork, CountedNeurons, estimate
@@ -24,9 +24,29 @@ from graphpass.graph.model import export_untyped
 from graphpass.graph.names import site_of
 from graphpass.maths.energy import EnergyEstimate
 from graphpass.maths.metrics import Difference, Operations, SpikeCount
+from graphpass.progress import Progress
 from graphpass.runtime.session import open_session, pad_inputs, run
 
 Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class CountedBatches:
+    """Batches that are counted on, as often as they are asked for. total: samples. size: of a batch, where it is free.
+
+    A short last batch of a model of fixed batch is left out, unless it is the only one.
+    """
+
+    dataset: Dataset
+    total: int
+    size: int
+    fixed: int | None
+
+    def __iter__(self) -> Iterator[Batch]:
+        for number, batch in enumerate(self.dataset.batches(self.fixed or self.size, max(self.total, self.fixed or 0))):
+            if self.fixed and batch.size < self.fixed and number:
+                break
+            yield batch
 
 
 @dataclass
@@ -38,21 +58,19 @@ class Tally:
 
     ann: "ProbedGraph"
     folded: "ProbedGraph | None"
-    unrolled: "ProbedGraph | None"
     conversion: ConversionFacts
     levels: Mapping[str, int]
     fixed: int | None
+    unrolled: "ProbedGraph | None" = None
     samples: int = 0
     errors: dict[str, Difference] = field(default_factory=dict)
     neurons: dict[str, int] = field(default_factory=dict)
 
     def update(self, batch: Batch) -> None:
-        """Run a batch through all three graphs and add what they count."""
+        """Run a batch through the ANN and the folded SNN, and add what they count."""
         size = self.fixed or batch.size
         inputs = pad_inputs(batch.inputs, self.fixed)
         ann, folded = self.ann.run(inputs), self.folded.run(inputs) if self.folded else {}
-        if self.unrolled:
-            self.unrolled.run(inputs)
         self.samples += size
         for site in self.conversion.sites:
             a = ann[site.output]
@@ -147,7 +165,11 @@ class ProbedGraph:
         self.counts: dict[str, OperationCounts] = {}
         self.spikes: dict[str, SpikeCount] = {}
         self._fetch = list(dict.fromkeys([*probes.names, *fetch]))
-        self._session = open_session(proto, threads=threads)
+        self._session: Any = open_session(proto, threads=threads)
+
+    def close(self) -> None:
+        """Close the session; the sums stay."""
+        self._session = None
 
     def run(self, inputs: Arrays) -> Arrays:
         """The outputs for one batch; the counts of the probes are added up."""
@@ -174,6 +196,39 @@ class ProbedGraph:
         )
         neurons = (CountedNeurons(spikes, self.neurons[name]) for name, spikes in self.spikes.items())
         return CountedNetwork(tuple(layers), tuple(neurons))
+
+
+def tally_of(
+    normalised: gs.Graph,
+    snn: onnx.ModelProto,
+    conversion: ConversionFacts,
+    levels: Mapping[str, int],
+    batches: CountedBatches,
+    threads: int,
+    progress: Progress,
+) -> Tally:
+    """Run the batches through the ANN (`normalised`, which is changed) and the folded SNN, which are compared, and then
+    through the unrolled SNN.
+    """
+    ann, folded = probed_ann(normalised, conversion, threads), probed_folded(snn, conversion, threads)
+    tally = Tally(ann, folded, conversion, levels, batches.fixed)
+    passes = 1 if conversion.form == "integer" else 2
+    total = batches.total * passes
+    progress("counting", 0, total)
+    for batch in batches:
+        tally.update(batch)
+        progress("counting", min(tally.samples, batches.total), total)
+    for graph in filter(None, (ann, folded)):
+        graph.close()
+    tally.unrolled = probed_unrolled(snn, conversion, threads)
+    if tally.unrolled:
+        done = tally.samples
+        for batch in batches:
+            tally.unrolled.run(pad_inputs(batch.inputs, batches.fixed))
+            done += batch.size
+            progress("counting", min(done, total), total)
+        tally.unrolled.close()
+    return tally
 
 
 def probed_ann(graph: gs.Graph, conversion: ConversionFacts, threads: int) -> ProbedGraph:

@@ -103,10 +103,10 @@ def neuron_nodes(
 
 
 def replace_weight(graph: gs.Graph, names: Names, layer: WeightLayer, change: LayerPlan) -> list[gs.Node]:
-    """Give a layer its own copy of new weights and add to its bias; returns the nodes this added to the graph.
+    """Give a layer new weights and add to its bias; returns the nodes this added to the graph.
 
-    The copy is row-major whatever the plan's array is: sums over it round by the order in memory, and a plan that was
-    saved and read again has another order than one from the calibration.
+    They are row-major whatever the plan's array is: sums over it round by the order in memory, and a plan that was
+    saved and read again has another order than one from the calibration. An array that is so already is not copied.
     """
     old = layer.weight
     if tuple(old.shape) != change.weight.shape:
@@ -115,7 +115,7 @@ def replace_weight(graph: gs.Graph, names: Names, layer: WeightLayer, change: La
             "use the plan with its own model",
         )
     layer.node.inputs[layer.weight_index] = gs.Constant(
-        names.fresh(f"{layer.node.name}/weight"), change.weight.astype(old.dtype, order="C")
+        names.fresh(f"{layer.node.name}/weight"), np.asarray(change.weight, old.dtype, order="C")
     )
     return add_to_bias(graph, names, layer, change.bias_change) if np.any(change.bias_change) else []
 

@@ -29,6 +29,7 @@ from graphpass.graph import model
 from graphpass.graph.description import PREFIX, stated_form
 from graphpass.graph.domains import SPIKING_DOMAIN, opset_of
 from graphpass.graph.plan import Left, Plan
+from graphpass.graph.stubs import graph_of
 from graphpass.options.rules import require_together
 from graphpass.records import RecordError, parsed, record_of
 
@@ -204,16 +205,14 @@ def standing_alone(graph: gs.Graph, coding: str) -> onnx.ModelProto:
 
 
 def spiking_graph(proto: onnx.ModelProto) -> gs.Graph:
-    """A converted model as a graph to read or edit; its function bodies are left out (assemble adds them).
+    """A converted model as a graph to read or edit; its function bodies are left out (assemble adds them), and its
+    weights are not copied.
 
     Raises ModelError, naming the node, for spiking operators that are not as they should be, and for tensors that
     nothing makes; and for a network whose neurons were inlined.
     """
-    bare = onnx.ModelProto()
-    bare.CopyFrom(proto)
-    del bare.functions[:]
     try:
-        graph = gs.import_onnx(bare)
+        graph = graph_of(proto)
         graph.cleanup(remove_unused_graph_inputs=False).toposort()
     except Exception as error:  # graphsurgeon raises bare exceptions of its own and of numpy
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from graphpass.graph.layers import WeightLayer, is_padded, rank_of
 from graphpass.graph.travel import LARGEST_MAP, Travel, travels
+from graphpass.graph.weights import values_of
 
 Array = NDArray[np.float32]
 
@@ -227,7 +228,7 @@ def fold_into(layer: WeightLayer, affine: Affine) -> Folded:
 
     Sums are in float64, in an order that is the same on every machine.
     """
-    node, old = layer.node, np.asarray(layer.weight.values)
+    node, old = layer.node, values_of(layer.weight)
     axis = layer.input_axis % affine.scale.ndim
     split, inner = _split_weight(layer, old.astype(np.float32))
     size = layer.inputs

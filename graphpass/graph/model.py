@@ -29,6 +29,7 @@ from graphpass.graph.inference import with_shapes
 from graphpass.graph.names import settle
 from graphpass.graph.refusals import check, line, refuse, refuse_values, require_clear, require_text
 from graphpass.graph.spelling import rename_domain, respell
+from graphpass.graph.stubs import WEIGHTS, fill, filled, graph_of, set_aside, stub, with_external_weights
 from graphpass.graph.tensors import fits_a_message, load_external, locations_of, with_weights, without_weights
 from graphpass.graph.upgrade import TARGET_OPSET, require_one_meaning, upgrade
 
@@ -45,19 +46,26 @@ class UpgradeWarning(UserWarning):
 class Source:
     """A model file: the model as it was given, with which results are compared, and the model that is converted.
 
-    proto: the model as it was read, with its external data. upgraded: checked, in one spelling, functions inlined.
-    digest: sha256 (hex) over the file and, in order of their names, its external-data files. opset: of the file.
+    proto: the model as it was read, with its external data. bare: checked, in one spelling, functions inlined, with
+    stubs for weights, which are tensors of `proto`, not copied. digest: sha256 (hex) over the file and, in order of
+    their names, its external-data files. opset: of the file.
     """
 
     path: Path
     proto: onnx.ModelProto
-    upgraded: onnx.ModelProto
+    bare: onnx.ModelProto
+    weights: Sequence[onnx.TensorProto]
     digest: str
     opset: int
 
+    @property
+    def upgraded(self) -> onnx.ModelProto:
+        """The model that is converted, with its weights: a fresh copy."""
+        return filled(self.bare, self.weights)
+
     def graph(self) -> gs.Graph:
         """A fresh graph to edit; later ones do not see the edits of earlier ones."""
-        graph = gs.import_onnx(self.upgraded)
+        graph = graph_of(self.bare, self.weights)
         graph.toposort()
         return graph
 
@@ -74,13 +82,14 @@ def load(model: str | Path | onnx.ModelProto) -> Source:
         path = Path(model)
         proto, known = read_with_digest(path)
     _require_nodes(path, proto)
-    return Source(path, proto, upgraded(path, proto), known, opset_of(proto))
+    return Source(path, proto, *upgraded(path, proto), known, opset_of(proto))
 
 
-def upgraded(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model as it is converted: one spelling, no functions, opset 21 or newer, shapes inferred.
+def upgraded(path: Path, proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:
+    """The model as it is converted: one spelling, no functions, opset 21 or newer, shapes inferred; with stubs for its
+    large weights, and these.
 
-    Runs on a copy without the large weights, whatever the model weighs. Raises what `load` raises.
+    Runs on a copy without them, whatever the model weighs. Raises what `load` raises.
     """
     require_clear(path, proto)
     refuse(path, proto)
@@ -102,7 +111,7 @@ def upgraded(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
             UpgradeWarning,
             stacklevel=3,
         )
-    return with_weights(bare, weights)
+    return with_weights(bare, (stub(each.name, each.data_type, each.dims) for each in weights)), weights
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -209,6 +218,19 @@ def save(proto: onnx.ModelProto, path: str | Path) -> None:
         onnx.load_external_data_for_model(proto, str(staged.parent))  # saving took the weights out of the proto
 
 
+def save_apart(proto: onnx.ModelProto, folder: Path) -> Path:
+    """Write a model for a session into a folder, its large weights in a file of their own, which a runtime maps.
+
+    Takes no memory for them. Returns the model's path.
+    """
+    path, bare = folder / "model.onnx", with_external_weights(proto, folder / WEIGHTS)
+    if fits_a_message(bare):
+        path.write_bytes(bare.SerializeToString())
+    else:  # weights in nodes or bodies
+        save(proto, path)
+    return path
+
+
 def companions(path: Path) -> list[Path]:
     """What `save` may write beside a model."""
     return [path.parent / f"{path.name}.data"]
@@ -220,8 +242,9 @@ def export(graph: gs.Graph) -> onnx.ModelProto:
     Names that two tensors or two nodes share are made different.
     """
     settle(graph)
-    with _kept_names(graph):
+    with set_aside(graph) as weights, _kept_names(graph):
         proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
+    fill(proto, weights)
     if opset_of(proto) <= TARGET_OPSET:
         proto.ir_version = TARGET_IR
     return proto

@@ -55,7 +55,7 @@ def floats_of(tensor: gs.Tensor) -> Array | None:
     """The values of a float16, float32 or float64 constant, as float64; None for anything else."""
     if not isinstance(tensor, gs.Constant) or tensor.dtype not in FLOATS:
         return None
-    return np.asarray(tensor.values, np.float64)
+    return np.asarray(values_of(tensor), np.float64)
 
 
 def values_of(tensor: gs.Constant) -> NDArray[Any]:

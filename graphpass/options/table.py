@@ -191,8 +191,8 @@ OPTIONS: Mapping[str, Option] = {
     "calibration_limit": _count("Calibrate on at most this many samples"),
     "seed": _count("Seed for the random positions of samples: the same seed gives the same plan", 0, LARGEST - 1, 0),
     "memory_budget": Option(
-        "a size such as 512MiB or 2GiB, or a number of bytes", size, "Memory for calibration, such as 512MiB or 2GiB",
-        "2GiB",
+        "a size such as 512MiB or 2GiB, or a number of bytes", size,
+        "Memory for calibration, on top of the network's own, such as 512MiB or 2GiB", "2GiB",
     ),
     "threads": Option(
         f"a whole number of 0 to {most_threads()}", lambda value: whole(0, most_threads())(value),

@@ -4,7 +4,7 @@ import functools
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,18 @@ from numpy.typing import NDArray
 
 from graphpass.datasets.parts import InputSpec
 from graphpass.errors import OptionError, SessionError, says_no_memory
-from graphpass.graph.model import Source, save
+from graphpass.graph.model import Source, save_apart
+from graphpass.graph.stubs import WEIGHTS, with_external_weights
 from graphpass.graph.tensors import LARGE, fits_a_message, graphs_of, walk
 from graphpass.runtime import native, tables
 from graphpass.runtime import nchwc as blocked
+from graphpass.runtime.heap import tidy
 from graphpass.runtime.nchwc import NotBlocked
 from graphpass.runtime.providers import CPU, CUDA, TF32, Provider, Providers, providers_of
 from graphpass.wording import counted
 
 MORE_MEMORY = "there was not enough memory: run fewer samples at a time, or take more memory"
+LARGEST_IN_BYTES = 2**25  # of a model; onnxruntime holds the bytes of one three times over while it opens
 LARGEST_BLOCKED = 2**30  # bytes of a model; its weights are written twice to temporary files
 # CUDA has no kernels for layers of integers: without this, their weights would be made floats at every run.
 NO_INTEGER_LAYERS = ("session.disable_quant_qdq", "1")
@@ -206,7 +209,8 @@ def _rewritten_session(model: str | Path | onnx.ModelProto, threads: int) -> Ses
             model = onnx.load(model, load_external_data=False)
         if any(value.data_location == onnx.TensorProto.EXTERNAL for value in model.graph.initializer):
             raise NotBlocked("the model has external data")
-        with tempfile.TemporaryDirectory(prefix="graphpass-") as temporary:
+        small = fits_a_message(model, LARGEST_IN_BYTES)
+        with nullcontext() if small else tidy(), tempfile.TemporaryDirectory(prefix="graphpass-") as temporary:
             folder = Path(temporary)
             if tables.has_chains(model):
                 proto, count = _with_tables(model, folder)
@@ -233,8 +237,7 @@ def _in_blocks(model: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, s
     onnxruntime optimises the model twice, as the reference and with stand-ins.
     """
     parameters, block = blocked.candidates(model), _channel_block()
-    model = blocked.named(model)  # a copy
-    _set_weights_aside(model, folder)
+    model = blocked.named(with_external_weights(model, folder / WEIGHTS))
     reference, wanted = _optimised(model, folder), frozenset(parameters)
     for _ in range(ROUNDS):
         stand = blocked.stand_in(model, {name: parameters[name] for name in wanted}, reference)
@@ -254,10 +257,7 @@ def _in_blocks(model: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, s
 
 def _with_tables(model: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, int]:
     """The optimised model with tables in place of its chains of uint8, and how many. Raises NoTables."""
-    given = onnx.ModelProto()
-    given.CopyFrom(model)
-    _set_weights_aside(given, folder)
-    optimised = _optimised(given, folder)
+    optimised = _optimised(with_external_weights(model, folder / WEIGHTS), folder)
     chains = tables.chains_of(optimised)
     path = folder / "questions.onnx"
     path.write_bytes(tables.questions(optimised, chains).SerializeToString())
@@ -265,11 +265,6 @@ def _with_tables(model: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto,
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     answers = run(ort.InferenceSession(str(path), options, [CPU]), {})
     return tables.with_tables(optimised, chains, answers)
-
-
-def _set_weights_aside(proto: onnx.ModelProto, folder: Path) -> None:
-    """Move the large initialisers into a file of the folder; they become external data of the proto."""
-    onnx.save(proto, folder / "model.onnx", save_as_external_data=True, location="model.weights", size_threshold=LARGE)
 
 
 def _optimised(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
@@ -303,13 +298,16 @@ def _create(model: str | Path | onnx.ModelProto, options: ort.SessionOptions, pr
     more = {"enable_fallback": 0, "disabled_optimizers": _harmful(model) if providers[0].name == CPU else []}
     if isinstance(model, str | Path):
         return Session(str(model), options, pairs, **more)
-    if fits_a_message(model):
-        session = Session(model.SerializeToString(), options, pairs, **more)
-        session._model_bytes = None  # onnxruntime keeps them for `set_providers`: as much memory again as the weights
-        return session
-    with tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
-        save(model, path := Path(folder) / "model.onnx")
-        return Session(str(path), options, pairs, **more)
+    if not fits_a_message(model, LARGEST_IN_BYTES):
+        try:
+            with tidy(), tempfile.TemporaryDirectory(prefix="graphpass-") as folder:
+                return Session(str(save_apart(model, Path(folder))), options, pairs, **more)
+        except OSError:  # no room for files
+            if not fits_a_message(model):
+                raise
+    session = Session(model.SerializeToString(), options, pairs, **more)
+    session._model_bytes = None  # onnxruntime keeps them for `set_providers`: as much memory again as the weights
+    return session
 
 
 def _harmful(model: str | Path | onnx.ModelProto) -> list[str]:

@@ -27,6 +27,7 @@ from graphpass.graph.layers import SUMS, data_inputs, is_linear, is_maximum, mov
 from graphpass.graph.names import Names, names_of
 from graphpass.graph.shapes import infer_shapes
 from graphpass.graph.types import is_float, is_number
+from graphpass.graph.weights import values_of
 
 SAME_NODE = 1024  # roundings granted to a node that both forms run on equal values but a runtime may fuse otherwise
 LEAST = np.float32(2.0**-126)  # η of float32
@@ -243,7 +244,7 @@ def _make_absolute(node: gs.Node, names: Names) -> None:
     """Make the node work on magnitudes: constants become absolute values in float32, differences become sums."""
     for number, tensor in enumerate(node.inputs):
         if isinstance(tensor, gs.Constant) and _is_float(tensor):
-            values = np.asarray(np.abs(np.asarray(tensor.values, np.float32)))
+            values = np.asarray(np.abs(np.asarray(values_of(tensor), np.float32)))
             if node.op == "BatchNormalization" and number == 3:
                 values = np.asarray(-values)
             node.inputs[number] = gs.Constant(names.fresh(f"{tensor.name}/absolute"), values)

@@ -34,6 +34,7 @@ from graphpass.graph.plan import Plan
 from graphpass.maths.neuron import count_of
 from graphpass.options.table import form_words
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
+from graphpass.runtime.store import TensorStore
 from graphpass.verification.integer import flips
 from graphpass.verification.source import runs
 from graphpass.wording import counted
@@ -43,6 +44,7 @@ Arrays = Mapping[str, NDArray[Any]]
 NOTABLE = 0.1
 LARGEST = {"calibration": 0.25, "made-up": 0.9}  # by what the samples are
 SAMPLES, UNROLLED_SAMPLES = 16, 4
+OUTPUTS = 1 << 28  # bytes of outputs that are kept in memory, the others in a file
 STEPS = 16  # time-steps times samples of one run of the unrolled form
 
 
@@ -172,18 +174,24 @@ def _made_up_within(
 
 def distance(forms: Forms, ann: onnx.ModelProto, batches: Sequence[Arrays], data: str, threads: int = 0) -> Distance:
     """Run a form, the folded form and their original network on batches that fit all three."""
-    sessions = [open_session(model, threads=threads) for model in (forms.proto, forms.folded, ann)]
     sums: dict[str, NDArray[np.float64]] = {}
     integers: dict[str, bool] = {}
-    samples = 0
-    for inputs in batches:
-        ours, theirs, given = (run(session, inputs) for session in sessions)
-        samples += len(next(iter(inputs.values())))
-        for name, values in theirs.items():
-            integers[name] = values.dtype.kind != "f"
-            compare = _unequal if integers[name] else _squares
-            known = sums.setdefault(name, np.zeros((2, 2)))
-            known += [compare(ours[name], values), compare(values, given[name])]
+    with TensorStore(OUTPUTS) as store:
+        for network, model in (("form", forms.proto), ("folded", forms.folded), ("ann", ann)):
+            session = open_session(model, threads=threads)  # one after the other: each holds its weights
+            for number, inputs in enumerate(batches):
+                for name, values in run(session, inputs).items():
+                    store.put(f"{network}/{name}", number, values)
+            names = [value.name for value in session.get_outputs()]
+            del session
+        for number in range(len(batches)):
+            for name in names:
+                ours, theirs, given = (store.get(f"{each}/{name}", number) for each in ("form", "folded", "ann"))
+                integers[name] = theirs.dtype.kind != "f"
+                compare = _unequal if integers[name] else _squares
+                known = sums.setdefault(name, np.zeros((2, 2)))
+                known += [compare(ours, theirs), compare(theirs, given)]
+    samples = sum(len(next(iter(inputs.values()))) for inputs in batches)
     outputs = []
     for name, found in sums.items():
         of_form, of_folded = (_ratio(part, of, integers[name]) for part, of in found)

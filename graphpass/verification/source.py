@@ -51,8 +51,18 @@ class SourceWarning(UserWarning):
     """Something that the user should know about the given network."""
 
 
-def check_source(network: Network, dataset: Dataset | None = None, threads: int = 0) -> None:
+@dataclass(frozen=True, eq=False)
+class GivenRun:
+    """Some samples, and what the given network makes of them: arrays by name."""
+
+    inputs: Arrays
+    outputs: Arrays
+
+
+def check_source(network: Network, dataset: Dataset | None = None, threads: int = 0) -> GivenRun | None:
     """Compare the file that was given with the network that is converted, on some samples, or on made-up ones.
+
+    Returns the run of the file; None where it does not run on made-up inputs.
 
     Raises SessionError where onnxruntime cannot run the file, and ModelError where it runs on single samples alone, or
     naming the first node that computes something else; warns (SourceWarning) where rounding explains a difference of
@@ -73,7 +83,7 @@ def check_source(network: Network, dataset: Dataset | None = None, threads: int 
             raise
         what = f"{source.path}: could not be run on made-up inputs ({error.what}), and is converted without this check"
         warnings.warn(what, SourceWarning, stacklevel=3)
-        return
+        return None
     del session
     normalised = export(network.graph.copy())
     after = run(_opened(normalised, network, threads), inputs)
@@ -88,12 +98,16 @@ def check_source(network: Network, dataset: Dataset | None = None, threads: int 
             SourceWarning,
             stacklevel=3,
         )
+    return GivenRun(inputs, before)
 
 
 def _given_outputs(session: Any, source: Source, inputs: Arrays, batch: int | None) -> dict[str, Array]:
-    """What the given network makes of samples. Raises ModelError where it takes one of them, but not all together."""
+    """What the given network makes of samples, copied: an output of a session holds on to the session's memory.
+
+    Raises ModelError where it takes one of them, but not all together.
+    """
     try:
-        return run(session, inputs)
+        return {name: values.copy() for name, values in run(session, inputs).items()}
     except SessionError as error:
         if batch is not None or not runs(session, {name: values[:1] for name, values in inputs.items()}):
             raise
@@ -165,7 +179,7 @@ def _require_rounding(network: Network, normalised: onnx.ModelProto, inputs: Arr
         if found > CONDITION * explained[name]:
             upgraded = open_session(_exposing(source.upgraded, [name]), threads=threads)
             early = _differences(given, inputs, upgraded, inputs, [name])[name].found > found / 2
-            step = f"writing it in opset {opset_of(source.upgraded)}" if early else "normalising it"
+            step = f"writing it in opset {opset_of(source.bare)}" if early else "normalising it"
             node = makers[name]
             raise ModelError(
                 f"{where(source.path, node)}: {step} changes its output {name!r} by {found:.1e} of its largest value",

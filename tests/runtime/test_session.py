@@ -49,6 +49,19 @@ def test_a_large_proto_is_opened_from_a_file_and_stays_whole(monkeypatch):
         np.testing.assert_allclose(run(open_session(model), {"x": X})["y"], X @ weight, rtol=1e-5)
 
 
+@pytest.mark.parametrize("room", [True, False])
+def test_a_large_proto_gives_the_same_from_a_file_and_from_memory(monkeypatch, room):
+    weight = np.random.default_rng(0).normal(size=(4, 40000)).astype(np.float32)
+    model = build([node("MatMul", "x w", "y", "fc")], {"x": ["N", 4]}, {"y": ["N", 40000]}, {"w": weight})
+    expected = run(open_session(model, threads=1), {"x": X})["y"]
+    monkeypatch.setattr(session_module, "LARGEST_IN_BYTES", 1000)
+    if not room:
+        monkeypatch.setattr(session_module, "save_apart", lambda *_: (_ for _ in ()).throw(OSError(28, "no space")))
+    session = open_session(model, threads=1)
+    np.testing.assert_array_equal(run(session, {"x": X})["y"], expected)
+    assert (session._model_path is None) == (not room)
+
+
 def test_a_session_keeps_no_copy_of_its_model():
     session = open_session(doubler(), threads=1)
     assert not [name for name, value in vars(session).items() if isinstance(value, bytes)]

@@ -13,6 +13,7 @@ from graphpass.forms.integer.sums import CountTerm
 from graphpass.forms.integer.tensors import Encoding, Numbers, is_float32
 from graphpass.graph.affine import Affine, neuron_affine
 from graphpass.graph.layers import WeightLayer
+from graphpass.graph.weights import values_of
 
 
 def scaled_layer(layer: WeightLayer, transform: Affine, name: Callable[[str], str]) -> gs.Variable | None:
@@ -25,7 +26,7 @@ def scaled_layer(layer: WeightLayer, transform: Affine, name: Callable[[str], st
     if node.op != "Conv" or np.dtype(layer.weight.dtype) != np.float32 or transform.varying - {1} or not constant:
         return None
     output = node.outputs[0]
-    weight = np.asarray(layer.weight.values, np.float64)
+    weight = np.asarray(values_of(layer.weight), np.float64)
     theta, psi = (part.astype(np.float64) for part in transform.vectors(1, len(weight)))
     bias = 0.0 if layer.bias is None else np.asarray(layer.bias.values, np.float64)
     with np.errstate(over="ignore"):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from graphpass.graph.affine import Affine
 from graphpass.graph.layers import WeightLayer, is_padded
+from graphpass.graph.weights import values_of
 
 WHOLE = 1e-3  # counts: what float32 rounds of a zero point up to 255, and no border notices
 DIAGONAL = 32  # channels, up to which a diagonal of weights is faster than a convolution of each channel
@@ -93,7 +94,7 @@ def linear_of(
     ends: the least and the largest number of the data. Only uint8 may get a zero point here.
     """
     node, (least, largest) = layer.node, ends
-    weight = np.asarray(layer.weight.values, np.float64)
+    weight = np.asarray(values_of(layer.weight), np.float64)
     if node.op == "ConvTranspose":
         return "a transposed convolution has no integer operator"
     if layer.weight_index != 1 or layer.transposes_data or (node.op != "Conv" and weight.ndim != 2):
