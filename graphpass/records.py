@@ -18,6 +18,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpass.nesting import is_deeper
+
 Number = Callable[[Any, str], float]
 LARGEST = 1 << 63
 DEEPEST = 100  # levels of lists and objects within each other; our documents have fewer than ten
@@ -42,18 +44,6 @@ def parsed(text: str) -> Any:
     if is_deeper(found, DEEPEST):
         raise RecordError(f"has more than {DEEPEST} levels")
     return found
-
-
-def is_deeper(value: Any, levels: int) -> bool:
-    """Whether JSON has more levels of lists and objects within each other than that.
-
-    Depending on its version, Python reads thousands of levels, which what works on the value afterwards cannot follow.
-    """
-    level = [value] if isinstance(value, dict | list) else []
-    for _ in range(levels):
-        insides = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [inner for inside in insides for inner in inside if isinstance(inner, dict | list)]
-    return bool(level)
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

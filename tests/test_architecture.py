@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "graphpass"
 # From the bottom up. A module may import from its own floor and from those below; docs/architecture.md explains.
 FLOORS = (
-    ("errors", "progress", "wording"),
+    ("errors", "nesting", "progress", "wording"),
     ("cache", "files", "options", "records"),
     ("maths",),
     ("graph",),

@@ -7,7 +7,8 @@ import pytest
 from graphpass.datasets.processors import read_config
 from graphpass.errors import DataError, PlanError
 from graphpass.graph.plan import load_plan
-from graphpass.records import DEEPEST, RecordError, is_deeper, parsed
+from graphpass.nesting import is_deeper
+from graphpass.records import DEEPEST, RecordError, parsed
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 50])

@@ -19,8 +19,8 @@ from fastapi.routing import APIRoute
 from pydantic import BeforeValidator
 from starlette.requests import ClientDisconnect
 
+from graphpass.nesting import is_deeper
 from graphpass.options.values import whole_of
-from graphpass.records import is_deeper
 from graphpass.wording import counted
 from service.problems import ProblemError, ended_early
 
