@@ -105,7 +105,9 @@ class Ledger:
     def hold(self, reservation: Reservation, digest: str, size: int) -> bool:
         """Charge a blob to the reservation's tenant; until it is released the charge stays.
 
-        Returns whether the charge is new: the reservation counts no bytes then, since its charge does.
+        Returns whether the charge is new: the reservation counts no bytes then, since its charge does. Where the tenant
+        stores the same bytes twice at once, the scratch file of the first thus counts no more once the second are in
+        place, for the moment until it is in place, too; for one of a dead process, until it is abandoned.
         """
         now = datetime.now(UTC)
         blob = self._database.insert(BLOBS).values(digest=digest, size=size, held=now)
