@@ -23,6 +23,7 @@ from graphpass.nesting import is_deeper
 Number = Callable[[Any, str], float]
 LARGEST = 1 << 63
 DEEPEST = 100  # levels of lists and objects within each other; our documents have fewer than ten
+TOO_DEEP = f"not JSON (more than {DEEPEST} levels)"
 
 
 class RecordError(ValueError):
@@ -38,11 +39,11 @@ def parsed(text: str) -> Any:
     except RecordError:
         raise
     except RecursionError as error:
-        raise RecordError(f"has more than {DEEPEST} levels") from error
+        raise RecordError(TOO_DEEP) from error
     except ValueError as error:
         raise RecordError(f"not JSON ({error})") from error
     if is_deeper(found, DEEPEST):
-        raise RecordError(f"has more than {DEEPEST} levels")
+        raise RecordError(TOO_DEEP)
     return found
 
 

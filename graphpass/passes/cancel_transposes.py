@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from graphpass.graph.weights import is_op, producer
 from graphpass.passes.base import HELD, Rewriting
 
-ELEMENTWISE = tuple(
+SINGLE_ELEMENTS = tuple(
     "Abs Add Cast Ceil Celu Clip Div Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log Max Min Mish "
     "Mul Neg PRelu Pow Reciprocal Relu Round Selu Sigmoid Sign Softplus Softsign Sqrt Sub Swish Tanh ThresholdedRelu "
     "Where".split()
@@ -20,7 +20,7 @@ MOST = 64  # operators between Transposes: each Transpose looks at so many, what
 
 
 def cancel_transposes(work: Rewriting) -> None:
-    """Transpose(f(Transpose(x, q⁻¹), …), q) → f(x, …), f of ELEMENTWISE operators and constants of one number."""
+    """Transpose(f(Transpose(x, q⁻¹), …), q) → f(x, …), f of SINGLE_ELEMENTS operators and constants of one number."""
     for last in work.nodes("Transpose"):
         order = last.attrs.get("perm")
         found = None if order is None else _between(last, order, work.edit.held)
@@ -57,7 +57,7 @@ def _between(last: gs.Node, order: Sequence[int], held: frozenset[str]) -> tuple
                 return None
         elif node is not None and is_op(node, "Transpose") and _undoes(order, node.attrs.get("perm")):
             first[id(node)] = node
-        elif node is None or not is_op(node, *ELEMENTWISE) or tensor.name in held or len(inside) > MOST:
+        elif node is None or not is_op(node, *SINGLE_ELEMENTS) or tensor.name in held or len(inside) > MOST:
             return None
         elif id(node) not in inside:
             inside[id(node)] = node

@@ -17,7 +17,7 @@ from graphpass.conversion import convert
 from graphpass.graph.model import load
 from graphpass.network import prepare
 from graphpass.runtime.session import fixed_batch, input_specs
-from tests.fuzz import networks
+from tests.fuzz import networks, normalised
 from tests.models import run
 from tests.properties import examples
 
@@ -112,14 +112,14 @@ def test_any_network_converges(folder, seed, method, form):
 @examples(4)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(METHODS))
 def test_any_network_with_normalisations_converges(folder, seed, method):
-    check(folder, seed, method, "folded", networks.CHANNELS)
+    check(folder, seed, method, "folded", normalised.CHANNELS)
 
 
 @examples(30)
 @given(st.integers(0, 2**32 - 1))
 def test_channels_that_stay_on_their_axis_have_neurons_of_their_own(folder, seed):
     """One threshold for channels whose ranges differ left 1.85 of the outputs' deviation at 256 levels, not 0.03."""
-    drawn = networks.network(seed, samples=2, steps=networks.CHANNELS)
+    drawn = networks.network(seed, samples=2, steps=normalised.CHANNELS)
     onnx.save(drawn.model, folder / f"{seed}.onnx")
     sites = prepare(load(folder / f"{seed}.onnx")).coverage.sites
     assert [site.name for site in sites if site.axis is None] == []

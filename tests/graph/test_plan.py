@@ -181,7 +181,7 @@ def test_what_is_written_twice_or_for_no_layer(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe", b"{", b"plain words", b"[" * 100_000, b"1" * 5000])
 def test_files_that_are_no_plans(tmp_path, content):
     (tmp_path / "p.json").write_bytes(content)
-    with pytest.raises(PlanError, match=r"p\.json: (not JSON|has more than 100 levels)"):
+    with pytest.raises(PlanError, match=r"p\.json: not JSON"):
         load_plan(tmp_path / "p.json")
 
 
