@@ -4,7 +4,8 @@
     python -m benchmarks.searches sharing                   a sweep of 6 × 2 × 3 rows: at once, and row by row
 
 A sweep tries every T and code of a search on the same half of the data. Seconds are of processor time, one thread, and
-so are those of the slowest trial, made alone; a search finds nothing of what others made.
+so are those of the slowest trial, made alone; a search finds nothing of what others made. Its seconds are those until
+the choice is known, and with the network, its baseline and both compared on the other half of the data.
 
 A point is of top-1 where there are labels of classes (resnet20, magika, efficientnet_lite0), of the probe's accuracy
 for minilm, of agreement with the ANN's class for open_nsfw, and for nudenet of the ANN's boxes that are found: boxes
@@ -100,7 +101,10 @@ def alone(case: Case, network: Network, calibration: Dataset, judged: Dataset, s
 
 
 def searched(case: Case, network: Network, calibration: Dataset, data: Dataset, loss: float) -> tuple[Found, str]:
-    """A search, and its seconds, also as a multiple of its slowest trial alone. Trials are shown as they come."""
+    """A search, and its seconds: until the choice is known, also in times of its slowest trial alone, and to its end.
+
+    Trials are shown as they come.
+    """
     taken = []
 
     def show(trial: Trial) -> None:
@@ -118,7 +122,8 @@ def searched(case: Case, network: Network, calibration: Dataset, data: Dataset, 
     full = [place for place, trial in enumerate(found.trials) if not trial.is_quick]
     slowest = found.trials[max(full, key=lambda place: spent[place])].setting
     once = alone(case, network, calibration, halves(data)[0], slowest)
-    took = f"{seconds:.0f} ({seconds / once:.1f} ×)"
+    known = taken[-1] - began
+    took = f"{known:.0f} ({known / once:.1f} ×), {seconds:.0f}"
     print(f"{loss}: {took} s, {found.verdict or found.reason}: {found.drop}", file=sys.stderr, flush=True)
     return found, took
 
@@ -168,7 +173,7 @@ def chosen(names: Sequence[str], losses: Sequence[float]) -> None:
                 )
 
     header = ("network", "loss, points", "chosen", "lost on the other half", "energy SNN / ANN", "best of the sweep",
-              "energy, chosen / best", "trials + quick looks", "seconds (of the slowest trial)",
+              "energy, chosen / best", "trials + quick looks", "seconds: choice (of the slowest trial), end",
               "seconds of the sweep")  # fmt: skip
     table(header, lines())
 

@@ -2,7 +2,8 @@
 
     observed once for each method      what the original network shows of the calibration data (calibration/observation)
     run once                           the original network over the data of the comparison, and equal baselines
-    made once for each setting         a plan, and its evaluation
+    calibrated once for equal levels   a plan: T and code do not matter to it, so those that follow one another share it
+    made once for each setting         its evaluation
 
 All of it may be kept in a cache (cache.py), under keys that hold whatever it depends on: the network, both data, the
 selection, the options, the runtime and the version of graphpass.
@@ -26,6 +27,7 @@ from graphpass.evaluation.evaluate import EvaluationSettings, open_pair, runtime
 from graphpass.evaluation.remembering import Remembered
 from graphpass.evaluation.shards import EvaluationShard, from_text
 from graphpass.graph.plan import Plan
+from graphpass.maths.neuron import levels_of
 from graphpass.network import Network
 from graphpass.progress import Progress, silent
 from graphpass.runtime.store import TensorStore
@@ -36,7 +38,8 @@ from graphpass.verification.source import check_source
 class Series:
     """Conversions of a network, evaluated; neither is changed.
 
-    warned: what was warned of while an observation was made, by its key. last: the plan that was made last, by its key.
+    warned: what was warned of while an observation was made, by its key. last, held: the plan that was made last, and
+    the one that is held, by its key.
     """
 
     network: Network
@@ -47,6 +50,7 @@ class Series:
     remembered: Remembered
     warned: dict[str, list[Warning]] = field(default_factory=dict)
     last: dict[str, Plan] = field(default_factory=dict)
+    held: dict[str, Plan] = field(default_factory=dict)
 
     def of(self, network: Network) -> "Series":
         """The same with other sites: rows of the data are observed anew, outputs of the original network are not."""
@@ -61,12 +65,20 @@ class Series:
 
         repeat: whether what an observation that was made before warned of is said again.
         """
-        observed, key = self._observed(options, progress, repeat), self.key("plan", options)
-        if key not in self.last:
+        observed, key = self._observed(options, progress, repeat), self._plan_key(options)
+        if key not in self.last and key not in self.held:
             plan = make_plan(self.network, self.calibration, options, progress, observed=[observed])
             self.last.clear()
             self.last[key] = plan
-        return self.last[key]
+        plan = self.last.get(key) or self.held[key]
+        return replace(plan, time_steps=options.time_steps, coding=options.coding)
+
+    def hold(self, options: CalibrationOptions) -> None:
+        """Hold the plan of a setting, if it was the last to be made, until another one is held."""
+        key = self._plan_key(options)
+        if key in self.last:
+            self.held.clear()
+            self.held[key] = self.last[key]
 
     def part(self, options: CalibrationOptions, progress: Progress = silent) -> EvaluationShard:
         """A setting, converted to the folded form and evaluated, as a part that can be written as text."""
@@ -100,6 +112,13 @@ class Series:
         """The key of what depends on the network, its calibration data, options, and what else is given."""
         given = {name: value for name, value in asdict(options).items() if name != "threads"}
         return key_of(kind, **self._subject(), options=given, **more)
+
+    def _plan_key(self, options: CalibrationOptions) -> str:
+        """The same for any T and code with equal levels."""
+        sites = self.network.coverage.sites
+        levels = {**options.levels, **{site.name: options.levels_at(site.name) for site in sites}}
+        most = levels_of(options.time_steps, options.coding)
+        return self.key("plan", replace(options, time_steps=most - 1, coding="rate", levels=levels))
 
     def _evaluation_key(self, options: CalibrationOptions) -> str:
         settings = self.evaluation

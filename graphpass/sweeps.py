@@ -12,6 +12,7 @@ from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import EvaluationShard, merge
 from graphpass.graph.model import Source
+from graphpass.maths.neuron import levels_of
 from graphpass.network import Network, prepare, require_coverage
 from graphpass.progress import Progress, silent
 from graphpass.series import series
@@ -52,8 +53,13 @@ def combinations(
 
 
 def running_order(wanted: Sequence[CalibrationOptions]) -> list[int]:
-    """Places of conversions in the order in which a series makes them: those with equal baselines meet."""
-    return sorted(range(len(wanted)), key=lambda place: (wanted[place].coding, wanted[place].time_steps))
+    """Places of conversions in the order in which a series makes them: those with equal plans and baselines meet."""
+
+    def of(place: int) -> tuple[int, str, str]:
+        options = wanted[place]
+        return levels_of(options.time_steps, options.coding), options.method, options.coding
+
+    return sorted(range(len(wanted)), key=of)
 
 
 def row_of(part: EvaluationShard) -> Row:

@@ -63,6 +63,7 @@ class CalibrationOptions(observation.ObservationOptions):
     that is not to be trusted with more (graphpass/calibration/synthetic.py).
     levels: of single sites, by name; all others have as many as T allows. refinement: whether corrected weights are
     refined where that pays; without it they lose more at few levels, and calibration takes a part of the time.
+    baseline: whether levels for the ANN itself are chosen, too (evaluation/baseline.py).
     """
 
     time_steps: int = STEPS
@@ -70,6 +71,7 @@ class CalibrationOptions(observation.ObservationOptions):
     exact_padding: bool = False
     clip_limits: bool = False
     refinement: bool = True
+    baseline: bool = True
     levels: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -341,7 +343,7 @@ class _Calibrator:
             lowest=sample.span.lowest,
             highest=sample.span.highest,
             error=error_of(fitted, sample),
-            quantiser=fitted.quantiser or fit_quantiser(sample, fitted.levels),
+            quantiser=fitted.quantiser or (fit_quantiser(sample, fitted.levels) if self._options.baseline else None),
         )
 
     def _may_split(self, site: Site) -> bool:

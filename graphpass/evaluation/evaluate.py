@@ -201,7 +201,7 @@ def open_pair(
     digests = {"ann": source.digest}
     if "baseline" in options.others:
         openers["baseline"] = lambda: opened(assemble(quantised(_normalised(source), conversion), conversion.coding))
-        decided = json_of([conversion.time_steps, conversion.coding, list(conversion.sites)])
+        decided = json_of(list(conversion.sites))  # neither T nor code: only their levels matter
         digests["baseline"] = hashlib.sha256(json.dumps(decided).encode()).hexdigest()
     sessions = Sessions(openers)
     sessions.open()

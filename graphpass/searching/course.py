@@ -36,6 +36,7 @@ from graphpass.maths.neuron import levels_of
 from graphpass.network import Network, prepare, with_identity_sites
 from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs
+from graphpass.searching.costs import rough_energy
 from graphpass.searching.looks import SAVING_WORTH_IT, doubt, doubtful, latest, quick_looks, quick_options, worth_it
 from graphpass.searching.trials import QUICK, Found, Goal, Setting, Trial
 from graphpass.series import Series
@@ -73,6 +74,7 @@ class Course:
             self._goal = replace(goal, minimise="time-steps")
         self._quick = None if goal.minimise == "latency" else quick_looks(conversions, self._options)
         self._identity = conversions.network.selection.identity_sites
+        self._held = math.inf  # cost of the trial whose plan is held
         self._facts: dict[str, str] = {}
         self._networks: dict[tuple[bool, tuple[str, ...]], Network] = {
             (self._identity, ()): conversions.network,
@@ -132,7 +134,7 @@ class Course:
         part = conversions.part(quick_options(options) if quick else options, self._progress)
         found = merge([part])
         drop, done = drop_of(found, self._metric), found.operations.snn
-        return Trial(
+        made = Trial(
             stage,
             setting,
             drop,
@@ -144,6 +146,10 @@ class Course:
             found.firing_rate,
             time.perf_counter() - began,
         )
+        if made.within and not quick and made.cost < self._held:  # it may be the one that is chosen
+            self._held = made.cost
+            conversions.hold(options)
+        return made
 
     def ended(self, trials: Sequence[Trial]) -> Found:
         """The search so far, without a conversion."""
@@ -290,8 +296,8 @@ class Course:
         sites = [site.name for site in self.network(setting).coverage.sites]
         return self._forecast.sensitivity(rungs, setting.coding, self._gains, sites)
 
-    def _fact(self, kind: str, make: Callable[[], str]) -> str:
-        key = self._series.key(kind, self._options)
+    def _fact(self, kind: str, make: Callable[[], str], options: CalibrationOptions | None = None) -> str:
+        key = self._series.key(kind, options or self._options)
         self._facts[key] = text = self._series.kept.text(key, make)
         return text
 
@@ -317,6 +323,7 @@ class Course:
             and each.setting.identity_sites == best.setting.identity_sites
             and each.setting.left == best.setting.left and each.setting.time_steps <= best.setting.time_steps
         ]  # fmt: skip
+        alike = [each for each in alike if not each.is_quick] or alike  # a look loses more
         lost = [max(each.drop.value / limit, LEAST_UNIFORM_DROP) for each in alike]
         nearest = min(range(len(alike)), key=lambda k: abs(math.log(lost[k])))
         rung = known.rungs.index(alike[nearest].setting.most_levels)
@@ -338,7 +345,16 @@ class Course:
             return None
         if best.setting.left or with_identity_sites(self.network(best.setting)) is None:
             return None
-        return stage, replace(best.setting, identity_sites=True)
+        setting = replace(best.setting, identity_sites=True)
+        if self._rough_energy(setting) > (1 - SAVING_WORTH_IT) * best.cost:
+            return None
+        return stage, setting
+
+    def _rough_energy(self, setting: Setting) -> float:
+        """pJ a sample, before the setting is calibrated."""
+        conversions, options = (self._quick or self._series).of(self.network(setting)), self.options(setting)
+        kind = f"energy, identity sites: {setting.identity_sites}"
+        return float(self._fact(kind, lambda: repr(rough_energy(conversions, options)), options))
 
     def _leave(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
         """With nothing good enough: the sites that the outputs need most stay analogue, then twice as many.

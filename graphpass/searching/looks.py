@@ -32,7 +32,7 @@ def quick_looks(conversions: Series, options: CalibrationOptions) -> Series | No
 
 def quick_options(options: CalibrationOptions) -> CalibrationOptions:
     """How a quick look is calibrated."""
-    return replace(options, positions=max(1, options.positions // POSITIONS), refinement=False)
+    return replace(options, positions=max(1, options.positions // POSITIONS), refinement=False, baseline=False)
 
 
 def expected(drop: Drop) -> float:
@@ -55,8 +55,8 @@ def latest(trials: Sequence[Trial]) -> list[Trial]:
 def worth_it(trials: Sequence[Trial], limit: float) -> Trial | None:
     """The quick look to be made in full next; None where none may be good enough and cheaper than what is.
 
-    trials: each setting once. The cheapest that is expected to be good enough, else the likeliest: by what was lost in
-    full, if any T and code was tried so with the same sites, else by the looks.
+    trials: each setting once. The cheapest that is expected to be good enough, else the likeliest: T and code by what
+    was lost in full, if any was tried so with the same sites, and all else by the looks.
     """
     looks = _open(trials)
     if not looks:
@@ -65,7 +65,8 @@ def worth_it(trials: Sequence[Trial], limit: float) -> Trial | None:
     full = [[_tried(each) for each in in_full if _tells_of(each, look)] for look in looks]
     good = [
         look for look, known in zip(looks, full, strict=True)
-        if (look.setting.most_levels >= expected_levels(known, limit) if known else expected(look.drop) <= limit)
+        if (look.setting.most_levels >= expected_levels(known, limit) if known and look.setting.is_uniform
+            else expected(look.drop) <= limit)
     ]  # fmt: skip
     if good:
         return min(good, key=lambda each: each.cost)

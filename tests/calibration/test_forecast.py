@@ -1,5 +1,7 @@
 """What a search measures of the original network: forecasts of costs, and errors by groups of sites."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,22 @@ def test_energy_is_the_sum_over_sites_and_grows_with_levels(seen):
     for coding, costs in told.costs.items():
         assert told.energy(LEVELS[2], coding) == pytest.approx(costs[:, 2].sum())
         assert costs[:, 2].sum() < told.energy(30, coding) < costs[:, 3].sum()
+
+
+@pytest.mark.parametrize("method", ["optimal", "da-qcfs", "percentile", "max"])
+def test_some_channels_tell_of_all(known, monkeypatch, method):
+    """Every second channel: costs and errors are near those of all, and are not half of them."""
+    found, dataset = known
+    again = see(found.graph, found.coverage, dataset, replace(OPTIONS, method=method), None)
+    widest = max(sample.x.shape[1] for sample in again.found.samples)
+    whole = forecast(again)
+    monkeypatch.setattr(forecast_module, "CHANNELS", widest // 2)
+    some = forecast(again)
+    assert (some.errors != whole.errors).any()
+    for coding in whole.costs:
+        np.testing.assert_allclose(some.costs[coding].sum(0), whole.costs[coding].sum(0), rtol=0.3)
+    coarse = slice(0, LEVELS.index(256))  # at 256 levels, one channel with rare large values may be most of the error
+    np.testing.assert_allclose(some.errors.sum(0)[coarse], whole.errors.sum(0)[coarse], rtol=0.4)
 
 
 def test_text_keeps_every_bit(seen):

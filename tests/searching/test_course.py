@@ -32,7 +32,7 @@ Loss = Callable[[Setting, bool], float]
 class MadeUp(Course):
     """Sites a and b, and an identity site c; `lost` says what a setting loses in full, or at a quick look."""
 
-    def __init__(self, lost: Loss, multiplying: float = 0.4, noise: float = NOISE):
+    def __init__(self, lost: Loss, multiplying: float = 0.4, noise: float = NOISE, identity: float = 100):
         selection = SimpleNamespace(identity_sites=False)
         known: Any = SimpleNamespace(
             network=SimpleNamespace(selection=selection),
@@ -40,7 +40,7 @@ class MadeUp(Course):
         )
         known.evaluation.evaluation = known.evaluation
         super().__init__(known, Goal(LIMIT), CalibrationOptions(), "folded", "onnxruntime")
-        self._lost, self._multiplying, self._deviation = lost, multiplying, noise
+        self._lost, self._multiplying, self._deviation, self._identity_cost = lost, multiplying, noise, identity
         self.__dict__["_forecast"] = Forecast(SITES, (10, 10), ERRORS, dict.fromkeys(("rate", "phase"), COSTS))
         self.__dict__["_gains"] = [1.0, 1.0]
 
@@ -52,10 +52,15 @@ class MadeUp(Course):
     def trial(self, stage: str, setting: Setting) -> Trial:
         quick = stage.startswith(QUICK)
         drop = Drop("top1", "points", self._lost(setting, quick), self._deviation)
-        energy = self._forecast.energy(setting.most_levels, setting.coding) + (100 if setting.identity_sites else 200)
+        energy = self._rough_energy(setting)
         multiplying = self._multiplying / (4 if setting.identity_sites else 1)
         within = drop.value - (doubt(drop) if quick else 0.0) <= LIMIT
         return Trial(stage, setting, drop, within, energy, energy, 1.0, multiplying, 0.2, 1.0)
+
+    def _rough_energy(self, setting: Setting) -> float:
+        always = self._identity_cost if setting.identity_sites else 200
+        spikes = self._forecast.energy(setting.most_levels, setting.coding)
+        return (0.8 if setting.levels else 1) * spikes + always
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +104,29 @@ def test_identity_sites_that_lose_too_much_do_not_rule_out_the_same_without_them
     assert found.chosen is not None
     chosen = found.trials[found.chosen].setting
     assert (chosen.time_steps, chosen.coding, chosen.identity_sites, chosen.left) == (*steps, False, ())
+
+
+@pytest.mark.parametrize("identity", [100, 199, 400])
+def test_identity_sites_are_looked_at_only_where_they_are_cheaper(identity: float) -> None:
+    found = ended(MadeUp(lambda setting, quick: falling(13, 0.8)(setting), identity=identity))
+    assert any(each.setting.identity_sites for each in found.trials) == (identity == 100)
+    assert found.chosen is not None
+    assert found.trials[found.chosen].setting.identity_sites == (identity == 100)
+
+
+def test_fewer_levels_at_single_sites_are_looked_at_before_equal_ones_are_made_in_full() -> None:
+    """With a loss in full known: it tells how much error the limit allows. Equal levels would be made for nothing."""
+
+    def loss(setting: Setting, quick: bool) -> float:
+        if setting.coding == "rate":
+            return 9.0
+        lost = {4: 1.2, 5: 0.4, 6: 0.3}.get(setting.time_steps, 0.2 if setting.time_steps > 6 else 5.0)
+        return lost * (1.5 if setting.levels else 1) * (1.25 if quick else 1)
+
+    found = ended(MadeUp(loss, multiplying=0.0))
+    full = [each.setting for each in found.trials if not each.is_quick]
+    assert [(each.time_steps, each.is_uniform) for each in full] == [(4, True), (5, False)]
+    assert found.chosen == len(found.trials) - 1
 
 
 def test_a_search_that_is_closest_with_identity_sites_ends_with_the_shares_of_the_others() -> None:
@@ -166,7 +194,7 @@ def test_a_look_that_is_ruled_out_in_full_does_not_end_the_search() -> None:
     quick, full = {5: 0.9, 4: 1.3, 3: 1.6, 2: 7.0}, {4: 1.2, 5: 0.8}
 
     def loss(setting: Setting, is_quick: bool) -> float:
-        if setting.coding == "rate":
+        if setting.coding == "rate" or setting.levels:
             return 9.0
         return (quick if is_quick else full).get(setting.time_steps, 0.7 if setting.time_steps > 5 else 7.0)
 
