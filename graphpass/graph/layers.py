@@ -7,7 +7,7 @@ that need to know whether spikes pass a node (sites, identity neurons, the unrol
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,28 +174,48 @@ def weight_layer(node: gs.Node) -> WeightLayer | None:
     return None
 
 
-def is_fixed(tensor: gs.Tensor) -> bool:
-    """Whether a tensor depends on constants alone, even if it could not be computed beforehand."""
+Known = dict[int, bool]  # by the identity of a tensor: of a graph that is not changed meanwhile
+
+
+def is_fixed(tensor: gs.Tensor, known: Known | None = None) -> bool:
+    """Whether a tensor depends on constants alone, even if it could not be computed beforehand.
+
+    known: what was found of tensors before; what is found is added, so that a pass over a graph walks each path once.
+    """
+    known = Known() if known is None else known
     stack, seen = [tensor], set()
     while stack:
-        current = stack.pop()
-        if isinstance(current, gs.Constant) or id(current) in seen:
-            continue
-        seen.add(id(current))
-        if not current.inputs or draws(current.inputs[0]) or any(current.inputs[0].subgraphs()):
-            return False
-        stack += [each for each in current.inputs[0].inputs if not absent(each)]
-    return True
+        current = stack[-1]
+        before = [each for each in current.inputs[0].inputs if not absent(each)] if current.inputs else []
+        if id(current) in known:
+            stack.pop()
+        elif id(current) not in seen and (left := [each for each in before if id(each) not in known]):
+            seen.add(id(current))
+            stack += left
+        else:
+            known[id(current)] = isinstance(current, gs.Constant) or _is_made_of(current, before, known)
+            stack.pop()
+    return known[id(tensor)]
 
 
-def holds_weights(node: gs.Node) -> bool:
-    """Whether the node is a layer with weights, of any type and origin; it need not be one that spikes can reach."""
+def _is_made_of(tensor: gs.Tensor, before: Sequence[gs.Tensor], known: Known) -> bool:
+    """Whether its node makes the same of the same inputs, which are fixed; a graph's own input is made of nothing."""
+    if not tensor.inputs or draws(tensor.inputs[0]) or any(tensor.inputs[0].subgraphs()):
+        return False
+    return all(known.get(id(each), True) for each in before)
+
+
+def holds_weights(node: gs.Node, known: Known | None = None) -> bool:
+    """Whether the node is a layer with weights, of any type and origin; it need not be one that spikes can reach.
+
+    known: as for `is_fixed`.
+    """
     if (
         node.domain not in STANDARD_DOMAINS
     ):  # a fused operator of an optimiser, with a matrix or a kernel that is not a lookup table
         return "Embed" not in node.op and any(_is_matrix(tensor) for tensor in node.inputs)
     if node.op in ("Gemm", "MatMul", "Einsum"):
-        fixed = [is_fixed(tensor) for tensor in node.inputs[:2]]
+        fixed = [is_fixed(tensor, known) for tensor in node.inputs[:2]]
         return any(fixed) and not all(fixed)
     return node.op in ("Conv", "ConvTranspose", "DeformConv") or node.op in RECURRENT
 
@@ -214,8 +234,10 @@ def count_weights(graph: gs.Graph) -> int:
 
     What several layers share counts once; biases do not count.
     """
-    nodes = [node for each in (graph, *graph.subgraphs(recursive=True)) for node in each.nodes if holds_weights(node)]
-    stack, found = [tensor for node in nodes for tensor in _operands(node) if is_fixed(tensor)], {}
+    known = Known()
+    every = [node for each in (graph, *graph.subgraphs(recursive=True)) for node in each.nodes]
+    nodes = [node for node in every if holds_weights(node, known)]
+    stack, found = [tensor for node in nodes for tensor in _operands(node) if is_fixed(tensor, known)], {}
     while stack:  # back to where the weights are stored
         tensor = stack.pop()
         if id(tensor) not in found:
@@ -239,13 +261,13 @@ def last_layers(graph: gs.Graph) -> frozenset[str]:
     What a Softmax makes shares of ends there: a detector's boxes are means over such shares, which are layers, too.
     """
     leads_on: set[str] = set()  # tensors
-    last = []
+    last, known = [], Known()
     for node in reversed(graph.nodes):
         follows = any(tensor.name in leads_on for tensor in node.outputs)
         if weight_layer(node) and not follows:
             last.append(node.name)
         follows = follows and node.op != "Softmax"
-        if follows or node.op in WEIGHTS or holds_weights(node) or any(node.subgraphs()):
+        if follows or node.op in WEIGHTS or holds_weights(node, known) or any(node.subgraphs()):
             leads_on.update(tensor.name for tensor in node.inputs if isinstance(tensor, gs.Variable))
     return frozenset(last)
 

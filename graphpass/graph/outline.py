@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import onnx_graphsurgeon as gs
 
 from graphpass.graph.domains import SPIKING_DOMAIN
-from graphpass.graph.layers import holds_weights
+from graphpass.graph.layers import Known, holds_weights
 from graphpass.graph.names import site_of
 
 MOST_NODES = 400  # beyond it, weight layers are left out, too
@@ -58,6 +58,7 @@ class _Outliner:
         self._nodes: list[OutlineNode] = []
         self._edges: list[tuple[int, ...]] = []
         self._made: dict[str, tuple[int, ...]] = {}
+        self._known = Known()
 
     def outline(self) -> Outline:
         for tensor in self._graph.inputs:
@@ -79,7 +80,7 @@ class _Outliner:
             return self._add(OutlineNode(node.name, "site", node.op, site), before)
         if len(before) > 1:
             return self._add(OutlineNode(node.name, "meeting", node.op), before)
-        if before and self._layers and holds_weights(node):
+        if before and self._layers and holds_weights(node, self._known):
             return self._add(OutlineNode(node.name, "layer", node.op), before)
         return before
 

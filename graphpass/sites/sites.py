@@ -17,6 +17,7 @@ from graphpass.graph.channels import channel_axis
 from graphpass.graph.domains import STANDARD_DOMAINS
 from graphpass.graph.layers import (
     RECURRENT,
+    Known,
     WeightLayer,
     draws,
     holds_weights,
@@ -202,10 +203,10 @@ def find_sites(graph: gs.Graph, selection: Selection | None = None) -> Coverage:
     left.extend(_left_bodies(graph))
     left.extend(_left_operators(graph, activations))
     left.extend(unsteady(graph))
-    nodes = [node for part in (graph, *graph.subgraphs(recursive=True)) for node in part.nodes]
+    known, nodes = Known(), [node for part in (graph, *graph.subgraphs(recursive=True)) for node in part.nodes]
     reached = sum(reason is None for reason in driven.values())
     unfit = tuple({entry.node: entry for entry in refused.values()}.values())
-    return Coverage(tuple(sites), tuple(left), sum(map(holds_weights, nodes)), reached, unfit)
+    return Coverage(tuple(sites), tuple(left), sum(holds_weights(node, known) for node in nodes), reached, unfit)
 
 
 def _left_because(activation: Activation, layers: Sequence[str], axis: int | None) -> str | None:
@@ -313,7 +314,7 @@ def _left_layers(
     within_reach: the layers that identity sites would put neurons in front of. refused: activations that are no sites,
     by the layers that they feed.
     """
-    left = []
+    left, known = [], Known()
     for node in graph.nodes:
         layer = weight_layer(node)
         if layer:
@@ -326,11 +327,11 @@ def _left_layers(
                 left.append(Left(node.name, node.op, reason, True))
         elif node.op in ("MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"):
             reason = "a product of two activations works on the mean over time"
-            if node.op == "Einsum" and (holds_weights(node) or len(node.inputs) == 1):
+            if node.op == "Einsum" and (holds_weights(node, known) or len(node.inputs) == 1):
                 reason = "an Einsum works on the mean over time; written as a MatMul it could be spike-driven"
             elif any(isinstance(tensor, gs.Constant) and 0 in tensor.shape for tensor in node.inputs[:2]):
                 reason = "its weights hold no values at all"
-            elif any(is_fixed(tensor) for tensor in node.inputs[:2]):
+            elif any(is_fixed(tensor, known) for tensor in node.inputs[:2]):
                 reason = "its weights are no matrix of float16, float32 or float64"
             elif node.op in ("Conv", "ConvTranspose"):
                 reason = "its weights are computed as it runs; " + reason

@@ -5,6 +5,7 @@ import onnx_graphsurgeon as gs
 import pytest
 from onnx import helper, numpy_helper
 
+from graphpass.graph import layers
 from graphpass.graph.channels import channel_axis
 from graphpass.graph.layers import (
     count_weights,
@@ -295,3 +296,19 @@ def test_weight_layers_are_in_the_order_of_the_nodes():
         [node("Conv", "x c", "h", "one"), node("Relu", "h", "a", "r"), node("Conv", "a c", "y", "two")], c=CONV
     )
     assert [layer.node.name for layer in weight_layers(graph)] == ["one", "two"]
+
+
+def test_what_is_fixed_is_looked_for_once_on_each_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a long chain, the work grows with its length, not with its square. What is remembered changes no answer."""
+    nodes = [node("MatMul", f"t{k} w", f"t{k + 1}", f"layer{k}") for k in range(200)]
+    nodes += [node("Identity", "w", "v0", "copy"), node("Add", "v0 v0", "v1", "twice")]
+    nodes += [node("MatMul", "t200 v1", "t201", "made"), node("MatMul", "t201 t201", "y", "product")]
+    graph = gs.import_onnx(build(nodes, {"t0": [4, 4]}, {"y": [4, 4]}, {"w": np.eye(4, dtype=np.float32)}))
+    calls: list[str] = []
+    drawn = layers.draws
+    monkeypatch.setattr(layers, "draws", lambda each: calls.append(each.name) or drawn(each))
+    known = layers.Known()
+    together = [(each.name, layers.holds_weights(each, known)) for each in graph.nodes]
+    assert len(calls) <= len(nodes)
+    assert together == [(each.name, layers.holds_weights(each)) for each in graph.nodes]
+    assert [name for name, holds in together if not holds] == ["copy", "twice", "product"]
