@@ -1,6 +1,7 @@
 """The only module that opens onnxruntime sessions, with the native operators where they cover the providers."""
 
 import functools
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,12 @@ LARGEST_BLOCKED = 2**30  # bytes of a model; its weights are written twice to te
 NO_INTEGER_LAYERS = ("session.disable_quant_qdq", "1")
 TYPED = frozenset(["value", "to"])  # attributes of Constant and Cast that say what type is made
 HARMFUL = "MatmulTransposeFusion"  # onnxruntime 1.32 dies in it, of a float16 MatMul behind Transpose(1, 0, 2)
+NOISE = (
+    re.compile(  # in the runtime's words: its codes, where it failed in its own source, and the calls that led there
+        r"\[ONNXRuntimeError\] : \d+ : \w+ : |/\S*onnxruntime\S*:\d+ \S[^()]*\([^)]*\) (?:const )?|\s*Stacktrace:.*"
+    )
+)
+LISTED = 4  # inputs whose shapes an error names
 ROUNDS = 6  # of optimising with stand-ins, at most, until all of them stay in blocks
 _NUMPY = {
     "tensor(float)": np.float32,
@@ -368,9 +375,10 @@ def run(
     try:
         values = session.run(names, dict(inputs))
     except Exception as error:  # as above: no common base
-        line = _line(error)
+        line = _line(error, None)  # shapes are named last
         remedy = MORE_MEMORY if says_no_memory(line) else "check the data against `graphpass inspect`"
-        raise SessionError(f"onnxruntime failed ({line})", remedy) from error
+        given = ", ".join(f"{name} {list(np.shape(values))}" for name, values in [*inputs.items()][:LISTED])
+        raise SessionError(f"onnxruntime failed{given and f' on {given}'} ({line})", remedy) from error
     return dict(zip(names, values, strict=True))
 
 
@@ -386,5 +394,7 @@ def pad_batch(values: NDArray[Any], batch: int) -> NDArray[Any]:
     return np.concatenate([values, np.repeat(values[-1:], batch - len(values), axis=0)])
 
 
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:400]
+def _line(error: Exception, lines: int | None = 1) -> str:
+    """The runtime's own words, of so many of their lines, without its error codes and the places in its source."""
+    words = " ".join(str(error).strip().splitlines()[:lines]) or type(error).__name__
+    return NOISE.sub("", words)[:400]

@@ -297,3 +297,12 @@ def test_float16_behind_a_transpose_of_the_first_axis(order, tmp_path):
         found = run(session_module.open_session(each), x)["y"]
         np.testing.assert_allclose(found, expected, rtol=0.01)
     assert graphpass.convert(model, x, time_steps=15).plan.sites
+
+
+def test_a_failed_run_is_told_with_its_node_and_shapes_and_without_the_runtime_s_source() -> None:
+    """All lines of the runtime's words count: here, the shapes are on the third."""
+    nodes = [node("Reshape", "x s", "y", "to_ten")]
+    session = open_session(build(nodes, {"x": ["N", "L", 4]}, {"y": None}, {"s": np.int64([1, 10, 4])}))
+    with pytest.raises(SessionError, match=r"failed on x \[1, 12, 4\] .*'to_ten'.*\{1,12,4\}.*\{1,10,4\}") as caught:
+        run(session, {"x": np.zeros((1, 12, 4), np.float32)})
+    assert not any(noise in str(caught.value) for noise in ("onnxruntime_src", ".h:", ".cc:", "ONNXRuntimeError", "::"))
