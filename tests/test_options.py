@@ -27,7 +27,6 @@ from graphpass.options.table import AFTERWARDS, COMMANDS, OPTIONS, SEARCH, SEVER
 from graphpass.options.values import LARGEST, bytes_of, most_threads, several_of
 from graphpass.runtime import session as sessions
 from graphpass.runtime.store import TensorStore
-from graphpass.sweeps import combinations
 from service.api.requests import ConversionOptions, EvaluationOptions, RankingOptions, SearchOptions, SweepOptions
 from tests.models import build, node
 from tests.properties import examples
@@ -386,14 +385,6 @@ def test_options_of_images_are_for_images(made: dict[str, Any]) -> None:
     assert api.convert(made["source"], dataset).plan.data_digest == other.plan.data_digest
     with pytest.raises(OptionError, match="std has no effect"):
         api.convert(made["source"], dataset, std=0.5)
-
-
-@pytest.mark.parametrize(
-    "lists", [([2, 2], ["rate"], ["max"]), ([2], ["rate"] * 2, ["max"]), ([2], ["rate"], ["max"] * 2)]
-)
-def test_a_list_of_a_sweep_names_each_once(lists: tuple[list[Any], ...]) -> None:
-    with pytest.raises(OptionError, match="one is named twice; name each once"):
-        combinations(calibrate.CalibrationOptions(), *lists)
 
 
 def test_lists_of_a_sweep_and_their_defaults() -> None:

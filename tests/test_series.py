@@ -11,6 +11,7 @@ from graphpass import series as series_module
 from graphpass.calibration.calibrate import CalibrationOptions
 from graphpass.conversion import convert, dataset_for, make_plan
 from graphpass.datasets.halves import halves
+from graphpass.errors import OptionError
 from graphpass.evaluation.evaluate import EvaluationSettings
 from graphpass.evaluation.shards import merge
 from graphpass.graph.model import load
@@ -102,3 +103,11 @@ def test_a_rough_energy_is_near_that_of_the_network(given: dict[str, Any]) -> No
                 options = replace(OPTIONS, time_steps=steps, coding=coding)
                 whole = merge([conversions.part(options)]).total_energy_snn
                 assert rough_energy(conversions, options) == pytest.approx(whole, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "lists", [([2, 2], ["rate"], ["max"]), ([2], ["rate"] * 2, ["max"]), ([2], ["rate"], ["max"] * 2)]
+)
+def test_a_list_of_a_sweep_names_each_once(lists: tuple[list[Any], ...]) -> None:
+    with pytest.raises(OptionError, match="one is named twice; name each once"):
+        combinations(OPTIONS, *lists)

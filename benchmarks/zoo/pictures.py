@@ -57,19 +57,19 @@ def random_squares(photo: Image.Image, count: int, least: float, seed: int) -> l
     return squares
 
 
-def detected() -> Samples:
-    """float32 [3, 320, 320] = pixels / 255, red first: the right half of a group of people.
+def detected(count: int = 24) -> Samples:
+    """float32 [3, 320, 320] = pixels / 255, red first: `count` squares of the right half of a group of people.
 
     Calibration: squares of the left half, of another person and of photos of things.
     """
     folder = cache_folder() / "data"
-    paths = folder / "nudenet_calibration.npz", folder / "nudenet_evaluation.npz"
+    paths = folder / "nudenet_calibration.npz", folder / f"nudenet_evaluation_{count}.npz"
     if not all(path.exists() for path in paths):
         person, group = (Image.open(file).convert("RGB") for file in members("people", "*"))
         middle = group.width // 2
         left, right = (group.crop((edge, 0, edge + middle, group.height)) for edge in (0, middle))
         known = [*photo_crops(24, 0), *random_squares(person, 8, 0.6, 1), *random_squares(left, 32, 0.4, 3)]
-        parts = known, random_squares(right, 24, 0.4, 2)
+        parts = known, random_squares(right, count, 0.4, 2)
         for path, photos in zip(paths, parts, strict=True):
             pixels = np.stack([np.asarray(square(photo, 320), np.float32) for photo in photos])
             save(path.name, images=pixels.transpose(0, 3, 1, 2) / np.float32(255))
