@@ -47,7 +47,7 @@ PROBED = 5  # levels at which the network's response is measured: coarse, so tha
 HELD_OUT = 4  # the last of so many parts of the data chooses between allocations
 TRIED = 128  # of these, at most
 ROUNDING = 1e-9  # of a budget
-GAIN = 0.3  # of the error: at most half of what is promised stays on other samples (docs/calibration.md)
+GAIN = 0.2  # of the error: of less, little stays on other samples (docs/calibration.md)
 
 
 @dataclass(frozen=True)
