@@ -49,6 +49,7 @@ MARGIN = 0.8  # of the error that the limit allows: what a forecast for single s
 LEAST_UNIFORM_DROP = 0.05  # of the limit: what a setting with equal levels is taken to lose at least
 MULTIPLYING = 0.1  # of the operations: fewer in layers without spikes are not worth a trial
 FAILURES = 3  # in full, of T and codes: then the most levels are tried, since more levels help less than expected
+HELPS = 0.5  # of a loss in full: if more is left with more levels, they help less than expected, too
 LEAVINGS = 2  # trials with sites left analogue
 DEMANDING = 3  # sites that are named
 LEAST_SPIKING = 1e-3  # of the operations
@@ -86,8 +87,7 @@ class Course:
         full = [each for each in trials if not each.is_quick]
         if full and not any(each.within for each in full):
             by_chance, most = self._is_left_to_chance(full), self._most_levels(full)
-            failures = sum(each.setting.is_uniform and not each.setting.left for each in full)
-            if by_chance or (most and failures >= FAILURES):  # only many more levels may help
+            if by_chance or (most and _is_stuck(full)):  # only many more levels may help
                 return most
         step = self._levels(known, ())
         if step is None and (look := doubtful(known)) is not None:  # nothing looks good enough: is that so?
@@ -385,6 +385,12 @@ class Course:
         """
         known = self._sensitivity(replace(setting, identity_sites=self._identity, left=(), levels={}))
         return sorted(zip(known.sites, known.errors[:, -1].tolist(), strict=True), key=lambda each: -each[1])
+
+
+def _is_stuck(failed: Sequence[Trial]) -> bool:
+    """Whether more levels helped less than expected in trials that lost too much in full, in order."""
+    lost = [each.drop.value for each in failed if each.setting.is_uniform and not each.setting.left]
+    return len(lost) >= FAILURES or (len(lost) > 1 and lost[-1] > HELPS * lost[-2])
 
 
 def _cheapest(trials: Sequence[Trial]) -> Trial:

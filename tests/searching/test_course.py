@@ -189,6 +189,21 @@ def test_a_loss_that_noise_does_not_explain_is_searched_to_the_end() -> None:
     assert found.chosen is not None and found.trials[found.chosen].setting.left
 
 
+@pytest.mark.parametrize(("second", "tried"), [(1.3, [4, 5, 8]), (1.05, [4, 5, 6])], ids=["no help", "help"])
+def test_where_more_levels_hardly_help_the_most_are_tried_next(second: float, tried: list[int]) -> None:
+    full = {4: 2.4, 5: second, 6: 0.9, 7: 0.9, 8: 0.9}
+
+    def loss(setting: Setting, quick: bool) -> float:
+        if setting.coding == "rate" or setting.levels:
+            return 9.0
+        return min(1.2, full.get(setting.time_steps, 9.0)) if quick else full.get(setting.time_steps, 9.0)
+
+    found = ended(MadeUp(loss, multiplying=0.0))
+    made = [each.setting.time_steps for each in found.trials if not each.is_quick and each.setting.coding == "phase"]
+    assert made[:3] == tried
+    assert found.chosen is not None and found.trials[found.chosen].within
+
+
 def test_a_look_that_is_ruled_out_in_full_does_not_end_the_search() -> None:
     """T = 3 looked good enough; what T = 4 lost in full says that it is not, and that more levels are needed."""
     quick, full = {5: 0.9, 4: 1.3, 3: 1.6, 2: 7.0}, {4: 1.2, 5: 0.8}
