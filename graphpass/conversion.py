@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from graphpass.calibration.calibrate import CalibrationOptions, calibrate, observe_part
 from graphpass.calibration.fitting import qcfs_plan
 from graphpass.calibration.sensitivity import choose
-from graphpass.calibration.synthetic import Synthetic, for_made_up, made_up, synthetic_plan
+from graphpass.calibration.synthetic import Synthetic, for_made_up, made_up, on_made_up, synthetic_plan
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.sources import from_arrays, open_dataset
@@ -154,7 +154,8 @@ def convert(
         require_levels(network, settings, target)
         if isinstance(calibration, Synthetic):
             dataset = made_up(network.source, calibration, images, settings)
-            given = check_source(network, dataset, threads)
+            with on_made_up():
+                given = check_source(network, dataset, threads)
             decided = make_plan(network, dataset, settings, progress, auto, synthetic=True)
             warnings.warn(UNREAL.format(what=decided.notes["synthetic"]), ConversionWarning, stacklevel=2)
         else:

@@ -11,6 +11,8 @@ Where it clips, as ReLU6 does, the limits of the clip are the range, and the inp
 means: deep channels wait for things that made-up inputs do not show (docs/calibration.md).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,14 +30,14 @@ from graphpass.calibration.statistics import (
 )
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
-from graphpass.datasets.synthetic import synthetic_dataset
-from graphpass.errors import OptionError
+from graphpass.datasets.synthetic import LENGTH, synthetic_dataset
+from graphpass.errors import OptionError, SessionError
 from graphpass.graph.model import Source, export
 from graphpass.graph.plan import Plan
 from graphpass.options.table import MADE_UP
 from graphpass.passes.normalise import normalise
 from graphpass.progress import Progress
-from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
+from graphpass.runtime.session import MORE_MEMORY, fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import Coverage
 from graphpass.wording import counted
 
@@ -58,6 +60,20 @@ def made_up(source: Source, synthetic: Synthetic, images: ImageOptions | None, o
     specs = input_specs(source)
     rows = lookup_rows(source.graph())
     return synthetic_dataset(specs, images or ImageOptions(), synthetic.samples, options.seed, rows)
+
+
+@contextmanager
+def on_made_up() -> Iterator[None]:
+    """Where a network meets made-up inputs first: their sizes may be why it does not run. Raises SessionError."""
+    try:
+        yield
+    except SessionError as error:
+        if error.remedy == MORE_MEMORY:
+            raise
+        raise SessionError(
+            f"the network does not run on made-up inputs: {error.what}",
+            f"give data instead; made-up inputs have {LENGTH} positions where the network leaves a size open",
+        ) from error
 
 
 def for_made_up(coverage: Coverage, options: CalibrationOptions) -> CalibrationOptions:

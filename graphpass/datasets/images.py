@@ -159,6 +159,7 @@ def _prepared(picture: EncodedImage, frame: Frame) -> NDArray[np.float32]:
     """The image of the bytes as `prepared` makes it."""
     remedy = f"remove it, or save it as a whole 8-bit image of at most {Image.MAX_IMAGE_PIXELS} pixels"
     with named(f"{picture.where}: cannot be read as an image", remedy), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of damage in EXIF data, which nothing here reads
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with _opened(picture.read()) as image:
             return prepared(image, frame)
@@ -170,7 +171,10 @@ def _opened(content: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)
     except UnidentifiedImageError as error:  # whose message is an address in memory
         raise ValueError(f"not a {', '.join(IMAGE_FORMATS[:-1])} or {IMAGE_FORMATS[-1]} file") from error
-    if any(";16" in str(tile.args) for tile in image.tile):  # Pillow would read the upper 8 bits of a colour
+    deep = image.format == "PNG" and any(
+        ";16" in str(tile.args) for tile in image.tile
+    )  # in a BMP, 16 bits are a pixel
+    if deep:  # Pillow would read the upper 8 bits of a colour
         raise ValueError("more than 8 bits a channel")
     return image
 
@@ -221,7 +225,7 @@ def digest_of_pictures(pictures: Iterable[tuple[EncodedImage, int | None]], fram
     """sha256 (hex) of the frame, and of the bytes and the label of every picture; nothing is decoded."""
     digest = hashlib.sha256(f"{frame}\n".encode())
     for picture, label in pictures:
-        with named(f"{picture.where}: cannot be read", "check its permissions"):
+        with named(f"{picture.where}: cannot be read", "see that it can be read, and that it holds the image itself"):
             content = hashlib.sha256(picture.read()).hexdigest()
         digest.update(f"{content} {label}\n".encode())
     return digest.hexdigest()

@@ -35,6 +35,7 @@ from graphpass.wording import counted
 PARQUET = b"PAR1"  # how such a file begins
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"  # of Arrow's streams, since version 0.15
 TABLES = (".parquet", ".arrow", ".feather")
+ENCODED = "binary", "large_binary", "binary_view"  # types of encoded images; older versions of pyarrow lack the last
 BYTES = "bytes"  # the field of an image in datasets of Hugging Face
 ROWS = 64  # of a piece
 LABEL_NAMES = (LABELS, "label")
@@ -99,10 +100,9 @@ def _pyarrow() -> Any:
 
 
 def _is_encoded(kind: Any) -> bool:
-    types = _pyarrow().types
-    if types.is_struct(kind):
+    if _pyarrow().types.is_struct(kind):
         return [_is_encoded(field.type) for field in kind if field.name == BYTES] == [True]
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+    return str(kind) in ENCODED
 
 
 def _columns(path: Path) -> dict[str, Any]:
@@ -176,7 +176,8 @@ def _damage(path: Path) -> AbstractContextManager[None]:
 
 
 def _pictures(where: str, column: Any) -> list[EncodedImage]:
-    column = column.field(BYTES) if _pyarrow().types.is_struct(column.type) else column
+    if _pyarrow().types.is_struct(column.type):  # flatten: a missing struct has no bytes, which field would not see
+        column = column.flatten()[column.type.get_field_index(BYTES)]
     return [EncodedImage(f"{where}, image {row}", partial(_encoded, column, row)) for row in range(len(column))]
 
 

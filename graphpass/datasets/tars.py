@@ -65,14 +65,14 @@ def tar_pictures(path: Path) -> tuple[list[EncodedImage], NDArray[np.int64] | No
     with named(f"{path}: cannot be read as a tar file", "write it again, without compression"):
         size, (members, whole) = path.stat().st_size, _members(path)
     for member in members:
-        where = f"{path}, {member.name!r:.200}"
+        where, (key, suffix) = f"{path}, {member.name!r:.200}", _split(member.name)
         if member.isdir() or Path(member.name).name.startswith("."):
             continue
-        if not member.isreg() or member.issparse() or not 0 < member.size <= LARGEST:
+        fits = suffix in UNREAD or 0 < member.size <= LARGEST
+        if not member.isreg() or member.issparse() or not fits:
             raise DataError(f"{where}: not a file of 1 to {LARGEST} bytes", "write images and labels as plain files")
         if member.offset_data + member.size > size:
             raise DataError(f"{where}: the file ends before it", "write the tar again")
-        key, suffix = _split(member.name)
         sample = samples.setdefault(key, _Sample())
         if suffix in IMAGE_SUFFIXES and sample.picture is None:
             sample.picture = EncodedImage(where, partial(_bytes, path, member.offset_data, member.size))
@@ -111,7 +111,12 @@ def _members(path: Path) -> tuple[list[tarfile.TarInfo], bool]:
     tarfile takes a header that is cut off or damaged for the end, as it takes the end of the first of two joined tars.
     """
     with tarfile.open(path, "r:") as tar, path.open("rb") as file:
-        members = list(tar)
+        members, offset = [], 0
+        for member in tar:
+            if tar.offset <= offset:  # of a size below 0: tarfile would read the same members again without end
+                raise ValueError(f"{member.name!r:.200} has a size below 0")
+            members.append(member)
+            offset = tar.offset
         file.seek(tar.offset)
         ended = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
         rest = iter(partial(file.read, 1 << 20), b"")

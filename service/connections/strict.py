@@ -43,6 +43,21 @@ def fault_of(head: bytes, http_version: bytes) -> str | None:
     return None
 
 
+def with_path(request: h11.Request) -> h11.Request:
+    """The request with a path as its target, also where it has a whole address, as to a proxy (RFC 9112, 3.2.2).
+
+    Raises h11.RemoteProtocolError where the address is that of another host than the header says.
+    """
+    scheme, separator, rest = request.target.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        return request
+    host, slash, path = rest.partition(b"/")
+    if dict(request.headers).get(b"host", b"").lower() != host.lower():
+        raise h11.RemoteProtocolError("the target and the header Host name different hosts")
+    target, version = (slash or b"/") + path, request.http_version
+    return h11.Request(method=request.method, headers=request.headers, target=target, http_version=version)
+
+
 class StrictConnection(h11.Connection):
     """h11's connection of a server; a request that is read leniently there is an error here. `fault` says which.
 
@@ -81,6 +96,7 @@ class StrictConnection(h11.Connection):
                     raise h11.RemoteProtocolError(f"there are more than {MOST_HEADERS} headers", error_status_hint=431)
                 if fault := fault_of(head, event.http_version):
                     raise h11.RemoteProtocolError(fault)
+                event = with_path(event)
                 self._chunks = self._chunk_bytes = 0
             elif isinstance(event, h11.Data):
                 self._chunks += event.chunk_start

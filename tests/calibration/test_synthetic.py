@@ -10,7 +10,7 @@ import pytest
 from graphpass.calibration.synthetic import Synthetic
 from graphpass.conversion import ConversionWarning, convert
 from graphpass.datasets.images import ImageOptions
-from graphpass.errors import OptionError
+from graphpass.errors import OptionError, SessionError
 from graphpass.evaluation.evaluate import EvaluationSettings, evaluate
 from graphpass.evaluation.results import conversion_of
 from graphpass.graph.plan import load_plan, save_plan
@@ -129,6 +129,15 @@ def test_the_command_line_says_so_loudly(
     for other in (("--calibration", "data.npz"), ("--plan", "p.json")):
         assert status("convert", "ann.onnx", "snn.onnx", "--synthetic", *other) == 2
         assert "exclude each other" in capsys.readouterr().err
+
+
+def test_a_size_that_made_up_inputs_do_not_meet_is_said(tmp_path: Path) -> None:
+    weights = {"w": RANDOM.normal(size=(10, 4)).astype(np.float32), "w2": RANDOM.normal(size=(4, 2)).astype(np.float32)}
+    nodes = [node("MatMul", "x w", "a", "one"), node("Relu", "a", "r", "relu"), node("MatMul", "r w2", "y", "two")]
+    onnx.save(build(nodes, {"x": ["N", "L"]}, {"y": None}, weights), tmp_path / "ann.onnx")
+    with pytest.raises(SessionError, match=r"does not run on made-up inputs: .*'one'") as refusal:
+        convert(tmp_path / "ann.onnx", Synthetic(4))
+    assert refusal.value.remedy.startswith("give data instead; made-up inputs have 64 positions")
 
 
 def test_no_samples_are_refused() -> None:

@@ -84,6 +84,23 @@ def test_palettes_and_transparency_are_made_plain(tmp_path: Path) -> None:
     np.testing.assert_array_equal(samples[rgba] * np.float32(255), RGB.transpose(2, 0, 1))
 
 
+def test_bitmaps_of_16_bits_a_pixel(tmp_path: Path) -> None:
+    """5, 6 and 5 bits a channel: no more than 8."""
+    size, pixels = struct.pack("<Iii", 40, 4, 4), struct.pack("<16H", *[0xF800] * 16)
+    header = size + struct.pack("<HHIIiiII3I", 1, 16, 3, len(pixels), 0, 0, 0, 0, 0xF800, 0x7E0, 0x1F)
+    start = 14 + len(header)
+    whole = b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + pixels
+    (tmp_path / "x.bmp").write_bytes(whole)
+    np.testing.assert_array_equal(first(tmp_path, PIXELS)[:, 0, 0], [1, 0, 0])
+
+
+def test_damage_in_exif_data_is_no_matter(tmp_path: Path) -> None:
+    """Some photos of ImageNet have it. Nothing reads these data: warnings are errors in tests."""
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01" * 40
+    Image.fromarray(RGB).save(tmp_path / "x.jpg", quality=100, exif=exif)
+    assert first(tmp_path, PIXELS).shape == PIXELS.shape[1:]
+
+
 def test_digest_of_images(tmp_path: Path) -> None:
     image = save_image(tmp_path / "data" / "a" / "a.png")
     save_image(tmp_path / "data" / "b" / "b.png", RGB[::-1])

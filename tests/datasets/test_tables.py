@@ -80,6 +80,23 @@ def test_columns_of_images(tmp_path: Path, name: str, as_struct: bool, monkeypat
     assert dataset.digest == plain.digest and dataset.images and is_made_of_images(str(path))
 
 
+def test_a_missing_image_is_none_whatever_lies_below_it(tmp_path: Path) -> None:
+    whole = images(tmp_path).column("image").combine_chunks()
+    hidden = pa.StructArray.from_arrays(
+        whole.flatten(), ["bytes", "path"], mask=pa.array([False] * (len(whole) - 1) + [True])
+    )
+    path = arrow_file(tmp_path / "x.arrow", pa.table({"image": hidden}))
+    refuse(path, "the table holds no bytes", "", [PIXELS])
+
+
+@pytest.mark.parametrize("kind", ["large_binary", "binary_view"])
+def test_other_types_of_bytes(tmp_path: Path, kind: str) -> None:
+    plain = images(tmp_path, as_struct=False)
+    path = arrow_file(tmp_path / "x.arrow", plain.set_column(0, "image", plain.column(0).cast(getattr(pa, kind)())))
+    found = open_dataset(str(arrow_file(tmp_path / "plain.arrow", plain)), [PIXELS])
+    assert open_dataset(str(path), [PIXELS]).digest == found.digest
+
+
 def test_shards_with_labels(tmp_path: Path) -> None:
     table = images(tmp_path, "x", label=[3, 1, 4, 1, 5])
     (tmp_path / "shards").mkdir()

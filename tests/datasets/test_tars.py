@@ -106,6 +106,25 @@ HOSTILE: dict[str, tuple[list[tuple[Any, bytes]], str]] = {
 }
 
 
+def test_sizes_below_0_end(tmp_path: Path) -> None:
+    """tarfile would read the second member again and again, and keep each."""
+    path = write(tmp_path / "x.tar", [("a.png", encoded(0, tmp_path)), ("b.png", b"")])
+    content = bytearray(path.read_bytes())
+    header = slice(at := content.index(b"b.png"), at + tarfile.BLOCKSIZE)
+    content[at + 124 : at + 136] = (-tarfile.BLOCKSIZE).to_bytes(12, "big", signed=True)
+    content[at + 148 : at + 156] = b" " * 8  # the checksum counts itself as spaces
+    content[at + 148 : at + 156] = b"%06o\0 " % sum(content[header])
+    path.write_bytes(content)
+    refuse(path, "'b.png' has a size below 0", "write it again", [PIXELS])
+
+
+def test_members_that_are_not_read_may_have_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = encoded(0, tmp_path)
+    monkeypatch.setattr(tars, "LARGEST", len(picture))
+    path = write(tmp_path / "x.tar", [("a.txt", b""), ("a.png", picture), ("a.json", picture + b"x")])
+    assert open_dataset(str(path), [PIXELS]).samples == 1
+
+
 @pytest.mark.parametrize("what", HOSTILE)
 def test_refused_members(tmp_path: Path, what: str) -> None:
     members, words = HOSTILE[what]

@@ -56,6 +56,8 @@ SHAPES = {  # name → bytes, words of the fault
         START + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n" + SMUGGLED,
         "after the body",
     ),
+    "another host": (b"GET http://y/admin HTTP/1.1\r\nHost: x\r\n\r\n", "different hosts"),
+    "an address without a host": (b"GET http:///admin HTTP/1.1\r\nHost: x\r\n\r\n", "different hosts"),
     "no host": (b"GET / HTTP/1.1\r\n\r\n", "Host"),
     "two keys": (START + b"Authorization: Bearer a\r\nauthorization: Bearer b\r\n\r\n", "twice"),
     "two hosts": (START + b"Host: y\r\n\r\n", "Host"),
@@ -127,6 +129,23 @@ def test_one_after_the_other_on_one_connection(names: list[str], piece: int) -> 
                 connection.send(h11.EndOfMessage())
                 connection.start_next_cycle()
     assert requests == len(names)
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"http://x/v1/models?limit=1", b"/v1/models?limit=1"),
+        (b"HTTPS://X/a://b", b"/a://b"),
+        (b"http://x", b"/"),
+        (b"/http://y/a", b"/http://y/a"),
+        (b"*", b"*"),
+    ],
+)
+def test_whole_addresses_are_paths_of_their_host(target: bytes, path: bytes) -> None:
+    connection = StrictConnection(2**14)
+    connection.receive_data(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    request = connection.next_event()
+    assert isinstance(request, h11.Request) and request.target == path
 
 
 def test_a_head_has_a_limit() -> None:
