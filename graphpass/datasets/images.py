@@ -171,10 +171,8 @@ def _opened(content: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)
     except UnidentifiedImageError as error:  # whose message is an address in memory
         raise ValueError(f"not a {', '.join(IMAGE_FORMATS[:-1])} or {IMAGE_FORMATS[-1]} file") from error
-    deep = image.format == "PNG" and any(
-        ";16" in str(tile.args) for tile in image.tile
-    )  # in a BMP, 16 bits are a pixel
-    if deep:  # Pillow would read the upper 8 bits of a colour
+    deep = any(";16" in str(tile.args) for tile in image.tile)
+    if deep and image.format == "PNG":  # Pillow would read the upper 8 bits of a colour; in a BMP, 16 bits are a pixel
         raise ValueError("more than 8 bits a channel")
     return image
 
