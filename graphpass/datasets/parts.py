@@ -147,7 +147,7 @@ def _check_column(where: str, header: Header, spec: InputSpec) -> None:
         raise DataError(f"model input {spec.name!r} has no batch axis", "make it a constant of the model")
     if header.dtype.hasobject:
         raise DataError(
-            f"{where}: {spec.name!r} holds pickled Python objects",
+            f"{where}: {spec.name!r} holds Python objects, not numbers",
             f"save it as a plain array of {spec.dtype}",
         )
     fits = len(header.shape) == len(spec.shape) and all(

@@ -174,7 +174,7 @@ class Unready:
     [
         ([], "list: no samples", "give at least one"),
         (iter([]), "list_iterator: no samples", "give at least one"),
-        ([None], "list, item 0: 'x' holds pickled Python objects", "plain array"),
+        ([None], "list, item 0: 'x' holds Python objects, not numbers", "plain array"),
         ([SAMPLES, "text"], "list, item 1: 'x' has shape ()", "reshape"),
         ([[[1], [1, 2]]], "list, item 0: 'x' has shape (1,)", "reshape"),
         ([{"x": [[1], [1, 2]]}], "list, item 0: is not made of arrays", "give tensors or arrays"),
