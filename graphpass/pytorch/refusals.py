@@ -62,7 +62,7 @@ def refuse_state(program: Any) -> None:
     changed = {name: buffer for name, buffer in signature.inputs_to_buffers.items() if buffer in mutated}
     nodes = _before(program.graph, set(signature.user_outputs))
     for node in nodes:
-        if "batch_norm" in str(node.target) and _is_training(node):
+        if node.op == "call_function" and "batch_norm" in str(node.target) and _is_training(node):
             raise UnsupportedModelError(
                 f"{_place(node)} normalises with the statistics of each batch, also in evaluation mode",
                 "let it use its running statistics: train it with track_running_stats=True, and call "

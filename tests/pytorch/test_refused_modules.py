@@ -1,5 +1,6 @@
 """Modules that have no network are refused by name; what only wraps a module is looked through."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -108,6 +109,15 @@ def test_buffers_that_no_output_depends_on_may_change() -> None:
     assert torch.equal(module.mean, torch.zeros(4))
     with torch.no_grad():
         assert torch.allclose(made.to_torch(threads=1)(data), module(data), atol=0.05)
+
+
+def test_a_normalisation_in_evaluation_mode_may_have_any_name() -> None:
+    """As in SegFormer of transformers: weights with the name of an operator."""
+    layers = {"first": nn.Linear(4, 6), "batch_norm": nn.BatchNorm1d(6), "relu": nn.ReLU(), "last": nn.Linear(6, 3)}
+    made = graphpass.from_torch(
+        nn.Sequential(OrderedDict(layers)), torch.zeros(2, 4), torch.randn(16, 4).numpy(), threads=1
+    )
+    assert [site.name for site in made.plan.sites] == ["relu/Relu"]
 
 
 @contextmanager
