@@ -33,7 +33,9 @@ FLOORS = (
 RUNTIME = frozenset({"runtime.session", "cli.doctor"})  # modules that may import onnxruntime
 PILLOW = frozenset({"datasets.images"})  # modules that may import PIL
 PYARROW = frozenset({"datasets.tables"})  # modules that may import pyarrow
-TORCH = frozenset({"pytorch.attention", "pytorch.exporting", "pytorch.modules"})  # modules that may import torch
+TORCH = frozenset(
+    {"pytorch.attention", "pytorch.exporting", "pytorch.modules", "pytorch.refusals"}
+)  # modules that may import torch
 
 
 def name_of(path: Path) -> str:

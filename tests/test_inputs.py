@@ -20,7 +20,7 @@ class Broken:
         ({"x": [[1.0, 2.0], [3.0]]}, "'x' cannot be made an array (ValueError: "),
         ({"x": Broken()}, "'x' cannot be made an array (RuntimeError: it is on another device)"),
         (Broken(), "'x' cannot be made an array (RuntimeError: it is on another device)"),
-        ({"x": None}, "'x' holds pickled Python objects"),
+        ({"x": None}, "'x' holds Python objects, not numbers"),
         ({"x": "text"}, "'x' has shape ()"),
         ({1: np.zeros((2, 8), np.float32)}, "holds '1' where the model takes 'x'"),
     ],

@@ -31,7 +31,8 @@ def from_torch(
 
     `conversion.network` is the exported network, for `evaluate(conversion.network, conversion, loader)`.
     Raises the errors of `convert`, and OptionError where PyTorch is not installed, ModelError where it cannot export
-    the module, UnsupportedModelError where outputs depend on chance or on the batch even in evaluation mode.
+    the module, UnsupportedModelError for quantised modules, and where outputs depend on chance, on the batch or on
+    samples before even in evaluation mode.
     """
     require_torch("from_torch")
     from graphpass.pytorch.exporting import exported  # loads torch

@@ -19,6 +19,7 @@ from graphpass.wording import counted
 LABELS = "labels"
 SAMPLES_FIRST = "export the network with samples on axis 0 (in PyTorch batch_first=True, or a transpose in front)"
 END = object()  # of what is iterated
+TRACEBACK = "Traceback (most recent call last):"  # end of the first line of what Python prints of an error
 CASTS = {"f": "f", "i": "iu", "u": "iu", "b": "b"}  # kind the model takes → kinds that are cast to it
 
 Arrays = dict[str, NDArray[Any]]
@@ -146,7 +147,7 @@ def _check_column(where: str, header: Header, spec: InputSpec) -> None:
         raise DataError(f"model input {spec.name!r} has no batch axis", "make it a constant of the model")
     if header.dtype.hasobject:
         raise DataError(
-            f"{where}: {spec.name!r} holds pickled Python objects",
+            f"{where}: {spec.name!r} holds Python objects, not numbers",
             f"save it as a plain array of {spec.dtype}",
         )
     fits = len(header.shape) == len(spec.shape) and all(
@@ -198,8 +199,16 @@ def named(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"{what} ({reason})", remedy) from error
+        raise DataError(f"{what} ({_reason(error)})", remedy) from error
+
+
+def _reason(error: BaseException) -> str:
+    """An error in one line; of one that quotes the traceback of another process, what follows the traceback."""
+    lines = f"{type(error).__name__}: {error}".splitlines()
+    quoted = [at for at, each in enumerate(lines) if each.startswith("  ")]
+    if any(each.endswith(TRACEBACK) for each in lines) and quoted:  # from a worker of a DataLoader
+        lines = lines[quoted[-1] + 1 :]
+    return " ".join(" ".join(lines).split())
 
 
 def numbered(where: str, items: Iterator[Any], what: str) -> Iterator[tuple[str, Any]]:

@@ -18,6 +18,7 @@ from graphpass.errors import DataError, ModelError, OptionError, UnsupportedMode
 from graphpass.graph.refusals import line
 from graphpass.graph.tensors import walk
 from graphpass.pytorch.attention import FourAxes
+from graphpass.pytorch.refusals import refuse_modules, refuse_state, unwrapped
 from graphpass.wording import counted
 
 BATCH = "batch"  # name of the free axis
@@ -36,14 +37,16 @@ def exported(module: Any, example_inputs: Any, dynamic_batch: bool = True) -> on
     axis is free in the network.
     Nodes are named after the modules that they come from, as in "layer1.0.relu/Relu".
 
-    Raises OptionError for what is no module or no example, ModelError where PyTorch cannot export the module, and
-    UnsupportedModelError for a module whose outputs depend on chance or on the other samples even in evaluation mode.
+    Modules that only compile or spread another one (torch.compile, DataParallel) give the network of that one.
+
+    Raises OptionError for what is no module, no example, or a module without weights, ModelError where PyTorch cannot
+    export the module, and UnsupportedModelError for a quantised module, and for one whose outputs depend on chance, on
+    the other samples, or on those before, even in evaluation mode.
     """
     if not isinstance(module, torch.nn.Module):
         raise wrong_type("a module", module, "a torch.nn.Module")
-    if isinstance(module, torch.jit.ScriptModule):
-        raise OptionError("PyTorch exports no module of TorchScript", "give the module that it was made from")
-    _refuse_batch_statistics(module)
+    module = unwrapped(module)
+    refuse_modules(module)
     arguments, named = _arguments(example_inputs)
     shapes: Any = None
     last: tuple[Any, ...] = ({},) if arguments and isinstance(arguments[-1], dict) else ()  # else taken for named ones
@@ -63,6 +66,7 @@ def exported(module: Any, example_inputs: Any, dynamic_batch: bool = True) -> on
                 f"PyTorch cannot export the module ({_cause(error)})",
                 "correct what the message names, or export it yourself and give the .onnx to graphpass.convert",
             ) from error
+    refuse_state(program.exported_program)
     proto: onnx.ModelProto = program.model_proto
     if dynamic_batch:
         _require_free_batch(proto)
@@ -143,22 +147,18 @@ def _require_free_batch(proto: onnx.ModelProto) -> None:
 def _evaluating(module: Any) -> Iterator[None]:
     """Inside, the module and all modules in it are in evaluation mode; then each has its own mode again."""
     modes = [(each, each.training) for each in module.modules()]
-    module.eval()
     try:
+        try:
+            module.eval()
+        except Exception as error:  # of the module's own code
+            raise ModelError(
+                f"the module cannot be put into evaluation mode ({_cause(error)})",
+                "give a module whose eval() works; for one of torch.export, that which it was made from",
+            ) from error
         yield
     finally:
         for each, mode in modes:
             each.training = mode
-
-
-def _refuse_batch_statistics(module: Any) -> None:
-    for name, each in module.named_modules():
-        if isinstance(each, torch.nn.modules.batchnorm._BatchNorm) and each.running_mean is None:
-            raise UnsupportedModelError(
-                f"module {name!r} ({type(each).__name__}) normalises with the statistics of each batch, also in "
-                "evaluation mode",
-                "train it with track_running_stats=True",
-            )
 
 
 def _refuse_chance(proto: onnx.ModelProto) -> None:

@@ -133,7 +133,9 @@ def _summary(columns: Any, path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: no arrays", KINDS)
     for name, header in headers.items():
         if header.dtype.hasobject:
-            raise DataError(f"{path}: {name!r} holds pickled Python objects", "save it as a plain array of numbers")
+            raise DataError(
+                f"{path}: {name!r} holds Python objects, not numbers", "save it as a plain array of numbers"
+            )
         if header.dtype.kind not in NUMBERS:
             raise DataError(f"{path}: {name!r} is {header.dtype}", "save an array of numbers, or of true and false")
         if not header.shape:

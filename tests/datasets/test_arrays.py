@@ -86,7 +86,7 @@ def test_refused_npy(tmp_path: Path) -> None:
         path.write_bytes(whole[:end])
         refuse(path, "cannot be read as .npy (", "write it again with np.save", [X])
     np.save(path, SAMPLES.astype(object))
-    refuse(path, "'x' holds pickled Python objects", "save it as a plain array of float32", [X])
+    refuse(path, "'x' holds Python objects, not numbers", "save it as a plain array of float32", [X])
     np.save(path, SAMPLES[:0])
     refuse(path, "no samples", "give at least one", [X])
     np.save(path, BAD)
@@ -120,7 +120,7 @@ def write(path: Path, content: bytes, method: int = zipfile.ZIP_STORED) -> Path:
         ([("a", "<f4", (0,))], (10**14,), "its samples hold no values"),
         ("<f4", (10**12, 0), "its samples hold no values"),
         ("<f4", (-5, 2), "'x' has shape (-5, 2)"),
-        ("|O", (10**14,), "'x' holds pickled Python objects"),
+        ("|O", (10**14,), "'x' holds Python objects, not numbers"),
         ([("a", "<f4")], (0,), "'x' has shape (0,)"),
         ("<f4", (10**14, 2), "cannot be read as .np"),
         ("<f4", (2**62, 2**62), "cannot be read as .np"),

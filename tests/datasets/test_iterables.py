@@ -174,7 +174,7 @@ class Unready:
     [
         ([], "list: no samples", "give at least one"),
         (iter([]), "list_iterator: no samples", "give at least one"),
-        ([None], "list, item 0: 'x' holds pickled Python objects", "plain array"),
+        ([None], "list, item 0: 'x' holds Python objects, not numbers", "plain array"),
         ([SAMPLES, "text"], "list, item 1: 'x' has shape ()", "reshape"),
         ([[[1], [1, 2]]], "list, item 0: 'x' has shape (1,)", "reshape"),
         ([{"x": [[1], [1, 2]]}], "list, item 0: is not made of arrays", "give tensors or arrays"),
@@ -213,6 +213,23 @@ def test_a_loader_of_pytorch() -> None:
     check_whole(open_iterable(data, [X]))
     shuffled = open_iterable(torch.utils.data.DataLoader(data, batch_size=2, shuffle=True), [X])
     assert shuffled.samples == 7 and shuffled.held
+
+
+class Broken(list[int]):
+    """A dataset of PyTorch whose third item cannot be had."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if index == 2:
+            raise ValueError("broken.png\ncannot be read")
+        return np.zeros(3, np.float32)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_a_loader_is_told_without_the_traceback_of_its_worker(workers: int) -> None:
+    data = pytest.importorskip("torch.utils.data", reason="PyTorch is not installed")
+    loader = data.DataLoader(Broken(range(4)), batch_size=1, num_workers=workers)
+    with pytest.raises(DataError, match=r"item 2: failed \(ValueError: broken.png cannot be read\); correct the iter"):
+        open_iterable(loader, [InputSpec("x", (None, 3), np.dtype(np.float32))])
 
 
 def test_a_dataset_of_hugging_face() -> None:

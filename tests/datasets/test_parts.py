@@ -45,7 +45,7 @@ REFUSALS: dict[str, tuple[list[InputSpec], dict[str, Any], str, str]] = {
     "objects": (
         [X],
         {"x": SAMPLES.astype(object)},
-        "'x' holds pickled Python objects",
+        "'x' holds Python objects, not numbers",
         "save it as a plain array",
     ),
     "no samples": ([X], {"x": SAMPLES[:0]}, "no samples", "give at least one"),

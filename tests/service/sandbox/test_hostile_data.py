@@ -84,11 +84,11 @@ def test_pickled_arrays(box: Box) -> None:
     content = npz(x=np.array([os.system], object))
     for arguments in ({}, {"model": box.put("model.onnx", TINY)}):
         outcome = box.run("describe_dataset", {"file": box.put("data.npz", content), **arguments})
-        refused(outcome, "invalid-data", "'x' holds pickled Python objects")
+        refused(outcome, "invalid-data", "'x' holds Python objects, not numbers")
     buffer = io.BytesIO()
     np.save(buffer, np.array([{}], object))
     outcome = box.run("describe_dataset", {"file": box.put("data.npy", buffer.getvalue())})
-    refused(outcome, "invalid-data", "holds pickled Python objects")
+    refused(outcome, "invalid-data", "holds Python objects, not numbers")
 
 
 @pytest.mark.some(1)
