@@ -33,7 +33,7 @@ from graphpass.forms.integer.targets import TARGETS
 from graphpass.maths.allocation import cheapest, ladder, steps_needed
 from graphpass.maths.choosing import Rung, Tried, next_rung
 from graphpass.maths.neuron import levels_of
-from graphpass.network import Network, prepare, with_identity_sites
+from graphpass.network import Network, own_time_steps, prepare, with_identity_sites
 from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs
 from graphpass.searching.costs import rough_energy
@@ -238,14 +238,16 @@ class Course:
     def _rungs(self, trials: Sequence[Trial]) -> list[Rung]:
         """Every T and code with a forecast of its cost: energy, or T, which the time of explicit steps follows.
 
-        trials: with the same sites; what layers without spikes take does not depend on T and code.
+        trials: with the same sites; what layers without spikes take does not depend on T and code. More levels than a
+        QCFS network has lose more than its own, which lose nothing.
         """
         codings, most = self._goal.codings, self._goal.most_steps or MOST_STEPS
-        steps = {"rate": {*STEPS["rate"], min(most, max(STEPS["rate"]))}, "phase": STEPS["phase"]}
+        own = own_time_steps(self._series.network, "rate")
+        steps = {"rate": {*STEPS["rate"], min(most, own or max(STEPS["rate"]))}, "phase": STEPS["phase"]}
         pairs = [(each, coding) for coding in codings for each in sorted(steps[coding]) if each <= most]
         if len(codings) > 1:
             pairs.remove((1, "rate"))  # a single step is the same in every code
-        pairs = [pair for pair in pairs if self._has_levels(levels_of(*pair))]
+        pairs = [pair for pair in pairs if levels_of(*pair) <= (own or 255) + 1 and self._has_levels(levels_of(*pair))]
         always = 0.0
         if trials and self._goal.minimise == "energy":
             first = trials[0]

@@ -35,7 +35,7 @@ class MadeUp(Course):
     def __init__(self, lost: Loss, multiplying: float = 0.4, noise: float = NOISE, identity: float = 100):
         selection = SimpleNamespace(identity_sites=False)
         known: Any = SimpleNamespace(
-            network=SimpleNamespace(selection=selection),
+            network=SimpleNamespace(selection=selection, coverage=SimpleNamespace(sites=[])),
             evaluation=SimpleNamespace(metrics=SimpleNamespace(first=""), every=4),
         )
         known.evaluation.evaluation = known.evaluation

@@ -230,3 +230,26 @@ def test_there_are_no_quick_looks_where_there_is_little_data(fashion: dict[str, 
     given = {**fashion, "calibration": dataset_for(fashion["network"].source, dict(few))}
     found = search(**given, goal=Goal(2.0, codings=("phase",)), options=OPTIONS, evaluation=QUICK)
     assert not any(trial.is_quick for trial in found.trials)
+
+
+@pytest.mark.parametrize("steps", [4, 5])
+def test_a_qcfs_network_is_found_at_its_own_levels(steps: int) -> None:
+    """They lose nothing. More levels lose much, so that none of them may rule these out; T = 5 is no usual one."""
+    random = np.random.default_rng(0)
+    chain = ["Div", "Mul", "Add", "Floor", "Div", "Clip", "Mul"]
+    others = ["g", "l", "half", None, "l", "zero one", "g"]
+    nodes, last = [node("Gemm", "x w0", "t0", "first")], "t0"
+    for k, (op, other) in enumerate(zip(chain, others, strict=True)):
+        nodes.append(node(op, f"{last} {other}" if other else last, f"q{k}", f"{op.lower()}{k}"))
+        last = f"q{k}"
+    nodes.append(node("Gemm", f"{last} w1", "y", "second"))
+    numbers = {"g": 2.0, "l": float(steps), "half": 0.5, "zero": 0.0, "one": 1.0}
+    constants = {name: np.float32(value) for name, value in numbers.items()}
+    for name, shape in (("w0", (8, 64)), ("w1", (64, 5))):
+        constants[name] = random.standard_normal(shape).astype(np.float32)
+    proto = build(nodes, {"x": ["N", 8]}, {"y": ["N", 5]}, constants)
+    x = random.standard_normal((200, 8)).astype(np.float32)
+    found = api.search(proto, x[:100], x[100:], max_drop=0.5, threads=1)
+    assert found.chosen is not None
+    trial = found.trials[found.chosen]
+    assert (trial.setting.time_steps, trial.setting.coding, trial.drop.value) == (steps, "rate", 0.0)
