@@ -33,10 +33,9 @@ LARGEST_BLOCKED = 2**30  # bytes of a model; its weights are written twice to te
 NO_INTEGER_LAYERS = ("session.disable_quant_qdq", "1")
 TYPED = frozenset(["value", "to"])  # attributes of Constant and Cast that say what type is made
 HARMFUL = "MatmulTransposeFusion"  # onnxruntime 1.32 dies in it, of a float16 MatMul behind Transpose(1, 0, 2)
-NOISE = (
-    re.compile(  # in the runtime's words: its codes, where it failed in its own source, and the calls that led there
-        r"\[ONNXRuntimeError\] : \d+ : \w+ : |/\S*onnxruntime\S*:\d+ \S[^()]*\([^)]*\) (?:const )?|\s*Stacktrace:.*"
-    )
+# in the words of onnxruntime: its codes, where it failed in its own source, and the calls that led there
+NOISE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |/\S*onnxruntime\S*:\d+ \S[^()]*\([^)]*\) (?:const )?|\s*Stacktrace:.*"
 )
 LISTED = 4  # inputs whose shapes an error names
 ROUNDS = 6  # of optimising with stand-ins, at most, until all of them stay in blocks

@@ -32,7 +32,7 @@ from graphpass.evaluation.shards import merge
 from graphpass.forms.integer.targets import TARGETS
 from graphpass.maths.allocation import cheapest, ladder, steps_needed
 from graphpass.maths.choosing import Rung, Tried, next_rung
-from graphpass.maths.neuron import levels_of
+from graphpass.maths.neuron import LARGEST_COUNT, levels_of
 from graphpass.network import Network, own_time_steps, prepare, with_identity_sites
 from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs
@@ -247,7 +247,8 @@ class Course:
         pairs = [(each, coding) for coding in codings for each in sorted(steps[coding]) if each <= most]
         if len(codings) > 1:
             pairs.remove((1, "rate"))  # a single step is the same in every code
-        pairs = [pair for pair in pairs if levels_of(*pair) <= (own or 255) + 1 and self._has_levels(levels_of(*pair))]
+        limit = (own or LARGEST_COUNT) + 1
+        pairs = [pair for pair in pairs if levels_of(*pair) <= limit and self._has_levels(levels_of(*pair))]
         always = 0.0
         if trials and self._goal.minimise == "energy":
             first = trials[0]
@@ -353,10 +354,9 @@ class Course:
         return stage, setting
 
     def _rough_energy(self, setting: Setting) -> float:
-        """pJ a sample, before the setting is calibrated."""
+        """pJ a sample, with identity sites, before the setting is calibrated."""
         conversions, options = (self._quick or self._series).of(self.network(setting)), self.options(setting)
-        kind = f"energy, identity sites: {setting.identity_sites}"
-        return float(self._fact(kind, lambda: repr(rough_energy(conversions, options)), options))
+        return float(self._fact("rough energy", lambda: repr(rough_energy(conversions, options)), options))
 
     def _leave(self, trials: Sequence[Trial]) -> tuple[str, Setting] | None:
         """With nothing good enough: the sites that the outputs need most stay analogue, then twice as many.
