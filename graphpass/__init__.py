@@ -9,11 +9,16 @@ There is a function for each command of the command line (`graphpass --help`): c
 inspect, inline, card, doctor; from_torch converts a PyTorch module. `help(graphpass.convert)` explains one of them.
 Names are loaded when they are first used, so importing the package costs nothing and needs no runtime. No public name
 is also the name of a submodule.
+
+onnxruntime tells its maker what it runs, unless it is told not to before it is loaded: here (docs/decisions/0061).
 """
 
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from graphpass.api import (

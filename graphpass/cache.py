@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpass.errors import OptionError
-from graphpass.files import replacing
+from graphpass.files import naming, replacing
 
 DIGEST = ".sha256"
 ENTRY = re.compile(r"[0-9a-f]{64}(\.sha256)?")
@@ -117,7 +117,8 @@ class Kept:
         path = self._folder / key
         if path.exists() or (self._cache and self._cache.read(key, path)):
             return path
-        make(path)
+        with naming(path):
+            make(path)
         if self._cache:
             self._cache.write(key, path)
         return path

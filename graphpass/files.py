@@ -7,6 +7,7 @@ When the block ends, what it wrote is made durable and renamed into place, compa
 A process that is killed leaves the old file or the new one. A target that is a symbolic link stays one.
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -20,6 +21,7 @@ from graphpass.errors import GraphpassError, OptionError, wrong_type
 Identity = str | tuple[int, int]  # of a file: its real path, its inode
 
 PREFIX = ".graphpass-"  # of the folder beside a target
+NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG  # for a file
 
 
 def path_to(given: str | os.PathLike[str], what: str = "a path") -> Path:
@@ -32,6 +34,17 @@ def path_to(given: str | os.PathLike[str], what: str = "a path") -> Path:
     if not os.fspath(given):
         raise OptionError(f"{what} is empty", "give the name of a file, or . for the current folder")
     return Path(given)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Inside, an OSError names the file that is written, as one of an open file does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

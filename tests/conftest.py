@@ -9,6 +9,7 @@ from collections import defaultdict
 import pytest
 from hypothesis import is_hypothesis_test, settings
 
+import graphpass  # noqa: F401 before onnxruntime, which then sends nothing to its maker
 from tests.properties import SAME, explore
 
 

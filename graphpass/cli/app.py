@@ -1,7 +1,7 @@
 """The command line. Errors are one line on stderr and an exit status.
 
 0 done; 2 an error (`graphpass: error: what; remedy`); 3 a site that should have been converted was not, or a search
-found nothing; 130 Ctrl+C.
+found nothing; 130 Ctrl+C; 143 and 129 SIGTERM and SIGHUP.
 """
 
 import errno
@@ -16,8 +16,10 @@ from typing import Annotated, Any
 import typer
 
 from graphpass.cli import checks, conversions, plots
+from graphpass.cli.endings import end_in_order
 from graphpass.cli.terminal import err, out
 from graphpass.errors import GraphpassError, says_no_memory
+from graphpass.files import NO_ROOM
 
 app = typer.Typer(
     name="graphpass",
@@ -35,7 +37,8 @@ GRAPHS = frozenset(
 )  # commands that load onnx; `serve` must not
 
 INTERRUPTED = 130  # the exit status after Ctrl+C, as of shells
-UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a disk that is full or broken
+UNWRITTEN = (*NO_ROOM, errno.EIO)  # a disk that is full or broken
+NOWHERE = "No usable temporary directory"  # as tempfile says it
 SHORT = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)  # what the system has no more of
 
 
@@ -52,6 +55,7 @@ def _root(
     elif context.invoked_subcommand in GRAPHS:
         from onnx_graphsurgeon.logger import G_LOGGER
 
+        end_in_order()
         G_LOGGER.severity = G_LOGGER.ERROR
 
 
@@ -98,6 +102,13 @@ def _of_the_machine(error: Exception) -> str:
         return f"there is not enough memory ({reason}); give fewer samples or less --memory-budget, or take more memory"
     if number in UNWRITTEN and file is None:
         return f"what it prints cannot be written ({os.strerror(number)}); choose another place"
+    if number in UNWRITTEN:
+        return (
+            f"{file} cannot be written ({os.strerror(number)}); make room there, or name another folder for temporary "
+            "files with TMPDIR"
+        )
+    if number == errno.ENOENT and NOWHERE in str(error):
+        return "no folder for temporary files can be written to; name one with TMPDIR"
     return ""
 
 

@@ -17,6 +17,7 @@ from graphpass.cli.searches import require_calibration
 from graphpass.cli.terminal import out, print_left, print_verdict, progress_bars
 from graphpass.client.client import Client, Job, Stored
 from graphpass.errors import DataError, GoalError, GraphpassError, ModelError, OptionError
+from graphpass.files import NO_ROOM, naming
 from graphpass.maths.allocation import levels_text
 from graphpass.maths.energy import in_bits
 from graphpass.options.table import form_words
@@ -183,11 +184,11 @@ def _session(service: ServerOptions) -> Iterator[tuple[Client, Callable[[str, st
 
 
 def _finish(job: Job) -> None:
-    """Wait for a job. An interrupt cancels it; a second interrupt does not wait until that is done."""
+    """Wait for a job. An interrupt, or another signal to end, cancels it; a second one does not wait until it is."""
     try:
         with progress_bars() as bar:
             job.wait(bar)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         try:
             job.cancel()
         except GraphpassError as error:
@@ -252,13 +253,15 @@ def _zipped(name: str, root: Path, files: Sequence[Path], error: type[DataError 
     """A temporary archive without compression. The same files make the same bytes, so the service stores them once."""
     with TemporaryDirectory(prefix="graphpass-") as folder:
         archive = Path(folder) / f"{name}.zip"
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+        with naming(archive), zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
             for file in files:
                 try:
                     with packed.open(_entry(file, root), "w", force_zip64=True) as target, file.open("rb") as source:
                         while chunk := source.read(1 << 20):
                             target.write(chunk)
                 except OSError as problem:
+                    if problem.errno in NO_ROOM:  # of the archive
+                        raise
                     raise error(f"{file}: cannot be read ({problem.strerror})", "check the file") from problem
         yield archive
 

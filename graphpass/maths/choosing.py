@@ -21,6 +21,7 @@ from dataclasses import dataclass
 FIRST_LEVELS = 16  # where nothing is known yet
 SAVING_WORTH_A_TRY = 0.02  # of the cost: forecasts are no better than that
 DROP_OF_NOISE = 0.01  # of the limit: a smaller drop is noise, and says only that there is much room
+DROP_WITHIN_NOISE = 0.04  # the same where the noise is larger than the limit, and there may be less room
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,16 @@ class Rung:
 
 @dataclass(frozen=True)
 class Tried:
-    """A rung, how much it lost and what it cost, as measured. within: whether that may be within the limit."""
+    """A rung, how much it lost and what it cost, as measured. within: whether that may be within the limit.
+
+    noise: of the drop, one standard deviation; 0 where it is not known.
+    """
 
     rung: Rung
     drop: float
     cost: float
     within: bool
+    noise: float = 0.0
 
 
 def in_play(rungs: Sequence[Rung], tried: Sequence[Tried]) -> list[Rung]:
@@ -79,7 +84,8 @@ def expected_levels(tried: Sequence[Tried], limit: float) -> float:
     finite = [each for each in tried if math.isfinite(each.drop)]
     if not finite:
         return FIRST_LEVELS if not tried else math.inf
-    drops = [(max(each.drop, DROP_OF_NOISE * limit), each.rung.levels) for each in finite]
+    least = {True: DROP_WITHIN_NOISE * limit, False: DROP_OF_NOISE * limit}
+    drops = [(max(each.drop, least[each.noise > limit]), each.rung.levels) for each in finite]
     drop, levels = min(drops, key=lambda each: (abs(math.log(each[0] / limit)), -each[1]))
     return 1 + (levels - 1) * math.sqrt(drop / limit)
 

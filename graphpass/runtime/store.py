@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpass.files import naming
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -63,7 +65,7 @@ class TensorStore:
             self._bytes += values.nbytes
             return
         start, size = self._place(values.nbytes)
-        with self._path.open("r+b") as file:
+        with naming(self._path), self._path.open("r+b") as file:
             file.seek(start)
             file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)  # unlike tofile, says why not
         self._spilled[key] = _Place(start, size, values.dtype, values.shape)

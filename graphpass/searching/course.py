@@ -31,7 +31,7 @@ from graphpass.evaluation.results import Evaluation
 from graphpass.evaluation.shards import merge
 from graphpass.forms.integer.targets import TARGETS
 from graphpass.maths.allocation import cheapest, ladder, steps_needed
-from graphpass.maths.choosing import Rung, Tried, next_rung
+from graphpass.maths.choosing import Rung, next_rung
 from graphpass.maths.neuron import LARGEST_COUNT, levels_of
 from graphpass.network import Network, own_time_steps, prepare, with_identity_sites
 from graphpass.progress import Progress, silent
@@ -223,10 +223,7 @@ class Course:
         uniform = [each for each in trials if each.setting.is_uniform and each.setting.left == left]
         alike = [each for each in uniform if each.setting.identity_sites == self._identity]
         rungs = {(rung.time_steps, rung.coding): rung for rung in self._rungs(alike)}
-        known = [
-            Tried(rungs[each.setting.time_steps, each.setting.coding], each.drop.value, each.cost, each.within)
-            for each in alike
-        ]
+        known = [each.tried(rungs[each.setting.time_steps, each.setting.coding]) for each in alike]
         rung = next_rung(list(rungs.values()), known, self._goal.max_drop)
         if rung is None:
             return None

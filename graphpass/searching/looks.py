@@ -109,5 +109,4 @@ def _tells_of(trial: Trial, look: Trial) -> bool:
 def _tried(trial: Trial) -> Tried:
     """A trial as one of a rung whose cost is known."""
     setting = trial.setting
-    rung = Rung(setting.time_steps, setting.coding, setting.most_levels, trial.cost)
-    return Tried(rung, trial.drop.value, trial.cost, trial.within)
+    return trial.tried(Rung(setting.time_steps, setting.coding, setting.most_levels, trial.cost))

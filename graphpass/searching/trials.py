@@ -8,6 +8,7 @@ from graphpass.conversion import Conversion
 from graphpass.errors import OptionError
 from graphpass.evaluation.drop import Drop
 from graphpass.evaluation.results import Evaluation, without_nan
+from graphpass.maths.choosing import Rung, Tried
 from graphpass.maths.neuron import levels_of
 from graphpass.options.table import OPTIONS
 
@@ -81,6 +82,10 @@ class Trial:
     def purpose(self) -> str:
         """The stage of the trial in full."""
         return self.stage.removeprefix(QUICK)
+
+    def tried(self, rung: Rung) -> Tried:
+        """The trial as one of a rung (maths/choosing.py)."""
+        return Tried(rung, self.drop.value, self.cost, self.within, self.drop.noise or 0.0)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -70,6 +70,15 @@ def test_no_drop_is_room_for_fewer_levels(drop):
     assert expected_levels([Tried(Rung(4, "phase", 16, 1.0), drop, 1.0, True)], 1.0) < 6
 
 
+def test_no_drop_within_a_noise_above_the_limit_is_less_room():
+    """One more lost sample would be above the limit: a fifth of the distance between levels, not a tenth."""
+    rung = Rung(4, "phase", 16, 1.0)
+    known, unknown = (Tried(rung, 0.0, 1.0, True, noise) for noise in (0.9, 1.1))
+    assert expected_levels([known], 1.0) == pytest.approx(2.5)
+    assert expected_levels([unknown], 1.0) == pytest.approx(4.0)
+    assert next_rung(ladder(), [unknown], 1.0).levels == 4
+
+
 def test_forecasts_may_be_off_by_what_is_always_spent():
     """Costs of f − 9 for forecasts f: by their ratios, which differ, the cheapest one would not seem worth a try."""
     rungs = [Rung(1, "phase", 2, 10.0), Rung(2, "rate", 3, 10.5), Rung(4, "phase", 16, 14.0)]
