@@ -85,7 +85,7 @@ class Series:
 
         def make() -> str:
             proto = spiking_model(self.network, self.plan(options, progress), "folded")
-            pair = open_pair(self.network.source, proto, self.evaluation, self.remembered)
+            pair = open_pair(self.network.source, proto, self.evaluation, self.remembered, self.network.graph)
             return whole_part(pair, self.data, progress=progress).to_text()
 
         return from_text(self.kept.text(self._evaluation_key(options), make))

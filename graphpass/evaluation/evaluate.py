@@ -10,6 +10,7 @@ The baseline shows the effect of quantisation alone: the ANN with each site's ac
 the SNN has, channel by channel with the least error, without new weights (evaluation/baseline.py).
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -107,9 +108,11 @@ class Pair:
     sessions: closed by `measure`, and open again where they are asked for.
 
     remembered: outputs on the data that other pairs are compared on, too; of networks that have a digest.
+    normalised: gives a copy of the normalised ANN, whose tensors sites name.
     """
 
     source: Source
+    normalised: Callable[[], gs.Graph]
     snn: onnx.ModelProto
     conversion: ConversionFacts
     levels: Mapping[str, int]
@@ -170,8 +173,12 @@ def open_pair(
     snn: onnx.ModelProto,
     options: EvaluationSettings | None = None,
     remembered: Remembered | None = None,
+    normalised: gs.Graph | None = None,
 ) -> Pair:
-    """Raises ModelError when the SNN was not converted from this model."""
+    """normalised: the ANN as `normalise` leaves it, if it is known; it is not changed.
+
+    Raises ModelError when the SNN was not converted from this model.
+    """
     options = options or EvaluationSettings()
     conversion = conversion_of(snn)
     if conversion.form not in FORMS:
@@ -196,17 +203,18 @@ def open_pair(
             "convert it with graphpass again",
         )
     levels = stated if form == "integer" else _levels(graph, conversion)
+    copied = _copies(source, normalised)
     opened = partial(open_session, providers=options.providers, threads=options.threads)
     openers: dict[str, Callable[[], Session]] = {"ann": partial(opened, source), "snn": partial(opened, snn)}
     digests = {"ann": source.digest}
     if "baseline" in options.others:
-        openers["baseline"] = lambda: opened(assemble(quantised(_normalised(source), conversion), conversion.coding))
+        openers["baseline"] = lambda: opened(assemble(quantised(copied(), conversion), conversion.coding))
         decided = json_of(list(conversion.sites))  # neither T nor code: only their levels matter
         digests["baseline"] = hashlib.sha256(json.dumps(decided).encode()).hexdigest()
     sessions = Sessions(openers)
     sessions.open()
     fixed = fixed_batch(input_specs(sessions["ann"]))
-    return Pair(source, snn, conversion, levels, sessions, fixed, options, remembered, digests)
+    return Pair(source, copied, snn, conversion, levels, sessions, fixed, options, remembered, digests)
 
 
 def compare(
@@ -272,7 +280,7 @@ def measure(pair: Pair, dataset: Dataset, snn_digest: str = "", progress: Progre
         latency = _time(pair.sessions["ann"], pair.sessions["snn"], dataset, options, pair.fixed, progress)
     rounded = pair.sessions["snn"].tf32
     pair.sessions.close()
-    normalised = _normalised(source)
+    normalised = pair.normalised()
     place_identities(normalised, conversion.sites)
     unstable = [f"node {each.node!r} ({each.op}) is {each.reason}" for each in unsteady(normalised)]
     batches = _counted(dataset, options, pair.fixed, conversion.time_steps)
@@ -312,11 +320,18 @@ def runtime_version() -> str:
     return next((f"{name} {version}" for name, version in runtimes().items()), "")
 
 
-def _normalised(source: Source) -> gs.Graph:
-    """The normalised ANN; sites name its tensors."""
-    graph = source.graph()
-    normalise(graph)
-    return graph
+def _copies(source: Source, normalised: gs.Graph | None) -> Callable[[], gs.Graph]:
+    """A function that gives copies of the normalised ANN, which is made when the first of them is asked for."""
+
+    @functools.cache
+    def made() -> gs.Graph:
+        if normalised is not None:
+            return normalised
+        graph = source.graph()
+        normalise(graph)
+        return graph
+
+    return lambda: made().copy()
 
 
 def _levels(graph: gs.Graph, conversion: ConversionFacts) -> dict[str, int]:

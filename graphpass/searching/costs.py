@@ -27,5 +27,5 @@ def rough_energy(conversions: Series, options: CalibrationOptions) -> float:
     sites = tuple(fit_site(site, sample, options.levels_at(site.name), method) for site, sample in pairs)
     plan = Plan(options.time_steps, options.coding, options.method, sites, (), coverage.left, source.digest)
     proto = spiking_model(network, plan, "folded")
-    pair = open_pair(source, proto, replace(conversions.evaluation, extras=()))
+    pair = open_pair(source, proto, replace(conversions.evaluation, extras=()), normalised=network.graph)
     return measure(pair, conversions.data).energy.snn.total
