@@ -19,6 +19,9 @@ Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 
 LEAST_CLASSES_FOR_TOP5 = 10
+FLATTERED = 4  # times as large: what the error of an output is of its spread, where that is to be said
+WORTH_SAYING = 0.05  # of the spread: a smaller error is no matter
+ENOUGH = 8  # samples whose spread tells something
 REFERENCE = "ann"
 
 
@@ -63,11 +66,18 @@ class Comparison:
     spreads: dict[str, dict[str, Spread]] = field(default_factory=dict)
 
     def update(
-        self, place: int, batch: Batch, outputs: Mapping[str, Arrays], metrics: Metrics, training: NDArray[np.bool_]
+        self,
+        place: int,
+        batch: Batch,
+        outputs: Mapping[str, Arrays],
+        metrics: Metrics,
+        training: NDArray[np.bool_],
+        middles: Arrays | None = None,
     ) -> None:
         """Add a batch and its outputs by network and name. `settle` comes first, with the first batch.
 
-        place: of its first sample in the data. training: which of the samples belong to the training part. Raises
+        place: of its first sample in the data. training: which of the samples belong to the training part. middles: of
+        the ANN's outputs, by name (`middles_of`). Raises
         DataError where a metric has other figures than for the batches before.
         """
         reference = outputs[REFERENCE]
@@ -87,7 +97,7 @@ class Comparison:
         for other in self.others:
             sums = self.sums.setdefault(other, {})
             for name, a in reference.items():
-                apart = self._difference(other, name, outputs[other][name], a)
+                apart = self._difference(other, name, outputs[other][name], a, (middles or {}).get(name))
                 sums[name] = sums.get(name, OutputSums()).merge(apart)
         if self.class_output is None:
             return
@@ -186,14 +196,14 @@ class Comparison:
     def _note(self, text: str) -> None:
         self.notes = tuple(dict.fromkeys([*self.notes, text]))
 
-    def _difference(self, other: str, name: str, y: Array, a: Array) -> OutputSums:
+    def _difference(self, other: str, name: str, y: Array, a: Array, middle: Array | None) -> OutputSums:
         if y.shape != a.shape:
             self._note(f"output {name!r} of the {other} has another shape than the ANN's")
             return OutputSums(misfit=True)
         if not a.size:
             return OutputSums()
         if np.issubdtype(a.dtype, np.floating):
-            return OutputSums(Difference().update(np.atleast_1d(y), np.atleast_1d(a)))
+            return OutputSums(Difference().update(np.atleast_1d(y), np.atleast_1d(a), middle))
         return OutputSums(same=int((y == a).sum()), total=a.size)
 
     def accuracy(self, network: str) -> Accuracy:
@@ -215,6 +225,20 @@ class Comparison:
             return OutputResult(name, None, None, equal)
         return OutputResult(name, found.difference.relative_error, found.difference.cosine_similarity, None)
 
+    def flattered(self) -> tuple[str, ...]:
+        """A remark for every output of the SNN that differs little between samples, so that its error looks small."""
+        found = []
+        for name, sums in self._sums("snn").items():
+            error, of_spread = sums.difference.relative_error, sums.difference.error_of_spread
+            if error is None or of_spread is None or self.samples < ENOUGH:
+                continue
+            if of_spread >= max(FLATTERED * error, WORTH_SAYING):
+                found.append(
+                    f"output {name!r} differs little between samples: its error is {100 * error:.2g} % of the values, "
+                    f"but {100 * of_spread:.2g} % of how far samples are from their mean"
+                )
+        return tuple(found)
+
     def main_error(self, network: str) -> float | None:
         """Relative error of the class output, or of the first output."""
         name = self.class_output or next(iter(self.names), None)
@@ -234,6 +258,15 @@ def _require_same_figures(where: str, known: Score, found: Score) -> None:
             f"{where} {what} the figure {changed[0]!r}",
             "return the same figures for every batch; a sample that does not count has a denominator of 0",
         )
+
+
+def middles_of(outputs: Arrays, axes: Axes) -> dict[str, Array]:
+    """The mean of the samples of each output of floats, float64: of the very first batch, so that parts agree on it."""
+    return {
+        name: values.mean(0, dtype=np.float64)
+        for name, values in outputs.items()
+        if axes.get(name) == 0 and np.issubdtype(values.dtype, np.floating)
+    }
 
 
 def flat(values: Array) -> Array:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from graphpass.datasets.dataset import Batch, Dataset, whole_batches
 from graphpass.errors import DataError, ModelError, OptionError
 from graphpass.evaluation.baseline import quantised
-from graphpass.evaluation.comparison import Comparison
+from graphpass.evaluation.comparison import Comparison, middles_of
 from graphpass.evaluation.drawn import Drawn
 from graphpass.evaluation.metrics.registry import Metrics
 from graphpass.evaluation.metrics.training import fitted, of_training, training_stride
@@ -241,9 +241,9 @@ def compare(
     few = {name: values[: pair.fixed or FEW] for name, values in first.inputs.items()}
     axes = sample_axes(ann, pad_inputs(few, pair.fixed))
     comparison = Comparison(tuple(name for name in pair.sessions if name != "ann"))
-    comparison.settle(
-        run_padded(ann, first.inputs, pair.fixed, axes), first, axes, options.output, options.metrics.classes
-    )
+    outputs = run_padded(ann, first.inputs, pair.fixed, axes)
+    comparison.settle(outputs, first, axes, options.output, options.metrics.classes)
+    middles = middles_of(outputs, axes)
     every = training_stride(dataset, options.limit)
     outputs_of = partial(pair.ann_outputs, axes=axes)
     metrics = fitted(options.metrics, outputs_of, dataset, (size, options.limit), progress)
@@ -251,9 +251,9 @@ def compare(
     progress("comparing", 0, expected)
     for number, batch in enumerate(dataset.batches(size, end, start)):
         if number % options.every == 0:
-            outputs, training = pair.outputs(place, batch, axes), of_training(place, batch.size, every)
+            found, training = pair.outputs(place, batch, axes), of_training(place, batch.size, every)
             with _naming(dataset):
-                comparison.update(place, batch, outputs, metrics, training)
+                comparison.update(place, batch, found, metrics, training, middles)
         place += batch.size
         progress("comparing", place - start, max(expected, place - start))
     if options.every > 1:  # the whole of what was asked for

@@ -118,6 +118,6 @@ def _whole(comparison: Comparison, measured: Measured) -> Evaluation:
             comparison.main_error("baseline"),
         ),
         measured.provenance,
-        (*comparison.notes, *measured.notes),
+        (*comparison.notes, *comparison.flattered(), *measured.notes),
         measured.drawn,
     )

@@ -240,6 +240,7 @@ def cosines(y: Array, a: Array) -> Array:
 class Difference:
     """How far y is from the reference a: squared_error = Σ(y − a)², total = Σa, squares = Σa², float64.
 
+    spread: Σ(a − c)² of `centred` of the values, those for which the middle c of the samples is known.
     cosines: Σ over samples of cos(y, a); two zero vectors have the cosine 1, one zero vector has 0. The sums of a batch
     are float64 and those over batches exact, so that batches may be merged in any order and come to the same, bit for
     bit.
@@ -247,36 +248,42 @@ class Difference:
 
     samples: int = 0
     values: int = 0
+    centred: int = 0
     squared_error: Sum = Sum()
     total: Sum = Sum()
     squares: Sum = Sum()
     cosines: Sum = Sum()
+    spread: Sum = Sum()
 
-    def update(self, y: Array, a: Array) -> "Difference":
-        """With a batch: y and a of the same shape [N, …]."""
-        found = self
+    def update(self, y: Array, a: Array, middle: Array | None = None) -> "Difference":
+        """With a batch: y and a of the same shape [N, …]. middle: c, of the shape of a sample."""
+        found, middle = self, middle if middle is not None and middle.shape == a.shape[1:] else None
         for rows in blocks(a):
-            found = found._with(y[rows], a[rows])
+            found = found._with(y[rows], a[rows], middle)
         return found
 
-    def _with(self, y: Array, a: Array) -> "Difference":
+    def _with(self, y: Array, a: Array, middle: Array | None) -> "Difference":
         """With so few samples that their float64 values are held."""
         wide_y, wide_a = (each.reshape(len(a), -1).astype(np.float64) for each in (y, a))
         with np.errstate(invalid="ignore", over="ignore"):
             error = np.square(wide_y - wide_a).sum()
             squares = np.square(wide_a).sum()
             total = wide_a.sum()
-        sums = (Sum().add(float(each)) for each in (error, total, squares, cosines(wide_y, wide_a).sum()))
-        return self.merge(Difference(len(a), a.size, *sums))
+            spread = np.square(wide_a - middle.reshape(-1)).sum() if middle is not None else 0.0
+        found = (error, total, squares, cosines(wide_y, wide_a).sum(), spread)
+        sums = [Sum().add(float(each)) for each in found]
+        return self.merge(Difference(len(a), a.size, a.size if middle is not None else 0, *sums))
 
     def merge(self, other: "Difference") -> "Difference":
         return Difference(
             self.samples + other.samples,
             self.values + other.values,
+            self.centred + other.centred,
             self.squared_error.merge(other.squared_error),
             self.total.merge(other.total),
             self.squares.merge(other.squares),
             self.cosines.merge(other.cosines),
+            self.spread.merge(other.spread),
         )
 
     @property
@@ -292,6 +299,12 @@ class Difference:
         spread = squares - total * total / max(self.values, 1)  # ** raises where this is infinite
         # Σ a² − n·ā² of equal values leaves a rounding residue of a few ulps of Σ a²
         return float(self.squared_error) / spread if spread > 1e-12 * squares else None
+
+    @property
+    def error_of_spread(self) -> float | None:
+        """‖y − a‖₂ / ‖a − c‖₂; None where c is not known of all values, or a is c."""
+        error, spread = float(self.squared_error), float(self.spread)
+        return float(np.sqrt(error / spread)) if spread and self.centred == self.values else None
 
     @property
     def cosine_similarity(self) -> float | None:

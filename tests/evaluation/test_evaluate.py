@@ -27,6 +27,7 @@ from graphpass.maths.metrics import Operations
 from graphpass.maths.neuron import levels_of
 from graphpass.network import prepare
 from graphpass.runtime.session import open_session, run
+from tests import test_conversion as small
 from tests.models import build, node
 
 SAMPLES = np.array([[1, 3], [-1, 4.4]], np.float32)
@@ -173,6 +174,23 @@ def test_fixed_batch(tmp_path: Path) -> None:
     assert (found.samples, found.ann.top1) == (3, 2 / 3)
     assert (found.operations.samples, found.operations.snn.effective_acs) == (2, 11.5)
     assert found.latency.batch == 2
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+@pytest.mark.parametrize("batch", ["N", 1])
+def test_an_output_that_differs_little_between_samples_is_told(offset: float, batch: int | str, tmp_path: Path) -> None:
+    """Ages, temperatures: next to 100 ± 1, an error of 0.5 looks like half a percent."""
+    proto, arrays = small.network(batch), small.data(20)
+    last = proto.graph.node[-1]
+    last.output[0] = "sum"
+    proto.graph.node.append(node("Add", "sum offset", "y"))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(offset, np.float32), "offset"))
+    onnx.save(proto, tmp_path / "ann.onnx")
+    done = convert(tmp_path / "ann.onnx", arrays, time_steps=2)
+    dataset = from_arrays(arrays, (InputSpec("x", np.dtype(np.float32), (None, 2, 6, 6)),))
+    found = evaluate(done.network.source, done.proto, dataset, EvaluationSettings(threads=1, rounds=2))
+    told = [note for note in found.notes if note.startswith("output 'y' differs little between samples: its error is")]
+    assert len(told) == (offset > 0)
 
 
 def test_limits(tmp_path: Path) -> None:

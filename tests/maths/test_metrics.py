@@ -75,6 +75,19 @@ def test_difference_of_hand_made_vectors():
     assert difference.centred_error == pytest.approx(2 / (26 - 64 / 4), rel=1e-12)
 
 
+def test_an_error_of_the_spread_by_hand():
+    """c = (10, 10): Σ(y − a)² = 2, Σ(a − c)² = 8."""
+    a, y = np.float32([[12, 10], [8, 10]]), np.float32([[12, 11], [9, 10]])
+    middle = a.mean(0, dtype=np.float64)
+    known = Difference().update(y, a, middle)
+    assert known.error_of_spread == pytest.approx(0.5, rel=1e-12)
+    assert known.relative_error == pytest.approx(np.sqrt(2 / 408), rel=1e-12)
+    parts = Difference().update(y[:1], a[:1], middle).merge(Difference().update(y[1:], a[1:], middle))
+    assert parts == known
+    for unknown in (Difference(), Difference().update(y, a), known.update(y, a), Difference().update(y, a, middle[:1])):
+        assert unknown.error_of_spread is None
+
+
 def test_large_tensors_are_compared_some_samples_at_a_time(monkeypatch):
     y, a = np.random.default_rng(0).normal(size=(2, 7, 3, 5)).astype(np.float32)
     whole = Difference().update(y, a)
