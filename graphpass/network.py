@@ -66,6 +66,11 @@ def prepare(source: Source, selection: Selection | None = None) -> Network:
     return Network(source, graph, rules, coverage, selection or Selection())
 
 
+def selected(network: Network, selection: Selection) -> Network:
+    """The same network with the sites of another selection."""
+    return replace(network, coverage=find_sites(network.graph, selection), selection=selection)
+
+
 def _prepared(source: Source, selection: Selection, coverage: Coverage) -> Network:
     return replace(prepare(source, selection), coverage=coverage)
 

@@ -33,7 +33,7 @@ from graphpass.forms.integer.targets import TARGETS
 from graphpass.maths.allocation import cheapest, ladder, steps_needed
 from graphpass.maths.choosing import Rung, next_rung
 from graphpass.maths.neuron import LARGEST_COUNT, levels_of
-from graphpass.network import Network, own_time_steps, prepare, with_identity_sites
+from graphpass.network import Network, own_time_steps, selected, with_identity_sites
 from graphpass.progress import Progress, silent
 from graphpass.runtime.session import fixed_batch, input_specs
 from graphpass.searching.costs import rough_energy
@@ -209,7 +209,7 @@ class Course:
             known = self._series.network
             left = tuple(map(exactly, setting.left))
             selection = replace(known.selection, identity_sites=key[0], exclude=(*known.selection.exclude, *left))
-            self._networks[key] = prepare(known.source, selection)
+            self._networks[key] = selected(known, selection)
         return self._networks[key]
 
     def _cost(self, found: Evaluation) -> float:

@@ -18,7 +18,7 @@ from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.halves import halves
 from graphpass.evaluation.drop import drop_of
 from graphpass.evaluation.evaluate import EvaluationSettings, evaluate
-from graphpass.network import Network, prepare, require_coverage, with_identity_sites
+from graphpass.network import Network, require_coverage, selected, with_identity_sites
 from graphpass.options.table import OPTIONS
 from graphpass.progress import Progress, silent
 from graphpass.searching.course import Course
@@ -67,7 +67,7 @@ def searched(network: Network, allow_partial: bool) -> Network:
     Raises UnsupportedModelError and CoverageError as conversions do.
     """
     if not network.coverage.sites and with_identity_sites(network):
-        network = prepare(network.source, replace(network.selection, identity_sites=True))
+        network = selected(network, replace(network.selection, identity_sites=True))
     require_coverage(network, allow_partial)
     return network
 
