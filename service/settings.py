@@ -133,7 +133,8 @@ class Settings(BaseSettings):
     )
     requests_per_tenant: Count = Field(
         32,
-        description="requests of a tenant at a time (no event streams); at most a quarter of the connections; 0: that many",
+        description="requests of a tenant at a time, without event streams; "
+        "at most a quarter of the connections; 0: that many",
     )
     streams_per_key: Count = Field(
         32, description="open event streams with one key; at most a quarter of the connections; 0: that many"
