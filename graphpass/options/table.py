@@ -54,7 +54,8 @@ class Option:
     words, check: what a value has to be, in words and as a function. about: what it decides, for the help. default: the
     value if none is given; None where the network decides, and then `usual` if the network does not. several: the
     default of a sweep. names: the names that it may have as value, each with a title and its meaning. least, most: the
-    limits of a number, None where there is no limit. read: a number out of its text; None for other values.
+    limits of a number, None where there is no limit. read: a number out of its text; None for other values. absent:
+    what a single conversion takes if none is given, in words; a sweep has `several` instead.
     """
 
     words: str
@@ -67,9 +68,15 @@ class Option:
     most: int | None = None
     usual: int | None = None
     read: Callable[[Any], Any] | None = None
+    absent: str = ""
 
     @property
     def help(self) -> str:
+        """What it decides, the names to choose from, and what a single conversion takes if it is not given."""
+        return f"{self.meaning} {self.absent}".strip()
+
+    @property
+    def meaning(self) -> str:
         """What it decides, and the names to choose from."""
         *names, last = self.names or ("",)
         return self.about + (f": {', '.join(names)} or {last}." if names else ".")
@@ -105,8 +112,8 @@ def _switch(about: str) -> Option:
 
 OPTIONS: Mapping[str, Option] = {
     "time_steps": _count(
-        f"Number of time-steps T. If not given: {STEPS}, or the network's own if it was trained with QCFS",
-        several=(1, 2, 4, 8, 16, 32), usual=STEPS,
+        "Number of time-steps T", several=(1, 2, 4, 8, 16, 32), usual=STEPS,
+        absent=f"If not given: {STEPS}, or the network's own if it was trained with QCFS.",
     ),
     "coding": _name("How a count is sent", "rate", {
         "rate": ("Rate code", "A value is how many of the T steps spike: T + 1 levels. Robust, and the usual choice."),
