@@ -226,15 +226,15 @@ HEAD = """| library | network | side | sites | layers that spikes reach | error 
 |---|---|---|---|---|---|---|---|"""
 ABOUT = """# Networks of torchvision and timm
 
-Written by `python -m benchmarks.torch_models` (`pip install --group torch`). Each network goes through
-[`graphpass.from_torch`](pytorch.md) with random weights and the statistics of its normalisations fitted to the inputs:
-the question is whether its graph is understood.
+`python -m benchmarks.torch_models` writes this page (`pip install --group torch`). It shows whether graphpass
+understands the graphs of these networks. Each goes through [`graphpass.from_torch`](pytorch.md) with random weights.
+The statistics of its normalisations are fitted to the inputs.
 
-*Error*: √(Σ(y − a)²/Σ(a − ā)²) between the outputs y of the converted network with 256 levels (phase code, T = 8,
+*Error* is √(Σ(y − a)²/Σ(a − ā)²) between the outputs y of the converted network with 256 levels (phase code, T = 8,
 method `max`) and those of the PyTorch module, a, on the images that it was calibrated on: {samples} made-up ones,
-{fewer} of {large} pixels and more. *Moved*: the same for the PyTorch module when its activations are rounded there to
-256 levels between the least and the largest value of each channel. Some random networks amplify what rounding does
-from layer to layer. Of these, no more can be expected than an error of {moved} times that.
+{fewer} of {large} pixels and more. *Moved* is the same for the PyTorch module with its activations rounded to 256
+levels between the least and the largest value of each channel. Some random networks amplify the effect of rounding
+from layer to layer. For these, an error of up to {moved} times *moved* is expected.
 """
 
 

@@ -34,11 +34,13 @@ def add(app: typer.Typer) -> None:
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1.", show_default=False)] = None,
-    port: Annotated[int | None, _option_of_port("--port", "Port; 8000, and 0 takes a free one.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. Default 127.0.0.1.", show_default=False)
+    ] = None,
+    port: Annotated[int | None, _option_of_port("--port", "Port. Default 8000; 0 takes a free one.")] = None,
     data: Data = None,
 ) -> None:
-    """Serve the API and the page, and run jobs; prints a link with a fresh key. Settings: docs/service.md."""
+    """Serve the API and the page, and run jobs. Prints a link with a fresh key. Settings: docs/service.md."""
     with needed():
         from service import serving
         from service.settings import load_settings
@@ -47,14 +49,15 @@ def serve(
 
 def worker(
     queues: Annotated[
-        str | None, typer.Option(help="Queues to work on: convert, shards, gpu; with commas.", show_default=False)
+        str | None,
+        typer.Option(help="Queues to work on, separated by commas: convert, shards, gpu.", show_default=False),
     ] = None,
     data: Data = None,
     metrics_port: Annotated[
-        int, _option_of_port("--metrics-port", "Serve metrics for Prometheus on this port; 0, or not given: do not.")
+        int, _option_of_port("--metrics-port", "Serve metrics for Prometheus on this port. Default 0: do not.")
     ] = 0,
 ) -> None:
-    """Run jobs for processes that serve the API: they share GRAPHPASS_DATABASE_URL and the store."""
+    """Run jobs for processes that serve the API, with the same GRAPHPASS_DATABASE_URL and the same store."""
     with needed():
         from service import serving
         from service.settings import load_settings

@@ -48,7 +48,7 @@ def create(
     label: Annotated[str, typer.Option(help="What the key is for, as `list` shows it.")] = "",
     data: Data = None,
 ) -> None:
-    """Make a key and print it, alone, on standard output. It cannot be shown again."""
+    """Make a key and print only the key on standard output. It cannot be shown again."""
     with _opened(data) as metadata:
         from service.auth import create_key
 

@@ -133,10 +133,11 @@ class Settings(BaseSettings):
     )
     requests_per_tenant: Count = Field(
         32,
-        description="requests of a tenant at a time (no event streams); 0, and at most: a quarter of the connections",
+        description="requests of a tenant at a time, without event streams; "
+        "at most a quarter of the connections; 0: that many",
     )
     streams_per_key: Count = Field(
-        32, description="open event streams with one key; 0, and at most: a quarter of the connections"
+        32, description="open event streams with one key; at most a quarter of the connections; 0: that many"
     )
     header_seconds: Seconds = Field(10, description="time for the head of a request, from its first byte")
     idle_seconds: Seconds = Field(75, description="time that a connection may wait for its next request")

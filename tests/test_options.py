@@ -81,6 +81,13 @@ def test_the_command_line_has_the_options_of_the_table(command: str) -> None:
             assert f"Default {default if isinstance(default, str) else format(default, 'g')}." in found[name].help
 
 
+@pytest.mark.parametrize("command", TYPED)
+def test_help_names_one_default_alone(command: str) -> None:
+    for name, parameter in parameters_of(command).items():
+        text = getattr(parameter, "help", None) or ""
+        assert not ("not given" in text and "Default" in text), name
+
+
 @pytest.mark.parametrize("command", REQUESTS)
 def test_requests_have_the_options_of_the_table_and_its_defaults(command: str) -> None:
     fields = REQUESTS[command].model_fields

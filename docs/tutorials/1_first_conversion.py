@@ -12,9 +12,9 @@
 # %% [markdown]
 # # 1. The first conversion
 #
-# You convert a small residual network for Fashion-MNIST into a spiking network, measure what that costs, and run the result
-# in onnxruntime. This takes less than a minute. The network and its data are in the repository
-# (`examples/fashion_mnist`); start from its root.
+# You convert a small residual network for Fashion-MNIST into a spiking network, measure how much accuracy it loses, and run it in
+# onnxruntime. This takes less than a minute. The network and its data are in the repository (`examples/fashion_mnist`). Start
+# from the root of the repository.
 #
 # ## What would become neurons
 #
@@ -66,13 +66,14 @@ assert len(digests) == 1
 #     --data examples/fashion_mnist/evaluation.npz
 
 # %% [markdown]
-# The first column is the original network (ANN), the second the spiking network (SNN). The third is the original with its activations
-# rounded to as many levels: what rounding alone would cost. The spiking network loses less, because calibration also
-# corrects the weights.
+# The first column is the original network (ANN), and the second is the spiking network (SNN). The third is the original with its
+# activations rounded to as many levels. It shows what rounding alone would cost. The spiking network loses less, because
+# calibration also corrects the weights.
 #
-# Most of the multiply-and-adds (MACs) have become additions (ACs), which take about a fifth of the energy. But each of them also reads a
-# weight and a sum and writes the sum. The second table counts that traffic, too, beside the same network sending its counts as numbers of few
-# bits, and the last line says whether spikes save energy. [Energy](../energy.md) says what the figures mean, and what they leave out.
+# Most of the multiply-and-adds (MACs) have become additions (ACs), which take about a fifth of the energy. But each addition also
+# reads a weight, and reads and writes a sum. The second table counts this memory traffic, too. It also has the same network with
+# counts that are sent as numbers of few bits. The last line says whether spikes save energy. [Energy](../energy.md) explains the
+# figures, and what they leave out.
 #
 # ## Run it
 #
@@ -96,8 +97,8 @@ assert (classes[0] == classes[1]).all()
 # %% [markdown]
 # ## Is it really a spiking network?
 #
-# The file computes the *count* of spikes in one pass, which is why its cost does not grow with T. `verify` writes time out: it runs
-# every time-step with binary spikes, and compares both with the definition of the neuron, count by count.
+# The file computes the *count* of spikes in one pass. So its cost does not grow with T. `verify` makes time explicit: it runs
+# every time-step with binary spikes. Then it compares both with the definition of the neuron, count by count.
 
 # %% language="bash"
 # graphpass verify snn.onnx --data examples/fashion_mnist/evaluation.npz

@@ -65,7 +65,7 @@ with torch.no_grad():
 # %% [markdown]
 # ## Data
 #
-# Calibration takes the loader that you already have. It uses the first element of each batch, so labels do no harm.
+# Calibration takes the loader that you already have. It uses the first element of each batch, so the loader may also give labels.
 
 # %%
 arrays = np.load(f"{example}/evaluation.npz")
@@ -77,7 +77,7 @@ labelled = DataLoader(
 # %% [markdown]
 # ## Convert
 #
-# PyTorch exports the module to ONNX, and graphpass converts that. The values of the example input do not matter, its sizes do.
+# PyTorch exports the module to ONNX, and graphpass converts the result. Only the sizes of the example input matter, and not its values.
 
 # %%
 import graphpass

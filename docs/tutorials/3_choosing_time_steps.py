@@ -39,8 +39,8 @@ for row in [*rate, *phase]:
     print(f"{row.coding:6} {row.time_steps:3} {row.levels:7} {found.snn.top1:7.1%} {energy:6.2f}× {spikes:12.2f}")
 
 # %% [markdown]
-# Energy counts the traffic of memory: by this measure no setting takes less than the original, although operations alone take less
-# ([energy](../energy.md)). It still tells settings apart.
+# The energy includes memory traffic. By this measure, no setting takes less than the original, although its operations alone take
+# less ([energy](../energy.md)). Still, the energy shows which setting takes less than another.
 #
 # The command line does the same, and `--report` writes a page with plots:
 #
@@ -48,9 +48,9 @@ for row in [*rate, *phase]:
 # graphpass sweep ann.onnx --calibration images.npz --data labelled.npz --time-steps 2,4,8,16 --report sweep.html
 # ```
 #
-# In the rate code, T steps give T + 1 levels. In the phase code a spike of step t is worth 2^(T − t), so T steps give 2^T levels. The
-# phase code therefore reaches the same accuracy with fewer spikes. Its price: the receiving neuron has to double its
-# current in each step, and a lost spike can matter much more. Which code you can use depends on your hardware.
+# In the rate code, T steps give T + 1 levels. In the phase code, a spike of step t counts 2^(T − t), so T steps give 2^T levels.
+# Therefore the phase code reaches the same accuracy with fewer spikes. It has two disadvantages: the receiving neuron has to
+# double its current in each step, and a lost spike can matter much more. Which code you can use depends on your hardware.
 #
 # ## Look
 
@@ -73,9 +73,9 @@ plt.show()
 # %% [markdown]
 # ## Choose
 #
-# A simple rule: the least energy among the settings that lose at most one point of accuracy. Do not choose by smaller
-# differences. The two networks differ on about 4 % of the 1,000 images, so the difference of their accuracies has a standard error of
-# √0.04 / √1000, or 0.6 points. That is why T = 3 of the phase code can come out above T = 4.
+# A simple rule is: among the settings that lose at most one point of accuracy, take the one with the least energy. Do not choose
+# by smaller differences. The two networks differ on about 4 % of the 1,000 images. So the difference of their accuracies has a
+# standard error of √0.04 / √1000, or 0.6 points. This is why T = 3 of the phase code can have a higher accuracy than T = 4.
 
 # %%
 ann = rate[0].evaluation.ann.top1
@@ -91,8 +91,9 @@ assert good
 #
 # ## Levels only where they are needed
 #
-# Until now every site had all levels of T. `levels="auto"` measures what each site loses by having fewer, and deals levels out within
-# a budget. `energy` is a share of the additions that all levels everywhere would cause.
+# Until now, every site had all levels of T. With `levels="auto"`, graphpass measures how much each site loses with fewer levels,
+# and distributes levels within a budget. `energy` is this budget: a share of the additions that all levels at every site would
+# cause.
 
 # %%
 automatic = graphpass.convert(model, calibration, time_steps=16, levels="auto", energy=0.4)
@@ -103,8 +104,8 @@ print(f"\n{automatic.plan.notes['levels']}")
 print(f"{found.snn.top1:.1%} at {found.total_energy_ratio:.2f} × the energy")
 
 # %% [markdown]
-# The note compares two ways to spend this budget: levels where they are needed, and the same number of levels everywhere. Their
-# errors are those of the scores, on calibration samples that were held out. Compare the accuracy with the rows T = 4 and T = 8 of the rate code.
-# [Calibration](../calibration.md#levels-of-each-site) explains how the levels are found.
+# The note compares two ways to spend this budget: more levels at sites that need them, or the same number of levels everywhere.
+# It shows the errors of the scores, on calibration samples that were held out. Compare the accuracy with the rows T = 4 and T = 8
+# of the rate code. [Calibration](../calibration.md#levels-of-each-site) explains how the levels are found.
 #
 # Next: [reading the report](4_reading_the_report.md).

@@ -29,11 +29,11 @@ print(f"top-1       original {found.ann.top1:.1%}, spiking {found.snn.top1:.1%}"
 print(f"same class  {found.agreement:.1%}")
 
 # %% [markdown]
-# `report.html` is one file that opens without a network. It has all of the following, with plots. `--report` of `graphpass evaluate` writes
-# the same page.
+# `report.html` is one file that needs no connection to the internet. It has all of the following figures, with plots. `--report`
+# of `graphpass evaluate` writes the same page.
 #
-# Look at the *agreement* first: the share of samples for which both networks choose the same class. Two networks can have the same
-# accuracy and still be wrong on different samples. The agreement sees that, and it needs no labels.
+# Look at the *agreement* first: the share of samples for which both networks choose the same class. Two networks can have the
+# same accuracy and still be wrong on different samples. The agreement shows that, and it needs no labels.
 #
 # ## Where accuracy is lost
 #
@@ -46,15 +46,15 @@ for site in found.sites:
     print(f"{site.name:26} {site.neurons:7} {site.firing_rate:6.1%} {site.error:7.2%}")
 
 # %% [markdown]
-# Errors usually grow from site to site, because each layer also receives the errors of those in front of it. A site whose error
-# stands out from its neighbours is the one to give more levels, or to leave analogue with `--exclude`.
+# Errors usually grow from site to site, because each layer also receives the errors of those in front of it. If the error of a
+# site is much larger than that of its neighbours, give this site more levels, or leave it analogue with `--exclude`.
 #
 # The firing rate is spikes / (neurons · T). A low rate saves energy. A rate near 100 % means that the neurons are saturated: many
 # activations are above the largest level.
 #
 # ## Where energy goes
 #
-# A layer of spikes makes additions (ACs), a layer of numbers multiply-and-adds (MACs).
+# A layer that gets spikes makes additions (ACs). A layer that gets numbers makes multiply-and-adds (MACs).
 
 # %%
 prices = {"spikes": 0.9, "analogue": 4.6}  # pJ for an addition, for a multiply-and-add
@@ -66,8 +66,9 @@ for layer in found.operations.layers:
 print(f"\noperations alone: {found.energy_snn / 1e6:.2f} µJ; the original: {found.energy_ann / 1e6:.2f} µJ")
 
 # %% [markdown]
-# This is the energy of operations alone. `found.energy` counts the traffic of memory, too, which is most of it
-# ([energy](../energy.md)). `dense` of each layer is the number of operations if nothing were zero. The difference is what silent neurons save.
+# This is the energy of operations alone. `found.energy` also counts memory traffic, which takes most of the energy
+# ([energy](../energy.md)). `dense` of each layer is the number of operations if nothing were zero. The difference shows how much
+# silent neurons save.
 #
 # ## The spikes
 #
@@ -81,13 +82,14 @@ graphpass.save_picture(graphpass.plot_raster("snn.onnx", f"{example}/evaluation.
 Image("raster.png", width=900)
 
 # %% [markdown]
-# In the rate code, all spikes of a neuron come in the last steps. That is how this neuron sorts them: step t asks whether there will be
-# at least T − t + 1 spikes in all ([why](../neuron.md#sorting)). The further a row reaches to the left, the larger the activation; an empty row is a zero.
+# In the rate code, all spikes of a neuron come in the last steps. The reason is that step t fires if the neuron sends at least T
+# − t + 1 spikes in all ([sorting](../neuron.md#sorting)). The further a row reaches to the left, the larger is the activation. An
+# empty row is a zero.
 #
 # ## What a neuron sees
 #
-# The last picture shows what reaches the neurons of a site over 64 samples, with their thresholds. On the right is how many neurons
-# send how many spikes.
+# The last picture shows the inputs of the neurons of a site over 64 samples, with their thresholds. On the right, it shows how
+# often neurons send each number of spikes.
 
 # %%
 site = found.sites[1].name
@@ -95,7 +97,7 @@ graphpass.save_picture(graphpass.plot_thresholds("snn.onnx", f"{example}/evaluat
 Image("thresholds.png", width=900)
 
 # %% [markdown]
-# Values below the first threshold make no spike, values above the last make T. Calibration places the thresholds where the error is
-# least, so rare large values may lie beyond the last one.
+# Values below the first threshold give no spike, and values above the last threshold give T spikes. Calibration places the
+# thresholds where the error is least, so rare large values may lie beyond the last one.
 #
 # Next: [the service](5_the_service.md).

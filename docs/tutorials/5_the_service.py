@@ -17,8 +17,8 @@
 #
 # ## Start it
 #
-# In a terminal you would type `graphpass serve` and open the link that it prints. Here a notebook starts it on a free port, with its
-# files in a folder of its own, and reads the link.
+# In a terminal, you would type `graphpass serve` and open the link that it prints. Here, the notebook starts the service on a
+# free port, with its files in a folder of its own, and reads the link.
 
 # %%
 import re
@@ -44,7 +44,7 @@ print(f"the page: {url}/#key=…")
 #
 # ## Upload
 #
-# A `Client` takes the address and the key. The service answers an upload with what it found in the network, as `graphpass inspect` does.
+# A `Client` takes the address and the key. When you upload a network, the service describes it, as `graphpass inspect` does.
 
 # %%
 from graphpass.client import Client
@@ -60,8 +60,8 @@ for left in model.description["left"]:
     print(f"{left['op']}: {left['reason']}")
 
 # %% [markdown]
-# The service opens files of users only in child processes that have no network and see no other files. A broken or hostile file can
-# end its own child process, and nothing else.
+# The service opens users' files only in child processes. These have no access to the network or to other files. A broken or
+# hostile file can end its own child process, and nothing else.
 #
 # ## Convert
 #
@@ -78,7 +78,7 @@ print(f"original {measured['ann']['top1']:.1%}, spiking {measured['snn']['top1']
 print(f"energy: {measured['energy']['ratio']:.2f} × that of the original, with memory traffic")
 
 # %% [markdown]
-# If you close the notebook meanwhile, the job goes on. `client.job(id)` finds it again.
+# If you close the client meanwhile, the job goes on. `client.job(id)` finds it again.
 #
 # ## Download
 #
@@ -106,7 +106,7 @@ assert same
 # %% [markdown]
 # ## Evaluate other settings
 #
-# Files are uploaded once; further jobs refer to them. A sweep compares several T, and an evaluation takes two networks and data.
+# Files are uploaded once, and further jobs refer to them. A sweep compares several T. An evaluation takes two networks and data.
 
 # %%
 sweep = client.sweep(model, calibration, labelled, time_steps=[2, 8]).wait()
@@ -133,7 +133,7 @@ os.environ["URL"] = url
 # %% [markdown]
 # ## Stop it
 #
-# In a terminal, Ctrl+C ends the service. Jobs that are under way go on with the next start.
+# In a terminal, Ctrl+C ends the service. Unfinished jobs continue after the next start.
 
 # %%
 client.close()

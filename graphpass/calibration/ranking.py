@@ -4,8 +4,8 @@
     alone    E with neurons at that site only, all weights as they were
     without  E with neurons at every other site: the network as it was calibrated, that site analogue
 
-Sites are ranked by `alone`, which foretells best what leaving a site analogue brings. `without` keeps the weights that
-were corrected for the spikes of all sites, so that a ranking takes one calibration; it may therefore be above E.
+Sites are ranked by `alone`, which predicts best what is gained if a site stays analogue. `without` keeps the weights
+that were corrected for the spikes of all sites, so that a ranking takes one calibration; it may therefore be above E.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
     make up      images of no thing, smooth noise, random words            (datasets.synthetic)
     measure      mean and variance that the source's normalisations meet on them
-    match        the network that normalises by these instead              (graph.statistics)
+    match        the network that normalises by these instead              (calibration.statistics)
     calibrate    the matched network, whose activations are spread as the given one's are on its own data
     carry over   thresholds as they are, changes of weights by the ratio of the weights
 

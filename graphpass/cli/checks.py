@@ -80,7 +80,7 @@ def inspect(
 ) -> None:
     """Show what a network holds, where neurons would go, and what would stay analogue and why.
 
-    With calibration data: also which sites cost the accuracy. With --server: this alone.
+    With calibration data, it also ranks the sites by the accuracy that they cost. With --server, it does only this.
     """
     options = options_of("inspect", context, locals())
     from graphpass import api

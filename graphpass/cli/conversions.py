@@ -119,7 +119,7 @@ def convert(
     server: ServerUrl = None,
     key: Key = None,
 ) -> None:
-    """Convert a network: calibrate it, put in the neurons, and write a file that a stock onnxruntime runs."""
+    """Convert a network: calibrate it, put in the neurons, and write a file that a standard onnxruntime runs."""
     options = options_of("convert", context, locals())
     require_images_read(options, calibration, evaluation, made_up=synthetic)
     _require_targets((snn, plan_out, as_json, report), (ann,), (calibration, evaluation), metric, plan)

@@ -15,7 +15,7 @@ from graphpass.options.rules import HERE, dashed, require_images, require_option
 from graphpass.options.table import OPTIONS, VERIFIED
 from graphpass.options.values import number_of, typed, whole_of
 
-DATA_HELP = "x.npz, x.npy, x.parquet, x.tar, a folder of such files or of images by class, or file.py:function"
+DATA_HELP = "x.npz, x.npy, x.parquet, x.arrow, x.tar, a folder of such files or of images by class, or file.py:function"
 CALIBRATION = "Calibration"
 SEARCH = "Search"
 DATA = "Data"
@@ -39,7 +39,7 @@ def option(name: str, note: str = "", **more: Any) -> Any:
 def several(name: str) -> Any:
     """An option of which a sweep takes several values, separated by commas."""
     known = OPTIONS[name]
-    text = f"{known.help} Comma-separated. Default {','.join(map(str, known.several))}."
+    text = f"{known.meaning} Comma-separated. Default {','.join(map(str, known.several))}."
     return typer.Option(dashed(name), help=text, show_default=False)
 
 
@@ -48,7 +48,7 @@ def output(text: str, metavar: str) -> Any:
     return typer.Option(metavar=metavar, help=text, show_default=False)
 
 
-Ann = Annotated[str, typer.Argument(metavar="ANN.onnx", help="The network to convert.", show_default=False)]
+Ann = Annotated[str, typer.Argument(metavar="ANN.onnx", help="The original network.", show_default=False)]
 Snn = Annotated[str, typer.Argument(metavar="SNN.onnx", help="The converted network.", show_default=False)]
 TimeSteps = Annotated[int | None, option("time_steps")]
 Coding = Annotated[str | None, option("coding")]

@@ -96,7 +96,7 @@ def thresholds(
     mean: ImageMean = None,
     std: ImageStd = None,
 ) -> None:
-    """Draw what reaches the neurons of a site, with their thresholds in it."""
+    """Draw the input of the neurons of a site, with their thresholds."""
     options = options_of("plot_thresholds", context, locals())
     require_images_read(options, data)
     _require([file], snn, data)
@@ -114,7 +114,7 @@ def pareto(
     ],
     file: Annotated[Path, _target("pareto")] = Path("pareto.html"),
 ) -> None:
-    """Draw accuracy against energy of the conversions of a sweep, and those that no other one beats in both."""
+    """Draw accuracy against energy for the conversions of a sweep, and mark those that no other one beats in both."""
     _require([file], *map(str, results))
     from graphpass import api
 

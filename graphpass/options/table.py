@@ -42,7 +42,7 @@ IMAGE_NUMBERS = "one number, or one for each channel"
 PRESETS = {
     "imagenet": (
         "ImageNet",
-        "The shorter side becomes 256/224 of the frame, the centre is cut out; ImageNet's mean and deviation.",
+        "The shorter side becomes 256/224 of the frame, and the centre is cut out; ImageNet's mean and deviation.",
     )
 }
 
@@ -54,7 +54,8 @@ class Option:
     words, check: what a value has to be, in words and as a function. about: what it decides, for the help. default: the
     value if none is given; None where the network decides, and then `usual` if the network does not. several: the
     default of a sweep. names: the names that it may have as value, each with a title and its meaning. least, most: the
-    limits of a number, None where there is no limit. read: a number out of its text; None for other values.
+    limits of a number, None where there is no limit. read: a number out of its text; None for other values. absent:
+    what a single conversion takes if none is given, in words; a sweep has `several` instead.
     """
 
     words: str
@@ -67,9 +68,15 @@ class Option:
     most: int | None = None
     usual: int | None = None
     read: Callable[[Any], Any] | None = None
+    absent: str = ""
 
     @property
     def help(self) -> str:
+        """What it decides, the names to choose from, and what a single conversion takes if it is not given."""
+        return f"{self.meaning} {self.absent}".strip()
+
+    @property
+    def meaning(self) -> str:
         """What it decides, and the names to choose from."""
         *names, last = self.names or ("",)
         return self.about + (f": {', '.join(names)} or {last}." if names else ".")
@@ -105,8 +112,8 @@ def _switch(about: str) -> Option:
 
 OPTIONS: Mapping[str, Option] = {
     "time_steps": _count(
-        f"Number of time-steps T. If not given: {STEPS}, or the network's own if it was trained with QCFS",
-        several=(1, 2, 4, 8, 16, 32), usual=STEPS,
+        "Number of time-steps T", several=(1, 2, 4, 8, 16, 32), usual=STEPS,
+        absent=f"If not given: {STEPS}, or the network's own if it was trained with QCFS.",
     ),
     "coding": _name("How a count is sent", "rate", {
         "rate": ("Rate code", "A value is how many of the T steps spike: T + 1 levels. Robust, and the usual choice."),
@@ -123,7 +130,8 @@ OPTIONS: Mapping[str, Option] = {
     "form": _name("In which form the converted network is written", "folded", {
         "folded": ("Folded", "All steps in one pass: runs everywhere, and costs the same for any T."),
         "unrolled": ("Unrolled", "Every step and every binary spike is explicit: for study and for spiking hardware."),
-        "integer": ("Integer", "Counts and weights of 8 bits: fastest on CPUs, a little less exact."),
+        "integer": ("Integer", "Counts and weights of 8 bits: on CPUs the fastest form of most networks, and a little "
+                    "less exact."),
     }),
     "precision": _name("Which floating-point type the converted network has (docs/formats.md)", "source", {
         "source": ("As the network", "Weights and tensors have the types of the network that was given."),
@@ -149,11 +157,11 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "max_drop": _number(
         "a number above 0", math.ulp(0.0),
-        "Search the cheapest network that loses at most this many points of the evaluation's metric (docs/search.md). "
-        "T is then the largest that is tried",
+        "Search for the cheapest network that loses at most this many points of the evaluation's metric "
+        "(docs/search.md). T is then the largest that is tried",
     ),
     "minimise": _name("What the search minimises", "energy", {
-        "energy": ("Energy", "Of the operations that spikes cause, and those without spikes."),
+        "energy": ("Energy", "Of all operations, with and without spikes, and of their memory traffic."),
         "time-steps": ("Time-steps", "T, for hardware where every step takes time."),
         "latency": ("Latency", "Milliseconds of one run on this machine."),
     }),
@@ -162,7 +170,7 @@ OPTIONS: Mapping[str, Option] = {
         "Folder that stores the results of each step, so that the next run continues there",
     ),
     "synthetic": _switch(
-        f"Calibrate without data, on made-up inputs, as many as the limit says ({MADE_UP} if not given). This costs "
+        f"Calibrate without data, on made-up inputs. The limit is their number ({MADE_UP} if not given). This costs "
         "accuracy, and the network's metadata will say so; evaluate the network"
     ),
     "include": _patterns("Convert only sites whose node name matches this regular expression"),
@@ -176,7 +184,7 @@ OPTIONS: Mapping[str, Option] = {
         names={
             "classes": ("Classes", "Class scores: top-1, top-5 and agreement."),
             "ctc": ("CTC", "Recognised texts: how many are exact, and errors of characters."),
-            "embedding": ("Embedding", "Vectors: cosine to the ANN's, nearest neighbours, and a classifier on them."),
+            "embedding": ("Embedding", "Vectors: cosine to the ANN's, and accuracy of a linear classifier."),
             "psnr": ("PSNR", "Images: signal-to-noise ratio in dB."),
             "detection": ("Detection", "Boxes: average precision, and the share of boxes that both networks find."),
             "regression": ("Regression", "Numbers: mean errors."),

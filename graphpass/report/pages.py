@@ -38,12 +38,13 @@ from graphpass.wording import counted
 
 PROVENANCE = {"ann": "network", "ann_sha256": "network sha256", "snn_sha256": "spiking network sha256"}
 RANKING_NOTE = (
-    "Alone: the error of the outputs with neurons at that site only, which foretells best what leaving it analogue "
-    "brings. Without it: with neurons at all other sites, whose weights were corrected for the spikes of all."
+    "Alone: the error of the outputs with neurons at that site only. This predicts best what is gained if the site "
+    "stays analogue. Without it: with neurons at all other sites, whose weights were corrected for the spikes of all."
 )
 SHARES_NOTE = (
-    "Of the sum of the errors of the outputs that the sites cause alone, measured on few samples, and for groups of "
-    "neighbours where there are many. Leave the first ones analogue, or rank them with graphpass inspect --calibration."
+    "Each site causes an error of the outputs alone. The share is its part of the sum of these errors. It is measured "
+    "on few samples, and if there are many sites, for groups of neighbours. Leave the first ones analogue, or rank "
+    "them with graphpass inspect --calibration."
 )
 OPERATIONS_NOTE = (
     f"Energy of operations alone is {ENERGY_MAC} pJ a MAC and {ENERGY_AC} pJ an AC (45 nm, 32-bit float; Horowitz, "

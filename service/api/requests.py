@@ -123,7 +123,7 @@ class SweepOptions(Sites):
     """The options of `graphpass sweep`: every combination is converted and evaluated."""
 
     time_steps: Annotated[
-        list[TimeSteps], Field(description=OPTIONS["time_steps"].help, min_length=1, max_length=16)
+        list[TimeSteps], Field(description=OPTIONS["time_steps"].meaning, min_length=1, max_length=16)
     ] = list(OPTIONS["time_steps"].several)
     coding: Annotated[list[Coding], option("coding", min_length=1, max_length=len(OPTIONS["coding"].names))] = list(
         OPTIONS["coding"].several

@@ -59,7 +59,7 @@ def routes(kind: JobKind) -> APIRouter:
         async def artifact(
             request: Request, id: str, service: ServiceDependency, tenant: Tenant, asked: Asked
         ) -> Response:
-            """An ONNX file for any onnxruntime. Ranges and entity tags resume a download."""
+            """An ONNX file for a standard onnxruntime. Ranges and entity tags resume a download."""
             return await _file(request, service, RequestedFile(tenant, id, kind, "snn.onnx", BINARY), asked, _snn_name)
 
         @router.get("/{id}/plan", summary="Download the plan", **_answers(JSON))

@@ -54,11 +54,11 @@ export function rankingResults(job) {
     location.hash = "#/";
   } }, "Convert without neurons there");
   return [card("Which sites cost the accuracy",
-    h("p", {}, `With neurons at all sites the outputs are ${percent(error)} of their variance off: T = ${time_steps}, ${coding} code, ${method}, on ${counted(samples, "sample")}.`),
+    h("p", {}, `With neurons at all sites, the error of the outputs is ${percent(error)} of their variance: T = ${time_steps}, ${coding} code, ${method}, on ${counted(samples, "sample")}.`),
     exclude.length > 0 && h("p", { class: "mark warn" }, `Leave ${listed(exclude)} analogue first.`),
     table("Sites, the worst first", ["Site", "Activation", ...["Levels", "Error alone", "Share", "Error without it"].map(number)],
       sites.map((site) => [site.name, site.kind, String(site.levels), short(site.alone), percent(site.share, 0), short(site.without)])),
-    h("p", { class: "note" }, "Alone: with neurons at that site only, which foretells best what leaving it analogue brings. ",
+    h("p", { class: "note" }, "Alone: with neurons at that site only. This predicts best what is gained if the site stays analogue. ",
       "Without it: with neurons at all other sites, whose weights were corrected for the spikes of all."),
     exclude.length > 0 && h("div", { class: "actions" }, leave))];
 }
@@ -214,7 +214,7 @@ function operationsTable(operations) {
 }
 
 function latencyNote(latency) {
-  return h("p", { class: "note" }, `Where this was measured, a run of the spiking network takes ${times(latency.ratio)} the time of the original. `,
+  return h("p", { class: "note" }, `On the machine that measured this, a run of the spiking network takes ${times(latency.ratio)} the time of the original. `,
     "Spikes save energy on hardware that skips silent neurons; ordinary processors compute them all.");
 }
 

@@ -66,7 +66,7 @@ export async function setupView(place, signal) {
     "Use the built-in example");
   place.append(
     h("h1", {}, "Convert a network"),
-    h("p", { class: "lead" }, "An ordinary ONNX network becomes a spiking one, without training. It runs in any onnxruntime."),
+    h("p", { class: "lead" }, "An ordinary ONNX network becomes a spiking one, without training. It runs in a standard onnxruntime."),
     h("p", { class: "actions" }, example,
       h("span", { class: "note" }, "A small network and images of Fashion-MNIST: the quickest way to see it work.")),
     h("form", { novalidate: true, onsubmit: (event) => submit(event, pickers, start, trouble) },

@@ -10,6 +10,10 @@ import onnx
 import pytest
 
 from graphpass.cli.app import main
+from graphpass.options.table import OPTIONS
+from graphpass.options.values import MOST_CHANNELS
+from service.api import requests
+from service.sandbox import bounds
 from tests.service.running import EXAMPLE, ROOT, Server
 
 PAGE = (ROOT / "docs" / "service.md").read_text("utf-8")
@@ -20,6 +24,13 @@ FILES = {
     "calibration.npz": "calibration.npz",
     "labelled.npz": "evaluation.npz",
 }
+
+
+def test_bounds_of_lists_and_answers_are_those_of_the_code() -> None:
+    most = requests.PATTERNS["max_length"], len(OPTIONS["metric"].names), MOST_CHANNELS
+    assert "| {} of 1,000 characters each; {}; {} |".format(*most) in PAGE
+    kib = bounds.SUMMARY >> 10, bounds.RESULT >> 10
+    assert "| {} KiB; {} KiB; 4 KiB".format(*kib) in PAGE
 
 
 @pytest.fixture(scope="module")
