@@ -24,6 +24,7 @@ from graphpass.calibration.memory import CHECKED_SAMPLES
 from graphpass.calibration.statistics import lookup_rows
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
+from graphpass.datasets.parts import SAMPLES_FIRST
 from graphpass.datasets.synthetic import synthetic_dataset
 from graphpass.errors import DataError, ModelError, SessionError
 from graphpass.graph.domains import opset_of
@@ -103,8 +104,8 @@ def check_source(network: Network, dataset: Dataset | None = None, threads: int 
         )
     if mixing:
         warnings.warn(
-            f"{source.path}: output {mixing[0]!r} of a sample depends on the other samples of its batch, and so do the "
-            "spikes (make no mean, sum or choice over axis 0, or always give it the same batches)",
+            f"{source.path}: output {mixing[0]!r} of a sample depends on the other samples of its batch; take no "
+            f"mean, sum or choice over axis 0, or {SAMPLES_FIRST}",
             SourceWarning,
             stacklevel=3,
         )
