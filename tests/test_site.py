@@ -1,14 +1,11 @@
 """The site of the documentation: navigation, generated pages, and the picture of the README."""
 
-import hashlib
 import html
-import io
 import json
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,33 +164,17 @@ def test_what_a_page_would_load_from_elsewhere_is_found(tmp_path: Path) -> None:
     assert found == {"one.org", "two.org", "three.org", "four.org", "five.org"}
 
 
-def test_another_script_of_diagrams_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        member = tarfile.TarInfo("package/dist/mermaid.tiny.js")
-        member.size = 5
-        archive.addfile(member, io.BytesIO(b"mine\n"))
-    (tmp_path / "archive").write_bytes(packed.getvalue())
-    npm = tmp_path / "npm"
-    npm.write_text(f'#!/bin/sh\ncp {tmp_path}/archive "$4/mermaid.tgz"\n')
-    npm.chmod(0o755)
-    monkeypatch.setattr(diagrams, "KEPT", tmp_path / "build" / "mermaid.js")
-    monkeypatch.setattr(shutil, "which", lambda name: str(npm))
-    with pytest.raises(PluginError, match=r"has the SHA-256 .* change SHA256"):
-        diagrams.script()
-    monkeypatch.setattr(diagrams, "SHA256", hashlib.sha256(b"mine\n").hexdigest())
-    assert diagrams.script() == b"mine\n"
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert diagrams.script() == b"mine\n"  # kept
-    diagrams.KEPT.unlink()
-    with pytest.raises(PluginError, match="apt-get install npm"):
+def test_a_script_of_diagrams_that_cannot_be_fetched_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHPASS_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PluginError, match="mermaid: npm is not installed; install npm"):
         diagrams.script()
 
 
 @pytest.mark.slow
 def test_diagrams_are_drawn_without_another_server(tmp_path: Path) -> None:
     chromium = shutil.which("chromium")
-    if chromium is None or (shutil.which("npm") is None and not diagrams.KEPT.exists()):
+    if chromium is None or shutil.which("npm") is None:
         pytest.skip("there is no Chromium, or no npm: apt-get install chromium npm")
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)

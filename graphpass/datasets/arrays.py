@@ -2,11 +2,12 @@
 
 import functools
 import math
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,14 +38,15 @@ def npy_part(path: Path, inputs: Sequence[InputSpec]) -> Part:
         names = ", ".join(spec.name for spec in inputs)
         raise DataError(f"{path}: one array for a model with several inputs", f"save an .npz with the arrays {names}")
     with named(f"{path}: cannot be read as .npy", "write it again with np.save"), path.open("rb") as file:
-        header, _ = _array_header(file)
+        header, by_column = _array_header(file)
+        start = file.tell()
     for spec in inputs:
         require_values(str(path), spec.name, header)
     with named(f"{path}: cannot be read as .npy", "write it again with np.save"):
         if header.dtype.hasobject or 0 in header.shape:  # neither can be mapped; the checks say what is wrong
             array = np.broadcast_to(np.empty((), header.dtype), header.shape)
         else:
-            array = np.lib.format.open_memmap(path, mode="r")
+            array = np.memmap(path, header.dtype, "r", start, header.shape, "F" if by_column else "C")
     return array_part(str(path), {spec.name: array for spec in inputs})
 
 
@@ -86,29 +88,39 @@ def _require_bytes(info: zipfile.ZipInfo, size: int) -> None:
 
 
 def _array_header(file: IO[bytes]) -> tuple[Header, bool]:
-    """Header of an .npy stream, and whether it is stored in Fortran order. Unpickles nothing."""
+    """Header of an .npy stream, and whether it is stored in Fortran order. Unpickles nothing.
+
+    Headers of Python 2 (sizes as 3L) are read as others are, without NumPy's warning that they take longer.
+    """
     version = np.lib.format.read_magic(file)
     if version not in ARRAY_HEADERS:
         raise ValueError(f"array format {version} is not for plain numbers")
-    shape, by_column, dtype = ARRAY_HEADERS[version](file)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*created on Python 2", UserWarning)
+        shape, by_column, dtype = ARRAY_HEADERS[version](file)
     return Header(shape, dtype), by_column
 
 
 def _rows(member: IO[bytes], cuts: Iterable[slice]) -> Iterator[NDArray[Any]]:
     header, by_column = _array_header(member)
     if by_column:
-        member.seek(0)
-        whole = np.lib.format.read_array(member, allow_pickle=False)
+        whole = _read(member, header, header.shape, is_end=True, order="F")
         yield from (whole[cut] for cut in cuts)
         return
     for number, cut in enumerate(cuts):
         if not number and cut.start:
             member.seek(member.tell() + cut.start * math.prod(header.shape[1:]) * header.dtype.itemsize)
-        shape = (cut.stop - cut.start, *header.shape[1:])
-        wanted = math.prod(shape) * header.dtype.itemsize
-        data = member.read(wanted)
-        if cut.stop == header.shape[0]:
-            member.read(1)  # zipfile compares the checksum only when it meets the end of a member
-        if len(data) != wanted:
-            raise EOFError("it ends early")
-        yield np.ndarray(shape, header.dtype, data)
+        yield _read(member, header, (cut.stop - cut.start, *header.shape[1:]), cut.stop == header.shape[0])
+
+
+def _read(
+    member: IO[bytes], header: Header, shape: tuple[int, ...], is_end: bool, order: Literal["C", "F"] = "C"
+) -> NDArray[Any]:
+    """The next numbers of a member. is_end: whether they are its last."""
+    wanted = math.prod(shape) * header.dtype.itemsize
+    data = member.read(wanted)
+    if is_end:
+        member.read(1)  # zipfile compares the checksum only when it meets the end of a member
+    if len(data) != wanted:
+        raise EOFError("it ends early")
+    return np.ndarray(shape, header.dtype, data, order=order)

@@ -4,6 +4,7 @@
     columns of numbers           by the names of the model's inputs; lists, and lists of lists, of one length
     "labels" or "label"          numbers
 
+Both may be encoded as dictionaries or runs. Bytes of one size are images if there are more of them than in a digest.
 Other columns are not read.
 """
 
@@ -35,7 +36,8 @@ from graphpass.wording import counted
 PARQUET = b"PAR1"  # how such a file begins
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"  # of Arrow's streams, since version 0.15
 TABLES = (".parquet", ".arrow", ".feather")
-ENCODED = "binary", "large_binary", "binary_view"  # types of encoded images; older versions of pyarrow lack the last
+BINARY = "binary", "large_binary", "binary_view"  # types of bytes; older versions of pyarrow lack the last
+DIGEST = 64  # most bytes of an identifier or a digest; the smallest PNG has 67
 BYTES = "bytes"  # the field of an image in datasets of Hugging Face
 ROWS = 64  # of a piece
 LABEL_NAMES = (LABELS, "label")
@@ -100,9 +102,12 @@ def _pyarrow() -> Any:
 
 
 def _is_encoded(kind: Any) -> bool:
-    if _pyarrow().types.is_struct(kind):
+    types = _pyarrow().types
+    if types.is_struct(kind):
         return [_is_encoded(field.type) for field in kind if field.name == BYTES] == [True]
-    return str(kind) in ENCODED
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        kind = kind.value_type
+    return str(kind) in BINARY or (types.is_fixed_size_binary(kind) and kind.byte_width > DIGEST)
 
 
 def _columns(path: Path) -> dict[str, Any]:
@@ -191,6 +196,12 @@ def _encoded(column: Any, row: int) -> bytes:
 def _numbers(where: str, column: Any) -> NDArray[Any]:
     """A column as an array [rows, …]."""
     types = _pyarrow().types
+    if types.is_dictionary(column.type):
+        column = column.dictionary.take(column.indices)
+    elif types.is_run_end_encoded(column.type):
+        from pyarrow.compute import run_end_decode
+
+        column = run_end_decode(column)
     if column.null_count:
         raise DataError(f"{where}: it lacks {counted(column.null_count, 'value')}", "fill or remove the rows")
     if isinstance(column, _pyarrow().ExtensionArray):

@@ -5,7 +5,7 @@
     count  [4]             nowhere, even if a batch has 4 samples
 
 The size of an axis does not show that. Instead, samples are swapped in the inputs, and the axis along which the outputs
-are swapped is the axis of samples.
+are swapped is the axis of samples. A network may mix its samples nevertheless, as x − mean over axis 0 does.
 """
 
 from collections.abc import Mapping
@@ -37,6 +37,34 @@ def sample_axes(session: Any, inputs: Mapping[str, Array]) -> dict[str, int | No
         name: _axis(run_one, run_two, size)
         for (name, run_one), run_two in zip(run(session, before).items(), run(session, moved).values(), strict=True)
     }
+
+
+def mixed(session: Any, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> list[str]:
+    """Names of the outputs in which a sample depends on the other samples of its batch, by more than NEAR.
+
+    inputs: a batch; outputs: what the network makes of it. Runs the network on a batch of one sample alone, repeated,
+    and twice more where that changes what it makes of this sample. Finds no dependence on the order of the batch alone.
+    """
+    size = len(next(iter(inputs.values())))
+    kept = size // 2
+    try:
+        alone = run(
+            session, {name: np.repeat(values[kept : kept + 1], size, axis=0) for name, values in inputs.items()}
+        )
+    except SessionError:  # as where a network takes no batch in which nothing is detected
+        return []
+
+    def differs(name: str, axis: int) -> bool:
+        return _difference(*(each[name].take(kept, axis) for each in (outputs, alone))) > NEAR
+
+    suspects = [
+        name
+        for name, values in outputs.items()
+        if values.shape == alone[name].shape
+        and any(differs(name, axis) for axis, n in enumerate(values.shape) if n == size)
+    ]
+    axes = sample_axes(session, inputs) if suspects else {}
+    return [name for name in suspects if (axis := axes[name]) is not None and differs(name, axis)]
 
 
 def _distinct(inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -24,6 +24,7 @@ from graphpass.calibration.memory import CHECKED_SAMPLES
 from graphpass.calibration.statistics import lookup_rows
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
+from graphpass.datasets.parts import SAMPLES_FIRST
 from graphpass.datasets.synthetic import synthetic_dataset
 from graphpass.errors import DataError, ModelError, SessionError
 from graphpass.graph.domains import opset_of
@@ -31,6 +32,7 @@ from graphpass.graph.model import Source, export
 from graphpass.graph.refusals import where
 from graphpass.graph.tensors import all_tensors
 from graphpass.network import Network
+from graphpass.runtime.samples import mixed
 from graphpass.runtime.session import fixed_batch, input_specs, open_session, pad_inputs, run
 from graphpass.sites.sites import unsteady
 
@@ -66,7 +68,7 @@ def check_source(network: Network, dataset: Dataset | None = None, threads: int 
 
     Raises SessionError where onnxruntime cannot run the file, and ModelError where it runs on single samples alone, or
     naming the first node that computes something else; warns (SourceWarning) where rounding explains a difference of
-    the outputs, and where inputs cannot be made up.
+    the outputs, where inputs cannot be made up, and where an output of a sample depends on the rest of its batch.
     """
     source = network.source
     unstable = unsteady(network.graph)
@@ -86,7 +88,9 @@ def check_source(network: Network, dataset: Dataset | None = None, threads: int 
         return None
     del session
     normalised = export(network.graph.copy())
-    after = run(_opened(normalised, network, threads), inputs)
+    session = _opened(normalised, network, threads)
+    after = run(session, inputs)
+    mixing = [] if unstable else mixed(session, inputs, after)
     differences = {name: difference(before[name], after[name]) for name in before}
     wrong = [name for name, found in differences.items() if found > _bound(before[name])]
     if wrong:
@@ -95,6 +99,13 @@ def check_source(network: Network, dataset: Dataset | None = None, threads: int 
         warnings.warn(
             f"{source.path}: output {wrong[0]!r} of the normalised network differs by {differences[wrong[0]]:.1e} of "
             "its largest value, no more than rounding moves it",
+            SourceWarning,
+            stacklevel=3,
+        )
+    if mixing:
+        warnings.warn(
+            f"{source.path}: output {mixing[0]!r} of a sample depends on the other samples of its batch; take no "
+            f"mean, sum or choice over axis 0, or {SAMPLES_FIRST}",
             SourceWarning,
             stacklevel=3,
         )

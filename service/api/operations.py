@@ -90,9 +90,9 @@ async def livez() -> str:
     responses={503: {"model": Readiness, "description": "A part does not answer."}},
 )
 async def readyz(service: ServiceDependency) -> Response:
-    """Asks the database, the store and the engine of jobs."""
+    """Writes to the database and the store, and asks the engine of jobs."""
     parts: dict[str, Callable[[], object]] = {
-        "database": service.metadata.ping,
+        "database": service.metadata.probe,
         "store": service.blobs.probe,
         "engine": service.dispatcher.ping,
     }

@@ -8,7 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -167,3 +167,26 @@ def test_samples_are_never_more_than_bytes(kind: Any, shape: tuple[int, ...], si
         except DataError:
             return
         assert samples is not None and 0 < samples <= path.stat().st_size
+
+
+def of_python_2(order: Literal["C", "F"]) -> bytes:
+    """An .npy as NumPy wrote it in Python 2: sizes are `long`."""
+    text = f"{{'descr': '<f4', 'fortran_order': {order == 'F'}, 'shape': (7L, 3L, 2L), }}".encode()
+    header = text.ljust(128 - 10 - 1) + b"\n"
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + SAMPLES.astype("<f4").tobytes(order)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_python_2_are_read_without_a_warning(tmp_path: Path, order: Literal["C", "F"]) -> None:
+    (tmp_path / "d.npy").write_bytes(of_python_2(order))
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", of_python_2(order))
+    with pytest.warns(UserWarning, match="Python 2"):  # what NumPy says of it
+        np.load(tmp_path / "d.npy")
+    for name in ("d.npy", "d.npz"):
+        check_whole(open_dataset(str(tmp_path / name), [X]), labelled=False)
+
+
+def test_npy_in_fortran_order(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", np.asfortranarray(SAMPLES))
+    check_whole(open_dataset(str(tmp_path / "d.npy"), [X]), labelled=False)

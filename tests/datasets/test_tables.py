@@ -16,6 +16,7 @@ from tests.sources import FLOAT32, IDS, PIXELS, RGB, SAMPLES, TARGETS, X, check_
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (pip install 'graphpass[arrow]')")
 pq = pytest.importorskip("pyarrow.parquet")
+compute = pytest.importorskip("pyarrow.compute")
 
 
 def parquet(path: Path, table: Any) -> Path:
@@ -96,6 +97,57 @@ def test_other_types_of_bytes(tmp_path: Path, kind: str) -> None:
     path = arrow_file(tmp_path / "x.arrow", plain.set_column(0, "image", column))
     found = open_dataset(str(arrow_file(tmp_path / "plain.arrow", plain)), [PIXELS])
     assert open_dataset(str(path), [PIXELS]).digest == found.digest
+
+
+ENCODINGS: dict[str, Callable[[Any], Any]] = {
+    "dictionary": lambda column: column.dictionary_encode(),
+    "runs": lambda column: compute.run_end_encode(column),
+}
+
+
+def writers_of(encoding: str) -> list[str]:
+    return [name for name in WRITERS if encoding != "runs" or name != "x.parquet"]  # Parquet has no type for runs
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("as_struct", [False, True])
+def test_encoded_columns_of_images_and_labels(tmp_path: Path, encoding: str, as_struct: bool) -> None:
+    plain = images(tmp_path, as_struct=False, label=[3, 1, 4, 1, 5])
+    expected = open_dataset(str(arrow_file(tmp_path / "plain.arrow", plain)), [PIXELS])
+    pictures, label = (ENCODINGS[encoding](column.combine_chunks()) for column in plain.columns)
+    if as_struct:
+        pictures = pa.StructArray.from_arrays([pictures, pa.array(["a"] * 5)], ["bytes", "path"])
+    for name in writers_of(encoding if not as_struct else "runs"):  # Parquet has no structs of dictionaries, either
+        path = WRITERS[name](tmp_path / name, pa.table({"image": pictures, "label": label}))
+        found = open_dataset(str(path), [PIXELS])
+        assert found.digest == expected.digest and found.images and is_made_of_images(str(path))
+        np.testing.assert_array_equal(*(together(list(each.batches(2)))[1] for each in (found, expected)))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_encoded_columns_with_missing_values_or_of_texts(tmp_path: Path, encoding: str) -> None:
+    encoded = ENCODINGS[encoding]
+    for name in writers_of(encoding):
+        table = pa.table({"image": encoded(pa.array([b"no image", None]))})
+        refuse(WRITERS[name](tmp_path / name, table.slice(1)), "the table holds no bytes", "", [PIXELS])
+        for labels, what in (([1, None], "it lacks 1 value"), (["a", "b"], "a column of string")):
+            table = pa.table({"x": SAMPLES[:2].tolist(), "label": encoded(pa.array(labels))})
+            refuse(WRITERS[name](tmp_path / name, table), what, "", [X])
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_bytes_of_one_size_are_images_and_identifiers_are_not(tmp_path: Path, name: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), np.uint8)
+    found = [save_image(tmp_path / "plain" / f"{n}.bmp", each).read_bytes() for n, each in enumerate(pixels)]
+    fixed = pa.array(found, pa.binary(len(found[0])))
+    more = {"id": pa.array([bytes([n]) * 16 for n in range(5)], pa.binary(16)),
+            "sha512": pa.array([bytes([n]) * 64 for n in range(5)], pa.binary(64))}  # fmt: skip
+    path = WRITERS[name](tmp_path / name, pa.table({"image": fixed, **more}))
+    dataset, plain = (open_dataset(str(each), [PIXELS]) for each in (path, tmp_path / "plain"))
+    assert dataset.digest == plain.digest and dataset.images and is_made_of_images(str(path))
+    assert not is_made_of_images(
+        str(WRITERS[name](tmp_path / name, numbers(**{k: v.take([0] * 7) for k, v in more.items()})))
+    )
 
 
 def test_shards_with_labels(tmp_path: Path) -> None:

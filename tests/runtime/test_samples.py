@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpass.errors import SessionError
-from graphpass.runtime.samples import cut, run_padded, sample_axes
-from graphpass.runtime.session import open_session, pad_batch, pad_inputs
+from graphpass.runtime.samples import cut, mixed, run_padded, sample_axes
+from graphpass.runtime.session import open_session, pad_batch, pad_inputs, run
 from tests.models import build, node
 from tests.properties import examples
 
@@ -125,3 +125,76 @@ def test_outputs_without_a_known_axis_stay_whole():
 def test_a_batch_that_is_too_long_is_no_crash():
     with pytest.raises(SessionError, match="a batch of 5 samples does not fit a model of fixed batch 4"):
         run_padded(open_session(network()), inputs(5), FRAMES, AXES)
+
+
+def mixing(nodes, constants=None, batch: int | str = "N", seed: int = 1):
+    """What `mixed` says of a network of x [N, 4, 3] with the output y."""
+    session = open_session(build(nodes, {"x": [batch, FRAMES, 3]}, {"y": None}, constants or {}, opset=17))
+    return mixed(session, inputs(FRAMES, seed), run(session, inputs(FRAMES, seed)))
+
+
+MIXING = {
+    "centred": [node("ReduceMean", "x", "m", "m", axes=[0]), node("Sub", "x m", "y", "y")],
+    "softmax": [node("Softmax", "x", "y", "y", axis=0)],
+    "whole": [node("ReduceL2", "x", "n", "n"), node("Div", "x n", "y", "y")],
+    "neighbour": [node("Gather", "x others", "o", "o", axis=0), node("Add", "x o", "y", "y")],
+    "elsewhere": [
+        node("ReduceMax", "x", "m", "m", axes=[0]), node("Div", "x m", "q", "q"),
+        node("Transpose", "q", "y", "y", perm=[1, 0, 2]),
+    ],
+    "numbers": [node("ReduceMean", "x", "m", "m", axes=[0]), node("Greater", "x m", "g", "g"),
+        node("Cast", "g", "y", "y", to=1),
+    ],
+}  # fmt: skip
+APART = {
+    "alone": [node("MatMul", "x w", "y", "y")],
+    "layer": [node("LayerNormalization", "x scale", "y", "y")],
+    "attention": [
+        node("Transpose", "x", "t", "t", perm=[0, 2, 1]), node("MatMul", "x t", "s", "s"),
+        node("Softmax", "s", "p", "p"), node("MatMul", "p x", "y", "y"),
+    ],
+    "frames first": [node("Transpose", "x", "y", "y", perm=[1, 0, 2])],
+    "mean of frames": [node("ReduceMean", "x", "m", "m", axes=[1]), node("Sub", "x m", "y", "y")],
+    "a figure of the batch": [node("ReduceMean", "x", "y", "y", axes=[0], keepdims=0)],
+    "pairs": [
+        node("Reshape", "x flat", "r", "r"), node("Transpose", "r", "c", "c", perm=[1, 0]),
+        node("MatMul", "r c", "y", "y"),
+    ],
+}  # fmt: skip
+CONSTANTS = {
+    "w": np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32),
+    "scale": np.ones(3, np.float32),
+    "flat": np.array([0, -1]),
+    "others": np.array([3, 0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("batch", [FRAMES, "N"])
+@pytest.mark.parametrize("name", [*MIXING, *APART])
+def test_outputs_in_which_samples_depend_on_each_other(name: str, batch: int | str) -> None:
+    assert mixing((MIXING | APART)[name], CONSTANTS, batch) == (["y"] if name in MIXING else [])
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("most", [1, 3])
+def test_detections_of_single_samples_are_not_mixed(most: int, seed: int) -> None:
+    """With one detection a sample, as many rows as samples."""
+    nodes = [
+        node("MatMul", "x w4", "boxes", "boxes"), node("ReduceSum", "x two", "sums", "sums", keepdims=0),
+        node("Unsqueeze", "sums one", "scores", "scores"),
+        node("NonMaxSuppression", "boxes scores most overlap least", "picked", "nms"),
+        node("Cast", "picked", "y", "y", to=1),
+    ]  # fmt: skip
+    w4 = np.abs(np.random.default_rng(0).standard_normal((3, 4))).astype(np.float32)
+    constants = {"w4": w4, "two": np.array([2]), "one": np.array([1]), "most": np.array([most]),
+                 "overlap": np.float32([0.5]), "least": np.float32([-100 if most == 1 else 0])}  # fmt: skip
+    assert mixing(nodes, constants, seed=seed) == []
+
+
+def test_a_network_that_does_not_run_on_equal_samples_is_not_said_to_mix() -> None:
+    nodes = [
+        node("Gather", "x first", "f", "f", axis=0), node("Equal", "x f", "e", "e"), node("Cast", "e", "i", "i", to=7),
+        node("ReduceSum", "i", "count", "count", keepdims=0), node("Div", "count four", "far", "far"),
+        node("Gather", "x far", "y", "y", axis=0),
+    ]  # fmt: skip
+    assert mixing(nodes, {"first": np.array([0]), "four": np.array(4)}) == []

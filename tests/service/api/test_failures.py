@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.disks import small_disk
+from tests.service.disks import fill, small_disk
 from tests.service.running import EXAMPLE, Server, Worker, events, example, finished, until, upload
 from tests.service.servers import Gate, Postgres, S3Server
 
@@ -24,19 +24,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """The server's data folder as a file system of 32 MiB."""
     with small_disk(tmp_path / "data", "size=32m") as folder:
         yield folder
-
-
-def fill(folder: Path) -> Path:
-    """Fill the disk with a file that leaves no byte."""
-    ballast = folder / "ballast"
-    with ballast.open("ab", buffering=0) as file:
-        for size in (2**20, 2**12, 1):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                pass
-    return ballast
 
 
 def refused(answer: httpx.Response, words: str, server: Server) -> None:

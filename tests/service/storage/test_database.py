@@ -1,5 +1,6 @@
 """The database when it is away, busy, full or too old."""
 
+import math
 import sqlite3
 import subprocess
 import sys
@@ -11,10 +12,13 @@ import pytest
 import sqlalchemy as sa
 
 from service.errors import SettingsError, StorageFullError, StorageUnavailableError
-from service.settings import load_settings
+from service.settings import Settings, load_settings
 from service.storage import database as module
-from service.storage.database import address, sqlite_module
+from service.storage import metadata as metadata_module
+from service.storage import tables
+from service.storage.database import Database, address, sqlite_module
 from service.storage.metadata import Metadata, open_metadata, opened
+from tests.service.disks import fill, small_disk
 from tests.service.servers import Postgres
 
 
@@ -24,13 +28,13 @@ def test_a_server_that_crashes_and_comes_back_loses_nothing_that_was_committed(t
         key = metadata.keys.create("acme", "a" * 64)
         with pytest.raises(StorageUnavailableError), metadata.database.write() as connection:
             _change_and(server.stop, connection)
-        for call in (metadata.ping, metadata.keys.list, lambda: metadata.keys.create("acme", "b" * 64)):
+        for call in (metadata.probe, metadata.keys.list, lambda: metadata.keys.create("acme", "b" * 64)):
             with pytest.raises(StorageUnavailableError, match=r"does not answer.*GRAPHPASS_DATABASE_URL"):
                 call()
         with pytest.raises(StorageUnavailableError):
             open_metadata(load_settings(data_dir=tmp_path, database_url=url))
         server.start()
-        metadata.ping()
+        metadata.probe()
         assert metadata.keys.list() == (key,)
     server.remove()
 
@@ -113,6 +117,58 @@ def test_a_full_disk_is_named_and_nothing_is_half_done(tmp_path: Path) -> None:
         assert metadata.jobs.list("acme").rows == ()
         metadata.database.engine.dispose()
         metadata.jobs.create("acme", "sweep", request={"x": "y" * 10**6}, inputs={})
+
+
+def test_a_probe_writes_now_and_then_and_leaves_nothing(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def note(_connection, _cursor, statement: str, *_) -> None:
+        written.append(statement)
+
+    monkeypatch.setattr(metadata, "_written", -math.inf)
+    sa.event.listen(metadata.database.engine, "before_cursor_execute", note)
+    for _ in range(3):
+        metadata.probe()
+    assert [text.split()[0] for text in written if "blobs" in text] == ["INSERT", "DELETE"]
+    monkeypatch.setattr(metadata_module, "WRITES", 0.0)
+    metadata.probe()
+    sa.event.remove(metadata.database.engine, "before_cursor_execute", note)
+    assert sum("INSERT INTO blobs" in text for text in written) == 2
+    with metadata.database.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(tables.blobs)) == 0
+
+
+def test_a_probe_finds_a_database_that_can_only_be_read(database_settings: Settings) -> None:
+    with opened(database_settings) as metadata:
+        metadata.probe()
+        url = address(database_settings)
+        if metadata.database.is_sqlite:
+            url = url.set(database=f"file:{url.database}").update_query_dict({"mode": "ro", "uri": "true"})
+        else:
+            url = url.update_query_dict({"options": "-c default_transaction_read_only=on"})
+        frozen = Metadata(Database(url))
+        assert frozen.keys.list() == ()  # reading works
+        for _ in range(2):
+            with pytest.raises(StorageUnavailableError, match=r"read-?only"):
+                frozen.probe()
+        frozen.close()
+
+
+def test_a_probe_finds_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata_module, "WRITES", 0.0)
+    with small_disk(tmp_path / "disk", "size=2m") as disk, opened(load_settings(data_dir=disk)) as metadata:
+        metadata.probe()
+        ballast = fill(disk)
+        with pytest.raises(StorageFullError, match="no space left for the database"):
+            _probe_on(metadata)
+        assert metadata.keys.list() == ()
+        ballast.unlink()
+        metadata.probe()
+
+
+def _probe_on(metadata: Metadata) -> None:
+    for _ in range(100):  # SQLite may hold some pages ready
+        metadata.probe()
 
 
 def test_an_old_sqlite_is_replaced_or_named(monkeypatch: pytest.MonkeyPatch) -> None:

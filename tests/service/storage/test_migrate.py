@@ -39,7 +39,7 @@ def test_migrating_again_changes_nothing(database_settings: Settings) -> None:
 def test_many_processes_migrate_at_once(database_settings: Settings) -> None:
     source = (
         "import sys; from service.settings import load_settings; from service.storage.metadata import open_metadata\n"
-        "m = open_metadata(load_settings(data_dir=sys.argv[1], database_url=sys.argv[2] or None)); m.ping(); m.close()"
+        "m = open_metadata(load_settings(data_dir=sys.argv[1], database_url=sys.argv[2] or None)); m.probe(); m.close()"
     )
     command = [sys.executable, "-W", "error", "-c", source]
     arguments = [str(database_settings.data_dir), database_settings.database_url]
