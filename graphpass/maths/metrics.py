@@ -253,8 +253,8 @@ class Difference:
     cosines: Sum = Sum()
 
     def update(self, y: Array, a: Array) -> "Difference":
-        """With a batch: y and a of the same shape [N, …]."""
-        found = self
+        """With a batch: y and a of the same shape [N, …]. Without axes they are one sample."""
+        found, y, a = self, np.atleast_1d(y), np.atleast_1d(a)
         for rows in blocks(a):
             found = found._with(y[rows], a[rows])
         return found
