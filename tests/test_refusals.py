@@ -247,24 +247,13 @@ def between(act: onnx.NodeProto) -> list[onnx.NodeProto]:
     return [node("MatMul", "x m", "c", "mm"), act, node("MatMul", "r m2", "y", "mm2")]
 
 
-BIAS = {**MATRICES, "b": np.ones(8, np.float32)}
 HIDDEN: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], int]] = {
     "FusedConv": (
-        [node("FusedConv", "x w", "r", "fused", domain=MS, activation="Relu"), node("Conv", "r w2", "y", "conv2")],
+        [node("FusedConv", "x w", "r", "fused", domain=MS, activation="Wiggle"), node("Conv", "r w2", "y", "conv2")],
         CONVOLUTIONS,
         4,
     ),
-    "FusedMatMul": (
-        [
-            node("FusedMatMul", "x m", "c", "fused", domain=MS),
-            node("Relu", "c", "r", "relu"),
-            node("MatMul", "r m2", "y", "mm2"),
-        ],
-        MATRICES,
-        2,
-    ),
-    "BiasGelu": (between(node("BiasGelu", "c b", "r", "fused", domain=MS)), BIAS, 2),
-    "FastGelu": (between(node("FastGelu", "c b", "r", "fused", domain=MS)), BIAS, 2),
+    "GemmFastGelu": (between(node("GemmFastGelu", "c m", "r", "fused", domain=MS)), MATRICES, 2),
 }
 
 

@@ -11,7 +11,7 @@ Where it clips, as ReLU6 does, the limits of the clip are the range, and the inp
 means: deep channels wait for things that made-up inputs do not show (docs/calibration.md).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -31,9 +31,10 @@ from graphpass.calibration.statistics import (
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.images import ImageOptions
 from graphpass.datasets.synthetic import LENGTH, synthetic_dataset
-from graphpass.errors import OptionError, SessionError
+from graphpass.errors import CalibrationError, OptionError, SessionError
 from graphpass.graph.model import Source, export
 from graphpass.graph.plan import Plan
+from graphpass.graph.weights import floats_of
 from graphpass.options.table import MADE_UP
 from graphpass.passes.normalise import normalise
 from graphpass.progress import Progress
@@ -93,6 +94,7 @@ def synthetic_plan(
     matched = source.graph()
     norms = batch_norms(matched)
     fixed = fixed_batch(input_specs(source))
+    require_numbers(source, norms)
     if norms:
         match(matched, measure(source, dataset, options, fixed, progress))
         normalise(matched)
@@ -105,6 +107,22 @@ def synthetic_plan(
     what += f", {far} clips by the made-up inputs, which come nowhere near their limits" if far else ""
     notes = {**plan.notes, "data": "synthetic", "synthetic": what}
     return replace(carried_over(plan, matched, graph) if norms else plan, notes=notes)
+
+
+def require_numbers(source: Source, norms: Sequence[gs.Node]) -> None:
+    """Raises CalibrationError for a normalisation whose own statistics give no number: the matched network, which has
+    others, would not show it.
+    """
+    for norm in norms:
+        mean, variance = (floats_of(tensor) for tensor in norm.inputs[3:5])
+        with np.errstate(all="ignore"):
+            given = [mean, 1 / np.sqrt(np.asarray(variance, np.float64) + norm.attrs.get("epsilon", 1e-5))]
+        if not all(np.isfinite(each).all() for each in given):
+            raise CalibrationError(
+                f"{source.path}: node {norm.name!r} (BatchNormalization) has a mean or variance that no number can be "
+                "normalised by",
+                "check the model, and export it again",
+            )
 
 
 def measure(

@@ -203,7 +203,7 @@ class Comparison:
         if not a.size:
             return OutputSums()
         if np.issubdtype(a.dtype, np.floating):
-            return OutputSums(Difference().update(np.atleast_1d(y), np.atleast_1d(a), middle))
+            return OutputSums(Difference().update(y, a, middle))
         return OutputSums(same=int((y == a).sum()), total=a.size)
 
     def accuracy(self, network: str) -> Accuracy:

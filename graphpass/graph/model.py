@@ -1,6 +1,6 @@
 """Load, check, upgrade and save ONNX models. Refusals name the file and the node.
 
-    read > refuse > check > respell > inline > upgrade > infer shapes
+    read > refuse > check > respell > inline > upgrade > split fused operators > infer shapes
 
 Operators without a rule in upgrade.py stay as they are. A model is emitted in opset 21 with IR version 10, which every
 onnxruntime from 1.19 on loads; a newer source keeps its opset. 15 is the oldest opset that the body of a spiking
@@ -25,6 +25,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 from graphpass.errors import ModelError
 from graphpass.files import replacing
 from graphpass.graph.domains import opset_of
+from graphpass.graph.fused import split_fused
 from graphpass.graph.inference import with_shapes
 from graphpass.graph.names import settle
 from graphpass.graph.refusals import check, line, refuse, refuse_values, require_clear, require_text
@@ -103,6 +104,7 @@ def upgraded(path: Path, proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[
         refuse(path, bare)
     bare = with_shapes(bare)  # rules of upgrading need them
     upgrade(path, bare)
+    split_fused(path, bare)
     bare = with_shapes(bare)
     refuse_values(path, bare)  # outputs without a type in the file have one now
     if (opset := opset_of(proto)) < OLDEST_BODY:

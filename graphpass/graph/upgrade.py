@@ -306,7 +306,7 @@ def upgrade(path: Path, proto: ModelProto) -> None:
     if opset >= TARGET_OPSET:
         return
     graphs = graphs_of(proto.graph)
-    names, facts = _names(graphs), _facts(graphs)
+    names, facts = names_of(graphs), facts_of(graphs)
     for graph in reversed(graphs):  # what is inside first: nodes are copied
         made = [new for node in graph.node for new in _upgraded(path, node, opset, names, facts)]
         del graph.node[:]
@@ -355,13 +355,14 @@ def version_of(op: str, opset: int) -> int:
     return int(defs.get_schema(op, opset).since_version) if defs.has(op, max_inclusive_version=opset) else 1
 
 
-def _names(graphs: Iterable[GraphProto]) -> Names:
+def names_of(graphs: Iterable[GraphProto]) -> Names:
+    """All names in use."""
     values = {v.name for graph in graphs for v in (*graph.input, *graph.output, *graph.initializer)}
     nodes = [node for graph in graphs for node in graph.node]
     return Names(values | {name for node in nodes for name in (node.name, *node.input, *node.output)})
 
 
-def _facts(graphs: Iterable[GraphProto]) -> Facts:
+def facts_of(graphs: Iterable[GraphProto]) -> Facts:
     """What the graphs tell; nothing about names that mean one thing here and another there."""
     types: dict[str, int] = {}
     ranks: dict[str, int] = {}

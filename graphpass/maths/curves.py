@@ -251,6 +251,16 @@ def _thresholded(found: Parameters) -> Curve | None:
     return Curve(lambda x: np.where(x > alpha, x, x.dtype.type(0)), -math.inf) if alpha > 0 else None
 
 
+def _shrink(found: Parameters) -> Curve | None:
+    """x + β below −λ, x − β above λ, else 0."""
+    size, bias = float(found["lambd"]), float(found["bias"])
+    if not 0 <= size >= bias:
+        return None  # falls at −λ and λ
+    return Curve(
+        lambda x: np.where(np.abs(x) > size, x - np.copysign(x.dtype.type(bias), x), x.dtype.type(0)), -math.inf
+    )
+
+
 CURVES: Mapping[str, Callable[[Parameters], Curve | None]] = {
     **{kind: _valley(kind) for kind in ("gelu", "gelu_tanh", "hard_swish", "mish")},
     "silu": _swish,
@@ -264,6 +274,9 @@ CURVES: Mapping[str, Callable[[Parameters], Curve | None]] = {
     "tanh": _rising(np.tanh),
     "softplus": _rising(_softplus),
     "softsign": _rising(lambda x: x / (1 + np.abs(x))),
+    "tanh_shrink": _rising(lambda x: x - np.tanh(x)),
+    "log_sigmoid": _rising(lambda x: -_softplus(-x)),
+    "shrink": _shrink,
     "thresholded_relu": _thresholded,
     "relu_squared": _rising(lambda x: np.square(np.maximum(x, 0))),
 }

@@ -41,6 +41,7 @@ class Activation:
         hard_sigmoid  alpha, beta: clip(alpha·x + beta, 0, 1)
         silu, quick_gelu  alpha: x·sigmoid(alpha·x)
         elu, celu, selu, thresholded_relu  alpha; selu: gamma too
+        shrink      lambd, bias: x + bias below −lambd, x − bias above lambd, else 0
         qcfs          threshold, shift, amplitude, offset (float32 arrays of one shape), steps (int):
                       y = amplitude·clip(floor((x + shift)/threshold), 0, steps) + offset
     """
@@ -140,6 +141,14 @@ def _elu(found: Binding) -> Parameters | None:
     return {"alpha": slope / gamma, **({"gamma": gamma} if "gamma" in found.scalars else {})}
 
 
+def _shrink(found: Binding) -> Parameters | None:
+    scalars = {"bias": 0.0, "minus": 0.0, **found.scalars}
+    odd = math.isclose(scalars["low"], -scalars["lambd"], rel_tol=NEAR) and math.isclose(
+        scalars["minus"], -scalars["bias"], rel_tol=NEAR
+    )
+    return {"lambd": scalars["lambd"], "bias": scalars["bias"]} if odd else None
+
+
 def _hard_sigmoid(found: Binding) -> Parameters | None:
     """gain·clip(alpha·x + beta, low, high) with gain·low = 0 and gain·high = 1."""
     gain, slope = found.scalars.get("gain", 1.0), found.scalars.get("alpha", 1.0)
@@ -184,12 +193,16 @@ TANH = ("Tanh", ("|", ("*", ROOT, ("+", "x", ("*", 0.044715, CUBE))),
                       ("*", ROOT, "x", ("+", 1.0, ("*", 0.044715, SQUARE))),
                       ("*", ROOT, "x", ("+", 1.0, ("*", 0.044715, "x", "x")))))  # fmt: skip
 SOFTPLUS = ("|", ("Softplus", "x"), ("Log", ("+", 1.0, ("Exp", "x"))))
+E = ("Exp", "x")
+SQUARED = ("|", ("Pow", ("+", 1.0, E), 2.0), ("Mul", ("+", 1.0, E), ("+", 1.0, E)))  # tanh(log(s)) = (s² − 1)/(s² + 1)
+LESS_ONE = ("|", ("*", E, ("+", 2.0, E)), ("+", ("*", 2.0, E), ("|", ("Mul", E, E), ("Pow", E, 2.0))))  # s² − 1
 EXP = ("Exp", ("|", "x", ("clip", -math.inf, 0.0, "x")))
 EXPM1 = ("|", ("+", "$shift", EXP), ("+", "$shift", ("*", "$alpha", EXP)),
               ("*", "$gain", ("+", "$shift", ("|", EXP, ("*", "$alpha", EXP)))))  # fmt: skip
 FALLEN = ("clip", 0.0, math.inf, ("*", -1.0, "x"))  # −min(x, 0)
 LEAKY = ("|", ("LeakyRelu", "x"), ("Max", "x", ("*", "$alpha", "x")), ("where", 0.0, ("*", "$alpha", "x"), "x"))
 RELU = ("clip", 0.0, math.inf, "x")
+HALVES = ("|", ("*", 0.5, ("+", "x", ("Abs", "x"))), ("+", ("*", 0.5, "x"), ("*", 0.5, ("Abs", "x"))))
 SIGMOID = ("|", ("Sigmoid", "x"), ("Div", 1.0, ("+", 1.0, ("Exp", ("*", -1.0, "x")))))
 
 ACTIVATIONS: tuple[Spelling, ...] = (
@@ -198,12 +211,15 @@ ACTIVATIONS: tuple[Spelling, ...] = (
     Spelling("gelu", ("*", "x", ("+", 0.5, ("*", 0.5, ERF)))),
     Spelling("gelu_tanh", ("*", 0.5, "x", ("+", 1.0, TANH))),
     Spelling("gelu_tanh", ("*", "x", ("+", 0.5, ("*", 0.5, TANH)))),
-    Spelling("relu_squared", ("|", ("Pow", RELU, 2.0), ("Mul", RELU, RELU))),
+    Spelling("relu_squared", ("|", ("Pow", RELU, 2.0), ("Mul", RELU, RELU), ("*", "x", RELU))),
     Spelling("hard_swish", ("*", SIX, "x", ("clip", 0.0, 6.0, ("+", 3.0, "x")))),
     Spelling("hard_swish", ("*", "x", ("clip", 0.0, 1.0, ("+", 0.5, ("*", SIX, "x"))))),
     Spelling("hard_swish", ("*", "x", ("clip", 0.0, 1.0, ("*", SIX, ("+", 3.0, "x"))))),
     Spelling("hard_swish", ("*", "x", ("HardSigmoid", "x")), _hard_swish),
     Spelling("mish", ("*", "x", ("Tanh", SOFTPLUS))),
+    Spelling("mish", ("*", "x", ("Div", ("+", -1.0, SQUARED), ("+", 1.0, SQUARED)))),
+    Spelling("mish", ("*", "x", ("Div", LESS_ONE, ("+", 2.0, LESS_ONE)))),
+    Spelling("mish", ("Div", ("*", "x", LESS_ONE), ("+", 2.0, LESS_ONE))),
     Spelling("quick_gelu", ("*", "x", ("Sigmoid", ("*", 1.702, "x"))), _fixed(alpha=1.702)),
     Spelling("silu", ("*", "x", SIGMOID), _fixed(alpha=1.0)),
     Spelling("silu", ("*", "x", ("Sigmoid", ("*", "$alpha", "x"))), _captured_alpha),
@@ -226,10 +242,15 @@ ACTIVATIONS: tuple[Spelling, ...] = (
     Spelling("elu", ("where", 0.0, ("*", "$alpha", ("Elu", "x")), ("|", "x", ("Elu", "x"))), _scaled_elu),
     Spelling("selu", ("where", 0.0, EXPM1, ("*", "$gamma", "x")), _elu),
     Spelling("elu", ("where", 0.0, EXPM1, "x"), _elu),
+    Spelling("relu", ("|", HALVES, ("Sub", "x", ("clip", -math.inf, 0.0, "x")), ("+", "x", FALLEN))),
+    Spelling("tanh_shrink", ("|", ("Sub", "x", ("Tanh", "x")), ("+", "x", ("*", -1.0, ("Tanh", "x"))))),
+    Spelling("log_sigmoid", ("Log", SIGMOID)),
     Spelling("softsign", ("Div", "x", ("+", 1.0, ("Abs", "x")))),
     Spelling("softplus", SOFTPLUS),
     Spelling("clip", ("clip", "$low", "$high", "x"), _clip),
     Spelling("relu", ("clip", "$low", "$high", "x"), _relu),
+    Spelling("shrink", ("where", "$low", ("|", "x", ("+", "$bias", "x")),
+                        ("where", "$lambd", 0.0, ("|", "x", ("+", "$minus", "x")))), _shrink),
     Spelling("thresholded_relu", ("where", "$alpha", 0.0, "x"), _captured),
     Spelling("sigmoid", SIGMOID),
     Spelling("leaky_relu", ("LeakyRelu", "x"), _attributes(alpha=0.01)),
@@ -250,6 +271,7 @@ ACTIVATIONS: tuple[Spelling, ...] = (
     Spelling("celu", ("Celu", "x"), _attributes(alpha=1.0)),
     Spelling("selu", ("Selu", "x"), _attributes(alpha=1.6732631921768188, gamma=1.0507010221481323)),
     Spelling("thresholded_relu", ("ThresholdedRelu", "x"), _attributes(alpha=1.0)),
+    Spelling("shrink", ("Shrink", "x"), _attributes(lambd=0.5, bias=0.0)),
     Spelling("softsign", ("Softsign", "x")),
     Spelling("tanh", ("Tanh", "x")),
 )  # fmt: skip
@@ -276,6 +298,7 @@ FALLING: Mapping[str, tuple[Callable[[Parameters], NDArray[np.bool_]], str]] = {
     "selu": (lambda found: np.atleast_1d(found["gamma"] < 0 and found["alpha"] < 0), "for x > 0, after a rise"),
     "hard_sigmoid": (_below("alpha"), "between its limits"),
     "thresholded_relu": (_below("alpha"), "at its threshold"),
+    "shrink": (lambda found: ~np.atleast_1d(0 <= found["lambd"] >= found["bias"]), "at its thresholds"),
     "silu": (lambda found: ~(np.atleast_1d(found["alpha"]) > 0), "for large x"),
     "quick_gelu": (lambda found: ~(np.atleast_1d(found["alpha"]) > 0), "for large x"),
 }

@@ -25,6 +25,7 @@ CASES: tuple[tuple[str, Mapping[str, float]], ...] = (
     ("Selu", {"gamma": -1.0}), ("Swish", {"alpha": 0.5}), ("Swish", {"alpha": 10.0}),
     ("HardSigmoid", {}), ("HardSigmoid", {"alpha": 3.0}), ("HardSigmoid", {"alpha": 0.7, "beta": -0.2}),
     ("HardSigmoid", {"alpha": 30.0}), ("HardSigmoid", {"alpha": 300.0}),
+    ("Shrink", {}), ("Shrink", {"lambd": 0.4, "bias": 0.4}), ("Shrink", {"lambd": 1.0, "bias": 0.2}),
     ("ThresholdedRelu", {"alpha": 0.0}), ("ThresholdedRelu", {"alpha": 0.5}), ("ThresholdedRelu", {"alpha": 1.0}),
 )  # fmt: skip
 X = np.random.default_rng(0).normal(size=(256, 6)).astype(np.float32)

@@ -234,6 +234,15 @@ def test_a_fixed_batch_is_measured(ann):
     assert (found.errors[:, 0] > 0).all()
 
 
+def test_an_output_without_axes_is_measured(ann):
+    proto = network()
+    mean = onnx.helper.make_node("ReduceMean", [proto.graph.output[0].name], ["mean"], "mean", keepdims=0)
+    proto.graph.node.append(mean)
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, []))
+    onnx.save(proto, ann)
+    assert (sensitivity(ann, time_steps=4).errors[:, 0] > 0).all()
+
+
 def test_the_command_line(ann, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     np.savez("data.npz", **data())

@@ -10,7 +10,7 @@ import pytest
 from graphpass.calibration.synthetic import Synthetic
 from graphpass.conversion import ConversionWarning, convert
 from graphpass.datasets.images import ImageOptions
-from graphpass.errors import OptionError, SessionError
+from graphpass.errors import CalibrationError, OptionError, SessionError
 from graphpass.evaluation.evaluate import EvaluationSettings, evaluate
 from graphpass.evaluation.results import conversion_of
 from graphpass.graph.plan import load_plan, save_plan
@@ -138,6 +138,19 @@ def test_a_size_that_made_up_inputs_do_not_meet_is_said(tmp_path: Path) -> None:
     with pytest.raises(SessionError, match=r"does not run on made-up inputs: .*'one'") as refusal:
         convert(tmp_path / "ann.onnx", Synthetic(4))
     assert refusal.value.remedy.startswith("give data instead; made-up inputs have 64 positions")
+
+
+@pytest.mark.parametrize(("name", "value"), [("v2", -1.0), ("v2", np.nan), ("m2", np.inf)])
+def test_statistics_that_are_no_numbers_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    """The network that is matched has others, and would hide that the outputs of the given one are NaN."""
+    model = onnx.load(trained(tmp_path))
+    (tensor,) = (each for each in model.graph.initializer if each.name == name)
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values[3] = value
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
+    onnx.save(model, tmp_path / "broken.onnx")
+    with pytest.raises(CalibrationError, match=r"node 'norm2' \(BatchNormalization\)"):
+        convert(tmp_path / "broken.onnx", Synthetic(8), time_steps=2)
 
 
 def test_no_samples_are_refused() -> None:

@@ -44,6 +44,9 @@ ACTIVATIONS = {
     "selu": "Selu IN > OUT",
     "softplus": "Softplus IN > OUT",
     "softsign": "Softsign IN > OUT",
+    "tanh_shrink": "Tanh IN > IN_s; Sub IN IN_s > OUT",
+    "log_sigmoid": "Sigmoid IN > IN_s; Log IN_s > OUT",
+    "shrink": "Shrink IN > OUT",
     "relu_squared": "Relu IN > IN_s; Mul IN_s IN_s > OUT",
     "absolute": "LeakyRelu IN > OUT",
 }
@@ -58,6 +61,7 @@ def network(kind, pool=True, dtype=np.float32):
         for each in ACTIVATIONS[kind].replace("IN", x).replace("OUT", y).split("; "):
             op, rest = each.split(" ", 1)
             attributes = {"alpha": -1.0 if kind == "absolute" else 0.1} if op == "LeakyRelu" else {}
+            attributes = {"lambd": 0.2, "bias": 0.2} if op == "Shrink" else attributes
             nodes.append(node(op, *rest.split(" > "), name=rest.split(" > ")[1], **attributes))
 
     nodes.append(node("Conv", "x w0", "c0", name="c0", pads=[1] * 4))

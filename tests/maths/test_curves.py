@@ -25,6 +25,9 @@ PARAMETERS = {
     "thresholded_relu": st.integers(0, 31).map(
         lambda n: {"alpha": n / 8 + 1 / 64}
     ),  # float32, and not where a test looks
+    "shrink": st.tuples(st.integers(0, 31), st.floats(0, 1)).map(
+        lambda drawn: {"lambd": drawn[0] / 8 + 1 / 64, "bias": drawn[1] * (drawn[0] / 8 + 1 / 64)}
+    ),
     "selu": st.fixed_dictionaries({"alpha": alphas, "gamma": signed})
     | st.fixed_dictionaries({"alpha": signed, "gamma": alphas}),
 }

@@ -88,6 +88,12 @@ def test_an_error_of_the_spread_by_hand():
         assert unknown.error_of_spread is None
 
 
+def test_numbers_without_axes_are_one_sample():
+    difference = Difference().update(np.float32(3), np.float32(2)).update(np.array(1.0), np.array(4.0))
+    assert (difference.samples, difference.values) == (2, 2)
+    assert difference.relative_error == pytest.approx(np.sqrt(10 / 20), rel=1e-12)  # float64 rounding
+
+
 def test_large_tensors_are_compared_some_samples_at_a_time(monkeypatch):
     y, a = np.random.default_rng(0).normal(size=(2, 7, 3, 5)).astype(np.float32)
     whole = Difference().update(y, a)
