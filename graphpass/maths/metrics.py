@@ -256,8 +256,7 @@ class Difference:
     spread: Sum = Sum()
 
     def update(self, y: Array, a: Array, middle: Array | None = None) -> "Difference":
-        """With a batch: y and a of the same shape [N, …]; without axes they are one sample. middle: c, of the shape of a
-        sample."""
+        """With a batch: y and a of the same shape [N, …]; without axes they are one sample. middle: c, as a sample."""
         found, y, a = self, np.atleast_1d(y), np.atleast_1d(a)
         middle = middle if middle is not None and middle.shape == a.shape[1:] else None
         for rows in blocks(a):
