@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from graphpass.maths.corrections import choose_penalty, compensate, ends, mean_bias, mean_gain, mean_shift, refine
 from graphpass.maths.curves import Curve
+from graphpass.maths.margins import with_margin
 from graphpass.maths.thresholds import (
     EVERYWHERE,
     Levels,
@@ -143,18 +144,36 @@ def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
 def _optimal(sample: SiteSample, levels: int) -> Levels:
     if sample.limits is not None:
         return _max(sample, levels)
-    x, a = _drawn(sample)
-    search = partial(least_error, x, a, levels, window=sample.window)
-    if sample.offset:
-        return search()
-    return search(zero=0) if sample.kind in RECTIFIERS else _with_a_zero(search, x, a, levels)
+    zero = _zero_of(sample, levels)
+    return with_margin(
+        partial(_search, sample, levels, zero, ()), *_drawn(sample), levels, _abouts(sample, levels, zero), zero
+    )
+
+
+def _inside(sample: SiteSample, levels: int) -> Levels:
+    """`_optimal` without a margin: what a sample itself reaches."""
+    return _search(sample, levels, _zero_of(sample, levels), (), *_drawn(sample))
 
 
 def _quantised(sample: SiteSample, levels: int) -> Levels:
     """`_optimal` of the ANN itself, from where a quantiser of a part of the range begins, too."""
     if sample.limits is not None:
         return _max(sample, levels)
-    return least_error(*_drawn(sample), levels, parts=PARTS, window=sample.window)
+    fit = partial(_search, sample, levels, None, PARTS)
+    return with_margin(fit, *_drawn(sample), levels, _abouts(sample, levels, None), None)
+
+
+def _search(
+    sample: SiteSample, levels: int, zero: int | None, parts: tuple[float, ...], x: Floats, a: Floats
+) -> Levels:
+    return least_error(x, a, levels, zero=zero, parts=parts, window=sample.window)
+
+
+def _abouts(sample: SiteSample, levels: int, zero: int | None) -> tuple[float, ...]:
+    """Which level may stay where it is when levels go apart: that of 0, the least, or the one in the middle."""
+    if zero is not None:
+        return (float(zero),)
+    return (0.0,) if sample.kind in RECTIFIERS else (0.0, (levels - 1) / 2)
 
 
 def _drawn(sample: SiteSample) -> tuple[Floats, Floats]:
@@ -166,15 +185,23 @@ def _drawn(sample: SiteSample) -> tuple[Floats, Floats]:
     return rows_of(x, rows), rows_of(a, rows)
 
 
-def _with_a_zero(search: Callable[..., Levels], x: Floats, a: Floats, levels: int) -> Levels:
-    """o = −A·z with one z for all channels: the better one of the two next to what free offsets have in the middle."""
-    free = search()
+def _zero_of(sample: SiteSample, levels: int) -> int | None:
+    """z of all channels, if o = −A·z is wanted: 0 for rectifiers, else the better one of the two next to what free
+    offsets have in the middle.
+    """
+    if sample.offset or sample.kind in RECTIFIERS:
+        return None if sample.offset else 0
+    x, a = _drawn(sample)
+    free = _search(sample, levels, None, (), x, a)
     live = free.amplitude > 0
     weights = np.square(free.amplitude[live], dtype=np.float64)
     own = np.clip(-free.offset[live].astype(np.float64) / free.amplitude[live], 0, levels - 1)
     middle = float(np.average(own, weights=weights)) if live.any() else 0.0
-    found = [search(zero=zero) for zero in sorted({math.floor(middle), math.ceil(middle)})]
-    return min(found, key=lambda fit: float(squared_error(fit.output(x, levels), a).sum()))
+
+    def left(zero: int) -> float:
+        return float(squared_error(_search(sample, levels, zero, (), x, a).output(x, levels), a).sum())
+
+    return min(sorted({math.floor(middle), math.ceil(middle)}), key=left)
 
 
 def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:
@@ -189,7 +216,7 @@ def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> t
     curved = sample.curve is not None
 
     def bounds(z: Floats) -> tuple[Floats, Floats]:
-        low, high = ends(_optimal(replace(sample, x_snn=z, offset=sample.offset or curved).even(), levels), levels)
+        low, high = ends(_inside(replace(sample, x_snn=z, offset=sample.offset or curved).even(), levels), levels)
         return sample.curve.inside(low, high) if sample.curve else (low, high)
 
     if sample.curve is None:

@@ -93,16 +93,17 @@ def percentile(x: Array, levels: int, percent: float = 99.9, lowest: Array | Non
     return largest(np.maximum(np.percentile(x, percent, axis=0), bottom), levels, bottom)
 
 
-def regress(x: Array, a: Array, levels: int, threshold: Array, shift: Array) -> Levels:
+def regress(x: Array, a: Array, levels: int, threshold: Array, shift: Array, zero: int | None = None) -> Levels:
     """A = cov(n, a)/var(n), o = mean(a) − A·mean(n): the gain and offset with the least Σ (A·n(x) + o − a)².
 
-    x, a: [P, C]. threshold, shift: [C]. Where n does not vary with a (or falls with it) A = 0, o = mean(a).
+    x, a: [P, C]. threshold, shift: [C]. zero: as of `least_error`. Where n does not vary with a (or falls with it)
+    A = 0, o = mean(a), or 0 with a zero.
     """
-    mean = a.mean(0, dtype=np.float64)
-    centred = np.ascontiguousarray((a - mean.astype(np.float32)).T, np.float32)
+    origin = a.mean(0, dtype=np.float64) if zero is None else np.zeros(a.shape[1])
+    centred = np.ascontiguousarray((a - origin.astype(np.float32)).T, np.float32)
     threshold, shift = np.asarray(threshold, np.float32), np.asarray(shift, np.float32)
-    gain, n_mean, _ = _regress(np.ascontiguousarray(x.T, np.float32), centred, levels, threshold, shift)
-    return _levels(threshold, shift, gain, mean - gain * n_mean)
+    gain, centre, _ = _regress(np.ascontiguousarray(x.T, np.float32), centred, levels, threshold, shift, zero)
+    return _levels(threshold, shift, gain, origin - gain * centre)
 
 
 def least_error(
