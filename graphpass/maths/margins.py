@@ -21,7 +21,7 @@ Fit = Callable[[Floats, Floats], Levels]
 MANY = 33  # levels from which on a margin is looked for: fewer are wide enough apart to reach beyond the rows
 FACTORS = (1.0, 1.1, 1.25, 1.5, 2.0)
 CHANNELS = 32  # of a site, evenly spread, that are tried
-LEAST_ROWS = 16
+LEAST_ROWS = 1024  # fewer tell too little of rare values, and the choice would be chance
 
 
 def with_margin(fit: Fit, x: Floats, a: Floats, levels: int, abouts: Sequence[float], zero: int | None) -> Levels:

@@ -28,7 +28,7 @@ MICROSOFT = "com.microsoft"
 CODES = 256
 UNARY = frozenset(
     "Abs Cast Ceil Celu Clip Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log Mish Neg "
-    "Reciprocal Relu Round Selu Sigmoid Sign Softplus Softsign Sqrt Swish Tanh ThresholdedRelu "
+    "Reciprocal Relu Round Selu Shrink Sigmoid Sign Softplus Softsign Sqrt Swish Tanh ThresholdedRelu "
     "FastGelu QuickGelu".split()
 )
 BINARY = frozenset("Add Div Max Min Mul PRelu Pow Sub".split())

@@ -9,7 +9,7 @@ from graphpass.maths.margins import MANY, with_margin
 from graphpass.maths.thresholds import least_error, squared_error
 
 FIELDS = "threshold shift amplitude offset".split()
-FEW, LEVELS = 64, 256
+FEW, LEVELS = 1024, 256
 
 
 def rows(kind, seed, count):
@@ -30,14 +30,14 @@ def same(one, other):
 @pytest.mark.parametrize("kind", ["normal", "laplace"])
 @pytest.mark.parametrize("rectified", [True, False])
 def test_unseen_rows_lose_less(kind, rectified):
-    """64 rows do not reach as far as 10,000: most of the error lies beyond the last level, or before the first."""
-    x, unseen = rows(kind, 0, FEW), rows(kind, 1, 10_000)
+    """1,024 rows do not reach as far as 200,000: much of the error lies beyond the last level, or before the first."""
+    x, unseen = rows(kind, 0, FEW), rows(kind, 1, 200_000)
     f = (lambda z: np.maximum(z, 0)) if rectified else (lambda z: z)
     abouts = (0.0,) if rectified else (0.0, (LEVELS - 1) / 2)
     plain, wide = (
         squared_error(each.output(unseen, LEVELS), f(unseen)).sum() for each in fitted(x, f(x), LEVELS, abouts)
     )
-    assert wide < 0.7 * plain
+    assert wide < 0.5 * plain
 
 
 @pytest.mark.parametrize("levels", [2, 5, MANY - 1])
@@ -47,13 +47,13 @@ def test_few_levels_stay_as_they_are(levels):
 
 
 def test_few_rows_stay_as_they_are():
-    x = rows("normal", 0, 15)
+    x = rows("laplace", 0, FEW - 1)
     assert same(*fitted(x, np.maximum(x, 0), LEVELS, (0.0,)))
 
 
 def test_levels_that_reach_all_there_is_stay_as_they_are():
     """Of a clip, whose ends both halves reach."""
-    x = 5 * rows("normal", 0, 400)
+    x = 5 * rows("normal", 0, FEW)
     assert same(*fitted(x, np.clip(x, 0, 6), LEVELS, (0.0,)))
 
 

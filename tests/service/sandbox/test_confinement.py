@@ -159,7 +159,12 @@ def test_the_environment_is_cleared(box: Box) -> None:
         outcome = box.hostile("environment")
     assert isinstance(outcome, Succeeded)
     known = outcome.result["environment"]
-    assert {name for name in known if not name.startswith(runner.INHERITED)} == {"LANG", "HOME", "TMPDIR"}
+    assert {name for name in known if not name.startswith(runner.INHERITED)} == {
+        "LANG",
+        "HOME",
+        "TMPDIR",
+        "ORT_DISABLE_TELEMETRY",
+    }
     assert known["OMP_NUM_THREADS"] == "1" and known["TMPDIR"] == str(box.folder / "tmp")
 
 
