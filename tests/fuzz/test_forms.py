@@ -106,7 +106,7 @@ def test_forms_are_near_the_folded_one(folder, seed):
 def test_what_int8_cannot_hold_is_refused(folder, monkeypatch):
     """A layer of 2,016 inputs whose neurons see the utmost tail of its sums: counts off by one decide on it."""
     monkeypatch.setitem(LARGEST, "calibration", 0.05)
-    with pytest.raises(FormError, match="from site 'relu_11' on"):
+    with pytest.raises(FormError, match="from site 'sigmoid_1' on"):
         check_distances(folder, 201)
 
 
