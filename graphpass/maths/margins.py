@@ -24,12 +24,13 @@ CHANNELS = 32  # of a site, evenly spread, that are tried
 LEAST_ROWS = 1024  # fewer tell too little of rare values, and the choice would be chance
 
 
-def with_margin(fit: Fit, x: Floats, a: Floats, levels: int, abouts: Sequence[float], zero: int | None) -> Levels:
-    """The levels that `fit` finds for all rows, with the margin that the halves of the rows choose.
+def with_margin(
+    found: Levels, fit: Fit, x: Floats, a: Floats, levels: int, abouts: Sequence[float], zero: int | None
+) -> Levels:
+    """Levels with the margin that the halves of the rows choose.
 
-    x, a: float32 [P, C]. abouts: the m to be tried. zero: as of `least_error`.
+    found: what `fit` finds for all rows. x, a: float32 [P, C]. abouts: the m to be tried. zero: as of `least_error`.
     """
-    found = fit(x, a)
     if levels < MANY or len(x) < LEAST_ROWS:
         return found
     about, factor = _chosen(fit, x, a, levels, abouts, zero)

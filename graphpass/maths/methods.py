@@ -144,23 +144,26 @@ def _da_qcfs(sample: SiteSample, levels: int) -> Levels:
 def _optimal(sample: SiteSample, levels: int) -> Levels:
     if sample.limits is not None:
         return _max(sample, levels)
-    zero = _zero_of(sample, levels)
-    return with_margin(
-        partial(_search, sample, levels, zero, ()), *_drawn(sample), levels, _abouts(sample, levels, zero), zero
-    )
+    found, zero = _inside(sample, levels)
+    fit = partial(_search, sample, levels, zero, ())
+    return with_margin(found, fit, *_drawn(sample), levels, _abouts(sample, levels, zero), zero)
 
 
-def _inside(sample: SiteSample, levels: int) -> Levels:
-    """`_optimal` without a margin: what a sample itself reaches."""
-    return _search(sample, levels, _zero_of(sample, levels), (), *_drawn(sample))
+def _inside(sample: SiteSample, levels: int) -> tuple[Levels, int | None]:
+    """`_optimal` without a margin: what a sample itself reaches; and z of all channels, if o = −A·z is wanted."""
+    x, a = _drawn(sample)
+    search = partial(least_error, x, a, levels, window=sample.window)
+    if sample.offset:
+        return search(), None
+    return (search(zero=0), 0) if sample.kind in RECTIFIERS else _with_a_zero(search, x, a, levels)
 
 
 def _quantised(sample: SiteSample, levels: int) -> Levels:
     """`_optimal` of the ANN itself, from where a quantiser of a part of the range begins, too."""
     if sample.limits is not None:
         return _max(sample, levels)
-    fit = partial(_search, sample, levels, None, PARTS)
-    return with_margin(fit, *_drawn(sample), levels, _abouts(sample, levels, None), None)
+    fit, (x, a) = partial(_search, sample, levels, None, PARTS), _drawn(sample)
+    return with_margin(fit(x, a), fit, x, a, levels, _abouts(sample, levels, None), None)
 
 
 def _search(
@@ -185,23 +188,15 @@ def _drawn(sample: SiteSample) -> tuple[Floats, Floats]:
     return rows_of(x, rows), rows_of(a, rows)
 
 
-def _zero_of(sample: SiteSample, levels: int) -> int | None:
-    """z of all channels, if o = −A·z is wanted: 0 for rectifiers, else the better one of the two next to what free
-    offsets have in the middle.
-    """
-    if sample.offset or sample.kind in RECTIFIERS:
-        return None if sample.offset else 0
-    x, a = _drawn(sample)
-    free = _search(sample, levels, None, (), x, a)
+def _with_a_zero(search: Callable[..., Levels], x: Floats, a: Floats, levels: int) -> tuple[Levels, int]:
+    """o = −A·z with one z for all channels: the better one of the two next to what free offsets have in the middle."""
+    free = search()
     live = free.amplitude > 0
     weights = np.square(free.amplitude[live], dtype=np.float64)
     own = np.clip(-free.offset[live].astype(np.float64) / free.amplitude[live], 0, levels - 1)
     middle = float(np.average(own, weights=weights)) if live.any() else 0.0
-
-    def left(zero: int) -> float:
-        return float(squared_error(_search(sample, levels, zero, (), x, a).output(x, levels), a).sum())
-
-    return min(sorted({math.floor(middle), math.ceil(middle)}), key=left)
+    found = [(search(zero=zero), zero) for zero in sorted({math.floor(middle), math.ceil(middle)})]
+    return min(found, key=lambda pair: float(squared_error(pair[0].output(x, levels), a).sum()))
 
 
 def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> tuple[Floats, Floats]:
@@ -216,7 +211,7 @@ def _correct(inputs: Array, sample: SiteSample, levels: int, refined: bool) -> t
     curved = sample.curve is not None
 
     def bounds(z: Floats) -> tuple[Floats, Floats]:
-        low, high = ends(_inside(replace(sample, x_snn=z, offset=sample.offset or curved).even(), levels), levels)
+        low, high = ends(_inside(replace(sample, x_snn=z, offset=sample.offset or curved).even(), levels)[0], levels)
         return sample.curve.inside(low, high) if sample.curve else (low, high)
 
     if sample.curve is None:

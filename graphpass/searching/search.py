@@ -17,7 +17,7 @@ from graphpass.conversion import Conversion
 from graphpass.datasets.dataset import Dataset
 from graphpass.datasets.halves import halves
 from graphpass.evaluation.drop import drop_of
-from graphpass.evaluation.evaluate import EvaluationSettings, evaluate
+from graphpass.evaluation.evaluate import EvaluationSettings, evaluate_pair, open_pair
 from graphpass.network import Network, require_coverage, selected, with_identity_sites
 from graphpass.options.table import OPTIONS
 from graphpass.progress import Progress, silent
@@ -97,6 +97,8 @@ def reported(
     found: Found, made: Conversion, rest: Dataset, evaluation: EvaluationSettings, progress: Progress = silent
 ) -> Found:
     """The search with its network, evaluated on the other half of the data."""
-    source = made.network.source
-    result = evaluate(source, made.proto, rest, replace(evaluation, limit=None), progress=progress)
+    network, settings = made.network, replace(evaluation, limit=None)
+    result = evaluate_pair(
+        open_pair(network.source, made.proto, settings, normalised=network.graph), rest, progress=progress
+    )
     return replace(found, conversion=made, evaluation=result, drop=drop_of(result, evaluation.metrics.first))

@@ -20,7 +20,8 @@ def rows(kind, seed, count):
 
 def fitted(x, a, levels, abouts, zero=None):
     fit = partial(least_error, levels=levels, zero=zero)
-    return fit(x, a), with_margin(fit, x, a, levels, abouts, zero)
+    found = fit(x, a)
+    return found, with_margin(found, fit, x, a, levels, abouts, zero)
 
 
 def same(one, other):
